@@ -1,0 +1,73 @@
+# `make demo` and `make test` are all that a newcomer needs; `make` alone lists the rest.
+# Each makes .venv on its first call and installs again only when its list has changed.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
+
+# Flags of `neuron-opsd demo`, for example DEMO_FLAGS=--quick.
+DEMO_FLAGS ?=
+# One pytest worker per processor, up to four: each loads torch for itself.
+TEST_FLAGS ?= -n logical --maxprocesses 4
+
+# The version that the numbers in the README were measured with. The second index has
+# builds without CUDA; where it cannot be reached, pip takes what its own index has.
+TORCH := torch==2.13.0
+CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 15
+
+FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14; do \
+	  if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+	    >/dev/null 2>&1; then echo $$python; exit; fi; done; echo no-python
+PYTHON ?= $(shell $(FIND_PYTHON))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix docs clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 8
+
+demo: $(VENV)/installed ## a small real model teaches itself; ends with a report
+	@$(BIN)/neuron-opsd demo $(DEMO_FLAGS)
+
+test: $(VENV)/installed-dev ## run the tests
+	@$(BIN)/python -m pytest $(TEST_FLAGS)
+
+check: $(VENV)/installed-dev ## formatter, linter, strict types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@$(BIN)/python -m pytest $(TEST_FLAGS)
+
+fix: $(VENV)/installed-dev ## let the linter and the formatter mend what they can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/installed-dev ## write the generated pages again
+	$(BIN)/python docs/generate.py
+
+clean: ## remove the environment and what the tools left
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+
+$(VENV)/made:
+	@if [ "$(PYTHON)" = no-python ]; then echo "make: no Python 3.11 or newer was" \
+	  "found that can make environments; install one (on Debian also" \
+	  "python3-venv) or name it: make PYTHON=/path/to/python" >&2; exit 2; fi
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# torch comes first and alone, so that no other package is asked of the second index.
+$(VENV)/installed: $(VENV)/made pyproject.toml
+	@echo "installing neuron-opsd into $(VENV); this takes a few minutes the first time"
+	@if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then \
+	  echo "an NVIDIA GPU was found: taking torch as the package index has it"; \
+	else \
+	  echo "no NVIDIA GPU was found: taking $(TORCH) for the processor"; \
+	  $(PIP) --no-deps $(CPU_INDEX) '$(TORCH)'; fi
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements/dev.txt
+	@echo "installing the development tools into $(VENV)"
+	@$(PIP) --requirement requirements/dev.txt
+	@touch $@

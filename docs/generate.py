@@ -1,0 +1,100 @@
+"""Writes the pages of the documentation that follow from the code: `make docs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from neuron_opsd.config import Config
+
+HERE = Path(__file__).parent
+
+SETTINGS = """\
+# Settings
+
+<!-- Written by `make docs` from src/neuron_opsd/config.py; do not edit. -->
+
+Every setting has one name. `selection.keep_fraction` is
+`Config().selection.keep_fraction` in Python, `--set selection.keep_fraction=0.1` on the
+command line, and `keep_fraction` under `[selection]` in a TOML file given with
+`--config`. A flag wins over the file, the file over the default. `neuron-opsd config`
+prints all of them with these explanations as a TOML file to begin from.
+"""
+
+
+def settings_page(settings: type[BaseModel] = Config) -> str:
+    """Return the reference of all settings as Markdown."""
+    lines = [SETTINGS, *settings_table(settings)]
+    for name, field in settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            lines += ["", f"## [{name}]", "", section.__doc__ or "", ""]
+            lines += settings_table(section)
+    return "\n".join(lines) + "\n"
+
+
+def settings_table(section: type[BaseModel]) -> Iterator[str]:
+    """Yield a Markdown table of the plain fields of a section."""
+    yield "| setting | default | allowed | what it is |"
+    yield "|---|---|---|---|"
+    for name, field in section.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            continue
+        text = " ".join((field.description or "").split())
+        cells = [f"`{name}`", toml(field.default), allowed(field), text]
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def toml(value: Any) -> str:
+    """Return a value as a settings file has it."""
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+
+
+def allowed(field: FieldInfo) -> str:
+    """Say which values a setting may have."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(field.annotation))
+    limits = [limit for limit in map(in_words, field.metadata) if limit]
+    return " and ".join(limits) or kind(field.annotation)
+
+
+def in_words(limit: object) -> str:
+    """Say one bound in words."""
+    match limit:
+        case Ge(ge=bound):
+            return f"at least {bound}"
+        case Gt(gt=bound):
+            return f"above {bound}"
+        case Le(le=bound):
+            return f"at most {bound}"
+    return ""
+
+
+def kind(annotation: object) -> str:
+    """Name what a setting without bounds holds."""
+    return "text" if annotation is str else "`true`, `false`"
+
+
+def pages() -> dict[Path, str]:
+    """Return every generated page by its place."""
+    return {HERE / "settings.md": settings_page()}
+
+
+def main() -> None:
+    """Write every generated page."""
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

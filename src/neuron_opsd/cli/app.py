@@ -1,0 +1,165 @@
+"""The commands put together, and how whatever happens becomes an exit status."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from types import FrameType
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from neuron_opsd.cli import look, prepare, settings, work
+from neuron_opsd.cli.environment import COMMAND_LINE, debugging
+from neuron_opsd.cli.mistakes import explain_mistake
+from neuron_opsd.cli.terminal import PROGRAM, complain
+from neuron_opsd.errors import NeuronOpsdError, TryAgainError
+
+DONE = 0
+MISTAKE = 2
+TRY_AGAIN = TryAgainError.exit_status
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+BROKEN_PIPE = 128 + 13
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived; unwinds like an interrupt from the keyboard."""
+
+
+def build_app() -> App:
+    """Return the parser of all commands."""
+    app = App(
+        name=PROGRAM,
+        help="Improve a language model in one domain from unlabelled questions "
+        "alone, and measure what it did.",
+        version=version,
+        suppress_keyboard_interrupt=False,
+        help_format="plaintext",
+    )
+    commands: tuple[Callable[..., int | None], ...] = (
+        work.run,
+        work.demo,
+        work.evaluate,
+        prepare.fetch,
+        prepare.preview,
+        settings.plan,
+        prepare.neurons,
+        look.status,
+        look.report,
+        settings.config,
+        settings.doctor,
+    )
+    for place, command in enumerate(commands):
+        app.command(command, sort_key=place)
+    return app
+
+
+def version() -> str:
+    """Return the version of the installed package."""
+    try:
+        return metadata.version(PROGRAM)
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status.
+
+    Args:
+        argv: The arguments; those of the process when left out.
+
+    Returns:
+        0 done, 2 a user's mistake, 75 try again, 130 and 143 stopped by a signal.
+    """
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    typed = COMMAND_LINE.set(shlex.join([PROGRAM, *tokens]))
+    try:
+        with stoppable(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return run_command(tokens)
+    except (NeuronOpsdError, KeyboardInterrupt, OSError) as error:
+        return explain_end(error)
+    finally:
+        COMMAND_LINE.reset(typed)
+
+
+def run_command(tokens: Sequence[str]) -> int:
+    """Parse the arguments and run what they ask for."""
+    try:
+        status = build_app()(
+            tokens,
+            exit_on_error=False,
+            print_error=False,
+            verbose=False,
+            result_action="return_value",
+        )
+    except CycloptsError as error:
+        complain(explain_mistake(error))
+        return MISTAKE
+    # Flushed here, where a reader that went away is still handled.
+    sys.stdout.flush()
+    return status if isinstance(status, int) else DONE
+
+
+def explain_end(error: BaseException) -> int:
+    """Say in a line why a command ended, and return the exit status.
+
+    Raises:
+        OSError: If it is neither a full disk nor a closed pipe.
+    """
+    if isinstance(error, BrokenPipeError):
+        leave_pipe()
+        return BROKEN_PIPE
+    if debugging():
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        complain("stopped; the same command goes on")
+        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+    if isinstance(error, NeuronOpsdError):
+        complain(str(error))
+        return error.exit_status
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        where = f" for {error.filename}" if error.filename else ""
+        complain(f"no space is left on the disk{where}; make room and try again")
+        return TRY_AGAIN
+    raise error
+
+
+def leave_pipe() -> None:
+    """Point stdout elsewhere, so that closing it at exit does not complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM unwind the program as an interrupt from the keyboard does."""
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        del number, frame
+        # A forked worker inherits this handler, but has nothing to tidy up.
+        if os.getpid() != process:
+            os._exit(TERMINATED)
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, where signals do not arrive
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

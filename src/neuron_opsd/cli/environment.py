@@ -1,0 +1,52 @@
+"""The only module that reads the environment, and that sets it for the libraries."""
+
+from __future__ import annotations
+
+import os
+from contextvars import ContextVar
+from pathlib import Path
+
+COMMAND_LINE: ContextVar[str] = ContextVar("COMMAND_LINE", default="")
+"""The command as it was typed, for the records of a run."""
+
+_ALWAYS = {
+    # Spinning threads make two busy cores slower than one.
+    "OMP_WAIT_POLICY": "passive",
+    "GOMP_SPINCOUNT": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+}
+
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+}
+
+
+def prepare_libraries(*, allow_download: bool) -> None:
+    """Set what the libraries read when they are first imported; a user's own wins.
+
+    Args:
+        allow_download: Whether anything may be fetched from a model hub.
+    """
+    for name, value in (_ALWAYS if allow_download else _ALWAYS | _OFFLINE).items():
+        os.environ.setdefault(name, value)
+
+
+def cache_folder() -> Path:
+    """Return where fetched models and questions lie."""
+    if own := os.environ.get("NEURON_OPSD_CACHE"):
+        return Path(own).expanduser()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser() / "neuron-opsd"
+    return Path.home() / ".cache" / "neuron-opsd"
+
+
+def debugging() -> bool:
+    """Return whether errors are to be shown with their traceback."""
+    return os.environ.get("NEURON_OPSD_DEBUG", "") not in {"", "0"}

@@ -1,0 +1,77 @@
+"""The commands that look at a run: status, report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neuron_opsd.cli.environment import prepare_libraries
+from neuron_opsd.cli.options import DEFAULT_OUTPUT, Output
+from neuron_opsd.cli.terminal import Terminal, open_terminal
+from neuron_opsd.cli.text import duration
+
+if TYPE_CHECKING:
+    from neuron_opsd.cli.status import RunStatus
+
+
+def status(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
+    """Say how far a run is, from its files alone and without disturbing it.
+
+    Args:
+        run: Folder of the run.
+        output: How to say what came out.
+    """
+    from neuron_opsd.cli.status import read_status
+
+    found = read_status(run)
+    with open_terminal(quiet=output.quiet) as terminal:
+        if output.json:
+            terminal.show_json(asdict(found))
+        else:
+            show_status(terminal, found)
+
+
+def show_status(terminal: Terminal, found: RunStatus) -> None:
+    """Show the stages, the steps and who works on it."""
+    rows = [
+        [
+            stage.name,
+            "done" if stage.done else "begun",
+            stage.progress,
+            "" if stage.seconds is None else duration(stage.seconds),
+        ]
+        for stage in found.stages
+    ]
+    if rows:
+        terminal.show_table(["stage", "state", "file or progress", "time"], rows)
+    total = "?" if found.steps_total is None else found.steps_total
+    terminal.show(f"training steps: {found.steps_done}/{total}")
+    terminal.show(f"state: {state_text(found)}")
+
+
+def state_text(found: RunStatus) -> str:
+    """Say in words whether a run goes on, waits or has ended."""
+    if found.holder is not None:
+        return f"running, {found.holder}"
+    if found.finished:
+        return "finished"
+    return "stopped; the command that began it goes on"
+
+
+def report(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
+    """Write the report of a run again from its files.
+
+    Args:
+        run: Folder of the run.
+        output: How to say what came out.
+    """
+    prepare_libraries(allow_download=False)
+    from neuron_opsd.pipeline import rebuild_report
+
+    with open_terminal(quiet=output.quiet) as terminal:
+        page = rebuild_report(run)
+        if output.json:
+            terminal.show_json({"report": str(page.resolve())})
+        else:
+            terminal.show(f"report: {page}")

@@ -1,0 +1,144 @@
+"""Flags that several commands share, and how they become settings and test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
+
+from neuron_opsd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from neuron_opsd.config import Config
+
+Flag: TypeAlias = Annotated[bool, Parameter(negative=(), show_default=False)]
+
+Tests: TypeAlias = Annotated[
+    tuple[str, ...],
+    Parameter(name="--test", consume_multiple=True, negative=(), show_default=False),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Settings:
+    """Where the settings of a command come from; what stands later here wins."""
+
+    model: str | None = None
+    """Folder, GGUF file or hub id of the model."""
+    config: Path | None = None
+    """TOML file with settings, as `neuron-opsd config` prints them."""
+    assignments: Annotated[
+        tuple[str, ...],
+        Parameter(name="--set", consume_multiple=True, negative=(), show_default=False),
+    ] = ()
+    """One or more `section.field=value`; stronger than the file."""
+    seed: int | None = None
+    """Number from which every random draw derives."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Output:
+    """How a command says what it does and what came out."""
+
+    json: Flag = False
+    """Print the result as one JSON document."""
+    quiet: Flag = False
+    """Show no progress; warnings and errors still come."""
+
+
+DEFAULT_SETTINGS = Settings()
+DEFAULT_OUTPUT = Output()
+
+
+def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
+    """Build the settings of a command from its file and flags.
+
+    Args:
+        settings: The flags.
+        above: Settings that flags of this one command give, by section.
+
+    Raises:
+        ConfigError: If a setting is unknown or out of range.
+    """
+    # Imported late: pydantic alone would take a third of the time of a help page.
+    from neuron_opsd.settings import config_from_table, load_config, merge
+
+    config = load_config(settings.config, settings.assignments)
+    table = merge(config.model_dump(), above or {})
+    if settings.model is not None:
+        table = merge(table, {"model": {"name": settings.model}})
+    if settings.seed is not None:
+        table = merge(table, {"seed": settings.seed})
+    return config_from_table(table)
+
+
+def resolve_with_model(
+    settings: Settings, above: dict[str, Any] | None = None
+) -> Config:
+    """Build the settings of a command that needs a model.
+
+    Raises:
+        ConfigError: If a setting is unknown or out of range, or no model is named.
+    """
+    config = resolve(settings, above)
+    if not config.model.name:
+        raise ConfigError(
+            "no model is named; give --model with a folder, a GGUF file or a hub id, "
+            "or set model.name"
+        )
+    return config
+
+
+def read_tests(specs: Sequence[str]) -> dict[str, str]:
+    """Read `NAME=FILE` into file by name; a lone `FILE` is named after itself.
+
+    Raises:
+        ConfigError: If a name or a file is missing, or a name comes twice.
+    """
+    tests: dict[str, str] = {}
+    for spec in specs:
+        name, file = split_test(spec)
+        if name in tests:
+            raise ConfigError(
+                f"--test names {name!r} twice, for {tests[name]} and {file}; "
+                "give each test set a name of its own"
+            )
+        tests[name] = file
+    return tests
+
+
+def split_test(spec: str) -> tuple[str, str]:
+    """Split one `NAME=FILE`.
+
+    Raises:
+        ConfigError: If either is missing.
+    """
+    name, equals, file = spec.partition("=")
+    if not equals:
+        name, file = Path(spec).name.partition(".")[0], spec
+    if not name.strip() or not file.strip():
+        raise ConfigError(
+            f"--test is {spec!r}, but it must be NAME=FILE, for example "
+            "exam=questions.jsonl"
+        )
+    return name.strip(), file.strip()
+
+
+def need_tests(specs: Sequence[str]) -> dict[str, str]:
+    """Read the test sets of a command that needs at least one.
+
+    Raises:
+        ConfigError: If there is none, or one cannot be read.
+    """
+    tests = read_tests(specs)
+    if not tests:
+        raise ConfigError(
+            "no test set is given; add --test NAME=FILE, for example "
+            "--test exam=questions.jsonl"
+        )
+    return tests

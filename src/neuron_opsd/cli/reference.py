@@ -1,0 +1,37 @@
+"""The page of the documentation that lists every command and flag."""
+
+from __future__ import annotations
+
+from neuron_opsd.cli.app import build_app
+
+HEAD = """\
+<!-- Written by `make docs` from src/neuron_opsd/cli; do not edit. -->
+
+"""
+
+FOOT = """
+## Exit status
+
+| status | meaning |
+|---|---|
+| 0 | done |
+| 2 | a mistake that the message explains: a flag, a setting, a file, a model |
+| 75 | try again: the disk is full, the network is away, the folder is in use |
+| 130, 143 | stopped by Ctrl-C or SIGTERM; the same command goes on |
+| 141 | whoever read the output went away |
+
+## Environment
+
+| variable | meaning |
+|---|---|
+| `NEURON_OPSD_CACHE` | where fetched files lie; else `neuron-opsd` under \
+`XDG_CACHE_HOME`, else `~/.cache/neuron-opsd` |
+| `NEURON_OPSD_DEBUG` | `1` shows the traceback of an error |
+| `NO_COLOR` | any value turns colours off |
+"""
+
+
+def commands_page() -> str:
+    """Return the reference of all commands as Markdown, from the parser itself."""
+    title, _, body = build_app().generate_docs().partition("\n")
+    return f"{title}\n\n{HEAD}{body.strip()}\n{FOOT}"

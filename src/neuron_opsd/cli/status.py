@@ -1,0 +1,151 @@
+"""How far a run is, from its plain files alone and while another process fills it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuron_opsd.world.manifest import Manifest, read_manifest
+
+HOLDER = "LOCK.holder"
+PARTS = "parts"
+METRICS = Path("train", "metrics.jsonl")
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """One output of a run that is done or begun."""
+
+    name: str
+    done: bool
+    progress: str
+    """How much of it there is, for example `128/400`."""
+    seconds: float | None
+    """Time spent on it, over all processes; `None` where unknown yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """What a run directory tells about itself."""
+
+    run: Path
+    finished: bool
+    """Whether the report, which comes last, is there."""
+    holder: str | None
+    """The process that works in the directory, `None` where none does."""
+    steps_done: int
+    steps_total: int | None
+    last_step: Mapping[str, Any]
+    """The last line of the training's metrics."""
+    stages: tuple[StageStatus, ...]
+
+
+def read_status(run: Path) -> RunStatus:
+    """Read how far a run is; takes no lock and changes nothing.
+
+    Raises:
+        DataError: If the folder is not a run directory.
+    """
+    manifest = read_manifest(run)
+    steps, last = training_steps(run / METRICS)
+    total = manifest.settings.get("distill.steps")
+    return RunStatus(
+        run=run,
+        finished=(run / REPORT).is_file(),
+        holder=lock_holder(run),
+        steps_done=steps,
+        steps_total=total if isinstance(total, int) else None,
+        last_step=last,
+        stages=(*finished_stages(manifest), *begun_stages(run)),
+    )
+
+
+def finished_stages(manifest: Manifest) -> list[StageStatus]:
+    """Return the outputs that the manifest lists."""
+    return [
+        StageStatus(name, done=True, progress=output.file, seconds=output.seconds)
+        for name, output in manifest.outputs.items()
+    ]
+
+
+def begun_stages(run: Path) -> list[StageStatus]:
+    """Return the outputs of which some blocks are there."""
+    plans = sorted(run.glob(f"{PARTS}/*/plan.json"))
+    return [begun_stage(plan.parent) for plan in plans]
+
+
+def begun_stage(folder: Path) -> StageStatus:
+    """Count the finished blocks of one output."""
+    plan = read_object(folder / "plan.json")
+    tickets = [read_object(path) for path in folder.glob("*.done")]
+    total, size = plan.get("num_items", 0), plan.get("size", 0)
+    done = min(total, len(tickets) * size)
+    seconds = sum(float(ticket.get("seconds", 0.0)) for ticket in tickets)
+    return StageStatus(
+        folder.name, done=False, progress=f"{done}/{total}", seconds=seconds
+    )
+
+
+def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
+    """Return how many steps were taken, and what the last one was like."""
+    last: dict[str, Any] = {}
+    steps = 0
+    for line in read_lines(path):
+        metrics = parse_object(line)
+        step = metrics.get("step")
+        # Steps repeated after a stop stand in the file again; the last line counts.
+        if isinstance(step, int):
+            steps, last = step + 1, metrics
+    return steps, last
+
+
+def lock_holder(run: Path) -> str | None:
+    """Say which process works in a run directory, if it can still be alive."""
+    holder = read_object(run / HOLDER)
+    pid, host = holder.get("pid"), holder.get("host")
+    if not isinstance(pid, int):
+        return None
+    if host == socket.gethostname() and not alive(pid):
+        return None
+    return f"process {pid} on {host} since {holder.get('start')}"
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process of this machine exists."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a file, none where it is missing."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file, an empty one where there is none yet."""
+    return parse_object("\n".join(read_lines(path)))
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """Return a JSON object, an empty one where the text is not one."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,187 @@
+"""The terminal: bars and warnings on stderr, results on stdout.
+
+While a `Terminal` is open, whatever a library prints goes to stderr, so that stdout
+holds the results and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from neuron_opsd.cli.pace import Pace
+from neuron_opsd.cli.tables import fitting_table
+from neuron_opsd.cli.text import clean, duration, one_line, pace_text, plain_values
+
+PROGRAM = "neuron-opsd"
+FULL_WIDTH = 100
+"""Columns of a table that nobody sees on a screen of known width."""
+LINE_EVERY = 15.0
+"""Seconds between two lines of progress where there is no screen for bars."""
+
+
+class Terminal:
+    """Implements `neuron_opsd.progress.Progress`, and shows what came out."""
+
+    def __init__(
+        self,
+        out: TextIO,
+        err: TextIO,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._out = out
+        self._err = Console(file=err, highlight=False, markup=False, emoji=False)
+        self._quiet = quiet
+        self._clock = clock
+        self._bars: Progress | None = None
+
+    def stage(
+        self, name: str, total: int, unit: str
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a stage of `total` units; call the value it gives with units done."""
+        pace = Pace(total, self._clock)
+        if self._quiet:
+            return self._silent(pace)
+        if self._err.is_terminal:
+            return self._bar(pace, name, unit)
+        return self._lines(pace, name, unit)
+
+    def warn(self, text: str) -> None:
+        """Say something that the user should know although the work goes on."""
+        self._err.print(Text(f"warning: {clean(text)}"), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Say something in passing; left out when quiet."""
+        if not self._quiet:
+            self._err.print(Text(clean(text)), soft_wrap=True)
+
+    def show(self, text: str = "") -> None:
+        """Write a line of results."""
+        encoding = self._out.encoding or "utf-8"
+        line = (clean(text) + "\n").encode(encoding, "backslashreplace")
+        self._out.write(line.decode(encoding))
+        self._out.flush()
+
+    def show_json(self, document: Mapping[str, Any]) -> None:
+        """Write the results as one JSON document, of ASCII characters alone."""
+        text = json.dumps(plain_values(dict(document)), indent=2, allow_nan=False)
+        self._out.write(text + "\n")
+        self._out.flush()
+
+    def show_table(
+        self, headings: Sequence[str], rows: Sequence[Sequence[str]]
+    ) -> None:
+        """Write a table, the first column to the left and numbers to the right."""
+        console = Console(file=self._out, highlight=False, markup=False, emoji=False)
+        if not console.is_terminal:
+            console.width = FULL_WIDTH
+        console.print(fitting_table(headings, rows, console.width))
+        self._out.flush()
+
+    @contextmanager
+    def _silent(self, pace: Pace) -> Iterator[Callable[[int], None]]:
+        yield pace.add
+
+    @contextmanager
+    def _lines(
+        self, pace: Pace, name: str, unit: str
+    ) -> Iterator[Callable[[int], None]]:
+        said = self._clock()
+
+        def advance(units: int) -> None:
+            nonlocal said
+            pace.add(units)
+            if self._clock() - said >= LINE_EVERY:
+                said = self._clock()
+                self.note(progress_line(pace, name, unit))
+
+        yield advance
+        self.note(f"{name}: {pace.done:,} {unit} in {duration(pace.elapsed)}")
+
+    @contextmanager
+    def _bar(self, pace: Pace, name: str, unit: str) -> Iterator[Callable[[int], None]]:
+        with self._live() as bars:
+            task = bars.add_task(one_line(name), total=pace.total, pace=pace, unit=unit)
+
+            def advance(units: int) -> None:
+                pace.add(units)
+                bars.update(task, completed=pace.done)
+
+            try:
+                yield advance
+            finally:
+                bars.stop_task(task)
+
+    @contextmanager
+    def _live(self) -> Iterator[Progress]:
+        """Give the bars on the screen; a stage within a stage shares its parent's."""
+        if self._bars is not None:
+            yield self._bars
+            return
+        try:
+            with make_bars(self._err) as self._bars:
+                yield self._bars
+        finally:
+            self._bars = None
+
+
+class PaceColumn(ProgressColumn):
+    """Units done, their rate, the time that went by and the time that is left."""
+
+    def render(self, task: Task) -> Text:
+        """Write the numbers of one bar."""
+        return Text(numbers(task.fields["pace"], task.fields["unit"]))
+
+
+def make_bars(console: Console) -> Progress:
+    """Return the bars of stages, not yet on the screen."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        PaceColumn(),
+        console=console,
+        refresh_per_second=4,
+    )
+
+
+def numbers(pace: Pace, unit: str) -> str:
+    """Write how far a stage is, how fast it goes and how long it will take."""
+    parts = [f"{pace.done:,}/{pace.total:,}"]
+    if pace.rate is not None:
+        parts.append(pace_text(pace.rate, unit))
+    parts.append(duration(pace.elapsed))
+    if pace.left is not None and pace.done < pace.total:
+        parts.append(f"{duration(pace.left)} left")
+    return " · ".join(parts)
+
+
+def progress_line(pace: Pace, name: str, unit: str) -> str:
+    """Write the progress of a stage as one line of a log."""
+    return f"{name}: {numbers(pace, unit)}"
+
+
+@contextmanager
+def open_terminal(*, quiet: bool = False) -> Iterator[Terminal]:
+    """Give a terminal that keeps stdout for results until it is closed."""
+    terminal = Terminal(sys.stdout, sys.stderr, quiet=quiet)
+    with redirect_stdout(sys.stderr):
+        yield terminal
+
+
+def complain(text: str) -> None:
+    """Write one message of the program to stderr."""
+    stream = sys.stderr
+    encoding = stream.encoding or "utf-8"
+    line = f"{PROGRAM}: {clean(text)}\n".encode(encoding, "backslashreplace")
+    stream.write(line.decode(encoding))
+    stream.flush()

@@ -1,0 +1,109 @@
+"""Texts for a terminal: harmless whatever a model wrote, and short for a reader."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+_SEQUENCES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, clearing
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])"  # OSC, DCS, SOS, PM, APC ...
+    r"[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # ... up to their end
+    r"|\x1b[ -/]*[0-~]?"  # two-byte sequences, and an escape that nothing ends
+)
+
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e")
+_ISOLATES = frozenset("\u2066\u2067\u2068\u2069")
+_KEPT = frozenset("\n\t")
+
+
+def clean(text: str) -> str:
+    r"""Return the text without anything that a terminal would obey.
+
+    Gone are escape sequences, control characters but line breaks and tabs, and marks
+    that turn the direction of writing. Lone surrogates become U+FFFD.
+
+    Example:
+        >>> clean("a\x1b[31mb\x1b]0;title\x07c\u202ed")
+        'abcd'
+    """
+    return "".join(map(_harmless, _SEQUENCES.sub("", text)))
+
+
+def _harmless(char: str) -> str:
+    if char in _KEPT:
+        return char
+    category = unicodedata.category(char)
+    if category == "Cs":
+        return "\ufffd"
+    if category in {"Cc", "Zl", "Zp"} or char in _BIDI or char in _ISOLATES:
+        return ""
+    return char
+
+
+def one_line(text: str, width: int = 60) -> str:
+    r"""Return the cleaned text on one line, cut to `width` characters.
+
+    Example:
+        >>> one_line("how\n far", width=6)
+        'how f…'
+    """
+    line = " ".join(clean(text).split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as `m:ss` or `h:mm:ss`.
+
+    Example:
+        >>> duration(65.4), duration(3600)
+        ('1:05', '1:00:00')
+    """
+    total = round(max(0.0, seconds))
+    minutes, rest = divmod(total, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{minutes}:{rest:02d}"
+
+
+def size(num_bytes: float) -> str:
+    """Return a number of bytes in the unit that suits it.
+
+    Example:
+        >>> size(1536), size(3 * 2**30)
+        ('1.5 KiB', '3.0 GiB')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} TiB"
+
+
+def pace_text(rate: float, unit: str) -> str:
+    """Return units per second, per minute where that is below one.
+
+    Example:
+        >>> pace_text(12.34, "questions"), pace_text(0.05, "steps")
+        ('12.3 questions/s', '3.0 steps/min')
+    """
+    if rate >= 1.0:
+        return f"{rate:,.1f} {unit}/s"
+    return f"{60 * rate:.1f} {unit}/min"
+
+
+def plain_values(value: Any) -> Any:
+    """Return nested values as JSON can hold them: numbers that are none become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): plain_values(inner) for key, inner in value.items()}
+    if isinstance(value, str | int | None):
+        return value
+    if isinstance(value, Iterable):
+        return [plain_values(inner) for inner in value]
+    return str(value)

@@ -1,0 +1,247 @@
+"""Settings, one frozen record per stage; flags and the TOML file mirror them exactly.
+
+A default is written once, here. Help texts, the reference page of the documentation
+and `neuron-opsd config` are all generated from these fields and their docstrings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction: TypeAlias = Annotated[float, Field(gt=0.0, le=1.0)]
+Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive: TypeAlias = Annotated[int, Field(ge=1)]
+NotNegative: TypeAlias = Annotated[int, Field(ge=0)]
+Temperature: TypeAlias = Annotated[float, Field(gt=0.0, le=10.0)]
+Rate: TypeAlias = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown names, docstrings are the help."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
+    )
+
+
+class ModelConfig(Section):
+    """Which model, and how its numbers are computed."""
+
+    name: str = ""
+    """Folder, GGUF file or hub id of a causal language model with gated MLPs."""
+    revision: str = "main"
+    """Commit or tag of a hub id."""
+    allow_download: bool = False
+    """Whether a hub id that is not in the local cache may be downloaded."""
+    device: str = "auto"
+    """`auto` takes a CUDA device where there is one, else the processor."""
+    compute: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of matrix products; master weights stay float32. `auto` takes bfloat16
+    on CUDA and on processors that have it in hardware."""
+    tokens_per_batch: Positive = 4096
+    """Tokens that one forward pass may hold; lower it when memory runs out."""
+
+
+class PromptsConfig(Section):
+    """How a question is put, to the student and to the teacher alike."""
+
+    form: Literal["auto", "chat", "plain"] = "auto"
+    """`chat` uses the model's chat template, `plain` writes `Question: ...` and
+    `Answer:`; `auto` takes the chat template where the model has one."""
+    question_label: str = "Question"
+    """Word before a question in the plain form."""
+    answer_label: str = "Answer"
+    """Word before an answer in the plain form."""
+    system: str = ""
+    """System message of the chat form; the first line of the plain form."""
+    instruction: str = ""
+    """Text put after every question, for example how to give the final answer."""
+    list_choices: Literal["no", "texts", "letters"] = "no"
+    """Whether the choices stand in the prompt, one a line."""
+    student_thinking: bool | None = None
+    """Reasoning switch of chat templates that have one, for the student."""
+    teacher_thinking: bool | None = None
+    """The same for the teacher."""
+
+
+class AnswersConfig(Section):
+    """How the final answer is read from a completion."""
+
+    reader: Literal[
+        "auto", "choice-text", "choice-letter", "number", "text", "latex", "regex"
+    ] = "auto"
+    """`auto` reads the choice's text where a question has choices (its letter where
+    the prompt lists letters), else the text."""
+    pattern: str = ""
+    """Regular expression of the `regex` reader; its first group is the answer."""
+
+
+class RolloutsConfig(Section):
+    """How the model answers the pool."""
+
+    mode: Literal["auto", "free", "constrained"] = "auto"
+    """`constrained` samples among a question's choices alone; `auto` does so where
+    there are choices and the model has fewer than `constrain_below` parameters."""
+    constrain_below: NotNegative = 1_000_000_000
+    """Parameters below which `auto` constrains answers to the choices."""
+    num_samples: Positive = 8
+    """Completions per question of the pool; the first is the paper's rollout, all
+    of them vote."""
+    temperature: Temperature = 0.6
+    """Divides the logits before sampling."""
+    top_p: Fraction = 0.95
+    """Nucleus of free sampling; constrained sampling keeps every choice."""
+    max_new_tokens: Positive = 512
+    """Longest completion; a longer one is cut and counted as truncated."""
+    block_size: Positive = 64
+    """Questions computed together and written together; a unit of work that a stopped
+    run does not repeat."""
+
+
+class NeuronsConfig(Section):
+    """Which neurons count as having pushed a completion."""
+
+    rule: Literal["flat", "per-layer", "per-token", "neufs"] = "flat"
+    """`flat`: the strongest `per_layer` (position, neuron) pairs of each layer;
+    `per-layer`: the strongest `per_layer` neurons of each layer; `per-token`: the
+    strongest `keep` of each token over all layers, united; `neufs`: as the public
+    NeuFS code, its dropped last position included."""
+    value: Literal["gate", "gated"] = "gate"
+    """`gate` is the output of the activation function (paper and NeuFS); `gated` the
+    true input of the down-projection."""
+    per_layer: NotNegative = 0
+    """Entries kept per layer; 0 scales the paper's 2,000 of 9,728 to the model."""
+    keep: NotNegative = 0
+    """Neurons kept for overlap; 0 scales the paper's 5,000 of 36 x 9,728."""
+
+
+class SelectionConfig(Section):
+    """Which questions of the pool are trained on."""
+
+    rule: Literal["fewest-neurons", "most-neurons", "random", "all"] = "fewest-neurons"
+    """Which questions to keep; few neurons mean high consensus."""
+    keep_fraction: Fraction = 0.2
+    """Share of the pool to keep; questions tied with the last one are kept too."""
+
+
+class ContextsConfig(Section):
+    """Which demonstrations the teacher sees."""
+
+    rule: Literal["nearest", "random"] = "nearest"
+    """`nearest` by Jaccard distance between neuron sets, or `random`."""
+    source: Literal["pool", "selected"] = "pool"
+    """Where demonstrations come from: the whole pool, or the selected questions."""
+    num_demonstrations: NotNegative = 10
+    """Demonstrations per question; 0 leaves the teacher without a context."""
+    answer: Literal["first", "greedy", "voted"] = "first"
+    """Which own answer a demonstration shows: the first sampled one (the paper), the
+    greedy one, or the first sampled one that gives the voted answer."""
+    content: Literal["final", "full"] = "final"
+    """`final` leaves out a reasoning trace closed by `</think>`; `full` keeps it."""
+
+
+class DistillConfig(Section):
+    """How the student learns from the teacher."""
+
+    divergence: Literal["reverse-kl", "forward-kl", "jsd"] = "reverse-kl"
+    """Per-token divergence over the full vocabulary; `reverse-kl` is
+    KL(student || teacher)."""
+    beta: Probability = 0.5
+    """Weight of the teacher in the mixture of `jsd`."""
+    teacher: Literal["ema", "frozen", "live", "periodic"] = "ema"
+    """`ema` follows the student slowly, `frozen` stays the base model, `live` is the
+    student itself, `periodic` copies the student every `teacher_period` steps."""
+    ema_rate: Fraction = 0.01
+    """Share of the student mixed into the `ema` teacher after each step."""
+    teacher_period: Positive = 10
+    """Steps between copies of the `periodic` teacher."""
+    steps: Positive = 150
+    """Optimiser steps."""
+    batch_size: Positive = 16
+    """Questions per optimiser step."""
+    micro_batch_size: Positive = 4
+    """Questions per forward pass; changes memory, not the gradient."""
+    temperature: Temperature = 1.0
+    """Of the student's training rollouts; the loss itself uses the plain logits."""
+    tuning: Literal["lora", "full"] = "lora"
+    """Train a low-rank adapter on every linear layer, or all weights."""
+    lora_rank: Positive = 16
+    """Rank of the adapter."""
+    lora_alpha: Positive = 32
+    """Scale of the adapter is `lora_alpha / lora_rank`."""
+    learning_rate: Rate = 1e-4
+    """Peak rate of AdamW; about 1e-6 to 2e-5 suits `full` tuning."""
+    warmup_steps: NotNegative = 10
+    """Steps over which the rate rises from zero."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the rate goes on after warm-up; `linear` and `cosine` end at zero."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """Decoupled weight decay of AdamW."""
+    max_grad_norm: Rate = 1.0
+    """Gradients are scaled down to this norm."""
+    chunk_positions: Positive = 256
+    """Positions whose logits are held at once; changes memory, not the gradient."""
+    checkpoint_every: Positive = 10
+    """Steps between checkpoints."""
+
+
+class FitnessConfig(Section):
+    """What is asked of the teacher, without labels, before it teaches."""
+
+    action: Literal["warn", "stop", "off"] = "warn"
+    """What to do with a teacher that fails the check."""
+    num_questions: Positive = 64
+    """Selected questions that are checked."""
+    max_agreement_loss: Probability = 0.02
+    """How far the teacher may agree less with the vote than the student does."""
+    max_top_answer_gain: Probability = 0.2
+    """How much more often than the student the teacher may give one same answer."""
+    max_pool_share: Probability = 0.2
+    """Share of the pool that one free-text answer may take."""
+    min_stability: Probability = 0.5
+    """Share of answers that another context must leave as they are."""
+
+
+class EvaluationConfig(Section):
+    """How a model is tested; gold answers are read here and nowhere before."""
+
+    in_domain: str = ""
+    """Name of the test set of the pool's own domain; empty means the first."""
+    num_samples: Positive = 8
+    """Completions per test question."""
+    temperature: Temperature = 0.6
+    """Of the test rollouts."""
+    num_bins: Positive = 15
+    """Equal-width bins of the expected calibration error."""
+    num_resamples: Positive = 10_000
+    """Bootstrap resamples of the questions."""
+    prompted: bool = True
+    """Also test the untrained model with its own demonstrations in the prompt."""
+    form_only: bool = False
+    """Also train and test the form-only control: the same steps on random choices."""
+    max_overlap: Fraction = 0.9
+    """Share of word 5-grams from which a test question counts as standing in the
+    pool."""
+
+
+class Config(Section):
+    """Everything that a run depends on besides its questions."""
+
+    seed: NotNegative = 0
+    """Every random draw of the run derives from this number."""
+    model: ModelConfig = ModelConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    answers: AnswersConfig = AnswersConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
+    neurons: NeuronsConfig = NeuronsConfig()
+    selection: SelectionConfig = SelectionConfig()
+    contexts: ContextsConfig = ContextsConfig()
+    distill: DistillConfig = DistillConfig()
+    fitness: FitnessConfig = FitnessConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()

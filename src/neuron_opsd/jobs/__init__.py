@@ -1,0 +1,1 @@
+"""What the pipeline does in a run directory: stages, with the files they leave."""

@@ -1,0 +1,75 @@
+"""The demonstration: which questions, which settings.
+
+The settings stand here and nowhere else; `docs/results.md` says how they were found and
+what they give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from neuron_opsd.config import Config
+from neuron_opsd.settings import load_config, merge
+from neuron_opsd.world.fetch import DemoFiles
+from neuron_opsd.world.store import write_atomic
+
+IN_DOMAIN: Final = "arc-easy"
+CROSS_DOMAIN: Final = ("csqa", "openbookqa", "piqa")
+
+POOL_SIZE: Final = 400
+TEST_SIZE: Final = 400
+CROSS_SIZE: Final = 200
+QUICK_POOL_SIZE: Final = 120
+QUICK_TEST_SIZE: Final = 60
+
+SETTINGS: Final[Mapping[str, Any]] = {
+    "prompts": {"form": "plain"},
+    "rollouts": {"max_new_tokens": 64},
+    "contexts": {"num_demonstrations": 5},
+    "distill": {"steps": 30, "learning_rate": 3e-4, "warmup_steps": 5},
+    "evaluation": {"form_only": True},
+}
+
+QUICK: Final[Mapping[str, Any]] = {
+    "contexts": {"num_demonstrations": 3},
+    "distill": {"steps": 6, "batch_size": 8, "warmup_steps": 2},
+}
+
+
+def demo_config(model: Path, *, quick: bool, seed: int) -> Config:
+    """Return the settings of the demonstration."""
+    base = merge(SETTINGS, {"seed": seed, "model": {"name": str(model)}})
+    return load_config(base=merge(base, QUICK) if quick else base)
+
+
+def demo_questions(
+    files: DemoFiles, out: Path, *, quick: bool
+) -> tuple[str, dict[str, str]]:
+    """Write the demonstration's pool and tests, the first questions of the sets.
+
+    Returns:
+        The pool's file, and the tests' by name, the in-domain one first.
+    """
+    folder = out.parent / f"{out.name}-questions"
+    pool_size = QUICK_POOL_SIZE if quick else POOL_SIZE
+    pool = first_rows(
+        files.questions[IN_DOMAIN]["pool"], folder / "pool.jsonl", pool_size
+    )
+    tests = {}
+    for name in (IN_DOMAIN, *CROSS_DOMAIN):
+        size = TEST_SIZE if name == IN_DOMAIN else CROSS_SIZE
+        size = QUICK_TEST_SIZE if quick else size
+        tests[name] = first_rows(
+            files.questions[name]["test"], folder / f"{name}.jsonl", size
+        )
+    return pool, tests
+
+
+def first_rows(source: Path, target: Path, count: int) -> str:
+    """Write the first rows of a question file to another; return its name."""
+    rows = source.read_text(encoding="utf-8").splitlines(keepends=True)[:count]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, "".join(rows).encode())
+    return str(target)

@@ -1,0 +1,83 @@
+"""Testing a model, trained or not, without a run directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neuron_opsd.answers import readers_for
+from neuron_opsd.config import Config
+from neuron_opsd.jobs.inputs import in_domain_name, read_tests
+from neuron_opsd.jobs.reporting import metric_table
+from neuron_opsd.jobs.setting import TestSet, settle
+from neuron_opsd.models.load import load_model
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import Rollout, TestResult
+from neuron_opsd.stages.rollouts import ask, sample_rollouts
+from neuron_opsd.stages.scoring import score_rollouts, summarise
+from neuron_opsd.world.store import write_atomic
+
+
+def evaluate(
+    tests: Mapping[str, str],
+    config: Config,
+    out: Path | None,
+    progress: Progress,
+    adapter: Path | None = None,
+) -> dict[str, Any]:
+    """Test a model on some sets, exactly as a run tests it.
+
+    Args:
+        tests: Name to file; every question needs its answer.
+        config: Model, prompts and sampling.
+        out: Where the measures are written as JSON, if anywhere.
+        progress: Told of every question.
+        adapter: What training made, if that is to be tested.
+
+    Returns:
+        Measures by name of the test set.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    in_domain = in_domain_name(tests, config)
+    download = config.model.allow_download
+    sets = read_tests(tests, in_domain, allow_download=download)
+    model = load_model(config.model, adapter)
+    settled, constrained = settle(config, model.facts)
+    table = {}
+    for test in sets:
+        result = test_model(model, test, settled, progress, constrained=constrained)
+        table[test.name] = metric_table(result)
+    if out is not None:
+        text = json.dumps(table, indent=2, allow_nan=False) + "\n"
+        write_atomic(out, text.encode())
+    return table
+
+
+def test_model(
+    model: LanguageModel,
+    test: TestSet,
+    config: Config,
+    progress: Progress,
+    *,
+    constrained: bool,
+) -> TestResult:
+    """Answer one test set block by block, as a run does, and score the answers."""
+    asked = ask(test.questions, config, constrained=constrained)
+    draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
+    size = config.rollouts.block_size
+    rollouts: list[Rollout] = []
+    with progress.stage(test.name, len(asked), "questions") as done:
+        for start in range(0, len(asked), size):
+            block = asked[start : start + size]
+            rollouts += sample_rollouts(
+                model, block, config, f"test {test.name}", draws
+            )
+            done(len(block))
+    readers = readers_for(test.questions, config.answers, config.prompts.list_choices)
+    scores = score_rollouts(test.questions, rollouts, test.gold, readers)
+    return summarise(test.name, scores, config.evaluation)

@@ -1,0 +1,141 @@
+"""What a run is made from: questions, settings and the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuron_opsd.config import Config, ModelConfig
+from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.jobs.setting import TestSet
+from neuron_opsd.records import Question
+from neuron_opsd.settings import flatten
+from neuron_opsd.world.questions import check_overlap, read_questions
+from neuron_opsd.world.store import sha256_file
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The questions of a run."""
+
+    pool: tuple[Question, ...]
+    tests: tuple[TestSet, ...]
+    hashes: Mapping[str, str]
+    """SHA-256 of what every file asks, by `pool` and by the test sets' names."""
+
+
+def read_inputs(pool: str, tests: Mapping[str, str], config: Config) -> Inputs:
+    """Read the pool and the test sets.
+
+    The pool's gold answers, if its file has any, are dropped here.
+
+    Raises:
+        ConfigError: If there is no test set, or a name cannot be one.
+        DataError: If a file has bad rows, a test question has no answer, or stands in
+            the pool.
+    """
+    in_domain = in_domain_name(tests, config)
+    download = config.model.allow_download
+    asked = read_questions(pool, allow_download=download)
+    sets = read_tests(tests, in_domain, allow_download=download)
+    check_overlap(
+        asked.questions,
+        {test.name: test.questions for test in sets},
+        config.evaluation.max_overlap,
+    )
+    hashes = {"pool": questions_hash(asked.questions)}
+    hashes |= {test.name: test_hash(test) for test in sets}
+    return Inputs(asked.questions, sets, hashes)
+
+
+def read_tests(
+    tests: Mapping[str, str], in_domain: str, *, allow_download: bool
+) -> tuple[TestSet, ...]:
+    """Read the test sets; each question must have its answer.
+
+    Raises:
+        DataError: If one has not, or a row is bad.
+    """
+    sets = []
+    for name, source in tests.items():
+        found = read_questions(source, allow_download=allow_download)
+        without = [q.id for q in found.questions if q.id not in found.gold.answer_of]
+        if without:
+            raise DataError(
+                f"test set {name} ({source}): {len(without)} of "
+                f"{len(found.questions)} questions have no answer, first "
+                f"{without[0]}; every test question needs the column answer"
+            )
+        sets.append(TestSet(name, found.questions, found.gold, name == in_domain))
+    return tuple(sets)
+
+
+def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
+    """Return the name of the test set of the pool's own domain.
+
+    Raises:
+        ConfigError: If there is no test set, or a name cannot be one.
+    """
+    if not tests:
+        raise ConfigError("no test set is given; add --test NAME=FILE")
+    for name in tests:
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r} cannot name a test set; use letters, digits, dots, dashes "
+                "and underscores, beginning with a letter or digit"
+            )
+    chosen = config.evaluation.in_domain or next(iter(tests))
+    if chosen not in tests:
+        raise ConfigError(
+            f"evaluation.in_domain is {chosen!r}, but the test sets are "
+            f"{', '.join(tests)}"
+        )
+    return chosen
+
+
+def questions_hash(questions: tuple[Question, ...]) -> str:
+    """Return a hash of what is asked, in order; answers are no part of it."""
+    digest = hashlib.sha256()
+    for question in questions:
+        digest.update(repr(question).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def test_hash(test: TestSet) -> str:
+    """Return a hash of a test set's questions and gold answers."""
+    gold = sorted(test.gold.answer_of.items())
+    text = questions_hash(test.questions) + repr(gold)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def run_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that the results of a run depend on, by dotted name."""
+    return flatten(config)
+
+
+def model_fingerprint(config: ModelConfig) -> str:
+    """Return a hash of a local model's weights, or the hub id and revision."""
+    folder = Path(config.name).expanduser()
+    if not folder.is_dir():
+        return f"{config.name}@{config.revision}"
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(f"{path.name} {sha256_file(path)}".encode())
+    return digest.hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """Return what, besides versions, may change the last bits of a result."""
+    return {
+        "threads": str(torch.get_num_threads()),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }

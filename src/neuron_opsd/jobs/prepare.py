@@ -1,0 +1,289 @@
+"""From a pool of questions to what student and teacher will see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from neuron_opsd.answers import readers_for
+from neuron_opsd.config import Config
+from neuron_opsd.errors import TeacherError
+from neuron_opsd.jobs.setting import Job
+from neuron_opsd.method.selection import select_questions
+from neuron_opsd.models.protocol import LanguageModel, Pair
+from neuron_opsd.records import (
+    Fitness,
+    NeuronSet,
+    Prompt,
+    Question,
+    Rollout,
+    SelectionEntry,
+    TeacherContext,
+    TrainingExample,
+    Vote,
+)
+from neuron_opsd.stages.capture import capture_neurons
+from neuron_opsd.stages.fitness import check_teacher, pool_findings
+from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
+from neuron_opsd.stages.teaching import (
+    Library,
+    build_contexts,
+    build_examples,
+    fits,
+    fitted_prompt,
+    shown_answers,
+)
+from neuron_opsd.votes import tally_votes
+from neuron_opsd.world.codecs import (
+    CONTEXTS,
+    NEURONS,
+    ROLLOUTS,
+    SELECTION,
+    record_codec,
+)
+from neuron_opsd.world.questions import duplicates_of
+
+FITNESS = record_codec("fitness.json", Fitness)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that training needs, made from questions without labels."""
+
+    rollouts: tuple[Rollout, ...]
+    votes: Mapping[str, Vote]
+    neurons: tuple[NeuronSet, ...]
+    selection: tuple[SelectionEntry, ...]
+    library: Library
+    contexts: tuple[TeacherContext, ...]
+    examples: tuple[TrainingExample, ...]
+    fitness: Fitness | None = None
+
+
+def prepare(job: Job, model: LanguageModel, pool: Sequence[Question]) -> Prepared:
+    """Run Algorithm 1 up to training: rollouts, neurons, selection, contexts."""
+    rollouts = roll_out(job, model, pool)
+    prompts = job.config.prompts
+    readers = readers_for(pool, job.config.answers, prompts.list_choices)
+    votes = tally_votes(rollouts, readers)
+    chosen = representatives(rollouts, votes, job.config)
+    neurons = capture(job, model, pool, chosen)
+    selection = job.run.once(
+        "selection",
+        SELECTION,
+        lambda: select_questions(neurons, job.config.selection, job.config.seed),
+    )
+    library = make_library(pool, rollouts, votes, neurons, selection, job.config)
+    contexts = job.run.once(
+        "contexts",
+        CONTEXTS,
+        lambda: build_contexts(kept(neurons, selection), library, job.config),
+    )
+    with job.progress.stage("contexts", len(contexts), "questions") as done:
+        examples = build_examples(
+            model,
+            contexts,
+            library,
+            job.config,
+            constrained=job.constrained,
+            on_done=done,
+        )
+    warn_of_dropped(job, examples)
+    prepared = Prepared(
+        tuple(rollouts),
+        votes,
+        tuple(neurons),
+        tuple(selection),
+        library,
+        tuple(contexts),
+        examples,
+    )
+    return replace(prepared, fitness=check(job, model, prepared))
+
+
+def roll_out(
+    job: Job, model: LanguageModel, pool: Sequence[Question]
+) -> Sequence[Rollout]:
+    """Answer every question of the pool without a context."""
+    config = job.config
+    draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
+    if config.contexts.answer == "greedy":
+        draws.append((0.0, 1))
+    asked = ask(pool, config, constrained=job.constrained)
+    with job.progress.stage("rollouts", len(pool), "questions") as done:
+        rollouts = job.run.blocks(
+            "rollouts",
+            ROLLOUTS,
+            asked,
+            config.rollouts.block_size,
+            lambda block: sample_rollouts(model, block, config, "rollout", draws),
+            done,
+        )
+    job.count_tokens("rollouts", rollout_tokens(model, asked, rollouts))
+    warn_of_cut(job, rollouts)
+    return rollouts
+
+
+def rollout_tokens(
+    model: LanguageModel, asked: Sequence[Asked], rollouts: Sequence[Rollout]
+) -> int:
+    """Return the prompt and completion tokens of some rollouts, prompts once each."""
+    prompts = sum(len(model.encode(a.prompt)) for a in asked)
+    return prompts + sum(len(r.completion.token_ids) for r in rollouts)
+
+
+def warn_of_cut(job: Job, rollouts: Sequence[Rollout]) -> None:
+    """Say how many rollouts were cut before they ended."""
+    cut = sum(not rollout.completion.finished for rollout in rollouts)
+    if cut:
+        job.run.warn(
+            f"{cut} of {len(rollouts)} rollouts were cut at "
+            f"{job.config.rollouts.max_new_tokens} tokens; raise "
+            "rollouts.max_new_tokens"
+        )
+
+
+def representatives(
+    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: Config
+) -> dict[str, Rollout]:
+    """Return the rollout that stands for each question.
+
+    It is the one a demonstration would show, and its neurons are the question's; the
+    first one where none can be shown.
+    """
+    chosen: dict[str, Rollout] = {}
+    first: dict[str, Rollout] = {}
+    for rollout in rollouts:
+        first.setdefault(rollout.question_id, rollout)
+        if fits(rollout, votes, config.contexts):
+            chosen.setdefault(rollout.question_id, rollout)
+    return {**first, **chosen}
+
+
+def capture(
+    job: Job,
+    model: LanguageModel,
+    questions: Sequence[Question],
+    chosen: Mapping[str, Rollout],
+    name: str = "neurons",
+) -> Sequence[NeuronSet]:
+    """Read off the neurons that pushed each question's rollout."""
+    config = job.config
+    asked = ask(questions, config, constrained=job.constrained)
+
+    def pair(a: Asked) -> Pair:
+        return model.encode(a.prompt), chosen[a.question.id].completion.token_ids
+
+    def compute(block: Sequence[Asked]) -> Sequence[NeuronSet]:
+        return capture_neurons(
+            model,
+            [a.question.id for a in block],
+            [pair(a) for a in block],
+            config.neurons,
+            config.model.tokens_per_batch,
+        )
+
+    with job.progress.stage(name, len(asked), "questions") as done:
+        neurons = job.run.blocks(
+            name,
+            NEURONS.at(f"{name}.parquet"),
+            asked,
+            config.rollouts.block_size,
+            compute,
+            done,
+        )
+    job.count_tokens(name, sum(len(p) + len(c) for p, c in map(pair, asked)))
+    return neurons
+
+
+def kept(
+    neurons: Sequence[NeuronSet], selection: Sequence[SelectionEntry]
+) -> list[NeuronSet]:
+    """Return the neuron sets of the selected questions."""
+    chosen = {entry.question_id for entry in selection if entry.kept}
+    return [entry for entry in neurons if entry.question_id in chosen]
+
+
+def make_library(
+    pool: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    votes: Mapping[str, Vote],
+    neurons: Sequence[NeuronSet],
+    selection: Sequence[SelectionEntry],
+    config: Config,
+) -> Library:
+    """Return the questions that may become demonstrations."""
+    answers = shown_answers(rollouts, votes, config.contexts)
+    source = neurons
+    if config.contexts.source == "selected":
+        source = kept(neurons, selection)
+    return Library(
+        questions={question.id: question for question in pool},
+        answers=answers,
+        neurons=tuple(entry for entry in source if entry.question_id in answers),
+        excluded=duplicates_of(pool),
+    )
+
+
+def warn_of_dropped(job: Job, examples: Sequence[TrainingExample]) -> None:
+    """Say how many demonstrations did not fit into the teacher's prompt."""
+    dropped = sum(example.num_dropped for example in examples)
+    if dropped:
+        job.run.warn(
+            f"{dropped} demonstrations of "
+            f"{sum(example.num_dropped > 0 for example in examples)} questions were "
+            "left out because the teacher's prompt would have been too long; the "
+            "farthest went first"
+        )
+
+
+def check(job: Job, model: LanguageModel, prepared: Prepared) -> Fitness | None:
+    """Ask whether the teacher is fit to teach; warn or stop as the settings say.
+
+    Raises:
+        TeacherError: If it is not and the settings say to stop.
+    """
+    config = job.config
+    if config.fitness.action == "off":
+        return None
+    questions = list(prepared.library.questions.values())
+    found = pool_findings(questions, prepared.rollouts, config.fitness)
+    fitness = None
+    if config.contexts.num_demonstrations:
+        fitness = job.run.once(
+            "fitness", FITNESS, lambda: compare_teacher(job, model, prepared)
+        )
+        found += fitness.findings
+    for finding in found:
+        job.run.warn(finding)
+    if found and config.fitness.action == "stop":
+        raise TeacherError(f"{found[0]} (fitness.action is stop)")
+    return fitness
+
+
+def compare_teacher(job: Job, model: LanguageModel, prepared: Prepared) -> Fitness:
+    """Compare student and teacher on the first of the selected questions."""
+    config, library = job.config, prepared.library
+    some = prepared.contexts[: config.fitness.num_questions]
+    ids = {context.question_id for context in some}
+    sets = [entry for entry in prepared.neurons if entry.question_id in ids]
+    random = build_contexts(sets, library, config, rule="random")
+
+    def prompts(shown: Sequence[TeacherContext]) -> list[Prompt]:
+        questions = [library.questions[context.question_id] for context in shown]
+        return [
+            fitted_prompt(model, question, context, library, config)[0]
+            for question, context in zip(questions, shown, strict=True)
+        ]
+
+    asked = ask(
+        [library.questions[context.question_id] for context in some],
+        config,
+        constrained=job.constrained,
+    )
+    with job.progress.stage("teacher check", len(some), "questions") as done:
+        fitness = check_teacher(
+            model, asked, prompts(some), prompts(random), prepared.votes, config
+        )
+        done(len(some))
+    return fitness

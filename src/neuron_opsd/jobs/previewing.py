@@ -1,0 +1,145 @@
+"""One question as the student and as the teacher see it, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neuron_opsd.answers import readers_for
+from neuron_opsd.config import Config
+from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.prepare import make_library, representatives
+from neuron_opsd.jobs.setting import settle
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import load_model
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
+from neuron_opsd.stages.capture import capture_neurons
+from neuron_opsd.stages.rollouts import ask, sample_rollouts
+from neuron_opsd.stages.teaching import Library, build_contexts, fitted_prompt
+from neuron_opsd.votes import tally_votes
+from neuron_opsd.world.questions import read_questions
+
+NUM_NEIGHBOURS = 64
+"""Questions of the pool, the previewed one among them, that a preview asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What student and teacher see of one question, and where the loss acts."""
+
+    question_id: str
+    student_prompt: str
+    teacher_prompt: str
+    demonstrations: int
+    completion_example: str
+    num_student_tokens: int
+    num_teacher_tokens: int
+    num_completion_tokens: int
+    num_dropped: int
+    """Demonstrations that do not fit."""
+    mask: str
+    """The end of the student's tokens, each trained one in brackets."""
+
+
+def preview(
+    pool: str, question_id: str | None, config: Config, progress: Progress
+) -> Preview:
+    """Show one question as the student and as the teacher see it.
+
+    To be quick it looks for demonstrations among the first questions of the pool only.
+
+    Args:
+        pool: File or dataset of questions.
+        question_id: Which one; the first if none is named.
+        config: Model, prompts and contexts.
+        progress: Told of the questions asked.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    questions = read_questions(pool, allow_download=config.model.allow_download)
+    chosen = find_question(questions.questions, question_id, pool)
+    others = [q for q in questions.questions if q.id != chosen.id]
+    some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
+    model = load_model(config.model)
+    settled, constrained = settle(config, model.facts)
+    asked = ask(some, settled, constrained=constrained)
+    draws = [(settled.rollouts.temperature, settled.rollouts.num_samples)]
+    if settled.contexts.answer == "greedy":
+        draws.append((0.0, 1))
+    with progress.stage("preview", len(some), "questions") as done:
+        rollouts = sample_rollouts(model, asked, settled, "rollout", draws)
+        done(len(some))
+    readers = readers_for(some, settled.answers, settled.prompts.list_choices)
+    votes = tally_votes(rollouts, readers)
+    shown = representatives(rollouts, votes, settled)
+    neurons = capture_neurons(
+        model,
+        [a.question.id for a in asked],
+        [
+            (model.encode(a.prompt), shown[a.question.id].completion.token_ids)
+            for a in asked
+        ],
+        settled.neurons,
+        settled.model.tokens_per_batch,
+    )
+    library = make_library(some, rollouts, votes, neurons, (), settled)
+    return show(model, chosen, shown[chosen.id], neurons[0], library, settled)
+
+
+def find_question(
+    questions: Sequence[Question], question_id: str | None, pool: str
+) -> Question:
+    """Return the question of an id, or the first.
+
+    Raises:
+        DataError: If the pool has no such question.
+    """
+    for question in questions:
+        if question_id in (None, question.id):
+            return question
+    raise DataError(
+        f"{pool} has no question {question_id!r}; its ids begin with "
+        f"{', '.join(question.id for question in questions[:3])}"
+    )
+
+
+def show(
+    model: HFModel,
+    question: Question,
+    rollout: Rollout,
+    neurons: NeuronSet,
+    library: Library,
+    config: Config,
+) -> Preview:
+    """Put together what is shown of a question."""
+    (context,) = build_contexts([neurons], library, config)
+    prompt, dropped = fitted_prompt(model, question, context, library, config)
+    (asked,) = ask([question], config, constrained=False)
+    student = model.encode(asked.prompt)
+    completion = rollout.completion.token_ids
+    return Preview(
+        question_id=question.id,
+        student_prompt=model.tokens.prompt_text(asked.prompt),
+        teacher_prompt=model.tokens.prompt_text(prompt),
+        demonstrations=len(context.demonstrations) - dropped,
+        completion_example=rollout.completion.text,
+        num_student_tokens=len(student),
+        num_teacher_tokens=len(model.encode(prompt)),
+        num_completion_tokens=len(completion),
+        num_dropped=dropped,
+        mask=mask_text(model, student, completion),
+    )
+
+
+def mask_text(model: HFModel, prompt: TokenIds, completion: TokenIds) -> str:
+    """Write the join of prompt and completion token by token, trained ones marked."""
+    before = [token_text(model, token) for token in prompt[-6:]]
+    trained = [f"[{token_text(model, token)}]" for token in completion]
+    return " ".join([*before, *trained])
+
+
+def token_text(model: HFModel, token: int) -> str:
+    """Return one token's text, control tokens and line breaks made visible."""
+    return repr(str(model.tokens.tokenizer.decode([token])))[1:-1]

@@ -1,0 +1,236 @@
+"""From stored results to `evaluation.json`, the report and the model card."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from neuron_opsd.config import Config
+from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.prepare import Prepared
+from neuron_opsd.jobs.setting import CARD, Job, TestSet
+from neuron_opsd.method.calibration import reliability_bins
+from neuron_opsd.method.collapse import collapse_signs
+from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.records import Interval, StepMetrics, TestResult
+from neuron_opsd.report.card import render_card
+from neuron_opsd.report.data import (
+    FORM_ONLY,
+    Case,
+    ModelSummary,
+    ReportData,
+    StageCost,
+    TestComparison,
+)
+from neuron_opsd.report.page import render_page
+from neuron_opsd.stages.capture import sizes_of
+from neuron_opsd.stages.scoring import compare, mean_of_tests
+from neuron_opsd.world.codecs import record_codec
+from neuron_opsd.world.store import write_atomic
+
+REPORT = record_codec("report.json", ReportData)
+
+Results = Mapping[str, TestResult]
+"""By name of the test set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the models of a run answered to its tests."""
+
+    before: Results
+    after: Results
+    controls: Mapping[str, Results]
+    """By name of the control; a control need not have answered every set."""
+
+
+def compare_tests(
+    tests: Sequence[TestSet], findings: Findings, config: Config
+) -> tuple[TestComparison, ...]:
+    """Compare the models on every test set, in the order in which these were given."""
+    return tuple(compare_test(test, findings, config) for test in tests)
+
+
+def compare_test(test: TestSet, findings: Findings, config: Config) -> TestComparison:
+    """Compare the models on one test set."""
+    settings, seed, name = config.evaluation, config.seed, test.name
+    before, after = findings.before[name], findings.after[name]
+    controls = {
+        label: results[name]
+        for label, results in findings.controls.items()
+        if name in results
+    }
+    form = controls.get(FORM_ONLY)
+    return TestComparison(
+        name=name,
+        in_domain=test.in_domain,
+        before=before,
+        after=after,
+        delta=compare(before, after, settings, seed),
+        controls=controls,
+        net_of_form=None if form is None else compare(form, after, settings, seed),
+        bins_before=tuple(reliability_bins(before.scores, settings.num_bins)),
+        bins_after=tuple(reliability_bins(after.scores, settings.num_bins)),
+    )
+
+
+def cross_domain(
+    tests: Sequence[TestSet], findings: Findings, config: Config
+) -> Mapping[str, Interval]:
+    """Return the mean differences over the test sets of other domains."""
+    names = [test.name for test in tests if not test.in_domain]
+    if not names:
+        return {}
+    return mean_of_tests(
+        [findings.before[name] for name in names],
+        [findings.after[name] for name in names],
+        config.evaluation,
+        config.seed,
+    )
+
+
+def evaluation_table(
+    comparisons: Sequence[TestComparison], cross: Mapping[str, Interval]
+) -> dict[str, Any]:
+    """Return `evaluation.json`: every test set by name, and the cross-domain mean."""
+    table: dict[str, Any] = {c.name: comparison_entry(c) for c in comparisons}
+    if cross:
+        table["cross-domain mean"] = {"delta": interval_table(cross)}
+    return table
+
+
+def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
+    """Return one test set's entry of `evaluation.json`."""
+    entry: dict[str, Any] = {
+        "domain": "in" if comparison.in_domain else "cross",
+        "num_questions": len(comparison.before.scores),
+        "before": metric_table(comparison.before),
+        "after": metric_table(comparison.after),
+        "delta": interval_table(comparison.delta),
+        "controls": {
+            label: metric_table(result) for label, result in comparison.controls.items()
+        },
+    }
+    if comparison.net_of_form is not None:
+        entry["net_of_form"] = interval_table(comparison.net_of_form)
+    return entry
+
+
+def metric_table(result: TestResult) -> dict[str, float | None]:
+    """Return measures by name, `None` where one does not exist."""
+    return {name: or_none(value) for name, value in result.metrics.items()}
+
+
+def interval_table(
+    intervals: Mapping[str, Interval],
+) -> dict[str, dict[str, float | None]]:
+    """Return intervals by name as plain tables."""
+    return {
+        name: {key: or_none(value) for key, value in asdict(interval).items()}
+        for name, interval in intervals.items()
+    }
+
+
+def or_none(value: float) -> float | None:
+    """Return a number, `None` for one that JSON has no word for."""
+    return value if math.isfinite(value) else None
+
+
+def build_report(  # noqa: PLR0913 - it gathers what all stages made
+    job: Job,
+    facts: ModelFacts,
+    prepared: Prepared,
+    tests: Sequence[TestSet],
+    findings: Findings,
+    metrics: Sequence[StepMetrics],
+    cases: Sequence[Case],
+    command: str,
+) -> ReportData:
+    """Gather everything that the report says."""
+    sizes = sizes_of(job.config.neurons, facts)
+    return ReportData(
+        title=title_of(tests),
+        model=model_summary(facts),
+        config=job.config,
+        pool_size=len(prepared.selection),
+        num_selected=len(prepared.examples),
+        tests=compare_tests(tests, findings, job.config),
+        cross_domain=cross_domain(tests, findings, job.config),
+        training=tuple(metrics),
+        fitness=prepared.fitness,
+        collapses=tuple(collapse_signs(metrics)),
+        selection=prepared.selection,
+        votes=prepared.votes,
+        cases=tuple(cases),
+        stage_costs=stage_costs(job),
+        warnings=tuple(job.run.warnings),
+        versions=job.run.manifest.versions,
+        command=command,
+        neurons_per_layer=sizes.per_layer,
+        neurons_kept=sizes.keep,
+        data_hashes=job.run.manifest.inputs,
+    )
+
+
+def title_of(tests: Sequence[TestSet]) -> str:
+    """Name the run by the domain it was trained for."""
+    name = next(test.name for test in tests if test.in_domain)
+    return f"Neuron-OPSD on {name}"
+
+
+def model_summary(facts: ModelFacts) -> ModelSummary:
+    """Return what the report says of a model."""
+    return ModelSummary(
+        name=facts.name,
+        family=facts.family,
+        num_parameters=facts.num_parameters,
+        num_layers=facts.num_layers,
+        num_neurons=facts.num_neurons,
+        device=facts.device,
+        compute=facts.compute,
+    )
+
+
+def stage_costs(job: Job) -> tuple[StageCost, ...]:
+    """Return time and tokens of every stage that the manifest lists."""
+    tokens = job.run.manifest.facts.get("tokens", {})
+    seconds = {
+        name: output.seconds for name, output in job.run.manifest.outputs.items()
+    } | job.run.manifest.facts.get("seconds", {})
+    names = list(dict.fromkeys([*seconds, *tokens]))
+    return tuple(
+        StageCost(name, float(seconds.get(name, 0.0)), int(tokens.get(name, 0)))
+        for name in names
+    )
+
+
+def finish(job: Job, data: ReportData) -> None:
+    """Write `evaluation.json`, the report and the card of the adapter."""
+    table = evaluation_table(data.tests, data.cross_domain)
+    text = json.dumps(table, indent=2, allow_nan=False) + "\n"
+    write_atomic(job.run.path("evaluation.json"), text.encode())
+    REPORT.save(data, job.run.path(REPORT.file_name))
+    card = render_card(data, job.config.model.name)
+    write_atomic(job.run.path("adapter", CARD), card.encode())
+    rebuild_report(job.run.folder)
+
+
+def rebuild_report(run: Path) -> Path:
+    """Write the report of a finished run anew from what its directory holds.
+
+    Raises:
+        DataError: If the run is not finished.
+    """
+    path = run / REPORT.file_name
+    if not path.is_file():
+        raise DataError(
+            f"{run} has no {REPORT.file_name}: the run is not finished; the same "
+            "`neuron-opsd run` command goes on with it"
+        )
+    page = run / "report.html"
+    write_atomic(page, render_page(REPORT.load(path)).encode())
+    return page

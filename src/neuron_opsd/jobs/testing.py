@@ -1,0 +1,126 @@
+"""Answering test sets with one model after another, in a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from neuron_opsd.answers import readers_for
+from neuron_opsd.jobs.prepare import Prepared, capture, representatives, rollout_tokens
+from neuron_opsd.jobs.setting import Job, TestSet
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.records import Question, Rollout, TestResult
+from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
+from neuron_opsd.stages.scoring import score_rollouts, summarise
+from neuron_opsd.stages.teaching import build_contexts, fitted_prompt
+from neuron_opsd.votes import tally_votes
+from neuron_opsd.world.codecs import ROLLOUTS
+
+
+def answer_tests(
+    job: Job, model: LanguageModel, tests: Sequence[TestSet], label: str
+) -> dict[str, TestResult]:
+    """Answer all test sets with one model, by the prompts it was trained on.
+
+    Args:
+        job: Where rollouts are kept.
+        model: Answers.
+        tests: The sets.
+        label: Names the model, for example ``before``; the draws do not depend on it,
+            so models are compared on the same random numbers.
+    """
+    return {
+        test.name: answer_test(
+            job,
+            model,
+            test,
+            label,
+            ask(test.questions, job.config, constrained=job.constrained),
+        )
+        for test in tests
+    }
+
+
+def answer_test(
+    job: Job, model: LanguageModel, test: TestSet, label: str, asked: Sequence[Asked]
+) -> TestResult:
+    """Answer one test set, its questions put as `asked`, and score the answers."""
+    rollouts = test_rollouts(job, model, test.name, label, asked)
+    return score(job, test, rollouts)
+
+
+def test_rollouts(
+    job: Job, model: LanguageModel, test: str, label: str, asked: Sequence[Asked]
+) -> Sequence[Rollout]:
+    """Sample the answers to one test set."""
+    config = job.config
+    draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
+    name = f"tests/{test}/{label}"
+    with job.progress.stage(f"{test}: {label}", len(asked), "questions") as done:
+        rollouts = job.run.blocks(
+            name,
+            ROLLOUTS.at(f"{name}.parquet"),
+            asked,
+            config.rollouts.block_size,
+            lambda block: sample_rollouts(model, block, config, f"test {test}", draws),
+            done,
+        )
+    job.count_tokens(name, rollout_tokens(model, asked, rollouts))
+    return rollouts
+
+
+def score(job: Job, test: TestSet, rollouts: Sequence[Rollout]) -> TestResult:
+    """Compare the answers to a test set with its gold answers."""
+    config = job.config
+    readers = readers_for(test.questions, config.answers, config.prompts.list_choices)
+    scores = score_rollouts(test.questions, rollouts, test.gold, readers)
+    return summarise(test.name, scores, config.evaluation)
+
+
+def answer_prompted(
+    job: Job, model: LanguageModel, test: TestSet, prepared: Prepared
+) -> TestResult:
+    """Answer a test set with demonstrations from the pool in every prompt.
+
+    It is what a user could have without any training: each test question gets the
+    demonstrations that it would get as the teacher's question, and no label is read.
+    """
+    own = own_answers(job, model, test.questions, test.name)
+    neurons = capture(
+        job, model, test.questions, own, name=f"tests/{test.name}/neurons"
+    )
+    contexts = build_contexts(neurons, prepared.library, job.config)
+    plain = ask(test.questions, job.config, constrained=job.constrained)
+    asked = [
+        replace(
+            a,
+            prompt=fitted_prompt(
+                model, a.question, context, prepared.library, job.config
+            )[0],
+        )
+        for a, context in zip(plain, contexts, strict=True)
+    ]
+    return answer_test(job, model, test, "prompted", asked)
+
+
+def own_answers(
+    job: Job, model: LanguageModel, questions: Sequence[Question], test: str
+) -> dict[str, Rollout]:
+    """Return the base model's own answer that stands for each test question."""
+    config = job.config
+    name = f"tests/{test}/own"
+    draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
+    if config.contexts.answer == "greedy":
+        draws = [(config.rollouts.temperature, 1), (0.0, 1)]
+    asked = ask(questions, config, constrained=job.constrained)
+    with job.progress.stage(f"{test}: own answers", len(asked), "questions") as done:
+        rollouts = job.run.blocks(
+            name,
+            ROLLOUTS.at(f"{name}.parquet"),
+            asked,
+            config.rollouts.block_size,
+            lambda block: sample_rollouts(model, block, config, f"own {test}", draws),
+            done,
+        )
+    readers = readers_for(questions, config.answers, config.prompts.list_choices)
+    return representatives(rollouts, tally_votes(rollouts, readers), config)

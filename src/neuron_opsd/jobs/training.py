@@ -1,0 +1,210 @@
+"""Training in a run directory: checkpoints, metrics, and going on after a stop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from neuron_opsd.jobs.prepare import Prepared
+from neuron_opsd.jobs.setting import CARD, Job
+from neuron_opsd.method.collapse import collapse_signs
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import load_learner, load_model
+from neuron_opsd.models.protocol import Learner
+from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
+from neuron_opsd.stages.distill import Objective, train
+from neuron_opsd.world.files import discard, disk_errors
+from neuron_opsd.world.store import sha256_file, write_atomic, write_folder
+
+METRICS = "metrics.jsonl"
+STATE = "state.safetensors"
+FACTS = "checkpoint.json"
+KEPT_CHECKPOINTS = 2
+
+
+def train_adapter(
+    job: Job,
+    name: str,
+    folder: str,
+    examples: Sequence[TrainingExample],
+    objective: Objective,
+) -> tuple[StepMetrics, ...]:
+    """Train an adapter into the run directory, or return the metrics of one that is.
+
+    Args:
+        job: Where, and with which settings.
+        name: Of the training, for the manifest and for progress.
+        folder: Where below the run directory metrics, checkpoints and adapter go; empty
+            for the run directory itself, whose `train/` then holds the first two.
+        examples: What student and teacher see.
+        objective: What is trained on, and towards what.
+
+    Raises:
+        TrainingError: If the loss is no longer finite.
+        TryAgainError: If the disk is full or ails.
+    """
+    home = job.run.path(folder) if folder else job.run.folder
+    work, adapter = home / "train", home / "adapter"
+    if is_finished(job, name, adapter):
+        return read_metrics(work)
+    learner = load_learner(job.config.model, job.config.distill, job.config.seed)
+    first_step = go_back(learner, work)
+    with job.progress.stage(name, job.config.distill.steps, "steps") as done:
+        done(first_step)
+        steps = train(learner, examples, objective, job.config, first_step)
+        metrics = run_steps(job, learner, work, steps, done)
+    write_folder(adapter, learner.save_adapter)
+    job.run.note("adapters", {name: fingerprint(adapter)})
+    job.count_tokens(name, sum(m.num_tokens for m in metrics))
+    return metrics
+
+
+def run_steps(
+    job: Job,
+    learner: Learner,
+    work: Path,
+    steps: Iterator[StepMetrics],
+    done: Callable[[int], None],
+) -> tuple[StepMetrics, ...]:
+    """Take the steps that are left, keeping metrics and checkpoints."""
+    metrics = list(read_metrics(work))
+    warned: set[str] = set()
+    for entry in steps:
+        metrics.append(entry)
+        append_metrics(work, entry)
+        if (entry.step + 1) % job.config.distill.checkpoint_every == 0:
+            keep_checkpoint(learner, work, entry.step + 1)
+        for sign in collapse_signs(metrics):
+            if sign.sign not in warned:
+                warned.add(sign.sign)
+                job.run.warn(collapse_text(sign))
+        done(1)
+    return tuple(metrics)
+
+
+def collapse_text(sign: Collapse) -> str:
+    """Say in one line what a sign of collapse is and what to do."""
+    return (
+        f"step {sign.step}: {sign.sign} ({sign.value:.2f}, limit {sign.limit:.2f}); "
+        "fewer steps or a lower distill.learning_rate may help"
+    )
+
+
+def trained_model(job: Job, folder: str) -> HFModel:
+    """Load the base model with the adapter in a folder of the run directory."""
+    return load_model(job.config.model, adapter=job.run.path(folder))
+
+
+def form_examples(prepared: Prepared) -> tuple[TrainingExample, ...]:
+    """Return examples whose `choices` the form-only control draws from.
+
+    Where a question has no choices to draw from, they are the model's own answers to
+    other questions of the pool.
+    """
+    answers = prepared.library.answers
+    return tuple(
+        example
+        if example.choices
+        else replace(
+            example,
+            choices=tuple(
+                text for name, text in answers.items() if name != example.question_id
+            ),
+        )
+        for example in prepared.examples
+    )
+
+
+def is_finished(job: Job, name: str, adapter: Path) -> bool:
+    """Whether an adapter was trained to its end and is as it was written."""
+    known = job.run.manifest.facts.get("adapters", {}).get(name)
+    return known is not None and known == fingerprint(adapter)
+
+
+def fingerprint(adapter: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of an adapter; its card comes later."""
+    if not adapter.is_dir():
+        return {}
+    files = sorted(path for path in adapter.iterdir() if path.name != CARD)
+    return {path.name: sha256_file(path) for path in files}
+
+
+def checkpoint_folder(work: Path, step: int) -> Path:
+    """Return where the checkpoint after a number of steps lies."""
+    return work / "checkpoints" / f"step-{step:06d}"
+
+
+def keep_checkpoint(learner: Learner, work: Path, step: int) -> None:
+    """Write student, teacher and optimiser, whole or not at all; drop old ones."""
+
+    def fill(folder: Path) -> None:
+        save_file(learner.state(), folder / STATE)
+        facts = {"step": step, "sha256": sha256_file(folder / STATE)}
+        write_atomic(folder / FACTS, json.dumps(facts).encode())
+
+    write_folder(checkpoint_folder(work, step), fill)
+    for old in checkpoints(work)[:-KEPT_CHECKPOINTS]:
+        discard(old)
+
+
+def checkpoints(work: Path) -> list[Path]:
+    """Return the folders of all checkpoints, oldest first."""
+    return sorted((work / "checkpoints").glob("step-*"))
+
+
+def go_back(learner: Learner, work: Path) -> int:
+    """Put a learner where its last whole checkpoint is; return the next step.
+
+    Metrics of steps after it are dropped: these steps will be taken again.
+    """
+    for folder in reversed(checkpoints(work)):
+        step = whole_checkpoint(folder)
+        if step is not None:
+            learner.load_state(load_file(folder / STATE))
+            cut_metrics(work, step)
+            return step
+    cut_metrics(work, 0)
+    return 0
+
+
+def whole_checkpoint(folder: Path) -> int | None:
+    """Return the step of a checkpoint, `None` when it is not as it was written."""
+    try:
+        facts = json.loads((folder / FACTS).read_bytes())
+        whole = facts["sha256"] == sha256_file(folder / STATE)
+        return int(facts["step"]) if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def append_metrics(work: Path, entry: StepMetrics) -> None:
+    """Add a line to the metrics; a torn one is dropped when a run goes on."""
+    work.mkdir(parents=True, exist_ok=True)
+    with disk_errors(work / METRICS, 0), (work / METRICS).open("a") as file:
+        file.write(json.dumps(asdict(entry)) + "\n")
+
+
+def cut_metrics(work: Path, num_steps: int) -> None:
+    """Keep the metrics of the first steps alone."""
+    kept = read_metrics(work)[:num_steps]
+    if (work / METRICS).exists():
+        lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in kept)
+        write_atomic(work / METRICS, lines.encode())
+
+
+def read_metrics(work: Path) -> tuple[StepMetrics, ...]:
+    """Read the metrics of all steps, up to the first line that is torn."""
+    path = work / METRICS
+    if not path.exists():
+        return ()
+    metrics = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            metrics.append(StepMetrics(**json.loads(line)))
+        except (ValueError, TypeError):
+            break
+    return tuple(metrics)

@@ -1,0 +1,294 @@
+"""Accuracy and calibration of a set of answered questions. Pure NumPy.
+
+Axes: Q questions, R rows of weights, V distinct confidences, B bins. Confidence is the
+agreement of the vote, unread answers in its denominator; a question is correct when
+the answer with most votes is. Every measure takes weights ``(R, Q)`` and returns
+``(R,)``, one value per row, as if each question stood there as often as its weight
+says; that is what makes 10,000 bootstrap resamples cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.records import QuestionScore
+
+FloatArray: TypeAlias = NDArray[np.float64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+EDGE_TOLERANCE: Final = 1e-9
+"""How far above an edge, in bins, a confidence still counts as lying on it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreColumns:
+    """What the measures need of Q answered questions; every array is ``(Q,)``."""
+
+    accuracy: FloatArray
+    """Share of the question's rollouts that are correct."""
+    solved: BoolArray
+    """Whether at least one is."""
+    confidence: FloatArray
+    correct: BoolArray
+    unread: FloatArray
+    """Share of rollouts without a readable answer."""
+    truncated: FloatArray
+    length: FloatArray
+    """Mean completion tokens."""
+    num_bins: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The questions whose confidence lies above `low` and not above `high`."""
+
+    low: float
+    high: float
+    confidence: float
+    """Mean of its questions."""
+    accuracy: float
+    """Share of its questions whose majority answer is correct."""
+    num_questions: int
+
+
+Metric: TypeAlias = Callable[[ScoreColumns, FloatArray], FloatArray]
+"""Takes Q questions and weights ``(R, Q)``; returns ``(R,)``."""
+
+
+def columns_of(scores: Sequence[QuestionScore], num_bins: int = 15) -> ScoreColumns:
+    """Turn scores into arrays.
+
+    Raises:
+        ValueError: If there are no scores, one has no rollouts, a count exceeds its
+            total, or an agreement lies outside [0, 1].
+    """
+    for score in scores:
+        counts = (score.num_correct, score.num_unread, score.num_truncated)
+        if score.num_rollouts < 1 or not 0 <= min(counts) <= max(counts) <= (
+            score.num_rollouts
+        ):
+            raise ValueError(
+                f"question {score.question_id!r} has {score.num_rollouts} rollouts, "
+                f"of which {counts} are correct, unread and truncated"
+            )
+    num_rollouts = np.array([score.num_rollouts for score in scores], dtype=np.float64)
+    num_correct = np.array([score.num_correct for score in scores], dtype=np.float64)
+    confidence = np.array([score.agreement for score in scores], dtype=np.float64)
+    correct = np.array([score.majority_correct for score in scores], dtype=np.bool_)
+    check(confidence, correct, num_bins)
+    return ScoreColumns(
+        accuracy=num_correct / num_rollouts,
+        solved=num_correct > 0,
+        confidence=confidence,
+        correct=correct,
+        unread=np.array([score.num_unread for score in scores]) / num_rollouts,
+        truncated=np.array([score.num_truncated for score in scores]) / num_rollouts,
+        length=np.array([score.mean_length for score in scores], dtype=np.float64),
+        num_bins=num_bins,
+    )
+
+
+def check(confidence: FloatArray, correct: BoolArray, num_bins: int = 1) -> None:
+    """Refuse what no measure could use.
+
+    Raises:
+        ValueError: If there are no questions, the lengths differ, a confidence lies
+            outside [0, 1], a verdict is no truth value, or there is no bin.
+    """
+    if confidence.ndim != 1 or confidence.shape != correct.shape or not confidence.size:
+        raise ValueError(
+            "need one confidence per verdict and at least one of each, got shapes "
+            f"{confidence.shape} and {correct.shape}"
+        )
+    if correct.dtype != np.bool_:
+        raise ValueError(f"verdicts must be true or false, got type {correct.dtype}")
+    if not ((confidence >= 0.0) & (confidence <= 1.0)).all():  # also catches NaN
+        raise ValueError(
+            f"confidences must lie in [0, 1], got values from {confidence.min()} "
+            f"to {confidence.max()}"
+        )
+    if num_bins < 1:
+        raise ValueError(f"num_bins is {num_bins}, but there must be at least one bin")
+
+
+def expected_calibration_error(
+    confidence: FloatArray, correct: BoolArray, *, num_bins: int = 15
+) -> float:
+    """Return the mean gap between confidence and accuracy, weighted by bin size.
+
+    Bins have equal width and are closed on the right, so a confidence of exactly 1
+    falls in the last bin and one of exactly 0 in the first.
+
+    Args:
+        confidence: ``(Q,)`` in [0, 1], one per question.
+        correct: ``(Q,)`` whether the majority answer was right.
+        num_bins: Number of bins; 15 is the paper's choice.
+
+    Returns:
+        A value in [0, 1]; 0 is perfect.
+
+    Raises:
+        ValueError: If there are no questions, the lengths differ, or a confidence lies
+            outside [0, 1].
+
+    Source: Naeini et al. 2015; bins and confidence as in arXiv:2607.02460, section 5.3.
+    """
+    check(confidence, correct, num_bins)
+    return float(binned_gap(confidence, correct, once(confidence), num_bins)[0])
+
+
+def adaptive_calibration_error(
+    confidence: FloatArray, correct: BoolArray, *, num_bins: int = 15
+) -> float:
+    """Return the same gap over bins that hold equally many questions.
+
+    Questions are ordered by confidence and cut into `num_bins` equal shares; all
+    questions with one confidence go to the share in which the middle of their mass
+    lies (the upper share if it lies on a border). So ties stay together, a bin may
+    hold more than its share or nothing, and no order of the input matters.
+
+    Raises:
+        ValueError: As for `expected_calibration_error`.
+
+    Source: Nixon et al. 2019, with ties kept together.
+    """
+    check(confidence, correct, num_bins)
+    return float(equal_mass_gap(confidence, correct, once(confidence), num_bins)[0])
+
+
+def brier_score(confidence: FloatArray, correct: BoolArray) -> float:
+    """Return the mean squared gap between confidence and verdict, in [0, 1].
+
+    Raises:
+        ValueError: As for `expected_calibration_error`.
+
+    Source: Brier 1950, for the one event that the majority answer is right.
+    """
+    check(confidence, correct)
+    return float(np.mean((confidence - correct) ** 2))
+
+
+def area_under_roc(confidence: FloatArray, correct: BoolArray) -> float:
+    """Return how often a correct question has more confidence than a wrong one.
+
+    Ties count one half; NaN where all questions are correct, or none is.
+
+    Raises:
+        ValueError: As for `expected_calibration_error`.
+    """
+    check(confidence, correct)
+    return float(ranked_apart(confidence, correct, once(confidence))[0])
+
+
+def reliability_bins(scores: Sequence[QuestionScore], num_bins: int = 15) -> list[Bin]:
+    """Return the bins of the calibration error that hold questions, lowest first.
+
+    Raises:
+        ValueError: As `columns_of` does.
+    """
+    columns = columns_of(scores, num_bins)
+    bin_of = equal_width_bins(columns.confidence, num_bins)
+    return [
+        Bin(
+            low=number / num_bins,
+            high=(number + 1) / num_bins,
+            confidence=float(columns.confidence[bin_of == number].mean()),
+            accuracy=float(columns.correct[bin_of == number].mean()),
+            num_questions=int((bin_of == number).sum()),
+        )
+        for number in np.unique(bin_of).tolist()
+    ]
+
+
+def once(values: FloatArray) -> FloatArray:
+    """Return ``(1, Q)`` weights that count every question once."""
+    return np.ones((1, values.size))
+
+
+def mean(values: NDArray[np.generic], weights: FloatArray) -> FloatArray:
+    """Return the weighted mean of ``(Q,)`` values in each row."""
+    average = (weights @ values.astype(np.float64)) / weights.sum(axis=1)
+    return np.asarray(average, dtype=np.float64)
+
+
+def members(group_of: NDArray[np.intp], num_groups: int) -> FloatArray:
+    """Return ``(Q, groups)``, 1 where a question belongs to a group."""
+    return np.equal.outer(group_of, np.arange(num_groups)).astype(np.float64)
+
+
+def equal_width_bins(confidence: FloatArray, num_bins: int) -> NDArray[np.intp]:
+    """Return the bin of every question, from 0; bins are closed on the right."""
+    # 7/15 * 15 may come out a little above 7; it still belongs to the lower bin.
+    edge = np.ceil(confidence * num_bins - EDGE_TOLERANCE).astype(np.intp)
+    return np.asarray(np.clip(edge - 1, 0, num_bins - 1), dtype=np.intp)
+
+
+def binned_gap(
+    confidence: FloatArray, correct: BoolArray, weights: FloatArray, num_bins: int
+) -> FloatArray:
+    """Return the calibration error over bins of equal width, per row of weights."""
+    member = members(equal_width_bins(confidence, num_bins), num_bins)
+    gap = weights @ (member * (confidence - correct)[:, None])
+    return np.asarray(np.abs(gap).sum(axis=1) / weights.sum(axis=1), dtype=np.float64)
+
+
+def equal_mass_gap(
+    confidence: FloatArray, correct: BoolArray, weights: FloatArray, num_bins: int
+) -> FloatArray:
+    """Return the calibration error over bins of equal mass, per row of weights."""
+    distinct, value_of = np.unique(confidence, return_inverse=True)
+    member = members(value_of, distinct.size)
+    mass = weights @ member
+    gap = weights @ (member * (confidence - correct)[:, None])
+    total = weights.sum(axis=1)
+    # Twice the middle of each value's mass: whole for whole weights, so it is exact.
+    middle = 2.0 * mass.cumsum(axis=1) - mass
+    bin_of = np.floor(middle * num_bins / (2.0 * total)[:, None]).astype(np.intp)
+    bin_of = np.clip(bin_of, 0, num_bins - 1)
+    cell = bin_of + np.arange(len(weights))[:, None] * num_bins
+    sums = np.bincount(cell.ravel(), gap.ravel(), minlength=len(weights) * num_bins)
+    by_bin = np.abs(sums.reshape(len(weights), num_bins))
+    return np.asarray(by_bin.sum(axis=1) / total, dtype=np.float64)
+
+
+def ranked_apart(
+    confidence: FloatArray, correct: BoolArray, weights: FloatArray
+) -> FloatArray:
+    """Return the area under the ROC curve, per row of weights."""
+    distinct, value_of = np.unique(confidence, return_inverse=True)
+    member = members(value_of, distinct.size)
+    right = weights @ (member * correct[:, None])
+    wrong = weights @ (member * ~correct[:, None])
+    below = wrong.cumsum(axis=1) - wrong
+    wins = (right * (below + 0.5 * wrong)).sum(axis=1)
+    pairs = right.sum(axis=1) * wrong.sum(axis=1)
+    area = np.full(len(weights), np.nan)
+    np.divide(wins, pairs, out=area, where=pairs > 0)
+    return area
+
+
+METRICS: Final[Mapping[str, Metric]] = {
+    "avg_at_k": lambda c, w: mean(c.accuracy, w),
+    "maj_at_k": lambda c, w: mean(c.correct, w),
+    "pass_at_k": lambda c, w: mean(c.solved, w),
+    "ece": lambda c, w: binned_gap(c.confidence, c.correct, w, c.num_bins),
+    "adaptive_ece": lambda c, w: equal_mass_gap(c.confidence, c.correct, w, c.num_bins),
+    "brier": lambda c, w: mean((c.confidence - c.correct) ** 2, w),
+    "auroc": lambda c, w: ranked_apart(c.confidence, c.correct, w),
+    "overconfidence": lambda c, w: mean(c.confidence - c.correct, w),
+    "unanimity": lambda c, w: mean(c.confidence == 1.0, w),
+    "parse_failure": lambda c, w: mean(c.unread, w),
+    "truncation": lambda c, w: mean(c.truncated, w),
+    "mean_length": lambda c, w: mean(c.length, w),
+}
+"""By the names of `TestResult.metrics`; all but `mean_length` are shares of 1."""
+
+
+def measure(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
+    """Return all measures, ``(R, M)``, in the order of `METRICS`."""
+    return np.stack([metric(columns, weights) for metric in METRICS.values()], axis=1)

@@ -1,0 +1,43 @@
+"""What each optimiser step does: which questions, which learning rate.
+
+Both are pure functions of the step, so a run that is continued needs no memory of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from neuron_opsd.config import DistillConfig
+from neuron_opsd.seeds import generator
+
+
+def batch_at(step: int, num_examples: int, batch_size: int, seed: int) -> list[int]:
+    """Return which examples a step trains on.
+
+    Examples are visited in epochs, each in a random order of its own; a batch may
+    span two epochs and, when there are fewer examples than it holds, meet one twice.
+
+    Raises:
+        ValueError: If there are no examples.
+    """
+    if num_examples < 1:
+        raise ValueError("cannot draw a batch from no examples")
+    batch = []
+    for visit in range(step * batch_size, (step + 1) * batch_size):
+        epoch, place = divmod(visit, num_examples)
+        order = generator(seed, "batch", epoch).permutation(num_examples)
+        batch.append(int(order[place]))
+    return batch
+
+
+def learning_rate_at(step: int, config: DistillConfig) -> float:
+    """Return the learning rate of a step, counted from 0."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    remaining = max(1, config.steps - config.warmup_steps)
+    done = min(1.0, (step - config.warmup_steps) / remaining)
+    if config.schedule == "linear":
+        return config.learning_rate * (1.0 - done)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))

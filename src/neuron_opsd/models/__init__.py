@@ -1,0 +1,1 @@
+"""The one doorway to weights: nothing outside imports transformers or peft."""

@@ -1,0 +1,188 @@
+"""Sampling among a question's choices: a trie over their tokens, renormalised.
+
+At every step only the tokens that lead on to some choice are possible, and the
+distribution is renormalised over these. A step with one possible token is certain, so
+only *branches* cost anything: places where the choices' tokens part. One forward pass
+over the prompt (and the few tokens that some choices share) therefore gives the exact
+distribution over all choices, and any number of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.errors import DataError
+from neuron_opsd.models.protocol import LanguageModel, Pair
+from neuron_opsd.records import TokenIds
+
+Logits: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A place in the trie from which more than one token leads on."""
+
+    prefix: TokenIds
+    """Tokens of the completion before the branch."""
+    tokens: TokenIds
+    """The tokens that lead on, in order of first appearance."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChoiceScores:
+    """The choices of one question with the logits at every branch of their trie."""
+
+    completions: tuple[TokenIds, ...]
+    """Token ids of each choice, end token included."""
+    branches: tuple[Branch, ...]
+    logits: tuple[Logits, ...]
+    """One array per branch, one logit per token of it."""
+
+
+def find_branches(completions: Sequence[TokenIds]) -> tuple[Branch, ...]:
+    """Return the branches of the trie over some completions, shorter prefixes first.
+
+    Raises:
+        ValueError: If two completions are equal or one begins with another.
+    """
+    following: dict[TokenIds, list[int]] = {}
+    for tokens in completions:
+        for t, token in enumerate(tokens):
+            children = following.setdefault(tokens[:t], [])
+            if token not in children:
+                children.append(token)
+    if len(set(completions)) < len(completions) or any(
+        tokens in following for tokens in completions
+    ):
+        raise ValueError("completions of a trie must differ and none begin another")
+    branches = [
+        Branch(prefix, tuple(tokens))
+        for prefix, tokens in following.items()
+        if len(tokens) > 1
+    ]
+    return tuple(sorted(branches, key=lambda branch: len(branch.prefix)))
+
+
+def check_choices(
+    question_id: str, choices: Sequence[str], completions: Sequence[TokenIds]
+) -> None:
+    """Refuse choices that the model's tokens cannot tell apart.
+
+    Raises:
+        DataError: If two choices tokenise to the same ids.
+    """
+    seen: dict[TokenIds, str] = {}
+    for choice, tokens in zip(choices, completions, strict=True):
+        if tokens in seen:
+            raise DataError(
+                f"question {question_id}: the choices {seen[tokens]!r} and {choice!r} "
+                "tokenise to the same ids, so the model cannot choose between them; "
+                "reword one of them"
+            )
+        seen[tokens] = choice
+
+
+def score_choices(
+    model: LanguageModel,
+    prompts: Sequence[TokenIds],
+    completions: Sequence[Sequence[TokenIds]],
+) -> list[ChoiceScores]:
+    """Score the choices of many questions in one pass over their prompts.
+
+    Args:
+        model: Scores the branches.
+        prompts: One per question.
+        completions: For every question the token ids of its choices, end included.
+    """
+    branches = [find_branches(group) for group in completions]
+    pairs: list[Pair] = []
+    columns: list[list[TokenIds]] = []
+    places: list[tuple[int, int]] = []
+    for question, found in enumerate(branches):
+        for row in longest_prefixes(found):
+            tokens_at = {len(b.prefix): b for b in found if is_prefix(b.prefix, row)}
+            pairs.append((prompts[question], row))
+            columns.append(
+                [
+                    tokens_at[t].tokens if t in tokens_at else ()
+                    for t in range(len(row) + 1)
+                ]
+            )
+            places.append((question, len(row)))
+    logits = model.logits_at(pairs, columns)
+    found_at: list[dict[TokenIds, Logits]] = [{} for _ in prompts]
+    for (question, _), (_, row), values in zip(places, pairs, logits, strict=True):
+        for t, value in enumerate(values):
+            if value.size:
+                found_at[question].setdefault(row[:t], value)
+    return [
+        ChoiceScores(
+            tuple(group), found, tuple(found_at[q][branch.prefix] for branch in found)
+        )
+        for q, (group, found) in enumerate(zip(completions, branches, strict=True))
+    ]
+
+
+def longest_prefixes(branches: Sequence[Branch]) -> list[TokenIds]:
+    """Return the prefixes that no other prefix continues; these cover all branches."""
+    prefixes = [branch.prefix for branch in branches]
+    return [
+        prefix
+        for prefix in prefixes
+        if not any(is_prefix(prefix, other) and prefix != other for other in prefixes)
+    ]
+
+
+def is_prefix(start: TokenIds, whole: TokenIds) -> bool:
+    """Whether `whole` begins with `start`; it does when they are equal."""
+    return whole[: len(start)] == start
+
+
+def choice_logprobs(scores: ChoiceScores, temperature: float) -> NDArray[np.float64]:
+    """Return the log-probability of each choice, in nats; they sum to one.
+
+    A temperature of 0 follows the most probable token at every branch and so gives
+    all probability to one choice.
+    """
+    result = np.zeros(len(scores.completions))
+    for branch, logits in zip(scores.branches, scores.logits, strict=True):
+        step = tempered_log_softmax(logits.astype(np.float64), temperature)
+        depth = len(branch.prefix)
+        for c, tokens in enumerate(scores.completions):
+            if is_prefix(branch.prefix, tokens) and len(tokens) > depth:
+                result[c] += step[branch.tokens.index(tokens[depth])]
+    return result
+
+
+def tempered_log_softmax(
+    logits: NDArray[np.float64], temperature: float
+) -> NDArray[np.float64]:
+    """Return the log-softmax of ``logits / temperature``, its limit for 0 included."""
+    if temperature == 0.0:
+        certain = np.full_like(logits, -np.inf)
+        certain[int(np.argmax(logits))] = 0.0
+        return certain
+    scaled: NDArray[np.float64] = (logits - logits.max()) / temperature
+    scaled -= np.log(np.exp(scaled).sum())
+    return scaled
+
+
+def draw_choices(
+    logprobs: NDArray[np.float64], uniform: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Draw one choice per uniform number by inverting the cumulative distribution."""
+    cumulative = np.exp(logprobs).cumsum()
+    # Rounding can leave the last value a little under 1; scaling makes it exactly 1.
+    drawn = np.searchsorted(cumulative / cumulative[-1], uniform, side="right")
+    return np.minimum(drawn, len(logprobs) - 1)
+
+
+def entropy(logprobs: NDArray[np.float64]) -> float:
+    """Return the entropy of a distribution given by log-probabilities, in nats."""
+    possible = logprobs[np.isfinite(logprobs)]
+    return float(-(np.exp(possible) * possible).sum())

@@ -1,0 +1,287 @@
+"""Loading a model: a folder, a GGUF file or a hub id; never pickle, never its code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from neuron_opsd.config import DistillConfig, ModelConfig
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.learner import HFLearner
+from neuron_opsd.models.mlps import find_mlps
+from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.tokens import Tokens
+from neuron_opsd.seeds import derive_seed
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def load_model(config: ModelConfig, adapter: Path | None = None) -> HFModel:
+    """Load a frozen model, with an adapter that training made if one is given.
+
+    Args:
+        config: `name` must be a folder in transformers' form or a hub id.
+        adapter: What `Learner.save_adapter` wrote: a PEFT adapter, or a whole model.
+
+    Raises:
+        ModelError: If the model is missing, is pickled, needs its own code, or has no
+            gated MLPs.
+    """
+    quiet()
+    if adapter is not None and not (adapter / "adapter_config.json").exists():
+        config = config.model_copy(update={"name": str(adapter)})
+        adapter = None
+    source = check_source(config)
+    network = load_network(source, config)
+    if adapter is not None:
+        network = with_adapter(network, adapter)
+    return wrap(network, source, config)
+
+
+def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLearner:
+    """Load a model with something to train: a new adapter, or all its weights."""
+    model = load_model(config)
+    for weight in model.network.parameters():
+        weight.requires_grad_(tuning.tuning == "full")
+    trained: Any = model.network
+    if tuning.tuning == "lora":
+        trained = add_adapter(model, tuning, config, seed)
+    return HFLearner(
+        model,
+        trained,
+        weight_decay=tuning.weight_decay,
+        max_grad_norm=tuning.max_grad_norm,
+    )
+
+
+def quiet() -> None:
+    """Keep transformers' own bars and hints off the terminal."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def check_source(config: ModelConfig) -> str:
+    """Return what transformers should load from.
+
+    Raises:
+        ModelError: If there is no name, or the path cannot be a model.
+    """
+    if not config.name:
+        raise ModelError(
+            "no model is named; give a folder, a GGUF file or a hub id with --model"
+        )
+    path = Path(config.name).expanduser()
+    if path.is_file():
+        raise ModelError(
+            f"{path} is a file; a model is a folder with config.json and safetensors, "
+            "a GGUF file or a hub id"
+        )
+    if path.is_dir():
+        check_folder(path)
+        return str(path)
+    if path.is_absolute() or config.name.startswith(".") or config.name.count("/") > 1:
+        raise ModelError(f"model folder {path} does not exist")
+    return config.name
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder without a configuration or with pickled weights alone.
+
+    Raises:
+        ModelError: In either case.
+    """
+    if not (path / "config.json").exists():
+        raise ModelError(
+            f"{path} has no config.json; a model folder holds config.json, tokenizer "
+            "files and *.safetensors"
+        )
+    if any(path.glob("*.safetensors")):
+        return
+    pickled = [found.name for pattern in PICKLES for found in path.glob(pattern)]
+    found = f"only {', '.join(sorted(pickled))}" if pickled else "none"
+    raise ModelError(
+        f"{path} must hold weights as *.safetensors but has {found}; pickled weights "
+        "can run code when they are loaded, so convert them with save_pretrained in a "
+        "place you trust"
+    )
+
+
+def load_network(source: str, config: ModelConfig) -> Any:
+    """Load the weights in float32.
+
+    Raises:
+        ModelError: If transformers cannot.
+    """
+    options = hub_options(config)
+    try:
+        settings = AutoConfig.from_pretrained(source, **options)
+        refuse_own_code(source, settings.to_dict())
+        network = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=settings,
+            dtype=torch.float32,
+            use_safetensors=True,
+            **options,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model {config.name} cannot be loaded: {first_line(error)}{advice(config)}"
+        ) from error
+    return network.eval().to(device_of(config))
+
+
+def hub_options(config: ModelConfig) -> dict[str, Any]:
+    """Return what every call that may reach the hub is told."""
+    return {
+        "revision": config.revision,
+        "local_files_only": not config.allow_download,
+        "trust_remote_code": False,
+    }
+
+
+def refuse_own_code(source: str, settings: Mapping[str, Any]) -> None:
+    """Refuse a model that brings code to be run.
+
+    Raises:
+        ModelError: If it does.
+    """
+    if settings.get("auto_map"):
+        raise ModelError(
+            f"{source} asks to run code of its own (auto_map in config.json), which is "
+            "never done here; use a model of a family that transformers knows"
+        )
+
+
+def advice(config: ModelConfig) -> str:
+    """Say what to do about a hub id that is not in the local cache."""
+    if Path(config.name).exists() or config.allow_download:
+        return ""
+    return (
+        "; it is no local folder and nothing is downloaded unless "
+        "--set model.allow_download=true"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def load_tokens(source: str, config: ModelConfig, network: Any) -> Tokens:
+    """Load the tokenizer and find the tokens that end a completion.
+
+    Raises:
+        ModelError: If there is no tokenizer or it names no end token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **hub_options(config))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"the tokenizer of {config.name} cannot be loaded: {first_line(error)}"
+        ) from error
+    named = network.generation_config.eos_token_id
+    ends = named if isinstance(named, list) else [named]
+    end_ids = frozenset(
+        int(end) for end in [*ends, tokenizer.eos_token_id] if end is not None
+    )
+    if not end_ids:
+        raise ModelError(f"the tokenizer of {config.name} names no end token")
+    return Tokens(tokenizer, end_ids)
+
+
+def with_adapter(network: Any, adapter: Path) -> Any:
+    """Return the network with a PEFT adapter merged into its weights."""
+    pickled = [p.name for pattern in PICKLES for p in adapter.glob(pattern)]
+    if pickled and not (adapter / "adapter_model.safetensors").exists():
+        raise ModelError(
+            f"{adapter} must hold adapter_model.safetensors but has only "
+            f"{', '.join(pickled)}; pickled weights are never loaded"
+        )
+    try:
+        merged: Any = PeftModel.from_pretrained(
+            network, str(adapter)
+        ).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"adapter {adapter} does not fit this model: {first_line(error)}"
+        ) from error
+    return merged.eval()
+
+
+def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:
+    """Put a network behind the doorway."""
+    tokens = load_tokens(source, config, network)
+    mlps = find_mlps(network)
+    settings = network.config.get_text_config()
+    device = device_of(config)
+    facts = ModelFacts(
+        name=config.name,
+        family=settings.model_type,
+        num_parameters=sum(weight.numel() for weight in network.parameters()),
+        num_layers=len(mlps),
+        num_neurons=mlps[0].down_proj.in_features,
+        width=mlps[0].down_proj.out_features,
+        vocab_size=network.get_output_embeddings().weight.shape[0],
+        max_positions=settings.max_position_embeddings,
+        has_chat_template=tokens.has_chat_template,
+        device=device,
+        compute=compute_of(config, device),
+    )
+    return HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
+
+
+def device_of(config: ModelConfig) -> str:
+    """Return the device that the settings mean."""
+    if config.device != "auto":
+        return config.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def compute_of(config: ModelConfig, device: str) -> str:
+    """Return the precision of matrix products that the settings mean."""
+    if config.compute != "auto":
+        return config.compute
+    if device.startswith("cuda"):
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        capability = torch.cpu.get_capabilities()
+        fast = bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
+    return "bfloat16" if fast else "float32"
+
+
+def add_adapter(
+    model: HFModel, tuning: DistillConfig, config: ModelConfig, seed: int
+) -> Any:
+    """Put a new adapter on every linear layer of a model; return the PEFT model."""
+    settings = LoraConfig(
+        r=tuning.lora_rank,
+        lora_alpha=tuning.lora_alpha,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=config.name,
+    )
+    with torch.random.fork_rng(devices=[]):
+        adapted = get_peft_model(model.network, settings)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_A" in name:
+                draw_kaiming(weight, derive_seed(seed, "adapter", name))
+    return adapted
+
+
+def draw_kaiming(weight: torch.Tensor, seed: int) -> None:
+    """Fill a weight ``(r, D)`` as PEFT does, from a seed of its own."""
+    source = torch.Generator().manual_seed(seed)
+    values = torch.empty(weight.shape)
+    torch.nn.init.kaiming_uniform_(values, a=5**0.5, generator=source)
+    weight.copy_(values)

@@ -1,0 +1,88 @@
+"""Finding the gated MLPs of a model, whose neurons the method reads.
+
+Axes: B rows, T positions, F neurons of one layer, D residual width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.protocol import NeuronValue
+
+PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GatedMLP:
+    """``down_proj(act_fn(gate_proj(x)) * up_proj(x))`` of one layer."""
+
+    act_fn: nn.Module
+    down_proj: nn.Linear
+
+    def watch(
+        self, value: NeuronValue, see: Callable[[Tensor], None]
+    ) -> RemovableHandle:
+        """Hand every activation ``(B, T, F)`` on until the handle is removed."""
+        if value == "gate":
+            return self.act_fn.register_forward_hook(
+                lambda _module, _given, output: see(output)
+            )
+        return self.down_proj.register_forward_pre_hook(
+            lambda _module, given: see(given[0])
+        )
+
+
+def find_mlps(network: Any) -> tuple[GatedMLP, ...]:
+    """Return the MLP of every layer, first layer first.
+
+    Raises:
+        ModelError: If a layer has no gated MLP of a readable form; it is named.
+    """
+    family = network.config.model_type
+    layers = dict(network.get_decoder().named_children()).get("layers")
+    if not isinstance(layers, nn.ModuleList):
+        raise ModelError(
+            f"a {family} model keeps its layers where neurons cannot be read; "
+            f"{wanted()}"
+        )
+    return tuple(
+        gated_mlp(layer, number, family) for number, layer in enumerate(layers)
+    )
+
+
+def gated_mlp(layer: nn.Module, number: int, family: str) -> GatedMLP:
+    """Return the MLP of one layer.
+
+    Raises:
+        ModelError: If it is not a gated MLP of a readable form.
+    """
+    mlp = dict(layer.named_children()).get("mlp")
+    parts = {} if mlp is None else dict(mlp.named_children())
+    kind = "no module called mlp" if mlp is None else type(mlp).__name__
+    missing = [name for name in PARTS if name not in parts]
+    if missing:
+        raise ModelError(
+            f"layer {number} of this {family} model has {kind} without "
+            f"{', '.join(missing)}; {wanted()}"
+        )
+    down_proj = parts["down_proj"]
+    if not isinstance(down_proj, nn.Linear):
+        raise ModelError(
+            f"layer {number} of this {family} model has a down_proj of type "
+            f"{type(down_proj).__name__}, whose weight cannot be read; {wanted()}"
+        )
+    return GatedMLP(parts["act_fn"], down_proj)
+
+
+def wanted() -> str:
+    """Say which models can be read."""
+    return (
+        "neurons are read from gated MLPs with gate_proj, up_proj, down_proj and "
+        "act_fn, as in Llama, Qwen 2 and 3, Mistral, Gemma 3 and SmolLM"
+    )

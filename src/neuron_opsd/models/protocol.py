@@ -1,0 +1,178 @@
+"""All that the method asks of a model: two protocols, one frozen and one that learns.
+
+Axes: N completion tokens of a batch, F neurons of one layer, D residual width,
+V vocabulary. A *pair* is a prompt and a completion, both as token ids; its completion
+token t is predicted at the position before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuron_opsd.records import Completion, Prompt, TokenIds
+
+Pair: TypeAlias = tuple[TokenIds, TokenIds]
+"""Prompt and completion."""
+
+NeuronValue: TypeAlias = Literal["gate", "gated"]
+
+ContributionConsumer: TypeAlias = Callable[[int, Tensor], None]
+"""Takes a layer's number and its contribution scores ``(N, F)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model is, for settings that scale with it and for the manifest."""
+
+    name: str
+    family: str
+    """`model_type` of its configuration, for example ``llama``."""
+    num_parameters: int
+    num_layers: int
+    num_neurons: int
+    """F: neurons of one layer, the width between up- and down-projection."""
+    width: int
+    """D: residual width."""
+    vocab_size: int
+    max_positions: int
+    has_chat_template: bool
+    device: str
+    compute: str
+    """Precision of matrix products, ``float32`` or ``bfloat16``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn."""
+
+    temperature: float
+    """0 takes the most probable token."""
+    top_p: float = 1.0
+    max_new_tokens: int = 512
+    stop_at_newline: bool = False
+    """Whether a line break ends a completion, as it does in the plain form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The unembedding of one set of weights."""
+
+    weight: Tensor
+    """``(V, D)``."""
+    softcap: float | None = None
+    """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
+
+
+class LanguageModel(Protocol):
+    """All that the method asks of a model whose weights stay as they are."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the model is."""
+        ...
+
+    def encode(self, prompt: Prompt) -> TokenIds:
+        """Return the prompt's token ids, chat template and first token included."""
+        ...
+
+    def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
+        """Return what would complete the prompt with this answer, end token included.
+
+        In the plain form that is a space, the answer and a line break.
+        """
+        ...
+
+    def decode(self, token_ids: TokenIds) -> str:
+        """Return the text of a completion without control tokens, stripped."""
+        ...
+
+    def sample(
+        self,
+        prompts: Sequence[TokenIds],
+        seeds: Sequence[Sequence[int]],
+        sampling: Sampling,
+    ) -> list[list[Completion]]:
+        """Draw one completion per seed for every prompt; equal seeds draw alike."""
+        ...
+
+    def logits_at(
+        self, pairs: Sequence[Pair], columns: Sequence[Sequence[TokenIds]]
+    ) -> list[list[NDArray[np.float32]]]:
+        """Return the logits of a few tokens at a few positions.
+
+        Args:
+            pairs: Prompts and completions.
+            columns: For pair ``i`` and ``t`` from 0 to the completion's length, the
+                tokens wanted at the position that predicts token ``t`` (the last
+                position predicts what would come next); empty where none are.
+
+        Returns:
+            The logits, in the shape of `columns`.
+        """
+        ...
+
+    def capture(
+        self,
+        pairs: Sequence[Pair],
+        value: NeuronValue,
+        consume: ContributionConsumer,
+        *,
+        half_projections: bool = False,
+    ) -> None:
+        """Run one forward pass and hand on every layer's contribution scores.
+
+        Args:
+            pairs: Prompts and completions; N is the number of completion tokens.
+            value: Which activation counts.
+            consume: Called once per layer, in order, with ``(N, F)`` scores, the
+                tokens of the first pair first.
+            half_projections: Round projections to float16, as the NeuFS code does.
+        """
+        ...
+
+
+class Learner(LanguageModel, Protocol):
+    """A model that can also move, with a second set of weights for its teacher."""
+
+    def student_hidden(self, pairs: Sequence[Pair]) -> Tensor:
+        """Return ``(N, D)`` states that predict the completions, with gradient."""
+        ...
+
+    def teacher_hidden(self, pairs: Sequence[Pair]) -> Tensor:
+        """Return the same under the teacher's weights, without gradient."""
+        ...
+
+    def student_head(self) -> Head:
+        """Return the student's unembedding; its weight may ask for a gradient."""
+        ...
+
+    def teacher_head(self) -> Head:
+        """Return the teacher's unembedding."""
+        ...
+
+    def step(self, learning_rate: float) -> float:
+        """Apply the gradients gathered so far; return their norm before clipping."""
+        ...
+
+    def update_teacher(self, rate: float) -> None:
+        """Move the teacher's weights the share `rate` of the way to the student's."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that a checkpoint must hold: student, teacher and optimiser."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to what `state` returned."""
+        ...
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write what training made: a PEFT adapter, or a whole model after `full`."""
+        ...

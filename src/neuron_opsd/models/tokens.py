@@ -1,0 +1,131 @@
+"""Text to token ids and back, for one tokenizer.
+
+Text of a question is data: no part of it may become a control token. In the plain form
+control tokens inside text are split into ordinary ones; in a chat template, whose own
+control tokens must be read, a question that contains one is refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neuron_opsd.errors import DataError
+from neuron_opsd.records import Message, Prompt, TokenIds
+
+# What a plain prompt ends with; answers are tokenised after it so that the space before
+# them is theirs in every tokenizer.
+ANCHOR = ":"
+PROBE = "x"
+
+
+class Tokens:
+    """A tokenizer with the two prompt forms and the tokens that end a completion."""
+
+    def __init__(self, tokenizer: Any, end_ids: frozenset[int]) -> None:
+        self.tokenizer = tokenizer
+        self.end_ids = end_ids
+        self.has_chat_template = bool(tokenizer.chat_template)
+        self._control = [text for text in tokenizer.all_special_tokens if text]
+        self._newline_ids: frozenset[int] | None = None
+
+    def encode(self, prompt: Prompt) -> TokenIds:
+        """Return a prompt's token ids.
+
+        Raises:
+            DataError: If a turn of a conversation contains a control token.
+        """
+        if prompt.messages:
+            return self._ids(self.chat_text(prompt))
+        ids = self.tokenizer(prompt.text, split_special_tokens=True).input_ids
+        return tuple(ids)
+
+    def chat_text(self, prompt: Prompt, *, answering: bool = True) -> str:
+        """Return a conversation as the chat template writes it."""
+        for message in prompt.messages:
+            self._refuse_control(message)
+        switches = (
+            {} if prompt.thinking is None else {"enable_thinking": prompt.thinking}
+        )
+        text: str = self.tokenizer.apply_chat_template(
+            [{"role": m.role, "content": m.content} for m in prompt.messages],
+            tokenize=False,
+            add_generation_prompt=answering,
+            **switches,
+        )
+        return text
+
+    def prompt_text(self, prompt: Prompt) -> str:
+        """Return a prompt as text, for people to read."""
+        return self.chat_text(prompt) if prompt.messages else prompt.text
+
+    def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
+        """Return the completion that gives this answer, end token included."""
+        if prompt.messages:
+            return (*self._data_ids(answer), self._end_of_turn(prompt))
+        # An answer is one line in the plain form, since a line break ends it.
+        line = " ".join(answer.split())
+        return (*self._after_anchor(f" {line}"), self.newline_id)
+
+    def encode_rendered(
+        self, prompt: str, completion: str
+    ) -> tuple[TokenIds, TokenIds]:
+        """Return the ids of texts that are rendered already, control tokens and all."""
+        return self._ids(prompt), self._ids(completion)
+
+    def decode(self, token_ids: TokenIds) -> str:
+        """Return the text of token ids without control tokens, stripped."""
+        text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return text.strip()
+
+    @property
+    def newline_id(self) -> int:
+        """The token that a line break becomes after text."""
+        return self._after_anchor("\n")[-1]
+
+    @property
+    def newline_ids(self) -> frozenset[int]:
+        """Every token whose text holds a line break; each ends a plain completion."""
+        if self._newline_ids is None:
+            texts = self.tokenizer.batch_decode(
+                [[i] for i in range(len(self.tokenizer))]
+            )
+            found = (i for i, text in enumerate(texts) if "\n" in text)
+            self._newline_ids = frozenset(found) | {self.newline_id}
+        return self._newline_ids
+
+    def _after_anchor(self, text: str) -> TokenIds:
+        anchor = self._data_ids(ANCHOR)
+        joined = self._data_ids(ANCHOR + text)
+        # A tokenizer may merge across the join; then the text stands alone.
+        if joined[: len(anchor)] == anchor:
+            return joined[len(anchor) :]
+        return self._data_ids(text)
+
+    def _end_of_turn(self, prompt: Prompt) -> int:
+        """Return the control token with which the template closes an answer."""
+        asked = Prompt(
+            messages=(Message("user", PROBE), Message("assistant", PROBE)),
+            thinking=prompt.thinking,
+        )
+        tail = self.chat_text(asked, answering=False).rpartition(PROBE)[2]
+        for token in self._ids(tail):
+            if token in self.end_ids:
+                return token
+        return int(self.tokenizer.eos_token_id)
+
+    def _ids(self, text: str) -> TokenIds:
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _data_ids(self, text: str) -> TokenIds:
+        ids = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True
+        ).input_ids
+        return tuple(ids)
+
+    def _refuse_control(self, message: Message) -> None:
+        for control in self._control:
+            if control in message.content:
+                raise DataError(
+                    f"a {message.role} message contains the control token {control!r}: "
+                    f"{message.content[:60]!r}; remove it, or use prompts.form=plain"
+                )

@@ -1,0 +1,168 @@
+"""The whole method in the order of Algorithm 1, arXiv:2607.02460. Read this first.
+
+Questions become rollouts, rollouts neuron sets, these a selection and contexts; a
+teacher who sees the contexts is distilled into a student who does not; and only then
+are gold answers read, to measure. What a model computes is kept in the run directory,
+so the same call goes on wherever an earlier one was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuron_opsd.config import Config
+from neuron_opsd.jobs.cases import answer_cases, build_cases
+from neuron_opsd.jobs.completions import extract_neurons
+from neuron_opsd.jobs.demo import demo_config, demo_questions
+from neuron_opsd.jobs.estimating import estimate
+from neuron_opsd.jobs.evaluating import evaluate
+from neuron_opsd.jobs.inputs import (
+    Inputs,
+    environment,
+    model_fingerprint,
+    read_inputs,
+    run_settings,
+)
+from neuron_opsd.jobs.prepare import Prepared, prepare
+from neuron_opsd.jobs.previewing import Preview, preview
+from neuron_opsd.jobs.reporting import Findings, build_report, finish, rebuild_report
+from neuron_opsd.jobs.setting import Job, TestSet, settle
+from neuron_opsd.jobs.testing import answer_prompted, answer_tests
+from neuron_opsd.jobs.training import form_examples, train_adapter, trained_model
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import load_model
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import TestResult
+from neuron_opsd.report.data import FORM_ONLY, PROMPTED, ReportData
+from neuron_opsd.stages.distill import distillation, imitation, random_choices
+from neuron_opsd.world.fetch import fetch_demo
+from neuron_opsd.world.store import RunDir
+
+__all__ = [
+    "Preview",
+    "Request",
+    "demo",
+    "estimate",
+    "evaluate",
+    "extract_neurons",
+    "preview",
+    "rebuild_report",
+    "run",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run is asked to do."""
+
+    pool: str
+    """File or dataset of unlabelled questions; answers in it are never read."""
+    tests: Mapping[str, str]
+    """Name to file of every test set; the first is the pool's own domain unless
+    `evaluation.in_domain` names another."""
+    out: Path
+    """The run directory."""
+    command: str = ""
+    """How the run was called, for the report."""
+
+
+def run(request: Request, config: Config, progress: Progress) -> ReportData:
+    """Improve a model from unlabelled questions, and measure what that did.
+
+    Writes the run directory: rollouts, neurons, selection, contexts, `train/`,
+    `adapter/`, `evaluation.json` and `report.html`.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    inputs = read_inputs(request.pool, request.tests, config)
+    model = load_model(config.model)
+    settled, constrained = settle(config, model.facts)
+    hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
+    with RunDir.open(
+        request.out,
+        run_settings(settled),
+        hashes,
+        environment=environment(),
+        warn=progress.warn,
+    ) as directory:
+        job = Job(directory, settled, constrained, progress)
+        return improve(job, model, inputs, request.command)
+
+
+def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportData:
+    """Run all stages in a run directory."""
+    prepared = prepare(job, model, inputs.pool)
+    before = answer_tests(job, model, inputs.tests, "before")
+    controls = untrained_controls(job, model, inputs.tests, prepared)
+
+    metrics = train_adapter(
+        job, "distillation", "", prepared.examples, distillation(job.config)
+    )
+
+    trained = trained_model(job, "adapter")
+    after = answer_tests(job, trained, inputs.tests, "after")
+    cases = build_cases(model, prepared, answer_cases(job, trained, prepared))
+    if job.config.evaluation.form_only:
+        controls[FORM_ONLY] = form_only(job, prepared, inputs.tests)
+    findings = Findings(before, after, controls)
+    data = build_report(
+        job, model.facts, prepared, inputs.tests, findings, metrics, cases, command
+    )
+    finish(job, data)
+    return data
+
+
+def untrained_controls(
+    job: Job, model: HFModel, tests: Sequence[TestSet], prepared: Prepared
+) -> dict[str, Mapping[str, TestResult]]:
+    """Answer the in-domain test with demonstrations in the prompt, if asked for."""
+    if not job.config.evaluation.prompted:
+        return {}
+    if not job.config.contexts.num_demonstrations:
+        return {}
+    return {
+        PROMPTED: {
+            test.name: answer_prompted(job, model, test, prepared)
+            for test in tests
+            if test.in_domain
+        }
+    }
+
+
+def form_only(
+    job: Job, prepared: Prepared, tests: Sequence[TestSet]
+) -> Mapping[str, TestResult]:
+    """Train the same steps on random choices and answer the tests.
+
+    What this gains, any training gains from seeing what an answer looks like.
+    """
+    objective = imitation(job.config, random_choices(job.config))
+    examples = form_examples(prepared)
+    train_adapter(job, FORM_ONLY, f"controls/{FORM_ONLY}", examples, objective)
+    model = trained_model(job, f"controls/{FORM_ONLY}/adapter")
+    return answer_tests(job, model, tests, FORM_ONLY)
+
+
+def demo(
+    out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress
+) -> ReportData:
+    """Run the demonstration on the embedded model and questions.
+
+    Args:
+        out: The run directory.
+        cache: Where the model and the questions are kept, fetched if they are not.
+        quick: A smaller run that ends within three minutes.
+        seed: Every draw derives from it.
+        progress: Told of every stage.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    files = fetch_demo(cache, progress)
+    config = demo_config(files.model, quick=quick, seed=seed)
+    pool, tests = demo_questions(files, out, quick=quick)
+    command = f"neuron-opsd demo{' --quick' if quick else ''} --seed {seed}"
+    return run(Request(pool, tests, out, command), config, progress)

@@ -1,0 +1,120 @@
+"""Every prompt text, the student's and the teacher's, and the answers that close them.
+
+Training and evaluation call the same functions, so a model is always tested on the
+prompt that it was trained on.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from neuron_opsd.config import PromptsConfig
+from neuron_opsd.records import Message, Prompt, Question
+
+Shown: TypeAlias = tuple[Question, str]
+"""A question and the answer that a demonstration shows for it."""
+
+Seat: TypeAlias = Literal["student", "teacher"]
+
+LETTERS = string.ascii_uppercase
+THINK_END = "</think>"
+
+
+def resolve_form(config: PromptsConfig, *, has_chat_template: bool) -> PromptsConfig:
+    """Return the settings with `form` decided for a model."""
+    if config.form != "auto":
+        return config
+    form = "chat" if has_chat_template else "plain"
+    return config.model_copy(update={"form": form})
+
+
+def student_prompt(question: Question, config: PromptsConfig) -> Prompt:
+    """Return the prompt of a question as the student and every test sees it."""
+    return render((), question, config, thinking=config.student_thinking)
+
+
+def teacher_prompt(
+    question: Question, demonstrations: Sequence[Shown], config: PromptsConfig
+) -> Prompt:
+    """Return the prompt of a question with demonstrations before it.
+
+    Args:
+        question: Asked last, exactly as the student is asked.
+        demonstrations: Shown in this order; none leaves the student's prompt.
+        config: `form` must be resolved.
+    """
+    return render(demonstrations, question, config, thinking=config.teacher_thinking)
+
+
+def render(
+    demonstrations: Sequence[Shown],
+    question: Question,
+    config: PromptsConfig,
+    *,
+    thinking: bool | None,
+) -> Prompt:
+    """Put demonstrations and a question into the form that the settings name."""
+    if config.form == "plain":
+        return Prompt(text=plain_text(demonstrations, question, config))
+    turns: list[Message] = []
+    if config.system:
+        turns.append(Message("system", config.system))
+    for shown, answer in demonstrations:
+        turns += [*asked_turns(shown, config), Message("assistant", answer)]
+    turns += asked_turns(question, config)
+    return Prompt(messages=tuple(turns), thinking=thinking)
+
+
+def plain_text(
+    demonstrations: Sequence[Shown], question: Question, config: PromptsConfig
+) -> str:
+    """Write demonstrations and a question as labelled lines."""
+    parts = [config.system] if config.system else []
+    parts += [
+        f"{asked_lines(shown, config)} {' '.join(answer.split())}"
+        for shown, answer in demonstrations
+    ]
+    parts.append(asked_lines(question, config))
+    return "\n\n".join(parts)
+
+
+def asked_lines(question: Question, config: PromptsConfig) -> str:
+    """Write one question in the plain form, up to where its answer begins."""
+    shown = with_choices(question.text, question, config)
+    return f"{config.question_label}: {shown}\n{config.answer_label}:"
+
+
+def asked_turns(question: Question, config: PromptsConfig) -> list[Message]:
+    """Return a question's turns, choices and instruction added to the last one."""
+    *before, last = question.messages
+    return [
+        *before,
+        Message(last.role, with_choices(last.content, question, config)),
+    ]
+
+
+def with_choices(text: str, question: Question, config: PromptsConfig) -> str:
+    """Add the choices and the instruction to a question's text, as the settings say."""
+    lines = [text.strip()]
+    if config.list_choices == "texts":
+        lines += [f"- {choice}" for choice in question.choices]
+    elif config.list_choices == "letters":
+        pairs = zip(LETTERS, question.choices, strict=False)
+        lines += [f"{letter}. {choice}" for letter, choice in pairs]
+    if config.instruction:
+        lines.append(config.instruction)
+    return "\n".join(lines)
+
+
+def choice_answers(question: Question, config: PromptsConfig) -> tuple[str, ...]:
+    """Return what a model writes to give each choice: its text, or its letter."""
+    if config.list_choices == "letters":
+        return tuple(LETTERS[: len(question.choices)])
+    return question.choices
+
+
+def without_reasoning(text: str) -> str:
+    """Return a completion's text after its closed reasoning trace, if it has one."""
+    return text.rpartition(THINK_END)[2].strip()

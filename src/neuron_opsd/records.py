@@ -1,0 +1,267 @@
+"""The records that pass from one stage to the next.
+
+All are frozen and hold plain values, tuples and arrays, so any stage can restart from
+what the stage before it wrote. None has a field for a gold answer: gold answers travel
+apart, as `GoldAnswers`, to evaluation alone, and so training stays annotation-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+TokenIds: TypeAlias = tuple[int, ...]
+
+NeuronIds: TypeAlias = NDArray[np.uint32]
+"""Sorted, without repeats; neuron i of layer l has the id ``l * F + i``."""
+
+Role: TypeAlias = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One unlabelled item of a pool or of a test set."""
+
+    id: str
+    messages: tuple[Message, ...]
+    """The conversation that asks; nearly always a single user turn."""
+    choices: tuple[str, ...] = ()
+    """The texts to choose from; empty where the answer is free."""
+
+    @property
+    def text(self) -> str:
+        """What is asked, the turns of a conversation joined by blank lines."""
+        return "\n\n".join(message.content for message in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldAnswers:
+    """The true answers of a set of questions; for evaluation only."""
+
+    answer_of: Mapping[str, str]
+    """Question id to gold answer, a choice's text where the question has choices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is given: a text as it stands, or turns for its chat template."""
+
+    text: str = ""
+    messages: tuple[Message, ...] = ()
+    thinking: bool | None = None
+    """Passed to chat templates that can switch reasoning on or off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model adds to a prompt."""
+
+    token_ids: TokenIds
+    """The completion only, its end token included when it `finished`."""
+    text: str
+    """Decoded without the end token and other control tokens."""
+    finished: bool
+    """False when sampling stopped at the longest length allowed."""
+    logprob: float
+    """Sum over tokens, in nats, under the distribution that was sampled from."""
+    entropy: float
+    """Mean over tokens of the same distribution's entropy, in nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion of the plain prompt of one question."""
+
+    question_id: str
+    index: int
+    """Place among the rollouts of the same question and temperature, from 0."""
+    temperature: float
+    """0 for the greedy completion."""
+    completion: Completion
+    answer: str | None
+    """Normalised final answer, `None` when the text holds none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What the sampled rollouts of one question agree on."""
+
+    question_id: str
+    pseudo_label: str | None
+    """The answer with most votes; never a true label."""
+    counts: Mapping[str, int]
+    num_rollouts: int
+
+    @property
+    def agreement(self) -> float:
+        """Share of all rollouts, in [0, 1], that gave the pseudo-label."""
+        if self.pseudo_label is None:
+            return 0.0
+        return self.counts[self.pseudo_label] / self.num_rollouts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeuronSet:
+    """Which neurons pushed the tokens of one completion."""
+
+    question_id: str
+    neuron_count: int
+    """s(x): size of the counted set, before the cut to the strongest."""
+    neuron_ids: NeuronIds
+    """N(x): the strongest of the counted set with a positive score, sorted."""
+    scores: NDArray[np.float32]
+    """Contribution scores in logits, one for each of `neuron_ids`."""
+    num_tokens: int
+    """Length of the completion that was scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionEntry:
+    """Whether one question of the pool is trained on, and why."""
+
+    question_id: str
+    neuron_count: int
+    rank: int
+    """Place in the order of the rule, from 0 for the first to be kept."""
+    kept: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A question of the pool with the model's own answer, shown to the teacher."""
+
+    question_id: str
+    answer: str
+    """What the demonstration says the assistant answered."""
+    distance: float
+    """Jaccard distance of the neuron sets, in [0, 1]."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherContext:
+    """The demonstrations of one question, farthest first and nearest last."""
+
+    question_id: str
+    demonstrations: tuple[Demonstration, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingExample:
+    """What the student and the teacher see of one selected question."""
+
+    question_id: str
+    student_prompt: Prompt
+    teacher_prompt: Prompt
+    choices: tuple[str, ...] = ()
+    num_dropped: int = 0
+    """Demonstrations left out because the teacher's prompt would have been too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """What one optimiser step did."""
+
+    step: int
+    loss: float
+    """Mean over all completion tokens of the batch, in nats."""
+    grad_norm: float
+    """Before clipping."""
+    learning_rate: float
+    num_tokens: int
+    """Completion tokens that were trained on."""
+    mean_length: float
+    truncated: float
+    """Share of rollouts cut at the longest length allowed."""
+    entropy: float
+    """Mean over rollouts of the student's entropy per token, in nats."""
+    top_answer_share: float
+    """Share of the batch whose rollout is the batch's most frequent text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitness:
+    """What can be said without labels about a teacher before it teaches."""
+
+    num_questions: int
+    student_agreement: float
+    """Mean probability (or share of samples) the student gives the voted answer."""
+    teacher_agreement: float
+    """The same for the teacher, who sees the context."""
+    student_entropy: float
+    """Mean entropy of the student's answers, in nats."""
+    teacher_entropy: float
+    top_answer: str
+    """The answer the teacher gives most often."""
+    top_answer_share: float
+    top_answer_share_student: float
+    """Share of questions to which the student gives the teacher's top answer."""
+    stability: float
+    """Share of questions answered alike with another, random context."""
+    findings: tuple[str, ...] = ()
+    """What speaks against this teacher, each with advice; empty when nothing does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collapse:
+    """One label-free sign, seen during training, that the student is collapsing."""
+
+    step: int
+    sign: str
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionScore:
+    """How one test question was answered; all shares are of its rollouts."""
+
+    question_id: str
+    num_correct: int
+    num_rollouts: int
+    majority_answer: str | None
+    majority_correct: bool
+    agreement: float
+    num_unread: int
+    num_truncated: int
+    mean_length: float
+    """Completion tokens, end token included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A difference with its 95 % bootstrap interval over questions."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether no difference was seen."""
+        return self.low <= 0.0 <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """One model on one test set."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    name: str
+    metrics: Mapping[str, float]
+    """By the names in `method.calibration.METRICS`."""
+    scores: tuple[QuestionScore, ...] = field(repr=False)

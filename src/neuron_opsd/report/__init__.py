@@ -1,0 +1,19 @@
+"""Results turned into words, figures, one self-contained page and a model card.
+
+Every function here is pure: records in, text out. Files are written by the pipeline.
+"""
+
+from __future__ import annotations
+
+from neuron_opsd.report.card import render_card
+from neuron_opsd.report.data import ReportData
+from neuron_opsd.report.outcome import comparison_table, outcome_sentence
+from neuron_opsd.report.page import render_page
+
+__all__ = [
+    "ReportData",
+    "comparison_table",
+    "outcome_sentence",
+    "render_card",
+    "render_page",
+]

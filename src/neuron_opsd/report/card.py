@@ -1,0 +1,180 @@
+"""The model card: the README of the adapter, with the results that were measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from neuron_opsd.report.data import ReportData
+from neuron_opsd.report.outcome import (
+    comparison_headings,
+    comparison_table,
+    outcome_sentence,
+    row_cells,
+)
+from neuron_opsd.report.wording import one_line
+
+TAGS = ("neuron-opsd", "on-policy-self-distillation", "annotation-free")
+
+LIMITS = (
+    "The model taught itself from its own answers. It can have learned its own "
+    "mistakes; no answer was checked during training.",
+    "The intervals are over test questions of one training run. They do not hold the "
+    "spread between training seeds.",
+    "Nothing is known about sources other than the test sets named above.",
+    "What exceeds the form-only control is more than learning what an answer looks "
+    "like; where that control was not run, this part of the gain is not known.",
+)
+
+
+def render_card(data: ReportData, base_model: str) -> str:
+    """Return a model card in Markdown, its front matter in YAML.
+
+    Args:
+        data: What the report is made from.
+        base_model: Hub id, or another name that says which model was trained.
+    """
+    full = data.config.distill.tuning == "full"
+    parts = [
+        front_matter(base_model, full=full),
+        f"# {prose(data.title)}",
+        prose(outcome_sentence(data)),
+        training_text(data, base_model),
+        "## Results",
+        results_table(data),
+        "Avg is the mean accuracy of all sampled answers, Maj that of their majority "
+        "vote; differences are in percentage points with 95 % bootstrap intervals.",
+        "## How to load it",
+        load_text(base_model, full=full),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in limits(data)),
+        "## Where it comes from",
+        provenance(data),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def front_matter(base_model: str, *, full: bool) -> str:
+    """Return what a hub reads; the license is left out, since it is not known."""
+    lines = [
+        f"base_model: {quoted(base_model)}",
+        f"library_name: {'transformers' if full else 'peft'}",
+        "pipeline_tag: text-generation",
+        "tags:",
+        *(f"- {tag}" for tag in TAGS),
+    ]
+    return "\n".join(["---", *lines, "---"])
+
+
+def quoted(text: str) -> str:
+    """Return a YAML string that holds the text and can hold nothing else.
+
+    A JSON string is a double-quoted YAML string once no unseen character is left.
+    """
+    return json.dumps(one_line(text), ensure_ascii=False)
+
+
+def prose(text: str) -> str:
+    """Return text on one line that Markdown and HTML take for nothing but text."""
+    line = one_line(text)
+    for mark in "\\`*_[]<>|#~$":
+        line = line.replace(mark, "\\" + mark if mark not in "<>" else entity(mark))
+    # Otherwise a bare address would become a link in most renderers.
+    return line.replace("://", ":&#47;/").replace("www.", "www&#46;")
+
+
+def entity(mark: str) -> str:
+    """Return the HTML entity of a character."""
+    return f"&#{ord(mark)};"
+
+
+def code(text: str) -> str:
+    """Return text as inline code, its backticks turned into apostrophes."""
+    line = one_line(text).replace("`", "'")
+    return f"`{line}`" if line else ""
+
+
+def training_text(data: ReportData, base_model: str) -> str:
+    """Say what was trained, on what and for how long."""
+    distill = data.config.distill
+    kind = "A low-rank adapter" if distill.tuning == "lora" else "All weights"
+    text = (
+        f"{kind} of {code(base_model)}, trained for {len(data.training)} steps by "
+        f"on-policy self-distillation on {data.num_selected:,} of {data.pool_size:,} "
+        "unlabelled questions. No gold answer was read before the evaluation."
+    )
+    return f"{text} {teacher_text(data)}"
+
+
+def teacher_text(data: ReportData) -> str:
+    """Say what the teacher saw that the student did not."""
+    contexts = data.config.contexts
+    if not contexts.num_demonstrations:
+        return "The teacher was the same model without any demonstrations."
+    nearest = ", chosen by overlap of activated neurons"
+    return (
+        f"The teacher was the same model with {contexts.num_demonstrations} other "
+        "questions and its own answers to them in its prompt"
+        f"{nearest if contexts.rule == 'nearest' else ', drawn by chance'}."
+    )
+
+
+def results_table(data: ReportData) -> str:
+    """Return the table of results in Markdown."""
+    rows = comparison_table(data)
+    if not rows:
+        return "No test set was given."
+    headings = comparison_headings(data)
+    lines = [table_line(headings), table_line(["---", *["---:"] * (len(headings) - 1)])]
+    for row in rows:
+        name, *cells = row_cells(row)
+        where = "in-domain" if row.in_domain else "cross-domain"
+        cells = [cell.replace("[", "\\[").replace("]", "\\]") for cell in cells]
+        lines.append(table_line([f"{prose(name)} ({where})", *cells]))
+    return "\n".join(lines)
+
+
+def table_line(cells: Sequence[str]) -> str:
+    """Return one line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def load_text(base_model: str, *, full: bool) -> str:
+    """Return the few lines of Python that load what was trained."""
+    name = quoted(base_model)
+    lines = [
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f"tokenizer = AutoTokenizer.from_pretrained({name})",
+    ]
+    if full:
+        load = ['model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")']
+    else:
+        lines.insert(0, "from peft import PeftModel")
+        load = [
+            f"base = AutoModelForCausalLM.from_pretrained({name})",
+            'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
+        ]
+    return "\n".join(["```python", *lines, *load, "```"])
+
+
+def limits(data: ReportData) -> list[str]:
+    """Return what a user must not expect, and what this run warned of."""
+    findings = data.fitness.findings if data.fitness else ()
+    collapses = [
+        f"Sign of collapse at step {one.step}: {one.sign}" for one in data.collapses
+    ]
+    return [*LIMITS, *(prose(said) for said in (*findings, *collapses, *data.warnings))]
+
+
+def provenance(data: ReportData) -> str:
+    """Return settings, hashes of the data and versions."""
+    facts: Mapping[str, str] = {
+        "command": data.command,
+        "seed": str(data.config.seed),
+        **{f"SHA-256 of {name}": one for name, one in data.data_hashes.items()},
+        **data.versions,
+    }
+    return "\n".join(
+        f"- {prose(name)}: {code(value)}" for name, value in facts.items() if value
+    )

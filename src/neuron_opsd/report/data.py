@@ -1,0 +1,143 @@
+"""All that the report says, as frozen records of plain values.
+
+The pipeline builds one `ReportData` from what the run directory holds; nothing here
+needs a model or a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from neuron_opsd.config import Config
+from neuron_opsd.method.calibration import Bin
+from neuron_opsd.records import (
+    Collapse,
+    Fitness,
+    Interval,
+    SelectionEntry,
+    StepMetrics,
+    TestResult,
+    Vote,
+)
+
+PROMPTED = "prompted"
+"""Control: the untrained model with its own demonstrations in the prompt."""
+
+FORM_ONLY = "form-only"
+"""Control: trained for the same steps on random choices."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """What the model is; the fields are those of `models.protocol.ModelFacts`."""
+
+    name: str
+    family: str
+    num_parameters: int
+    num_layers: int
+    num_neurons: int
+    """Neurons of one layer."""
+    device: str
+    compute: str
+
+
+@dataclass(frozen=True, slots=True)
+class TestComparison:
+    """One test set before and after training, and the controls beside it."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    name: str
+    in_domain: bool
+    before: TestResult
+    after: TestResult
+    delta: Mapping[str, Interval]
+    """After minus before, by metric name."""
+    controls: Mapping[str, TestResult] = field(default_factory=dict)
+    """By `PROMPTED` and `FORM_ONLY`; a control that was not run is left out."""
+    net_of_form: Mapping[str, Interval] | None = None
+    """After minus the form-only control, by metric name."""
+    bins_before: tuple[Bin, ...] = ()
+    bins_after: tuple[Bin, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaseDemonstration:
+    """One demonstration that the teacher saw, in words."""
+
+    question: str
+    answer: str
+    """The model's own; right or wrong, nobody checked."""
+    distance: float
+    """Jaccard distance of the neuron sets, in [0, 1]."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCount:
+    """How many rollouts of a question gave one answer."""
+
+    answer: str | None
+    """`None` where no answer could be read."""
+    count: int
+    text: str = ""
+    """One of these completions in full, where it says more than the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One question of the pool, shown in full."""
+
+    question_id: str
+    question: str
+    choices: tuple[str, ...]
+    student_prompt: str
+    teacher_prompt: str
+    reason: str
+    """Why it was selected, or was not."""
+    demonstrations: tuple[CaseDemonstration, ...]
+    """In the order in which the teacher saw them."""
+    rollouts_before: tuple[AnswerCount, ...]
+    rollouts_after: tuple[AnswerCount, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """What one stage took."""
+
+    name: str
+    seconds: float
+    tokens: int
+    """Tokens read and written by the model; 0 where it was not asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportData:
+    """Everything that the page, the table and the card say."""
+
+    title: str
+    model: ModelSummary
+    config: Config
+    pool_size: int
+    num_selected: int
+    tests: tuple[TestComparison, ...]
+    cross_domain: Mapping[str, Interval] = field(default_factory=dict)
+    """Mean differences over the cross-domain sets, for `avg_at_k` and `ece`."""
+    training: tuple[StepMetrics, ...] = ()
+    fitness: Fitness | None = None
+    collapses: tuple[Collapse, ...] = ()
+    selection: tuple[SelectionEntry, ...] = ()
+    votes: Mapping[str, Vote] = field(default_factory=dict)
+    """By question id."""
+    cases: tuple[Case, ...] = ()
+    stage_costs: tuple[StageCost, ...] = ()
+    warnings: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    neurons_per_layer: int = 0
+    """`neurons.per_layer` as scaled to the model; 0 where unknown."""
+    neurons_kept: int = 0
+    """`neurons.keep` as scaled to the model; 0 where unknown."""
+    data_hashes: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each question file, by the name of the pool or test set."""

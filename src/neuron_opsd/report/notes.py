@@ -1,0 +1,184 @@
+"""How the numbers came about: the choices where the paper leaves room, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from neuron_opsd.config import Config
+from neuron_opsd.report.data import ReportData
+
+NEURON_RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "flat": "a neuron counts when it is in one of the {size} strongest pairs of "
+        "position and neuron of its layer",
+        "per-layer": "a neuron counts when it is one of the {size} strongest of its "
+        "layer over the whole completion",
+        "per-token": "a neuron counts when it is among the strongest of one token, "
+        "over all layers",
+        "neufs": "a neuron counts as in the public NeuFS code, whose last position is "
+        "dropped ({size} pairs per layer)",
+    }
+)
+
+NEURON_VALUES: Mapping[str, str] = MappingProxyType(
+    {
+        "gate": "the output of the activation function",
+        "gated": "the input of the down-projection",
+    }
+)
+
+SELECTION_RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "fewest-neurons": "those with the fewest neurons, which means high consensus",
+        "most-neurons": "those with the most neurons, which means low consensus",
+        "random": "those that a seeded draw picked",
+        "all": "every question of the pool",
+    }
+)
+
+DEMONSTRATION_ANSWERS: Mapping[str, str] = MappingProxyType(
+    {
+        "first": "the model's first sampled answer, right or wrong",
+        "greedy": "the model's greedy answer, right or wrong",
+        "voted": "a sampled answer that agrees with the model's own vote",
+    }
+)
+
+DIVERGENCES: Mapping[str, str] = MappingProxyType(
+    {
+        "reverse-kl": "KL(student || teacher)",
+        "forward-kl": "KL(teacher || student)",
+        "jsd": "a Jensen-Shannon divergence",
+    }
+)
+
+TEACHERS: Mapping[str, str] = MappingProxyType(
+    {
+        "ema": "follows the student slowly",
+        "frozen": "stays the untrained model",
+        "live": "is the student itself",
+        "periodic": "copies the student from time to time",
+    }
+)
+
+
+def method_notes(data: ReportData) -> list[tuple[str, str]]:
+    """Return what was done as pairs of a term and a sentence or two."""
+    config = data.config
+    return [
+        ("Labels", "No gold answer was read before the evaluation."),
+        ("Rollouts", rollouts_note(config)),
+        ("Neurons", neurons_note(data)),
+        ("Selection", selection_note(config)),
+        ("Demonstrations", demonstrations_note(config)),
+        ("Distillation", distillation_note(config)),
+        ("Accuracy", accuracy_note(config)),
+        ("Calibration", calibration_note(config)),
+        ("Intervals", intervals_note(config)),
+        ("Controls", controls_note()),
+    ]
+
+
+def rollouts_note(config: Config) -> str:
+    """Say how the pool was answered."""
+    rollouts = config.rollouts
+    return (
+        f"Each question of the pool was answered {rollouts.num_samples} times at "
+        f"temperature {rollouts.temperature:g} (mode {rollouts.mode}). All answers "
+        "vote; one that cannot be read stays in the denominator."
+    )
+
+
+def neurons_note(data: ReportData) -> str:
+    """Say which neurons count, and how many are kept."""
+    neurons = data.config.neurons
+    per_layer = neurons.per_layer or data.neurons_per_layer
+    keep = neurons.keep or data.neurons_kept
+    size = f"{per_layer:,}" if per_layer else "(scaled to the model)"
+    rule = NEURON_RULES[neurons.rule].format(size=size)
+    kept = f"{keep:,} strongest" if keep else "strongest (their number scales)"
+    return (
+        f"A neuron's score is {NEURON_VALUES[neurons.value]} times its projection on "
+        f"the sampled token; {rule}. The {kept} with a positive score are "
+        "compared by Jaccard distance."
+    )
+
+
+def selection_note(config: Config) -> str:
+    """Say which questions were trained on."""
+    selection = config.selection
+    rule = SELECTION_RULES[selection.rule]
+    if selection.rule == "all":
+        return f"Trained on: {rule}."
+    return (
+        f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule}; "
+        "questions tied with the last one are kept too."
+    )
+
+
+def demonstrations_note(config: Config) -> str:
+    """Say what the teacher saw and the student did not."""
+    contexts = config.contexts
+    count = contexts.num_demonstrations
+    if not count:
+        return "The teacher saw no demonstrations."
+    source = "whole pool" if contexts.source == "pool" else "selected questions"
+    rule = "nearest by neuron overlap" if contexts.rule == "nearest" else "drawn"
+    return (
+        f"The teacher saw {count} other questions, {rule} from the {source}, the "
+        f"nearest last. Each shows {DEMONSTRATION_ANSWERS[contexts.answer]}."
+    )
+
+
+def distillation_note(config: Config) -> str:
+    """Say how the student learned."""
+    distill = config.distill
+    kind = "a low-rank adapter" if distill.tuning == "lora" else "all weights"
+    return (
+        f"The student answers without demonstrations; at every token of its own "
+        f"answer {DIVERGENCES[distill.divergence]} over the full vocabulary is "
+        f"lowered. The teacher {TEACHERS[distill.teacher]}. {distill.steps} steps of "
+        f"{distill.batch_size} questions moved {kind}."
+    )
+
+
+def accuracy_note(config: Config) -> str:
+    """Say what Avg, Maj and Pass mean."""
+    k = config.evaluation.num_samples
+    return (
+        f"Avg@{k} is the mean accuracy of {k} rollouts at temperature "
+        f"{config.evaluation.temperature:g}, Maj@{k} the accuracy of their vote, "
+        f"Pass@{k} the share of questions that any of them answers. Both models "
+        "answer the same questions with the same seeds."
+    )
+
+
+def calibration_note(config: Config) -> str:
+    """Say what calibration is measured with."""
+    return (
+        "Confidence is the share of a question's rollouts that agree with its vote. "
+        "ECE is the mean gap between confidence and accuracy over "
+        f"{config.evaluation.num_bins} bins of equal width; adaptive ECE has bins of "
+        "equal count. Over-confidence is mean confidence minus accuracy."
+    )
+
+
+def intervals_note(config: Config) -> str:
+    """Say where the intervals come from and what they leave out."""
+    return (
+        "All intervals are 95 % bootstrap intervals of paired differences, with "
+        f"{config.evaluation.num_resamples:,} resamples of the questions. They do not "
+        "hold the spread between training seeds: repeat the run with other seeds "
+        "before building on a small gain."
+    )
+
+
+def controls_note() -> str:
+    """Say what the controls are for."""
+    return (
+        "Base + own demos is the untrained model with its own demonstrations in the "
+        "prompt, which costs no training but a longer prompt. Form-only is trained "
+        "for the same steps on random choices, and shows what any training teaches "
+        "about the look of an answer."
+    )

@@ -1,0 +1,135 @@
+"""How numbers and foreign text are written, the same in page, table, card and terminal.
+
+A number that was not measured, or is not a number, is written as a dash.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+from neuron_opsd.records import Interval
+
+MINUS = "\N{MINUS SIGN}"
+NOT_MEASURED = "\N{EM DASH}"
+NO_DIFFERENCE = "no difference seen"
+
+# Joiners shape ordinary words of several scripts and emoji; they can hide nothing.
+HARMLESS = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
+UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def visible(text: str) -> str:
+    r"""Write out the characters that act without being seen, such as ESC and RLO.
+
+    Example:
+        >>> visible("a\x1bb\u202ec")
+        'a[U+001B]b[U+202E]c'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(visible_character, text.replace("\r\n", "\n")))
+
+
+def visible_character(character: str) -> str:
+    """Return the character, or its code point in brackets."""
+    if character in HARMLESS or unicodedata.category(character) not in UNSEEN:
+        return character
+    return f"[U+{ord(character):04X}]"
+
+
+def one_line(text: str, limit: int = 0) -> str:
+    """Return the visible text on one line, cut with an ellipsis beyond the limit."""
+    line = " ".join(visible(text).split())
+    if limit and len(line) > limit:
+        return line[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+    return line
+
+
+def is_measured(value: float | None) -> bool:
+    """Say whether there is a number to write."""
+    return value is not None and math.isfinite(value)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a number, a negative one with a true minus sign."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    # Adding 0.0 turns the -0.0 that rounding can leave into 0.0.
+    return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """Write a number with its sign, also when it is above zero."""
+    text = number(value, digits)
+    if value is None or not math.isfinite(value) or round(value, digits) <= 0:
+        return text
+    return "+" + text
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Write a share in [0, 1] as a percentage."""
+    if share is None or not math.isfinite(share):
+        return NOT_MEASURED
+    return number(100.0 * share, digits) + " %"
+
+
+def points(difference: float | None) -> str:
+    """Write a difference of two shares in percentage points, without the unit."""
+    return signed(None if difference is None else 100.0 * difference, 1)
+
+
+def point_range(interval: Interval) -> str:
+    """Write the ends of an interval of shares in percentage points."""
+    return f"{points(interval.low)} to {points(interval.high)}"
+
+
+def signed_range(interval: Interval, digits: int = 3) -> str:
+    """Write the ends of an interval in its own unit."""
+    return f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
+
+
+def verdict(interval: Interval | None, *, higher_is_better: bool) -> str:
+    """Say what a difference shows; nothing, whenever its interval holds zero."""
+    if interval is None or not finite(interval):
+        return "not measured"
+    if interval.holds_zero:
+        return NO_DIFFERENCE
+    return "got better" if (interval.low > 0) == higher_is_better else "got worse"
+
+
+def finite(interval: Interval) -> bool:
+    """Say whether all three numbers of an interval are numbers."""
+    return all(map(math.isfinite, (interval.value, interval.low, interval.high)))
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it.
+
+    Example:
+        >>> duration(125.4)
+        '2 min 05 s'
+    """
+    if not math.isfinite(seconds):
+        return NOT_MEASURED
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def size(count: int) -> str:
+    """Write a large count short.
+
+    Example:
+        >>> size(134_515_008)
+        '135 M'
+    """
+    for limit, letter in ((10**9, "B"), (10**6, "M")):
+        if count >= limit:
+            value = count / limit
+            return f"{value:.3g} {letter}" if value < 1000 else f"{value:,.0f} {letter}"
+    return f"{count:,}"

@@ -1,0 +1,192 @@
+"""Asking, without labels, whether a teacher is fit to teach, before it teaches.
+
+A context can make a small model worse than it is without one. What can be seen without
+labels: whether the teacher agrees with the student's own majority less than the student
+does, whether one answer takes over, and whether another context changes everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+
+from neuron_opsd.config import Config, FitnessConfig
+from neuron_opsd.models.choices import choice_logprobs, entropy
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.records import Fitness, Prompt, Question, Rollout, Vote
+from neuron_opsd.stages.rollouts import (
+    Asked,
+    sample_rollouts,
+    scored_choices,
+    top_share,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What a model answers to one question."""
+
+    answer: str
+    """The most probable choice, or the sampled answer; empty when unreadable."""
+    agreement: float
+    """Probability of the voted answer, or 1 or 0 where the answer is free."""
+    entropy: float
+    """Of the choice, or per token of the sampled answer, in nats."""
+
+
+def check_teacher(
+    model: LanguageModel,
+    asked: Sequence[Asked],
+    teacher_prompts: Sequence[Prompt],
+    other_prompts: Sequence[Prompt],
+    votes: Mapping[str, Vote],
+    config: Config,
+) -> Fitness:
+    """Compare student and teacher, which still are one model, on some questions.
+
+    Args:
+        model: The base model.
+        asked: Selected questions as the student is asked.
+        teacher_prompts: The same with their demonstrations.
+        other_prompts: The same with random demonstrations, to see what they change.
+        votes: What the pool's rollouts agree on.
+        config: Limits and sampling.
+    """
+    student = beliefs(model, asked, [a.prompt for a in asked], votes, config)
+    teacher = beliefs(model, asked, teacher_prompts, votes, config)
+    other = beliefs(model, asked, other_prompts, votes, config)
+    top, share = top_share([belief.answer for belief in teacher])
+    fitness = Fitness(
+        num_questions=len(asked),
+        student_agreement=fmean(b.agreement for b in student),
+        teacher_agreement=fmean(b.agreement for b in teacher),
+        student_entropy=fmean(b.entropy for b in student),
+        teacher_entropy=fmean(b.entropy for b in teacher),
+        top_answer=top,
+        top_answer_share=share,
+        top_answer_share_student=fmean(b.answer == top for b in student),
+        stability=fmean(
+            a.answer == b.answer for a, b in zip(teacher, other, strict=True)
+        ),
+    )
+    return with_findings(fitness, config.fitness)
+
+
+def beliefs(
+    model: LanguageModel,
+    asked: Sequence[Asked],
+    prompts: Sequence[Prompt],
+    votes: Mapping[str, Vote],
+    config: Config,
+) -> list[Belief]:
+    """Return what the model answers to questions under the given prompts."""
+    put = [
+        Asked(a.question, prompt, a.written)
+        for a, prompt in zip(asked, prompts, strict=True)
+    ]
+    if all(a.written for a in put):
+        return choice_beliefs(model, put, votes, config)
+    return sampled_beliefs(model, put, votes, config)
+
+
+def choice_beliefs(
+    model: LanguageModel,
+    asked: Sequence[Asked],
+    votes: Mapping[str, Vote],
+    config: Config,
+) -> list[Belief]:
+    """Return beliefs from the exact distribution over each question's choices."""
+    found = []
+    for a, scores in zip(asked, scored_choices(model, asked), strict=True):
+        logprobs = choice_logprobs(scores, config.rollouts.temperature)
+        probability = np.exp(logprobs)
+        label = votes[a.question.id].pseudo_label
+        agreement = (
+            float(probability[a.question.choices.index(label)])
+            if label in a.question.choices
+            else 0.0
+        )
+        best = a.question.choices[int(probability.argmax())]
+        found.append(Belief(best, agreement, entropy(logprobs)))
+    return found
+
+
+def sampled_beliefs(
+    model: LanguageModel,
+    asked: Sequence[Asked],
+    votes: Mapping[str, Vote],
+    config: Config,
+) -> list[Belief]:
+    """Return beliefs from one sample per question at the pool's temperature."""
+    rollouts = sample_rollouts(
+        model, asked, config, "fitness", [(config.rollouts.temperature, 1)]
+    )
+    return [
+        Belief(
+            answer=rollout.answer or "",
+            agreement=float(
+                rollout.answer is not None
+                and rollout.answer == votes[rollout.question_id].pseudo_label
+            ),
+            entropy=rollout.completion.entropy,
+        )
+        for rollout in rollouts
+    ]
+
+
+def with_findings(fitness: Fitness, config: FitnessConfig) -> Fitness:
+    """Add what speaks against the teacher, each with advice."""
+    lost = fitness.student_agreement - fitness.teacher_agreement
+    gained = fitness.top_answer_share - fitness.top_answer_share_student
+    findings = []
+    if lost > config.max_agreement_loss:
+        findings.append(
+            f"the teacher agrees with the vote {fitness.teacher_agreement:.2f}, the "
+            f"student {fitness.student_agreement:.2f}: this context makes the model "
+            "worse by its own measure; try contexts.answer=greedy or voted, or fewer "
+            "demonstrations"
+        )
+    if gained > config.max_top_answer_gain:
+        findings.append(
+            f"the teacher answers {fitness.top_answer[:40]!r} to "
+            f"{fitness.top_answer_share:.0%} of questions, the student to "
+            f"{fitness.top_answer_share_student:.0%}: demonstrations pull it to one "
+            "answer; try contexts.rule=random or look at them with `preview`"
+        )
+    if fitness.stability < config.min_stability:
+        findings.append(
+            f"another context leaves only {fitness.stability:.0%} of the teacher's "
+            "answers as they are: what it teaches depends on chance; try more "
+            "demonstrations"
+        )
+    return replace(fitness, findings=tuple(findings))
+
+
+def pool_findings(
+    questions: Sequence[Question], rollouts: Sequence[Rollout], config: FitnessConfig
+) -> tuple[str, ...]:
+    """Say when one free-text answer takes too much of the pool.
+
+    Demonstrations drawn from such a pool all say the same, and the teacher copies it.
+    """
+    free = {question.id for question in questions if not question.choices}
+    answers = [
+        rollout.answer or ""
+        for rollout in rollouts
+        if rollout.question_id in free
+        and rollout.index == 0
+        and rollout.temperature > 0.0
+    ]
+    top, share = top_share(answers)
+    if len(answers) < 10 or share <= config.max_pool_share:
+        return ()
+    what = f"the answer {top[:40]!r}" if top else "no readable answer"
+    return (
+        f"{what} is given to {share:.0%} of the pool, above fitness.max_pool_share "
+        f"{config.max_pool_share:.0%}: demonstrations would all say the same; give "
+        "choices, change prompts.form or answers.reader, or raise the limit if the "
+        "questions really have few answers",
+    )

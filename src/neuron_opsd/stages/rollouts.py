@@ -1,0 +1,205 @@
+"""Asking a model questions: the pool's rollouts, the tests', and the training's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuron_opsd.answers import reader_for
+from neuron_opsd.config import Config, PromptsConfig, RolloutsConfig
+from neuron_opsd.models.choices import (
+    ChoiceScores,
+    check_choices,
+    choice_logprobs,
+    draw_choices,
+    entropy,
+    score_choices,
+)
+from neuron_opsd.models.protocol import LanguageModel, Sampling
+from neuron_opsd.prompts import choice_answers, student_prompt
+from neuron_opsd.records import Completion, Prompt, Question, Rollout, TokenIds
+from neuron_opsd.seeds import derive_seed, uniforms
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question in the words in which a model is asked."""
+
+    question: Question
+    prompt: Prompt
+    written: tuple[str, ...] = ()
+    """What the model writes to give each choice; empty where the answer is free."""
+
+
+def ask(
+    questions: Sequence[Question], config: Config, *, constrained: bool
+) -> list[Asked]:
+    """Put questions as the student is asked.
+
+    Args:
+        questions: Of the pool or of a test.
+        config: Its `prompts.form` must be resolved.
+        constrained: Whether answers are sampled among the choices, where there are any.
+    """
+    prompts = config.prompts
+    return [
+        Asked(
+            question,
+            student_prompt(question, prompts),
+            written(question, prompts, constrained=constrained),
+        )
+        for question in questions
+    ]
+
+
+def written(
+    question: Question, config: PromptsConfig, *, constrained: bool
+) -> tuple[str, ...]:
+    """Return what a model writes to give each choice, nothing where it is free."""
+    return choice_answers(question, config) if constrained else ()
+
+
+def is_constrained(config: RolloutsConfig, num_parameters: int) -> bool:
+    """Decide whether answers to questions with choices are sampled among these."""
+    if config.mode == "auto":
+        return num_parameters < config.constrain_below
+    return config.mode == "constrained"
+
+
+def sampling_of(config: Config, temperature: float) -> Sampling:
+    """Return how pool and test rollouts are drawn."""
+    return Sampling(
+        temperature=temperature,
+        top_p=config.rollouts.top_p,
+        max_new_tokens=config.rollouts.max_new_tokens,
+        stop_at_newline=config.prompts.form == "plain",
+    )
+
+
+def sample_rollouts(
+    model: LanguageModel,
+    asked: Sequence[Asked],
+    config: Config,
+    stage: str,
+    draws: Sequence[tuple[float, int]],
+) -> list[Rollout]:
+    """Answer questions, each draw from a seed of its own.
+
+    Args:
+        model: Answers.
+        asked: The questions.
+        config: Seed, length limits and how answers are read.
+        stage: Names the purpose of the draws, so that stages do not share them.
+        draws: Pairs of a temperature and how many samples to draw at it; 0 is greedy.
+
+    Returns:
+        All rollouts of the first question, then of the second, and so on.
+    """
+    groups = [
+        complete(
+            model,
+            asked,
+            [
+                [
+                    derive_seed(config.seed, stage, a.question.id, k)
+                    for k in range(count)
+                ]
+                for a in asked
+            ],
+            sampling_of(config, temperature),
+        )
+        for temperature, count in draws
+    ]
+    return [
+        Rollout(
+            a.question.id,
+            k,
+            temperature,
+            completion,
+            read(model, a, completion, config),
+        )
+        for i, a in enumerate(asked)
+        for (temperature, _), group in zip(draws, groups, strict=True)
+        for k, completion in enumerate(group[i])
+    ]
+
+
+def read(
+    model: LanguageModel, asked: Asked, completion: Completion, config: Config
+) -> str | None:
+    """Read the final answer; a completion sampled among choices cannot be misread."""
+    for choice, text in zip(asked.question.choices, asked.written, strict=False):
+        if completion.token_ids == model.encode_answer(asked.prompt, text):
+            return choice
+    reader = reader_for(asked.question, config.answers, config.prompts.list_choices)
+    return reader.read(completion.text, asked.question)
+
+
+def complete(
+    model: LanguageModel,
+    asked: Sequence[Asked],
+    seeds: Sequence[Sequence[int]],
+    sampling: Sampling,
+) -> list[list[Completion]]:
+    """Sample completions, among the choices where a question is asked with some."""
+    results: list[list[Completion]] = [[] for _ in asked]
+    among = [i for i, a in enumerate(asked) if a.written]
+    free = [i for i, a in enumerate(asked) if not a.written]
+    if among:
+        scores = scored_choices(model, [asked[i] for i in among])
+        for i, score in zip(among, scores, strict=True):
+            results[i] = drawn(score, asked[i], seeds[i], sampling.temperature)
+    if free:
+        prompts = [model.encode(asked[i].prompt) for i in free]
+        groups = model.sample(prompts, [seeds[i] for i in free], sampling)
+        for i, group in zip(free, groups, strict=True):
+            results[i] = group
+    return results
+
+
+def scored_choices(model: LanguageModel, asked: Sequence[Asked]) -> list[ChoiceScores]:
+    """Score the choices of questions that are asked with some.
+
+    Raises:
+        DataError: If choices of a question tokenise to the same ids.
+    """
+    prompts = [model.encode(a.prompt) for a in asked]
+    completions = [choice_tokens(model, a) for a in asked]
+    return score_choices(model, prompts, completions)
+
+
+def choice_tokens(model: LanguageModel, asked: Asked) -> list[TokenIds]:
+    """Return the completion of each choice, end token included."""
+    tokens = [model.encode_answer(asked.prompt, text) for text in asked.written]
+    check_choices(asked.question.id, asked.written, tokens)
+    return tokens
+
+
+def drawn(
+    scores: ChoiceScores, asked: Asked, seeds: Sequence[int], temperature: float
+) -> list[Completion]:
+    """Draw one choice per seed; entropy is that of the choice, per token."""
+    logprobs = choice_logprobs(scores, temperature)
+    uniform = np.array([uniforms(seed, 1)[0] for seed in seeds])
+    spread = entropy(logprobs)
+    return [
+        Completion(
+            token_ids=scores.completions[c],
+            text=asked.written[c],
+            finished=True,
+            logprob=float(logprobs[c]),
+            entropy=spread / len(scores.completions[c]),
+        )
+        for c in draw_choices(logprobs, uniform)
+    ]
+
+
+def top_share(texts: Sequence[str]) -> tuple[str, float]:
+    """Return the most frequent text, the earliest of equals, and its share."""
+    if not texts:
+        return "", 0.0
+    text, count = Counter(texts).most_common(1)[0]
+    return text, count / len(texts)

@@ -1,0 +1,248 @@
+"""Test rollouts meet gold answers: scores, measures and differences.
+
+Gold answers are read here and nowhere before, and nothing here feeds training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from neuron_opsd.answers import Reader
+from neuron_opsd.config import EvaluationConfig
+from neuron_opsd.errors import DataError
+from neuron_opsd.method.calibration import METRICS, ScoreColumns, columns_of, measure
+from neuron_opsd.method.statistics import (
+    paired_bootstrap,
+    percentile_intervals,
+    plain_difference,
+    resampled_differences,
+)
+from neuron_opsd.records import (
+    GoldAnswers,
+    Interval,
+    Question,
+    QuestionScore,
+    Rollout,
+    TestResult,
+)
+from neuron_opsd.seeds import generator
+from neuron_opsd.votes import sampled_rollouts, tally
+
+MAX_NAMED = 5
+"""Question ids that a message spells out."""
+
+
+def score_rollouts(
+    questions: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    gold: GoldAnswers,
+    readers: Mapping[str, Reader],
+) -> tuple[QuestionScore, ...]:
+    """Compare the sampled rollouts of test questions with their gold answers.
+
+    Greedy rollouts are left out. A gold answer passes through the reader of its
+    question first, so it is spelled as the rollouts' answers are.
+
+    Args:
+        questions: Of one test set; the scores keep their order.
+        rollouts: Of at least these questions, in any order.
+        gold: Of at least these questions.
+        readers: Question id to reader, as `answers.readers_for` returns.
+
+    Raises:
+        DataError: If questions have no gold answer, or one that cannot be read; the
+            ids are named.
+        ValueError: If a question has no sampled rollout.
+    """
+    gold_of = normalised_gold(questions, gold, readers)
+    sampled = sampled_rollouts(rollouts)
+    missing = [question.id for question in questions if question.id not in sampled]
+    if missing:
+        raise ValueError(f"no sampled rollouts of {named(missing)}; sample them first")
+    return tuple(
+        score_question(sampled[question.id], gold_of[question.id], readers[question.id])
+        for question in questions
+    )
+
+
+def normalised_gold(
+    questions: Sequence[Question], gold: GoldAnswers, readers: Mapping[str, Reader]
+) -> dict[str, str]:
+    """Return the gold answers as their questions' readers spell them.
+
+    Raises:
+        DataError: If one is missing or cannot be read.
+    """
+    missing = [q.id for q in questions if q.id not in gold.answer_of]
+    if missing:
+        raise DataError(
+            f"no gold answer for {named(missing)}; every test question needs the "
+            "column answer"
+        )
+    gold_of: dict[str, str] = {}
+    unreadable: list[str] = []
+    for question in questions:
+        text = gold.answer_of[question.id]
+        answer = readers[question.id].normalise(text, question)
+        if answer is None:
+            unreadable.append(f"{question.id} ({text[:40]!r})")
+        else:
+            gold_of[question.id] = answer
+    if unreadable:
+        raise DataError(
+            f"cannot read the gold answer of {named(unreadable)}; it must be one of "
+            "the choices where there are any, else what answers.reader can read"
+        )
+    return gold_of
+
+
+def named(ids: Sequence[str]) -> str:
+    """Name a few questions and say how many there are."""
+    rest = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
+    plural = "question" if len(ids) == 1 else "questions"
+    return f"{plural} {', '.join(ids[:MAX_NAMED])}{rest}"
+
+
+def score_question(
+    rollouts: Sequence[Rollout], gold: str, reader: Reader
+) -> QuestionScore:
+    """Score one question.
+
+    Args:
+        rollouts: All its sampled rollouts, in order.
+        gold: Normalised.
+        reader: Says which answers are the same.
+    """
+    question_id = rollouts[0].question_id
+    answers = [rollout.answer for rollout in rollouts]
+    vote = tally(question_id, answers, reader.same)
+    distinct = {answer for answer in answers if answer is not None}
+    correct = {answer: reader.same(answer, gold) for answer in distinct}
+    majority = vote.pseudo_label
+    return QuestionScore(
+        question_id=question_id,
+        num_correct=sum(answer is not None and correct[answer] for answer in answers),
+        num_rollouts=len(rollouts),
+        majority_answer=majority,
+        majority_correct=majority is not None and correct[majority],
+        agreement=vote.agreement,
+        num_unread=answers.count(None),
+        num_truncated=sum(not rollout.completion.finished for rollout in rollouts),
+        mean_length=float(
+            np.mean([len(rollout.completion.token_ids) for rollout in rollouts])
+        ),
+    )
+
+
+def summarise(
+    name: str, scores: Sequence[QuestionScore], config: EvaluationConfig
+) -> TestResult:
+    """Measure one model on one test set.
+
+    A measure that does not exist (AUROC where all questions or none are correct) is
+    NaN.
+
+    Raises:
+        ValueError: If there are no scores.
+    """
+    columns = columns_of(scores, config.num_bins)
+    values = measure(columns, np.ones((1, len(scores))))[0]
+    return TestResult(
+        name, dict(zip(METRICS, values.tolist(), strict=True)), tuple(scores)
+    )
+
+
+def compare(
+    before: TestResult, after: TestResult, config: EvaluationConfig, seed: int
+) -> dict[str, Interval]:
+    """Return every measure's difference, after minus before, with its interval.
+
+    For the gain net of a control, compare the control with the trained model.
+
+    Args:
+        before: One model on a test set.
+        after: Another model on the same questions in the same order.
+        config: Number of bins and of resamples.
+        seed: The run's; the draws also depend on the name of the test set, so the
+            same questions are drawn in every comparison on it.
+
+    Raises:
+        ValueError: If the two did not answer the same questions in the same order.
+    """
+    one, other = paired_columns(before, after, config)
+    intervals = paired_bootstrap(
+        measure,
+        one,
+        other,
+        len(before.scores),
+        config.num_resamples,
+        generator(seed, "bootstrap", before.name),
+    )
+    return dict(zip(METRICS, intervals, strict=True))
+
+
+def mean_of_tests(
+    before: Sequence[TestResult],
+    after: Sequence[TestResult],
+    config: EvaluationConfig,
+    seed: int,
+) -> dict[str, Interval]:
+    """Return every measure's mean difference over test sets, with its interval.
+
+    Questions are resampled within each set, independently of the other sets; every set
+    has the same weight, however many questions it holds. A measure that does not
+    exist on one of the sets has no mean (NaN).
+
+    Args:
+        before: One model on several test sets, for example all cross-domain ones.
+        after: Another model on the same sets in the same order.
+        config: Number of bins and of resamples.
+        seed: The run's.
+
+    Raises:
+        ValueError: If there is no set, a name stands twice, or the two lists did not
+            answer the same questions.
+    """
+    names = [result.name for result in before]
+    if not names or len(set(names)) < len(names) or len(names) != len(after):
+        raise ValueError(
+            f"need the same test sets before and after, each once, got {names} and "
+            f"{[result.name for result in after]}"
+        )
+    values, draws = [], []
+    for first, second in zip(before, after, strict=True):
+        one, other = paired_columns(first, second, config)
+        count = len(first.scores)
+        rng = generator(seed, "bootstrap", first.name)
+        values.append(plain_difference(measure, one, other, count))
+        draws.append(
+            resampled_differences(measure, one, other, count, config.num_resamples, rng)
+        )
+    mean_value, mean_draws = np.mean(values, axis=0), np.mean(draws, axis=0)
+    intervals = percentile_intervals(mean_value, mean_draws)
+    return dict(zip(METRICS, intervals, strict=True))
+
+
+def paired_columns(
+    before: TestResult, after: TestResult, config: EvaluationConfig
+) -> tuple[ScoreColumns, ScoreColumns]:
+    """Return the columns of two results on the same questions.
+
+    Raises:
+        ValueError: If the names, the questions or their order differ.
+    """
+    same_questions = [score.question_id for score in before.scores] == [
+        score.question_id for score in after.scores
+    ]
+    if before.name != after.name or not same_questions:
+        raise ValueError(
+            f"cannot pair {before.name} ({len(before.scores)} questions) with "
+            f"{after.name} ({len(after.scores)} questions); both must hold the same "
+            "questions of one test set in the same order"
+        )
+    return (
+        columns_of(before.scores, config.num_bins),
+        columns_of(after.scores, config.num_bins),
+    )

@@ -1,0 +1,201 @@
+"""From neuron sets to what each teacher sees: demonstrations with own answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from neuron_opsd.config import Config, ContextsConfig
+from neuron_opsd.errors import DataError
+from neuron_opsd.method.contexts import Neighbour, nearest, random_neighbours
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.prompts import student_prompt, teacher_prompt, without_reasoning
+from neuron_opsd.records import (
+    Demonstration,
+    NeuronSet,
+    Prompt,
+    Question,
+    Rollout,
+    TeacherContext,
+    TrainingExample,
+    Vote,
+)
+from neuron_opsd.stages.rollouts import written
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The questions that may become demonstrations, with the answers they show."""
+
+    questions: Mapping[str, Question]
+    answers: Mapping[str, str]
+    """What each demonstration shows; a question without a readable one is left out."""
+    neurons: tuple[NeuronSet, ...]
+    """In the order of the pool, only of questions that have an answer to show."""
+    excluded: Mapping[str, frozenset[str]]
+    """For a question's id the ids of the same text."""
+
+
+def shown_answers(
+    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: ContextsConfig
+) -> dict[str, str]:
+    """Return which own answer of each question a demonstration would show.
+
+    A question whose rollout holds no readable answer, or no text, shows none.
+    """
+    shown: dict[str, str] = {}
+    for rollout in rollouts:
+        if rollout.question_id in shown or not fits(rollout, votes, config):
+            continue
+        text = rollout.completion.text
+        content = without_reasoning(text) if config.content == "final" else text
+        if content:
+            shown[rollout.question_id] = content
+    return shown
+
+
+def fits(rollout: Rollout, votes: Mapping[str, Vote], config: ContextsConfig) -> bool:
+    """Whether a rollout is the one that a demonstration shows."""
+    if rollout.answer is None:
+        return False
+    if config.answer == "greedy":
+        return rollout.temperature == 0.0
+    if rollout.temperature == 0.0:
+        return False
+    if config.answer == "first":
+        return rollout.index == 0
+    return rollout.answer == votes[rollout.question_id].pseudo_label
+
+
+def build_contexts(
+    questions: Sequence[NeuronSet],
+    library: Library,
+    config: Config,
+    *,
+    rule: str | None = None,
+) -> tuple[TeacherContext, ...]:
+    """Choose the demonstrations of some questions.
+
+    Args:
+        questions: The neuron sets of the questions that need a context.
+        library: Where demonstrations come from.
+        config: How many, and by which rule.
+        rule: Overrides the rule of the settings.
+
+    Returns:
+        One context per question, its nearest demonstration last.
+
+    Raises:
+        DataError: If there are fewer demonstrations to choose from than asked for.
+    """
+    count = config.contexts.num_demonstrations
+    check_enough(questions, library, count)
+    args = (questions, library.neurons, count, library.excluded)
+    if (rule or config.contexts.rule) == "nearest":
+        found = nearest(*args)
+    else:
+        found = random_neighbours(*args, seed=config.seed)
+    return tuple(
+        TeacherContext(
+            entry.question_id,
+            tuple(
+                demonstration(neighbour, library)
+                for neighbour in reversed(found[entry.question_id])
+            ),
+        )
+        for entry in questions
+    )
+
+
+def check_enough(questions: Sequence[NeuronSet], library: Library, count: int) -> None:
+    """Refuse a pool that cannot give every question its demonstrations.
+
+    Raises:
+        DataError: Naming the first question that would get too few.
+    """
+    usable = {entry.question_id for entry in library.neurons}
+    for entry in questions:
+        barred = library.excluded.get(entry.question_id, frozenset())
+        have = len(usable - barred - {entry.question_id})
+        if have < count:
+            raise DataError(
+                f"contexts.num_demonstrations is {count}, but question "
+                f"{entry.question_id} has only {have} others with a readable answer to "
+                "choose from; lower it or give a larger pool"
+            )
+
+
+def demonstration(neighbour: Neighbour, library: Library) -> Demonstration:
+    """Turn a neighbour into a demonstration."""
+    return Demonstration(
+        question_id=neighbour.question_id,
+        answer=library.answers[neighbour.question_id],
+        distance=neighbour.distance,
+        reason=neighbour.reason,
+    )
+
+
+def context_prompt(
+    question: Question,
+    demonstrations: Sequence[Demonstration],
+    library: Library,
+    config: Config,
+) -> Prompt:
+    """Return the prompt of a question with its demonstrations before it."""
+    shown = [(library.questions[d.question_id], d.answer) for d in demonstrations]
+    return teacher_prompt(question, shown, config.prompts)
+
+
+def fitted_prompt(
+    model: LanguageModel,
+    question: Question,
+    context: TeacherContext,
+    library: Library,
+    config: Config,
+) -> tuple[Prompt, int]:
+    """Return the teacher's prompt, the farthest demonstrations left out if too long.
+
+    The question itself is never cut.
+
+    Raises:
+        DataError: If the question alone is too long for the model.
+    """
+    room = model.facts.max_positions - config.rollouts.max_new_tokens
+    for dropped in range(len(context.demonstrations) + 1):
+        shown = context.demonstrations[dropped:]
+        prompt = context_prompt(question, shown, library, config)
+        if len(model.encode(prompt)) <= room:
+            return prompt, dropped
+    length = len(model.encode(context_prompt(question, (), library, config)))
+    raise DataError(
+        f"question {question.id} takes {length} tokens, but the model holds "
+        f"{model.facts.max_positions} and rollouts.max_new_tokens keeps "
+        f"{config.rollouts.max_new_tokens} of them; lower that or drop the question"
+    )
+
+
+def build_examples(
+    model: LanguageModel,
+    contexts: Sequence[TeacherContext],
+    library: Library,
+    config: Config,
+    *,
+    constrained: bool,
+    on_done: Callable[[int], None],
+) -> tuple[TrainingExample, ...]:
+    """Write out what the student and the teacher see of every selected question."""
+    examples = []
+    for context in contexts:
+        question = library.questions[context.question_id]
+        prompt, dropped = fitted_prompt(model, question, context, library, config)
+        examples.append(
+            TrainingExample(
+                question_id=question.id,
+                student_prompt=student_prompt(question, config.prompts),
+                teacher_prompt=prompt,
+                choices=written(question, config.prompts, constrained=constrained),
+                num_dropped=dropped,
+            )
+        )
+        on_done(1)
+    return tuple(examples)

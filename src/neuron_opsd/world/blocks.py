@@ -1,0 +1,75 @@
+"""Long computations cut into blocks, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Generic, TypeVar
+
+from neuron_opsd.world.codecs import Codec
+from neuron_opsd.world.files import disk_errors, remove, sha256_file, write_atomic
+
+R = TypeVar("R")
+
+
+class Blocks(Generic[R]):
+    """The finished blocks of one output, in a folder of their own.
+
+    Block number n lies in ``0000n.<suffix>`` and counts only with its ticket, a file
+    beside it that holds its SHA-256 and the seconds it took.
+    """
+
+    def __init__(
+        self, folder: Path, codec: Codec[Sequence[R]], num_items: int, size: int
+    ) -> None:
+        """Keep what is there, unless the items were cut otherwise."""
+        self.folder = folder
+        self.codec = codec
+        plan = json.dumps({"num_items": num_items, "size": size}).encode()
+        plan_path = folder / "plan.json"
+        if not plan_path.is_file() or plan_path.read_bytes() != plan:
+            with disk_errors(folder, 0):
+                remove(folder)
+            write_atomic(plan_path, plan)
+
+    def keep(self, number: int, compute: Callable[[], Sequence[R]]) -> None:
+        """Compute a block and keep it, unless it is there.
+
+        Raises:
+            TryAgainError: If the disk is full or ails.
+        """
+        if self.seconds(number) is not None:
+            return
+        start = perf_counter()
+        path = self.path(number)
+        self.codec.save(compute(), path)
+        ticket = {"sha256": sha256_file(path), "seconds": perf_counter() - start}
+        write_atomic(self.ticket(number), json.dumps(ticket).encode())
+
+    def load(self, number: int) -> Sequence[R]:
+        """Return a block that was kept."""
+        return self.codec.load(self.path(number))
+
+    def seconds(self, number: int) -> float | None:
+        """Return what a block took, `None` when it is not there whole."""
+        try:
+            ticket = json.loads(self.ticket(number).read_bytes())
+            whole = ticket["sha256"] == sha256_file(self.path(number))
+            return float(ticket["seconds"]) if whole else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def total_seconds(self, numbers: Iterable[int]) -> float:
+        """Return what some blocks took together."""
+        return sum(self.seconds(number) or 0.0 for number in numbers)
+
+    def path(self, number: int) -> Path:
+        """Return where a block lies."""
+        suffixes = "".join(Path(self.codec.file_name).suffixes)
+        return self.folder / f"{number:05d}{suffixes}"
+
+    def ticket(self, number: int) -> Path:
+        """Return where a block's hash lies."""
+        return self.folder / f"{number:05d}.done"

@@ -1,0 +1,257 @@
+"""How the records that stages hand on become files and come back unchanged.
+
+Tables are Parquet and the rest is JSON; neither can hold code. Equal values give equal
+bytes. Half a surrogate pair, which no file can hold, becomes the character U+FFFD.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from neuron_opsd.records import (
+    Completion,
+    NeuronSet,
+    Rollout,
+    SelectionEntry,
+    TeacherContext,
+    TestResult,
+)
+from neuron_opsd.world.files import write_atomic, write_file
+
+T = TypeVar("T")
+Record = TypeVar("Record")
+
+ROWS_PER_GROUP = 4096
+"""Records that are turned into a table at a time, which bounds memory."""
+
+ROLLOUT_SCHEMA = pa.schema(
+    {
+        "question_id": pa.string(),
+        "index": pa.int64(),
+        "temperature": pa.float64(),
+        "token_ids": pa.list_(pa.int32()),
+        "text": pa.string(),
+        "finished": pa.bool_(),
+        "logprob": pa.float64(),
+        "entropy": pa.float64(),
+        "answer": pa.string(),
+    }
+)
+
+NEURON_SCHEMA = pa.schema(
+    {
+        "question_id": pa.string(),
+        "neuron_count": pa.int64(),
+        "neuron_ids": pa.list_(pa.uint32()),
+        "scores": pa.list_(pa.float32()),
+        "num_tokens": pa.int64(),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Codec(Generic[T]):
+    """How one kind of value becomes a file and comes back."""
+
+    file_name: str
+    """Where the value lies in a run directory, `/` for folders."""
+    save: Callable[[T, Path], None]
+    """Writes the file, whole or not at all."""
+    load: Callable[[Path], T]
+
+    def at(self, file_name: str) -> Codec[T]:
+        """Return the same codec for a file of another name."""
+        return replace(self, file_name=file_name)
+
+
+def json_codec(file_name: str) -> Codec[Any]:
+    """Return a codec for anything that JSON can hold; tuples come back as lists."""
+    return Codec(file_name, save_json, load_json)
+
+
+def record_codec(file_name: str, kind: type[Record]) -> Codec[Record]:
+    """Return a codec for one record, a JSON object with the record's fields."""
+    adapter = TypeAdapter(kind)
+
+    def save(record: Record, path: Path) -> None:
+        save_json(adapter.dump_python(record), path)
+
+    def load(path: Path) -> Record:
+        return adapter.validate_python(load_json(path))
+
+    return Codec(file_name, save, load)
+
+
+def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]:
+    """Return a codec for many records, a JSON list with one record a line."""
+    adapter = TypeAdapter(kind)
+
+    def save(records: Sequence[Record], path: Path) -> None:
+        lines = [to_json(adapter.dump_python(record)) for record in records]
+        write_atomic(path, encode("[\n" + ",\n".join(lines) + "\n]\n"))
+
+    def load(path: Path) -> Sequence[Record]:
+        return tuple(adapter.validate_python(table) for table in load_json(path))
+
+    return Codec(file_name, save, load)
+
+
+def save_json(value: Any, path: Path) -> None:
+    """Write a value as JSON with one field a line."""
+    write_atomic(path, encode(to_json(value, indent=2) + "\n"))
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_bytes())
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Write a value as JSON text; numbers that are not finite as Python reads them."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def encode(text: str) -> bytes:
+    """Return a text as UTF-8 without half surrogate pairs."""
+    return writable(text).encode()
+
+
+def writable(text: str) -> str:
+    """Return the text with half surrogate pairs replaced by U+FFFD."""
+    # Going through UTF-16 also joins pairs that stand as two characters.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def save_rollouts(rollouts: Sequence[Rollout], path: Path) -> None:
+    """Write rollouts as a Parquet file."""
+    save_table(map(rollout_batch, groups(rollouts)), ROLLOUT_SCHEMA, path)
+
+
+def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
+    """Return some rollouts as columns."""
+    completions = [rollout.completion for rollout in rollouts]
+    answers = [rollout.answer for rollout in rollouts]
+    columns = {
+        "question_id": [writable(rollout.question_id) for rollout in rollouts],
+        "index": [rollout.index for rollout in rollouts],
+        "temperature": [rollout.temperature for rollout in rollouts],
+        "token_ids": [completion.token_ids for completion in completions],
+        "text": [writable(completion.text) for completion in completions],
+        "finished": [completion.finished for completion in completions],
+        "logprob": [completion.logprob for completion in completions],
+        "entropy": [completion.entropy for completion in completions],
+        "answer": [None if answer is None else writable(answer) for answer in answers],
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=ROLLOUT_SCHEMA)
+
+
+def load_rollouts(path: Path) -> Sequence[Rollout]:
+    """Read rollouts from a Parquet file."""
+    return tuple(
+        Rollout(
+            question_id=row["question_id"],
+            index=row["index"],
+            temperature=row["temperature"],
+            completion=Completion(
+                token_ids=tuple(row["token_ids"]),
+                text=row["text"],
+                finished=row["finished"],
+                logprob=row["logprob"],
+                entropy=row["entropy"],
+            ),
+            answer=row["answer"],
+        )
+        for batch in batches(path)
+        for row in batch.to_pylist()
+    )
+
+
+def save_neurons(sets: Sequence[NeuronSet], path: Path) -> None:
+    """Write neuron sets as a Parquet file."""
+    save_table(map(neuron_batch, groups(sets)), NEURON_SCHEMA, path)
+
+
+def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
+    """Return some neuron sets as columns."""
+    columns = {
+        "question_id": [writable(item.question_id) for item in sets],
+        "neuron_count": [int(item.neuron_count) for item in sets],
+        "neuron_ids": list_array([item.neuron_ids for item in sets], pa.uint32()),
+        "scores": list_array([item.scores for item in sets], pa.float32()),
+        "num_tokens": [int(item.num_tokens) for item in sets],
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=NEURON_SCHEMA)
+
+
+def load_neurons(path: Path) -> Sequence[NeuronSet]:
+    """Read neuron sets from a Parquet file; their arrays are read-only."""
+    return tuple(item for batch in batches(path) for item in neuron_sets(batch))
+
+
+def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:
+    """Yield the neuron sets of some rows."""
+    return map(
+        NeuronSet,
+        batch.column("question_id").to_pylist(),
+        batch.column("neuron_count").to_pylist(),
+        list_items(batch.column("neuron_ids")),
+        list_items(batch.column("scores")),
+        batch.column("num_tokens").to_pylist(),
+    )
+
+
+def list_array(arrays: Sequence[NDArray[Any]], kind: pa.DataType) -> pa.ListArray:
+    """Return arrays of any lengths as one column of lists."""
+    lengths = [len(array) for array in arrays]
+    offsets = np.cumsum([0, *lengths], dtype=np.int32)
+    values = np.concatenate(arrays).astype(kind.to_pandas_dtype(), copy=False)
+    return pa.ListArray.from_arrays(offsets, pa.array(values, kind))
+
+
+def list_items(column: pa.ListArray) -> list[NDArray[Any]]:
+    """Return a column of lists as arrays."""
+    offsets = column.offsets.to_numpy()
+    values = column.values.to_numpy()
+    return [values[start:stop] for start, stop in pairwise(offsets)]
+
+
+def groups(records: Iterable[T]) -> Iterator[Sequence[T]]:
+    """Cut records into runs of `ROWS_PER_GROUP`, the last one shorter."""
+    remaining = iter(records)
+    while group := list(islice(remaining, ROWS_PER_GROUP)):
+        yield group
+
+
+def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
+    """Write batches of rows as a Parquet file with one row group each."""
+
+    def fill(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for batch in table:
+                writer.write_batch(batch, row_group_size=ROWS_PER_GROUP)
+
+    write_file(path, fill)
+
+
+def batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file that `save_table` wrote."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=ROWS_PER_GROUP)
+
+
+ROLLOUTS = Codec("rollouts.parquet", save_rollouts, load_rollouts)
+NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
+SELECTION = records_codec("selection.json", SelectionEntry)
+CONTEXTS = records_codec("contexts.json", TeacherContext)
+TEST_RESULTS = records_codec("results.json", TestResult)

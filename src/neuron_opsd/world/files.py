@@ -1,0 +1,266 @@
+"""Writing files and folders whole or not at all, whenever the process is killed.
+
+A file or folder is filled under a temporary name beside its place, made durable and
+only then renamed. What a killed process leaves under temporary names is never read;
+`remove_leftovers` clears it away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from neuron_opsd.errors import ConfigError, TryAgainError
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+SET_ASIDE = re.compile(r"\.(.+)\.old")
+
+PASSING = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EIO: "the device reports an input/output error",
+    errno.EMFILE: "this process may open no more files",
+    errno.ENFILE: "this machine may open no more files",
+}
+"""What goes wrong for a while: the same command works once it is mended."""
+
+LASTING = {
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "the file system does not allow it",
+    errno.ENOTDIR: "a part of the path is not a folder",
+    errno.EISDIR: "it is a folder",
+    errno.EEXIST: "something else of that name is in the way",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+"""What stays wrong until another place is chosen."""
+
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file, making its folder where there is none.
+
+    At every moment, also after a power cut, `path` holds either what it held before or
+    all of `data`.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+        ConfigError: If nothing may be written there.
+    """
+    write_file(path, lambda temporary: put(temporary, data), len(data))
+
+
+def write_file(
+    path: Path, fill: Callable[[Path], None], num_bytes: int | None = None
+) -> None:
+    """Write a file that `fill` makes at the temporary path it is given.
+
+    Args:
+        path: The file; its folder is made where there is none.
+        fill: Makes the file.
+        num_bytes: Its size where that is known, for the message of a full disk.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+        ConfigError: If nothing may be written there.
+    """
+    temporary = temporary_name(path)
+    try:
+        with disk_errors(path, temporary if num_bytes is None else num_bytes):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fill(temporary)
+            sync(temporary)
+            os.replace(temporary, path)  # noqa: PTH105 - one call to shim in tests
+            sync(path.parent)
+    finally:
+        discard(temporary)
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Write a folder that `fill` makes in the empty temporary folder it is given.
+
+    A folder that stands at `path` is set aside, replaced and then deleted. A process
+    killed in between leaves the old one or the new one, after `settle_folder`, which
+    whoever reads the folder must call first (opening a run directory does).
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+        ConfigError: If nothing may be written there.
+    """
+    temporary = temporary_name(path)
+    try:
+        with disk_errors(path, temporary):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+            fill(temporary)
+            sync_tree(temporary)
+            settle_folder(path)
+            put_in_place(temporary, path)
+    finally:
+        discard(temporary)
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Rename a finished folder to its place, out of which an older one is taken."""
+    try:
+        if path.exists():
+            path.rename(set_aside_name(path))
+        folder.rename(path)
+        sync(path.parent)
+    finally:
+        settle_folder(path)
+
+
+def settle_folder(path: Path) -> None:
+    """Bring a folder into order whose replacement was cut short.
+
+    The old folder comes back where the new one did not get to its place, and is
+    deleted where it did. Does nothing where nothing was cut short.
+    """
+    aside = set_aside_name(path)
+    if not aside.exists():
+        return
+    if path.exists():
+        discard(aside)
+    else:
+        aside.rename(path)
+        sync(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Clear a folder, at any depth, of what killed processes left in it.
+
+    Call it only while no other process can be writing there.
+    """
+    for entry in sorted(folder.iterdir()):
+        aside = SET_ASIDE.fullmatch(entry.name)
+        if TEMPORARY.fullmatch(entry.name):
+            discard(entry)
+        elif aside:
+            settle_folder(folder / aside[1])
+        elif entry.is_dir() and not entry.is_symlink():
+            remove_leftovers(entry)
+
+
+def is_leftover(path: Path) -> bool:
+    """Say whether the name is one that only an unfinished write has."""
+    return bool(TEMPORARY.fullmatch(path.name) or SET_ASIDE.fullmatch(path.name))
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
+    """Turn errors of the disk below into ones that say what to do.
+
+    Args:
+        path: What was to be written.
+        needed: Its size in bytes, or the file or folder that shows how far it got.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+        ConfigError: If nothing may be written there.
+    """
+    try:
+        yield
+    except OSError as error:
+        code = error.errno or 0
+        if code in PASSING:
+            raise TryAgainError(
+                f"could not write {path}: {PASSING[code]} ({size_text(needed)}); mend "
+                "that and run the same command again, it goes on where it stopped"
+            ) from error
+        if code in LASTING:
+            raise ConfigError(
+                f"cannot write {path}: {LASTING[code]}; choose another place"
+            ) from error
+        raise
+
+
+def size_text(needed: int | Path) -> str:
+    """Say how many bytes something needs, exactly or at least."""
+    if isinstance(needed, int):
+        return f"it needs {readable_bytes(needed)}"
+    return f"it needs more than {readable_bytes(size_of(needed))}"
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file or of a folder's files, 0 where there is none."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def readable_bytes(count: int) -> str:
+    """Write a number of bytes for people, for example ``12.3 MB``."""
+    amount = float(count)
+    for unit in UNITS[:-1]:
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} {UNITS[-1]}"
+
+
+def temporary_name(path: Path) -> Path:
+    """Return an unused name beside `path`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def set_aside_name(path: Path) -> Path:
+    """Return where a folder stays while another takes its place."""
+    return path.with_name(f".{path.name}.old")
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a new file's bytes as they are."""
+    with path.open("xb") as file:
+        file.write(data)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync folders; their renames are durable.
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder and all that is in it is on the disk."""
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            sync_tree(entry)
+        else:
+            sync(entry)
+    sync(folder)
+
+
+def discard(path: Path) -> None:
+    """Delete a file or folder if it is there, and if the disk lets us."""
+    with contextlib.suppress(OSError):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

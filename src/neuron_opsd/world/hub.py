@@ -1,0 +1,98 @@
+"""Questions from a Hugging Face dataset, through the optional `datasets` package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from neuron_opsd.errors import DataError, TryAgainError
+from neuron_opsd.world.question_files import COLUMNS, Row, Table
+
+DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
+DEFAULT_SPLIT = "train"
+
+
+def read_dataset(name: str, *, allow_download: bool) -> Table:
+    """Read a dataset named ``owner/name``, ``…:split`` or ``…:configuration:split``.
+
+    Args:
+        name: Its id; the split is ``train`` where none is named.
+        allow_download: Whether the network may be used; else the local cache must
+            hold the dataset.
+
+    Raises:
+        DataError: If `datasets` is not installed, or there is no such dataset.
+        TryAgainError: If the network fails.
+    """
+    path, configuration, split = split_name(name)
+    try:
+        import datasets
+    except ModuleNotFoundError:
+        raise DataError(
+            f"{name} is taken for a Hugging Face dataset; to read one, run "
+            "pip install 'neuron-opsd[datasets]'"
+        ) from None
+    try:
+        with network(allowed=allow_download):
+            records = datasets.load_dataset(path, configuration, split=split)
+    except ConnectionError as error:
+        if allow_download:
+            raise TryAgainError(f"could not download {name}: {error}") from error
+        raise DataError(not_cached(name)) from None
+    except (OSError, ValueError) as error:
+        if not allow_download and isinstance(error, FileNotFoundError):
+            raise DataError(not_cached(name)) from None
+        raise DataError(f"cannot read the dataset {name}: {error}") from None
+    return table_of(name, path, records)
+
+
+def split_name(name: str) -> tuple[str, str | None, str]:
+    """Return a dataset's id, configuration and split."""
+    path, *rest = name.split(":")
+    configuration = rest[0] if len(rest) > 1 else None
+    return path, configuration, rest[-1] if rest else DEFAULT_SPLIT
+
+
+def not_cached(name: str) -> str:
+    """Say that a dataset would have to be downloaded."""
+    return (
+        f"the dataset {name} is not in the local cache; allow the download with "
+        "model.allow_download=true, or give a file"
+    )
+
+
+@contextmanager
+def network(*, allowed: bool) -> Iterator[None]:
+    """Keep the Hugging Face packages off the network where it is not allowed."""
+    import datasets
+    import huggingface_hub
+
+    if allowed:
+        yield
+        return
+    # Both read the environment only once, when they are imported.
+    before = (datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE)
+    datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        (
+            datasets.config.HF_HUB_OFFLINE,
+            huggingface_hub.constants.HF_HUB_OFFLINE,
+        ) = before
+
+
+def table_of(name: str, path: str, records: Any) -> Table:
+    """Return the records of a dataset as rows, with a hash of what is read of them."""
+    wanted = [column for column in COLUMNS if column in records.column_names]
+    digest = hashlib.sha256()
+    rows = []
+    for number, record in enumerate(records.select_columns(wanted), 1):
+        digest.update(json.dumps(record, sort_keys=True, default=repr).encode() + b"\n")
+        values = dict.fromkeys(records.column_names) | record
+        rows.append(Row(f"row {number}", values))
+    return Table(name, path.rpartition("/")[2], digest.hexdigest(), rows)

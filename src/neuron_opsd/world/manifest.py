@@ -1,0 +1,185 @@
+"""What a run directory says about itself: what made it, from what, and what is done."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.world.files import write_atomic
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+PACKAGES = ("neuron_opsd", "torch", "transformers", "peft", "numpy")
+MAX_SHOWN = 5
+UNSET = "(unset)"
+
+Settings: TypeAlias = Mapping[str, Any]
+"""Values that JSON can hold, by dotted name."""
+
+
+class Output(BaseModel):
+    """One finished file of a run directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: str
+    seconds: float
+    """Time spent computing it, over all the processes that did."""
+
+
+class Manifest(BaseModel):
+    """The contents of `manifest.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    """File name to SHA-256."""
+    versions: dict[str, str]
+    environment: dict[str, str] = {}
+    outputs: dict[str, Output] = {}
+    facts: dict[str, Any] = {}
+
+
+def new_manifest(
+    settings: Settings, inputs: Mapping[str, str], environment: Mapping[str, str]
+) -> Manifest:
+    """Return the manifest of a run of which nothing is done yet."""
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        settings=as_json(settings),
+        inputs=dict(inputs),
+        versions=dict(installed_versions()),
+        environment=dict(environment),
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read what a run directory says about itself, also while another process runs it.
+
+    Raises:
+        DataError: If there is no manifest or it cannot be understood.
+    """
+    path = folder / MANIFEST
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        found = table.get("schema_version")
+        if found == SCHEMA_VERSION:
+            return Manifest.model_validate(table)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{folder} is not a run directory: no {MANIFEST}") from None
+    except (ValueError, ValidationError, AttributeError) as error:
+        raise DataError(
+            f"{path} is damaged ({first_line(error)}); start again with another --out"
+        ) from None
+    raise DataError(
+        f"{path} has schema version {found!r}, this program reads {SCHEMA_VERSION}; "
+        "use the version that wrote it, or start again with another --out"
+    )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` whole or not at all.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    text = json.dumps(manifest.model_dump(), indent=2) + "\n"
+    write_atomic(folder / MANIFEST, text.encode())
+
+
+def check_settings(folder: Path, old: Settings, new: Settings) -> None:
+    """Make sure that a run goes on with the settings it was begun with.
+
+    Raises:
+        ConfigError: If any setting differs; names up to five of them.
+    """
+    fresh = as_json(new)
+    changed = [
+        f"{name} was {value_text(old, name)}, now {value_text(fresh, name)}"
+        for name in dict.fromkeys([*old, *fresh])
+        if value_text(old, name) != value_text(fresh, name)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder} was begun with other settings: {listing(changed)}; go on with "
+            "the old ones, or choose another --out"
+        )
+
+
+def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    """Make sure that a run goes on with the files it was begun with.
+
+    Raises:
+        DataError: If any file was changed, added or left out.
+    """
+    problems = [
+        f"{name} {input_change(name, old, new)}"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    ]
+    if problems:
+        raise DataError(
+            f"{folder} was begun with other input files: {listing(problems)}; give the "
+            "old files, or choose another --out"
+        )
+
+
+def changed_versions(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Say of every package whose version differs what it was and what it is."""
+    return [
+        f"{name} was {old.get(name, 'not there')}, now {new.get(name, 'not there')}"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    ]
+
+
+@cache
+def installed_versions() -> Mapping[str, str]:
+    """Return the versions of Python and of what results depend on, importing none."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def input_change(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """Say what became of an input file."""
+    if name not in new:
+        return "is left out"
+    return "was changed" if name in old else "is new"
+
+
+def value_text(settings: Settings, name: str) -> str:
+    """Write a setting's value as JSON, which also tells 1 from 1.0 and true."""
+    return json.dumps(settings[name], sort_keys=True) if name in settings else UNSET
+
+
+def as_json(settings: Settings) -> dict[str, Any]:
+    """Return the settings as they come back from a file: tuples as lists and so on."""
+    return dict(json.loads(json.dumps(dict(settings))))
+
+
+def listing(items: Sequence[str]) -> str:
+    """Join up to five items, and say how many more there are."""
+    shown = "; ".join(items[:MAX_SHOWN])
+    hidden = len(items) - MAX_SHOWN
+    return f"{shown}; and {hidden} more" if hidden > 0 else shown
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text."""
+    return str(error).partition("\n")[0]

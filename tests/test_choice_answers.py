@@ -1,0 +1,112 @@
+"""Choices: completions worked by hand, then what holds for every choice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuron_opsd.choice_answers import read_choice_letter, read_choice_text
+from neuron_opsd.records import Message, Question
+
+CITIES = ("Paris", "London", "New York", "York")
+
+
+def question_with(*choices: str) -> Question:
+    """Return a question that has these choices."""
+    return Question("q", (Message("user", "Which?"),), choices)
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        pytest.param("Paris", "Paris", id="the-choice-itself"),
+        pytest.param(" **paris**.\n", "Paris", id="case-and-punctuation-aside"),
+        pytest.param("It is Paris, yes, Paris.", "Paris", id="only-one-mentioned"),
+        pytest.param("It is New York.", "New York", id="the-longest-counts"),
+        pytest.param("Yorkshire", None, id="no-whole-word"),
+        pytest.param("The answer is York, not Paris", "York", id="after-answer-is"),
+        pytest.param(r"Paris? \boxed{London}", "London", id="boxed"),
+        pytest.param(r"Answer: Paris \boxed{London}", "London", id="boxed-goes-first"),
+        pytest.param("Paris is nice. But London.", "London", id="last-sentence"),
+        pytest.param("Paris or London", None, id="ambiguous"),
+        pytest.param("<think>Paris</think>London", "London", id="reasoning-is-cut"),
+        pytest.param("<think>Paris", None, id="still-reasoning"),
+        pytest.param("Rome", None, id="none-of-them"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_a_choice_is_read_from_text(text: str, choice: str | None) -> None:
+    assert read_choice_text(text, question_with(*CITIES)) == choice
+
+
+def test_choices_that_contain_one_another_are_told_apart() -> None:
+    question = question_with("C", "C++")
+    assert read_choice_text("I like C++.", question) == "C++"
+    assert read_choice_text("I like C.", question) == "C"
+
+
+def test_choices_of_punctuation_are_read_when_they_stand_alone() -> None:
+    assert read_choice_text(" ! ", question_with("?", "!")) == "!"
+
+
+def test_choices_that_differ_in_case_alone_need_their_exact_spelling() -> None:
+    question = question_with("us", "US")
+    assert read_choice_text("US", question) == "US"
+    assert read_choice_text("It is US.", question) is None
+
+
+def test_scripts_without_spaces_need_no_word_boundary() -> None:
+    question = question_with("\u5df4\u9ece", "\u4f26\u6566")
+    assert read_choice_text("\u7b54\u6848\u662f\u5df4\u9ece\u3002", question) == (
+        "\u5df4\u9ece"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("B", "London"),
+        ("b.", "London"),
+        ("(B)", "London"),
+        ("**B**", "London"),
+        ("Answer: B", "London"),
+        ("The answer is (B), not (A).", "London"),
+        ("**Answer:** **C**", "New York"),
+        (r"\boxed{B}", "London"),
+        (r"So A is wrong: \boxed{\text{D}}", "York"),
+        ("B) London", "London"),
+        ("Option D", "York"),
+        ("I think B is right", "London"),
+        ("London", "London"),
+        ("It must be London", "London"),
+        ("A dog is here", None),
+        ("A or B", None),
+        ("E", None),
+        ("The answer is E", None),
+        ("<think>B", None),
+        ("", None),
+    ],
+)
+def test_a_choice_is_read_from_its_letter(text: str, choice: str | None) -> None:
+    assert read_choice_letter(text, question_with(*CITIES)) == choice
+
+
+words = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
+
+
+@given(st.lists(words, min_size=2, max_size=6, unique=True), st.data())
+def test_every_choice_is_read_from_a_sentence(
+    choices: list[str], data: st.DataObject
+) -> None:
+    choice = data.draw(st.sampled_from(choices))
+    question = question_with(*choices)
+    assert read_choice_text(choice, question) == choice
+    assert read_choice_text(f"The answer is {choice}.", question) == choice
+
+
+@given(st.text(), st.lists(st.text(min_size=1), min_size=2, unique=True))
+def test_what_is_read_is_a_choice_or_nothing(text: str, choices: list[str]) -> None:
+    for read in (read_choice_text, read_choice_letter):
+        answer = read(text, question_with(*choices))
+        assert answer is None or answer in choices
