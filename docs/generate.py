@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from neuron_opsd.cli.reference import commands_page
 from neuron_opsd.config import Config
 
 HERE = Path(__file__).parent
@@ -86,7 +87,7 @@ def kind(annotation: object) -> str:
 
 def pages() -> dict[Path, str]:
     """Return every generated page by its place."""
-    return {HERE / "settings.md": settings_page()}
+    return {HERE / "settings.md": settings_page(), HERE / "cli.md": commands_page()}
 
 
 def main() -> None:

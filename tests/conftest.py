@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -17,6 +18,9 @@ import pytest
 import torch
 
 from tiny import pickle_only_model, tiny_model
+
+if TYPE_CHECKING:
+    from tiny_runs import FinishedRun
 
 torch.set_num_threads(1)
 
@@ -81,3 +85,15 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pickle_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder whose weights are in pickle form alone."""
     return pickle_only_model(tmp_path_factory.mktemp("pickle"))
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
+) -> FinishedRun:
+    """Give a finished run with all controls; tests must leave it as it is."""
+    # Imported late: many files of tests never need the whole pipeline.
+    from tiny_runs import tiny_config, tiny_request, tiny_run
+
+    request = tiny_request(tmp_path_factory.mktemp("finished"))
+    return tiny_run(request, tiny_config(tiny_llama, "evaluation.form_only=true"))

@@ -17,30 +17,32 @@ from neuron_opsd.records import Message, Question
 FREE = Question("free", (Message("user", "How?"),))
 CHOICE = Question("choice", (Message("user", "Which?"),), ("no", "yes"))
 
+MANY, DEEP = 100_000, 10_000
+
 HOSTILE = {
-    "nul": "\0" * 1_000_000,
-    "spaces": " " * 1_000_000,
-    "lines": "\n" * 1_000_000,
-    "points": "." * 1_000_000,
-    "minuses": "-" * 1_000_000,
-    "backslashes": "\\" * 1_000_000,
-    "digits": "9" * 1_000_000,
-    "numbers": "1," * 500_000,
-    "surrogates": "\ud800" * 1_000_000,
-    "braces": "{" * 10_000 + "}" * 10_000,
-    "boxes": r"\boxed{" * 100_000,
-    "closed-boxes": r"\boxed{" * 10_000 + "}" * 10_000,
-    "dollars": "$" * 1_000_000,
-    "brackets": r"\)" + r"\(" * 400_000,
-    "fractions": r"\frac{" * 100_000,
-    "announcements": "answer is " * 100_000,
-    "letters": "B " * 500_000,
+    "nul": "\0" * MANY,
+    "spaces": " " * MANY,
+    "lines": "\n" * MANY,
+    "points": "." * MANY,
+    "minuses": "-" * MANY,
+    "backslashes": "\\" * MANY,
+    "digits": "9" * MANY,
+    "numbers": "1," * MANY,
+    "surrogates": "\ud800" * MANY,
+    "braces": "{" * DEEP + "}" * DEEP,
+    "boxes": r"\boxed{" * MANY,
+    "closed-boxes": r"\boxed{" * DEEP + "}" * DEEP,
+    "dollars": "$" * MANY,
+    "brackets": r"\)" + r"\(" * MANY,
+    "fractions": r"\frac{" * MANY,
+    "announcements": "answer is " * MANY,
+    "letters": "B " * MANY,
 }
 
 
 def settings(name: str) -> AnswersConfig:
     """Return settings with one reader, and a pattern in case it needs one."""
-    return AnswersConfig.model_validate({"reader": name, "pattern": r"(\w+)!"})
+    return AnswersConfig.model_validate({"reader": name, "pattern": r"([a-z])!"})
 
 
 def read(name: str, text: str) -> str | None:
@@ -164,8 +166,8 @@ def test_hostile_texts_are_read_quickly(text: str) -> None:
     for name in READERS:
         start = time.process_time()
         read(name, text)
-        # About 0.1 s; what is quadratic takes minutes.
-        assert time.process_time() - start < 10.0, name
+        # Well under half a second; what is quadratic takes a minute.
+        assert time.process_time() - start < 3.0, name
 
 
 @given(st.sampled_from(sorted(READERS)), st.text())

@@ -26,6 +26,7 @@ from neuron_opsd.cli.mistakes import explain_mistake
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.settings import config_from_table, load_config
+from neuron_opsd.world.sources import DEFAULT_SETS
 from report_examples import example_report
 
 SOURCE = str(Path(neuron_opsd.__file__).parents[1])
@@ -48,8 +49,8 @@ class Preview:
     question_id: str = "q-1"
     student_prompt: str = "Question: is \x1b[31mred\x1b[0m a colour?\nAnswer:"
     teacher_prompt: str = "Question: a\u202eb\nAnswer: yes"
-    demonstrations: str = "q-2: yes\x1b]0;owned\x07"
-    completion_example: str = " yes\n"
+    demonstrations: int = 1
+    completion_example: str = "yes\x1b]0;owned\x07"
     num_student_tokens: int = 9
     num_teacher_tokens: int = 20
     num_completion_tokens: int = 2
@@ -60,10 +61,8 @@ class Preview:
 class FakePipeline:
     """Notes what it is called with, says something on stdout, and answers."""
 
-    Request = Request
-    Preview = Preview
-
     def __init__(self) -> None:
+        self.Request = Request
         self.calls: list[tuple[Any, ...]] = []
         self.work: Callable[[], None] = lambda: None
 
@@ -141,7 +140,7 @@ class FakePipeline:
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
-    monkeypatch.setitem(sys.modules, "neuron_opsd.pipeline", fake)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "neuron_opsd.pipeline", fake)
     return fake
 
 
@@ -154,7 +153,7 @@ def environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-RUN = ["run", "--model", "m", "--pool", "pool.jsonl"]
+RUN = ["run", "--model", "m", "--pool", "pool.jsonl", "--test", "exam=a.jsonl"]
 
 
 def test_run_hands_on_the_pool_the_tests_and_the_settings(
@@ -163,8 +162,8 @@ def test_run_hands_on_the_pool_the_tests_and_the_settings(
     settings = tmp_path / "settings.toml"
     settings.write_text("seed = 3\n[distill]\nsteps = 5\nbatch_size = 2\n")
     out = tmp_path / "run"
-    argv = [*RUN, "--out", str(out), "--test", "exam=a.jsonl", "other=b.csv"]
-    argv += ["--test", "third=c.parquet", "--config", str(settings)]
+    argv = [*RUN, "other=b.csv", "--out", str(out), "--test", "third=c.parquet"]
+    argv += ["--config", str(settings)]
     argv += ["--set", "distill.batch_size=8", "selection.keep_fraction=0.5"]
     argv += ["--set", "neurons.rule=per-token", "--seed", "11"]
 
@@ -289,7 +288,7 @@ def test_preview_strips_what_a_terminal_would_obey(
     out = capsys.readouterr().out
     assert "is red a colour?" in out
     assert "Question: ab" in out
-    assert "q-2: yes\n" in out
+    assert "example of a completion (2 tokens)\nyes\n" in out
     assert not {"\x1b", "\x07", "\u202e"} & set(out)
     assert pipeline.calls[0][:2] == ("p", "q-1")
 
@@ -327,8 +326,8 @@ def test_fetch_says_where_the_model_and_the_questions_lie(
         questions = {"a": {"pool": cache / "a.jsonl"}}
         return SimpleNamespace(model=cache / "model", questions=questions)
 
-    fake = SimpleNamespace(fetch_demo=fetch_demo, DEFAULT_SETS=("a", "b"))
-    monkeypatch.setitem(sys.modules, "neuron_opsd.world.fetch", fake)  # type: ignore[arg-type]
+    fake = SimpleNamespace(fetch_demo=fetch_demo)
+    monkeypatch.setitem(sys.modules, "neuron_opsd.world.fetch", fake)
     monkeypatch.setenv("NEURON_OPSD_CACHE", "/cache")
     assert main(["fetch", "demo", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
@@ -338,7 +337,7 @@ def test_fetch_says_where_the_model_and_the_questions_lie(
     assert main(["fetch", "demo", "--sets", "c", "d", "--wheels", "w"]) == 0
     assert main(["fetch", "demo", "--set-name", "c"]) == 0
     assert asked == [
-        (("a", "b"), None),
+        (DEFAULT_SETS, None),
         (("c", "d"), Path("w")),
         (("c",), None),
     ]
@@ -387,6 +386,7 @@ MISTAKES = {
     "run --pool a --out b": "no model is named; give --model",
     "run --model m --pool a --out b --seed x": "--seed is 'x', but it must be a whole",
     "run --model m --pool a --out b --seed -1": "seed is -1, but it must be greater",
+    "run --model m --pool a --out b": "no test set is given; add --test NAME=FILE",
     "run --model m --pool a --out b --test =f": "--test is '=f', but it must be NAME=",
     "run --model m --pool a --out b --test x=f x=g": "--test names 'x' twice",
     "run --model m --pool a --out b --set distill.stepz=1": "did you mean steps?",

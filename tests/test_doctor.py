@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -177,7 +178,7 @@ def test_a_folder_that_cannot_be_written_is_a_failure(
     def refuse(**options: Any) -> None:
         raise PermissionError(13, "Permission denied", options["dir"])
 
-    monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
     check = doctor.check_writing("writing", tmp_path)
     assert check.state == "fail"
     assert "Permission denied" in check.value

@@ -266,6 +266,19 @@ def test_a_folder_killed_at_any_call_is_the_old_or_the_new_one(
         assert contents(path) == states[1]
 
 
+def test_a_folder_is_written_again_at_once_after_any_kill(tmp_path: Path) -> None:
+    path = tmp_path / "adapter"
+
+    def write() -> None:
+        write_folder(path, fill_with(b"new"))
+
+    for trap in traps(KilledError(), write, for_good=True):
+        write_folder(path, fill_with(b"old"))
+        assert meets(trap, write) is KilledError
+        write()
+        assert contents(path) == {"a": b"new", "b": b"new"}
+
+
 @pytest.mark.parametrize("for_good", [False, True])
 def test_a_full_disk_at_any_call_leaves_a_whole_folder(
     tmp_path: Path, *, for_good: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
@@ -72,7 +73,8 @@ def test_free_answers_cost_what_the_sum_on_paper_says() -> None:
         "neurons": (200 + 10 * 4, 0, 0),
         "fitness": (20 + 2 * 68 + 3 * 4, 0, 0),
         "training": (6 * (20 + 68 + 4), 6 * 4, 6 * (20 + 4)),
-        "evaluation": (3 * 100 + 5 * 48 + 100 + 5 * 4, 3 * 5 * 2 * 4, 0),
+        # Before, after, own answers, prompted (each 48 tokens longer), and once read.
+        "evaluation": (4 * 100 + 5 * 48 + 100 + 5 * 4, 4 * 5 * 2 * 4, 0),
     }
     assert found["rollouts"].seconds == 200 / 100 + 80 / 10
     assert found["rollouts"].low == 7.5
@@ -86,6 +88,20 @@ def test_constrained_answers_are_read_and_not_written() -> None:
     assert tokens(found["rollouts"]) == (260, 0, 0)
     assert tokens(found["training"]) == (6 * (26 + 68 + 4), 0, 6 * 24)
     assert tokens(found["evaluation"]) == (2 * 130, 0, 0)
+
+
+def test_demonstrations_are_shown_to_the_in_domain_test_alone() -> None:
+    work = replace(FREE, in_domain=QuestionTokens(1, 20))
+    found = stages(work, settings())["evaluation"]
+    shown = 2 * 20 + 48 + 20 + 4
+    assert tokens(found) == (2 * 100 + shown, 2 * 40 + 2 * 8, 0)
+
+
+def test_the_length_of_constrained_answers_is_that_of_the_choices() -> None:
+    pool = replace(CONSTRAINED.pool, num_choices=20)
+    found = stages(replace(CONSTRAINED, pool=pool), settings())
+    # 60 tokens of 20 choices are 3 each, whatever free answers are like.
+    assert tokens(found["neurons"]) == (200 + 10 * 3, 0, 0)
 
 
 def test_what_is_switched_off_is_not_in_the_plan() -> None:
@@ -138,7 +154,7 @@ def test_more_work_never_costs_less(
     pool: int, more: int, length: float, constrained: bool
 ) -> None:
     def cost(num_questions: int) -> float:
-        questions = QuestionTokens(num_questions, 20 * num_questions, 5, 30)
+        questions = QuestionTokens(num_questions, 20 * num_questions, 5)
         work = Work(questions, questions, length, constrained)
         return plan(work, RATES, FACTS, settings()).seconds
 
@@ -153,7 +169,9 @@ def test_questions_are_counted_in_the_models_tokens() -> None:
     questions = [(Prompt(text="abc"), ("x", "yz")), (Prompt(text="abcde"), ())]
     found = count_questions(MODEL, questions)
     # An answer is a space, its text and a line break.
-    assert found == QuestionTokens(2, 8, choice_tokens=3 + 4, longest_prompt=5)
+    assert found == QuestionTokens(
+        2, 8, choice_tokens=3 + 4, num_choices=2, longest_prompt=5
+    )
     assert count_questions(MODEL, []) == QuestionTokens(0, 0)
 
 
@@ -162,12 +180,14 @@ def test_rates_are_tokens_over_the_time_of_short_calls() -> None:
     sampling = Sampling(temperature=1.0, max_new_tokens=32)
     found = measure(MODEL, PROMPTS, sampling, num_samples=2, clock=lambda: next(ticks))
     prompts = sum(map(len, PROMPTS))
-    # Every call takes one second of this clock, also the one that samples.
-    assert found.rates.prefill == prompts
-    assert found.rates.train == prompts / 3
-    assert found.rates.capture == prompts
+    # The prompts are read over and over until there are 1,024 tokens, in one second.
+    read = prompts * math.ceil(1024 / prompts)
+    assert found.rates.prefill == read
+    assert found.rates.train == read / 3
+    assert found.rates.capture == read
     made = 2 * len(" yes\n") + len(" no\n") + len(" never\n")
-    assert found.rates.decode == pytest.approx(made / 0.05)
+    # Sampling also takes a second, of which the prompts take their part.
+    assert found.rates.decode == pytest.approx(made / (1 - prompts / read))
 
 
 def test_measuring_needs_a_prompt() -> None:

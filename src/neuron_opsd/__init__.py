@@ -75,13 +75,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("Config", "load_config"),
+    "config": ("Config",),
     "errors": ("NeuronOpsdError",),
     "method.selection": ("select_questions",),
     "models.load": ("load_learner", "load_model"),
     "pipeline": ("Request", "evaluate", "extract_neurons", "run"),
     "progress": ("Silent",),
     "records": ("GoldAnswers", "Message", "Question"),
+    "settings": ("load_config",),
     "stages.capture": ("capture_neurons",),
     "stages.distill": ("distillation", "train"),
     "stages.fitness": ("check_teacher",),

@@ -25,7 +25,7 @@ MARKED: Final = re.compile(
 LEADING: Final = re.compile(r"[*_\"'(\[]{0,4}([A-Z])[*_\"')\].:]{1,4}(?:\s|$)")
 # "A dog" and "I think" are words, not letters of choices.
 STANDING: Final = re.compile(
-    r"(?<![\w'])(?:([B-HJ-Z])(?![\w'])|([AI])(?![\w'])(?!\s+[a-z]))"
+    r"(?<![\w'])(?:([B-HJ-Z])(?![\w'])|([AI])(?![\w'])(?!\s+(?!or\b|and\b)[a-z]))"
 )
 SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|\n+")
 FIRST_UNSPACED: Final = "\u0e00"

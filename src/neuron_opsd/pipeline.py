@@ -29,16 +29,17 @@ from neuron_opsd.jobs.prepare import Prepared, prepare
 from neuron_opsd.jobs.previewing import Preview, preview
 from neuron_opsd.jobs.reporting import Findings, build_report, finish, rebuild_report
 from neuron_opsd.jobs.setting import Job, TestSet, settle
-from neuron_opsd.jobs.testing import answer_prompted, answer_tests
+from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.jobs.training import form_examples, train_adapter, trained_model
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import TestResult
 from neuron_opsd.report.data import FORM_ONLY, PROMPTED, ReportData
+from neuron_opsd.settings import to_toml
 from neuron_opsd.stages.distill import distillation, imitation, random_choices
 from neuron_opsd.world.fetch import fetch_demo
-from neuron_opsd.world.store import RunDir
+from neuron_opsd.world.store import RunDir, write_atomic
 
 __all__ = [
     "Preview",
@@ -71,8 +72,8 @@ class Request:
 def run(request: Request, config: Config, progress: Progress) -> ReportData:
     """Improve a model from unlabelled questions, and measure what that did.
 
-    Writes the run directory: rollouts, neurons, selection, contexts, `train/`,
-    `adapter/`, `evaluation.json` and `report.html`.
+    Writes the run directory: `config.toml`, rollouts, neurons, selection, contexts,
+    `train/`, `adapter/`, `evaluation.json` and `report.html`.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.
@@ -88,6 +89,9 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         environment=environment(),
         warn=progress.warn,
     ) as directory:
+        write_atomic(directory.path("config.toml"), to_toml(settled).encode())
+        settings = to_toml(settled, comments=True).encode()
+        write_atomic(directory.path("config.toml"), settings)
         job = Job(directory, settled, constrained, progress)
         return improve(job, model, inputs, request.command)
 
@@ -95,7 +99,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
 def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportData:
     """Run all stages in a run directory."""
     prepared = prepare(job, model, inputs.pool)
-    before = answer_tests(job, model, inputs.tests, "before")
+    before = answer_tests(job, model, inputs.tests, BEFORE)
     controls = untrained_controls(job, model, inputs.tests, prepared)
 
     metrics = train_adapter(

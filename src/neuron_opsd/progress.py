@@ -21,6 +21,11 @@ class Progress(Protocol):
         ...
 
 
+def nothing(units: int) -> None:
+    """Hear that units are done, and do nothing."""
+    del units
+
+
 class Silent:
     """Progress that nobody watches; warnings are kept to be looked at afterwards."""
 
@@ -33,7 +38,7 @@ class Silent:
     ) -> Iterator[Callable[[int], None]]:
         """Give a function that does nothing."""
         del name, total, unit
-        yield lambda units: None
+        yield nothing
 
     def warn(self, text: str) -> None:
         """Keep the warning."""

@@ -251,8 +251,8 @@ class Interval:
 
     @property
     def holds_zero(self) -> bool:
-        """Whether no difference was seen."""
-        return self.low <= 0.0 <= self.high
+        """Whether no difference was seen; it was not where there is no number."""
+        return not (self.low > 0.0 or self.high < 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ def setting_lines(section: Section, *, comments: bool) -> list[str]:
     return lines
 
 
-def toml_value(value: str | float | bool) -> str:
+def toml_value(value: object) -> str:
     """Write one value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"

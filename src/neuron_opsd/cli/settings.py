@@ -14,7 +14,7 @@ from neuron_opsd.cli.options import (
     Output,
     Settings,
     Tests,
-    read_tests,
+    need_tests,
     resolve,
     resolve_with_model,
 )
@@ -66,7 +66,7 @@ def plan(
         output: How to say what came out.
     """
     resolved = resolve_with_model(settings)
-    files = read_tests(tests)
+    files = need_tests(tests)
     prepare_libraries(allow_download=resolved.model.allow_download)
     from neuron_opsd.pipeline import estimate
 

@@ -67,29 +67,35 @@ def read_status(run: Path) -> RunStatus:
 
 
 def finished_stages(manifest: Manifest) -> list[StageStatus]:
-    """Return the outputs that the manifest lists."""
-    return [
+    """Return the outputs and the trained adapters that the manifest lists."""
+    outputs = [
         StageStatus(name, done=True, progress=output.file, seconds=output.seconds)
         for name, output in manifest.outputs.items()
     ]
+    seconds = manifest.facts.get("seconds", {})
+    trained = [
+        StageStatus(name, done=True, progress="adapter", seconds=seconds.get(name))
+        for name in manifest.facts.get("adapters", {})
+    ]
+    return outputs + trained
 
 
 def begun_stages(run: Path) -> list[StageStatus]:
     """Return the outputs of which some blocks are there."""
-    plans = sorted(run.glob(f"{PARTS}/*/plan.json"))
-    return [begun_stage(plan.parent) for plan in plans]
+    parts = run / PARTS
+    plans = sorted(parts.rglob("plan.json"))
+    names = [plan.parent.relative_to(parts).as_posix() for plan in plans]
+    return [begun_stage(parts / name, name) for name in names]
 
 
-def begun_stage(folder: Path) -> StageStatus:
+def begun_stage(folder: Path, name: str) -> StageStatus:
     """Count the finished blocks of one output."""
     plan = read_object(folder / "plan.json")
     tickets = [read_object(path) for path in folder.glob("*.done")]
     total, size = plan.get("num_items", 0), plan.get("size", 0)
     done = min(total, len(tickets) * size)
     seconds = sum(float(ticket.get("seconds", 0.0)) for ticket in tickets)
-    return StageStatus(
-        folder.name, done=False, progress=f"{done}/{total}", seconds=seconds
-    )
+    return StageStatus(name, done=False, progress=f"{done}/{total}", seconds=seconds)
 
 
 def training_steps(path: Path) -> tuple[int, dict[str, Any]]:

@@ -16,7 +16,6 @@ from neuron_opsd.cli.options import (
     Settings,
     Tests,
     need_tests,
-    read_tests,
     resolve_with_model,
 )
 from neuron_opsd.cli.terminal import Terminal, open_terminal
@@ -51,7 +50,7 @@ def run(
         output: How to say what came out.
     """
     config = resolve_with_model(settings)
-    files = read_tests(tests)
+    files = need_tests(tests)
     prepare_libraries(allow_download=config.model.allow_download)
     from neuron_opsd.pipeline import Request
     from neuron_opsd.pipeline import run as run_pipeline

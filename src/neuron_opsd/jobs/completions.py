@@ -68,7 +68,8 @@ def read_completions(path: Path) -> list[dict[str, Any]]:
         DataError: If it is missing, empty or has bad rows; all are named.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: texts of models hold other line breaks than the file's own.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"completions {path} cannot be read: {error}") from None
     rows: list[dict[str, Any]] = []
@@ -140,5 +141,4 @@ def write_sets(sets: list[NeuronSet], out: Path) -> None:
         ]
     )
     tables = (neuron_batch(group).rename_columns(names) for group in groups(sets))
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_table(tables, schema, out)

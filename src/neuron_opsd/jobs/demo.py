@@ -7,6 +7,7 @@ what they give.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +70,6 @@ def demo_questions(
 
 def first_rows(source: Path, target: Path, count: int) -> str:
     """Write the first rows of a question file to another; return its name."""
-    rows = source.read_text(encoding="utf-8").splitlines(keepends=True)[:count]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, "".join(rows).encode())
+    with source.open("rb") as file:
+        write_atomic(target, b"".join(islice(file, count)))
     return str(target)

@@ -45,12 +45,14 @@ def estimate(
         )
         done(1)
     questions = [q for test in inputs.tests for q in test.questions]
+    in_domain = [q for test in inputs.tests if test.in_domain for q in test.questions]
     length = min(found.completion_tokens, float(settled.rollouts.max_new_tokens))
     work = Work(
         pool=tokens_of(model, inputs.pool, settled, constrained=constrained),
         tests=tokens_of(model, questions, settled, constrained=constrained),
         completion_tokens=length,
         constrained=constrained,
+        in_domain=tokens_of(model, in_domain, settled, constrained=constrained),
     )
     return plan(work, found.rates, model.facts, settled)
 

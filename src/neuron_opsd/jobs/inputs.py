@@ -20,6 +20,8 @@ from neuron_opsd.world.questions import check_overlap, read_questions
 from neuron_opsd.world.store import sha256_file
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+TAKEN = ("pool", "model")
+"""Names under which a run's other inputs are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,13 @@ def read_inputs(pool: str, tests: Mapping[str, str], config: Config) -> Inputs:
 
     Raises:
         ConfigError: If there is no test set, or a name cannot be one.
-        DataError: If a file has bad rows, a test question has no answer, or stands in
-            the pool.
+        DataError: If a file has bad rows, the pool is too small, a test question has
+            no answer, or stands in the pool.
     """
     in_domain = in_domain_name(tests, config)
     download = config.model.allow_download
     asked = read_questions(pool, allow_download=download)
+    check_size(pool, len(asked.questions), config.contexts.num_demonstrations)
     sets = read_tests(tests, in_domain, allow_download=download)
     check_overlap(
         asked.questions,
@@ -54,6 +57,20 @@ def read_inputs(pool: str, tests: Mapping[str, str], config: Config) -> Inputs:
     hashes = {"pool": questions_hash(asked.questions)}
     hashes |= {test.name: test_hash(test) for test in sets}
     return Inputs(asked.questions, sets, hashes)
+
+
+def check_size(pool: str, size: int, num_demonstrations: int) -> None:
+    """Refuse a pool too small for the demonstrations, before any work is done.
+
+    Raises:
+        DataError: If it is.
+    """
+    if size <= num_demonstrations:
+        raise DataError(
+            f"contexts.num_demonstrations is {num_demonstrations}, but {pool} holds "
+            f"only {size} questions, one of which is asked; lower it or give a larger "
+            "pool"
+        )
 
 
 def read_tests(
@@ -91,6 +108,11 @@ def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
             raise ConfigError(
                 f"{name!r} cannot name a test set; use letters, digits, dots, dashes "
                 "and underscores, beginning with a letter or digit"
+            )
+        if name in TAKEN:
+            raise ConfigError(
+                f"a test set cannot be named {name!r}, because the run keeps its "
+                f"{name} under that name; give it another one"
             )
     chosen = config.evaluation.in_domain or next(iter(tests))
     if chosen not in tests:

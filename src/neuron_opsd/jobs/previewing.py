@@ -10,6 +10,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.prepare import make_library, representatives
 from neuron_opsd.jobs.setting import settle
+from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Progress
@@ -84,7 +85,8 @@ def preview(
         settled.neurons,
         settled.model.tokens_per_batch,
     )
-    library = make_library(some, rollouts, votes, neurons, (), settled)
+    selection = select_questions(neurons, settled.selection, settled.seed)
+    library = make_library(some, rollouts, votes, neurons, selection, settled)
     return show(model, chosen, shown[chosen.id], neurons[0], library, settled)
 
 

@@ -16,7 +16,7 @@ from neuron_opsd.jobs.setting import CARD, Job, TestSet
 from neuron_opsd.method.calibration import reliability_bins
 from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.models.protocol import ModelFacts
-from neuron_opsd.records import Interval, StepMetrics, TestResult
+from neuron_opsd.records import Fitness, Interval, StepMetrics, TestResult
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.data import (
     FORM_ONLY,
@@ -167,13 +167,19 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
         votes=prepared.votes,
         cases=tuple(cases),
         stage_costs=stage_costs(job),
-        warnings=tuple(job.run.warnings),
+        warnings=other_warnings(job, prepared.fitness),
         versions=job.run.manifest.versions,
         command=command,
         neurons_per_layer=sizes.per_layer,
         neurons_kept=sizes.keep,
         data_hashes=job.run.manifest.inputs,
     )
+
+
+def other_warnings(job: Job, fitness: Fitness | None) -> tuple[str, ...]:
+    """Return what the run warned of, without the findings that `fitness` holds."""
+    known = () if fitness is None else fitness.findings
+    return tuple(dict.fromkeys(w for w in job.run.warnings if w not in known))
 
 
 def title_of(tests: Sequence[TestSet]) -> str:

@@ -9,12 +9,15 @@ from neuron_opsd.answers import readers_for
 from neuron_opsd.jobs.prepare import Prepared, capture, representatives, rollout_tokens
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.records import Question, Rollout, TestResult
+from neuron_opsd.records import Rollout, TestResult
 from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
 from neuron_opsd.stages.scoring import score_rollouts, summarise
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.codecs import ROLLOUTS
+
+BEFORE = "before"
+"""Label of the untrained model, whose answers also choose demonstrations."""
 
 
 def answer_tests(
@@ -55,6 +58,8 @@ def test_rollouts(
     """Sample the answers to one test set."""
     config = job.config
     draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
+    if label == BEFORE and config.contexts.answer == "greedy":
+        draws.append((0.0, 1))
     name = f"tests/{test}/{label}"
     with job.progress.stage(f"{test}: {label}", len(asked), "questions") as done:
         rollouts = job.run.blocks(
@@ -85,12 +90,15 @@ def answer_prompted(
     It is what a user could have without any training: each test question gets the
     demonstrations that it would get as the teacher's question, and no label is read.
     """
-    own = own_answers(job, model, test.questions, test.name)
+    plain = ask(test.questions, job.config, constrained=job.constrained)
+    rollouts = test_rollouts(job, model, test.name, BEFORE, plain)
+    prompts = job.config.prompts
+    readers = readers_for(test.questions, job.config.answers, prompts.list_choices)
+    own = representatives(rollouts, tally_votes(rollouts, readers), job.config)
     neurons = capture(
         job, model, test.questions, own, name=f"tests/{test.name}/neurons"
     )
     contexts = build_contexts(neurons, prepared.library, job.config)
-    plain = ask(test.questions, job.config, constrained=job.constrained)
     asked = [
         replace(
             a,
@@ -101,26 +109,3 @@ def answer_prompted(
         for a, context in zip(plain, contexts, strict=True)
     ]
     return answer_test(job, model, test, "prompted", asked)
-
-
-def own_answers(
-    job: Job, model: LanguageModel, questions: Sequence[Question], test: str
-) -> dict[str, Rollout]:
-    """Return the base model's own answer that stands for each test question."""
-    config = job.config
-    name = f"tests/{test}/own"
-    draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
-    if config.contexts.answer == "greedy":
-        draws = [(config.rollouts.temperature, 1), (0.0, 1)]
-    asked = ask(questions, config, constrained=job.constrained)
-    with job.progress.stage(f"{test}: own answers", len(asked), "questions") as done:
-        rollouts = job.run.blocks(
-            name,
-            ROLLOUTS.at(f"{name}.parquet"),
-            asked,
-            config.rollouts.block_size,
-            lambda block: sample_rollouts(model, block, config, f"own {test}", draws),
-            done,
-        )
-    readers = readers_for(questions, config.answers, config.prompts.list_choices)
-    return representatives(rollouts, tally_votes(rollouts, readers), config)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter
 
 from safetensors.torch import load_file, save_file
 
@@ -50,40 +51,73 @@ def train_adapter(
     home = job.run.path(folder) if folder else job.run.folder
     work, adapter = home / "train", home / "adapter"
     if is_finished(job, name, adapter):
-        return read_metrics(work)
+        metrics = read_metrics(work)
+        warn_of_collapse(job, metrics)
+        return metrics
     learner = load_learner(job.config.model, job.config.distill, job.config.seed)
     first_step = go_back(learner, work)
     with job.progress.stage(name, job.config.distill.steps, "steps") as done:
         done(first_step)
         steps = train(learner, examples, objective, job.config, first_step)
-        metrics = run_steps(job, learner, work, steps, done)
+        metrics = run_steps(job, learner, name, work, steps, done)
+    job.count_tokens(name, sum(m.num_tokens for m in metrics))
     write_folder(adapter, learner.save_adapter)
     job.run.note("adapters", {name: fingerprint(adapter)})
-    job.count_tokens(name, sum(m.num_tokens for m in metrics))
     return metrics
 
 
 def run_steps(
     job: Job,
     learner: Learner,
+    name: str,
     work: Path,
     steps: Iterator[StepMetrics],
     done: Callable[[int], None],
 ) -> tuple[StepMetrics, ...]:
     """Take the steps that are left, keeping metrics and checkpoints."""
+    start = perf_counter()
     metrics = list(read_metrics(work))
-    warned: set[str] = set()
+    warned = warn_of_collapse(job, metrics)
     for entry in steps:
         metrics.append(entry)
         append_metrics(work, entry)
         if (entry.step + 1) % job.config.distill.checkpoint_every == 0:
             keep_checkpoint(learner, work, entry.step + 1)
-        for sign in collapse_signs(metrics):
-            if sign.sign not in warned:
-                warned.add(sign.sign)
-                job.run.warn(collapse_text(sign))
+            start = add_seconds(job, name, start)
+        warn_of_new_signs(job, metrics, warned)
         done(1)
+    add_seconds(job, name, start)
     return tuple(metrics)
+
+
+def add_seconds(job: Job, name: str, start: float) -> float:
+    """Count the time since `start` towards a training; return what time it is now."""
+    now = perf_counter()
+    before = job.run.manifest.facts.get("seconds", {}).get(name, 0.0)
+    job.run.note("seconds", {name: round(before + now - start, 3)})
+    return now
+
+
+def warn_of_collapse(job: Job, metrics: Sequence[StepMetrics]) -> set[str]:
+    """Warn as if the steps were taken now, so that no stop loses a warning.
+
+    Returns:
+        The signs that were warned of.
+    """
+    warned: set[str] = set()
+    for count in range(1, len(metrics) + 1):
+        warn_of_new_signs(job, metrics[:count], warned)
+    return warned
+
+
+def warn_of_new_signs(
+    job: Job, metrics: Sequence[StepMetrics], warned: set[str]
+) -> None:
+    """Warn of the signs that the last steps show for the first time."""
+    for sign in collapse_signs(metrics):
+        if sign.sign not in warned:
+            warned.add(sign.sign)
+            job.run.warn(collapse_text(sign))
 
 
 def collapse_text(sign: Collapse) -> str:
@@ -161,9 +195,11 @@ def go_back(learner: Learner, work: Path) -> int:
 
     Metrics of steps after it are dropped: these steps will be taken again.
     """
+    num_known = len(read_metrics(work))
     for folder in reversed(checkpoints(work)):
         step = whole_checkpoint(folder)
-        if step is not None:
+        # A power cut can leave a checkpoint whole whose metrics never reached the disk.
+        if step is not None and step <= num_known:
             learner.load_state(load_file(folder / STATE))
             cut_metrics(work, step)
             return step

@@ -64,7 +64,8 @@ def select_questions(
     if not neurons:
         return ()
     values = RULES[config.rule](neurons, seed)
-    limit = math.ceil(config.keep_fraction * len(neurons))
+    # Less a little, or 0.55 of 100 would be 56 by the last bit of the product.
+    limit = max(1, math.ceil(config.keep_fraction * len(neurons) - 1e-9))
     threshold = np.sort(values)[limit - 1]
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     return tuple(

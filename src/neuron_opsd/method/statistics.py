@@ -46,8 +46,7 @@ def bootstrap_weights(
     # One count for all rows: question q of resample r is numbered r * Q + q.
     drawn += np.arange(num_resamples)[:, None] * num_questions
     counts = np.bincount(drawn.ravel(), minlength=num_resamples * num_questions)
-    table = counts.reshape(num_resamples, num_questions)
-    return np.asarray(table, dtype=np.float64)
+    return counts.reshape(num_resamples, num_questions).astype(np.float64)
 
 
 def paired_bootstrap(
@@ -90,8 +89,8 @@ def plain_difference(
 ) -> FloatArray:
     """Return ``(M,)`` differences with every question counted once."""
     once = np.ones((1, num_questions))
-    difference: FloatArray = statistic(after, once) - statistic(before, once)
-    return difference[0]
+    difference: FloatArray = (statistic(after, once) - statistic(before, once))[0]
+    return difference
 
 
 def resampled_differences(

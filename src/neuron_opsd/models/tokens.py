@@ -15,7 +15,8 @@ from neuron_opsd.records import Message, Prompt, TokenIds
 # What a plain prompt ends with; answers are tokenised after it so that the space before
 # them is theirs in every tokenizer.
 ANCHOR = ":"
-PROBE = "x"
+# Must stand in no template's own text, so that what follows it is the end of a turn.
+PROBE = "probe"
 
 
 class Tokens:
@@ -25,7 +26,7 @@ class Tokens:
         self.tokenizer = tokenizer
         self.end_ids = end_ids
         self.has_chat_template = bool(tokenizer.chat_template)
-        self._control = [text for text in tokenizer.all_special_tokens if text]
+        self._control = control_texts(tokenizer)
         self._newline_ids: frozenset[int] | None = None
 
     def encode(self, prompt: Prompt) -> TokenIds:
@@ -129,3 +130,14 @@ class Tokens:
                     f"a {message.role} message contains the control token {control!r}: "
                     f"{message.content[:60]!r}; remove it, or use prompts.form=plain"
                 )
+
+
+def control_texts(tokenizer: Any) -> list[str]:
+    """Return every text that a tokenizer reads as a control token.
+
+    Many have no role, such as Llama 3's ``<|start_header_id|>``, and so are missing
+    among the named ones.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    marked = {token.content for token in added if token.special}
+    return sorted((marked | set(tokenizer.all_special_tokens)) - {""})

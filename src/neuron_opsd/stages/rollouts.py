@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,13 +113,14 @@ def sample_rollouts(
         )
         for temperature, count in draws
     ]
+    choices = [choice_of_tokens(model, a) for a in asked]
     return [
         Rollout(
             a.question.id,
             k,
             temperature,
             completion,
-            read(model, a, completion, config),
+            read(a.question, choices[i], completion, config),
         )
         for i, a in enumerate(asked)
         for (temperature, _), group in zip(draws, groups, strict=True)
@@ -127,15 +128,25 @@ def sample_rollouts(
     ]
 
 
+def choice_of_tokens(model: LanguageModel, asked: Asked) -> dict[TokenIds, str]:
+    """Return which choice each completion gives that is sampled among choices."""
+    return {
+        model.encode_answer(asked.prompt, text): choice
+        for choice, text in zip(asked.question.choices, asked.written, strict=False)
+    }
+
+
 def read(
-    model: LanguageModel, asked: Asked, completion: Completion, config: Config
+    question: Question,
+    choices: Mapping[TokenIds, str],
+    completion: Completion,
+    config: Config,
 ) -> str | None:
     """Read the final answer; a completion sampled among choices cannot be misread."""
-    for choice, text in zip(asked.question.choices, asked.written, strict=False):
-        if completion.token_ids == model.encode_answer(asked.prompt, text):
-            return choice
-    reader = reader_for(asked.question, config.answers, config.prompts.list_choices)
-    return reader.read(completion.text, asked.question)
+    if completion.token_ids in choices:
+        return choices[completion.token_ids]
+    reader = reader_for(question, config.answers, config.prompts.list_choices)
+    return reader.read(completion.text, question)
 
 
 def complete(

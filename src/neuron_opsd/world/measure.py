@@ -5,6 +5,7 @@ A few short calls tell it, before a run spends hours; `world.plan` does the sum.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from neuron_opsd.models.protocol import LanguageModel, Sampling
+
+MEASURED_TOKENS = 1024
+"""Tokens of a timed forward pass, at least; small batches are slower per token."""
+
+SHORTEST = 1e-9
+"""Seconds that anything takes at least."""
 
 TRAIN_COST = 3.0
 """A training pass takes this many forward passes: backward costs two."""
@@ -33,14 +40,15 @@ def count_questions(
         questions: The student's prompt of each with its choices.
     """
     prompts: list[int] = []
-    choices = 0
+    choices: list[int] = []
     for prompt, texts in questions:
         prompts.append(len(model.encode(prompt)))
-        choices += sum(len(model.encode_answer(prompt, text)) for text in texts)
+        choices += [len(model.encode_answer(prompt, text)) for text in texts]
     return QuestionTokens(
         num_questions=len(prompts),
         prompt_tokens=sum(prompts),
-        choice_tokens=choices,
+        choice_tokens=sum(choices),
+        num_choices=len(choices),
         longest_prompt=max(prompts, default=0),
     )
 
@@ -76,32 +84,39 @@ def measure(
     """
     if not prompts:
         raise ValueError("at least one prompt is needed to measure a model")
-    pairs = [(tuple(prompt[:-1]), tuple(prompt[-1:])) for prompt in prompts]
-    columns: list[list[TokenIds]] = [[(), (0,)] for _ in pairs]
-    num_tokens = sum(map(len, prompts))
-    model.logits_at(pairs[:1], columns[:1])  # the first call of a process is slow
-    forward = timed(clock, lambda: model.logits_at(pairs, columns))
-    halves = [halve(prompt) for prompt in prompts]
-    scored = timed(clock, lambda: model.capture(halves, "gate", drop))
+    forward, capture = time_reading(model, prompts, clock)
     seeds = [list(range(num_samples)) for _ in prompts]
-    drawn: list[Completion] = []
-    sampled = timed(
-        clock,
-        lambda: drawn.extend(
-            one for row in model.sample(prompts, seeds, sampling) for one in row
-        ),
-    )
+    start = clock()
+    drawn = [one for row in model.sample(prompts, seeds, sampling) for one in row]
+    seconds = max(clock() - start, SHORTEST)
     made = sum(len(one.token_ids) for one in drawn)
-    prefill = num_tokens / forward
+    # Sampling begins by reading the prompts; the rest of its time makes tokens.
+    reading = sum(map(len, prompts)) / forward
     return Measurement(
         rates=Rates(
-            prefill=prefill,
-            decode=made / max(sampled - forward, 0.05 * sampled),
-            train=prefill / TRAIN_COST,
-            capture=num_tokens / scored,
+            prefill=forward,
+            decode=made / max(seconds - reading, 0.05 * seconds),
+            train=forward / TRAIN_COST,
+            capture=capture,
         ),
         completion_tokens=expected_length(drawn, sampling.max_new_tokens),
     )
+
+
+def time_reading(
+    model: LanguageModel, prompts: Sequence[TokenIds], clock: Callable[[], float]
+) -> tuple[float, float]:
+    """Return the tokens per second of a plain pass and of one that captures."""
+    copies = math.ceil(MEASURED_TOKENS / sum(map(len, prompts)))
+    pairs = [halve(prompt) for prompt in prompts] * copies
+    columns: list[list[TokenIds]] = [
+        [*[() for _ in completion], (0,)] for _, completion in pairs
+    ]
+    num_tokens = sum(len(prompt) + len(completion) for prompt, completion in pairs)
+    model.logits_at(pairs[:1], columns[:1])  # the first call of a process is slow
+    plain = timed(clock, lambda: model.logits_at(pairs, columns))
+    captured = timed(clock, lambda: model.capture(pairs, "gate", drop))
+    return num_tokens / plain, num_tokens / captured
 
 
 def halve(prompt: TokenIds) -> tuple[TokenIds, TokenIds]:
@@ -119,7 +134,7 @@ def timed(clock: Callable[[], float], call: Callable[[], object]) -> float:
     """Return the seconds that a call takes, never zero."""
     start = clock()
     call()
-    return max(clock() - start, 1e-9)
+    return max(clock() - start, SHORTEST)
 
 
 def expected_length(completions: Sequence[Completion], longest: int) -> float:

@@ -9,7 +9,7 @@ after another) and *train* (forward and backward).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from neuron_opsd.config import Config
@@ -37,6 +37,8 @@ class QuestionTokens:
     prompt_tokens: int
     choice_tokens: int = 0
     """Of all choices of all questions, read when answers are constrained to them."""
+    num_choices: int = 0
+    """Of all questions together."""
     longest_prompt: int = 0
 
 
@@ -47,9 +49,11 @@ class Work:
     pool: QuestionTokens
     tests: QuestionTokens
     completion_tokens: float
-    """Mean length of a completion, end token included."""
+    """Mean length of a free completion, end token included."""
     constrained: bool
     """Whether answers are drawn among choices, which reads tokens and makes none."""
+    in_domain: QuestionTokens | None = None
+    """The test set that is also asked with demonstrations; `None` for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,9 @@ class Plan:
 
 def plan(work: Work, rates: Rates, facts: ModelFacts, config: Config) -> Plan:
     """Work out what a run will cost, without running anything."""
+    if work.constrained and work.pool.num_choices:
+        length = work.pool.choice_tokens / work.pool.num_choices
+        work = replace(work, completion_tokens=length)
     builders = (rollouts, neurons, fitness, training, evaluation, control)
     stages = [build(work, rates, config) for build in builders]
     return Plan(
@@ -119,9 +126,7 @@ def plan(work: Work, rates: Rates, facts: ModelFacts, config: Config) -> Plan:
 
 def rollouts(work: Work, rates: Rates, config: Config) -> StagePlan:
     """Cost of answering the pool, the greedy answers included where they are shown."""
-    greedy = config.contexts.answer == "greedy"
-    samples = config.rollouts.num_samples + greedy
-    prefill, decode = answering(work, work.pool, samples)
+    prefill, decode = answering(work, work.pool, num_rollouts(config))
     return stage("rollouts", rates, prefill, decode)
 
 
@@ -161,15 +166,32 @@ def training(
 
 def evaluation(work: Work, rates: Rates, config: Config) -> StagePlan:
     """Cost of testing the model before and after, and with demonstrations."""
-    samples = config.evaluation.num_samples
-    prefill, decode = answering(work, work.tests, samples)
-    if not config.evaluation.prompted:
-        return stage("evaluation", rates, 2 * prefill, 2 * decode)
-    extra = teacher_prompt(work, config) - mean_prompt(work)
-    shown = work.tests.num_questions * max(0.0, extra)
-    # Its neighbours are found by the neurons of the answers: one more pass.
-    found = work.tests.prompt_tokens + work.tests.num_questions * work.completion_tokens
-    return stage("evaluation", rates, 3 * prefill + shown + found, 3 * decode)
+    prefill, decode = answering(work, work.tests, config.evaluation.num_samples)
+    more_prefill, more_decode = prompted(work, config)
+    return stage(
+        "evaluation", rates, 2 * prefill + more_prefill, 2 * decode + more_decode
+    )
+
+
+def prompted(work: Work, config: Config) -> tuple[float, float]:
+    """Return the prefill and decode tokens of the test with demonstrations.
+
+    Questions find their demonstrations by the neurons of an answer of their own, so
+    they are answered twice and read once more.
+    """
+    if not (config.evaluation.prompted and config.contexts.num_demonstrations):
+        return 0.0, 0.0
+    tests = work.in_domain or work.tests
+    own, made = answering(work, tests, num_rollouts(config))
+    prefill, decode = answering(work, tests, config.evaluation.num_samples)
+    read = tests.prompt_tokens + tests.num_questions * work.completion_tokens
+    shown = tests.num_questions * (teacher_prompt(work, config) - mean_prompt(work))
+    return own + read + prefill + shown, made + decode
+
+
+def num_rollouts(config: Config) -> int:
+    """Return how often a question is answered to get a demonstration of it."""
+    return config.rollouts.num_samples + (config.contexts.answer == "greedy")
 
 
 def control(work: Work, rates: Rates, config: Config) -> StagePlan:

@@ -1,0 +1,159 @@
+"""Prompts: the student's is the teacher's without demonstrations, in both forms."""
+
+from __future__ import annotations
+
+import pytest
+
+from neuron_opsd.config import PromptsConfig
+from neuron_opsd.prompts import (
+    choice_answers,
+    resolve_form,
+    student_prompt,
+    teacher_prompt,
+    without_reasoning,
+)
+from neuron_opsd.records import Message, Prompt, Question
+
+PLAIN = PromptsConfig(form="plain")
+CHAT = PromptsConfig(form="chat")
+
+
+def question(text: str, *choices: str) -> Question:
+    return Question("q", (Message("user", text),), choices)
+
+
+SKY = question("What colour is the sky?", "blue", "green")
+GRASS = question("  And grass?\n")
+
+
+@pytest.mark.parametrize(
+    ("form", "has_chat_template", "resolved"),
+    [
+        ("auto", True, "chat"),
+        ("auto", False, "plain"),
+        ("plain", True, "plain"),
+        ("chat", True, "chat"),
+    ],
+)
+def test_the_form_is_resolved_from_the_model(
+    form: str, has_chat_template: bool, resolved: str
+) -> None:
+    config = PromptsConfig.model_validate({"form": form})
+    found = resolve_form(config, has_chat_template=has_chat_template)
+    assert found.form == resolved
+
+
+def test_a_plain_student_prompt_ends_where_the_answer_begins() -> None:
+    assert student_prompt(SKY, PLAIN) == Prompt(
+        text="Question: What colour is the sky?\nAnswer:"
+    )
+
+
+def test_plain_demonstrations_stand_before_the_question_in_order() -> None:
+    shown = [(SKY, "blue"), (GRASS, "it is\ngreen ")]
+    prompt = teacher_prompt(question("Snow?"), shown, PLAIN)
+    assert prompt.text == (
+        "Question: What colour is the sky?\nAnswer: blue\n\n"
+        "Question: And grass?\nAnswer: it is green\n\n"
+        "Question: Snow?\nAnswer:"
+    )
+
+
+def test_labels_system_and_instruction_are_the_users() -> None:
+    config = PromptsConfig(
+        form="plain",
+        question_label="Frage",
+        answer_label="Antwort",
+        system="Be brief.",
+        instruction="One word.",
+    )
+    assert student_prompt(SKY, config).text == (
+        "Be brief.\n\nFrage: What colour is the sky?\nOne word.\nAntwort:"
+    )
+
+
+def test_chat_demonstrations_are_turns() -> None:
+    prompt = teacher_prompt(GRASS, [(SKY, "blue")], CHAT)
+    assert prompt.text == ""
+    assert prompt.messages == (
+        Message("user", "What colour is the sky?"),
+        Message("assistant", "blue"),
+        Message("user", "And grass?"),
+    )
+
+
+def test_a_conversation_keeps_its_earlier_turns() -> None:
+    turns = (
+        Message("user", "Hi"),
+        Message("assistant", "Hello"),
+        Message("user", "Which?"),
+    )
+    config = PromptsConfig(form="chat", system="Be brief.", instruction="Now.")
+    assert student_prompt(Question("q", turns), config).messages == (
+        Message("system", "Be brief."),
+        *turns[:2],
+        Message("user", "Which?\nNow."),
+    )
+    assert student_prompt(Question("q", turns), PLAIN).text == (
+        "Question: Hi\n\nHello\n\nWhich?\nAnswer:"
+    )
+
+
+@pytest.mark.parametrize("config", [PLAIN, CHAT], ids=["plain", "chat"])
+def test_without_demonstrations_the_teacher_is_asked_as_the_student(
+    config: PromptsConfig,
+) -> None:
+    assert teacher_prompt(SKY, [], config) == student_prompt(SKY, config)
+
+
+@pytest.mark.parametrize("config", [PLAIN, CHAT], ids=["plain", "chat"])
+def test_the_teacher_is_asked_last_exactly_as_the_student(
+    config: PromptsConfig,
+) -> None:
+    student = student_prompt(SKY, config)
+    teacher = teacher_prompt(SKY, [(GRASS, "green")], config)
+    assert teacher.text.endswith(student.text)
+    assert teacher.messages[len(teacher.messages) - len(student.messages) :] == (
+        student.messages
+    )
+
+
+def test_student_and_teacher_have_a_thinking_switch_each() -> None:
+    config = PromptsConfig(form="chat", student_thinking=False, teacher_thinking=True)
+    assert student_prompt(SKY, config).thinking is False
+    assert teacher_prompt(SKY, [], config).thinking is True
+    assert student_prompt(SKY, CHAT).thinking is None
+
+
+@pytest.mark.parametrize(
+    ("list_choices", "shown", "written"),
+    [
+        ("no", "", ("blue", "green")),
+        ("texts", "\n- blue\n- green", ("blue", "green")),
+        ("letters", "\nA. blue\nB. green", ("A", "B")),
+    ],
+)
+def test_choices_are_listed_and_answered_as_the_settings_say(
+    list_choices: str, shown: str, written: tuple[str, ...]
+) -> None:
+    config = PLAIN.model_copy(update={"list_choices": list_choices})
+    assert student_prompt(SKY, config).text == (
+        f"Question: What colour is the sky?{shown}\nAnswer:"
+    )
+    assert choice_answers(SKY, config) == written
+    assert choice_answers(GRASS, config) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("<think>hm</think>\n\n42", "42"),
+        ("hm</think>42", "42"),
+        ("a</think>b</think>c", "c"),
+        ("<think>still going", "<think>still going"),
+        ("42", "42"),
+        ("hm</think>", ""),
+    ],
+)
+def test_a_closed_reasoning_trace_is_left_out(text: str, kept: str) -> None:
+    assert without_reasoning(text) == kept

@@ -1,0 +1,194 @@
+"""Intervals and tests: by hand, against slow twins, and in bounded memory."""
+
+from __future__ import annotations
+
+import math
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from neuron_opsd.method import statistics
+from neuron_opsd.method.statistics import (
+    FloatArray,
+    bootstrap_weights,
+    holm,
+    paired_bootstrap,
+    pearson,
+    percentile_intervals,
+    spearman,
+)
+from neuron_opsd.seeds import generator
+
+small_numbers = st.integers(-5, 5).map(float)
+pairs = st.lists(st.tuples(small_numbers, small_numbers), min_size=2, max_size=30)
+
+
+def mean_only(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the weighted mean as the only measure, ``(R, 1)``."""
+    means: FloatArray = (weights @ values / weights.sum(axis=1))[:, None]
+    return means
+
+
+def test_every_resample_draws_as_many_questions_as_there_are() -> None:
+    weights = bootstrap_weights(7, 100, generator(0))
+    assert weights.shape == (100, 7)
+    assert (weights.sum(axis=1) == 7).all()
+    assert (weights >= 0).all()
+    assert (weights == np.floor(weights)).all()
+
+
+def test_every_question_is_drawn_as_often_as_any_other() -> None:
+    # 60,000 draws: each mean is 1 with a deviation of 0.0095, so 7 deviations.
+    weights = bootstrap_weights(6, 10_000, generator(1))
+    assert np.abs(weights.mean(axis=0) - 1.0).max() < 0.067
+
+
+def test_drawing_in_parts_draws_the_same() -> None:
+    whole = bootstrap_weights(5, 9, generator(2))
+    rng = generator(2)
+    parts = [bootstrap_weights(5, count, rng) for count in (4, 0, 5)]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_no_questions_cannot_be_resampled() -> None:
+    with pytest.raises(ValueError, match="0 questions"):
+        bootstrap_weights(0, 10, generator(0))
+
+
+def test_an_interval_needs_a_resample() -> None:
+    with pytest.raises(ValueError, match="at least one resample"):
+        paired_bootstrap(mean_only, np.ones(2), np.ones(2), 2, 0, generator(0))
+
+
+def test_the_bootstrap_matches_its_slow_twin() -> None:
+    rng = generator(3)
+    before, after = rng.random(20), rng.random(20)
+    (interval,) = paired_bootstrap(mean_only, before, after, 20, 500, generator(4))
+
+    twin, differences = generator(4), []
+    for _ in range(500):
+        drawn = twin.integers(20, size=20)
+        differences.append(after[drawn].mean() - before[drawn].mean())
+    low, high = np.percentile(differences, [2.5, 97.5])
+    assert interval.value == pytest.approx(after.mean() - before.mean())
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+
+
+def test_the_size_of_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = np.arange(10.0), np.arange(10.0) ** 2
+    whole = paired_bootstrap(mean_only, before, after, 10, 300, generator(5))
+    monkeypatch.setattr(statistics, "CHUNK_SIZE", 70)
+    parts = paired_bootstrap(mean_only, before, after, 10, 300, generator(5))
+    assert parts == whole
+
+
+def test_a_constant_gain_has_an_interval_of_no_width() -> None:
+    before = np.arange(8.0)
+    (interval,) = paired_bootstrap(mean_only, before, before + 1, 8, 99, generator(6))
+    assert (interval.low, interval.value, interval.high) == pytest.approx((1, 1, 1))
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    # 400 trials at 93-95 %: 0.85 lies more than 6 deviations away.
+    rng, covered = generator(7), 0
+    for _ in range(400):
+        sample = rng.normal(0.3, 1.0, size=60)
+        (interval,) = paired_bootstrap(mean_only, np.zeros(60), sample, 60, 200, rng)
+        covered += interval.low <= 0.3 <= interval.high
+    assert 0.85 < covered / 400 < 0.999
+
+
+def test_resamples_without_a_value_are_left_out() -> None:
+    draws = np.array([[math.nan, 1.0], [2.0, 1.0], [2.0, 1.0]])
+    first, second = percentile_intervals(np.array([2.0, math.nan]), draws)
+    assert (first.low, first.high) == (2.0, 2.0)
+    assert math.isnan(second.value)
+    assert math.isnan(second.low)
+    assert math.isnan(second.high)
+
+
+def test_ten_thousand_resamples_need_little_time_and_memory() -> None:
+    before, after = np.zeros(600), np.ones(600)
+    tracemalloc.start()
+    start = time.process_time()
+    paired_bootstrap(mean_only, before, after, 600, 10_000, generator(8))
+    seconds = time.process_time() - start
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seconds < 3.0
+    assert peak < 100 << 20
+
+
+def test_holm_by_hand() -> None:
+    # 4 * 0.005, then 3 * 0.01, 2 * 0.03, and 0.04 raised to the one before.
+    adjusted = holm([0.01, 0.04, 0.03, 0.005])
+    assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_holm_refuses_what_is_no_probability() -> None:
+    with pytest.raises(ValueError, match=r"1\.5"):
+        holm([0.5, 1.5])
+    with pytest.raises(ValueError, match="nan"):
+        holm([math.nan])
+
+
+@given(st.lists(st.floats(0.0, 1.0)))
+def test_holm_never_lowers_a_p_value_nor_changes_their_order(
+    p_values: list[float],
+) -> None:
+    adjusted = holm(p_values)
+    for p_value, new in zip(p_values, adjusted, strict=True):
+        assert p_value <= new <= 1.0
+    in_order = [adjusted[i] for i in np.argsort(p_values, kind="stable")]
+    assert in_order == sorted(in_order)
+
+
+def test_spearman_by_hand() -> None:
+    # Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5).
+    expected = 4.5 / math.sqrt(4.5 * 5.0)
+    assert spearman([1, 2, 2, 9], [1, 2, 3, 4]) == pytest.approx(expected)
+
+
+def test_a_side_that_does_not_vary_has_no_correlation() -> None:
+    assert math.isnan(pearson([0.1, 0.1, 0.1], [1, 2, 3]))
+    assert math.isnan(spearman([1, 2, 3], [7, 7, 7]))
+
+
+def test_huge_numbers_do_not_overflow() -> None:
+    assert pearson([1e300, -1e300], [1e-300, 2e-300]) == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize(("x", "y"), [([1.0], [1.0]), ([1.0, 2.0], [1.0]), ([], [])])
+def test_a_correlation_needs_pairs(x: list[float], y: list[float]) -> None:
+    with pytest.raises(ValueError, match="two sequences of one length"):
+        pearson(x, y)
+
+
+def varies(values: NDArray[np.float64]) -> bool:
+    """Say whether there is something to correlate."""
+    return bool(np.ptp(values) > 0)
+
+
+def slow_ranks(values: NDArray[np.float64]) -> list[float]:
+    """Count for each value how many lie below it and how many are its like."""
+    return [
+        sum(other < value for other in values)
+        + (1 + sum(other == value for other in values)) / 2
+        for value in values
+    ]
+
+
+@given(pairs)
+def test_correlations_match_their_slow_twins(both: list[tuple[float, float]]) -> None:
+    x, y = np.array(both).T
+    if varies(x) and varies(y):
+        assert pearson(x, y) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-12)
+        of_ranks = np.corrcoef(slow_ranks(x), slow_ranks(y))[0, 1]
+        assert spearman(x, y) == pytest.approx(of_ranks, abs=1e-12)

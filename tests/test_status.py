@@ -1,0 +1,154 @@
+"""What the files of a run tell about it, also while it is running or was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import neuron_opsd
+from neuron_opsd.cli import main
+from neuron_opsd.cli.status import alive, read_status
+from neuron_opsd.world.codecs import json_codec
+from neuron_opsd.world.store import RunDir
+
+SOURCE = str(Path(neuron_opsd.__file__).parents[1])
+SETTINGS = {"seed": 0, "distill.steps": 150}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Give a run with one output done, another begun, and two steps taken."""
+    folder = tmp_path / "run"
+    items = list(range(10))
+
+    def compute(block: list[int]) -> list[int]:
+        if 4 in block:
+            raise KeyboardInterrupt
+        return block
+
+    with RunDir.open(folder, SETTINGS, {}) as directory:
+        directory.once("selection", json_codec("selection.json"), lambda: [1])
+        directory.note("adapters", {"distillation": {}})
+        with pytest.raises(KeyboardInterrupt):
+            directory.blocks(
+                "tests/exam/before",
+                json_codec("tests/exam/before.json"),
+                items,
+                2,
+                compute,  # type: ignore[arg-type]
+                lambda units: None,  # noqa: ARG005
+            )
+    metrics = folder / "train" / "metrics.jsonl"
+    metrics.parent.mkdir()
+    lines = [json.dumps({"step": step, "loss": 1 / (step + 1)}) for step in range(2)]
+    metrics.write_text("\n".join([*lines, '{"step": 2, "lo']))
+    return folder
+
+
+def test_stages_and_steps_are_counted(run: Path) -> None:
+    found = read_status(run)
+    stages = {stage.name: (stage.done, stage.progress) for stage in found.stages}
+    assert stages == {
+        "selection": (True, "selection.json"),
+        "distillation": (True, "adapter"),
+        "tests/exam/before": (False, "4/10"),
+    }
+    assert (found.steps_done, found.steps_total) == (2, 150)
+    assert found.last_step == {"step": 1, "loss": 0.5}
+    assert (found.holder, found.finished) == (None, False)
+
+
+def test_whoever_holds_the_run_is_named(run: Path) -> None:
+    with RunDir.open(run, SETTINGS, {}):
+        holder = read_status(run).holder
+    assert holder is not None
+    assert holder.startswith(f"process {os.getpid()} on {socket.gethostname()} since")
+    assert read_status(run).holder is None
+
+
+@pytest.mark.parametrize(
+    ("pid", "host", "held"),
+    [(2**22 + 1, socket.gethostname(), False), (2**22 + 1, "elsewhere", True)],
+)
+def test_a_holder_that_was_killed_holds_nothing(
+    run: Path, pid: int, host: str, held: bool
+) -> None:
+    holder = {"pid": pid, "host": host, "start": "2026-01-01T00:00:00+00:00"}
+    (run / "LOCK.holder").write_text(json.dumps(holder))
+    assert (read_status(run).holder is not None) == held
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x"}', "{"])
+def test_a_holder_that_says_nothing_holds_nothing(run: Path, text: str) -> None:
+    (run / "LOCK.holder").write_text(text)
+    assert read_status(run).holder is None
+
+
+def test_processes_live_or_not() -> None:
+    assert alive(os.getpid())
+    assert alive(1)
+    assert not alive(0)
+    assert not alive(2**22 + 1)
+
+
+def test_steps_that_are_taken_again_count_once(run: Path) -> None:
+    lines = [json.dumps({"step": step}) for step in (0, 1, 2, 3, 2)]
+    (run / "train" / "metrics.jsonl").write_text("\n".join(lines))
+    assert read_status(run).steps_done == 3
+
+
+def test_the_command_says_what_to_do(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert "tests/exam/before" in out
+    assert "training steps: 2/150" in out
+    assert "state: stopped; the command that began it goes on" in out
+    (run / "report.html").write_text("")
+    assert main(["status", str(run)]) == 0
+    assert "state: finished" in capsys.readouterr().out
+    with RunDir.open(run, SETTINGS, {}):
+        assert main(["status", str(run)]) == 0
+    assert f"state: running, process {os.getpid()}" in capsys.readouterr().out
+
+
+def test_it_can_be_read_by_machines(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", str(run), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["run"] == str(run)
+    assert document["steps_done"] == 2
+    assert document["stages"][0]["name"] == "selection"
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"schema_version": 999}'])
+def test_what_is_no_run_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    assert main(["status", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_nothing_heavy_is_imported(run: Path) -> None:
+    script = (
+        "import sys\nfrom neuron_opsd.cli import main\n"
+        f"assert main(['status', {str(run)!r}]) == 0\n"
+        "assert not {'torch', 'numpy', 'pyarrow'} & set(sys.modules)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        timeout=60,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": SOURCE},
+    )
