@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
 # Flags of `neuron-opsd demo`, for example DEMO_FLAGS=--quick.
 DEMO_FLAGS ?=
 # One pytest worker per processor, up to four: each loads torch for itself.
-TEST_FLAGS ?= -n logical --maxprocesses 4
+TEST_FLAGS ?= -n logical --maxprocesses 4 --dist loadfile
 
 # The version that the numbers in the README were measured with. The second index has
 # builds without CUDA; where it cannot be reached, pip takes what its own index has.

@@ -16,8 +16,10 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.gguf import convert_gguf, is_gguf
+from neuron_opsd.models.load import load_model
 
 WIDTH, NUM_NEURONS, NUM_LAYERS, NUM_HEADS, NUM_KV_HEADS = 16, 24, 2, 4, 2
 TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *"abcdefgh", "Ġ", "ab", "Ġa"]
@@ -119,6 +121,20 @@ def test_the_folder_loads_as_an_ordinary_float32_model(converted: Path) -> None:
     assert model.config.model_type == "llama"
     assert "quantization_config" not in vars(model.config)
     assert all(type(p) is torch.nn.Parameter for p in model.parameters())
+
+
+def test_a_gguf_file_is_loaded_like_a_folder(tmp_path: Path, converted: Path) -> None:
+    gguf = write_gguf(tmp_path / "tiny.gguf", weights())
+    from_file = load_model(ModelConfig(name=str(gguf), compute="float32"))
+    from_folder = load_model(ModelConfig(name=str(converted), compute="float32"))
+    pairs, columns = [((1, 2), (3,))], [[(0, 1), (2,)]]
+    assert from_file.facts.num_layers == from_folder.facts.num_layers
+    for one, other in zip(
+        from_file.logits_at(pairs, columns)[0],
+        from_folder.logits_at(pairs, columns)[0],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_weights_are_those_of_the_file(converted: Path) -> None:

@@ -187,9 +187,9 @@ def test_a_full_disk_ends_a_run_that_goes_on_afterwards(
     if at == 25:
         assert run_command(request, tiny_llama) == 0
         weights = "adapter/adapter_model.safetensors"
-        assert outcome_of(request.out)[weights] == outcome_of(finished_run.folder)[
-            weights
-        ]
+        assert (
+            outcome_of(request.out)[weights] == outcome_of(finished_run.folder)[weights]
+        )
 
 
 @pytest.mark.parametrize(

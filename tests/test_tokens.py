@@ -146,7 +146,7 @@ def test_a_line_break_that_merges_with_a_colon_stands_alone_after_an_answer() ->
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=260,
+        vocab_size=258,
         special_tokens=["</s>"],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,

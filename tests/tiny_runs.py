@@ -37,10 +37,12 @@ SETTINGS = (
     "distill.learning_rate=0.01",
     "distill.checkpoint_every=2",
     "distill.lora_rank=4",
+    "fitness.max_agreement_loss=0.02",
     "evaluation.num_samples=4",
     "evaluation.num_resamples=50",
 )
-"""What makes a run short; everything else is as the defaults have it."""
+"""What makes a run short, and its check of the teacher strict enough to find fault;
+everything else is as the defaults have it."""
 
 POOL_SIZE = 20
 TEST_SIZES = {"parity": 8, "sums": 6}
@@ -156,9 +158,11 @@ def tiny_config(model: Path, *assignments: str) -> Config:
     return load_config(None, [f"model.name={model}", *SETTINGS, *assignments])
 
 
-def tiny_run(request: Request, config: Config) -> FinishedRun:
+def tiny_run(
+    request: Request, config: Config, progress: Silent | None = None
+) -> FinishedRun:
     """Run, or go on with, a short run."""
-    progress = Silent()
+    progress = progress or Silent()
     with warnings.catch_warnings():
         # PEFT asks transformers for what it calls by a new name now.
         warnings.simplefilter("ignore", FutureWarning)
@@ -183,9 +187,7 @@ def command_line(
     ]
 
 
-def run_command(
-    request: Request, model: Path, assignments: Sequence[str] = ()
-) -> int:
+def run_command(request: Request, model: Path, assignments: Sequence[str] = ()) -> int:
     """Run `neuron-opsd run` in this process; return its exit status."""
     return main(command_line(request, model, assignments))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.cases import answer_cases, build_cases
+from neuron_opsd.jobs.checks import check_questions
 from neuron_opsd.jobs.completions import extract_neurons
 from neuron_opsd.jobs.demo import demo_config, demo_questions
 from neuron_opsd.jobs.estimating import estimate
@@ -22,6 +23,7 @@ from neuron_opsd.jobs.inputs import (
     Inputs,
     environment,
     model_fingerprint,
+    name_in_domain,
     read_inputs,
     run_settings,
 )
@@ -78,9 +80,11 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    config = name_in_domain(request.tests, config)
     inputs = read_inputs(request.pool, request.tests, config)
     model = load_model(config.model)
     settled, constrained = settle(config, model.facts)
+    check_questions(model, inputs, settled, constrained=constrained)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDir.open(
         request.out,
@@ -89,7 +93,6 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         environment=environment(),
         warn=progress.warn,
     ) as directory:
-        write_atomic(directory.path("config.toml"), to_toml(settled).encode())
         settings = to_toml(settled, comments=True).encode()
         write_atomic(directory.path("config.toml"), settings)
         job = Job(directory, settled, constrained, progress)

@@ -19,6 +19,9 @@ from neuron_opsd.settings import flatten
 from neuron_opsd.world.questions import check_overlap, read_questions
 from neuron_opsd.world.store import sha256_file
 
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+"""What a model's folder holds that can change what it answers."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 TAKEN = ("pool", "model")
 """Names under which a run's other inputs are kept."""
@@ -95,6 +98,18 @@ def read_tests(
     return tuple(sets)
 
 
+def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
+    """Return the settings with the in-domain test set named, the first by default.
+
+    Raises:
+        ConfigError: If there is no test set, or a name cannot be one.
+    """
+    evaluation = config.evaluation.model_copy(
+        update={"in_domain": in_domain_name(tests, config)}
+    )
+    return config.model_copy(update={"evaluation": evaluation})
+
+
 def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
     """Return the name of the test set of the pool's own domain.
 
@@ -144,12 +159,15 @@ def run_settings(config: Config) -> dict[str, Any]:
 
 
 def model_fingerprint(config: ModelConfig) -> str:
-    """Return a hash of a local model's weights, or the hub id and revision."""
+    """Return a hash of a local model's files, or the hub id and revision."""
     folder = Path(config.name).expanduser()
+    if folder.is_file():
+        return sha256_file(folder)
     if not folder.is_dir():
         return f"{config.name}@{config.revision}"
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    files = {path for pattern in MODEL_FILES for path in folder.glob(pattern)}
+    for path in sorted(files):
         digest.update(f"{path.name} {sha256_file(path)}".encode())
     return digest.hexdigest()
 

@@ -7,13 +7,15 @@ float32 safetensors, the configuration, and the tokenizer with its chat template
 
 from __future__ import annotations
 
+import atexit
 import errno
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from neuron_opsd.errors import ModelError
@@ -30,6 +32,22 @@ def is_gguf(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
+
+
+@cache
+def unpacked(gguf: Path) -> Path:
+    """Return a plain folder with the model of a GGUF file, converted when first asked.
+
+    The folder is a temporary one that goes with the process. Whoever loads a file often
+    converts it once, with `convert_gguf`, and names the folder.
+
+    Raises:
+        ModelError: If transformers cannot read the file.
+    """
+    folder = TemporaryDirectory(prefix="neuron-opsd-gguf-")
+    atexit.register(folder.cleanup)
+    convert_gguf(gguf, Path(folder.name))
+    return Path(folder.name)
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.gguf import is_gguf, unpacked
+from neuron_opsd.models.hf import HFModel, softcapped
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.mlps import find_mlps
 from neuron_opsd.models.protocol import ModelFacts
@@ -21,6 +30,7 @@ from neuron_opsd.models.tokens import Tokens
 from neuron_opsd.seeds import derive_seed
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 def load_model(config: ModelConfig, adapter: Path | None = None) -> HFModel:
@@ -35,6 +45,8 @@ def load_model(config: ModelConfig, adapter: Path | None = None) -> HFModel:
             gated MLPs.
     """
     quiet()
+    if adapter is not None and not adapter.is_dir():
+        raise ModelError(f"adapter folder {adapter} does not exist")
     if adapter is not None and not (adapter / "adapter_config.json").exists():
         config = config.model_copy(update={"name": str(adapter)})
         adapter = None
@@ -78,6 +90,8 @@ def check_source(config: ModelConfig) -> str:
             "no model is named; give a folder, a GGUF file or a hub id with --model"
         )
     path = Path(config.name).expanduser()
+    if is_gguf(path):
+        return str(unpacked(path.resolve()))
     if path.is_file():
         raise ModelError(
             f"{path} is a file; a model is a folder with config.json and safetensors, "
@@ -121,20 +135,52 @@ def load_network(source: str, config: ModelConfig) -> Any:
     """
     options = hub_options(config)
     try:
-        settings = AutoConfig.from_pretrained(source, **options)
-        refuse_own_code(source, settings.to_dict())
-        network = AutoModelForCausalLM.from_pretrained(
+        written, _ = PreTrainedConfig.get_config_dict(source, **options)
+        refuse_own_code(source, written)
+        network, report = AutoModelForCausalLM.from_pretrained(
             source,
-            config=settings,
+            config=AutoConfig.from_pretrained(source, **options),
             dtype=torch.float32,
             use_safetensors=True,
+            output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except ModelError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"model {config.name} cannot be loaded: {first_line(error)}{advice(config)}"
         ) from error
-    return network.eval().to(device_of(config))
+    refuse_missing(config.name, report["missing_keys"])
+    return on_device(network.eval(), device_of(config))
+
+
+def refuse_missing(name: str, missing: set[str]) -> None:
+    """Refuse weights of which some are missing; these would be random numbers.
+
+    Raises:
+        ModelError: If there are any.
+    """
+    if missing:
+        raise ModelError(
+            f"model {name} has no weights for {len(missing)} of its tensors, first "
+            f"{min(missing)}; get its *.safetensors files again"
+        )
+
+
+def on_device(network: Any, device: str) -> Any:
+    """Move a network to a device.
+
+    Raises:
+        ModelError: If there is no such device here, or no room on it.
+    """
+    try:
+        return network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"the model cannot be put on device {device}: {first_line(error)}; set "
+            "model.device to auto or cpu"
+        ) from error
 
 
 def hub_options(config: ModelConfig) -> dict[str, Any]:
@@ -198,22 +244,43 @@ def load_tokens(source: str, config: ModelConfig, network: Any) -> Tokens:
 
 
 def with_adapter(network: Any, adapter: Path) -> Any:
-    """Return the network with a PEFT adapter merged into its weights."""
-    pickled = [p.name for pattern in PICKLES for p in adapter.glob(pattern)]
-    if pickled and not (adapter / "adapter_model.safetensors").exists():
+    """Return the network with a PEFT adapter merged into its weights.
+
+    Raises:
+        ModelError: If the adapter is pickled or does not fit.
+    """
+    if not (adapter / ADAPTER_WEIGHTS).exists():
+        pickled = [p.name for pattern in PICKLES for p in adapter.glob(pattern)]
         raise ModelError(
-            f"{adapter} must hold adapter_model.safetensors but has only "
-            f"{', '.join(pickled)}; pickled weights are never loaded"
+            f"{adapter} must hold {ADAPTER_WEIGHTS} but has "
+            f"{', '.join(sorted(pickled)) or 'none'}; pickled weights are never loaded"
         )
     try:
-        merged: Any = PeftModel.from_pretrained(
-            network, str(adapter)
-        ).merge_and_unload()
-    except (OSError, ValueError, RuntimeError) as error:
+        with without_future_warnings():
+            adapted = PeftModel.from_pretrained(network, str(adapter))
+        with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as stored:
+            found = {name for name in stored.keys() if ".lora_" in name}  # noqa: SIM118
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"adapter {adapter} does not fit this model: {first_line(error)}"
         ) from error
+    # PEFT passes over weights that have no place, such as those of further layers.
+    left = found - set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if left:
+        raise ModelError(
+            f"adapter {adapter} does not fit this model, which has no place for "
+            f"{min(left)}"
+        )
+    merged: Any = adapted.merge_and_unload()
     return merged.eval()
+
+
+@contextmanager
+def without_future_warnings() -> Iterator[None]:
+    """Keep to themselves what PEFT and transformers have to tell each other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:
@@ -235,7 +302,27 @@ def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:
         device=device,
         compute=compute_of(config, device),
     )
-    return HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
+    model = HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
+    check_logits(model)
+    return model
+
+
+def check_logits(model: HFModel) -> None:
+    """Refuse a model that does more to its logits than unembed and squash them.
+
+    Raises:
+        ModelError: If it scales them, as Granite does, or adds something.
+    """
+    one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    head = model.student_head()
+    with torch.inference_mode():
+        own = model.network(input_ids=one).logits[0, 0]
+        ours = softcapped(head.weight @ model.run_decoder(one)[0, 0], head.softcap)
+    if (own - ours).abs().max() > 1e-3 * (1.0 + own.abs().max()):
+        raise ModelError(
+            f"a {model.facts.family} model changes its logits after the unembedding, "
+            "which cannot be followed here; use a model of another family"
+        )
 
 
 def device_of(config: ModelConfig) -> str:
@@ -270,7 +357,7 @@ def add_adapter(
         task_type="CAUSAL_LM",
         base_model_name_or_path=config.name,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), without_future_warnings():
         adapted = get_peft_model(model.network, settings)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():

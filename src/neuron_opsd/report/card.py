@@ -159,18 +159,21 @@ def load_text(base_model: str, *, full: bool) -> str:
 
 
 def limits(data: ReportData) -> list[str]:
-    """Return what a user must not expect, and what this run warned of."""
+    """Return what a user must not expect, and what this run found out.
+
+    Nothing in it depends on how the run was called or stopped, so that the same run
+    always ends with the same card.
+    """
     findings = data.fitness.findings if data.fitness else ()
     collapses = [
         f"Sign of collapse at step {one.step}: {one.sign}" for one in data.collapses
     ]
-    return [*LIMITS, *(prose(said) for said in (*findings, *collapses, *data.warnings))]
+    return [*LIMITS, *(prose(said) for said in (*findings, *collapses))]
 
 
 def provenance(data: ReportData) -> str:
-    """Return settings, hashes of the data and versions."""
+    """Return seed, hashes of the data and versions."""
     facts: Mapping[str, str] = {
-        "command": data.command,
         "seed": str(data.config.seed),
         **{f"SHA-256 of {name}": one for name, one in data.data_hashes.items()},
         **data.versions,

@@ -37,7 +37,6 @@ from neuron_opsd.report.views import (
     metric_rows,
     rollout_sides,
     selection_facts,
-    selection_reasons,
     stats,
 )
 from neuron_opsd.settings import changed_settings, toml_value
@@ -128,7 +127,6 @@ def context(data: ReportData) -> dict[str, Any]:
         "figures": page_figures(data),
         "test_metrics": [(test, metric_rows(test, k)) for test in ordered(data)],
         "selection_facts": selection_facts(data),
-        "selection_reasons": selection_reasons(data),
         "cases": [(case, rollout_sides(case)) for case in data.cases[:MOST_CASES]],
         "fitness_rows": fitness_rows(data.fitness) if data.fitness else [],
         "concerns": num_concerns(data),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -207,16 +206,6 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
             mean = percent(sum(shares) / len(shares))
             facts.append((f"rollouts that agree, {name}", f"{mean} in the mean"))
     return facts
-
-
-def selection_reasons(data: ReportData, most: int = 8) -> list[tuple[str, str, int]]:
-    """Return the commonest reasons, each with what followed and how often."""
-    counts = Counter((entry.kept, entry.reason) for entry in data.selection)
-    ordered = sorted(counts.items(), key=lambda item: (not item[0][0], -item[1]))
-    return [
-        ("selected" if kept else "not selected", reason, count)
-        for (kept, reason), count in ordered[:most]
-    ]
 
 
 def fitness_rows(fitness: Fitness) -> list[tuple[str, str, str]]:

@@ -1,0 +1,139 @@
+"""What a run is made from, and by what it knows it again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from neuron_opsd.config import Config, ModelConfig
+from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.jobs.inputs import (
+    environment,
+    in_domain_name,
+    model_fingerprint,
+    questions_hash,
+    read_inputs,
+    read_tests,
+    run_settings,
+    test_hash,
+)
+from neuron_opsd.jobs.setting import TestSet
+from neuron_opsd.records import GoldAnswers
+from neuron_opsd.settings import load_config
+from tiny import tiny_model
+from tiny_runs import (
+    parity_rows,
+    pool_rows,
+    tiny_request,
+    with_wrong_answers,
+    without_answers,
+    write_rows,
+)
+
+test_hash.__test__ = False  # type: ignore[attr-defined]
+
+CONFIG = load_config(None, ["contexts.num_demonstrations=2"])
+
+
+def test_pool_and_tests_are_read_in_the_order_given(tmp_path: Path) -> None:
+    request = tiny_request(tmp_path)
+    inputs = read_inputs(request.pool, request.tests, CONFIG)
+    assert [question.id for question in inputs.pool] == [f"p{n}" for n in range(20)]
+    parity, sums = inputs.tests
+    assert (parity.name, parity.in_domain) == ("parity", True)
+    assert (sums.name, sums.in_domain) == ("sums", False)
+    assert parity.gold.answer_of["a101"] == "odd"
+    assert set(inputs.hashes) == {"pool", "parity", "sums"}
+
+
+@pytest.mark.parametrize("change", [without_answers, with_wrong_answers])
+def test_answers_of_the_pool_leave_no_trace(tmp_path: Path, change: object) -> None:
+    assert callable(change)
+    request = tiny_request(tmp_path)
+    inputs = read_inputs(request.pool, request.tests, CONFIG)
+    write_rows(Path(request.pool), change(pool_rows("choices")))
+    assert read_inputs(request.pool, request.tests, CONFIG) == inputs
+
+
+def test_a_hash_tells_every_change_of_what_is_asked(tmp_path: Path) -> None:
+    request = tiny_request(tmp_path)
+    pool = read_inputs(request.pool, request.tests, CONFIG).pool
+    first = pool[0]
+    changes = [
+        pool[:-1],
+        pool[::-1],
+        (replace(first, id="other"), *pool[1:]),
+        (replace(first, choices=("even", "odd")), *pool[1:]),
+        (replace(first, messages=(*first.messages, *first.messages)), *pool[1:]),
+    ]
+    hashes = {questions_hash(one) for one in (pool, *changes)}
+    assert len(hashes) == 1 + len(changes)
+
+
+def test_a_test_sets_hash_tells_its_gold_answers() -> None:
+    one = TestSet("t", (), GoldAnswers({"a": "x", "b": "y"}), in_domain=True)
+    turned = replace(one, gold=GoldAnswers({"b": "y", "a": "x"}))
+    other = replace(one, gold=GoldAnswers({"a": "x", "b": "z"}))
+    assert test_hash(one) == test_hash(turned) != test_hash(other)
+
+
+def test_a_pool_must_hold_one_question_more_than_demonstrations(
+    tmp_path: Path,
+) -> None:
+    request = tiny_request(tmp_path)
+    write_rows(Path(request.pool), parity_rows(range(3)))
+    assert len(read_inputs(request.pool, request.tests, CONFIG).pool) == 3
+    more = load_config(None, ["contexts.num_demonstrations=3"])
+    with pytest.raises(DataError, match=r"is 3, but .* holds only 3 questions"):
+        read_inputs(request.pool, request.tests, more)
+
+
+def test_questions_without_an_answer_are_counted(tmp_path: Path) -> None:
+    rows = parity_rows(range(4))
+    path = write_rows(tmp_path / "t.jsonl", [rows[0], *without_answers(rows[1:])])
+    with pytest.raises(DataError, match="3 of 4 questions have no answer, first p1;"):
+        read_tests({"t": str(path)}, "t", allow_download=False)
+
+
+def test_the_first_set_is_in_domain_unless_another_is_named() -> None:
+    tests = {"a": "x", "b": "y"}
+    assert in_domain_name(tests, Config()) == "a"
+    assert in_domain_name(tests, load_config(None, ["evaluation.in_domain=b"])) == "b"
+    with pytest.raises(ConfigError, match="is 'c', but the test sets are a, b"):
+        in_domain_name(tests, load_config(None, ["evaluation.in_domain=c"]))
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a b", "ä", "x" * 65])
+def test_a_name_that_cannot_be_a_file_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot name a test set; use letters"):
+        in_domain_name({name: "x"}, Config())
+
+
+def test_no_test_set_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="no test set is given; add --test NAME=FILE"):
+        in_domain_name({}, Config())
+
+
+def test_a_model_is_known_by_its_weights(tmp_path: Path) -> None:
+    def fingerprint(name: str) -> str:
+        return model_fingerprint(ModelConfig(name=name))
+
+    one = tiny_model(tmp_path / "one")
+    same = tiny_model(tmp_path / "same")
+    other = tiny_model(tmp_path / "other", seed=1)
+    assert fingerprint(str(one)) == fingerprint(str(same)) != fingerprint(str(other))
+    assert fingerprint("hub/id") == "hub/id@main"
+
+
+def test_every_setting_is_one_that_the_run_depends_on() -> None:
+    settings = run_settings(CONFIG)
+    assert settings["seed"] == 0
+    assert settings["contexts.num_demonstrations"] == 2
+
+
+def test_the_machine_is_described_in_words() -> None:
+    found = environment()
+    assert set(found) == {"threads", "device", "cpu"}
+    assert all(found.values())

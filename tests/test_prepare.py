@@ -1,0 +1,229 @@
+"""From a pool to examples, on a model whose answers are written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from neuron_opsd.config import Config
+from neuron_opsd.errors import TeacherError
+from neuron_opsd.jobs.prepare import Prepared, prepare, representatives
+from neuron_opsd.jobs.setting import Job
+from neuron_opsd.progress import Silent
+from neuron_opsd.records import Completion, Message, Question, Rollout
+from neuron_opsd.settings import load_config
+from neuron_opsd.votes import tally_votes
+from neuron_opsd.world.store import RunDir
+from scripted import FACTS, ScriptedModel
+
+NAMES = [f"thing {n}" for n in range(12)]
+
+POOL = tuple(
+    Question(f"q{n}", (Message("user", f"Is {name} odd?"),), ("yes", "no"))
+    for n, name in enumerate(NAMES)
+)
+FREE = tuple(replace(question, choices=()) for question in POOL)
+
+BLAND = {f"Is {name} odd?": ["yes", "yes", "no"] for name in NAMES}
+"""Answers that neither context nor question changes."""
+
+
+def config_of(*assignments: str) -> Config:
+    return load_config(
+        None,
+        [
+            "prompts.form=plain",
+            "rollouts.num_samples=3",
+            "rollouts.block_size=5",
+            "contexts.num_demonstrations=2",
+            "neurons.per_layer=4",
+            "neurons.keep=6",
+            *assignments,
+        ],
+    )
+
+
+@contextmanager
+def opened(folder: Path, config: Config, *, free: bool = False) -> Iterator[Job]:
+    progress = Silent()
+    with RunDir.open(folder, {}, {}, warn=progress.warn) as run:
+        yield Job(run, config, not free, progress)
+
+
+def prepared(
+    folder: Path, model: ScriptedModel, config: Config, *, free: bool = False
+) -> tuple[Prepared, list[str]]:
+    """Prepare a pool; return also what was warned of."""
+    with opened(folder, config, free=free) as job:
+        return prepare(job, model, FREE if free else POOL), job.run.warnings
+
+
+def test_every_selected_question_becomes_an_example(tmp_path: Path) -> None:
+    config = config_of("selection.keep_fraction=0.5", "contexts.answer=greedy")
+    found, warnings = prepared(tmp_path, ScriptedModel(BLAND), config)
+    assert warnings == []
+    kept = [entry.question_id for entry in found.selection if entry.kept]
+    assert 6 <= len(kept) < 12
+    assert [e.question_id for e in found.examples] == kept
+    assert [c.question_id for c in found.contexts] == kept
+    assert len(found.rollouts) == 12 * (3 + 1)
+    assert [n.question_id for n in found.neurons] == [q.id for q in POOL]
+    counts = {entry.question_id: entry.neuron_count for entry in found.selection}
+    worst = max(counts[name] for name in kept)
+    assert all(counts[q.id] > worst for q in POOL if q.id not in kept)
+    for example in found.examples:
+        assert example.choices == ("yes", "no")
+        assert example.teacher_prompt.text.endswith(example.student_prompt.text)
+        assert example.teacher_prompt.text.count("Answer: yes") == 2
+    assert found.fitness is not None
+    assert found.fitness.findings == ()
+
+
+def test_what_was_prepared_is_not_asked_again(tmp_path: Path) -> None:
+    config = config_of()
+    first, _ = prepared(tmp_path, ScriptedModel(BLAND), config, free=True)
+    silent = ScriptedModel({})  # would raise a KeyError if it were asked anything
+    again, _ = prepared(tmp_path, silent, config, free=True)
+    assert silent.asked == []
+    assert again.rollouts == first.rollouts
+    assert again.examples == first.examples
+    assert again.fitness == first.fitness
+
+
+def test_the_pool_is_asked_once_in_blocks(tmp_path: Path) -> None:
+    model = ScriptedModel(BLAND)
+    config = config_of("fitness.action=off")
+    found, _ = prepared(tmp_path, model, config, free=True)
+    assert [prompt for prompt, _, _ in model.asked] == [
+        f"Question: Is {name} odd?\nAnswer:" for name in NAMES
+    ]
+    assert found.fitness is None
+    assert not (tmp_path / "parts" / "rollouts").exists()
+
+
+def test_tokens_are_counted_by_stage(tmp_path: Path) -> None:
+    config = config_of("fitness.action=off")
+    with opened(tmp_path, config, free=True) as job:
+        prepare(job, ScriptedModel(BLAND), FREE)
+        tokens = job.run.manifest.facts["tokens"]
+    prompts = sum(len(f"Question: Is {name} odd?\nAnswer:") for name in NAMES)
+    # Each question: " yes\n" twice and " no\n" once; neurons read the first alone.
+    assert tokens == {"rollouts": prompts + 12 * 14, "neurons": prompts + 12 * 5}
+
+
+def test_cut_rollouts_are_warned_of(tmp_path: Path) -> None:
+    config = config_of("rollouts.max_new_tokens=4", "fitness.action=off")
+    _, warnings = prepared(tmp_path, ScriptedModel(BLAND), config, free=True)
+    assert warnings == [
+        "24 of 36 rollouts were cut at 4 tokens; raise rollouts.max_new_tokens"
+    ]
+
+
+def test_demonstrations_that_do_not_fit_are_warned_of(tmp_path: Path) -> None:
+    block = len("Question: Is thing 10 odd?\nAnswer: yes\n\n")
+    room = len("Question: Is thing 10 odd?\nAnswer:") + block + 512
+    small = ScriptedModel(BLAND, replace(FACTS, max_positions=room))
+    config = config_of("selection.rule=all", "fitness.action=off")
+    found, warnings = prepared(tmp_path, small, config)
+    assert {example.num_dropped for example in found.examples} == {1}
+    assert warnings == [
+        "12 demonstrations of 12 questions were left out because the teacher's prompt "
+        "would have been too long; the farthest went first"
+    ]
+
+
+class Spoilt(ScriptedModel):
+    """Agrees with its vote only as long as there is no context."""
+
+    def answers_to(self, prompt: tuple[int, ...]) -> tuple[str, ...]:
+        """Say no after demonstrations, else yes."""
+        return ("no",) if bytes(prompt).count(b"Question:") > 1 else ("yes",)
+
+
+def test_an_unfit_teacher_is_warned_of(tmp_path: Path) -> None:
+    found, warnings = prepared(tmp_path, Spoilt({}), config_of())
+    assert found.fitness is not None
+    assert len(warnings) == 2
+    assert tuple(warnings) == found.fitness.findings
+    assert warnings[0].startswith("the teacher agrees with the vote 0.0")
+    assert warnings[1].startswith("the teacher answers 'no' to 100% of questions")
+    # Going on says so again, although the check is not done again.
+    assert prepared(tmp_path, ScriptedModel({}), config_of())[1] == warnings
+
+
+def test_an_unfit_teacher_stops_a_run_that_was_told_so(tmp_path: Path) -> None:
+    config = config_of("fitness.action=stop")
+    for model in (Spoilt({}), ScriptedModel({})):
+        with pytest.raises(TeacherError) as caught:
+            prepared(tmp_path, model, config)
+        assert str(caught.value).startswith("the teacher agrees with the vote 0.0")
+        assert str(caught.value).endswith("(fitness.action is stop)")
+    patient = config_of(
+        "fitness.action=stop",
+        "fitness.max_agreement_loss=1.0",
+        "fitness.max_top_answer_gain=1.0",
+    )
+    prepared(tmp_path / "patient", Spoilt({}), patient)
+
+
+def test_a_pool_with_one_free_answer_stops_too_even_without_demonstrations(
+    tmp_path: Path,
+) -> None:
+    model = ScriptedModel(BLAND)
+    config = config_of("contexts.num_demonstrations=0", "fitness.action=stop")
+    with pytest.raises(TeacherError, match="the answer 'yes' is given to 100% of the"):
+        prepared(tmp_path, model, config, free=True)
+    found, warnings = prepared(
+        tmp_path / "warned",
+        model,
+        config_of("contexts.num_demonstrations=0"),
+        free=True,
+    )
+    assert found.fitness is None
+    assert len(warnings) == 1
+
+
+def test_without_demonstrations_the_teacher_sees_what_the_student_sees(
+    tmp_path: Path,
+) -> None:
+    config = config_of("contexts.num_demonstrations=0")
+    found, _ = prepared(tmp_path, ScriptedModel(BLAND), config)
+    for example in found.examples:
+        assert example.teacher_prompt == example.student_prompt
+
+
+def rollout(name: str, answer: str | None, index: int, heat: float = 0.6) -> Rollout:
+    text = f"{answer} {index}"
+    completion = Completion((index,), text, finished=True, logprob=0.0, entropy=0.0)
+    return Rollout(name, index, heat, completion, answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "places"),
+    [
+        ("first", {"a": (0, 0.6)}),
+        ("greedy", {"a": (0, 0.0)}),
+        ("voted", {"a": (1, 0.6)}),
+    ],
+)
+def test_the_rollout_that_is_shown_stands_for_its_question(
+    answer: str, places: dict[str, tuple[int, float]]
+) -> None:
+    drawn = [
+        rollout("a", "no", 0),
+        rollout("a", "yes", 1),
+        rollout("a", "yes", 2),
+        rollout("a", "no", 0, 0.0),
+        rollout("b", None, 0),
+        rollout("b", None, 1),
+        rollout("b", None, 0, 0.0),
+    ]
+    config = config_of(f"contexts.answer={answer}")
+    found = representatives(drawn, tally_votes(drawn), config)
+    # Of b nothing can be shown, and its first rollout stands for it.
+    expected = places | {"b": (0, 0.6)}
+    assert {n: (r.index, r.temperature) for n, r in found.items()} == expected

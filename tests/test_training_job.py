@@ -1,0 +1,241 @@
+"""Training in a run directory: checkpoints, metrics, and what survives a stop."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from neuron_opsd.config import Config
+from neuron_opsd.jobs.prepare import Prepared
+from neuron_opsd.jobs.setting import CARD, Job
+from neuron_opsd.jobs.training import (
+    form_examples,
+    is_finished,
+    read_metrics,
+    train_adapter,
+    trained_model,
+)
+from neuron_opsd.progress import Silent
+from neuron_opsd.records import Prompt, StepMetrics, TrainingExample
+from neuron_opsd.settings import load_config
+from neuron_opsd.stages.distill import distillation
+from neuron_opsd.stages.teaching import Library
+from neuron_opsd.world.store import RunDir
+from tiny_runs import SETTINGS, files_of
+
+EXAMPLES = tuple(
+    TrainingExample(
+        question_id=f"q{n}",
+        student_prompt=Prompt(text=f"Question: Is {n} odd?\nAnswer:"),
+        teacher_prompt=Prompt(text=f"A cat.\n\nQuestion: Is {n} odd?\nAnswer:"),
+        choices=("yes", "no"),
+    )
+    for n in range(4)
+)
+
+
+@pytest.fixture
+def config(tiny_llama_plain: Path) -> Config:
+    more = [f"model.name={tiny_llama_plain}", "prompts.form=plain"]
+    return load_config(None, [*SETTINGS, *more, "distill.steps=7"])
+
+
+@contextmanager
+def opened(folder: Path, config: Config) -> Iterator[Job]:
+    progress = Silent()
+    with (
+        RunDir.open(folder, {}, {}, warn=progress.warn) as run,
+        warnings.catch_warnings(),
+    ):
+        # PEFT asks transformers for what it calls by a new name now.
+        warnings.simplefilter("ignore", FutureWarning)
+        yield Job(run, config, constrained=True, progress=progress)
+
+
+def trained(folder: Path, config: Config) -> tuple[StepMetrics, ...]:
+    with opened(folder, config) as job:
+        return train_adapter(job, "main", "", EXAMPLES, distillation(config))
+
+
+def steps_taken(folder: Path, config: Config) -> int:
+    """Train and count the steps that were taken anew."""
+    taken: list[int] = []
+
+    class Watching(Silent):
+        @contextmanager
+        def stage(
+            self, name: str, total: int, unit: str
+        ) -> Iterator[Callable[[int], None]]:
+            del name, total, unit
+            yield taken.append
+
+    with opened(folder, config) as job:
+        watched = replace(job, progress=Watching())
+        train_adapter(watched, "main", "", EXAMPLES, distillation(config))
+    assert sum(taken) == config.distill.steps
+    return len(taken) - 1
+
+
+def checkpoint_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "train/checkpoints").iterdir())
+
+
+def test_a_training_leaves_metrics_two_checkpoints_and_an_adapter(
+    tmp_path: Path, config: Config
+) -> None:
+    metrics = trained(tmp_path, config)
+    assert [entry.step for entry in metrics] == list(range(7))
+    assert read_metrics(tmp_path / "train") == metrics
+    assert checkpoint_names(tmp_path) == ["step-000004", "step-000006"]
+    assert "adapter_model.safetensors" in files_of(tmp_path / "adapter")
+
+
+def test_a_checkpoint_holds_student_teacher_and_optimiser(
+    tmp_path: Path, config: Config
+) -> None:
+    trained(tmp_path, config)
+    folder = tmp_path / "train/checkpoints/step-000006"
+    kinds = {name.partition(".")[0] for name in load_file(folder / "state.safetensors")}
+    assert kinds == {"student", "teacher", "optimizer"}
+    assert json.loads((folder / "checkpoint.json").read_text())["step"] == 6
+
+
+def test_a_finished_training_is_not_done_again(tmp_path: Path, config: Config) -> None:
+    first = trained(tmp_path, config)
+    before = files_of(tmp_path)
+    assert trained(tmp_path, config) == first
+    assert files_of(tmp_path) == before
+
+
+def test_a_card_does_not_make_an_adapter_another(
+    tmp_path: Path, config: Config
+) -> None:
+    trained(tmp_path, config)
+    (tmp_path / "adapter" / CARD).write_text("results")
+    with opened(tmp_path, config) as job:
+        assert is_finished(job, "main", tmp_path / "adapter")
+        assert not is_finished(job, "other", tmp_path / "adapter")
+        (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+        assert not is_finished(job, "main", tmp_path / "adapter")
+        assert not is_finished(job, "main", tmp_path / "nowhere")
+
+
+def spoil(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def forget_adapter(folder: Path) -> None:
+    """Take away what a training ends with, as if it had been killed before."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["facts"]["adapters"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_training_goes_on_from_its_last_whole_checkpoint(
+    tmp_path: Path, config: Config
+) -> None:
+    metrics = trained(tmp_path, config)
+    adapter = files_of(tmp_path / "adapter")
+    state = tmp_path / "train/checkpoints"
+    for harm, steps in {
+        "nothing": 1,
+        "a torn line": 1,
+        "a damaged checkpoint": 3,
+        "lost metrics": 3,
+        "no checkpoint": 7,
+        "no metrics": 7,
+    }.items():
+        forget_adapter(tmp_path)
+        lines = tmp_path / "train/metrics.jsonl"
+        if harm == "a torn line":
+            lines.write_text(lines.read_text()[:-9])
+        elif harm == "a damaged checkpoint":
+            spoil(state / "step-000006/state.safetensors")
+        elif harm == "lost metrics":
+            kept = lines.read_text().splitlines(keepends=True)[:5]
+            lines.write_text("".join(kept))
+        elif harm == "no checkpoint":
+            spoil(state / "step-000006/state.safetensors")
+            (state / "step-000004/checkpoint.json").write_text("?")
+        elif harm == "no metrics":
+            lines.unlink()
+        assert steps_taken(tmp_path, config) == steps, harm
+        assert read_metrics(tmp_path / "train") == metrics
+        assert files_of(tmp_path / "adapter") == adapter
+
+
+def test_time_and_tokens_of_a_training_are_noted(
+    tmp_path: Path, config: Config
+) -> None:
+    metrics = trained(tmp_path, config)
+    with opened(tmp_path, config) as job:
+        facts = job.run.manifest.facts
+        assert facts["tokens"] == {"main": sum(m.num_tokens for m in metrics)}
+        seconds = facts["seconds"]["main"]
+    assert seconds > 0
+    forget_adapter(tmp_path)
+    trained(tmp_path, config)
+    with opened(tmp_path, config) as job:
+        assert job.run.manifest.facts["seconds"]["main"] > seconds
+
+
+def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
+    with opened(tmp_path, config) as job:
+        train_adapter(job, "main", "", EXAMPLES, distillation(config))
+        train_adapter(job, "other", "deep/er", EXAMPLES[:2], distillation(config))
+        assert set(job.run.manifest.facts["adapters"]) == {"main", "other"}
+    weights = "adapter/adapter_model.safetensors"
+    one, other = tmp_path / weights, tmp_path / "deep/er" / weights
+    assert one.read_bytes() != other.read_bytes()
+
+
+def test_what_was_trained_can_be_loaded(tmp_path: Path, config: Config) -> None:
+    with opened(tmp_path, config) as job:
+        train_adapter(job, "main", "", EXAMPLES, distillation(config))
+        model = trained_model(job, "adapter")
+    assert model.facts.name == config.model.name
+
+
+def collapsing(count: int) -> list[StepMetrics]:
+    """Return metrics of a student whose rollouts grow long after ten steps."""
+    entry = StepMetrics(0, 0.1, 1.0, 1e-3, 10, 5.0, 0.0, 1.0, 0.1)
+    return [
+        replace(entry, step=n, mean_length=5.0 if n < 10 else 40.0)
+        for n in range(count)
+    ]
+
+
+def test_signs_of_collapse_are_told_the_same_whatever_stopped_a_run(
+    tmp_path: Path, config: Config
+) -> None:
+    trained(tmp_path, config)
+    lines = [json.dumps(asdict(entry)) + "\n" for entry in collapsing(25)]
+    (tmp_path / "train/metrics.jsonl").write_text("".join(lines))
+    told = []
+    for _ in range(2):
+        with opened(tmp_path, config) as job:
+            train_adapter(job, "main", "", EXAMPLES, distillation(config))
+            told.append(job.run.warnings)
+    assert told[0] == told[1]
+    assert told[0] == [
+        "step 19: rollouts grow long (40.00, limit 15.00); fewer steps or a lower "
+        "distill.learning_rate may help"
+    ]
+
+
+def test_questions_without_choices_imitate_answers_to_others() -> None:
+    free = replace(EXAMPLES[1], choices=())
+    library = Library({}, {"q0": "a", "q1": "b", "q2": "c"}, (), {})
+    prepared = Prepared((), {}, (), (), library, (), (EXAMPLES[0], free))
+    with_choices, without = form_examples(prepared)
+    assert with_choices == EXAMPLES[0]
+    assert without.choices == ("a", "c")
