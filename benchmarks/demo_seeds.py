@@ -58,14 +58,15 @@ def rows(out: Path, seed: int, *, quick: bool) -> list[str]:
         demo(out, cache_folder(), quick=quick, seed=seed, progress=terminal)
         terminal.note(f"seed {seed}: {time.monotonic() - start:.0f} s")
     table = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
-    return [row(seed, name, entry) for name, entry in table.items()]
+    lines = [row(seed, name, entry) for name, entry in table.items()]
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    mean = summary["cross_domain_mean_delta"]
+    cells = [str(seed), "cross-domain mean", *[""] * 5, points(mean, "avg_at_k")]
+    return [*lines, "|" + "|".join([*cells, "", "", "", points(mean, "ece")]) + "|"]
 
 
 def row(seed: int, name: str, entry: dict[str, Any]) -> str:
     """Return one test set's line."""
-    if "before" not in entry:
-        cells = [str(seed), name, *[""] * 5, points(entry["delta"], "avg_at_k")]
-        return "|" + "|".join([*cells, "", "", "", points(entry["delta"], "ece")]) + "|"
     controls = entry["controls"]
     form = controls.get("form-only", {})
     cells = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,25 @@ def model_config(folder: Path, **settings: Any) -> ModelConfig:
     return ModelConfig(name=str(folder), **(defaults | settings))
 
 
-def loaded(folder: Path, **settings: Any) -> HFModel:
-    """Return a frozen model."""
-    return load_model(model_config(folder, **settings))
+def loaded(folder: Path, adapter: Path | None = None, **settings: Any) -> HFModel:
+    """Return a frozen model, with an adapter merged if one is given."""
+    return load_model(model_config(folder, **settings), adapter)
 
 
-def learning(folder: Path, seed: int = 0, **tuning: Any) -> HFLearner:
-    """Return a model that learns, with a small adapter unless told otherwise."""
-    defaults: dict[str, Any] = {"lora_rank": 4, "lora_alpha": 8}
-    return load_learner(
-        model_config(folder), DistillConfig(**(defaults | tuning)), seed
-    )
+def learning(
+    folder: Path, seed: int = 0, *, on: Mapping[str, Any] | None = None, **tuning: Any
+) -> HFLearner:
+    """Return a model that learns, with a small adapter unless told otherwise.
+
+    Args:
+        folder: Of the model.
+        seed: Of the adapter.
+        on: Settings of the model, such as another device.
+        tuning: Settings of the training.
+    """
+    small: dict[str, Any] = {"lora_rank": 4, "lora_alpha": 8}
+    config = model_config(folder, **(on or {}))
+    return load_learner(config, DistillConfig(**(small | tuning)), seed)
 
 
 def plain_network(folder: Path) -> Any:

@@ -72,7 +72,8 @@ def norm(x: Tensor, weights: Weights, name: str, config: Any) -> Tensor:
     scale = weights[f"{name}.weight"]
     if config.model_type.startswith("gemma"):
         scale = 1.0 + scale
-    return x / (x.pow(2).mean(-1, keepdim=True) + config.rms_norm_eps).sqrt() * scale
+    size: Tensor = (x.pow(2).mean(-1, keepdim=True) + config.rms_norm_eps).sqrt()
+    return x / size * scale
 
 
 def linear(x: Tensor, weights: Weights, name: str) -> Tensor:

@@ -58,9 +58,7 @@ TEMPERATURES = [0.0, 0.3, 0.6, 1.0, 2.5]
         ),
     ],
 )
-def test_branches_by_hand(
-    completions: list[TokenIds], branches: list[Branch]
-) -> None:
+def test_branches_by_hand(completions: list[TokenIds], branches: list[Branch]) -> None:
     assert find_branches(completions) == tuple(branches)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ HEALTHY = StepMetrics(
 )
 
 
-def course(num_steps: int, **last: float) -> list[StepMetrics]:
+def course(num_steps: int, **last: Any) -> list[StepMetrics]:
     """Return healthy steps of which the last `WINDOW` differ as told."""
     healthy = [replace(HEALTHY, step=step) for step in range(num_steps)]
     return healthy[:-WINDOW] + [replace(step, **last) for step in healthy[-WINDOW:]]

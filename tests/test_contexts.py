@@ -1,4 +1,4 @@
-"""Contexts: the distance is a metric, the fast table equals it, the nearest come first."""
+"""Contexts: a distance that is a metric, its fast table, and the nearest first."""
 
 from __future__ import annotations
 

@@ -12,11 +12,10 @@ from neuron_opsd import pipeline
 from neuron_opsd.cli import main
 from neuron_opsd.jobs.demo import (
     CROSS_DOMAIN,
+    CROSS_SIZE,
     IN_DOMAIN,
-    POOL_SIZE,
     QUICK_POOL_SIZE,
     QUICK_TEST_SIZE,
-    TEST_SIZE,
     demo_config,
     demo_questions,
     first_rows,
@@ -67,12 +66,15 @@ def test_the_demo_takes_the_first_questions_of_each_set(
 ) -> None:
     files = demo_files(tmp_path / "cache", tmp_path, 500, 450)
     pool, tests = demo_questions(files, tmp_path / "runs" / "demo", quick=quick)
-    sizes = (QUICK_POOL_SIZE, QUICK_TEST_SIZE) if quick else (POOL_SIZE, TEST_SIZE)
+    sizes = (QUICK_POOL_SIZE, QUICK_TEST_SIZE) if quick else (500, 450)
     assert list(tests) == [IN_DOMAIN, *CROSS_DOMAIN]
     asked = read_questions(pool).questions
     assert len(asked) == sizes[0]
     assert asked[0].id == f"{IN_DOMAIN}0"
     assert len(read_questions(tests[IN_DOMAIN]).questions) == sizes[1]
+    cross = QUICK_TEST_SIZE if quick else CROSS_SIZE
+    for name in CROSS_DOMAIN:
+        assert len(read_questions(tests[name]).questions) == cross
     # They lie beside the run directory, which must be empty to begin with.
     assert Path(pool).parent == tmp_path / "runs" / "demo-questions"
 
@@ -96,7 +98,7 @@ def test_the_quick_demo_runs_on_a_tiny_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = demo_files(tmp_path / "cache", tiny_llama_plain, 20, 6)
-    monkeypatch.setattr(pipeline, "fetch_demo", lambda cache, progress: files)  # noqa: ARG005
+    monkeypatch.setattr(pipeline, "fetch_demo", lambda cache, progress, sets: files)  # noqa: ARG005
     out = tmp_path / "runs" / "demo"
     argv = ["demo", "--quick", "--out", str(out), "--quiet"]
     assert main(argv) == 0
@@ -105,7 +107,7 @@ def test_the_quick_demo_runs_on_a_tiny_model(
         assert name in shown
     assert f"report:  {out}/report.html" in shown
     table = read_json(out / "evaluation.json")
-    assert list(table) == [*NAMES, "cross-domain mean"]
+    assert list(table) == list(NAMES)
     assert set(table[IN_DOMAIN]["controls"]) == {"prompted", "form-only"}
     report = read_json(out / "report.json")
     assert report["command"] == "neuron-opsd demo --quick --seed 0"

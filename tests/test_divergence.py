@@ -134,8 +134,6 @@ def test_jensen_shannon_tends_to_both_kls_per_unit_of_beta(seed: int) -> None:
     assert torch.equal(at_1, reverse_kl(student, teacher))
 
 
-
-
 @pytest.mark.parametrize(("name", "beta"), CASES)
 def test_no_divergence_overflows_where_the_two_are_far_apart(
     name: str, beta: float
@@ -342,7 +340,7 @@ class Products(TorchDispatchMode):
     """Notes the shape of every matrix product that is made inside."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.shapes: list[tuple[int, ...]] = []
 
     def __torch_dispatch__(

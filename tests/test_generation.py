@@ -1,4 +1,4 @@
-"""Sampling: equal to one token at a time with full forward passes, however it is batched.
+"""Sampling: equal to drawing token by token with full passes, however it is batched.
 
 Axes: B rows, T positions, V vocabulary.
 """
@@ -141,10 +141,7 @@ def test_samples_do_not_hang_on_the_batch(
     seeds = seeds_for(prompts)
     together = tokens_of(model.sample(prompts, seeds, SAMPLING))
     one_by_one = [
-        [
-            tokens_of(model.sample([prompt], [[seed]], SAMPLING))[0][0]
-            for seed in row
-        ]
+        [tokens_of(model.sample([prompt], [[seed]], SAMPLING))[0][0] for seed in row]
         for prompt, row in zip(prompts, seeds, strict=True)
     ]
     assert together == one_by_one

@@ -58,7 +58,9 @@ def every_logit(model: HFModel, pairs: list[Pair]) -> list[Tensor]:
 def assert_logits_are_those_of_transformers(folder: Path) -> None:
     model, network = loaded(folder), plain_network(folder)
     pairs = pairs_for(model)
-    for (prompt, completion), found in zip(pairs, every_logit(model, pairs), strict=True):
+    for (prompt, completion), found in zip(
+        pairs, every_logit(model, pairs), strict=True
+    ):
         exact = plain_logits(network, prompt + completion)[len(prompt) - 1 :]
         torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-5)
 

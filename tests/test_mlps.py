@@ -20,7 +20,7 @@ WANTED = (
     "as in Llama, Qwen 2 and 3, Mistral, Gemma 3 and SmolLM"
 )
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": 32,
     "hidden_size": 16,
     "intermediate_size": 24,
@@ -89,7 +89,7 @@ def test_a_mixture_of_experts_is_refused_by_name() -> None:
     network = AutoModelForCausalLM.from_config(
         MixtralConfig(**SMALL, num_local_experts=2)
     )
-    with pytest.raises(ModelError, match="layer 0 of this mixtral model has .*Mixtral"):
+    with pytest.raises(ModelError, match=r"layer 0 of this mixtral .*Mixtral"):
         find_mlps(network)
 
 

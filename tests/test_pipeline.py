@@ -152,7 +152,7 @@ def test_a_run_leaves_every_promised_file(finished_run: FinishedRun) -> None:
 
 def test_the_evaluation_holds_the_promised_names(finished_run: FinishedRun) -> None:
     table = finished_run.evaluation()
-    assert list(table) == ["parity", "sums", "cross-domain mean"]
+    assert list(table) == ["parity", "sums"]
     assert set(METRICS) >= NAMES
     for name, size in TEST_SIZES.items():
         entry = table[name]
@@ -164,7 +164,10 @@ def test_the_evaluation_holds_the_promised_names(finished_run: FinishedRun) -> N
             assert set(entry["net_of_form"][metric]) == {"value", "low", "high"}
     assert set(table["parity"]["controls"]) == {"prompted", "form-only"}
     assert set(table["sums"]["controls"]) == {"form-only"}
-    mean = table["cross-domain mean"]["delta"]["avg_at_k"]
+    summary = read_json(finished_run.folder / "summary.json")
+    assert summary["in_domain"] == "parity"
+    assert "Avg@" in summary["outcome"]
+    mean = summary["cross_domain_mean_delta"]["avg_at_k"]
     assert mean["value"] == pytest.approx(table["sums"]["delta"]["avg_at_k"]["value"])
 
 
@@ -190,9 +193,12 @@ def test_answers_among_choices_are_never_unread_or_cut(
 
 def test_the_settings_of_a_run_can_be_read_back(finished_run: FinishedRun) -> None:
     read = load_config(finished_run.folder / "config.toml")
-    chat = read.prompts.model_copy(update={"form": "auto"})
+    prompts = read.prompts.model_copy(update={"form": "auto"})
     assert read.prompts.form == "chat"
-    assert read.model_copy(update={"prompts": chat}) == finished_run.config
+    assert read.evaluation.in_domain == "parity"
+    evaluation = read.evaluation.model_copy(update={"in_domain": ""})
+    asked = {"prompts": prompts, "evaluation": evaluation}
+    assert read.model_copy(update=asked) == finished_run.config
 
 
 def test_the_manifest_says_what_the_run_was_made_from(

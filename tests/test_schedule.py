@@ -1,4 +1,4 @@
-"""Schedules: batches visit every example once an epoch, rates rise and fall as named."""
+"""Schedules: each epoch visits every example once; rates rise and fall as named."""
 
 from __future__ import annotations
 

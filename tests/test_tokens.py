@@ -124,7 +124,9 @@ def test_the_template_says_which_end_token_closes_an_answer() -> None:
 
 def test_a_template_that_closes_with_nothing_leaves_the_tokenizers_end() -> None:
     def close_with_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
-        tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+        tokenizer.chat_template = (
+            "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+        )
 
     tokens = Tokens(changed(close_with_nothing), CHAT.end_ids)
     ids = tokens.encode_answer(CHAT_ASKED, "oxygen")
@@ -158,7 +160,7 @@ def test_a_line_break_that_merges_with_a_colon_stands_alone_after_an_answer() ->
     tokens = Tokens(tokenizer, frozenset({tokenizer.eos_token_id}))
     assert tokens.tokenizer.decode([tokens.newline_id]) == "\n"
     assert tokens.newline_ids == {tokens.newline_id, merged[0]}
-    assert tokenizer.decode(tokens.encode_answer(ASKED, "x y")) == " x y\n"
+    assert tokenizer.decode(list(tokens.encode_answer(ASKED, "x y"))) == " x y\n"
 
 
 # --- text is data ---

@@ -16,7 +16,12 @@ from neuron_opsd.config import Config
 from neuron_opsd.jobs.cases import answer_cases, build_cases
 from neuron_opsd.jobs.checks import check_questions
 from neuron_opsd.jobs.completions import extract_neurons
-from neuron_opsd.jobs.demo import demo_config, demo_questions
+from neuron_opsd.jobs.demo import (
+    CROSS_DOMAIN,
+    IN_DOMAIN,
+    demo_config,
+    demo_questions,
+)
 from neuron_opsd.jobs.estimating import estimate
 from neuron_opsd.jobs.evaluating import evaluate
 from neuron_opsd.jobs.inputs import (
@@ -168,7 +173,7 @@ def demo(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    files = fetch_demo(cache, progress)
+    files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))
     config = demo_config(files.model, quick=quick, seed=seed)
     pool, tests = demo_questions(files, out, quick=quick)
     command = f"neuron-opsd demo{' --quick' if quick else ''} --seed {seed}"

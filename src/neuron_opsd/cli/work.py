@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from neuron_opsd.report.data import ReportData
 
 EVALUATION = "evaluation.json"
+SUMMARY = "summary.json"
 REPORT = "report.html"
 ADAPTER = "adapter"
 
@@ -153,11 +154,17 @@ def show_results(
 def results_document(run: Path, outcome: str) -> dict[str, Any]:
     """Return what a run made, as one document for a machine."""
     evaluation = run / EVALUATION
+    summary = run / SUMMARY
     return {
         "run": str(run.resolve()),
         "outcome": outcome,
         "adapter": str((run / ADAPTER).resolve()),
         "report": str((run / REPORT).resolve()),
+        "summary": (
+            json.loads(summary.read_text(encoding="utf-8"))
+            if summary.is_file()
+            else None
+        ),
         "evaluation": (
             json.loads(evaluation.read_text(encoding="utf-8"))
             if evaluation.is_file()

@@ -16,26 +16,31 @@ from neuron_opsd.settings import load_config, merge
 from neuron_opsd.world.fetch import DemoFiles
 from neuron_opsd.world.store import write_atomic
 
-IN_DOMAIN: Final = "arc-easy"
-CROSS_DOMAIN: Final = ("csqa", "openbookqa", "piqa")
+IN_DOMAIN: Final = "basic-knowledge"
+CROSS_DOMAIN: Final = ("arc-easy", "csqa", "piqa")
 
-POOL_SIZE: Final = 400
-TEST_SIZE: Final = 400
 CROSS_SIZE: Final = 200
+"""Questions of each cross-domain test; pool and in-domain test are taken whole."""
 QUICK_POOL_SIZE: Final = 120
 QUICK_TEST_SIZE: Final = 60
 
 SETTINGS: Final[Mapping[str, Any]] = {
     "prompts": {"form": "plain"},
     "rollouts": {"max_new_tokens": 64},
-    "contexts": {"num_demonstrations": 5},
-    "distill": {"steps": 30, "learning_rate": 3e-4, "warmup_steps": 5},
+    "contexts": {"num_demonstrations": 5, "answer": "greedy"},
+    "distill": {
+        "steps": 30,
+        "micro_batch_size": 16,
+        "learning_rate": 3e-4,
+        "warmup_steps": 5,
+    },
     "evaluation": {"form_only": True},
 }
 
 QUICK: Final[Mapping[str, Any]] = {
     "contexts": {"num_demonstrations": 3},
-    "distill": {"steps": 6, "batch_size": 8, "warmup_steps": 2},
+    "distill": {"steps": 8, "warmup_steps": 2},
+    "fitness": {"num_questions": 16},
 }
 
 
@@ -54,22 +59,24 @@ def demo_questions(
         The pool's file, and the tests' by name, the in-domain one first.
     """
     folder = out.parent / f"{out.name}-questions"
-    pool_size = QUICK_POOL_SIZE if quick else POOL_SIZE
     pool = first_rows(
-        files.questions[IN_DOMAIN]["pool"], folder / "pool.jsonl", pool_size
+        files.questions[IN_DOMAIN]["pool"],
+        folder / "pool.jsonl",
+        QUICK_POOL_SIZE if quick else None,
     )
     tests = {}
     for name in (IN_DOMAIN, *CROSS_DOMAIN):
-        size = TEST_SIZE if name == IN_DOMAIN else CROSS_SIZE
-        size = QUICK_TEST_SIZE if quick else size
+        size = None if name == IN_DOMAIN else CROSS_SIZE
         tests[name] = first_rows(
-            files.questions[name]["test"], folder / f"{name}.jsonl", size
+            files.questions[name]["test"],
+            folder / f"{name}.jsonl",
+            QUICK_TEST_SIZE if quick else size,
         )
     return pool, tests
 
 
-def first_rows(source: Path, target: Path, count: int) -> str:
-    """Write the first rows of a question file to another; return its name."""
+def first_rows(source: Path, target: Path, count: int | None) -> str:
+    """Write the first rows of a question file, or all, to another; return its name."""
     with source.open("rb") as file:
         write_atomic(target, b"".join(islice(file, count)))
     return str(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,10 +25,11 @@ from neuron_opsd.report.data import (
     StageCost,
     TestComparison,
 )
+from neuron_opsd.report.outcome import outcome_sentence
 from neuron_opsd.report.page import render_page
 from neuron_opsd.stages.capture import sizes_of
 from neuron_opsd.stages.scoring import compare, mean_of_tests
-from neuron_opsd.world.codecs import record_codec
+from neuron_opsd.world.codecs import record_codec, save_json
 from neuron_opsd.world.store import write_atomic
 
 REPORT = record_codec("report.json", ReportData)
@@ -93,14 +93,13 @@ def cross_domain(
     )
 
 
-def evaluation_table(
-    comparisons: Sequence[TestComparison], cross: Mapping[str, Interval]
-) -> dict[str, Any]:
-    """Return `evaluation.json`: every test set by name, and the cross-domain mean."""
-    table: dict[str, Any] = {c.name: comparison_entry(c) for c in comparisons}
-    if cross:
-        table["cross-domain mean"] = {"delta": interval_table(cross)}
-    return table
+def summary_table(data: ReportData) -> dict[str, Any]:
+    """Return `summary.json`: the outcome and what concerns several test sets."""
+    return {
+        "outcome": outcome_sentence(data),
+        "in_domain": data.config.evaluation.in_domain,
+        "cross_domain_mean_delta": interval_table(data.cross_domain),
+    }
 
 
 def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
@@ -215,10 +214,10 @@ def stage_costs(job: Job) -> tuple[StageCost, ...]:
 
 
 def finish(job: Job, data: ReportData) -> None:
-    """Write `evaluation.json`, the report and the card of the adapter."""
-    table = evaluation_table(data.tests, data.cross_domain)
-    text = json.dumps(table, indent=2, allow_nan=False) + "\n"
-    write_atomic(job.run.path("evaluation.json"), text.encode())
+    """Write `evaluation.json`, `summary.json`, the report and the adapter's card."""
+    evaluation = {test.name: comparison_entry(test) for test in data.tests}
+    save_json(evaluation, job.run.path("evaluation.json"))
+    save_json(summary_table(data), job.run.path("summary.json"))
     REPORT.save(data, job.run.path(REPORT.file_name))
     card = render_card(data, job.config.model.name)
     write_atomic(job.run.path("adapter", CARD), card.encode())

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,16 +18,18 @@ from transformers.utils import logging as transformers_logging
 
 from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.adapters import (
+    add_adapter,
+    first_line,
+    pickles_in,
+    with_adapter,
+)
 from neuron_opsd.models.gguf import is_gguf, unpacked
 from neuron_opsd.models.hf import HFModel, softcapped
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.mlps import find_mlps
 from neuron_opsd.models.protocol import ModelFacts
 from neuron_opsd.models.tokens import Tokens
-from neuron_opsd.seeds import derive_seed
-
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 def load_model(config: ModelConfig, adapter: Path | None = None) -> HFModel:
@@ -118,8 +117,8 @@ def check_folder(path: Path) -> None:
         )
     if any(path.glob("*.safetensors")):
         return
-    pickled = [found.name for pattern in PICKLES for found in path.glob(pattern)]
-    found = f"only {', '.join(sorted(pickled))}" if pickled else "none"
+    pickled = pickles_in(path)
+    found = f"only {', '.join(pickled)}" if pickled else "none"
     raise ModelError(
         f"{path} must hold weights as *.safetensors but has {found}; pickled weights "
         "can run code when they are loaded, so convert them with save_pretrained in a "
@@ -137,7 +136,7 @@ def load_network(source: str, config: ModelConfig) -> Any:
     try:
         written, _ = PreTrainedConfig.get_config_dict(source, **options)
         refuse_own_code(source, written)
-        network, report = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             source,
             config=AutoConfig.from_pretrained(source, **options),
             dtype=torch.float32,
@@ -151,6 +150,7 @@ def load_network(source: str, config: ModelConfig) -> Any:
         raise ModelError(
             f"model {config.name} cannot be loaded: {first_line(error)}{advice(config)}"
         ) from error
+    network, report = found
     refuse_missing(config.name, report["missing_keys"])
     return on_device(network.eval(), device_of(config))
 
@@ -215,12 +215,6 @@ def advice(config: ModelConfig) -> str:
     )
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def load_tokens(source: str, config: ModelConfig, network: Any) -> Tokens:
     """Load the tokenizer and find the tokens that end a completion.
 
@@ -241,46 +235,6 @@ def load_tokens(source: str, config: ModelConfig, network: Any) -> Tokens:
     if not end_ids:
         raise ModelError(f"the tokenizer of {config.name} names no end token")
     return Tokens(tokenizer, end_ids)
-
-
-def with_adapter(network: Any, adapter: Path) -> Any:
-    """Return the network with a PEFT adapter merged into its weights.
-
-    Raises:
-        ModelError: If the adapter is pickled or does not fit.
-    """
-    if not (adapter / ADAPTER_WEIGHTS).exists():
-        pickled = [p.name for pattern in PICKLES for p in adapter.glob(pattern)]
-        raise ModelError(
-            f"{adapter} must hold {ADAPTER_WEIGHTS} but has "
-            f"{', '.join(sorted(pickled)) or 'none'}; pickled weights are never loaded"
-        )
-    try:
-        with without_future_warnings():
-            adapted = PeftModel.from_pretrained(network, str(adapter))
-        with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as stored:
-            found = {name for name in stored.keys() if ".lora_" in name}  # noqa: SIM118
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"adapter {adapter} does not fit this model: {first_line(error)}"
-        ) from error
-    # PEFT passes over weights that have no place, such as those of further layers.
-    left = found - set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    if left:
-        raise ModelError(
-            f"adapter {adapter} does not fit this model, which has no place for "
-            f"{min(left)}"
-        )
-    merged: Any = adapted.merge_and_unload()
-    return merged.eval()
-
-
-@contextmanager
-def without_future_warnings() -> Iterator[None]:
-    """Keep to themselves what PEFT and transformers have to tell each other."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
 
 
 def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:
@@ -342,33 +296,3 @@ def compute_of(config: ModelConfig, device: str) -> str:
         capability = torch.cpu.get_capabilities()
         fast = bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
     return "bfloat16" if fast else "float32"
-
-
-def add_adapter(
-    model: HFModel, tuning: DistillConfig, config: ModelConfig, seed: int
-) -> Any:
-    """Put a new adapter on every linear layer of a model; return the PEFT model."""
-    settings = LoraConfig(
-        r=tuning.lora_rank,
-        lora_alpha=tuning.lora_alpha,
-        target_modules="all-linear",
-        lora_dropout=0.0,
-        bias="none",
-        task_type="CAUSAL_LM",
-        base_model_name_or_path=config.name,
-    )
-    with torch.random.fork_rng(devices=[]), without_future_warnings():
-        adapted = get_peft_model(model.network, settings)
-    with torch.no_grad():
-        for name, weight in adapted.named_parameters():
-            if "lora_A" in name:
-                draw_kaiming(weight, derive_seed(seed, "adapter", name))
-    return adapted
-
-
-def draw_kaiming(weight: torch.Tensor, seed: int) -> None:
-    """Fill a weight ``(r, D)`` as PEFT does, from a seed of its own."""
-    source = torch.Generator().manual_seed(seed)
-    values = torch.empty(weight.shape)
-    torch.nn.init.kaiming_uniform_(values, a=5**0.5, generator=source)
-    weight.copy_(values)

@@ -1,0 +1,102 @@
+"""Low-rank adapters: a new one to train, or a trained one merged into a network."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+
+from neuron_opsd.config import DistillConfig, ModelConfig
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.seeds import derive_seed
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def add_adapter(
+    model: HFModel, tuning: DistillConfig, config: ModelConfig, seed: int
+) -> Any:
+    """Put a new adapter on every linear layer of a model; return the PEFT model."""
+    settings = LoraConfig(
+        r=tuning.lora_rank,
+        lora_alpha=tuning.lora_alpha,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=config.name,
+    )
+    with torch.random.fork_rng(devices=[]), without_future_warnings():
+        adapted = get_peft_model(model.network, settings)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_A" in name:
+                draw_kaiming(weight, derive_seed(seed, "adapter", name))
+    return adapted
+
+
+def draw_kaiming(weight: torch.Tensor, seed: int) -> None:
+    """Fill a weight ``(r, D)`` as PEFT does, from a seed of its own."""
+    source = torch.Generator().manual_seed(seed)
+    values = torch.empty(weight.shape)
+    torch.nn.init.kaiming_uniform_(values, a=5**0.5, generator=source)
+    weight.copy_(values)
+
+
+def with_adapter(network: Any, adapter: Path) -> Any:
+    """Return the network with a PEFT adapter merged into its weights.
+
+    Raises:
+        ModelError: If the adapter is pickled or does not fit.
+    """
+    if not (adapter / ADAPTER_WEIGHTS).exists():
+        raise ModelError(
+            f"{adapter} must hold {ADAPTER_WEIGHTS} but has "
+            f"{', '.join(pickles_in(adapter)) or 'none'}; pickled weights are never "
+            "loaded"
+        )
+    try:
+        with without_future_warnings():
+            adapted = PeftModel.from_pretrained(network, str(adapter))
+        with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as stored:
+            found = {name for name in stored.keys() if ".lora_" in name}  # noqa: SIM118
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"adapter {adapter} does not fit this model: {first_line(error)}"
+        ) from error
+    # PEFT passes over weights that have no place, such as those of further layers.
+    left = found - set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if left:
+        raise ModelError(
+            f"adapter {adapter} does not fit this model, which has no place for "
+            f"{min(left)}"
+        )
+    merged: Any = adapted.merge_and_unload()
+    return merged.eval()
+
+
+@contextmanager
+def without_future_warnings() -> Iterator[None]:
+    """Keep to themselves what PEFT and transformers have to tell each other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def pickles_in(folder: Path) -> list[str]:
+    """Return the names of the files of a folder that hold pickled weights."""
+    return sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
