@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -90,12 +91,18 @@ def pages() -> dict[Path, str]:
     return {HERE / "settings.md": settings_page(), HERE / "cli.md": commands_page()}
 
 
-def main() -> None:
-    """Write every generated page."""
+def main() -> int:
+    """Write every generated page, or with `--check` name those that are out of date."""
+    status = 0
     for path, text in pages().items():
-        path.write_text(text, encoding="utf-8")
-        print(f"wrote {path}")
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path}")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            print(f"{path} is out of date; run `make docs`")
+            status = 1
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -53,6 +53,12 @@ def test_each_sign_shows_above_its_limit_and_not_below(
     assert found.limit == pytest.approx(limit)
 
 
+def test_one_bad_step_is_no_sign() -> None:
+    steps = course(25)
+    steps[-1] = replace(steps[-1], mean_length=99.0, truncated=1.0, loss=0.9)
+    assert collapse_signs(steps) == []
+
+
 def test_several_signs_are_all_named() -> None:
     assert len(collapse_signs(course(20, mean_length=99, loss=9, truncated=1))) == 3
 

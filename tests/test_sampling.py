@@ -122,6 +122,11 @@ def test_the_ends_of_the_unit_interval_give_the_first_and_the_last(
     assert draw.tokens.item() == ranked[0 if uniform == 0.0 else -1].item()
 
 
+def test_a_number_on_a_border_belongs_to_the_token_above_it() -> None:
+    half = torch.tensor([0.5], dtype=torch.float64)
+    assert draw_tokens(torch.zeros(1, 2), half, 1.0, 1.0).tokens.item() == 1
+
+
 @given(st.integers(0, 999))
 def test_a_row_is_drawn_alike_alone_and_in_a_batch(seed: int) -> None:
     gen = torch.Generator().manual_seed(seed)

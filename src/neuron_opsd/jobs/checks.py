@@ -8,6 +8,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.inputs import Inputs
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.prompts import LETTERS
 from neuron_opsd.records import Question
 from neuron_opsd.stages.rollouts import ask, choice_tokens
 
@@ -39,6 +40,7 @@ def check_set(
         DataError: If one is too long, or has choices that tokenise to the same ids.
     """
     longest = config.rollouts.max_new_tokens
+    check_letters(name, questions, config)
     for asked in ask(questions, config, constrained=constrained):
         if asked.written:
             longest = max(map(len, choice_tokens(model, asked)))
@@ -49,4 +51,21 @@ def check_set(
                 f"answer up to {longest}, but the model holds "
                 f"{model.facts.max_positions}; shorten the question, leave it out or "
                 "lower rollouts.max_new_tokens"
+            )
+
+
+def check_letters(name: str, questions: Sequence[Question], config: Config) -> None:
+    """Refuse more choices than there are letters, where the prompt lists letters.
+
+    Raises:
+        DataError: Naming the first such question.
+    """
+    if config.prompts.list_choices != "letters":
+        return
+    for question in questions:
+        if len(question.choices) > len(LETTERS):
+            raise DataError(
+                f"{name}: question {question.id} has {len(question.choices)} choices, "
+                f"but there are {len(LETTERS)} letters; set prompts.list_choices to "
+                "texts"
             )

@@ -1,8 +1,8 @@
 """A model that moves, and its slower teacher: one network, two sets of weights.
 
 The teacher is no second network. It is a second value for each trained tensor, run
-through the same code by `torch.func.functional_call`, so it costs the memory of what is
-trained and nothing more.
+through the same code by `torch.func.functional_call`. While it is asked, the matrices
+that an adapter changes are held once more, merged, in the precision of products.
 
 Axes: N completion tokens of a batch, D residual width.
 """
