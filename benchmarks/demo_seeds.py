@@ -62,7 +62,12 @@ def rows(out: Path, seed: int, *, quick: bool) -> list[str]:
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     mean = summary["cross_domain_mean_delta"]
     cells = [str(seed), "cross-domain mean", *[""] * 5, points(mean, "avg_at_k")]
-    return [*lines, "|" + "|".join([*cells, "", "", "", points(mean, "ece")]) + "|"]
+    return [
+        *lines,
+        "|"
+        + "|".join([*cells, "", "", "", points(mean, "ece", scale=1, digits=3)])
+        + "|",
+    ]
 
 
 def row(seed: int, name: str, entry: dict[str, Any]) -> str:
@@ -96,12 +101,15 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def points(table: dict[str, Any], name: str) -> str:
-    """Write a difference in points with its interval."""
+def points(
+    table: dict[str, Any], name: str, *, scale: int = 100, digits: int = 1
+) -> str:
+    """Write a difference with its interval, in points unless told otherwise."""
     if name not in table:
         return ""
-    value, low, high = (100 * table[name][key] for key in ("value", "low", "high"))
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+    numbers = (scale * table[name][key] for key in ("value", "low", "high"))
+    value, low, high = (f"{number:+.{digits}f}" for number in numbers)
+    return f"{value} ({low} to {high})"
 
 
 if __name__ == "__main__":

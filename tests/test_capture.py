@@ -7,8 +7,6 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.models.hf import HFModel
@@ -16,7 +14,7 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import Pair
 from neuron_opsd.records import NeuronSet
 from neuron_opsd.settings import load_config
-from neuron_opsd.stages.capture import batches, capture_neurons, sizes_of
+from neuron_opsd.stages.capture import capture_neurons, sizes_of
 from scripted import FACTS, ScriptedModel
 
 RULES = get_args(NeuronsConfig.model_fields["rule"].annotation)
@@ -127,18 +125,3 @@ def test_projections_are_halved_for_neufs_alone() -> None:
     for rule in RULES:
         capture_neurons(Watched({}), ["q"], [((1,), (2, 3))], settings(rule=rule), 99)
     assert asked == [rule == "neufs" for rule in RULES]
-
-
-LENGTHS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=20)
-
-
-@given(LENGTHS, st.integers(1, 60))
-def test_batches_hold_every_pair_once_within_their_tokens(
-    lengths: list[tuple[int, int]], room: int
-) -> None:
-    pairs: list[Pair] = [((1,) * p, (2,) * c) for p, c in lengths]
-    found = list(batches(pairs, room))
-    assert sorted(i for batch in found for i in batch) == list(range(len(pairs)))
-    for batch in found:
-        longest = max(sum(map(len, pairs[i])) for i in batch)
-        assert len(batch) == 1 or len(batch) * longest <= room

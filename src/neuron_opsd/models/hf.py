@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from neuron_opsd.method.divergence import capped
+from neuron_opsd.models.batches import batches
 from neuron_opsd.models.generation import generate
 from neuron_opsd.models.mlps import GatedMLP
 from neuron_opsd.models.protocol import (
@@ -86,7 +88,7 @@ class HFModel:
         results: list[list[NDArray[np.float32]]] = [[] for _ in pairs]
         head = self.student_head()
         with torch.inference_mode():
-            for batch in self.batches(pairs):
+            for batch in batches(pairs, self.tokens_per_batch):
                 # One position more than the completion: what would come next.
                 states = self.states([pairs[i] for i in batch], after=1)
                 sizes = [len(pairs[i][1]) + 1 for i in batch]
@@ -135,22 +137,6 @@ class HFModel:
         if self._facts.compute == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    def batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
-        """Group pairs of like length so that none exceeds `tokens_per_batch`.
-
-        The grouping depends on the pairs alone, so equal calls compute alike.
-        """
-        length = [len(prompt) + len(completion) for prompt, completion in pairs]
-        order = sorted(range(len(pairs)), key=lambda i: (length[i], i))
-        batch: list[int] = []
-        for i in order:
-            if batch and (len(batch) + 1) * length[i] > self.tokens_per_batch:
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
 
     def states(self, pairs: Sequence[Pair], *, after: int = 0) -> Tensor:
         """Return ``(N, D)`` final states that predict the completions' tokens.
@@ -205,16 +191,9 @@ def some_logits(state: Tensor, head: Head, tokens: TokenIds) -> NDArray[np.float
     if not tokens:
         return np.empty(0, dtype=np.float32)
     rows = head.weight[torch.tensor(tokens, device=head.weight.device)]
-    logits = softcapped(rows.float() @ state.float(), head.softcap)
+    logits = capped(rows.float() @ state.float(), head.softcap)
     values: NDArray[np.float32] = logits.cpu().numpy()
     return values
-
-
-def softcapped(logits: Tensor, softcap: float | None) -> Tensor:
-    """Squash logits as the models do that ask for it."""
-    if softcap is None:
-        return logits
-    return softcap * torch.tanh(logits / softcap)
 
 
 def softcap_of(config: Any) -> float | None:

@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError
+from neuron_opsd.method.divergence import capped
 from neuron_opsd.models.adapters import (
     add_adapter,
     first_line,
@@ -25,7 +26,7 @@ from neuron_opsd.models.adapters import (
     with_adapter,
 )
 from neuron_opsd.models.gguf import is_gguf, unpacked
-from neuron_opsd.models.hf import HFModel, softcapped
+from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.mlps import find_mlps
 from neuron_opsd.models.protocol import ModelFacts
@@ -271,7 +272,7 @@ def check_logits(model: HFModel) -> None:
     head = model.student_head()
     with torch.inference_mode():
         own = model.network(input_ids=one).logits[0, 0]
-        ours = softcapped(head.weight @ model.run_decoder(one)[0, 0], head.softcap)
+        ours = capped(head.weight @ model.run_decoder(one)[0, 0], head.softcap)
     if (own - ours).abs().max() > 1e-3 * (1.0 + own.abs().max()):
         raise ModelError(
             f"a {model.facts.family} model changes its logits after the unembedding, "

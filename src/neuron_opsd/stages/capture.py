@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
+from neuron_opsd.models.batches import batches
 from neuron_opsd.models.protocol import LanguageModel, ModelFacts, Pair
 from neuron_opsd.records import NeuronSet
 
@@ -58,16 +59,3 @@ def capture_neurons(
         )
         for i, question_id in enumerate(question_ids)
     ]
-
-
-def batches(pairs: Sequence[Pair], tokens_per_batch: int) -> Iterator[list[int]]:
-    """Group pairs of like length so that no batch exceeds its tokens."""
-    length = [len(prompt) + len(completion) for prompt, completion in pairs]
-    batch: list[int] = []
-    for i in sorted(range(len(pairs)), key=lambda i: (length[i], i)):
-        if batch and (len(batch) + 1) * length[i] > tokens_per_batch:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
