@@ -63,7 +63,8 @@ def missing_argument(error: MissingArgumentError, command: str) -> str:
     if error.keyword or (error.argument is not None and error.argument.tokens):
         return f"{error.keyword or name} needs a value; see {command} --help"
     flags = [word for word in error.unused_tokens or () if word.startswith("--")]
-    near = difflib.get_close_matches(name, flags, n=1)
+    # Stricter than elsewhere: a misspelling of another flag must not be taken for this.
+    near = difflib.get_close_matches(name, flags, n=1, cutoff=0.8)
     if near:
         return f"{command} has no flag {one_line(near[0])}; did you mean {name}?"
     return f"{name} is missing; see {command} --help"

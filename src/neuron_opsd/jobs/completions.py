@@ -70,6 +70,8 @@ def read_completions(path: Path) -> list[dict[str, Any]]:
     try:
         # Not splitlines: texts of models hold other line breaks than the file's own.
         lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise DataError(f"completions file {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"completions {path} cannot be read: {error}") from None
     rows: list[dict[str, Any]] = []
