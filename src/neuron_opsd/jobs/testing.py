@@ -60,7 +60,7 @@ def test_rollouts(
     draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
     if label == BEFORE and config.contexts.answer == "greedy":
         draws.append((0.0, 1))
-    name = f"tests/{test}/{label}"
+    name = rollouts_name(test, label)
     with job.progress.stage(f"{test}: {label}", len(asked), "questions") as done:
         rollouts = job.run.blocks(
             name,
@@ -72,6 +72,11 @@ def test_rollouts(
         )
     job.count_tokens(name, rollout_tokens(model, asked, rollouts))
     return rollouts
+
+
+def rollouts_name(test: str, label: str) -> str:
+    """Return the name of a model's answers to a test set in the run directory."""
+    return f"tests/{test}/{label}"
 
 
 def score(job: Job, test: TestSet, rollouts: Sequence[Rollout]) -> TestResult:
@@ -89,9 +94,11 @@ def answer_prompted(
 
     It is what a user could have without any training: each test question gets the
     demonstrations that it would get as the teacher's question, and no label is read.
+    The untrained model's own answers, which find them, must be there already.
     """
     plain = ask(test.questions, job.config, constrained=job.constrained)
-    rollouts = test_rollouts(job, model, test.name, BEFORE, plain)
+    codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
+    rollouts = codec.load(job.run.path(codec.file_name))
     prompts = job.config.prompts
     readers = readers_for(test.questions, job.config.answers, prompts.list_choices)
     own = representatives(rollouts, tally_votes(rollouts, readers), job.config)
