@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.choices import choice_logprobs
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
+from neuron_opsd.models.protocol import Pair
 from neuron_opsd.records import Message, Question, Rollout
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.rollouts import (
     Asked,
+    Draw,
     ask,
     complete,
     is_constrained,
@@ -273,6 +276,29 @@ def test_another_seed_or_stage_draws_anew(model: HFModel) -> None:
     assert content(sample_rollouts(model, asked, config, "rollout", SAMPLED)) == first
 
 
+def test_choices_are_scored_once_for_all_draws(
+    model: HFModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of()
+    asked = ask(QUESTIONS[:3], config, constrained=True)
+    both = sample_rollouts(model, asked, config, "rollout", [(0.6, 4), (0.0, 1)])
+    alone = sample_rollouts(model, asked, config, "rollout", [(0.0, 1)])
+    assert content([r for r in both if r.temperature == 0.0]) == content(alone)
+    passes: list[int] = []
+    forward = model.forward
+
+    def counted(pairs: Sequence[Pair]) -> Tensor:
+        passes.append(len(pairs))
+        return forward(pairs)
+
+    monkeypatch.setattr(model, "forward", counted)
+    sample_rollouts(model, asked, config, "rollout", [(0.6, 4), (0.0, 1)])
+    of_both = list(passes)
+    passes.clear()
+    sample_rollouts(model, asked, config, "rollout", [(0.0, 1)])
+    assert of_both == passes
+
+
 def test_training_draws_among_choices_follow_their_exact_odds(model: HFModel) -> None:
     config = config_of()
     asked = ask([GRASS], config, constrained=True)
@@ -280,7 +306,7 @@ def test_training_draws_among_choices_follow_their_exact_odds(model: HFModel) ->
     odds = np.exp(choice_logprobs(scores, 1.0))
     count = 6000
     seeds = [[derive_seed("draw", k) for k in range(count)]]
-    (drawn,) = complete(model, asked, seeds, sampling_of(config, 1.0))
+    ((drawn,),) = complete(model, asked, [Draw(sampling_of(config, 1.0), seeds)])
     counted = Counter(c.text for c in drawn)
     for choice, share in zip(GRASS.choices, odds, strict=True):
         # 6.4 standard deviations, three choices: a false alarm below 1e-9.

@@ -35,7 +35,7 @@ from neuron_opsd.records import (
     TrainingExample,
 )
 from neuron_opsd.seeds import derive_seed, generator
-from neuron_opsd.stages.rollouts import Asked, complete, top_share
+from neuron_opsd.stages.rollouts import Asked, Draw, complete, top_share
 
 Examples: TypeAlias = Sequence[TrainingExample]
 
@@ -220,7 +220,8 @@ def on_policy(config: Config) -> Writer:
             [derive_seed(config.seed, "train", step, place, example.question_id)]
             for place, example in enumerate(batch)
         ]
-        groups = complete(learner, [asked(e) for e in batch], seeds, sampling)
+        draw = Draw(sampling, seeds)
+        (groups,) = complete(learner, [asked(e) for e in batch], [draw])
         return [group[0] for group in groups]
 
     return write

@@ -98,21 +98,23 @@ def sample_rollouts(
     Returns:
         All rollouts of the first question, then of the second, and so on.
     """
-    groups = [
-        complete(
-            model,
-            asked,
-            [
+    groups = complete(
+        model,
+        asked,
+        [
+            Draw(
+                sampling_of(config, temperature),
                 [
-                    derive_seed(config.seed, stage, a.question.id, k)
-                    for k in range(count)
-                ]
-                for a in asked
-            ],
-            sampling_of(config, temperature),
-        )
-        for temperature, count in draws
-    ]
+                    [
+                        derive_seed(config.seed, stage, a.question.id, k)
+                        for k in range(count)
+                    ]
+                    for a in asked
+                ],
+            )
+            for temperature, count in draws
+        ],
+    )
     choices = [choice_of_tokens(model, a) for a in asked]
     return [
         Rollout(
@@ -149,25 +151,38 @@ def read(
     return reader.read(completion.text, question)
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Completions to be drawn in one way: one for every seed of every question."""
+
+    sampling: Sampling
+    seeds: Sequence[Sequence[int]]
+
+
 def complete(
-    model: LanguageModel,
-    asked: Sequence[Asked],
-    seeds: Sequence[Sequence[int]],
-    sampling: Sampling,
-) -> list[list[Completion]]:
-    """Sample completions, among the choices where a question is asked with some."""
-    results: list[list[Completion]] = [[] for _ in asked]
+    model: LanguageModel, asked: Sequence[Asked], draws: Sequence[Draw]
+) -> list[list[list[Completion]]]:
+    """Sample completions, among the choices where a question is asked with some.
+
+    Choices are scored once, however many draws there are.
+
+    Returns:
+        For every draw and every question one completion per seed.
+    """
+    results: list[list[list[Completion]]] = [[[] for _ in asked] for _ in draws]
     among = [i for i, a in enumerate(asked) if a.written]
     free = [i for i, a in enumerate(asked) if not a.written]
-    if among:
-        scores = scored_choices(model, [asked[i] for i in among])
+    scores = scored_choices(model, [asked[i] for i in among]) if among else []
+    prompts = [model.encode(asked[i].prompt) for i in free]
+    for draw, result in zip(draws, results, strict=True):
         for i, score in zip(among, scores, strict=True):
-            results[i] = drawn(score, asked[i], seeds[i], sampling.temperature)
-    if free:
-        prompts = [model.encode(asked[i].prompt) for i in free]
-        groups = model.sample(prompts, [seeds[i] for i in free], sampling)
-        for i, group in zip(free, groups, strict=True):
-            results[i] = group
+            temperature = draw.sampling.temperature
+            result[i] = drawn(score, asked[i], draw.seeds[i], temperature)
+        if free:
+            seeds = [draw.seeds[i] for i in free]
+            groups = model.sample(prompts, seeds, draw.sampling)
+            for i, group in zip(free, groups, strict=True):
+                result[i] = group
     return results
 
 
