@@ -51,6 +51,17 @@ def test_a_test_question_that_is_too_long_is_refused(model: HFModel) -> None:
         check(model, replace(POOL, id="t", messages=long))
 
 
+def test_a_free_question_keeps_room_for_a_whole_completion(model: HFModel) -> None:
+    # It stands after one with choices, whose answers are short.
+    free = Question("f", (Message("user", "Why?"),))
+    tests = (TestSet("exam", (POOL, free), GoldAnswers({}), in_domain=True),)
+    settings = ["prompts.form=plain", f"rollouts.max_new_tokens={10**6}"]
+    config = load_config(None, settings)
+    found = Inputs((POOL,), tests, {})
+    with pytest.raises(DataError, match="exam: question f takes"):
+        check_questions(model, found, config, constrained=True)
+
+
 def test_more_choices_than_letters_are_refused(model: HFModel) -> None:
     many = tuple(f"number {n}" for n in range(27))
     with pytest.raises(DataError, match="has 27 choices, but there are 26 letters"):

@@ -39,9 +39,9 @@ def check_set(
     Raises:
         DataError: If one is too long, or has choices that tokenise to the same ids.
     """
-    longest = config.rollouts.max_new_tokens
     check_letters(name, questions, config)
     for asked in ask(questions, config, constrained=constrained):
+        longest = config.rollouts.max_new_tokens
         if asked.written:
             longest = max(map(len, choice_tokens(model, asked)))
         length = len(model.encode(asked.prompt))
