@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.inputs import in_domain_name, read_tests
 from neuron_opsd.jobs.reporting import metric_table
 from neuron_opsd.jobs.setting import TestSet, settle
+from neuron_opsd.jobs.testing import score
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Rollout, TestResult
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
-from neuron_opsd.stages.scoring import score_rollouts, summarise
-from neuron_opsd.world.store import write_atomic
+from neuron_opsd.world.codecs import save_json
 
 
 def evaluate(
@@ -53,8 +51,7 @@ def evaluate(
         result = test_model(model, test, settled, progress, constrained=constrained)
         table[test.name] = metric_table(result)
     if out is not None:
-        text = json.dumps(table, indent=2, allow_nan=False) + "\n"
-        write_atomic(out, text.encode())
+        save_json(table, out)
     return table
 
 
@@ -78,6 +75,4 @@ def test_model(
                 model, block, config, f"test {test.name}", draws
             )
             done(len(block))
-    readers = readers_for(test.questions, config.answers, config.prompts.list_choices)
-    scores = score_rollouts(test.questions, rollouts, test.gold, readers)
-    return summarise(test.name, scores, config.evaluation)
+    return score(test, rollouts, config)

@@ -32,6 +32,7 @@ from neuron_opsd.stages.teaching import (
     fits,
     fitted_prompt,
     shown_answers,
+    shown_draws,
 )
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.codecs import (
@@ -107,8 +108,7 @@ def roll_out(
     """Answer every question of the pool without a context."""
     config = job.config
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
-    if config.contexts.answer == "greedy":
-        draws.append((0.0, 1))
+    draws += shown_draws(config.contexts)
     asked = ask(pool, config, constrained=job.constrained)
     with job.progress.stage("rollouts", len(pool), "questions") as done:
         rollouts = job.run.blocks(

@@ -17,7 +17,12 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
-from neuron_opsd.stages.teaching import Library, build_contexts, fitted_prompt
+from neuron_opsd.stages.teaching import (
+    Library,
+    build_contexts,
+    fitted_prompt,
+    shown_draws,
+)
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.questions import read_questions
 
@@ -67,8 +72,7 @@ def preview(
     settled, constrained = settle(config, model.facts)
     asked = ask(some, settled, constrained=constrained)
     draws = [(settled.rollouts.temperature, settled.rollouts.num_samples)]
-    if settled.contexts.answer == "greedy":
-        draws.append((0.0, 1))
+    draws += shown_draws(settled.contexts)
     with progress.stage("preview", len(some), "questions") as done:
         rollouts = sample_rollouts(model, asked, settled, "rollout", draws)
         done(len(some))

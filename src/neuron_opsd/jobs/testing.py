@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from neuron_opsd.answers import readers_for
+from neuron_opsd.config import Config
 from neuron_opsd.jobs.prepare import Prepared, capture, representatives, rollout_tokens
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.records import Rollout, TestResult
 from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
 from neuron_opsd.stages.scoring import score_rollouts, summarise
-from neuron_opsd.stages.teaching import build_contexts, fitted_prompt
+from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, shown_draws
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.codecs import ROLLOUTS
 
@@ -49,7 +50,7 @@ def answer_test(
 ) -> TestResult:
     """Answer one test set, its questions put as `asked`, and score the answers."""
     rollouts = test_rollouts(job, model, test.name, label, asked)
-    return score(job, test, rollouts)
+    return score(test, rollouts, job.config)
 
 
 def test_rollouts(
@@ -58,8 +59,8 @@ def test_rollouts(
     """Sample the answers to one test set."""
     config = job.config
     draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
-    if label == BEFORE and config.contexts.answer == "greedy":
-        draws.append((0.0, 1))
+    if label == BEFORE:
+        draws += shown_draws(config.contexts)
     name = rollouts_name(test, label)
     with job.progress.stage(f"{test}: {label}", len(asked), "questions") as done:
         rollouts = job.run.blocks(
@@ -79,9 +80,8 @@ def rollouts_name(test: str, label: str) -> str:
     return f"tests/{test}/{label}"
 
 
-def score(job: Job, test: TestSet, rollouts: Sequence[Rollout]) -> TestResult:
+def score(test: TestSet, rollouts: Sequence[Rollout], config: Config) -> TestResult:
     """Compare the answers to a test set with its gold answers."""
-    config = job.config
     readers = readers_for(test.questions, config.answers, config.prompts.list_choices)
     scores = score_rollouts(test.questions, rollouts, test.gold, readers)
     return summarise(test.name, scores, config.evaluation)

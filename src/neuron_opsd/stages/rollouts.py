@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,14 +115,13 @@ def sample_rollouts(
             for temperature, count in draws
         ],
     )
-    choices = [choice_of_tokens(model, a) for a in asked]
     return [
         Rollout(
             a.question.id,
             k,
             temperature,
             completion,
-            read(a.question, choices[i], completion, config),
+            read(a, completion, config),
         )
         for i, a in enumerate(asked)
         for (temperature, _), group in zip(draws, groups, strict=True)
@@ -130,25 +129,12 @@ def sample_rollouts(
     ]
 
 
-def choice_of_tokens(model: LanguageModel, asked: Asked) -> dict[TokenIds, str]:
-    """Return which choice each completion gives that is sampled among choices."""
-    return {
-        model.encode_answer(asked.prompt, text): choice
-        for choice, text in zip(asked.question.choices, asked.written, strict=False)
-    }
-
-
-def read(
-    question: Question,
-    choices: Mapping[TokenIds, str],
-    completion: Completion,
-    config: Config,
-) -> str | None:
+def read(asked: Asked, completion: Completion, config: Config) -> str | None:
     """Read the final answer; a completion sampled among choices cannot be misread."""
-    if completion.token_ids in choices:
-        return choices[completion.token_ids]
-    reader = reader_for(question, config.answers, config.prompts.list_choices)
-    return reader.read(completion.text, question)
+    if asked.written:
+        return asked.question.choices[asked.written.index(completion.text)]
+    reader = reader_for(asked.question, config.answers, config.prompts.list_choices)
+    return reader.read(completion.text, asked.question)
 
 
 @dataclass(frozen=True, slots=True)

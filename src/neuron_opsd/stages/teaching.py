@@ -54,6 +54,11 @@ def shown_answers(
     return shown
 
 
+def shown_draws(config: ContextsConfig) -> list[tuple[float, int]]:
+    """Return what must be drawn besides the samples to have the answers to show."""
+    return [(0.0, 1)] if config.answer == "greedy" else []
+
+
 def fits(rollout: Rollout, votes: Mapping[str, Vote], config: ContextsConfig) -> bool:
     """Whether a rollout is the one that a demonstration shows."""
     if rollout.answer is None:
