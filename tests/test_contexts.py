@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuron_opsd.method import contexts
 from neuron_opsd.method.contexts import (
     Neighbour,
     jaccard_distance,
@@ -15,15 +16,12 @@ from neuron_opsd.method.contexts import (
     random_neighbours,
 )
 from neuron_opsd.records import NeuronIds, NeuronSet
-
-
-def ids_of(*neurons: int) -> NeuronIds:
-    return np.array(sorted(neurons), dtype=np.uint32)
-
-
-few_neurons = st.frozensets(st.integers(0, 20)).map(lambda ids: ids_of(*ids))
-any_neurons = st.frozensets(st.integers(0, 2**32 - 1), max_size=90).map(
-    lambda ids: ids_of(*ids)
+from set_examples import (
+    any_neurons,
+    few_neurons,
+    ids_of,
+    skewed_sets,
+    slowly_nearest,
 )
 
 
@@ -115,6 +113,53 @@ def test_no_demonstrations_may_be_asked_for() -> None:
 def test_a_pool_of_one_gives_itself_no_demonstration() -> None:
     assert nearest(POOL[:1], POOL[:1], 3, {}) == {"far": ()}
     assert random_neighbours(POOL[:1], POOL[:1], 3, {}, 0) == {"far": ()}
+
+
+def pool_of(sets: list[NeuronIds]) -> list[NeuronSet]:
+    return [question(f"q{i}", *ids.tolist()) for i, ids in enumerate(sets)]
+
+
+@given(st.lists(few_neurons, max_size=8), st.integers(0, 4), st.booleans())
+def test_the_nearest_equal_every_pair_ranked_slowly(
+    sets: list[NeuronIds], count: int, by_signatures: bool
+) -> None:
+    pool = pool_of(sets)
+    excluded = {"q0": frozenset({"q2", "q3", "elsewhere"})}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contexts, "EXACT_PAIRS", -1 if by_signatures else 64)
+        found = nearest(pool, pool, count, excluded)
+    assert list(found) == [entry.question_id for entry in pool]
+    for i, entry in enumerate(pool):
+        barred = [0, 2, 3] if i == 0 else [i]
+        rows, distances = slowly_nearest(entry.neuron_ids, sets, count, barred)
+        assert names(found[entry.question_id]) == [f"q{row}" for row in rows]
+        assert [n.distance for n in found[entry.question_id]] == distances
+
+
+def test_a_search_by_signatures_says_so_and_how_much_it_finds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = pool_of(skewed_sets(200, 30))
+    exact = nearest(pool, pool, 3, {})
+    monkeypatch.setattr(contexts, "EXACT_PAIRS", 200 * 200 - 1)
+    found = nearest(pool, pool, 3, {})
+    assert {q: names(found[q]) for q in found} == {q: names(exact[q]) for q in exact}
+    reason = found["q7"][1].reason
+    assert reason.startswith(
+        "nearest 2 of 199 (by signatures, recall 1.000): Jaccard distance 0."
+    )
+
+
+def test_the_last_pair_that_is_counted_exactly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(contexts, "EXACT_PAIRS", 6)
+    assert "signatures" not in nearest(POOL[1:2], POOL, 1, {})["asked"][0].reason
+
+
+def test_a_pool_with_the_same_id_twice_shows_neither_to_itself() -> None:
+    pool = [question("a", 1), question("a", 1), question("b", 2)]
+    assert names(nearest(pool[:1], pool, 5, {})["a"]) == ["b"]
 
 
 @given(st.lists(few_neurons, min_size=2, max_size=8), st.integers(1, 4))

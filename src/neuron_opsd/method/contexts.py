@@ -1,20 +1,28 @@
 """Which questions of the pool become a question's demonstrations.
 
-Axes: Q questions asked for, P questions of the pool, W words of 64 bits.
+Axes: Q questions asked for, P questions of the pool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuron_opsd.method.candidates import measure_width, nearest_candidates
+from neuron_opsd.method.neighbours import (
+    Ranking,
+    distance_rows,
+    make_index,
+    nearest_rows,
+)
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.seeds import generator
 
-BLOCK = 64
+EXACT_PAIRS = 10**10
+"""A hundred thousand questions of a pool of as many: some minutes on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +53,10 @@ def jaccard_distances(
 ) -> NDArray[np.float64]:
     """Return the distances ``(Q, P)`` between two lists of sets.
 
-    Equal to `jaccard_distance` of every pair; sets become bit masks over the neurons
-    that occur, and shared neurons are counted by popcount, block by block.
+    Equal to `jaccard_distance` of every pair, bit for bit.
     """
-    names = np.unique(np.concatenate([*rows, *columns, np.empty(0, np.uint32)]))
-    left, right = bit_masks(rows, names), bit_masks(columns, names)
-    sizes = np.array([ids.size for ids in columns])
-    distances = np.empty((len(rows), len(columns)))
-    for i, ids in enumerate(rows):
-        shared = np.zeros(len(columns), dtype=np.int64)
-        for start in range(0, len(columns), BLOCK * BLOCK):
-            block = slice(start, start + BLOCK * BLOCK)
-            both = np.bitwise_count(left[i] & right[block])
-            shared[block] = both.sum(axis=1, dtype=np.int64)
-        used = ids.size + sizes - shared
-        share = np.divide(shared, used, out=np.ones(len(columns)), where=used > 0)
-        distances[i] = 1.0 - share
-    return distances
-
-
-def bit_masks(sets: Sequence[NeuronIds], names: NeuronIds) -> NDArray[np.uint64]:
-    """Return one row of ``(len(sets), W)`` bits per set over the sorted `names`."""
-    num_words = max(1, -(-names.size // BLOCK))
-    masks = np.zeros((len(sets), num_words), dtype=np.uint64)
-    for row, ids in enumerate(sets):
-        places = np.searchsorted(names, ids)
-        bits = np.uint64(1) << (places % BLOCK).astype(np.uint64)
-        np.bitwise_or.at(masks[row], places // BLOCK, bits)
-    return masks
+    found = list(distance_rows(make_index(columns), rows))
+    return np.array(found).reshape(len(rows), len(columns))
 
 
 def nearest(
@@ -82,6 +66,10 @@ def nearest(
     excluded: Mapping[str, frozenset[str]],
 ) -> dict[str, tuple[Neighbour, ...]]:
     """Return for every question the nearest of the pool, nearest first.
+
+    All distances are counted up to `EXACT_PAIRS` of a question and one of the pool.
+    Beyond, candidates are found by signatures and their distances counted; the reasons
+    then say so, and what share of the true nearest a sample shows to be found.
 
     Args:
         questions: Those that need demonstrations.
@@ -93,23 +81,52 @@ def nearest(
     Returns:
         By question id; ties go to the question that stands earlier in the pool.
     """
-    distances = jaccard_distances(
-        [entry.neuron_ids for entry in questions], [entry.neuron_ids for entry in pool]
-    )
-    found = {}
-    for entry, row in zip(questions, distances, strict=True):
-        barred = excluded.get(entry.question_id, frozenset()) | {entry.question_id}
-        order = [int(i) for i in np.argsort(row, kind="stable")]
-        allowed = [i for i in order if pool[i].question_id not in barred][:count]
-        found[entry.question_id] = tuple(
-            Neighbour(
-                pool[i].question_id,
-                float(row[i]),
-                f"nearest {place} of {len(pool) - 1}: Jaccard distance {row[i]:.3f}",
-            )
-            for place, i in enumerate(allowed, start=1)
+    sets = [entry.neuron_ids for entry in questions]
+    library = [entry.neuron_ids for entry in pool]
+    barred = barred_rows(questions, pool, excluded)
+    note = ""
+    if len(sets) * len(library) <= EXACT_PAIRS:
+        rankings = nearest_rows(make_index(library), sets, count, barred)
+    else:
+        width, signatures = measure_width(library, sets, barred, count)
+        rankings = nearest_candidates(
+            signatures, library, sets, barred, count, width.num_candidates
         )
-    return found
+        note = f" (by signatures, recall {width.recall:.3f})"
+    place = f"of {len(pool) - 1}{note}"
+    return {
+        entry.question_id: tuple(neighbours(ranking, pool, place))
+        for entry, ranking in zip(questions, rankings, strict=True)
+    }
+
+
+def barred_rows(
+    questions: Sequence[NeuronSet],
+    pool: Sequence[NeuronSet],
+    excluded: Mapping[str, frozenset[str]],
+) -> list[NDArray[np.int64]]:
+    """Return for every question the rows of the pool that it may not be shown."""
+    barred = [
+        excluded.get(entry.question_id, frozenset()) | {entry.question_id}
+        for entry in questions
+    ]
+    rows_of: dict[str, list[int]] = {name: [] for names in barred for name in names}
+    for row, other in enumerate(pool):
+        if other.question_id in rows_of:
+            rows_of[other.question_id].append(row)
+    return [
+        np.array(sorted(row for name in names for row in rows_of[name]), np.int64)
+        for names in barred
+    ]
+
+
+def neighbours(
+    ranking: Ranking, pool: Sequence[NeuronSet], place: str
+) -> Iterator[Neighbour]:
+    """Yield the found rows of the pool as records; `place` says among how many."""
+    for rank, (row, distance) in enumerate(zip(*ranking, strict=True), start=1):
+        reason = f"nearest {rank} {place}: Jaccard distance {distance:.3f}"
+        yield Neighbour(pool[int(row)].question_id, float(distance), reason)
 
 
 def random_neighbours(

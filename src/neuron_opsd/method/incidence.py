@@ -1,0 +1,188 @@
+"""Which set holds which neuron, as bits, and how many neurons two sets share.
+
+Axes: Q rows asked about, P rows of the pool, N neurons with a column, W = N / 8 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import repeat
+from time import perf_counter
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuron_opsd.records import NeuronIds
+
+NeuronSets: TypeAlias = Sequence[NeuronIds]
+Product: TypeAlias = Callable[[Tensor, Tensor, Tensor], None]
+
+BLOCK_BYTES = 2**25
+"""Of one unpacked block; large enough for fast products, small beside any model."""
+
+SETS_PER_BLOCK = 4096
+"""Sets that are joined into one array at a time."""
+
+TABLE_SIZE = 2**24
+"""Largest neuron id, far above any model's, up to which columns stand in a table."""
+
+TRIALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Neurons that have a column each."""
+
+    names: NeuronIds
+    """Sorted; a neuron's place is its column."""
+    table: NDArray[np.int32]
+    """Column of every id up to the largest and of one more, -1 for none; or empty."""
+
+
+def make_columns(names: NeuronIds) -> Columns:
+    """Give each of some sorted neurons a column."""
+    if not names.size or names[-1] > TABLE_SIZE:
+        return Columns(names, np.empty(0, np.int32))
+    table = np.full(int(names[-1]) + 2, -1, np.int32)
+    table[names] = np.arange(names.size)
+    return Columns(names, table)
+
+
+def blocks(num_rows: int, size: int) -> Iterator[slice]:
+    """Yield slices of at most `size` rows, at least 1, that cover all rows in order."""
+    step = max(1, size)
+    for start in range(0, num_rows, step):
+        yield slice(start, min(start + step, num_rows))
+
+
+def flatten(sets: NeuronSets) -> tuple[NeuronIds, NDArray[np.int64]]:
+    """Return the ids of all sets in a row, and the sizes of the sets."""
+    sizes = np.fromiter((ids.size for ids in sets), np.int64, len(sets))
+    return np.concatenate([np.empty(0, np.uint32), *sets]), sizes
+
+
+def count_sets(sets: NeuronSets) -> tuple[NeuronIds, NDArray[np.int64]]:
+    """Return the neurons that occur, sorted, and how many of the sets hold each."""
+    names, counts = np.empty(0, np.uint32), np.empty(0, np.int64)
+    for block in blocks(len(sets), SETS_PER_BLOCK):
+        flat, _ = flatten(sets[block])
+        new, times = np.unique(flat, return_counts=True)
+        merged, places = np.unique(np.concatenate([names, new]), return_inverse=True)
+        total = np.zeros(merged.size, np.int64)
+        total[places[: names.size]] = counts
+        total[places[names.size :]] += times
+        names, counts = merged, total
+    return names, counts
+
+
+def columns_of(
+    flat: NeuronIds, columns: Columns
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which ids have a column, and the columns of those."""
+    names, table = columns.names, columns.table
+    if table.size:
+        found = table[np.minimum(flat, table.size - 1)]
+        known = found >= 0
+        return known, found[known].astype(np.int64)
+    if not names.size:
+        return np.zeros(flat.size, np.bool_), np.empty(0, np.int64)
+    places = np.minimum(np.searchsorted(names, flat), names.size - 1)
+    known = names[places] == flat
+    return known, places[known]
+
+
+def pack(sets: NeuronSets, columns: Columns) -> NDArray[np.uint8]:
+    """Return one row of bits ``(len(sets), W)`` per set.
+
+    Neurons without a column are left out; W is at least 1.
+    """
+    num_bytes = max(1, -(-columns.names.size // 8))
+    packed = np.empty((len(sets), num_bytes), np.uint8)
+    for block in blocks(len(sets), min(SETS_PER_BLOCK, BLOCK_BYTES // (8 * num_bytes))):
+        flat, sizes = flatten(sets[block])
+        known, places = columns_of(flat, columns)
+        starts = np.repeat(np.arange(sizes.size) * 8 * num_bytes, sizes)[known]
+        table = np.zeros(sizes.size * 8 * num_bytes, np.bool_)
+        table[starts + places] = True
+        packed[block] = np.packbits(table.reshape(sizes.size, -1), axis=1)
+    return packed
+
+
+def unpack(packed: NDArray[np.uint8]) -> Tensor:
+    """Return bits ``(B, W)`` as zeros and ones ``(B, 8 W)`` of eight bits each."""
+    return torch.from_numpy(np.unpackbits(packed, axis=1).view(np.int8))
+
+
+def integer_product(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """Write ``a @ b.T`` of zeros and ones, multiplied as 8-bit integers, to `out`.
+
+    Rows must be longer than 1: torch 2.13 writes nothing otherwise.
+    """
+    torch._int_mm(a, b.T, out=out)  # noqa: SLF001 - there is no other integer product
+
+
+def float_product(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """Write ``a @ b.T`` of zeros and ones, multiplied as 32-bit floats, to `out`.
+
+    Exact as long as no count reaches 2**24.
+    """
+    out.copy_(a.float() @ b.float().T)
+
+
+@cache
+def fastest_product() -> Product:
+    """Return the faster of the two products on this machine; both are exact.
+
+    Where the integer product is missing or miscounts, it is the one in floats.
+    """
+    bits = np.arange(512 * 128, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    table = unpack((bits >> np.uint64(56)).astype(np.uint8).reshape(512, 128))
+    expected, counts = torch.zeros((2, 512, 512), dtype=torch.int32)
+    float_product(table, table, expected)
+    try:
+        integer_product(table, table, counts)
+    except RuntimeError:
+        return float_product
+    if not torch.equal(counts, expected):
+        return float_product
+    times = {p: seconds_of(p, table, counts) for p in (integer_product, float_product)}
+    return min(times, key=times.__getitem__)
+
+
+def seconds_of(product: Product, table: Tensor, out: Tensor) -> float:
+    """Return the shortest time of a few products of a table with itself."""
+    times = []
+    for _ in repeat(None, TRIALS):
+        start = perf_counter()
+        product(table, table, out)
+        times.append(perf_counter() - start)
+    return min(times)
+
+
+def shared_bits(
+    rows: NDArray[np.uint8], pool: NDArray[np.uint8]
+) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+    """Yield, block by block of the pool, how many bits each row shares with each.
+
+    Args:
+        rows: ``(Q, W)``; unpacked as a whole.
+        pool: ``(P, W)``; unpacked in blocks.
+
+    Yields:
+        Which rows of the pool, and the counts ``(Q, B)``, which the next block
+        overwrites: fresh memory for each would take longer than the product.
+    """
+    product = fastest_product()
+    left = unpack(rows)
+    step = max(1, min(SETS_PER_BLOCK, BLOCK_BYTES // (8 * pool.shape[1])))
+    memory = torch.empty(len(rows) * step, dtype=torch.int32)
+    for block in blocks(len(pool), step):
+        num_columns = block.stop - block.start
+        counts = memory[: len(rows) * num_columns].view(len(rows), num_columns)
+        product(left, unpack(pool[block]), counts)
+        yield block, counts.numpy()

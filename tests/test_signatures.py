@@ -1,0 +1,101 @@
+"""Signatures: cut sets, and a search that equals a full sort of the pool."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuron_opsd.method import incidence, signatures
+from neuron_opsd.method.incidence import pack
+from neuron_opsd.method.signatures import (
+    Finds,
+    candidates,
+    kth_shares,
+    least_shared,
+    make_signatures,
+    num_bits,
+    search,
+    share_of,
+)
+from neuron_opsd.records import NeuronIds
+from set_examples import few_neurons, ids_of, skewed_sets, slowly_nearest
+
+
+def test_signatures_stand_by_size_and_know_their_rows() -> None:
+    found = make_signatures([ids_of(1, 2, 9), ids_of(9), ids_of(2)], ids_of(1, 2))
+    assert found.sizes.tolist() == [0, 1, 2]
+    assert found.rows.tolist() == [1, 2, 0]
+    assert num_bits(found.packed).tolist() == [0, 1, 2]
+
+
+def test_the_best_finds_are_kept_and_ties_go_to_the_earlier_row() -> None:
+    finds = Finds(
+        np.array([1, 0, 0, 0, 1]),
+        np.array([0, 1, 2, 3, 3]),
+        np.array([0.1, 0.5, 0.5, 0.9, 0.2]),
+    )
+    finds.keep(np.array([7, 6, 5, 4]), 2)
+    assert finds.asked.tolist() == [0, 0, 1, 1]
+    assert finds.places.tolist() == [3, 2, 3, 0]
+    assert finds.shares.tolist() == [0.9, 0.5, 0.2, 0.1]
+
+
+def test_the_share_of_two_empty_signatures_is_whole() -> None:
+    shared = np.array([0, 0, 2], np.int32)
+    sizes, others = np.array([0, 1, 3]), np.array([0, 0, 3])
+    assert share_of(shared, sizes, others).tolist() == [1.0, 0.0, 0.5]
+
+
+def test_the_bound_of_a_block_is_its_rows_kth_share() -> None:
+    shared = np.array([[1, 2, 0]], np.int32)
+    others = np.array([1, 2, 4])
+    assert kth_shares(shared, np.array([2]), others, 2).tolist() == [0.5]
+    assert kth_shares(shared, np.array([2]), others, 4).tolist() == [0.0]
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
+def test_no_find_that_reaches_the_bound_is_passed_over(
+    size: int, other: int, smaller: int, shared: int
+) -> None:
+    shared = min(shared, size, other)
+    used = size + other - shared
+    share = np.array([shared / used if used else 1.0])
+    least = least_shared(share, np.array([size]), min(smaller, other))
+    assert shared >= least[0, 0]
+
+
+@given(
+    st.lists(few_neurons, max_size=12),
+    st.lists(few_neurons, max_size=4),
+    few_neurons,
+    st.integers(1, 9),
+)
+def test_candidates_equal_those_of_all_cut_sets_ranked(
+    pool: list[NeuronIds], sets: list[NeuronIds], names: NeuronIds, count: int
+) -> None:
+    cut = [np.intersect1d(ids, names) for ids in pool]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(incidence, "SETS_PER_BLOCK", 3)
+        patch.setattr(signatures, "ROWS_PER_PASS", 2)
+        passes = list(candidates(make_signatures(pool, names), sets, count))
+    found = [rows.tolist() for rows_of_pass in passes for rows in rows_of_pass]
+    expected = [
+        slowly_nearest(np.intersect1d(ids, names), cut, count)[0] for ids in sets
+    ]
+    assert found == expected
+
+
+def test_small_blocks_and_late_cuts_give_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = skewed_sets(400, 40)
+    cut = make_signatures(pool, np.arange(300, dtype=np.uint32))
+    asked = pack(pool[:30], cut.columns)
+    whole = search(cut, asked, 8)
+    monkeypatch.setattr(incidence, "SETS_PER_BLOCK", 11)
+    parts = search(cut, asked, 8)
+    assert whole.places.tolist() == parts.places.tolist()
+    assert whole.shares.tolist() == parts.shares.tolist()
+    assert whole.asked.tolist() == np.repeat(np.arange(30), 8).tolist()
