@@ -13,11 +13,17 @@ from typing import Any, Final
 
 import pytest
 import torch
+from torch import Tensor
 
 from loaded import loaded, plain_logits, plain_network, random_pairs
-from neuron_opsd.models.generation import Row, completed
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models import generation, plain_generation, shared_prefix
+from neuron_opsd.models.batches import aligned
 from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.prefix_memory import PrefixMemory
 from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.rows import Row, completed
+from neuron_opsd.models.shared_prefix import MIN_ROWS
 from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.seeds import derive_seed, uniforms
 from tiny import FAMILIES, tiny_model
@@ -71,7 +77,7 @@ def slow_sample(
                 kept.append((-share, token))
         total = sum(p for p, _ in kept)
         target, passed = numbers[t] * total, 0.0
-        for p, token in kept:
+        for p, token in sorted(kept, key=lambda entry: entry[1]):
             passed += p
             if passed > target:
                 ids.append(token)
@@ -181,7 +187,7 @@ def counted(model: HFModel) -> Iterator[list[tuple[int, int]]]:
         rows, positions = named["input_ids"].shape
         shapes.append((rows, positions))
 
-    handle = model.network.register_forward_pre_hook(note, with_kwargs=True)
+    handle = model.decoder.register_forward_pre_hook(note, with_kwargs=True)
     try:
         yield shapes
     finally:
@@ -195,13 +201,12 @@ def test_samples_of_a_prompt_share_its_prefill(tiny_llama: Path) -> None:
     with counted(model) as shapes:
         found = model.sample(prompts, seeds_for(prompts, 8), sampling)
     first, *later = shapes
-    assert first == (len(prompts), max(PROMPT_LENGTHS))
+    assert first == (len(prompts), aligned(max(PROMPT_LENGTHS)))
     assert len(later) <= 4
     # Every later pass holds one position of every row that goes on, and of no other.
     lengths = [len(completion.token_ids) for row in found for completion in row]
-    assert later == [
-        (sum(length > t for length in lengths), 1) for t in range(1, max(lengths))
-    ]
+    growing = [sum(length > t for length in lengths) for t in range(1, max(lengths))]
+    assert later == [(max(MIN_ROWS, count), 1) for count in growing]
 
 
 def test_the_last_token_costs_no_forward_pass(tiny_llama: Path) -> None:
@@ -210,6 +215,104 @@ def test_the_last_token_costs_no_forward_pass(tiny_llama: Path) -> None:
     with counted(model) as shapes:
         model.sample(prompts, seeds_for(prompts), Sampling(1.0, max_new_tokens=1))
     assert len(shapes) == 1
+
+
+# --- a fast path beside its slow twin ---
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_tokens_are_the_same_at_any_batch_size(tiny_llama: Path, compute: str) -> None:
+    model = loaded(tiny_llama, compute=compute)
+    likelier_end(model)
+    lengths = [(length, 0) for length in (3, 40, 17, 16, 9, 25, 33, 5, 21, 12, 8, 30)]
+    prompts = [prompt for prompt, _ in random_pairs(lengths, model.facts.vocab_size)]
+    sampling = Sampling(temperature=1.0, max_new_tokens=40)
+    seeds = seeds_for(prompts, 8)
+    together = model.sample(prompts, seeds, sampling)
+    for i in (0, 1, 7):
+        alone = model.sample([prompts[i]], [seeds[i][:1]], sampling)
+        assert tokens_of(alone) == tokens_of([together[i][:1]])
+    some = model.sample(prompts[3:6], [row[2:7] for row in seeds[3:6]], sampling)
+    assert tokens_of(some) == tokens_of([row[2:7] for row in together[3:6]])
+
+
+def test_places_are_filled_again_and_memory_shrinks_at_the_end(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded(tiny_llama)
+    likelier_end(model)
+    prompts = prompts_for(model) * 4
+    longer = Sampling(temperature=0.9, max_new_tokens=40)
+    seeds = seeds_for(prompts, 2)
+    wide = model.sample(prompts, seeds, longer)
+    monkeypatch.setattr(generation, "MAX_ROWS", 8)
+    shrunk: list[int] = []
+    keep = PrefixMemory.keep
+
+    def note(memory: PrefixMemory, places: Sequence[int]) -> None:
+        shrunk.append(len(places))
+        keep(memory, places)
+
+    monkeypatch.setattr(PrefixMemory, "keep", note)
+    with counted(model) as shapes:
+        narrow = model.sample(prompts, seeds, longer)
+    assert tokens_of(narrow) == tokens_of(wide)
+    prefills = [rows for rows, positions in shapes if positions > 1]
+    assert sum(prefills) == len(prompts)
+    assert max(prefills) == 4
+    assert shrunk
+    assert max(shrunk) <= 2
+
+
+def test_both_ways_of_decoding_draw_the_same(folder: Path) -> None:
+    model = loaded(folder)
+    likelier_end(model)
+    prompts = prompts_for(model)
+    seeds = seeds_for(prompts)
+    assert model.facts.shares_prompts
+    fast = model.sample(prompts, seeds, SAMPLING)
+    with torch.inference_mode():
+        plain = plain_generation.generate(model, prompts, seeds, SAMPLING)
+    assert tokens_of(fast) == tokens_of(plain)
+
+
+def test_a_model_that_is_decoded_otherwise_steps_back_to_the_plain_way(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = loaded(tiny_llama)
+    prompts = prompts_for(right)
+    wanted = right.sample(prompts, seeds_for(prompts), SAMPLING)
+
+    def a_place_too_far(lengths: Tensor) -> Tensor:
+        return lengths + 1
+
+    extend = shared_prefix.extend
+
+    def wrong(memory: PrefixMemory, *given: Any) -> Tensor:
+        memory.prompt_lengths = a_place_too_far(memory.prompt_lengths)
+        return extend(memory, *given)
+
+    monkeypatch.setattr(generation, "extend", wrong)
+    model = loaded(tiny_llama)
+    assert not model.facts.shares_prompts
+    assert tokens_of(model.sample(prompts, seeds_for(prompts), SAMPLING)) == tokens_of(
+        wanted
+    )
+
+
+def test_attention_that_cannot_be_followed_is_refused() -> None:
+    nothing = torch.zeros(1)
+    with pytest.raises(ModelError, match="attention with softcap"):
+        shared_prefix.attention(
+            torch.nn.Identity(),
+            nothing,
+            nothing,
+            nothing,
+            None,
+            scaling=1.0,
+            decoding=None,  # type: ignore[arg-type]
+            softcap=30.0,
+        )
 
 
 # --- how a completion ends ---
@@ -296,17 +399,17 @@ def test_text_before_the_line_break_of_its_token_belongs_to_the_answer(
     monkeypatch.setattr(
         model.tokens, "decode", lambda ids: "".join(texts[i] for i in ids).strip()
     )
-    row = Row((0, 0), torch.zeros(2), [yes, stop], -1.0, 3.0, finished=True)
-    found = completed(model, row)
+    row = Row((0, 0), [0.0, 0.0], 0, [yes, stop], -1.0, 3.0, finished=True)
+    found = completed(model.tokens, row)
     assert found == Completion((yes, stop), "y.", True, -1.0, 1.5)  # noqa: FBT003
 
 
 def test_an_end_token_alone_is_an_empty_answer(tiny_llama: Path) -> None:
     model = loaded(tiny_llama)
     (end,) = model.tokens.end_ids
-    row = Row((0, 0), torch.zeros(1), [end], -0.5, 0.25, finished=True)
-    assert completed(model, row).text == ""
-    assert completed(model, row).token_ids == (end,)
+    row = Row((0, 0), [0.0], 0, [end], -0.5, 0.25, finished=True)
+    assert completed(model.tokens, row).text == ""
+    assert completed(model.tokens, row).token_ids == (end,)
 
 
 @pytest.mark.gpu

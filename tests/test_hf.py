@@ -17,7 +17,8 @@ from torch import Tensor
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.method.neurons import NeuronCounter, Rule, Sizes
-from neuron_opsd.models.hf import HFModel, padded, predicting_positions
+from neuron_opsd.models.batches import padded
+from neuron_opsd.models.hf import HFModel, predicting_positions
 from neuron_opsd.models.protocol import NeuronValue, Pair
 from neuron_opsd.records import Message, Prompt, TokenIds
 from neuron_opsd.stages.capture import capture_neurons
@@ -130,7 +131,8 @@ def test_logits_come_in_the_shape_of_the_columns(tiny_llama: Path) -> None:
 
 def test_positions_that_predict_stand_one_before_their_tokens() -> None:
     pairs: list[Pair] = [((5, 6, 7), (8, 9)), ((5,), (6,))]
-    assert padded(pairs).tolist() == [[5, 6, 7, 8, 9], [5, 6, 0, 0, 0]]
+    ids = padded([prompt + completion for prompt, completion in pairs])
+    assert ids.tolist() == [[5, 6, 7, 8, 9] + [0] * 11, [5, 6] + [0] * 14]
     rows, columns = predicting_positions(pairs, after=0)
     assert (rows.tolist(), columns.tolist()) == ([0, 0, 1], [2, 3, 0])
     rows, columns = predicting_positions(pairs, after=1)

@@ -22,6 +22,8 @@ from neuron_opsd.jobs.training import (
     train_adapter,
     trained_model,
 )
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Prompt, StepMetrics, TrainingExample
 from neuron_opsd.settings import load_config
@@ -59,9 +61,15 @@ def opened(folder: Path, config: Config) -> Iterator[Job]:
         yield Job(run, config, constrained=True, progress=progress)
 
 
+def base(config: Config) -> HFModel:
+    return load_model(config.model)
+
+
 def trained(folder: Path, config: Config) -> tuple[StepMetrics, ...]:
     with opened(folder, config) as job:
-        return train_adapter(job, "main", "", EXAMPLES, distillation(config))
+        return train_adapter(
+            job, base(config), "main", "", EXAMPLES, distillation(config)
+        )
 
 
 def steps_taken(folder: Path, config: Config) -> int:
@@ -78,7 +86,7 @@ def steps_taken(folder: Path, config: Config) -> int:
 
     with opened(folder, config) as job:
         watched = replace(job, progress=Watching())
-        train_adapter(watched, "main", "", EXAMPLES, distillation(config))
+        train_adapter(watched, base(config), "main", "", EXAMPLES, distillation(config))
     assert sum(taken) == config.distill.steps
     return len(taken) - 1
 
@@ -190,8 +198,10 @@ def test_time_and_tokens_of_a_training_are_noted(
 
 def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
     with opened(tmp_path, config) as job:
-        train_adapter(job, "main", "", EXAMPLES, distillation(config))
-        train_adapter(job, "other", "deep/er", EXAMPLES[:2], distillation(config))
+        train_adapter(job, base(config), "main", "", EXAMPLES, distillation(config))
+        train_adapter(
+            job, base(config), "other", "deep/er", EXAMPLES[:2], distillation(config)
+        )
         assert set(job.run.manifest.facts["adapters"]) == {"main", "other"}
     weights = "adapter/adapter_model.safetensors"
     one, other = tmp_path / weights, tmp_path / "deep/er" / weights
@@ -200,7 +210,7 @@ def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
 
 def test_what_was_trained_can_be_loaded(tmp_path: Path, config: Config) -> None:
     with opened(tmp_path, config) as job:
-        train_adapter(job, "main", "", EXAMPLES, distillation(config))
+        train_adapter(job, base(config), "main", "", EXAMPLES, distillation(config))
         model = trained_model(job, "adapter")
     assert model.facts.name == config.model.name
 
@@ -223,7 +233,7 @@ def test_signs_of_collapse_are_told_the_same_whatever_stopped_a_run(
     told = []
     for _ in range(2):
         with opened(tmp_path, config) as job:
-            train_adapter(job, "main", "", EXAMPLES, distillation(config))
+            train_adapter(job, base(config), "main", "", EXAMPLES, distillation(config))
             told.append(job.run.warnings)
     assert told[0] == told[1]
     assert told[0] == [

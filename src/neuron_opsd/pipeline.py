@@ -101,7 +101,9 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         settings = to_toml(settled, comments=True).encode()
         write_atomic(directory.path("config.toml"), settings)
         job = Job(directory, settled, constrained, progress)
-        return improve(job, model, inputs, request.command)
+        data = improve(job, model, inputs, request.command)
+        job.note_peak_memory(model.facts.device)
+        return data
 
 
 def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportData:
@@ -111,14 +113,15 @@ def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportDat
     controls = untrained_controls(job, model, inputs.tests, prepared)
 
     metrics = train_adapter(
-        job, "distillation", "", prepared.examples, distillation(job.config)
+        job, model, "distillation", "", prepared.examples, distillation(job.config)
     )
 
     trained = trained_model(job, "adapter")
     after = answer_tests(job, trained, inputs.tests, "after")
     cases = build_cases(model, prepared, answer_cases(job, trained, prepared))
+    del trained  # its weights make room for the control's
     if job.config.evaluation.form_only:
-        controls[FORM_ONLY] = form_only(job, prepared, inputs.tests)
+        controls[FORM_ONLY] = form_only(job, model, prepared, inputs.tests)
     findings = Findings(before, after, controls)
     data = build_report(
         job, model.facts, prepared, inputs.tests, findings, metrics, cases, command
@@ -145,7 +148,7 @@ def untrained_controls(
 
 
 def form_only(
-    job: Job, prepared: Prepared, tests: Sequence[TestSet]
+    job: Job, model: HFModel, prepared: Prepared, tests: Sequence[TestSet]
 ) -> Mapping[str, TestResult]:
     """Train the same steps on random choices and answer the tests.
 
@@ -153,9 +156,9 @@ def form_only(
     """
     objective = imitation(job.config, random_choices(job.config))
     examples = form_examples(prepared)
-    train_adapter(job, FORM_ONLY, f"controls/{FORM_ONLY}", examples, objective)
-    model = trained_model(job, f"controls/{FORM_ONLY}/adapter")
-    return answer_tests(job, model, tests, FORM_ONLY)
+    train_adapter(job, model, FORM_ONLY, f"controls/{FORM_ONLY}", examples, objective)
+    trained = trained_model(job, f"controls/{FORM_ONLY}/adapter")
+    return answer_tests(job, trained, tests, FORM_ONLY)
 
 
 def demo(

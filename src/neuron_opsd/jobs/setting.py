@@ -10,7 +10,11 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_form
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.stages.rollouts import is_constrained
+from neuron_opsd.world.memory import peak_memory
 from neuron_opsd.world.store import RunDir
+
+PEAK = "peak_memory_bytes"
+"""The fact of a manifest that says how much memory the run took."""
 
 CARD = "README.md"
 """The model card's name in an adapter's folder; written after the adapter."""
@@ -43,6 +47,11 @@ class Job:
         """Keep how many tokens a stage read and wrote."""
         if self.run.manifest.facts.get("tokens", {}).get(stage) != num_tokens:
             self.run.note("tokens", {stage: num_tokens})
+
+    def note_peak_memory(self, device: str) -> None:
+        """Keep the most memory held by the process that ended this run first."""
+        if PEAK not in self.run.manifest.facts:
+            self.run.note(PEAK, peak_memory(device))
 
 
 def settle(config: Config, facts: ModelFacts) -> tuple[Config, bool]:

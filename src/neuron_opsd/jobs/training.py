@@ -14,7 +14,7 @@ from neuron_opsd.jobs.prepare import Prepared
 from neuron_opsd.jobs.setting import CARD, Job
 from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import load_learner, load_model
+from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
 from neuron_opsd.stages.distill import Objective, train
@@ -29,6 +29,7 @@ KEPT_CHECKPOINTS = 2
 
 def train_adapter(
     job: Job,
+    model: HFModel,
     name: str,
     folder: str,
     examples: Sequence[TrainingExample],
@@ -38,6 +39,7 @@ def train_adapter(
 
     Args:
         job: Where, and with which settings.
+        model: Where training begins; it stays as it is.
         name: Of the training, for the manifest and for progress.
         folder: Where below the run directory metrics, checkpoints and adapter go; empty
             for the run directory itself, whose `train/` then holds the first two.
@@ -54,7 +56,7 @@ def train_adapter(
         metrics = read_metrics(work)
         warn_of_collapse(job, metrics)
         return metrics
-    learner = load_learner(job.config.model, job.config.distill, job.config.seed)
+    learner = learner_of(model, job.config.distill, job.config.seed)
     first_step = go_back(learner, work)
     with job.progress.stage(name, job.config.distill.steps, "steps") as done:
         done(first_step)

@@ -12,19 +12,23 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 
-from neuron_opsd.config import DistillConfig, ModelConfig
+from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.hf import HFModel
 from neuron_opsd.seeds import derive_seed
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
-def add_adapter(
-    model: HFModel, tuning: DistillConfig, config: ModelConfig, seed: int
-) -> Any:
-    """Put a new adapter on every linear layer of a model; return the PEFT model."""
+def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> Any:
+    """Put a new adapter on every linear layer of a network; return the PEFT model.
+
+    Args:
+        network: Is changed.
+        tuning: Rank and scaling.
+        name: Of the model below, for the adapter's file.
+        seed: Of the adapter.
+    """
     settings = LoraConfig(
         r=tuning.lora_rank,
         lora_alpha=tuning.lora_alpha,
@@ -32,10 +36,10 @@ def add_adapter(
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=config.name,
+        base_model_name_or_path=name,
     )
     with torch.random.fork_rng(devices=[]), without_future_warnings():
-        adapted = get_peft_model(model.network, settings)
+        adapted = get_peft_model(network, settings)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_A" in name:

@@ -1,14 +1,36 @@
-"""How pairs are grouped into forward passes; a pure function of the pairs."""
+"""How pairs are grouped into forward passes; a pure function of the pairs.
+
+Axes: B rows of a batch, T positions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
 
 from neuron_opsd.models.protocol import Pair
+from neuron_opsd.records import TokenIds
+
+FAST_TOKENS: Final = 512
+"""A forward pass over as many tokens is about as fast per token as a longer one."""
+
+ALIGNED: Final = 16
+"""Lengths are padded to a multiple of this: attention on a processor adds and rounds a
+last piece of another size in another way, so that the same sequence would give other
+bits beside longer ones."""
+
+MAX_PADDING: Final = 1.25
+"""A batch's longest pair is at most this many times as long as its shortest."""
 
 
 def batches(pairs: Sequence[Pair], tokens_per_batch: int) -> Iterator[list[int]]:
     """Group pairs of like length so that no batch exceeds its tokens, padding included.
+
+    A batch that is large enough to be fast takes no pair that would pad the others by
+    much.
 
     Returns:
         Places in `pairs`; a pair that is longer than a batch has one of its own.
@@ -16,9 +38,28 @@ def batches(pairs: Sequence[Pair], tokens_per_batch: int) -> Iterator[list[int]]
     length = [len(prompt) + len(completion) for prompt, completion in pairs]
     batch: list[int] = []
     for i in sorted(range(len(pairs)), key=lambda i: (length[i], i)):
-        if batch and (len(batch) + 1) * length[i] > tokens_per_batch:
+        too_many = (len(batch) + 1) * length[i] > tokens_per_batch
+        too_long = (
+            len(batch) * length[i] > FAST_TOKENS
+            and length[i] > MAX_PADDING * length[batch[0]]
+        )
+        if batch and (too_many or too_long):
             yield batch
             batch = []
         batch.append(i)
     if batch:
         yield batch
+
+
+def aligned(length: int) -> int:
+    """Return the length to which `length` positions are padded."""
+    return length + -length % ALIGNED
+
+
+def padded(sequences: Sequence[TokenIds]) -> Tensor:
+    """Return token ids as ``(B, T)``, padded on the right with zeros."""
+    longest = aligned(max(map(len, sequences)))
+    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence)
+    return ids

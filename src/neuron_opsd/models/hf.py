@@ -6,8 +6,9 @@ layer, D residual width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuron_opsd.method.divergence import capped
-from neuron_opsd.models.batches import batches
+from neuron_opsd.models.batches import batches, padded
 from neuron_opsd.models.generation import generate
 from neuron_opsd.models.mlps import GatedMLP
 from neuron_opsd.models.protocol import (
@@ -48,6 +49,7 @@ class HFModel:
         self.tokens_per_batch = tokens_per_batch
         self._facts = facts
         self.mlps = tuple(mlps)
+        self._products: ProductWeights | None = None
 
     @property
     def facts(self) -> ModelFacts:
@@ -58,6 +60,12 @@ class HFModel:
     def device(self) -> torch.device:
         """Where the weights are."""
         return torch.device(self._facts.device)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """What passes without gradient run through."""
+        decoder: nn.Module = self.network.get_decoder()
+        return decoder
 
     def encode(self, prompt: Prompt) -> TokenIds:
         """Return the prompt's token ids, chat template and first token included."""
@@ -78,7 +86,7 @@ class HFModel:
         sampling: Sampling,
     ) -> list[list[Completion]]:
         """Draw one completion per seed for every prompt; equal seeds draw alike."""
-        with torch.inference_mode(), self.computing():
+        with torch.inference_mode():
             return generate(self, prompts, seeds, sampling)
 
     def logits_at(
@@ -114,12 +122,13 @@ class HFModel:
         unembedding = self.student_head().weight
         embeddings = unembedding[torch.from_numpy(distinct).to(self.device)].float()
         places = torch.from_numpy(place).to(self.device)
+        # Taken before the pass, which runs with weights rounded for its products.
+        weights = [mlp.down_proj.weight for mlp in self.mlps]
 
         def score(layer: int, activations: Tensor) -> None:
             at_tokens = activations[rows, columns].float()
             with torch.autocast(self.device.type, enabled=False):
-                weight = self.mlps[layer].down_proj.weight.float()
-                projections = embeddings @ weight
+                projections = embeddings @ weights[layer].float()
             if half_projections:
                 projections = projections.half().float()
             consume(layer, at_tokens * projections[places])
@@ -138,6 +147,26 @@ class HFModel:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
+    def next_logits(self, states: Tensor) -> Tensor:
+        """Return the logits ``(B, V)`` that final states ``(B, D)`` give."""
+        weight = self.product_weights().head
+        logits = nn.functional.linear(states.to(weight.dtype), weight)
+        return capped(logits.float(), softcap_of(self.network.config))
+
+    def product_weights(self) -> ProductWeights:
+        """Return the weights of passes without gradient, rounded once and kept."""
+        if self._products is None:
+            # Training may ask for gradients through them later.
+            with torch.inference_mode(mode=False), torch.no_grad():
+                self._products = rounded(self.network, self.product_type)
+        return self._products
+
+    @property
+    def product_type(self) -> torch.dtype:
+        """Precision of matrix products."""
+        reduced = self._facts.compute == "bfloat16"
+        return torch.bfloat16 if reduced else torch.float32
+
     def states(self, pairs: Sequence[Pair], *, after: int = 0) -> Tensor:
         """Return ``(N, D)`` final states that predict the completions' tokens.
 
@@ -155,23 +184,47 @@ class HFModel:
         Padding on the right needs no mask: no real position looks ahead at it. So
         nothing depends on which token pads, which may also be the end token.
         """
-        with self.computing():
-            return self.run_decoder(padded(pairs).to(self.device))
+        ids = padded([prompt + completion for prompt, completion in pairs])
+        return self.run_decoder(input_ids=ids.to(self.device))
 
-    def run_decoder(self, token_ids: Tensor) -> Tensor:
-        """Return the final states ``(B, T, D)`` of token ids ``(B, T)``."""
-        decoder = self.network.get_decoder()
-        states: Tensor = decoder(input_ids=token_ids, use_cache=False).last_hidden_state
+    def run_decoder(self, **inputs: Any) -> Tensor:
+        """Return the final states ``(B, T, D)`` of token ids ``(B, T)``.
+
+        Args:
+            inputs: What the decoder takes, `input_ids` among it.
+        """
+        return self.run(self.decoder, self.product_weights().decoder, inputs)
+
+    def run(
+        self, decoder: nn.Module, weights: Mapping[str, Tensor], inputs: dict[str, Any]
+    ) -> Tensor:
+        """Return the final states of a decoder with some of its weights replaced."""
+        options = {"use_cache": False} | inputs
+        with self.computing():
+            output = torch.func.functional_call(decoder, dict(weights), kwargs=options)
+        states: Tensor = output.last_hidden_state
         return states
 
 
-def padded(pairs: Sequence[Pair]) -> Tensor:
-    """Return the token ids of pairs as ``(B, T)``, padded on the right with zeros."""
-    sequences = [prompt + completion for prompt, completion in pairs]
-    ids = torch.zeros(len(pairs), max(map(len, sequences)), dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-    return ids
+@dataclass(frozen=True, slots=True, eq=False)
+class ProductWeights:
+    """Weights as matrix products use them, so that no pass rounds them again."""
+
+    decoder: Mapping[str, Tensor]
+    """By the decoder's names; others are used as they are."""
+    head: Tensor
+    """``(V, D)``."""
+
+
+def rounded(network: Any, product_type: torch.dtype) -> ProductWeights:
+    """Round the matrices of a network's linear layers, without a copy where equal."""
+    decoder = {
+        f"{name}.weight": module.weight.detach().to(product_type)
+        for name, module in network.get_decoder().named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    head = network.get_output_embeddings().weight.detach().to(product_type)
+    return ProductWeights(decoder if product_type != torch.float32 else {}, head)
 
 
 def predicting_positions(pairs: Sequence[Pair], *, after: int) -> tuple[Tensor, Tensor]:

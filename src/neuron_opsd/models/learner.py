@@ -1,8 +1,9 @@
-"""A model that moves, and its slower teacher: one network, two sets of weights.
+"""A model that moves, and its slower teacher: one network, three sets of weights.
 
-The teacher is no second network. It is a second value for each trained tensor, run
-through the same code by `torch.func.functional_call`. While it is asked, the matrices
-that an adapter changes are held once more, merged, in the precision of products.
+The frozen weights are the base model's own, held once. Student and teacher are two
+values of each trained tensor beside them. Only a pass that asks for a gradient runs
+through the adapter; all others run the base model's network with the adapter merged
+into its matrices, in the precision of products.
 
 Axes: N completion tokens of a batch, D residual width.
 """
@@ -11,16 +12,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from neuron_opsd.models.hf import HFModel, padded, predicting_positions
+from neuron_opsd.models.batches import batches, padded
+from neuron_opsd.models.hf import HFModel, ProductWeights, predicting_positions
 from neuron_opsd.models.protocol import Head, Pair
 
 ADAPTER = "default"
@@ -31,55 +31,52 @@ class HFLearner(HFModel):
     """The student, its teacher's weights and its optimiser."""
 
     def __init__(
-        self, model: HFModel, trained: Any, *, weight_decay: float, max_grad_norm: float
+        self,
+        base: HFModel,
+        network: Any,
+        trained: Any,
+        *,
+        weight_decay: float,
+        max_grad_norm: float,
     ) -> None:
-        """Take over a model.
+        """Begin with student and teacher equal.
 
         Args:
-            model: Its network already holds the adapter, if there is one.
+            base: The frozen model, which stays as it is.
+            network: Shares the base's frozen weights and holds what is trained.
             trained: What `save_pretrained` is called on: the PEFT model or the network.
             weight_decay: Of AdamW, decoupled.
             max_grad_norm: Gradients are scaled down to this norm.
         """
         super().__init__(
-            model.network,
-            model.tokens,
-            model.facts,
-            model.mlps,
-            model.tokens_per_batch,
+            network, base.tokens, base.facts, base.mlps, base.tokens_per_batch
         )
+        self.base = base
         self.trained = trained
         self.max_grad_norm = max_grad_norm
         self.weights: dict[str, nn.Parameter] = {
             name: weight
-            for name, weight in self.network.named_parameters()
+            for name, weight in network.named_parameters()
             if weight.requires_grad
         }
         self.teacher: dict[str, Tensor] = {
             name: weight.detach().clone() for name, weight in self.weights.items()
         }
-        self._merged: dict[str, Tensor] | None = None
+        self._merged: tuple[str, ProductWeights] | None = None
         self.optimizer = torch.optim.AdamW(
             self.weights.values(), lr=0.0, weight_decay=weight_decay, foreach=False
         )
 
     def student_hidden(self, pairs: Sequence[Pair]) -> Tensor:
         """Return ``(N, D)`` states that predict the completions, with gradient."""
-        return self.states(pairs)
+        decoder = self.network.get_decoder()
+        return self._states_under(decoder, self._frozen_values(), pairs)
 
     def teacher_hidden(self, pairs: Sequence[Pair]) -> Tensor:
         """Return the same under the teacher's weights, without gradient."""
-        decoder = self.network.get_decoder()
-        rows, columns = predicting_positions(pairs, after=0)
-        with torch.no_grad(), self.computing(), without_adapter(self.trained):
-            ids = padded(pairs).to(self.device)
-            output = torch.func.functional_call(
-                decoder,
-                self._teacher_values(),
-                kwargs={"input_ids": ids, "use_cache": False},
-            )
-        hidden: Tensor = output.last_hidden_state
-        return hidden[rows, columns]
+        with torch.no_grad():
+            weights = self._merged_as("teacher").decoder
+            return self._states_under(self.decoder, weights, pairs)
 
     def teacher_head(self) -> Head:
         """Return the teacher's unembedding."""
@@ -88,6 +85,15 @@ class HFLearner(HFModel):
             if weight is student.weight:
                 return Head(self.teacher[name], student.softcap)
         return student
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The base's decoder, which runs with other weights in place of its own."""
+        return self.base.decoder
+
+    def product_weights(self) -> ProductWeights:
+        """Return the student's weights for passes without gradient."""
+        return self._merged_as("student")
 
     def step(self, learning_rate: float) -> float:
         """Apply the gradients gathered so far; return their norm before clipping.
@@ -103,6 +109,7 @@ class HFLearner(HFModel):
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self._merged = None
         return float(norm)
 
     def update_teacher(self, rate: float) -> None:
@@ -144,52 +151,77 @@ class HFLearner(HFModel):
     def save_adapter(self, folder: Path) -> None:
         """Write what training made: a PEFT adapter, or a whole model after `full`."""
         if self.trained is self.network:
-            self.network.save_pretrained(folder)
+            self.trained.save_pretrained(folder)
             self.tokens.tokenizer.save_pretrained(folder)
             return
         # Otherwise PEFT asks the hub whether the embedding was resized.
         self.trained.save_pretrained(folder, save_embedding_layers=False)
         sort_targets(folder / "adapter_config.json")
 
-    def _teacher_values(self) -> dict[str, Tensor]:
-        """Return the teacher's weights under the decoder's names, kept until they move.
+    def _states_under(
+        self, decoder: nn.Module, weights: Mapping[str, Tensor], pairs: Sequence[Pair]
+    ) -> Tensor:
+        """Return ``(N, D)`` states of passes over pairs of like length, in order."""
+        found: dict[int, Tensor] = {}
+        for batch in batches(pairs, self.tokens_per_batch):
+            part = [pairs[i] for i in batch]
+            ids = padded([p + c for p, c in part]).to(self.device)
+            hidden = self.run(decoder, weights, {"input_ids": ids})
+            rows, columns = predicting_positions(part, after=0)
+            sizes = [len(completion) for _, completion in part]
+            found |= zip(batch, hidden[rows, columns].split(sizes), strict=True)
+        return torch.cat([found[i] for i in range(len(pairs))])
 
-        An adapter is merged into the weights that it adapts, and matrices are rounded
-        to the precision of products once, so that the teacher runs as fast as a model
-        without an adapter.
+    def _frozen_values(self) -> dict[str, Tensor]:
+        """Return the base's rounded matrices under the names of the adapted network."""
+        frozen = self.base.product_weights().decoder
+        return {
+            f"{name}.base_layer.weight": frozen[f"{name}.weight"]
+            for name, module in self.network.get_decoder().named_modules()
+            if isinstance(module, LoraLayer) and f"{name}.weight" in frozen
+        }
+
+    def _merged_as(self, whose: str) -> ProductWeights:
+        """Return the student's or the teacher's weights, kept until they move.
+
+        Only one of the two is held: a step first writes, then asks the teacher.
         """
-        if self._merged is None:
-            decoder = self.network.get_decoder()
-            name_of = {id(weight): name for name, weight in self.weights.items()}
-            values = {
-                inner: self.teacher[name_of[id(weight)]]
-                for inner, weight in decoder.named_parameters()
-                if id(weight) in name_of
-            }
-            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                self._merged = merged(decoder, values, self._product_type())
-        return self._merged
+        if self._merged is None or self._merged[0] != whose:
+            self._merged = None
+            values = self.teacher if whose == "teacher" else self.weights
+            with (
+                torch.inference_mode(mode=False),
+                torch.no_grad(),
+                torch.autocast(self.device.type, enabled=False),
+            ):
+                self._merged = whose, self._merge(values)
+        return self._merged[1]
 
-    def _product_type(self) -> torch.dtype:
-        reduced = self.facts.compute == "bfloat16"
-        return torch.bfloat16 if reduced else torch.float32
+    def _merge(self, values: Mapping[str, Tensor]) -> ProductWeights:
+        decoder = self.network.get_decoder()
+        name_of = {id(weight): name for name, weight in self.weights.items()}
+        inner = {
+            name: values[name_of[id(weight)]].detach()
+            for name, weight in decoder.named_parameters()
+            if id(weight) in name_of
+        }
+        head_name = name_of.get(id(self.student_head().weight))
+        base = self.base.product_weights()
+        head = base.head if head_name is None else values[head_name].detach()
+        return ProductWeights(
+            {**base.decoder, **merged(decoder, inner, self.product_type)},
+            head.to(self.product_type),
+        )
 
     def _moment(self, value: Tensor, key: str) -> Tensor:
         copy = value.clone()
         return copy if key == "step" else copy.to(self.device)
 
 
-def without_adapter(trained: Any) -> AbstractContextManager[Any]:
-    """Return a context in which a PEFT model runs the weights below its adapter."""
-    if isinstance(trained, PeftModel):
-        return trained.disable_adapter()
-    return nullcontext()
-
-
 def merged(
     decoder: nn.Module, values: Mapping[str, Tensor], product_type: torch.dtype
 ) -> dict[str, Tensor]:
-    """Return the weights with which a decoder runs as `values` say, no adapter on.
+    """Return weights, by the base's names, that run as `values` say without adapter.
 
     Args:
         decoder: Holds PEFT's layers where an adapter is trained.
@@ -201,10 +233,11 @@ def merged(
         if isinstance(module, LoraLayer):
             down = result.pop(f"{name}.lora_A.{ADAPTER}.weight")
             up = result.pop(f"{name}.lora_B.{ADAPTER}.weight")
-            weight = module.get_base_layer().weight + module.scaling[ADAPTER] * (
-                up @ down
+            weight: Any = module.get_base_layer().weight
+            scaling = module.scaling[ADAPTER]
+            result[f"{name}.weight"] = torch.addmm(weight, up, down, alpha=scaling).to(
+                product_type
             )
-            result[f"{name}.base_layer.weight"] = weight.to(product_type)
         elif isinstance(module, nn.Linear) and f"{name}.weight" in result:
             result[f"{name}.weight"] = result[f"{name}.weight"].to(product_type)
     return result

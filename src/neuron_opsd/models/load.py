@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from neuron_opsd.models.adapters import (
     pickles_in,
     with_adapter,
 )
+from neuron_opsd.models.generation import decodes_alike
 from neuron_opsd.models.gguf import is_gguf, unpacked
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
@@ -59,18 +62,33 @@ def load_model(config: ModelConfig, adapter: Path | None = None) -> HFModel:
 
 def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLearner:
     """Load a model with something to train: a new adapter, or all its weights."""
-    model = load_model(config)
-    for weight in model.network.parameters():
-        weight.requires_grad_(tuning.tuning == "full")
-    trained: Any = model.network
+    return learner_of(load_model(config), tuning, seed)
+
+
+def learner_of(base: HFModel, tuning: DistillConfig, seed: int) -> HFLearner:
+    """Return a learner that begins as a model is, which itself never changes.
+
+    Under an adapter both share the frozen weights; `full` takes a copy of all.
+    """
     if tuning.tuning == "lora":
-        trained = add_adapter(model, tuning, config, seed)
+        network = twin(base.network)
+        trained: Any = add_adapter(network, tuning, base.facts.name, seed)
+    else:
+        network = trained = copy.deepcopy(base.network)
+        network.requires_grad_(True)  # noqa: FBT003
     return HFLearner(
-        model,
+        base,
+        network,
         trained,
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
     )
+
+
+def twin(network: Any) -> Any:
+    """Return a second network of the same modules over the very same weights."""
+    shared = [*network.parameters(), *network.buffers()]
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
 
 
 def quiet() -> None:
@@ -259,7 +277,8 @@ def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:
     )
     model = HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
     check_logits(model)
-    return model
+    facts = replace(facts, shares_prompts=decodes_alike(model))
+    return HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
 
 
 def check_logits(model: HFModel) -> None:
@@ -272,7 +291,9 @@ def check_logits(model: HFModel) -> None:
     head = model.student_head()
     with torch.inference_mode():
         own = model.network(input_ids=one).logits[0, 0]
-        ours = capped(head.weight @ model.run_decoder(one)[0, 0], head.softcap)
+        decoder = model.network.get_decoder()
+        states = decoder(input_ids=one, use_cache=False).last_hidden_state
+        ours = capped(head.weight @ states[0, 0], head.softcap)
     if (own - ours).abs().max() > 1e-3 * (1.0 + own.abs().max()):
         raise ModelError(
             f"a {model.facts.family} model changes its logits after the unembedding, "

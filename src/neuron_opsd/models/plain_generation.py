@@ -1,4 +1,7 @@
-"""Free sampling: one prefill per prompt, shared by all its samples.
+"""Free sampling with the library's own cache: what `generation` is checked against.
+
+It takes over for models whose attention `shared_prefix` cannot follow. Prompts of a
+group are padded on the left, and each sample has a copy of its prompt's keys.
 
 Axes: B rows (one per sample), P prompts of a group, V vocabulary.
 """
@@ -6,7 +9,7 @@ Axes: B rows (one per sample), P prompts of a group, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,33 +17,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from neuron_opsd.models.protocol import Sampling
-from neuron_opsd.models.sampling import Draw, draw_tokens
+from neuron_opsd.models.rows import Row, append, begin, completed, ends_of
+from neuron_opsd.models.sampling import draw_tokens
 from neuron_opsd.records import Completion, TokenIds
-from neuron_opsd.seeds import uniforms
 
 if TYPE_CHECKING:
     from neuron_opsd.models.hf import HFModel
-
-
-@dataclass(slots=True, eq=False)
-class Row:
-    """One completion while it grows."""
-
-    place: tuple[int, int]
-    """Number of its prompt and of its seed."""
-    uniforms: Tensor
-    """``(max_new_tokens,)`` random numbers, one for each token to come."""
-    token_ids: list[int] = field(default_factory=list)
-    logprob: float = 0.0
-    entropy: float = 0.0
-    finished: bool = False
-
-    def add(self, token: int, logprob: float, entropy: float, *, end: bool) -> None:
-        """Append one token."""
-        self.token_ids.append(token)
-        self.logprob += logprob
-        self.entropy += entropy
-        self.finished = end
 
 
 def generate(
@@ -53,7 +35,7 @@ def generate(
     results: list[list[Completion]] = [[] for _ in prompts]
     for group in groups(model, prompts, seeds, sampling):
         for row in run_group(model, group, prompts, seeds, sampling):
-            results[row.place[0]].append(completed(model, row))
+            results[row.place[0]].append(completed(model.tokens, row))
     return results
 
 
@@ -89,23 +71,17 @@ def run_group(
     sampling: Sampling,
 ) -> list[Row]:
     """Prefill the prompts of a group once and decode all their samples together."""
-    rows = [
-        Row((i, k), torch.from_numpy(uniforms(seed, sampling.max_new_tokens)))
-        for i in group
-        for k, seed in enumerate(seeds[i])
-    ]
+    rows = [row for i in group for row in begin(i, seeds[i], sampling)]
     where = {i: p for p, i in enumerate(group)}
     state = prefill(model, [prompts[i] for i in group])
     state.select(torch.tensor([where[row.place[0]] for row in rows]))
-    ends = model.tokens.end_ids
-    if sampling.stop_at_newline:
-        ends = ends | model.tokens.newline_ids
+    ends = ends_of(model.tokens, sampling)
     alive = list(rows)
-    for t in range(sampling.max_new_tokens):
-        uniform = torch.stack([row.uniforms[t] for row in alive])
-        draw = draw_tokens(state.logits, uniform, sampling.temperature, sampling.top_p)
+    while True:
+        numbers = torch.tensor([row.number for row in alive], dtype=torch.float64)
+        draw = draw_tokens(state.logits, numbers, sampling.temperature, sampling.top_p)
         keep = append(alive, draw, ends)
-        if not keep or t + 1 == sampling.max_new_tokens:
+        if not keep:
             break
         tokens = draw.tokens
         if len(keep) < len(alive):
@@ -115,17 +91,6 @@ def run_group(
             state.select(kept)
         decode_step(model, state, tokens)
     return rows
-
-
-def append(rows: Sequence[Row], draw: Draw, ends: frozenset[int]) -> list[int]:
-    """Append a step's tokens to their rows; return the places of rows not ended."""
-    tokens, logprobs = draw.tokens.tolist(), draw.logprobs.tolist()
-    entropies = draw.entropies.tolist()
-    for row, token, logprob, entropy in zip(
-        rows, tokens, logprobs, entropies, strict=True
-    ):
-        row.add(token, logprob, entropy, end=token in ends)
-    return [place for place, row in enumerate(rows) if not row.finished]
 
 
 @dataclass(slots=True, eq=False)
@@ -156,43 +121,25 @@ def prefill(model: HFModel, prompts: Sequence[TokenIds]) -> DecodingState:
         mask[row, longest - len(prompt) :] = 1
     mask = mask.to(model.device)
     cache = DynamicCache(config=model.network.config)
-    output = model.network(
+    states = model.run_decoder(
         input_ids=ids.to(model.device),
         attention_mask=mask,
         position_ids=(mask.cumsum(dim=-1) - 1).clamp(min=0),
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
     )
-    return DecodingState(cache, mask, output.logits[:, -1])
+    return DecodingState(cache, mask, model.next_logits(states[:, -1]))
 
 
 def decode_step(model: HFModel, state: DecodingState, tokens: Tensor) -> None:
     """Run one more token of every row and put the next logits into the state."""
     one = state.mask.new_ones(len(tokens), 1)
     state.mask = torch.cat([state.mask, one], dim=1)
-    output = model.network(
+    states = model.run_decoder(
         input_ids=tokens.unsqueeze(-1),
         attention_mask=state.mask,
         position_ids=state.mask.sum(dim=-1, keepdim=True) - 1,
         past_key_values=state.cache,
         use_cache=True,
-        logits_to_keep=1,
     )
-    state.logits = output.logits[:, -1]
-
-
-def completed(model: HFModel, row: Row) -> Completion:
-    """Turn a row that has ended into a completion."""
-    ids = tuple(row.token_ids)
-    text_ids = ids[:-1] if row.finished else ids
-    # A line-break token may carry text before its break, which belongs to the answer.
-    tail = ids[-1:] if row.finished and ids[-1] not in model.tokens.end_ids else ()
-    text = model.decode(text_ids + tail)
-    return Completion(
-        token_ids=ids,
-        text=text,
-        finished=row.finished,
-        logprob=row.logprob,
-        entropy=row.entropy / max(len(ids), 1),
-    )
+    state.logits = model.next_logits(states[:, -1])

@@ -46,6 +46,8 @@ class ModelFacts:
     device: str
     compute: str
     """Precision of matrix products, ``float32`` or ``bfloat16``."""
+    shares_prompts: bool = False
+    """Whether samples are decoded over one copy of their prompt; loading finds out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,21 @@
 """Drawing one token for each row of a batch, each row with its own random numbers.
 
-Axes: B rows, V vocabulary.
+Axes: B rows, V vocabulary, W tokens of a block.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
+
+BLOCK: Final = 256
+"""W: tokens whose probabilities are added up before single ones are looked at."""
+
+NUCLEUS: Final = 256
+"""Most probable tokens among which the edge of the nucleus is looked for first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,11 +35,15 @@ def draw_tokens(
 ) -> Draw:
     """Draw a token for every row by inverting the cumulative distribution.
 
+    The distribution runs over tokens in the order of their ids. A row's draw depends on
+    that row alone, whatever the batch.
+
     Args:
         logits: ``(B, V)``.
         uniform: ``(B,)`` float64 in [0, 1), one random number per row.
         temperature: 0 takes the most probable token.
-        top_p: Keep the most probable tokens that together reach this share.
+        top_p: Keep the most probable tokens that together reach this share, with all
+            that are as probable as the last of them.
 
     Returns:
         Tokens with the log-probability and entropy of what they were drawn from.
@@ -41,22 +52,72 @@ def draw_tokens(
         tokens = logits.argmax(dim=-1)
         zeros = torch.zeros_like(tokens, dtype=torch.float32)
         return Draw(tokens, zeros, zeros)
-    probabilities = (logits.float() / temperature).softmax(dim=-1)
-    ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    # float64 keeps the draw from depending on rounding in the long cumulative sum.
-    cumulative = ranked.double().cumsum(dim=-1)
-    # A token is kept while what stands before it has not reached top_p.
-    outside = (cumulative - ranked.double()) >= top_p
-    kept = ranked.double().masked_fill(outside, 0.0)
-    total = kept.sum(dim=-1, keepdim=True)
-    target = uniform.to(kept.device).unsqueeze(-1) * total
-    place = torch.searchsorted(kept.cumsum(dim=-1), target, right=True)
-    last = (~outside).sum(dim=-1, keepdim=True) - 1
+    scaled = logits.float() / temperature
+    if top_p < 1.0:
+        scaled = within_nucleus(scaled, top_p)
+    # Beside the largest, so that a sure token loses nothing to rounding.
+    scaled = scaled - scaled.amax(dim=-1, keepdim=True)
+    weights = scaled.exp()
+    tokens = inverted(weights, uniform.to(logits.device))
+    total = weights.sum(dim=-1)
+    # A token that cannot be has weight 0 and counts nothing.
+    mean = (weights * scaled.clamp(min=torch.finfo(scaled.dtype).min)).sum(-1) / total
+    drawn = scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    return Draw(tokens, drawn - total.log(), total.log() - mean)
+
+
+def within_nucleus(logits: Tensor, top_p: float) -> Tensor:
+    """Return the logits ``(B, V)`` with those outside the nucleus at minus infinity."""
+    probabilities = logits.softmax(dim=-1)
+    ranked = probabilities.topk(min(NUCLEUS, logits.shape[-1])).values
+    if (ranked.double().sum(dim=-1) < top_p).any():
+        ranked = probabilities.sort(dim=-1, descending=True).values
+    # float64 keeps the edge from depending on rounding in the long sum.
+    reached = ranked.double().cumsum(dim=-1) >= top_p
+    edge = reached.int().argmax(dim=-1, keepdim=True)
+    # Rounding can leave the whole just under `top_p`; then every token is kept.
+    edge = torch.where(reached[:, -1:], edge, ranked.shape[-1] - 1)
+    return logits.masked_fill(probabilities < ranked.gather(-1, edge), -torch.inf)
+
+
+def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Return for each row the token at which its distribution passes its number.
+
+    First the block of tokens is found, then the token in it, so that no sum runs along
+    the whole vocabulary twice.
+
+    Args:
+        weights: ``(B, V)``, in proportion to the probabilities.
+        uniform: ``(B,)`` float64 in [0, 1).
+    """
+    rows, size = weights.shape
+    padding = -size % BLOCK
+    if padding:
+        weights = torch.nn.functional.pad(weights, (0, padding))
+    blocks = weights.view(rows, -1, BLOCK)
+    block, rest = passed(blocks.sum(dim=-1), uniform)
+    inside = blocks[torch.arange(rows, device=blocks.device), block]
+    token, _ = passed(inside, rest)
+    return block * BLOCK + token
+
+
+def passed(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where each row's sum passes its number, and how far into that place.
+
+    Args:
+        weights: ``(B, W)``, not negative, one of each row positive.
+        uniform: ``(B,)`` in [0, 1): the share of the row's sum to pass.
+
+    Returns:
+        ``(B,)`` places, each of a positive weight, and ``(B,)`` shares in [0, 1).
+    """
+    sums = weights.double().cumsum(dim=-1)
+    target = uniform.unsqueeze(-1) * sums[:, -1:]
+    # The first sum above the target; rounding must not lead past the last of them.
+    place = torch.searchsorted(sums, target, right=True)
+    last = (sums < sums[:, -1:]).sum(dim=-1, keepdim=True)
     place = torch.minimum(place, last)
-    share = kept / total
-    logs = share.log().masked_fill(share == 0.0, 0.0)
-    return Draw(
-        order.gather(-1, place).squeeze(-1),
-        logs.gather(-1, place).squeeze(-1).float(),
-        -(share * logs).sum(dim=-1).float(),
-    )
+    weight = weights.double().gather(-1, place)
+    before = sums.gather(-1, place) - weight
+    share = ((target - before) / weight).clamp(0.0, 1.0 - 2.0**-53)
+    return place.squeeze(-1), share.squeeze(-1)
