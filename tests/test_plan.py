@@ -1,53 +1,70 @@
-"""The cost of a run, worked out by hand, and measured on a model that is a script."""
+"""The cost of a run, worked out by hand from what samples took."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from neuron_opsd.config import Config
-from neuron_opsd.models.protocol import Sampling
-from neuron_opsd.records import Completion, Prompt
 from neuron_opsd.settings import load_config
-from neuron_opsd.world.measure import (
-    count_questions,
-    expected_length,
-    halve,
-    measure,
-)
 from neuron_opsd.world.plan import (
-    QuestionTokens,
-    Rates,
     StagePlan,
-    Work,
+    num_positions,
     plan,
     scaled_keep,
-    teacher_prompt,
     trained_parameters,
 )
-from scripted import FACTS, ScriptedModel
+from neuron_opsd.world.work import (
+    Decoding,
+    Held,
+    QuestionTokens,
+    Rates,
+    Work,
+    answer_length,
+    decoding_steps,
+    expected_longest,
+    part_of,
+    places_of,
+)
+from scripted import FACTS
 
-RATES = Rates(prefill=100.0, decode=10.0, train=20.0, capture=50.0)
+RATES = Rates(
+    reading=0.01,
+    showing=0.02,
+    capture=0.03,
+    distil_step=5.0,
+    form_step=2.0,
+    saving=0.5,
+    loading=3.0,
+    decoding=Decoding(step_seconds=0.0, token_seconds=0.1),
+)
+HELD = Held(answering=1000, training=1500, network=100)
 
+POOL = QuestionTokens(num_questions=10, prompt_tokens=200, num_free=10)
+TESTS = QuestionTokens(num_questions=5, prompt_tokens=100, num_free=5)
 FREE = Work(
-    pool=QuestionTokens(num_questions=10, prompt_tokens=200, longest_prompt=30),
-    tests=QuestionTokens(num_questions=5, prompt_tokens=100, longest_prompt=30),
+    pool=POOL,
+    tests=TESTS,
+    in_domain=TESTS,
     completion_tokens=4.0,
-    constrained=False,
+    trained_prompt=18.0,
+    shown_tokens=48.0,
 )
-CONSTRAINED = replace(
-    FREE,
-    pool=replace(FREE.pool, choice_tokens=60),
-    tests=replace(FREE.tests, choice_tokens=30),
-    constrained=True,
+# 20 choices of 3 tokens for the pool's questions, 10 for the tests'; in one question
+# they part in two places, so that its prompt is read again.
+CHOICES = replace(
+    POOL,
+    num_free=0,
+    choice_tokens=60,
+    num_choices=20,
+    extra_rows=1,
+    extra_tokens=30,
 )
+TEST_CHOICES = replace(TESTS, choice_tokens=30, num_choices=10, num_free=0)
+CONSTRAINED = replace(FREE, pool=CHOICES, tests=TEST_CHOICES, in_domain=TEST_CHOICES)
 
 
 def settings(*assignments: str) -> Config:
@@ -56,8 +73,9 @@ def settings(*assignments: str) -> Config:
     return load_config(assignments=[*small, *assignments])
 
 
-def stages(work: Work, config: Config) -> dict[str, StagePlan]:
-    return {stage.name: stage for stage in plan(work, RATES, FACTS, config).stages}
+def stages(work: Work, config: Config, rates: Rates = RATES) -> dict[str, StagePlan]:
+    found = plan(work, rates, HELD, FACTS, config)
+    return {stage.name: stage for stage in found.stages}
 
 
 def tokens(stage: StagePlan) -> tuple[int, int, int]:
@@ -66,60 +84,85 @@ def tokens(stage: StagePlan) -> tuple[int, int, int]:
 
 def test_free_answers_cost_what_the_sum_on_paper_says() -> None:
     found = stages(FREE, settings("fitness.num_questions=1"))
-    # A prompt of the teacher: 20 + 2 * (20 + 4) = 68 tokens.
-    assert teacher_prompt(FREE, settings()) == 68
     assert {name: tokens(stage) for name, stage in found.items()} == {
+        "loading": (0, 0, 0),
         "rollouts": (200, 10 * 2 * 4, 0),
         "neurons": (200 + 10 * 4, 0, 0),
-        "fitness": (20 + 2 * 68 + 3 * 4, 0, 0),
-        "training": (6 * (20 + 68 + 4), 6 * 4, 6 * (20 + 4)),
-        # Before, after, own answers, prompted (each 48 tokens longer), and once read.
-        "evaluation": (4 * 100 + 5 * 48 + 100 + 5 * 4, 4 * 5 * 2 * 4, 0),
+        # The student's prompt, and twice the teacher's, which is 48 tokens longer.
+        "fitness": (20 + 2 * 68, 3 * 4, 0),
+        # Read by the writer, by the teacher with its context and the answer.
+        "training": (6 * (2 * 18 + 48 + 4), 6 * 4, 6 * (18 + 4)),
+        # Before, after, prompted (each 48 longer), and once read with the answers.
+        "evaluation": (3 * 100 + 5 * 48 + 100 + 5 * 4, 3 * 5 * 2 * 4, 0),
     }
-    assert found["rollouts"].seconds == 200 / 100 + 80 / 10
-    assert found["rollouts"].low == 7.5
-    assert found["rollouts"].high == 12.5
-    assert found["neurons"].seconds == 240 / 50
-    assert found["training"].seconds == 552 / 100 + 24 / 10 + 144 / 20
+    assert found["loading"].seconds == 2 * 3.0
+    assert found["rollouts"].seconds == pytest.approx(200 * 0.01 + 80 * 0.1)
+    assert found["rollouts"].low == pytest.approx(7.5)
+    assert found["rollouts"].high == pytest.approx(12.5)
+    assert found["neurons"].seconds == pytest.approx(240 * 0.03)
+    assert found["fitness"].seconds == pytest.approx(0.2 + 136 * 0.02 + 1.2)
+    assert found["training"].seconds == 2 * 5.0
+    prompted = 340 * 0.02 + 4.0
+    assert found["evaluation"].seconds == pytest.approx(
+        2 * (1.0 + 4.0) + 120 * 0.03 + prompted
+    )
 
 
-def test_constrained_answers_are_read_and_not_written() -> None:
-    found = stages(CONSTRAINED, settings("evaluation.prompted=false"))
-    assert tokens(found["rollouts"]) == (260, 0, 0)
-    assert tokens(found["training"]) == (6 * (26 + 68 + 4), 0, 6 * 24)
-    assert tokens(found["evaluation"]) == (2 * 130, 0, 0)
+def test_choices_are_read_once_whatever_is_drawn() -> None:
+    config = settings("evaluation.prompted=false", "contexts.answer=greedy")
+    found = stages(CONSTRAINED, config)
+    assert tokens(found["rollouts"]) == (230, 0, 0)
+    assert tokens(found["neurons"]) == (200 + 10 * 3, 0, 0)
+    # Of the 30 tokens more, six of ten questions read 18.
+    assert tokens(found["training"]) == (6 * (36 + 48 + 3) + 18, 0, 6 * 21)
+    assert tokens(found["evaluation"]) == (2 * 100, 0, 0)
+    assert found["evaluation"].seconds == pytest.approx(2.0)
+
+
+def test_demonstrations_are_read_as_often_as_the_prompt() -> None:
+    found = stages(CONSTRAINED, settings("fitness.num_questions=10"))["fitness"]
+    # Two of ten are selected; a fifth of a row is rounded away, six tokens are not.
+    assert tokens(found) == (3 * (40 + 6) + 2 * 2 * 48, 0, 0)
+    every = settings("fitness.num_questions=10", "selection.rule=all")
+    assert tokens(stages(CONSTRAINED, every)["fitness"]) == (
+        *(3 * 230 + 2 * 11 * 48, 0, 0),
+    )
 
 
 def test_demonstrations_are_shown_to_the_in_domain_test_alone() -> None:
-    work = replace(FREE, in_domain=QuestionTokens(1, 20))
+    work = replace(FREE, in_domain=QuestionTokens(1, 20, num_free=1))
     found = stages(work, settings())["evaluation"]
-    shown = 2 * 20 + 48 + 20 + 4
-    assert tokens(found) == (2 * 100 + shown, 2 * 40 + 2 * 8, 0)
-
-
-def test_the_length_of_constrained_answers_is_that_of_the_choices() -> None:
-    pool = replace(CONSTRAINED.pool, num_choices=20)
-    found = stages(replace(CONSTRAINED, pool=pool), settings())
-    # 60 tokens of 20 choices are 3 each, whatever free answers are like.
-    assert tokens(found["neurons"]) == (200 + 10 * 3, 0, 0)
+    assert tokens(found) == (2 * 100 + 68 + 24, 2 * 40 + 8, 0)
 
 
 def test_what_is_switched_off_is_not_in_the_plan() -> None:
     names = set(stages(FREE, settings("fitness.action=off")))
-    assert names == {"rollouts", "neurons", "training", "evaluation"}
-    untested = replace(FREE, tests=QuestionTokens(0, 0))
-    assert "evaluation" not in stages(untested, settings())
+    assert names == {"loading", "rollouts", "neurons", "training", "evaluation"}
+    none = QuestionTokens(0, 0)
+    assert "evaluation" not in stages(
+        replace(FREE, tests=none, in_domain=none), settings()
+    )
+    alone = settings("contexts.num_demonstrations=0")
+    assert "fitness" not in stages(FREE, alone)
+    assert tokens(stages(FREE, alone)["evaluation"]) == (200, 2 * 40, 0)
 
 
-def test_greedy_demonstrations_and_the_control_cost_more() -> None:
+def test_greedy_answers_are_begun_anew_and_the_control_costs_more() -> None:
     config = settings("contexts.answer=greedy", "evaluation.form_only=true")
     found = stages(FREE, config)
-    assert found["rollouts"].decode_tokens == 10 * 3 * 4
-    assert tokens(found["form-only control"]) == (100, 5 * 2 * 4, 6 * 24)
+    assert tokens(found["rollouts"]) == (2 * 200, 10 * 3 * 4, 0)
+    assert tokens(found["form-only control"]) == (100, 5 * 2 * 4, 6 * 22)
+    assert found["form-only control"].seconds == pytest.approx(2 * 2.0 + 1.0 + 4.0)
+    assert found["loading"].seconds == 3 * 3.0
+
+
+def test_every_checkpoint_takes_time() -> None:
+    found = stages(FREE, settings("distill.steps=25", "distill.checkpoint_every=10"))
+    assert found["training"].seconds == 25 * 5.0 + 2 * 0.5
 
 
 def test_the_sums_are_those_of_the_stages() -> None:
-    found = plan(FREE, RATES, FACTS, settings())
+    found = plan(FREE, RATES, HELD, FACTS, settings())
     assert found.seconds == sum(stage.seconds for stage in found.stages)
     assert found.low == pytest.approx(0.75 * found.seconds)
     assert found.high == pytest.approx(1.25 * found.seconds)
@@ -133,90 +176,89 @@ def test_an_adapter_has_rank_times_the_sides_of_every_matrix() -> None:
     assert full == FACTS.num_parameters
 
 
-def test_memory_holds_the_weights_and_what_training_needs() -> None:
-    memory = plan(FREE, RATES, FACTS, settings()).peak_memory_bytes
-    assert memory > 4 * FACTS.num_parameters
-    full = plan(FREE, RATES, FACTS, settings("distill.tuning=full")).peak_memory_bytes
-    assert full - memory > 4 * 4 * FACTS.num_parameters
-    half = replace(FACTS, compute="bfloat16")
-    assert plan(FREE, RATES, half, settings()).peak_memory_bytes > memory
+def test_the_most_memory_is_that_of_training_or_of_testing_the_trained() -> None:
+    def peak(held: Held, *assignments: str) -> int:
+        config = settings(*assignments)
+        return plan(CONSTRAINED, RATES, held, FACTS, config).peak_memory_bytes
+
+    assert peak(HELD) == 1500
+    # For the control, the first trained model is still there.
+    assert peak(HELD, "evaluation.form_only=true") == 1600
+    assert peak(replace(HELD, training=0)) == 1100
+    assert peak(replace(HELD, training=0), "evaluation.form_only=true") == 1200
+    assert peak(Held(answering=0, training=0, network=0)) == 0
+
+
+def test_completions_that_grow_side_by_side_take_memory() -> None:
+    config = settings("rollouts.max_new_tokens=4")
+    # Ten questions, two samples each, of four tokens.
+    assert num_positions(FREE, config) == 80
+    held = Held(answering=1000, training=0, network=0, position=2.0, num_positions=30)
+    assert plan(FREE, RATES, held, FACTS, config).peak_memory_bytes == 1100
+    assert num_positions(CONSTRAINED, config) == 0
 
 
 def test_the_disk_holds_the_neurons_of_the_pool() -> None:
-    few = plan(FREE, RATES, FACTS, settings("neurons.keep=10")).disk_bytes
-    many = plan(FREE, RATES, FACTS, settings("neurons.keep=1010")).disk_bytes
-    assert many - few == 10 * 1000 * 8
+    def disk(keep: int) -> int:
+        config = settings(f"neurons.keep={keep}")
+        return plan(FREE, RATES, HELD, FACTS, config).disk_bytes
+
+    assert disk(1010) - disk(10) == 10 * 1000 * 8
     assert scaled_keep(replace(FACTS, num_layers=36, num_neurons=9728)) == 5000
 
 
-@given(st.integers(0, 500), st.integers(0, 500), st.floats(1, 300), st.booleans())
+def test_an_answer_is_a_choice_or_free() -> None:
+    assert answer_length(FREE, POOL) == 4.0
+    assert answer_length(CONSTRAINED, CHOICES) == 3.0
+    assert answer_length(FREE, replace(CHOICES, num_free=5)) == 3.5
+    assert answer_length(FREE, QuestionTokens(0, 0)) == 0.0
+
+
+def test_a_part_of_questions_is_like_the_whole() -> None:
+    assert part_of(CHOICES, 20) == QuestionTokens(20, 400, 120, 40, 2, 60, 0)
+    assert part_of(POOL, 20) == QuestionTokens(20, 400, num_free=20)
+
+
+def test_waiting_questions_take_the_places_of_those_that_ended() -> None:
+    # Two samples of 256 tokens and a prompt of 512 are 1,024 positions a question.
+    config = settings("rollouts.max_new_tokens=256", "model.tokens_per_batch=1024")
+    assert places_of(2, 512, config) == 4
+    work = replace(FREE, completion_tokens=256.0)
+    # Eight questions in four places: twice as many steps as the longest has tokens.
+    assert decoding_steps(work, 8, 2, 512, config) == 2 * 256
+    assert decoding_steps(work, 2, 2, 512, config) == 256
+    assert decoding_steps(work, 0, 2, 512, config) == 0
+    assert places_of(8, 10, settings()) == 3
+    assert places_of(8, 10, settings("rollouts.max_new_tokens=16")) == 256 // 8
+    assert places_of(300, 10, settings()) == 1
+
+
+def test_the_longest_of_many_is_longer_than_the_mean_and_never_above_the_limit() -> (
+    None
+):
+    assert expected_longest(4.0, 1, 100) == pytest.approx(4.0)
+    assert 8.0 < expected_longest(4.0, 8, 100) < 12.0
+    assert expected_longest(4.0, 8, 6) == 6.0
+    assert expected_longest(1.0, 50, 6) == 1.0
+    assert expected_longest(6.0, 1, 6) == 6.0
+
+
+@given(st.floats(1.01, 50), st.integers(1, 500), st.integers(1, 500))
+def test_more_completions_have_a_longer_longest(
+    mean: float, rows: int, more: int
+) -> None:
+    fewer, many = (expected_longest(mean, n, 60) for n in (rows, rows + more))
+    assert mean - 1e-9 <= fewer <= many <= 60
+
+
+@given(st.integers(0, 500), st.integers(1, 500), st.floats(1, 300), st.floats(0.0, 1.0))
 def test_more_work_never_costs_less(
-    pool: int, more: int, length: float, constrained: bool
+    pool: int, more: int, length: float, free: float
 ) -> None:
     def cost(num_questions: int) -> float:
-        questions = QuestionTokens(num_questions, 20 * num_questions, 5)
-        work = Work(questions, questions, length, constrained)
-        return plan(work, RATES, FACTS, settings()).seconds
+        num_free = int(free * num_questions)
+        questions = QuestionTokens(num_questions, 20 * num_questions, num_free=num_free)
+        work = Work(questions, questions, questions, length, 20.0, 30.0)
+        return plan(work, RATES, HELD, FACTS, settings()).seconds
 
-    assert 0 <= cost(pool) <= cost(pool + more) + 1e-9
-
-
-MODEL = ScriptedModel({"red": ["yes"], "blue": ["no", "never"]})
-PROMPTS = [tuple(b"is red a colour? red "), tuple(b"is blue one? blue ")]
-
-
-def test_questions_are_counted_in_the_models_tokens() -> None:
-    questions = [(Prompt(text="abc"), ("x", "yz")), (Prompt(text="abcde"), ())]
-    found = count_questions(MODEL, questions)
-    # An answer is a space, its text and a line break.
-    assert found == QuestionTokens(
-        2, 8, choice_tokens=3 + 4, num_choices=2, longest_prompt=5
-    )
-    assert count_questions(MODEL, []) == QuestionTokens(0, 0)
-
-
-def test_rates_are_tokens_over_the_time_of_short_calls() -> None:
-    ticks = count(step=1.0)
-    sampling = Sampling(temperature=1.0, max_new_tokens=32)
-    found = measure(MODEL, PROMPTS, sampling, num_samples=2, clock=lambda: next(ticks))
-    prompts = sum(map(len, PROMPTS))
-    # The prompts are read over and over until there are 1,024 tokens, in one second.
-    read = prompts * math.ceil(1024 / prompts)
-    assert found.rates.prefill == read
-    assert found.rates.train == read / 3
-    assert found.rates.capture == read
-    made = 2 * len(" yes\n") + len(" no\n") + len(" never\n")
-    # Sampling also takes a second, of which the prompts take their part.
-    assert found.rates.decode == pytest.approx(made / (1 - prompts / read))
-
-
-def test_measuring_needs_a_prompt() -> None:
-    with pytest.raises(ValueError, match="at least one prompt"):
-        measure(MODEL, [], Sampling(temperature=1.0))
-
-
-def test_a_prompt_of_one_token_can_be_halved() -> None:
-    assert halve((7,)) == ((7,), (7,))
-    assert halve((1, 2, 3)) == ((1,), (2, 3))
-
-
-def completions(*lengths: tuple[int, bool]) -> Sequence[Completion]:
-    made: dict[str, Any] = {"text": "", "logprob": 0.0, "entropy": 0.0}
-    return [Completion((0,) * n, finished=ended, **made) for n, ended in lengths]
-
-
-def test_the_length_of_completions_is_what_a_constant_chance_to_end_gives() -> None:
-    # Two ends in eight tokens: a quarter; at most 2 tokens: 1 + 3/4.
-    drawn = completions((2, True), (4, False), (2, True))
-    assert expected_length(drawn, 2) == pytest.approx(1.75)
-    assert expected_length(drawn, 10_000) == pytest.approx(4)
-    assert expected_length(completions((3, False)), 50) == 50
-    assert expected_length(completions((1, True)), 50) == 1
-
-
-@given(st.integers(1, 60), st.integers(1, 400))
-def test_the_expected_length_lies_between_one_and_the_longest(
-    ended_after: int, longest: int
-) -> None:
-    length = expected_length(completions((ended_after, True)), longest)
-    assert 1 - 1e-9 <= length <= longest + 1e-9
+    assert 0 <= cost(pool) <= cost(pool + more) + 1e-6

@@ -57,7 +57,7 @@ def plan(
 ) -> None:
     """Estimate tokens, time, memory and disk of a run before anything is spent.
 
-    Times a few short calls of the model on this machine and counts the rest.
+    Times small samples of the run's own stages on this machine and counts the rest.
 
     Args:
         pool: File with the unlabelled questions, or the id of a dataset.
@@ -92,7 +92,9 @@ def show_plan(terminal: Terminal, estimated: Plan) -> None:
     terminal.show_table(["stage", "tokens", "time", "likely range"], rows)
     spread = f"{duration(estimated.low)} to {duration(estimated.high)}"
     terminal.show(f"time:   {duration(estimated.seconds)} ({spread})")
-    terminal.show(f"memory: {size(estimated.peak_memory_bytes)} at most")
+    memory = estimated.peak_memory_bytes
+    held = f"{size(memory)} at most" if memory else "not told by this system"
+    terminal.show(f"memory: {held}")
     terminal.show(f"disk:   {size(estimated.disk_bytes)}")
 
 

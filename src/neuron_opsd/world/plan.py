@@ -1,6 +1,6 @@
 """What a run will cost: plain arithmetic on counts of tokens and measured rates.
 
-`world.measure` makes the counts and the rates from a model.
+`world.measure` counts, `jobs.trials` takes the samples that the rates come from.
 
 Tokens of three kinds are told apart: *prefill* (read many at once), *decode* (made one
 after another) and *train* (forward and backward).
@@ -9,10 +9,21 @@ after another) and *train* (forward and backward).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from neuron_opsd.config import Config
+from neuron_opsd.world.work import (
+    Held,
+    QuestionTokens,
+    Rates,
+    Work,
+    answer_length,
+    decoding_steps,
+    expected_longest,
+    part_of,
+    places_of,
+)
 
 if TYPE_CHECKING:
     from neuron_opsd.models.protocol import ModelFacts
@@ -20,52 +31,10 @@ if TYPE_CHECKING:
 MARGIN = 0.25
 """Share by which times are uncertain, up and down."""
 
-PROGRAM_BYTES = 700 * 2**20
-"""Python and the libraries before any weight is read."""
-
 REPORT_BYTES = 3 * 2**20
 
 BYTES_PER_TOKEN_STORED = 8
 """Of a rollout on the disk: ids and text, compressed."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuestionTokens:
-    """A set of questions in tokens; sums over the set."""
-
-    num_questions: int
-    prompt_tokens: int
-    choice_tokens: int = 0
-    """Of all choices of all questions, read when answers are constrained to them."""
-    num_choices: int = 0
-    """Of all questions together."""
-    longest_prompt: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a run is about to do."""
-
-    pool: QuestionTokens
-    tests: QuestionTokens
-    completion_tokens: float
-    """Mean length of a free completion, end token included."""
-    constrained: bool
-    """Whether answers are drawn among choices, which reads tokens and makes none."""
-    in_domain: QuestionTokens | None = None
-    """The test set that is also asked with demonstrations; `None` for all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Tokens per second on this machine."""
-
-    prefill: float
-    decode: float
-    """Over all completions that are made side by side."""
-    train: float
-    capture: float
-    """Of a forward pass that hands on contribution scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +61,7 @@ class Plan:
 
     stages: tuple[StagePlan, ...]
     peak_memory_bytes: int
+    """0 where the system does not tell."""
     disk_bytes: int
 
     @property
@@ -110,154 +80,166 @@ class Plan:
         return sum(stage.high for stage in self.stages)
 
 
-def plan(work: Work, rates: Rates, facts: ModelFacts, config: Config) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Tokens of each kind and the time that they take; costs add up."""
+
+    prefill: float = 0.0
+    decode: float = 0.0
+    train: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.prefill + other.prefill,
+            self.decode + other.decode,
+            self.train + other.train,
+            self.seconds + other.seconds,
+        )
+
+    def stage(self, name: str) -> StagePlan:
+        """Return it as a stage, with a margin."""
+        return StagePlan(
+            name=name,
+            prefill_tokens=round(self.prefill),
+            decode_tokens=round(self.decode),
+            train_tokens=round(self.train),
+            seconds=self.seconds,
+            low=self.seconds * (1 - MARGIN),
+            high=self.seconds * (1 + MARGIN),
+        )
+
+
+def plan(
+    work: Work, rates: Rates, held: Held, facts: ModelFacts, config: Config
+) -> Plan:
     """Work out what a run will cost, without running anything."""
-    if work.constrained and work.pool.num_choices:
-        length = work.pool.choice_tokens / work.pool.num_choices
-        work = replace(work, completion_tokens=length)
-    builders = (rollouts, neurons, fitness, training, evaluation, control)
-    stages = [build(work, rates, config) for build in builders]
+    costs = {
+        "loading": Cost(seconds=num_loads(config) * rates.loading),
+        "rollouts": rollouts(work, rates, config),
+        "neurons": reading_off(work, work.pool, rates),
+        "fitness": fitness(work, rates, config),
+        "training": training(work, rates, config),
+        "evaluation": evaluation(work, rates, config),
+        "form-only control": control(work, rates, config),
+    }
     return Plan(
-        stages=tuple(stage for stage in stages if stage.tokens),
-        peak_memory_bytes=peak_memory(work, facts, config),
+        stages=tuple(cost.stage(name) for name, cost in costs.items() if cost.seconds),
+        peak_memory_bytes=peak_memory(work, held, config),
         disk_bytes=disk(work, facts, config),
     )
 
 
-def rollouts(work: Work, rates: Rates, config: Config) -> StagePlan:
+def num_loads(config: Config) -> int:
+    """Return how often a model is loaded: the base, and one after each training."""
+    return 3 if config.evaluation.form_only else 2
+
+
+def rollouts(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of answering the pool, the greedy answers included where they are shown."""
-    prefill, decode = answering(work, work.pool, num_rollouts(config))
-    return stage("rollouts", rates, prefill, decode)
+    return answering(work, work.pool, rates, config, own_draws(config))
 
 
-def neurons(work: Work, rates: Rates, config: Config) -> StagePlan:
-    """Cost of one pass over each question of the pool with its completion."""
-    del config
-    tokens = work.pool.prompt_tokens + work.pool.num_questions * work.completion_tokens
-    return stage("neurons", rates, tokens, prefill_rate=rates.capture)
+def own_draws(config: Config, num_samples: int | None = None) -> tuple[int, ...]:
+    """Return how many answers are drawn at once where demonstrations need some."""
+    samples = num_samples or config.rollouts.num_samples
+    return (samples, 1) if config.contexts.answer == "greedy" else (samples,)
 
 
-def fitness(work: Work, rates: Rates, config: Config) -> StagePlan:
+def reading_off(work: Work, questions: QuestionTokens, rates: Rates) -> Cost:
+    """Cost of one pass over each question with its completion."""
+    answers = questions.num_questions * answer_length(work, questions)
+    tokens = questions.prompt_tokens + answers
+    return Cost(prefill=tokens, seconds=tokens * rates.capture)
+
+
+def fitness(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of asking student and teacher, the teacher with two contexts."""
-    if config.fitness.action == "off":
-        return stage("fitness", rates, 0)
+    if config.fitness.action == "off" or not config.contexts.num_demonstrations:
+        return Cost()
     count = min(config.fitness.num_questions, num_selected(work, config))
-    student, teacher = mean_prompt(work), teacher_prompt(work, config)
-    answer = work.completion_tokens
-    return stage("fitness", rates, count * (student + 2 * teacher + 3 * answer))
+    some = part_of(work.pool, count)
+    shown = answering(work, some, rates, config, (1,), shown=work.shown_tokens)
+    return answering(work, some, rates, config, (1,)) + shown + shown
 
 
-def training(
-    work: Work, rates: Rates, config: Config, name: str = "training"
-) -> StagePlan:
+def training(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of the optimiser's steps: a rollout, a teacher's and a student's pass."""
-    count = config.distill.steps * config.distill.batch_size
-    prompt, answer = mean_prompt(work), work.completion_tokens
-    sampled, decoded = sampling_cost(work, prompt)
-    taught = teacher_prompt(work, config) + answer
-    return stage(
-        name,
-        rates,
-        count * (sampled + taught),
-        count * decoded,
-        count * (prompt + answer),
+    tuning = config.distill
+    count = tuning.steps * tuning.batch_size
+    some = part_of(work.pool, count)
+    free = some.num_free * work.completion_tokens
+    answers = count * answer_length(work, work.pool)
+    read = 2 * count * work.trained_prompt + some.extra_tokens
+    return Cost(
+        prefill=read + count * work.shown_tokens + answers,
+        decode=free,
+        train=count * work.trained_prompt + answers,
+        seconds=tuning.steps * rates.distil_step + num_saved(config) * rates.saving,
     )
 
 
-def evaluation(work: Work, rates: Rates, config: Config) -> StagePlan:
-    """Cost of testing the model before and after, and with demonstrations."""
-    prefill, decode = answering(work, work.tests, config.evaluation.num_samples)
-    more_prefill, more_decode = prompted(work, config)
-    return stage(
-        "evaluation", rates, 2 * prefill + more_prefill, 2 * decode + more_decode
-    )
-
-
-def prompted(work: Work, config: Config) -> tuple[float, float]:
-    """Return the prefill and decode tokens of the test with demonstrations.
-
-    Questions find their demonstrations by the neurons of an answer of their own, so
-    they are answered twice and read once more.
-    """
-    if not (config.evaluation.prompted and config.contexts.num_demonstrations):
-        return 0.0, 0.0
-    tests = work.in_domain or work.tests
-    own, made = answering(work, tests, num_rollouts(config))
-    prefill, decode = answering(work, tests, config.evaluation.num_samples)
-    read = tests.prompt_tokens + tests.num_questions * work.completion_tokens
-    shown = tests.num_questions * (teacher_prompt(work, config) - mean_prompt(work))
-    return own + read + prefill + shown, made + decode
-
-
-def num_rollouts(config: Config) -> int:
-    """Return how often a question is answered to get a demonstration of it."""
-    return config.rollouts.num_samples + (config.contexts.answer == "greedy")
-
-
-def control(work: Work, rates: Rates, config: Config) -> StagePlan:
+def control(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of training and testing on random choices, where that is asked for."""
     if not config.evaluation.form_only:
-        return stage("form-only control", rates, 0)
-    count = config.distill.steps * config.distill.batch_size
-    trained = count * (mean_prompt(work) + work.completion_tokens)
-    prefill, decode = answering(work, work.tests, config.evaluation.num_samples)
-    return stage("form-only control", rates, prefill, decode, trained)
+        return Cost()
+    tuning = config.distill
+    count = tuning.steps * tuning.batch_size
+    trained = count * (work.trained_prompt + answer_length(work, work.pool))
+    seconds = tuning.steps * rates.form_step + num_saved(config) * rates.saving
+    draws = (config.evaluation.num_samples,)
+    tested = answering(work, work.tests, rates, config, draws)
+    return Cost(train=trained, seconds=seconds) + tested
 
 
-def stage(
-    name: str,
-    rates: Rates,
-    prefill: float,
-    decode: float = 0.0,
-    train: float = 0.0,
-    *,
-    prefill_rate: float | None = None,
-) -> StagePlan:
-    """Turn the tokens of a stage into its time, with a margin."""
-    seconds = (
-        prefill / (prefill_rate or rates.prefill)
-        + decode / rates.decode
-        + train / rates.train
+def evaluation(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of testing the model before and after, and with demonstrations."""
+    samples = config.evaluation.num_samples
+    before = answering(work, work.tests, rates, config, own_draws(config, samples))
+    after = answering(work, work.tests, rates, config, (samples,))
+    if not (config.evaluation.prompted and config.contexts.num_demonstrations):
+        return before + after
+    prompted = answering(
+        work, work.in_domain, rates, config, (samples,), shown=work.shown_tokens
     )
-    return StagePlan(
-        name=name,
-        prefill_tokens=round(prefill),
-        decode_tokens=round(decode),
-        train_tokens=round(train),
-        seconds=seconds,
-        low=seconds * (1 - MARGIN),
-        high=seconds * (1 + MARGIN),
-    )
+    return before + after + reading_off(work, work.in_domain, rates) + prompted
 
 
 def answering(
-    work: Work, questions: QuestionTokens, samples: int
-) -> tuple[float, float]:
-    """Return the prefill and decode tokens of sampling answers to some questions."""
-    if work.constrained:
-        return questions.prompt_tokens + questions.choice_tokens, 0.0
-    made = questions.num_questions * samples * work.completion_tokens
-    return questions.prompt_tokens, made
+    work: Work,
+    questions: QuestionTokens,
+    rates: Rates,
+    config: Config,
+    draws: tuple[int, ...],
+    *,
+    shown: float = 0.0,
+) -> Cost:
+    """Cost of sampling answers to some questions.
 
+    Choices are scored once whatever is drawn; free answers are begun anew for every
+    draw, and all samples of a draw grow side by side.
 
-def sampling_cost(work: Work, prompt: float) -> tuple[float, float]:
-    """Return the prefill and decode tokens of one rollout of one pool question."""
-    if work.constrained:
-        choices = work.pool.choice_tokens / max(1, work.pool.num_questions)
-        return prompt + choices, 0.0
-    return prompt, work.completion_tokens
-
-
-def mean_prompt(work: Work) -> float:
-    """Return the mean length of the student's prompts."""
-    return work.pool.prompt_tokens / max(1, work.pool.num_questions)
-
-
-def teacher_prompt(work: Work, config: Config) -> float:
-    """Return the mean length of the teacher's prompts."""
-    shown = config.contexts.num_demonstrations
-    shown = min(shown, max(0, work.pool.num_questions - 1))
-    return mean_prompt(work) + shown * (mean_prompt(work) + work.completion_tokens)
+    Args:
+        work: How long answers are.
+        questions: What is asked.
+        rates: What it takes.
+        config: How many questions are answered together.
+        draws: Samples per question, of each draw.
+        shown: Tokens of the demonstrations before every question.
+    """
+    free = questions.num_free / max(1, questions.num_questions)
+    prompts = questions.prompt_tokens + questions.num_questions * shown
+    again = questions.extra_tokens + questions.extra_rows * shown
+    read = prompts * (1.0 + free * (len(draws) - 1)) + again
+    per_token = rates.showing if shown else rates.reading
+    made = questions.num_free * sum(draws) * work.completion_tokens
+    length = prompts / max(1, questions.num_questions)
+    steps = sum(
+        decoding_steps(work, questions.num_free, samples, length, config)
+        for samples in draws
+    )
+    seconds = steps * rates.decoding.step_seconds + made * rates.decoding.token_seconds
+    return Cost(prefill=read, decode=made, seconds=read * per_token + seconds)
 
 
 def num_selected(work: Work, config: Config) -> int:
@@ -265,6 +247,11 @@ def num_selected(work: Work, config: Config) -> int:
     if config.selection.rule == "all":
         return work.pool.num_questions
     return math.ceil(config.selection.keep_fraction * work.pool.num_questions)
+
+
+def num_saved(config: Config) -> int:
+    """Return how many checkpoints a training writes."""
+    return config.distill.steps // config.distill.checkpoint_every
 
 
 def trained_parameters(facts: ModelFacts, config: Config) -> int:
@@ -276,42 +263,66 @@ def trained_parameters(facts: ModelFacts, config: Config) -> int:
     return config.distill.lora_rank * facts.num_layers * (attention + mlp)
 
 
-def peak_memory(work: Work, facts: ModelFacts, config: Config) -> int:
-    """Estimate the most memory that a run holds, in bytes.
+def checkpoint_bytes(facts: ModelFacts, config: Config) -> int:
+    """Return the size of a checkpoint: student, teacher and two moments."""
+    return 4 * 4 * trained_parameters(facts, config)
 
-    Weights, what the optimiser and the teacher keep, the activations that a
-    micro-batch leaves for the backward pass, the logits of a chunk, and a batch of
-    keys and values while answers are sampled.
+
+def peak_memory(work: Work, held: Held, config: Config) -> int:
+    """Return the most memory that a run holds, in bytes; 0 if none was measured.
+
+    The base model stays to the end. Beside it a model learns, and then the trained
+    one answers the tests; for the control the first trained one stays as well.
     """
-    number = 2 if facts.compute == "bfloat16" else 4
-    weights = facts.num_parameters * 4
-    if facts.compute == "bfloat16":
-        weights += facts.num_parameters * 2
-    # Gradient, two moments and the teacher's copy, beside the adapter itself.
-    learner = trained_parameters(facts, config) * 4 * 5
-    longest = work.pool.longest_prompt + work.completion_tokens
-    tokens = config.distill.micro_batch_size * longest
-    # Per layer about 16 widths around attention and 4 of the MLP are kept.
-    per_token = facts.num_layers * (16 * facts.width + 4 * facts.num_neurons)
-    activations = tokens * per_token * number
-    logits = config.distill.chunk_positions * facts.vocab_size * 4 * 3
-    cache = config.model.tokens_per_batch * facts.num_layers * 2 * facts.width * number
-    return round(PROGRAM_BYTES + weights + max(learner + activations + logits, cache))
+    if not held.answering:
+        return 0
+    controls = held.network if config.evaluation.form_only else 0
+    positions = max(0.0, num_positions(work, config) - held.num_positions)
+    more = positions * held.position
+    answering = held.answering + more + held.network + controls
+    return round(max(answering, held.training + controls))
+
+
+def num_positions(work: Work, config: Config) -> float:
+    """Return how many positions of growing completions a run holds, at most."""
+    sets = (
+        (work.pool, config.rollouts.num_samples),
+        (work.tests, config.evaluation.num_samples),
+    )
+    limit = config.rollouts.max_new_tokens
+    rows = [
+        samples
+        * min(
+            questions.num_free,
+            config.rollouts.block_size,
+            places_of(
+                samples, questions.prompt_tokens / questions.num_questions, config
+            ),
+        )
+        for questions, samples in sets
+        if questions.num_free
+    ]
+    if not rows:
+        return 0.0
+    return max(rows) * expected_longest(work.completion_tokens, max(rows), limit)
 
 
 def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     """Estimate the bytes of a finished run directory.
 
-    Two checkpoints (student, teacher, two moments), the adapter, every rollout and the
-    neurons of every question of the pool, eight bytes each.
+    Two checkpoints, the adapter, every rollout and the neurons of every question of
+    the pool, eight bytes each.
     """
-    trained = trained_parameters(facts, config) * 4
     samples = config.rollouts.num_samples * work.pool.num_questions
-    samples += 3 * config.evaluation.num_samples * work.tests.num_questions
-    stored = samples * work.completion_tokens * BYTES_PER_TOKEN_STORED
+    tested = 3 * config.evaluation.num_samples * work.tests.num_questions
+    tokens = samples * answer_length(work, work.pool)
+    tokens += tested * answer_length(work, work.tests)
     kept = config.neurons.keep or scaled_keep(facts)
     sets = work.pool.num_questions * kept * 8
-    return round(trained * (2 * 4 + 1) + stored + sets + REPORT_BYTES)
+    trained = trained_parameters(facts, config) * 4
+    checkpoints = 2 * checkpoint_bytes(facts, config)
+    stored = tokens * BYTES_PER_TOKEN_STORED
+    return round(trained + checkpoints + stored + sets + REPORT_BYTES)
 
 
 def scaled_keep(facts: ModelFacts) -> int:

@@ -1,0 +1,163 @@
+"""What a run is about to do, and what samples of it took: the terms of a plan.
+
+The lengths of free answers are taken as if every token ended one with the same chance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from neuron_opsd.config import Config
+
+MAX_ROWS = 256
+"""Completions that grow side by side, at most; as `models.generation` has it."""
+
+ROOM = 4
+"""Batches of `model.tokens_per_batch` whose positions decoding holds; the same."""
+
+EULER = 0.5772
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionTokens:
+    """A set of questions in tokens; sums over the set."""
+
+    num_questions: int
+    prompt_tokens: int
+    choice_tokens: int = 0
+    """Of all choices of all questions that are answered by choosing."""
+    num_choices: int = 0
+    """Of all questions together."""
+    extra_rows: int = 0
+    """How often prompts are read again because choices part after their first token."""
+    extra_tokens: int = 0
+    """What is read in these rows, and of choices, beyond one prompt a question."""
+    num_free: int = 0
+    """Questions whose answer is made token by token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a run is about to do."""
+
+    pool: QuestionTokens
+    tests: QuestionTokens
+    in_domain: QuestionTokens
+    """The test set that is also asked with demonstrations."""
+    completion_tokens: float
+    """Mean length of a free completion, end token included."""
+    trained_prompt: float
+    """Mean length of the student's prompts that are trained on."""
+    shown_tokens: float
+    """Mean length that demonstrations add to a prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Seconds that making tokens takes."""
+
+    step_seconds: float = 0.0
+    """Of one more token for all rows, whatever their number."""
+    token_seconds: float = 0.0
+    """Of each row's token besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Seconds that samples of a run's own work took on this machine."""
+
+    reading: float
+    """Per token of plain prompts, as often as choices need them, and of choices."""
+    showing: float
+    """The same of prompts with demonstrations."""
+    capture: float
+    """Per token of a pass that reads off neurons."""
+    distil_step: float
+    """Per optimiser step: rollouts, teacher, student, backward and update."""
+    form_step: float
+    """Per optimiser step of the form-only control."""
+    saving: float
+    """Per checkpoint."""
+    loading: float
+    """Per model that is loaded."""
+    decoding: Decoding = Decoding()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The most bytes that samples of a run's own work held."""
+
+    answering: int
+    """With the base model alone."""
+    training: int
+    """With the base model and the one that learns."""
+    network: int
+    """What one more model takes."""
+    position: float = 0.0
+    """What one more position takes of completions that grow side by side."""
+    num_positions: int = 0
+    """Such positions in the sample."""
+
+
+def decoding_steps(
+    work: Work, num_questions: int, samples: int, prompt: float, config: Config
+) -> float:
+    """Return how often a token is made for all rows that grow, over all blocks.
+
+    A question makes room for the next once all its samples have ended.
+    """
+    block = min(num_questions, config.rollouts.block_size)
+    if not block:
+        return 0.0
+    mean, limit = work.completion_tokens, config.rollouts.max_new_tokens
+    places = min(block, places_of(samples, prompt, config))
+    waiting = block * expected_longest(mean, samples, limit) / places
+    last = expected_longest(mean, places * samples, limit)
+    return num_questions / block * max(waiting, last)
+
+
+def places_of(samples: int, prompt: float, config: Config) -> int:
+    """Return how many questions are answered side by side, at most."""
+    positions = prompt + samples * config.rollouts.max_new_tokens
+    room = int(ROOM * config.model.tokens_per_batch / positions)
+    return max(1, min(room, MAX_ROWS // samples))
+
+
+def expected_longest(mean: float, rows: int, limit: int) -> float:
+    """Return the expected length of the longest of some completions.
+
+    Every token is taken to end a completion with the same chance.
+
+    Args:
+        mean: Of their lengths, at least one.
+        rows: How many there are.
+        limit: Where they are cut.
+    """
+    if mean <= 1.0 or mean >= limit:
+        return min(float(limit), max(1.0, mean))
+    last = (math.log(rows) + EULER) / -math.log1p(-1.0 / mean)
+    return min(float(limit), max(mean, last))
+
+
+def answer_length(work: Work, questions: QuestionTokens) -> float:
+    """Return the mean length of an answer, free or a choice, end token included."""
+    if not questions.num_questions:
+        return 0.0
+    free = questions.num_free / questions.num_questions
+    choice = questions.choice_tokens / max(1, questions.num_choices)
+    return free * work.completion_tokens + (1.0 - free) * choice
+
+
+def part_of(questions: QuestionTokens, count: int) -> QuestionTokens:
+    """Return the tokens of so many questions that are like these."""
+    share = count / max(1, questions.num_questions)
+    return QuestionTokens(
+        num_questions=count,
+        prompt_tokens=round(share * questions.prompt_tokens),
+        choice_tokens=round(share * questions.choice_tokens),
+        num_choices=round(share * questions.num_choices),
+        extra_rows=round(share * questions.extra_rows),
+        extra_tokens=round(share * questions.extra_tokens),
+        num_free=round(share * questions.num_free),
+    )
