@@ -18,12 +18,12 @@ from torch import Tensor
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models import generation, plain_generation, shared_prefix
-from neuron_opsd.models.batches import aligned
+from neuron_opsd.models.attention import Whole, attention
+from neuron_opsd.models.batches import MIN_ROWS
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.prefix_memory import PrefixMemory
 from neuron_opsd.models.protocol import Sampling
 from neuron_opsd.models.rows import Row, completed
-from neuron_opsd.models.shared_prefix import MIN_ROWS
 from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.seeds import derive_seed, uniforms
 from tiny import FAMILIES, tiny_model
@@ -201,7 +201,7 @@ def test_samples_of_a_prompt_share_its_prefill(tiny_llama: Path) -> None:
     with counted(model) as shapes:
         found = model.sample(prompts, seeds_for(prompts, 8), sampling)
     first, *later = shapes
-    assert first == (len(prompts), aligned(max(PROMPT_LENGTHS)))
+    assert first == (len(prompts), max(PROMPT_LENGTHS))
     assert len(later) <= 4
     # Every later pass holds one position of every row that goes on, and of no other.
     lengths = [len(completion.token_ids) for row in found for completion in row]
@@ -303,14 +303,14 @@ def test_a_model_that_is_decoded_otherwise_steps_back_to_the_plain_way(
 def test_attention_that_cannot_be_followed_is_refused() -> None:
     nothing = torch.zeros(1)
     with pytest.raises(ModelError, match="attention with softcap"):
-        shared_prefix.attention(
+        attention(
             torch.nn.Identity(),
             nothing,
             nothing,
             nothing,
             None,
             scaling=1.0,
-            decoding=None,  # type: ignore[arg-type]
+            attending=Whole(),
             softcap=30.0,
         )
 

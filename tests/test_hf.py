@@ -132,7 +132,7 @@ def test_logits_come_in_the_shape_of_the_columns(tiny_llama: Path) -> None:
 def test_positions_that_predict_stand_one_before_their_tokens() -> None:
     pairs: list[Pair] = [((5, 6, 7), (8, 9)), ((5,), (6,))]
     ids = padded([prompt + completion for prompt, completion in pairs])
-    assert ids.tolist() == [[5, 6, 7, 8, 9] + [0] * 11, [5, 6] + [0] * 14]
+    assert ids.tolist() == [[5, 6, 7, 8, 9, 0, 0, 0], [5, 6] + [0] * 6]
     rows, columns = predicting_positions(pairs, after=0)
     assert (rows.tolist(), columns.tolist()) == ([0, 0, 1], [2, 3, 0])
     rows, columns = predicting_positions(pairs, after=1)

@@ -17,10 +17,8 @@ from neuron_opsd.records import TokenIds
 FAST_TOKENS: Final = 512
 """A forward pass over as many tokens is about as fast per token as a longer one."""
 
-ALIGNED: Final = 16
-"""Lengths are padded to a multiple of this: attention on a processor adds and rounds a
-last piece of another size in another way, so that the same sequence would give other
-bits beside longer ones."""
+MIN_ROWS: Final = 8
+"""With fewer rows, matrix products on a processor add in another order."""
 
 MAX_PADDING: Final = 1.25
 """A batch's longest pair is at most this many times as long as its shortest."""
@@ -51,14 +49,9 @@ def batches(pairs: Sequence[Pair], tokens_per_batch: int) -> Iterator[list[int]]
         yield batch
 
 
-def aligned(length: int) -> int:
-    """Return the length to which `length` positions are padded."""
-    return length + -length % ALIGNED
-
-
 def padded(sequences: Sequence[TokenIds]) -> Tensor:
     """Return token ids as ``(B, T)``, padded on the right with zeros."""
-    longest = aligned(max(map(len, sequences)))
+    longest = max(MIN_ROWS, *map(len, sequences))
     ids = torch.zeros(len(sequences), longest, dtype=torch.long)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = torch.tensor(sequence)

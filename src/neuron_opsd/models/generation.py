@@ -16,13 +16,13 @@ from torch import Tensor
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models import plain_generation
+from neuron_opsd.models.attention import replacing
 from neuron_opsd.models.prefix_memory import PrefixMemory
 from neuron_opsd.models.protocol import Sampling
 from neuron_opsd.models.rows import Row, append, begin, completed, ends_of
 from neuron_opsd.models.sampling import draw_tokens
 from neuron_opsd.models.shared_prefix import (
     DecoderPass,
-    attending,
     enough,
     extend,
     read,
@@ -62,8 +62,7 @@ def generate_together(
 ) -> list[list[Completion]]:
     """Sample completions over one copy of each prompt."""
     batch = Batch(model, prompts, seeds, sampling)
-    with attending(model.decoder.config):
-        batch.run()
+    batch.run()
     results: list[list[Completion]] = [[] for _ in prompts]
     for row in sorted(batch.ended, key=lambda row: row.place):
         results[row.place[0]].append(completed(model.tokens, row))
@@ -89,7 +88,7 @@ def decodes_alike(model: HFModel) -> bool:
         whole = [torch.tensor([p + written], device=model.device) for p in prompts]
         wanted = torch.cat([run(input_ids=ids)[:, -1] for ids in whole])
         try:
-            with attending(decoder.config):
+            with replacing(decoder.config):
                 found = read_and_write(run, model.device, prompts, written)
         except ModelError:
             return False

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuron_opsd.method.divergence import capped
+from neuron_opsd.models.attention import Whole, replacing
 from neuron_opsd.models.batches import batches, padded
 from neuron_opsd.models.generation import generate
 from neuron_opsd.models.mlps import GatedMLP
@@ -196,11 +197,16 @@ class HFModel:
         return self.run(self.decoder, self.product_weights().decoder, inputs)
 
     def run(
-        self, decoder: nn.Module, weights: Mapping[str, Tensor], inputs: dict[str, Any]
+        self, decoder: Any, weights: Mapping[str, Tensor], inputs: dict[str, Any]
     ) -> Tensor:
         """Return the final states of a decoder with some of its weights replaced."""
         options = {"use_cache": False} | inputs
-        with self.computing():
+        usual: AbstractContextManager[None] = nullcontext()
+        # A pass over the library's own cache is attended to by the library.
+        if self._facts.shares_prompts and "past_key_values" not in inputs:
+            options = {"attending": Whole()} | options
+            usual = replacing(decoder.config)
+        with self.computing(), usual:
             output = torch.func.functional_call(decoder, dict(weights), kwargs=options)
         states: Tensor = output.last_hidden_state
         return states

@@ -13,6 +13,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from neuron_opsd.models.attention import aligned
+
 GROWTH: Final = 32
 """Positions by which the buffers of written tokens grow."""
 
@@ -74,17 +76,18 @@ class PrefixMemory:
 
     def layer_for(self, index: int, keys: Tensor, values: Tensor) -> LayerMemory:
         """Return a layer's memory, made or widened to hold keys of prompts."""
+        length = aligned(keys.shape[2])
         if index not in self.layers:
             num_slots = self.num_prompts * self.num_samples
             self.layers[index] = LayerMemory(
-                room(keys, self.num_prompts, keys.shape[2]),
-                room(values, self.num_prompts, keys.shape[2]),
+                room(keys, self.num_prompts, length),
+                room(values, self.num_prompts, length),
                 room(keys, num_slots, GROWTH),
                 room(values, num_slots, GROWTH),
             )
         layer = self.layers[index]
-        layer.prompt_keys = widened(layer.prompt_keys, keys.shape[2])
-        layer.prompt_values = widened(layer.prompt_values, keys.shape[2])
+        layer.prompt_keys = widened(layer.prompt_keys, length)
+        layer.prompt_values = widened(layer.prompt_values, length)
         return layer
 
 

@@ -1,9 +1,7 @@
 """Decoding many samples of a prompt over one copy of its keys and values.
 
 Attention over the prompt is one product for all samples of a question; attention over
-what each sample has written runs over buffers that never move while they grow. The
-network's own code runs unchanged: it asks `attention` here instead of its own, which
-needs no cache and no mask.
+what each sample has written runs over buffers that never move while they grow.
 
 Axes: P prompts, K samples of each, S = P * K slots, B rows of a step (one per sample
 that still grows), H query heads, G key heads, T positions, D width of a head.
@@ -11,18 +9,15 @@ that still grows), H query heads, G key heads, T positions, D width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from neuron_opsd.errors import ModelError
-from neuron_opsd.models.batches import aligned, padded
+from neuron_opsd.models.attention import Heads, Whole, aligned
+from neuron_opsd.models.batches import MIN_ROWS, padded
 from neuron_opsd.models.prefix_memory import (
     GROWTH,
     LayerMemory,
@@ -31,12 +26,7 @@ from neuron_opsd.models.prefix_memory import (
 )
 from neuron_opsd.records import TokenIds
 
-NAME: Final = "neuron_opsd_shared_prefix"
-
-MIN_ROWS: Final = 8
-"""Below this, matrix products on a processor add in another order; see `enough`."""
-
-DecoderPass = Callable[..., Tensor]
+DecoderPass: TypeAlias = Callable[..., Tensor]
 """Runs the decoder on ``input_ids`` and ``position_ids``, giving ``(B, T, width)``."""
 
 
@@ -53,7 +43,7 @@ def read(
     at = torch.tensor(places, device=device)
     memory.begin(at, lengths)
     positions = torch.arange(ids.shape[1], device=device).expand_as(ids)
-    states = run(input_ids=ids, position_ids=positions, decoding=Reading(memory, at))
+    states = run(input_ids=ids, position_ids=positions, attending=Reading(memory, at))
     return states[torch.arange(len(prompts), device=device), lengths - 1]
 
 
@@ -68,59 +58,28 @@ def extend(
     states = run(
         input_ids=tokens.unsqueeze(1),
         position_ids=positions.unsqueeze(1),
-        decoding=Step(memory, slots, positions),
+        attending=Step(memory, slots, positions),
     )
     # A slot that stands twice is counted once.
     memory.own_lengths[slots] += 1
     return states[:count, 0]
 
 
-class Attending(Protocol):
-    """What a pass over the network does when a layer attends."""
-
-    def attend(
-        self,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> Tensor:
-        """Take ``(B, H or G, T, D)`` and return ``(B, T, H, D)``."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """A pass over prompts, padded on the right: no position looks ahead at that."""
+    """A pass over prompts that keeps their keys and values."""
 
     memory: PrefixMemory
     places: Tensor
 
-    def attend(
-        self,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> Tensor:
-        """Keep keys and values, and attend with the library's own attention."""
-        layer = self.memory.layer_for(index_of(module), key, value)
-        length = key.shape[2]
-        layer.prompt_keys[self.places, :, :length] = key.to(layer.prompt_keys.dtype)
-        layer.prompt_values[self.places, :, :length] = value.to(layer.own_values.dtype)
-        mask = None
-        if window is not None and window < length:
-            at = torch.arange(length, device=key.device)
-            behind = at.unsqueeze(1) - at
-            mask = ((behind >= 0) & (behind < window))[None, None]
-        output, _ = sdpa_attention_forward(
-            module, query, key, value, mask, scaling=scaling
-        )
-        return output
+    def attend(self, heads: Heads) -> Tensor:
+        """Keep keys and values, and attend as a whole pass does."""
+        layer = self.memory.layer_for(heads.layer, heads.key, heads.value)
+        length = heads.key.shape[2]
+        kept = layer.prompt_keys.dtype
+        layer.prompt_keys[self.places, :, :length] = heads.key.to(kept)
+        layer.prompt_values[self.places, :, :length] = heads.value.to(kept)
+        return Whole().attend(heads)
 
 
 class Step:
@@ -144,23 +103,16 @@ class Step:
         self.positions = place
         self._hidden: dict[int | None, Tensor] = {}
 
-    def attend(
-        self,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> Tensor:
+    def attend(self, heads: Heads) -> Tensor:
         """Attend to the prompt, once for all its samples, and to what each wrote."""
-        layer = self.memory.layers[index_of(module)]
-        self._write(layer, key, value)
+        layer = self.memory.layers[heads.layer]
+        self._write(layer, heads.key, heads.value)
+        query = heads.query
         rows, num_heads, _, width = query.shape
         num_slots, num_groups = layer.own_keys.shape[:2]
         with torch.autocast(query.device.type, enabled=False):
             grid = layer.own_keys.new_zeros(num_slots, num_heads, width)
-            grid[self.slots] = query[:, :, 0].to(grid.dtype) * scaling
+            grid[self.slots] = query[:, :, 0].to(grid.dtype) * heads.scaling
             # (S, G, H / G, T) to the tokens before, the prompt's first.
             grid = grid.view(num_slots, num_groups, -1, width)
             own_keys = layer.own_keys[:, :, : self.own_length]
@@ -169,7 +121,9 @@ class Step:
             prompt_values = layer.prompt_values[:, :, : self.prompt_length]
             to_prompt = self._over_prompts(grid, prompt_keys.mT)
             scores = torch.cat([to_prompt, grid @ own_keys.mT], dim=-1).float()
-            shares = (scores + self._hidden_from(window)).softmax(-1).to(grid.dtype)
+            shares = (
+                (scores + self._hidden_from(heads.window)).softmax(-1).to(grid.dtype)
+            )
             of_prompt, of_own = shares.split([self.prompt_length, self.own_length], -1)
             output = self._over_prompts(of_prompt, prompt_values) + of_own @ own_values
             by_row: Tensor = output.reshape(num_slots, num_heads, -1)[self.slots]
@@ -216,47 +170,6 @@ class Step:
         return self._hidden[window]
 
 
-def attention(  # noqa: PLR0913
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    scaling: float,
-    decoding: Attending,
-    sliding_window: int | None = None,
-    **options: Any,
-) -> tuple[Tensor, None]:
-    """Attend as the present pass says, in the form that transformers asks for.
-
-    Raises:
-        ModelError: If the model wants something of its attention that is not done here.
-    """
-    asked = [name for name in ("softcap", "s_aux") if options.get(name) is not None]
-    if asked or attention_mask is not None:
-        raise ModelError(
-            f"attention with {', '.join(asked) or 'a mask'} is not decoded over shared "
-            "prompts"
-        )
-    output = decoding.attend(module, query, key, value, scaling, sliding_window)
-    return output, None
-
-
-AttentionInterface.register(NAME, attention)
-
-
-@contextmanager
-def attending(config: Any) -> Iterator[None]:
-    """Let a network of this configuration attend through `attention` for a while."""
-    usual = config._attn_implementation  # noqa: SLF001
-    config._attn_implementation = NAME  # noqa: SLF001
-    try:
-        yield
-    finally:
-        config._attn_implementation = usual  # noqa: SLF001
-
-
 def enough(rows: Tensor) -> Tensor:
     """Repeat the first row until there are as many as products need to be exact.
 
@@ -267,9 +180,3 @@ def enough(rows: Tensor) -> Tensor:
     if missing <= 0:
         return rows
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])
-
-
-def index_of(module: Any) -> int:
-    """Return the number of the layer that an attention module belongs to."""
-    number: int = module.layer_idx
-    return number

@@ -1,0 +1,126 @@
+"""The attention that all passes of a network use here instead of its own.
+
+The network's code runs unchanged and asks `attention`, which needs no cache and no
+mask; what happens then, the present pass says. A model whose attention does more than
+this is found out when it is loaded (`generation.decodes_alike`) and keeps its own.
+
+Axes: B rows, H query heads, G key heads, T positions, D width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from neuron_opsd.errors import ModelError
+
+NAME: Final = "neuron_opsd"
+
+ALIGNED: Final = 16
+"""Sums over positions run over a multiple of this. On a processor a last piece of
+another size is added in another way, so that a row would give other bits beside longer
+ones."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heads:
+    """What a layer attends with."""
+
+    module: Any
+    """The attention module itself."""
+    query: Tensor
+    """``(B, H, T, D)``."""
+    key: Tensor
+    """``(B, G, T, D)``, of the same positions."""
+    value: Tensor
+    scaling: float
+    window: int | None
+    """How many positions back a position sees, itself included; `None` for all."""
+
+    @property
+    def layer(self) -> int:
+        """Number of the layer."""
+        number: int = self.module.layer_idx
+        return number
+
+
+class Attending(Protocol):
+    """What a pass does when a layer attends."""
+
+    def attend(self, heads: Heads) -> Tensor:
+        """Return ``(B, T, H, D)``."""
+        ...
+
+
+class Whole:
+    """A pass over whole sequences, padded on the right: nothing looks ahead at that."""
+
+    def attend(self, heads: Heads) -> Tensor:
+        """Attend to what came before with the library's own attention."""
+        length = heads.key.shape[2]
+        missing = (0, 0, 0, aligned(length) - length)
+        query, key, value = (
+            nn.functional.pad(states, missing)
+            for states in (heads.query, heads.key, heads.value)
+        )
+        mask = None
+        if heads.window is not None and heads.window < length:
+            at = torch.arange(aligned(length), device=key.device)
+            behind = at.unsqueeze(1) - at
+            mask = ((behind >= 0) & (behind < heads.window))[None, None]
+        output, _ = sdpa_attention_forward(
+            heads.module, query, key, value, mask, scaling=heads.scaling
+        )
+        return output[:, :length]
+
+
+def aligned(length: int) -> int:
+    """Return the length to which sums over `length` positions are padded."""
+    return length + -length % ALIGNED
+
+
+def attention(  # noqa: PLR0913
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    attending: Attending,
+    sliding_window: int | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attend as the present pass says, in the form that transformers asks for.
+
+    Raises:
+        ModelError: If the model wants something of its attention that is not done here.
+    """
+    asked = [name for name in ("softcap", "s_aux") if options.get(name) is not None]
+    if asked or attention_mask is not None:
+        raise ModelError(
+            f"attention with {', '.join(asked) or 'a mask'} is not followed here"
+        )
+    heads = Heads(module, query, key, value, scaling, sliding_window)
+    return attending.attend(heads), None
+
+
+AttentionInterface.register(NAME, attention)
+
+
+@contextmanager
+def replacing(config: Any) -> Iterator[None]:
+    """Let a network of this configuration attend through `attention` for a while."""
+    usual = config._attn_implementation  # noqa: SLF001
+    config._attn_implementation = NAME  # noqa: SLF001
+    try:
+        yield
+    finally:
+        config._attn_implementation = usual  # noqa: SLF001
