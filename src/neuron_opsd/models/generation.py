@@ -17,6 +17,7 @@ from torch import Tensor
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models import plain_generation
 from neuron_opsd.models.attention import replacing
+from neuron_opsd.models.batches import batches
 from neuron_opsd.models.prefix_memory import PrefixMemory
 from neuron_opsd.models.protocol import Sampling
 from neuron_opsd.models.rows import Row, append, begin, completed, ends_of
@@ -158,13 +159,12 @@ class Batch:
         return max(1, min(room, MAX_ROWS // self.num_samples))
 
     def _admit(self) -> None:
-        """Read as many of the longest prompts as there are places and room for."""
-        longest = len(self.prompts[self.waiting[-1]])
-        count = min(len(self.free), max(1, self.model.tokens_per_batch // longest))
-        chosen = [self.waiting.pop() for _ in range(min(count, len(self.waiting)))]
+        """Read as many of the longest prompts as there are places for."""
+        count = min(len(self.free), len(self.waiting))
+        chosen = [self.waiting.pop() for _ in range(count)]
         places = [self.free.pop() for _ in chosen]
         texts = [self.prompts[i] for i in chosen]
-        states = read(self.memory, self.model.run_decoder, texts, places)
+        states = self._read(texts, places)
         rows: list[Row] = []
         parents: list[int] = []
         for number, (i, place) in enumerate(zip(chosen, places, strict=True)):
@@ -176,6 +176,15 @@ class Batch:
         self._draw(rows, logits)
         self.growing += [row for row in rows if row.grows]
         self._release(places)
+
+    def _read(self, texts: Sequence[TokenIds], places: Sequence[int]) -> Tensor:
+        """Return the states at the ends of prompts, read with others of like length."""
+        states: dict[int, Tensor] = {}
+        for batch in batches([(t, ()) for t in texts], self.model.tokens_per_batch):
+            some = [texts[i] for i in batch], [places[i] for i in batch]
+            found = read(self.memory, self.model.run_decoder, *some)
+            states |= zip(batch, found, strict=True)
+        return torch.stack([states[i] for i in range(len(texts))])
 
     def _step(self) -> None:
         """Let every sample grow by one token."""

@@ -14,6 +14,9 @@ from torch import Tensor
 BLOCK: Final = 256
 """W: tokens whose probabilities are added up before single ones are looked at."""
 
+ROWS: Final = 16
+"""Rows drawn at once: few enough that a processor's cache holds their logits."""
+
 NUCLEUS: Final = 256
 """Most probable tokens among which the edge of the nucleus is looked for first."""
 
@@ -52,22 +55,40 @@ def draw_tokens(
         tokens = logits.argmax(dim=-1)
         zeros = torch.zeros_like(tokens, dtype=torch.float32)
         return Draw(tokens, zeros, zeros)
-    scaled = logits.float() / temperature
+    parts = [
+        draw_some(rows, numbers, temperature, top_p)
+        for rows, numbers in zip(
+            logits.split(ROWS), uniform.to(logits.device).split(ROWS), strict=True
+        )
+    ]
+    return Draw(
+        torch.cat([part.tokens for part in parts]),
+        torch.cat([part.logprobs for part in parts]),
+        torch.cat([part.entropies for part in parts]),
+    )
+
+
+def draw_some(
+    logits: Tensor, uniform: Tensor, temperature: float, top_p: float
+) -> Draw:
+    """Draw the tokens of a few rows, as `draw_tokens` says."""
+    scaled = logits.float() / temperature if temperature != 1.0 else logits
+    # Minus infinity would make its share of the entropy no number.
+    scaled = scaled.float().clamp(min=torch.finfo(torch.float32).min / 2)
     if top_p < 1.0:
         scaled = within_nucleus(scaled, top_p)
     # Beside the largest, so that a sure token loses nothing to rounding.
-    scaled = scaled - scaled.amax(dim=-1, keepdim=True)
+    scaled -= scaled.amax(dim=-1, keepdim=True)
     weights = scaled.exp()
-    tokens = inverted(weights, uniform.to(logits.device))
+    tokens = inverted(weights, uniform)
     total = weights.sum(dim=-1)
-    # A token that cannot be has weight 0 and counts nothing.
-    mean = (weights * scaled.clamp(min=torch.finfo(scaled.dtype).min)).sum(-1) / total
     drawn = scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    mean = weights.mul_(scaled).sum(dim=-1) / total
     return Draw(tokens, drawn - total.log(), total.log() - mean)
 
 
 def within_nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Return the logits ``(B, V)`` with those outside the nucleus at minus infinity."""
+    """Return the logits ``(B, V)`` with those outside the nucleus at the lowest."""
     probabilities = logits.softmax(dim=-1)
     ranked = probabilities.topk(min(NUCLEUS, logits.shape[-1])).values
     if (ranked.double().sum(dim=-1) < top_p).any():
@@ -77,7 +98,9 @@ def within_nucleus(logits: Tensor, top_p: float) -> Tensor:
     edge = reached.int().argmax(dim=-1, keepdim=True)
     # Rounding can leave the whole just under `top_p`; then every token is kept.
     edge = torch.where(reached[:, -1:], edge, ranked.shape[-1] - 1)
-    return logits.masked_fill(probabilities < ranked.gather(-1, edge), -torch.inf)
+    return logits.masked_fill(
+        probabilities < ranked.gather(-1, edge), torch.finfo(logits.dtype).min / 2
+    )
 
 
 def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
