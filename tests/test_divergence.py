@@ -1,4 +1,4 @@
-"""Divergences by hand, against dense formulas, and their sum over chunks.
+"""Divergences by hand, against dense formulas, and their sum over tiles.
 
 Axes: N completion tokens, D residual width, V vocabulary.
 """
@@ -6,36 +6,55 @@ Axes: N completion tokens, D residual width, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from neuron_opsd.config import DistillConfig
 from neuron_opsd.method.divergence import (
     DIVERGENCES,
-    capped,
     chunked_loss,
+    compare,
     cross_entropy,
-    forward_kl,
-    jensen_shannon,
-    reverse_kl,
+    distillation_loss,
+    imitation_loss,
 )
+from neuron_opsd.method.one_pass import Readout
 
 N, D, V = 11, 6, 17
 
-CASES = [
-    pytest.param("reverse-kl", 0.5, id="reverse-kl"),
-    pytest.param("forward-kl", 0.5, id="forward-kl"),
-    *(pytest.param("jsd", beta, id=f"jsd-{beta}") for beta in (0, 0.1, 0.5, 0.9, 1)),
+SETTINGS: list[dict[str, Any]] = [
+    {"divergence": "reverse-kl"},
+    {"divergence": "forward-kl"},
+    *({"divergence": "jsd", "beta": beta} for beta in (0, 0.1, 0.5, 0.9, 1)),
 ]
-CHUNKS = [1, 2, 3, 4, N - 1, N, N + 1, 1000]
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"top_k": 3},
+    {"top_k": 3, "top_k_of": "student"},
+    {"entry_clip": 0.05},
+    {"top_k": 2, "entry_clip": 0.05},
+]
 
+
+def words(fields: dict[str, Any]) -> str:
+    return "-".join(map(str, fields.values())) or "whole"
+
+
+every_setting = pytest.mark.parametrize("setting", SETTINGS, ids=words)
+every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=words)
 seeds = st.integers(0, 2**16)
+
+
+def settings_of(*parts: dict[str, Any], **fields: Any) -> DistillConfig:
+    merged: dict[str, Any] = {}
+    for part in (*parts, fields):
+        merged |= part
+    return DistillConfig.model_validate(merged)
 
 
 def random_logits(seed: int) -> tuple[Tensor, Tensor]:
@@ -45,79 +64,146 @@ def random_logits(seed: int) -> tuple[Tensor, Tensor]:
     return student, teacher
 
 
-def coin(heads: float) -> Tensor:
-    """Return the logits of a coin that falls on heads with this probability."""
-    return torch.tensor([[heads, 1 - heads]], dtype=torch.float64).log()
+def logits_of(*probabilities: float) -> Tensor:
+    return torch.tensor([probabilities], dtype=torch.float64).log()
+
+
+def found(
+    student: Tensor, teacher: Tensor, *parts: dict[str, Any], **fields: Any
+) -> tuple[Tensor, Tensor]:
+    """Return divergences and gradient, and leave both arguments as they are."""
+    grad = student.detach().clone()
+    values = compare(grad, teacher.detach().clone(), settings_of(*parts, **fields))
+    return values, grad
+
+
+def value(student: Tensor, teacher: Tensor, **fields: Any) -> float:
+    return found(student, teacher, **fields)[0].item()
 
 
 # --- worked by hand ---
 
+FAIR, BENT = logits_of(1 / 2, 1 / 2), logits_of(3 / 4, 1 / 4)
+
 
 def test_reverse_kl_of_two_coins_by_hand() -> None:
     # fair student, teacher at 3/4: 1/2 ln(2/3) + 1/2 ln 2 = 1/2 ln(4/3) nats
-    found = reverse_kl(coin(1 / 2), coin(3 / 4)).item()
-    assert found == pytest.approx(0.5 * math.log(4 / 3))
+    values, grad = found(FAIR, BENT, divergence="reverse-kl")
+    assert values.item() == pytest.approx(0.5 * math.log(4 / 3))
+    # p (ln(p / q) - KL): 1/2 (ln(2/3) - 1/2 ln(4/3)) = -1/4 ln 3
+    assert grad[0].tolist() == pytest.approx([-math.log(3) / 4, math.log(3) / 4])
 
 
 def test_forward_kl_of_two_coins_by_hand() -> None:
     # the same coins the other way: 3/4 ln(3/2) + 1/4 ln(1/2) nats
-    found = forward_kl(coin(1 / 2), coin(3 / 4)).item()
-    assert found == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    values, grad = found(FAIR, BENT, divergence="forward-kl")
+    assert values.item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    # p - q
+    assert grad[0].tolist() == pytest.approx([-1 / 4, 1 / 4])
 
 
 def test_jensen_shannon_of_two_coins_by_hand() -> None:
     # mixture at 5/8; 1/2 KL(3/4 || 5/8) + 1/2 KL(1/2 || 5/8)
     to_teacher = 0.75 * math.log(6 / 5) + 0.25 * math.log(2 / 3)
     to_student = 0.5 * math.log(4 / 5) + 0.5 * math.log(4 / 3)
-    found = jensen_shannon(coin(1 / 2), coin(3 / 4), 0.5).item()
-    assert found == pytest.approx(0.5 * to_teacher + 0.5 * to_student)
+    values, grad = found(FAIR, BENT, divergence="jsd", beta=0.5)
+    assert values.item() == pytest.approx(0.5 * to_teacher + 0.5 * to_student)
+    # 1/2 p (ln(p / m) - KL(p || m))
+    first = 0.25 * (math.log(4 / 5) - to_student)
+    assert grad[0].tolist() == pytest.approx([first, -first])
 
 
 def test_beta_is_the_weight_of_the_teacher_in_the_mixture() -> None:
     # beta 1/4: mixture at 3/4 * 1/2 + 1/4 * 3/4 = 9/16
     to_teacher = 0.75 * math.log(12 / 9) + 0.25 * math.log(4 / 7)
     to_student = 0.5 * math.log(8 / 9) + 0.5 * math.log(8 / 7)
-    found = jensen_shannon(coin(1 / 2), coin(3 / 4), 0.25).item()
-    assert found == pytest.approx(0.25 * to_teacher + 0.75 * to_student)
+    assert value(FAIR, BENT, divergence="jsd", beta=0.25) == pytest.approx(
+        0.25 * to_teacher + 0.75 * to_student
+    )
+
+
+def test_all_but_the_top_tokens_are_compared_as_one() -> None:
+    student, teacher = logits_of(1 / 2, 1 / 4, 1 / 4), logits_of(1 / 4, 1 / 2, 1 / 4)
+    # the teacher's top token is the second: (1/4, 3/4) against (1/2, 1/2)
+    assert value(student, teacher, top_k=1) == pytest.approx(
+        0.25 * math.log(1 / 2) + 0.75 * math.log(3 / 2)
+    )
+    # the student's is the first: (1/2, 1/2) against (1/4, 3/4)
+    assert value(student, teacher, top_k=1, top_k_of="student") == pytest.approx(
+        0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    )
+
+
+def test_tokens_of_the_tail_share_its_gradient_by_their_mass() -> None:
+    student, teacher = logits_of(1 / 2, 3 / 8, 1 / 8), logits_of(3 / 4, 1 / 8, 1 / 8)
+    # buckets are two coins as above; forward KL: p - q = (-1/4, 1/4)
+    _, grad = found(student, teacher, divergence="forward-kl", top_k=1)
+    assert grad[0].tolist() == pytest.approx([-1 / 4, 3 / 16, 1 / 16])
+
+
+def test_no_entry_adds_more_than_the_clip() -> None:
+    # 1/2 ln(2/3) and 1/2 ln 2; the second is cut, so the sum falls below zero
+    values, grad = found(FAIR, BENT, divergence="reverse-kl", entry_clip=0.1)
+    assert values.item() == pytest.approx(0.5 * math.log(2 / 3) + 0.1)
+    # what is left grows with ln p by 1/2 ln(2/3) + 1/2, and p moves by p (1 - p)
+    slope = 0.5 * math.log(2 / 3) + 0.5
+    assert grad[0].tolist() == pytest.approx([slope / 2, -slope / 2])
 
 
 def test_cross_entropy_of_a_coin_by_hand() -> None:
-    assert cross_entropy(coin(1 / 4), torch.tensor([0])).item() == pytest.approx(
-        math.log(4)
-    )
+    coin, head, target = logits_of(1 / 4, 3 / 4), torch.eye(2), torch.tensor([0])
+    assert cross_entropy(coin, target).item() == pytest.approx(math.log(4))
+    states = coin.float().requires_grad_()
+    total = imitation_loss(Readout(states, head), target, 1)
+    assert total.item() == pytest.approx(math.log(4))
+    # p - 1 for the target, p for the other
+    (grad,) = torch.autograd.grad(total, states)
+    assert grad[0].tolist() == pytest.approx([-3 / 4, 3 / 4])
 
 
 # --- properties ---
 
 
-@pytest.mark.parametrize(("name", "beta"), CASES)
+def test_every_name_of_the_settings_has_a_formula() -> None:
+    field = DistillConfig.model_fields["divergence"]
+    assert set(get_args(field.annotation)) == set(DIVERGENCES)
+
+
+@every_setting
 @given(seed=seeds)
 def test_divergences_are_positive_and_zero_against_themselves(
-    name: str, beta: float, seed: int
+    setting: dict[str, Any], seed: int
 ) -> None:
     student, teacher = random_logits(seed)
-    assert (DIVERGENCES[name](student, teacher, beta) > 0).all()
-    nothing = DIVERGENCES[name](student, student, beta)
-    torch.testing.assert_close(nothing, torch.zeros(4).double())
+    for top_k in (0, 2):
+        values, _ = found(student, teacher, setting, top_k=top_k)
+        assert (values > 0).all()
+        nothing, grad = found(student, student, setting, top_k=top_k)
+        torch.testing.assert_close(nothing, torch.zeros(4).double())
+        torch.testing.assert_close(grad, torch.zeros(4, 7).double())
 
 
-@pytest.mark.parametrize(("name", "beta"), CASES)
+@every_setting
+@every_variant
 @given(seed=seeds)
 def test_divergences_ignore_a_constant_added_to_logits(
-    name: str, beta: float, seed: int
+    setting: dict[str, Any], variant: dict[str, Any], seed: int
 ) -> None:
     student, teacher = random_logits(seed)
-    torch.testing.assert_close(
-        DIVERGENCES[name](student + 3, teacher - 5, beta),
-        DIVERGENCES[name](student, teacher, beta),
-    )
+    values, grad = found(student, teacher, setting, variant)
+    moved = found(student + 3, teacher - 5, setting, variant)
+    torch.testing.assert_close(moved, (values, grad))
+    # So the gradient has no part along that direction either.
+    torch.testing.assert_close(grad.sum(dim=-1), torch.zeros(4).double())
 
 
 @given(seeds)
 def test_jensen_shannon_at_one_half_is_symmetric_and_at_most_ln_2(seed: int) -> None:
     student, teacher = (20 * logits for logits in random_logits(seed))
-    there = jensen_shannon(student, teacher, 0.5)
-    torch.testing.assert_close(there, jensen_shannon(teacher, student, 0.5))
+    half: dict[str, Any] = {"divergence": "jsd", "beta": 0.5}
+    there, _ = found(student, teacher, half)
+    back, _ = found(teacher, student, half)
+    torch.testing.assert_close(there, back)
     assert (there <= math.log(2) + 1e-12).all()
 
 
@@ -125,234 +211,227 @@ def test_jensen_shannon_at_one_half_is_symmetric_and_at_most_ln_2(seed: int) -> 
 def test_jensen_shannon_tends_to_both_kls_per_unit_of_beta(seed: int) -> None:
     student, teacher = random_logits(seed)
     little = 1e-6
-    near_0 = jensen_shannon(student, teacher, little) / little
-    near_1 = jensen_shannon(student, teacher, 1 - little) / little
-    torch.testing.assert_close(near_0, forward_kl(student, teacher), rtol=0, atol=1e-4)
-    torch.testing.assert_close(near_1, reverse_kl(student, teacher), rtol=0, atol=1e-4)
-    at_0, at_1 = (jensen_shannon(student, teacher, beta) for beta in (0, 1))
-    assert torch.equal(at_0, forward_kl(student, teacher))
-    assert torch.equal(at_1, reverse_kl(student, teacher))
+    for name, near, limit in (
+        ("forward-kl", little, 0.0),
+        ("reverse-kl", 1 - little, 1.0),
+    ):
+        wanted = found(student, teacher, divergence=name)
+        values, grad = found(student, teacher, divergence="jsd", beta=near)
+        close = (values / little, grad / little)
+        torch.testing.assert_close(close, wanted, rtol=0, atol=1e-4)
+        exact = found(student, teacher, divergence="jsd", beta=limit)
+        assert all(map(torch.equal, exact, wanted))
 
 
-@pytest.mark.parametrize(("name", "beta"), CASES)
+@given(seed=seeds, top_k=st.integers(1, 6))
+def test_coarser_buckets_never_tell_more_apart(seed: int, top_k: int) -> None:
+    student, teacher = random_logits(seed)
+    for name in DIVERGENCES:
+        less, more, all_of_it = (
+            found(student, teacher, divergence=name, top_k=k)[0]
+            for k in (top_k, top_k + 1, 0)
+        )
+        assert (less <= more + 1e-12).all()
+        assert (more <= all_of_it + 1e-12).all()
+
+
+@every_setting
+def test_a_top_that_is_everything_changes_nothing(setting: dict[str, Any]) -> None:
+    student, teacher = random_logits(0)
+    wanted = found(student, teacher, setting)
+    for top_k in (7, 8, 1000):
+        torch.testing.assert_close(
+            found(student, teacher, setting, top_k=top_k), wanted
+        )
+
+
+@every_setting
+def test_a_clip_that_nothing_reaches_changes_nothing(setting: dict[str, Any]) -> None:
+    student, teacher = random_logits(0)
+    torch.testing.assert_close(
+        found(student, teacher, setting, entry_clip=1e6),
+        found(student, teacher, setting),
+    )
+
+
+@every_setting
+@every_variant
 def test_no_divergence_overflows_where_the_two_are_far_apart(
-    name: str, beta: float
+    setting: dict[str, Any], variant: dict[str, Any]
 ) -> None:
-    student = torch.tensor([[200.0, -200.0, 0.0]], requires_grad=True)
-    teacher = torch.tensor([[-200.0, 200.0, 0.0]])
-    value = DIVERGENCES[name](student, teacher, beta)
-    value.sum().backward()
-    assert torch.isfinite(value).all()
-    assert student.grad is not None
-    assert torch.isfinite(student.grad).all()
+    student = torch.tensor([[200.0, -200.0, 0.0, -100.0]])
+    teacher = torch.tensor([[-200.0, 200.0, 0.0, 100.0]])
+    values, grad = found(student, teacher, setting, variant)
+    assert torch.isfinite(values).all()
+    assert torch.isfinite(grad).all()
 
 
-@pytest.mark.parametrize("name", DIVERGENCES)
-def test_half_precision_logits_are_compared_in_float32(name: str) -> None:
-    student, teacher = (logits.bfloat16() for logits in random_logits(0))
-    value = DIVERGENCES[name](student, teacher, 0.5)
-    assert value.dtype == torch.float32
-    exact = DIVERGENCES[name](student.double(), teacher.double(), 0.5)
-    torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", DIVERGENCES)
-def test_the_teacher_receives_no_gradient(name: str) -> None:
-    student, teacher = (x.requires_grad_() for x in random_logits(0))
-    DIVERGENCES[name](student, teacher, 0.5).sum().backward()
-    assert student.grad is not None
-    assert teacher.grad is None
+@every_variant
+def test_a_logit_that_is_no_number_is_not_hidden(variant: dict[str, Any]) -> None:
+    student, teacher = random_logits(0)
+    student[1, 2] = math.nan
+    for setting in SETTINGS:
+        values, grad = found(student, teacher, setting, variant)
+        assert values.isnan().tolist() == [False, True, False, False]
+        assert grad[1].isnan().all()
 
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 4\)"):
-        reverse_kl(torch.zeros(2, 3), torch.zeros(2, 4))
+        compare(torch.zeros(2, 3), torch.zeros(2, 4), DistillConfig())
+    student, teacher = (Readout(torch.zeros(n, D), torch.zeros(V, D)) for n in (2, 3))
+    with pytest.raises(ValueError, match=r"student has 2 .* teacher has 3"):
+        distillation_loss(student, teacher, DistillConfig())
 
 
-# --- the sum over chunks, against the dense formula written as the papers do ---
+# --- against the dense formula, written as the papers do, with autograd ---
 
 
-def dense(name: str, student: Tensor, teacher: Tensor, beta: float) -> Tensor:
+def dense(student: Tensor, teacher: Tensor, config: DistillConfig) -> Tensor:
     """Return the divergence at each position from probabilities and logarithms."""
     p, q = student.softmax(-1), teacher.softmax(-1)
-    if name == "reverse-kl" or (name == "jsd" and beta == 1):
-        return (p * (p / q).log()).sum(-1)
-    if name == "forward-kl" or (name == "jsd" and beta == 0):
-        return (q * (q / p).log()).sum(-1)
+    if config.top_k:
+        chooser = q if config.top_k_of == "teacher" else p
+        top = chooser.topk(config.top_k, dim=-1).indices
+        p, q = (
+            torch.cat([kept, 1 - kept.sum(-1, keepdim=True)], dim=-1)
+            for kept in (p.gather(-1, top), q.gather(-1, top))
+        )
+    terms = dense_terms(config, p, q)
+    if config.entry_clip:
+        terms = terms.clamp(max=config.entry_clip)
+    return terms.sum(-1)
+
+
+def dense_terms(config: DistillConfig, p: Tensor, q: Tensor) -> Tensor:
+    name, beta = config.divergence, config.beta
+    if name == "jsd" and beta in (0, 1):
+        name = "reverse-kl" if beta else "forward-kl"
+    if name == "reverse-kl":
+        return p * (p / q).log()
+    if name == "forward-kl":
+        return q * (q / p).log()
     m = (1 - beta) * p + beta * q
-    return (beta * q * (q / m).log() + (1 - beta) * p * (p / m).log()).sum(-1)
+    return beta * q * (q / m).log() + (1 - beta) * p * (p / m).log()
 
 
-def example(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``(N, D)`` states and ``(V, D)`` head that learn, and teacher logits."""
-    gen = torch.Generator().manual_seed(0)
-    hidden, weight, teacher = (
-        torch.randn(shape, generator=gen, dtype=torch.float64).to(dtype)
-        for shape in ((N, D), (V, D), (N, V))
+@every_setting
+@every_variant
+@given(seed=seeds)
+def test_formula_and_autograd_agree(
+    setting: dict[str, Any], variant: dict[str, Any], seed: int
+) -> None:
+    student, teacher = random_logits(seed)
+    leaf = student.clone().requires_grad_()
+    values = dense(leaf, teacher, settings_of(setting, variant))
+    (grad,) = torch.autograd.grad(values.sum(), leaf)
+    torch.testing.assert_close(
+        found(student, teacher, setting, variant), (values.detach(), grad)
     )
-    return hidden.requires_grad_(), weight.requires_grad_(), teacher
 
 
-def against(
-    name: str, teacher: Tensor, beta: float, softcap: float | None = None
-) -> Callable[[Tensor, slice], Tensor]:
-    """Return a loss that compares a chunk's logits with the teacher's."""
-
-    def loss(logits: Tensor, rows: slice) -> Tensor:
-        return DIVERGENCES[name](logits, capped(teacher[rows], softcap), beta)
-
-    return loss
-
-
-def gradients(value: Tensor, *inputs: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad(value, inputs))
+def example(dtype: torch.dtype) -> tuple[Readout, Readout]:
+    """Return a student that learns and a teacher with a head of its own."""
+    gen = torch.Generator().manual_seed(0)
+    hidden, weight, other_hidden, other_weight = (
+        torch.randn(shape, generator=gen, dtype=torch.float64).to(dtype)
+        for shape in ((N, D), (V, D), (N, D), (V, D))
+    )
+    student = Readout(hidden.requires_grad_(), weight.requires_grad_())
+    return student, Readout(other_hidden, other_weight)
 
 
-@pytest.mark.parametrize("chunk", CHUNKS)
-@pytest.mark.parametrize(("name", "beta"), CASES)
+def gradients(total: Tensor, student: Readout) -> list[Tensor]:
+    return list(torch.autograd.grad(total, [student.hidden, student.weight]))
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 1000])
+@every_setting
+@every_variant
 @pytest.mark.parametrize(
     ("dtype", "value_tolerance", "grad_tolerance"),
     [(torch.float64, 1e-9, 1e-9), (torch.float32, 1e-6, 1e-5)],
     ids=["float64", "float32"],
 )
-def test_the_chunked_sum_and_its_gradients_equal_the_dense_formula(
-    name: str,
-    beta: float,
+def test_the_sum_and_its_gradients_equal_the_dense_formula(
+    setting: dict[str, Any],
+    variant: dict[str, Any],
     chunk: int,
     dtype: torch.dtype,
     value_tolerance: float,
     grad_tolerance: float,
 ) -> None:
-    hidden, weight, teacher = example(dtype)
-    found = chunked_loss(hidden, weight, against(name, teacher, beta), chunk=chunk)
-    exact_hidden, exact_weight, exact_teacher = example(torch.float64)
-    exact = dense(name, exact_hidden @ exact_weight.T, exact_teacher, beta).sum()
-    assert found.dtype == dtype
+    config = settings_of(setting, variant, chunk_positions=chunk)
+    student, teacher = example(dtype)
+    total = distillation_loss(student, teacher, config)
+    exact, other = example(torch.float64)
+    logits = exact.hidden @ exact.weight.T
+    wanted = dense(logits, other.hidden @ other.weight.T, config).sum()
+    assert total.dtype == dtype
     torch.testing.assert_close(
-        found.double(), exact, rtol=value_tolerance, atol=value_tolerance
+        total.double(), wanted, rtol=value_tolerance, atol=value_tolerance
     )
-    for grad, wanted in zip(
-        gradients(found, hidden, weight),
-        gradients(exact, exact_hidden, exact_weight),
-        strict=True,
+    for grad, wanted_grad in zip(
+        gradients(total, student), gradients(wanted, exact), strict=True
     ):
         assert grad.dtype == dtype
         torch.testing.assert_close(
-            grad.double(), wanted, rtol=grad_tolerance, atol=grad_tolerance
+            grad.double(), wanted_grad, rtol=grad_tolerance, atol=grad_tolerance
         )
 
 
-@pytest.mark.parametrize("chunk", [1, 4, N + 1])
-def test_a_softcap_is_part_of_the_loss_and_of_its_gradient(chunk: int) -> None:
-    hidden, weight, teacher = example(torch.float64)
-    found = chunked_loss(
-        hidden, weight, against("reverse-kl", teacher, 0, 2.0), chunk=chunk, softcap=2.0
-    )
-    logits = 2 * torch.tanh(hidden @ weight.T / 2)
-    exact = dense("reverse-kl", logits, 2 * torch.tanh(teacher / 2), 0).sum()
-    torch.testing.assert_close(found, exact)
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_a_large_vocabulary_costs_no_precision(name: str) -> None:
+    gen = torch.Generator().manual_seed(0)
+    weight = torch.randn(49_152, 16, generator=gen) / 2
+    hidden = torch.randn(6, 16, generator=gen)
+    other = hidden + 0.2 * torch.randn(6, 16, generator=gen)
+    config = settings_of(divergence=name)
+    states = hidden.clone().requires_grad_()
+    total = distillation_loss(Readout(states, weight), Readout(other, weight), config)
+    exact = hidden.double().requires_grad_()
+    head = weight.double().T
+    wanted = dense(exact @ head, other.double() @ head, config).sum()
+    torch.testing.assert_close(total.double(), wanted, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(
-        gradients(found, hidden, weight), gradients(exact, hidden, weight)
+        torch.autograd.grad(total, states)[0].double(),
+        torch.autograd.grad(wanted, exact)[0],
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
+def test_the_same_call_gives_the_same_bytes() -> None:
+    for variant in VARIANTS:
+        config = settings_of(variant, divergence="jsd", chunk_positions=4)
+        first, second = (
+            [total, *gradients(total, student)]
+            for student, teacher in (example(torch.float32) for _ in range(2))
+            for total in [distillation_loss(student, teacher, config)]
+        )
+        assert all(map(torch.equal, first, second))
+
+
 @pytest.mark.parametrize("chunk", [1, 4, N + 1])
-def test_chunked_cross_entropy_equals_torch(chunk: int) -> None:
-    hidden, weight, _ = example(torch.float64)
+def test_imitation_and_any_loss_by_autograd_equal_torch(chunk: int) -> None:
+    student, _ = example(torch.float64)
     targets = torch.arange(N) % V
-    found = chunked_loss(
-        hidden,
-        weight,
+    wanted = torch.nn.functional.cross_entropy(
+        student.hidden @ student.weight.T, targets, reduction="sum"
+    )
+    wanted_grads = gradients(wanted, student)
+    by_autograd = chunked_loss(
+        student.hidden,
+        student.weight,
         lambda logits, rows: cross_entropy(logits, targets[rows]),
         chunk=chunk,
     )
-    exact = torch.nn.functional.cross_entropy(
-        hidden @ weight.T, targets, reduction="sum"
-    )
-    torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(
-        gradients(found, hidden, weight),
-        gradients(exact, hidden, weight),
-        rtol=1e-5,
-        atol=1e-6,
-    )
-
-
-def test_a_factor_after_the_sum_scales_the_gradients() -> None:
-    hidden, weight, teacher = example(torch.float64)
-    loss = against("reverse-kl", teacher, 0)
-    once = gradients(chunked_loss(hidden, weight, loss, chunk=3), hidden, weight)
-    sum_of = chunked_loss(hidden, weight, loss, chunk=3)
-    third = gradients(sum_of / 3, hidden, weight)
-    torch.testing.assert_close([3 * grad for grad in third], once)
-
-
-@pytest.mark.parametrize("chunk", CHUNKS)
-def test_never_more_than_a_chunk_of_logits_is_made(chunk: int) -> None:
-    hidden, weight, teacher = example(torch.float32)
-    seen: list[tuple[int, slice]] = []
-
-    def loss(logits: Tensor, rows: slice) -> Tensor:
-        assert logits.shape[1] == V
-        assert logits.requires_grad
-        seen.append((len(logits), rows))
-        return reverse_kl(logits, teacher[rows])
-
-    with Products() as products:
-        chunked_loss(hidden, weight, loss, chunk=chunk).backward()
-    assert max(count for count, _ in seen) <= chunk
-    places = [i for _, rows in seen for i in range(N)[rows]]
-    assert places == list(range(N))
-    assert all(shape[0] <= chunk for shape in products.shapes if shape[-1] == V)
-
-
-def test_a_frozen_head_costs_no_product_for_its_gradient() -> None:
-    hidden, weight, teacher = example(torch.float32)
-    loss = against("reverse-kl", teacher, 0)
-    with Products() as both:
-        chunked_loss(hidden, weight, loss, chunk=4).backward()
-    frozen = weight.detach()
-    with Products() as one:
-        chunked_loss(hidden, frozen, loss, chunk=4).backward()
-    # 3 chunks: logits and states' gradient each, the weight's where it learns.
-    assert len(both.shapes) == 9
-    assert len(one.shapes) == 6
-    assert (V, D) not in one.shapes
-    assert frozen.grad is None
-
-
-def test_a_teacher_made_from_live_tensors_receives_no_gradient() -> None:
-    hidden, weight, teacher = example(torch.float32)
-    teacher.requires_grad_()
-    chunked_loss(hidden, weight, against("jsd", teacher, 0.5), chunk=4).backward()
-    assert hidden.grad is not None
-    assert teacher.grad is None
-
-
-def test_no_positions_cost_nothing() -> None:
-    hidden, weight, teacher = example(torch.float32)
-    found = chunked_loss(hidden[:0], weight, against("jsd", teacher, 0.5), chunk=4)
-    assert found.item() == 0.0
-    assert torch.equal(gradients(found, weight)[0], torch.zeros(V, D))
-
-
-class Products(TorchDispatchMode):
-    """Notes the shape of every matrix product that is made inside."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.shapes: list[tuple[int, ...]] = []
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run an operation and note it."""
-        del types
-        result = func(*args, **(kwargs or {}))
-        if func.overloadpacket is torch.ops.aten.mm:
-            self.shapes.append(tuple(result.shape))
-        return result
+    by_formula = imitation_loss(student, targets, chunk)
+    # Cross-entropy rounds to float32 where autograd makes its gradient.
+    for total, tolerance in ((by_formula, 1e-12), (by_autograd, 1e-5)):
+        torch.testing.assert_close(
+            (total, *gradients(total, student)),
+            (wanted, *wanted_grads),
+            rtol=tolerance,
+            atol=tolerance,
+        )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.records import Interval
 from neuron_opsd.report import render_page
@@ -267,6 +267,22 @@ def test_every_choice_is_told_in_words(rule: str, answer: str, selection: str) -
     assert DEMONSTRATION_ANSWERS[answer] in notes["Demonstrations"]
     assert SELECTION_RULES[selection] in notes["Selection"]
     assert "{" not in "".join(notes.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "seen"),
+    [
+        ({}, "over the full vocabulary is lowered"),
+        ({"top_k": 100}, "over the teacher's 100 likeliest tokens and all others is"),
+        ({"entry_clip": 0.05}, "vocabulary, at most 0.05 nats from each, is lowered"),
+    ],
+)
+def test_the_notes_say_what_a_divergence_sees(
+    settings: dict[str, Any], seen: str
+) -> None:
+    config = Config(distill=DistillConfig(**settings))
+    notes = dict(method_notes(replace(example_report(), config=config)))
+    assert seen in notes["Distillation"]
 
 
 def test_the_notes_follow_the_settings() -> None:

@@ -150,10 +150,17 @@ class DistillConfig(Section):
     """How the student learns from the teacher."""
 
     divergence: Literal["reverse-kl", "forward-kl", "jsd"] = "reverse-kl"
-    """Per-token divergence over the full vocabulary; `reverse-kl` is
-    KL(student || teacher)."""
+    """Per-token divergence; `reverse-kl` is KL(student || teacher)."""
     beta: Probability = 0.5
     """Weight of the teacher in the mixture of `jsd`."""
+    top_k: NotNegative = 0
+    """Compare only the probabilities of this many most likely tokens and of all others
+    together; 0 compares those of every token."""
+    top_k_of: Literal["teacher", "student"] = "teacher"
+    """Whose most likely tokens these are."""
+    entry_clip: Annotated[float, Field(ge=0.0)] = 0.0
+    """Most that one token of the vocabulary may add to a divergence, in nats; 0 sets no
+    limit. OPSD takes 0.05 with `forward-kl`."""
     teacher: Literal["ema", "frozen", "live", "periodic"] = "ema"
     """`ema` follows the student slowly, `frozen` stays the base model, `live` is the
     student itself, `periodic` copies the student every `teacher_period` steps."""
@@ -185,7 +192,7 @@ class DistillConfig(Section):
     """Decoupled weight decay of AdamW."""
     max_grad_norm: Rate = 1.0
     """Gradients are scaled down to this norm."""
-    chunk_positions: Positive = 256
+    chunk_positions: Positive = 128
     """Positions whose logits are held at once; changes memory, not the gradient."""
     checkpoint_every: Positive = 10
     """Steps between checkpoints."""

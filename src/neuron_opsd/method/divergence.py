@@ -1,43 +1,67 @@
-"""Per-token divergences between student and teacher, and their sum over chunks.
+"""Divergences between student and teacher, with their gradients, and their sums.
 
-Axes: N completion tokens, c tokens of a chunk, D residual width, V vocabulary.
+Gradients by the student's logits are written out as formulas and put in the place of
+these logits, so that a pass over logits makes no copy of them.
+
+Axes: N completion tokens, r tokens of a block of them, k top tokens, V vocabulary.
 Divergences are in nats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
 
-Divergence: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
-"""Takes student logits, teacher logits, both ``(c, V)``, and beta; gives ``(c,)``."""
+from neuron_opsd.config import DistillConfig
+from neuron_opsd.method.one_pass import Readout, one_pass
 
 LogitsLoss: TypeAlias = Callable[[Tensor, slice], Tensor]
-"""Takes the logits ``(c, V)`` of a chunk and its place in N; gives losses ``(c,)``."""
+"""Takes logits ``(r, V)`` and their place in N; gives losses ``(r,)``."""
 
 
-def reverse_kl(student: Tensor, teacher: Tensor, beta: float = 0.0) -> Tensor:
-    """Return KL(student || teacher) at each position.
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What each entry of the vocabulary adds to a divergence, and how it grows."""
+
+    p: Tensor
+    """The student's probabilities."""
+    terms: Tensor
+    """What each entry adds; their sum is the divergence."""
+    slopes: Tensor
+    """Derivatives of the terms by the logarithm of `p`, less `shift` times `p`; may be
+    `terms` itself. A multiple of `p` drops out of the gradient by the logits."""
+    shift: float = 0.0
+
+
+Divergence: TypeAlias = Callable[[Tensor, Tensor, float], Entries]
+"""Takes log-probabilities of student and teacher, which it may overwrite, and beta."""
+
+
+def reverse_kl(log_p: Tensor, log_q: Tensor, beta: float = 0.0) -> Entries:
+    """Return the entries of KL(student || teacher).
 
     Source: Eq. 10 of arXiv:2607.02460.
     """
     del beta
-    p, q = log_probabilities(student, teacher)
-    return (p.exp() * (p - q)).sum(dim=-1)
+    p = log_p.exp()
+    terms = log_p.sub_(log_q).mul_(p)
+    return Entries(p, terms, terms, shift=1.0)
 
 
-def forward_kl(student: Tensor, teacher: Tensor, beta: float = 0.0) -> Tensor:
-    """Return KL(teacher || student) at each position."""
+def forward_kl(log_p: Tensor, log_q: Tensor, beta: float = 0.0) -> Entries:
+    """Return the entries of KL(teacher || student)."""
     del beta
-    p, q = log_probabilities(student, teacher)
-    return (q.exp() * (q - p)).sum(dim=-1)
+    q = log_q.exp()
+    terms = log_q.sub_(log_p).mul_(q)
+    return Entries(log_p.exp_(), terms, q.neg_())
 
 
-def jensen_shannon(student: Tensor, teacher: Tensor, beta: float = 0.5) -> Tensor:
-    """Return the generalised Jensen-Shannon divergence at each position.
+def jensen_shannon(log_p: Tensor, log_q: Tensor, beta: float = 0.5) -> Entries:
+    """Return the entries of the generalised Jensen-Shannon divergence.
 
     With the mixture ``m = (1 - beta) * student + beta * teacher`` it is
     ``beta * KL(teacher || m) + (1 - beta) * KL(student || m)``; at 0 and at 1, where
@@ -46,19 +70,31 @@ def jensen_shannon(student: Tensor, teacher: Tensor, beta: float = 0.5) -> Tenso
     Source: Agarwal et al., arXiv:2306.13649, with its limits as in GKD trainers.
     """
     if beta == 0.0:
-        return forward_kl(student, teacher)
+        return forward_kl(log_p, log_q)
     if beta == 1.0:
-        return reverse_kl(student, teacher)
-    p, q = log_probabilities(student, teacher)
-    weight = torch.tensor(beta, dtype=p.dtype, device=p.device)
-    m = torch.logaddexp(p + torch.log1p(-weight), q + weight.log())
-    to_teacher = (q.exp() * (q - m)).sum(dim=-1)
-    to_student = (p.exp() * (p - m)).sum(dim=-1)
-    return beta * to_teacher + (1.0 - beta) * to_student
+        return reverse_kl(log_p, log_q)
+    p, q = log_p.exp(), log_q.exp()
+    # Where both vanish the mixture does too; what it is multiplied by is 0 there.
+    log_m = torch.lerp(p, q, beta).clamp_min_(torch.finfo(p.dtype).tiny).log_()
+    to_teacher = log_q.sub_(log_m).mul_(q)
+    to_student = log_p.sub_(log_m).mul_(p).mul_(1.0 - beta)
+    return Entries(p, to_teacher.mul_(beta).add_(to_student), to_student)
 
 
-def log_probabilities(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both log-softmaxes, at least in float32, the teacher's as a constant.
+DIVERGENCES: Final[Mapping[str, Divergence]] = {
+    "reverse-kl": reverse_kl,
+    "forward-kl": forward_kl,
+    "jsd": jensen_shannon,
+}
+
+
+def compare(student: Tensor, teacher: Tensor, config: DistillConfig) -> Tensor:
+    """Return divergences ``(r,)`` and put the gradient in place of student logits.
+
+    Args:
+        student: Logits ``(r, V)``; hold the gradient of the sum afterwards.
+        teacher: Logits ``(r, V)``; hold nothing of use afterwards.
+        config: Names the divergence, and what of the vocabulary it sees.
 
     Raises:
         ValueError: If the shapes differ.
@@ -69,21 +105,105 @@ def log_probabilities(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]
             f"shape {tuple(teacher.shape)}; score the same completion tokens with the "
             "same vocabulary"
         )
-    if student.dtype != torch.float64:
-        student, teacher = student.float(), teacher.float()
-    return student.log_softmax(dim=-1), teacher.detach().log_softmax(dim=-1)
+    for logits in (student, teacher):
+        torch.log_softmax(logits, dim=-1, out=logits)
+    if config.top_k == 0:
+        values, grad = value_and_grad(student, teacher, config)
+        # Where the gradient was made in place this copies nothing.
+        student.copy_(grad)
+        return values
+    return compare_top(student, teacher, config)
 
 
-DIVERGENCES: Final[Mapping[str, Divergence]] = {
-    "reverse-kl": reverse_kl,
-    "forward-kl": forward_kl,
-    "jsd": jensen_shannon,
-}
+def compare_top(log_p: Tensor, log_q: Tensor, config: DistillConfig) -> Tensor:
+    """Do the work of `compare` over the top tokens and one bucket of all others.
+
+    Which tokens are the top ones is taken as given: no gradient flows through it.
+
+    Source: the tail bucket of SDPO, arXiv:2601.20802.
+    """
+    chooser = log_q if config.top_k_of == "teacher" else log_p
+    top = chooser.topk(min(config.top_k, chooser.shape[-1]), dim=-1).indices
+    buckets_p, buckets_q = with_tail(log_p, top), with_tail(log_q, top)
+    tail = buckets_p[:, -1:].clone()
+    values, grad = value_and_grad(buckets_p, buckets_q, config)
+    # Each token of the tail has the share of its gradient that it has of its mass.
+    log_p.sub_(tail).exp_().mul_(grad[:, -1:]).scatter_(-1, top, grad[:, :-1])
+    return values
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return minus the log-probability of each target, ``(c,)``, in nats."""
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+def with_tail(log_probs: Tensor, top: Tensor) -> Tensor:
+    """Return the log-probabilities ``(r, k + 1)`` of top tokens and of all others."""
+    rest = log_probs.scatter(-1, top, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    # Nothing may be left, and the difference of two infinities is no number.
+    least = torch.finfo(rest.dtype).tiny
+    return torch.cat(
+        [log_probs.gather(-1, top), rest.exp_().clamp_min_(least).log_()], dim=-1
+    )
+
+
+def value_and_grad(
+    log_p: Tensor, log_q: Tensor, config: DistillConfig
+) -> tuple[Tensor, Tensor]:
+    """Return divergences and their gradient by the student's logits.
+
+    Source: the clip of entries is the one of OPSD, arXiv:2601.18734.
+    """
+    entries = DIVERGENCES[config.divergence](log_p, log_q, config.beta)
+    p, terms, slopes = entries.p, entries.terms, entries.slopes
+    if config.entry_clip > 0.0:
+        slopes = torch.add(slopes, p, alpha=entries.shift)
+        slopes.masked_fill_(terms > config.entry_clip, 0.0)
+        terms.clamp_max_(config.entry_clip)
+    values = terms.sum(dim=-1)
+    total = values if slopes is terms else slopes.sum(dim=-1)
+    return values, slopes.addcmul_(p, total.unsqueeze(-1), value=-1.0)
+
+
+def distillation_loss(
+    student: Readout, teacher: Readout, config: DistillConfig
+) -> Tensor:
+    """Sum the divergence of the student from the teacher over all positions.
+
+    Args:
+        student: Its states and weight receive gradients where they ask for them; a
+            weight that asks for none costs no product for one.
+        teacher: A constant. One product makes both logits where it has the student's
+            weight.
+        config: Names divergence and positions of a tile.
+
+    Returns:
+        A scalar, in float32 or better.
+
+    Raises:
+        ValueError: If the two have not the same number of positions.
+    """
+    if len(student.hidden) != len(teacher.hidden):
+        raise ValueError(
+            f"the student has {len(student.hidden)} positions but the teacher has "
+            f"{len(teacher.hidden)}; score the same completion tokens"
+        )
+
+    def against_teacher(logits: Sequence[Tensor], rows: slice) -> Tensor:
+        del rows
+        of_student, of_teacher = logits
+        return compare(of_student, of_teacher, config)
+
+    return one_pass((student, teacher), against_teacher, config.chunk_positions)
+
+
+def imitation_loss(student: Readout, targets: Tensor, chunk: int) -> Tensor:
+    """Sum the cross-entropy of targets ``(N,)`` over all positions, in nats."""
+
+    def of_targets(logits: Sequence[Tensor], rows: slice) -> Tensor:
+        (log_p,) = logits
+        wanted = targets[rows].unsqueeze(-1)
+        torch.log_softmax(log_p, dim=-1, out=log_p)
+        values = -log_p.gather(-1, wanted).squeeze(-1)
+        log_p.exp_().scatter_add_(-1, wanted, log_p.new_full(wanted.shape, -1.0))
+        return values
+
+    return one_pass((student,), of_targets, chunk)
 
 
 def chunked_loss(
@@ -94,78 +214,34 @@ def chunked_loss(
     chunk: int,
     softcap: float | None = None,
 ) -> Tensor:
-    """Sum a loss over positions without ever holding more logits than a chunk's.
-
-    The gradient is made in the forward pass, chunk by chunk: logits are projected once
-    and dropped. A weight that needs no gradient costs no product for one.
+    """Sum any loss over all positions; autograd makes the gradient of each tile.
 
     Args:
         hidden: ``(N, D)`` states that predict the tokens; receive the gradient.
         weight: ``(V, D)`` unembedding; receives the gradient if it asks for one.
-        loss: Called once per chunk, with gradient enabled for its logits.
+        loss: Called with gradient enabled for its logits.
         chunk: Positions held at once.
         softcap: Squash logits to ``softcap * tanh(logits / softcap)``.
 
     Returns:
         A scalar, in float32 or better.
     """
-    total: Tensor = OnePass.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, loss, chunk, softcap
-    )
-    return total
+
+    def by_autograd(logits: Sequence[Tensor], rows: slice) -> Tensor:
+        (tile,) = logits
+        with torch.enable_grad():
+            leaf = tile.clone().requires_grad_()
+            values = loss(leaf, rows)
+            (grad,) = torch.autograd.grad(values.sum(), leaf)
+        tile.copy_(grad)
+        return values.detach()
+
+    return one_pass((Readout(hidden, weight, softcap),), by_autograd, chunk)
 
 
-class OnePass(torch.autograd.Function):
-    """The sum of a chunked loss, with its gradient made on the way."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        loss: LogitsLoss,
-        chunk: int,
-        softcap: float | None,
-    ) -> Tensor:
-        """Return the sum and keep the gradients."""
-        total = torch.zeros((), dtype=at_least_float32(hidden), device=hidden.device)
-        hidden_grad = torch.empty_like(hidden)
-        needs_weight = ctx.needs_input_grad[1]
-        weight_grad = torch.zeros_like(weight) if needs_weight else None
-        with torch.autocast(hidden.device.type, enabled=False):
-            product_weight = weight.detach().to(hidden.dtype)
-            for start in range(0, len(hidden), chunk):
-                rows = slice(start, start + chunk)
-                states = hidden[rows].detach()
-                value, grad = value_and_grad(
-                    states @ product_weight.T, loss, rows, softcap
-                )
-                total += value
-                hidden_grad[rows] = grad @ product_weight
-                if weight_grad is not None:
-                    weight_grad += (grad.T @ states).to(weight_grad.dtype)
-        ctx.save_for_backward(hidden_grad, weight_grad)
-        return total
-
-    @staticmethod
-    def backward(
-        ctx: Any, grad_output: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        """Scale the gradients kept by the forward pass."""
-        hidden_grad, weight_grad = ctx.saved_tensors
-        scaled_weight = None if weight_grad is None else weight_grad * grad_output
-        return hidden_grad * grad_output, scaled_weight, None, None, None
-
-
-def value_and_grad(
-    logits: Tensor, loss: LogitsLoss, rows: slice, softcap: float | None
-) -> tuple[Tensor, Tensor]:
-    """Return a chunk's summed loss and its gradient with respect to the logits."""
-    with torch.enable_grad():
-        leaf = logits.detach().requires_grad_()
-        value = loss(capped(leaf, softcap), rows).sum()
-        (grad,) = torch.autograd.grad(value, leaf)
-    return value.detach(), grad
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return minus the log-probability of each target, ``(c,)``, in nats."""
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def capped(logits: Tensor, softcap: float | None) -> Tensor:
@@ -173,8 +249,3 @@ def capped(logits: Tensor, softcap: float | None) -> Tensor:
     if softcap is None:
         return logits
     return softcap * torch.tanh(logits / softcap)
-
-
-def at_least_float32(tensor: Tensor) -> torch.dtype:
-    """Return the type in which to add up values of a tensor."""
-    return torch.promote_types(tensor.dtype, torch.float32)

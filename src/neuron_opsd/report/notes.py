@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.report.data import ReportData
 
 NEURON_RULES: Mapping[str, str] = MappingProxyType(
@@ -137,10 +137,20 @@ def distillation_note(config: Config) -> str:
     kind = "a low-rank adapter" if distill.tuning == "lora" else "all weights"
     return (
         f"The student answers without demonstrations; at every token of its own "
-        f"answer {DIVERGENCES[distill.divergence]} over the full vocabulary is "
+        f"answer {DIVERGENCES[distill.divergence]} over {compared(distill)} is "
         f"lowered. The teacher {TEACHERS[distill.teacher]}. {distill.steps} steps of "
         f"{distill.batch_size} questions moved {kind}."
     )
+
+
+def compared(config: DistillConfig) -> str:
+    """Say which part of the vocabulary a divergence sees."""
+    seen = "the full vocabulary"
+    if config.top_k:
+        seen = f"the {config.top_k_of}'s {config.top_k} likeliest tokens and all others"
+    if config.entry_clip:
+        seen += f", at most {config.entry_clip:g} nats from each,"
+    return seen
 
 
 def accuracy_note(config: Config) -> str:

@@ -19,12 +19,8 @@ from torch import Tensor
 
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.errors import TrainingError
-from neuron_opsd.method.divergence import (
-    DIVERGENCES,
-    capped,
-    chunked_loss,
-    cross_entropy,
-)
+from neuron_opsd.method.divergence import distillation_loss, imitation_loss
+from neuron_opsd.method.one_pass import Readout
 from neuron_opsd.method.schedule import batch_at, learning_rate_at
 from neuron_opsd.models.protocol import Learner, Pair, Sampling
 from neuron_opsd.records import (
@@ -137,13 +133,11 @@ def distillation(config: Config) -> Objective:
     """Return on-policy distillation towards the teacher who sees the context.
 
     The student answers without the context; at every token of its answer, the end
-    token included, the loss is the divergence of its distribution over the whole
-    vocabulary from the teacher's.
+    token included, the loss is the divergence of its distribution from the teacher's:
+    over the whole vocabulary, or the part of it that the settings name.
 
     Source: Eq. 10 of arXiv:2607.02460.
     """
-    tuning = config.distill
-    divergence = DIVERGENCES[tuning.divergence]
 
     def loss(
         learner: Learner, batch: Examples, completions: Sequence[Completion]
@@ -154,16 +148,10 @@ def distillation(config: Config) -> Objective:
             for e, y in zip(batch, ids, strict=True)
         ]
         # The teacher goes first, while nothing of the student's graph is alive.
-        teacher_hidden = learner.teacher_hidden(teacher_pairs)
-        teacher_head = learner.teacher_head()
-
-        def against_teacher(logits: Tensor, rows: slice) -> Tensor:
-            with torch.no_grad():
-                target = teacher_hidden[rows] @ teacher_head.weight.T
-                target = capped(target, teacher_head.softcap)
-            return divergence(logits, target, tuning.beta)
-
-        return student_loss(learner, batch, completions, against_teacher, tuning)
+        hidden, head = learner.teacher_hidden(teacher_pairs), learner.teacher_head()
+        teacher = Readout(hidden, head.weight, head.softcap)
+        student = student_readout(learner, batch, completions)
+        return distillation_loss(student, teacher, config.distill)
 
     return Objective(on_policy(config), loss)
 
@@ -176,35 +164,22 @@ def imitation(config: Config, write: Writer) -> Objective:
     ) -> Tensor:
         ids = [token for c in completions for token in c.token_ids]
         targets = torch.tensor(ids, device=learner.facts.device)
-
-        def of_targets(logits: Tensor, rows: slice) -> Tensor:
-            return cross_entropy(logits, targets[rows])
-
-        return student_loss(learner, batch, completions, of_targets, config.distill)
+        student = student_readout(learner, batch, completions)
+        return imitation_loss(student, targets, config.distill.chunk_positions)
 
     return Objective(write, loss)
 
 
-def student_loss(
-    learner: Learner,
-    batch: Examples,
-    completions: Sequence[Completion],
-    loss: Callable[[Tensor, slice], Tensor],
-    config: DistillConfig,
-) -> Tensor:
-    """Sum a loss on the student's logits over all completion tokens of a batch."""
+def student_readout(
+    learner: Learner, batch: Examples, completions: Sequence[Completion]
+) -> Readout:
+    """Return what makes the student's logits at all completion tokens of a batch."""
     pairs: list[Pair] = [
         (learner.encode(example.student_prompt), completion.token_ids)
         for example, completion in zip(batch, completions, strict=True)
     ]
     head = learner.student_head()
-    return chunked_loss(
-        learner.student_hidden(pairs),
-        head.weight,
-        loss,
-        chunk=config.chunk_positions,
-        softcap=head.softcap,
-    )
+    return Readout(learner.student_hidden(pairs), head.weight, head.softcap)
 
 
 def on_policy(config: Config) -> Writer:

@@ -1,0 +1,177 @@
+"""A sum over all positions of a loss on their logits, tile by tile, in one pass.
+
+Logits of all positions would not fit into memory, so they are made tile by tile, used
+and dropped. The gradient is made at once, in the forward pass: no logits are made
+twice, and the memory taken is that of one tile for each set of logits, however many
+positions there are.
+
+Axes: N completion tokens, c tokens of a tile, r tokens of a block of a tile, D residual
+width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 2**21
+"""Logits worked on at once on a processor, so that passes over them meet its cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """States, and the head that turns them into logits."""
+
+    hidden: Tensor
+    """``(N, D)`` states that predict the tokens."""
+    weight: Tensor
+    """``(V, D)`` unembedding."""
+    softcap: float | None = None
+    """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
+
+
+TileLoss: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
+"""Takes the logits ``(r, V)`` of each readout and their place in N; puts the gradient
+in place of the first and gives losses ``(r,)``."""
+
+
+def one_pass(readouts: Sequence[Readout], loss: TileLoss, chunk: int) -> Tensor:
+    """Sum a loss over tiles of positions; the first readout receives gradients."""
+    first = readouts[0]
+    total: Tensor = OnePass.apply(  # type: ignore[no-untyped-call]
+        first.hidden, first.weight, readouts, loss, chunk
+    )
+    return total
+
+
+class OnePass(torch.autograd.Function):
+    """The sum of a loss over tiles, with its gradient made on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        readouts: Sequence[Readout],
+        loss: TileLoss,
+        chunk: int,
+    ) -> Tensor:
+        """Return the sum and keep the gradients."""
+        kind = at_least_float32(hidden)
+        factors = in_product_type(readouts)
+        losses = hidden.new_empty(len(hidden), dtype=kind)
+        hidden_grad = torch.empty_like(hidden, dtype=kind)
+        needs_weight = ctx.needs_input_grad[1]
+        weight_grad = torch.zeros_like(weight, dtype=kind) if needs_weight else None
+        most = len(factors) * min(chunk, len(hidden))
+        tiles = hidden.new_empty((most, len(weight)), dtype=kind)
+        for start in range(0, len(hidden), chunk):
+            rows = slice(start, min(start + chunk, len(hidden)))
+            logits = project(factors, rows, tiles)
+            losses[rows] = by_blocks(loss, logits, factors, rows)
+            grad = logits[0]
+            multiply(grad, factors[0].weight, hidden_grad[rows])
+            if weight_grad is not None:
+                weight_grad.addmm_(grad.T, factors[0].hidden[rows].to(grad.dtype))
+        ctx.save_for_backward(
+            hidden_grad.to(hidden.dtype),
+            None if weight_grad is None else weight_grad.to(weight.dtype),
+        )
+        return losses.sum()
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_output: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        """Scale the gradients kept by the forward pass."""
+        hidden_grad, weight_grad = ctx.saved_tensors
+        scaled_weight = None if weight_grad is None else weight_grad * grad_output
+        return hidden_grad * grad_output, scaled_weight, None, None, None
+
+
+def in_product_type(readouts: Sequence[Readout]) -> list[Readout]:
+    """Return constants of the type that products are made in; shared weights stay so.
+
+    Half precision goes into products only where these give float32 logits: rounding
+    logits would put an error of percents of a nat into a divergence.
+    """
+    first = readouts[0]
+    kind = (
+        first.hidden.dtype if first.hidden.is_cuda else at_least_float32(first.hidden)
+    )
+    weight = first.weight.detach().to(kind)
+    return [
+        Readout(
+            readout.hidden.detach().to(kind),
+            weight
+            if readout.weight is first.weight
+            else readout.weight.detach().to(kind),
+            readout.softcap,
+        )
+        for readout in readouts
+    ]
+
+
+def project(
+    readouts: Sequence[Readout], rows: slice, tiles: Tensor
+) -> tuple[Tensor, ...]:
+    """Write the logits ``(c, V)`` of each readout into `tiles`; return them."""
+    weight = readouts[0].weight
+    states = [readout.hidden[rows] for readout in readouts]
+    count = len(states[0])
+    logits: tuple[Tensor, ...] = tiles[: count * len(readouts)].split(count)
+    if all(readout.weight is weight for readout in readouts):
+        # More rows in one product keep a processor busier than two products do.
+        multiply(torch.cat(states), weight.T, tiles[: count * len(readouts)])
+    else:
+        for state, readout, tile in zip(states, readouts, logits, strict=True):
+            multiply(state, readout.weight.T, tile)
+    return logits
+
+
+def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Write a product into `out`, added up in its type, whatever autocast is on."""
+    if right.dtype == out.dtype:
+        torch.mm(left, right, out=out)
+    else:
+        torch.mm(left.to(right.dtype), right, out_dtype=out.dtype, out=out)
+
+
+def by_blocks(
+    loss: TileLoss, logits: Sequence[Tensor], readouts: Sequence[Readout], rows: slice
+) -> Tensor:
+    """Apply softcaps and a loss to tiles, block by block; return losses ``(c,)``."""
+    num_rows, num_tokens = logits[0].shape
+    size = num_rows
+    if logits[0].device.type == "cpu":
+        size = max(1, BLOCK_BYTES // (num_tokens * logits[0].element_size()))
+    losses: list[Tensor] = []
+    for blocks in zip(*(tile.split(size) for tile in logits), strict=True):
+        slopes = [
+            cap(block, readout.softcap)
+            for block, readout in zip(blocks, readouts, strict=True)
+        ]
+        start = rows.start + len(losses) * size
+        losses.append(loss(blocks, slice(start, start + len(blocks[0]))))
+        if slopes[0] is not None:
+            blocks[0].mul_(slopes[0])
+    return torch.cat(losses)
+
+
+def cap(logits: Tensor, softcap: float | None) -> Tensor | None:
+    """Squash logits in place; return the derivative of what comes by what went in."""
+    if softcap is None:
+        return None
+    logits.div_(softcap).tanh_()
+    slope = logits.square().neg_().add_(1.0)
+    logits.mul_(softcap)
+    return slope
+
+
+def at_least_float32(tensor: Tensor) -> torch.dtype:
+    """Return the type in which to add up values of a tensor."""
+    return torch.promote_types(tensor.dtype, torch.float32)
