@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuron_opsd.models import generation
 from neuron_opsd.records import Completion
+from neuron_opsd.world import work
 from neuron_opsd.world.measure import (
     affordable,
     expected_length,
@@ -88,3 +90,7 @@ def test_a_fit_finds_the_costs_that_made_the_times(
     found = fit_decoding(few, many)
     assert found.token_seconds == pytest.approx(token, rel=1e-6)
     assert found.step_seconds == pytest.approx(step, rel=1e-6, abs=1e-6)
+
+
+def test_a_plan_decodes_as_many_side_by_side_as_a_run_does() -> None:
+    assert (work.MAX_ROWS, work.ROOM) == (generation.MAX_ROWS, generation.ROOM)
