@@ -16,7 +16,9 @@ from transformers import AutoModelForCausalLM, GraniteConfig
 from loaded import learning, loaded, model_config, plain_logits
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.load import compute_of, device_of, load_model
+from neuron_opsd.models import precision
+from neuron_opsd.models.load import device_of, load_model
+from neuron_opsd.models.precision import compute_of, halves_serve
 from tiny import tiny_model, tiny_tokenizer
 
 WEIGHTS = "model.safetensors"
@@ -313,9 +315,40 @@ def test_auto_computes_in_half_precision_where_the_hardware_can(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], compute: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(precision, "halves_serve", lambda _device: True)
     assert compute_of(ModelConfig(), "cpu") == compute
     assert compute_of(ModelConfig(compute="float32"), "cpu") == "float32"
     assert compute_of(ModelConfig(compute="bfloat16"), "cpu") == "bfloat16"
+
+
+def test_auto_steps_back_to_float32_where_half_precision_does_not_serve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(precision, "halves_serve", lambda _device: False)
+    assert compute_of(ModelConfig(), "cpu") == "float32"
+    assert compute_of(ModelConfig(compute="bfloat16"), "cpu") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("half", "whole", "serves"),
+    [(1.0, 2.0, True), (2.0, 2.0, True), (4.0, 2.0, False)],
+    ids=["faster", "as fast", "slower"],
+)
+def test_half_precision_serves_where_it_is_not_slower(
+    monkeypatch: pytest.MonkeyPatch, half: float, whole: float, serves: bool
+) -> None:
+    seconds = {torch.bfloat16: half, torch.float32: whole}
+    monkeypatch.setattr(precision, "least_time", lambda matrix: seconds[matrix.dtype])
+    assert halves_serve("cpu") == serves
+
+
+def test_half_precision_that_is_wrong_does_not_serve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision, "least_time", lambda _matrix: 1.0)
+    monkeypatch.setattr(precision, "HALF_ERROR", 0.0)
+    assert not halves_serve("cpu")
 
 
 def test_weights_stay_in_float32_whatever_the_products(tiny_llama: Path) -> None:

@@ -32,6 +32,7 @@ from neuron_opsd.models.gguf import is_gguf, unpacked
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.mlps import find_mlps
+from neuron_opsd.models.precision import compute_of
 from neuron_opsd.models.protocol import ModelFacts
 from neuron_opsd.models.tokens import Tokens
 
@@ -306,15 +307,3 @@ def device_of(config: ModelConfig) -> str:
     if config.device != "auto":
         return config.device
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def compute_of(config: ModelConfig, device: str) -> str:
-    """Return the precision of matrix products that the settings mean."""
-    if config.compute != "auto":
-        return config.compute
-    if device.startswith("cuda"):
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        capability = torch.cpu.get_capabilities()
-        fast = bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
-    return "bfloat16" if fast else "float32"

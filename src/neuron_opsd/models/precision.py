@@ -1,0 +1,52 @@
+"""The precision of matrix products: half where that is right and fast, else single."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from neuron_opsd.config import ModelConfig
+
+HALF_ERROR: Final = 2.0**-6
+"""More than rounding can put into a product in bfloat16, beside its largest entry."""
+
+SLOWER: Final = 1.5
+"""A product in bfloat16 that takes so many times as long as in float32 is no gain."""
+
+
+def compute_of(config: ModelConfig, device: str) -> str:
+    """Return the precision of matrix products that the settings mean."""
+    if config.compute != "auto":
+        return config.compute
+    if device.startswith("cuda"):
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        capability = torch.cpu.get_capabilities()
+        fast = bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
+    return "bfloat16" if fast and halves_serve(device) else "float32"
+
+
+def halves_serve(device: str) -> bool:
+    """Whether products in bfloat16 are right here, and no slower than in float32.
+
+    The least of a few times is compared, with room, so that a busy machine does not
+    change the precision of a run.
+    """
+    whole = torch.linspace(-1.0, 1.0, 512 * 512, device=device).view(512, 512)
+    half = whole.bfloat16()
+    exact = half.float() @ half.float()
+    far = ((half @ half).float() - exact).abs().max() / exact.abs().max()
+    return bool(far < HALF_ERROR) and least_time(half) < SLOWER * least_time(whole)
+
+
+def least_time(matrix: Tensor) -> float:
+    """Return the seconds of a product of a matrix with itself, the least of a few."""
+    times = []
+    for _ in range(5):
+        start = perf_counter()
+        float((matrix @ matrix)[0, 0])
+        times.append(perf_counter() - start)
+    return min(times)
