@@ -30,6 +30,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+
 from benchmarks.loss_systems import BETAS, MAKERS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,9 +10,10 @@ COMMAND_LINE: ContextVar[str] = ContextVar("COMMAND_LINE", default="")
 """The command as it was typed, for the records of a run."""
 
 _ALWAYS = {
-    # Spinning threads make two busy cores slower than one.
+    # Threads that wait for each other spin for some microseconds, since sleeping made
+    # decoding a third slower; longer, and two busy cores are slower than one.
     "OMP_WAIT_POLICY": "passive",
-    "GOMP_SPINCOUNT": "0",
+    "GOMP_SPINCOUNT": "1000",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
