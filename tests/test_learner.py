@@ -456,6 +456,48 @@ def test_an_adapter_leaves_the_weights_below_it_alone(tiny_llama: Path) -> None:
         assert torch.equal(weight, below[name])
 
 
+def test_an_adapter_shares_the_base_models_weights(tiny_llama: Path) -> None:
+    learner = learning(tiny_llama)
+    held = {weight.data_ptr() for weight in learner.base.network.parameters()}
+    below = [
+        weight
+        for name, weight in learner.network.named_parameters()
+        if ".lora_" not in name
+    ]
+    assert below
+    assert {weight.data_ptr() for weight in below} == held
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_the_base_model_stays_as_it_is(tiny_llama: Path, tuning: Tuning) -> None:
+    learner, untouched = learning(tiny_llama, tuning=tuning), loaded(tiny_llama)
+    pairs = pairs_for(learner)
+    some_steps(learner, 2, rate=3e-2)
+    with torch.no_grad():
+        exact = untouched.states(pairs)
+        assert torch.equal(learner.base.states(pairs), exact)
+        assert not torch.allclose(learner.states(pairs), exact, atol=1e-4)
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_passes_without_gradient_see_the_student_as_those_with_it(
+    tiny_qwen3: Path, tuning: Tuning, compute: str
+) -> None:
+    learner = learning(tiny_qwen3, tuning=tuning, on={"compute": compute})
+    pairs = pairs_for(learner)
+    near = 1e-4 if compute == "float32" else 0.1
+    for _ in range(2):
+        some_steps(learner, 1, rate=3e-2)
+        with torch.no_grad():
+            merged = learner.states(pairs).float()
+            learner.teacher_hidden(pairs)  # takes the place of the merged student
+            again = learner.states(pairs).float()
+        through = learner.student_hidden(pairs).detach().float()
+        assert torch.equal(merged, again)
+        assert (merged - through).abs().max() < near * through.abs().max()
+
+
 # --- checkpoints ---
 
 

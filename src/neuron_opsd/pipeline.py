@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.cases import answer_cases, build_cases
@@ -60,6 +61,11 @@ __all__ = [
     "run",
 ]
 
+PLAIN_DECODING: Final = (
+    "this model's attention cannot be followed, so free answers are made with "
+    "transformers' own cache, which is slower"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -101,6 +107,8 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         settings = to_toml(settled, comments=True).encode()
         write_atomic(directory.path("config.toml"), settings)
         job = Job(directory, settled, constrained, progress)
+        if not model.facts.shares_prompts:
+            directory.warn(PLAIN_DECODING)
         data = improve(job, model, inputs, request.command)
         job.note_peak_memory(model.facts.device)
         return data

@@ -97,10 +97,11 @@ class NeuronCounter:
         if self.rule == "per-token":
             self._best = merge_per_token(self._best, layer, scores, self.sizes.keep)
             return
-        keep = KEEPERS[self.rule]
         first = layer * scores.shape[1]
-        for lists, rows in zip(self._lists, scores.split(self.lengths), strict=True):
-            lists.append(keep(rows, first, self.sizes.per_layer))
+        grid = by_completion(scores, self.lengths)
+        found = KEEPERS[self.rule](grid, self.lengths, first, self.sizes.per_layer)
+        for lists, entries in zip(self._lists, found, strict=True):
+            lists.append(entries)
 
     def finish(self) -> list[Activated]:
         """Return the sets of every completion of the batch."""
@@ -115,26 +116,59 @@ class NeuronCounter:
         return [cut(united(kept), self.sizes.keep) for kept in joined]
 
 
-def keep_flat(scores: Tensor, first_id: int, count: int) -> Kept:
-    """Keep the highest entries of ``(T, F)`` over (position, neuron), signs and all.
+def by_completion(scores: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Bring ``(N, F)`` to ``(B, T, F)``, one row per completion, minus infinity beyond.
+
+    So that one call looks at all completions of a batch, on all processors.
+    """
+    longest = max(lengths)
+    if all(length == longest for length in lengths):
+        return scores.view(len(lengths), longest, -1)
+    grid = scores.new_full((len(lengths), longest, scores.shape[1]), -torch.inf)
+    for row, part in zip(grid, scores.split(list(lengths)), strict=True):
+        row[: len(part)] = part
+    return grid
+
+
+def keep_flat(
+    grid: Tensor, lengths: Sequence[int], first_id: int, count: int
+) -> list[Kept]:
+    """Keep each completion's highest entries over (position, neuron), signs and all.
 
     Source: Chen et al., arXiv:2607.02423, code; appendix A of arXiv:2607.02460 with the
     whole response as one chunk.
     """
-    num_neurons = scores.shape[1]
-    flat = scores.flatten()
-    values, places = flat.topk(min(count, flat.numel()))
-    return kept(first_id + places % num_neurons, places // num_neurons, values)
+    num_neurons = grid.shape[2]
+    flat = grid.flatten(1)
+    values, places = flat.topk(min(count, flat.shape[1]))
+    entries = kept(first_id + places % num_neurons, places // num_neurons, values)
+    # Highest first, so what lies beyond a short completion stands at the end.
+    return [
+        first_of(entries, row, length * num_neurons)
+        for row, length in enumerate(lengths)
+    ]
 
 
-def keep_per_layer(scores: Tensor, first_id: int, count: int) -> Kept:
-    """Keep the neurons of ``(T, F)`` whose highest score over positions is highest."""
-    best, positions = scores.max(dim=0)
-    values, places = best.topk(min(count, best.numel()))
-    return kept(first_id + places, positions[places], values)
+def keep_per_layer(
+    grid: Tensor, lengths: Sequence[int], first_id: int, count: int
+) -> list[Kept]:
+    """Keep each completion's neurons whose highest score over positions is highest."""
+    best, positions = grid.max(dim=1)
+    values, places = best.topk(min(count, best.shape[1]))
+    entries = kept(first_id + places, positions.gather(1, places), values)
+    return [first_of(entries, row, count) for row in range(len(lengths))]
 
 
-Keeper: TypeAlias = Callable[[Tensor, int, int], Kept]
+def first_of(entries: Kept, row: int, count: int) -> Kept:
+    """Return the first entries of one row of ``(B, k)`` arrays."""
+    return Kept(
+        entries.ids[row, :count],
+        entries.positions[row, :count],
+        entries.scores[row, :count],
+    )
+
+
+Keeper: TypeAlias = Callable[[Tensor, Sequence[int], int, int], list[Kept]]
 
 KEEPERS: Final[Mapping[str, Keeper]] = {
     "flat": keep_flat,

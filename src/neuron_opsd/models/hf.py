@@ -117,7 +117,9 @@ class HFModel:
         half_projections: bool = False,
     ) -> None:
         """Run one forward pass and hand on every layer's contribution scores."""
-        rows, columns = predicting_positions(pairs, after=0)
+        rows, columns = (
+            places.to(self.device) for places in predicting_positions(pairs, after=0)
+        )
         targets = [token for _, completion in pairs for token in completion]
         distinct, place = np.unique(targets, return_inverse=True)
         unembedding = self.student_head().weight
@@ -127,12 +129,14 @@ class HFModel:
         weights = [mlp.down_proj.weight for mlp in self.mlps]
 
         def score(layer: int, activations: Tensor) -> None:
-            at_tokens = activations[rows, columns].float()
+            # Whole rows are picked by one index, several times as fast as by two.
+            flat = rows * activations.shape[1] + columns
+            scores = activations.flatten(0, 1).index_select(0, flat).float()
             with torch.autocast(self.device.type, enabled=False):
                 projections = embeddings @ weights[layer].float()
             if half_projections:
                 projections = projections.half().float()
-            consume(layer, at_tokens * projections[places])
+            consume(layer, scores * projections.index_select(0, places))
 
         with torch.inference_mode(), hooked(self.mlps, value, score):
             self.forward(pairs)
