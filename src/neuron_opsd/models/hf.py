@@ -206,8 +206,8 @@ class HFModel:
         """Return the final states of a decoder with some of its weights replaced."""
         options = {"use_cache": False} | inputs
         usual: AbstractContextManager[None] = nullcontext()
-        # A pass over the library's own cache is attended to by the library.
-        if self._facts.shares_prompts and "past_key_values" not in inputs:
+        # A pass that brings a mask goes over the library's own cache.
+        if self._facts.shares_prompts and "attention_mask" not in inputs:
             options = {"attending": Whole()} | options
             usual = replacing(decoder.config)
         with self.computing(), usual:

@@ -8,6 +8,7 @@ Axes: B rows (one per sample), P prompts of a group, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -125,8 +126,8 @@ def prefill(model: HFModel, prompts: Sequence[TokenIds]) -> DecodingState:
         input_ids=ids.to(model.device),
         attention_mask=mask,
         position_ids=(mask.cumsum(dim=-1) - 1).clamp(min=0),
-        past_key_values=cache,
         use_cache=True,
+        **cached(model, cache),
     )
     return DecodingState(cache, mask, model.next_logits(states[:, -1]))
 
@@ -139,7 +140,13 @@ def decode_step(model: HFModel, state: DecodingState, tokens: Tensor) -> None:
         input_ids=tokens.unsqueeze(-1),
         attention_mask=state.mask,
         position_ids=state.mask.sum(dim=-1, keepdim=True) - 1,
-        past_key_values=state.cache,
         use_cache=True,
+        **cached(model, state.cache),
     )
     state.logits = model.next_logits(states[:, -1])
+
+
+def cached(model: HFModel, cache: Any) -> dict[str, Any]:
+    """Return a cache under the name that this version of transformers has for it."""
+    named = inspect.signature(model.decoder.forward).parameters
+    return {"cache" if "cache" in named else "past_key_values": cache}
