@@ -26,23 +26,15 @@ from neuron_opsd.jobs.step_trials import (
 from neuron_opsd.jobs.trials import Trial
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.progress import Silent
-from neuron_opsd.records import Message, Prompt, Question, TrainingExample
+from neuron_opsd.records import Message, Question
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.world.plan import Plan
 from neuron_opsd.world.store import read_manifest
-from tiny_runs import SETTINGS, FinishedRun, tiny_config, tiny_request
+from tiny_runs import SETTINGS, FinishedRun, tiny_config, tiny_examples, tiny_request
 
-EXAMPLES = tuple(
-    TrainingExample(
-        question_id=f"q{n}",
-        student_prompt=Prompt(text=f"Question: Is {n} odd?\nAnswer:"),
-        teacher_prompt=Prompt(text=f"A cat.\n\nQuestion: Is {n} odd?\nAnswer:"),
-        choices=("yes", "no"),
-    )
-    for n in range(3)
-)
+EXAMPLES = tiny_examples(3)
 
 
 @pytest.fixture(autouse=True)

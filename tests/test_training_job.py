@@ -25,22 +25,14 @@ from neuron_opsd.jobs.training import (
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Silent
-from neuron_opsd.records import Prompt, StepMetrics, TrainingExample
+from neuron_opsd.records import StepMetrics
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import Library
 from neuron_opsd.world.store import RunDir
-from tiny_runs import SETTINGS, files_of
+from tiny_runs import SETTINGS, files_of, tiny_examples
 
-EXAMPLES = tuple(
-    TrainingExample(
-        question_id=f"q{n}",
-        student_prompt=Prompt(text=f"Question: Is {n} odd?\nAnswer:"),
-        teacher_prompt=Prompt(text=f"A cat.\n\nQuestion: Is {n} odd?\nAnswer:"),
-        choices=("yes", "no"),
-    )
-    for n in range(4)
-)
+EXAMPLES = tiny_examples(4)
 
 
 @pytest.fixture

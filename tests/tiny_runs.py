@@ -18,6 +18,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.pipeline import Request
 from neuron_opsd.pipeline import run as run_pipeline
 from neuron_opsd.progress import Silent
+from neuron_opsd.records import Prompt, TrainingExample
 from neuron_opsd.report.data import ReportData
 from neuron_opsd.settings import load_config
 
@@ -215,3 +216,16 @@ def outcome_of(run: Path) -> Mapping[str, bytes]:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def tiny_examples(count: int) -> tuple[TrainingExample, ...]:
+    """Return examples to train on whose teacher sees a line more."""
+    return tuple(
+        TrainingExample(
+            question_id=f"q{n}",
+            student_prompt=Prompt(text=f"Question: Is {n} odd?\nAnswer:"),
+            teacher_prompt=Prompt(text=f"A cat.\n\nQuestion: Is {n} odd?\nAnswer:"),
+            choices=("yes", "no"),
+        )
+        for n in range(count)
+    )

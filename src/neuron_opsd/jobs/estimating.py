@@ -15,7 +15,6 @@ from neuron_opsd.jobs.samples import (
     make_examples,
     make_sample,
     selected,
-    shown_text,
     try_capture,
     try_shown,
 )
@@ -44,6 +43,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TrainingExample
 from neuron_opsd.stages.distill import distillation, imitation, random_choices
 from neuron_opsd.stages.rollouts import Asked, ask
+from neuron_opsd.stages.teaching import shown_text
 from neuron_opsd.world.memory import held_memory, peak_memory
 from neuron_opsd.world.plan import Plan, num_saved, plan
 from neuron_opsd.world.work import (
@@ -202,7 +202,7 @@ def try_learner(
     peak = scaled_peak(base, peak_memory(device), size, config)
     form = 0.0
     if config.evaluation.form_only:
-        texts = [shown_text(c.text, config) for c in found.sample.completions]
+        texts = [shown_text(c.text, config.contexts) for c in found.sample.completions]
         examples = for_form(found.trained, texts)
         objective = imitation(config, random_choices(config))
         form = try_step(trial, learner, examples, objective, replace(size, rest=0.0))

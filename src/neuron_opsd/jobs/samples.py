@@ -15,7 +15,6 @@ from neuron_opsd.jobs.prepare import representatives
 from neuron_opsd.jobs.trials import TRIAL, Answered, Trial
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.prompts import without_reasoning
 from neuron_opsd.records import (
     Completion,
     Demonstration,
@@ -26,7 +25,7 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.rollouts import Asked, sample_rollouts
-from neuron_opsd.stages.teaching import Library, fitted_prompt
+from neuron_opsd.stages.teaching import Library, fitted_prompt, shown_text
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.measure import affordable, spread
 
@@ -150,7 +149,7 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
     """
     config = trial.config
     ids = [a.question.id for a in sample.asked]
-    texts = [shown_text(c.text, config) for c in sample.completions]
+    texts = [shown_text(c.text, config.contexts) for c in sample.completions]
     library = Library(
         questions={a.question.id: a.question for a in sample.asked},
         answers=dict(zip(ids, texts, strict=True)),
@@ -166,11 +165,6 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
         prompt, _ = fitted_prompt(trial.model, a.question, context, library, config)
         examples.append(TrainingExample(a.question.id, a.prompt, prompt, a.written))
     return examples
-
-
-def shown_text(text: str, config: Config) -> str:
-    """Return what a demonstration shows of an answer."""
-    return without_reasoning(text) if config.contexts.content == "final" else text
 
 
 def try_shown(

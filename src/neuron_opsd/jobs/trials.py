@@ -14,9 +14,7 @@ from typing import TypeVar
 from neuron_opsd.config import Config
 from neuron_opsd.models.choices import find_branches, longest_prefixes
 from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.records import (
-    Rollout,
-)
+from neuron_opsd.records import Rollout
 from neuron_opsd.stages.rollouts import Asked, choice_tokens, sample_rollouts
 from neuron_opsd.stages.teaching import shown_draws
 from neuron_opsd.world.measure import (

@@ -20,7 +20,7 @@ from neuron_opsd.models.attention import replacing
 from neuron_opsd.models.batches import batches
 from neuron_opsd.models.prefix_memory import PrefixMemory
 from neuron_opsd.models.protocol import Sampling
-from neuron_opsd.models.rows import Row, append, begin, completed, ends_of
+from neuron_opsd.models.rows import Row, append, begin, completions, ends_of
 from neuron_opsd.models.sampling import draw_tokens
 from neuron_opsd.models.shared_prefix import (
     DecoderPass,
@@ -52,22 +52,9 @@ def generate(
     """Sample one completion per seed for every prompt."""
     if not model.facts.shares_prompts:
         return plain_generation.generate(model, prompts, seeds, sampling)
-    return generate_together(model, prompts, seeds, sampling)
-
-
-def generate_together(
-    model: HFModel,
-    prompts: Sequence[TokenIds],
-    seeds: Sequence[Sequence[int]],
-    sampling: Sampling,
-) -> list[list[Completion]]:
-    """Sample completions over one copy of each prompt."""
     batch = Batch(model, prompts, seeds, sampling)
     batch.run()
-    results: list[list[Completion]] = [[] for _ in prompts]
-    for row in sorted(batch.ended, key=lambda row: row.place):
-        results[row.place[0]].append(completed(model.tokens, row))
-    return results
+    return completions(model.tokens, batch.ended, len(prompts))
 
 
 def decodes_alike(model: HFModel) -> bool:

@@ -179,8 +179,21 @@ class HFModel:
             pairs: One forward pass holds all of them.
             after: 1 adds to each pair the state that predicts what would come next.
         """
+        weights = self.product_weights().decoder
+        return self.states_under(self.decoder, weights, pairs, after=after)
+
+    def states_under(
+        self,
+        decoder: Any,
+        weights: Mapping[str, Tensor],
+        pairs: Sequence[Pair],
+        *,
+        after: int = 0,
+    ) -> Tensor:
+        """Return what `states` returns, of a decoder with some weights replaced."""
+        ids = padded([prompt + completion for prompt, completion in pairs])
+        hidden = self.run(decoder, weights, {"input_ids": ids.to(self.device)})
         rows, columns = predicting_positions(pairs, after=after)
-        hidden = self.forward(pairs)
         return hidden[rows, columns]
 
     def forward(self, pairs: Sequence[Pair]) -> Tensor:

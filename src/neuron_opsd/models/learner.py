@@ -19,8 +19,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from neuron_opsd.models.batches import batches, padded
-from neuron_opsd.models.hf import HFModel, ProductWeights, predicting_positions
+from neuron_opsd.models.batches import batches
+from neuron_opsd.models.hf import HFModel, ProductWeights
 from neuron_opsd.models.protocol import Head, Pair
 
 ADAPTER = "default"
@@ -165,11 +165,9 @@ class HFLearner(HFModel):
         found: dict[int, Tensor] = {}
         for batch in batches(pairs, self.tokens_per_batch):
             part = [pairs[i] for i in batch]
-            ids = padded([p + c for p, c in part]).to(self.device)
-            hidden = self.run(decoder, weights, {"input_ids": ids})
-            rows, columns = predicting_positions(part, after=0)
             sizes = [len(completion) for _, completion in part]
-            found |= zip(batch, hidden[rows, columns].split(sizes), strict=True)
+            states = self.states_under(decoder, weights, part)
+            found |= zip(batch, states.split(sizes), strict=True)
         return torch.cat([found[i] for i in range(len(pairs))])
 
     def _frozen_values(self) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from neuron_opsd.models.protocol import Sampling
-from neuron_opsd.models.rows import Row, append, begin, completed, ends_of
+from neuron_opsd.models.rows import Row, append, begin, completions, ends_of
 from neuron_opsd.models.sampling import draw_tokens
 from neuron_opsd.records import Completion, TokenIds
 
@@ -33,11 +33,12 @@ def generate(
     sampling: Sampling,
 ) -> list[list[Completion]]:
     """Sample completions for many prompts, group by group."""
-    results: list[list[Completion]] = [[] for _ in prompts]
-    for group in groups(model, prompts, seeds, sampling):
-        for row in run_group(model, group, prompts, seeds, sampling):
-            results[row.place[0]].append(completed(model.tokens, row))
-    return results
+    rows = [
+        row
+        for group in groups(model, prompts, seeds, sampling)
+        for row in run_group(model, group, prompts, seeds, sampling)
+    ]
+    return completions(model.tokens, rows, len(prompts))
 
 
 def groups(

@@ -72,6 +72,16 @@ def ends_of(tokens: Tokens, sampling: Sampling) -> frozenset[int]:
     )
 
 
+def completions(
+    tokens: Tokens, rows: Sequence[Row], num_prompts: int
+) -> list[list[Completion]]:
+    """Return the completions of rows that have ended, by prompt and then by seed."""
+    results: list[list[Completion]] = [[] for _ in range(num_prompts)]
+    for row in sorted(rows, key=lambda row: row.place):
+        results[row.place[0]].append(completed(tokens, row))
+    return results
+
+
 def completed(tokens: Tokens, row: Row) -> Completion:
     """Turn a row that has ended into a completion."""
     ids = tuple(row.token_ids)

@@ -47,11 +47,14 @@ def shown_answers(
     for rollout in rollouts:
         if rollout.question_id in shown or not fits(rollout, votes, config):
             continue
-        text = rollout.completion.text
-        content = without_reasoning(text) if config.content == "final" else text
-        if content:
+        if content := shown_text(rollout.completion.text, config):
             shown[rollout.question_id] = content
     return shown
+
+
+def shown_text(text: str, config: ContextsConfig) -> str:
+    """Return what a demonstration shows of an answer."""
+    return without_reasoning(text) if config.content == "final" else text
 
 
 def shown_draws(config: ContextsConfig) -> list[tuple[float, int]]:
