@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from pydantic.fields import FieldInfo
 
 from neuron_opsd.cli.reference import commands_page
 from neuron_opsd.config import Config
+from neuron_opsd.settings import toml_value
+from neuron_opsd.stages.methods import METHODS
 
 HERE = Path(__file__).parent
 
@@ -52,6 +55,50 @@ def settings_table(section: type[BaseModel]) -> Iterator[str]:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+METHODS_HEAD = """\
+# Methods
+
+<!-- Written by `make docs` from src/neuron_opsd/stages/methods; do not edit. -->
+
+What can be trained with `--set method=NAME` and compared by `neuron-opsd compare`. All
+share rollouts, prompts, adapters, checkpoints, the signs of collapse and the evaluation.
+A step of every method asks `distill.batch_size` questions and draws
+`distill.num_samples` rollouts of each; equal rollouts of a question are computed once and
+counted. `trained` below is what the loss is taken over.
+
+A method is one file: what it writes, what it pays or whom it follows, and the settings it
+makes its own. A new one is a file more and a line in the list beside it.
+"""
+
+
+def methods_page() -> str:
+    """Return the reference of all methods as Markdown."""
+    lines = [METHODS_HEAD]
+    for method in METHODS.values():
+        own = [
+            f"`{section}.{name} = {toml_value(value)}`"
+            for section, table in method.settings.items()
+            for name, value in table.items()
+        ]
+        doc = inspect.cleandoc(method.objective.__doc__ or "")
+        lines += [
+            f"## {method.name}",
+            "",
+            f"{method.summary[0].upper()}{method.summary[1:]}.",
+            "",
+            doc.replace("Return ", "", 1).capitalize()
+            if "\n" not in doc
+            else doc.partition("\n")[2].strip(),
+            "",
+            f"- its loss acts on {method.acts_on}",
+            f"- after: {method.source}",
+            f"- sets: {', '.join(own) or 'nothing of its own'}",
+            *(["- an oracle: `run` refuses it"] if method.oracle else []),
+            "",
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def toml(value: Any) -> str:
     """Return a value as a settings file has it."""
     if value is None:
@@ -88,7 +135,11 @@ def kind(annotation: object) -> str:
 
 def pages() -> dict[Path, str]:
     """Return every generated page by its place."""
-    return {HERE / "settings.md": settings_page(), HERE / "cli.md": commands_page()}
+    return {
+        HERE / "settings.md": settings_page(),
+        HERE / "methods.md": methods_page(),
+        HERE / "cli.md": commands_page(),
+    }
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ def model_config(folder: Path, **settings: Any) -> ModelConfig:
 
 def loaded(folder: Path, adapter: Path | None = None, **settings: Any) -> HFModel:
     """Return a frozen model, with an adapter merged if one is given."""
-    return load_model(model_config(folder, **settings), adapter)
+    return load_model(model_config(folder, **settings), *([adapter] if adapter else []))
 
 
 def learning(

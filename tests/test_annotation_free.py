@@ -13,7 +13,7 @@ from neuron_opsd import records
 from neuron_opsd.jobs.prepare import Prepared
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.records import GoldAnswers, TrainingExample
-from neuron_opsd.stages.distill import train
+from neuron_opsd.stages.training import train
 from tiny_runs import (
     KINDS,
     FinishedRun,

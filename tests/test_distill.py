@@ -6,6 +6,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import cast
@@ -21,21 +22,27 @@ from neuron_opsd.models.choices import choice_logprobs
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import load_learner
 from neuron_opsd.models.protocol import Learner
-from neuron_opsd.records import Completion, Prompt, StepMetrics, TrainingExample
+from neuron_opsd.records import (
+    Completion,
+    Message,
+    Prompt,
+    Question,
+    StepMetrics,
+    TrainingExample,
+)
 from neuron_opsd.settings import load_config
-from neuron_opsd.stages.distill import (
+from neuron_opsd.stages.distill import distillation, imitation
+from neuron_opsd.stages.rollouts import scored_choices
+from neuron_opsd.stages.training import (
     Examples,
+    Exercise,
+    Lesson,
     Objective,
-    asked,
-    distillation,
     gather_gradients,
-    imitation,
     move_teacher,
-    on_policy,
-    random_choices,
     train,
 )
-from neuron_opsd.stages.rollouts import scored_choices
+from neuron_opsd.stages.writing import asked, on_policy, random_choices
 from scripted import ScriptedModel
 
 TEACHERS = ("ema", "frozen", "live", "periodic")
@@ -43,7 +50,7 @@ DIVERGENCES = ("reverse-kl", "forward-kl", "jsd")
 
 EXAMPLES = tuple(
     TrainingExample(
-        question_id=f"q{n}",
+        question=Question(f"q{n}", (Message("user", f"Is {n} odd?"),)),
         student_prompt=Prompt(text=f"Question: Is {n} odd?\nAnswer:"),
         teacher_prompt=Prompt(
             text=f"Question: the cat?\nAnswer: yes\n\nQuestion: Is {n} odd?\nAnswer:"
@@ -65,6 +72,12 @@ COMPLETIONS = (
     completion(1, 1),
     completion(70, 0, 71),
     completion(80, 81, 82, 83, 84, 1),
+)
+
+
+EXERCISES = tuple(
+    Exercise(example, written)
+    for example, written in zip(EXAMPLES, COMPLETIONS, strict=True)
 )
 
 
@@ -143,10 +156,20 @@ def by_hand(learner: HFLearner, divergence: str) -> float:
     return sum(terms) / len(terms)
 
 
-def written(learner: Learner, batch: Examples, step: int) -> list[Completion]:
+def written(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
     """Write what is fixed for every question."""
     del learner, step
-    return [COMPLETIONS[EXAMPLES.index(example)] for example in batch]
+    return [Lesson((EXERCISES[EXAMPLES.index(example)],)) for example in batch]
+
+
+def drawn(lessons: Sequence[Lesson]) -> list[Completion]:
+    """Return all that was drawn for some questions."""
+    return [completion for lesson in lessons for completion in lesson.drawn]
+
+
+def taught(lessons: Sequence[Lesson]) -> list[Completion]:
+    """Return all that some questions are trained on."""
+    return [e.completion for lesson in lessons for e in lesson.exercises]
 
 
 def gradients(learner: HFLearner) -> Tensor:
@@ -172,7 +195,7 @@ def test_the_loss_is_the_mean_over_all_tokens_of_a_batch(
     found, grads = [], []
     for micro, chunk in ((1, 256), (2, 3), (5, 1), (4, 256)):
         tuned = changed(config, micro_batch_size=micro, chunk_positions=chunk).distill
-        loss = gather_gradients(learner, EXAMPLES, COMPLETIONS, objective, tuned)
+        loss = gather_gradients(learner, EXERCISES, objective, tuned)
         found.append(loss)
         grads.append(gradients(learner))
     assert found == pytest.approx([expected] * 4, rel=1e-4)
@@ -193,18 +216,18 @@ def test_the_gradient_of_a_step_is_that_of_the_dense_formula(config: Config) -> 
         p, q = student.log_softmax(-1), teacher.log_softmax(-1)
         ((p.exp() * (p - q)).sum() / num_tokens).backward()
     dense = gradients(learner)
-    gather_gradients(
-        learner, EXAMPLES, COMPLETIONS, distillation(config), config.distill
-    )
+    gather_gradients(learner, EXERCISES, distillation(config), config.distill)
     torch.testing.assert_close(gradients(learner), dense, rtol=1e-4, atol=1e-6)
 
 
 def test_the_end_token_is_trained_like_any_other(config: Config) -> None:
     learner = learner_for(config, moved=True)
     objective = distillation(config)
-    batch, ends = EXAMPLES[:1], (completion(50), completion(50, 1))
+    ends = (completion(50), completion(50, 1))
     losses = [
-        gather_gradients(learner, batch, [one], objective, config.distill)
+        gather_gradients(
+            learner, [Exercise(EXAMPLES[0], one)], objective, config.distill
+        )
         for one in ends
     ]
     with torch.no_grad():
@@ -229,9 +252,7 @@ def test_a_fixed_teacher_is_come_closer_to(config: Config, divergence: str) -> N
 def test_imitation_is_the_cross_entropy_of_what_is_written(config: Config) -> None:
     learner = learner_for(config, moved=True)
     objective = imitation(config, written)
-    found = gather_gradients(
-        learner, EXAMPLES, COMPLETIONS, objective, changed(config).distill
-    )
+    found = gather_gradients(learner, EXERCISES, objective, changed(config).distill)
     terms = []
     for example, one in zip(EXAMPLES, COMPLETIONS, strict=True):
         with torch.no_grad():
@@ -310,12 +331,16 @@ def test_a_step_says_what_it_did(config: Config) -> None:
 
 
 def test_cut_rollouts_and_repeated_ones_are_counted(config: Config) -> None:
-    def write(learner: Learner, batch: Examples, step: int) -> list[Completion]:
+    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
         del learner, step
         texts = ["a", "b", "b", "b", "c"]
-        return [
+        completions = [
             Completion((50,), text, finished=text != "b", logprob=0.0, entropy=n / 10)
-            for n, (text, _) in enumerate(zip(texts, batch, strict=True))
+            for n, text in enumerate(texts)
+        ]
+        return [
+            Lesson((Exercise(example, one),), (one,))
+            for example, one in zip(batch, completions, strict=True)
         ]
 
     config = changed(config, steps=1)
@@ -324,6 +349,7 @@ def test_cut_rollouts_and_repeated_ones_are_counted(config: Config) -> None:
     assert entry.truncated == pytest.approx(3 / 5)
     assert entry.top_answer_share == pytest.approx(3 / 5)
     assert entry.entropy == pytest.approx(0.2)
+    assert entry.num_generated == 5
 
 
 def content(metrics: Sequence[StepMetrics]) -> list[tuple[float, ...]]:
@@ -348,13 +374,11 @@ def test_training_goes_on_from_a_state_as_if_it_had_not_stopped(
 
 
 def test_a_loss_that_is_no_number_names_step_and_questions(config: Config) -> None:
-    def broken(
-        learner: Learner, batch: Examples, completions: Sequence[Completion]
-    ) -> Tensor:
+    def broken(learner: Learner, exercises: Sequence[Exercise]) -> Tensor:
         hidden = learner.student_hidden(
             [
-                (learner.encode(e.student_prompt), c.token_ids)
-                for e, c in zip(batch, completions, strict=True)
+                (learner.encode(e.example.student_prompt), e.completion.token_ids)
+                for e in exercises
             ]
         )
         return hidden.sum() * float("nan")
@@ -375,30 +399,30 @@ def test_a_loss_that_is_no_number_names_step_and_questions(config: Config) -> No
 def test_a_student_writes_its_own_free_answers(config: Config) -> None:
     learner = learner_for(config)
     free = [
-        TrainingExample(e.question_id, e.student_prompt, e.teacher_prompt)
+        TrainingExample(e.question, e.student_prompt, e.teacher_prompt)
         for e in EXAMPLES
     ]
     write = on_policy(config)
-    first, again, later = (write(learner, free, step) for step in (0, 0, 1))
+    first, again, later = (drawn(write(learner, free, step)) for step in (0, 0, 1))
     assert first == again
     assert [c.token_ids for c in first] != [c.token_ids for c in later]
     assert all(1 <= len(c.token_ids) <= 6 for c in first)
 
 
 def test_a_question_twice_in_a_batch_is_answered_twice(config: Config) -> None:
-    free = TrainingExample("q", EXAMPLES[0].student_prompt, EXAMPLES[0].teacher_prompt)
-    drawn = on_policy(config)(learner_for(config), [free] * 6, 0)
-    assert len({c.token_ids for c in drawn}) > 1
+    free = replace(EXAMPLES[0], choices=())
+    lessons = on_policy(config)(learner_for(config), [free] * 6, 0)
+    assert len({c.token_ids for c in drawn(lessons)}) > 1
 
 
 def test_rollouts_among_choices_follow_the_students_odds(config: Config) -> None:
     learner = learner_for(config)
     count = 500
     batch = [EXAMPLES[0]] * count
-    drawn = on_policy(changed(config, temperature=0.7))(learner, batch, 3)
+    lessons = on_policy(changed(config, temperature=0.7))(learner, batch, 3)
     (scores,) = scored_choices(learner, [asked(EXAMPLES[0])])
     odds = np.exp(choice_logprobs(scores, 0.7))
-    counted = Counter(c.text for c in drawn)
+    counted = Counter(c.text for c in drawn(lessons))
     assert set(counted) <= set(EXAMPLES[0].choices)
     for choice, share in zip(EXAMPLES[0].choices, odds, strict=True):
         # 6.4 standard deviations, three choices: a false alarm below 1e-9.
@@ -412,7 +436,7 @@ def test_the_form_only_control_draws_every_choice_alike(config: Config) -> None:
     steps, batch = 400, EXAMPLES
     places = np.zeros((len(batch), 3))
     for step in range(steps):
-        for n, one in enumerate(write(scripted, batch, step)):
+        for n, one in enumerate(taught(write(scripted, batch, step))):
             places[n, batch[n].choices.index(one.text)] += 1
             assert one.token_ids == tuple(f" {one.text}\n".encode())
     # Chi-square with two degrees of freedom is above x with the chance exp(-x / 2):
@@ -429,14 +453,16 @@ def test_the_form_only_control_looks_at_nothing_but_seed_step_and_id(
 ) -> None:
     scripted = cast("Learner", ScriptedModel({}))
     turned = [
-        TrainingExample(e.question_id, Prompt(text="Hm"), Prompt(text="Ha"), e.choices)
+        TrainingExample(e.question, Prompt(text="Hm"), Prompt(text="Ha"), e.choices)
         for e in EXAMPLES
     ]
     other = config.model_copy(update={"seed": 1})
 
     def texts(config: Config, batch: Examples) -> list[str]:
         write = random_choices(config)
-        return [c.text for step in range(9) for c in write(scripted, batch, step)]
+        return [
+            c.text for step in range(9) for c in taught(write(scripted, batch, step))
+        ]
 
     assert texts(config, EXAMPLES) == texts(config, turned)
     assert texts(config, EXAMPLES) != texts(other, EXAMPLES)

@@ -17,9 +17,8 @@ from torch import Tensor
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.method.divergence import (
     DIVERGENCES,
-    chunked_loss,
+    capped,
     compare,
-    cross_entropy,
     distillation_loss,
     imitation_loss,
 )
@@ -151,10 +150,8 @@ def test_no_entry_adds_more_than_the_clip() -> None:
 
 
 def test_cross_entropy_of_a_coin_by_hand() -> None:
-    coin, head, target = logits_of(1 / 4, 3 / 4), torch.eye(2), torch.tensor([0])
-    assert cross_entropy(coin, target).item() == pytest.approx(math.log(4))
-    states = coin.float().requires_grad_()
-    total = imitation_loss(Readout(states, head), target, 1)
+    states, head = logits_of(1 / 4, 3 / 4).requires_grad_(), torch.eye(2).double()
+    total = imitation_loss(Readout(states, head), torch.tensor([0]), 1)
     assert total.item() == pytest.approx(math.log(4))
     # p - 1 for the target, p for the other
     (grad,) = torch.autograd.grad(total, states)
@@ -282,6 +279,12 @@ def test_shapes_must_agree() -> None:
     student, teacher = (Readout(torch.zeros(n, D), torch.zeros(V, D)) for n in (2, 3))
     with pytest.raises(ValueError, match=r"student has 2 .* teacher has 3"):
         distillation_loss(student, teacher, DistillConfig())
+    # One weight would fit any number of positions if it were only multiplied with.
+    one, targets = torch.ones(1), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"shape \(1,\) but there are 2 positions"):
+        imitation_loss(student, targets, 4, one)
+    with pytest.raises(ValueError, match=r"shape \(1,\) but there are 2 positions"):
+        distillation_loss(student, student, DistillConfig(), one)
 
 
 # --- against the dense formula, written as the papers do, with autograd ---
@@ -413,25 +416,73 @@ def test_the_same_call_gives_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 4, N + 1])
-def test_imitation_and_any_loss_by_autograd_equal_torch(chunk: int) -> None:
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("weighing", [False, True])
+def test_imitation_equals_torch(
+    chunk: int, softcap: float | None, weighing: bool
+) -> None:
     student, _ = example(torch.float64)
     targets = torch.arange(N) % V
-    wanted = torch.nn.functional.cross_entropy(
-        student.hidden @ student.weight.T, targets, reduction="sum"
+    weights = torch.arange(N, dtype=torch.float64) / 2
+    entropies = torch.nn.functional.cross_entropy(
+        capped(student.hidden @ student.weight.T, softcap), targets, reduction="none"
     )
-    wanted_grads = gradients(wanted, student)
-    by_autograd = chunked_loss(
-        student.hidden,
-        student.weight,
-        lambda logits, rows: cross_entropy(logits, targets[rows]),
-        chunk=chunk,
+    wanted = (weights * entropies if weighing else entropies).sum()
+    readout = Readout(student.hidden, student.weight, softcap)
+    found = imitation_loss(readout, targets, chunk, weights if weighing else None)
+    torch.testing.assert_close(
+        (found, *gradients(found, student)),
+        (wanted, *gradients(wanted, student)),
+        rtol=1e-12,
+        atol=1e-12,
     )
-    by_formula = imitation_loss(student, targets, chunk)
-    # Cross-entropy rounds to float32 where autograd makes its gradient.
-    for total, tolerance in ((by_formula, 1e-12), (by_autograd, 1e-5)):
-        torch.testing.assert_close(
-            (total, *gradients(total, student)),
-            (wanted, *wanted_grads),
-            rtol=tolerance,
-            atol=tolerance,
-        )
+
+
+# --- weights ---
+
+HOW_OFTEN = torch.tensor([1, 2, 0, 3, 1, 1, 2, 1, 4, 1, 1])
+
+
+def repeated(readout: Readout) -> Readout:
+    """Return a readout with each state as often as it counts."""
+    return Readout(readout.hidden.repeat_interleave(HOW_OFTEN, 0), readout.weight)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 1000])
+@every_setting
+@every_variant
+def test_a_position_that_counts_twice_is_two_positions(
+    setting: dict[str, Any], variant: dict[str, Any], chunk: int
+) -> None:
+    config = settings_of(setting, variant, chunk_positions=chunk)
+    student, teacher = example(torch.float64)
+    # Weights may be of another type than states.
+    found = distillation_loss(student, teacher, config, HOW_OFTEN.float())
+    wanted = distillation_loss(repeated(student), repeated(teacher), config)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(gradients(found, student), gradients(wanted, student))
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 1000])
+def test_a_target_that_counts_twice_is_two_targets(chunk: int) -> None:
+    student, _ = example(torch.float64)
+    targets = torch.arange(N) % V
+    found = imitation_loss(student, targets, chunk, HOW_OFTEN)
+    wanted = imitation_loss(
+        repeated(student), targets.repeat_interleave(HOW_OFTEN), chunk
+    )
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(gradients(found, student), gradients(wanted, student))
+
+
+def test_weights_of_one_change_no_bit() -> None:
+    student, teacher = example(torch.float32)
+    config = settings_of(divergence="jsd", chunk_positions=4)
+    plain, weighted = (
+        distillation_loss(student, teacher, config, weights)
+        for weights in (None, torch.ones(N))
+    )
+    assert torch.equal(plain, weighted)
+    assert all(
+        map(torch.equal, gradients(plain, student), gradients(weighted, student))
+    )

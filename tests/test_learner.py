@@ -21,14 +21,22 @@ import neuron_opsd
 from loaded import learning, loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.config import Config, DistillConfig, PromptsConfig, RolloutsConfig
 from neuron_opsd.errors import TrainingError
-from neuron_opsd.method.divergence import chunked_loss, cross_entropy
+from neuron_opsd.method.divergence import imitation_loss
+from neuron_opsd.method.one_pass import Readout
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.protocol import Pair
-from neuron_opsd.records import Completion, Message, Prompt, TrainingExample
-from neuron_opsd.stages.distill import (
-    distillation,
+from neuron_opsd.records import (
+    Completion,
+    Message,
+    Prompt,
+    Question,
+    TrainingExample,
+)
+from neuron_opsd.stages.distill import distillation, imitation
+from neuron_opsd.stages.training import (
+    Exercise,
+    Lesson,
     gather_gradients,
-    imitation,
     move_teacher,
     train,
 )
@@ -63,7 +71,7 @@ def examples() -> list[TrainingExample]:
     """Return four questions whose teacher sees a demonstration."""
     return [
         TrainingExample(
-            f"q{i}",
+            Question(f"q{i}", (Message("user", f"Question {i}?"),)),
             asking(f"Question {i}?"),
             asking(f"Question {i}?", ("What colour is the sky?", "blue")),
         )
@@ -100,8 +108,12 @@ def gather(learner: HFLearner, **tuning: Any) -> float:
     config = config_of(**tuning)
     return gather_gradients(
         learner,
-        examples(),
-        completions(learner),
+        [
+            Exercise(example, completion)
+            for example, completion in zip(
+                examples(), completions(learner), strict=True
+            )
+        ],
         distillation(config),
         config.distill,
     )
@@ -361,9 +373,7 @@ def test_the_end_token_is_trained_though_it_also_pads(tiny_llama: Path) -> None:
     hidden = learner.student_hidden(pairs)
     hidden.retain_grad()
     head = learner.student_head()
-    chunked_loss(
-        hidden, head.weight, lambda x, rows: cross_entropy(x, targets[rows]), chunk=4
-    ).backward()
+    imitation_loss(Readout(hidden, head.weight), targets, 4).backward()
     assert hidden.grad is not None
     # Softmax minus one-hot, through the unembedding: no row may be masked away.
     shares = (hidden.detach() @ head.weight.T).softmax(-1)
@@ -377,8 +387,9 @@ def test_imitation_makes_the_end_token_likelier(tiny_llama: Path) -> None:
     config = config_of(steps=10, learning_rate=1e-2)
     answers = completions(learner)
 
-    def write(*_: Any) -> list[Completion]:
-        return answers
+    def write(*_: Any) -> list[Lesson]:
+        example = examples()[0]
+        return [Lesson((Exercise(example, answer),)) for answer in answers]
 
     def end_logprob() -> float:
         example, ids = examples()[0], answers[0].token_ids
@@ -436,8 +447,13 @@ def test_training_stops_with_the_questions_of_a_gradient_that_is_no_number(
         next(iter(learner.weights.values())).fill_(float("inf"))
     config = config_of()
 
-    def write(*_: Any) -> list[Completion]:
-        return completions(learner)
+    def write(*_: Any) -> list[Lesson]:
+        return [
+            Lesson((Exercise(example, completion),))
+            for example, completion in zip(
+                examples(), completions(learner), strict=True
+            )
+        ]
 
     with pytest.raises(TrainingError, match=r"step 0: .* q\d, q\d, q\d, q\d; lower"):
         next(train(learner, examples(), imitation(config, write), config))

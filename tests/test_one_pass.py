@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.method import one_pass as module
-from neuron_opsd.method.divergence import capped, chunked_loss, distillation_loss
-from neuron_opsd.method.one_pass import Readout, one_pass
+from neuron_opsd.method.divergence import capped, distillation_loss
+from neuron_opsd.method.one_pass import Readout, measured, one_pass, weighted
 
 N, D, V = 11, 6, 17
 
@@ -169,19 +170,88 @@ def test_autocast_around_the_sum_does_not_round_logits() -> None:
     assert torch.equal(inside, plain)
 
 
-def test_any_loss_is_given_logits_that_ask_for_a_gradient() -> None:
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_a_loss_may_leave_its_gradient_to_autograd(chunk: int) -> None:
     hidden, weight, _ = example()
+    targets = torch.arange(N) % V
 
-    def loss(logits: Tensor, rows: slice) -> Tensor:
-        del rows
-        assert logits.requires_grad
-        return logits.square().sum(-1) / 2
+    def by_autograd(logits: Sequence[Tensor], rows: slice) -> Tensor:
+        (tile,) = logits
+        with torch.enable_grad():
+            leaf = tile.clone().requires_grad_()
+            values = functional.cross_entropy(leaf, targets[rows], reduction="none")
+            (grad,) = torch.autograd.grad(values.sum(), leaf)
+        tile.copy_(grad)
+        return values.detach()
 
-    found = chunked_loss(hidden, weight, loss, chunk=4, softcap=2.0)
-    dense = (2 * torch.tanh(hidden @ weight.T / 2)).square().sum() / 2
+    found = one_pass((Readout(hidden, weight, 2.0),), by_autograd, chunk)
+    logits = 2 * torch.tanh(hidden @ weight.T / 2)
+    dense = functional.cross_entropy(logits, targets, reduction="sum")
     torch.testing.assert_close(found, dense)
     torch.testing.assert_close(
         gradients(found, hidden, weight), gradients(dense, hidden, weight)
+    )
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_weights_multiply_the_loss_of_their_positions(
+    chunk: int, softcap: float | None
+) -> None:
+    hidden, weight, _ = example()
+    weights = torch.arange(N) - 2.0
+    loss = weighted(half_square, weights, N)
+    found = one_pass((Readout(hidden, weight, softcap),), loss, chunk)
+    logits = capped(hidden @ weight.T, softcap)
+    dense = (weights.double() * logits.square().sum(-1)).sum() / 2
+    torch.testing.assert_close(found, dense)
+    torch.testing.assert_close(
+        gradients(found, hidden, weight), gradients(dense, hidden, weight)
+    )
+
+
+def test_without_weights_a_loss_is_left_as_it_is() -> None:
+    assert weighted(half_square, None, N) is half_square
+
+
+def test_every_position_has_a_weight() -> None:
+    with pytest.raises(ValueError, match=r"shape \(3,\) but there are 11 positions"):
+        weighted(half_square, torch.ones(3), N)
+
+
+def sum_and_largest(logits: Sequence[Tensor], rows: slice) -> Tensor:
+    """Measure the sum and the largest of the last readout's logits."""
+    del rows
+    found = torch.stack([logits[-1].sum(-1), logits[-1].amax(-1)], dim=-1)
+    # A measure may leave anything where the logits were.
+    logits[-1].fill_(torch.nan)
+    return found
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_measures_are_those_of_all_logits(
+    chunk: int, softcap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", 2 * V * 8)
+    hidden, weight, other = example()
+    logits = capped(other @ weight.T, softcap)
+    wanted = torch.stack([logits.sum(-1), logits.amax(-1)], dim=-1)
+    first, second = Readout(hidden, weight), Readout(other, weight, softcap)
+    with Products() as products:
+        found = measured((first, second), sum_and_largest, 2, chunk)
+        alone = measured((second,), sum_and_largest, 2, chunk)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, wanted.detach())
+    torch.testing.assert_close(alone, wanted.detach())
+    assert all(rows <= 2 * chunk for rows, width in products.shapes if width == V)
+
+
+def test_no_positions_have_no_measures() -> None:
+    hidden, weight, _ = example()
+    assert measured((Readout(hidden[:0], weight),), sum_and_largest, 2, 4).shape == (
+        0,
+        2,
     )
 
 

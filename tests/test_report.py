@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -26,62 +25,10 @@ from neuron_opsd.report.notes import (
 )
 from neuron_opsd.report.views import METRIC_KINDS
 from neuron_opsd.settings import config_from_table
+from pages import HOSTILE, read
 from report_examples import example_report
 
-VOID = {"meta", "link", "br", "hr", "img", "input"}
-BLOCKS = {"p", "div", "ul", "ol", "dl", "table", "figure", "pre", "section", "details"}
 FREE_KEYS = {"votes", "versions", "data_hashes"}
-HOSTILE = (
-    "\"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>"
-    "<a href='javascript:alert(1)'>{{ 7*7 }}{% raw %}</style></svg></title></pre>"
-    "<!--]]>&lt;b&gt;\x1b[31m\x00\u202e\u2066\ud800 onload=alert(1) style=x"
-)
-
-
-class Reader(HTMLParser):
-    """Checks that every element is closed in its place, and gathers what it meets."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.words: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the element and that it may stand where it stands."""
-        self.tags.add(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        assert not ("p" in self.open and tag in BLOCKS), f"{tag} inside p"
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        """Check that it closes what was opened last."""
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        """Keep the words."""
-        self.words.append(data)
-
-    def values(self, name: str) -> list[str]:
-        """Return the values of one attribute, in order."""
-        return [value for _, key, value in self.attributes if key == name]
-
-    @property
-    def text(self) -> str:
-        """All words, spaces made one."""
-        return " ".join("".join(self.words).split())
-
-
-def read(page: str) -> Reader:
-    """Parse a page and check that it is whole."""
-    reader = Reader()
-    reader.feed(page)
-    reader.close()
-    assert reader.open == []
-    return reader
 
 
 def poisoned(value: Any, *, keys: bool = False) -> Any:

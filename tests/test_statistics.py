@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from neuron_opsd.method import statistics
 from neuron_opsd.method.statistics import (
     FloatArray,
+    bootstrap_p_values,
     bootstrap_weights,
     holm,
     paired_bootstrap,
@@ -122,6 +123,46 @@ def test_ten_thousand_resamples_need_little_time_and_memory() -> None:
     tracemalloc.stop()
     assert seconds < 3.0
     assert peak < 100 << 20
+
+
+def test_p_values_by_hand() -> None:
+    # One of four draws at or below 0: 2 * (1 + 1) / (4 + 1); and none: 2 / 5.
+    draws = np.array([[-1.0, 1.0], [1.0, 1.0], [2.0, 3.0], [3.0, 2.0]])
+    assert bootstrap_p_values(np.array([1.25, 1.75]), draws) == pytest.approx(
+        [0.8, 0.4]
+    )
+    # Draws of exactly 0 lie on both sides.
+    assert bootstrap_p_values(np.zeros(1), np.zeros((9, 1))) == [1.0]
+
+
+def test_a_difference_without_draws_has_no_p_value() -> None:
+    draws = np.array([[math.nan, 1.0, math.nan], [2.0, 1.0, math.nan]])
+    first, second, third = bootstrap_p_values(np.array([2.0, math.nan, 1.0]), draws)
+    assert first == 1.0  # 2 / (1 + 1): the one draw that is there
+    assert math.isnan(second)
+    assert math.isnan(third)
+
+
+@given(st.lists(st.sampled_from([-2.0, -1.0, 0.0, 1.0, math.nan]), min_size=1))
+def test_p_values_do_not_depend_on_the_sign(column: list[float]) -> None:
+    draws = np.array(column)[:, None]
+    plus = bootstrap_p_values(np.ones(1), draws)
+    minus = bootstrap_p_values(-np.ones(1), -draws)
+    assert plus == pytest.approx(minus, nan_ok=True)
+    assert math.isnan(plus[0]) == all(math.isnan(value) for value in column)
+    assert math.isnan(plus[0]) or 0.0 < plus[0] <= 1.0
+
+
+def test_a_small_p_value_and_an_interval_beside_zero_say_the_same() -> None:
+    draws = generator(9).normal(size=(1000, 40)) + np.linspace(0.0, 4.0, 40)
+    values = draws.mean(axis=0)
+    for interval, p_value in zip(
+        percentile_intervals(values, draws),
+        bootstrap_p_values(values, draws),
+        strict=True,
+    ):
+        # The added draw moves the limit by 2 / 1001.
+        assert interval.holds_zero == (p_value > 0.05) or abs(p_value - 0.05) < 0.003
 
 
 def test_holm_by_hand() -> None:

@@ -16,7 +16,8 @@ from neuron_opsd.config import Config
 from neuron_opsd.jobs.prepare import Prepared
 from neuron_opsd.jobs.setting import CARD, Job
 from neuron_opsd.jobs.training import (
-    form_examples,
+    Training,
+    examples_for,
     is_finished,
     read_metrics,
     train_adapter,
@@ -26,6 +27,7 @@ from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics
+from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import Library
@@ -60,7 +62,7 @@ def base(config: Config) -> HFModel:
 def trained(folder: Path, config: Config) -> tuple[StepMetrics, ...]:
     with opened(folder, config) as job:
         return train_adapter(
-            job, base(config), "main", "", EXAMPLES, distillation(config)
+            job, base(config), Training("main"), EXAMPLES, distillation(config)
         )
 
 
@@ -78,7 +80,7 @@ def steps_taken(folder: Path, config: Config) -> int:
 
     with opened(folder, config) as job:
         watched = replace(job, progress=Watching())
-        train_adapter(watched, base(config), "main", "", EXAMPLES, distillation(config))
+        train_adapter(watched, base(config), Training("main"), EXAMPLES, distillation(config))
     assert sum(taken) == config.distill.steps
     return len(taken) - 1
 
@@ -190,9 +192,9 @@ def test_time_and_tokens_of_a_training_are_noted(
 
 def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
     with opened(tmp_path, config) as job:
-        train_adapter(job, base(config), "main", "", EXAMPLES, distillation(config))
+        train_adapter(job, base(config), Training("main"), EXAMPLES, distillation(config))
         train_adapter(
-            job, base(config), "other", "deep/er", EXAMPLES[:2], distillation(config)
+            job, base(config), Training("other", "deep/er"), EXAMPLES[:2], distillation(config)
         )
         assert set(job.run.manifest.facts["adapters"]) == {"main", "other"}
     weights = "adapter/adapter_model.safetensors"
@@ -202,7 +204,7 @@ def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
 
 def test_what_was_trained_can_be_loaded(tmp_path: Path, config: Config) -> None:
     with opened(tmp_path, config) as job:
-        train_adapter(job, base(config), "main", "", EXAMPLES, distillation(config))
+        train_adapter(job, base(config), Training("main"), EXAMPLES, distillation(config))
         model = trained_model(job, "adapter")
     assert model.facts.name == config.model.name
 
@@ -225,7 +227,7 @@ def test_signs_of_collapse_are_told_the_same_whatever_stopped_a_run(
     told = []
     for _ in range(2):
         with opened(tmp_path, config) as job:
-            train_adapter(job, base(config), "main", "", EXAMPLES, distillation(config))
+            train_adapter(job, base(config), Training("main"), EXAMPLES, distillation(config))
             told.append(job.run.warnings)
     assert told[0] == told[1]
     assert told[0] == [
@@ -238,6 +240,7 @@ def test_questions_without_choices_imitate_answers_to_others() -> None:
     free = replace(EXAMPLES[1], choices=())
     library = Library({}, {"q0": "a", "q1": "b", "q2": "c"}, (), {})
     prepared = Prepared((), {}, (), (), library, (), (EXAMPLES[0], free))
-    with_choices, without = form_examples(prepared)
+    assert examples_for("lmsi", prepared) == prepared.examples
+    with_choices, without = examples_for(FORM_ONLY, prepared)
     assert with_choices == EXAMPLES[0]
     assert without.choices == ("a", "c")

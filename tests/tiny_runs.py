@@ -18,7 +18,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.pipeline import Request
 from neuron_opsd.pipeline import run as run_pipeline
 from neuron_opsd.progress import Silent
-from neuron_opsd.records import Prompt, TrainingExample
+from neuron_opsd.records import Message, Prompt, Question, TrainingExample
 from neuron_opsd.report.data import ReportData
 from neuron_opsd.settings import load_config
 
@@ -222,7 +222,7 @@ def tiny_examples(count: int) -> tuple[TrainingExample, ...]:
     """Return examples to train on whose teacher sees a line more."""
     return tuple(
         TrainingExample(
-            question_id=f"q{n}",
+            question=Question(f"q{n}", (Message("user", f"Is {n} odd?"),)),
             student_prompt=Prompt(text=f"Question: Is {n} odd?\nAnswer:"),
             teacher_prompt=Prompt(text=f"A cat.\n\nQuestion: Is {n} odd?\nAnswer:"),
             choices=("yes", "no"),

@@ -19,8 +19,9 @@ from benchmarks.speed.rollouts import load_tokenizer, model_settings
 from neuron_opsd.config import Config, DistillConfig, PromptsConfig, RolloutsConfig
 from neuron_opsd.models.load import load_learner
 from neuron_opsd.models.tokens import Tokens
-from neuron_opsd.records import Prompt, TrainingExample
-from neuron_opsd.stages.distill import distillation, train
+from neuron_opsd.records import Message, Prompt, Question, TrainingExample
+from neuron_opsd.stages.distill import distillation
+from neuron_opsd.stages.training import train
 
 ENOUGH = 100_000
 """Steps that nobody waits for."""
@@ -49,7 +50,11 @@ def ours(job: Job, turns: Turns) -> None:
     # Without an end every completion has the same length, as for the peer.
     learner.tokens = Tokens(learner.tokens.tokenizer, frozenset())
     examples = [
-        TrainingExample(f"question-{i}", Prompt(text), Prompt(f"{context}\n\n{text}"))
+        TrainingExample(
+            Question(f"question-{i}", (Message("user", text),)),
+            Prompt(text),
+            Prompt(f"{context}\n\n{text}"),
+        )
         for i, (text, context) in enumerate(zip(work.texts, work.contexts, strict=True))
     ]
     check_prompts(job, [list(learner.encode(e.teacher_prompt)) for e in examples])

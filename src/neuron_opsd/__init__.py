@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from neuron_opsd.settings import load_config as load_config
     from neuron_opsd.stages.capture import capture_neurons as capture_neurons
     from neuron_opsd.stages.distill import distillation as distillation
-    from neuron_opsd.stages.distill import train as train
     from neuron_opsd.stages.fitness import check_teacher as check_teacher
     from neuron_opsd.stages.rollouts import ask as ask
     from neuron_opsd.stages.rollouts import sample_rollouts as sample_rollouts
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from neuron_opsd.stages.teaching import Library as Library
     from neuron_opsd.stages.teaching import build_contexts as build_contexts
     from neuron_opsd.stages.teaching import build_examples as build_examples
+    from neuron_opsd.stages.training import train as train
     from neuron_opsd.votes import tally_votes as tally_votes
     from neuron_opsd.world.questions import read_questions as read_questions
 
@@ -84,11 +84,12 @@ _HOMES = {
     "records": ("GoldAnswers", "Message", "Question"),
     "settings": ("load_config",),
     "stages.capture": ("capture_neurons",),
-    "stages.distill": ("distillation", "train"),
+    "stages.distill": ("distillation",),
     "stages.fitness": ("check_teacher",),
     "stages.rollouts": ("ask", "sample_rollouts"),
     "stages.scoring": ("compare", "score_rollouts", "summarise"),
     "stages.teaching": ("Library", "build_contexts", "build_examples"),
+    "stages.training": ("train",),
     "votes": ("tally_votes",),
     "world.questions": ("read_questions",),
 }

@@ -133,8 +133,9 @@ class SelectionConfig(Section):
 class ContextsConfig(Section):
     """Which demonstrations the teacher sees."""
 
-    rule: Literal["nearest", "random"] = "nearest"
-    """`nearest` by Jaccard distance between neuron sets, or `random`."""
+    rule: Literal["nearest", "words", "random"] = "nearest"
+    """`nearest` by Jaccard distance between neuron sets, `words` by that between the
+    sets of words of the questions, or `random`."""
     source: Literal["pool", "selected"] = "pool"
     """Where demonstrations come from: the whole pool, or the selected questions."""
     num_demonstrations: NotNegative = 10
@@ -172,8 +173,11 @@ class DistillConfig(Section):
     """Optimiser steps."""
     batch_size: Positive = 16
     """Questions per optimiser step."""
+    num_samples: Positive = 1
+    """Rollouts per question and step; methods that compare the rollouts of a question
+    need more than one."""
     micro_batch_size: Positive = 4
-    """Questions per forward pass; changes memory, not the gradient."""
+    """Completions per forward pass; changes memory, not the gradient."""
     temperature: Temperature = 1.0
     """Of the student's training rollouts; the loss itself uses the plain logits."""
     tuning: Literal["lora", "full"] = "lora"
@@ -196,6 +200,23 @@ class DistillConfig(Section):
     """Positions whose logits are held at once; changes memory, not the gradient."""
     checkpoint_every: Positive = 10
     """Steps between checkpoints."""
+
+
+class PolicyConfig(Section):
+    """How methods that pay for rollouts learn from what they paid."""
+
+    num_votes: NotNegative = 0
+    """Rollouts per question and step that vote, of which `distill.num_samples` are
+    trained on; 0 means that no others vote."""
+    scale_rewards: bool = True
+    """Whether a group's rewards, less their mean, are divided by their deviation."""
+    clip_low: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """How far below 1 the ratio of new to old probability still counts."""
+    clip_high: Annotated[float, Field(ge=0.0)] = 0.2
+    """How far above 1 it still counts."""
+    kl_weight: Annotated[float, Field(ge=0.0)] | None = None
+    """Weight of the divergence from the model where training began; unset takes the
+    method's own, 0 for most."""
 
 
 class FitnessConfig(Section):
@@ -243,6 +264,8 @@ class Config(Section):
 
     seed: NotNegative = 0
     """Every random draw of the run derives from this number."""
+    method: str = "neuron-opsd"
+    """What is trained on and towards what; `neuron-opsd methods` lists the names."""
     model: ModelConfig = ModelConfig()
     prompts: PromptsConfig = PromptsConfig()
     answers: AnswersConfig = AnswersConfig()
@@ -251,5 +274,6 @@ class Config(Section):
     selection: SelectionConfig = SelectionConfig()
     contexts: ContextsConfig = ContextsConfig()
     distill: DistillConfig = DistillConfig()
+    policy: PolicyConfig = PolicyConfig()
     fitness: FitnessConfig = FitnessConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -16,6 +16,8 @@ from typing import Final
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.cases import answer_cases, build_cases
 from neuron_opsd.jobs.checks import check_questions
+from neuron_opsd.jobs.comparing import Comparison, fill, set_up
+from neuron_opsd.jobs.comparison_report import build_comparison, write_comparison
 from neuron_opsd.jobs.completions import extract_neurons
 from neuron_opsd.jobs.demo import (
     CROSS_DOMAIN,
@@ -25,6 +27,7 @@ from neuron_opsd.jobs.demo import (
 )
 from neuron_opsd.jobs.estimating import estimate
 from neuron_opsd.jobs.evaluating import evaluate
+from neuron_opsd.jobs.forecast import forecast
 from neuron_opsd.jobs.inputs import (
     Inputs,
     environment,
@@ -33,29 +36,41 @@ from neuron_opsd.jobs.inputs import (
     read_inputs,
     run_settings,
 )
+from neuron_opsd.jobs.methods import with_method
 from neuron_opsd.jobs.prepare import Prepared, prepare
 from neuron_opsd.jobs.previewing import Preview, preview
 from neuron_opsd.jobs.reporting import Findings, build_report, finish, rebuild_report
 from neuron_opsd.jobs.setting import Job, TestSet, settle
 from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
-from neuron_opsd.jobs.training import form_examples, train_adapter, trained_model
+from neuron_opsd.jobs.training import (
+    Training,
+    examples_for,
+    train_adapter,
+    trained_model,
+)
+from neuron_opsd.jobs.variants import parse_variant
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Progress
-from neuron_opsd.records import TestResult
+from neuron_opsd.records import StepMetrics, TestResult
+from neuron_opsd.report.comparison_data import ComparisonData
 from neuron_opsd.report.data import FORM_ONLY, PROMPTED, ReportData
 from neuron_opsd.settings import to_toml
-from neuron_opsd.stages.distill import distillation, imitation, random_choices
+from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.world.fetch import fetch_demo
 from neuron_opsd.world.store import RunDir, write_atomic
 
 __all__ = [
+    "Comparison",
     "Preview",
     "Request",
+    "compare",
     "demo",
     "estimate",
     "evaluate",
     "extract_neurons",
+    "forecast",
+    "parse_variant",
     "preview",
     "rebuild_report",
     "run",
@@ -91,7 +106,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    config = name_in_domain(request.tests, config)
+    config = name_in_domain(request.tests, with_method(config))
     inputs = read_inputs(request.pool, request.tests, config)
     model = load_model(config.model)
     settled, constrained = settle(config, model.facts)
@@ -120,9 +135,7 @@ def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportDat
     before = answer_tests(job, model, inputs.tests, BEFORE)
     controls = untrained_controls(job, model, inputs.tests, prepared)
 
-    metrics = train_adapter(
-        job, model, "distillation", "", prepared.examples, distillation(job.config)
-    )
+    metrics = train(job, model, prepared)
 
     trained = trained_model(job, "adapter")
     after = answer_tests(job, trained, inputs.tests, "after")
@@ -155,6 +168,14 @@ def untrained_controls(
     }
 
 
+def train(job: Job, model: HFModel, prepared: Prepared) -> tuple[StepMetrics, ...]:
+    """Train by the method of the settings; return the metrics of every step."""
+    method = METHODS[job.config.method]
+    objective = method.objective(job.config, {})
+    examples = examples_for(method.name, prepared)
+    return train_adapter(job, model, Training("distillation"), examples, objective)
+
+
 def form_only(
     job: Job, model: HFModel, prepared: Prepared, tests: Sequence[TestSet]
 ) -> Mapping[str, TestResult]:
@@ -162,11 +183,26 @@ def form_only(
 
     What this gains, any training gains from seeing what an answer looks like.
     """
-    objective = imitation(job.config, random_choices(job.config))
-    examples = form_examples(prepared)
-    train_adapter(job, model, FORM_ONLY, f"controls/{FORM_ONLY}", examples, objective)
-    trained = trained_model(job, f"controls/{FORM_ONLY}/adapter")
+    objective = METHODS[FORM_ONLY].objective(job.config, {})
+    examples = examples_for(FORM_ONLY, prepared)
+    training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
+    train_adapter(job, model, training, examples, objective)
+    trained = trained_model(job, f"{training.folder}/adapter")
     return answer_tests(job, trained, tests, FORM_ONLY)
+
+
+def compare(
+    comparison: Comparison, config: Config, progress: Progress
+) -> ComparisonData:
+    """Train methods on sources with seeds, and measure what each did to every domain.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    setting = set_up(comparison, config, progress)
+    data = build_comparison(setting, fill(setting))
+    write_comparison(data, comparison.out)
+    return data
 
 
 def demo(

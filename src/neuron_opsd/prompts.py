@@ -83,7 +83,9 @@ def plain_text(
 def asked_lines(question: Question, config: PromptsConfig) -> str:
     """Write one question in the plain form, up to where its answer begins."""
     shown = with_choices(question.text, question, config)
-    return f"{config.question_label}: {shown}\n{config.answer_label}:"
+    asks = question.question_label or config.question_label
+    answers = question.answer_label or config.answer_label
+    return f"{asks}: {shown}\n{answers}:"
 
 
 def asked_turns(question: Question, config: PromptsConfig) -> list[Message]:

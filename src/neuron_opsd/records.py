@@ -39,6 +39,10 @@ class Question:
     """The conversation that asks; nearly always a single user turn."""
     choices: tuple[str, ...] = ()
     """The texts to choose from; empty where the answer is free."""
+    question_label: str = ""
+    """Word before it in the plain form, where its set has one of its own."""
+    answer_label: str = ""
+    """The same before its answer."""
 
     @property
     def text(self) -> str:
@@ -147,7 +151,7 @@ class Demonstration:
     answer: str
     """What the demonstration says the assistant answered."""
     distance: float
-    """Jaccard distance of the neuron sets, in [0, 1]."""
+    """Jaccard distance in [0, 1] of what the rule compares: neurons, or words."""
     reason: str
 
 
@@ -163,12 +167,18 @@ class TeacherContext:
 class TrainingExample:
     """What the student and the teacher see of one selected question."""
 
-    question_id: str
+    question: Question
     student_prompt: Prompt
     teacher_prompt: Prompt
     choices: tuple[str, ...] = ()
+    """What the student writes to give each choice; empty where the answer is free."""
     num_dropped: int = 0
     """Demonstrations left out because the teacher's prompt would have been too long."""
+
+    @property
+    def question_id(self) -> str:
+        """Id of the question."""
+        return self.question.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +194,20 @@ class StepMetrics:
     num_tokens: int
     """Completion tokens that were trained on."""
     mean_length: float
+    """Completion tokens of a rollout."""
     truncated: float
     """Share of rollouts cut at the longest length allowed."""
     entropy: float
     """Mean over rollouts of the student's entropy per token, in nats."""
     top_answer_share: float
-    """Share of the batch whose rollout is the batch's most frequent text."""
+    """Share of the rollouts whose text is the most frequent of the step."""
+    num_generated: int = 0
+    """Completion tokens that were drawn, trained on or not."""
+    reward: float | None = None
+    """Mean over rollouts, where a method pays for them."""
+    agreement: float | None = None
+    """Mean share of a question's rollouts that agree with their vote, where one was
+    held."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
     from neuron_opsd.settings import config_from_table, load_config, merge
 
     config = load_config(settings.config, settings.assignments)
-    table = merge(config.model_dump(), above or {})
+    table = merge(config.model_dump(exclude_unset=True), above or {})
     if settings.model is not None:
         table = merge(table, {"model": {"name": settings.model}})
     if settings.seed is not None:
@@ -94,25 +94,25 @@ def resolve_with_model(
     return config
 
 
-def read_tests(specs: Sequence[str]) -> dict[str, str]:
+def read_named(specs: Sequence[str], flag: str = "--test") -> dict[str, str]:
     """Read `NAME=FILE` into file by name; a lone `FILE` is named after itself.
 
     Raises:
         ConfigError: If a name or a file is missing, or a name comes twice.
     """
-    tests: dict[str, str] = {}
+    named: dict[str, str] = {}
     for spec in specs:
-        name, file = split_test(spec)
-        if name in tests:
+        name, file = split_named(spec, flag)
+        if name in named:
             raise ConfigError(
-                f"--test names {name!r} twice, for {tests[name]} and {file}; "
-                "give each test set a name of its own"
+                f"{flag} names {name!r} twice, for {named[name]} and {file}; "
+                "give each set a name of its own"
             )
-        tests[name] = file
-    return tests
+        named[name] = file
+    return named
 
 
-def split_test(spec: str) -> tuple[str, str]:
+def split_named(spec: str, flag: str) -> tuple[str, str]:
     """Split one `NAME=FILE`.
 
     Raises:
@@ -123,7 +123,7 @@ def split_test(spec: str) -> tuple[str, str]:
         name, file = Path(spec).name.partition(".")[0], spec
     if not name.strip() or not file.strip():
         raise ConfigError(
-            f"--test is {spec!r}, but it must be NAME=FILE, for example "
+            f"{flag} is {spec!r}, but it must be NAME=FILE, for example "
             "exam=questions.jsonl"
         )
     return name.strip(), file.strip()
@@ -135,7 +135,7 @@ def need_tests(specs: Sequence[str]) -> dict[str, str]:
     Raises:
         ConfigError: If there is none, or one cannot be read.
     """
-    tests = read_tests(specs)
+    tests = read_named(specs)
     if not tests:
         raise ConfigError(
             "no test set is given; add --test NAME=FILE, for example "

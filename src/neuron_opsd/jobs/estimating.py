@@ -41,7 +41,8 @@ from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TrainingExample
-from neuron_opsd.stages.distill import distillation, imitation, random_choices
+from neuron_opsd.report.data import FORM_ONLY
+from neuron_opsd.stages.methods import METHODS, method_named
 from neuron_opsd.stages.rollouts import Asked, ask
 from neuron_opsd.stages.teaching import shown_text
 from neuron_opsd.world.memory import held_memory, peak_memory
@@ -196,7 +197,7 @@ def try_learner(
     size = replace(size, rest=found.written.rest, write_scale=longest)
     base, peak = held_memory(device), 0
     cut = replace(trial, config=trial.cut_config(trial.limit()))
-    objective = distillation(cut.config)
+    objective = method_named(config.method).objective(cut.config, {})
     warm_up(cut, learner, found.trained, objective, size)
     distil = try_step(cut, learner, found.trained, objective, size)
     peak = scaled_peak(base, peak_memory(device), size, config)
@@ -204,7 +205,7 @@ def try_learner(
     if config.evaluation.form_only:
         texts = [shown_text(c.text, config.contexts) for c in found.sample.completions]
         examples = for_form(found.trained, texts)
-        objective = imitation(config, random_choices(config))
+        objective = METHODS[FORM_ONLY].objective(config, {})
         form = try_step(trial, learner, examples, objective, replace(size, rest=0.0))
     saving = 0.0
     if num_saved(config):

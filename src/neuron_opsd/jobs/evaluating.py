@@ -44,7 +44,7 @@ def evaluate(
     in_domain = in_domain_name(tests, config)
     download = config.model.allow_download
     sets = read_tests(tests, in_domain, allow_download=download)
-    model = load_model(config.model, adapter)
+    model = load_model(config.model, *([] if adapter is None else [adapter]))
     settled, constrained = settle(config, model.facts)
     table = {}
     for test in sets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
@@ -40,9 +41,12 @@ from neuron_opsd.world.codecs import (
     NEURONS,
     ROLLOUTS,
     SELECTION,
+    Codec,
     record_codec,
 )
 from neuron_opsd.world.questions import duplicates_of
+
+T = TypeVar("T")
 
 FITNESS = record_codec("fitness.json", Fitness)
 
@@ -61,23 +65,39 @@ class Prepared:
     fitness: Fitness | None = None
 
 
-def prepare(job: Job, model: LanguageModel, pool: Sequence[Question]) -> Prepared:
-    """Run Algorithm 1 up to training: rollouts, neurons, selection, contexts."""
+def prepare(
+    job: Job,
+    model: LanguageModel,
+    pool: Sequence[Question],
+    *,
+    folder: str = "",
+    neurons_name: str = "neurons",
+) -> Prepared:
+    """Run Algorithm 1 up to training: rollouts, neurons, selection, contexts.
+
+    Args:
+        job: Keeps everything.
+        model: Answers.
+        pool: The questions.
+        folder: Where selection, contexts and the teacher's check go, below the run
+            directory; empty for the run directory itself. Rollouts are shared.
+        neurons_name: Of the neuron sets, shared by all that asks for the same.
+    """
     rollouts = roll_out(job, model, pool)
     prompts = job.config.prompts
     readers = readers_for(pool, job.config.answers, prompts.list_choices)
     votes = tally_votes(rollouts, readers)
     chosen = representatives(rollouts, votes, job.config)
-    neurons = capture(job, model, pool, chosen)
+    neurons = capture(job, model, pool, chosen, neurons_name)
     selection = job.run.once(
-        "selection",
-        SELECTION,
+        inside(folder, "selection"),
+        placed(SELECTION, folder),
         lambda: select_questions(neurons, job.config.selection, job.config.seed),
     )
     library = make_library(pool, rollouts, votes, neurons, selection, job.config)
     contexts = job.run.once(
-        "contexts",
-        CONTEXTS,
+        inside(folder, "contexts"),
+        placed(CONTEXTS, folder),
         lambda: build_contexts(kept(neurons, selection), library, job.config),
     )
     with job.progress.stage("contexts", len(contexts), "questions") as done:
@@ -99,7 +119,17 @@ def prepare(job: Job, model: LanguageModel, pool: Sequence[Question]) -> Prepare
         tuple(contexts),
         examples,
     )
-    return replace(prepared, fitness=check(job, model, prepared))
+    return replace(prepared, fitness=check(job, model, prepared, folder))
+
+
+def inside(folder: str, name: str) -> str:
+    """Return the name of something in a folder of the run directory."""
+    return f"{folder}/{name}" if folder else name
+
+
+def placed(codec: Codec[T], folder: str) -> Codec[T]:
+    """Return a codec whose file lies in a folder of the run directory."""
+    return codec.at(inside(folder, codec.file_name))
 
 
 def roll_out(
@@ -237,7 +267,9 @@ def warn_of_dropped(job: Job, examples: Sequence[TrainingExample]) -> None:
         )
 
 
-def check(job: Job, model: LanguageModel, prepared: Prepared) -> Fitness | None:
+def check(
+    job: Job, model: LanguageModel, prepared: Prepared, folder: str
+) -> Fitness | None:
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
 
     Raises:
@@ -251,7 +283,9 @@ def check(job: Job, model: LanguageModel, prepared: Prepared) -> Fitness | None:
     fitness = None
     if config.contexts.num_demonstrations:
         fitness = job.run.once(
-            "fitness", FITNESS, lambda: compare_teacher(job, model, prepared)
+            inside(folder, "fitness"),
+            placed(FITNESS, folder),
+            lambda: compare_teacher(job, model, prepared),
         )
         found += fitness.findings
     for finding in found:

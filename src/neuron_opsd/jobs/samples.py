@@ -163,7 +163,7 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
         shown = [Demonstration(i, library.answers[i], 0.0, "") for i in turned]
         context = TeacherContext(a.question.id, tuple(shown))
         prompt, _ = fitted_prompt(trial.model, a.question, context, library, config)
-        examples.append(TrainingExample(a.question.id, a.prompt, prompt, a.written))
+        examples.append(TrainingExample(a.question, a.prompt, prompt, a.written))
     return examples
 
 

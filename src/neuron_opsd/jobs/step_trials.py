@@ -14,8 +14,14 @@ from torch import Tensor
 from neuron_opsd.jobs.samples import grown
 from neuron_opsd.jobs.trials import Trial
 from neuron_opsd.models.protocol import Learner
-from neuron_opsd.records import Completion, TrainingExample
-from neuron_opsd.stages.distill import Objective, gather_gradients, move_teacher
+from neuron_opsd.records import TrainingExample
+from neuron_opsd.stages.training import (
+    Exercise,
+    Objective,
+    all_exercises,
+    gather_gradients,
+    move_teacher,
+)
 from neuron_opsd.world.measure import affordable, spread
 from neuron_opsd.world.memory import held_memory
 from neuron_opsd.world.store import sha256_file
@@ -61,14 +67,13 @@ def size_of_step(
     # A pass with gradient takes about as long as three without.
     each = (teacher * showing + 3 * student * reading) / len(examples)
     allowed = TRAINING_SECONDS / NUM_PARTS
-    return StepSize(
-        written=affordable(
-            student * reading / len(examples), allowed, tuning.batch_size
-        ),
-        trained=affordable(
-            each, allowed, min(tuning.micro_batch_size, tuning.batch_size)
-        ),
-    )
+    whole = min(tuning.micro_batch_size, tuning.batch_size)
+    written = affordable(student * reading / len(examples), allowed, tuning.batch_size)
+    if tuning.tuning == "full":
+        # The gradients of all weights take the same time and room in every pass, so a
+        # smaller one would not tell.
+        return StepSize(written, whole)
+    return StepSize(written, affordable(each, allowed, whole))
 
 
 def warm_up(
@@ -81,8 +86,8 @@ def warm_up(
     """Take a step on the longest examples, so as to hold what a run holds at most."""
     ordered = sorted(examples, key=partial(example_length, learner))
     longest = [ordered[-1 - i % len(ordered)] for i in range(size.trained)]
-    made = objective.write(learner, longest, 0)
-    train_on(learner, list(zip(longest, made, strict=True)), objective, trial, size)
+    made = all_exercises(objective.write(learner, longest, 0))
+    train_on(learner, made[: size.trained], objective, trial, size)
     update(learner, trial)
 
 
@@ -97,15 +102,18 @@ def try_step(
     tuning = trial.config.distill
     ordered = sorted(examples, key=partial(example_length, learner))
     batch = spread(ordered, size.written)
-    made, writing = trial.timed(lambda: objective.write(learner, batch, 1))
-    pairs = spread(list(zip(batch, made, strict=True)), size.trained)
-    go = partial(train_on, learner, pairs, objective, trial, size)
+    lessons, writing = trial.timed(lambda: objective.write(learner, batch, 1))
+    made = all_exercises(lessons)
+    scale = tuning.batch_size / size.written
+    writing *= size.write_scale * scale
+    some = spread(made, min(size.trained, len(made)))
+    go = partial(train_on, learner, some, objective, trial, size)
     _, first = trial.timed(go)
-    _, again = trial.timed(go) if size.trained < tuning.batch_size else (None, first)
+    passes = scale * len(made) / len(some)
+    _, again = trial.timed(go) if passes > 1.0 else (None, first)
     _, updating = trial.timed(partial(update, learner, trial))
     # The first pass after an update also prepares the teacher.
-    gathering = max(0.0, first - again) + again * tuning.batch_size / size.trained
-    writing *= size.write_scale * tuning.batch_size / size.written
+    gathering = max(0.0, first - again) + again * passes
     return writing + gathering + updating
 
 
@@ -117,15 +125,14 @@ def example_length(learner: Learner, example: TrainingExample) -> tuple[int, int
 
 def train_on(
     learner: Learner,
-    pairs: Sequence[tuple[TrainingExample, Completion]],
+    exercises: Sequence[Exercise],
     objective: Objective,
     trial: Trial,
     size: StepSize,
 ) -> None:
-    """Gather the gradient of examples with their completions, in one micro-batch."""
-    examples = [example for example, _ in pairs]
-    completions = [grown(completion, size.rest) for _, completion in pairs]
-    gather_gradients(learner, examples, completions, objective, trial.config.distill)
+    """Gather the gradient of some exercises, in one micro-batch."""
+    whole = [replace(e, completion=grown(e.completion, size.rest)) for e in exercises]
+    gather_gradients(learner, whole, objective, trial.config.distill)
 
 
 def update(learner: Learner, trial: Trial) -> None:

@@ -105,7 +105,12 @@ def answer_prompted(
     neurons = capture(
         job, model, test.questions, own, name=f"tests/{test.name}/neurons"
     )
-    contexts = build_contexts(neurons, prepared.library, job.config)
+    contexts = build_contexts(
+        neurons,
+        prepared.library,
+        job.config,
+        asked={question.id: question for question in test.questions},
+    )
     asked = [
         replace(
             a,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -17,7 +17,8 @@ from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
-from neuron_opsd.stages.distill import Objective, train
+from neuron_opsd.report.data import FORM_ONLY
+from neuron_opsd.stages.training import Objective, train
 from neuron_opsd.world.files import discard, disk_errors
 from neuron_opsd.world.store import sha256_file, write_atomic, write_folder
 
@@ -27,11 +28,23 @@ FACTS = "checkpoint.json"
 KEPT_CHECKPOINTS = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training is called, and where its files lie."""
+
+    name: str
+    """In the manifest and in progress."""
+    folder: str = ""
+    """Where below the run directory metrics, checkpoints and adapter go; empty for the
+    run directory itself, whose `train/` then holds the first two."""
+    keep_after: tuple[int, ...] = ()
+    """Numbers of steps after which the adapter is kept as well."""
+
+
 def train_adapter(
     job: Job,
     model: HFModel,
-    name: str,
-    folder: str,
+    training: Training,
     examples: Sequence[TrainingExample],
     objective: Objective,
 ) -> tuple[StepMetrics, ...]:
@@ -40,9 +53,7 @@ def train_adapter(
     Args:
         job: Where, and with which settings.
         model: Where training begins; it stays as it is.
-        name: Of the training, for the manifest and for progress.
-        folder: Where below the run directory metrics, checkpoints and adapter go; empty
-            for the run directory itself, whose `train/` then holds the first two.
+        training: Its name and place.
         examples: What student and teacher see.
         objective: What is trained on, and towards what.
 
@@ -50,7 +61,8 @@ def train_adapter(
         TrainingError: If the loss is no longer finite.
         TryAgainError: If the disk is full or ails.
     """
-    home = job.run.path(folder) if folder else job.run.folder
+    name = training.name
+    home = job.run.path(training.folder) if training.folder else job.run.folder
     work, adapter = home / "train", home / "adapter"
     if is_finished(job, name, adapter):
         metrics = read_metrics(work)
@@ -61,11 +73,30 @@ def train_adapter(
     with job.progress.stage(name, job.config.distill.steps, "steps") as done:
         done(first_step)
         steps = train(learner, examples, objective, job.config, first_step)
+        steps = keeping(learner, steps, home, training.keep_after)
         metrics = run_steps(job, learner, name, work, steps, done)
     job.count_tokens(name, sum(m.num_tokens for m in metrics))
     write_folder(adapter, learner.save_adapter)
     job.run.note("adapters", {name: fingerprint(adapter)})
     return metrics
+
+
+def keeping(
+    learner: Learner,
+    steps: Iterator[StepMetrics],
+    home: Path,
+    keep_after: Sequence[int],
+) -> Iterator[StepMetrics]:
+    """Take steps, and write the adapter after some of them."""
+    for entry in steps:
+        if entry.step + 1 in keep_after:
+            write_folder(home / kept_adapter(entry.step + 1), learner.save_adapter)
+        yield entry
+
+
+def kept_adapter(step: int) -> str:
+    """Return the folder of the adapter as it was after a number of steps."""
+    return f"adapter-{step:06d}"
 
 
 def run_steps(
@@ -132,15 +163,17 @@ def collapse_text(sign: Collapse) -> str:
 
 def trained_model(job: Job, folder: str) -> HFModel:
     """Load the base model with the adapter in a folder of the run directory."""
-    return load_model(job.config.model, adapter=job.run.path(folder))
+    return load_model(job.config.model, job.run.path(folder))
 
 
-def form_examples(prepared: Prepared) -> tuple[TrainingExample, ...]:
-    """Return examples whose `choices` the form-only control draws from.
+def examples_for(method: str, prepared: Prepared) -> tuple[TrainingExample, ...]:
+    """Return what a method trains on.
 
-    Where a question has no choices to draw from, they are the model's own answers to
-    other questions of the pool.
+    The form-only control draws from the examples' `choices`. Where a question has none,
+    they are the model's own answers to other questions of the pool.
     """
+    if method != FORM_ONLY:
+        return prepared.examples
     answers = prepared.library.answers
     return tuple(
         example

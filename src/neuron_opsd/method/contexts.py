@@ -5,8 +5,10 @@ Axes: Q questions asked for, P questions of the pool.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ from neuron_opsd.method.neighbours import (
 )
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.seeds import generator
+
+WORD: Final = re.compile(r"\w+")
 
 EXACT_PAIRS = 10**10
 """A hundred thousand questions of a pool of as many: some minutes on two cores."""
@@ -98,6 +102,31 @@ def nearest(
         entry.question_id: tuple(neighbours(ranking, pool, place))
         for entry, ranking in zip(questions, rankings, strict=True)
     }
+
+
+def by_words(
+    entries: Sequence[NeuronSet], texts: Mapping[str, str]
+) -> list[NeuronSet]:
+    """Return entries whose sets are those of their questions' words.
+
+    So the same search finds the questions with the most similar words, as a control of
+    the search by neurons. Words are compared without case.
+
+    Args:
+        entries: Of questions, each of whose ids has a text.
+        texts: Question id to what is asked; the words of all are numbered together.
+    """
+    words = {name: set(WORD.findall(text.lower())) for name, text in texts.items()}
+    number = {word: i for i, word in enumerate(sorted(set().union(*words.values())))}
+    return [
+        replace(
+            entry,
+            neuron_ids=np.array(
+                sorted(number[word] for word in words[entry.question_id]), np.uint32
+            ),
+        )
+        for entry in entries
+    ]
 
 
 def barred_rows(

@@ -17,10 +17,7 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config import DistillConfig
-from neuron_opsd.method.one_pass import Readout, one_pass
-
-LogitsLoss: TypeAlias = Callable[[Tensor, slice], Tensor]
-"""Takes logits ``(r, V)`` and their place in N; gives losses ``(r,)``."""
+from neuron_opsd.method.one_pass import Readout, one_pass, weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +158,10 @@ def value_and_grad(
 
 
 def distillation_loss(
-    student: Readout, teacher: Readout, config: DistillConfig
+    student: Readout,
+    teacher: Readout,
+    config: DistillConfig,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Sum the divergence of the student from the teacher over all positions.
 
@@ -171,12 +171,13 @@ def distillation_loss(
         teacher: A constant. One product makes both logits where it has the student's
             weight.
         config: Names divergence and positions of a tile.
+        weights: ``(N,)`` how often each position counts; once each when left out.
 
     Returns:
         A scalar, in float32 or better.
 
     Raises:
-        ValueError: If the two have not the same number of positions.
+        ValueError: If the two, and the weights, have not the same number of positions.
     """
     if len(student.hidden) != len(teacher.hidden):
         raise ValueError(
@@ -189,11 +190,24 @@ def distillation_loss(
         of_student, of_teacher = logits
         return compare(of_student, of_teacher, config)
 
-    return one_pass((student, teacher), against_teacher, config.chunk_positions)
+    loss = weighted(against_teacher, weights, len(student.hidden))
+    return one_pass((student, teacher), loss, config.chunk_positions)
 
 
-def imitation_loss(student: Readout, targets: Tensor, chunk: int) -> Tensor:
-    """Sum the cross-entropy of targets ``(N,)`` over all positions, in nats."""
+def imitation_loss(
+    student: Readout, targets: Tensor, chunk: int, weights: Tensor | None = None
+) -> Tensor:
+    """Sum the cross-entropy of targets over all positions, in nats.
+
+    Args:
+        student: Its states and weight receive gradients where they ask for them.
+        targets: ``(N,)`` token ids.
+        chunk: Positions of a tile.
+        weights: ``(N,)`` how often each position counts; once each when left out.
+
+    Raises:
+        ValueError: If there are weights, but not one for each position.
+    """
 
     def of_targets(logits: Sequence[Tensor], rows: slice) -> Tensor:
         (log_p,) = logits
@@ -203,45 +217,8 @@ def imitation_loss(student: Readout, targets: Tensor, chunk: int) -> Tensor:
         log_p.exp_().scatter_add_(-1, wanted, log_p.new_full(wanted.shape, -1.0))
         return values
 
-    return one_pass((student,), of_targets, chunk)
-
-
-def chunked_loss(
-    hidden: Tensor,
-    weight: Tensor,
-    loss: LogitsLoss,
-    *,
-    chunk: int,
-    softcap: float | None = None,
-) -> Tensor:
-    """Sum any loss over all positions; autograd makes the gradient of each tile.
-
-    Args:
-        hidden: ``(N, D)`` states that predict the tokens; receive the gradient.
-        weight: ``(V, D)`` unembedding; receives the gradient if it asks for one.
-        loss: Called with gradient enabled for its logits.
-        chunk: Positions held at once.
-        softcap: Squash logits to ``softcap * tanh(logits / softcap)``.
-
-    Returns:
-        A scalar, in float32 or better.
-    """
-
-    def by_autograd(logits: Sequence[Tensor], rows: slice) -> Tensor:
-        (tile,) = logits
-        with torch.enable_grad():
-            leaf = tile.clone().requires_grad_()
-            values = loss(leaf, rows)
-            (grad,) = torch.autograd.grad(values.sum(), leaf)
-        tile.copy_(grad)
-        return values.detach()
-
-    return one_pass((Readout(hidden, weight, softcap),), by_autograd, chunk)
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return minus the log-probability of each target, ``(c,)``, in nats."""
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    loss = weighted(of_targets, weights, len(student.hidden))
+    return one_pass((student,), loss, chunk)
 
 
 def capped(logits: Tensor, softcap: float | None) -> Tensor:

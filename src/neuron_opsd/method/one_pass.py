@@ -6,12 +6,12 @@ twice, and the memory taken is that of one tile for each set of logits, however 
 positions there are.
 
 Axes: N completion tokens, c tokens of a tile, r tokens of a block of a tile, D residual
-width, V vocabulary.
+width, V vocabulary, m measures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -38,6 +38,9 @@ TileLoss: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
 """Takes the logits ``(r, V)`` of each readout and their place in N; puts the gradient
 in place of the first and gives losses ``(r,)``."""
 
+TileMeasure: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
+"""Takes what a `TileLoss` takes, leaves anything in its place and gives ``(r, m)``."""
+
 
 def one_pass(readouts: Sequence[Readout], loss: TileLoss, chunk: int) -> Tensor:
     """Sum a loss over tiles of positions; the first readout receives gradients."""
@@ -46,6 +49,34 @@ def one_pass(readouts: Sequence[Readout], loss: TileLoss, chunk: int) -> Tensor:
         first.hidden, first.weight, readouts, loss, chunk
     )
     return total
+
+
+def weighted(loss: TileLoss, weights: Tensor | None, num_positions: int) -> TileLoss:
+    """Multiply the loss of each position, and its gradient, by a weight.
+
+    Args:
+        loss: Returned as it is where there are no weights.
+        weights: ``(N,)``; a position of weight 2 counts like two equal ones.
+        num_positions: N.
+
+    Raises:
+        ValueError: If there are not N weights.
+    """
+    if weights is None:
+        return loss
+    if weights.shape != (num_positions,):
+        raise ValueError(
+            f"weights have shape {tuple(weights.shape)} but there are {num_positions} "
+            "positions; give one weight for each"
+        )
+
+    def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
+        factors = weights[rows].to(logits[0])
+        values = loss(logits, rows)
+        logits[0].mul_(factors.unsqueeze(-1))
+        return values * factors
+
+    return of_tile
 
 
 class OnePass(torch.autograd.Function):
@@ -67,11 +98,7 @@ class OnePass(torch.autograd.Function):
         hidden_grad = torch.empty_like(hidden, dtype=kind)
         needs_weight = ctx.needs_input_grad[1]
         weight_grad = torch.zeros_like(weight, dtype=kind) if needs_weight else None
-        most = len(factors) * min(chunk, len(hidden))
-        tiles = hidden.new_empty((most, len(weight)), dtype=kind)
-        for start in range(0, len(hidden), chunk):
-            rows = slice(start, min(start + chunk, len(hidden)))
-            logits = project(factors, rows, tiles)
+        for rows, logits in tiles_of(factors, chunk):
             losses[rows] = by_blocks(loss, logits, factors, rows)
             grad = logits[0]
             multiply(grad, factors[0].weight, hidden_grad[rows])
@@ -91,6 +118,20 @@ class OnePass(torch.autograd.Function):
         hidden_grad, weight_grad = ctx.saved_tensors
         scaled_weight = None if weight_grad is None else weight_grad * grad_output
         return hidden_grad * grad_output, scaled_weight, None, None, None
+
+
+@torch.no_grad()
+def measured(
+    readouts: Sequence[Readout], measure: TileMeasure, num_measures: int, chunk: int
+) -> Tensor:
+    """Return measures ``(N, m)`` of the logits of all positions, without gradient."""
+    factors = in_product_type(readouts)
+    hidden = factors[0].hidden
+    shape = (len(hidden), num_measures)
+    result = hidden.new_empty(shape, dtype=at_least_float32(hidden))
+    for rows, logits in tiles_of(factors, chunk):
+        result[rows] = by_blocks(measure, logits, factors, rows)
+    return result
 
 
 def in_product_type(readouts: Sequence[Readout]) -> list[Readout]:
@@ -114,6 +155,21 @@ def in_product_type(readouts: Sequence[Readout]) -> list[Readout]:
         )
         for readout in readouts
     ]
+
+
+def tiles_of(
+    readouts: Sequence[Readout], chunk: int
+) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+    """Yield tiles' places in N and their logits ``(c, V)`` of each readout, uncapped.
+
+    All tiles are written into one place: a tile is lost when the next is asked for.
+    """
+    hidden, weight = readouts[0].hidden, readouts[0].weight
+    most = len(readouts) * min(chunk, len(hidden))
+    tiles = hidden.new_empty((most, len(weight)), dtype=at_least_float32(hidden))
+    for start in range(0, len(hidden), chunk):
+        rows = slice(start, min(start + chunk, len(hidden)))
+        yield rows, project(readouts, rows, tiles)
 
 
 def project(
@@ -144,7 +200,7 @@ def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
 def by_blocks(
     loss: TileLoss, logits: Sequence[Tensor], readouts: Sequence[Readout], rows: slice
 ) -> Tensor:
-    """Apply softcaps and a loss to tiles, block by block; return losses ``(c,)``."""
+    """Apply softcaps and a loss, or a measure, block by block; return what it gives."""
     num_rows, num_tokens = logits[0].shape
     size = num_rows
     if logits[0].device.type == "cpu":

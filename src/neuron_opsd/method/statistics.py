@@ -5,7 +5,7 @@ Axes: Q questions, R bootstrap resamples, M measures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
@@ -47,6 +47,21 @@ def bootstrap_weights(
     drawn += np.arange(num_resamples)[:, None] * num_questions
     counts = np.bincount(drawn.ravel(), minlength=num_resamples * num_questions)
     return counts.reshape(num_resamples, num_questions).astype(np.float64)
+
+
+def weight_chunks(
+    num_questions: int, num_resamples: int, rng: np.random.Generator
+) -> Iterator[FloatArray]:
+    """Yield the weights of all resamples, a bounded number of rows at a time.
+
+    Raises:
+        ValueError: If there are no questions or no resamples.
+    """
+    if num_resamples < 1:
+        raise ValueError(f"need at least one resample, got {num_resamples}")
+    rows = max(1, CHUNK_SIZE // max(1, num_questions))
+    for start in range(0, num_resamples, rows):
+        yield bootstrap_weights(num_questions, min(rows, num_resamples - start), rng)
 
 
 def paired_bootstrap(
@@ -106,15 +121,12 @@ def resampled_differences(
     Raises:
         ValueError: If there are no questions or no resamples.
     """
-    if num_resamples < 1:
-        raise ValueError(f"need at least one resample, got {num_resamples}")
-    rows = max(1, CHUNK_SIZE // max(1, num_questions))
-    chunks: list[FloatArray] = []
-    for start in range(0, num_resamples, rows):
-        num_rows = min(rows, num_resamples - start)
-        weights = bootstrap_weights(num_questions, num_rows, rng)
-        chunks.append(statistic(after, weights) - statistic(before, weights))
-    return np.concatenate(chunks)
+    return np.concatenate(
+        [
+            statistic(after, weights) - statistic(before, weights)
+            for weights in weight_chunks(num_questions, num_resamples, rng)
+        ]
+    )
 
 
 def percentile_intervals(values: FloatArray, draws: FloatArray) -> tuple[Interval, ...]:
@@ -136,6 +148,30 @@ def percentile_intervals(values: FloatArray, draws: FloatArray) -> tuple[Interva
         low, high = np.percentile(known, tails).tolist()
         intervals.append(Interval(value, low, high))
     return tuple(intervals)
+
+
+def bootstrap_p_values(values: FloatArray, draws: FloatArray) -> list[float]:
+    """Return for each column of draws the two-sided p-value of no difference.
+
+    It is twice the share of draws that lie on the far side of 0 or on it, one draw
+    added to each, so it is never below ``2 / (R + 1)``. Resamples in which a measure
+    does not exist are left out.
+
+    Args:
+        values: ``(M,)`` differences.
+        draws: ``(R, M)``.
+
+    Returns:
+        M numbers in (0, 1]; NaN where the difference is or no draw exists.
+
+    Source: the percentile interval, inverted (Efron and Tibshirani 1993, section
+    15.4); the added draw as in Davison and Hinkley 1997, chapter 4.
+    """
+    num_known = (~np.isnan(draws)).sum(axis=0)
+    far = np.minimum((draws <= 0.0).sum(axis=0), (draws >= 0.0).sum(axis=0))
+    p_values = np.minimum(1.0, 2.0 * (1.0 + far) / (num_known + 1.0))
+    unknown = np.isnan(values) | (num_known == 0)
+    return [float(p) for p in np.where(unknown, np.nan, p_values)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -68,6 +68,20 @@ def find_branches(completions: Sequence[TokenIds]) -> tuple[Branch, ...]:
     return tuple(sorted(branches, key=lambda branch: len(branch.prefix)))
 
 
+def allowed_tokens(completions: Sequence[TokenIds], chosen: TokenIds) -> list[TokenIds]:
+    """Return which tokens each token of a chosen completion was drawn from.
+
+    Args:
+        completions: Of all choices; `chosen` is one of them.
+        chosen: Its token ids.
+
+    Returns:
+        One entry per token; a token that was certain stands alone.
+    """
+    at = {branch.prefix: branch.tokens for branch in find_branches(completions)}
+    return [at.get(chosen[:t], (token,)) for t, token in enumerate(chosen)]
+
+
 def check_choices(
     question_id: str, choices: Sequence[str], completions: Sequence[TokenIds]
 ) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from neuron_opsd.models.batches import batches
 from neuron_opsd.models.hf import HFModel, ProductWeights
+from neuron_opsd.models.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.protocol import Head, Pair
 
 ADAPTER = "default"
@@ -78,6 +79,16 @@ class HFLearner(HFModel):
             weights = self._merged_as("teacher").decoder
             return self._states_under(self.decoder, weights, pairs)
 
+    def reference_hidden(self, pairs: Sequence[Pair]) -> Tensor:
+        """Return the same of the model where training began, without gradient."""
+        with torch.no_grad():
+            weights = self.base.product_weights().decoder
+            return self._states_under(self.decoder, weights, pairs)
+
+    def reference_head(self) -> Head:
+        """Return the unembedding of the model where training began."""
+        return self.base.student_head()
+
     def teacher_head(self) -> Head:
         """Return the teacher's unembedding."""
         student = self.student_head()
@@ -85,6 +96,11 @@ class HFLearner(HFModel):
             if weight is student.weight:
                 return Head(self.teacher[name], student.softcap)
         return student
+
+    @property
+    def frozen(self) -> HFModel:
+        """The model where training began."""
+        return self.base
 
     @property
     def decoder(self) -> nn.Module:
@@ -161,14 +177,38 @@ class HFLearner(HFModel):
     def _states_under(
         self, decoder: nn.Module, weights: Mapping[str, Tensor], pairs: Sequence[Pair]
     ) -> Tensor:
-        """Return ``(N, D)`` states of passes over pairs of like length, in order."""
+        """Return ``(N, D)`` states of passes over pairs of like length, in order.
+
+        A prompt that several completions follow is read once for all of them.
+        """
+        room = self.tokens_per_batch if self.facts.shares_prompts else 0
+        packs = packs_of(pairs, room)
         found: dict[int, Tensor] = {}
-        for batch in batches(pairs, self.tokens_per_batch):
-            part = [pairs[i] for i in batch]
-            sizes = [len(completion) for _, completion in part]
-            states = self.states_under(decoder, weights, part)
-            found |= zip(batch, states.split(sizes), strict=True)
+        for batch in batches([pack.row for pack in packs], self.tokens_per_batch):
+            part = [packs[i] for i in batch]
+            places = [place for pack in part for place in pack.places]
+            sizes = [len(pairs[place][1]) for place in places]
+            states = self._pack_states(decoder, weights, part)
+            found |= zip(places, states.split(sizes), strict=True)
         return torch.cat([found[i] for i in range(len(pairs))])
+
+    def _pack_states(
+        self, decoder: nn.Module, weights: Mapping[str, Tensor], packs: Sequence[Pack]
+    ) -> Tensor:
+        """Return the states ``(N, D)`` of one pass over packs, in their order."""
+        if all(len(pack.completions) == 1 for pack in packs):
+            return self.states_under(decoder, weights, [pack.row for pack in packs])
+        layout = layout_of(packs).to(self.device)
+        hidden = self.run(
+            decoder,
+            weights,
+            {
+                "input_ids": layout.ids,
+                "position_ids": layout.positions,
+                "attending": Apart(layout),
+            },
+        )
+        return hidden[layout.rows, layout.columns]
 
     def _frozen_values(self) -> dict[str, Tensor]:
         """Return the base's rounded matrices under the names of the adapted network."""

@@ -37,26 +37,31 @@ from neuron_opsd.models.protocol import ModelFacts
 from neuron_opsd.models.tokens import Tokens
 
 
-def load_model(config: ModelConfig, adapter: Path | None = None) -> HFModel:
-    """Load a frozen model, with an adapter that training made if one is given.
+def load_model(config: ModelConfig, *adapters: Path) -> HFModel:
+    """Load a frozen model, with what training made if that is given.
 
     Args:
         config: `name` must be a folder in transformers' form or a hub id.
-        adapter: What `Learner.save_adapter` wrote: a PEFT adapter, or a whole model.
+        adapters: What `Learner.save_adapter` wrote, each a PEFT adapter or a whole
+            model; one that was trained on top of another comes after it.
 
     Raises:
         ModelError: If the model is missing, is pickled, needs its own code, or has no
             gated MLPs.
     """
     quiet()
-    if adapter is not None and not adapter.is_dir():
-        raise ModelError(f"adapter folder {adapter} does not exist")
-    if adapter is not None and not (adapter / "adapter_config.json").exists():
-        config = config.model_copy(update={"name": str(adapter)})
-        adapter = None
+    merged: list[Path] = []
+    for adapter in adapters:
+        if not adapter.is_dir():
+            raise ModelError(f"adapter folder {adapter} does not exist")
+        if (adapter / "adapter_config.json").exists():
+            merged.append(adapter)
+        else:
+            config = config.model_copy(update={"name": str(adapter)})
+            merged.clear()
     source = check_source(config)
     network = load_network(source, config)
-    if adapter is not None:
+    for adapter in merged:
         network = with_adapter(network, adapter)
     return wrap(network, source, config)
 

@@ -143,6 +143,11 @@ class LanguageModel(Protocol):
 class Learner(LanguageModel, Protocol):
     """A model that can also move, with a second set of weights for its teacher."""
 
+    @property
+    def frozen(self) -> LanguageModel:
+        """The model where training began."""
+        ...
+
     def student_hidden(self, pairs: Sequence[Pair]) -> Tensor:
         """Return ``(N, D)`` states that predict the completions, with gradient."""
         ...
@@ -151,12 +156,20 @@ class Learner(LanguageModel, Protocol):
         """Return the same under the teacher's weights, without gradient."""
         ...
 
+    def reference_hidden(self, pairs: Sequence[Pair]) -> Tensor:
+        """Return the same of the model where training began, without gradient."""
+        ...
+
     def student_head(self) -> Head:
         """Return the student's unembedding; its weight may ask for a gradient."""
         ...
 
     def teacher_head(self) -> Head:
         """Return the teacher's unembedding."""
+        ...
+
+    def reference_head(self) -> Head:
+        """Return the unembedding of the model where training began."""
         ...
 
     def step(self, learning_rate: float) -> float:

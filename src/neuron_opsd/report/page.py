@@ -1,21 +1,11 @@
-"""The report: one HTML page that needs no network and no script.
-
-Every word that comes from a model, a data set or a user passes through two gates that
-no part of the template can go round: `presentable` writes out control characters, and
-Jinja's autoescape makes the rest harmless. Only SVG from our own code is markup.
-"""
+"""The report: one HTML page that needs no network and no script."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from neuron_opsd.report import wording
 from neuron_opsd.report.data import ReportData, TestComparison
 from neuron_opsd.report.figures import (
     agreement_histogram,
@@ -24,13 +14,13 @@ from neuron_opsd.report.figures import (
     training_chart,
 )
 from neuron_opsd.report.forest import forest_plot
+from neuron_opsd.report.html import render_template
 from neuron_opsd.report.notes import method_notes
 from neuron_opsd.report.outcome import (
     comparison_table,
     in_domain_test,
     outcome_sentence,
 )
-from neuron_opsd.report.svg import PALETTE
 from neuron_opsd.report.views import (
     cost_rows,
     fitness_rows,
@@ -41,85 +31,19 @@ from neuron_opsd.report.views import (
 )
 from neuron_opsd.settings import changed_settings, toml_value
 
-LONGEST_PROMPT = 12_000
-LONGEST_TEXT = 2_000
 MOST_CASES = 24
 
 
 def render_page(data: ReportData) -> str:
     """Return the whole page; equal data give equal bytes."""
-    environment = Environment(
-        autoescape=True,
-        finalize=presentable,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        {
-            "brief": wording.one_line,
-            "clip": clip,
-            "number": wording.number,
-            "percent": wording.percent,
-            "points": wording.points,
-            "point_range": wording.point_range,
-            "size": wording.size,
-        }
-    )
-    template = environment.from_string(resource("page.html.jinja"))
-    return template.render(context(data))
-
-
-def resource(name: str) -> str:
-    """Return a file of this package."""
-    return files("neuron_opsd.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def presentable(value: object) -> object:
-    """Make the unseen characters of a plain string seen; leave our markup alone."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return wording.visible(value)
-    return value
-
-
-def clip(text: str, limit: int) -> str:
-    """Cut a very long text, and say how much is missing."""
-    if len(text) <= limit:
-        return text
-    return f"{text[:limit]}\n[{len(text) - limit:,} more characters]"
-
-
-def style_sheet() -> str:
-    """Return the style sheet with the palette's colours written once before it."""
-    light, dark = (
-        "".join(f"--{role}:{pair[scheme]};" for role, pair in PALETTE.items())
-        for scheme in (0, 1)
-    )
-    return (
-        f":root{{color-scheme:light dark;{light}}}\n"
-        f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
-        f"{resource('page.css')}"
-    )
-
-
-def security_policy(style: str) -> str:
-    """Return a policy that allows this style sheet and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest())
-    return (
-        f"default-src 'none'; style-src 'sha256-{digest.decode('ascii')}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
+    return render_template("page.html.jinja", context(data))
 
 
 def context(data: ReportData) -> dict[str, Any]:
     """Return what the template names."""
-    style = style_sheet()
     k = data.config.evaluation.num_samples
     return {
         "data": data,
-        "policy": security_policy(style),
-        "style": Markup(style),
         "outcome": outcome_sentence(data),
         "stats": stats(data),
         "rows": comparison_table(data),
@@ -133,8 +57,6 @@ def context(data: ReportData) -> dict[str, Any]:
         "settings": written_settings(data),
         "costs": cost_rows(data.stage_costs),
         "notes": method_notes(data),
-        "longest_prompt": LONGEST_PROMPT,
-        "longest_text": LONGEST_TEXT,
     }
 
 

@@ -18,6 +18,19 @@ from neuron_opsd.report.wording import number, visible
 
 WIDTH = 400.0
 
+SERIES: tuple[tuple[str, str], ...] = (
+    ("#17589a", "#74b4f2"),
+    ("#a34a0a", "#f0a05f"),
+    ("#00695c", "#58c7b2"),
+    ("#7a3d9a", "#c79be8"),
+    ("#b3245f", "#f58ab8"),
+    ("#6b6300", "#cbbf4a"),
+    ("#0b6f8c", "#5fc4e0"),
+    ("#5c4a3d", "#c2aa98"),
+)
+"""Light and dark colour of each of several lines; every line is also named where it
+ends, so nothing rests on telling these apart."""
+
 PALETTE: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "paper": ("#fdfcf9", "#14161a"),
@@ -29,6 +42,7 @@ PALETTE: Mapping[str, tuple[str, str]] = MappingProxyType(
         "before": ("#a34a0a", "#f0a05f"),
         "after": ("#17589a", "#74b4f2"),
         "net": ("#00695c", "#58c7b2"),
+        **{f"series{place}": pair for place, pair in enumerate(SERIES)},
     }
 )
 """Light and dark colour of each role; orange, blue and bluish green stay apart for
@@ -87,14 +101,20 @@ def attribute(value: str | float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def figure(title: str, description: str, height: float, *children: str) -> Markup:
+def figure(
+    title: str,
+    description: str,
+    height: float,
+    *children: str,
+    width: float = WIDTH,
+) -> Markup:
     """Return a whole drawing that a screen reader can announce."""
     return tag(
         "svg",
         tag("title", title),
         tag("desc", description),
         *children,
-        viewBox=f"0 0 {attribute(WIDTH)} {attribute(height)}",
+        viewBox=f"0 0 {attribute(width)} {attribute(height)}",
         role="img",
         aria_label=f"{title}. {description}",
     )

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import Neighbour, nearest, random_neighbours
+from neuron_opsd.method.contexts import (
+    Neighbour,
+    by_words,
+    nearest,
+    random_neighbours,
+)
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.prompts import student_prompt, teacher_prompt, without_reasoning
 from neuron_opsd.records import (
@@ -81,6 +86,7 @@ def build_contexts(
     config: Config,
     *,
     rule: str | None = None,
+    asked: Mapping[str, Question] | None = None,
 ) -> tuple[TeacherContext, ...]:
     """Choose the demonstrations of some questions.
 
@@ -89,6 +95,7 @@ def build_contexts(
         library: Where demonstrations come from.
         config: How many, and by which rule.
         rule: Overrides the rule of the settings.
+        asked: Questions that are none of the library's, by id.
 
     Returns:
         One context per question, its nearest demonstration last.
@@ -98,11 +105,19 @@ def build_contexts(
     """
     count = config.contexts.num_demonstrations
     check_enough(questions, library, count)
-    args = (questions, library.neurons, count, library.excluded)
-    if (rule or config.contexts.rule) == "nearest":
-        found = nearest(*args)
+    chosen = rule or config.contexts.rule
+    pool: Sequence[NeuronSet] = library.neurons
+    wanted = questions
+    if chosen == "words":
+        known = {**library.questions, **(asked or {})}
+        texts = {name: question.text for name, question in known.items()}
+        pool, wanted = by_words(pool, texts), by_words(wanted, texts)
+    if chosen == "random":
+        found = random_neighbours(
+            wanted, pool, count, library.excluded, seed=config.seed
+        )
     else:
-        found = random_neighbours(*args, seed=config.seed)
+        found = nearest(wanted, pool, count, library.excluded)
     return tuple(
         TeacherContext(
             entry.question_id,
@@ -182,6 +197,22 @@ def fitted_prompt(
     )
 
 
+def with_solution(
+    model: LanguageModel, example: TrainingExample, solution: str, config: Config
+) -> Prompt:
+    """Return the prompt of a teacher who has seen the question solved before it.
+
+    A solution that does not fit into the model is left out.
+    """
+    room = model.facts.max_positions - config.rollouts.max_new_tokens
+    prompt = teacher_prompt(
+        example.question, [(example.question, solution)], config.prompts
+    )
+    if len(model.encode(prompt)) <= room:
+        return prompt
+    return teacher_prompt(example.question, (), config.prompts)
+
+
 def build_examples(
     model: LanguageModel,
     contexts: Sequence[TeacherContext],
@@ -198,7 +229,7 @@ def build_examples(
         prompt, dropped = fitted_prompt(model, question, context, library, config)
         examples.append(
             TrainingExample(
-                question_id=question.id,
+                question=question,
                 student_prompt=student_prompt(question, config.prompts),
                 teacher_prompt=prompt,
                 choices=written(question, config.prompts, constrained=constrained),

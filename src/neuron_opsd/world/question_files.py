@@ -25,7 +25,10 @@ import pyarrow.parquet as pq
 
 from neuron_opsd.errors import DataError
 
-COLUMNS = ("id", "prompt", "question", "choices", "answer")
+COLUMNS = (
+    *("id", "prompt", "question", "choices", "answer"),
+    *("question_label", "answer_label"),
+)
 """The columns that mean something; others are allowed and not read."""
 
 MAX_SHOWN = 60

@@ -21,7 +21,13 @@ def parse_row(values: Values, default_id: str) -> tuple[Question, str | None]:
     """
     question_id = parse_id(values.get("id"), default_id)
     choices = parse_choices(values.get("choices"))
-    question = Question(question_id, parse_messages(values), choices)
+    question = Question(
+        question_id,
+        parse_messages(values),
+        choices,
+        question_label=parse_label(values, "question_label"),
+        answer_label=parse_label(values, "answer_label"),
+    )
     return question, parse_answer(values.get("answer"), choices)
 
 
@@ -32,6 +38,12 @@ def parse_id(value: Any, default_id: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return checked_text(value, "id")
+
+
+def parse_label(values: Values, name: str) -> str:
+    """Return the word before a question or an answer, empty where none is given."""
+    value = values.get(name)
+    return "" if value is None else checked_text(value, name).strip()
 
 
 def parse_messages(values: Values) -> tuple[Message, ...]:

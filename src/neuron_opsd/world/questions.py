@@ -163,4 +163,8 @@ def question_table(question: Question, gold: GoldAnswers) -> dict[str, Any]:
         table["choices"] = list(question.choices)
     if question.id in gold.answer_of:
         table["answer"] = gold.answer_of[question.id]
-    return table
+    labels = {
+        "question_label": question.question_label,
+        "answer_label": question.answer_label,
+    }
+    return table | {name: label for name, label in labels.items() if label}

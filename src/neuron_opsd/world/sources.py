@@ -57,8 +57,9 @@ class QuestionSet:
     reader: str
     """How to read a member, in `benchmarks.READERS`."""
     members: tuple[str, ...]
-    question_label: str = "Question"
-    answer_label: str = "Answer"
+    question_label: str = ""
+    """Word before a question in the plain form, where another than usual is better."""
+    answer_label: str = ""
     sizes: SplitSizes = USUAL_SIZES
     noncommercial: bool = False
     """Whether the licence forbids commercial use."""

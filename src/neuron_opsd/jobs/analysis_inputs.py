@@ -1,0 +1,263 @@
+"""What an analysis reads: prepared run directories, and their pools' gold answers.
+
+Files are opened to be read and nothing is locked, so a run that goes on is not
+disturbed. Each is compared with the SHA-256 that the run's manifest keeps of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from neuron_opsd.config import Config
+from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.jobs.inputs import questions_hash
+from neuron_opsd.jobs.prepare import FITNESS
+from neuron_opsd.records import (
+    Fitness,
+    GoldAnswers,
+    NeuronSet,
+    Question,
+    Rollout,
+    SelectionEntry,
+    TeacherContext,
+)
+from neuron_opsd.settings import config_from_table
+from neuron_opsd.world.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION, Codec
+from neuron_opsd.world.manifest import Manifest, read_manifest
+from neuron_opsd.world.questions import QuestionFile, read_questions
+from neuron_opsd.world.store import sha256_file
+
+T = TypeVar("T")
+
+SECTIONS = ("answers", "contexts", "neurons", "prompts", "selection")
+"""Settings that decide how a run's rollouts and neurons are read."""
+
+POOL, MODEL = "pool", "model"
+"""Names under which a manifest keeps the hashes of these inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """What a run directory holds of its pool."""
+
+    name: str
+    manifest: Manifest
+    config: Config
+    """Its settings in `SECTIONS`; the others are defaults."""
+    rollouts: Sequence[Rollout]
+    neurons: Sequence[NeuronSet]
+    """In the order of the pool, as is the selection."""
+    selection: Sequence[SelectionEntry]
+    contexts: Sequence[TeacherContext]
+    fitness: Fitness | None
+
+    @property
+    def model(self) -> str:
+        """Folder or id of the model, as the run was given it."""
+        return str(self.manifest.settings.get("model.name", ""))
+
+    @property
+    def pool_hash(self) -> str:
+        """Hash of what the pool asks; the run's name where none is kept."""
+        return self.manifest.inputs.get(POOL, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPool:
+    """The questions of a run's pool with their true answers."""
+
+    questions: tuple[Question, ...]
+    """In the order of the pool."""
+    gold: GoldAnswers
+
+
+def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return run directories by the names of their folders.
+
+    Raises:
+        ConfigError: If there is none, or two have one name.
+    """
+    if not folders:
+        raise ConfigError("no run is named; give the folder of at least one")
+    runs: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.name if folder.name not in ("", "..") else folder.resolve().name
+        if name in runs:
+            raise ConfigError(
+                f"two runs are named {name!r}: {runs[name]} and {folder}; runs are "
+                "told apart by the names of their folders, so rename one of them"
+            )
+        runs[name] = folder
+    return runs
+
+
+def assign_answers(
+    specs: Sequence[str], names: Sequence[str]
+) -> Mapping[str, str | None]:
+    """Return for every run the file with its pool's answers, `None` without one.
+
+    Args:
+        specs: ``NAME=FILE`` for one run; ``FILE`` for all that have none of their own.
+        names: Of the runs.
+
+    Raises:
+        ConfigError: If a name is no run's, or a run is given two files.
+    """
+    own: dict[str, str] = {}
+    shared: list[str] = []
+    for spec in specs:
+        name, equals, file = spec.partition("=")
+        if not equals:
+            shared.append(spec)
+            continue
+        if name not in names or not file:
+            raise ConfigError(
+                f"--answers is {spec!r}, but it must be NAME=FILE with the name of a "
+                f"run, here {', '.join(names)}; or FILE alone for all runs"
+            )
+        if name in own:
+            raise ConfigError(
+                f"--answers names {name!r} twice, for {own[name]} and {file}; give "
+                "each run one file"
+            )
+        own[name] = file
+    if len(shared) > 1:
+        raise ConfigError(
+            f"--answers gives {len(shared)} files without a name, {shared[0]} and "
+            f"{shared[1]}; write NAME=FILE, NAME being that of a run's folder"
+        )
+    rest = shared[0] if shared else None
+    return {name: own.get(name, rest) for name in names}
+
+
+def read_run(name: str, folder: Path) -> PreparedRun:
+    """Read what a run has made of its pool.
+
+    Raises:
+        DataError: If the folder is no run directory, the run has not come as far as
+            the teacher's contexts, or a file is not as the run wrote it.
+    """
+    manifest = read_manifest(folder)
+    neurons = read_output(folder, manifest, "neurons", NEURONS)
+    if len(neurons) < 2:
+        raise DataError(
+            f"{folder} holds {len(neurons)} questions, too few to compare any; analyse "
+            "a run with a larger pool"
+        )
+    fitness = None
+    if "fitness" in manifest.outputs:
+        fitness = read_output(folder, manifest, "fitness", FITNESS)
+    return PreparedRun(
+        name=name,
+        manifest=manifest,
+        config=settings_of(manifest.settings),
+        rollouts=read_output(folder, manifest, "rollouts", ROLLOUTS),
+        neurons=neurons,
+        selection=read_output(folder, manifest, "selection", SELECTION),
+        contexts=read_output(folder, manifest, "contexts", CONTEXTS),
+        fitness=fitness,
+    )
+
+
+def read_output(folder: Path, manifest: Manifest, name: str, codec: Codec[T]) -> T:
+    """Read one output of a run.
+
+    Raises:
+        DataError: If it is not there yet, or not as it was written.
+    """
+    output = manifest.outputs.get(name)
+    if output is None or not (folder / output.file).is_file():
+        raise DataError(
+            f"{folder} has no {codec.file_name}: the run is not prepared yet; the "
+            "`neuron-opsd run` command that began it goes on with it"
+        )
+    path = folder / output.file
+    if sha256_file(path) != output.sha256:
+        raise DataError(
+            f"{path} is not as the run wrote it; the `neuron-opsd run` command that "
+            "began the run computes it again"
+        )
+    return codec.load(path)
+
+
+def settings_of(flat: Mapping[str, Any]) -> Config:
+    """Return the settings of `SECTIONS` that a manifest keeps by dotted name.
+
+    Raises:
+        ConfigError: If this version does not know one of them.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    for dotted, value in flat.items():
+        section, _, field = dotted.partition(".")
+        if section in SECTIONS and field:
+            table.setdefault(section, {})[field] = value
+    return config_from_table(table)
+
+
+def read_labels(run: PreparedRun, source: str) -> LabelledPool:
+    """Read the questions and gold answers of a run's pool.
+
+    The file may hold other questions besides; those of the pool are found by id and
+    must ask what the run was asked.
+
+    Raises:
+        DataError: If a question is missing, asks something else or has no answer.
+        TryAgainError: If the network fails.
+    """
+    found = read_questions(source)
+    ids = [entry.question_id for entry in run.selection]
+    by_id = {question.id: question for question in found.questions}
+    check_ids(run, source, [i for i in ids if i not in by_id], found)
+    questions = tuple(by_id[i] for i in ids)
+    check_texts(run, source, questions)
+    unanswered = [i for i in ids if i not in found.gold.answer_of]
+    if unanswered:
+        raise DataError(
+            f"{source}: {len(unanswered)} of the {len(ids)} questions of run "
+            f"{run.name} have no answer, first {unanswered[0]}; fill the column "
+            "answer, or leave --answers out"
+        )
+    return LabelledPool(
+        questions, GoldAnswers({i: found.gold.answer_of[i] for i in ids})
+    )
+
+
+def check_ids(
+    run: PreparedRun, source: str, missing: Sequence[str], found: QuestionFile
+) -> None:
+    """Refuse a file in which questions of a run are missing.
+
+    Raises:
+        DataError: If there are any.
+    """
+    if missing:
+        raise DataError(
+            f"{source} holds {len(found.questions)} questions, but not {len(missing)} "
+            f"of the {len(run.selection)} that run {run.name} answered, first "
+            f"{missing[0]}; give the file that the run had as its --pool, or one with "
+            "the same ids"
+        )
+
+
+def check_texts(run: PreparedRun, source: str, questions: Sequence[Question]) -> None:
+    """Refuse a file whose questions are not those that a run was asked.
+
+    Raises:
+        DataError: If their hash is not the one that the run keeps.
+    """
+    kept = run.manifest.inputs.get(POOL)
+    if kept is not None and questions_hash(tuple(questions)) != kept:
+        raise DataError(
+            f"{source} has the ids of run {run.name}, but its questions or choices are "
+            f"not those that the run was asked (their SHA-256 is not {kept[:12]}...); "
+            "give the file that the run had as its --pool"
+        )
+
+
+def same_neurons(one: PreparedRun, other: PreparedRun) -> bool:
+    """Whether the neuron sets of two runs can be compared."""
+    models = [run.manifest.inputs.get(MODEL, run.model) for run in (one, other)]
+    return models[0] == models[1] and one.config.neurons == other.config.neurons

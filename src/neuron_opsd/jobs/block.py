@@ -1,0 +1,211 @@
+"""One block of a comparison: a source, a seed and a start, with all its methods.
+
+A block is a run directory. The pool is answered once for all methods; each method has a
+folder, and once its result is there nothing of it is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from neuron_opsd.config import Config
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.jobs.prepare import Prepared, prepare, roll_out
+from neuron_opsd.jobs.setting import Job, TestSet
+from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
+from neuron_opsd.jobs.training import (
+    Training,
+    examples_for,
+    kept_adapter,
+    train_adapter,
+)
+from neuron_opsd.jobs.variants import Variant, config_of
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import load_model
+from neuron_opsd.records import Question, StepMetrics, TestResult
+from neuron_opsd.report.comparison_data import BASE
+from neuron_opsd.report.data import PROMPTED
+from neuron_opsd.settings import flatten
+from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.world.codecs import Codec, json_codec, record_codec
+from neuron_opsd.world.files import discard
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a training took."""
+
+    prompts: int
+    generated_tokens: int
+    trained_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """What became of one model of a comparison."""
+
+    tests: Mapping[int, Mapping[str, TestResult]]
+    """Number of steps to results by name of the test set."""
+    spent: Spent | None = None
+    """`None` for a model that was not trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What the methods of a block share."""
+
+    job: Job
+    source: str
+    start: str
+    pool: tuple[Question, ...]
+    tests: tuple[TestSet, ...]
+    shown_steps: tuple[int, ...] = ()
+    """Numbers of steps after which models are tested besides the end of training."""
+    adapters: tuple[Path, ...] = ()
+    """What training that led to the start has made."""
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """What oracles are told, by question id."""
+
+
+class StartModel:
+    """The model where a block's training begins, loaded when it is first needed."""
+
+    def __init__(self, base: HFModel, config: Config, adapters: Sequence[Path]) -> None:
+        """Load nothing yet; without adapters it is the base model itself."""
+        self.config = config
+        self.adapters = tuple(adapters)
+        self._model = None if self.adapters else base
+
+    def get(self) -> HFModel:
+        """Return the model."""
+        if self._model is None:
+            self._model = load_model(self.config.model, *self.adapters)
+        return self._model
+
+
+def result_codec(folder: str) -> Codec[CellResult]:
+    """Return how the result of a model is kept."""
+    return record_codec(f"{folder}/result.json", CellResult)
+
+
+def cell_folder(name: str) -> str:
+    """Return where a method's files lie in a block."""
+    return f"methods/{name}"
+
+
+def untrained(block: Block, start: StartModel) -> dict[str, CellResult]:
+    """Test the model where training begins, as it is and with demonstrations."""
+    job = shared_job(block)
+    results = {}
+
+    def base() -> CellResult:
+        return CellResult({0: answer_tests(job, start.get(), block.tests, BEFORE)})
+
+    folder = cell_folder(BASE)
+    results[BASE] = job.run.once(folder, result_codec(folder), base)
+    settings = block.job.config
+    if settings.evaluation.prompted and settings.contexts.num_demonstrations:
+        folder = cell_folder(PROMPTED)
+
+        def prompted() -> CellResult:
+            return CellResult({0: answer_with_demonstrations(block, start.get())})
+
+        results[PROMPTED] = job.run.once(folder, result_codec(folder), prompted)
+    return results
+
+
+def shared_job(block: Block) -> Job:
+    """Return the job of what all methods share: greedy answers are drawn as well."""
+    config = block.job.config
+    contexts = config.contexts.model_copy(update={"answer": "greedy"})
+    return replace(block.job, config=config.model_copy(update={"contexts": contexts}))
+
+
+def answer_with_demonstrations(block: Block, model: HFModel) -> dict[str, TestResult]:
+    """Test a model with its own demonstrations in the prompt, in its own domain."""
+    prepared = prepared_for(block, model, block.job, cell_folder(PROMPTED))
+    return {
+        test.name: answer_prompted(block.job, model, test, prepared)
+        for test in block.tests
+        if test.in_domain
+    }
+
+
+def prepared_for(block: Block, model: HFModel, job: Job, folder: str) -> Prepared:
+    """Make what training needs from the pool, for the settings of one method."""
+    roll_out(shared_job(block), model, block.pool)
+    shown = job.config.contexts.answer
+    neurons = f"neurons-{shown}"
+    return prepare(job, model, block.pool, folder=folder, neurons_name=neurons)
+
+
+def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResult:
+    """Train one method and test what it made; at once if that is done."""
+    folder = cell_folder(variant.name)
+    config = config_of(variant, block.job.config)
+    job = replace(block.job, config=config)
+    last = config.distill.steps
+    between = tuple(step for step in block.shown_steps if step < last)
+    check_settings(job, folder, variant)
+
+    def compute() -> CellResult:
+        model = start.get()
+        prepared = prepared_for(block, model, job, folder)
+        objective = METHODS[variant.method].objective(config, block.targets)
+        metrics = train_adapter(
+            job,
+            model,
+            Training(variant.name, folder, between),
+            examples_for(variant.method, prepared),
+            objective,
+        )
+        adapters = {step: kept_adapter(step) for step in between} | {last: "adapter"}
+        tests = {
+            step: test_after(block, job, variant.name, step, adapter)
+            for step, adapter in adapters.items()
+        }
+        return CellResult(tests, spent(job, variant.name, metrics))
+
+    result = job.run.once(folder, result_codec(folder), compute)
+    discard(job.run.path(folder, "train", "checkpoints"))
+    return result
+
+
+def check_settings(job: Job, folder: str, variant: Variant) -> None:
+    """Refuse a method that was begun with other settings.
+
+    Raises:
+        ConfigError: If it was; they are named.
+    """
+    codec = json_codec(f"{folder}/settings.json")
+    wanted = flatten(job.config)
+    known = job.run.once(f"{folder}/settings", codec, lambda: wanted)
+    changed = [name for name, value in wanted.items() if known.get(name) != value]
+    if changed:
+        raise ConfigError(
+            f"{job.run.folder} has begun {variant.name} with other settings "
+            f"({', '.join(changed)}); give the method another name or the comparison "
+            "another folder"
+        )
+
+
+def test_after(
+    block: Block, job: Job, name: str, step: int, adapter: str
+) -> dict[str, TestResult]:
+    """Test a method's model as it was after a number of steps."""
+    path = job.run.path(cell_folder(name), adapter)
+    trained = load_model(job.config.model, *block.adapters, path)
+    return answer_tests(job, trained, block.tests, f"{name}-{step}")
+
+
+def spent(job: Job, name: str, metrics: Sequence[StepMetrics]) -> Spent:
+    """Add up what a training took."""
+    return Spent(
+        prompts=len(metrics) * job.config.distill.batch_size,
+        generated_tokens=sum(m.num_generated for m in metrics),
+        trained_tokens=sum(m.num_tokens for m in metrics),
+        seconds=float(job.run.manifest.facts.get("seconds", {}).get(name, 0.0)),
+    )

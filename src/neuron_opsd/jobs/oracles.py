@@ -1,0 +1,32 @@
+"""Gold answers of a pool, for upper bounds that the user asked for and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neuron_opsd.answers import readers_for
+from neuron_opsd.config import Config
+from neuron_opsd.errors import DataError
+from neuron_opsd.records import Question
+from neuron_opsd.stages.scoring import named, normalised_gold
+from neuron_opsd.world.questions import read_questions
+
+
+def targets_of(
+    pool: str, questions: Sequence[Question], config: Config
+) -> dict[str, str]:
+    """Return the gold answers of a pool's file, spelled as rollouts' answers are.
+
+    Raises:
+        DataError: If a question of the pool has none.
+    """
+    gold = read_questions(pool, allow_download=config.model.allow_download).gold
+    missing = [q.id for q in questions if q.id not in gold.answer_of]
+    if missing:
+        raise DataError(
+            f"{pool} has no answer for {named(missing)}, which an oracle must be told; "
+            "add the column answer or leave the oracle out"
+        )
+    prompts = config.prompts
+    readers = readers_for(questions, config.answers, prompts.list_choices)
+    return normalised_gold(questions, gold, readers)

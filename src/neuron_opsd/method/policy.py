@@ -1,0 +1,295 @@
+"""The loss of learning from rewards, with its gradient, on what was sampled from.
+
+A completion's token counts with its log-probability under the distribution that it was
+drawn from: the softmax of logits divided by the temperature, renormalised over the
+tokens that were allowed there. Where only one was allowed nothing was drawn, so such
+positions add neither loss nor gradient and cost nothing.
+
+Axes: N completion tokens, r tokens of a block of them, D residual width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from neuron_opsd.method.one_pass import Readout, measured, one_pass
+from neuron_opsd.records import TokenIds
+
+Readouts: TypeAlias = tuple[Readout, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far an update may take the student."""
+
+    clip_low: float
+    """How far below 1 the ratio of new to old probability still counts."""
+    clip_high: float
+    """How far above 1 it still counts."""
+    kl_weight: float = 0.0
+    """Weight of the divergence from the reference; 0 needs no reference."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyTokens:
+    """The completion tokens that are learnt from, and how they were drawn."""
+
+    targets: Tensor
+    """``(N,)`` token ids."""
+    advantages: Tensor
+    """``(N,)`` how much more than its group each token's completion was paid."""
+    weights: Tensor
+    """``(N,)`` how often each token's completion counts."""
+    allowed: Sequence[TokenIds]
+    """The tokens that each of N was drawn among; empty for the whole vocabulary."""
+    temperature: float
+    """What logits were divided by."""
+    old_logprobs: Tensor | None = None
+    """``(N,)`` log-probabilities before the update; the student's own when left out,
+    which is right where one update is made from each batch."""
+
+    def at(self, places: slice | Tensor) -> PolicyTokens:
+        """Return the tokens at some places, given as a slice or as ids ``(n,)``."""
+        old = self.old_logprobs
+        return PolicyTokens(
+            self.targets[places],
+            self.advantages[places],
+            self.weights[places],
+            self.allowed[places]
+            if isinstance(places, slice)
+            else [self.allowed[i] for i in places.tolist()],
+            self.temperature,
+            None if old is None else old[places],
+        )
+
+
+def clipped_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    clip_low: float,
+    clip_high: float,
+) -> Tensor:
+    """Return ``-min(rho A, clip(rho, 1 - low, 1 + high) A)`` with ``rho = p / p_old``.
+
+    Args:
+        logprobs: ``(N,)``, in nats.
+        old_logprobs: ``(N,)``; constants.
+        advantages: ``(N,)``, A.
+        clip_low: How far below 1 the ratio still counts.
+        clip_high: How far above 1 it still counts.
+
+    Source: PPO, arXiv:1707.06347, as in GRPO, arXiv:2402.03300; two clips as in DAPO,
+    arXiv:2503.14476.
+    """
+    ratio = torch.exp(logprobs - old_logprobs)
+    clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def low_variance_kl(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """Return ``exp(d) - d - 1`` with ``d = reference - logprobs``, at each position.
+
+    Its mean over tokens that the student draws is KL(student || reference), in nats.
+
+    Source: estimator k3 of Schulman, "Approximating KL divergence" (2020), as in GRPO,
+    arXiv:2402.03300.
+    """
+    difference = reference - logprobs
+    # exp(d) - 1 would lose the digits of small differences, which most are.
+    return torch.expm1(difference) - difference
+
+
+def policy_loss(
+    student: Readout,
+    reference: Readout | None,
+    tokens: PolicyTokens,
+    limits: Limits,
+    chunk: int,
+) -> Tensor:
+    """Sum the clipped loss and the divergence from the reference over all positions.
+
+    ``sum_n weight_n (clipped_loss_n + kl_weight low_variance_kl_n)``, over the
+    positions where more than one token was allowed.
+
+    Args:
+        student: Its states and weight receive gradients where they ask for them.
+        reference: A constant; looked at only where the limits give it a weight. One
+            product makes both logits where it has the student's weight.
+        tokens: Of all N positions.
+        limits: The clip and the weight of the divergence.
+        chunk: Positions of a tile.
+
+    Returns:
+        A scalar, in float32 or better.
+
+    Raises:
+        ValueError: If the numbers of positions differ, a token was not allowed where
+            it stands, the temperature is not above 0, or a reference is missing.
+
+    Source: GRPO, arXiv:2402.03300.
+    """
+    readouts: Readouts = (student,)
+    if limits.kl_weight != 0.0:
+        if reference is None:
+            raise ValueError(
+                f"the divergence from the reference has weight {limits.kl_weight} but "
+                "there is no reference; give one or set the weight to 0"
+            )
+        readouts = (student, reference)
+    check_tokens(tokens, readouts)
+    readouts, tokens = where_drawn(readouts, tokens)
+    readouts, tokens = over_allowed(readouts, tokens)
+
+    def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
+        return of_block(logits, tokens.at(rows), limits)
+
+    return one_pass(readouts, of_tile, chunk)
+
+
+def check_tokens(tokens: PolicyTokens, readouts: Readouts) -> None:
+    """Refuse tokens that no completion could have.
+
+    Raises:
+        ValueError: If there is something wrong with them.
+    """
+    num_positions = len(tokens.targets)
+    sizes = [("states", len(readout.hidden)) for readout in readouts]
+    sizes += [("advantages", len(tokens.advantages)), ("weights", len(tokens.weights))]
+    sizes += [("sets of allowed tokens", len(tokens.allowed))]
+    if tokens.old_logprobs is not None:
+        sizes += [("old log-probabilities", len(tokens.old_logprobs))]
+    for name, size in sizes:
+        if size != num_positions:
+            raise ValueError(
+                f"there are {num_positions} targets but {size} {name}; give each "
+                "target its own"
+            )
+    if not tokens.temperature > 0.0:
+        raise ValueError(
+            f"tokens drawn at temperature {tokens.temperature} have no gradient; draw "
+            "them at one above 0"
+        )
+    for token, allowed in zip(tokens.targets.tolist(), tokens.allowed, strict=True):
+        if allowed and token not in allowed:
+            raise ValueError(
+                f"token {token} was drawn where only {allowed} were allowed; give the "
+                "tokens that it was drawn among"
+            )
+
+
+def where_drawn(
+    readouts: Readouts, tokens: PolicyTokens
+) -> tuple[Readouts, PolicyTokens]:
+    """Leave out the positions where one token alone was allowed."""
+    drawn = [n for n, allowed in enumerate(tokens.allowed) if len(allowed) != 1]
+    if len(drawn) == len(tokens.allowed):
+        return readouts, tokens
+    places = torch.tensor(drawn, dtype=torch.long, device=tokens.targets.device)
+    kept = tuple(replace(r, hidden=r.hidden[places]) for r in readouts)
+    return kept, tokens.at(places)
+
+
+def over_allowed(
+    readouts: Readouts, tokens: PolicyTokens
+) -> tuple[Readouts, PolicyTokens]:
+    """Leave out the tokens that are allowed nowhere; those left are numbered anew."""
+    if not all(tokens.allowed):
+        return readouts, tokens
+    kept = sorted({token for allowed in tokens.allowed for token in allowed})
+    place = {token: n for n, token in enumerate(kept)}
+    ids = torch.tensor(kept, dtype=torch.long, device=tokens.targets.device)
+    first = readouts[0].weight
+    fewer = first[ids]
+    # A weight that is shared stays so, and all logits are made in one product.
+    narrow = tuple(
+        replace(r, weight=fewer if r.weight is first else r.weight[ids])
+        for r in readouts
+    )
+    return narrow, replace(
+        tokens,
+        targets=torch.searchsorted(ids, tokens.targets.contiguous()),
+        allowed=[tuple(place[t] for t in allowed) for allowed in tokens.allowed],
+    )
+
+
+def of_block(logits: Sequence[Tensor], tokens: PolicyTokens, limits: Limits) -> Tensor:
+    """Return losses ``(r,)`` and put the gradient in place of the student's logits."""
+    wanted = tokens.targets.unsqueeze(-1)
+    forbidden = forbidden_at(logits[0], tokens.allowed)
+    chosen = []
+    for log_p in logits:
+        log_p.div_(tokens.temperature)
+        if forbidden is not None:
+            log_p.masked_fill_(forbidden, -torch.inf)
+        torch.log_softmax(log_p, dim=-1, out=log_p)
+        chosen.append(log_p.gather(-1, wanted).squeeze(-1))
+    values, slopes = value_and_slope(chosen, tokens, limits)
+    # log p of the target grows with logits by (onehot - p) / temperature.
+    factors = (slopes / tokens.temperature).unsqueeze(-1)
+    logits[0].exp_().mul_(-factors).scatter_add_(-1, wanted, factors)
+    return values
+
+
+def forbidden_at(logits: Tensor, allowed: Sequence[TokenIds]) -> Tensor | None:
+    """Return which tokens ``(r, V)`` could not be drawn, `None` where all could."""
+    if not any(allowed):
+        return None
+    forbidden = torch.ones_like(logits, dtype=torch.bool)
+    rows = [row for row, tokens in enumerate(allowed) for _ in tokens]
+    forbidden[rows, [token for tokens in allowed for token in tokens]] = False
+    forbidden[[row for row, tokens in enumerate(allowed) if not tokens]] = False
+    return forbidden
+
+
+def value_and_slope(
+    chosen: Sequence[Tensor], tokens: PolicyTokens, limits: Limits
+) -> tuple[Tensor, Tensor]:
+    """Return losses ``(r,)`` and how each grows with the student's log-probability."""
+    own, *others = chosen
+    old = own if tokens.old_logprobs is None else tokens.old_logprobs.to(own)
+    gains = tokens.advantages.to(own)
+    with torch.enable_grad():
+        leaf = own.clone().requires_grad_()
+        values = clipped_loss(leaf, old, gains, limits.clip_low, limits.clip_high)
+        for reference in others:
+            values = values + limits.kl_weight * low_variance_kl(leaf, reference)
+        values = values * tokens.weights.to(own)
+        (slopes,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach(), slopes
+
+
+def certainty(student: Readout, chunk: int) -> tuple[Tensor, Tensor]:
+    """Return how sure the student is at each position, in two ways, without gradient.
+
+    Both are of its distribution p over the whole vocabulary at temperature 1, at the
+    positions that predict the tokens.
+
+    Args:
+        student: States and head.
+        chunk: Positions of a tile.
+
+    Returns:
+        Self-certainty ``KL(U || p) = -1/V sum_v log(V p_v)``, with U uniform, and
+        entropy ``-sum_v p_v log p_v``; both ``(N,)``, in nats, in float32 or better.
+
+    Source: self-certainty of Intuitor, arXiv:2505.19590 (its code leaves out the
+    constant ``log V``); entropy as in RENT, arXiv:2505.22660.
+    """
+
+    def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
+        del rows
+        (log_p,) = logits
+        torch.log_softmax(log_p, dim=-1, out=log_p)
+        sure = -log_p.mean(dim=-1) - math.log(log_p.shape[-1])
+        entropy = log_p.exp().mul_(log_p).sum(dim=-1).neg_()
+        return torch.stack([sure, entropy], dim=-1)
+
+    sure, entropy = measured((student,), of_tile, 2, chunk).unbind(-1)
+    return sure, entropy

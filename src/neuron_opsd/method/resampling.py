@@ -1,0 +1,97 @@
+"""Many models measured on the same bootstrap resamples of questions and of seeds.
+
+Each model is measured once; every difference, mean over test sets and mean over seeds
+is then arithmetic on what was drawn. Pure NumPy. Axes: Q questions, R resamples, M
+measures, S seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuron_opsd.method.statistics import FloatArray, Sample, Statistic, weight_chunks
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resampled:
+    """M measures, or sums and differences of such, with their R draws."""
+
+    values: FloatArray
+    """``(M,)``, every question and every seed counted once."""
+    draws: FloatArray
+    """``(R, M)``; NaN where a resample has no such measure."""
+
+    def __add__(self, other: Resampled) -> Resampled:
+        return Resampled(self.values + other.values, self.draws + other.draws)
+
+    def __sub__(self, other: Resampled) -> Resampled:
+        return Resampled(self.values - other.values, self.draws - other.draws)
+
+    def __truediv__(self, divisor: float) -> Resampled:
+        return Resampled(self.values / divisor, self.draws / divisor)
+
+
+def resample(
+    statistic: Statistic[Sample],
+    samples: Sequence[Sample],
+    num_questions: int,
+    num_resamples: int,
+    rng: np.random.Generator,
+) -> list[Resampled]:
+    """Measure several models on the same resampled questions.
+
+    The difference of two of the results is what `statistics.paired_bootstrap` draws
+    for the two models with the same generator.
+
+    Args:
+        statistic: What is measured.
+        samples: One per model: the same Q questions in the same order, answered.
+        num_questions: Q, at least 1.
+        num_resamples: R.
+        rng: Used up by this call and by nothing else.
+
+    Raises:
+        ValueError: If there are no questions or no resamples.
+    """
+    once = np.ones((1, num_questions))
+    values = [statistic(sample, once)[0] for sample in samples]
+    draws = [np.empty((num_resamples, value.size)) for value in values]
+    start = 0
+    for weights in weight_chunks(num_questions, num_resamples, rng):
+        stop = start + len(weights)
+        for sample, drawn in zip(samples, draws, strict=True):
+            drawn[start:stop] = statistic(sample, weights)
+        start = stop
+    return [Resampled(*both) for both in zip(values, draws, strict=True)]
+
+
+def over_seeds(by_seed: Sequence[Resampled], rng: np.random.Generator) -> Resampled:
+    """Return the mean over seeds, with the seeds resampled as well.
+
+    Each resample draws S of the S seeds with replacement, independently of its
+    questions, which are the same for all seeds. With one seed nothing changes. With few
+    seeds intervals are too narrow where seeds differ more than questions do: S seeds
+    drawn from S show ``(S - 1) / S`` of their variance, and three seeds that differ
+    alone span an interval that is their range, which holds the truth in 3 of 4 cases.
+
+    Args:
+        by_seed: One per seed, all measured on the same resampled questions.
+        rng: Used up by this call; equal generators draw the same seeds.
+
+    Raises:
+        ValueError: If there is no seed.
+
+    Source: Owen 2007, the pigeonhole bootstrap (two crossed factors, each resampled).
+    """
+    draws = np.stack([one.draws for one in by_seed])
+    num_seeds, num_resamples, _ = draws.shape
+    drawn = rng.integers(num_seeds, size=(num_seeds, num_resamples))
+    total = np.zeros_like(draws[0])
+    for seeds in drawn:
+        # Not a product with counts: a seed that was not drawn may hold NaN.
+        total += draws[seeds, np.arange(num_resamples)]
+    values = np.mean([one.values for one in by_seed], axis=0)
+    return Resampled(values, total / num_seeds)

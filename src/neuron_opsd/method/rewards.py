@@ -1,0 +1,115 @@
+"""What methods that learn without labels pay for the completions of one question.
+
+Completions of one question are a group, and what counts is how one is paid beside the
+others: see `advantages`. The reward of Intuitor, arXiv:2505.19590, has no function
+here: it is the mean over tokens of `policy.certainty` as it stands. Plain Python.
+
+Axis: G completions of a group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Final
+
+from neuron_opsd.votes import tally
+
+UNREAD_REWARD: Final = -7.0
+"""What RENT's code pays, in nats, where no answer can be read."""
+
+LEAST_DEVIATION: Final = 1e-6
+"""Added to the deviation that rewards are divided by, as in verl; TRL adds 1e-4."""
+
+
+def majority_rewards(
+    answers: Sequence[str | None], label: str | None, same: Callable[[str, str], bool]
+) -> tuple[float, ...]:
+    """Pay each answer that is the label: ``r_i = 1[answer_i = label]``.
+
+    Args:
+        answers: ``G`` of them; `None` where none could be read, which is paid nothing.
+        label: The majority's answer, which more answers than these may have voted on;
+            `None`, where no vote could be held, pays nobody.
+        same: Whether two answers are one; it is asked with the label first.
+
+    Source: TTRL, arXiv:2504.16084; an oracle where the label is the true answer.
+    """
+    return tuple(
+        float(label is not None and answer is not None and same(label, answer))
+        for answer in answers
+    )
+
+
+def cluster_rewards(
+    answers: Sequence[str | None], same: Callable[[str, str], bool]
+) -> tuple[float, ...]:
+    """Pay each answer the share of its cluster: ``r_i = |cluster of answer_i| / G``.
+
+    An answer that could not be read is a cluster of its own and is paid nothing. Where
+    all clusters are of one answer, so that their entropy is ``log G``, nobody is paid.
+
+    Args:
+        answers: ``G`` of them; `None` where none could be read.
+        same: Whether two answers are one; clusters are those of `votes.tally`.
+
+    Source: EMPO, arXiv:2504.05812, and the upper threshold of its code.
+    """
+    if all(answer is None for answer in answers):
+        return (0.0,) * len(answers)
+    counts = tally("", answers, same).counts
+    if max(counts.values()) == 1:
+        return (0.0,) * len(answers)
+    sizes: dict[str | None, int] = {None: 0}
+    for answer in answers:
+        if answer is not None and answer not in sizes:
+            first = next(a for a in counts if a == answer or same(a, answer))
+            sizes[answer] = counts[first]
+    return tuple(sizes[answer] / len(answers) for answer in answers)
+
+
+def entropy_rewards(
+    entropies: Sequence[float], answers: Sequence[str | None]
+) -> tuple[float, ...]:
+    """Pay for being sure: ``r_i = -1/T_i sum_t H(p_t)``.
+
+    Args:
+        entropies: Mean entropy per token of each of ``G`` completions, in nats.
+        answers: ``G`` of them; one that could not be read is paid `UNREAD_REWARD`.
+
+    Raises:
+        ValueError: If the two differ in length.
+
+    Source: RENT, arXiv:2505.22660.
+    """
+    return tuple(
+        UNREAD_REWARD if answer is None else -entropy
+        for entropy, answer in zip(entropies, answers, strict=True)
+    )
+
+
+def advantages(rewards: Sequence[float], *, scale: bool = True) -> tuple[float, ...]:
+    """Say how much more than its group each completion was paid.
+
+    ``A_i = (r_i - mean(r)) / (std(r) + 1e-6)``, with G - 1 under the root of the
+    deviation. This is verl's formula; TRL 1.16 has the same with `1e-4` in place of
+    `1e-6`. Where all are paid alike, or there is one alone, all have exactly 0 (verl
+    gives one alone its whole reward).
+
+    Args:
+        rewards: Of the ``G`` completions of one question.
+        scale: Whether to divide; without it the formula is that of Dr. GRPO,
+            arXiv:2503.20783.
+
+    Source: GRPO, arXiv:2402.03300.
+    """
+    if all(reward == rewards[0] for reward in rewards):
+        return (0.0,) * len(rewards)
+    mean = fmean(rewards)
+    differences = [reward - mean for reward in rewards]
+    if not scale:
+        return tuple(differences)
+    freedom = max(len(rewards) - 1, 1)
+    deviation = math.hypot(*differences) / math.sqrt(freedom)
+    return tuple(d / (deviation + LEAST_DEVIATION) for d in differences)

@@ -1,0 +1,151 @@
+"""Several completions of one prompt read in one row, the prompt once.
+
+After the prompt come the completions one behind the other. Each sees the prompt and
+itself, and its positions begin where the prompt ends, so its states are those that it
+would have alone.
+
+Axes: B rows, T positions, N completion tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from neuron_opsd.models.attention import Heads, aligned
+from neuron_opsd.models.batches import padded
+from neuron_opsd.models.protocol import Pair
+from neuron_opsd.records import TokenIds
+
+PADDING = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A prompt and the completions that are read after it."""
+
+    prompt: TokenIds
+    completions: tuple[TokenIds, ...]
+    places: tuple[int, ...]
+    """Of the completions' pairs among those that were packed."""
+
+    @property
+    def row(self) -> Pair:
+        """The prompt, and all completions as one."""
+        return self.prompt, tuple(t for tokens in self.completions for t in tokens)
+
+
+def packs_of(pairs: Sequence[Pair], max_tokens: int) -> list[Pack]:
+    """Pack pairs of equal prompts, in the order in which prompts first appear.
+
+    Args:
+        pairs: Prompts and completions.
+        max_tokens: Most tokens of a pack that has more than one completion.
+    """
+    places: dict[TokenIds, list[int]] = {}
+    for place, (prompt, _) in enumerate(pairs):
+        places.setdefault(prompt, []).append(place)
+    return [
+        Pack(prompt, tuple(pairs[i][1] for i in part), tuple(part))
+        for prompt, group in places.items()
+        for part in parts(group, pairs, max_tokens - len(prompt))
+    ]
+
+
+def parts(
+    group: Sequence[int], pairs: Sequence[Pair], room: int
+) -> Iterator[list[int]]:
+    """Cut the places of equal prompts so that the completions of each part fit."""
+    part: list[int] = []
+    used = 0
+    for place in group:
+        size = len(pairs[place][1])
+        if part and used + size > room:
+            yield part
+            part, used = [], 0
+        part.append(place)
+        used += size
+    yield part
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Where everything lies in rows of packs."""
+
+    ids: Tensor
+    """``(B, T)`` token ids."""
+    segments: Tensor
+    """``(B, T)``: 0 for a prompt, k for its completion k, `PADDING` after them."""
+    positions: Tensor
+    """``(B, T)`` places in the sequence that each token belongs to."""
+    rows: Tensor
+    """``(N,)`` row of the state that predicts each completion token."""
+    columns: Tensor
+    """``(N,)`` its position."""
+
+    def to(self, device: torch.device) -> Layout:
+        """Return the same on a device."""
+        parts = (self.ids, self.segments, self.positions, self.rows, self.columns)
+        return Layout(*(part.to(device) for part in parts))
+
+
+def layout_of(packs: Sequence[Pack]) -> Layout:
+    """Lay out packs, padded on the right; tokens are in the order of the packs."""
+    ids = padded([prompt + rest for prompt, rest in (pack.row for pack in packs)])
+    segments = torch.full_like(ids, PADDING)
+    positions = torch.zeros_like(ids)
+    rows: list[int] = []
+    columns: list[int] = []
+    for row, pack in enumerate(packs):
+        end = len(pack.prompt)
+        segments[row, :end] = 0
+        positions[row, :end] = torch.arange(end)
+        for number, tokens in enumerate(pack.completions, start=1):
+            span = slice(end, end + len(tokens))
+            segments[row, span] = number
+            positions[row, span] = len(pack.prompt) + torch.arange(len(tokens))
+            rows += [row] * len(tokens)
+            # The first token is predicted where the prompt ends.
+            columns += [len(pack.prompt) - 1, *range(end, end + len(tokens) - 1)]
+            end += len(tokens)
+    return Layout(ids, segments, positions, torch.tensor(rows), torch.tensor(columns))
+
+
+class Apart:
+    """A pass over packs: completions of one prompt do not see each other."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Work out what each position may see."""
+        segments = layout.segments
+        count = segments.shape[1]
+        missing = aligned(count) - count
+        segments = nn.functional.pad(segments, (0, missing), value=PADDING)
+        self.positions = nn.functional.pad(layout.positions, (0, missing))
+        at = torch.arange(aligned(count), device=segments.device)
+        seen = (segments == 0).unsqueeze(1) | (
+            segments.unsqueeze(2) == segments.unsqueeze(1)
+        )
+        self.seen = seen & (at.unsqueeze(1) >= at)
+
+    def attend(self, heads: Heads) -> Tensor:
+        """Attend to the prompt and to the own completion."""
+        length = heads.key.shape[2]
+        missing = (0, 0, 0, aligned(length) - length)
+        query, key, value = (
+            nn.functional.pad(states, missing)
+            for states in (heads.query, heads.key, heads.value)
+        )
+        seen = self.seen
+        if heads.window is not None:
+            behind = self.positions.unsqueeze(2) - self.positions.unsqueeze(1)
+            near = (behind < heads.window) & (behind > -heads.window)
+            # Padding sees something too, or its row would be no number.
+            seen = seen & (near | torch.eye(len(behind[0]), device=near.device).bool())
+        output, _ = sdpa_attention_forward(
+            heads.module, query, key, value, seen.unsqueeze(1), scaling=heads.scaling
+        )
+        return output[:, :length]

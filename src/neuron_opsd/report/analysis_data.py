@@ -1,0 +1,235 @@
+"""All that an analysis of runs says, as frozen records of plain values.
+
+Numbers stand in one table by name, each with its interval, so that page, JSON and CSV
+are choices of rows. The names are made here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from neuron_opsd.records import Fitness, Interval
+
+ACCURACY = "accuracy"
+"""Target: the share of a question's sampled rollouts that are right."""
+
+CAPTURED = "captured"
+"""Target: whether the rollout whose neurons were read is right."""
+
+VOTE = "vote"
+"""Target: whether the answer with most votes is right."""
+
+AGREEMENT = "agreement"
+"""Target without labels: the share of rollouts that gave the answer with most votes."""
+
+LENGTH = "length"
+"""Target without labels: tokens of the rollout whose neurons were read."""
+
+ENTROPY = "entropy"
+"""Target without labels: mean entropy per token, in nats."""
+
+TARGETS: Mapping[str, str] = MappingProxyType(
+    {
+        ACCURACY: "share of sampled answers that are right",
+        CAPTURED: "whether the captured answer is right",
+        AGREEMENT: "share of sampled answers that agree",
+        LENGTH: "tokens of the captured answer",
+        ENTROPY: "entropy per token",
+    }
+)
+"""What the neuron count is correlated with, in words."""
+
+LABELLED = (ACCURACY, CAPTURED)
+"""Targets that need gold answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A label-free number that may tell right answers from wrong ones."""
+
+    label: str
+    hypothesis: str
+    """Which answers it says are right; a higher area than .5 bears it out."""
+    sign: float
+    """1 where the highest values are said to be right, -1 where the lowest."""
+
+
+RIVALS: Mapping[str, Rival] = MappingProxyType(
+    {
+        "count": Rival("neuron count", "fewest neurons", -1.0),
+        "length": Rival("length of the captured answer", "shortest", -1.0),
+        "mean_length": Rival("mean length of the sampled answers", "shortest", -1.0),
+        "entropy": Rival("entropy per token", "lowest", -1.0),
+        "logprob": Rival("log-probability per token", "highest", 1.0),
+        "agreement": Rival("vote share", "most votes", 1.0),
+        "count_per_token": Rival("neurons per token", "fewest", -1.0),
+        "count_residual": Rival(
+            "neuron count net of length", "fewer than the length says", -1.0
+        ),
+    }
+)
+"""What is asked to tell right from wrong, the count first."""
+
+GROUPS: Mapping[str, str] = MappingProxyType(
+    {"selected": "selected", "rest": "not selected", "all": "all questions"}
+)
+
+VOTE_MEASURES: Mapping[str, str] = MappingProxyType(
+    {
+        "avg_at_k": "Avg@k",
+        "maj_at_k": "Maj@k",
+        "maj_minus_avg": "Maj@k less Avg@k",
+        "agreement": "vote share",
+        "unanimity": "unanimous",
+    }
+)
+"""Statistics of the votes of a group of questions; the first three need gold."""
+
+
+def correlation_name(kind: str, target: str) -> str:
+    """Name a correlation of the neuron count.
+
+    Args:
+        kind: ``pearson``, ``spearman``, ``partial`` or ``partial_ranks``.
+        target: A key of `TARGETS`.
+    """
+    return f"{kind}.{target}"
+
+
+def area_name(target: str, rival: str) -> str:
+    """Name the area under the ROC curve of a rival."""
+    return f"auroc.{target}.{rival}"
+
+
+def area_gain_name(target: str, rival: str) -> str:
+    """Name the area of the neuron count less that of a rival."""
+    return f"auroc_gain.{target}.{rival}"
+
+
+def vote_name(group: str, measure: str) -> str:
+    """Name a vote statistic of a group of questions."""
+    return f"votes.{group}.{measure}"
+
+
+def shared_name(what: str, part: str) -> str:
+    """Name how often neighbours share something.
+
+    Args:
+        what: ``gold`` or ``answer``, the question's own captured one.
+        part: ``demonstrations``, ``random`` or ``excess``.
+    """
+    return f"neighbours.{what}.{part}"
+
+
+PAIRS = "distance.pairs"
+"""Mean Jaccard distance of two questions."""
+
+NEAREST = "distance.nearest"
+"""Mean Jaccard distance of a question to the nearest other one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BinMean:
+    """Questions of about the same neuron count."""
+
+    low: float
+    high: float
+    """Smallest and largest count of its questions."""
+    center: float
+    """Their mean count."""
+    num_questions: int
+    mean: Interval
+    """Mean of the target over its questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownDemonstration:
+    """One demonstration that was retrieved for a question."""
+
+    question_id: str
+    question: str
+    """Empty where the file with the questions was not given."""
+    distance: float
+    shown: str
+    """What the teacher sees as its answer."""
+    answer: str | None
+    """The model's own captured answer to it, as it was read."""
+    correct: bool | None
+    """Whether that is right; `None` without gold."""
+    gold: str | None
+    shares_answer: bool
+    """Whether its own answer is the question's own one."""
+    shares_gold: bool | None
+    """Whether the true answers of both are the same; `None` without gold."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCase:
+    """One selected question with what was retrieved for it."""
+
+    question_id: str
+    question: str
+    choices: tuple[str, ...]
+    reason: str
+    """Why it was selected."""
+    answer: str | None
+    """The captured one."""
+    majority: str | None
+    agreement: float
+    num_correct: int | None
+    """Of the sampled rollouts; `None` without gold."""
+    num_rollouts: int
+    correct: bool | None
+    gold: str | None
+    demonstrations: tuple[ShownDemonstration, ...]
+    """Nearest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAnalysis:
+    """What one run's questions say."""
+
+    name: str
+    model: str
+    num_questions: int
+    num_selected: int
+    num_samples: int
+    """k: sampled rollouts of a question, the fewest where they differ."""
+    selection_rule: str
+    contexts_rule: str
+    num_demonstrations: int
+    labelled: bool
+    """Whether gold answers were given."""
+    with_texts: bool
+    """Whether the questions' texts were given."""
+    captured_greedy: bool
+    """Whether neurons were read of greedy rollouts. Then entropy and log-probability,
+    which mean nothing of these, are means over the sampled ones."""
+    measures: Mapping[str, Interval]
+    """By the names of this module; what could not be measured is left out."""
+    bins: Mapping[str, tuple[BinMean, ...]]
+    """By target; lowest counts first."""
+    fitness: Fitness | None
+    distances_of: int
+    """Questions whose distances to all others were counted."""
+    cases: tuple[ShownCase, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisData:
+    """Everything that the page and the files of an analysis say."""
+
+    title: str
+    runs: tuple[RunAnalysis, ...]
+    overall: Mapping[str, Interval]
+    """Means over the runs, each with the same weight; empty for a single run."""
+    between: tuple[tuple[float | None, ...], ...] = ()
+    """Mean distance of a question of one run to one of another, rows and columns in the
+    order of the runs; `None` where their models or neuron settings differ."""
+    num_resamples: int
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    data_hashes: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of what each run's pool asks, by the run's name."""

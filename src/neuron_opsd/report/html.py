@@ -1,0 +1,117 @@
+"""What every page is made with: one template environment, one style, one policy.
+
+Every word that comes from a model, a data set or a user passes through two gates that
+no part of a template can go round: `presentable` writes out control characters, and
+Jinja's autoescape makes the rest harmless. Only SVG from our own code is markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from neuron_opsd.report import wording
+from neuron_opsd.report.svg import PALETTE
+
+LONGEST_PROMPT = 12_000
+LONGEST_TEXT = 2_000
+
+
+def render_template(name: str, values: Mapping[str, object], *more_styles: str) -> str:
+    """Fill a template of this package; equal values give equal bytes.
+
+    Args:
+        name: File name of the template.
+        values: What the template names, besides `style`, `policy` and the limits.
+        more_styles: Style sheets of this package that follow `page.css`.
+    """
+    style = style_sheet(*more_styles)
+    return (
+        environment()
+        .get_template(name)
+        .render(
+            {
+                "style": Markup(style),
+                "policy": security_policy(style),
+                "longest_prompt": LONGEST_PROMPT,
+                "longest_text": LONGEST_TEXT,
+                **values,
+            }
+        )
+    )
+
+
+def environment() -> Environment:
+    """Return the template environment, with the filters that write numbers."""
+    made = Environment(
+        autoescape=True,
+        finalize=presentable,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        loader=FunctionLoader(resource),
+    )
+    made.filters.update(
+        {
+            "brief": wording.one_line,
+            "clip": clip,
+            "number": wording.number,
+            "percent": wording.percent,
+            "points": wording.points,
+            "point_range": wording.point_range,
+            "size": wording.size,
+        }
+    )
+    return made
+
+
+def resource(name: str) -> str:
+    """Return a file of this package."""
+    return files("neuron_opsd.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def presentable(value: object) -> object:
+    """Make the unseen characters of a plain string seen; leave our markup alone."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return wording.visible(value)
+    return value
+
+
+def clip(text: str, limit: int) -> str:
+    """Cut a very long text, and say how much is missing."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}\n[{len(text) - limit:,} more characters]"
+
+
+def style_sheet(*more: str) -> str:
+    """Return the style sheet with the palette's colours written once before it.
+
+    Args:
+        more: Style sheets of this package that follow `page.css`.
+    """
+    light, dark = (
+        "".join(f"--{role}:{pair[scheme]};" for role, pair in PALETTE.items())
+        for scheme in (0, 1)
+    )
+    sheets = "".join(resource(name) for name in ("page.css", *more))
+    return (
+        f":root{{color-scheme:light dark;{light}}}\n"
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
+        f"{sheets}"
+    )
+
+
+def security_policy(style: str) -> str:
+    """Return a policy that allows this style sheet and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest())
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest.decode('ascii')}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )

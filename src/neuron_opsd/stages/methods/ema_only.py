@@ -1,0 +1,15 @@
+"""The control without a context: the teacher is the student's slow copy, no more."""
+
+from __future__ import annotations
+
+from neuron_opsd.stages.methods import neuron_opsd
+from neuron_opsd.stages.methods.method import Method
+
+METHOD = Method(
+    name="ema-only",
+    summary="neuron-opsd whose teacher sees no demonstrations",
+    acts_on=neuron_opsd.METHOD.acts_on,
+    source="control: what a slow copy teaches by itself",
+    objective=neuron_opsd.objective,
+    settings={"contexts": {"num_demonstrations": 0}},
+)

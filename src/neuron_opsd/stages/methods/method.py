@@ -1,0 +1,45 @@
+"""What a method is: the settings it makes its own, and its objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+from neuron_opsd.config import Config
+from neuron_opsd.stages.training import Objective
+
+Targets: TypeAlias = Mapping[str, str]
+"""Question id to the answer that an oracle is told; empty for all other methods."""
+
+WHOLE_POOL: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "selection": MappingProxyType({"rule": "all"}),
+        "contexts": MappingProxyType({"num_demonstrations": 0}),
+    }
+)
+"""Settings of methods that train on every question and show no demonstrations."""
+
+GROUPS: Final[Mapping[str, Any]] = MappingProxyType(
+    {**WHOLE_POOL, "distill": MappingProxyType({"num_samples": 8})}
+)
+"""Settings of methods that also compare the rollouts of a question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to train."""
+
+    name: str
+    summary: str
+    """What it does, in a line."""
+    acts_on: str
+    """On which distribution its loss acts."""
+    source: str
+    """The paper it follows, or why it is here."""
+    objective: Callable[[Config, Targets], Objective]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults of its own, a table of tables; a user's settings win over them."""
+    oracle: bool = False
+    """Whether it is told gold answers, which `run` never does."""

@@ -1,0 +1,155 @@
+"""Training on what rollouts were paid: GRPO, whatever the reward.
+
+A step is one update on the student's fresh rollouts. The log-probabilities that count
+are those of the distribution that was sampled from: of the whole vocabulary where the
+answer is free, renormalised over the trie of the choices where it is one of these.
+
+Source: Shao et al., arXiv:2402.03300.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from neuron_opsd.config import Config
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.method.one_pass import Readout
+from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_loss
+from neuron_opsd.method.rewards import advantages
+from neuron_opsd.models.choices import allowed_tokens
+from neuron_opsd.models.protocol import Learner
+from neuron_opsd.records import Completion, TokenIds
+from neuron_opsd.stages.distill import (
+    completion_tokens,
+    per_token,
+    student_pairs,
+    student_readout,
+)
+from neuron_opsd.stages.rollouts import choice_tokens
+from neuron_opsd.stages.training import Examples, Exercise, Lesson, Objective
+from neuron_opsd.stages.writing import Group, asked, exercises_of, vote_on_policy
+
+Payment: TypeAlias = Callable[[Learner, Sequence[Group]], list[Sequence[float]]]
+"""Gives for every group one reward for each of its completions that is trained on."""
+
+
+def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Objective:
+    """Return GRPO on the student's own rollouts.
+
+    Args:
+        config: How many rollouts a question has, and the clip.
+        pay: The reward.
+        kl_weight: Weight of the divergence from the model where training began, if the
+            settings name none.
+
+    Raises:
+        ConfigError: If a group would be a single rollout.
+    """
+    if config.distill.num_samples < 2:
+        raise ConfigError(
+            f"{config.method} compares the rollouts of a question, but "
+            f"distill.num_samples is {config.distill.num_samples}; set it to 2 or more"
+        )
+    chosen = config.policy.kl_weight
+    weight = kl_weight if chosen is None else chosen
+    limits = Limits(config.policy.clip_low, config.policy.clip_high, weight)
+
+    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+        groups = vote_on_policy(learner, batch, step, config)
+        paid = pay(learner, [trained_part(group) for group in groups])
+        return [
+            paid_lesson(group, rewards)
+            for group, rewards in zip(groups, paid, strict=True)
+        ]
+
+    def loss(learner: Learner, exercises: Sequence[Exercise]) -> Tensor:
+        reference = reference_readout(learner, exercises) if weight else None
+        student = student_readout(learner, exercises)
+        tokens = PolicyTokens(
+            targets=completion_tokens(exercises, student.hidden),
+            advantages=per_token(
+                [e.advantage for e in exercises], exercises, student.hidden
+            ),
+            weights=per_token([e.count for e in exercises], exercises, student.hidden),
+            allowed=[a for e in exercises for a in allowed(learner, e)],
+            temperature=config.distill.temperature,
+        )
+        chunk = config.distill.chunk_positions
+        return policy_loss(student, reference, tokens, limits, chunk)
+
+    return Objective(write, loss)
+
+
+def trained_part(group: Group) -> Group:
+    """Return a group with the completions that are trained on; its vote stays."""
+    count = group.config.distill.num_samples
+    return replace(
+        group,
+        completions=group.completions[:count],
+        answers=group.answers[:count],
+    )
+
+
+def paid_lesson(group: Group, rewards: Sequence[float]) -> Lesson:
+    """Return the lesson of a question whose rollouts were paid."""
+    gains = advantages(rewards, scale=group.config.policy.scale_rewards)
+    completions = group.completions[: len(rewards)]
+    # Equal completions are paid alike, so one of them can stand for all.
+    gain_of = {
+        completion.token_ids: gain
+        for completion, gain in zip(completions, gains, strict=True)
+    }
+    exercises = tuple(
+        replace(e, advantage=gain_of[e.completion.token_ids])
+        for e in exercises_of(group.example, completions)
+    )
+    return Lesson(exercises, group.completions, fmean(rewards), group.vote.agreement)
+
+
+def allowed(learner: Learner, exercise: Exercise) -> Sequence[TokenIds]:
+    """Return which tokens each token was drawn from; none stands for all."""
+    tokens = exercise.completion.token_ids
+    if not exercise.example.choices:
+        return [()] * len(tokens)
+    return allowed_tokens(choice_tokens(learner, asked(exercise.example)), tokens)
+
+
+def reference_readout(learner: Learner, exercises: Sequence[Exercise]) -> Readout:
+    """Return what makes the logits of the model where training began."""
+    head = learner.reference_head()
+    hidden = learner.reference_hidden(student_pairs(learner, exercises))
+    return Readout(hidden, head.weight, head.softcap)
+
+
+def certainties(
+    learner: Learner, groups: Sequence[Group], config: Config
+) -> list[list[tuple[float, float]]]:
+    """Return mean self-certainty and mean entropy per token of every completion.
+
+    They are those of the student's whole distribution at the positions that predict
+    the completion, the end token's included; in nats.
+    """
+    distinct = [
+        e for group in groups for e in exercises_of(group.example, group.completions)
+    ]
+    with torch.no_grad():
+        found = certainty(
+            student_readout(learner, distinct), config.distill.chunk_positions
+        )
+    sizes = [len(e.completion.token_ids) for e in distinct]
+    means = [[float(part.mean()) for part in values.split(sizes)] for values in found]
+    of: dict[tuple[str, TokenIds], tuple[float, float]] = {
+        (e.example.question_id, e.completion.token_ids): (sure, spread)
+        for e, sure, spread in zip(distinct, *means, strict=True)
+    }
+
+    def looked_up(group: Group, completion: Completion) -> tuple[float, float]:
+        return of[group.example.question_id, completion.token_ids]
+
+    return [[looked_up(group, c) for c in group.completions] for group in groups]

@@ -1,0 +1,157 @@
+"""Who writes what a step trains on: the student, the frozen model, or chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from neuron_opsd.answers import reader_for
+from neuron_opsd.config import Config
+from neuron_opsd.models.protocol import LanguageModel, Learner, Sampling
+from neuron_opsd.records import Completion, TokenIds, TrainingExample, Vote
+from neuron_opsd.seeds import derive_seed, generator
+from neuron_opsd.stages.rollouts import Asked, Draw, complete, read
+from neuron_opsd.stages.training import Examples, Exercise, Lesson, Writer
+from neuron_opsd.votes import tally
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rollouts of one question in one step, and what they agree on."""
+
+    example: TrainingExample
+    completions: tuple[Completion, ...]
+    answers: tuple[str | None, ...]
+    vote: Vote
+    config: Config
+
+    def same(self, answer: str, other: str) -> bool:
+        """Whether two answers to this question are one."""
+        prompts, answers = self.config.prompts, self.config.answers
+        question = self.example.question
+        return reader_for(question, answers, prompts.list_choices).same(answer, other)
+
+    def agrees(self, answer: str | None) -> bool:
+        """Whether an answer is the one with most votes."""
+        label = self.vote.pseudo_label
+        return answer is not None and label is not None and self.same(answer, label)
+
+
+def draw(
+    model: LanguageModel,
+    batch: Examples,
+    step: int,
+    count: int,
+    config: Config,
+    *,
+    with_context: bool = False,
+) -> list[tuple[Completion, ...]]:
+    """Draw completions of a batch's questions as training draws them.
+
+    Args:
+        model: Writes.
+        batch: Its examples.
+        step: Names the draws.
+        count: Completions of each question; the first ones do not depend on it.
+        config: Seed, temperature and length.
+        with_context: Whether the writer sees the teacher's prompt.
+    """
+    sampling = Sampling(
+        temperature=config.distill.temperature,
+        max_new_tokens=config.rollouts.max_new_tokens,
+        stop_at_newline=config.prompts.form == "plain",
+    )
+    seeds = [
+        draw_seeds(config.seed, step, place, example.question_id, count)
+        for place, example in enumerate(batch)
+    ]
+    questions = [asked(e, with_context=with_context) for e in batch]
+    (groups,) = complete(model, questions, [Draw(sampling, seeds)])
+    return [tuple(group) for group in groups]
+
+
+def draw_seeds(
+    seed: int, step: int, place: int, question_id: str, count: int
+) -> list[int]:
+    """Return the seeds of a question's draws; the first is that of a lone draw."""
+    parts = (seed, "train", step, place, question_id)
+    return [derive_seed(*parts), *(derive_seed(*parts, k) for k in range(1, count))]
+
+
+def asked(example: TrainingExample, *, with_context: bool = False) -> Asked:
+    """Return an example as a question that student or teacher is asked."""
+    prompt = example.teacher_prompt if with_context else example.student_prompt
+    return Asked(example.question, prompt, example.choices)
+
+
+def grouped(
+    batch: Examples, groups: Sequence[tuple[Completion, ...]], config: Config
+) -> list[Group]:
+    """Read the answers of a batch's rollouts and hold a vote on each question."""
+    found = []
+    for example, completions in zip(batch, groups, strict=True):
+        answers = tuple(read(asked(example), c, config) for c in completions)
+        prompts = config.prompts
+        reader = reader_for(example.question, config.answers, prompts.list_choices)
+        vote = tally(example.question_id, answers, reader.same)
+        found.append(Group(example, completions, answers, vote, config))
+    return found
+
+
+def vote_on_policy(
+    learner: Learner, batch: Examples, step: int, config: Config
+) -> list[Group]:
+    """Draw the student's rollouts and hold a vote on each question.
+
+    More vote than are trained on where `policy.num_votes` says so.
+    """
+    count = max(config.distill.num_samples, config.policy.num_votes)
+    return grouped(batch, draw(learner, batch, step, count, config), config)
+
+
+def exercises_of(
+    example: TrainingExample, completions: Sequence[Completion]
+) -> tuple[Exercise, ...]:
+    """Return each different completion once, with how often it is there."""
+    first: dict[TokenIds, Exercise] = {}
+    for completion in completions:
+        known = first.get(completion.token_ids)
+        first[completion.token_ids] = (
+            Exercise(example, completion)
+            if known is None
+            else replace(known, count=known.count + 1)
+        )
+    return tuple(first.values())
+
+
+def on_policy(config: Config) -> Writer:
+    """Return the writer of the student's own rollouts."""
+
+    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+        groups = draw(learner, batch, step, config.distill.num_samples, config)
+        return [
+            Lesson(exercises_of(example, group), group)
+            for example, group in zip(batch, groups, strict=True)
+        ]
+
+    return write
+
+
+def random_choices(config: Config) -> Writer:
+    """Return the writer of uniformly random choices.
+
+    For questions without choices it takes the base model's own answers to other
+    questions, which the caller puts into the examples' `choices`.
+    """
+
+    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+        lessons = []
+        for place, example in enumerate(batch):
+            rng = generator(config.seed, "form-only", step, place, example.question_id)
+            text = example.choices[int(rng.integers(len(example.choices)))]
+            ids = learner.encode_answer(example.student_prompt, text)
+            written = Completion(ids, text, finished=True, logprob=0.0, entropy=0.0)
+            lessons.append(Lesson((Exercise(example, written),)))
+        return lessons
+
+    return write
