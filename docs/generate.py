@@ -60,14 +60,14 @@ METHODS_HEAD = """\
 
 <!-- Written by `make docs` from src/neuron_opsd/stages/methods; do not edit. -->
 
-What can be trained with `--set method=NAME` and compared by `neuron-opsd compare`. All
-share rollouts, prompts, adapters, checkpoints, the signs of collapse and the evaluation.
-A step of every method asks `distill.batch_size` questions and draws
-`distill.num_samples` rollouts of each; equal rollouts of a question are computed once and
-counted. `trained` below is what the loss is taken over.
+What can be trained with `--set method=NAME` and compared by `neuron-opsd compare`.
+All share rollouts, prompts, adapters, checkpoints, the signs of collapse and the
+evaluation. A step of every method asks `distill.batch_size` questions and draws
+`distill.num_samples` rollouts of each; equal rollouts of a question are computed once
+and counted.
 
-A method is one file: what it writes, what it pays or whom it follows, and the settings it
-makes its own. A new one is a file more and a line in the list beside it.
+A method is one file: what it writes, what it pays or whom it follows, and the settings
+it makes its own. A new one is a file more and a line in the list beside it.
 """
 
 

@@ -247,10 +247,10 @@ def test_the_page_says_what_matters(page: str) -> None:
     for words in (
         "questions with fewer neurons were answered right more often",
         "Given length, entropy and vote share, nothing of it is seen in ranks",
-        "neuron count net of length (fewer than the length says), has 0.74",
+        "count net of length (fewest), has 0.74",
         "mean of runs",
         "not selected",
-        "tells better than the count",
+        "better than the count",
         "What is number 2 of the planets?",
         "Where the captured answer is greedy",
         "2,000 bootstrap resamples",
@@ -352,8 +352,8 @@ def test_rows_end_with_the_mean_of_runs() -> None:
 
 
 def test_a_difference_is_said_where_its_interval_is_clear_of_zero() -> None:
-    assert compared(interval(0.2)) == "the count tells better"
-    assert compared(interval(-0.2)) == "tells better than the count"
+    assert compared(interval(0.2)) == "the count is better"
+    assert compared(interval(-0.2)) == "better than the count"
     assert compared(interval(0.01)) == "no difference seen"
     assert compared(None) == ""
 
@@ -376,7 +376,7 @@ def test_drawings_are_announced_and_sound() -> None:
         assert root[0].tag == "title"
         assert root[1].tag == "desc"
     assert len(re.findall(r'class="span after"', drawn[0])) == 10
-    assert "80 % at 904 neurons" in drawn[0].replace("905", "904")
+    assert re.search(r"80 % at 90[45] neurons", drawn[0])
     assert "shortest" in drawn[1]
     assert "partial" in drawn[2]
 

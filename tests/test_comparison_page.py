@@ -50,7 +50,7 @@ from neuron_opsd.report.comparison_outcome import (
     opening,
 )
 from neuron_opsd.report.comparison_page import render_comparison
-from neuron_opsd.report.heat_map import heat_maps
+from neuron_opsd.report.heat_map import STRONGEST, heat_maps
 from neuron_opsd.report.labels import (
     LETTER,
     Box,
@@ -60,9 +60,11 @@ from neuron_opsd.report.labels import (
     spread,
     text_box,
 )
+from neuron_opsd.report.svg import PALETTE, SERIES
 from neuron_opsd.report.views import METRIC_KINDS
 from neuron_opsd.report.wording import number, percent, points
 from pages import HOSTILE, read, read_tables
+from test_figures import contrast as contrast_ratio
 
 EXAMPLES: dict[str, Callable[[], ComparisonData]] = {
     "full": full_comparison,
@@ -474,6 +476,28 @@ def test_a_method_keeps_its_colour_from_start_to_start() -> None:
     ]
     assert roles[0] == roles[1]
     assert len(set(roles[0])) == len(METHODS) - 1  # base and prompted are untrained
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_names_in_colour_can_be_read(scheme: int) -> None:
+    paper = PALETTE["paper"][scheme]
+    assert all(contrast_ratio(pair[scheme], paper) >= 4.5 for pair in SERIES)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("role", ["after", "before"])
+def test_numbers_on_the_strongest_colour_can_be_read(role: str, scheme: int) -> None:
+    colour, paper, ink = (PALETTE[one][scheme] for one in (role, "paper", "ink"))
+    assert contrast_ratio(mixed(colour, paper, STRONGEST), ink) >= 4.5
+
+
+def mixed(colour: str, paper: str, share: float) -> str:
+    """Return the colour that a share of one over another gives."""
+    parts = (
+        share * int(colour[i : i + 2], 16) + (1 - share) * int(paper[i : i + 2], 16)
+        for i in (1, 3, 5)
+    )
+    return "#" + "".join(f"{round(part):02x}" for part in parts)
 
 
 def test_a_long_name_loses_its_middle() -> None:

@@ -15,8 +15,8 @@ from neuron_opsd.jobs import drawing
 from neuron_opsd.jobs.contrasting import adjusted, contrasts
 from neuron_opsd.jobs.drawing import CONTRASTED
 from neuron_opsd.jobs.measuring import Tested
-from neuron_opsd.method.calibration import METRICS
-from neuron_opsd.method.resampling import Resampled
+from neuron_opsd.method.calibration import METRICS, ScoreColumns
+from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.records import Interval
 from neuron_opsd.report.comparison_data import (
     ALL_SOURCES,
@@ -39,7 +39,7 @@ TTRL = "ttrl"
 
 def spread(name: str, method: str, seed: int = 0) -> list[int]:
     """Return the counts of 30 questions, others for each set, method and seed."""
-    return generator(name, method, seed).integers(0, 9, size=30).tolist()
+    return [int(n) for n in generator(name, method, seed).integers(0, 9, size=30)]
 
 
 def spread_model(
@@ -225,6 +225,22 @@ def test_specificity_compares_sources_seed_by_seed() -> None:
     assert difference == Interval(0.125, 0.125, 0.125)
 
 
+def test_the_mean_specificity_draws_a_seed_for_all_sources() -> None:
+    # At either seed one source is specific by 2 of 8 and the other is not.
+    models = [
+        flat(source, method, seed, law=4, art=4)
+        if method == BASE
+        else flat(source, OURS, seed, **{"law": 4, "art": 4, source: own})
+        for source, gains in [("law", (6, 4)), ("art", (4, 6))]
+        for seed, own in enumerate(gains)
+        for method in (BASE, OURS)
+    ]
+    rows = run(models)
+    assert only(rows, SPECIFICITY).difference == Interval(0.125, 0.0, 0.25)
+    mean = only(rows, SPECIFICITY, source=ALL_SOURCES)
+    assert mean.difference == Interval(0.125, 0.125, 0.125)
+
+
 def test_specificity_needs_the_models_of_all_other_sources() -> None:
     models = [flat(source, BASE, 0, law=4) for source in SOURCES]
     alone = [*models, flat("law", OURS, 0, law=6)]
@@ -239,12 +255,15 @@ def test_models_that_began_from_the_form_have_the_same_references() -> None:
     models = [
         flat("law", BASE, 0, law=2),
         flat("law", FORM, 0, law=4),
+        model("law", BASE, {"law": [4] * 4}, start=FORM),
         model("law", OURS, {"law": [7] * 4}, start=FORM),
     ]
     rows = run(models)
     assert only(rows, IN_DOMAIN, BASE).difference.value == 0.625
     assert only(rows, IN_DOMAIN, FORM).difference.value == 0.375
     assert only(rows, IN_DOMAIN).place.start == FORM
+    # Where training begins is a model of its own, and no method.
+    assert not found(rows, IN_DOMAIN, FORM, method=BASE)
 
 
 def test_form_only_is_taken_at_the_same_step_or_at_its_last() -> None:
@@ -274,11 +293,23 @@ def test_rivals_are_compared_at_the_same_start_source_and_step() -> None:
     rival = only(rows, IN_DOMAIN, TTRL).difference
     ours, theirs = (found(rows, IN_DOMAIN, method=m)[0] for m in (OURS, TTRL))
     assert rival.value == pytest.approx(ours.difference.value - theirs.difference.value)
-    assert len(found(rows, IN_DOMAIN)) == 1
     later = [*models, model("law", OURS, {"law": spread("law", "later")}, step=20)]
     rows = run(later, rivals=[(OURS, TTRL)])
     steps = {row.place.step for row in rows if row.reference == TTRL}
     assert steps == {10}
+
+
+def test_a_reference_that_is_named_as_a_rival_stands_once() -> None:
+    models = [
+        *(flat("law", method, 0, law=2) for method in (BASE, FORM, OURS)),
+        *(
+            model("law", method, {"law": [4] * 4}, start=FORM, step=10)
+            for method in (BASE, FORM, OURS)
+        ),
+    ]
+    rows = run(models, rivals=[(OURS, BASE), (OURS, FORM)])
+    names = [(row.place, row.reference) for row in rows]
+    assert len(set(names)) == len(names)
 
 
 def test_only_the_seeds_of_both_models_count() -> None:
@@ -293,15 +324,12 @@ def test_only_the_seeds_of_both_models_count() -> None:
 
 def test_a_set_that_was_not_answered_leaves_out_what_needs_it() -> None:
     models = all_models(num_seeds=1)
-    short = [
-        model(one.source, one.method, {"law": spread("law", "own")})
-        if (one.source, one.method) == ("law", OURS)
-        else one
-        for one in models
-    ]
-    rows = run(short)
+    tests = {name: spread(name, "short") for name in ("law", "sea")}
+    whole = [one for one in models if (one.source, one.method) != ("law", OURS)]
+    rows = run([*whole, model("law", OURS, tests)])
     assert found(rows, IN_DOMAIN)
     assert found(rows, IN_DOMAIN, source=ALL_SOURCES)
+    assert found(rows, "sea")
     assert not found(rows, "art")
     assert not found(rows, CROSS_DOMAIN)
     assert found(rows, CROSS_DOMAIN, source="art")
@@ -385,8 +413,8 @@ def test_other_families_do_not_count(other: Contrast) -> None:
 def test_single_sets_and_last_steps_share_a_family() -> None:
     rows = (row_of(0.01, "sea"), row_of(0.02, "art"), row_of(0.5, "sky", step=5))
     assert adjusted_values(*rows) == pytest.approx([0.02, 0.02, 0.5])
-    rows = (row_of(0.01), row_of(0.02, method=TTRL, step=20))
-    assert adjusted_values(*rows) == pytest.approx([0.02, 0.02])
+    last = (row_of(0.01), row_of(0.5, step=5), row_of(0.02, method=TTRL, step=20))
+    assert adjusted_values(*last) == pytest.approx([0.02, 0.5, 0.02])
 
 
 def test_a_difference_with_two_names_is_tested_once() -> None:
@@ -409,17 +437,18 @@ def test_each_model_is_measured_once_for_all_its_differences(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counts: list[int] = []
-    original = drawing.resample
+    original = drawing.contrasted
 
-    def counted(*arguments: object) -> list[Resampled]:
-        found = original(*arguments)  # type: ignore[arg-type]
-        counts.append(len(found))
-        return found
+    def counted(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
+        counts.append(len(weights))
+        return original(columns, weights)
 
-    monkeypatch.setattr(drawing, "resample", counted)
+    monkeypatch.setattr(drawing, "contrasted", counted)
     models = all_models()
     run(models, rivals=[(OURS, TTRL)])
-    assert counts == [len(models)] * len(TARGETS)
+    num_measured = len(models) * len(TARGETS)
+    # Each once as it is, and once on all resamples.
+    assert sorted(counts) == [1] * num_measured + [CONFIG.num_resamples] * num_measured
 
 
 def test_memory_stays_near_what_the_module_says() -> None:

@@ -50,7 +50,9 @@ def adapter_of(folder: Path, out: Path) -> Path:
 def refusal(folder: Path | str, adapter: Path | None = None, **settings: Any) -> str:
     """Return why a model is not loaded."""
     with pytest.raises(ModelError) as error:
-        load_model(model_config(Path(folder), **settings), *([adapter] if adapter else []))
+        load_model(
+            model_config(Path(folder), **settings), *([adapter] if adapter else [])
+        )
     return str(error.value)
 
 

@@ -74,7 +74,9 @@ def test_gradients_are_those_of_passes_of_their_own(tiny_llama: Path) -> None:
     found = []
     for states in (learner.student_hidden(PAIRS), alone(learner, teacher=False)):
         (states * scale).sum().backward()
-        rows = [w.grad.flatten() for w in learner.weights.values() if w.grad is not None]
+        rows = [
+            w.grad.flatten() for w in learner.weights.values() if w.grad is not None
+        ]
         found.append(torch.cat(rows).clone())
         learner.optimizer.zero_grad()
     assert found[0].norm() > 1e-2

@@ -313,6 +313,39 @@ def test_a_small_step_changes_the_loss_as_its_gradient_says(
         assert (ahead - behind) / 2 == pytest.approx(change, rel=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@every_allowed
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)], ids=str
+)
+def test_a_gpu_gives_what_the_processor_gives(
+    allowed: list[TokenIds], dtype: torch.dtype, tolerance: float
+) -> None:
+    grads = []
+    for device in ("cpu", "cuda"):
+        student, reference = (
+            Readout(x.hidden.detach().to(device), x.weight.detach().to(device))
+            for x in example(dtype)
+        )
+        student.hidden.requires_grad_()
+        tokens = drawn(allowed)
+        there = replace(
+            tokens,
+            targets=tokens.targets.to(device),
+            advantages=tokens.advantages.to(device),
+            weights=tokens.weights.to(device),
+        )
+        # Without old probabilities no token is near a clip.
+        fresh = replace(there, old_logprobs=None)
+        loss = policy_loss(student, reference, fresh, HELD, 4)
+        grads.append(torch.autograd.grad(loss, student.hidden)[0].cpu())
+    largest = grads[0].abs().max().item()
+    torch.testing.assert_close(
+        grads[1], grads[0], rtol=tolerance, atol=tolerance * largest
+    )
+
+
 # --- what holds for every batch ---
 
 

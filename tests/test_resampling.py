@@ -13,6 +13,7 @@ from neuron_opsd.method import statistics
 from neuron_opsd.method.resampling import Resampled, over_seeds, resample
 from neuron_opsd.method.statistics import (
     FloatArray,
+    percentile_intervals,
     plain_difference,
     resampled_differences,
 )
@@ -117,3 +118,11 @@ def test_seeds_match_their_slow_twin(num_seeds: int, num_resamples: int) -> None
         twin = np.mean([draws[seed, r] for seed in picked[:, r]], axis=0)
         assert mean.draws[r] == pytest.approx(twin)
     assert mean.values == pytest.approx(draws.mean(axis=(0, 1)))
+
+
+def test_three_seeds_that_differ_alone_span_their_range() -> None:
+    # Each seed makes up 1 in 27 resamples by itself, which is above the 2.5 % cut off.
+    by_seed = [constant(*[value] * 5000) for value in (0.0, 0.1, 1.0)]
+    mean = over_seeds(by_seed, generator(9))
+    (interval,) = percentile_intervals(mean.values, mean.draws)
+    assert (interval.low, interval.high) == (0.0, 1.0)

@@ -80,7 +80,9 @@ def steps_taken(folder: Path, config: Config) -> int:
 
     with opened(folder, config) as job:
         watched = replace(job, progress=Watching())
-        train_adapter(watched, base(config), Training("main"), EXAMPLES, distillation(config))
+        train_adapter(
+            watched, base(config), Training("main"), EXAMPLES, distillation(config)
+        )
     assert sum(taken) == config.distill.steps
     return len(taken) - 1
 
@@ -192,9 +194,15 @@ def test_time_and_tokens_of_a_training_are_noted(
 
 def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
     with opened(tmp_path, config) as job:
-        train_adapter(job, base(config), Training("main"), EXAMPLES, distillation(config))
         train_adapter(
-            job, base(config), Training("other", "deep/er"), EXAMPLES[:2], distillation(config)
+            job, base(config), Training("main"), EXAMPLES, distillation(config)
+        )
+        train_adapter(
+            job,
+            base(config),
+            Training("other", "deep/er"),
+            EXAMPLES[:2],
+            distillation(config),
         )
         assert set(job.run.manifest.facts["adapters"]) == {"main", "other"}
     weights = "adapter/adapter_model.safetensors"
@@ -204,7 +212,9 @@ def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
 
 def test_what_was_trained_can_be_loaded(tmp_path: Path, config: Config) -> None:
     with opened(tmp_path, config) as job:
-        train_adapter(job, base(config), Training("main"), EXAMPLES, distillation(config))
+        train_adapter(
+            job, base(config), Training("main"), EXAMPLES, distillation(config)
+        )
         model = trained_model(job, "adapter")
     assert model.facts.name == config.model.name
 
@@ -227,7 +237,9 @@ def test_signs_of_collapse_are_told_the_same_whatever_stopped_a_run(
     told = []
     for _ in range(2):
         with opened(tmp_path, config) as job:
-            train_adapter(job, base(config), Training("main"), EXAMPLES, distillation(config))
+            train_adapter(
+                job, base(config), Training("main"), EXAMPLES, distillation(config)
+            )
             told.append(job.run.warnings)
     assert told[0] == told[1]
     assert told[0] == [

@@ -26,9 +26,9 @@ from neuron_opsd.cli.text import duration
 from neuron_opsd.cli.work import metric_text
 
 if TYPE_CHECKING:
-    from neuron_opsd.report.comparison_index import Results
     from neuron_opsd.jobs.forecast import Forecast
     from neuron_opsd.report.comparison_data import ComparisonData
+    from neuron_opsd.report.comparison_index import Results
 
 STARTS = {
     "no": ("base",),
@@ -168,7 +168,9 @@ def summary_row(results: Results, method: str) -> list[str]:
         if found is None:
             return "-"
         low, high = found.difference.low, found.difference.high
-        return f"{100 * found.difference.value:+.1f} [{100 * low:+.1f} {100 * high:+.1f}]"
+        return (
+            f"{100 * found.difference.value:+.1f} [{100 * low:+.1f} {100 * high:+.1f}]"
+        )
 
     return [
         method,

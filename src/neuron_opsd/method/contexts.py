@@ -104,9 +104,7 @@ def nearest(
     }
 
 
-def by_words(
-    entries: Sequence[NeuronSet], texts: Mapping[str, str]
-) -> list[NeuronSet]:
+def by_words(entries: Sequence[NeuronSet], texts: Mapping[str, str]) -> list[NeuronSet]:
     """Return entries whose sets are those of their questions' words.
 
     So the same search finds the questions with the most similar words, as a control of

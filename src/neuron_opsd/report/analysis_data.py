@@ -59,15 +59,13 @@ class Rival:
 RIVALS: Mapping[str, Rival] = MappingProxyType(
     {
         "count": Rival("neuron count", "fewest neurons", -1.0),
-        "length": Rival("length of the captured answer", "shortest", -1.0),
-        "mean_length": Rival("mean length of the sampled answers", "shortest", -1.0),
+        "length": Rival("answer length", "shortest", -1.0),
+        "mean_length": Rival("mean answer length", "shortest", -1.0),
         "entropy": Rival("entropy per token", "lowest", -1.0),
         "logprob": Rival("log-probability per token", "highest", 1.0),
         "agreement": Rival("vote share", "most votes", 1.0),
         "count_per_token": Rival("neurons per token", "fewest", -1.0),
-        "count_residual": Rival(
-            "neuron count net of length", "fewer than the length says", -1.0
-        ),
+        "count_residual": Rival("count net of length", "fewest", -1.0),
     }
 )
 """What is asked to tell right from wrong, the count first."""

@@ -47,10 +47,8 @@ def bins_chart(run: RunAnalysis) -> Markup:
     ]
     if not series:
         return Markup("")
-    every = [one for _, _, bins in series for one in bins]
-    x = Scale(
-        min(b.center for b in every), max(b.center for b in every), LEFT + 8, RIGHT - 8
-    )
+    deciles = max((bins for _, _, bins in series), key=len)
+    x = Scale(0, max(1, len(deciles) - 1), LEFT + 8, RIGHT - 8)
     y = Scale(0, 1, BASE, TOP + 6)
     said = " ".join(f"{word}: {bins_in_words(bins)}." for _, word, bins in series)
     return svg.figure(
@@ -61,7 +59,7 @@ def bins_chart(run: RunAnalysis) -> Markup:
         svg.words("share of sampled answers", (4, 16)),
         bins_legend([(kind, word) for kind, word, _ in series]),
         svg.axis_y(y, svg.share_ticks(), (LEFT, RIGHT)),
-        svg.axis_x(x, svg.round_ticks(x.low, x.high), BASE, "neurons counted"),
+        svg.axis_x(x, count_ticks(deciles), BASE, "mean neurons of each bin"),
         *(bins_curve(bins, kind, x, y) for kind, _, bins in series),
     )
 
@@ -69,6 +67,16 @@ def bins_chart(run: RunAnalysis) -> Markup:
 def drawable(bins: Sequence[BinMean]) -> list[BinMean]:
     """Return the bins whose mean is a number with an interval."""
     return [one for one in bins if finite(one.mean)]
+
+
+def count_ticks(bins: Sequence[BinMean]) -> svg.Ticks:
+    """Return a mark at the first, the last and two bins between, with its count."""
+    last = len(bins) - 1
+    places = sorted({round(last * third / 3) for third in range(4)})
+    return svg.Ticks(
+        tuple(map(float, places)),
+        tuple(number(bins[place].center, 0) for place in places),
+    )
 
 
 def bins_in_words(bins: Sequence[BinMean]) -> str:
@@ -92,9 +100,9 @@ def bins_legend(kinds: Sequence[tuple[str, str]]) -> Markup:
 
 def bins_curve(bins: Sequence[BinMean], kind: str, x: Scale, y: Scale) -> Markup:
     """Draw one target's means, their intervals and the line through them."""
-    drawn = [svg.path(((x(b.center), y(b.mean.value)) for b in bins), f"line {kind}")]
-    for one in bins:
-        at = x(one.center)
+    points = [(x(place), y(one.mean.value)) for place, one in enumerate(bins)]
+    drawn = [svg.path(points, f"line {kind}")]
+    for (at, height), one in zip(points, bins, strict=True):
         ends = (at, y(one.mean.low)), (at, y(one.mean.high))
         drawn.append(svg.line(*ends, f"span {kind}"))
         hint = (
@@ -102,7 +110,7 @@ def bins_curve(bins: Sequence[BinMean], kind: str, x: Scale, y: Scale) -> Markup
             f"{percent(one.mean.high)}), {one.num_questions} questions of "
             f"{number(one.low, 0)} to {number(one.high, 0)} neurons"
         )
-        drawn.append(svg.circle((at, y(one.mean.value)), 4, f"mark {kind}", hint))
+        drawn.append(svg.circle((at, height), 4, f"mark {kind}", hint))
     return Markup("").join(drawn)
 
 

@@ -215,7 +215,7 @@ def compared(gain: Interval | None) -> str:
         return ""
     if gain.holds_zero:
         return "no difference seen"
-    return "the count tells better" if gain.low > 0 else "tells better than the count"
+    return "the count is better" if gain.low > 0 else "better than the count"
 
 
 def vote_rows(data: AnalysisData) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -76,6 +76,7 @@ def trade_off(results: Results, source: str) -> Markup:
     places = [(x(mark.accuracy), y(mark.error)) for mark in marks]
     room: Box = (LEFT + 2, TOP - 8, NARROW - 2, SCATTER_BASE - 2)
     names = [short_name(mark.name, LONGEST_NAME) for mark in marks]
+    ticks = svg.round_ticks(x.low, x.high)
     said = "; ".join(
         f"{mark.name} {number(mark.accuracy, 1)} % and {number(mark.error)}"
         for mark in marks
@@ -87,7 +88,7 @@ def trade_off(results: Results, source: str) -> Markup:
         svg.words(source_name(source), (4, 14), kind="label strong"),
         svg.words("ECE, lower is better", (4, 32)),
         svg.axis_y(y, svg.round_ticks(y.low, y.high, 5), (LEFT, RIGHT)),
-        svg.axis_x(x, percent_ticks(x), SCATTER_BASE, "accuracy in-domain"),
+        svg.axis_x(x, ticks, SCATTER_BASE, "accuracy in-domain, %"),
         *from_base(marks, places),
         *(
             draw_mark(mark, place, label)
@@ -119,12 +120,6 @@ def padded(values: Sequence[float], start: float, end: float) -> Scale:
     low, high = min(values), max(values)
     pad = 0.1 * (high - low) or 0.01 * abs(high) or 0.01
     return Scale(low - pad, high + pad, start, end)
-
-
-def percent_ticks(scale: Scale) -> svg.Ticks:
-    """Return round marks for a scale that is in percent already."""
-    ticks = svg.round_ticks(scale.low, scale.high)
-    return replace(ticks, labels=tuple(f"{label} %" for label in ticks.labels))
 
 
 def from_base(marks: Sequence[Mark], places: Sequence[Point]) -> list[Markup]:
