@@ -66,6 +66,8 @@ def test_a_hash_tells_every_change_of_what_is_asked(tmp_path: Path) -> None:
         pool[::-1],
         (replace(first, id="other"), *pool[1:]),
         (replace(first, choices=("even", "odd")), *pool[1:]),
+        (replace(first, question_label="Q"), *pool[1:]),
+        (replace(first, answer_label="Q"), *pool[1:]),
         (replace(first, messages=(*first.messages, *first.messages)), *pool[1:]),
     ]
     hashes = {questions_hash(one) for one in (pool, *changes)}

@@ -72,6 +72,22 @@ def test_labels_system_and_instruction_are_the_users() -> None:
     )
 
 
+def test_a_question_may_have_labels_of_its_own() -> None:
+    review = Question(
+        "r",
+        (Message("user", "A dull film."),),
+        question_label="Review",
+        answer_label="Sentiment",
+    )
+    config = PromptsConfig(form="plain", question_label="Frage")
+    assert teacher_prompt(review, [(SKY, "blue")], config).text == (
+        "Frage: What colour is the sky?\nAnswer: blue\n\n"
+        "Review: A dull film.\nSentiment:"
+    )
+    shown = teacher_prompt(SKY, [(review, "negative")], config).text
+    assert shown.startswith("Review: A dull film.\nSentiment: negative\n\nFrage:")
+
+
 def test_chat_demonstrations_are_turns() -> None:
     prompt = teacher_prompt(GRASS, [(SKY, "blue")], CHAT)
     assert prompt.text == ""

@@ -150,6 +150,31 @@ def test_a_prompt_may_be_text(read: Read) -> None:
     ids=["mark", "CRLF", "no last line end", "blank lines", "UTF-16", "UTF-16-BE"],
 )
 @pytest.mark.parametrize("name", ["pool.jsonl", "POOL.JSONL"])
+def test_labels_are_read_and_written_back(tmp_path: Path) -> None:
+    row = {
+        "id": "r",
+        "question": "A dull film.",
+        "answer": "negative",
+        "question_label": " Review ",
+        "answer_label": "Sentiment",
+    }
+    path = tmp_path / "reviews.jsonl"
+    path.write_text(json.dumps(row), encoding="utf-8")
+    found = read_questions(str(path))
+    (question,) = found.questions
+    assert (question.question_label, question.answer_label) == ("Review", "Sentiment")
+    again = tmp_path / "again.jsonl"
+    write_questions(again, found.questions, found.gold)
+    assert read_questions(str(again)).questions == found.questions
+
+
+def test_a_label_that_is_no_text_is_a_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.jsonl"
+    path.write_text('{"question": "x", "question_label": 3}', encoding="utf-8")
+    with pytest.raises(DataError, match="line 1: question_label must be text"):
+        read_questions(str(path))
+
+
 def test_how_a_text_file_is_stored_does_not_matter(
     read: Read, data: bytes, name: str
 ) -> None:

@@ -154,6 +154,37 @@ def test_demonstrations_stand_nearest_last_with_their_reasons() -> None:
     assert bee.answer == "a bee"
 
 
+WORDED = {
+    "air": "Which gas do plants breathe?",
+    "bee": "Which gas do animals breathe?",
+    "cow": "Who breathes WHICH gas, and do plants?",
+    "dew": "What is the capital of Peru?",
+    "elk": "Plants breathe which gas do",
+}
+
+
+def test_demonstrations_may_be_those_with_the_most_similar_words() -> None:
+    questions = {
+        name: Question(name, (Message("user", text),)) for name, text in WORDED.items()
+    }
+    worded = replace(library(), questions=questions)
+    config = config_of("contexts.rule=words")
+    (context,) = build_contexts(POOL[:1], worded, config)
+    # Of five words elk has all, bee four of six in all.
+    assert [d.question_id for d in context.demonstrations] == ["bee", "elk"]
+    assert context.demonstrations[0].distance == pytest.approx(1 - 4 / 6)
+    assert context.demonstrations[1].distance == 0.0
+
+
+def test_words_find_demonstrations_of_a_question_outside_the_library() -> None:
+    outside = Question("new", (Message("user", "What is dew?"),))
+    config = config_of("contexts.rule=words", "contexts.num_demonstrations=1")
+    (context,) = build_contexts(
+        [neurons("new", 5)], library(), config, asked={"new": outside}
+    )
+    assert [d.question_id for d in context.demonstrations] == ["dew"]
+
+
 def test_questions_of_one_text_never_show_each_other() -> None:
     twins = library(air=frozenset({"elk"}))
     (context,) = build_contexts(POOL[:1], twins, config_of())

@@ -192,6 +192,22 @@ def test_time_and_tokens_of_a_training_are_noted(
         assert job.run.manifest.facts["seconds"]["main"] > seconds
 
 
+def test_the_adapter_is_kept_after_the_steps_asked_for(
+    tmp_path: Path, config: Config
+) -> None:
+    training = Training("main", keep_after=(3, 5))
+    with opened(tmp_path / "long", config) as job:
+        train_adapter(job, base(config), training, EXAMPLES, distillation(config))
+    names = {path.name for path in (tmp_path / "long").glob("adapter*")}
+    assert names == {"adapter", "adapter-000003", "adapter-000005"}
+    # It is what a training of as many steps ends with.
+    distill = config.distill.model_copy(update={"steps": 3})
+    trained(tmp_path / "short", config.model_copy(update={"distill": distill}))
+    one = tmp_path / "short/adapter/adapter_model.safetensors"
+    other = tmp_path / "long/adapter-000003/adapter_model.safetensors"
+    assert one.read_bytes() == other.read_bytes()
+
+
 def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
     with opened(tmp_path, config) as job:
         train_adapter(

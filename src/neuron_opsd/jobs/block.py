@@ -29,7 +29,7 @@ from neuron_opsd.report.comparison_data import BASE
 from neuron_opsd.report.data import PROMPTED
 from neuron_opsd.settings import flatten
 from neuron_opsd.stages.methods import METHODS
-from neuron_opsd.world.codecs import Codec, json_codec, record_codec
+from neuron_opsd.world.codecs import ROLLOUTS, Codec, json_codec, record_codec
 from neuron_opsd.world.files import discard
 
 
@@ -136,7 +136,8 @@ def answer_with_demonstrations(block: Block, model: HFModel) -> dict[str, TestRe
 
 def prepared_for(block: Block, model: HFModel, job: Job, folder: str) -> Prepared:
     """Make what training needs from the pool, for the settings of one method."""
-    roll_out(shared_job(block), model, block.pool)
+    if not job.run.has("rollouts", ROLLOUTS):
+        roll_out(shared_job(block), model, block.pool)
     shown = job.config.contexts.answer
     neurons = f"neurons-{shown}"
     return prepare(job, model, block.pool, folder=folder, neurons_name=neurons)

@@ -231,7 +231,9 @@ def fill_block(
     seed = block.job.config.seed
     start = StartModel(setting.model, block.job.config, block.adapters)
     for name, result in untrained(block, start).items():
-        results[Cell(block.start, block.source, name, seed)] = result
+        # What a warm start begins from stands in the tables as the form-only model.
+        if block.start == BASE or name != BASE:
+            results[Cell(block.start, block.source, name, seed)] = result
     for variant in setting.comparison.trained_from(block.start):
         try:
             result = train_variant(block, variant, start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -156,17 +156,13 @@ def hashes(setting: Setting) -> dict[str, str]:
 def write_comparison(data: ComparisonData, out: Path) -> Path:
     """Write all files of a comparison; return where its page lies."""
     DATA.save(data, out / DATA.file_name)
-    tables: Mapping[str, list[dict[str, object]]] = {
-        "measurements": [*map(dict, measurement_rows(data.measurements))],
-        "contrasts": [*map(dict, contrast_rows(data.contrasts))],
-        "budgets": [*map(dict, budget_rows(data.budgets))],
+    tables = {
+        "measurements": measurement_rows(data.measurements),
+        "contrasts": contrast_rows(data.contrasts),
+        "budgets": budget_rows(data.budgets),
     }
     save_json(tables, out / "results.json")
-    for name, rows in (
-        ("measurements", measurement_rows(data.measurements)),
-        ("contrasts", contrast_rows(data.contrasts)),
-        ("budgets", budget_rows(data.budgets)),
-    ):
+    for name, rows in tables.items():
         write_atomic(out / f"{name}.csv", csv_text(rows).encode())
     return rebuild_comparison(out)
 

@@ -10,6 +10,7 @@ import torch
 
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.inputs import Inputs, read_inputs
+from neuron_opsd.jobs.methods import with_method
 from neuron_opsd.jobs.samples import (
     Sample,
     make_examples,
@@ -84,6 +85,7 @@ def estimate(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    config = with_method(config)
     inputs = read_inputs(pool, tests, config)
     before, start = held_memory("cpu"), perf_counter()
     model = load_model(config.model)

@@ -142,13 +142,10 @@ def questions_hash(questions: tuple[Question, ...]) -> str:
     """Return a hash of what is asked, in order; answers are no part of it."""
     digest = hashlib.sha256()
     for question in questions:
+        asked: tuple[object, ...] = question.id, question.messages, question.choices
         labels = question.question_label, question.answer_label
-        asked = (
-            question.id,
-            question.messages,
-            question.choices,
-            *filter(None, labels),
-        )
+        if any(labels):
+            asked = (*asked, labels)
         digest.update(repr(asked).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.methods import with_method
 from neuron_opsd.jobs.prepare import make_library, representatives
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.method.selection import select_questions
@@ -64,6 +65,7 @@ def preview(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    config = with_method(config)
     questions = read_questions(pool, allow_download=config.model.allow_download)
     chosen = find_question(questions.questions, question_id, pool)
     others = [q for q in questions.questions if q.id != chosen.id]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.stages.methods import (
@@ -24,23 +26,23 @@ from neuron_opsd.stages.methods.method import Method, Targets
 
 __all__ = ["METHODS", "Method", "Targets", "method_named"]
 
-METHODS = MappingProxyType(
+METHODS: Final[Mapping[str, Method]] = MappingProxyType(
     {
-        module.METHOD.name: module.METHOD
-        for module in (
-            neuron_opsd,
-            random_opsd,
-            ema_only,
-            context_sft,
-            u_opsd,
-            form_only,
-            lmsi,
-            ttrl,
-            intuitor,
-            rent,
-            empo,
-            oracle_grpo,
-            oracle_opsd,
+        method.name: method
+        for method in (
+            neuron_opsd.METHOD,
+            random_opsd.METHOD,
+            ema_only.METHOD,
+            context_sft.METHOD,
+            u_opsd.METHOD,
+            form_only.METHOD,
+            lmsi.METHOD,
+            ttrl.METHOD,
+            intuitor.METHOD,
+            rent.METHOD,
+            empo.METHOD,
+            oracle_grpo.METHOD,
+            oracle_opsd.METHOD,
         )
     }
 )
