@@ -375,7 +375,7 @@ def test_doctor_prints_its_checks(
 
 MISTAKES = {
     "rum": "there is no command rum; did you mean run?",
-    "xyzzy": "there is no command xyzzy; there are run, demo, evaluate, fetch",
+    "xyzzy": "there is no command xyzzy; there are run, demo, evaluate, compare",
     "--foo": "neuron-opsd has no flag --foo; see neuron-opsd --help",
     "run --pool a --out b --tets x": "run has no flag --tets; did you mean --test?",
     "run --pol a --out b": "run has no flag --pol; did you mean --pool?",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError, TrainingError
-from neuron_opsd.jobs import block
+from neuron_opsd.jobs.setting import Job
+from neuron_opsd.jobs.training import Training, train_adapter
+from neuron_opsd.models.hf import HFModel
 from neuron_opsd.pipeline import Comparison, compare, forecast, parse_variant
 from neuron_opsd.progress import Silent
+from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.report.comparison_data import (
     BASE,
     FORM,
@@ -25,6 +29,7 @@ from neuron_opsd.report.comparison_data import (
     Place,
 )
 from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.stages.training import Objective
 from tiny_runs import (
     POOL_SIZE,
     Row,
@@ -52,7 +57,7 @@ def pools() -> dict[str, list[Row]]:
     }
 
 
-def comparison(folder: Path, *methods: str, **changes: object) -> Comparison:
+def comparison(folder: Path, *methods: str, **changes: Any) -> Comparison:
     """Return a comparison on two sources with choices and one more test set."""
     for source, rows in pools().items():
         path = folder / f"{source}-pool.jsonl"
@@ -298,14 +303,18 @@ def test_more_methods_and_seeds_can_be_asked_for_later(
 def test_a_method_that_fails_is_named_and_the_others_go_on(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = block.train_adapter
-
-    def failing(job, model, training, examples, objective):  # type: ignore[no-untyped-def]
+    def failing(
+        job: Job,
+        model: HFModel,
+        training: Training,
+        examples: Sequence[TrainingExample],
+        objective: Objective,
+    ) -> tuple[StepMetrics, ...]:
         if training.name == "lmsi":
             raise TrainingError("step 3: the gradient's norm is nan")
-        return usual(job, model, training, examples, objective)
+        return train_adapter(job, model, training, examples, objective)
 
-    monkeypatch.setattr(block, "train_adapter", failing)
+    monkeypatch.setattr("neuron_opsd.jobs.block.train_adapter", failing)
     wanted = comparison(tmp_path, "lmsi", "ttrl")
     data = compared(wanted, config)
     assert {(f.source, f.method) for f in data.failures} == {
@@ -313,7 +322,7 @@ def test_a_method_that_fails_is_named_and_the_others_go_on(
         ("sums", "lmsi"),
     }
     assert "gradient's norm is nan" in data.failures[0].reason
-    monkeypatch.setattr(block, "train_adapter", usual)
+    monkeypatch.undo()
     assert compared(wanted, config).failures == ()
 
 

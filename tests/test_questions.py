@@ -150,6 +150,13 @@ def test_a_prompt_may_be_text(read: Read) -> None:
     ids=["mark", "CRLF", "no last line end", "blank lines", "UTF-16", "UTF-16-BE"],
 )
 @pytest.mark.parametrize("name", ["pool.jsonl", "POOL.JSONL"])
+def test_how_a_text_file_is_stored_does_not_matter(
+    read: Read, data: bytes, name: str
+) -> None:
+    (question,) = read(data, name).questions
+    assert question.text == "Why?"
+
+
 def test_labels_are_read_and_written_back(tmp_path: Path) -> None:
     row = {
         "id": "r",
@@ -173,13 +180,6 @@ def test_a_label_that_is_no_text_is_a_bad_row(tmp_path: Path) -> None:
     path.write_text('{"question": "x", "question_label": 3}', encoding="utf-8")
     with pytest.raises(DataError, match="line 1: question_label must be text"):
         read_questions(str(path))
-
-
-def test_how_a_text_file_is_stored_does_not_matter(
-    read: Read, data: bytes, name: str
-) -> None:
-    (question,) = read(data, name).questions
-    assert question.text == "Why?"
 
 
 def test_other_line_separators_stay_in_the_text(read: Read) -> None:
