@@ -31,13 +31,14 @@ METHODS = (
     "neuron-opsd",
     "neuron-opsd-greedy=neuron-opsd:contexts.answer=greedy",
     "neuron-opsd-words=neuron-opsd:contexts.answer=greedy,contexts.rule=words",
+    "neuron-opsd-balanced=neuron-opsd:contexts.answer=greedy,selection.balance=true",
     "random-opsd=random-opsd:contexts.answer=greedy",
     "ema-only",
     "lmsi",
     "ttrl",
     "intuitor",
 )
-QUICK_METHODS = (METHODS[1], "lmsi", "ttrl")
+QUICK_METHODS = (METHODS[3], "lmsi", "ttrl")
 
 SETTINGS = (
     "prompts.form=plain",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Literal, TypeAlias
+from dataclasses import replace
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import pytest
@@ -140,3 +141,37 @@ def test_a_random_place_depends_on_seed_and_id_alone() -> None:
     assert [e.question_id for e in few] == [
         question_id for question_id in order if int(question_id[1:]) < 7
     ]
+
+
+def named(ids: list[str]) -> list[NeuronSet]:
+    """Return a pool of these questions, the first with the fewest neurons."""
+    pool = pool_of(*range(1, len(ids) + 1))
+    return [replace(one, question_id=name) for one, name in zip(pool, ids, strict=True)]
+
+
+def kept_of(answers: dict[str, str | None], **fields: Any) -> list[str]:
+    neurons = named(list(answers))
+    config = SelectionConfig(balance=True, **fields)
+    entries = select_questions(neurons, config, 0, answers)
+    return [entry.question_id for entry in entries if entry.kept]
+
+
+def test_balance_keeps_the_share_of_every_answer() -> None:
+    # Without it the first four would be kept, all of one answer.
+    answers: dict[str, str | None] = {f"p{n}": "positive" for n in range(12)}
+    answers |= {f"n{n}": "negative" for n in range(8)}
+    assert kept_of(answers) == ["p0", "p1", "p2", "n0", "n1"]
+
+
+def test_answers_that_few_questions_have_are_one_group() -> None:
+    answers: dict[str, str | None] = {f"q{n}": f"answer {n}" for n in range(9)}
+    answers |= {"unread": None}
+    assert kept_of(answers) == ["q0", "q1"]
+
+
+def test_balance_changes_nothing_where_every_answer_is_another() -> None:
+    answers: dict[str, str | None] = {f"q{n}": f"answer {n}" for n in range(30)}
+    neurons = named(list(answers))
+    plain = select_questions(neurons, SelectionConfig(), 0)
+    balanced = select_questions(neurons, SelectionConfig(balance=True), 0, answers)
+    assert plain == balanced

@@ -128,6 +128,9 @@ class SelectionConfig(Section):
     """Which questions to keep; few neurons mean high consensus."""
     keep_fraction: Fraction = 0.2
     """Share of the pool to keep; questions tied with the last one are kept too."""
+    balance: bool = False
+    """Keep the share within each own answer that many questions have, so that no
+    answer takes over; for tasks whose answers repeat, such as labels."""
 
 
 class ContextsConfig(Section):

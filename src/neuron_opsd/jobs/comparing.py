@@ -269,7 +269,8 @@ def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Blo
         folder = block_folder(comparison, source, seed, BASE)
         adapters = (folder / cell_folder(FORM) / "adapter",)
         hashes["start"] = repr(form_adapter(adapters[0]))
-    progress = Prefixed(setting.progress, f"{source} {seed} {start}")
+    begun = "" if start == BASE else f" from {start}"
+    progress = Prefixed(setting.progress, f"{source} seed {seed}{begun}")
     with RunDir.open(
         block_folder(comparison, source, seed, start),
         run_settings(config),
@@ -331,7 +332,7 @@ class Prefixed:
         self, name: str, total: int, unit: str
     ) -> AbstractContextManager[Callable[[int], None]]:
         """Open a stage."""
-        return self.progress.stage(f"{self.prefix} {name}", total, unit)
+        return self.progress.stage(f"{self.prefix}, {name}", total, unit)
 
     def warn(self, text: str) -> None:
         """Hand on a warning."""

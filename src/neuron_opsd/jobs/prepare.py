@@ -92,7 +92,9 @@ def prepare(
     selection = job.run.once(
         inside(folder, "selection"),
         placed(SELECTION, folder),
-        lambda: select_questions(neurons, job.config.selection, job.config.seed),
+        lambda: select_questions(
+            neurons, job.config.selection, job.config.seed, own_answers(chosen)
+        ),
     )
     library = make_library(pool, rollouts, votes, neurons, selection, job.config)
     contexts = job.run.once(
@@ -188,6 +190,11 @@ def representatives(
         if fits(rollout, votes, config.contexts):
             chosen.setdefault(rollout.question_id, rollout)
     return {**first, **chosen}
+
+
+def own_answers(chosen: Mapping[str, Rollout]) -> dict[str, str | None]:
+    """Return the answer that stands for each question."""
+    return {question_id: rollout.answer for question_id, rollout in chosen.items()}
 
 
 def capture(

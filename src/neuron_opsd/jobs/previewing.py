@@ -9,7 +9,7 @@ from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.methods import with_method
-from neuron_opsd.jobs.prepare import make_library, representatives
+from neuron_opsd.jobs.prepare import make_library, own_answers, representatives
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.hf import HFModel
@@ -91,7 +91,8 @@ def preview(
         settled.neurons,
         settled.model.tokens_per_batch,
     )
-    selection = select_questions(neurons, settled.selection, settled.seed)
+    answers = own_answers(shown)
+    selection = select_questions(neurons, settled.selection, settled.seed, answers)
     library = make_library(some, rollouts, votes, neurons, selection, settled)
     return show(model, chosen, shown[chosen.id], neurons[0], library, settled)
 

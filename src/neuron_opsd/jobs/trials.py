@@ -32,6 +32,9 @@ ANSWERING_SECONDS = 4.0
 WRITING_SECONDS = 4.0
 """What samples of answers among choices, and of free ones, may take, about."""
 
+TELLING_ROWS = 64
+"""Completions that the larger sample of free answers has at least."""
+
 MEASURED_TOKENS = 32
 """Where free completions of a sample are cut."""
 
@@ -170,9 +173,13 @@ def try_writing(trial: Trial, asked: Sequence[Asked]) -> tuple[Answered, Written
     read = grow_sample(trial, asked, trial.cut_config(1), [(temperature, 1)])
     ordered = sorted(asked, key=trial.length)
     few = write(trial, spread(ordered, 1), read.seconds_per_token)
-    side_by_side = MAX_ROWS // trial.config.rollouts.num_samples
-    most = max(1, min(trial.config.rollouts.block_size, len(ordered), side_by_side))
-    count = affordable(few.seconds, WRITING_SECONDS, most)
+    rollouts = trial.config.rollouts
+    side_by_side = MAX_ROWS // rollouts.num_samples
+    most = max(1, min(rollouts.block_size, len(ordered), side_by_side))
+    # More rows cost little more time, and two samples of like size would not tell a
+    # step's cost from a row's.
+    least = min(most, max(2, TELLING_ROWS // rollouts.num_samples))
+    count = max(least, affordable(few.seconds, WRITING_SECONDS, most))
     many = write(trial, spread(ordered, count), read.seconds_per_token)
     made = [rollout.completion for rollout in many.rollouts]
     longest = trial.config.rollouts.max_new_tokens

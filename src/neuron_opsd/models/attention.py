@@ -65,20 +65,32 @@ class Whole:
     def attend(self, heads: Heads) -> Tensor:
         """Attend to what came before with the library's own attention."""
         length = heads.key.shape[2]
-        missing = (0, 0, 0, aligned(length) - length)
-        query, key, value = (
-            nn.functional.pad(states, missing)
-            for states in (heads.query, heads.key, heads.value)
-        )
         mask = None
         if heads.window is not None and heads.window < length:
-            at = torch.arange(aligned(length), device=key.device)
+            at = torch.arange(aligned(length), device=heads.key.device)
             behind = at.unsqueeze(1) - at
             mask = ((behind >= 0) & (behind < heads.window))[None, None]
-        output, _ = sdpa_attention_forward(
-            heads.module, query, key, value, mask, scaling=heads.scaling
-        )
-        return output[:, :length]
+        return attended(heads, mask)
+
+
+def attended(heads: Heads, mask: Tensor | None) -> Tensor:
+    """Attend with the library's own attention, over an aligned number of positions.
+
+    Args:
+        heads: Of a pass over whole rows.
+        mask: ``(B or 1, 1, T, T)``, true where a position sees, T aligned; `None` for
+            all that came before.
+    """
+    length = heads.key.shape[2]
+    missing = (0, 0, 0, aligned(length) - length)
+    query, key, value = (
+        nn.functional.pad(states, missing)
+        for states in (heads.query, heads.key, heads.value)
+    )
+    output, _ = sdpa_attention_forward(
+        heads.module, query, key, value, mask, scaling=heads.scaling
+    )
+    return output[:, :length]
 
 
 def aligned(length: int) -> int:

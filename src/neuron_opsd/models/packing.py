@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from neuron_opsd.models.attention import Heads, aligned
+from neuron_opsd.models.attention import Heads, aligned, attended
 from neuron_opsd.models.batches import padded
 from neuron_opsd.models.protocol import Pair
 from neuron_opsd.records import TokenIds
@@ -133,19 +132,10 @@ class Apart:
 
     def attend(self, heads: Heads) -> Tensor:
         """Attend to the prompt and to the own completion."""
-        length = heads.key.shape[2]
-        missing = (0, 0, 0, aligned(length) - length)
-        query, key, value = (
-            nn.functional.pad(states, missing)
-            for states in (heads.query, heads.key, heads.value)
-        )
         seen = self.seen
         if heads.window is not None:
             behind = self.positions.unsqueeze(2) - self.positions.unsqueeze(1)
             near = (behind < heads.window) & (behind > -heads.window)
             # Padding sees something too, or its row would be no number.
             seen = seen & (near | torch.eye(len(behind[0]), device=near.device).bool())
-        output, _ = sdpa_attention_forward(
-            heads.module, query, key, value, seen.unsqueeze(1), scaling=heads.scaling
-        )
-        return output[:, :length]
+        return attended(heads, seen.unsqueeze(1))

@@ -124,15 +124,22 @@ def exercises_of(
     return tuple(first.values())
 
 
+def lessons_of(
+    batch: Examples, groups: Sequence[tuple[Completion, ...]]
+) -> list[Lesson]:
+    """Return lessons that train on all that was drawn."""
+    return [
+        Lesson(exercises_of(example, group), group)
+        for example, group in zip(batch, groups, strict=True)
+    ]
+
+
 def on_policy(config: Config) -> Writer:
     """Return the writer of the student's own rollouts."""
 
     def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
         groups = draw(learner, batch, step, config.distill.num_samples, config)
-        return [
-            Lesson(exercises_of(example, group), group)
-            for example, group in zip(batch, groups, strict=True)
-        ]
+        return lessons_of(batch, groups)
 
     return write
 

@@ -271,16 +271,14 @@ def checkpoint_bytes(facts: ModelFacts, config: Config) -> int:
 def peak_memory(work: Work, held: Held, config: Config) -> int:
     """Return the most memory that a run holds, in bytes; 0 if none was measured.
 
-    The base model stays to the end. Beside it a model learns, and then the trained
-    one answers the tests; for the control the first trained one stays as well.
+    The base model stays to the end. Beside it a model learns, and what that took is
+    seldom given back before the trained one is loaded and answers the tests.
     """
     if not held.answering:
         return 0
-    controls = held.network if config.evaluation.form_only else 0
     positions = max(0.0, num_positions(work, config) - held.num_positions)
     more = positions * held.position
-    answering = held.answering + more + held.network + controls
-    return round(max(answering, held.training + controls))
+    return round(max(held.answering, held.training) + more + held.network)
 
 
 def num_positions(work: Work, config: Config) -> float:

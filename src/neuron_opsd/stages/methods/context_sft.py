@@ -7,7 +7,7 @@ from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.distill import imitation
 from neuron_opsd.stages.methods.method import Method, Targets
 from neuron_opsd.stages.training import Examples, Lesson, Objective
-from neuron_opsd.stages.writing import draw, exercises_of
+from neuron_opsd.stages.writing import draw, lessons_of
 
 
 def objective(config: Config, targets: Targets) -> Objective:
@@ -17,10 +17,7 @@ def objective(config: Config, targets: Targets) -> Objective:
 
     def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
         groups = draw(learner.frozen, batch, step, count, config, with_context=True)
-        return [
-            Lesson(exercises_of(example, group), group)
-            for example, group in zip(batch, groups, strict=True)
-        ]
+        return lessons_of(batch, groups)
 
     return imitation(config, write)
 

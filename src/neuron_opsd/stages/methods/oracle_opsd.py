@@ -10,7 +10,7 @@ from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.methods.method import WHOLE_POOL, Method, Targets
 from neuron_opsd.stages.teaching import with_solution
 from neuron_opsd.stages.training import Examples, Lesson, Objective
-from neuron_opsd.stages.writing import draw, exercises_of
+from neuron_opsd.stages.writing import draw, lessons_of
 
 
 def objective(config: Config, targets: Targets) -> Objective:
@@ -27,11 +27,7 @@ def objective(config: Config, targets: Targets) -> Objective:
             )
             for e in batch
         ]
-        groups = draw(learner, told, step, count, config)
-        return [
-            Lesson(exercises_of(example, group), group)
-            for example, group in zip(told, groups, strict=True)
-        ]
+        return lessons_of(told, draw(learner, told, step, count, config))
 
     return distillation(config, write)
 
