@@ -81,10 +81,15 @@ def gain_clause(gain: Contrast | None, net: Contrast | None) -> str:
     """Say how in-domain accuracy changed, against base and net of form."""
     if gain is None:
         return "in-domain accuracy was not compared with base"
-    numbers = f"{point_numbers(gain.difference)} against base in-domain"
-    if net is not None:
-        numbers += f", {point_numbers(net.difference)} net of form only"
-    return f"{numbers}: {gain_verdict(gain, net)}"
+    said = gain_verdict(gain, net)
+    against_base = f"{point_numbers(gain.difference)} against base in-domain"
+    if net is None:
+        return f"{against_base}: {said}"
+    net_of_form = f"{point_numbers(net.difference)} net of form only"
+    if gain.difference.low > 0:
+        return f"{against_base}, {net_of_form}: {said}"
+    # Without a gain over base the verdict is about that alone.
+    return f"{against_base}: {said} ({net_of_form})"
 
 
 def cross_clause(cross: Contrast | None) -> str:
