@@ -154,7 +154,8 @@ def with_findings(fitness: Fitness, config: FitnessConfig) -> Fitness:
             f"the teacher answers {fitness.top_answer[:40]!r} to "
             f"{fitness.top_answer_share:.0%} of questions, the student to "
             f"{fitness.top_answer_share_student:.0%}: demonstrations pull it to one "
-            "answer; try contexts.rule=random or look at them with `preview`"
+            "answer; try selection.balance=true or contexts.rule=random, or look at "
+            "them with `preview`"
         )
     if fitness.stability < config.min_stability:
         findings.append(
