@@ -121,6 +121,7 @@ class Setting:
     inputs: Mapping[str, Inputs]
     """By source."""
     model: HFModel
+    model_hash: str
     progress: Progress
 
 
@@ -146,7 +147,15 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
     settled, constrained = settle(shared, model.facts)
     for one in inputs.values():
         check_questions(model, one, settled, constrained=constrained)
-    return Setting(comparison, settled, constrained, inputs, model, progress)
+    return Setting(
+        comparison,
+        settled,
+        constrained,
+        inputs,
+        model,
+        model_fingerprint(shared.model),
+        progress,
+    )
 
 
 def check(comparison: Comparison) -> None:
@@ -263,7 +272,7 @@ def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Blo
     """
     comparison, inputs = setting.comparison, setting.inputs[source]
     config = in_domain(setting.config, source).model_copy(update={"seed": seed})
-    hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
+    hashes = {**inputs.hashes, "model": setting.model_hash}
     adapters: tuple[Path, ...] = ()
     if start == FORM:
         folder = block_folder(comparison, source, seed, BASE)

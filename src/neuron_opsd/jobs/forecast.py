@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -56,7 +57,8 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
         NeuronOpsdError: For anything that the user can mend.
     """
     setting = set_up(comparison, config, progress)
-    left = [cell for cell in cells_of(setting) if not is_done(comparison, cell)]
+    cells = cells_of(setting)
+    left = [cell for cell in cells if not is_done(comparison, cell)]
     variants = with_form(comparison.variants)
     source = next(iter(comparison.sources))
     inputs = setting.inputs[source]
@@ -80,12 +82,9 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     )
     blocks = {(cell.start, cell.source, cell.seed) for cell in left}
     shared = block_seconds(setting, work, rates) + tested
-    counts: dict[str, int] = {}
-    for cell in left:
-        counts[cell.method] = counts.get(cell.method, 0) + 1
     return Forecast(
-        num_cells=len(cells_of(setting)),
-        left=counts,
+        num_cells=len(cells),
+        left=dict(Counter(cell.method for cell in left)),
         step_seconds=steps,
         test_seconds=tested,
         seconds=training + len(blocks) * shared,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from neuron_opsd.answers import reader_for
@@ -23,13 +23,9 @@ class Group:
     completions: tuple[Completion, ...]
     answers: tuple[str | None, ...]
     vote: Vote
+    same: Callable[[str, str], bool]
+    """Whether two answers to this question are one."""
     config: Config
-
-    def same(self, answer: str, other: str) -> bool:
-        """Whether two answers to this question are one."""
-        prompts, answers = self.config.prompts, self.config.answers
-        question = self.example.question
-        return reader_for(question, answers, prompts.list_choices).same(answer, other)
 
     def agrees(self, answer: str | None) -> bool:
         """Whether an answer is the one with most votes."""
@@ -91,10 +87,10 @@ def grouped(
     found = []
     for example, completions in zip(batch, groups, strict=True):
         answers = tuple(read(asked(example), c, config) for c in completions)
-        prompts = config.prompts
-        reader = reader_for(example.question, config.answers, prompts.list_choices)
+        listed = config.prompts.list_choices
+        reader = reader_for(example.question, config.answers, listed)
         vote = tally(example.question_id, answers, reader.same)
-        found.append(Group(example, completions, answers, vote, config))
+        found.append(Group(example, completions, answers, vote, reader.same, config))
     return found
 
 
