@@ -30,8 +30,12 @@ from neuron_opsd.method.signatures import Signatures, candidates, make_signature
 from neuron_opsd.records import NeuronIds
 from neuron_opsd.seeds import generator
 
-RECALL = 0.96
-"""Share of the sample's true nearest to find: a sample errs, and 0.95 is promised."""
+RECALL = 0.97
+"""Share of the sample's true nearest to find.
+
+0.95 is promised; a sample errs, and the first width that is good enough has been lucky:
+of a million sets a width with 0.965 in its sample found 0.948 of others.
+"""
 
 NUM_SAMPLED = 128
 """Sets whose true nearest are found; their recall errs by about 0.006."""
