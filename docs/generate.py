@@ -63,8 +63,10 @@ METHODS_HEAD = """\
 What can be trained with `--set method=NAME` and compared by `neuron-opsd compare`.
 All share rollouts, prompts, adapters, checkpoints, the signs of collapse and the
 evaluation. A step of every method asks `distill.batch_size` questions and draws
-`distill.num_samples` rollouts of each; equal rollouts of a question are computed once
-and counted.
+`distill.num_samples` rollouts of each, or `policy.num_votes` where a method votes and
+that is more; form-only draws none. Equal rollouts of a question are computed once and
+counted. The signs of collapse are read from the rollouts of training: where the frozen
+model writes them (lmsi, context-sft), they say nothing of the student.
 
 A method is one file: what it writes, what it pays or whom it follows, and the settings
 it makes its own. A new one is a file more and a line in the list beside it.
@@ -84,9 +86,9 @@ def methods_page() -> str:
         lines += [
             f"## {method.name}",
             "",
-            f"{method.summary[0].upper()}{method.summary[1:]}.",
+            f"{sentence(method.summary)}.",
             "",
-            doc.replace("Return ", "", 1).capitalize()
+            sentence(doc.replace("Return ", "", 1))
             if "\n" not in doc
             else doc.partition("\n")[2].strip(),
             "",
@@ -97,6 +99,11 @@ def methods_page() -> str:
             "",
         ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def sentence(text: str) -> str:
+    """Return a text with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
 
 
 def toml(value: Any) -> str:

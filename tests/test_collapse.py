@@ -39,7 +39,7 @@ def test_a_healthy_course_shows_no_sign() -> None:
         ("mean_length", 30.0, "rollouts grow long"),
         ("truncated", 0.6, "rollouts are cut at the longest length"),
         ("top_answer_share", 0.75, "one rollout takes over"),
-        ("loss", 0.6, "student and teacher drift apart"),
+        ("loss", 0.6, "the loss grows"),
     ],
 )
 def test_each_sign_shows_above_its_limit_and_not_below(
@@ -61,6 +61,11 @@ def test_one_bad_step_is_no_sign() -> None:
 
 def test_several_signs_are_all_named() -> None:
     assert len(collapse_signs(course(20, mean_length=99, loss=9, truncated=1))) == 3
+
+
+def test_a_loss_weighed_by_rewards_is_no_sign() -> None:
+    assert collapse_signs([replace(m, loss=-0.2, reward=0.5) for m in course(30)]) == []
+    assert collapse_signs([replace(m, reward=0.5) for m in course(30, loss=9)]) == []
 
 
 def test_two_windows_are_needed() -> None:

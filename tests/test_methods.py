@@ -30,8 +30,10 @@ from neuron_opsd.records import (
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.distill import completion_tokens, student_readout
 from neuron_opsd.stages.methods import METHODS, method_named
+from neuron_opsd.stages.methods.method import Target
 from neuron_opsd.stages.policy_gradient import allowed, certainties
 from neuron_opsd.stages.rollouts import scored_choices
+from neuron_opsd.stages.teaching import with_solution
 from neuron_opsd.stages.training import (
     Exercise,
     Lesson,
@@ -117,7 +119,7 @@ def trained(
     name: str,
     config: Config,
     examples: Sequence[TrainingExample] = EXAMPLES,
-    told: dict[str, str] | None = None,
+    told: dict[str, Target] | None = None,
 ) -> tuple[HFLearner, list[StepMetrics]]:
     learner = learner_for(config)
     objective = METHODS[name].objective(config, told or {})
@@ -438,15 +440,22 @@ def test_the_loss_falls_under_lmsi(shared: Config) -> None:
     assert fmean(m.loss for m in metrics[-3:]) < 0.6 * metrics[0].loss
 
 
+def told_answers() -> dict[str, Target]:
+    return {
+        e.question_id: Target(CHOICES[n % 3], CHOICES[n % 3])
+        for n, e in enumerate(EXAMPLES)
+    }
+
+
 def test_oracles_learn_what_they_are_told(shared: Config) -> None:
-    told = {e.question_id: CHOICES[n % 3] for n, e in enumerate(EXAMPLES)}
+    told = told_answers()
     for name, steps in (("oracle-grpo", 40), ("oracle-opsd", 2)):
         config = settings_of(name, shared, f"distill.steps={steps}")
         before = learner_for(config)
         learner, _ = trained(name, config, told=told)
         right = [
-            chances(learner, e)[told[e.question_id]]
-            - chances(before, e)[told[e.question_id]]
+            chances(learner, e)[told[e.question_id].answer]
+            - chances(before, e)[told[e.question_id].answer]
             for e in EXAMPLES
         ]
         if name == "oracle-grpo":
@@ -454,14 +463,38 @@ def test_oracles_learn_what_they_are_told(shared: Config) -> None:
 
 
 def test_the_teacher_of_oracle_opsd_sees_the_answer(shared: Config) -> None:
-    told = {e.question_id: CHOICES[n % 3] for n, e in enumerate(EXAMPLES)}
+    told = told_answers()
     config = settings_of("oracle-opsd", shared)
     objective = METHODS["oracle-opsd"].objective(config, told)
     lessons = objective.write(learner_for(config), EXAMPLES, 0)
     for lesson in lessons:
         for e in lesson.exercises:
-            answer = told[e.example.question_id]
+            answer = told[e.example.question_id].written
             assert f"Answer: {answer}\n" in e.example.teacher_prompt.text
+
+
+@pytest.mark.parametrize("name", ["lmsi", "u-opsd", "ttrl"])
+def test_rollouts_that_only_vote_are_not_trained_on(shared: Config, name: str) -> None:
+    config = settings_of(name, shared, "policy.num_votes=12", "distill.num_samples=4")
+    counts = []
+    for lesson in lessons_of(name, config):
+        assert len(lesson.drawn) == 12
+        trained_on = [c.token_ids for c in lesson.drawn[:4]]
+        for e in lesson.exercises:
+            assert trained_on.count(e.completion.token_ids) == e.count
+        counts.append(sum(e.count for e in lesson.exercises))
+    assert 0 < max(counts) <= 4
+
+
+def test_the_teacher_of_u_opsd_sees_the_reasoning_without_its_marks(
+    shared: Config,
+) -> None:
+    config = settings_of("u-opsd", shared)
+    assert config.contexts.content == "full"
+    prompt = with_solution(
+        learner_for(config), FREE[0], "<think>since\nit is</think>yes", config
+    )
+    assert "since it is yes" in prompt.text
 
 
 def test_a_step_in_which_nothing_can_be_trained_on_changes_nothing(

@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from neuron_opsd.config import Config
+from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.prepare import Prepared
 from neuron_opsd.jobs.setting import CARD, Job
 from neuron_opsd.jobs.training import (
@@ -26,7 +27,7 @@ from neuron_opsd.jobs.training import (
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Silent
-from neuron_opsd.records import StepMetrics
+from neuron_opsd.records import Completion, Rollout, StepMetrics
 from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.distill import distillation
@@ -264,11 +265,48 @@ def test_signs_of_collapse_are_told_the_same_whatever_stopped_a_run(
     ]
 
 
-def test_questions_without_choices_imitate_answers_to_others() -> None:
+def written_for(question: str, text: str, answer: str | None = "a") -> Rollout:
+    completion = Completion((1,), text, finished=True, logprob=0.0, entropy=0.0)
+    return Rollout(question, 0, 0.6, completion, answer)
+
+
+def prepared_free(*rollouts: Rollout) -> Prepared:
     free = replace(EXAMPLES[1], choices=())
-    library = Library({}, {"q0": "a", "q1": "b", "q2": "c"}, (), {})
-    prepared = Prepared((), {}, (), (), library, (), (EXAMPLES[0], free))
-    assert examples_for("lmsi", prepared) == prepared.examples
-    with_choices, without = examples_for(FORM_ONLY, prepared)
+    library = Library({}, {}, (), {"q1": frozenset({"q4"})})
+    return Prepared(rollouts, {}, (), (), library, (), (EXAMPLES[0], free))
+
+
+def test_questions_without_choices_imitate_whole_answers_to_others(
+    config: Config,
+) -> None:
+    prepared = prepared_free(
+        written_for("q0", "so it is</think>a"),
+        written_for("q1", "b"),
+        written_for("q2", "c"),
+        written_for("q3", "nothing to read", answer=None),
+        written_for("q4", "of the same text as q1"),
+    )
+    assert examples_for("lmsi", prepared, config) == prepared.examples
+    with_choices, without = examples_for(FORM_ONLY, prepared, config)
     assert with_choices == EXAMPLES[0]
-    assert without.choices == ("a", "c")
+    assert sorted(without.choices) == ["c", "so it is</think>a"]
+
+
+def test_a_question_imitates_some_of_very_many_others(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neuron_opsd.jobs.training.NUM_OTHERS", 3)
+    names = [f"q{n}" for n in range(20)]
+    prepared = prepared_free(*(written_for(name, name) for name in names))
+    _, example = examples_for(FORM_ONLY, prepared, config)
+    assert len(set(example.choices)) == 3
+    assert not {"q1", "q4"} & set(example.choices)
+    again = examples_for(FORM_ONLY, prepared, config)[1]
+    other = config.model_copy(update={"seed": 7})
+    assert again == example
+    assert examples_for(FORM_ONLY, prepared, other)[1] != example
+
+
+def test_a_pool_with_nothing_to_imitate_is_refused(config: Config) -> None:
+    with pytest.raises(DataError, match="no answer to imitate for question q1"):
+        examples_for(FORM_ONLY, prepared_free(written_for("q1", "b")), config)

@@ -172,7 +172,7 @@ def train(job: Job, model: HFModel, prepared: Prepared) -> tuple[StepMetrics, ..
     """Train by the method of the settings; return the metrics of every step."""
     method = METHODS[job.config.method]
     objective = method.objective(job.config, {})
-    examples = examples_for(method.name, prepared)
+    examples = examples_for(method.name, prepared, job.config)
     return train_adapter(job, model, Training("distillation"), examples, objective)
 
 
@@ -184,7 +184,7 @@ def form_only(
     What this gains, any training gains from seeing what an answer looks like.
     """
     objective = METHODS[FORM_ONLY].objective(job.config, {})
-    examples = examples_for(FORM_ONLY, prepared)
+    examples = examples_for(FORM_ONLY, prepared, job.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
     train_adapter(job, model, training, examples, objective)
     trained = trained_model(job, f"{training.folder}/adapter")

@@ -198,7 +198,7 @@ class StepMetrics:
     truncated: float
     """Share of rollouts cut at the longest length allowed."""
     entropy: float
-    """Mean over rollouts of the student's entropy per token, in nats."""
+    """Mean over rollouts of their writer's entropy per token, in nats."""
     top_answer_share: float
     """Share of the rollouts whose text is the most frequent of the step."""
     num_generated: int = 0

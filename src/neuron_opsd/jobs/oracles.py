@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
+from neuron_opsd.stages.methods.method import Target, Targets
 from neuron_opsd.stages.scoring import named, normalised_gold
 from neuron_opsd.world.questions import read_questions
 
 
-def targets_of(
-    pool: str, questions: Sequence[Question], config: Config
-) -> dict[str, str]:
-    """Return the gold answers of a pool's file, spelled as rollouts' answers are.
+def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targets:
+    """Return the gold answers of a pool's file, as answers are read and written.
 
     Raises:
         DataError: If a question of the pool has none.
@@ -29,4 +29,10 @@ def targets_of(
         )
     prompts = config.prompts
     readers = readers_for(questions, config.answers, prompts.list_choices)
-    return normalised_gold(questions, gold, readers)
+    answers = normalised_gold(questions, gold, readers)
+    written = {q.id: gold.answer_of[q.id].strip() for q in questions}
+    for question in questions:
+        if answers[question.id] in question.choices:
+            place = question.choices.index(answers[question.id])
+            written[question.id] = choice_answers(question, prompts)[place]
+    return {name: Target(answer, written[name]) for name, answer in answers.items()}

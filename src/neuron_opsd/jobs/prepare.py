@@ -23,6 +23,7 @@ from neuron_opsd.records import (
     TrainingExample,
     Vote,
 )
+from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.fitness import check_teacher, pool_findings
 from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
@@ -308,7 +309,9 @@ def compare_teacher(job: Job, model: LanguageModel, prepared: Prepared) -> Fitne
     some = prepared.contexts[: config.fitness.num_questions]
     ids = {context.question_id for context in some}
     sets = [entry for entry in prepared.neurons if entry.question_id in ids]
-    random = build_contexts(sets, library, config, rule="random")
+    # Drawn apart from the contexts themselves, which may be random too.
+    apart = config.model_copy(update={"seed": derive_seed(config.seed, "fitness")})
+    random = build_contexts(sets, library, apart, rule="random")
 
     def prompts(shown: Sequence[TeacherContext]) -> list[Prompt]:
         questions = [library.questions[context.question_id] for context in shown]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 from safetensors.torch import load_file, save_file
 
+from neuron_opsd.config import Config
+from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.prepare import Prepared
 from neuron_opsd.jobs.setting import CARD, Job
 from neuron_opsd.method.collapse import collapse_signs
@@ -18,6 +20,8 @@ from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
 from neuron_opsd.report.data import FORM_ONLY
+from neuron_opsd.seeds import generator
+from neuron_opsd.stages.teaching import shown_answers
 from neuron_opsd.stages.training import Objective, train
 from neuron_opsd.world.files import discard, disk_errors
 from neuron_opsd.world.store import sha256_file, write_atomic, write_folder
@@ -26,6 +30,9 @@ METRICS = "metrics.jsonl"
 STATE = "state.safetensors"
 FACTS = "checkpoint.json"
 KEPT_CHECKPOINTS = 2
+
+NUM_OTHERS = 64
+"""Answers to other questions from which the form-only control draws for a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,26 +173,59 @@ def trained_model(job: Job, folder: str) -> HFModel:
     return load_model(job.config.model, job.run.path(folder))
 
 
-def examples_for(method: str, prepared: Prepared) -> tuple[TrainingExample, ...]:
+def examples_for(
+    method: str, prepared: Prepared, config: Config
+) -> tuple[TrainingExample, ...]:
     """Return what a method trains on.
 
     The form-only control draws from the examples' `choices`. Where a question has none,
-    they are the model's own answers to other questions of the pool.
+    they are the model's own whole answers to `NUM_OTHERS` other questions of the pool,
+    drawn at random.
+
+    Raises:
+        DataError: If a question has neither choices nor an answer to another question.
     """
     if method != FORM_ONLY:
         return prepared.examples
-    answers = prepared.library.answers
-    return tuple(
-        example
-        if example.choices
-        else replace(
-            example,
-            choices=tuple(
-                text for name, text in answers.items() if name != example.question_id
-            ),
-        )
-        for example in prepared.examples
+    shown = config.contexts.model_copy(update={"content": "full"})
+    answers = shown_answers(prepared.rollouts, prepared.votes, shown)
+
+    def with_choices(example: TrainingExample) -> TrainingExample:
+        if example.choices:
+            return example
+        others = others_answers(example, answers, prepared.library.excluded, config)
+        return replace(example, choices=others)
+
+    return tuple(map(with_choices, prepared.examples))
+
+
+def others_answers(
+    example: TrainingExample,
+    answers: Mapping[str, str],
+    excluded: Mapping[str, frozenset[str]],
+    config: Config,
+) -> tuple[str, ...]:
+    """Draw some of the answers to other questions than an example's.
+
+    Raises:
+        DataError: If there is none.
+    """
+    name = example.question_id
+    barred = excluded.get(name, frozenset()) | {name}
+    names = list(answers)
+    count = min(len(names), NUM_OTHERS + len(barred))
+    drawn = generator(config.seed, "others", name).choice(
+        len(names), count, replace=False
     )
+    allowed = [names[i] for i in drawn.tolist() if names[i] not in barred]
+    found = tuple(answers[other] for other in allowed[:NUM_OTHERS])
+    if not found:
+        raise DataError(
+            f"the form-only control has no answer to imitate for question {name}: no "
+            "other question of the pool has a readable answer; set answers.reader or "
+            "rollouts.max_new_tokens so that answers can be read"
+        )
+    return found
 
 
 def is_finished(job: Job, name: str, adapter: Path) -> bool:

@@ -32,13 +32,15 @@ def collapse_signs(metrics: Sequence[StepMetrics]) -> list[Collapse]:
     cut = fmean(m.truncated for m in first) + MAX_TRUNCATED_GAIN
     share = fmean(m.top_answer_share for m in last)
     alike = fmean(m.top_answer_share for m in first) + MAX_TOP_SHARE_GAIN
-    loss = fmean(m.loss for m in last)
-    far = DIVERGENCE_FACTOR * max(m.loss for m in first)
+    # A loss that is weighed by what rollouts were paid is no distance.
+    paid = any(m.reward is not None for m in metrics)
+    loss = 0.0 if paid else fmean(m.loss for m in last)
+    far = 0.0 if paid else DIVERGENCE_FACTOR * max(m.loss for m in first)
     signs = [
         ("rollouts grow long", length, long),
         ("rollouts are cut at the longest length", truncated, cut),
         ("one rollout takes over", share, alike),
-        ("student and teacher drift apart", loss, far),
+        ("the loss grows", loss, far),
     ]
     return [
         Collapse(step, sign, value, limit)

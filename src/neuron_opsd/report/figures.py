@@ -223,7 +223,7 @@ def mean_line(
 def training_chart(
     training: Sequence[StepMetrics], collapses: Sequence[Collapse]
 ) -> Markup:
-    """Draw divergence and entropy step by step, one above the other."""
+    """Draw loss and entropy step by step, one above the other."""
     losses = thinned([(float(m.step), m.loss) for m in training])
     entropies = thinned([(float(m.step), m.entropy) for m in training])
     if not losses or not entropies:
@@ -236,14 +236,15 @@ def training_chart(
         for sign in collapses
     ]
     return svg.figure(
-        "Divergence and entropy during training",
-        f"The divergence from the teacher goes from {ends[0]} to {ends[1]} nats per "
-        "token; below it the entropy of the student's tokens. Fine lines are steps, "
+        "Loss and entropy during training",
+        f"The loss (of a distillation the divergence from the teacher) goes from "
+        f"{ends[0]} to {ends[1]} nats per token; below it the entropy of the rollouts' "
+        "tokens. Fine lines are steps, "
         f"strong lines running means. Signs of collapse: {len(collapses)}.",
         lower,
-        svg.words("divergence from the teacher, nats per token", (4, 16)),
+        svg.words("loss, nats per token", (4, 16)),
         curve_panel(losses, x, (TOP, 176)),
-        svg.words("entropy of the student, nats per token", (4, 206)),
+        svg.words("entropy of the rollouts, nats per token", (4, 206)),
         curve_panel(entropies, x, (TOP + 188, lower - 40)),
         *signs,
         svg.axis_x(x, svg.round_ticks(x.low, x.high, 5), lower - 40, "step"),

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config import Config
-from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.one_pass import Readout
 from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_loss
 from neuron_opsd.method.rewards import advantages
@@ -33,7 +32,13 @@ from neuron_opsd.stages.distill import (
 )
 from neuron_opsd.stages.rollouts import choice_tokens
 from neuron_opsd.stages.training import Examples, Exercise, Lesson, Objective
-from neuron_opsd.stages.writing import Group, asked, exercises_of, vote_on_policy
+from neuron_opsd.stages.writing import (
+    Group,
+    asked,
+    check_group,
+    exercises_of,
+    vote_on_policy,
+)
 
 Payment: TypeAlias = Callable[[Learner, Sequence[Group]], list[Sequence[float]]]
 """Gives for every group one reward for each of its completions that is trained on."""
@@ -51,18 +56,14 @@ def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Obj
     Raises:
         ConfigError: If a group would be a single rollout.
     """
-    if config.distill.num_samples < 2:
-        raise ConfigError(
-            f"{config.method} compares the rollouts of a question, but "
-            f"distill.num_samples is {config.distill.num_samples}; set it to 2 or more"
-        )
+    check_group(config)
     chosen = config.policy.kl_weight
     weight = kl_weight if chosen is None else chosen
     limits = Limits(config.policy.clip_low, config.policy.clip_high, weight)
 
     def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
         groups = vote_on_policy(learner, batch, step, config)
-        paid = pay(learner, [trained_part(group) for group in groups])
+        paid = pay(learner, [group.trained for group in groups])
         return [
             paid_lesson(group, rewards)
             for group, rewards in zip(groups, paid, strict=True)
@@ -84,16 +85,6 @@ def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Obj
         return policy_loss(student, reference, tokens, limits, chunk)
 
     return Objective(write, loss)
-
-
-def trained_part(group: Group) -> Group:
-    """Return a group with the completions that are trained on; its vote stays."""
-    count = group.config.distill.num_samples
-    return replace(
-        group,
-        completions=group.completions[:count],
-        answers=group.answers[:count],
-    )
 
 
 def paid_lesson(group: Group, rewards: Sequence[float]) -> Lesson:

@@ -14,7 +14,12 @@ from neuron_opsd.method.contexts import (
     random_neighbours,
 )
 from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.prompts import student_prompt, teacher_prompt, without_reasoning
+from neuron_opsd.prompts import (
+    student_prompt,
+    teacher_prompt,
+    without_marks,
+    without_reasoning,
+)
 from neuron_opsd.records import (
     Demonstration,
     NeuronSet,
@@ -202,12 +207,12 @@ def with_solution(
 ) -> Prompt:
     """Return the prompt of a teacher who has seen the question solved before it.
 
-    A solution that does not fit into the model is left out.
+    A solution that does not fit into the model is left out. Its reasoning loses its
+    marks, since chat templates cut marked reasoning out of earlier turns.
     """
     room = model.facts.max_positions - config.rollouts.max_new_tokens
-    prompt = teacher_prompt(
-        example.question, [(example.question, solution)], config.prompts
-    )
+    shown = (example.question, without_marks(solution))
+    prompt = teacher_prompt(example.question, [shown], config.prompts)
     if len(model.encode(prompt)) <= room:
         return prompt
     return teacher_prompt(example.question, (), config.prompts)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from neuron_opsd.answers import reader_for
 from neuron_opsd.config import Config
+from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.protocol import LanguageModel, Learner, Sampling
 from neuron_opsd.records import Completion, TokenIds, TrainingExample, Vote
 from neuron_opsd.seeds import derive_seed, generator
@@ -31,6 +32,14 @@ class Group:
         """Whether an answer is the one with most votes."""
         label = self.vote.pseudo_label
         return answer is not None and label is not None and self.same(answer, label)
+
+    @property
+    def trained(self) -> Group:
+        """The group without the rollouts that only vote; its vote stays."""
+        count = self.config.distill.num_samples
+        return replace(
+            self, completions=self.completions[:count], answers=self.answers[:count]
+        )
 
 
 def draw(
@@ -92,6 +101,19 @@ def grouped(
         vote = tally(example.question_id, answers, reader.same)
         found.append(Group(example, completions, answers, vote, reader.same, config))
     return found
+
+
+def check_group(config: Config) -> None:
+    """Refuse a group of a single rollout, which compares with nothing.
+
+    Raises:
+        ConfigError: If the settings ask for one.
+    """
+    if config.distill.num_samples < 2:
+        raise ConfigError(
+            f"{config.method} compares the rollouts of a question, but "
+            f"distill.num_samples is {config.distill.num_samples}; set it to 2 or more"
+        )
 
 
 def vote_on_policy(

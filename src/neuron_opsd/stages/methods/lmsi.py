@@ -27,8 +27,8 @@ def objective(config: Config, targets: Targets) -> Objective:
 
 
 def lesson(group: Group) -> Lesson:
-    """Keep what gives the voted answer."""
-    pairs = zip(group.completions, group.answers, strict=True)
+    """Keep what gives the voted answer, of the rollouts that do not only vote."""
+    pairs = zip(group.trained.completions, group.trained.answers, strict=True)
     agreeing = [completion for completion, answer in pairs if group.agrees(answer)]
     exercises = exercises_of(group.example, agreeing)
     return Lesson(exercises, group.completions, agreement=group.vote.agreement)

@@ -10,8 +10,19 @@ from typing import Any, Final, TypeAlias
 from neuron_opsd.config import Config
 from neuron_opsd.stages.training import Objective
 
-Targets: TypeAlias = Mapping[str, str]
-"""Question id to the answer that an oracle is told; empty for all other methods."""
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an oracle is told of a question."""
+
+    answer: str
+    """As the question's reader spells it."""
+    written: str
+    """As a model writes it: the letter of a choice where choices have letters."""
+
+
+Targets: TypeAlias = Mapping[str, Target]
+"""Question id to what an oracle is told; empty for all other methods."""
 
 WHOLE_POOL: Final[Mapping[str, Any]] = MappingProxyType(
     {

@@ -20,7 +20,7 @@ def objective(config: Config, targets: Targets) -> Objective:
     def pay(learner: Learner, groups: Sequence[Group]) -> list[Sequence[float]]:
         del learner
         return [
-            majority_rewards(g.answers, targets.get(g.example.question_id), g.same)
+            majority_rewards(g.answers, targets[g.example.question_id].answer, g.same)
             for g in groups
         ]
 

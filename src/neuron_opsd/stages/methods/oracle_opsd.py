@@ -22,7 +22,7 @@ def objective(config: Config, targets: Targets) -> Objective:
             replace(
                 e,
                 teacher_prompt=with_solution(
-                    learner, e, targets[e.question_id], config
+                    learner, e, targets[e.question_id].written, config
                 ),
             )
             for e in batch

@@ -7,20 +7,22 @@ from dataclasses import replace
 from neuron_opsd.config import Config
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.distill import distillation
-from neuron_opsd.stages.methods.method import GROUPS, Method, Targets
+from neuron_opsd.stages.methods.method import GROUPS, WHOLE_POOL, Method, Targets
 from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import Examples, Lesson, Objective
-from neuron_opsd.stages.writing import Group, exercises_of, vote_on_policy
+from neuron_opsd.stages.writing import Group, check_group, exercises_of, vote_on_policy
 
 
 def objective(config: Config, targets: Targets) -> Objective:
     """Return distillation of what disagrees with the vote towards who saw what agrees.
 
-    The teacher's context is the shortest rollout that gives the voted answer; trained
-    on are the rollouts that give another. A question whose rollouts all agree teaches
-    nothing in that step.
+    The teacher's context is the shortest rollout that gives the voted answer, its
+    reasoning with it; trained on are all rollouts that do not give it, also those
+    without a readable answer. A question whose rollouts all agree teaches nothing in
+    that step.
     """
     del targets
+    check_group(config)
 
     def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
         groups = vote_on_policy(learner, batch, step, config)
@@ -31,7 +33,7 @@ def objective(config: Config, targets: Targets) -> Objective:
 
 def lesson(learner: Learner, group: Group, config: Config) -> Lesson:
     """Split a group into what is shown to the teacher and what is trained on."""
-    pairs = list(zip(group.completions, group.answers, strict=True))
+    pairs = zip(group.completions, group.answers, strict=True)
     agreeing = [completion for completion, a in pairs if group.agrees(a)]
     if not agreeing:
         return Lesson((), group.completions, agreement=0.0)
@@ -41,7 +43,8 @@ def lesson(learner: Learner, group: Group, config: Config) -> Lesson:
         group.example,
         teacher_prompt=with_solution(learner, group.example, solution, config),
     )
-    others = [completion for completion, a in pairs if not group.agrees(a)]
+    trained = zip(group.trained.completions, group.trained.answers, strict=True)
+    others = [completion for completion, a in trained if not group.agrees(a)]
     return Lesson(
         exercises_of(example, others),
         group.completions,
@@ -54,7 +57,8 @@ METHOD = Method(
     summary="distils a teacher who sees the shortest rollout that gives the voted "
     "answer, on the rollouts that do not",
     acts_on="the whole vocabulary at every token, also where choices were sampled",
-    source="U-OPSD, arXiv:2608.06296, without a filter on the share of votes",
+    source="U-OPSD, arXiv:2608.06296, which trains on the longest of them, without its "
+    "filter on the share of votes",
     objective=objective,
-    settings=GROUPS,
+    settings={**GROUPS, "contexts": {**WHOLE_POOL["contexts"], "content": "full"}},
 )
