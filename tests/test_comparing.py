@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from neuron_opsd.config import Config
-from neuron_opsd.errors import ConfigError, DataError, TrainingError
+from neuron_opsd.errors import ConfigError, DataError, TeacherError, TrainingError
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import Training, train_adapter
 from neuron_opsd.models.hf import HFModel
@@ -333,9 +333,92 @@ def test_other_settings_in_the_same_folder_are_refused(
     other = tiny_config(tiny_llama_plain, *SHORT, "distill.learning_rate=0.02")
     with pytest.raises(ConfigError, match=r"distill\.learning_rate"):
         compared(comparison(tmp_path, "lmsi"), other)
-    renamed = comparison(tmp_path, "lmsi=lmsi:distill.steps=3")
+    renamed = comparison(tmp_path, "lmsi=lmsi:distill.learning_rate=0.5")
     with pytest.raises(ConfigError, match=r"has begun lmsi with other settings"):
         compared(renamed, config)
+
+
+def test_variants_with_neurons_of_their_own_read_them_anew(
+    tmp_path: Path, config: Config
+) -> None:
+    wanted = comparison(
+        tmp_path, "neuron-opsd", "other=neuron-opsd:neurons.value=gated"
+    )
+    compared(replace(wanted, sources={"parity": wanted.sources["parity"]}), config)
+    folder = wanted.out / "blocks/parity/seed-0/base"
+    names = {path.name for path in folder.glob("neurons-*.parquet")}
+    assert names == {"neurons-first.parquet", "neurons-first-value-gated.parquet"}
+
+
+def test_warnings_stay_with_the_models_they_are_about(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "neuron_opsd.jobs.prepare.pool_findings", lambda *_: ("the pool is odd",)
+    )
+    methods = ("neuron-opsd", "ttrl")
+    first = compared(comparison(tmp_path, *methods), config)
+    cells = (FORM, "prompted", *methods)
+    expected = {
+        f"{source} seed 0, {method}: the pool is odd"
+        for source in first.sources
+        for method in cells
+    }
+    assert expected <= set(first.warnings)
+    assert compared(comparison(tmp_path, *methods), config).warnings == first.warnings
+
+
+def test_a_failed_form_only_training_leaves_out_what_would_begin_from_it(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(
+        job: Job,
+        model: HFModel,
+        training: Training,
+        examples: Sequence[TrainingExample],
+        objective: Objective,
+    ) -> tuple[StepMetrics, ...]:
+        if training.name == FORM and "parity" in str(job.run.folder):
+            raise TrainingError("step 3: the gradient's norm is nan")
+        return train_adapter(job, model, training, examples, objective)
+
+    monkeypatch.setattr("neuron_opsd.jobs.block.train_adapter", failing)
+    data = compared(comparison(tmp_path, "lmsi", starts=(FORM,)), config)
+    assert [(f.start, f.source, f.method) for f in data.failures] == [
+        (BASE, "parity", FORM),
+        (FORM, "parity", "lmsi"),
+    ]
+    assert data.missing == 0
+    assert "no form-only model to begin from" in data.failures[1].reason
+
+
+def test_a_failed_control_in_the_prompt_is_named_and_the_others_go_on(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise TeacherError("the teacher is not fit")
+
+    monkeypatch.setattr("neuron_opsd.jobs.block.answer_with_demonstrations", failing)
+    data = compared(comparison(tmp_path, "lmsi"), config)
+    assert [f.method for f in data.failures] == ["prompted", "prompted"]
+    assert data.missing == 0
+    assert {r.place.method for r in data.measurements} == {BASE, FORM, "lmsi"}
+
+
+def test_a_step_named_too_late_is_told(tmp_path: Path, config: Config) -> None:
+    compared(comparison(tmp_path, "lmsi"), config)
+
+    class Listening(Silent):
+        heard: ClassVar[list[str]] = []
+
+        def warn(self, text: str) -> None:
+            self.heard.append(text)
+
+    later = comparison(tmp_path, "lmsi", "ttrl", shown_steps=(1,))
+    compared(later, config, Listening())
+    told = [text for text in Listening.heard if "named 1, so it is not tested" in text]
+    assert len(told) == 4
+    assert all("lmsi was" in text or "form-only was" in text for text in told)
 
 
 # --- gold answers ---
@@ -386,6 +469,10 @@ def test_an_oracle_needs_an_answer_to_every_question(
         ({"sources": {}}, "no source is given; add --source NAME=FILE"),
         ({"sources": {"law": "x"}}, "the source law has no test set; add --test law="),
         ({"num_seeds": 0}, "--seeds is 0, but it must be 1 or more"),
+        (
+            {"tests": {"parity": "x", "sums": "x", "in-domain": "x"}},
+            "a test set cannot be named 'in-domain'",
+        ),
         ({"shown_steps": (3,)}, "--at has 3, but lmsi is trained for 2 steps"),
     ],
 )
@@ -413,9 +500,12 @@ def test_a_name_that_is_no_method_is_refused(text: str, said: str) -> None:
 
 
 def test_a_variant_has_a_name_and_settings_of_its_own() -> None:
-    variant = parse_variant("w=neuron-opsd:contexts.rule=words,distill.steps=3")
+    variant = parse_variant("w=neuron-opsd:contexts.rule=words,distill.beta=0.3")
     assert (variant.name, variant.method) == ("w", "neuron-opsd")
-    assert variant.settings == {"contexts": {"rule": "words"}, "distill": {"steps": 3}}
+    assert variant.settings == {
+        "contexts": {"rule": "words"},
+        "distill": {"beta": 0.3},
+    }
 
 
 def test_names_that_stand_twice_or_are_taken_are_refused(
@@ -425,6 +515,24 @@ def test_names_that_stand_twice_or_are_taken_are_refused(
         compared(comparison(tmp_path, "lmsi", "lmsi"), config)
     with pytest.raises(ConfigError, match="base is the name of an untrained model"):
         compared(comparison(tmp_path, "base=lmsi"), config)
+    with pytest.raises(ConfigError, match="form-only is the name of the control"):
+        compared(comparison(tmp_path, "form-only=lmsi"), config)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("evaluation.temperature=1.0", "x sets evaluation, but that must be one for"),
+        ("rollouts.num_samples=2", "x sets rollouts, but that must be one for all"),
+        ("seed=3", "x sets seed, but that must be one for all methods"),
+        ("distill.steps=3", "x sets distill.steps, but methods are compared after"),
+    ],
+)
+def test_what_must_be_one_for_all_is_no_variant_s(
+    tmp_path: Path, config: Config, setting: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compared(comparison(tmp_path, f"x=lmsi:{setting}"), config)
 
 
 # --- what is left ---

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -45,10 +46,12 @@ def read(text: str) -> list[dict[str, str]]:
 
 def test_a_measurement_is_one_row() -> None:
     rows = measurement_rows([Measurement(PLACE, math.nan, (0.5, math.nan, 0.1))])
-    assert rows == [{**WHERE, "value": None, "by_seed": [0.5, None, 0.1]}]
+    assert rows == [
+        {**WHERE, "value": None, "by_seed": [0.5, None, 0.1], "oracle": False}
+    ]
     assert csv_text(rows) == (
-        "start,source,method,step,target,metric,value,by_seed\n"
-        "base,law,ttrl,10,in-domain,auroc,,0.5;;0.1\n"
+        "start,source,method,step,target,metric,value,by_seed,oracle\n"
+        "base,law,ttrl,10,in-domain,auroc,,0.5;;0.1,False\n"
     )
 
 
@@ -63,6 +66,7 @@ def test_a_contrast_is_one_row() -> None:
         "high": 0.3,
         "p_value": 0.02,
         "p_adjusted": None,
+        "oracle": False,
     }
 
 
@@ -76,7 +80,19 @@ def test_a_budget_is_one_row() -> None:
         "generated_tokens": 1e6,
         "trained_tokens": 64.5,
         "seconds": None,
+        "oracle": False,
     }
+
+
+def test_what_saw_gold_answers_is_marked() -> None:
+    interval = Interval(0.1, 0.0, 0.3)
+    against = Contrast(PLACE, "best", interval, 0.02, 0.02)
+    measured = Measurement(replace(PLACE, method="best"), 0.5, (0.5,))
+    spent = BudgetLine(BASE, "law", "best", 1.0, 1.0, 1.0, 1.0)
+    (one,) = measurement_rows([measured], {"best"})
+    (other,) = contrast_rows([against], {"best"})
+    (third,) = budget_rows([spent], {"best"})
+    assert one["oracle"] is other["oracle"] is third["oracle"] is True
 
 
 def test_rows_are_json_as_they_stand() -> None:

@@ -287,6 +287,19 @@ def test_no_model_is_compared_with_itself() -> None:
     }
 
 
+def test_a_warm_start_is_compared_with_where_it_began() -> None:
+    rows = run(
+        [
+            model("law", FORM, {"law": [1] * 4}, step=10),
+            model("law", FORM, {"law": [3] * 4}, step=20),
+            model("law", OURS, {"law": [5] * 4}, step=10, start=FORM),
+            model("law", OURS, {"law": [5] * 4}, step=20, start=FORM),
+        ]
+    )
+    gains = {r.place.step: r.difference.value for r in found(rows, IN_DOMAIN, FORM)}
+    assert gains == {10: 0.25, 20: 0.25}
+
+
 def test_rivals_are_compared_at_the_same_start_source_and_step() -> None:
     models = all_models()
     rows = run(models, rivals=[(OURS, TTRL), (OURS, "none such"), (OURS, BASE)])

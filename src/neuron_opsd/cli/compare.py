@@ -27,7 +27,7 @@ from neuron_opsd.cli.work import metric_text
 
 if TYPE_CHECKING:
     from neuron_opsd.jobs.forecast import Forecast
-    from neuron_opsd.report.comparison_data import ComparisonData
+    from neuron_opsd.report.comparison_data import ComparisonData, MethodLine
     from neuron_opsd.report.comparison_index import Results
 
 STARTS = {
@@ -36,8 +36,6 @@ STARTS = {
     "both": ("base", "form-only"),
 }
 """Where training begins, by `--warm-start`."""
-
-BASE_NAME = "base"
 
 HEADINGS = (
     "method",
@@ -151,19 +149,22 @@ def show_comparison(
 
 def summary_rows(results: Results) -> list[list[str]]:
     """Return one line per method: its own domain, other domains, calibration."""
-    names = [BASE_NAME, *(line.name for line in (*results.untrained, *results.trained))]
-    return [summary_row(results, name) for name in names]
+    from neuron_opsd.report.comparison_index import UNTRAINED
+
+    lines = (UNTRAINED, *results.untrained, *results.trained)
+    return [summary_row(results, line) for line in lines]
 
 
-def summary_row(results: Results, method: str) -> list[str]:
+def summary_row(results: Results, line: MethodLine) -> list[str]:
     """Return a method's line, as means over sources and seeds."""
+    from neuron_opsd.report.comparison_index import method_label
 
     def value(target: str, metric: str) -> str:
-        found = results.measurement(results.widest, method, target, metric)
+        found = results.measurement(results.widest, line.name, target, metric)
         return "-" if found is None else metric_text(found.value)
 
     def change(target: str, reference: str) -> str:
-        place = (results.widest, method, target, "avg_at_k")
+        place = (results.widest, line.name, target, "avg_at_k")
         found = results.contrast(place, reference)
         if found is None:
             return "-"
@@ -173,7 +174,7 @@ def summary_row(results: Results, method: str) -> list[str]:
         )
 
     return [
-        method,
+        method_label(line),
         value("in-domain", "avg_at_k"),
         change("in-domain", "base"),
         change("in-domain", "form-only"),

@@ -6,7 +6,7 @@ folder, and once its result is there nothing of it is computed again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,8 +27,9 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.records import Question, StepMetrics, TestResult
 from neuron_opsd.report.comparison_data import BASE
 from neuron_opsd.report.data import PROMPTED
-from neuron_opsd.settings import flatten
+from neuron_opsd.settings import differences, flatten
 from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.stages.methods.method import Targets
 from neuron_opsd.world.codecs import ROLLOUTS, Codec, json_codec, record_codec
 from neuron_opsd.world.files import discard
 
@@ -51,6 +52,8 @@ class CellResult:
     """Number of steps to results by name of the test set."""
     spent: Spent | None = None
     """`None` for a model that was not trained."""
+    warnings: tuple[str, ...] = ()
+    """What was warned of while it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Block:
     """Numbers of steps after which models are tested besides the end of training."""
     adapters: tuple[Path, ...] = ()
     """What training that led to the start has made."""
-    targets: Mapping[str, str] = field(default_factory=dict)
+    targets: Targets = field(default_factory=dict)
     """What oracles are told, by question id."""
 
 
@@ -96,30 +99,40 @@ def cell_folder(name: str) -> str:
     return f"methods/{name}"
 
 
-def untrained(block: Block, start: StartModel) -> dict[str, CellResult]:
-    """Test the model where training begins, as it is and with demonstrations.
+def once(block: Block, name: str, compute: Callable[[], CellResult]) -> CellResult:
+    """Return the result of a model, computed if it is not there; warnings stay."""
+    run, folder = block.job.run, cell_folder(name)
+
+    def warned() -> CellResult:
+        before = len(run.warnings)
+        result = compute()
+        return replace(result, warnings=tuple(run.warnings[before:]))
+
+    return run.once(folder, result_codec(folder), warned)
+
+
+def measure_start(block: Block, start: StartModel) -> CellResult:
+    """Test the model where training begins.
 
     A model that was trained was tested on every set before; of it, only the in-domain
     answers are needed here, which find its demonstrations.
     """
-    job = shared_job(block)
-    results = {}
     tests = [test for test in block.tests if block.start == BASE or test.in_domain]
 
-    def base() -> CellResult:
+    def compute() -> CellResult:
+        job = shared_job(block)
         return CellResult({0: answer_tests(job, start.get(), tests, BEFORE)})
 
-    folder = cell_folder(BASE)
-    results[BASE] = job.run.once(folder, result_codec(folder), base)
-    settings = block.job.config
-    if settings.evaluation.prompted and settings.contexts.num_demonstrations:
-        folder = cell_folder(PROMPTED)
+    return once(block, BASE, compute)
 
-        def prompted() -> CellResult:
-            return CellResult({0: answer_with_demonstrations(block, start.get())})
 
-        results[PROMPTED] = job.run.once(folder, result_codec(folder), prompted)
-    return results
+def measure_prompted(block: Block, start: StartModel) -> CellResult:
+    """Test the model where training begins with its own demonstrations before it."""
+    return once(
+        block,
+        PROMPTED,
+        lambda: CellResult({0: answer_with_demonstrations(block, start.get())}),
+    )
 
 
 def shared_job(block: Block) -> Job:
@@ -144,7 +157,12 @@ def prepared_for(block: Block, model: HFModel, job: Job, folder: str) -> Prepare
     if not job.run.has("rollouts", ROLLOUTS):
         roll_out(shared_job(block), model, block.pool)
     shown = job.config.contexts.answer
-    neurons = f"neurons-{shown}"
+    own = "".join(
+        f"-{name.removeprefix('neurons.')}-{value}"
+        for name, value in differences(block.job.config, job.config).items()
+        if name.startswith("neurons.")
+    )
+    neurons = f"neurons-{shown}{own}"
     return prepare(job, model, block.pool, folder=folder, neurons_name=neurons)
 
 
@@ -165,7 +183,7 @@ def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResu
             job,
             model,
             Training(variant.name, folder, between),
-            examples_for(variant.method, prepared),
+            examples_for(variant.method, prepared, config),
             objective,
         )
         adapters = {step: kept_adapter(step) for step in between} | {last: "adapter"}
@@ -175,8 +193,14 @@ def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResu
         }
         return CellResult(tests, spent(job, variant.name, metrics))
 
-    result = job.run.once(folder, result_codec(folder), compute)
+    result = once(block, variant.name, compute)
     discard(job.run.path(folder, "train", "checkpoints"))
+    late = [str(step) for step in between if step not in result.tests]
+    if late:
+        block.job.progress.warn(
+            f"{variant.name} was trained before --at named {', '.join(late)}, so it is "
+            "not tested there; another --out trains it anew"
+        )
     return result
 
 

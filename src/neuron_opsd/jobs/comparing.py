@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 from neuron_opsd.config import Config
@@ -24,8 +26,9 @@ from neuron_opsd.jobs.block import (
     CellResult,
     StartModel,
     cell_folder,
+    measure_prompted,
+    measure_start,
     train_variant,
-    untrained,
 )
 from neuron_opsd.jobs.checks import check_questions
 from neuron_opsd.jobs.inputs import (
@@ -48,9 +51,20 @@ from neuron_opsd.jobs.variants import (
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Progress
-from neuron_opsd.report.comparison_data import BASE, FORM, Failure
+from neuron_opsd.report.comparison_data import (
+    BASE,
+    CROSS_DOMAIN,
+    FORM,
+    IN_DOMAIN,
+    SPECIFICITY,
+    Failure,
+)
+from neuron_opsd.report.data import PROMPTED
 from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.stages.methods.method import Targets
 from neuron_opsd.world.store import RunDir
+
+NO_START = "there is no form-only model to begin from, because its training failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +176,20 @@ def check(comparison: Comparison) -> None:
     """Refuse a comparison that cannot be.
 
     Raises:
-        ConfigError: If there is no source, one has no test set of its own, a variant
-            cannot be, or there is no seed.
+        ConfigError: If there is no source, one has no test set of its own, a test set
+            cannot have its name, a variant cannot be, or there is no seed.
     """
     if not comparison.sources:
         raise ConfigError(
             "no source is given; add --source NAME=FILE, for example "
             "--source science=pool.jsonl"
         )
+    for name in comparison.tests:
+        if name in (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY):
+            raise ConfigError(
+                f"a test set cannot be named {name!r}, which stands for what the "
+                "tables sum up; give it another name"
+            )
     for source in comparison.sources:
         if source not in comparison.tests:
             raise ConfigError(
@@ -221,12 +241,24 @@ def fill(setting: Setting) -> Outcome:
     results: dict[Cell, CellResult] = {}
     failures: list[Failure] = []
     warnings: list[str] = []
-    for seed in setting.comparison.seeds(setting.config):
-        for source in setting.comparison.sources:
-            for start in setting.comparison.blocks:
-                with opened(setting, source, seed, start) as block:
-                    fill_block(block, setting, results, failures)
-                    warnings += block.job.run.warnings
+    comparison = setting.comparison
+    for seed, source, start in product(
+        comparison.seeds(setting.config), comparison.sources, comparison.blocks
+    ):
+        if start == FORM and Cell(BASE, source, FORM, seed) not in results:
+            failures += [
+                Failure(start, source, variant.name, seed, NO_START)
+                for variant in comparison.trained_from(start)
+            ]
+            continue
+        with opened(setting, source, seed, start) as block:
+            warnings += block.job.run.warnings
+            fill_block(block, setting, results, failures)
+    warnings += [
+        f"{block_name(cell.source, cell.seed, cell.start)}, {cell.method}: {text}"
+        for cell, result in results.items()
+        for text in result.warnings
+    ]
     return Outcome(results, tuple(failures), tuple(dict.fromkeys(warnings)))
 
 
@@ -239,23 +271,40 @@ def fill_block(
     """Train and test all methods of a block; add what became of them."""
     seed = block.job.config.seed
     start = StartModel(setting.model, block.job.config, block.adapters)
-    for name, result in untrained(block, start).items():
-        # What a warm start begins from stands in the tables as the form-only model.
-        if block.start == BASE or name != BASE:
-            results[Cell(block.start, block.source, name, seed)] = result
-    for variant in setting.comparison.trained_from(block.start):
+    first = measure_start(block, start)
+    # What a warm start begins from stands in the tables as the form-only model.
+    if block.start == BASE:
+        results[Cell(block.start, block.source, BASE, seed)] = first
+    for name, work in works(block, start, setting.comparison).items():
         try:
-            result = train_variant(block, variant, start)
+            result = work()
         except (TryAgainError, ConfigError):
             raise
         except NeuronOpsdError as error:
             reason = str(error)
-            failures.append(
-                Failure(block.start, block.source, variant.name, seed, reason)
-            )
-            block.job.progress.warn(f"{variant.name} is left out: {reason}")
+            failures.append(Failure(block.start, block.source, name, seed, reason))
+            block.job.progress.warn(f"{name} is left out: {reason}")
             continue
-        results[Cell(block.start, block.source, variant.name, seed)] = result
+        results[Cell(block.start, block.source, name, seed)] = result
+
+
+def works(
+    block: Block, start: StartModel, comparison: Comparison
+) -> dict[str, Callable[[], CellResult]]:
+    """Return what makes the result of every model of a block but the first."""
+    config = block.job.config
+    found: dict[str, Callable[[], CellResult]] = {}
+    if config.evaluation.prompted and config.contexts.num_demonstrations:
+        found[PROMPTED] = partial(measure_prompted, block, start)
+    for variant in comparison.trained_from(block.start):
+        found[variant.name] = partial(train_variant, block, variant, start)
+    return found
+
+
+def block_name(source: str, seed: int, start: str) -> str:
+    """Return what a block is called in messages."""
+    begun = "" if start == BASE else f" from {start}"
+    return f"{source} seed {seed}{begun}"
 
 
 def block_folder(comparison: Comparison, source: str, seed: int, start: str) -> Path:
@@ -278,8 +327,7 @@ def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Blo
         folder = block_folder(comparison, source, seed, BASE)
         adapters = (folder / cell_folder(FORM) / "adapter",)
         hashes["start"] = repr(form_adapter(adapters[0]))
-    begun = "" if start == BASE else f" from {start}"
-    progress = Prefixed(setting.progress, f"{source} seed {seed}{begun}")
+    progress = Prefixed(setting.progress, block_name(source, seed, start))
     with RunDir.open(
         block_folder(comparison, source, seed, start),
         run_settings(config),
@@ -288,7 +336,7 @@ def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Blo
         warn=progress.warn,
     ) as run:
         job = Job(run, config, setting.constrained, progress)
-        targets = {}
+        targets: Targets = {}
         if any(METHODS[variant.method].oracle for variant in comparison.variants):
             targets = targets_of(comparison.sources[source], inputs.pool, config)
         yield Block(

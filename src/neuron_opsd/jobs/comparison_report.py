@@ -71,14 +71,20 @@ def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
         ),
         budgets=tuple(budgets(outcome)),
         failures=outcome.failures,
-        missing=sum(cell not in outcome.results for cell in cells_of(setting))
-        - len(outcome.failures),
+        missing=len({*cells_of(setting)} - {*outcome.results} - failed(outcome)),
         settings=written(setting),
         warnings=outcome.warnings,
         versions=dict(installed_versions()),
         data_hashes=hashes(setting),
         command=comparison.command,
     )
+
+
+def failed(outcome: Outcome) -> set[Cell]:
+    """Return the models that could not be made."""
+    return {
+        Cell(one.start, one.source, one.method, one.seed) for one in outcome.failures
+    }
 
 
 def all_tested(outcome: Outcome) -> Iterator[Tested]:
@@ -156,10 +162,11 @@ def hashes(setting: Setting) -> dict[str, str]:
 def write_comparison(data: ComparisonData, out: Path) -> Path:
     """Write all files of a comparison; return where its page lies."""
     DATA.save(data, out / DATA.file_name)
+    oracles = frozenset(line.name for line in data.methods if line.oracle)
     tables = {
-        "measurements": measurement_rows(data.measurements),
-        "contrasts": contrast_rows(data.contrasts),
-        "budgets": budget_rows(data.budgets),
+        "measurements": measurement_rows(data.measurements, oracles),
+        "contrasts": contrast_rows(data.contrasts, oracles),
+        "budgets": budget_rows(data.budgets, oracles),
     }
     save_json(tables, out / "results.json")
     for name, rows in tables.items():

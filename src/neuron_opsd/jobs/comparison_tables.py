@@ -1,35 +1,43 @@
-"""The rows of a comparison as plain tables, for JSON and for CSV."""
+"""The rows of a comparison as plain tables, for JSON and for CSV.
+
+Where a number is of a model that saw gold answers, the column `oracle` says so.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TypeAlias
 
 from neuron_opsd.jobs.reporting import or_none
 from neuron_opsd.report.comparison_data import BudgetLine, Contrast, Measurement
 
-Value: TypeAlias = str | int | float | list[float | None] | None
+Value: TypeAlias = str | bool | int | float | list[float | None] | None
 
 Row: TypeAlias = dict[str, Value]
 """Column to value; a number that does not exist is `None`."""
 
 
-def measurement_rows(measurements: Sequence[Measurement]) -> list[Row]:
+def measurement_rows(
+    measurements: Sequence[Measurement], oracles: Collection[str] = ()
+) -> list[Row]:
     """Return one row per measurement, its values by seed as a list."""
     return [
         {
             **asdict(one.place),
             "value": or_none(one.value),
             "by_seed": [or_none(value) for value in one.by_seed],
+            "oracle": one.place.method in oracles,
         }
         for one in measurements
     ]
 
 
-def contrast_rows(contrasts: Sequence[Contrast]) -> list[Row]:
+def contrast_rows(
+    contrasts: Sequence[Contrast], oracles: Collection[str] = ()
+) -> list[Row]:
     """Return one row per contrast."""
     return [
         {
@@ -40,12 +48,15 @@ def contrast_rows(contrasts: Sequence[Contrast]) -> list[Row]:
             "high": or_none(one.difference.high),
             "p_value": or_none(one.p_value),
             "p_adjusted": or_none(one.p_adjusted),
+            "oracle": one.place.method in oracles or one.reference in oracles,
         }
         for one in contrasts
     ]
 
 
-def budget_rows(budgets: Sequence[BudgetLine]) -> list[Row]:
+def budget_rows(
+    budgets: Sequence[BudgetLine], oracles: Collection[str] = ()
+) -> list[Row]:
     """Return one row per budget."""
     return [
         {
@@ -56,6 +67,7 @@ def budget_rows(budgets: Sequence[BudgetLine]) -> list[Row]:
             "generated_tokens": or_none(one.generated_tokens),
             "trained_tokens": or_none(one.trained_tokens),
             "seconds": or_none(one.seconds),
+            "oracle": one.method in oracles,
         }
         for one in budgets
     ]
@@ -81,7 +93,7 @@ def csv_text(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def field_of(value: Value) -> str | int | float | None:
+def field_of(value: Value) -> str | bool | int | float | None:
     """Return a value as the csv module takes it; `None` stands for an empty field."""
     if isinstance(value, list):
         return ";".join("" if part is None else repr(part) for part in value)

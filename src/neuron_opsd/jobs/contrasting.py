@@ -73,7 +73,8 @@ def contrasts(
 
     References are the untrained model and the form-only model of the same source and
     seed, both of start `BASE` whatever the model's own start; the form-only one after
-    the same number of steps, or after its last where it was not tested then. Models
+    the same number of steps, or after its last where it was not tested then or the
+    model began from there. Models
     that differ in their seed alone make one contrast, their mean, over the seeds for
     which both models answered the target's test sets; where there is no such seed there
     is no row. An interval resamples questions within each test set, the same for all
@@ -123,7 +124,9 @@ def controls_of(arm: Arm, arms: ByArm) -> Iterator[Arm]:
         wanted = (BASE, arm.source, method)
         steps = [a.step for a in arms if (a.start, a.source, a.method) == wanted]
         if steps:
-            step = arm.step if arm.step in steps else max(steps)
+            # A warm start begins from the end of form-only training.
+            same = arm.step in steps and arm.start == BASE
+            step = arm.step if same else max(steps)
             yield Arm(*wanted, step)
 
 

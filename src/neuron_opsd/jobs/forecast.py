@@ -27,11 +27,20 @@ from neuron_opsd.jobs.trials import Trial
 from neuron_opsd.jobs.variants import Variant, config_of, with_form
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.progress import Progress
-from neuron_opsd.report.comparison_data import BASE
 from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.stages.methods.method import Target
 from neuron_opsd.world.manifest import MANIFEST, read_manifest
-from neuron_opsd.world.plan import answering, fitness, reading_off, rollouts
+from neuron_opsd.world.plan import (
+    answering,
+    fitness,
+    reading_off,
+    rollouts,
+    with_demonstrations,
+)
 from neuron_opsd.world.work import Rates, Work
+
+SOME_TARGET = Target("yes", "yes")
+"""What an oracle is told while its step is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +84,19 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     rates = rates_of(found)
     own = config.evaluation.num_samples
     tested = answering(work, work.tests, rates, setting.config, (own,)).seconds
-    num_tests = 1 + len(comparison.shown_steps)
-    training = sum(
-        steps[cell.method] * setting.config.distill.steps + num_tests * tested
-        for cell in left
-    )
+    last = config.distill.steps
+    num_tests = 1 + sum(step < last for step in comparison.shown_steps)
+    training = sum(steps[cell.method] * last + num_tests * tested for cell in left)
     blocks = {(cell.start, cell.source, cell.seed) for cell in left}
-    shared = block_seconds(setting, work, rates) + tested
+    shared = sum(
+        tested + block_seconds(setting, start, work, rates) for start, _, _ in blocks
+    )
     return Forecast(
         num_cells=len(cells),
         left=dict(Counter(cell.method for cell in left)),
         step_seconds=steps,
         test_seconds=tested,
-        seconds=training + len(blocks) * shared,
+        seconds=training + shared,
     )
 
 
@@ -107,7 +116,7 @@ def step_seconds(setting: Setting, variant: Variant, found: Reading) -> float:
     examples = found.trained
     if not config.contexts.num_demonstrations:
         examples = tuple(replace(e, teacher_prompt=e.student_prompt) for e in examples)
-    targets = {e.question_id: (*e.question.choices, "yes")[0] for e in examples}
+    targets = {e.question_id: SOME_TARGET for e in examples}
     objective = METHODS[variant.method].objective(config, targets)
     size = size_of_step(trial, examples, found.reading, found.showing)
     warm_up(trial, learner, examples, objective, size)
@@ -128,10 +137,10 @@ def rates_of(found: Reading) -> Rates:
     )
 
 
-def block_seconds(setting: Setting, work: Work, rates: Rates) -> float:
-    """Return how long it takes to answer a pool and to make contexts from it."""
+def block_seconds(setting: Setting, start: str, work: Work, rates: Rates) -> float:
+    """Return how long a block takes besides training and testing what was trained."""
     config = setting.config
-    variants = setting.comparison.trained_from(BASE)
+    variants = setting.comparison.trained_from(start)
     shown = {config_of(variant, config).contexts.answer for variant in variants}
     with_teacher = [
         own
@@ -139,7 +148,8 @@ def block_seconds(setting: Setting, work: Work, rates: Rates) -> float:
         if own.contexts.num_demonstrations
     ]
     return (
-        rollouts(work, rates, config).seconds
+        with_demonstrations(work, rates, config).seconds
+        + rollouts(work, rates, config).seconds
         + len(shown) * reading_off(work, work.pool, rates).seconds
         + sum(fitness(work, rates, own).seconds for own in with_teacher)
     )

@@ -22,6 +22,16 @@ from neuron_opsd.stages.methods import METHODS, method_named
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
+OWN_SECTIONS: Final = (
+    "neurons",
+    "selection",
+    "contexts",
+    "distill",
+    "policy",
+    "fitness",
+)
+"""What a variant may set; how all are asked and tested is one for all."""
+
 NUM_SAMPLES: Final = 8
 """Rollouts per question and step of every method, unless the settings name a number."""
 
@@ -62,10 +72,12 @@ def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
     """Refuse variants that cannot stand beside each other.
 
     Raises:
-        ConfigError: If a name stands twice or is taken, or an oracle was not asked for.
+        ConfigError: If a name stands twice or is taken, a setting is one for all, or an
+            oracle was not asked for.
     """
     seen: set[str] = set()
     for variant in variants:
+        check_own_settings(variant)
         if variant.name in seen:
             raise ConfigError(f"the name {variant.name} stands twice; give another one")
         if variant.name in (BASE, PROMPTED):
@@ -73,11 +85,37 @@ def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
                 f"{variant.name} is the name of an untrained model, which every "
                 "comparison shows; give the method another one"
             )
+        if variant.name == FORM and variant.method != FORM:
+            raise ConfigError(
+                f"{FORM} is the name of the control that every gain is stated net of; "
+                f"give this {variant.method} another one"
+            )
         seen.add(variant.name)
         if METHODS[variant.method].oracle and not oracle:
             raise ConfigError(
                 f"{variant.method} learns from the pool's gold answers; say --oracle "
                 "to compare with it, and it is marked wherever it stands"
+            )
+
+
+def check_own_settings(variant: Variant) -> None:
+    """Refuse settings of a variant that would make it no fair comparison.
+
+    Raises:
+        ConfigError: If it sets how models are asked or tested, or for how many steps
+            they are trained.
+    """
+    for section, fields in variant.settings.items():
+        if section not in OWN_SECTIONS:
+            raise ConfigError(
+                f"{variant.name} sets {section}, but that must be one for all methods; "
+                f"a method may set {', '.join(OWN_SECTIONS)}, so give it with --set"
+            )
+        if section == "distill" and "steps" in fields:
+            raise ConfigError(
+                f"{variant.name} sets distill.steps, but methods are compared after "
+                "the same number of steps; give it with --set, and --at for results "
+                "on the way"
             )
 
 
@@ -136,12 +174,12 @@ def method_line(variant: Variant, shared: Config) -> MethodLine:
 
 def untrained_lines(config: Config) -> tuple[MethodLine, ...]:
     """Return what the page says of the models that are not trained."""
-    base = MethodLine(BASE, "the model as training finds it", trained=False)
+    base = MethodLine(BASE, "the model before any training", trained=False)
     if not (config.evaluation.prompted and config.contexts.num_demonstrations):
         return (base,)
     prompted = MethodLine(
         PROMPTED,
-        "the untrained model with its own demonstrations in the prompt",
+        "the model where training begins, with its own demonstrations in the prompt",
         trained=False,
     )
     return (base, prompted)

@@ -16,6 +16,7 @@ from neuron_opsd.report.comparison_data import (
 from neuron_opsd.report.comparison_index import Results, method_label
 from neuron_opsd.report.comparison_outcome import (
     accuracy_verdict,
+    corrected,
     ece_verdict,
     gain_verdict,
 )
@@ -151,7 +152,7 @@ def difference_row(
     cells = tuple(change_cell(one, kind) for one in found)
     if gain is None:
         return Row(method_label(line), cells)
-    said = judged(kind, gain.difference)
+    said = corrected(judged(kind, gain.difference), gain)
     if kind.name in ACCURACIES:
         said = gain_verdict(gain, net, line.name)
     return Row(method_label(line), cells, f"in-domain: {said}")

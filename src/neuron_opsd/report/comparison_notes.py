@@ -35,13 +35,17 @@ def comparison_notes(data: ComparisonData) -> list[tuple[str, str]]:
         (
             "Intervals",
             "95 % intervals of a paired bootstrap over questions and seeds: both "
-            "models answered the same questions. Where an interval holds zero, no "
+            "models answered the same questions. With one seed they say nothing of "
+            "what another training would give. Where an interval holds zero, no "
             "difference was seen.",
         ),
         (
             "p-values",
             "Two-sided, after Holm's correction over all contrasts of the same "
-            "measure, kind of test set and reference. A star marks those below .05.",
+            "measure, kind of test set and reference; means over sources are "
+            "corrected among themselves. A star marks those below .05. None is below "
+            "2 / (resamples + 1) times the number corrected together, so a large "
+            "comparison needs a larger evaluation.num_resamples.",
         ),
         (
             "Source specificity",

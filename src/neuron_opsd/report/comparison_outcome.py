@@ -37,12 +37,13 @@ UNADJUSTED = "not after Holm's correction"
 
 def opening(data: ComparisonData) -> str:
     """Say what our first method did, or the first of all if none is ours."""
-    results = results_from(data, next(iter(ordered_starts(data)), BASE))
-    trained = [line for line in results.trained if line.name != FORM]
-    first = next(iter([*results.ours, *trained]), None)
-    if first is None:
-        return "No method was trained, so there is nothing to compare yet."
-    return method_sentence(results, results.widest, first)
+    for start in ordered_starts(data):
+        results = results_from(data, start)
+        trained = [line for line in results.trained if line.name != FORM]
+        for first in (*results.ours, *trained):
+            begun = "" if start == BASE else f"From {start}: "
+            return begun + method_sentence(results, results.widest, first)
+    return "No method was trained, so there is nothing to compare yet."
 
 
 def source_sentences(results: Results) -> list[str]:
@@ -153,6 +154,11 @@ def shown_by(contrast: Contrast | None, *, higher_is_better: bool) -> str:
     if contrast is None:
         return NOT_MEASURED
     said = verdict(contrast.difference, higher_is_better=higher_is_better)
+    return corrected(said, contrast)
+
+
+def corrected(said: str, contrast: Contrast) -> str:
+    """Add to what a difference shows that it does not stand after the correction."""
     if contrast.difference.holds_zero or not contrast.p_adjusted >= SIGNIFICANT:
         return said
     return f"{said}, {UNADJUSTED}"

@@ -197,12 +197,18 @@ def evaluation(work: Work, rates: Rates, config: Config) -> Cost:
     samples = config.evaluation.num_samples
     before = answering(work, work.tests, rates, config, own_draws(config, samples))
     after = answering(work, work.tests, rates, config, (samples,))
+    return before + after + with_demonstrations(work, rates, config)
+
+
+def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of testing the model with its own demonstrations, where that is asked."""
     if not (config.evaluation.prompted and config.contexts.num_demonstrations):
-        return before + after
-    prompted = answering(
-        work, work.in_domain, rates, config, (samples,), shown=work.shown_tokens
+        return Cost()
+    draws = (config.evaluation.num_samples,)
+    asked = answering(
+        work, work.in_domain, rates, config, draws, shown=work.shown_tokens
     )
-    return before + after + reading_off(work, work.in_domain, rates) + prompted
+    return reading_off(work, work.in_domain, rates) + asked
 
 
 def answering(
