@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -119,8 +119,17 @@ def allowed(field: FieldInfo) -> str:
     """Say which values a setting may have."""
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(field.annotation))
-    limits = [limit for limit in map(in_words, field.metadata) if limit]
+    limits = [limit for limit in map(in_words, bounds_of(field)) if limit]
     return " and ".join(limits) or kind(field.annotation)
+
+
+def bounds_of(field: FieldInfo) -> list[object]:
+    """Return a field's bounds, also those of a number that may be left unset."""
+    found: list[object] = list(field.metadata)
+    for part in get_args(field.annotation):
+        for inner in get_args(part)[1:]:
+            found += inner.metadata if isinstance(inner, FieldInfo) else [inner]
+    return found
 
 
 def in_words(limit: object) -> str:
@@ -132,6 +141,8 @@ def in_words(limit: object) -> str:
             return f"above {bound}"
         case Le(le=bound):
             return f"at most {bound}"
+        case Lt(lt=bound):
+            return f"below {bound}"
     return ""
 
 

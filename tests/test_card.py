@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_opsd.report.card import code, front_matter, prose, render_card
+from neuron_opsd.report.notes import method_notes
 from neuron_opsd.settings import config_from_table
 from report_examples import example_report
 
@@ -51,6 +52,7 @@ def test_full_tuning_is_loaded_without_peft() -> None:
     [
         ({"num_demonstrations": 0}, "without any demonstrations"),
         ({"rule": "random"}, "drawn by chance"),
+        ({"rule": "words"}, "chosen by the words they share"),
         ({"rule": "nearest"}, "overlap of activated neurons"),
     ],
 )
@@ -59,6 +61,19 @@ def test_the_card_says_what_the_teacher_saw(
 ) -> None:
     config = config_from_table({"contexts": contexts})
     assert said in render_card(replace(example_report(), config=config), "a/b")
+
+
+def test_another_method_is_called_by_its_name() -> None:
+    data = example_report()
+    config = data.config.model_copy(update={"method": "lmsi"})
+    card = render_card(
+        replace(data, config=config, method_summary="imitates the vote"), "a/b"
+    )
+    assert "by `lmsi` (imitates the vote) on" in card
+    assert "self-distillation" not in card
+    assert dict(method_notes(replace(data, config=config)))["Training"].startswith(
+        "By lmsi: "
+    )
 
 
 def test_without_test_sets_the_card_says_so() -> None:

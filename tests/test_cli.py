@@ -352,8 +352,17 @@ def test_config_prints_a_file_that_reads_back(
     file.write_text(text)
     assert load_config(file) == load_config(assignments=["distill.steps=7", "seed=2"])
     assert "# Optimiser steps." in text
+    assert "# batch_size = 16" in text.splitlines()
     assert main(["config", "--config", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["distill"]["steps"] == 7
+
+
+def test_config_shows_what_a_method_brings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["config", "--set", "method=lmsi"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {'method = "lmsi"', 'rule = "all"', "num_samples = 8"} <= set(lines)
 
 
 def test_doctor_prints_its_checks(
@@ -386,7 +395,6 @@ MISTAKES = {
     "run --pool a --out b": "no model is named; give --model",
     "run --model m --pool a --out b --seed x": "--seed is 'x', but it must be a whole",
     "run --model m --pool a --out b --seed -1": "seed is -1, but it must be greater",
-    "run --model m --pool a --out b": "no test set is given; add --test NAME=FILE",
     "run --model m --pool a --out b --test =f": "--test is '=f', but it must be NAME=",
     "run --model m --pool a --out b --test x=f x=g": "--test names 'x' twice",
     "run --model m --pool a --out b --set distill.stepz=1": "did you mean steps?",

@@ -164,6 +164,16 @@ def test_any_settings_written_as_toml_read_back_as_they_were(
         assert again == config
 
 
+def test_what_was_not_chosen_can_stand_there_as_a_comment() -> None:
+    config = config_from_table({"distill": {"steps": 7}})
+    text = to_toml(config, comments=True, only_chosen=True)
+    lines = text.splitlines()
+    assert "steps = 7" in lines
+    assert "# batch_size = 16" in lines
+    assert tomllib.loads(text)["distill"] == {"steps": 7}
+    assert config_from_table(tomllib.loads(text)) == config
+
+
 def test_comments_explain_every_setting() -> None:
     lines = to_toml(Config(), comments=True).splitlines()
     for name in EVERY_SETTING:

@@ -113,9 +113,10 @@ def test_a_name_that_cannot_be_a_file_is_refused(name: str) -> None:
         in_domain_name({name: "x"}, Config())
 
 
-def test_no_test_set_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="no test set is given; add --test NAME=FILE"):
-        in_domain_name({}, Config())
+def test_without_test_sets_no_domain_has_a_name() -> None:
+    assert in_domain_name({}, Config()) == ""
+    with pytest.raises(ConfigError, match="is 'c', but the test sets are none"):
+        in_domain_name({}, load_config(None, ["evaluation.in_domain=c"]))
 
 
 def test_a_model_is_known_by_its_weights(tmp_path: Path) -> None:

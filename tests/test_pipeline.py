@@ -14,7 +14,7 @@ from neuron_opsd.cli import main
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.models import load
-from neuron_opsd.pipeline import evaluate
+from neuron_opsd.pipeline import Request, estimate, evaluate, run
 from neuron_opsd.progress import Silent
 from neuron_opsd.settings import load_config
 from neuron_opsd.world.codecs import NEURONS, ROLLOUTS
@@ -24,11 +24,13 @@ from tiny_runs import (
     TEST_SIZES,
     FinishedRun,
     files_of,
+    pool_rows,
     read_json,
     run_command,
     tiny_config,
     tiny_request,
     tiny_run,
+    write_rows,
 )
 
 PROMISED = {
@@ -192,10 +194,26 @@ def test_answers_among_choices_are_never_unread_or_cut(
         assert entry[label]["parse_failure"] == entry[label]["truncation"] == 0.0
 
 
+def test_a_run_without_a_test_set_trains_and_measures_nothing(
+    tmp_path: Path, tiny_llama_plain: Path
+) -> None:
+    pool = write_rows(tmp_path / "pool.jsonl", pool_rows("choices"))
+    request = Request(pool=str(pool), tests={}, out=tmp_path / "run")
+    data = run(request, tiny_config(tiny_llama_plain, "distill.steps=2"), Silent())
+    assert data.title == "Neuron-OPSD"
+    assert "No test set was given" in (request.out / "report.html").read_text()
+    assert (request.out / "adapter/adapter_model.safetensors").is_file()
+    assert "No test set was given" in (request.out / "adapter/README.md").read_text()
+    assert read_json(request.out / "evaluation.json") == {}
+    planned = estimate(str(pool), {}, data.config, Silent())
+    assert planned.seconds > 0
+
+
 def test_the_settings_of_a_run_can_be_read_back(finished_run: FinishedRun) -> None:
     read = load_config(finished_run.folder / "config.toml")
-    prompts = read.prompts.model_copy(update={"form": "auto"})
-    assert read.prompts.form == "chat"
+    asked_prompts = {"form": "auto", "list_choices": "auto"}
+    prompts = read.prompts.model_copy(update=asked_prompts)
+    assert (read.prompts.form, read.prompts.list_choices) == ("chat", "no")
     assert read.evaluation.in_domain == "parity"
     evaluation = read.evaluation.model_copy(update={"in_domain": ""})
     asked = {"prompts": prompts, "evaluation": evaluation}

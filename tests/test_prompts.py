@@ -7,7 +7,7 @@ import pytest
 from neuron_opsd.config import PromptsConfig
 from neuron_opsd.prompts import (
     choice_answers,
-    resolve_form,
+    resolve_prompts,
     student_prompt,
     teacher_prompt,
     without_reasoning,
@@ -39,7 +39,9 @@ def test_the_form_is_resolved_from_the_model(
     form: str, has_chat_template: bool, resolved: str
 ) -> None:
     config = PromptsConfig.model_validate({"form": form})
-    found = resolve_form(config, has_chat_template=has_chat_template)
+    found = resolve_prompts(
+        config, has_chat_template=has_chat_template, constrained=True
+    )
     assert found.form == resolved
 
 
@@ -139,6 +141,19 @@ def test_student_and_teacher_have_a_thinking_switch_each() -> None:
     assert student_prompt(SKY, config).thinking is False
     assert teacher_prompt(SKY, [], config).thinking is True
     assert student_prompt(SKY, CHAT).thinking is None
+
+
+def test_choices_are_listed_for_a_model_that_writes_freely() -> None:
+    def listed(setting: str, *, constrained: bool) -> str:
+        config = PLAIN.model_copy(update={"list_choices": setting})
+        return resolve_prompts(
+            config, has_chat_template=False, constrained=constrained
+        ).list_choices
+
+    assert listed("auto", constrained=True) == "no"
+    assert listed("auto", constrained=False) == "letters"
+    assert listed("no", constrained=False) == "no"
+    assert listed("texts", constrained=True) == "texts"
 
 
 @pytest.mark.parametrize(

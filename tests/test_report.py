@@ -229,13 +229,19 @@ def test_the_notes_say_what_a_divergence_sees(
 ) -> None:
     config = Config(distill=DistillConfig(**settings))
     notes = dict(method_notes(replace(example_report(), config=config)))
-    assert seen in notes["Distillation"]
+    assert seen in notes["Training"]
+
+
+def test_a_balanced_selection_is_told() -> None:
+    config = config_from_table({"selection": {"balance": True}})
+    notes = dict(method_notes(replace(empty_report(), config=config)))
+    assert "within those of each own answer" in notes["Selection"]
 
 
 def test_the_notes_follow_the_settings() -> None:
     config = config_from_table({"contexts": {"num_demonstrations": 0}})
     notes = dict(method_notes(replace(empty_report(), config=config)))
-    assert notes["Demonstrations"] == "The teacher saw no demonstrations."
+    assert notes["Demonstrations"] == "No demonstrations were shown in training."
     assert "(scaled to the model)" in notes["Neurons"]
 
 

@@ -101,8 +101,9 @@ def test_what_json_has_no_word_for_is_null() -> None:
     assert [or_none(v) for v in (math.nan, math.inf, -math.inf)] == [None] * 3
 
 
-def test_a_run_is_named_after_its_domain() -> None:
-    assert title_of(TESTS) == "Neuron-OPSD on law"
+def test_a_run_is_named_after_its_method_and_domain() -> None:
+    assert title_of(TESTS, "neuron-opsd") == "Neuron-OPSD on law"
+    assert title_of(TESTS, "lmsi") == "lmsi on law"
 
 
 def test_a_report_is_made_again_to_the_byte(

@@ -53,7 +53,8 @@ class PromptsConfig(Section):
 
     form: Literal["auto", "chat", "plain"] = "auto"
     """`chat` uses the model's chat template, `plain` writes `Question: ...` and
-    `Answer:`; `auto` takes the chat template where the model has one."""
+    `Answer:` and ends answers at a line break; `auto` takes the chat template where the
+    model has one."""
     question_label: str = "Question"
     """Word before a question in the plain form."""
     answer_label: str = "Answer"
@@ -62,8 +63,10 @@ class PromptsConfig(Section):
     """System message of the chat form; the first line of the plain form."""
     instruction: str = ""
     """Text put after every question, for example how to give the final answer."""
-    list_choices: Literal["no", "texts", "letters"] = "no"
-    """Whether the choices stand in the prompt, one a line."""
+    list_choices: Literal["auto", "no", "texts", "letters"] = "auto"
+    """Whether the choices stand in the prompt, one a line. `auto` lists them with
+    letters where answers are written freely, and not where they are sampled among the
+    choices."""
     student_thinking: bool | None = None
     """Reasoning switch of chat templates that have one, for the student."""
     teacher_thinking: bool | None = None

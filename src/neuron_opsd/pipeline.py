@@ -16,7 +16,8 @@ from typing import Final
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.cases import answer_cases, build_cases
 from neuron_opsd.jobs.checks import check_questions
-from neuron_opsd.jobs.comparing import Comparison, fill, set_up
+from neuron_opsd.jobs.comparing import fill
+from neuron_opsd.jobs.comparison import Comparison, set_up
 from neuron_opsd.jobs.comparison_report import build_comparison, write_comparison
 from neuron_opsd.jobs.completions import extract_neurons
 from neuron_opsd.jobs.demo import (

@@ -23,12 +23,23 @@ THINK_START = "<think>"
 THINK_END = "</think>"
 
 
-def resolve_form(config: PromptsConfig, *, has_chat_template: bool) -> PromptsConfig:
-    """Return the settings with `form` decided for a model."""
-    if config.form != "auto":
-        return config
-    form = "chat" if has_chat_template else "plain"
-    return config.model_copy(update={"form": form})
+def resolve_prompts(
+    config: PromptsConfig, *, has_chat_template: bool, constrained: bool
+) -> PromptsConfig:
+    """Return the settings with `form` and `list_choices` decided for a model.
+
+    Args:
+        config: The settings.
+        has_chat_template: Whether the model has one.
+        constrained: Whether answers are sampled among the choices; a model that writes
+            freely must see them to choose one.
+    """
+    changes: dict[str, str] = {}
+    if config.form == "auto":
+        changes["form"] = "chat" if has_chat_template else "plain"
+    if config.list_choices == "auto":
+        changes["list_choices"] = "no" if constrained else "letters"
+    return config.model_copy(update=changes)
 
 
 def student_prompt(question: Question, config: PromptsConfig) -> Prompt:

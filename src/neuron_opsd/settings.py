@@ -151,20 +151,29 @@ def flatten(config: Config) -> dict[str, Any]:
     return flat
 
 
-def to_toml(config: Config, *, comments: bool = False) -> str:
-    """Write the settings as TOML, with each field's docstring above it if asked."""
-    lines = setting_lines(config, comments=comments)
+def to_toml(
+    config: Config, *, comments: bool = False, only_chosen: bool = False
+) -> str:
+    """Write the settings as TOML.
+
+    Args:
+        config: The settings.
+        comments: Whether each field's docstring stands above it.
+        only_chosen: Whether what was not chosen stands there as a comment, so that a
+            later version or another method may bring its own.
+    """
+    lines = setting_lines(config, comments=comments, only_chosen=only_chosen)
     for name, info in Config.model_fields.items():
         section = getattr(config, name)
         if isinstance(section, Section):
             lines += ["", f"[{name}]"]
             if comments:
                 lines.insert(-1, f"# {type(section).__doc__ or info.description}")
-            lines += setting_lines(section, comments=comments)
+            lines += setting_lines(section, comments=comments, only_chosen=only_chosen)
     return "\n".join(lines) + "\n"
 
 
-def setting_lines(section: Section, *, comments: bool) -> list[str]:
+def setting_lines(section: Section, *, comments: bool, only_chosen: bool) -> list[str]:
     """Write the plain fields of one section as TOML lines."""
     lines: list[str] = []
     for name, info in type(section).model_fields.items():
@@ -175,7 +184,8 @@ def setting_lines(section: Section, *, comments: bool) -> list[str]:
             lines += [f"# {line.strip()}" for line in info.description.splitlines()]
         # TOML has no null: an unset switch is left out, as a comment where asked.
         if value is not None:
-            lines.append(f"{name} = {toml_value(value)}")
+            chosen = name in section.model_fields_set or not only_chosen
+            lines.append(f"{'' if chosen else '# '}{name} = {toml_value(value)}")
         elif comments:
             lines.append(f"# {name} = (unset)")
     return lines

@@ -14,7 +14,7 @@ from neuron_opsd.cli.options import (
     Output,
     Settings,
     Tests,
-    need_tests,
+    read_named,
     resolve,
     resolve_with_model,
 )
@@ -34,6 +34,8 @@ def config(
 ) -> None:
     """Print every setting with its value and what it does, as a TOML file.
 
+    What was neither given nor belongs to the method stands there as a comment.
+
     Args:
         settings: The settings of the run.
         output: How to say what came out.
@@ -41,11 +43,16 @@ def config(
     from neuron_opsd.settings import to_toml
 
     resolved = resolve(settings)
+    if "method" in resolved.model_fields_set:
+        # Imported where it is needed: the methods bring PyTorch with them.
+        from neuron_opsd.jobs.methods import with_method
+
+        resolved = with_method(resolved)
     with open_terminal(quiet=output.quiet) as terminal:
         if output.json:
             terminal.show_json(resolved.model_dump())
         else:
-            terminal.show(to_toml(resolved, comments=True).rstrip("\n"))
+            terminal.show(to_toml(resolved, comments=True, only_chosen=True).rstrip())
 
 
 def plan(
@@ -66,7 +73,7 @@ def plan(
         output: How to say what came out.
     """
     resolved = resolve_with_model(settings)
-    files = need_tests(tests)
+    files = read_named(tests)
     prepare_libraries(allow_download=resolved.model.allow_download)
     from neuron_opsd.pipeline import estimate
 

@@ -16,6 +16,7 @@ from neuron_opsd.cli.options import (
     Settings,
     Tests,
     need_tests,
+    read_named,
     resolve_with_model,
 )
 from neuron_opsd.cli.terminal import Terminal, open_terminal
@@ -46,12 +47,13 @@ def run(
         pool: File with the unlabelled questions: JSONL, Parquet, CSV, or the id of a
             Hugging Face dataset.
         out: Folder of the run: adapter, evaluation.json, report.html and all between.
-        tests: Test sets with answers, NAME=FILE each; the first is in-domain.
+        tests: Test sets with answers, NAME=FILE each; the first is in-domain. Without
+            one the model is trained and nothing is measured.
         settings: The settings of the run.
         output: How to say what came out.
     """
     config = resolve_with_model(settings)
-    files = need_tests(tests)
+    files = read_named(tests)
     prepare_libraries(allow_download=config.model.allow_download)
     from neuron_opsd.pipeline import Request
     from neuron_opsd.pipeline import run as run_pipeline
@@ -102,7 +104,7 @@ def evaluate(
 
     Args:
         out: JSON file for the metrics of every test set.
-        tests: Test sets with answers, NAME=FILE each.
+        tests: Test sets with answers, NAME=FILE each; at least one.
         adapter: Folder of an adapter to test with the model.
         settings: The settings of the run.
         output: How to say what came out.

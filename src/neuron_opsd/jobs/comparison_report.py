@@ -10,7 +10,8 @@ from statistics import fmean
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.block import Spent
-from neuron_opsd.jobs.comparing import Cell, Outcome, Setting, cells_of
+from neuron_opsd.jobs.comparing import Outcome
+from neuron_opsd.jobs.comparison import Cell, Setting, cells_of
 from neuron_opsd.jobs.comparison_tables import (
     budget_rows,
     contrast_rows,
@@ -28,6 +29,7 @@ from neuron_opsd.report.comparison_data import (
     MethodLine,
 )
 from neuron_opsd.report.comparison_page import render_comparison
+from neuron_opsd.report.data import OURS
 from neuron_opsd.settings import changed_settings, toml_value
 from neuron_opsd.world.codecs import record_codec, save_json
 from neuron_opsd.world.manifest import installed_versions
@@ -35,8 +37,6 @@ from neuron_opsd.world.store import write_atomic
 
 DATA = record_codec("comparison.json", ComparisonData)
 PAGE = "comparison.html"
-OURS = "neuron-opsd"
-"""Variants of this method are also compared with every other method."""
 
 
 def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from neuron_opsd.config import Config
-from neuron_opsd.jobs.inputs import in_domain_name, read_tests
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.jobs.inputs import check_names, read_tests
 from neuron_opsd.jobs.reporting import metric_table
 from neuron_opsd.jobs.setting import TestSet, settle
 from neuron_opsd.jobs.testing import score
@@ -41,9 +42,10 @@ def evaluate(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    in_domain = in_domain_name(tests, config)
-    download = config.model.allow_download
-    sets = read_tests(tests, in_domain, allow_download=download)
+    if not tests:
+        raise ConfigError("no test set is given; add --test NAME=FILE")
+    check_names(tests)
+    sets = read_tests(tests, "", allow_download=config.model.allow_download)
     model = load_model(config.model, *([] if adapter is None else [adapter]))
     settled, constrained = settle(config, model.facts)
     table = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.block import cell_folder
-from neuron_opsd.jobs.comparing import (
+from neuron_opsd.jobs.comparison import (
     Cell,
     Comparison,
     Setting,

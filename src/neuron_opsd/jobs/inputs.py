@@ -43,7 +43,7 @@ def read_inputs(pool: str, tests: Mapping[str, str], config: Config) -> Inputs:
     The pool's gold answers, if its file has any, are dropped here.
 
     Raises:
-        ConfigError: If there is no test set, or a name cannot be one.
+        ConfigError: If a name cannot be a test set's.
         DataError: If a file has bad rows, the pool is too small, a test question has
             no answer, or stands in the pool.
     """
@@ -102,7 +102,7 @@ def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
     """Return the settings with the in-domain test set named, the first by default.
 
     Raises:
-        ConfigError: If there is no test set, or a name cannot be one.
+        ConfigError: If a name cannot be a test set's.
     """
     evaluation = config.evaluation.model_copy(
         update={"in_domain": in_domain_name(tests, config)}
@@ -111,13 +111,27 @@ def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
 
 
 def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
-    """Return the name of the test set of the pool's own domain.
+    """Return the name of the test set of the pool's own domain; empty without any.
 
     Raises:
-        ConfigError: If there is no test set, or a name cannot be one.
+        ConfigError: If a name cannot be a test set's.
     """
-    if not tests:
-        raise ConfigError("no test set is given; add --test NAME=FILE")
+    check_names(tests)
+    chosen = config.evaluation.in_domain or next(iter(tests), "")
+    if chosen and chosen not in tests:
+        raise ConfigError(
+            f"evaluation.in_domain is {chosen!r}, but the test sets are "
+            f"{', '.join(tests) or 'none'}"
+        )
+    return chosen
+
+
+def check_names(tests: Mapping[str, str]) -> None:
+    """Refuse what cannot name a test set.
+
+    Raises:
+        ConfigError: Naming the first such name.
+    """
     for name in tests:
         if not NAME.fullmatch(name):
             raise ConfigError(
@@ -129,13 +143,6 @@ def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
                 f"a test set cannot be named {name!r}, because the run keeps its "
                 f"{name} under that name; give it another one"
             )
-    chosen = config.evaluation.in_domain or next(iter(tests))
-    if chosen not in tests:
-        raise ConfigError(
-            f"evaluation.in_domain is {chosen!r}, but the test sets are "
-            f"{', '.join(tests)}"
-        )
-    return chosen
 
 
 def questions_hash(questions: tuple[Question, ...]) -> str:

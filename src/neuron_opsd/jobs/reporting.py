@@ -19,6 +19,7 @@ from neuron_opsd.records import Fitness, Interval, StepMetrics, TestResult
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.data import (
     FORM_ONLY,
+    OURS,
     Case,
     ModelSummary,
     ReportData,
@@ -28,6 +29,7 @@ from neuron_opsd.report.data import (
 from neuron_opsd.report.outcome import outcome_sentence
 from neuron_opsd.report.page import render_page
 from neuron_opsd.stages.capture import sizes_of
+from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.scoring import compare, mean_of_tests
 from neuron_opsd.world.codecs import record_codec, save_json
 from neuron_opsd.world.store import write_atomic
@@ -152,7 +154,7 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
     """Gather everything that the report says."""
     sizes = sizes_of(job.config.neurons, facts)
     return ReportData(
-        title=title_of(tests),
+        title=title_of(tests, job.config.method),
         model=model_summary(facts),
         config=job.config,
         pool_size=len(prepared.selection),
@@ -169,6 +171,7 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
         warnings=other_warnings(job, prepared.fitness),
         versions=job.run.manifest.versions,
         command=command,
+        method_summary=METHODS[job.config.method].summary,
         neurons_per_layer=sizes.per_layer,
         neurons_kept=sizes.keep,
         data_hashes=job.run.manifest.inputs,
@@ -181,10 +184,10 @@ def other_warnings(job: Job, fitness: Fitness | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(w for w in job.run.warnings if w not in known))
 
 
-def title_of(tests: Sequence[TestSet]) -> str:
-    """Name the run by the domain it was trained for."""
-    name = next(test.name for test in tests if test.in_domain)
-    return f"Neuron-OPSD on {name}"
+def title_of(tests: Sequence[TestSet], method: str) -> str:
+    """Name the run by its method and the domain it was trained for."""
+    names = [f" on {test.name}" for test in tests if test.in_domain]
+    return f"{'Neuron-OPSD' if method == OURS else method}{''.join(names)}"
 
 
 def model_summary(facts: ModelFacts) -> ModelSummary:

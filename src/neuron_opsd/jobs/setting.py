@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from neuron_opsd.config import Config
 from neuron_opsd.models.protocol import ModelFacts
 from neuron_opsd.progress import Progress
-from neuron_opsd.prompts import resolve_form
+from neuron_opsd.prompts import resolve_prompts
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.stages.rollouts import is_constrained
 from neuron_opsd.world.memory import peak_memory
@@ -38,7 +38,7 @@ class Job:
 
     run: RunDir
     config: Config
-    """Its `prompts.form` is resolved."""
+    """Its `prompts.form` and `prompts.list_choices` are resolved."""
     constrained: bool
     """Whether questions with choices are answered among these."""
     progress: Progress
@@ -58,9 +58,13 @@ def settle(config: Config, facts: ModelFacts) -> tuple[Config, bool]:
     """Decide for a model what the settings leave open.
 
     Returns:
-        The settings with the prompt form resolved, and whether answers to questions
-        with choices are sampled among these.
+        The settings with the prompts resolved, and whether answers to questions with
+        choices are sampled among these.
     """
-    prompts = resolve_form(config.prompts, has_chat_template=facts.has_chat_template)
-    settled = config.model_copy(update={"prompts": prompts})
-    return settled, is_constrained(config.rollouts, facts.num_parameters)
+    constrained = is_constrained(config.rollouts, facts.num_parameters)
+    prompts = resolve_prompts(
+        config.prompts,
+        has_chat_template=facts.has_chat_template,
+        constrained=constrained,
+    )
+    return config.model_copy(update={"prompts": prompts}), constrained

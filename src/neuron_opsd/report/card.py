@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from neuron_opsd.report.data import ReportData
+from neuron_opsd.report.data import OURS, ReportData
 from neuron_opsd.report.outcome import (
     comparison_headings,
     comparison_table,
@@ -14,7 +15,16 @@ from neuron_opsd.report.outcome import (
 )
 from neuron_opsd.report.wording import one_line
 
-TAGS = ("neuron-opsd", "on-policy-self-distillation", "annotation-free")
+TAGS = ("neuron-opsd", "annotation-free")
+
+CHOSEN: Mapping[str, str] = MappingProxyType(
+    {
+        "nearest": "chosen by overlap of activated neurons",
+        "words": "chosen by the words they share",
+        "random": "drawn by chance",
+    }
+)
+"""How demonstrations were found, by `contexts.rule`."""
 
 LIMITS = (
     "The model taught itself from its own answers. It can have learned its own "
@@ -98,24 +108,26 @@ def training_text(data: ReportData, base_model: str) -> str:
     """Say what was trained, on what and for how long."""
     distill = data.config.distill
     kind = "A low-rank adapter" if distill.tuning == "lora" else "All weights"
+    method = data.config.method
+    how = "on-policy self-distillation" if method == OURS else code(method)
+    what = f" ({prose(data.method_summary)})" if method != OURS else ""
     text = (
         f"{kind} of {code(base_model)}, trained for {len(data.training)} steps by "
-        f"on-policy self-distillation on {data.num_selected:,} of {data.pool_size:,} "
+        f"{how}{what} on {data.num_selected:,} of {data.pool_size:,} "
         "unlabelled questions. No gold answer was read before the evaluation."
     )
-    return f"{text} {teacher_text(data)}"
+    return f"{text} {teacher_text(data)}".strip()
 
 
 def teacher_text(data: ReportData) -> str:
     """Say what the teacher saw that the student did not."""
     contexts = data.config.contexts
     if not contexts.num_demonstrations:
-        return "The teacher was the same model without any demonstrations."
-    nearest = ", chosen by overlap of activated neurons"
+        alone = "The teacher was the same model without any demonstrations."
+        return alone if data.config.method == OURS else ""
     return (
         f"The teacher was the same model with {contexts.num_demonstrations} other "
-        "questions and its own answers to them in its prompt"
-        f"{nearest if contexts.rule == 'nearest' else ', drawn by chance'}."
+        f"questions and its own answers to them in its prompt, {CHOSEN[contexts.rule]}."
     )
 
 

@@ -17,10 +17,8 @@ from neuron_opsd.report.comparison_data import (
     MethodLine,
     Place,
 )
+from neuron_opsd.report.data import OURS
 from neuron_opsd.report.wording import finite, one_line
-
-OURS = "neuron-opsd"
-"""How the names of our own methods begin; they stand first in words and figures."""
 
 ORACLE_MARK = "\N{DAGGER}"
 """After the name of a method that saw gold answers, wherever it stands."""

@@ -25,6 +25,9 @@ PROMPTED = "prompted"
 """Control: the untrained model with its own demonstrations in the prompt."""
 
 FORM_ONLY = "form-only"
+
+OURS = "neuron-opsd"
+"""The method of the paper; names of its variants begin with it."""
 """Control: trained for the same steps on random choices."""
 
 
@@ -135,6 +138,8 @@ class ReportData:
     warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    method_summary: str = ""
+    """What the method of `config.method` does, in a line."""
     neurons_per_layer: int = 0
     """`neurons.per_layer` as scaled to the model; 0 where unknown."""
     neurons_kept: int = 0

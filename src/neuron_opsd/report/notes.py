@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from neuron_opsd.config import Config, DistillConfig
-from neuron_opsd.report.data import ReportData
+from neuron_opsd.report.data import OURS, ReportData
 
 NEURON_RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -45,6 +45,14 @@ DEMONSTRATION_ANSWERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+DEMONSTRATION_RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "nearest": "nearest by neuron overlap",
+        "words": "nearest by their words",
+        "random": "drawn at random",
+    }
+)
+
 DIVERGENCES: Mapping[str, str] = MappingProxyType(
     {
         "reverse-kl": "KL(student || teacher)",
@@ -72,7 +80,7 @@ def method_notes(data: ReportData) -> list[tuple[str, str]]:
         ("Neurons", neurons_note(data)),
         ("Selection", selection_note(config)),
         ("Demonstrations", demonstrations_note(config)),
-        ("Distillation", distillation_note(config)),
+        ("Training", training_note(data)),
         ("Accuracy", accuracy_note(config)),
         ("Calibration", calibration_note(config)),
         ("Intervals", intervals_note(config)),
@@ -111,8 +119,9 @@ def selection_note(config: Config) -> str:
     rule = SELECTION_RULES[selection.rule]
     if selection.rule == "all":
         return f"Trained on: {rule}."
+    within = ", within those of each own answer" if selection.balance else ""
     return (
-        f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule}; "
+        f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule}{within}; "
         "questions tied with the last one are kept too."
     )
 
@@ -122,19 +131,24 @@ def demonstrations_note(config: Config) -> str:
     contexts = config.contexts
     count = contexts.num_demonstrations
     if not count:
-        return "The teacher saw no demonstrations."
+        return "No demonstrations were shown in training."
     source = "whole pool" if contexts.source == "pool" else "selected questions"
-    rule = "nearest by neuron overlap" if contexts.rule == "nearest" else "drawn"
+    rule = DEMONSTRATION_RULES[contexts.rule]
     return (
         f"The teacher saw {count} other questions, {rule} from the {source}, the "
         f"nearest last. Each shows {DEMONSTRATION_ANSWERS[contexts.answer]}."
     )
 
 
-def distillation_note(config: Config) -> str:
+def training_note(data: ReportData) -> str:
     """Say how the student learned."""
-    distill = config.distill
+    distill = data.config.distill
     kind = "a low-rank adapter" if distill.tuning == "lora" else "all weights"
+    if data.config.method != OURS:
+        return (
+            f"By {data.config.method}: {data.method_summary}. {distill.steps} steps of "
+            f"{distill.batch_size} questions moved {kind}."
+        )
     return (
         f"The student answers without demonstrations; at every token of its own "
         f"answer {DIVERGENCES[distill.divergence]} over {compared(distill)} is "
