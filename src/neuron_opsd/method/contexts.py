@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from sys import intern
 from typing import Final
 
 import numpy as np
@@ -152,7 +153,8 @@ def neighbours(
 ) -> Iterator[Neighbour]:
     """Yield the found rows of the pool as records; `place` says among how many."""
     for rank, (row, distance) in enumerate(zip(*ranking, strict=True), start=1):
-        reason = f"nearest {rank} {place}: Jaccard distance {distance:.3f}"
+        # Millions of neighbours share a few thousand reasons.
+        reason = intern(f"nearest {rank} {place}: Jaccard distance {distance:.3f}")
         yield Neighbour(pool[int(row)].question_id, float(distance), reason)
 
 

@@ -106,6 +106,7 @@ def compare_versions(
         version_of: Gives the installed version of a package, `None` where there is
             none.
     """
+    needed: list[str] = []
     wrong: list[str] = []
     count = 0
     for line in required:
@@ -115,11 +116,12 @@ def compare_versions(
         count += 1
         found = version_of(requirement.name)
         if found is None or not requirement.specifier.contains(found, prereleases=True):
-            needed = f"{requirement.name}{requirement.specifier}"
-            wrong.append(f"{needed} needed, {found or 'none'} installed")
+            needed.append(f"{requirement.name}{requirement.specifier}")
+            wrong.append(f"{needed[-1]} needed, {found or 'none'} installed")
     if not wrong:
         return Check("dependencies", "ok", f"{count} in the required ranges")
-    advice = f"run: {Path(sys.executable).name} -m pip install --upgrade {DISTRIBUTION}"
+    names = " ".join(f"'{name}'" for name in needed)
+    advice = f"run: {Path(sys.executable).name} -m pip install {names}"
     return Check("dependencies", "fail", "; ".join(wrong), advice)
 
 

@@ -34,7 +34,7 @@ def read_dataset(name: str, *, allow_download: bool) -> Table:
     except ModuleNotFoundError:
         raise DataError(
             f"{name} is taken for a Hugging Face dataset; to read one, run "
-            "pip install 'neuron-opsd[datasets]'"
+            "pip install datasets"
         ) from None
     try:
         with network(allowed=allow_download):
