@@ -2,12 +2,14 @@
 
     python benchmarks/comparison.py --out runs/comparison
     python benchmarks/comparison.py --out runs/comparison-quick --quick
-    python benchmarks/comparison.py --out runs/long --long
+    python benchmarks/comparison.py --out runs/long --long --sources sst2
+    python benchmarks/comparison.py --out runs/warm --warm --methods lmsi ttrl
 
 Fetches what it needs, writes the question files and runs `neuron-opsd compare`. It goes
 on where it was stopped. `--quick` is a reduced comparison that ends within ten minutes
 on two cores; `--long` trains 150 steps with one seed and tests on the way; `--warm`
-begins training from the form-only model.
+begins training from the form-only model. Each takes an --out of its own. Fewer sources,
+methods or seeds can be asked for, and more later with the same --out.
 """
 
 from __future__ import annotations
@@ -81,13 +83,18 @@ def main() -> int:
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--warm", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=SOURCES)
+    parser.add_argument("--methods", nargs="+", choices=[*map(name_of, METHODS)])
+    parser.add_argument("--seeds", type=int)
     options = parser.parse_args()
     size = QUICK if options.quick else LONG if options.long else FULL
+    wanted = options.methods or [*map(name_of, size.methods)]
+    methods = [method for method in METHODS if name_of(method) in wanted]
     with open_terminal(quiet=False) as terminal:
         files = fetch_demo(cache_folder(), terminal, TESTS)
     folder = options.out.parent / f"{options.out.name}-questions"
     words = ["compare", "--model", str(files.model), "--out", str(options.out)]
-    for name in SOURCES:
+    for name in options.sources:
         pool = part(
             files.questions[name]["pool"], folder / f"{name}-pool.jsonl", 0, size.pool
         )
@@ -100,13 +107,18 @@ def main() -> int:
             size.test,
         )
         words += ["--test", f"{name}={test}"]
-    words += ["--methods", *size.methods, "--seeds", str(size.seeds)]
+    words += ["--methods", *methods, "--seeds", str(options.seeds or size.seeds)]
     words += ["--set", *SETTINGS, f"distill.steps={size.steps}"]
     if size.shown_steps:
         words += ["--at", *map(str, size.shown_steps)]
     if options.warm:
         words += ["--warm-start", "form"]
     return neuron_opsd([*words, *(["--dry-run"] if options.dry_run else [])])
+
+
+def name_of(method: str) -> str:
+    """Return what a method is called in the tables."""
+    return method.partition("=")[0]
 
 
 def part(source: Path, target: Path, first: int, count: int) -> Path:

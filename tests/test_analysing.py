@@ -7,23 +7,40 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from cyclopts import App
 
+from neuron_opsd.answers import Reader
 from neuron_opsd.cli.analysis import analyse as analyse_command
+from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.analysing import AnalysisRequest, analyse
-from neuron_opsd.jobs.analysis_cases import same_label, sharing
+from neuron_opsd.jobs.analysis_cases import Findings, same_label, sharing
+from neuron_opsd.jobs.analysis_columns import vote_readers
 from neuron_opsd.jobs.analysis_files import cell
-from neuron_opsd.jobs.analysis_inputs import assign_answers, named_runs
+from neuron_opsd.jobs.analysis_inputs import (
+    LabelledPool,
+    PreparedRun,
+    assign_answers,
+    named_runs,
+)
 from neuron_opsd.method.contexts import jaccard_distance
 from neuron_opsd.method.statistics import pearson, spearman
 from neuron_opsd.progress import Silent
-from neuron_opsd.records import Demonstration, Interval, TeacherContext
+from neuron_opsd.records import (
+    Demonstration,
+    GoldAnswers,
+    Interval,
+    Message,
+    Question,
+    SelectionEntry,
+    TeacherContext,
+)
 from neuron_opsd.report.analysis_data import (
     GROUPS,
     LABELLED,
@@ -38,6 +55,7 @@ from neuron_opsd.report.analysis_data import (
     shared_name,
     vote_name,
 )
+from neuron_opsd.settings import load_config
 from neuron_opsd.world.codecs import NEURONS, ROLLOUTS
 from tiny_runs import FinishedRun, files_of, pool_rows, read_json, write_rows
 
@@ -172,10 +190,48 @@ def test_sharing_is_counted_against_random_questions() -> None:
         )
 
     labels = {"a": "Yes", "b": "yes ", "c": "no", "d": None, "e": "yes"}
-    near, random = sharing([context("a", "b", "c"), context("d", "a")], labels)
+    asked = [context("a", "b", "c"), context("d", "a")]
+    near, random = sharing(asked, labels, frozenset(labels))
     assert near.tolist() == [0.5, 0.0]
     assert random.tolist() == [2 / 4, 0.0]
+    # A question that can be no demonstration is none of the random ones either.
+    _, random = sharing(asked, labels, frozenset("bce"))
+    assert random.tolist() == [2 / 3, 0.0]
     assert not same_label(None, None)
+
+
+def found_with(config: Config, labels: LabelledPool | None = None) -> Findings:
+    """Return findings of which nothing but settings and texts is known."""
+    nothing: Any = None
+    run = PreparedRun("r", nothing, config, (), (), (), (), None)
+    return Findings(run, nothing, labels, None)
+
+
+def test_under_letters_answers_are_alike_whose_letters_are() -> None:
+    questions = tuple(
+        Question(name, (Message("user", "?"),), choices=choices)
+        for name, choices in {"a": ("x", "y"), "b": ("v", "w")}.items()
+    )
+    labels = LabelledPool(questions, GoldAnswers({}))
+    letters = load_config(None, ["prompts.list_choices=letters"])
+    answers = {"a": "y", "b": None}
+    assert found_with(letters, labels).as_written(answers) == {"a": "B", "b": None}
+    assert found_with(letters).as_written(answers) == answers
+    assert found_with(Config(), labels).as_written(answers) == answers
+
+
+def test_without_texts_votes_are_held_as_the_run_held_them() -> None:
+    entries = (SelectionEntry("q", 1, 1, kept=True, reason="why"),)
+
+    def readers(reader: str) -> Mapping[str, Reader] | None:
+        config = load_config(None, [f"answers.reader={reader}", "answers.pattern=x"])
+        run = replace(found_with(config).run, selection=entries)
+        return vote_readers(run, None)
+
+    assert readers("auto") is None
+    found = readers("number")
+    assert found is not None
+    assert found["q"].same("1.0", "1")
 
 
 def test_files_hold_every_number_and_the_run_is_left_alone(labelled: Analysed) -> None:
@@ -276,6 +332,30 @@ def test_answers_to_other_questions_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_rows_without_ids_are_found_by_their_places(
+    labelled: Analysed, tmp_path: Path
+) -> None:
+    rows = [{**row, "id": f"other-{n}"} for n, row in enumerate(pool_rows("choices"))]
+    file = write_rows(tmp_path / "labelled.jsonl", rows)
+    data = analysed(tmp_path / "out", labelled.run, answers=(str(file),))
+    assert data.runs[0].measures == labelled.only.measures
+    swapped = write_rows(tmp_path / "swapped.jsonl", [*rows[1:], rows[0]])
+    with pytest.raises(DataError, match="its questions or choices are not those"):
+        analysed(tmp_path / "no", labelled.run, answers=(str(swapped),))
+
+
+def test_a_part_of_a_comparison_is_named_as_such(
+    labelled: Analysed, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(labelled.run, run)
+    manifest = read_json(run / "manifest.json")
+    manifest["outputs"]["methods/lmsi"] = manifest["outputs"]["rollouts"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="is a part of a comparison"):
+        analysed(tmp_path / "out", run)
+
+
 def test_a_run_that_is_not_prepared_or_was_changed_is_refused(
     labelled: Analysed, tmp_path: Path
 ) -> None:
@@ -309,10 +389,13 @@ def test_runs_are_told_apart_by_the_names_of_their_folders(
         named_runs([])
 
 
-def test_answers_are_for_one_run_or_for_all() -> None:
+def test_answers_are_for_one_run_or_for_all(tmp_path: Path) -> None:
     names = ("a", "b")
     assert assign_answers((), names) == {"a": None, "b": None}
     assert assign_answers(("f", "b=g"), names) == {"a": "f", "b": "g"}
+    odd = tmp_path / "seed=1.jsonl"
+    odd.touch()
+    assert assign_answers((str(odd),), names) == {"a": str(odd), "b": str(odd)}
     with pytest.raises(ConfigError, match=r"'c=f', but it must be NAME=FILE .* a, b"):
         assign_answers(("c=f",), names)
     with pytest.raises(ConfigError, match="names 'a' twice, for f and g"):

@@ -39,7 +39,7 @@ from neuron_opsd.report.analysis_figures import (
     correlations_chart,
     rivals_chart,
 )
-from neuron_opsd.report.analysis_page import outcome, render_analysis
+from neuron_opsd.report.analysis_page import outcome, remainder, render_analysis
 from neuron_opsd.report.analysis_views import (
     GIVEN,
     area_tables,
@@ -246,7 +246,7 @@ def test_the_page_says_what_matters(page: str) -> None:
     text = read(page).text
     for words in (
         "questions with fewer neurons were answered right more often",
-        "Given length, entropy and vote share, nothing of it is seen in ranks",
+        "Given length, entropy and vote share, no correlation is seen in ranks",
         "count net of length (fewest), has 0.74",
         "mean of runs",
         "not selected",
@@ -356,6 +356,15 @@ def test_a_difference_is_said_where_its_interval_is_clear_of_zero() -> None:
     assert compared(interval(-0.2)) == "better than the count"
     assert compared(interval(0.01)) == "no difference seen"
     assert compared(None) == ""
+    assert compared(Interval(math.nan, math.nan, math.nan)) == "not measured"
+
+
+def test_what_is_left_of_a_correlation_is_no_more_than_was_seen() -> None:
+    plain, other, none = interval(-0.3), interval(0.3), interval(0.01)
+    assert remainder(plain, plain).startswith("fewer neurons still go with")
+    assert remainder(plain, other).startswith("fewer neurons go with")
+    assert remainder(plain, none).startswith("fewer neurons go with")
+    assert remainder(none, plain).startswith("no correlation is seen")
 
 
 def test_runs_that_cannot_be_compared_have_no_matrix() -> None:

@@ -123,6 +123,24 @@ def test_a_partial_correlation_is_that_of_residuals(seed: int) -> None:
     assert found == pytest.approx(expected, abs=1e-9)
 
 
+def test_what_rounding_leaves_over_is_nothing() -> None:
+    length = np.arange(200.0) ** 1.5
+    assert not residuals(np.full(200, 1344.0), [length]).any()
+    assert not residuals(3.1 * length + 7, [length]).any()
+    assert residuals(length**2, [length]).any()
+
+
+def test_so_few_questions_have_no_partial_correlation() -> None:
+    rng = np.random.default_rng(0)
+    x, y, *given = rng.normal(size=(5, 6))
+    weights = np.ones((2, 6))
+    weights[1, 5] = 0
+    found = correlations(x, y, weights, given)
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1])
+    assert np.isfinite(correlations(x, y, weights)).all()
+
+
 def test_residuals_are_what_a_line_leaves_over() -> None:
     assert residuals(array([1, 3, 5]), [array([0, 1, 2])]) == pytest.approx([0] * 3)
     left = residuals(array([0, 2, 0, 2]), [array([0, 0, 1, 1])])

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import neuron_opsd
 from neuron_opsd.cli import main
@@ -112,7 +113,7 @@ class FakePipeline:
         self.note(completions, out, config)
         return 7
 
-    def rebuild_report(self, run: Path) -> Path:
+    def rebuild_page(self, run: Path) -> Path:
         """Say where the page is."""
         self.note(run)
         return run / "report.html"
@@ -439,6 +440,8 @@ def test_a_mistake_is_one_line_and_exit_status_2(
         (TryAgainError("the folder is in use"), 75, "the folder is in use\n"),
         (OSError(28, "No space", "file"), 75, "no space is left on the disk for file"),
         (KeyboardInterrupt(), 130, "stopped; the same command goes on\n"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 2, "memory ran out; lower "),
+        (RuntimeError("x: can't allocate memory: 1 GB"), 2, "memory ran out; lower "),
     ],
 )
 def test_what_happens_becomes_a_line_and_an_exit_status(

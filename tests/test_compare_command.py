@@ -61,6 +61,11 @@ def test_a_comparison_ends_with_a_table_a_sentence_and_the_page(
     assert " ".join(words[:3]).replace("compare", "neuron-opsd compare") in (
         page.read_text()
     )
+    before = page.read_bytes()
+    page.unlink()
+    assert main(["report", str(page.parent)]) == 0
+    assert page.read_bytes() == before
+    capsys.readouterr()
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {row["method"] for row in found["budgets"]} == {"form-only", "lmsi", "w"}

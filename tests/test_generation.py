@@ -17,7 +17,12 @@ from torch import Tensor
 
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models import generation, plain_generation, shared_prefix
+from neuron_opsd.models import (
+    generation,
+    plain_generation,
+    prefix_memory,
+    shared_prefix,
+)
 from neuron_opsd.models.attention import Whole, attention
 from neuron_opsd.models.batches import MIN_ROWS
 from neuron_opsd.models.hf import HFModel
@@ -410,6 +415,28 @@ def test_an_end_token_alone_is_an_empty_answer(tiny_llama: Path) -> None:
     row = Row((0, 0), [0.0], 0, [end], -0.5, 0.25, finished=True)
     assert completed(model.tokens, row).text == ""
     assert completed(model.tokens, row).token_ids == (end,)
+
+
+def test_keys_and_values_of_other_types_are_kept_in_one(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on an accelerator, where autocast rounds values and not keys.
+    monkeypatch.setattr(prefix_memory, "kept_type", lambda _keys, values: values.dtype)
+    model = loaded(tiny_llama, compute="bfloat16")
+    assert model.facts.shares_prompts
+    prompts = prompts_for(model)
+    found = model.sample(prompts, seeds_for(prompts), Sampling(1.0, max_new_tokens=4))
+    assert all(c.token_ids for row in found for c in row)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("top_p", [0.95, 1.0])
+def test_the_accelerator_writes_in_half_precision(folder: Path, top_p: float) -> None:
+    model = loaded(folder, device="cuda", compute="bfloat16")
+    prompts = prompts_for(model)
+    sampling = Sampling(temperature=0.9, max_new_tokens=4, top_p=top_p)
+    found = model.sample(prompts, seeds_for(prompts), sampling)
+    assert all(c.token_ids for row in found for c in row)
 
 
 @pytest.mark.gpu

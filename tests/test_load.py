@@ -323,6 +323,19 @@ def test_auto_computes_in_half_precision_where_the_hardware_can(
     assert compute_of(ModelConfig(compute="bfloat16"), "cpu") == "bfloat16"
 
 
+@pytest.mark.parametrize(
+    ("hardware", "compute"), [(True, "bfloat16"), (False, "float32")]
+)
+def test_auto_asks_an_accelerator_whether_it_has_half_precision_itself(
+    monkeypatch: pytest.MonkeyPatch, hardware: bool, compute: str
+) -> None:
+    def supported(*, including_emulation: bool) -> bool:
+        return including_emulation or hardware
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert compute_of(ModelConfig(), "cuda") == compute
+
+
 def test_auto_steps_back_to_float32_where_half_precision_does_not_serve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

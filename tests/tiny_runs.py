@@ -26,6 +26,7 @@ Row: TypeAlias = dict[str, Any]
 
 SETTINGS = (
     "model.compute=float32",
+    "model.device=cpu",
     "rollouts.num_samples=4",
     "rollouts.max_new_tokens=8",
     "rollouts.block_size=8",

@@ -45,7 +45,8 @@ class ModelConfig(Section):
     """Precision of matrix products; master weights stay float32. `auto` takes bfloat16
     on CUDA and on processors that have it in hardware."""
     tokens_per_batch: Positive = 4096
-    """Tokens that one forward pass may hold; lower it when memory runs out."""
+    """Tokens that one forward pass may hold; lower it when memory runs out (in
+    training, `distill.micro_batch_size`), and take 16384 or more on a large GPU."""
 
 
 class PromptsConfig(Section):
@@ -209,7 +210,7 @@ class DistillConfig(Section):
 
 
 class PolicyConfig(Section):
-    """How methods that pay for rollouts learn from what they paid."""
+    """How methods that reward rollouts learn: TTRL, Intuitor, RENT, EMPO and others."""
 
     num_votes: NotNegative = 0
     """Rollouts per question and step that vote, of which `distill.num_samples` are
@@ -233,8 +234,8 @@ class FitnessConfig(Section):
     num_questions: Positive = 64
     """Selected questions that are checked."""
     max_agreement_loss: Probability = 0.4
-    """How far the teacher may agree less with the vote than the student does, whose
-    own vote it is; sound teachers of a small model lose up to 0.25."""
+    """How much lower the teacher's agreement with the student's vote may be than the
+    student's own; sound teachers of a small model lose up to 0.25."""
     max_top_answer_gain: Probability = 0.2
     """How much more often than the student the teacher may give one same answer."""
     max_pool_share: Probability = 0.2

@@ -17,8 +17,12 @@ from neuron_opsd.config import Config
 from neuron_opsd.jobs.cases import answer_cases, build_cases
 from neuron_opsd.jobs.checks import check_questions
 from neuron_opsd.jobs.comparing import fill
-from neuron_opsd.jobs.comparison import Comparison, set_up
-from neuron_opsd.jobs.comparison_report import build_comparison, write_comparison
+from neuron_opsd.jobs.comparison import BLOCKS, Comparison, set_up
+from neuron_opsd.jobs.comparison_report import (
+    build_comparison,
+    rebuild_comparison,
+    write_comparison,
+)
 from neuron_opsd.jobs.completions import extract_neurons
 from neuron_opsd.jobs.demo import (
     CROSS_DOMAIN,
@@ -73,7 +77,7 @@ __all__ = [
     "forecast",
     "parse_variant",
     "preview",
-    "rebuild_report",
+    "rebuild_page",
     "run",
 ]
 
@@ -138,6 +142,7 @@ def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportDat
 
     metrics = train(job, model, prepared)
 
+    model.forget_products()  # they make room for the trained model's
     trained = trained_model(job, "adapter")
     after = answer_tests(job, trained, inputs.tests, "after")
     cases = build_cases(model, prepared, answer_cases(job, trained, prepared))
@@ -190,6 +195,16 @@ def form_only(
     train_adapter(job, model, training, examples, objective)
     trained = trained_model(job, f"{training.folder}/adapter")
     return answer_tests(job, trained, tests, FORM_ONLY)
+
+
+def rebuild_page(folder: Path) -> Path:
+    """Write the page of a run or a comparison anew from what its folder holds.
+
+    Raises:
+        DataError: If it is not finished.
+    """
+    is_comparison = (folder / BLOCKS).is_dir()
+    return rebuild_comparison(folder) if is_comparison else rebuild_report(folder)
 
 
 def compare(

@@ -76,6 +76,16 @@ def version() -> str:
         return "0+unknown"
 
 
+NO_MEMORY = "can't allocate memory"
+"""What PyTorch says on a processor; on a GPU the error has a type of its own."""
+
+OUT_OF_MEMORY = (
+    "memory ran out; lower distill.micro_batch_size where it was in training, "
+    "model.tokens_per_batch elsewhere, or take a smaller model; `neuron-opsd plan` "
+    "says how much a run holds"
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status.
 
@@ -91,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stoppable(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             return run_command(tokens)
-    except (NeuronOpsdError, KeyboardInterrupt, OSError) as error:
+    except (NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError) as error:
         return explain_end(error)
     finally:
         COMMAND_LINE.reset(typed)
@@ -120,6 +130,7 @@ def explain_end(error: BaseException) -> int:
 
     Raises:
         OSError: If it is neither a full disk nor a closed pipe.
+        RuntimeError: If it is not that memory ran out.
     """
     if isinstance(error, BrokenPipeError):
         leave_pipe()
@@ -136,6 +147,9 @@ def explain_end(error: BaseException) -> int:
         where = f" for {error.filename}" if error.filename else ""
         complain(f"no space is left on the disk{where}; make room and try again")
         return TRY_AGAIN
+    if type(error).__name__ == "OutOfMemoryError" or NO_MEMORY in str(error):
+        complain(OUT_OF_MEMORY)
+        return MISTAKE
     raise error
 
 

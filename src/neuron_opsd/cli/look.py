@@ -60,17 +60,17 @@ def state_text(found: RunStatus) -> str:
 
 
 def report(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
-    """Write the report of a run again from its files.
+    """Write the page of a run or a comparison again from its files.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run or the comparison.
         output: How to say what came out.
     """
     prepare_libraries(allow_download=False)
-    from neuron_opsd.pipeline import rebuild_report
+    from neuron_opsd.pipeline import rebuild_page
 
     with open_terminal(quiet=output.quiet) as terminal:
-        page = rebuild_report(run)
+        page = rebuild_page(run)
         if output.json:
             terminal.show_json({"report": str(page.resolve())})
         else:

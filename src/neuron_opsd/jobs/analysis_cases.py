@@ -12,12 +12,14 @@ import numpy as np
 from neuron_opsd.jobs.analysis_columns import PoolColumns, Verdicts
 from neuron_opsd.jobs.analysis_inputs import LabelledPool, PreparedRun
 from neuron_opsd.method.association import FloatArray, Measures, means
+from neuron_opsd.prompts import LETTERS
 from neuron_opsd.records import Demonstration, Question, TeacherContext
 from neuron_opsd.report.analysis_data import (
     ShownCase,
     ShownDemonstration,
     shared_name,
 )
+from neuron_opsd.stages.teaching import shown_answers
 
 MOST_CASES: Final = 40
 
@@ -40,6 +42,33 @@ class Findings:
         return {i: self.columns.captured[i].answer for i in self.columns.ids}
 
     @property
+    def candidates(self) -> frozenset[str]:
+        """Ids of the questions that could be a demonstration."""
+        contexts = self.run.config.contexts
+        answered = shown_answers(self.run.rollouts, self.columns.votes, contexts)
+        if contexts.source == "pool":
+            return frozenset(answered)
+        return frozenset(e.question_id for e in self.run.selection if e.kept) & {
+            *answered
+        }
+
+    def as_written(self, answers: Labels) -> Labels:
+        """Return answers as the model writes them: as letters where choices have some.
+
+        Without the questions' texts they stay as they are read.
+        """
+        listed = self.run.config.prompts.list_choices == "letters"
+        if self.labels is None or not listed:
+            return answers
+        choices_of = {q.id: q.choices for q in self.labels.questions}
+        return {
+            name: LETTERS[choices_of[name].index(answer)]
+            if answer in choices_of[name]
+            else answer
+            for name, answer in answers.items()
+        }
+
+    @property
     def shown(self) -> list[TeacherContext]:
         """The contexts that hold demonstrations, by the rank of their question."""
         rank = {entry.question_id: entry.rank for entry in self.run.selection}
@@ -51,13 +80,17 @@ def sharing_measures(found: Findings) -> Measures:
     """Return how often demonstrations share an answer with their question.
 
     It is measured over the questions that have demonstrations: the share of these with
-    the same answer, the share of all other questions of the pool with the same, which
-    is what random ones come to in the mean, and the difference.
+    the same answer, the share of all other questions that could have been one with the
+    same, which is what random ones come to in the mean, and the difference.
     """
-    kinds: dict[str, Labels] = {"answer": found.own}
+    kinds = {"answer": found.own}
     if found.verdicts is not None:
         kinds["gold"] = found.verdicts.gold
-    shares = {kind: sharing(found.shown, labels) for kind, labels in kinds.items()}
+    some = found.candidates
+    shares = {
+        kind: sharing(found.shown, found.as_written(labels), some)
+        for kind, labels in kinds.items()
+    }
 
     def measures(weights: FloatArray) -> dict[str, FloatArray]:
         values: dict[str, FloatArray] = {}
@@ -72,16 +105,17 @@ def sharing_measures(found: Findings) -> Measures:
 
 
 def sharing(
-    contexts: Sequence[TeacherContext], labels: Labels
+    contexts: Sequence[TeacherContext], labels: Labels, candidates: frozenset[str]
 ) -> tuple[FloatArray, FloatArray]:
     """Return for each context the shares of like demonstrations and like others.
 
     Args:
         contexts: Each with at least one demonstration.
         labels: Of the whole pool.
+        candidates: Ids of the questions that could be a demonstration.
     """
-    counts = Counter(folded(label) for label in labels.values() if label is not None)
-    others = max(1, len(labels) - 1)
+    known = [labels[name] for name in candidates]
+    counts = Counter(folded(label) for label in known if label is not None)
     near, random = [], []
     for context in contexts:
         label = labels[context.question_id]
@@ -90,7 +124,9 @@ def sharing(
             for shown in context.demonstrations
         ]
         near.append(sum(alike) / len(alike))
-        random.append(0.0 if label is None else (counts[folded(label)] - 1) / others)
+        own = context.question_id in candidates
+        like = 0 if label is None else counts[folded(label)] - own
+        random.append(like / max(1, len(candidates) - own))
     return np.array(near), np.array(random)
 
 
@@ -150,19 +186,22 @@ def show_demonstration(
     questions: Mapping[str, Question],
 ) -> ShownDemonstration:
     """Return one demonstration of the question with the id `asked`."""
-    own, own_id = found.own, shown.question_id
+    own, own_id = found.as_written(found.own), shown.question_id
     gold = None if found.verdicts is None else found.verdicts.gold
+    written = None if gold is None else found.as_written(gold)
     question = questions.get(own_id)
     return ShownDemonstration(
         question_id=own_id,
         question="" if question is None else question.text,
         distance=shown.distance,
         shown=shown.answer,
-        answer=own[own_id],
+        answer=found.own[own_id],
         correct=captured_correct(found, own_id),
         gold=None if gold is None else gold[own_id],
         shares_answer=same_label(own[own_id], own[asked]),
-        shares_gold=None if gold is None else same_label(gold[own_id], gold[asked]),
+        shares_gold=None
+        if written is None
+        else same_label(written[own_id], written[asked]),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuron_opsd.answers import readers_for
+from neuron_opsd.answers import READERS, Reader, readers_for
 from neuron_opsd.jobs.analysis_inputs import LabelledPool, PreparedRun
 from neuron_opsd.jobs.prepare import representatives
 from neuron_opsd.method.association import (
@@ -91,15 +91,10 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
 
     Args:
         run: Its votes are held anew.
-        labels: Its questions say which answers are the same; without them, those that
-            are spelled alike.
+        labels: Its questions say how answers are read; without them the settings do.
     """
     config = run.config
-    readers = None
-    if labels is not None:
-        readers = readers_for(
-            labels.questions, config.answers, config.prompts.list_choices
-        )
+    readers = vote_readers(run, labels)
     votes = tally_votes(run.rollouts, readers)
     captured = representatives(run.rollouts, votes, config)
     sampled = sampled_rollouts(run.rollouts)
@@ -122,6 +117,24 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
         unanimous=agreement == 1.0,
         selected=np.array([entry.kept for entry in run.selection], dtype=np.bool_),
     )
+
+
+def vote_readers(
+    run: PreparedRun, labels: LabelledPool | None
+) -> Mapping[str, Reader] | None:
+    """Return what says which answers of a question are the same.
+
+    `None` stands for those that are spelled alike, as all readers of choices and of
+    text have it.
+    """
+    answers = run.config.answers
+    if labels is not None:
+        listed = run.config.prompts.list_choices
+        return readers_for(labels.questions, answers, listed)
+    if answers.reader not in READERS:
+        return None
+    ids = [entry.question_id for entry in run.selection]
+    return dict.fromkeys(ids, READERS[answers.reader](answers))
 
 
 def column(values: Iterator[float]) -> FloatArray:

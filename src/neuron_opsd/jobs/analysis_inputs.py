@@ -7,7 +7,7 @@ disturbed. Each is compared with the SHA-256 that the run's manifest keeps of it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,7 +110,7 @@ def assign_answers(
     shared: list[str] = []
     for spec in specs:
         name, equals, file = spec.partition("=")
-        if not equals:
+        if not equals or (name not in names and Path(spec).is_file()):
             shared.append(spec)
             continue
         if name not in names or not file:
@@ -169,6 +169,11 @@ def read_output(folder: Path, manifest: Manifest, name: str, codec: Codec[T]) ->
         DataError: If it is not there yet, or not as it was written.
     """
     output = manifest.outputs.get(name)
+    if any(known.startswith("methods/") for known in manifest.outputs):
+        raise DataError(
+            f"{folder} is a part of a comparison, which analyse does not read; give "
+            "what `neuron-opsd run` has made"
+        )
     if output is None or not (folder / output.file).is_file():
         raise DataError(
             f"{folder} has no {codec.file_name}: the run is not prepared yet; the "
@@ -200,8 +205,9 @@ def settings_of(flat: Mapping[str, Any]) -> Config:
 def read_labels(run: PreparedRun, source: str) -> LabelledPool:
     """Read the questions and gold answers of a run's pool.
 
-    The file may hold other questions besides; those of the pool are found by id and
-    must ask what the run was asked.
+    The file may hold other questions besides; those of the pool are found by id, or,
+    where there are as many and no id is known, by their places. They must ask what the
+    run was asked.
 
     Raises:
         DataError: If a question is missing, asks something else or has no answer.
@@ -210,19 +216,23 @@ def read_labels(run: PreparedRun, source: str) -> LabelledPool:
     found = read_questions(source)
     ids = [entry.question_id for entry in run.selection]
     by_id = {question.id: question for question in found.questions}
+    gold = found.gold.answer_of
+    if len(found.questions) == len(ids) and not by_id.keys() & {*ids}:
+        # Names that rows without an id get from their file say nothing.
+        pairs = list(zip(ids, found.questions, strict=True))
+        gold = {name: gold[q.id] for name, q in pairs if q.id in gold}
+        by_id = {name: replace(q, id=name) for name, q in pairs}
     check_ids(run, source, [i for i in ids if i not in by_id], found)
     questions = tuple(by_id[i] for i in ids)
     check_texts(run, source, questions)
-    unanswered = [i for i in ids if i not in found.gold.answer_of]
+    unanswered = [i for i in ids if i not in gold]
     if unanswered:
         raise DataError(
             f"{source}: {len(unanswered)} of the {len(ids)} questions of run "
             f"{run.name} have no answer, first {unanswered[0]}; fill the column "
             "answer, or leave --answers out"
         )
-    return LabelledPool(
-        questions, GoldAnswers({i: found.gold.answer_of[i] for i in ids})
-    )
+    return LabelledPool(questions, GoldAnswers({i: gold[i] for i in ids}))
 
 
 def check_ids(

@@ -186,6 +186,7 @@ def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResu
             examples_for(variant.method, prepared, config),
             objective,
         )
+        model.forget_products()  # they make room for those of the trained model
         adapters = {step: kept_adapter(step) for step in between} | {last: "adapter"}
         tests = {
             step: test_after(block, job, variant.name, step, adapter)

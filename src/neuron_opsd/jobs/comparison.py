@@ -36,6 +36,9 @@ from neuron_opsd.report.comparison_data import (
 )
 from neuron_opsd.stages.methods import METHODS
 
+BLOCKS = "blocks"
+"""Folder of a comparison that holds its run directories."""
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -191,7 +194,7 @@ def in_domain(config: Config, source: str) -> Config:
 
 def block_folder(comparison: Comparison, source: str, seed: int, start: str) -> Path:
     """Return the run directory of a block."""
-    return comparison.out / "blocks" / source / f"seed-{seed}" / start
+    return comparison.out / BLOCKS / source / f"seed-{seed}" / start
 
 
 def cells_of(setting: Setting) -> list[Cell]:

@@ -132,14 +132,17 @@ def correlations(
 
     Returns:
         ``(R,)`` in [-1, 1]; NaN where a side does not vary, or varies only with what
-        is given.
+        is given, or where hardly more questions than given columns count.
     """
     columns = [x, y, *given]
     if ranked:
         table = np.stack([mid_ranks(c, weights) for c in columns], axis=2) / x.size
     else:
         table = np.stack([standard(column) for column in columns], axis=1)[None]
-    return partial_correlations(covariances(table, weights))
+    found = partial_correlations(covariances(table, weights))
+    # So few questions are explained by the given columns whatever they hold.
+    enough = weights.sum(axis=1) > len(given) + 2
+    return np.where(enough | (not given), found, np.nan)
 
 
 def standard(values: FloatArray) -> FloatArray:
@@ -214,11 +217,17 @@ def areas(scores: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatA
 
 
 def residuals(target: FloatArray, given: Sequence[FloatArray]) -> FloatArray:
-    """Return ``(Q,)``: the target less what a linear regression says of it."""
+    """Return ``(Q,)``: the target less what a linear regression says of it.
+
+    What is left by rounding alone, of a target that the others explain, is 0.
+    """
     columns = [np.ones(target.size), *(standard(column) for column in given)]
     table = np.stack(columns, axis=1)
     weights, *_ = np.linalg.lstsq(table, target, rcond=None)
-    return np.asarray(target - table @ weights, dtype=np.float64)
+    left = np.asarray(target - table @ weights, dtype=np.float64)
+    if left.var() <= max(CONSTANT, EXPLAINED * target.var()):
+        return np.zeros(target.size)
+    return left
 
 
 def means(values: FloatArray, weights: FloatArray) -> FloatArray:

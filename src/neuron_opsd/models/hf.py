@@ -166,6 +166,10 @@ class HFModel:
                 self._products = rounded(self.network, self.product_type)
         return self._products
 
+    def forget_products(self) -> None:
+        """Free what `product_weights` keeps; it is rounded again when it is needed."""
+        self._products = None
+
     @property
     def product_type(self) -> torch.dtype:
         """Precision of matrix products."""

@@ -22,10 +22,10 @@ def compute_of(config: ModelConfig, device: str) -> str:
     if config.compute != "auto":
         return config.compute
     if device.startswith("cuda"):
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        capability = torch.cpu.get_capabilities()
-        fast = bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
+        hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if hardware else "float32"
+    capability = torch.cpu.get_capabilities()
+    fast = bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
     return "bfloat16" if fast and halves_serve(device) else "float32"
 
 

@@ -79,11 +79,12 @@ class PrefixMemory:
         length = aligned(keys.shape[2])
         if index not in self.layers:
             num_slots = self.num_prompts * self.num_samples
+            kept = kept_type(keys, values)
             self.layers[index] = LayerMemory(
-                room(keys, self.num_prompts, length),
-                room(values, self.num_prompts, length),
-                room(keys, num_slots, GROWTH),
-                room(values, num_slots, GROWTH),
+                room(keys, self.num_prompts, length, kept),
+                room(values, self.num_prompts, length, kept),
+                room(keys, num_slots, GROWTH, kept),
+                room(values, num_slots, GROWTH, kept),
             )
         layer = self.layers[index]
         layer.prompt_keys = widened(layer.prompt_keys, length)
@@ -91,11 +92,19 @@ class PrefixMemory:
         return layer
 
 
-def room(like: Tensor, count: int, length: int) -> Tensor:
-    """Return an empty ``(count, G, length, D)`` for keys or values such as `like`."""
+def kept_type(keys: Tensor, values: Tensor) -> torch.dtype:
+    """Return the one type in which keys and values are kept.
+
+    Under autocast values come rounded and keys do not, since the rotation that follows
+    their projection is in float32.
+    """
     # One query against keys in bfloat16 is slow on a processor, and rounds.
-    dtype = torch.float32 if like.device.type == "cpu" else like.dtype
-    return like.new_zeros((count, like.shape[1], length, like.shape[3]), dtype=dtype)
+    return torch.float32 if keys.device.type == "cpu" else values.dtype
+
+
+def room(like: Tensor, count: int, length: int, kept: torch.dtype) -> Tensor:
+    """Return an empty ``(count, G, length, D)`` for keys or values such as `like`."""
+    return like.new_zeros((count, like.shape[1], length, like.shape[3]), dtype=kept)
 
 
 def widened(buffer: Tensor, length: int, step: int = 1) -> Tensor:

@@ -15,7 +15,7 @@ BLOCK: Final = 256
 """W: tokens whose probabilities are added up before single ones are looked at."""
 
 ROWS: Final = 16
-"""Rows drawn at once: few enough that a processor's cache holds their logits."""
+"""Rows drawn at once on a processor: few enough that its cache holds their logits."""
 
 NUCLEUS: Final = 256
 """Most probable tokens among which the edge of the nucleus is looked for first."""
@@ -55,10 +55,12 @@ def draw_tokens(
         tokens = logits.argmax(dim=-1)
         zeros = torch.zeros_like(tokens, dtype=torch.float32)
         return Draw(tokens, zeros, zeros)
+    # A GPU is kept busy by many rows at once.
+    size = ROWS if logits.device.type == "cpu" else max(1, len(logits))
     parts = [
         draw_some(rows, numbers, temperature, top_p)
         for rows, numbers in zip(
-            logits.split(ROWS), uniform.to(logits.device).split(ROWS), strict=True
+            logits.split(size), uniform.to(logits.device).split(size), strict=True
         )
     ]
     return Draw(

@@ -107,7 +107,7 @@ def outcome(data: AnalysisData) -> str:
     linear = measures[correlation_name("partial", ACCURACY)]
     said = [f"In {subject}, {direction(plain)} (rank correlation {ranged(plain)})."]
     said.append(
-        f"Given length, entropy and vote share, {remainder(partial)}; by linear "
+        f"Given length, entropy and vote share, {remainder(partial, plain)}; by linear "
         f"regression, without ranks, it is {ranged(linear)}."
     )
     return " ".join([*said, *best_sign(measures)])
@@ -123,14 +123,16 @@ def direction(correlation: Interval) -> str:
     return f"questions with {few} neurons were answered right more often"
 
 
-def remainder(partial: Interval) -> str:
+def remainder(partial: Interval, plain: Interval) -> str:
     """Say what is left of a correlation when other signs are known."""
     if not finite(partial):
         return "nothing could be measured in ranks"
     if partial.holds_zero:
-        return f"nothing of it is seen in ranks ({ranged(partial)})"
+        return f"no correlation is seen in ranks ({ranged(partial)})"
     few = "fewer" if partial.high < 0 else "more"
-    return f"{few} neurons still go with right answers in ranks ({ranged(partial)})"
+    same = finite(plain) and plain.low * partial.low > 0 and not plain.holds_zero
+    still = "still " if same else ""
+    return f"{few} neurons {still}go with right answers in ranks ({ranged(partial)})"
 
 
 def best_sign(measures: Mapping[str, Interval]) -> list[str]:

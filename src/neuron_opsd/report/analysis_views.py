@@ -29,6 +29,7 @@ from neuron_opsd.report.analysis_data import (
 )
 from neuron_opsd.report.wording import (
     NOT_MEASURED,
+    finite,
     number,
     percent,
     point_range,
@@ -213,6 +214,8 @@ def compared(gain: Interval | None) -> str:
     """Say which tells better, the count or its rival."""
     if gain is None:
         return ""
+    if not finite(gain):
+        return "not measured"
     if gain.holds_zero:
         return "no difference seen"
     return "the count is better" if gain.low > 0 else "better than the count"
