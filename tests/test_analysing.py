@@ -21,7 +21,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.analysing import AnalysisRequest, analyse
 from neuron_opsd.jobs.analysis_cases import Findings, same_label, sharing
-from neuron_opsd.jobs.analysis_columns import vote_readers
+from neuron_opsd.jobs.analysis_columns import told_apart, vote_readers
 from neuron_opsd.jobs.analysis_files import cell
 from neuron_opsd.jobs.analysis_inputs import (
     LabelledPool,
@@ -232,6 +232,14 @@ def test_without_texts_votes_are_held_as_the_run_held_them() -> None:
     found = readers("number")
     assert found is not None
     assert found["q"].same("1.0", "1")
+
+
+def test_so_few_right_answers_are_nothing_to_go_by() -> None:
+    few, enough = np.zeros(40), np.zeros(40)
+    few[:4], enough[:5] = 1.0, 1.0
+    assert not told_apart(few).any()
+    assert not told_apart(1 - few).any()
+    assert told_apart(enough) is enough
 
 
 def test_files_hold_every_number_and_the_run_is_left_alone(labelled: Analysed) -> None:

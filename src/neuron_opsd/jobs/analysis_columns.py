@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -38,6 +39,9 @@ from neuron_opsd.report.analysis_data import (
 )
 from neuron_opsd.stages.scoring import normalised_gold, score_rollouts
 from neuron_opsd.votes import sampled_rollouts, tally_votes
+
+FEW: Final = 5
+"""Right, and wrong, answers below which nothing is said to go with being right."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,7 +209,10 @@ def unlabelled_measures(columns: PoolColumns) -> Measures:
 
 def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
     """Return what can be measured of a pool whose true answers are known."""
-    targets = {ACCURACY: verdicts.accuracy, CAPTURED: verdicts.captured.astype(float)}
+    targets = {
+        ACCURACY: told_apart(verdicts.accuracy),
+        CAPTURED: told_apart(verdicts.captured.astype(np.float64)),
+    }
     given = (columns.length, columns.entropy, columns.agreement)
     scores = rival_scores(columns)
     vote = verdicts.vote.astype(np.float64)
@@ -219,8 +226,8 @@ def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
                 )
                 for kind, ranked in (("partial", False), ("partial_ranks", True))
             }
-        found |= rival_areas(scores, CAPTURED, verdicts.captured, weights)
-        found |= rival_areas(scores, VOTE, verdicts.vote, weights)
+        found |= rival_areas(scores, CAPTURED, targets[CAPTURED] > 0, weights)
+        found |= rival_areas(scores, VOTE, told_apart(vote) > 0, weights)
         for group, member in columns.groups():
             some = weights * member
             average, majority = means(verdicts.accuracy, some), means(vote, some)
@@ -230,6 +237,16 @@ def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
         return found
 
     return measures
+
+
+def told_apart(values: FloatArray) -> FloatArray:
+    """Return values, or zeros where fewer than `FEW` differ from the commonest.
+
+    Nothing can be said then of what goes with them: a resample holds such a question
+    or not, and intervals are far too narrow.
+    """
+    _, counts = np.unique(values, return_counts=True)
+    return values if values.size - counts.max() >= FEW else np.zeros(values.size)
 
 
 def plain_correlations(
