@@ -300,9 +300,11 @@ def test_more_methods_and_seeds_can_be_asked_for_later(
     assert data.seeds == (0, 1)
 
 
-def test_a_method_that_fails_is_named_and_the_others_go_on(
-    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+def fail(
+    monkeypatch: pytest.MonkeyPatch, where: Callable[[Job, Training], bool]
 ) -> None:
+    """Let the trainings that are meant fail."""
+
     def failing(
         job: Job,
         model: HFModel,
@@ -310,11 +312,17 @@ def test_a_method_that_fails_is_named_and_the_others_go_on(
         examples: Sequence[TrainingExample],
         objective: Objective,
     ) -> tuple[StepMetrics, ...]:
-        if training.name == "lmsi":
+        if where(job, training):
             raise TrainingError("step 3: the gradient's norm is nan")
         return train_adapter(job, model, training, examples, objective)
 
     monkeypatch.setattr("neuron_opsd.jobs.block.train_adapter", failing)
+
+
+def test_a_method_that_fails_is_named_and_the_others_go_on(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, lambda _, training: training.name == "lmsi")
     wanted = comparison(tmp_path, "lmsi", "ttrl")
     data = compared(wanted, config)
     assert {(f.source, f.method) for f in data.failures} == {
@@ -371,18 +379,10 @@ def test_warnings_stay_with_the_models_they_are_about(
 def test_a_failed_form_only_training_leaves_out_what_would_begin_from_it(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(
-        job: Job,
-        model: HFModel,
-        training: Training,
-        examples: Sequence[TrainingExample],
-        objective: Objective,
-    ) -> tuple[StepMetrics, ...]:
-        if training.name == FORM and "parity" in str(job.run.folder):
-            raise TrainingError("step 3: the gradient's norm is nan")
-        return train_adapter(job, model, training, examples, objective)
-
-    monkeypatch.setattr("neuron_opsd.jobs.block.train_adapter", failing)
+    fail(
+        monkeypatch,
+        lambda job, training: training.name == FORM and "parity" in str(job.run.folder),
+    )
     data = compared(comparison(tmp_path, "lmsi", starts=(FORM,)), config)
     assert [(f.start, f.source, f.method) for f in data.failures] == [
         (BASE, "parity", FORM),

@@ -284,3 +284,8 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     fitness: FitnessConfig = FitnessConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def tests_prompted(self) -> bool:
+        """Whether the untrained model is tested with demonstrations in its prompt."""
+        return self.evaluation.prompted and self.contexts.num_demonstrations > 0

@@ -161,9 +161,7 @@ def untrained_controls(
     job: Job, model: HFModel, tests: Sequence[TestSet], prepared: Prepared
 ) -> dict[str, Mapping[str, TestResult]]:
     """Answer the in-domain test with demonstrations in the prompt, if asked for."""
-    if not job.config.evaluation.prompted:
-        return {}
-    if not job.config.contexts.num_demonstrations:
+    if not job.config.tests_prompted:
         return {}
     return {
         PROMPTED: {

@@ -32,6 +32,15 @@ BROKEN_PIPE = 128 + 13
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
+NO_MEMORY = "can't allocate memory"
+"""What PyTorch says on a processor; on a GPU the error has a type of its own."""
+
+OUT_OF_MEMORY = (
+    "memory ran out; lower distill.micro_batch_size where it was in training, "
+    "model.tokens_per_batch elsewhere, or take a smaller model; `neuron-opsd plan` "
+    "says how much a run holds"
+)
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM arrived; unwinds like an interrupt from the keyboard."""
@@ -74,16 +83,6 @@ def version() -> str:
         return metadata.version(PROGRAM)
     except metadata.PackageNotFoundError:
         return "0+unknown"
-
-
-NO_MEMORY = "can't allocate memory"
-"""What PyTorch says on a processor; on a GPU the error has a type of its own."""
-
-OUT_OF_MEMORY = (
-    "memory ran out; lower distill.micro_batch_size where it was in training, "
-    "model.tokens_per_batch elsewhere, or take a smaller model; `neuron-opsd plan` "
-    "says how much a run holds"
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

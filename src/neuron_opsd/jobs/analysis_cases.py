@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -27,7 +28,7 @@ Labels: TypeAlias = Mapping[str, str | None]
 """Question id to an answer; `None` where there is none, which equals no other."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Findings:
     """All that is known of a run's pool."""
 
@@ -36,7 +37,7 @@ class Findings:
     labels: LabelledPool | None
     verdicts: Verdicts | None
 
-    @property
+    @cached_property
     def own(self) -> Labels:
         """Question id to the captured answer."""
         return {i: self.columns.captured[i].answer for i in self.columns.ids}
@@ -51,6 +52,17 @@ class Findings:
         return frozenset(e.question_id for e in self.run.selection if e.kept) & {
             *answered
         }
+
+    @cached_property
+    def written(self) -> Mapping[str, Labels]:
+        """By `answer` and `gold` what answers are compared by; gold where it is known.
+
+        The captured answers and the true ones, as the model writes them.
+        """
+        kinds = {"answer": self.own}
+        if self.verdicts is not None:
+            kinds["gold"] = self.verdicts.gold
+        return {kind: self.as_written(labels) for kind, labels in kinds.items()}
 
     def as_written(self, answers: Labels) -> Labels:
         """Return answers as the model writes them: as letters where choices have some.
@@ -83,13 +95,10 @@ def sharing_measures(found: Findings) -> Measures:
     the same answer, the share of all other questions that could have been one with the
     same, which is what random ones come to in the mean, and the difference.
     """
-    kinds = {"answer": found.own}
-    if found.verdicts is not None:
-        kinds["gold"] = found.verdicts.gold
     some = found.candidates
     shares = {
-        kind: sharing(found.shown, found.as_written(labels), some)
-        for kind, labels in kinds.items()
+        kind: sharing(found.shown, labels, some)
+        for kind, labels in found.written.items()
     }
 
     def measures(weights: FloatArray) -> dict[str, FloatArray]:
@@ -186,9 +195,11 @@ def show_demonstration(
     questions: Mapping[str, Question],
 ) -> ShownDemonstration:
     """Return one demonstration of the question with the id `asked`."""
-    own, own_id = found.as_written(found.own), shown.question_id
-    gold = None if found.verdicts is None else found.verdicts.gold
-    written = None if gold is None else found.as_written(gold)
+    own_id, verdicts = shown.question_id, found.verdicts
+    alike = {
+        kind: same_label(labels[own_id], labels[asked])
+        for kind, labels in found.written.items()
+    }
     question = questions.get(own_id)
     return ShownDemonstration(
         question_id=own_id,
@@ -197,11 +208,9 @@ def show_demonstration(
         shown=shown.answer,
         answer=found.own[own_id],
         correct=captured_correct(found, own_id),
-        gold=None if gold is None else gold[own_id],
-        shares_answer=same_label(own[own_id], own[asked]),
-        shares_gold=None
-        if written is None
-        else same_label(written[own_id], written[asked]),
+        gold=None if verdicts is None else verdicts.gold[own_id],
+        shares_answer=alike["answer"],
+        shares_gold=alike.get("gold"),
     )
 
 

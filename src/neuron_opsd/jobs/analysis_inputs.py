@@ -141,6 +141,11 @@ def read_run(name: str, folder: Path) -> PreparedRun:
             the teacher's contexts, or a file is not as the run wrote it.
     """
     manifest = read_manifest(folder)
+    if any(name.startswith("methods/") for name in manifest.outputs):
+        raise DataError(
+            f"{folder} is a part of a comparison, which analyse does not read; give "
+            "what `neuron-opsd run` has made"
+        )
     neurons = read_output(folder, manifest, "neurons", NEURONS)
     if len(neurons) < 2:
         raise DataError(
@@ -169,11 +174,6 @@ def read_output(folder: Path, manifest: Manifest, name: str, codec: Codec[T]) ->
         DataError: If it is not there yet, or not as it was written.
     """
     output = manifest.outputs.get(name)
-    if any(known.startswith("methods/") for known in manifest.outputs):
-        raise DataError(
-            f"{folder} is a part of a comparison, which analyse does not read; give "
-            "what `neuron-opsd run` has made"
-        )
     if output is None or not (folder / output.file).is_file():
         raise DataError(
             f"{folder} has no {codec.file_name}: the run is not prepared yet; the "

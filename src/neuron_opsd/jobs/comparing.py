@@ -44,11 +44,7 @@ from neuron_opsd.jobs.oracles import targets_of
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import fingerprint
 from neuron_opsd.progress import Progress
-from neuron_opsd.report.comparison_data import (
-    BASE,
-    FORM,
-    Failure,
-)
+from neuron_opsd.report.comparison_data import BASE, FORM, Failure
 from neuron_opsd.report.data import PROMPTED
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.methods.method import Targets
@@ -130,9 +126,8 @@ def works(
     block: Block, start: StartModel, comparison: Comparison
 ) -> dict[str, Callable[[], CellResult]]:
     """Return what makes the result of every model of a block but the first."""
-    config = block.job.config
     found: dict[str, Callable[[], CellResult]] = {}
-    if config.evaluation.prompted and config.contexts.num_demonstrations:
+    if block.job.config.tests_prompted:
         found[PROMPTED] = partial(measure_prompted, block, start)
     for variant in comparison.trained_from(block.start):
         found[variant.name] = partial(train_variant, block, variant, start)
@@ -188,12 +183,12 @@ def form_adapter(folder: Path) -> dict[str, str]:
     """Return the hashes of the adapter that a block begins from.
 
     Raises:
-        DataError: If it is not there, because its training failed.
+        DataError: If it is not there although it was trained.
     """
     if not folder.is_dir():
         raise DataError(
-            f"there is no form-only model at {folder} to begin from; its training "
-            "failed, so run the same command again"
+            f"there is no form-only model at {folder} to begin from, though it was "
+            "trained; put the folder back, or give the comparison another one"
         )
     return fingerprint(folder)
 

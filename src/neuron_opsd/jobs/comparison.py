@@ -7,15 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuron_opsd.config import Config
-from neuron_opsd.errors import (
-    ConfigError,
-)
+from neuron_opsd.errors import ConfigError
 from neuron_opsd.jobs.checks import check_questions
-from neuron_opsd.jobs.inputs import (
-    Inputs,
-    model_fingerprint,
-    read_inputs,
-)
+from neuron_opsd.jobs.inputs import Inputs, model_fingerprint, read_inputs
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.jobs.variants import (
     Variant,

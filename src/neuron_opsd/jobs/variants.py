@@ -175,7 +175,7 @@ def method_line(variant: Variant, shared: Config) -> MethodLine:
 def untrained_lines(config: Config) -> tuple[MethodLine, ...]:
     """Return what the page says of the models that are not trained."""
     base = MethodLine(BASE, "the model before any training", trained=False)
-    if not (config.evaluation.prompted and config.contexts.num_demonstrations):
+    if not config.tests_prompted:
         return (base,)
     prompted = MethodLine(
         PROMPTED,

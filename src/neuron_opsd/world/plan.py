@@ -202,7 +202,7 @@ def evaluation(work: Work, rates: Rates, config: Config) -> Cost:
 
 def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of testing the model with its own demonstrations, where that is asked."""
-    if not (config.evaluation.prompted and config.contexts.num_demonstrations):
+    if not config.tests_prompted:
         return Cost()
     draws = (config.evaluation.num_samples,)
     asked = answering(
