@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_opsd.records import Interval
-from neuron_opsd.report.comparison_data import (
+from neuron_opsd.report.compare.data import (
     ALL_SOURCES,
     BASE,
     CROSS_DOMAIN,

@@ -53,9 +53,9 @@ EXCEPTIONS = {
 plan times a model through its protocol."""
 
 GOLD_MODULES = {
-    "jobs.analysis_inputs",
+    "jobs.analyse.inputs",
     "jobs.inputs",
-    "jobs.oracles",
+    "jobs.compare.oracles",
     "jobs.reporting",
     "jobs.setting",
     "jobs.testing",

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from neuron_opsd.records import Fitness, Interval
-from neuron_opsd.report.analysis_data import (
+from neuron_opsd.report.analyse.data import (
     ACCURACY,
     AGREEMENT,
     CAPTURED,
@@ -34,13 +34,13 @@ from neuron_opsd.report.analysis_data import (
     shared_name,
     vote_name,
 )
-from neuron_opsd.report.analysis_figures import (
+from neuron_opsd.report.analyse.figures import (
     bins_chart,
     correlations_chart,
     rivals_chart,
 )
-from neuron_opsd.report.analysis_page import outcome, remainder, render_analysis
-from neuron_opsd.report.analysis_views import (
+from neuron_opsd.report.analyse.page import outcome, remainder, render_analysis
+from neuron_opsd.report.analyse.views import (
     GIVEN,
     area_tables,
     between_rows,

@@ -25,8 +25,8 @@ from comparison_examples import (
 )
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.records import Interval
-from neuron_opsd.report.comparison_budgets import equality
-from neuron_opsd.report.comparison_data import (
+from neuron_opsd.report.compare.budgets import equality
+from neuron_opsd.report.compare.data import (
     ALL_SOURCES,
     BASE,
     CROSS_DOMAIN,
@@ -38,11 +38,12 @@ from neuron_opsd.report.comparison_data import (
     Contrast,
     Place,
 )
-from neuron_opsd.report.comparison_differences import p_words
-from neuron_opsd.report.comparison_figures import role_of, trade_off
-from neuron_opsd.report.comparison_forest import PANELS, method_forest
-from neuron_opsd.report.comparison_index import Results, results_from
-from neuron_opsd.report.comparison_outcome import (
+from neuron_opsd.report.compare.differences import p_words
+from neuron_opsd.report.compare.figures import role_of, trade_off
+from neuron_opsd.report.compare.forest import PANELS, method_forest
+from neuron_opsd.report.compare.heat_map import STRONGEST, heat_maps
+from neuron_opsd.report.compare.index import Results, results_from
+from neuron_opsd.report.compare.outcome import (
     BELOW_FORM,
     FORM_ALONE,
     FORM_UNKNOWN,
@@ -50,8 +51,7 @@ from neuron_opsd.report.comparison_outcome import (
     gain_verdict,
     opening,
 )
-from neuron_opsd.report.comparison_page import render_comparison
-from neuron_opsd.report.heat_map import STRONGEST, heat_maps
+from neuron_opsd.report.compare.page import render_comparison
 from neuron_opsd.report.labels import (
     LETTER,
     Box,

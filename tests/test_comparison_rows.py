@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from neuron_opsd.jobs.comparison_tables import (
+from neuron_opsd.jobs.compare.tables import (
     Row,
     budget_rows,
     contrast_rows,
@@ -18,7 +18,7 @@ from neuron_opsd.jobs.comparison_tables import (
     measurement_rows,
 )
 from neuron_opsd.records import Interval
-from neuron_opsd.report.comparison_data import (
+from neuron_opsd.report.compare.data import (
     BASE,
     IN_DOMAIN,
     BudgetLine,

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.jobs import drawing
-from neuron_opsd.jobs.contrasting import adjusted, contrasts
-from neuron_opsd.jobs.drawing import CONTRASTED
-from neuron_opsd.jobs.measuring import Tested
+from neuron_opsd.jobs.compare import resampled
+from neuron_opsd.jobs.compare.contrasting import adjusted, contrasts
+from neuron_opsd.jobs.compare.measuring import Tested
+from neuron_opsd.jobs.compare.resampled import CONTRASTED
 from neuron_opsd.method.calibration import METRICS, ScoreColumns
 from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.records import Interval
-from neuron_opsd.report.comparison_data import (
+from neuron_opsd.report.compare.data import (
     ALL_SOURCES,
     BASE,
     CROSS_DOMAIN,
@@ -450,13 +450,13 @@ def test_each_model_is_measured_once_for_all_its_differences(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counts: list[int] = []
-    original = drawing.contrasted
+    original = resampled.contrasted
 
     def counted(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
         counts.append(len(weights))
         return original(columns, weights)
 
-    monkeypatch.setattr(drawing, "contrasted", counted)
+    monkeypatch.setattr(resampled, "contrasted", counted)
     models = all_models()
     run(models, rivals=[(OURS, TTRL)])
     num_measured = len(models) * len(TARGETS)

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from neuron_opsd.jobs.measuring import Tested, measurements
+from neuron_opsd.jobs.compare.measuring import Tested, measurements
 from neuron_opsd.method.calibration import METRICS
-from neuron_opsd.report.comparison_data import (
+from neuron_opsd.report.compare.data import (
     ALL_SOURCES,
     BASE,
     CROSS_DOMAIN,

@@ -14,8 +14,8 @@ import torch
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.jobs.compare.variants import Variant, config_of
 from neuron_opsd.jobs.methods import with_method
-from neuron_opsd.jobs.variants import Variant, config_of
 from neuron_opsd.models.choices import choice_logprobs
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import load_learner

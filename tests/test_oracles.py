@@ -8,7 +8,7 @@ import pytest
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.jobs.oracles import targets_of
+from neuron_opsd.jobs.compare.oracles import targets_of
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.methods.method import Target, Targets
 from neuron_opsd.world.questions import read_questions

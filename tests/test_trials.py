@@ -9,8 +9,8 @@ from itertools import count
 import pytest
 
 from neuron_opsd.config import Config
-from neuron_opsd.jobs import samples, trials
-from neuron_opsd.jobs.samples import (
+from neuron_opsd.jobs.plan import samples, trials
+from neuron_opsd.jobs.plan.samples import (
     Sample,
     grown,
     make_examples,
@@ -19,7 +19,7 @@ from neuron_opsd.jobs.samples import (
     try_capture,
     try_shown,
 )
-from neuron_opsd.jobs.trials import (
+from neuron_opsd.jobs.plan.trials import (
     Trial,
     count_questions,
     decoded,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.jobs.measuring import Tested
+from neuron_opsd.jobs.compare.measuring import Tested
 from neuron_opsd.records import QuestionScore, TestResult
-from neuron_opsd.report.comparison_data import BASE
+from neuron_opsd.report.compare.data import BASE
 from neuron_opsd.stages.scoring import summarise
 
 CONFIG = EvaluationConfig(num_resamples=200)

@@ -16,13 +16,15 @@ from typing import Final
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.cases import answer_cases, build_cases
 from neuron_opsd.jobs.checks import check_questions
-from neuron_opsd.jobs.comparing import fill
-from neuron_opsd.jobs.comparison import BLOCKS, Comparison, set_up
-from neuron_opsd.jobs.comparison_report import (
+from neuron_opsd.jobs.compare.comparison import BLOCKS, Comparison, set_up
+from neuron_opsd.jobs.compare.forecast import forecast
+from neuron_opsd.jobs.compare.grid import fill
+from neuron_opsd.jobs.compare.reporting import (
     build_comparison,
     rebuild_comparison,
     write_comparison,
 )
+from neuron_opsd.jobs.compare.variants import parse_variant
 from neuron_opsd.jobs.completions import extract_neurons
 from neuron_opsd.jobs.demo import (
     CROSS_DOMAIN,
@@ -30,9 +32,7 @@ from neuron_opsd.jobs.demo import (
     demo_config,
     demo_questions,
 )
-from neuron_opsd.jobs.estimating import estimate
 from neuron_opsd.jobs.evaluating import evaluate
-from neuron_opsd.jobs.forecast import forecast
 from neuron_opsd.jobs.inputs import (
     Inputs,
     environment,
@@ -42,6 +42,7 @@ from neuron_opsd.jobs.inputs import (
     run_settings,
 )
 from neuron_opsd.jobs.methods import with_method
+from neuron_opsd.jobs.plan.estimate import estimate
 from neuron_opsd.jobs.prepare import Prepared, prepare
 from neuron_opsd.jobs.previewing import Preview, preview
 from neuron_opsd.jobs.reporting import Findings, build_report, finish, rebuild_report
@@ -53,12 +54,11 @@ from neuron_opsd.jobs.training import (
     train_adapter,
     trained_model,
 )
-from neuron_opsd.jobs.variants import parse_variant
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import StepMetrics, TestResult
-from neuron_opsd.report.comparison_data import ComparisonData
+from neuron_opsd.report.compare.data import ComparisonData
 from neuron_opsd.report.data import FORM_ONLY, PROMPTED, ReportData
 from neuron_opsd.settings import to_toml
 from neuron_opsd.stages.methods import METHODS

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
-from neuron_opsd.cli import analysis, compare, look, prepare, settings, work
+from neuron_opsd.cli import analyse, compare, look, prepare, settings, work
 from neuron_opsd.cli.environment import COMMAND_LINE, debugging
 from neuron_opsd.cli.mistakes import explain_mistake
 from neuron_opsd.cli.terminal import PROGRAM, complain
@@ -62,7 +62,7 @@ def build_app() -> App:
         work.evaluate,
         compare.compare,
         compare.methods,
-        analysis.analyse,
+        analyse.analyse,
         prepare.fetch,
         prepare.preview,
         settings.plan,

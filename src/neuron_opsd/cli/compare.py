@@ -26,9 +26,9 @@ from neuron_opsd.cli.text import duration
 from neuron_opsd.cli.work import metric_text
 
 if TYPE_CHECKING:
-    from neuron_opsd.jobs.forecast import Forecast
-    from neuron_opsd.report.comparison_data import ComparisonData, MethodLine
-    from neuron_opsd.report.comparison_index import Results
+    from neuron_opsd.jobs.compare.forecast import Forecast
+    from neuron_opsd.report.compare.data import ComparisonData, MethodLine
+    from neuron_opsd.report.compare.index import Results
 
 STARTS = {
     "no": ("base",),
@@ -127,9 +127,9 @@ def show_comparison(
     terminal: Terminal, data: ComparisonData, out: Path, *, as_json: bool
 ) -> None:
     """Show how every method did in its own domain and in others, and where to look."""
-    from neuron_opsd.jobs.comparison_report import PAGE
-    from neuron_opsd.report.comparison_index import ordered_starts, results_from
-    from neuron_opsd.report.comparison_outcome import opening
+    from neuron_opsd.jobs.compare.reporting import PAGE
+    from neuron_opsd.report.compare.index import ordered_starts, results_from
+    from neuron_opsd.report.compare.outcome import opening
 
     page = out / PAGE
     if as_json:
@@ -149,7 +149,7 @@ def show_comparison(
 
 def summary_rows(results: Results) -> list[list[str]]:
     """Return one line per method: its own domain, other domains, calibration."""
-    from neuron_opsd.report.comparison_index import UNTRAINED
+    from neuron_opsd.report.compare.index import UNTRAINED
 
     lines = (UNTRAINED, *results.untrained, *results.trained)
     return [summary_row(results, line) for line in lines]
@@ -157,7 +157,7 @@ def summary_rows(results: Results) -> list[list[str]]:
 
 def summary_row(results: Results, line: MethodLine) -> list[str]:
     """Return a method's line, as means over sources and seeds."""
-    from neuron_opsd.report.comparison_index import method_label
+    from neuron_opsd.report.compare.index import method_label
 
     def value(target: str, metric: str) -> str:
         found = results.measurement(results.widest, line.name, target, metric)

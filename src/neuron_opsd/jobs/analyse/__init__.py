@@ -1,0 +1,1 @@
+"""What neuron counts and retrieved demonstrations of runs say: `analyse`."""

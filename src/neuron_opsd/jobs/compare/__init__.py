@@ -1,0 +1,1 @@
+"""Methods x sources x seeds on equal terms: what `compare` plans, fills and tells."""

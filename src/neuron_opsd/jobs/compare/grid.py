@@ -1,0 +1,212 @@
+"""Methods, sources and seeds, one cell after another: the `compare` command.
+
+Whatever stopped it, the same call goes on: a block is a run directory, and a cell whose
+result is there is only read. Gold answers are read to test, and by oracles where the
+user asked for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from neuron_opsd.errors import (
+    ConfigError,
+    DataError,
+    NeuronOpsdError,
+    TryAgainError,
+)
+from neuron_opsd.jobs.compare.block import (
+    Block,
+    CellResult,
+    StartModel,
+    cell_folder,
+    measure_prompted,
+    measure_start,
+    train_variant,
+)
+from neuron_opsd.jobs.compare.comparison import (
+    Cell,
+    Comparison,
+    Setting,
+    block_folder,
+    in_domain,
+)
+from neuron_opsd.jobs.compare.oracles import targets_of
+from neuron_opsd.jobs.inputs import (
+    environment,
+    run_settings,
+)
+from neuron_opsd.jobs.setting import Job
+from neuron_opsd.jobs.training import fingerprint
+from neuron_opsd.progress import Progress
+from neuron_opsd.report.compare.data import BASE, FORM, Failure
+from neuron_opsd.report.data import PROMPTED
+from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.stages.methods.method import Targets
+from neuron_opsd.world.store import RunDir
+
+NO_START = "there is no form-only model to begin from, because its training failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What there is of a comparison."""
+
+    results: Mapping[Cell, CellResult]
+    failures: tuple[Failure, ...]
+    warnings: tuple[str, ...]
+
+
+def fill(setting: Setting) -> Outcome:
+    """Train and test all that is not there yet; return what there is.
+
+    A method that fails, for example because its loss is no longer finite, is left out
+    and named; the others go on.
+
+    Raises:
+        TryAgainError: If the disk is full or a folder is in use.
+        ConfigError: If something was begun with other settings.
+    """
+    results: dict[Cell, CellResult] = {}
+    failures: list[Failure] = []
+    warnings: list[str] = []
+    comparison = setting.comparison
+    for seed, source, start in product(
+        comparison.seeds(setting.config), comparison.sources, comparison.blocks
+    ):
+        if start == FORM and Cell(BASE, source, FORM, seed) not in results:
+            failures += [
+                Failure(start, source, variant.name, seed, NO_START)
+                for variant in comparison.trained_from(start)
+            ]
+            continue
+        with opened(setting, source, seed, start) as block:
+            warnings += block.job.run.warnings
+            fill_block(block, setting, results, failures)
+    warnings += [
+        f"{block_name(cell.source, cell.seed, cell.start)}, {cell.method}: {text}"
+        for cell, result in results.items()
+        for text in result.warnings
+    ]
+    return Outcome(results, tuple(failures), tuple(dict.fromkeys(warnings)))
+
+
+def fill_block(
+    block: Block,
+    setting: Setting,
+    results: dict[Cell, CellResult],
+    failures: list[Failure],
+) -> None:
+    """Train and test all methods of a block; add what became of them."""
+    seed = block.job.config.seed
+    start = StartModel(setting.model, block.job.config, block.adapters)
+    first = measure_start(block, start)
+    # What a warm start begins from stands in the tables as the form-only model.
+    if block.start == BASE:
+        results[Cell(block.start, block.source, BASE, seed)] = first
+    for name, work in works(block, start, setting.comparison).items():
+        try:
+            result = work()
+        except (TryAgainError, ConfigError):
+            raise
+        except NeuronOpsdError as error:
+            reason = str(error)
+            failures.append(Failure(block.start, block.source, name, seed, reason))
+            block.job.progress.warn(f"{name} is left out: {reason}")
+            continue
+        results[Cell(block.start, block.source, name, seed)] = result
+
+
+def works(
+    block: Block, start: StartModel, comparison: Comparison
+) -> dict[str, Callable[[], CellResult]]:
+    """Return what makes the result of every model of a block but the first."""
+    found: dict[str, Callable[[], CellResult]] = {}
+    if block.job.config.tests_prompted:
+        found[PROMPTED] = partial(measure_prompted, block, start)
+    for variant in comparison.trained_from(block.start):
+        found[variant.name] = partial(train_variant, block, variant, start)
+    return found
+
+
+def block_name(source: str, seed: int, start: str) -> str:
+    """Return what a block is called in messages."""
+    begun = "" if start == BASE else f" from {start}"
+    return f"{source} seed {seed}{begun}"
+
+
+@contextmanager
+def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Block]:
+    """Open a block, new or begun.
+
+    Raises:
+        DataError: If it begins from a form-only model that is not there.
+    """
+    comparison, inputs = setting.comparison, setting.inputs[source]
+    config = in_domain(setting.config, source).model_copy(update={"seed": seed})
+    hashes = {**inputs.hashes, "model": setting.model_hash}
+    adapters: tuple[Path, ...] = ()
+    if start == FORM:
+        folder = block_folder(comparison, source, seed, BASE)
+        adapters = (folder / cell_folder(FORM) / "adapter",)
+        hashes["start"] = repr(form_adapter(adapters[0]))
+    progress = Prefixed(setting.progress, block_name(source, seed, start))
+    with RunDir.open(
+        block_folder(comparison, source, seed, start),
+        run_settings(config),
+        hashes,
+        environment=environment(),
+        warn=progress.warn,
+    ) as run:
+        job = Job(run, config, setting.constrained, progress)
+        targets: Targets = {}
+        if any(METHODS[variant.method].oracle for variant in comparison.variants):
+            targets = targets_of(comparison.sources[source], inputs.pool, config)
+        yield Block(
+            job,
+            source,
+            start,
+            inputs.pool,
+            inputs.tests,
+            comparison.shown_steps,
+            adapters,
+            targets,
+        )
+
+
+def form_adapter(folder: Path) -> dict[str, str]:
+    """Return the hashes of the adapter that a block begins from.
+
+    Raises:
+        DataError: If it is not there although it was trained.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no form-only model at {folder} to begin from, though it was "
+            "trained; put the folder back, or give the comparison another one"
+        )
+    return fingerprint(folder)
+
+
+class Prefixed:
+    """Progress whose stages say what block they are of."""
+
+    def __init__(self, progress: Progress, prefix: str) -> None:
+        """Take the progress to tell."""
+        self.progress = progress
+        self.prefix = prefix
+
+    def stage(
+        self, name: str, total: int, unit: str
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a stage."""
+        return self.progress.stage(f"{self.prefix}, {name}", total, unit)
+
+    def warn(self, text: str) -> None:
+        """Hand on a warning."""
+        self.progress.warn(f"{self.prefix}: {text}")

@@ -1,0 +1,191 @@
+"""From the results of a comparison to its files and its page."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+
+from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.compare.block import Spent
+from neuron_opsd.jobs.compare.comparison import Cell, Setting, cells_of
+from neuron_opsd.jobs.compare.contrasting import contrasts
+from neuron_opsd.jobs.compare.grid import Outcome
+from neuron_opsd.jobs.compare.measuring import Tested, measurements
+from neuron_opsd.jobs.compare.tables import (
+    budget_rows,
+    contrast_rows,
+    csv_text,
+    measurement_rows,
+)
+from neuron_opsd.jobs.compare.variants import method_line, untrained_lines, with_form
+from neuron_opsd.jobs.reporting import model_summary
+from neuron_opsd.report.compare.data import (
+    FORM,
+    BudgetLine,
+    ComparisonData,
+    MethodLine,
+)
+from neuron_opsd.report.compare.page import render_comparison
+from neuron_opsd.report.data import OURS
+from neuron_opsd.settings import changed_settings, toml_value
+from neuron_opsd.world.codecs import record_codec, save_json
+from neuron_opsd.world.manifest import installed_versions
+from neuron_opsd.world.store import write_atomic
+
+DATA = record_codec("comparison.json", ComparisonData)
+PAGE = "comparison.html"
+
+
+def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
+    """Gather all that the page and the files say."""
+    comparison, config = setting.comparison, setting.config
+    sources = tuple(comparison.sources)
+    targets = (*sources, *(t for t in comparison.tests if t not in sources))
+    tested = list(all_tested(outcome))
+    sizes = {
+        test.name: len(test.questions)
+        for test in next(iter(setting.inputs.values())).tests
+    }
+    return ComparisonData(
+        title=f"{len(comparison.variants)} methods on {', '.join(sources)}",
+        model=model_summary(setting.model.facts),
+        sources=sources,
+        targets=targets,
+        methods=method_lines(setting),
+        starts=comparison.blocks,
+        seeds=comparison.seeds(config),
+        steps=tuple(sorted({one.step for one in tested if one.step})),
+        num_samples=config.evaluation.num_samples,
+        num_questions={name: sizes[name] for name in targets},
+        measurements=measurements(tested, sources, targets),
+        contrasts=contrasts(
+            tested,
+            sources,
+            targets,
+            config.evaluation,
+            config.seed,
+            rivals=rivals(setting),
+        ),
+        budgets=tuple(budgets(outcome)),
+        failures=outcome.failures,
+        missing=len({*cells_of(setting)} - {*outcome.results} - failed(outcome)),
+        settings=written(setting),
+        warnings=outcome.warnings,
+        versions=dict(installed_versions()),
+        data_hashes=hashes(setting),
+        command=comparison.command,
+    )
+
+
+def failed(outcome: Outcome) -> set[Cell]:
+    """Return the models that could not be made."""
+    return {
+        Cell(one.start, one.source, one.method, one.seed) for one in outcome.failures
+    }
+
+
+def all_tested(outcome: Outcome) -> Iterator[Tested]:
+    """Yield every model with its results, at every number of steps."""
+    for cell, result in outcome.results.items():
+        for step, tests in result.tests.items():
+            yield Tested(
+                cell.start, cell.source, cell.method, cell.seed, int(step), tests
+            )
+
+
+def method_lines(setting: Setting) -> tuple[MethodLine, ...]:
+    """Return the methods in the order of the tables: untrained, form, the others."""
+    trained = with_form(setting.comparison.variants)
+    lines = [method_line(variant, setting.config) for variant in trained]
+    return (*untrained_lines(setting.config), *lines)
+
+
+def rivals(setting: Setting) -> list[tuple[str, str]]:
+    """Return the pairs to compare besides: each variant of ours with all others."""
+    variants = setting.comparison.variants
+    ours = [variant.name for variant in variants if variant.method == OURS]
+    return [
+        (own, other.name)
+        for own, other in product(ours, variants)
+        if other.name not in (own, FORM)
+    ]
+
+
+def budgets(outcome: Outcome) -> Iterator[BudgetLine]:
+    """Yield what every method took, as the mean over seeds."""
+    found: dict[tuple[str, str, str], list[Spent]] = defaultdict(list)
+    for cell, result in outcome.results.items():
+        if result.spent is not None:
+            found[key_of(cell)].append(result.spent)
+
+    def mean(every: list[Spent], of: Callable[[Spent], float]) -> float:
+        return fmean(of(one) for one in every)
+
+    for (start, source, method), every in found.items():
+        yield BudgetLine(
+            start=start,
+            source=source,
+            method=method,
+            prompts=mean(every, lambda one: one.prompts),
+            generated_tokens=mean(every, lambda one: one.generated_tokens),
+            trained_tokens=mean(every, lambda one: one.trained_tokens),
+            seconds=mean(every, lambda one: one.seconds),
+        )
+
+
+def key_of(cell: Cell) -> tuple[str, str, str]:
+    """Return what the cells of different seeds share."""
+    return cell.start, cell.source, cell.method
+
+
+def written(setting: Setting) -> dict[str, str]:
+    """Return the settings that all methods share, where they are not the defaults."""
+    return {
+        name: "unset" if value is None else toml_value(value)
+        for name, value in changed_settings(setting.config).items()
+        if name != "evaluation.in_domain"
+    }
+
+
+def hashes(setting: Setting) -> dict[str, str]:
+    """Return the SHA-256 of every pool and every test set."""
+    found: dict[str, str] = {}
+    for source, inputs in setting.inputs.items():
+        found[f"pool {source}"] = inputs.hashes["pool"]
+        found |= {f"test {t.name}": inputs.hashes[t.name] for t in inputs.tests}
+    return found
+
+
+def write_comparison(data: ComparisonData, out: Path) -> Path:
+    """Write all files of a comparison; return where its page lies."""
+    DATA.save(data, out / DATA.file_name)
+    oracles = frozenset(line.name for line in data.methods if line.oracle)
+    tables = {
+        "measurements": measurement_rows(data.measurements, oracles),
+        "contrasts": contrast_rows(data.contrasts, oracles),
+        "budgets": budget_rows(data.budgets, oracles),
+    }
+    save_json(tables, out / "results.json")
+    for name, rows in tables.items():
+        write_atomic(out / f"{name}.csv", csv_text(rows).encode())
+    return rebuild_comparison(out)
+
+
+def rebuild_comparison(out: Path) -> Path:
+    """Write the page of a comparison anew from what its folder holds.
+
+    Raises:
+        DataError: If the comparison has no results yet.
+    """
+    path = out / DATA.file_name
+    if not path.is_file():
+        raise DataError(
+            f"{out} has no {DATA.file_name}: the comparison is not finished; the same "
+            "`neuron-opsd compare` command goes on with it"
+        )
+    page = out / PAGE
+    write_atomic(page, render_comparison(DATA.load(path)).encode())
+    return page

@@ -1,0 +1,1 @@
+"""What a run would cost, from small samples of its own stages: `plan`."""

@@ -1,0 +1,1 @@
+"""The page of an analysis: records in, one HTML page out."""

@@ -1,0 +1,218 @@
+"""The page of an analysis: one HTML file that needs no network and no script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from neuron_opsd.records import Interval
+from neuron_opsd.report.analyse.data import (
+    ACCURACY,
+    CAPTURED,
+    RIVALS,
+    AnalysisData,
+    RunAnalysis,
+    area_name,
+    correlation_name,
+)
+from neuron_opsd.report.analyse.figures import (
+    bins_chart,
+    correlations_chart,
+    rivals_chart,
+)
+from neuron_opsd.report.analyse.views import (
+    CORRELATED,
+    GIVEN,
+    UNLABELLED,
+    VOTE_HEADINGS,
+    area_tables,
+    between_rows,
+    correlation_rows,
+    distance_rows,
+    entropy_rows,
+    sampled_distances,
+    sharing_rows,
+    vote_rows,
+)
+from neuron_opsd.report.html import render_template
+from neuron_opsd.report.wording import finite, number, signed, signed_range
+
+CASES_ON_PAGE = 120
+"""Of all runs together; `analysis.json` holds the others too."""
+
+UNKNOWN = (
+    "No true answers were given, so nothing here says whether an answer is right. "
+    "Give the pool's file with --answers to learn what the neuron count says of that."
+)
+
+
+def render_analysis(data: AnalysisData) -> str:
+    """Return the whole page; equal data give equal bytes."""
+    return render_template("analyse/page.html.jinja", context(data), "analyse/page.css")
+
+
+def context(data: AnalysisData) -> dict[str, Any]:
+    """Return what the template names."""
+    return {
+        "data": data,
+        "outcome": outcome(data),
+        "unlabelled": [run.name for run in data.runs if not run.labelled],
+        "correlated": correlation_rows(data, CORRELATED),
+        "given": correlation_rows(data, GIVEN),
+        "label_free": correlation_rows(data, UNLABELLED),
+        "bins": drawings(data, bins_chart),
+        "rivals": drawings(data, lambda run: rivals_chart(run.name, run.measures)),
+        "by_run": correlations_chart(data),
+        "areas": area_tables(data),
+        "vote_headings": VOTE_HEADINGS,
+        "votes": vote_rows(data),
+        "entropies": entropy_rows(data),
+        "distances": distance_rows(data),
+        "between": between_rows(data),
+        "sampled": sampled_distances(data),
+        "sharing": {what: sharing_rows(data, what) for what in ("gold", "answer")},
+        "num_cases": max(1, CASES_ON_PAGE // max(1, len(data.runs))),
+        "notes": notes(data),
+    }
+
+
+def drawings(
+    data: AnalysisData, draw: Callable[[RunAnalysis], Markup]
+) -> list[tuple[RunAnalysis, Markup]]:
+    """Return a figure of every run for which there is something to draw."""
+    return [(run, drawn) for run in data.runs if (drawn := draw(run))]
+
+
+def headline(data: AnalysisData) -> tuple[str, Mapping[str, Interval]] | None:
+    """Return whose numbers the page begins with; `None` where none has true answers."""
+    name = correlation_name("spearman", ACCURACY)
+    if name in data.overall:
+        return f"the mean of {len(data.runs)} runs", data.overall
+    labelled = [run for run in data.runs if name in run.measures]
+    if not labelled:
+        return None
+    return f"run {labelled[0].name}", labelled[0].measures
+
+
+def outcome(data: AnalysisData) -> str:
+    """Say in a few sentences what the neuron count says about being right."""
+    found = headline(data)
+    if found is None:
+        return UNKNOWN
+    subject, measures = found
+    plain = measures[correlation_name("spearman", ACCURACY)]
+    partial = measures[correlation_name("partial_ranks", ACCURACY)]
+    linear = measures[correlation_name("partial", ACCURACY)]
+    said = [f"In {subject}, {direction(plain)} (rank correlation {ranged(plain)})."]
+    said.append(
+        f"Given length, entropy and vote share, {remainder(partial, plain)}; by linear "
+        f"regression, without ranks, it is {ranged(linear)}."
+    )
+    return " ".join([*said, *best_sign(measures)])
+
+
+def direction(correlation: Interval) -> str:
+    """Say which questions were answered right more often."""
+    if not finite(correlation):
+        return "it could not be measured which questions were answered right"
+    if correlation.holds_zero:
+        return "the neuron count was not seen to go with right answers"
+    few = "fewer" if correlation.high < 0 else "more"
+    return f"questions with {few} neurons were answered right more often"
+
+
+def remainder(partial: Interval, plain: Interval) -> str:
+    """Say what is left of a correlation when other signs are known."""
+    if not finite(partial):
+        return "nothing could be measured in ranks"
+    if partial.holds_zero:
+        return f"no correlation is seen in ranks ({ranged(partial)})"
+    few = "fewer" if partial.high < 0 else "more"
+    same = finite(plain) and plain.low * partial.low > 0 and not plain.holds_zero
+    still = "still " if same else ""
+    return f"{few} neurons {still}go with right answers in ranks ({ranged(partial)})"
+
+
+def best_sign(measures: Mapping[str, Interval]) -> list[str]:
+    """Compare the neuron count with the best of its rivals, if they were measured."""
+    areas = {name: measures.get(area_name(CAPTURED, name)) for name in RIVALS}
+    known = {name: a for name, a in areas.items() if a is not None and finite(a)}
+    own = known.pop("count", None)
+    if own is None or not known:
+        return []
+    best = max(known, key=lambda name: known[name].value)
+    return [
+        f"As a sign that one answer is right the count has an area of "
+        f"{number(own.value, 2)} under the ROC curve; the best of its rivals, "
+        f"{RIVALS[best].label} ({RIVALS[best].hypothesis}), has "
+        f"{number(known[best].value, 2)}."
+    ]
+
+
+def ranged(interval: Interval) -> str:
+    """Write a correlation with its interval."""
+    if not finite(interval):
+        return "not measured"
+    return f"{signed(interval.value, 2)}, {signed_range(interval, 2)}"
+
+
+def notes(data: AnalysisData) -> list[tuple[str, str]]:
+    """Return how the numbers came about as pairs of a term and a sentence or two."""
+    return [
+        (
+            "Neuron count",
+            "How many neurons pushed the tokens of one answer, before the cut to the "
+            "strongest. That answer is the captured one, which a demonstration shows.",
+        ),
+        ("Entropy and log-probability", entropy_note(data)),
+        (
+            "Partial correlation",
+            "What is left of a correlation when length, entropy and vote share are "
+            "taken away from both sides by linear regression; in ranks, all are put "
+            "in ranks first. Regressions and ranks are made anew in every resample.",
+        ),
+        (
+            "Area under the ROC curve",
+            "How often a right answer is ranked above a wrong one, ties counting one "
+            "half. Each number is turned as its hypothesis says, so below .5 the "
+            "opposite holds. The count net of length is what its linear regression on "
+            "the length of the captured answer leaves over.",
+        ),
+        (
+            "Intervals",
+            f"95 %, from {data.num_resamples:,} bootstrap resamples of the questions; "
+            "differences are paired. A mean of runs has every run at the same weight. "
+            "Nothing is corrected for the number of comparisons.",
+        ),
+        (
+            "Distances",
+            "Jaccard distance of the sets of strongest neurons: 0 for equal sets, 1 "
+            "for sets without a common neuron.",
+        ),
+        (
+            "Sharing an answer",
+            "Answers are the same when they are spelled alike, whatever their case. At "
+            "random, a question would share its answer with as many demonstrations as "
+            "with other questions of the pool in the mean.",
+        ),
+        (
+            "True answers",
+            "Read by this analysis alone: no run saw them, and nothing that a run "
+            "wrote depends on them.",
+        ),
+    ]
+
+
+def entropy_note(data: AnalysisData) -> str:
+    """Say of which answers entropy and log-probability are taken."""
+    greedy = [run.name for run in data.runs if run.captured_greedy]
+    if not greedy:
+        return "Of the captured answer, per token, under what it was sampled from."
+    whose = "" if len(greedy) == len(data.runs) else f" ({', '.join(greedy)})"
+    return (
+        f"Where the captured answer is greedy{whose} it has neither, so they are means "
+        "over the question's sampled answers, per token, under what these were sampled "
+        "from."
+    )

@@ -1,0 +1,1 @@
+"""The page of a comparison: rows of numbers in, one HTML page out."""

@@ -1,0 +1,194 @@
+"""What a comparison shows, in words that claim no more than its intervals do.
+
+A gain is a gain only where it is seen against the base model and against form-only
+training: what any training teaches about the look of an answer is not one.
+"""
+
+from __future__ import annotations
+
+from neuron_opsd.report.compare.data import (
+    ALL_SOURCES,
+    BASE,
+    CROSS_DOMAIN,
+    FORM,
+    IN_DOMAIN,
+    ComparisonData,
+    Contrast,
+    MethodLine,
+)
+from neuron_opsd.report.compare.index import (
+    Results,
+    method_label,
+    ordered_starts,
+    results_from,
+)
+from neuron_opsd.report.outcome import error_numbers, point_numbers
+from neuron_opsd.report.wording import one_line, verdict
+
+SIGNIFICANT = 0.05
+NOT_MEASURED = "not measured"
+GOT_BETTER = "got better"
+ONLY_FORM = "above base, but no difference seen from form-only training"
+BELOW_FORM = "above base, but below form-only training"
+FORM_UNKNOWN = "above base, but form-only training was not measured"
+FORM_ALONE = "what learning the form alone gives"
+UNADJUSTED = "not after Holm's correction"
+
+
+def opening(data: ComparisonData) -> str:
+    """Say what our first method did, or the first of all if none is ours."""
+    for start in ordered_starts(data):
+        results = results_from(data, start)
+        trained = [line for line in results.trained if line.name != FORM]
+        for first in (*results.ours, *trained):
+            begun = "" if start == BASE else f"From {start}: "
+            return begun + method_sentence(results, results.widest, first)
+    return "No method was trained, so there is nothing to compare yet."
+
+
+def source_sentences(results: Results) -> list[str]:
+    """Say for each single source what our methods did, or all if none is ours."""
+    shown = results.ours or tuple(m for m in results.trained if m.name != FORM)
+    return [
+        method_sentence(results, source, line)
+        for source in results.data.sources
+        for line in shown
+    ]
+
+
+def method_sentence(results: Results, source: str, line: MethodLine) -> str:
+    """Say what one method did to accuracy and calibration."""
+    gain = results.contrast((source, line.name, IN_DOMAIN, "avg_at_k"), BASE)
+    net = results.contrast((source, line.name, IN_DOMAIN, "avg_at_k"), FORM)
+    cross = results.contrast((source, line.name, CROSS_DOMAIN, "avg_at_k"), BASE)
+    ece = results.contrast((source, line.name, IN_DOMAIN, "ece"), BASE)
+    clauses = [
+        gain_clause(gain, net),
+        cross_clause(cross),
+        ece_clause(ece),
+    ]
+    subject = f"{method_label(line)} {source_words(results, source)}"
+    return f"{subject}: {'; '.join(clause for clause in clauses if clause)}."
+
+
+def source_words(results: Results, source: str) -> str:
+    """Say what a method was trained on."""
+    if source == ALL_SOURCES:
+        return f"in the mean over {len(results.data.sources)} sources"
+    return f"on {one_line(source, 40)}"
+
+
+def gain_clause(gain: Contrast | None, net: Contrast | None) -> str:
+    """Say how in-domain accuracy changed, against base and net of form."""
+    if gain is None:
+        return "in-domain accuracy was not compared with base"
+    said = gain_verdict(gain, net)
+    against_base = f"{point_numbers(gain.difference)} against base in-domain"
+    if net is None:
+        return f"{against_base}: {said}"
+    net_of_form = f"{point_numbers(net.difference)} net of form only"
+    if gain.difference.low > 0:
+        return f"{against_base}, {net_of_form}: {said}"
+    # Without a gain over base the verdict is about that alone.
+    return f"{against_base}: {said} ({net_of_form})"
+
+
+def cross_clause(cross: Contrast | None) -> str:
+    """Say how accuracy on other sources' questions changed against base."""
+    if cross is None:
+        return ""
+    said = accuracy_verdict(cross)
+    return f"cross-domain {point_numbers(cross.difference)}: {said}"
+
+
+def ece_clause(ece: Contrast | None) -> str:
+    """Say how in-domain calibration changed against base."""
+    if ece is None:
+        return ""
+    said = ece_verdict(ece)
+    return f"in-domain ECE {error_numbers(ece.difference)}: {said}"
+
+
+def gain_verdict(gain: Contrast | None, net: Contrast | None, method: str = "") -> str:
+    """Say what a gain in accuracy shows; a gain that form explains is none.
+
+    Args:
+        gain: Against the base model.
+        net: Against form-only training.
+        method: Its name, since form-only training has nothing to be net of.
+    """
+    if gain is None:
+        return NOT_MEASURED
+    if not gain.difference.low > 0:
+        return accuracy_verdict(gain)
+    if method == FORM:
+        return FORM_ALONE
+    return net_verdict(gain, net)
+
+
+def net_verdict(gain: Contrast, net: Contrast | None) -> str:
+    """Say what is left of a gain over base when form is taken off."""
+    if net is None:
+        return FORM_UNKNOWN
+    if net.difference.holds_zero:
+        return ONLY_FORM
+    if net.difference.low <= 0:
+        return BELOW_FORM
+    if max(gain.p_adjusted, net.p_adjusted) >= SIGNIFICANT:
+        return f"{GOT_BETTER}, {UNADJUSTED}"
+    return GOT_BETTER
+
+
+def ece_verdict(contrast: Contrast | None) -> str:
+    """Say what a difference in calibration error shows."""
+    return shown_by(contrast, higher_is_better=False)
+
+
+def accuracy_verdict(contrast: Contrast | None) -> str:
+    """Say what a difference in accuracy shows."""
+    return shown_by(contrast, higher_is_better=True)
+
+
+def shown_by(contrast: Contrast | None, *, higher_is_better: bool) -> str:
+    """Say what a difference shows, and whether it stands after Holm's correction."""
+    if contrast is None:
+        return NOT_MEASURED
+    said = verdict(contrast.difference, higher_is_better=higher_is_better)
+    return corrected(said, contrast)
+
+
+def corrected(said: str, contrast: Contrast) -> str:
+    """Add to what a difference shows that it does not stand after the correction."""
+    if contrast.difference.holds_zero or not contrast.p_adjusted >= SIGNIFICANT:
+        return said
+    return f"{said}, {UNADJUSTED}"
+
+
+def facts(data: ComparisonData) -> list[str]:
+    """Say what was compared, in a few short phrases."""
+    counts = sorted({data.num_questions.get(name, 0) for name in data.targets})
+    asked = "no test questions"
+    if counts:
+        ends = sorted({counts[0], counts[-1]})
+        asked = f"{' to '.join(f'{n:,}' for n in ends)} questions per test set"
+    return [
+        counted(len(data.methods), "method"),
+        counted(len(data.sources), "source"),
+        counted(len(data.targets), "test set"),
+        asked,
+        f"{data.num_samples} answers per question",
+        f"{'seed' if len(data.seeds) == 1 else 'seeds'} {seeds_words(data.seeds)}",
+        f"result after {data.steps[-1]} steps" if data.steps else "no steps",
+    ]
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count and its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def seeds_words(seeds: tuple[int, ...]) -> str:
+    """Write the seeds, many of them by their number."""
+    if len(seeds) > 6:
+        return f"{seeds[0]} to {seeds[-1]}, {len(seeds)} in all"
+    return ", ".join(map(str, seeds)) or "none"

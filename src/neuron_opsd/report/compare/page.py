@@ -1,0 +1,179 @@
+"""The page of a comparison of methods: one HTML page, no network and no script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from neuron_opsd.report.compare.budgets import budget_table, equality, source_budgets
+from neuron_opsd.report.compare.data import BASE, FORM, ComparisonData
+from neuron_opsd.report.compare.differences import (
+    difference_tables,
+    overview,
+    rival_table,
+    specificity_table,
+)
+from neuron_opsd.report.compare.figures import step_chart, trade_off
+from neuron_opsd.report.compare.forest import PANELS, Panel, method_forest
+from neuron_opsd.report.compare.heat_map import heat_maps
+from neuron_opsd.report.compare.index import (
+    ORACLE_MARK,
+    Results,
+    method_label,
+    ordered_starts,
+    results_from,
+)
+from neuron_opsd.report.compare.notes import comparison_notes
+from neuron_opsd.report.compare.outcome import facts, opening, source_sentences
+from neuron_opsd.report.compare.tables import (
+    ACCURACY,
+    ERROR,
+    Table,
+    further_measures,
+    matrix_table,
+    measure_table,
+)
+from neuron_opsd.report.html import render_template
+from neuron_opsd.report.wording import one_line
+
+MOST_OPEN = 3
+"""Sources whose drawings are open when the page is; those of more are folded away."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """The drawings of one source, or of the mean over all."""
+
+    name: str
+    forests: tuple[tuple[Panel, Markup], ...]
+    steps: tuple[Markup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartView:
+    """What the page shows of all models whose training began from one model."""
+
+    key: str
+    """Ends the ids of its sections."""
+    start: str
+    note: str
+    """Where training began, in words; empty where it began from the base alone."""
+    overview: Table
+    sentences: tuple[str, ...]
+    views: tuple[SourceView, ...]
+    """The one that says most first."""
+    maps: tuple[Markup, ...]
+    trade_offs: tuple[Markup, ...]
+    rivals: Table | None
+    specificity: Table | None
+    tables: tuple[Table, ...]
+    further: tuple[Table, ...]
+    matrices: tuple[Table, ...]
+    differences: tuple[Table, ...]
+
+
+def render_comparison(data: ComparisonData) -> str:
+    """Return the whole page; equal data give equal bytes."""
+    return render_template("compare/page.html.jinja", context(data), "compare/page.css")
+
+
+def context(data: ComparisonData) -> dict[str, Any]:
+    """Return what the template names."""
+    starts = [
+        start_view(results_from(data, start), place)
+        for place, start in enumerate(ordered_starts(data))
+    ]
+    return {
+        "data": data,
+        "form": FORM,
+        "outcome": opening(data),
+        "facts": facts(data),
+        "starts": starts,
+        "sections": sections(starts),
+        "most_open": MOST_OPEN,
+        "oracles": [method_label(line) for line in data.methods if line.oracle],
+        "oracle_mark": ORACLE_MARK,
+        "labels": {line.name: method_label(line) for line in data.methods},
+        "concerns": num_concerns(data),
+        "budget": budget_table(data),
+        "source_budgets": source_budgets(data) if len(data.sources) > 1 else None,
+        "equality": equality(data),
+        "notes": comparison_notes(data),
+    }
+
+
+def start_view(results: Results, place: int) -> StartView:
+    """Gather the drawings and tables of one start."""
+    differences = difference_tables(results)
+    return StartView(
+        key=str(place + 1),
+        start=results.start,
+        note=start_note(results),
+        overview=overview(results, results.widest),
+        sentences=tuple(source_sentences(results)),
+        views=tuple(source_view(results, source) for source in results.sources),
+        maps=tuple(heat_maps(results)),
+        trade_offs=drawn(trade_off(results, source) for source in results.sources),
+        rivals=rival_table(results),
+        specificity=specificity_table(results),
+        tables=(measure_table(results, ACCURACY), measure_table(results, ERROR)),
+        further=tuple(further_measures(results)),
+        matrices=(matrix_table(results, ACCURACY), matrix_table(results, ERROR)),
+        differences=tuple(differences),
+    )
+
+
+def start_note(results: Results) -> str:
+    """Say where training began, when that is not plain."""
+    if results.start == FORM:
+        return "training began from the form-only model"
+    if len(results.data.starts) == 1 and results.start == BASE:
+        return ""
+    return f"training began from the {one_line(results.start, 40)} model"
+
+
+def source_view(results: Results, source: str) -> SourceView:
+    """Draw what there is to see of one source."""
+    forests = [(panel, method_forest(results, source, panel)) for panel in PANELS]
+    steps = [step_chart(results, source, metric) for metric in ("avg_at_k", "ece")]
+    return SourceView(
+        name=source,
+        forests=tuple((panel, picture) for panel, picture in forests if picture),
+        steps=drawn(steps),
+    )
+
+
+def drawn(pictures: Iterable[Markup]) -> tuple[Markup, ...]:
+    """Return the drawings that hold anything."""
+    return tuple(picture for picture in pictures if picture)
+
+
+def sections(starts: list[StartView]) -> list[tuple[str, str]]:
+    """Return id and name of every section, in order."""
+    found = [("results", "Results"), ("warnings", "Warnings")]
+    for view in starts:
+        tail = f", from {one_line(view.start, 20)}" if len(starts) > 1 else ""
+        parts = [
+            ("differences", "Differences"),
+            ("maps", "Maps"),
+            ("calibration", "Calibration"),
+            ("steps", "Steps"),
+            ("tables", "Tables"),
+        ]
+        found += [(f"{part}-{view.key}", name + tail) for part, name in parts]
+    return [
+        *found,
+        ("budgets", "Budgets"),
+        ("methods", "Methods"),
+        ("reading", "How measured"),
+        ("again", "Run it again"),
+    ]
+
+
+def num_concerns(data: ComparisonData) -> int:
+    """Count what a reader should know before believing the outcome."""
+    oracles = sum(line.oracle for line in data.methods)
+    return len(data.failures) + len(data.warnings) + (data.missing > 0) + (oracles > 0)
