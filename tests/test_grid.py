@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar
 
+import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.config import Config
@@ -200,6 +203,22 @@ def test_files_and_page_say_the_same_as_the_data(done: Done) -> None:
     page = (out / "comparison.html").read_text()
     assert "neuron-opsd-greedy" in page
     assert "<script" not in page
+
+
+def test_the_scores_of_every_question_give_the_measurements_again(done: Done) -> None:
+    shares: dict[tuple[object, ...], list[float]] = defaultdict(list)
+    for row in pq.read_table(done.comparison.out / "scores.parquet").to_pylist():
+        key = (row["start"], row["source"], row["method"], row["steps"], row["test"])
+        shares[key].append(row["num_correct"] / row["num_rollouts"])
+    expected = {
+        (place.start, place.source, place.method, place.step, place.target): one.value
+        for one in done.data.measurements
+        if (place := one.place).metric == "avg_at_k"
+        and place.source in done.data.sources
+        and place.target in done.data.targets
+    }
+    found = {key: fmean(values) for key, values in shares.items()}
+    assert found == pytest.approx(expected)
 
 
 def test_checkpoints_of_finished_trainings_are_dropped(done: Done) -> None:

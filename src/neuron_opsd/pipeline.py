@@ -214,8 +214,9 @@ def compare(
         NeuronOpsdError: For anything that the user can mend.
     """
     setting = set_up(comparison, config, progress)
-    data = build_comparison(setting, fill(setting))
-    write_comparison(data, comparison.out)
+    outcome = fill(setting)
+    data = build_comparison(setting, outcome)
+    write_comparison(data, outcome, comparison.out)
     return data
 
 

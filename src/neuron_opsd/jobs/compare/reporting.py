@@ -14,6 +14,7 @@ from neuron_opsd.jobs.compare.comparison import Cell, Setting, cells_of
 from neuron_opsd.jobs.compare.contrasting import contrasts
 from neuron_opsd.jobs.compare.grid import Outcome
 from neuron_opsd.jobs.compare.measuring import Tested, measurements
+from neuron_opsd.jobs.compare.scores import save_scores
 from neuron_opsd.jobs.compare.tables import (
     budget_rows,
     contrast_rows,
@@ -37,6 +38,7 @@ from neuron_opsd.world.store import write_atomic
 
 DATA = record_codec("comparison.json", ComparisonData)
 PAGE = "comparison.html"
+SCORES = "scores.parquet"
 
 
 def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
@@ -159,8 +161,9 @@ def hashes(setting: Setting) -> dict[str, str]:
     return found
 
 
-def write_comparison(data: ComparisonData, out: Path) -> Path:
+def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
     """Write all files of a comparison; return where its page lies."""
+    save_scores(all_tested(outcome), out / SCORES)
     DATA.save(data, out / DATA.file_name)
     oracles = frozenset(line.name for line in data.methods if line.oracle)
     tables = {
