@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -99,3 +100,22 @@ def read_tables(page: str) -> dict[str, list[list[list[str]]]]:
     reader.feed(page)
     reader.close()
     return reader.tables
+
+
+def check_links(page: str) -> None:
+    """Check that every part has a name of its own and can be reached."""
+    reader = read(page)
+    ids = reader.values("id")
+    assert len(ids) == len(set(ids))
+    anchors = {value for value in reader.values("href") if value.startswith("#")}
+    assert anchors == {f"#{name}" for name in ids}
+
+
+def check_inert(page: str) -> None:
+    """Check that the page loads nothing and runs nothing."""
+    reader = read(page)
+    assert not reader.tags & {"script", "img", "iframe", "object", "embed", "form"}
+    assert not reader.values("src")
+    assert not reader.values("style")
+    assert all(value[:1] == "#" or value == "data:," for value in reader.values("href"))
+    assert not re.search(r"https?:|url\(|@import", page)

@@ -120,15 +120,26 @@ def forest_row(row: ForestRow, x: Scale, top: float, kind: MeasureKind) -> Marku
         svg.words(name, (4, top + 17), kind="label"),
         svg.words(numbers, at, anchor="end", kind="tick"),
     ]
-    if gain is not None and finite(gain):
-        middle = (x(kind.factor * gain.value), top + 29)
-        drawn.append(whisker(gain, x, middle[1], ("after", kind.factor)))
-        drawn.append(svg.circle(middle, 4.5, "mark after"))
-    if net is not None and finite(net):
-        middle = (x(kind.factor * net.value), top + 41)
-        drawn.append(whisker(net, x, middle[1], ("net", kind.factor)))
-        drawn.append(svg.diamond(middle, 5, "mark net"))
+    drawn.append(interval_mark(gain, x, top + 29, kind))
+    drawn.append(interval_mark(net, x, top + 41, kind, net=True))
     return Markup("").join(drawn)
+
+
+def interval_mark(
+    interval: Interval | None,
+    x: Scale,
+    height: float,
+    kind: MeasureKind,
+    *,
+    net: bool = False,
+) -> Markup:
+    """Draw a difference and the span of its interval; nothing where there is none."""
+    if interval is None or not finite(interval):
+        return Markup("")
+    at = (x(kind.factor * interval.value), height)
+    role = "net" if net else "after"
+    mark = svg.diamond(at, 5, "mark net") if net else svg.circle(at, 4.5, "mark after")
+    return whisker(interval, x, height, (role, kind.factor)) + mark
 
 
 def whisker(

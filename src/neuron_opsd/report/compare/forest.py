@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from markupsafe import Markup
 
+from neuron_opsd.records import Interval
 from neuron_opsd.report import svg
 from neuron_opsd.report.compare.data import (
     ALL_SOURCES,
@@ -21,7 +22,7 @@ from neuron_opsd.report.compare.data import (
 from neuron_opsd.report.compare.heat_map import NARROW
 from neuron_opsd.report.compare.index import Results, is_ours, method_label
 from neuron_opsd.report.compare.outcome import SIGNIFICANT
-from neuron_opsd.report.forest import MEASURES, MeasureKind, in_words, whisker
+from neuron_opsd.report.forest import MEASURES, MeasureKind, in_words, interval_mark
 from neuron_opsd.report.labels import short_name
 from neuron_opsd.report.svg import Scale
 
@@ -139,12 +140,15 @@ def draw_line(row: ForestLine, x: Scale, top: float, kind: MeasureKind) -> Marku
             short_name(method_label(row.line), LONGEST_NAME), (4, top + 16), kind=weight
         ),
         numbers(row.gain, top + 16, kind),
-        interval(row.gain, x, bottom - (8 if row.net is None else 18), kind),
+        interval_mark(
+            difference(row.gain), x, bottom - (8 if row.net is None else 18), kind
+        ),
     ]
     if row.net is not None:
         drawn.append(svg.words("net of form only", (4, top + 32), kind="tick"))
         drawn.append(numbers(row.net, top + 32, kind))
-        drawn.append(interval(row.net, x, bottom - 7, kind, net=True))
+        net = difference(row.net)
+        drawn.append(interval_mark(net, x, bottom - 7, kind, net=True))
     return Markup("").join(drawn)
 
 
@@ -161,21 +165,9 @@ def starred(contrast: Contrast | None, kind: MeasureKind) -> str:
     return in_words(contrast.difference, kind) + star
 
 
-def interval(
-    contrast: Contrast | None,
-    x: Scale,
-    height: float,
-    kind: MeasureKind,
-    *,
-    net: bool = False,
-) -> Markup:
-    """Draw a difference and the span of its interval."""
-    if contrast is None:
-        return Markup("")
-    role = "net" if net else "after"
-    at = (x(kind.factor * contrast.difference.value), height)
-    mark = svg.diamond(at, 5, "mark net") if net else svg.circle(at, 4.5, "mark after")
-    return whisker(contrast.difference, x, height, (role, kind.factor)) + mark
+def difference(contrast: Contrast | None) -> Interval | None:
+    """Return the difference of a contrast, if there is one."""
+    return None if contrast is None else contrast.difference
 
 
 def row_words(row: ForestLine, kind: MeasureKind) -> str:
