@@ -6,7 +6,7 @@ import json
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.config import Config
-from neuron_opsd.errors import ConfigError, DataError, TeacherError, TrainingError
+from neuron_opsd.errors import (
+    ConfigError,
+    DataError,
+    InUseError,
+    TeacherError,
+    TrainingError,
+)
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import Training, train_adapter
 from neuron_opsd.models.hf import HFModel
@@ -33,6 +39,7 @@ from neuron_opsd.report.compare.data import (
 )
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.training import Objective
+from neuron_opsd.world.lock import locked
 from tiny_runs import (
     POOL_SIZE,
     Row,
@@ -303,6 +310,65 @@ def test_a_comparison_stopped_anywhere_ends_with_the_same_bytes(
     ours, theirs = (read_json(one.out / "results.json") for one in (wanted, whole))
     for name in ("measurements", "contrasts"):
         assert ours[name] == theirs[name]
+
+
+# --- several processes at once ---
+
+
+class Freeing(Silent):
+    """Progress that ends another process's hold when a stage of a source begins."""
+
+    def __init__(self, hold: ExitStack, source: str) -> None:
+        super().__init__()
+        self.hold = hold
+        self.source = source
+
+    @contextmanager
+    def stage(
+        self, name: str, total: int, unit: str
+    ) -> Iterator[Callable[[int], None]]:
+        """Let go in time."""
+        if name.startswith(self.source):
+            self.hold.close()
+        with super().stage(name, total, unit) as tell:
+            yield tell
+
+
+def held(wanted: Comparison) -> AbstractContextManager[None]:
+    """Hold the first block, as a process does that fills it."""
+    folder = wanted.out / "blocks/parity/seed-0/base"
+    folder.mkdir(parents=True)
+    return locked(folder)
+
+
+def test_blocks_that_others_hold_are_left_to_them(
+    tmp_path: Path, config: Config
+) -> None:
+    wanted = comparison(tmp_path, "lmsi", starts=(BASE, FORM))
+    left = "parity seed 0, parity seed 0 from form-only; the same command ends"
+    with held(wanted), pytest.raises(InUseError, match=left):
+        compared(wanted, config)
+    before = adapters(wanted.out)
+    assert {name.split("/")[1] for name in before} == {"sums"}
+    assert len(before) == 3
+    assert not (wanted.out / "comparison.html").exists()
+    data = compared(wanted, config)
+    assert (data.failures, data.missing) == ((), 0)
+    assert adapters(wanted.out).items() > before.items()
+
+
+def test_a_block_that_becomes_free_is_filled_by_the_same_call(
+    tmp_path: Path, config: Config
+) -> None:
+    whole = comparison(tmp_path / "whole", "lmsi")
+    wanted = comparison(tmp_path / "shared", "lmsi")
+    with ExitStack() as hold:
+        hold.enter_context(held(wanted))
+        data = compared(wanted, config, Freeing(hold, "sums"))
+    alone = compared(whole, config)
+    assert adapters(wanted.out) == adapters(whole.out)
+    assert repr(data.measurements) == repr(alone.measurements)
+    assert repr(data.contrasts) == repr(alone.contrasts)
 
 
 def test_more_methods_and_seeds_can_be_asked_for_later(

@@ -40,3 +40,7 @@ class TryAgainError(NeuronOpsdError):
     """The world is in the way: a full disk, no network, a run directory in use."""
 
     exit_status = 75
+
+
+class InUseError(TryAgainError):
+    """Another process holds what this one needs."""

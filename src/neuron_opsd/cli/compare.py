@@ -79,7 +79,9 @@ def compare(  # noqa: PLR0913 - one argument per flag
 
     All methods see the same number of prompts and draw the same number of rollouts, and
     every gain is stated against the base model and net of the form-only control, which
-    is always there. The same command goes on where it stopped.
+    is always there. The same command goes on where it stopped. Started several times at
+    once, each takes the sources and seeds that no other is at work on, and the last to
+    end writes the page.
 
     Args:
         sources: Unlabelled questions to train on, NAME=FILE each.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from neuron_opsd.errors import TryAgainError
+from neuron_opsd.errors import InUseError
 from neuron_opsd.world.files import discard, disk_errors, write_atomic
 
 LOCK = "LOCK"
@@ -24,14 +24,15 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's lock, which the kernel frees however this process ends.
 
     Raises:
-        TryAgainError: If another process holds it; names process, machine and start.
+        InUseError: If another process holds it; names process, machine and start.
+        TryAgainError: If the disk is full or ails.
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         with disk_errors(folder / LOCK, 0):
             lock.acquire()
     except Timeout:
-        raise TryAgainError(
+        raise InUseError(
             f"{folder} is in use by {holder_text(folder)}; wait until it has ended, or "
             "choose another --out"
         ) from None

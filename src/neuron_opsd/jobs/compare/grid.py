@@ -1,22 +1,25 @@
 """Methods, sources and seeds, one cell after another: the `compare` command.
 
 Whatever stopped it, the same call goes on: a block is a run directory, and a cell whose
-result is there is only read. Gold answers are read to test, and by oracles where the
+result is there is only read. Several processes may make the same call: each takes the
+blocks that no other holds. Gold answers are read to test, and by oracles where the
 user asked for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import TypeAlias
 
 from neuron_opsd.errors import (
     ConfigError,
     DataError,
+    InUseError,
     NeuronOpsdError,
     TryAgainError,
 )
@@ -50,6 +53,9 @@ from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.methods.method import Targets
 from neuron_opsd.world.store import RunDir
 
+BlockKey: TypeAlias = tuple[int, str, str]
+"""Seed, source and start of a block."""
+
 NO_START = "there is no form-only model to begin from, because its training failed"
 
 
@@ -66,43 +72,71 @@ def fill(setting: Setting) -> Outcome:
     """Train and test all that is not there yet; return what there is.
 
     A method that fails, for example because its loss is no longer finite, is left out
-    and named; the others go on.
+    and named; the others go on. A block that another process fills is passed over and
+    looked at again as long as there is other work.
 
     Raises:
-        TryAgainError: If the disk is full or a folder is in use.
+        TryAgainError: If the disk is full, or other processes hold all that is left.
         ConfigError: If something was begun with other settings.
     """
-    results: dict[Cell, CellResult] = {}
-    failures: list[Failure] = []
-    warnings: list[str] = []
     comparison = setting.comparison
-    for seed, source, start in product(
-        comparison.seeds(setting.config), comparison.sources, comparison.blocks
-    ):
-        if start == FORM and Cell(BASE, source, FORM, seed) not in results:
-            failures += [
-                Failure(start, source, variant.name, seed, NO_START)
-                for variant in comparison.trained_from(start)
-            ]
-            continue
-        with opened(setting, source, seed, start) as block:
-            warnings += block.job.run.warnings
-            fill_block(block, setting, results, failures)
+    seeds = comparison.seeds(setting.config)
+    keys = [*product(seeds, comparison.sources, comparison.blocks)]
+    parts: dict[BlockKey, Outcome] = {}
+    while left := [key for key in keys if key not in parts]:
+        for key in left:
+            with suppress(InUseError):
+                parts[key] = fill_block(setting, key, parts)
+        if not parts.keys() & left:
+            raise InUseError(
+                f"other processes are at work on all that is left of {comparison.out}: "
+                f"{', '.join(block_name(*key) for key in left)}; the same command "
+                "ends with the page once they are done"
+            )
+    return joined([parts[key] for key in keys])
+
+
+def joined(parts: Sequence[Outcome]) -> Outcome:
+    """Put the parts of a comparison together; each model's warnings say whose."""
+    results = {cell: one for part in parts for cell, one in part.results.items()}
+    warnings = [text for part in parts for text in part.warnings]
     warnings += [
-        f"{block_name(cell.source, cell.seed, cell.start)}, {cell.method}: {text}"
+        f"{block_name(cell.seed, cell.source, cell.start)}, {cell.method}: {text}"
         for cell, result in results.items()
         for text in result.warnings
     ]
-    return Outcome(results, tuple(failures), tuple(dict.fromkeys(warnings)))
+    failures = tuple(failure for part in parts for failure in part.failures)
+    return Outcome(results, failures, tuple(dict.fromkeys(warnings)))
 
 
 def fill_block(
-    block: Block,
-    setting: Setting,
-    results: dict[Cell, CellResult],
-    failures: list[Failure],
-) -> None:
-    """Train and test all methods of a block; add what became of them."""
+    setting: Setting, key: BlockKey, parts: Mapping[BlockKey, Outcome]
+) -> Outcome:
+    """Train and test all methods of a block, or say why there can be none.
+
+    Raises:
+        InUseError: If another process holds it, or the block that it begins from.
+    """
+    seed, source, start = key
+    if start == FORM:
+        base = parts.get((seed, source, BASE))
+        if base is None:
+            raise InUseError(f"what {source} seed {seed} begins from is in use")
+        if Cell(BASE, source, FORM, seed) not in base.results:
+            variants = setting.comparison.trained_from(start)
+            failures = (
+                Failure(start, source, v.name, seed, NO_START) for v in variants
+            )
+            return Outcome({}, tuple(failures), ())
+    with opened(setting, source, seed, start) as block:
+        return filled(block, setting)
+
+
+def filled(block: Block, setting: Setting) -> Outcome:
+    """Train and test all methods of a block; return what became of them."""
+    results: dict[Cell, CellResult] = {}
+    failures: list[Failure] = []
+    warnings = tuple(block.job.run.warnings)
     seed = block.job.config.seed
     start = StartModel(setting.model, block.job.config, block.adapters)
     first = measure_start(block, start)
@@ -120,6 +154,7 @@ def fill_block(
             block.job.progress.warn(f"{name} is left out: {reason}")
             continue
         results[Cell(block.start, block.source, name, seed)] = result
+    return Outcome(results, tuple(failures), warnings)
 
 
 def works(
@@ -134,7 +169,7 @@ def works(
     return found
 
 
-def block_name(source: str, seed: int, start: str) -> str:
+def block_name(seed: int, source: str, start: str) -> str:
     """Return what a block is called in messages."""
     begun = "" if start == BASE else f" from {start}"
     return f"{source} seed {seed}{begun}"
@@ -155,7 +190,7 @@ def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Blo
         folder = block_folder(comparison, source, seed, BASE)
         adapters = (folder / cell_folder(FORM) / "adapter",)
         hashes["start"] = repr(form_adapter(adapters[0]))
-    progress = Prefixed(setting.progress, block_name(source, seed, start))
+    progress = Prefixed(setting.progress, block_name(seed, source, start))
     with RunDir.open(
         block_folder(comparison, source, seed, start),
         run_settings(config),
