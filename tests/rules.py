@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """What each layer may import besides itself; data flows one way."""
 
 EXCEPTIONS = {
-    ("world.fetch", "models.gguf"),
+    ("world.registry.fetch", "models.gguf"),
     ("world.measure", "models.protocol"),
     ("world.plan", "models.protocol"),
 }
@@ -60,12 +60,12 @@ GOLD_MODULES = {
     "jobs.setting",
     "jobs.testing",
     "records",
-    "world.fetch",
+    "world.registry.fetch",
     "world.question_files",
     "world.question_rows",
     "world.questions",
-    "world.sources",
-    "world.splits",
+    "world.registry.sources",
+    "world.registry.splits",
     "stages.scoring",
     "stages.evaluate",
 }

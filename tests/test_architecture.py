@@ -25,8 +25,8 @@ PLANTED = {
         ("stages.distill", "from neuron_opsd.report.svg import line"),
         ("report.html", "from neuron_opsd.stages import evaluate"),
         ("world.store", "from neuron_opsd.models.gguf import convert"),
-        ("world.fetch", "from neuron_opsd.models.hf import load"),
-        ("world.fetch", "from neuron_opsd.models.gguf_other import load"),
+        ("world.registry.fetch", "from neuron_opsd.models.hf import load"),
+        ("world.registry.fetch", "from neuron_opsd.models.gguf_other import load"),
         ("method.neurons", "from neuron_opsd import stages"),
         ("method.neurons", "from neuron_opsd import run"),
         ("pipeline", "from neuron_opsd.cli.app import main"),
@@ -36,7 +36,7 @@ PLANTED = {
     "transformers_outside_models": [
         ("stages.distill", "import transformers"),
         ("cli.app", "def f():\n    from transformers.models import llama"),
-        ("world.fetch", "from peft import LoraConfig"),
+        ("world.registry.fetch", "from peft import LoraConfig"),
     ],
     "gold_answers_below_evaluation": [
         ("stages.distill", "from neuron_opsd.records import GoldAnswers"),
@@ -69,7 +69,7 @@ PLANTED = {
 }
 
 INNOCENT = [
-    ("world.fetch", "from neuron_opsd.models.gguf import convert"),
+    ("world.registry.fetch", "from neuron_opsd.models.gguf import convert"),
     ("world.manifest", "from neuron_opsd import __version__"),
     ("models.hf", "import transformers\nx = make(trust_remote_code=False)"),
     ("models.hf", "model.eval()"),

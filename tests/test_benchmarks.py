@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from neuron_opsd.world.benchmarks import READERS, Item, read_items
-from neuron_opsd.world.sources import SETS
+from neuron_opsd.world.registry.benchmarks import READERS, Item, read_items
+from neuron_opsd.world.registry.sources import SETS
 
 
 def requests_data(documents: Sequence[Mapping[str, Any]]) -> bytes:

@@ -27,7 +27,7 @@ from neuron_opsd.cli.mistakes import explain_mistake
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.settings import config_from_table, load_config
-from neuron_opsd.world.sources import DEFAULT_SETS
+from neuron_opsd.world.registry.sources import DEFAULT_SETS
 from report_examples import example_report
 
 SOURCE = str(Path(neuron_opsd.__file__).parents[1])
@@ -328,7 +328,7 @@ def test_fetch_says_where_the_model_and_the_questions_lie(
         return SimpleNamespace(model=cache / "model", questions=questions)
 
     fake = SimpleNamespace(fetch_demo=fetch_demo)
-    monkeypatch.setitem(sys.modules, "neuron_opsd.world.fetch", fake)
+    monkeypatch.setitem(sys.modules, "neuron_opsd.world.registry.fetch", fake)
     monkeypatch.setenv("NEURON_OPSD_CACHE", "/cache")
     assert main(["fetch", "demo", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {

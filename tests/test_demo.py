@@ -21,9 +21,9 @@ from neuron_opsd.jobs.demo import (
     first_rows,
 )
 from neuron_opsd.settings import changed_settings
-from neuron_opsd.world.fetch import DemoFiles
 from neuron_opsd.world.questions import read_questions
-from neuron_opsd.world.sources import DEFAULT_SETS, QUESTION_SETS
+from neuron_opsd.world.registry.fetch import DemoFiles
+from neuron_opsd.world.registry.sources import DEFAULT_SETS, QUESTION_SETS
 from tiny_runs import parity_rows, read_json, write_rows
 
 NAMES = (IN_DOMAIN, *CROSS_DOMAIN)

@@ -18,13 +18,13 @@ import pytest
 from neuron_opsd.errors import ConfigError, DataError, TryAgainError
 from neuron_opsd.models import gguf
 from neuron_opsd.progress import Silent
-from neuron_opsd.world import sources
-from neuron_opsd.world.fetch import DemoFiles, fetch_demo
 from neuron_opsd.world.lock import locked
-from neuron_opsd.world.marker import read_marker
 from neuron_opsd.world.questions import check_overlap, read_questions
-from neuron_opsd.world.sources import ModelSource, QuestionSet, Wheel
-from neuron_opsd.world.splits import SplitSizes
+from neuron_opsd.world.registry import sources
+from neuron_opsd.world.registry.fetch import DemoFiles, fetch_demo
+from neuron_opsd.world.registry.marker import read_marker
+from neuron_opsd.world.registry.sources import ModelSource, QuestionSet, Wheel
+from neuron_opsd.world.registry.splits import SplitSizes
 from test_benchmarks import arrow_data, requests_data
 
 GGUF = b"GGUF and then weights"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neuron_opsd.world import marker
-from neuron_opsd.world.marker import (
+from neuron_opsd.world.registry import marker
+from neuron_opsd.world.registry.marker import (
     MARKER,
     Part,
     is_intact,

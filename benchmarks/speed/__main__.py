@@ -28,8 +28,8 @@ from benchmarks.speed.process import ROOT, Process, Setting
 from benchmarks.speed.tables import placed, section
 from neuron_opsd.cli.environment import cache_folder, prepare_libraries
 from neuron_opsd.progress import Silent
-from neuron_opsd.world.fetch import fetch_demo
 from neuron_opsd.world.files import write_atomic
+from neuron_opsd.world.registry.fetch import fetch_demo
 
 TITLE = "# Benchmarks\n"
 

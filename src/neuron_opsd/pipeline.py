@@ -62,7 +62,7 @@ from neuron_opsd.report.compare.data import ComparisonData
 from neuron_opsd.report.data import FORM_ONLY, PROMPTED, ReportData
 from neuron_opsd.settings import to_toml
 from neuron_opsd.stages.methods import METHODS
-from neuron_opsd.world.fetch import fetch_demo
+from neuron_opsd.world.registry.fetch import fetch_demo
 from neuron_opsd.world.store import RunDir, write_atomic
 
 __all__ = [

@@ -77,11 +77,9 @@ def compare(  # noqa: PLR0913 - one argument per flag
 ) -> None:
     """Train several methods on several sources, and test every model on every set.
 
-    All methods see the same number of prompts and draw the same number of rollouts, and
-    every gain is stated against the base model and net of the form-only control, which
-    is always there. The same command goes on where it stopped. Started several times at
-    once, each takes the sources and seeds that no other is at work on, and the last to
-    end writes the page.
+    All methods see as many prompts and draw as many rollouts, and every gain is stated
+    against the base model and net of form-only training. The same command goes on where
+    it stopped; started several times at once, they share the sources and seeds.
 
     Args:
         sources: Unlabelled questions to train on, NAME=FILE each.

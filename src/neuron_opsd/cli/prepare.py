@@ -72,8 +72,8 @@ def fetch(
     """
     del what
     prepare_libraries(allow_download=False)
-    from neuron_opsd.world.fetch import fetch_demo
-    from neuron_opsd.world.sources import DEFAULT_SETS
+    from neuron_opsd.world.registry.fetch import fetch_demo
+    from neuron_opsd.world.registry.sources import DEFAULT_SETS
 
     with open_terminal(quiet=output.quiet) as terminal:
         files = fetch_demo(cache_folder(), terminal, sets or DEFAULT_SETS, wheels)

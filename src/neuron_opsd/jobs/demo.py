@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.settings import load_config, merge
-from neuron_opsd.world.fetch import DemoFiles
+from neuron_opsd.world.registry.fetch import DemoFiles
 from neuron_opsd.world.store import write_atomic
 
 IN_DOMAIN: Final = "basic-knowledge"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.world.splits import SplitSizes
+from neuron_opsd.world.registry.splits import SplitSizes
 
 USUAL_SIZES = SplitSizes(pool=600, test=600)
 

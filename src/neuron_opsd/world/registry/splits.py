@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.seeds import generator
-from neuron_opsd.world.benchmarks import Item
+from neuron_opsd.world.registry.benchmarks import Item
 
 SALT = "neuron-opsd split 4"
 """Taken for the sizes it gives SST-2, the smallest set. A new one would move questions

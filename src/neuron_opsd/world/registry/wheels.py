@@ -17,7 +17,7 @@ from pathlib import Path
 from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, TryAgainError
 from neuron_opsd.progress import Progress
 from neuron_opsd.world.files import disk_errors, sha256_file, size_of
-from neuron_opsd.world.sources import Wheel
+from neuron_opsd.world.registry.sources import Wheel
 
 MEGABYTE = 1_000_000
 

@@ -1,0 +1,1 @@
+"""What package registries carry: a small model and question sets, fetched once."""
