@@ -13,7 +13,7 @@ import pytest
 
 import neuron_opsd
 from neuron_opsd.cli import main
-from neuron_opsd.cli.status import alive, read_status
+from neuron_opsd.cli.status import BlockStatus, alive, comparison_status, run_status
 from neuron_opsd.world.codecs import json_codec
 from neuron_opsd.world.store import RunDir
 
@@ -52,7 +52,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_stages_and_steps_are_counted(run: Path) -> None:
-    found = read_status(run)
+    found = run_status(run)
     stages = {stage.name: (stage.done, stage.progress) for stage in found.stages}
     assert stages == {
         "selection": (True, "selection.json"),
@@ -66,10 +66,10 @@ def test_stages_and_steps_are_counted(run: Path) -> None:
 
 def test_whoever_holds_the_run_is_named(run: Path) -> None:
     with RunDir.open(run, SETTINGS, {}):
-        holder = read_status(run).holder
+        holder = run_status(run).holder
     assert holder is not None
     assert holder.startswith(f"process {os.getpid()} on {socket.gethostname()} since")
-    assert read_status(run).holder is None
+    assert run_status(run).holder is None
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_a_holder_that_was_killed_holds_nothing(
 ) -> None:
     holder = {"pid": pid, "host": host, "start": "2026-01-01T00:00:00+00:00"}
     (run / "LOCK.holder").write_text(json.dumps(holder))
-    assert (read_status(run).holder is not None) == held
+    assert (run_status(run).holder is not None) == held
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x"}', "{"])
 def test_a_holder_that_says_nothing_holds_nothing(run: Path, text: str) -> None:
     (run / "LOCK.holder").write_text(text)
-    assert read_status(run).holder is None
+    assert run_status(run).holder is None
 
 
 def test_processes_live_or_not() -> None:
@@ -100,7 +100,7 @@ def test_processes_live_or_not() -> None:
 def test_steps_that_are_taken_again_count_once(run: Path) -> None:
     lines = [json.dumps({"step": step}) for step in (0, 1, 2, 3, 2)]
     (run / "train" / "metrics.jsonl").write_text("\n".join(lines))
-    assert read_status(run).steps_done == 3
+    assert run_status(run).steps_done == 3
 
 
 def test_the_command_says_what_to_do(
@@ -127,6 +127,65 @@ def test_it_can_be_read_by_machines(
     assert document["run"] == str(run)
     assert document["steps_done"] == 2
     assert document["stages"][0]["name"] == "selection"
+
+
+# --- comparisons ---
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> Path:
+    """Give a comparison with one model done, and two steps taken by another."""
+    folder = tmp_path / "compared"
+    with RunDir.open(block_of(folder), SETTINGS, {}) as directory:
+        for name in ("rollouts", "methods/base"):
+            directory.once(name, json_codec(f"{name}.json"), lambda: [1])
+    for model in ("base", "lmsi"):
+        metrics = block_of(folder) / "methods" / model / "train" / "metrics.jsonl"
+        metrics.parent.mkdir(parents=True)
+        metrics.write_text("".join(f'{{"step": {step}}}\n' for step in range(2)))
+    return folder
+
+
+def block_of(comparison: Path) -> Path:
+    return comparison / "blocks" / "sst2" / "seed-0" / "base"
+
+
+def test_models_that_are_done_and_begun_are_told_apart(comparison: Path) -> None:
+    found = comparison_status(comparison)
+    assert found.blocks == (
+        BlockStatus("sst2 seed-0 base", ("base",), "lmsi 2/150", None),
+    )
+    assert not found.finished
+
+
+def test_a_comparison_has_ended_when_its_page_is_there_and_nobody_works(
+    comparison: Path,
+) -> None:
+    (comparison / "comparison.html").write_text("")
+    assert comparison_status(comparison).finished
+    with RunDir.open(block_of(comparison), SETTINGS, {}):
+        found = comparison_status(comparison)
+    assert not found.finished
+    assert (found.blocks[0].holder or "").startswith(f"process {os.getpid()}")
+
+
+def test_the_command_shows_the_blocks_of_a_comparison(
+    comparison: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", str(comparison)]) == 0
+    out = capsys.readouterr().out
+    assert "sst2 seed-0 base" in out
+    assert "lmsi 2/150" in out
+    assert "state: stopped; the command that began it goes on" in out
+    with RunDir.open(block_of(comparison), SETTINGS, {}):
+        assert main(["status", str(comparison)]) == 0
+    assert "state: running" in capsys.readouterr().out
+    assert main(["status", str(comparison), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["blocks"][0]["models_done"] == ["base"]
+
+
+# --- neither ---
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"schema_version": 999}'])

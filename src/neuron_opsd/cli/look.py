@@ -12,24 +12,40 @@ from neuron_opsd.cli.terminal import Terminal, open_terminal
 from neuron_opsd.cli.text import duration
 
 if TYPE_CHECKING:
-    from neuron_opsd.cli.status import RunStatus
+    from neuron_opsd.cli.status import ComparisonStatus, RunStatus
 
 
 def status(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
-    """Say how far a run is, from its files alone and without disturbing it.
+    """Say how far a run or a comparison is, from its files and without disturbing it.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run or the comparison.
         output: How to say what came out.
     """
-    from neuron_opsd.cli.status import read_status
+    from neuron_opsd.cli.status import RunStatus, read_status
 
     found = read_status(run)
     with open_terminal(quiet=output.quiet) as terminal:
         if output.json:
             terminal.show_json(asdict(found))
-        else:
+        elif isinstance(found, RunStatus):
             show_status(terminal, found)
+        else:
+            show_blocks(terminal, found)
+
+
+def show_blocks(terminal: Terminal, found: ComparisonStatus) -> None:
+    """Show what is done of every block, and who works on it."""
+    rows = [
+        [block.name, str(len(block.models_done)), block.begun, block.holder or ""]
+        for block in found.blocks
+    ]
+    if rows:
+        terminal.show_table(["block", "models done", "begun", "at work"], rows)
+    running = any(block.holder is not None for block in found.blocks)
+    terminal.show(
+        f"state: {state_text('running' if running else None, finished=found.finished)}"
+    )
 
 
 def show_status(terminal: Terminal, found: RunStatus) -> None:
@@ -47,16 +63,15 @@ def show_status(terminal: Terminal, found: RunStatus) -> None:
         terminal.show_table(["stage", "state", "file or progress", "time"], rows)
     total = "?" if found.steps_total is None else found.steps_total
     terminal.show(f"training steps: {found.steps_done}/{total}")
-    terminal.show(f"state: {state_text(found)}")
+    running = None if found.holder is None else f"running, {found.holder}"
+    terminal.show(f"state: {state_text(running, finished=found.finished)}")
 
 
-def state_text(found: RunStatus) -> str:
-    """Say in words whether a run goes on, waits or has ended."""
-    if found.holder is not None:
-        return f"running, {found.holder}"
-    if found.finished:
-        return "finished"
-    return "stopped; the command that began it goes on"
+def state_text(running: str | None, *, finished: bool) -> str:
+    """Say in words whether something goes on, waits or has ended."""
+    if running is not None:
+        return running
+    return "finished" if finished else "stopped; the command that began it goes on"
 
 
 def report(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:

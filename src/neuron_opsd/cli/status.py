@@ -1,4 +1,4 @@
-"""How far a run is, from its plain files alone and while another process fills it."""
+"""How far a run or a comparison is, from plain files alone and while others fill it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.world.manifest import Manifest, read_manifest
+from neuron_opsd.world.manifest import MANIFEST, Manifest, read_manifest
 
 HOLDER = "LOCK.holder"
 PARTS = "parts"
 METRICS = Path("train", "metrics.jsonl")
 REPORT = "report.html"
+BLOCKS, METHODS = "blocks", "methods"
+PAGE = "comparison.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,68 @@ class RunStatus:
     stages: tuple[StageStatus, ...]
 
 
-def read_status(run: Path) -> RunStatus:
-    """Read how far a run is; takes no lock and changes nothing.
+@dataclass(frozen=True, slots=True)
+class BlockStatus:
+    """What the run directory of one source, seed and start tells about itself."""
+
+    name: str
+    models_done: tuple[str, ...]
+    """Models that are trained, where they have to be, and tested."""
+    begun: str
+    """What is there of the next one, empty where nothing is."""
+    holder: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonStatus:
+    """What the folder of a comparison tells about itself."""
+
+    comparison: Path
+    finished: bool
+    """Whether the page, which comes last, is there and nothing is at work."""
+    blocks: tuple[BlockStatus, ...]
+
+
+def read_status(folder: Path) -> RunStatus | ComparisonStatus:
+    """Read how far a run or a comparison is; takes no lock and changes nothing.
+
+    Raises:
+        DataError: If the folder is neither.
+    """
+    is_comparison = (folder / BLOCKS).is_dir()
+    return comparison_status(folder) if is_comparison else run_status(folder)
+
+
+def comparison_status(folder: Path) -> ComparisonStatus:
+    """Read how far every block of a comparison is."""
+    manifests = sorted((folder / BLOCKS).glob(f"*/*/*/{MANIFEST}"))
+    blocks = tuple(block_status(folder, manifest.parent) for manifest in manifests)
+    at_work = any(block.holder is not None for block in blocks)
+    finished = (folder / PAGE).is_file() and not at_work
+    return ComparisonStatus(folder, finished, blocks)
+
+
+def block_status(comparison: Path, block: Path) -> BlockStatus:
+    """Read which models of a block are done, and how far the next one is."""
+    manifest = read_manifest(block)
+    done = [Path(name) for name in manifest.outputs]
+    models = tuple(one.name for one in done if one.parent == Path(METHODS))
+    begun = [f"{stage.name} {stage.progress}" for stage in begun_stages(block)]
+    for metrics in sorted(block.glob(f"{METHODS}/*/{METRICS}")):
+        model = metrics.relative_to(block / METHODS).parts[0]
+        if model not in models:
+            steps, _ = training_steps(metrics)
+            begun.append(f"{model} {steps}/{manifest.settings.get('distill.steps')}")
+    return BlockStatus(
+        name=" ".join(block.relative_to(comparison / BLOCKS).parts),
+        models_done=models,
+        begun=", ".join(begun),
+        holder=lock_holder(block),
+    )
+
+
+def run_status(run: Path) -> RunStatus:
+    """Read how far a run is.
 
     Raises:
         DataError: If the folder is not a run directory.
