@@ -27,8 +27,8 @@ from neuron_opsd.jobs.analyse.inputs import (
     LabelledPool,
     PreparedRun,
     assign_answers,
-    named_runs,
 )
+from neuron_opsd.jobs.analyse.places import named_runs
 from neuron_opsd.method.contexts import jaccard_distance
 from neuron_opsd.method.statistics import pearson, spearman
 from neuron_opsd.progress import Silent
@@ -360,7 +360,7 @@ def test_a_part_of_a_comparison_is_named_as_such(
     manifest = read_json(run / "manifest.json")
     manifest["outputs"]["methods/lmsi"] = manifest["outputs"]["rollouts"]
     (run / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="is a part of a comparison"):
+    with pytest.raises(DataError, match=r"is a part of a comparison.*name the folder"):
         analysed(tmp_path / "out", run)
 
 

@@ -23,12 +23,14 @@ from neuron_opsd.errors import (
     TeacherError,
     TrainingError,
 )
+from neuron_opsd.jobs.analyse.analysis import AnalysisRequest, analyse
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import Training, train_adapter
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.pipeline import Comparison, compare, forecast, parse_variant
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics, TrainingExample
+from neuron_opsd.report.analyse.data import AnalysisData
 from neuron_opsd.report.compare.data import (
     BASE,
     FORM,
@@ -310,6 +312,42 @@ def test_a_comparison_stopped_anywhere_ends_with_the_same_bytes(
     ours, theirs = (read_json(one.out / "results.json") for one in (wanted, whole))
     for name in ("measurements", "contrasts"):
         assert ours[name] == theirs[name]
+
+
+# --- what analyse reads of it ---
+
+
+def analysed(out: Path, *folders: Path) -> AnalysisData:
+    return analyse(AnalysisRequest(folders, out), Silent())
+
+
+def test_a_method_of_a_comparison_can_be_analysed_like_a_run(
+    done: Done, tmp_path: Path
+) -> None:
+    methods = block_of(done) / "methods"
+    names = ("neuron-opsd", "neuron-opsd-greedy")
+    data = analysed(tmp_path / "out", *(methods / name for name in names))
+    assert [run.name for run in data.runs] == [f"parity-seed-0-base-{n}" for n in names]
+    assert [run.captured_greedy for run in data.runs] == [False, True]
+    for run, name in zip(data.runs, names, strict=True):
+        selection = read_json(methods / name / "selection.json")
+        assert run.num_questions == len(selection) == POOL_SIZE
+        assert run.num_selected == sum(entry["kept"] for entry in selection)
+    warm = block_of(done, start=FORM) / "methods" / "neuron-opsd"
+    (run,) = analysed(tmp_path / "warm", warm).runs
+    assert run.name == "parity-seed-0-form-only-neuron-opsd"
+
+
+def test_methods_without_demonstrations_are_not_analysed(
+    done: Done, tmp_path: Path
+) -> None:
+    methods = block_of(done) / "methods"
+    with pytest.raises(DataError, match="of a method without demonstrations"):
+        analysed(tmp_path / "out", methods / "lmsi")
+    with pytest.raises(DataError, match="not prepared yet"):
+        analysed(tmp_path / "out", methods / "rent")
+    with pytest.raises(ConfigError, match="which lies in the run directory"):
+        analysed(methods / "analysis", methods / "neuron-opsd")
 
 
 # --- several processes at once ---

@@ -30,11 +30,12 @@ def analyse(
 ) -> None:
     """Say what the neuron count of a run's questions tells, beside its rivals.
 
-    Reads what `neuron-opsd run` made of its pool and changes nothing there. Runs are
-    told apart by the names of their folders.
+    Reads what `neuron-opsd run` made of its pool, or a method of `neuron-opsd compare`,
+    and changes nothing there. Runs are told apart by the names of their folders.
 
     Args:
-        runs: Folders of one or more runs.
+        runs: Folders of one or more runs, or of methods in a comparison, as in
+            runs/compared/blocks/law/seed-0/base/methods/neuron-opsd.
         out: Folder for analysis.json, analysis.csv and analysis.html.
         answers: The pool's file with its column answer, NAME=FILE for the run of that
             name or FILE for all; without it nothing is said about right and wrong.

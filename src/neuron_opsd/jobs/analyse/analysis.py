@@ -21,11 +21,11 @@ from neuron_opsd.jobs.analyse.files import write_analysis
 from neuron_opsd.jobs.analyse.inputs import (
     PreparedRun,
     assign_answers,
-    named_runs,
     read_labels,
     read_run,
     same_neurons,
 )
+from neuron_opsd.jobs.analyse.places import block_of, named_runs
 from neuron_opsd.method.association import (
     FloatArray,
     Measured,
@@ -116,7 +116,8 @@ def check_out(out: Path, runs: Mapping[str, Path]) -> None:
         ConfigError: If the folder is one, or lies in one.
     """
     place = out.resolve()
-    for folder in runs.values():
+    for run in runs.values():
+        folder = block_of(run) or run
         inside = place.is_relative_to(folder.resolve())
         if inside and (folder / MANIFEST).is_file():
             raise ConfigError(

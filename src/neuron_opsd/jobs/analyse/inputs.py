@@ -1,18 +1,14 @@
-"""What an analysis reads: prepared run directories, and their pools' gold answers.
-
-Files are opened to be read and nothing is locked, so a run that goes on is not
-disturbed. Each is compared with the SHA-256 that the run's manifest keeps of it.
-"""
+"""What an analysis reads: prepared runs, and their pools' gold answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.jobs.analyse.places import place_of, read_output
 from neuron_opsd.jobs.inputs import questions_hash
 from neuron_opsd.jobs.prepare import FITNESS
 from neuron_opsd.records import (
@@ -24,16 +20,9 @@ from neuron_opsd.records import (
     SelectionEntry,
     TeacherContext,
 )
-from neuron_opsd.settings import config_from_table
-from neuron_opsd.world.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION, Codec
-from neuron_opsd.world.manifest import Manifest, read_manifest
+from neuron_opsd.world.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
+from neuron_opsd.world.manifest import Manifest
 from neuron_opsd.world.questions import QuestionFile, read_questions
-from neuron_opsd.world.store import sha256_file
-
-T = TypeVar("T")
-
-SECTIONS = ("answers", "contexts", "neurons", "prompts", "selection")
-"""Settings that decide how a run's rollouts and neurons are read."""
 
 POOL, MODEL = "pool", "model"
 """Names under which a manifest keeps the hashes of these inputs."""
@@ -46,7 +35,7 @@ class PreparedRun:
     name: str
     manifest: Manifest
     config: Config
-    """Its settings in `SECTIONS`; the others are defaults."""
+    """Its settings in `places.SECTIONS`; the others are defaults."""
     rollouts: Sequence[Rollout]
     neurons: Sequence[NeuronSet]
     """In the order of the pool, as is the selection."""
@@ -72,26 +61,6 @@ class LabelledPool:
     questions: tuple[Question, ...]
     """In the order of the pool."""
     gold: GoldAnswers
-
-
-def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return run directories by the names of their folders.
-
-    Raises:
-        ConfigError: If there is none, or two have one name.
-    """
-    if not folders:
-        raise ConfigError("no run is named; give the folder of at least one")
-    runs: dict[str, Path] = {}
-    for folder in folders:
-        name = folder.name if folder.name not in ("", "..") else folder.resolve().name
-        if name in runs:
-            raise ConfigError(
-                f"two runs are named {name!r}: {runs[name]} and {folder}; runs are "
-                "told apart by the names of their folders, so rename one of them"
-            )
-        runs[name] = folder
-    return runs
 
 
 def assign_answers(
@@ -134,72 +103,32 @@ def assign_answers(
 
 
 def read_run(name: str, folder: Path) -> PreparedRun:
-    """Read what a run has made of its pool.
+    """Read what a run, or a method of a comparison, has made of its pool.
 
     Raises:
-        DataError: If the folder is no run directory, the run has not come as far as
-            the teacher's contexts, or a file is not as the run wrote it.
+        DataError: If the folder is neither, the run has not come as far as the
+            teacher's contexts, or a file is not as the run wrote it.
     """
-    manifest = read_manifest(folder)
-    if any(name.startswith("methods/") for name in manifest.outputs):
-        raise DataError(
-            f"{folder} is a part of a comparison, which analyse does not read; give "
-            "what `neuron-opsd run` has made"
-        )
-    neurons = read_output(folder, manifest, "neurons", NEURONS)
+    place = place_of(folder)
+    neurons = read_output(place, place.neurons, NEURONS)
     if len(neurons) < 2:
         raise DataError(
             f"{folder} holds {len(neurons)} questions, too few to compare any; analyse "
             "a run with a larger pool"
         )
     fitness = None
-    if "fitness" in manifest.outputs:
-        fitness = read_output(folder, manifest, "fitness", FITNESS)
+    if place.own("fitness") in place.manifest.outputs:
+        fitness = read_output(place, place.own("fitness"), FITNESS)
     return PreparedRun(
         name=name,
-        manifest=manifest,
-        config=settings_of(manifest.settings),
-        rollouts=read_output(folder, manifest, "rollouts", ROLLOUTS),
+        manifest=place.manifest,
+        config=place.config,
+        rollouts=read_output(place, "rollouts", ROLLOUTS),
         neurons=neurons,
-        selection=read_output(folder, manifest, "selection", SELECTION),
-        contexts=read_output(folder, manifest, "contexts", CONTEXTS),
+        selection=read_output(place, place.own("selection"), SELECTION),
+        contexts=read_output(place, place.own("contexts"), CONTEXTS),
         fitness=fitness,
     )
-
-
-def read_output(folder: Path, manifest: Manifest, name: str, codec: Codec[T]) -> T:
-    """Read one output of a run.
-
-    Raises:
-        DataError: If it is not there yet, or not as it was written.
-    """
-    output = manifest.outputs.get(name)
-    if output is None or not (folder / output.file).is_file():
-        raise DataError(
-            f"{folder} has no {codec.file_name}: the run is not prepared yet; the "
-            "`neuron-opsd run` command that began it goes on with it"
-        )
-    path = folder / output.file
-    if sha256_file(path) != output.sha256:
-        raise DataError(
-            f"{path} is not as the run wrote it; the `neuron-opsd run` command that "
-            "began the run computes it again"
-        )
-    return codec.load(path)
-
-
-def settings_of(flat: Mapping[str, Any]) -> Config:
-    """Return the settings of `SECTIONS` that a manifest keeps by dotted name.
-
-    Raises:
-        ConfigError: If this version does not know one of them.
-    """
-    table: dict[str, dict[str, Any]] = {}
-    for dotted, value in flat.items():
-        section, _, field = dotted.partition(".")
-        if section in SECTIONS and field:
-            table.setdefault(section, {})[field] = value
-    return config_from_table(table)
 
 
 def read_labels(run: PreparedRun, source: str) -> LabelledPool:

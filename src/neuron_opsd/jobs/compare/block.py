@@ -33,6 +33,9 @@ from neuron_opsd.stages.methods.method import Targets
 from neuron_opsd.world.codecs import ROLLOUTS, Codec, json_codec, record_codec
 from neuron_opsd.world.files import discard
 
+METHOD_FOLDERS = "methods"
+"""Folder of a block that holds a folder for each method."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:
@@ -96,7 +99,7 @@ def result_codec(folder: str) -> Codec[CellResult]:
 
 def cell_folder(name: str) -> str:
     """Return where a method's files lie in a block."""
-    return f"methods/{name}"
+    return f"{METHOD_FOLDERS}/{name}"
 
 
 def once(block: Block, name: str, compute: Callable[[], CellResult]) -> CellResult:
@@ -156,14 +159,21 @@ def prepared_for(block: Block, model: HFModel, job: Job, folder: str) -> Prepare
     """Make what training needs from the pool, for the settings of one method."""
     if not job.run.has("rollouts", ROLLOUTS):
         roll_out(shared_job(block), model, block.pool)
-    shown = job.config.contexts.answer
-    own = "".join(
+    neurons = neurons_name(block.job.config, job.config)
+    return prepare(job, model, block.pool, folder=folder, neurons_name=neurons)
+
+
+def neurons_name(shared: Config, own: Config) -> str:
+    """Return under what name a block keeps the neuron sets that a method needs.
+
+    Methods that capture the same answers in the same way share them.
+    """
+    changed = "".join(
         f"-{name.removeprefix('neurons.')}-{value}"
-        for name, value in differences(block.job.config, job.config).items()
+        for name, value in differences(shared, own).items()
         if name.startswith("neurons.")
     )
-    neurons = f"neurons-{shown}{own}"
-    return prepare(job, model, block.pool, folder=folder, neurons_name=neurons)
+    return f"neurons-{own.contexts.answer}{changed}"
 
 
 def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResult:
