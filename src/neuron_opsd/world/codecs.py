@@ -226,10 +226,10 @@ def list_items(column: pa.ListArray) -> list[NDArray[Any]]:
     return [values[start:stop] for start, stop in pairwise(offsets)]
 
 
-def groups(records: Iterable[T]) -> Iterator[Sequence[T]]:
-    """Cut records into runs of `ROWS_PER_GROUP`, the last one shorter."""
+def groups(records: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]:
+    """Cut records into runs of `size` or `ROWS_PER_GROUP`, the last one shorter."""
     remaining = iter(records)
-    while group := list(islice(remaining, ROWS_PER_GROUP)):
+    while group := list(islice(remaining, size or ROWS_PER_GROUP)):
         yield group
 
 
@@ -239,7 +239,7 @@ def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -
     def fill(temporary: Path) -> None:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for batch in table:
-                writer.write_batch(batch, row_group_size=ROWS_PER_GROUP)
+                writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
 
     write_file(path, fill)
 

@@ -15,6 +15,10 @@ import pyarrow as pa
 from neuron_opsd.jobs.compare.measuring import Tested
 from neuron_opsd.world.codecs import groups, save_table, writable
 
+ROWS_PER_GROUP = 65_536
+"""Rows written together; the same questions come again with every model, so that many
+rows take little more room than few."""
+
 SCHEMA = pa.schema(
     {
         "start": pa.string(),
@@ -38,7 +42,7 @@ SCHEMA = pa.schema(
 
 def save_scores(models: Iterable[Tested], path: Path) -> None:
     """Write one row per model, test set and question."""
-    rows = groups(score_rows(models))
+    rows = groups(score_rows(models), ROWS_PER_GROUP)
     save_table(
         (pa.RecordBatch.from_pylist(list(some), schema=SCHEMA) for some in rows),
         SCHEMA,
