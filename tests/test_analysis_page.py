@@ -281,6 +281,7 @@ def test_numbers_that_are_none_are_dashes() -> None:
     text = read(render_analysis(blank(example_analysis()))).text
     assert not re.search(r"\bnan\b", text)
     assert "\N{EM DASH}" in text
+    assert "\N{EM DASH} to" not in text
 
 
 def test_a_run_without_answers_says_so(page: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from neuron_opsd.records import Fitness, Interval
@@ -30,9 +31,9 @@ from neuron_opsd.report.analyse.data import (
 from neuron_opsd.report.wording import (
     NOT_MEASURED,
     finite,
+    is_measured,
     number,
     percent,
-    point_range,
     points,
     signed,
 )
@@ -110,35 +111,32 @@ VOTE_HEADINGS = tuple(
 )
 
 
+def with_span(interval: Interval | None, write: Callable[[float], str]) -> Cell:
+    """Write a number and its interval, where there are such."""
+    if interval is None or not is_measured(interval.value):
+        return Cell(NOT_MEASURED)
+    low, high = write(interval.low), write(interval.high)
+    return Cell(write(interval.value), f"{low} to {high}" if finite(interval) else "")
+
+
 def as_number(interval: Interval | None, digits: int = 2) -> Cell:
     """Write a number and its interval."""
-    if interval is None:
-        return Cell(NOT_MEASURED)
-    low, high = number(interval.low, digits), number(interval.high, digits)
-    return Cell(number(interval.value, digits), f"{low} to {high}")
+    return with_span(interval, partial(number, digits=digits))
 
 
 def as_signed(interval: Interval | None) -> Cell:
     """Write a correlation or a difference and its interval."""
-    if interval is None:
-        return Cell(NOT_MEASURED)
-    low, high = signed(interval.low, 2), signed(interval.high, 2)
-    return Cell(signed(interval.value, 2), f"{low} to {high}")
+    return with_span(interval, partial(signed, digits=2))
 
 
 def as_percent(interval: Interval | None) -> Cell:
     """Write a share and its interval."""
-    if interval is None:
-        return Cell(NOT_MEASURED)
-    low, high = percent(interval.low), percent(interval.high)
-    return Cell(percent(interval.value), f"{low} to {high}")
+    return with_span(interval, percent)
 
 
 def as_points(interval: Interval | None) -> Cell:
     """Write a difference of shares in points, and its interval."""
-    if interval is None:
-        return Cell(NOT_MEASURED)
-    return Cell(points(interval.value), point_range(interval))
+    return with_span(interval, points)
 
 
 def as_distance(interval: Interval | None) -> Cell:
