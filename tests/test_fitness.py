@@ -15,10 +15,16 @@ from neuron_opsd.records import (
     Prompt,
     Question,
     Rollout,
+    SelectionEntry,
     Vote,
 )
 from neuron_opsd.settings import load_config
-from neuron_opsd.stages.fitness import check_teacher, pool_findings, with_findings
+from neuron_opsd.stages.fitness import (
+    check_teacher,
+    pool_findings,
+    selection_findings,
+    with_findings,
+)
 from neuron_opsd.stages.rollouts import ask
 from scripted import ScriptedModel
 
@@ -232,3 +238,40 @@ def test_only_first_sampled_free_answers_of_a_large_enough_pool_count() -> None:
     assert pool_findings(choosing, answered("7"), config) == ()
     assert pool_findings(FREE[:9], answered("7")[:9], config) == ()
     assert len(pool_findings(FREE[:10], answered("7")[:10], config)) == 1
+
+
+def selected(*kept: bool) -> list[SelectionEntry]:
+    return [SelectionEntry(f"q{n}", 5, n, one, "") for n, one in enumerate(kept)]
+
+
+def test_one_answer_that_takes_over_the_selection_is_found() -> None:
+    # Twenty of forty are kept, 18 of them positive; of the rest, 2 are.
+    own = ["positive"] * 18 + ["negative"] * 20 + ["positive"] * 2
+    answers = {f"q{n}": answer for n, answer in enumerate(own)}
+    selection = selected(*[n < 20 for n in range(40)])
+    (finding,) = selection_findings(selection, answers, FitnessConfig())
+    assert finding.startswith(
+        "the answer 'positive' is the model's own to 90% of the selected questions and "
+        "to 50% of the pool"
+    )
+    loose = FitnessConfig(max_top_answer_gain=0.4)
+    assert selection_findings(selection, answers, loose) == ()
+
+
+def test_a_selection_like_the_pool_or_of_few_is_left_alone() -> None:
+    own = ["positive", "negative"] * 20
+    answers = {f"q{n}": answer for n, answer in enumerate(own)}
+    alike = selected(*[n < 20 for n in range(40)])
+    assert selection_findings(alike, answers, FitnessConfig()) == ()
+    few = selected(*[n < 18 and n % 2 == 0 for n in range(40)])
+    assert selection_findings(few, answers, FitnessConfig()) == ()
+    ten = selected(*[n < 20 and n % 2 == 0 for n in range(40)])
+    assert len(selection_findings(ten, answers, FitnessConfig())) == 1
+    assert selection_findings([], {}, FitnessConfig()) == ()
+
+
+def test_a_selection_that_cannot_be_read_is_found() -> None:
+    answers = {f"q{n}": None if n < 20 else str(n) for n in range(60)}
+    selection = selected(*[n < 20 for n in range(60)])
+    (finding,) = selection_findings(selection, answers, FitnessConfig())
+    assert finding.startswith("no readable answer is the model's own to 100%")

@@ -14,7 +14,7 @@ from neuron_opsd.errors import TeacherError
 from neuron_opsd.jobs.prepare import Prepared, prepare, representatives
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.progress import Silent
-from neuron_opsd.records import Completion, Message, Question, Rollout
+from neuron_opsd.records import Completion, Message, Question, Rollout, SelectionEntry
 from neuron_opsd.settings import load_config
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.store import RunDir
@@ -185,6 +185,27 @@ def test_a_pool_with_one_free_answer_stops_too_even_without_demonstrations(
     )
     assert found.fitness is None
     assert len(warnings) == 1
+
+
+def test_a_selection_of_one_answer_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {f"Is {name} odd?": ["yes", "no"][n % 2] for n, name in enumerate(NAMES)}
+    model = ScriptedModel({asked: [one] * 3 for asked, one in answers.items()})
+
+    def evens(*_: object) -> tuple[SelectionEntry, ...]:
+        return tuple(
+            SelectionEntry(q.id, 5, n, n % 2 == 0, "") for n, q in enumerate(POOL)
+        )
+
+    monkeypatch.setattr("neuron_opsd.jobs.prepare.select_questions", evens)
+    monkeypatch.setattr("neuron_opsd.stages.fitness.FEWEST", 6)
+    config = config_of("contexts.num_demonstrations=0")
+    _, warnings = prepared(tmp_path, model, config)
+    assert [text.partition(":")[0] for text in warnings] == [
+        "the answer 'yes' is the model's own to 100% of the selected questions and to "
+        "50% of the pool"
+    ]
 
 
 def test_without_demonstrations_the_teacher_sees_what_the_student_sees(

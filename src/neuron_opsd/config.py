@@ -237,7 +237,8 @@ class FitnessConfig(Section):
     """How much lower the teacher's agreement with the student's vote may be than the
     student's own; sound teachers of a small model lose up to 0.25."""
     max_top_answer_gain: Probability = 0.2
-    """How much more often than the student the teacher may give one same answer."""
+    """How much more often than the student the teacher may give one same answer, and
+    than in the pool it may be the model's own to the selected questions."""
     max_pool_share: Probability = 0.2
     """Share of the pool that one free-text answer may take."""
     min_stability: Probability = 0.5

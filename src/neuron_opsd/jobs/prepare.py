@@ -25,7 +25,7 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.stages.fitness import check_teacher, pool_findings
+from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
 from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
 from neuron_opsd.stages.teaching import (
     Library,
@@ -288,6 +288,8 @@ def check(
         return None
     questions = list(prepared.library.questions.values())
     found = pool_findings(questions, prepared.rollouts, config.fitness)
+    own = own_answers(representatives(prepared.rollouts, prepared.votes, config))
+    found += selection_findings(prepared.selection, own, config.fitness)
     fitness = None
     if config.contexts.num_demonstrations:
         fitness = job.run.once(

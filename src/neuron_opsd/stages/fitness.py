@@ -2,7 +2,8 @@
 
 A context can make a small model worse than it is without one. What can be seen without
 labels: whether the teacher agrees with the student's own majority less than the student
-does, whether one answer takes over, and whether another context changes everything.
+does, whether one answer takes over, in what it says or in what is selected, and whether
+another context changes everything.
 """
 
 from __future__ import annotations
@@ -16,13 +17,23 @@ import numpy as np
 from neuron_opsd.config import Config, FitnessConfig
 from neuron_opsd.models.choices import choice_logprobs, entropy
 from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.records import Fitness, Prompt, Question, Rollout, Vote
+from neuron_opsd.records import (
+    Fitness,
+    Prompt,
+    Question,
+    Rollout,
+    SelectionEntry,
+    Vote,
+)
 from neuron_opsd.stages.rollouts import (
     Asked,
     sample_rollouts,
     scored_choices,
     top_share,
 )
+
+FEWEST = 10
+"""Questions below which shares of them tell nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +193,45 @@ def pool_findings(
         and rollout.temperature > 0.0
     ]
     top, share = top_share(answers)
-    if len(answers) < 10 or share <= config.max_pool_share:
+    if len(answers) < FEWEST or share <= config.max_pool_share:
         return ()
-    what = f"the answer {top[:40]!r}" if top else "no readable answer"
     return (
-        f"{what} is given to {share:.0%} of the pool, above fitness.max_pool_share "
-        f"{config.max_pool_share:.0%}: demonstrations would all say the same; give "
-        "choices, change prompts.form or answers.reader, or raise the limit if the "
-        "questions really have few answers",
+        f"{spelled(top)} is given to {share:.0%} of the pool, above "
+        f"fitness.max_pool_share {config.max_pool_share:.0%}: demonstrations would all "
+        "say the same; give choices, change prompts.form or answers.reader, or raise "
+        "the limit if the questions really have few answers",
     )
+
+
+def selection_findings(
+    selection: Sequence[SelectionEntry],
+    answers: Mapping[str, str | None],
+    config: FitnessConfig,
+) -> tuple[str, ...]:
+    """Say when one answer takes over what is selected.
+
+    Questions with the same short answer use much the same neurons, and so much the
+    same number of them: the fewest-neuron share of a pool with two labels can have one
+    label only, and what is trained on it learns to say nothing else.
+
+    Args:
+        selection: Of the whole pool.
+        answers: Question id to the model's own answer.
+        config: The limit.
+    """
+    pool = [answers.get(entry.question_id) or "" for entry in selection]
+    kept = [a for a, entry in zip(pool, selection, strict=True) if entry.kept]
+    top, share = top_share(kept)
+    before = fmean(answer == top for answer in pool) if pool else 0.0
+    if len(kept) < FEWEST or share - before <= config.max_top_answer_gain:
+        return ()
+    return (
+        f"{spelled(top)} is the model's own to {share:.0%} of the selected questions "
+        f"and to {before:.0%} of the pool: training would teach it that answer; try "
+        "selection.balance=true",
+    )
+
+
+def spelled(answer: str) -> str:
+    """Name an answer in a message."""
+    return f"the answer {answer[:40]!r}" if answer else "no readable answer"
