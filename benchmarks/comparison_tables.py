@@ -25,6 +25,8 @@ from neuron_opsd.report.compare.data import (
     Place,
 )
 from neuron_opsd.report.compare.index import Results, ordered_starts, results_from
+from neuron_opsd.report.forest import MEASURES, in_words
+from neuron_opsd.report.wording import MINUS
 
 HEADINGS = (
     "Avg@8",
@@ -87,13 +89,13 @@ def rows(results: Results, source: str) -> Iterator[list[str]]:
             line.name,
             percent(found.value),
             " ".join(map(percent, found.by_seed)),
-            points(results.contrast(place, BASE)),
-            points(results.contrast(place, FORM)),
+            difference(results.contrast(place, BASE)),
+            difference(results.contrast(place, FORM)),
             value_of(results, (source, line.name, IN_DOMAIN, "maj_at_k")),
             value_of(results, calibration),
-            shares(results.contrast(calibration, BASE)),
-            points(results.contrast(others, BASE)),
-            points(results.contrast(others, FORM)),
+            difference(results.contrast(calibration, BASE)),
+            difference(results.contrast(others, BASE)),
+            difference(results.contrast(others, FORM)),
             *spent(budgets.get(line.name)),
         ]
 
@@ -133,7 +135,11 @@ def rivals(results: Results, source: str) -> Iterator[list[str]]:
             accuracy = results.contrast((*place, ACCURACY), other.name)
             ece = results.contrast((*place, ECE), other.name)
             if other.name != FORM and accuracy is not None:
-                yield [f"{own.name} less {other.name}", points(accuracy), shares(ece)]
+                yield [
+                    f"{own.name} less {other.name}",
+                    difference(accuracy),
+                    difference(ece),
+                ]
 
 
 def spent(line: BudgetLine | None) -> list[str]:
@@ -149,26 +155,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def points(contrast: Contrast | None) -> str:
-    """Write a difference of shares in points."""
-    return interval(contrast, 100.0, 1)
-
-
-def shares(contrast: Contrast | None) -> str:
-    """Write a difference as it is."""
-    return interval(contrast, 1.0, 3)
-
-
-def interval(contrast: Contrast | None, factor: float, digits: int) -> str:
-    """Write a difference with its interval."""
+def difference(contrast: Contrast | None) -> str:
+    """Write a difference with its interval, in the unit of its measure."""
     if contrast is None:
         return ""
-    found = contrast.difference
-    value, low, high = (
-        f"{factor * number:+.{digits}f}"
-        for number in (found.value, found.low, found.high)
-    )
-    return f"{value} ({low} to {high})"
+    kind = MEASURES[contrast.place.metric]
+    return in_words(contrast.difference, kind).replace(MINUS, "-")
 
 
 def print_table(

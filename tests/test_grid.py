@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 import pytest
 
+from neuron_opsd.cli.status import comparison_status
 from neuron_opsd.config import Config
 from neuron_opsd.errors import (
     ConfigError,
@@ -314,7 +315,21 @@ def test_a_comparison_stopped_anywhere_ends_with_the_same_bytes(
         assert ours[name] == theirs[name]
 
 
-# --- what analyse reads of it ---
+# --- what status and analyse read of it ---
+
+
+def test_status_finds_the_blocks_and_models_of_a_comparison(done: Done) -> None:
+    found = comparison_status(done.comparison.out)
+    assert found.finished
+    assert {block.name for block in found.blocks} == {
+        f"{source} seed-{seed} {start}"
+        for source in ("parity", "sums")
+        for seed in (0, 1)
+        for start in (BASE, FORM)
+    }
+    for block in found.blocks:
+        assert {"base", "prompted", "neuron-opsd", "lmsi"} <= {*block.models_done}
+        assert (block.begun, block.holder) == ("", None)
 
 
 def analysed(out: Path, *folders: Path) -> AnalysisData:

@@ -89,13 +89,12 @@ def prepare(
     readers = readers_for(pool, job.config.answers, prompts.list_choices)
     votes = tally_votes(rollouts, readers)
     chosen = representatives(rollouts, votes, job.config)
+    own = own_answers(chosen)
     neurons = capture(job, model, pool, chosen, neurons_name)
     selection = job.run.once(
         inside(folder, "selection"),
         placed(SELECTION, folder),
-        lambda: select_questions(
-            neurons, job.config.selection, job.config.seed, own_answers(chosen)
-        ),
+        lambda: select_questions(neurons, job.config.selection, job.config.seed, own),
     )
     library = make_library(pool, rollouts, votes, neurons, selection, job.config)
     contexts = job.run.once(
@@ -122,7 +121,7 @@ def prepare(
         tuple(contexts),
         examples,
     )
-    return replace(prepared, fitness=check(job, model, prepared, folder))
+    return replace(prepared, fitness=check(job, model, prepared, own, folder))
 
 
 def inside(folder: str, name: str) -> str:
@@ -276,9 +275,20 @@ def warn_of_dropped(job: Job, examples: Sequence[TrainingExample]) -> None:
 
 
 def check(
-    job: Job, model: LanguageModel, prepared: Prepared, folder: str
+    job: Job,
+    model: LanguageModel,
+    prepared: Prepared,
+    own: Mapping[str, str | None],
+    folder: str,
 ) -> Fitness | None:
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
+
+    Args:
+        job: Keeps what was found.
+        model: Student and teacher, which still are one.
+        prepared: What training will use.
+        own: Question id to the model's own answer.
+        folder: Where the finding goes, as in `prepare`.
 
     Raises:
         TeacherError: If it is not and the settings say to stop.
@@ -288,7 +298,6 @@ def check(
         return None
     questions = list(prepared.library.questions.values())
     found = pool_findings(questions, prepared.rollouts, config.fitness)
-    own = own_answers(representatives(prepared.rollouts, prepared.votes, config))
     found += selection_findings(prepared.selection, own, config.fitness)
     fitness = None
     if config.contexts.num_demonstrations:

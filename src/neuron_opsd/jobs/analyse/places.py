@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.compare.block import METHOD_FOLDERS, cell_folder, neurons_name
+from neuron_opsd.jobs.prepare import inside
 from neuron_opsd.settings import config_from_table
 from neuron_opsd.world.codecs import Codec, json_codec
 from neuron_opsd.world.manifest import MANIFEST, Manifest, read_manifest
@@ -42,7 +43,7 @@ class Place:
 
     def own(self, name: str) -> str:
         """Return the name of an output that is this run's alone."""
-        return f"{self.method}/{name}" if self.method else name
+        return inside(self.method, name)
 
 
 def place_of(folder: Path) -> Place:
@@ -76,7 +77,8 @@ def place_in_block(block: Path, method: str) -> Place:
     Raises:
         DataError: If the method shows no demonstrations, or was not begun.
     """
-    shared = Place(block, read_manifest(block), Config())
+    manifest = read_manifest(block)
+    shared = Place(block, manifest, settings_of(manifest.settings))
     known = read_output(
         shared, f"{method}/settings", json_codec(f"{method}/settings.json")
     )
@@ -86,8 +88,7 @@ def place_in_block(block: Path, method: str) -> Place:
             f"{block / method} is of a method without demonstrations, of which there "
             "is nothing to tell; name one of a method that shows some"
         )
-    neurons = neurons_name(settings_of(shared.manifest.settings), config)
-    return Place(block, shared.manifest, config, neurons, method)
+    return Place(block, manifest, config, neurons_name(shared.config, config), method)
 
 
 def name_of(folder: Path) -> str:
