@@ -39,9 +39,9 @@ from neuron_opsd.report.compare.data import (
     Place,
 )
 from neuron_opsd.report.compare.differences import p_words
-from neuron_opsd.report.compare.figures import role_of, trade_off
+from neuron_opsd.report.compare.figures import role_of, step_chart, trade_off
 from neuron_opsd.report.compare.forest import PANELS, method_forest
-from neuron_opsd.report.compare.heat_map import STRONGEST, heat_maps
+from neuron_opsd.report.compare.heat_map import NARROW, STRONGEST, heat_maps
 from neuron_opsd.report.compare.index import Results, results_from
 from neuron_opsd.report.compare.outcome import (
     BELOW_FORM,
@@ -54,6 +54,7 @@ from neuron_opsd.report.compare.outcome import (
 from neuron_opsd.report.compare.page import render_comparison
 from neuron_opsd.report.labels import (
     LETTER,
+    STRONG_LETTER,
     Box,
     place_labels,
     shared,
@@ -486,6 +487,24 @@ def test_a_model_without_a_mean_over_sources_is_left_out_of_the_plane() -> None:
     results = results_from(troubled_comparison(), BASE)
     assert "lmsi" not in trade_off(results, ALL_SOURCES)
     assert "lmsi" in trade_off(results, "sst2")
+
+
+def test_a_long_name_in_bold_ends_within_the_chart_of_steps() -> None:
+    data, long = full_comparison(), "neuron-opsd-balanced-by-own-answers"
+    methods = [
+        replace(line, name=long) if line.name == "neuron-opsd" else line
+        for line in data.methods
+    ]
+    rows = [
+        replace(row, place=replace(row.place, method=long))
+        for row in data.measurements
+        if row.place.method == "neuron-opsd"
+    ]
+    changed = replace(data, methods=tuple(methods), measurements=tuple(rows))
+    drawing = step_chart(results_from(changed, BASE), "sst2", "avg_at_k")
+    ((left, name),) = re.findall(r'<text x="([\d.]+)"[^>]*>(neuron[^<]*)<', drawing)
+    assert len(name) == 18
+    assert float(left) + STRONG_LETTER * len(name) <= NARROW
 
 
 def test_a_method_keeps_its_colour_from_start_to_start() -> None:

@@ -16,6 +16,9 @@ Box: TypeAlias = tuple[float, float, float, float]
 LETTER = 7.6
 """Mean width of a letter of the drawings in the widest of the page's typefaces."""
 
+STRONG_LETTER = 8.2
+"""The same where it is set in bold."""
+
 LINE = 14.0
 """Height of a line of text."""
 

@@ -19,15 +19,25 @@ from neuron_opsd.report.compare.index import (
     method_label,
 )
 from neuron_opsd.report.forest import MEASURES, MeasureKind
-from neuron_opsd.report.labels import LINE, Box, Label, place_labels, short_name, spread
+from neuron_opsd.report.labels import (
+    LINE,
+    STRONG_LETTER,
+    Box,
+    Label,
+    place_labels,
+    short_name,
+    spread,
+)
 from neuron_opsd.report.svg import SERIES, Point, Scale
 from neuron_opsd.report.wording import number
 
 LEFT, RIGHT, TOP = 46.0, NARROW - 8, 44.0
 SCATTER_BASE = 304.0
-STEPS_RIGHT = 216.0
 LEAST_PLOT = 190.0
 LONGEST_NAME = 18
+TO_NAME = 15.0
+"""From where curves end to their names."""
+STEPS_RIGHT = NARROW - TO_NAME - STRONG_LETTER * LONGEST_NAME
 BASE_ROLE = "untrained"
 
 
@@ -245,9 +255,9 @@ def end_names(
     drawn = []
     for (name, role, right, height), moved in zip(ends, heights, strict=True):
         drawn.append(
-            svg.line((right + 3, height), (STEPS_RIGHT + 12, moved), "pointer")
+            svg.line((right + 3, height), (STEPS_RIGHT + TO_NAME - 3, moved), "pointer")
         )
         text = short_name(name, LONGEST_NAME)
-        at = (STEPS_RIGHT + 15, moved + 4.5)
+        at = (STEPS_RIGHT + TO_NAME, moved + 4.5)
         drawn.append(svg.words(text, at, kind=f"label {role}"))
     return drawn
