@@ -10,7 +10,7 @@ from markupsafe import Markup
 from neuron_opsd.report import svg
 from neuron_opsd.report.compare.data import BASE, IN_DOMAIN, Contrast, MethodLine
 from neuron_opsd.report.compare.index import Results, method_label
-from neuron_opsd.report.labels import LETTER, STRONG_LETTER, short_name
+from neuron_opsd.report.labels import LETTER, short_name
 from neuron_opsd.report.svg import Point
 from neuron_opsd.report.wording import (
     NOT_MEASURED,
@@ -24,6 +24,7 @@ NARROW = 360.0
 """Width of a drawing that is to be read on a phone."""
 
 LEAST_LEFT = 94.0
+WIDE_LETTER = 8.0
 HIGH, WIDE_CELL, LEAST_CELL = 28.0, 44.0, 33.0
 TALLEST_NAME = 16
 STRONGEST = 0.5
@@ -86,7 +87,7 @@ def heat_grid(sources: tuple[str, ...], targets: tuple[str, ...]) -> Grid:
     width = max(NARROW, LEAST_LEFT + LEAST_CELL * len(targets) + 2)
     cell = min(WIDE_CELL, (width - LEAST_LEFT - 2) / len(targets))
     longest = max((len(one_line(name)) for name in sources), default=0)
-    left = min(width - 2 - cell * len(targets), STRONG_LETTER * longest + 12)
+    left = min(width - 2 - cell * len(targets), WIDE_LETTER * longest + 12)
     tallest = max(len(short_name(name, TALLEST_NAME)) for name in targets)
     return Grid(sources, targets, left, 26 + LETTER * tallest, cell, width)
 
@@ -172,7 +173,7 @@ def headings(grid: Grid) -> list[Markup]:
 
 def row_names(grid: Grid) -> list[Markup]:
     """Write the names of the sources before their rows."""
-    longest = int((grid.left - 10) / STRONG_LETTER)
+    longest = int((grid.left - 10) / WIDE_LETTER)
     drawn = []
     for row, source in enumerate(grid.sources):
         x, y = grid.corner(row, 0)
