@@ -23,6 +23,7 @@ READING = {
     "numerals",
     "passages",
     "prompts",
+    "reasoning",
     "votes",
 }
 FOLDERS = {"method", "models", "stages", "report", "world", "jobs", "cli"}

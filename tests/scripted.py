@@ -19,6 +19,7 @@ from neuron_opsd.models.protocol import (
     Pair,
     Sampling,
 )
+from neuron_opsd.reasoning import ends_inside, final_start
 from neuron_opsd.records import Completion, Prompt, TokenIds
 from neuron_opsd.seeds import generator
 
@@ -70,6 +71,14 @@ class ScriptedModel:
         """Return the text of the bytes, stripped."""
         return bytes(token_ids).decode("utf-8", "replace").strip()
 
+    def prompt_text(self, prompt: Prompt) -> str:
+        """Return what `encode` reads."""
+        return bytes(self.encode(prompt)).decode()
+
+    def opens_reasoning(self, prompt: TokenIds) -> bool:
+        """Whether the prompt's text ends with a mark that opens reasoning."""
+        return ends_inside(bytes(prompt).decode())
+
     def sample(
         self,
         prompts: Sequence[TokenIds],
@@ -82,7 +91,13 @@ class ScriptedModel:
             self.asked.append((bytes(prompt).decode(), tuple(row), sampling))
             answers = self.answers_to(prompt)
             drawn = range(len(row)) if sampling.temperature > 0 else [0] * len(row)
-            rows.append([complete(answers[i % len(answers)], sampling) for i in drawn])
+            opened = self.opens_reasoning(prompt)
+            rows.append(
+                [
+                    complete(answers[i % len(answers)], sampling, opened=opened)
+                    for i in drawn
+                ]
+            )
         return rows
 
     def answers_to(self, prompt: TokenIds) -> tuple[str, ...]:
@@ -139,18 +154,18 @@ class ScriptedModel:
             consume(layer, torch.from_numpy(np.concatenate(scores)))
 
 
-def complete(answer: str, sampling: Sampling) -> Completion:
+def complete(answer: str, sampling: Sampling, *, opened: bool = False) -> Completion:
     """Return the completion that gives an answer, cut where it is too long."""
     token_ids = tuple(f" {answer}\n".encode())
     finished = len(token_ids) <= sampling.max_new_tokens
+    text = bytes(token_ids[: sampling.max_new_tokens]).decode(errors="replace").strip()
     return Completion(
         token_ids=token_ids[: sampling.max_new_tokens],
-        text=bytes(token_ids[: sampling.max_new_tokens])
-        .decode(errors="replace")
-        .strip(),
+        text=text,
         finished=finished,
         logprob=-0.5 * len(token_ids),
         entropy=0.5,
+        final_start=final_start(text, opened=opened),
     )
 
 

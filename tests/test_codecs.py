@@ -120,6 +120,7 @@ def test_the_files_of_tables_have_the_promised_columns(tmp_path: Path) -> None:
         "logprob double",
         "entropy double",
         "answer string",
+        "final_start int64",
     ]
     assert [f"{field.name} {field.type}" for field in neurons] == [
         "question_id string",

@@ -28,7 +28,7 @@ from neuron_opsd.models.batches import MIN_ROWS
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.prefix_memory import PrefixMemory
 from neuron_opsd.models.protocol import Sampling
-from neuron_opsd.models.rows import Row, completed
+from neuron_opsd.models.rows import Row, completed, ending_of
 from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.seeds import derive_seed, uniforms
 from tiny import FAMILIES, tiny_model
@@ -405,7 +405,8 @@ def test_text_before_the_line_break_of_its_token_belongs_to_the_answer(
         model.tokens, "decode", lambda ids: "".join(texts[i] for i in ids).strip()
     )
     row = Row((0, 0), [0.0, 0.0], 0, [yes, stop], -1.0, 3.0, finished=True)
-    found = completed(model.tokens, row)
+    ending = ending_of(model.tokens, Sampling(1.0, stop_at_newline=True))
+    found = completed(ending, row, opened=False)
     assert found == Completion((yes, stop), "y.", True, -1.0, 1.5)  # noqa: FBT003
 
 
@@ -413,8 +414,8 @@ def test_an_end_token_alone_is_an_empty_answer(tiny_llama: Path) -> None:
     model = loaded(tiny_llama)
     (end,) = model.tokens.end_ids
     row = Row((0, 0), [0.0], 0, [end], -0.5, 0.25, finished=True)
-    assert completed(model.tokens, row).text == ""
-    assert completed(model.tokens, row).token_ids == (end,)
+    found = completed(ending_of(model.tokens, Sampling(1.0)), row, opened=False)
+    assert (found.text, found.token_ids) == ("", (end,))
 
 
 def test_keys_and_values_of_other_types_are_kept_in_one(

@@ -19,6 +19,7 @@ from neuron_opsd.jobs.methods import with_method
 from neuron_opsd.models.choices import choice_logprobs
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import load_learner
+from neuron_opsd.reasoning import final_start
 from neuron_opsd.records import (
     Completion,
     Message,
@@ -33,7 +34,7 @@ from neuron_opsd.stages.methods import METHODS, method_named
 from neuron_opsd.stages.methods.method import Target
 from neuron_opsd.stages.policy_gradient import allowed, certainties
 from neuron_opsd.stages.rollouts import scored_choices
-from neuron_opsd.stages.teaching import with_solution
+from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import (
     Exercise,
     Lesson,
@@ -491,9 +492,10 @@ def test_the_teacher_of_u_opsd_sees_the_reasoning_without_its_marks(
 ) -> None:
     config = settings_of("u-opsd", shared)
     assert config.contexts.content == "full"
-    prompt = with_solution(
-        learner_for(config), FREE[0], "<think>since\nit is</think>yes", config
-    )
+    text = "<think>since\nit is</think>yes"
+    thought = Completion((1,), text, True, 0.0, 0.0, final_start(text))  # noqa: FBT003
+    shown = shown_text(thought, config)
+    prompt = with_solution(learner_for(config), FREE[0], shown, config)
     assert "since it is yes" in prompt.text
 
 

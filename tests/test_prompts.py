@@ -10,7 +10,6 @@ from neuron_opsd.prompts import (
     resolve_prompts,
     student_prompt,
     teacher_prompt,
-    without_reasoning,
 )
 from neuron_opsd.records import Message, Prompt, Question
 
@@ -173,18 +172,3 @@ def test_choices_are_listed_and_answered_as_the_settings_say(
     )
     assert choice_answers(SKY, config) == written
     assert choice_answers(GRASS, config) == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("<think>hm</think>\n\n42", "42"),
-        ("hm</think>42", "42"),
-        ("a</think>b</think>c", "c"),
-        ("<think>still going", "<think>still going"),
-        ("42", "42"),
-        ("hm</think>", ""),
-    ],
-)
-def test_a_closed_reasoning_trace_is_left_out(text: str, kept: str) -> None:
-    assert without_reasoning(text) == kept

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from neuron_opsd.models.protocol import Sampling
 from neuron_opsd.models.sampling import Draw, draw_tokens
 
 GRID = 4000
@@ -18,7 +19,7 @@ GRID = 4000
 def draws_on_a_grid(logits: Tensor, temperature: float, top_p: float) -> Draw:
     """Draw from the same logits with uniform numbers spread evenly over [0, 1)."""
     uniform = (torch.arange(GRID, dtype=torch.float64) + 0.5) / GRID
-    return draw_tokens(logits.expand(GRID, -1), uniform, temperature, top_p)
+    return draw_tokens(logits.expand(GRID, -1), uniform, Sampling(temperature, top_p))
 
 
 def nucleus(logits: Tensor, temperature: float, top_p: float) -> list[float]:
@@ -94,7 +95,9 @@ def test_temperature_zero_takes_the_most_probable_and_is_certain(
     logits: Tensor, uniform: float
 ) -> None:
     draw = draw_tokens(
-        logits.unsqueeze(0), torch.tensor([uniform], dtype=torch.float64), 0.0, 0.9
+        logits.unsqueeze(0),
+        torch.tensor([uniform], dtype=torch.float64),
+        Sampling(0.0, 0.9),
     )
     assert draw.tokens.item() == logits.argmax().item()
     assert draw.logprobs.item() == draw.entropies.item() == 0.0
@@ -118,13 +121,15 @@ def test_the_ends_of_the_unit_interval_give_the_first_and_the_last(
 ) -> None:
     logits = torch.randn(1, 5000, generator=torch.Generator().manual_seed(0))
     logits[0, [0, 1, -1]] = -torch.inf
-    draw = draw_tokens(logits, torch.tensor([uniform], dtype=torch.float64), 1.0, 1.0)
+    draw = draw_tokens(
+        logits, torch.tensor([uniform], dtype=torch.float64), Sampling(1.0)
+    )
     assert draw.tokens.item() == (2 if uniform == 0.0 else 4998)
 
 
 def test_a_number_on_a_border_belongs_to_the_token_above_it() -> None:
     half = torch.tensor([0.5], dtype=torch.float64)
-    assert draw_tokens(torch.zeros(1, 2), half, 1.0, 1.0).tokens.item() == 1
+    assert draw_tokens(torch.zeros(1, 2), half, Sampling(1.0)).tokens.item() == 1
 
 
 @given(st.integers(0, 999))
@@ -132,9 +137,9 @@ def test_a_row_is_drawn_alike_alone_and_in_a_batch(seed: int) -> None:
     gen = torch.Generator().manual_seed(seed)
     logits = torch.randn(5, 40, generator=gen)
     uniform = torch.rand(5, generator=gen, dtype=torch.float64)
-    together = draw_tokens(logits, uniform, 0.6, 0.95)
+    together = draw_tokens(logits, uniform, Sampling(0.6, 0.95))
     for i in range(5):
-        alone = draw_tokens(logits[i : i + 1], uniform[i : i + 1], 0.6, 0.95)
+        alone = draw_tokens(logits[i : i + 1], uniform[i : i + 1], Sampling(0.6, 0.95))
         assert alone.tokens.item() == together.tokens[i].item()
         assert alone.logprobs.item() == pytest.approx(together.logprobs[i].item())
 
@@ -142,7 +147,7 @@ def test_a_row_is_drawn_alike_alone_and_in_a_batch(seed: int) -> None:
 def test_half_precision_logits_are_drawn_from_in_float32() -> None:
     logits = torch.randn(3, 9, generator=torch.Generator().manual_seed(0)).bfloat16()
     uniform = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
-    half = draw_tokens(logits, uniform, 1.0, 1.0)
-    full = draw_tokens(logits.float(), uniform, 1.0, 1.0)
+    half = draw_tokens(logits, uniform, Sampling(1.0))
+    full = draw_tokens(logits.float(), uniform, Sampling(1.0))
     assert torch.equal(half.tokens, full.tokens)
     assert torch.equal(half.logprobs, full.logprobs)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.config import Config, ContextsConfig
+from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.prepare import make_library
 from neuron_opsd.method.selection import select_questions
+from neuron_opsd.reasoning import final_start
 from neuron_opsd.records import (
     Completion,
     Demonstration,
@@ -54,7 +55,9 @@ def rollout(
 
 
 def with_text(rollout: Rollout, text: str) -> Rollout:
-    return replace(rollout, completion=replace(rollout.completion, text=text))
+    start = final_start(text)
+    completion = replace(rollout.completion, text=text, final_start=start)
+    return replace(rollout, completion=completion)
 
 
 def neurons(name: str, *ids: int, count: int = 0) -> NeuronSet:
@@ -111,7 +114,7 @@ DRAWN = [
 def test_a_demonstration_shows_the_answer_that_the_settings_name(
     answer: str, shown: dict[str, str]
 ) -> None:
-    config = ContextsConfig.model_validate({"answer": answer})
+    config = config_of(f"contexts.answer={answer}")
     assert shown_answers(DRAWN, tally_votes(DRAWN), config) == shown
 
 
@@ -122,26 +125,31 @@ def test_the_voted_answer_is_the_first_sampled_one_that_gives_it() -> None:
         with_text(rollout("air", "gas", 2), "Gas!"),
         with_text(rollout("air", "gas", 0, 0.0), "greedy gas"),
     ]
-    config = ContextsConfig(answer="voted")
+    config = config_of("contexts.answer=voted")
     votes = tally_votes(drawn)
-    assert [fits(r, votes, config) for r in drawn] == [False, True, True, False]
+    assert [fits(r, votes, config.contexts) for r in drawn] == [
+        False,
+        True,
+        True,
+        False,
+    ]
     assert shown_answers(drawn, votes, config) == {"air": "It is gas."}
 
 
 @pytest.mark.parametrize(
     ("content", "shown"),
-    [("final", "It is gas."), ("full", "<think>hm</think>\n\nIt is gas.")],
+    [("final", "It is gas."), ("full", "hm\n\n\nIt is gas.")],
 )
-def test_a_closed_reasoning_trace_is_cut_off(content: str, shown: str) -> None:
+def test_reasoning_is_left_out_or_shown_as_plain_text(content: str, shown: str) -> None:
     thought = with_text(rollout("air", "gas"), "<think>hm</think>\n\nIt is gas.")
-    config = ContextsConfig.model_validate({"content": content})
+    config = config_of(f"contexts.content={content}")
     assert shown_answers([thought], tally_votes([thought]), config) == {"air": shown}
 
 
 def test_nothing_after_a_reasoning_trace_shows_nothing() -> None:
     thought = with_text(rollout("air", "gas"), "<think>gas</think>\n")
     votes = tally_votes([thought])
-    assert shown_answers([thought], votes, ContextsConfig()) == {}
+    assert shown_answers([thought], votes, config_of()) == {}
 
 
 def test_demonstrations_stand_nearest_last_with_their_reasons() -> None:
@@ -252,9 +260,8 @@ def test_demonstrations_come_from_the_pool_or_from_the_selected(
     drawn = [rollout(name, None if name == "dew" else "yes") for name in QUESTIONS]
     selection = select_questions(pool, config.selection, 0)
     assert [e.question_id for e in selection if e.kept] == ["bee", "dew", "elk"]
-    found = make_library(
-        list(QUESTIONS.values()), drawn, tally_votes(drawn), pool, selection, config
-    )
+    answers = shown_answers(drawn, tally_votes(drawn), config)
+    found = make_library(list(QUESTIONS.values()), answers, pool, selection, config)
     # The question dew has no readable answer to show.
     assert [entry.question_id for entry in found.neurons] == names
     assert "dew" not in found.answers
@@ -327,7 +334,7 @@ def test_a_question_too_long_by_itself_is_an_error_that_names_it() -> None:
         fitted_prompt(model, QUESTIONS["air"], context, library(), PLAIN)
     assert str(caught.value) == (
         "question air takes 30 tokens, but the model holds 532 and "
-        "rollouts.max_new_tokens keeps 512 of them; lower that or drop the question"
+        "max_new_tokens keeps 512 of them; lower that or drop the question"
     )
 
 

@@ -44,6 +44,11 @@ class ModelConfig(Section):
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products; master weights stay float32. `auto` takes bfloat16
     on CUDA and on processors that have it in hardware."""
+    reasoning_start: str = ""
+    """Mark before the model's reasoning, for example `<think>`; empty takes the known
+    marks that the chat template names, or else all known ones."""
+    reasoning_end: str = ""
+    """Mark after it, for example `</think>`."""
     tokens_per_batch: Positive = 4096
     """Tokens that one forward pass may hold; lower it when memory runs out (in
     training, `distill.micro_batch_size`), and take 16384 or more on a large GPU."""
@@ -69,7 +74,8 @@ class PromptsConfig(Section):
     letters where answers are written freely, and not where they are sampled among the
     choices."""
     student_thinking: bool | None = None
-    """Reasoning switch of chat templates that have one, for the student."""
+    """Reasoning switch of chat templates that have one, for the student. Unset leaves
+    it to the template, but turns it off where answers are sampled among choices."""
     teacher_thinking: bool | None = None
     """The same for the teacher."""
 
@@ -100,7 +106,17 @@ class RolloutsConfig(Section):
     temperature: Temperature = 0.6
     """Divides the logits before sampling."""
     top_p: Fraction = 0.95
-    """Nucleus of free sampling; constrained sampling keeps every choice."""
+    """Nucleus of free sampling, here and in tests; constrained sampling keeps every
+    choice."""
+    top_k: NotNegative = 0
+    """Sample among this many most probable tokens, here and in tests; 0 takes all.
+    Qwen's advice for reasoning is 20."""
+    min_p: Probability = 0.0
+    """Sample among tokens at least this many times as probable as the most probable
+    one, here and in tests."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a free completion, in training and tests too; they are left out of
+    it."""
     max_new_tokens: Positive = 512
     """Longest completion; a longer one is cut and counted as truncated."""
     block_size: Positive = 64
@@ -151,7 +167,14 @@ class ContextsConfig(Section):
     """Which own answer a demonstration shows: the first sampled one (the paper), the
     greedy one, or the first sampled one that gives the voted answer."""
     content: Literal["final", "full"] = "final"
-    """`final` leaves out a reasoning trace closed by `</think>`; `full` keeps it."""
+    """`final` leaves out the reasoning; `full` shows it as plain text, without its
+    marks, since chat templates cut marked reasoning out of earlier turns."""
+    max_tokens: NotNegative = 0
+    """Longest teacher's prompt; the farthest demonstrations are left out beyond it. 0
+    is what the model holds."""
+    max_demonstration_tokens: NotNegative = 0
+    """Longest question and answer together that may be a demonstration; 0 sets no
+    limit."""
 
 
 class DistillConfig(Section):
@@ -187,6 +210,14 @@ class DistillConfig(Section):
     """Completions per forward pass; changes memory, not the gradient."""
     temperature: Temperature = 1.0
     """Of the student's training rollouts; the loss itself uses the plain logits."""
+    sampling_top_p: Fraction = 1.0
+    """Nucleus of the student's training rollouts."""
+    sampling_top_k: NotNegative = 0
+    """Their most probable tokens to sample among; 0 takes all."""
+    sampling_min_p: Probability = 0.0
+    """Their least probability beside the most probable token's."""
+    max_new_tokens: NotNegative = 0
+    """Longest training rollout; 0 takes `rollouts.max_new_tokens`."""
     tuning: Literal["lora", "full"] = "lora"
     """Train a low-rank adapter on every linear layer, or all weights."""
     lora_rank: Positive = 16
@@ -254,6 +285,8 @@ class EvaluationConfig(Section):
     """Completions per test question."""
     temperature: Temperature = 0.6
     """Of the test rollouts."""
+    max_new_tokens: NotNegative = 0
+    """Longest test rollout; 0 takes `rollouts.max_new_tokens`."""
     num_bins: Positive = 15
     """Equal-width bins of the expected calibration error."""
     num_resamples: Positive = 10_000
@@ -285,6 +318,22 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     fitness: FitnessConfig = FitnessConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def training_tokens(self) -> int:
+        """The longest training rollout."""
+        return self.distill.max_new_tokens or self.rollouts.max_new_tokens
+
+    @property
+    def test_tokens(self) -> int:
+        """The longest test rollout."""
+        return self.evaluation.max_new_tokens or self.rollouts.max_new_tokens
+
+    @property
+    def most_new_tokens(self) -> int:
+        """The longest completion of any stage."""
+        pool = self.rollouts.max_new_tokens
+        return max(pool, self.training_tokens, self.test_tokens)
 
     @property
     def tests_prompted(self) -> bool:

@@ -114,7 +114,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     config = name_in_domain(request.tests, with_method(config))
     inputs = read_inputs(request.pool, request.tests, config)
     model = load_model(config.model)
-    settled, constrained = settle(config, model.facts)
+    settled, constrained = settle(config, model)
     check_questions(model, inputs, settled, constrained=constrained)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDir.open(

@@ -19,8 +19,6 @@ Shown: TypeAlias = tuple[Question, str]
 Seat: TypeAlias = Literal["student", "teacher"]
 
 LETTERS = string.ascii_uppercase
-THINK_START = "<think>"
-THINK_END = "</think>"
 
 
 def resolve_prompts(
@@ -127,13 +125,3 @@ def choice_answers(question: Question, config: PromptsConfig) -> tuple[str, ...]
     if config.list_choices == "letters":
         return tuple(LETTERS[: len(question.choices)])
     return question.choices
-
-
-def without_reasoning(text: str) -> str:
-    """Return a completion's text after its closed reasoning trace, if it has one."""
-    return text.rpartition(THINK_END)[2].strip()
-
-
-def without_marks(text: str) -> str:
-    """Return a completion's text whose reasoning stands there as plain text."""
-    return text.replace(THINK_START, "").replace(THINK_END, "\n").strip()

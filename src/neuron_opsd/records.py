@@ -82,6 +82,16 @@ class Completion:
     """Sum over tokens, in nats, under the distribution that was sampled from."""
     entropy: float
     """Mean over tokens of the same distribution's entropy, in nats."""
+    final_start: int | None = 0
+    """Where the final answer begins in `text`, after any reasoning; `None` where
+    reasoning was still open at the end, so that there is no answer."""
+
+    @property
+    def final(self) -> str | None:
+        """The text after the reasoning; `None` where that was never closed."""
+        if self.final_start is None:
+            return None
+        return self.text[self.final_start :].strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,9 +141,9 @@ def differences(before: Config, after: Config) -> dict[str, Any]:
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Return every setting by dotted name."""
+    """Return every setting by dotted name, in values that JSON can hold."""
     flat: dict[str, Any] = {}
-    for name, value in config.model_dump().items():
+    for name, value in config.model_dump(mode="json").items():
         if isinstance(value, dict):
             flat |= {f"{name}.{field}": inner for field, inner in value.items()}
         else:
@@ -198,4 +198,6 @@ def toml_value(value: object) -> str:
     if isinstance(value, str):
         # A JSON string is a TOML one, but for one control character.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
     return repr(value)

@@ -41,7 +41,7 @@ def check_set(
     """
     check_letters(name, questions, config)
     for asked in ask(questions, config, constrained=constrained):
-        longest = config.rollouts.max_new_tokens
+        longest = config.most_new_tokens
         if asked.written:
             longest = max(map(len, choice_tokens(model, asked)))
         length = len(model.encode(asked.prompt))
@@ -50,7 +50,7 @@ def check_set(
                 f"{name}: question {asked.question.id} takes {length} tokens and its "
                 f"answer up to {longest}, but the model holds "
                 f"{model.facts.max_positions}; shorten the question, leave it out or "
-                "lower rollouts.max_new_tokens"
+                "lower max_new_tokens"
             )
 
 

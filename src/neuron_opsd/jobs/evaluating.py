@@ -47,7 +47,7 @@ def evaluate(
     check_names(tests)
     sets = read_tests(tests, "", allow_download=config.model.allow_download)
     model = load_model(config.model, *([] if adapter is None else [adapter]))
-    settled, constrained = settle(config, model.facts)
+    settled, constrained = settle(config, model)
     table = {}
     for test in sets:
         result = test_model(model, test, settled, progress, constrained=constrained)
@@ -74,7 +74,7 @@ def test_model(
         for start in range(0, len(asked), size):
             block = asked[start : start + size]
             rollouts += sample_rollouts(
-                model, block, config, f"test {test.name}", draws
+                model, block, config, f"test {test.name}", draws, config.test_tokens
             )
             done(len(block))
     return score(test, rollouts, config)

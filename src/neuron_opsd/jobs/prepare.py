@@ -9,6 +9,7 @@ from typing import TypeVar
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import TeacherError
+from neuron_opsd.jobs.pool_rollouts import answers_to_show, roll_out
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.protocol import LanguageModel, Pair
@@ -26,21 +27,18 @@ from neuron_opsd.records import (
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
-from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
+from neuron_opsd.stages.rollouts import Asked, ask
 from neuron_opsd.stages.teaching import (
     Library,
     build_contexts,
     build_examples,
     fits,
     fitted_prompt,
-    shown_answers,
-    shown_draws,
 )
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.codecs import (
     CONTEXTS,
     NEURONS,
-    ROLLOUTS,
     SELECTION,
     Codec,
     record_codec,
@@ -96,7 +94,8 @@ def prepare(
         placed(SELECTION, folder),
         lambda: select_questions(neurons, job.config.selection, job.config.seed, own),
     )
-    library = make_library(pool, rollouts, votes, neurons, selection, job.config)
+    answers = answers_to_show(job, model, pool, rollouts, votes)
+    library = make_library(pool, answers, neurons, selection, job.config)
     contexts = job.run.once(
         inside(folder, "contexts"),
         placed(CONTEXTS, folder),
@@ -132,47 +131,6 @@ def inside(folder: str, name: str) -> str:
 def placed(codec: Codec[T], folder: str) -> Codec[T]:
     """Return a codec whose file lies in a folder of the run directory."""
     return codec.at(inside(folder, codec.file_name))
-
-
-def roll_out(
-    job: Job, model: LanguageModel, pool: Sequence[Question]
-) -> Sequence[Rollout]:
-    """Answer every question of the pool without a context."""
-    config = job.config
-    draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
-    draws += shown_draws(config.contexts)
-    asked = ask(pool, config, constrained=job.constrained)
-    with job.progress.stage("rollouts", len(pool), "questions") as done:
-        rollouts = job.run.blocks(
-            "rollouts",
-            ROLLOUTS,
-            asked,
-            config.rollouts.block_size,
-            lambda block: sample_rollouts(model, block, config, "rollout", draws),
-            done,
-        )
-    job.count_tokens("rollouts", rollout_tokens(model, asked, rollouts))
-    warn_of_cut(job, rollouts)
-    return rollouts
-
-
-def rollout_tokens(
-    model: LanguageModel, asked: Sequence[Asked], rollouts: Sequence[Rollout]
-) -> int:
-    """Return the prompt and completion tokens of some rollouts, prompts once each."""
-    prompts = sum(len(model.encode(a.prompt)) for a in asked)
-    return prompts + sum(len(r.completion.token_ids) for r in rollouts)
-
-
-def warn_of_cut(job: Job, rollouts: Sequence[Rollout]) -> None:
-    """Say how many rollouts were cut before they ended."""
-    cut = sum(not rollout.completion.finished for rollout in rollouts)
-    if cut:
-        job.run.warn(
-            f"{cut} of {len(rollouts)} rollouts were cut at "
-            f"{job.config.rollouts.max_new_tokens} tokens; raise "
-            "rollouts.max_new_tokens"
-        )
 
 
 def representatives(
@@ -243,14 +201,12 @@ def kept(
 
 def make_library(
     pool: Sequence[Question],
-    rollouts: Sequence[Rollout],
-    votes: Mapping[str, Vote],
+    answers: Mapping[str, str],
     neurons: Sequence[NeuronSet],
     selection: Sequence[SelectionEntry],
     config: Config,
 ) -> Library:
-    """Return the questions that may become demonstrations."""
-    answers = shown_answers(rollouts, votes, config.contexts)
+    """Return the questions that may become demonstrations, by their answers."""
     source = neurons
     if config.contexts.source == "selected":
         source = kept(neurons, selection)

@@ -21,7 +21,9 @@ from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.stages.teaching import (
     Library,
     build_contexts,
+    demonstrable,
     fitted_prompt,
+    shown_answers,
     shown_draws,
 )
 from neuron_opsd.votes import tally_votes
@@ -71,7 +73,7 @@ def preview(
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     model = load_model(config.model)
-    settled, constrained = settle(config, model.facts)
+    settled, constrained = settle(config, model)
     asked = ask(some, settled, constrained=constrained)
     draws = [(settled.rollouts.temperature, settled.rollouts.num_samples)]
     draws += shown_draws(settled.contexts)
@@ -93,7 +95,13 @@ def preview(
     )
     answers = own_answers(shown)
     selection = select_questions(neurons, settled.selection, settled.seed, answers)
-    library = make_library(some, rollouts, votes, neurons, selection, settled)
+    shown_texts = demonstrable(
+        model,
+        {question.id: question for question in some},
+        shown_answers(rollouts, votes, settled),
+        settled,
+    )
+    library = make_library(some, shown_texts, neurons, selection, settled)
     return show(model, chosen, shown[chosen.id], neurons[0], library, settled)
 
 

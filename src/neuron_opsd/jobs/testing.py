@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
-from neuron_opsd.jobs.prepare import Prepared, capture, representatives, rollout_tokens
+from neuron_opsd.jobs.pool_rollouts import rollout_tokens
+from neuron_opsd.jobs.prepare import Prepared, capture, representatives
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.records import Rollout, TestResult
@@ -68,7 +69,9 @@ def test_rollouts(
             ROLLOUTS.at(f"{name}.parquet"),
             asked,
             config.rollouts.block_size,
-            lambda block: sample_rollouts(model, block, config, f"test {test}", draws),
+            lambda block: sample_rollouts(
+                model, block, config, f"test {test}", draws, config.test_tokens
+            ),
             done,
         )
     job.count_tokens(name, rollout_tokens(model, asked, rollouts))

@@ -21,7 +21,7 @@ from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
 from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.seeds import generator
-from neuron_opsd.stages.teaching import shown_answers
+from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Objective, train
 from neuron_opsd.world.files import discard, disk_errors
 from neuron_opsd.world.store import sha256_file, write_atomic, write_folder
@@ -187,8 +187,8 @@ def examples_for(
     """
     if method != FORM_ONLY:
         return prepared.examples
-    shown = config.contexts.model_copy(update={"content": "full"})
-    answers = shown_answers(prepared.rollouts, prepared.votes, shown)
+    shown = shown_rollouts(prepared.rollouts, prepared.votes, config.contexts)
+    answers = {name: rollout.completion.text for name, rollout in shown.items()}
 
     def with_choices(example: TrainingExample) -> TrainingExample:
         if example.choices:

@@ -20,7 +20,7 @@ from neuron_opsd.models.attention import replacing
 from neuron_opsd.models.batches import batches
 from neuron_opsd.models.prefix_memory import PrefixMemory
 from neuron_opsd.models.protocol import Sampling
-from neuron_opsd.models.rows import Row, append, begin, completions, ends_of
+from neuron_opsd.models.rows import Row, append, begin, completions, ending_of
 from neuron_opsd.models.sampling import draw_tokens
 from neuron_opsd.models.shared_prefix import (
     DecoderPass,
@@ -54,7 +54,7 @@ def generate(
         return plain_generation.generate(model, prompts, seeds, sampling)
     batch = Batch(model, prompts, seeds, sampling)
     batch.run()
-    return completions(model.tokens, batch.ended, len(prompts))
+    return completions(batch.ending, batch.ended, prompts)
 
 
 def decodes_alike(model: HFModel) -> bool:
@@ -116,7 +116,7 @@ class Batch:
         self.prompts = prompts
         self.seeds = seeds
         self.sampling = sampling
-        self.ends = ends_of(model.tokens, sampling)
+        self.ending = ending_of(model.tokens, sampling)
         self.waiting = sorted(
             (i for i, row in enumerate(seeds) if row),
             key=lambda i: (len(prompts[i]), i),
@@ -189,10 +189,8 @@ class Batch:
 
     def _draw(self, rows: Sequence[Row], logits: Tensor) -> None:
         numbers = torch.tensor([row.number for row in rows], dtype=torch.float64)
-        draw = draw_tokens(
-            logits, numbers, self.sampling.temperature, self.sampling.top_p
-        )
-        append(rows, draw, self.ends)
+        draw = draw_tokens(logits, numbers, self.sampling)
+        append(rows, draw, self.ending)
         self.ended += [row for row in rows if not row.grows]
 
     def _release(self, places: Sequence[int]) -> None:

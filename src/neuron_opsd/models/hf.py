@@ -80,6 +80,14 @@ class HFModel:
         """Return the text of a completion without control tokens, stripped."""
         return self.tokens.decode(token_ids)
 
+    def prompt_text(self, prompt: Prompt) -> str:
+        """Return a prompt as text, as the chat template writes it."""
+        return self.tokens.prompt_text(prompt)
+
+    def opens_reasoning(self, prompt: TokenIds) -> bool:
+        """Whether a prompt ends inside a block of reasoning."""
+        return self.tokens.opens_reasoning(prompt)
+
     def sample(
         self,
         prompts: Sequence[TokenIds],

@@ -35,6 +35,7 @@ from neuron_opsd.models.mlps import find_mlps
 from neuron_opsd.models.precision import compute_of
 from neuron_opsd.models.protocol import ModelFacts
 from neuron_opsd.models.tokens import Tokens
+from neuron_opsd.reasoning import Marks
 
 
 def load_model(config: ModelConfig, *adapters: Path) -> HFModel:
@@ -259,7 +260,25 @@ def load_tokens(source: str, config: ModelConfig, network: Any) -> Tokens:
     )
     if not end_ids:
         raise ModelError(f"the tokenizer of {config.name} names no end token")
-    return Tokens(tokenizer, end_ids)
+    return Tokens(tokenizer, end_ids, marks_of(config))
+
+
+def marks_of(config: ModelConfig) -> tuple[Marks, ...]:
+    """Return the marks of reasoning that the settings name, none where they do not.
+
+    Raises:
+        ModelError: If they name one of the two alone.
+    """
+    start, end = config.reasoning_start, config.reasoning_end
+    if not start and not end:
+        return ()
+    if not (start and end) or start == end:
+        raise ModelError(
+            f"model.reasoning_start is {start!r} and model.reasoning_end {end!r}, but "
+            "reasoning has two different marks; give both, or neither for the known "
+            "ones"
+        )
+    return (Marks(start, end),)
 
 
 def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from neuron_opsd.models.protocol import Sampling
-from neuron_opsd.models.rows import Row, append, begin, completions, ends_of
+from neuron_opsd.models.rows import Row, append, begin, completions, ending_of
 from neuron_opsd.models.sampling import draw_tokens
 from neuron_opsd.records import Completion, TokenIds
 
@@ -38,7 +38,7 @@ def generate(
         for group in groups(model, prompts, seeds, sampling)
         for row in run_group(model, group, prompts, seeds, sampling)
     ]
-    return completions(model.tokens, rows, len(prompts))
+    return completions(ending_of(model.tokens, sampling), rows, prompts)
 
 
 def groups(
@@ -77,12 +77,12 @@ def run_group(
     where = {i: p for p, i in enumerate(group)}
     state = prefill(model, [prompts[i] for i in group])
     state.select(torch.tensor([where[row.place[0]] for row in rows]))
-    ends = ends_of(model.tokens, sampling)
+    ending = ending_of(model.tokens, sampling)
     alive = list(rows)
     while True:
         numbers = torch.tensor([row.number for row in alive], dtype=torch.float64)
-        draw = draw_tokens(state.logits, numbers, sampling.temperature, sampling.top_p)
-        keep = append(alive, draw, ends)
+        draw = draw_tokens(state.logits, numbers, sampling)
+        keep = append(alive, draw, ending)
         if not keep:
             break
         tokens = draw.tokens

@@ -60,6 +60,12 @@ class Sampling:
     max_new_tokens: int = 512
     stop_at_newline: bool = False
     """Whether a line break ends a completion, as it does in the plain form."""
+    top_k: int = 0
+    """Keep the most probable tokens, so many of them; 0 keeps all."""
+    min_p: float = 0.0
+    """Keep tokens at least this many times as probable as the most probable one."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion; they are no part of its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,18 @@ class LanguageModel(Protocol):
         ...
 
     def decode(self, token_ids: TokenIds) -> str:
-        """Return the text of a completion without control tokens, stripped."""
+        """Return the text of a completion without control tokens, stripped.
+
+        The marks of reasoning stay in it.
+        """
+        ...
+
+    def prompt_text(self, prompt: Prompt) -> str:
+        """Return a prompt as text, as the chat template writes it."""
+        ...
+
+    def opens_reasoning(self, prompt: TokenIds) -> bool:
+        """Whether a prompt ends inside a block of reasoning."""
         ...
 
     def sample(

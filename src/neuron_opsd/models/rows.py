@@ -10,8 +10,35 @@ from torch import Tensor
 from neuron_opsd.models.protocol import Sampling
 from neuron_opsd.models.sampling import Draw
 from neuron_opsd.models.tokens import Tokens
-from neuron_opsd.records import Completion
+from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.seeds import uniforms
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What ends a completion."""
+
+    tokens: Tokens
+    ids: frozenset[int]
+    """Tokens that do."""
+    stop: tuple[str, ...] = ()
+    """Texts that do."""
+
+    def reached(self, token_ids: Sequence[int]) -> bool:
+        """Whether a completion ends with its last token."""
+        if token_ids[-1] in self.ids:
+            return True
+        if not self.stop:
+            return False
+        # A token is a byte at least, so these hold the longest text and its beginning.
+        width = max(len(text.encode()) for text in self.stop) + 1
+        tail = self.tokens.tokenizer.decode(list(token_ids[-width:]))
+        return any(text in tail for text in self.stop)
+
+    def cut(self, text: str) -> str:
+        """Return a text without what stands from the first stop text on."""
+        places = [text.find(stop) for stop in self.stop]
+        return text[: min((p for p in places if p >= 0), default=len(text))].strip()
 
 
 @dataclass(slots=True, eq=False)
@@ -29,12 +56,12 @@ class Row:
     entropy: float = 0.0
     finished: bool = False
 
-    def add(self, token: int, logprob: float, entropy: float, *, end: bool) -> None:
+    def add(self, token: int, logprob: float, entropy: float, ending: Ending) -> None:
         """Append one token."""
         self.token_ids.append(token)
         self.logprob += logprob
         self.entropy += entropy
-        self.finished = end
+        self.finished = ending.reached(self.token_ids)
 
     @property
     def number(self) -> float:
@@ -56,42 +83,50 @@ def begin(prompt: int, seeds: Sequence[int], sampling: Sampling) -> list[Row]:
     ]
 
 
-def append(rows: Sequence[Row], draw: Draw, ends: frozenset[int]) -> list[int]:
+def append(rows: Sequence[Row], draw: Draw, ending: Ending) -> list[int]:
     """Append a step's tokens to their rows; return the places of rows that grow on."""
     values: list[Tensor] = [draw.tokens, draw.logprobs, draw.entropies]
     columns = [value.tolist() for value in values]
     for row, token, logprob, entropy in zip(rows, *columns, strict=True):
-        row.add(token, logprob, entropy, end=token in ends)
+        row.add(token, logprob, entropy, ending)
     return [place for place, row in enumerate(rows) if row.grows]
 
 
-def ends_of(tokens: Tokens, sampling: Sampling) -> frozenset[int]:
-    """Return the tokens at which a completion ends."""
-    return tokens.end_ids | (
-        tokens.newline_ids if sampling.stop_at_newline else frozenset()
-    )
+def ending_of(tokens: Tokens, sampling: Sampling) -> Ending:
+    """Return what ends a completion."""
+    breaks = tokens.newline_ids if sampling.stop_at_newline else frozenset()
+    return Ending(tokens, tokens.end_ids | breaks, sampling.stop)
 
 
 def completions(
-    tokens: Tokens, rows: Sequence[Row], num_prompts: int
+    ending: Ending, rows: Sequence[Row], prompts: Sequence[TokenIds]
 ) -> list[list[Completion]]:
     """Return the completions of rows that have ended, by prompt and then by seed."""
-    results: list[list[Completion]] = [[] for _ in range(num_prompts)]
+    opened = [ending.tokens.opens_reasoning(prompt) for prompt in prompts]
+    results: list[list[Completion]] = [[] for _ in prompts]
     for row in sorted(rows, key=lambda row: row.place):
-        results[row.place[0]].append(completed(tokens, row))
+        number = row.place[0]
+        results[number].append(completed(ending, row, opened=opened[number]))
     return results
 
 
-def completed(tokens: Tokens, row: Row) -> Completion:
-    """Turn a row that has ended into a completion."""
-    ids = tuple(row.token_ids)
-    text_ids = ids[:-1] if row.finished else ids
-    # A line-break token may carry text before its break, which belongs to the answer.
-    tail = ids[-1:] if row.finished and ids[-1] not in tokens.end_ids else ()
+def completed(ending: Ending, row: Row, *, opened: bool) -> Completion:
+    """Turn a row that has ended into a completion.
+
+    Args:
+        ending: What ended it.
+        row: Its tokens.
+        opened: Whether its prompt ended inside a block of reasoning.
+    """
+    tokens, ids = ending.tokens, tuple(row.token_ids)
+    # Other tokens than these may carry text before what ends a completion.
+    closed = row.finished and ids[-1] in tokens.end_ids
+    text = ending.cut(tokens.decode(ids[:-1] if closed else ids))
     return Completion(
         token_ids=ids,
-        text=tokens.decode(text_ids + tail),
+        text=text,
         finished=row.finished,
         logprob=row.logprob,
         entropy=row.entropy / max(len(ids), 1),
+        final_start=tokens.final_start(text, opened=opened),
     )

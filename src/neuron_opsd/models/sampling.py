@@ -5,11 +5,14 @@ Axes: B rows, V vocabulary, W tokens of a block.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
+
+from neuron_opsd.models.protocol import Sampling
 
 BLOCK: Final = 256
 """W: tokens whose probabilities are added up before single ones are looked at."""
@@ -33,9 +36,7 @@ class Draw:
     """``(B,)`` nats, of the same distribution."""
 
 
-def draw_tokens(
-    logits: Tensor, uniform: Tensor, temperature: float, top_p: float
-) -> Draw:
+def draw_tokens(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
     """Draw a token for every row by inverting the cumulative distribution.
 
     The distribution runs over tokens in the order of their ids. A row's draw depends on
@@ -44,21 +45,23 @@ def draw_tokens(
     Args:
         logits: ``(B, V)``.
         uniform: ``(B,)`` float64 in [0, 1), one random number per row.
-        temperature: 0 takes the most probable token.
-        top_p: Keep the most probable tokens that together reach this share, with all
-            that are as probable as the last of them.
+        sampling: A temperature of 0 takes the most probable token. Of the others first
+            the `top_k` most probable are kept, of these those that together reach
+            `top_p`, of these those within `min_p` of the most probable; each with all
+            that are as probable as the last one kept. The order is that of
+            transformers.
 
     Returns:
         Tokens with the log-probability and entropy of what they were drawn from.
     """
-    if temperature == 0.0:
+    if sampling.temperature == 0.0:
         tokens = logits.argmax(dim=-1)
         zeros = torch.zeros_like(tokens, dtype=torch.float32)
         return Draw(tokens, zeros, zeros)
     # A GPU is kept busy by many rows at once.
     size = ROWS if logits.device.type == "cpu" else max(1, len(logits))
     parts = [
-        draw_some(rows, numbers, temperature, top_p)
+        draw_some(rows, numbers, sampling)
         for rows, numbers in zip(
             logits.split(size), uniform.to(logits.device).split(size), strict=True
         )
@@ -70,17 +73,22 @@ def draw_tokens(
     )
 
 
-def draw_some(
-    logits: Tensor, uniform: Tensor, temperature: float, top_p: float
-) -> Draw:
+def draw_some(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
     """Draw the tokens of a few rows, as `draw_tokens` says."""
+    temperature = sampling.temperature
     scaled = logits.float() / temperature if temperature != 1.0 else logits
     # Minus infinity would make its share of the entropy no number.
     scaled = scaled.float().clamp(min=torch.finfo(torch.float32).min / 2)
-    if top_p < 1.0:
-        scaled = within_nucleus(scaled, top_p)
+    if 0 < sampling.top_k < scaled.shape[-1]:
+        least = scaled.topk(sampling.top_k).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < least, torch.finfo(scaled.dtype).min / 2)
+    if sampling.top_p < 1.0:
+        scaled = within_nucleus(scaled, sampling.top_p)
     # Beside the largest, so that a sure token loses nothing to rounding.
     scaled -= scaled.amax(dim=-1, keepdim=True)
+    if sampling.min_p > 0.0:
+        far = scaled < math.log(sampling.min_p)
+        scaled = scaled.masked_fill(far, torch.finfo(scaled.dtype).min / 2)
     weights = scaled.exp()
     tokens = inverted(weights, uniform)
     total = weights.sum(dim=-1)

@@ -69,12 +69,24 @@ def is_constrained(config: RolloutsConfig, num_parameters: int) -> bool:
     return config.mode == "constrained"
 
 
-def sampling_of(config: Config, temperature: float) -> Sampling:
-    """Return how pool and test rollouts are drawn."""
+def sampling_of(
+    config: Config, temperature: float, longest: int | None = None
+) -> Sampling:
+    """Return how pool and test rollouts are drawn.
+
+    Args:
+        config: The rest of it.
+        temperature: 0 is greedy.
+        longest: Tokens at which a completion is cut; those of the pool if left out.
+    """
+    rollouts = config.rollouts
     return Sampling(
         temperature=temperature,
-        top_p=config.rollouts.top_p,
-        max_new_tokens=config.rollouts.max_new_tokens,
+        top_p=rollouts.top_p,
+        top_k=rollouts.top_k,
+        min_p=rollouts.min_p,
+        stop=rollouts.stop,
+        max_new_tokens=longest or rollouts.max_new_tokens,
         stop_at_newline=config.prompts.form == "plain",
     )
 
@@ -85,6 +97,7 @@ def sample_rollouts(
     config: Config,
     stage: str,
     draws: Sequence[tuple[float, int]],
+    longest: int | None = None,
 ) -> list[Rollout]:
     """Answer questions, each draw from a seed of its own.
 
@@ -94,6 +107,7 @@ def sample_rollouts(
         config: Seed, length limits and how answers are read.
         stage: Names the purpose of the draws, so that stages do not share them.
         draws: Pairs of a temperature and how many samples to draw at it; 0 is greedy.
+        longest: Tokens at which a completion is cut; those of the pool if left out.
 
     Returns:
         All rollouts of the first question, then of the second, and so on.
@@ -103,7 +117,7 @@ def sample_rollouts(
         asked,
         [
             Draw(
-                sampling_of(config, temperature),
+                sampling_of(config, temperature, longest),
                 [
                     [
                         derive_seed(config.seed, stage, a.question.id, k)
@@ -130,11 +144,16 @@ def sample_rollouts(
 
 
 def read(asked: Asked, completion: Completion, config: Config) -> str | None:
-    """Read the final answer; a completion sampled among choices cannot be misread."""
+    """Read the final answer; a completion sampled among choices cannot be misread.
+
+    `None` where there is none, as in a completion whose reasoning is not closed.
+    """
     if asked.written:
         return asked.question.choices[asked.written.index(completion.text)]
+    if completion.final is None:
+        return None
     reader = reader_for(asked.question, config.answers, config.prompts.list_choices)
-    return reader.read(completion.text, asked.question)
+    return reader.read(completion.final, asked.question)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from neuron_opsd import reasoning
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.contexts import (
@@ -14,13 +15,9 @@ from neuron_opsd.method.contexts import (
     random_neighbours,
 )
 from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.prompts import (
-    student_prompt,
-    teacher_prompt,
-    without_marks,
-    without_reasoning,
-)
+from neuron_opsd.prompts import student_prompt, teacher_prompt
 from neuron_opsd.records import (
+    Completion,
     Demonstration,
     NeuronSet,
     Prompt,
@@ -46,25 +43,70 @@ class Library:
     """For a question's id the ids of the same text."""
 
 
-def shown_answers(
+def shown_rollouts(
     rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: ContextsConfig
-) -> dict[str, str]:
-    """Return which own answer of each question a demonstration would show.
+) -> dict[str, Rollout]:
+    """Return the rollout of each question that a demonstration would show.
 
     A question whose rollout holds no readable answer, or no text, shows none.
     """
-    shown: dict[str, str] = {}
+    shown: dict[str, Rollout] = {}
     for rollout in rollouts:
         if rollout.question_id in shown or not fits(rollout, votes, config):
             continue
-        if content := shown_text(rollout.completion.text, config):
-            shown[rollout.question_id] = content
+        if rollout.completion.final:
+            shown[rollout.question_id] = rollout
     return shown
 
 
-def shown_text(text: str, config: ContextsConfig) -> str:
-    """Return what a demonstration shows of an answer."""
-    return without_reasoning(text) if config.content == "final" else text
+def shown_answers(
+    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: Config
+) -> dict[str, str]:
+    """Return what a demonstration of each question says the assistant answered."""
+    return {
+        question_id: shown_text(rollout.completion, config)
+        for question_id, rollout in shown_rollouts(
+            rollouts, votes, config.contexts
+        ).items()
+    }
+
+
+def demonstrable(
+    model: LanguageModel,
+    questions: Mapping[str, Question],
+    answers: Mapping[str, str],
+    config: Config,
+) -> dict[str, str]:
+    """Return the answers that are short enough to be shown with their questions.
+
+    Args:
+        model: Counts tokens.
+        questions: By id.
+        answers: What a demonstration of each question shows.
+        config: Has the limit.
+    """
+    most = config.contexts.max_demonstration_tokens
+    if not most:
+        return dict(answers)
+
+    def length(question_id: str) -> int:
+        text = f"{questions[question_id].text}\n{answers[question_id]}"
+        return len(model.encode(Prompt(text=text)))
+
+    return {name: answer for name, answer in answers.items() if length(name) <= most}
+
+
+def shown_text(completion: Completion, config: Config) -> str:
+    """Return what a demonstration shows of a completion; empty if it has no answer.
+
+    With `contexts.content=full` the reasoning stands there as plain text.
+    """
+    if completion.final is None or config.contexts.content == "final":
+        return completion.final or ""
+    model = config.model
+    return reasoning.without_marks(
+        completion.text, reasoning.all_marks(model.reasoning_start, model.reasoning_end)
+    )
 
 
 def shown_draws(config: ContextsConfig) -> list[tuple[float, int]]:
@@ -186,20 +228,56 @@ def fitted_prompt(
     The question itself is never cut.
 
     Raises:
-        DataError: If the question alone is too long for the model.
+        DataError: If the question alone is too long for the model, or the chat template
+            leaves out what a demonstration shows.
     """
-    room = model.facts.max_positions - config.rollouts.max_new_tokens
-    for dropped in range(len(context.demonstrations) + 1):
+    most = room(model, config)
+    wanted = min(most, config.contexts.max_tokens or most)
+    for dropped in range(len(context.demonstrations)):
         shown = context.demonstrations[dropped:]
         prompt = context_prompt(question, shown, library, config)
-        if len(model.encode(prompt)) <= room:
+        if len(model.encode(prompt)) <= wanted:
+            check_shown(model, prompt, question, shown)
             return prompt, dropped
-    length = len(model.encode(context_prompt(question, (), library, config)))
+    alone = context_prompt(question, (), library, config)
+    length = len(model.encode(alone))
+    if length <= most:
+        return alone, len(context.demonstrations)
     raise DataError(
         f"question {question.id} takes {length} tokens, but the model holds "
-        f"{model.facts.max_positions} and rollouts.max_new_tokens keeps "
-        f"{config.rollouts.max_new_tokens} of them; lower that or drop the question"
+        f"{model.facts.max_positions} and max_new_tokens keeps "
+        f"{config.most_new_tokens} of them; lower that or drop the question"
     )
+
+
+def room(model: LanguageModel, config: Config) -> int:
+    """Return how many tokens a prompt may have, the longest answer left out."""
+    return model.facts.max_positions - config.most_new_tokens
+
+
+def check_shown(
+    model: LanguageModel,
+    prompt: Prompt,
+    question: Question,
+    shown: Sequence[Demonstration],
+) -> None:
+    """Refuse a chat template that cuts out what a demonstration says.
+
+    Raises:
+        DataError: Naming the question and what is missing.
+    """
+    if not prompt.messages:
+        return
+    text = " ".join(model.prompt_text(prompt).split())
+    for demonstration in shown:
+        if " ".join(demonstration.answer.split()) not in text:
+            raise DataError(
+                f"question {question.id}: the chat template of {model.facts.name} does "
+                "not show the teacher the whole answer of its demonstration "
+                f"{demonstration.question_id}, {demonstration.answer[:60]!r}; set "
+                "contexts.content=final, name its marks by model.reasoning_start and "
+                "model.reasoning_end, or set prompts.form=plain"
+            )
 
 
 def with_solution(
@@ -207,13 +285,12 @@ def with_solution(
 ) -> Prompt:
     """Return the prompt of a teacher who has seen the question solved before it.
 
-    A solution that does not fit into the model is left out. Its reasoning loses its
-    marks, since chat templates cut marked reasoning out of earlier turns.
+    A solution that does not fit is left out.
     """
-    room = model.facts.max_positions - config.rollouts.max_new_tokens
-    shown = (example.question, without_marks(solution))
+    most = room(model, config)
+    shown = (example.question, solution)
     prompt = teacher_prompt(example.question, [shown], config.prompts)
-    if len(model.encode(prompt)) <= room:
+    if len(model.encode(prompt)) <= min(most, config.contexts.max_tokens or most):
         return prompt
     return teacher_prompt(example.question, (), config.prompts)
 

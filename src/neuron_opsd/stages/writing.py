@@ -61,11 +61,7 @@ def draw(
         config: Seed, temperature and length.
         with_context: Whether the writer sees the teacher's prompt.
     """
-    sampling = Sampling(
-        temperature=config.distill.temperature,
-        max_new_tokens=config.rollouts.max_new_tokens,
-        stop_at_newline=config.prompts.form == "plain",
-    )
+    sampling = training_sampling(config)
     seeds = [
         draw_seeds(config.seed, step, place, example.question_id, count)
         for place, example in enumerate(batch)
@@ -73,6 +69,20 @@ def draw(
     questions = [asked(e, with_context=with_context) for e in batch]
     (groups,) = complete(model, questions, [Draw(sampling, seeds)])
     return [tuple(group) for group in groups]
+
+
+def training_sampling(config: Config) -> Sampling:
+    """Return how the rollouts that are trained on are drawn."""
+    tuning = config.distill
+    return Sampling(
+        temperature=tuning.temperature,
+        top_p=tuning.sampling_top_p,
+        top_k=tuning.sampling_top_k,
+        min_p=tuning.sampling_min_p,
+        stop=config.rollouts.stop,
+        max_new_tokens=config.training_tokens,
+        stop_at_newline=config.prompts.form == "plain",
+    )
 
 
 def draw_seeds(

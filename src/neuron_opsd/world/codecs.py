@@ -7,7 +7,7 @@ bytes. Half a surrogate pair, which no file can hold, becomes the character U+FF
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from neuron_opsd.reasoning import final_start
 from neuron_opsd.records import (
     Completion,
     NeuronSet,
@@ -46,6 +47,7 @@ ROLLOUT_SCHEMA = pa.schema(
         "logprob": pa.float64(),
         "entropy": pa.float64(),
         "answer": pa.string(),
+        "final_start": pa.int64(),
     }
 )
 
@@ -152,6 +154,7 @@ def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
         "logprob": [completion.logprob for completion in completions],
         "entropy": [completion.entropy for completion in completions],
         "answer": [None if answer is None else writable(answer) for answer in answers],
+        "final_start": [completion.final_start for completion in completions],
     }
     return pa.RecordBatch.from_pydict(columns, schema=ROLLOUT_SCHEMA)
 
@@ -159,21 +162,28 @@ def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
 def load_rollouts(path: Path) -> Sequence[Rollout]:
     """Read rollouts from a Parquet file."""
     return tuple(
-        Rollout(
-            question_id=row["question_id"],
-            index=row["index"],
-            temperature=row["temperature"],
-            completion=Completion(
-                token_ids=tuple(row["token_ids"]),
-                text=row["text"],
-                finished=row["finished"],
-                logprob=row["logprob"],
-                entropy=row["entropy"],
-            ),
-            answer=row["answer"],
-        )
-        for batch in batches(path)
-        for row in batch.to_pylist()
+        rollout_of(row) for batch in batches(path) for row in batch.to_pylist()
+    )
+
+
+def rollout_of(row: Mapping[str, Any]) -> Rollout:
+    """Turn a row of a Parquet file into a rollout."""
+    text = row["text"]
+    known_start = None if "final_start" in row else final_start(text)
+    return Rollout(
+        question_id=row["question_id"],
+        index=row["index"],
+        temperature=row["temperature"],
+        completion=Completion(
+            token_ids=tuple(row["token_ids"]),
+            text=text,
+            finished=row["finished"],
+            logprob=row["logprob"],
+            entropy=row["entropy"],
+            # Files of version 0.1 have no such column.
+            final_start=row.get("final_start", known_start),
+        ),
+        answer=row["answer"],
     )
 
 

@@ -293,7 +293,7 @@ def num_positions(work: Work, config: Config) -> float:
         (work.pool, config.rollouts.num_samples),
         (work.tests, config.evaluation.num_samples),
     )
-    limit = config.rollouts.max_new_tokens
+    limit = config.most_new_tokens
     rows = [
         samples
         * min(

@@ -110,7 +110,7 @@ def decoding_steps(
     block = min(num_questions, config.rollouts.block_size)
     if not block:
         return 0.0
-    mean, limit = work.completion_tokens, config.rollouts.max_new_tokens
+    mean, limit = work.completion_tokens, config.most_new_tokens
     places = min(block, places_of(samples, prompt, config))
     waiting = block * expected_longest(mean, samples, limit) / places
     last = expected_longest(mean, places * samples, limit)
@@ -119,7 +119,7 @@ def decoding_steps(
 
 def places_of(samples: int, prompt: float, config: Config) -> int:
     """Return how many questions are answered side by side, at most."""
-    positions = prompt + samples * config.rollouts.max_new_tokens
+    positions = prompt + samples * config.most_new_tokens
     room = int(ROOM * config.model.tokens_per_batch / positions)
     return max(1, min(room, MAX_ROWS // samples))
 

@@ -20,7 +20,7 @@ from neuron_opsd.report.analyse.data import (
     ShownDemonstration,
     shared_name,
 )
-from neuron_opsd.stages.teaching import shown_answers
+from neuron_opsd.stages.teaching import shown_rollouts
 
 MOST_CASES: Final = 40
 
@@ -46,7 +46,7 @@ class Findings:
     def candidates(self) -> frozenset[str]:
         """Ids of the questions that could be a demonstration."""
         contexts = self.run.config.contexts
-        answered = shown_answers(self.run.rollouts, self.columns.votes, contexts)
+        answered = shown_rollouts(self.run.rollouts, self.columns.votes, contexts)
         if contexts.source == "pool":
             return frozenset(answered)
         return frozenset(e.question_id for e in self.run.selection if e.kept) & {

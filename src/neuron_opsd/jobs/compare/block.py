@@ -13,7 +13,8 @@ from pathlib import Path
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.jobs.compare.variants import Variant, config_of
-from neuron_opsd.jobs.prepare import Prepared, prepare, roll_out
+from neuron_opsd.jobs.pool_rollouts import roll_out
+from neuron_opsd.jobs.prepare import Prepared, prepare
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.jobs.training import (

@@ -116,7 +116,7 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
         METHODS[variant.method].objective(own, {})
         check_steps(variant, own, comparison.shown_steps)
     model = load_model(shared.model)
-    settled, constrained = settle(shared, model.facts)
+    settled, constrained = settle(shared, model)
     for one in inputs.values():
         check_questions(model, one, settled, constrained=constrained)
     return Setting(

@@ -92,7 +92,7 @@ def estimate(
     loading = perf_counter() - start
     device = model.facts.device
     network = held_memory(device) - (0 if device.startswith("cuda") else before)
-    settled, constrained = settle(config, model.facts)
+    settled, constrained = settle(config, model)
     trial = Trial(model, settled, clock_of(device))
     with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
         found = try_base(trial, inputs, done, constrained=constrained)
@@ -205,7 +205,7 @@ def try_learner(
     peak = scaled_peak(base, peak_memory(device), size, config)
     form = 0.0
     if config.evaluation.form_only:
-        texts = [shown_text(c.text, config.contexts) for c in found.sample.completions]
+        texts = [shown_text(c, config) for c in found.sample.completions]
         examples = for_form(found.trained, texts)
         objective = METHODS[FORM_ONLY].objective(config, {})
         form = try_step(trial, learner, examples, objective, replace(size, rest=0.0))

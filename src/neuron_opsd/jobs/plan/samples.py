@@ -149,7 +149,7 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
     """
     config = trial.config
     ids = [a.question.id for a in sample.asked]
-    texts = [shown_text(c.text, config.contexts) for c in sample.completions]
+    texts = [shown_text(c, config) for c in sample.completions]
     library = Library(
         questions={a.question.id: a.question for a in sample.asked},
         answers=dict(zip(ids, texts, strict=True)),

@@ -103,8 +103,15 @@ class Trial:
 
     def cut_config(self, limit: int) -> Config:
         """Return the settings of a run whose completions end early."""
-        rollouts = self.config.rollouts.model_copy(update={"max_new_tokens": limit})
-        return self.config.model_copy(update={"rollouts": rollouts})
+        config = self.config
+        cut = {"max_new_tokens": limit}
+        return config.model_copy(
+            update={
+                "rollouts": config.rollouts.model_copy(update=cut),
+                "distill": config.distill.model_copy(update=cut),
+                "evaluation": config.evaluation.model_copy(update=cut),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def lesson(learner: Learner, group: Group, config: Config) -> Lesson:
     if not agreeing:
         return Lesson((), group.completions, agreement=0.0)
     shortest = min(agreeing, key=lambda completion: len(completion.token_ids))
-    solution = shown_text(shortest.text, config.contexts)
+    solution = shown_text(shortest, config)
     example = replace(
         group.example,
         teacher_prompt=with_solution(learner, group.example, solution, config),

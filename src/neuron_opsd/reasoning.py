@@ -1,0 +1,117 @@
+"""Where a model's reasoning ends and its final answer begins.
+
+Reasoning models write their thoughts between two marks. Many chat templates put the
+first one at the end of the prompt, so a completion may hold the second one alone, or
+neither when it was cut. A completion whose reasoning is not closed has no answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+
+class Marks(NamedTuple):
+    """What stands before and after a block of reasoning."""
+
+    start: str
+    end: str
+
+
+KNOWN: Final = (
+    Marks("<think>", "</think>"),
+    Marks("<thinking>", "</thinking>"),
+    Marks("<thought>", "</thought>"),
+    Marks("<reasoning>", "</reasoning>"),
+    Marks("<seed:think>", "</seed:think>"),
+    Marks("[THINK]", "[/THINK]"),
+    Marks("◁think▷", "◁/think▷"),
+    Marks("<|begin_of_thought|>", "<|end_of_thought|>"),
+    Marks("<|START_THINKING|>", "<|END_THINKING|>"),
+    Marks("<|inner_prefix|>", "<|inner_suffix|>"),
+    Marks("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    Marks("<|channel|>commentary<|message|>", "<|channel|>final<|message|>"),
+    Marks("<|channel>thought", "<channel|>"),
+    Marks("<unused94>thought", "<unused95>"),
+)
+"""Of the model families whose marks are known: Qwen, DeepSeek and most others, Claude
+distillations, EXAONE Deep, SciKnowEval's prompts, Seed-OSS, Magistral, Kimi-VL,
+OpenThinker, Command A, Apertus, gpt-oss (two channels), Gemma 4, MedGemma."""
+
+
+def final_start(
+    text: str, *, opened: bool = False, marks: Sequence[Marks] = KNOWN
+) -> int | None:
+    """Return where the final answer begins in a completion.
+
+    Args:
+        text: Of the completion, its marks included.
+        opened: Whether the prompt ended inside a block of reasoning.
+        marks: What may open and close a block. A block that the completion opens is
+            closed by the end of the same pair; one that the prompt opened, by any.
+
+    Returns:
+        The index in `text`, 0 where nothing was reasoned, `None` where a block is
+        still open at the end.
+    """
+    ends = {pair.end for pair in marks}
+    ends_of: dict[str, set[str]] = {}
+    for pair in marks:
+        ends_of.setdefault(pair.start, set()).add(pair.end)
+    closing = set(ends) if opened else set()
+    start = 0
+    for match in pattern_of(tuple(marks)).finditer(text):
+        found = match.group()
+        if found in (closing or ends):
+            closing, start = set(), match.end()
+        elif not closing:
+            closing = ends_of[found]
+    return None if closing else start
+
+
+def final_part(
+    text: str, *, opened: bool = False, marks: Sequence[Marks] = KNOWN
+) -> str | None:
+    """Return the text after the last block of reasoning, as `final_start` finds it.
+
+    `None` where a block is still open: such a completion has no answer.
+    """
+    start = final_start(text, opened=opened, marks=marks)
+    return None if start is None else text[start:].strip()
+
+
+def ends_inside(text: str, marks: Sequence[Marks] = KNOWN) -> bool:
+    """Whether a prompt's text ends right after the mark that opens reasoning."""
+    text = text.rstrip()
+    return any(text.endswith(pair.start) for pair in marks)
+
+
+def without_marks(text: str, marks: Sequence[Marks] = KNOWN) -> str:
+    """Return a text whose reasoning stands there as plain text, on lines of its own.
+
+    Chat templates cut marked reasoning out of earlier turns, but leave plain text.
+    """
+    starts = {pair.start for pair in marks}
+    plain = pattern_of(tuple(marks)).sub(
+        lambda match: "" if match.group() in starts else "\n", text
+    )
+    return plain.strip()
+
+
+def all_marks(start: str, end: str) -> tuple[Marks, ...]:
+    """Return the known pairs, and one more where a start and an end are given."""
+    return (*KNOWN, Marks(start, end)) if start and end else KNOWN
+
+
+def marks_in(text: str) -> tuple[Marks, ...]:
+    """Return the known pairs of which a chat template names both marks."""
+    return tuple(pair for pair in KNOWN if pair.start in text and pair.end in text)
+
+
+@lru_cache(maxsize=64)
+def pattern_of(marks: tuple[Marks, ...]) -> re.Pattern[str]:
+    """Return what finds every mark, of two at one place the longer one."""
+    names = sorted({mark for pair in marks for mark in pair}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, names)))
