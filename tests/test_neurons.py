@@ -16,14 +16,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from neuron_opsd.method.neurons import (
+    TOKENS_AT_ONCE,
     Activated,
     NeuronCounter,
     Rule,
     Sizes,
+    largest,
+    packed,
     scaled_sizes,
+    unpacked,
 )
 
-RULES: Final[tuple[Rule, ...]] = ("flat", "per-layer", "per-token", "neufs")
+RULES: Final[tuple[Rule, ...]] = ("flat", "per-token", "neufs")
 
 Entry: TypeAlias = tuple[int, int, float]
 """Token, neuron id and score."""
@@ -41,9 +45,12 @@ def activated(
     scores: Tensor, rule: Rule, per_layer: int, keep: int, *lengths: int
 ) -> list[Activated]:
     """Return the sets of completions that lie one after the other in ``(L, T, F)``."""
-    counter = NeuronCounter(
-        lengths or [scores.shape[1]], rule, Sizes(per_layer=per_layer, keep=keep)
-    )
+    return counted(scores, rule, Sizes(per_layer=per_layer, keep=keep), *lengths)
+
+
+def counted(scores: Tensor, rule: Rule, sizes: Sizes, *lengths: int) -> list[Activated]:
+    """Return the same for any sizes."""
+    counter = NeuronCounter(lengths or [scores.shape[1]], rule, sizes)
     for layer, rows in enumerate(scores):
         counter.add(layer, rows)
     return counter.finish()
@@ -54,8 +61,6 @@ def activated(
     [
         # Layer 0 keeps 5 and 4, both of neuron 0; layer 1 keeps 6 and 2.5.
         pytest.param("flat", 3, [0, 2], [5.0, 6.0], id="flat-counts-a-neuron-once"),
-        # Best of each neuron over tokens: 5, 3 and 6, 2.5.
-        pytest.param("per-layer", 4, [0, 2], [5.0, 6.0], id="per-layer"),
         # Tokens keep {0, 3}, {2, 0} and {1, 0}.
         pytest.param("per-token", 4, [0, 2], [5.0, 6.0], id="per-token"),
         # Of the flat lists only the 5 stands before token 1, the last that occurs.
@@ -73,7 +78,7 @@ def test_the_example_by_hand(
 
 @pytest.mark.parametrize(
     ("rule", "neuron_count"),
-    [("flat", 4), ("per-layer", 4), ("per-token", 4), ("neufs", 0)],
+    [("flat", 4), ("per-token", 4), ("neufs", 0)],
 )
 def test_a_one_token_completion_has_neurons_but_none_under_neufs(
     rule: Rule, neuron_count: int
@@ -91,8 +96,17 @@ def test_scores_below_zero_count_but_are_not_among_the_strongest() -> None:
 
 
 def test_equal_scores_at_the_cut_go_to_the_smaller_id() -> None:
-    (found,) = activated(torch.tensor([[[1.0, 2.0, 1.0, 1.0]]]), "per-layer", 4, 2)
+    (found,) = activated(torch.tensor([[[1.0, 2.0, 1.0, 1.0]]]), "flat", 4, 2)
     assert found.neuron_ids.tolist() == [0, 1]
+
+
+def same(one: Activated, other: Activated) -> bool:
+    """Whether two sets are equal to the last bit."""
+    return (
+        one.neuron_count == other.neuron_count
+        and one.neuron_ids.tolist() == other.neuron_ids.tolist()
+        and one.scores.tobytes() == other.scores.tobytes()
+    )
 
 
 # --- slow twins: loops written from the definitions ---
@@ -115,20 +129,6 @@ def layer_lists(scores: Tensor, per_layer: int) -> list[Entry]:
 def slow_flat(scores: Tensor, per_layer: int, keep: int) -> list[Entry]:
     del keep
     return layer_lists(scores, per_layer)
-
-
-def slow_per_layer(scores: Tensor, per_layer: int, keep: int) -> list[Entry]:
-    """Take each neuron's best token first, then each layer's best neurons."""
-    del keep
-    entries = []
-    num_neurons = scores.shape[2]
-    for layer, rows in enumerate(scores.tolist()):
-        best = []
-        for i in range(num_neurons):
-            score, t = max((row[i], t) for t, row in enumerate(rows))
-            best.append((t, layer * num_neurons + i, score))
-        entries += sorted(best, key=lambda entry: -entry[2])[:per_layer]
-    return entries
 
 
 def slow_per_token(scores: Tensor, per_layer: int, keep: int) -> list[Entry]:
@@ -155,7 +155,6 @@ def slow_neufs(scores: Tensor, per_layer: int, keep: int) -> list[Entry]:
 
 SLOW: Final[Mapping[Rule, Callable[[Tensor, int, int], list[Entry]]]] = {
     "flat": slow_flat,
-    "per-layer": slow_per_layer,
     "per-token": slow_per_token,
     "neufs": slow_neufs,
 }
@@ -219,9 +218,114 @@ def test_a_completion_has_the_same_neurons_alone_and_in_a_batch(
     together = activated(scores, rule, 4, 3, *(part.shape[1] for part in parts))
     for found, part in zip(together, parts, strict=True):
         (alone,) = activated(part, rule, 4, 3)
-        assert found.neuron_count == alone.neuron_count
-        assert found.neuron_ids.tolist() == alone.neuron_ids.tolist()
-        assert found.scores.tolist() == alone.scores.tolist()
+        assert same(found, alone)
+
+
+# --- per-token, whose lists are kept as integers ---
+
+
+@st.composite
+def tied_scores(draw: st.DrawFn) -> Tensor:
+    """Draw ``(L, T, F)`` of few different scores, both zeros and tiny ones among."""
+    shape = draw(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 6)))
+    values = np.array([-2.5, -1e-45, -0.0, 0.0, 1e-45, 1.0, 3e38], dtype=np.float32)
+    seed = draw(st.integers(0, 9999))
+    return torch.from_numpy(np.random.default_rng(seed).choice(values, shape))
+
+
+@given(tied_scores(), st.integers(1, 12))
+def test_of_equal_scores_of_a_token_the_smaller_ids_are_kept(
+    scores: Tensor, keep: int
+) -> None:
+    (found,) = activated(scores, "per-token", 1, keep)
+    neuron_count, strongest = slow_sets(slow_per_token(scores, 1, keep), keep)
+    assert found.neuron_count == neuron_count
+    assert dict(zip(found.neuron_ids.tolist(), found.scores.tolist(), strict=True)) == (
+        strongest
+    )
+
+
+def test_long_completions_are_brought_up_to_date_in_blocks() -> None:
+    lengths = (3, 2 * TOKENS_AT_ONCE, TOKENS_AT_ONCE - 1)
+    shape = (3, sum(lengths), 7)
+    scores = torch.randn(shape, generator=torch.Generator().manual_seed(0)).round()
+    together = activated(scores, "per-token", 1, 4, *lengths)
+    for found, part in zip(together, scores.split(lengths, dim=1), strict=True):
+        neuron_count, strongest = slow_sets(slow_per_token(part, 1, 4), 4)
+        assert found.neuron_count == neuron_count
+        assert found.neuron_ids.tolist() == list(strongest)
+
+
+def test_scores_become_integers_that_sort_alike_and_come_back() -> None:
+    scores = torch.tensor([[-3e38, -1.0, -1e-45, 0.0, 1e-45, 1.0, 3e38]])
+    keys = packed(scores, 2**32 - 7)
+    assert torch.equal(keys.sort().values, keys)
+    ids, values = unpacked(keys)
+    assert ids.tolist() == [list(range(2**32 - 7, 2**32))]
+    assert torch.equal(values, scores)
+
+
+def test_the_largest_are_the_same_by_either_way() -> None:
+    keys = torch.randint(-(2**62), 2**62, (5, 40))
+    found = largest(keys, 7).sort(dim=1, descending=True).values
+    assert torch.equal(found, keys.topk(7, dim=1).values)
+    assert torch.equal(largest(keys, 40), keys)
+
+
+# --- chunks ---
+
+
+def slow_chunked(scores: Tensor, sizes: Sizes) -> list[Entry]:
+    """Take the layers' lists of every run of tokens apart."""
+    entries: list[Entry] = []
+    for start in range(0, scores.shape[1], sizes.chunk_tokens):
+        part = scores[:, start : start + sizes.chunk_tokens]
+        entries += layer_lists(part, sizes.per_layer)
+    return entries
+
+
+@given(layered_scores(), st.builds(Sizes, *[st.integers(1, 6)] * 3))
+def test_chunks_agree_with_their_loops(scores: Tensor, sizes: Sizes) -> None:
+    (found,) = counted(scores, "flat", sizes)
+    neuron_count, strongest = slow_sets(slow_chunked(scores, sizes), sizes.keep)
+    assert found.neuron_count == neuron_count
+    assert dict(zip(found.neuron_ids.tolist(), found.scores.tolist(), strict=True)) == (
+        strongest
+    )
+
+
+@given(tied_scores(), st.integers(0, 3))
+def test_a_chunk_that_holds_all_is_no_chunk(scores: Tensor, more: int) -> None:
+    (whole,) = counted(scores, "flat", Sizes(3, 4))
+    (one,) = counted(scores, "flat", Sizes(3, 4, scores.shape[1] + more))
+    assert same(whole, one)
+
+
+def test_chunks_of_many_completions_do_not_mix() -> None:
+    lengths = (1, 5, 8, 3)
+    shape = (2, sum(lengths), 6)
+    scores = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    sizes = Sizes(3, 9, 4)
+    together = counted(scores, "flat", sizes, *lengths)
+    for found, part in zip(together, scores.split(lengths, dim=1), strict=True):
+        (alone,) = counted(part, "flat", sizes)
+        assert same(found, alone)
+
+
+def test_one_list_counts_fewer_neurons_of_a_loop_and_chunks_do_not() -> None:
+    random = torch.Generator().manual_seed(0)
+    loop = torch.randn((1, 4, 50), generator=random).repeat(1, 25, 1)
+    varied = torch.randn((1, 100, 50), generator=random)
+    short = varied[:, :4]
+
+    def count(scores: Tensor, chunk_tokens: int) -> int:
+        (found,) = counted(scores, "flat", Sizes(20, 50, chunk_tokens))
+        return found.neuron_count
+
+    assert count(loop, 0) < count(short, 0)
+    # Every chunk of the loop keeps the same neurons as its first.
+    assert count(loop, 4) == count(loop[:, :4], 0)
+    assert count(varied, 4) > count(loop, 4)
 
 
 @pytest.mark.parametrize(
@@ -245,3 +349,4 @@ def test_sizes_scale_with_the_model(
 def test_sizes_that_are_asked_for_are_not_scaled() -> None:
     assert scaled_sizes(30, 1536, per_layer=7) == Sizes(7, 658)
     assert scaled_sizes(30, 1536, per_layer=7, keep=9) == Sizes(7, 9)
+    assert scaled_sizes(30, 1536, chunk_tokens=32) == Sizes(316, 658, 32)

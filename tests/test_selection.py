@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuron_opsd.config import SelectionConfig
-from neuron_opsd.method.selection import RULES, select_questions
+from neuron_opsd.method.selection import (
+    RULES,
+    num_left_out,
+    rank_questions,
+    select_questions,
+    selection_warnings,
+)
 from neuron_opsd.records import NeuronSet, SelectionEntry
 
 RuleName: TypeAlias = Literal["fewest-neurons", "most-neurons", "random", "all"]
@@ -59,12 +65,120 @@ def test_most_neurons_is_the_other_end() -> None:
     assert entries[2].reason == "9 neurons, place 1 of 5 from the most"
 
 
-def test_all_that_tie_with_the_last_are_kept() -> None:
-    assert kept_ids(select(pool_of(1, 2, 2, 2, 3), "fewest-neurons", 0.4)) == [
-        "q0",
-        "q1",
-        "q2",
-        "q3",
+def tied_pool(num_below: int, num_tied: int, num_above: int) -> list[NeuronSet]:
+    """Return questions with 1, 2 and 3 neurons, so many of each."""
+    return pool_of(*[1] * num_below, *[2] * num_tied, *[3] * num_above)
+
+
+def test_a_few_that_tie_with_the_last_are_kept_too() -> None:
+    # 40 of 200 are asked for, and a twentieth of these are two more.
+    entries = select(tied_pool(30, 12, 158), "fewest-neurons")
+    assert kept_ids(entries) == [f"q{i}" for i in range(42)]
+    assert not any("draw" in entry.reason for entry in entries)
+    assert len(kept_ids(select(tied_pool(30, 13, 157), "fewest-neurons"))) == 40
+
+
+def test_a_draw_decides_between_many_equals_and_says_so() -> None:
+    pool = tied_pool(30, 100, 70)
+    entries = select(pool, "fewest-neurons")
+    assert len(kept_ids(entries)) == 40
+    assert all(entry.kept for entry in entries[:30])
+    drawn = [entry for entry in entries if "a draw among equals" in entry.reason]
+    assert [entry.question_id for entry in drawn] == [f"q{i}" for i in range(30, 130)]
+    assert sum(entry.kept for entry in drawn) == 10
+    for entry in drawn:
+        fate = "kept" if entry.kept else "not kept"
+        assert entry.reason == (
+            f"2 neurons, place {entry.rank + 1} of 200 from the fewest, {fate} by a "
+            "draw among equals"
+        )
+    # By seed and id alone: another order of the pool keeps the same ones.
+    assert {*kept_ids(entries)} == {*kept_ids(select(pool[::-1], "fewest-neurons"))}
+    assert kept_ids(entries) != kept_ids(select(pool, "fewest-neurons", seed=1))
+    # Not simply the first ones, of which a file may have one kind.
+    places = [int(entry.question_id[1:]) - 30 for entry in drawn if entry.kept]
+    assert max(places) > 50
+
+
+def test_one_count_for_all_keeps_no_more_than_the_share() -> None:
+    assert len(kept_ids(select(pool_of(*[7] * 500), "most-neurons"))) == 100
+    assert len(kept_ids(select(pool_of(*[7] * 500), "random"))) == 100
+
+
+def test_a_draw_decides_within_each_answer_too() -> None:
+    pool = pool_of(*[5] * 100)
+    answers = {f"q{i}": "yes" if i < 80 else "no" for i in range(100)}
+    config = SelectionConfig(balance=True)
+    kept = kept_ids(select_questions(pool, config, 0, answers))
+    assert sum(answers[name] == "yes" for name in kept) == 16
+    assert len(kept) == 20
+
+
+CUT = "its own completion was cut"
+
+
+def test_unread_questions_are_not_kept_and_the_share_is_still_of_the_pool() -> None:
+    pool = pool_of(*range(10))
+    unread = {"q0": CUT, "q2": "its own completion holds no answer"}
+    entries = select_questions(pool, SelectionConfig(), 0, unread=unread)
+    assert kept_ids(entries) == ["q1", "q3"]
+    assert entries[0].reason == "left out: its own completion was cut"
+    assert entries[2].reason == "left out: its own completion holds no answer"
+    assert entries[1].reason == "1 neurons, place 1 of 8 from the fewest"
+    assert [entry.rank for entry in entries] == [8, 0, 9, 1, 2, 3, 4, 5, 6, 7]
+    assert num_left_out(entries) == 2
+    asked = SelectionConfig(include_unread=True)
+    assert kept_ids(select_questions(pool, asked, 0, unread=unread)) == ["q0", "q1"]
+
+
+def test_where_too_few_can_be_read_all_of_them_are_kept() -> None:
+    pool = pool_of(*range(10))
+    unread = {f"q{i}": CUT for i in range(9)}
+    entries = select_questions(pool, SelectionConfig(), 0, unread=unread)
+    assert kept_ids(entries) == ["q9"]
+    none = select_questions(pool, SelectionConfig(), 0, unread=unread | {"q9": CUT})
+    assert kept_ids(none) == []
+
+
+def test_all_keeps_unread_questions_too() -> None:
+    pool, unread = pool_of(3, 1), {"q0": CUT}
+    config = SelectionConfig(rule="all")
+    entries = select_questions(pool, config, 0, unread=unread)
+    assert kept_ids(entries) == ["q0", "q1"]
+    assert num_left_out(entries) == 0
+
+
+def test_balance_takes_the_share_of_the_pool_from_what_can_be_read() -> None:
+    pool = pool_of(*range(100))
+    answers = {f"q{i}": "yes" if i % 2 else "no" for i in range(100)}
+    unread = {f"q{i}": CUT for i in range(50)}
+    config = SelectionConfig(balance=True)
+    kept = kept_ids(select_questions(pool, config, 0, answers, unread))
+    # Ten of each 25 that can be read.
+    assert kept == [f"q{i}" for i in range(50, 70)]
+
+
+def warned(unread: dict[str, str], *neuron_counts: int, **fields: Any) -> list[str]:
+    pool, config = pool_of(*neuron_counts), SelectionConfig(**fields)
+    return selection_warnings(rank_questions(pool, config, 0, {}, unread), config)
+
+
+def test_what_is_warned_of() -> None:
+    assert warned({}, *range(10)) == []
+    assert warned({"q0": CUT}, *range(10)) == [
+        "1 of 10 questions could not be selected, since their own completion was cut "
+        "or holds no answer that can be read; the selection has 2"
+    ]
+    assert warned({"q0": CUT}, *range(10), include_unread=True) == []
+    assert warned({"q0": CUT}, 1, 2, rule="all") == []
+    assert warned({f"q{i}": CUT for i in range(9)}, *range(10)) == [
+        "9 of 10 questions could not be selected, since their own completion was cut "
+        "or holds no answer that can be read; the selection has 1, fewer than the 2 "
+        "that selection.keep_fraction=0.2 asks for; raise rollouts.max_new_tokens"
+    ]
+    assert warned({}, 1, *[2] * 5, 3, 3, 3, 3) == [
+        "5 questions tie for the last 1 of the 2 places in the selection; a seeded "
+        "draw decided between them"
     ]
 
 
@@ -101,29 +215,38 @@ def test_enough_are_kept_and_none_that_is_worse_than_one_left_out(
     kept = [entry.rank for entry in entries if entry.kept]
     left = [entry.rank for entry in entries if not entry.kept]
     assert sorted(kept + left) == list(range(len(neuron_counts)))
-    assert len(kept) >= math.ceil(fraction * len(neuron_counts))
+    asked = math.ceil(fraction * len(neuron_counts))
+    assert asked <= len(kept) <= 1.05 * asked
     assert max(kept) < min(left, default=len(neuron_counts))
     assert [entry.neuron_count for entry in entries] == neuron_counts
 
 
 @given(counts, fractions)
-def test_the_paper_rule_is_the_percentile_rule(
+def test_the_paper_rule_is_the_percentile_rule_but_for_many_equals(
     neuron_counts: list[int], fraction: float
 ) -> None:
     # S = {x : s(x) <= b-th percentile}, the percentile a value that occurs.
     percentile = np.quantile(neuron_counts, fraction, method="inverted_cdf")
     entries = select(pool_of(*neuron_counts), "fewest-neurons", fraction)
-    assert [entry.kept for entry in entries] == [
-        count <= percentile for count in neuron_counts
-    ]
+    asked = math.ceil(fraction * len(neuron_counts))
+    within = [count <= percentile for count in neuron_counts]
+    kept = [entry.kept for entry in entries]
+    if sum(within) <= 1.05 * asked:
+        assert kept == within
+        return
+    assert sum(kept) == asked
+    below = [count < percentile for count in neuron_counts]
+    for is_below, is_kept, is_within in zip(below, kept, within, strict=True):
+        assert is_below <= is_kept <= is_within
 
 
 @given(counts, fractions)
-def test_equal_counts_are_treated_alike_in_any_order(
+def test_what_is_kept_does_not_hang_on_the_order_of_the_pool(
     neuron_counts: list[int], fraction: float
 ) -> None:
-    there = select(pool_of(*neuron_counts), "fewest-neurons", fraction)
-    back = select(pool_of(*neuron_counts[::-1]), "fewest-neurons", fraction)
+    pool = pool_of(*neuron_counts)
+    there = select(pool, "fewest-neurons", fraction)
+    back = select(pool[::-1], "fewest-neurons", fraction)
     assert [e.kept for e in there] == [e.kept for e in back][::-1]
 
 

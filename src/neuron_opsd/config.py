@@ -6,9 +6,9 @@ and `neuron-opsd config` are all generated from these fields and their docstring
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Fraction: TypeAlias = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -127,11 +127,11 @@ class RolloutsConfig(Section):
 class NeuronsConfig(Section):
     """Which neurons count as having pushed a completion."""
 
-    rule: Literal["flat", "per-layer", "per-token", "neufs"] = "flat"
-    """`flat`: the strongest `per_layer` (position, neuron) pairs of each layer;
-    `per-layer`: the strongest `per_layer` neurons of each layer; `per-token`: the
-    strongest `keep` of each token over all layers, united; `neufs`: as the public
-    NeuFS code, its dropped last position included."""
+    rule: Literal["flat", "per-token", "neufs"] = "flat"
+    """`flat`: the strongest `per_layer` (position, neuron) pairs of each layer, and of
+    each chunk where `chunk_tokens` is set; `per-token`: the strongest `keep` of each
+    token over all layers, united; `neufs`: as the public NeuFS code, its dropped last
+    position included."""
     value: Literal["gate", "gated"] = "gate"
     """`gate` is the output of the activation function (paper and NeuFS); `gated` the
     true input of the down-projection."""
@@ -139,6 +139,36 @@ class NeuronsConfig(Section):
     """Entries kept per layer; 0 scales the paper's 2,000 of 9,728 to the model."""
     keep: NotNegative = 0
     """Neurons kept for overlap; 0 scales the paper's 5,000 of 36 x 9,728."""
+    chunk_tokens: NotNegative = 0
+    """Tokens of a chunk under `flat`, which unites the lists of all chunks; 0 takes the
+    whole completion as one. Over long completions one list counts fewer neurons the
+    longer they are and the more they repeat themselves."""
+    span: Literal["completion", "reasoning", "answer"] = "completion"
+    """Which tokens count: all, or only the reasoning or the final answer after it. A
+    completion without the part that is asked for counts as a whole."""
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def name_what_replaced_a_rule(cls, value: Any) -> Any:
+        """Refuse the rule of earlier versions that gave all questions one count."""
+        if value == "per-layer":
+            raise ValueError(
+                "this rule is gone, since it gave every question the same count; use "
+                "flat, on long completions with neurons.chunk_tokens"
+            )
+        return value
+
+    @field_validator("chunk_tokens")
+    @classmethod
+    def refuse_chunks_of_other_rules(cls, value: int, info: ValidationInfo) -> int:
+        """Refuse chunks under rules that have none."""
+        rule = info.data.get("rule", "flat")
+        if value and rule != "flat":
+            raise ValueError(
+                f"the rule {rule} has no chunks; leave it at 0, or set neurons.rule "
+                "to flat"
+            )
+        return value
 
 
 class SelectionConfig(Section):
@@ -147,10 +177,15 @@ class SelectionConfig(Section):
     rule: Literal["fewest-neurons", "most-neurons", "random", "all"] = "fewest-neurons"
     """Which questions to keep; few neurons mean high consensus."""
     keep_fraction: Fraction = 0.2
-    """Share of the pool to keep; questions tied with the last one are kept too."""
+    """Share of the pool to keep. Questions tied with the last one are kept too as long
+    as they add no more than a twentieth to it; else a seeded draw among them decides.
+    `all` keeps every question."""
     balance: bool = False
     """Keep the share within each own answer that many questions have, so that no
     answer takes over; for tasks whose answers repeat, such as labels."""
+    include_unread: bool = False
+    """Whether a question may be kept whose own completion was cut or holds no answer
+    that can be read. `all` keeps it in any case."""
 
 
 class ContextsConfig(Section):

@@ -105,6 +105,7 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return unknown_name(path)
     limit = first["msg"].replace("Input should be", "it must be")
+    limit = limit.removeprefix("Value error, ")
     return f"{'.'.join(path)} is {first['input']!r}, but {limit}"
 
 

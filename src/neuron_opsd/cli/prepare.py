@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class NeuronFlags:
     """Which neurons count; short for the settings of the section `neurons`."""
 
-    rule: Literal["flat", "per-layer", "per-token", "neufs"] | None = None
+    rule: Literal["flat", "per-token", "neufs"] | None = None
     """How the counted set is found; the setting neurons.rule."""
     value: Literal["gate", "gated"] | None = None
     """Which activation counts; the setting neurons.value."""
@@ -35,6 +35,8 @@ class NeuronFlags:
     """Entries kept per layer; the setting neurons.per_layer."""
     keep: int | None = None
     """Neurons kept for overlap; the setting neurons.keep."""
+    chunk_tokens: int | None = None
+    """Tokens of a chunk; the setting neurons.chunk_tokens."""
 
     def given(self) -> dict[str, Any]:
         """Return the settings that were given."""

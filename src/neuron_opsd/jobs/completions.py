@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from neuron_opsd.config import Config
-from neuron_opsd.errors import DataError
+from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import Pair
@@ -41,6 +41,12 @@ def extract_neurons(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    if config.neurons.span != "completion":
+        raise ConfigError(
+            f"neurons.span is {config.neurons.span}, but this command takes every "
+            "completion whole; end the prompt where the span begins and the completion "
+            "where it ends, or leave it at completion"
+        )
     rows = read_completions(completions)
     model = load_model(config.model)
     pairs = [encode(model, row, completions) for row in rows]

@@ -9,10 +9,12 @@ from typing import TypeVar
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import TeacherError
+from neuron_opsd.jobs.capturing import capture
 from neuron_opsd.jobs.pool_rollouts import answers_to_show, roll_out
+from neuron_opsd.jobs.selecting import unread_of, warn_of_selection
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.method.selection import select_questions
-from neuron_opsd.models.protocol import LanguageModel, Pair
+from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.records import (
     Fitness,
     NeuronSet,
@@ -25,9 +27,8 @@ from neuron_opsd.records import (
     Vote,
 )
 from neuron_opsd.seeds import derive_seed
-from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
-from neuron_opsd.stages.rollouts import Asked, ask
+from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import (
     Library,
     build_contexts,
@@ -38,7 +39,6 @@ from neuron_opsd.stages.teaching import (
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.codecs import (
     CONTEXTS,
-    NEURONS,
     SELECTION,
     Codec,
     record_codec,
@@ -87,13 +87,16 @@ def prepare(
     readers = readers_for(pool, job.config.answers, prompts.list_choices)
     votes = tally_votes(rollouts, readers)
     chosen = representatives(rollouts, votes, job.config)
-    own = own_answers(chosen)
+    own, unread = own_answers(chosen), unread_of(chosen)
     neurons = capture(job, model, pool, chosen, neurons_name)
     selection = job.run.once(
         inside(folder, "selection"),
         placed(SELECTION, folder),
-        lambda: select_questions(neurons, job.config.selection, job.config.seed, own),
+        lambda: select_questions(
+            neurons, job.config.selection, job.config.seed, own, unread
+        ),
     )
+    warn_of_selection(job, neurons, own, unread)
     answers = answers_to_show(job, model, pool, rollouts, votes)
     library = make_library(pool, answers, neurons, selection, job.config)
     contexts = job.run.once(
@@ -153,42 +156,6 @@ def representatives(
 def own_answers(chosen: Mapping[str, Rollout]) -> dict[str, str | None]:
     """Return the answer that stands for each question."""
     return {question_id: rollout.answer for question_id, rollout in chosen.items()}
-
-
-def capture(
-    job: Job,
-    model: LanguageModel,
-    questions: Sequence[Question],
-    chosen: Mapping[str, Rollout],
-    name: str = "neurons",
-) -> Sequence[NeuronSet]:
-    """Read off the neurons that pushed each question's rollout."""
-    config = job.config
-    asked = ask(questions, config, constrained=job.constrained)
-
-    def pair(a: Asked) -> Pair:
-        return model.encode(a.prompt), chosen[a.question.id].completion.token_ids
-
-    def compute(block: Sequence[Asked]) -> Sequence[NeuronSet]:
-        return capture_neurons(
-            model,
-            [a.question.id for a in block],
-            [pair(a) for a in block],
-            config.neurons,
-            config.model.tokens_per_batch,
-        )
-
-    with job.progress.stage(name, len(asked), "questions") as done:
-        neurons = job.run.blocks(
-            name,
-            NEURONS.at(f"{name}.parquet"),
-            asked,
-            config.rollouts.block_size,
-            compute,
-            done,
-        )
-    job.count_tokens(name, sum(len(p) + len(c) for p, c in map(pair, asked)))
-    return neurons
 
 
 def kept(

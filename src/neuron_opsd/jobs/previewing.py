@@ -10,13 +10,14 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.methods import with_method
 from neuron_opsd.jobs.prepare import make_library, own_answers, representatives
+from neuron_opsd.jobs.selecting import unread_of
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
-from neuron_opsd.stages.capture import capture_neurons
+from neuron_opsd.stages.capture import capture_neurons, pair_of
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.stages.teaching import (
     Library,
@@ -87,14 +88,24 @@ def preview(
         model,
         [a.question.id for a in asked],
         [
-            (model.encode(a.prompt), shown[a.question.id].completion.token_ids)
+            pair_of(
+                model,
+                model.encode(a.prompt),
+                shown[a.question.id].completion,
+                settled.neurons,
+            )
             for a in asked
         ],
         settled.neurons,
         settled.model.tokens_per_batch,
     )
-    answers = own_answers(shown)
-    selection = select_questions(neurons, settled.selection, settled.seed, answers)
+    selection = select_questions(
+        neurons,
+        settled.selection,
+        settled.seed,
+        own_answers(shown),
+        unread_of(shown),
+    )
     shown_texts = demonstrable(
         model,
         {question.id: question for question in some},

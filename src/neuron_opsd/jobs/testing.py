@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
+from neuron_opsd.jobs.capturing import capture
 from neuron_opsd.jobs.pool_rollouts import rollout_tokens
-from neuron_opsd.jobs.prepare import Prepared, capture, representatives
+from neuron_opsd.jobs.prepare import Prepared, representatives
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.records import Rollout, TestResult

@@ -12,8 +12,6 @@ NEURON_RULES: Mapping[str, str] = MappingProxyType(
     {
         "flat": "a neuron counts when it is in one of the {size} strongest pairs of "
         "position and neuron of its layer",
-        "per-layer": "a neuron counts when it is one of the {size} strongest of its "
-        "layer over the whole completion",
         "per-token": "a neuron counts when it is among the strongest of one token, "
         "over all layers",
         "neufs": "a neuron counts as in the public NeuFS code, whose last position is "
@@ -34,6 +32,19 @@ SELECTION_RULES: Mapping[str, str] = MappingProxyType(
         "most-neurons": "those with the most neurons, which means low consensus",
         "random": "those that a seeded draw picked",
         "all": "every question of the pool",
+    }
+)
+
+NO_UNREAD = (
+    " Questions whose own completion was cut or holds no answer that can be read were "
+    "left out."
+)
+
+SPANS: Mapping[str, str] = MappingProxyType(
+    {
+        "completion": "",
+        "reasoning": " Only the tokens of the reasoning count.",
+        "answer": " Only the tokens of the final answer after the reasoning count.",
     }
 )
 
@@ -105,11 +116,14 @@ def neurons_note(data: ReportData) -> str:
     keep = neurons.keep or data.neurons_kept
     size = f"{per_layer:,}" if per_layer else "(scaled to the model)"
     rule = NEURON_RULES[neurons.rule].format(size=size)
+    chunks = f" and of each {neurons.chunk_tokens:,} tokens" * bool(
+        neurons.chunk_tokens
+    )
     kept = f"{keep:,} strongest" if keep else "strongest (their number scales)"
     return (
         f"A neuron's score is {NEURON_VALUES[neurons.value]} times its projection on "
-        f"the sampled token; {rule}. The {kept} with a positive score are "
-        "compared by Jaccard distance."
+        f"the sampled token; {rule}{chunks}. The {kept} with a positive score are "
+        f"compared by Jaccard distance.{SPANS[neurons.span]}"
     )
 
 
@@ -120,9 +134,10 @@ def selection_note(config: Config) -> str:
     if selection.rule == "all":
         return f"Trained on: {rule}."
     within = ", within those of each own answer" if selection.balance else ""
+    unread = "" if selection.include_unread else NO_UNREAD
     return (
         f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule}{within}; "
-        "questions tied with the last one are kept too."
+        f"where many tie for the last places, a seeded draw decides.{unread}"
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from neuron_opsd.method.selection import num_left_out
 from neuron_opsd.records import Fitness, Interval
 from neuron_opsd.report.data import Case, ReportData, StageCost, TestComparison
 from neuron_opsd.report.forest import interval_strip, share_bar
@@ -194,6 +195,8 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
     kept = [entry for entry in data.selection if entry.kept]
     rest = [entry for entry in data.selection if not entry.kept]
     facts = [("questions selected", f"{data.num_selected:,} of {data.pool_size:,}")]
+    if left_out := num_left_out(data.selection):
+        facts.append(("not selected, own completion cut or unread", f"{left_out:,}"))
     for name, entries in (("selected", kept), ("not selected", rest)):
         if not entries:
             continue

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from neuron_opsd.config import NeuronsConfig
+from neuron_opsd.errors import DataError
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
 from neuron_opsd.models.batches import batches
 from neuron_opsd.models.protocol import LanguageModel, ModelFacts, Pair
-from neuron_opsd.records import NeuronSet
+from neuron_opsd.records import Completion, NeuronSet, TokenIds
 
 
 def sizes_of(config: NeuronsConfig, facts: ModelFacts) -> Sizes:
@@ -18,7 +20,74 @@ def sizes_of(config: NeuronsConfig, facts: ModelFacts) -> Sizes:
         facts.num_neurons,
         per_layer=config.per_layer,
         keep=config.keep,
+        chunk_tokens=config.chunk_tokens,
     )
+
+
+def pair_of(
+    model: LanguageModel,
+    prompt: TokenIds,
+    completion: Completion,
+    config: NeuronsConfig,
+) -> Pair:
+    """Return a prompt and a completion, the latter cut down to the span that counts.
+
+    What stands before the span joins the prompt, so that each of its tokens is
+    predicted from all that was. A completion without the span stays whole.
+
+    Raises:
+        DataError: If the completion's tokens do not spell its text.
+    """
+    ids = completion.token_ids
+    if config.span == "completion" or lacks_span(completion, config):
+        return prompt, ids
+    start = first_final_token(model, completion)
+    if config.span == "reasoning":
+        return prompt, ids[: max(1, start)]
+    return prompt + ids[:start], ids[start:]
+
+
+def lacks_span(completion: Completion, config: NeuronsConfig) -> bool:
+    """Whether a completion does not hold what `neurons.span` asks for.
+
+    One without reasoning is an answer as a whole; one whose reasoning was never closed
+    is reasoning as a whole.
+    """
+    start = completion.final_start
+    if config.span == "reasoning":
+        return start == 0
+    if config.span == "answer":
+        return start is None or not completion.text[start:].strip()
+    return False
+
+
+def first_final_token(model: LanguageModel, completion: Completion) -> int:
+    """Return the place of the token that begins the final answer.
+
+    It is the one that brings the answer's first character; white space before that
+    belongs to the reasoning. Without an answer it is the number of tokens.
+
+    Raises:
+        DataError: If the completion's tokens do not spell its text.
+    """
+    ids, text, start = completion.token_ids, completion.text, completion.final_start
+    if start == 0:
+        return 0
+    if start is None or not text[start:].strip():
+        return len(ids)
+    begun = text[: len(text) - len(text[start:].lstrip()) + 1]
+    # A text that is decoded from more tokens begins with that from fewer.
+    place = bisect_left(
+        range(1, len(ids) + 1),
+        True,  # noqa: FBT003 - what the key is to be
+        key=lambda count: model.decode(ids[:count]).startswith(begun),
+    )
+    if place == len(ids):
+        raise DataError(
+            f"the tokens of the completion {text[:40]!r} do not spell its text, so its "
+            "final answer cannot be found among them; set neurons.span to completion"
+        )
+    return place
 
 
 def capture_neurons(
@@ -33,7 +102,8 @@ def capture_neurons(
     Args:
         model: Scores its own neurons, layer by layer.
         question_ids: One for each pair.
-        pairs: Prompt and completion as token ids; completions must not be empty.
+        pairs: Prompt and what counts of the completion, as `pair_of` returns them;
+            the latter must not be empty.
         config: Which neurons count.
         tokens_per_batch: Tokens, padding included, that one forward pass may hold.
     """

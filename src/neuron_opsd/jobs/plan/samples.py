@@ -23,7 +23,7 @@ from neuron_opsd.records import (
     TeacherContext,
     TrainingExample,
 )
-from neuron_opsd.stages.capture import capture_neurons
+from neuron_opsd.stages.capture import capture_neurons, pair_of
 from neuron_opsd.stages.rollouts import Asked, sample_rollouts
 from neuron_opsd.stages.teaching import Library, fitted_prompt, shown_text
 from neuron_opsd.votes import tally_votes
@@ -111,7 +111,7 @@ def try_capture(
         Seconds per token, and the sets.
     """
     pairs = [
-        (trial.model.encode(a.prompt), c.token_ids)
+        pair_of(trial.model, trial.model.encode(a.prompt), c, trial.config.neurons)
         for a, c in zip(sample.asked, sample.completions, strict=True)
     ]
     total = sum(len(prompt) + len(made) for prompt, made in pairs)

@@ -1,0 +1,63 @@
+"""The neurons of the rollouts that stand for their questions, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from neuron_opsd.config import NeuronsConfig
+from neuron_opsd.jobs.setting import Job
+from neuron_opsd.models.protocol import LanguageModel, Pair
+from neuron_opsd.records import NeuronSet, Question, Rollout
+from neuron_opsd.stages.capture import capture_neurons, lacks_span, pair_of
+from neuron_opsd.stages.rollouts import Asked, ask
+from neuron_opsd.world.codecs import NEURONS
+
+
+def capture(
+    job: Job,
+    model: LanguageModel,
+    questions: Sequence[Question],
+    chosen: Mapping[str, Rollout],
+    name: str = "neurons",
+) -> Sequence[NeuronSet]:
+    """Read off the neurons that pushed each question's rollout."""
+    config = job.config
+    asked = ask(questions, config, constrained=job.constrained)
+
+    def pair(a: Asked) -> Pair:
+        own = chosen[a.question.id].completion
+        return pair_of(model, model.encode(a.prompt), own, config.neurons)
+
+    def compute(block: Sequence[Asked]) -> Sequence[NeuronSet]:
+        return capture_neurons(
+            model,
+            [a.question.id for a in block],
+            [pair(a) for a in block],
+            config.neurons,
+            config.model.tokens_per_batch,
+        )
+
+    with job.progress.stage(name, len(asked), "questions") as done:
+        neurons = job.run.blocks(
+            name,
+            NEURONS.at(f"{name}.parquet"),
+            asked,
+            config.rollouts.block_size,
+            compute,
+            done,
+        )
+    job.count_tokens(name, sum(len(p) + len(c) for p, c in map(pair, asked)))
+    warn_of_spans(job, chosen, config.neurons)
+    return neurons
+
+
+def warn_of_spans(
+    job: Job, chosen: Mapping[str, Rollout], config: NeuronsConfig
+) -> None:
+    """Say how many completions do not hold the span whose neurons count."""
+    lacking = sum(lacks_span(one.completion, config) for one in chosen.values())
+    if lacking:
+        job.run.warn(
+            f"{lacking} of {len(chosen)} completions hold no {config.span}; the "
+            "neurons of all their tokens count instead"
+        )
