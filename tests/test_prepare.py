@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from neuron_opsd.config import Config
-from neuron_opsd.errors import TeacherError
+from neuron_opsd.errors import DataError, TeacherError
 from neuron_opsd.jobs.prepare import Prepared, prepare, representatives
+from neuron_opsd.jobs.selecting import unread_of
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, Message, Question, Rollout, SelectionEntry
@@ -65,16 +67,16 @@ def prepared(
 def test_every_selected_question_becomes_an_example(tmp_path: Path) -> None:
     config = config_of("selection.keep_fraction=0.5", "contexts.answer=greedy")
     found, warnings = prepared(tmp_path, ScriptedModel(BLAND), config)
-    assert warnings == []
+    assert all("a seeded draw decided" in text for text in warnings)
     kept = [entry.question_id for entry in found.selection if entry.kept]
-    assert 6 <= len(kept) < 12
+    assert len(kept) == 6
     assert [e.question_id for e in found.examples] == kept
     assert [c.question_id for c in found.contexts] == kept
     assert len(found.rollouts) == 12 * (3 + 1)
     assert [n.question_id for n in found.neurons] == [q.id for q in POOL]
     counts = {entry.question_id: entry.neuron_count for entry in found.selection}
     worst = max(counts[name] for name in kept)
-    assert all(counts[q.id] > worst for q in POOL if q.id not in kept)
+    assert all(counts[q.id] >= worst for q in POOL if q.id not in kept)
     for example in found.examples:
         assert example.choices == ("yes", "no")
         assert example.teacher_prompt.text.endswith(example.student_prompt.text)
@@ -116,11 +118,128 @@ def test_tokens_are_counted_by_stage(tmp_path: Path) -> None:
 
 
 def test_cut_rollouts_are_warned_of(tmp_path: Path) -> None:
-    config = config_of("rollouts.max_new_tokens=4", "fitness.action=off")
+    config = config_of(
+        "rollouts.max_new_tokens=4",
+        "fitness.action=off",
+        "selection.include_unread=true",
+        "selection.keep_fraction=1.0",
+    )
     _, warnings = prepared(tmp_path, ScriptedModel(BLAND), config, free=True)
     assert warnings == [
         "24 of 36 rollouts were cut at 4 tokens; raise rollouts.max_new_tokens"
     ]
+
+
+HALF = {
+    f"Is {name} odd?": ["yes", "yes"] if n % 2 else ["yes indeed", "yes"]
+    for n, name in enumerate(NAMES)
+}
+"""The first of each other question's answers is cut at five tokens."""
+
+
+def test_questions_whose_own_completion_was_cut_are_not_selected(
+    tmp_path: Path,
+) -> None:
+    config = config_of(
+        "rollouts.max_new_tokens=5",
+        "selection.keep_fraction=0.75",
+        "fitness.action=off",
+    )
+    found, warnings = prepared(tmp_path, ScriptedModel(HALF), config, free=True)
+    cut = {q.id for n, q in enumerate(POOL) if n % 2 == 0}
+    kept = {entry.question_id for entry in found.selection if entry.kept}
+    assert kept == {q.id for q in POOL} - cut
+    assert {example.question_id for example in found.examples} == kept
+    reasons = {e.question_id: e.reason for e in found.selection}
+    assert {reasons[i] for i in cut} == {"left out: its own completion was cut"}
+    assert warnings[1:] == [
+        "6 of 12 questions could not be selected, since their own completion was cut "
+        "or holds no answer that can be read; the selection has 6, fewer than the 9 "
+        "that selection.keep_fraction=0.75 asks for; raise rollouts.max_new_tokens"
+    ]
+    # A run that resumes says so again.
+    assert prepared(tmp_path, ScriptedModel({}), config, free=True)[1] == warnings
+
+
+def test_cut_completions_are_selected_where_asked_for(tmp_path: Path) -> None:
+    config = config_of(
+        "rollouts.max_new_tokens=5",
+        "selection.keep_fraction=0.75",
+        "selection.include_unread=true",
+        "fitness.action=off",
+    )
+    found, _ = prepared(tmp_path, ScriptedModel(HALF), config, free=True)
+    assert sum(entry.kept for entry in found.selection) == 9
+
+
+def test_a_pool_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
+    config = config_of("rollouts.max_new_tokens=4", "fitness.action=off")
+    with pytest.raises(DataError) as caught:
+        prepared(tmp_path, ScriptedModel(BLAND), config, free=True)
+    assert str(caught.value) == (
+        "none of the 12 questions can be selected, since every own completion was cut "
+        "or holds no answer that can be read; raise rollouts.max_new_tokens, look at "
+        "answers.reader, or set selection.include_unread to true"
+    )
+
+
+@pytest.mark.parametrize(
+    ("finished", "answer", "why"),
+    [
+        (True, "yes", {}),
+        (False, "yes", {"a": "its own completion was cut"}),
+        (False, None, {"a": "its own completion was cut"}),
+        (True, None, {"a": "its own completion holds no answer that can be read"}),
+    ],
+)
+def test_which_completions_give_no_answer(
+    finished: bool, answer: str | None, why: dict[str, str]
+) -> None:
+    one = rollout("a", answer, 0)
+    one = replace(one, completion=replace(one.completion, finished=finished))
+    assert unread_of({"a": one}) == why
+
+
+def test_completions_without_the_span_are_warned_of(tmp_path: Path) -> None:
+    config = config_of(
+        "neurons.span=reasoning", "fitness.action=off", "selection.keep_fraction=1.0"
+    )
+    _, warnings = prepared(tmp_path, ScriptedModel(BLAND), config)
+    assert warnings == [
+        "12 of 12 completions hold no reasoning; the neurons of all their tokens count "
+        "instead"
+    ]
+
+
+class Thinker(ScriptedModel):
+    """Thinks before it answers, and says where the answer begins."""
+
+    def sample(self, *asked: Any) -> list[list[Completion]]:
+        """Mark where the answer begins."""
+        return [
+            [replace(one, final_start=one.text.index("|") + 1) for one in row]
+            for row in super().sample(*asked)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("span", "read"), [("completion", 9), ("reasoning", 5), ("answer", 9)]
+)
+def test_the_span_that_is_asked_for_is_what_counts(
+    tmp_path: Path, span: str, read: int
+) -> None:
+    model = Thinker({asked: ["hmm|yes"] for asked in BLAND})
+    config = config_of(
+        f"neurons.span={span}", "fitness.action=off", "selection.keep_fraction=1.0"
+    )
+    with opened(tmp_path, config, free=True) as job:
+        found = prepare(job, model, FREE)
+        tokens = job.run.manifest.facts["tokens"]
+        assert job.run.warnings == []
+    length = {"completion": 9, "reasoning": 5, "answer": 4}[span]
+    assert {entry.num_tokens for entry in found.neurons} == {length}
+    prompts = sum(len(f"Question: Is {name} odd?\nAnswer:") for name in NAMES)
+    assert tokens["neurons"] == prompts + 12 * read
 
 
 def test_demonstrations_that_do_not_fit_are_warned_of(tmp_path: Path) -> None:
@@ -200,7 +319,7 @@ def test_a_selection_of_one_answer_is_warned_of(
 
     monkeypatch.setattr("neuron_opsd.jobs.prepare.select_questions", evens)
     monkeypatch.setattr("neuron_opsd.stages.fitness.FEWEST", 6)
-    config = config_of("contexts.num_demonstrations=0")
+    config = config_of("contexts.num_demonstrations=0", "selection.keep_fraction=1.0")
     _, warnings = prepared(tmp_path, model, config)
     assert [text.partition(":")[0] for text in warnings] == [
         "the answer 'yes' is the model's own to 100% of the selected questions and to "
