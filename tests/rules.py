@@ -14,7 +14,15 @@ PACKAGE = "neuron_opsd"
 
 Rule: TypeAlias = Callable[[str, str], list[str]]
 
-WORDS = {"errors", "seeds", "records", "progress", "config", "settings"}
+WORDS = {
+    "config",
+    "errors",
+    "progress",
+    "records",
+    "section",
+    "seeds",
+    "settings",
+}
 READING = {
     "answers",
     "choice_answers",

@@ -269,6 +269,8 @@ def test_neurons_turns_its_flags_into_settings(
         "value": "gated",
         "per_layer": 5,
         "keep": 9,
+        "chunk_tokens": 0,
+        "span": "completion",
     }
     assert "neurons of 7 completions" in capsys.readouterr().out
 
@@ -405,8 +407,7 @@ MISTAKES = {
     "run --model m --pool a --out b --config none.toml": "none.toml does not exist",
     "evaluate --model m --out b": "no test set is given; add --test NAME=FILE",
     "neurons --model m --completions c --out o --rule flt": (
-        "--rule is 'flt', but it must be flat or per-layer or per-token or neufs; "
-        "did you mean flat?"
+        "--rule is 'flt', but it must be flat or per-token or neufs; did you mean flat?"
     ),
     "fetch": "WHAT is missing",
     "fetch dmo": "WHAT is 'dmo', but it must be demo; did you mean demo?",

@@ -66,8 +66,7 @@ def test_the_table_has_the_promised_columns(
 
 
 RULES: dict[str, list[str]] = {
-    "flat": [],
-    "per-layer": ["--value", "gated"],
+    "flat": ["--value", "gated", "--chunk-tokens", "2"],
     "per-token": ["--keep", "9"],
     "neufs": ["--per-layer", "7", "--keep", "5"],
 }

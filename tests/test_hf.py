@@ -31,7 +31,7 @@ LENGTHS: Final = [(5, 4), (1, 1), (9, 3), (2, 6), (7, 1)]
 CAP = 3.0
 
 VALUES: Final[tuple[NeuronValue, ...]] = ("gate", "gated")
-RULES: Final[tuple[Rule, ...]] = ("flat", "per-layer", "per-token", "neufs")
+RULES: Final[tuple[Rule, ...]] = ("flat", "per-token", "neufs")
 
 
 @pytest.fixture(params=FAMILIES)
@@ -218,9 +218,6 @@ def sets_by_loops(scores: Tensor, rule: Rule, sizes: Sizes) -> tuple[int, list[i
         kept = [e for group in groups for e in group[: sizes.keep]]
     else:
         groups = [[e for e in ranked if e[3] == layer] for layer in range(num_layers)]
-        if rule == "per-layer":
-            groups = [list({e[2]: e for e in group[::-1]}.values()) for group in groups]
-            groups = [sorted(group, reverse=True) for group in groups]
         kept = [e for group in groups for e in group[: sizes.per_layer]]
     if rule == "neufs":
         last = max(t for _, t, _, _ in kept)

@@ -31,6 +31,7 @@ SETTINGS = (
     "rollouts.max_new_tokens=8",
     "rollouts.block_size=8",
     "selection.keep_fraction=0.5",
+    "selection.include_unread=true",
     "contexts.num_demonstrations=2",
     "distill.steps=4",
     "distill.batch_size=4",
@@ -43,8 +44,9 @@ SETTINGS = (
     "evaluation.num_samples=4",
     "evaluation.num_resamples=50",
 )
-"""What makes a run short, and its check of the teacher strict enough to find fault;
-everything else is as the defaults have it."""
+"""What makes a run short, its check of the teacher strict enough to find fault, and its
+pool large enough although a random model seldom ends an answer; everything else is as
+the defaults have it."""
 
 POOL_SIZE = 20
 TEST_SIZES = {"parity": 8, "sums": 6}

@@ -6,28 +6,21 @@ and `neuron-opsd config` are all generated from these fields and their docstring
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-Fraction: TypeAlias = Annotated[float, Field(gt=0.0, le=1.0)]
-Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive: TypeAlias = Annotated[int, Field(ge=1)]
-NotNegative: TypeAlias = Annotated[int, Field(ge=0)]
-Temperature: TypeAlias = Annotated[float, Field(gt=0.0, le=10.0)]
-Rate: TypeAlias = Annotated[float, Field(gt=0.0)]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, no unknown names, docstrings are the help."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        validate_default=True,
-    )
+from neuron_opsd.section import (
+    Fraction,
+    NotNegative,
+    Positive,
+    Probability,
+    Rate,
+    Section,
+    Temperature,
+    known_rule,
+    only_under_flat,
+)
 
 
 class ModelConfig(Section):
@@ -127,7 +120,9 @@ class RolloutsConfig(Section):
 class NeuronsConfig(Section):
     """Which neurons count as having pushed a completion."""
 
-    rule: Literal["flat", "per-token", "neufs"] = "flat"
+    rule: Annotated[
+        Literal["flat", "per-token", "neufs"], BeforeValidator(known_rule)
+    ] = "flat"
     """`flat`: the strongest `per_layer` (position, neuron) pairs of each layer, and of
     each chunk where `chunk_tokens` is set; `per-token`: the strongest `keep` of each
     token over all layers, united; `neufs`: as the public NeuFS code, its dropped last
@@ -139,36 +134,12 @@ class NeuronsConfig(Section):
     """Entries kept per layer; 0 scales the paper's 2,000 of 9,728 to the model."""
     keep: NotNegative = 0
     """Neurons kept for overlap; 0 scales the paper's 5,000 of 36 x 9,728."""
-    chunk_tokens: NotNegative = 0
+    chunk_tokens: Annotated[NotNegative, AfterValidator(only_under_flat)] = 0
     """Tokens of a chunk under `flat`, which unites the lists of all chunks; 0 takes the
-    whole completion as one. Over long completions one list counts fewer neurons the
-    longer they are and the more they repeat themselves."""
+    whole completion as one, whose count falls with length and with repetition."""
     span: Literal["completion", "reasoning", "answer"] = "completion"
-    """Which tokens count: all, or only the reasoning or the final answer after it. A
-    completion without the part that is asked for counts as a whole."""
-
-    @field_validator("rule", mode="before")
-    @classmethod
-    def name_what_replaced_a_rule(cls, value: Any) -> Any:
-        """Refuse the rule of earlier versions that gave all questions one count."""
-        if value == "per-layer":
-            raise ValueError(
-                "this rule is gone, since it gave every question the same count; use "
-                "flat, on long completions with neurons.chunk_tokens"
-            )
-        return value
-
-    @field_validator("chunk_tokens")
-    @classmethod
-    def refuse_chunks_of_other_rules(cls, value: int, info: ValidationInfo) -> int:
-        """Refuse chunks under rules that have none."""
-        rule = info.data.get("rule", "flat")
-        if value and rule != "flat":
-            raise ValueError(
-                f"the rule {rule} has no chunks; leave it at 0, or set neurons.rule "
-                "to flat"
-            )
-        return value
+    """Which tokens count: all, the reasoning, or the final answer after it. Completions
+    without the part that is asked for count as a whole."""
 
 
 class SelectionConfig(Section):
@@ -177,15 +148,14 @@ class SelectionConfig(Section):
     rule: Literal["fewest-neurons", "most-neurons", "random", "all"] = "fewest-neurons"
     """Which questions to keep; few neurons mean high consensus."""
     keep_fraction: Fraction = 0.2
-    """Share of the pool to keep. Questions tied with the last one are kept too as long
-    as they add no more than a twentieth to it; else a seeded draw among them decides.
-    `all` keeps every question."""
+    """Share of the pool to keep. Questions tied with the last one may add a twentieth
+    to it; where they would add more, a seeded draw decides between them."""
     balance: bool = False
     """Keep the share within each own answer that many questions have, so that no
     answer takes over; for tasks whose answers repeat, such as labels."""
     include_unread: bool = False
-    """Whether a question may be kept whose own completion was cut or holds no answer
-    that can be read. `all` keeps it in any case."""
+    """Whether to keep questions whose own completion was cut or holds no answer that
+    can be read; `all` keeps them in any case."""
 
 
 class ContextsConfig(Section):

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
-from neuron_opsd.config import Config, Section
+from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.section import Section
 
 Table: TypeAlias = dict[str, Any]
 """Settings as a TOML file holds them: values and one level of tables."""
@@ -105,7 +106,6 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return unknown_name(path)
     limit = first["msg"].replace("Input should be", "it must be")
-    limit = limit.removeprefix("Value error, ")
     return f"{'.'.join(path)} is {first['input']!r}, but {limit}"
 
 

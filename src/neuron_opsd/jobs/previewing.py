@@ -84,28 +84,20 @@ def preview(
     readers = readers_for(some, settled.answers, settled.prompts.list_choices)
     votes = tally_votes(rollouts, readers)
     shown = representatives(rollouts, votes, settled)
+    completions = [shown[a.question.id].completion for a in asked]
     neurons = capture_neurons(
         model,
         [a.question.id for a in asked],
         [
-            pair_of(
-                model,
-                model.encode(a.prompt),
-                shown[a.question.id].completion,
-                settled.neurons,
-            )
-            for a in asked
+            pair_of(model, model.encode(a.prompt), made, settled.neurons)
+            for a, made in zip(asked, completions, strict=True)
         ],
         settled.neurons,
         settled.model.tokens_per_batch,
     )
-    selection = select_questions(
-        neurons,
-        settled.selection,
-        settled.seed,
-        own_answers(shown),
-        unread_of(shown),
-    )
+    own, unread = own_answers(shown), unread_of(shown)
+    picked = settled.selection
+    selection = select_questions(neurons, picked, settled.seed, own, unread)
     shown_texts = demonstrable(
         model,
         {question.id: question for question in some},

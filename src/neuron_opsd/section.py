@@ -1,0 +1,58 @@
+"""What a section of settings is, the ranges of its numbers, and checks beyond types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+Fraction: TypeAlias = Annotated[float, Field(gt=0.0, le=1.0)]
+Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive: TypeAlias = Annotated[int, Field(ge=1)]
+NotNegative: TypeAlias = Annotated[int, Field(ge=0)]
+Temperature: TypeAlias = Annotated[float, Field(gt=0.0, le=10.0)]
+Rate: TypeAlias = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown names, docstrings are the help."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
+    )
+
+
+def known_rule(value: Any) -> Any:
+    """Refuse the neuron rule of earlier versions that gave all questions one count.
+
+    Raises:
+        PydanticCustomError: If it is that rule.
+    """
+    if value == "per-layer":
+        raise PydanticCustomError(
+            "gone",
+            "this rule is gone, since it gave every question the same count; use flat, "
+            "on long completions with neurons.chunk_tokens",
+        )
+    return value
+
+
+def only_under_flat(value: int, info: ValidationInfo) -> int:
+    """Refuse chunks under neuron rules that have none.
+
+    Raises:
+        PydanticCustomError: If there are chunks and the section's rule is not `flat`.
+    """
+    rule = info.data.get("rule", "flat")
+    if value and rule != "flat":
+        raise PydanticCustomError(
+            "no_chunks",
+            "the rule {rule} has no chunks; leave it at 0, or set neurons.rule to flat",
+            {"rule": rule},
+        )
+    return value
