@@ -100,6 +100,16 @@ def test_the_sets_are_those_of_the_library(
         assert np.allclose(row["scores"], expected.scores, rtol=1e-4, atol=1e-6)
 
 
+def test_a_span_is_refused_as_completions_are_taken_whole(
+    tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    span = ("--set", "neurons.span=answer")
+    status, out = extract(tmp_path, tiny_llama, ROWS, *span)
+    assert status == 2
+    assert not out.exists()
+    assert "neurons.span is answer, but this command takes" in capsys.readouterr().err
+
+
 def test_a_prompt_is_taken_as_it_was_rendered(tiny_llama: Path, tmp_path: Path) -> None:
     config = load_config(None, [f"model.name={tiny_llama}"])
     tokens = load_model(config.model).tokens

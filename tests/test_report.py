@@ -14,7 +14,8 @@ import pytest
 
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.method.calibration import METRICS
-from neuron_opsd.records import Interval
+from neuron_opsd.method.selection import LEFT_OUT
+from neuron_opsd.records import Interval, SelectionEntry
 from neuron_opsd.report import render_page
 from neuron_opsd.report.data import AnswerCount, ReportData
 from neuron_opsd.report.notes import (
@@ -23,7 +24,7 @@ from neuron_opsd.report.notes import (
     SELECTION_RULES,
     method_notes,
 )
-from neuron_opsd.report.views import METRIC_KINDS
+from neuron_opsd.report.views import METRIC_KINDS, selection_facts
 from neuron_opsd.settings import config_from_table
 from pages import HOSTILE, check_inert, check_links, read
 from report_examples import example_report
@@ -234,6 +235,36 @@ def test_the_notes_follow_the_settings() -> None:
     notes = dict(method_notes(replace(empty_report(), config=config)))
     assert notes["Demonstrations"] == "No demonstrations were shown in training."
     assert "(scaled to the model)" in notes["Neurons"]
+
+
+@pytest.mark.parametrize(
+    ("neurons", "said"),
+    [
+        ({"chunk_tokens": 1024}, "of its layer and of each 1,024 tokens. The"),
+        ({"span": "answer"}, "Only the tokens of the final answer after the reasoning"),
+        ({"span": "reasoning"}, "Only the tokens of the reasoning count."),
+    ],
+)
+def test_chunks_and_spans_are_told(neurons: dict[str, Any], said: str) -> None:
+    config = config_from_table({"neurons": neurons})
+    notes = dict(method_notes(replace(empty_report(), config=config)))
+    assert said in notes["Neurons"]
+    plain = dict(method_notes(replace(empty_report(), config=Config())))
+    assert said not in plain["Neurons"]
+
+
+def test_what_was_left_out_of_the_selection_is_told_and_counted() -> None:
+    data = example_report()
+    label = "not selected, own completion cut or unread"
+    assert label not in dict(selection_facts(data))
+    entry = SelectionEntry("x", 5, 9, kept=False, reason=f"{LEFT_OUT}cut")
+    more = replace(data, selection=(*data.selection, entry, entry))
+    assert dict(selection_facts(more))[label] == "2"
+    notes = dict(method_notes(replace(data, config=Config())))
+    assert "cut or holds no answer that can be read were left" in notes["Selection"]
+    config = config_from_table({"selection": {"include_unread": True}})
+    notes = dict(method_notes(replace(data, config=config)))
+    assert "left out" not in notes["Selection"]
 
 
 def test_every_metric_that_is_measured_has_a_name_on_the_page() -> None:
