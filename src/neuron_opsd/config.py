@@ -27,7 +27,8 @@ class ModelConfig(Section):
     """Which model, and how its numbers are computed."""
 
     name: str = ""
-    """Folder, GGUF file or hub id of a causal language model with gated MLPs."""
+    """Folder, GGUF file or hub id of a causal language model; methods that read neurons
+    need one with gated MLPs."""
     revision: str = "main"
     """Commit or tag of a hub id."""
     allow_download: bool = False
@@ -339,6 +340,22 @@ class Config(Section):
         """The longest completion of any stage."""
         pool = self.rollouts.max_new_tokens
         return max(pool, self.training_tokens, self.test_tokens)
+
+    @property
+    def needs_neurons(self) -> bool:
+        """Whether the selection or the demonstrations ask which neurons were active."""
+        return self.selects_by_neurons or self.shows_by_neurons
+
+    @property
+    def selects_by_neurons(self) -> bool:
+        """Whether questions are selected by how many neurons were active."""
+        return self.selection.rule not in ("random", "all")
+
+    @property
+    def shows_by_neurons(self) -> bool:
+        """Whether demonstrations are those with the nearest neurons."""
+        shows = self.contexts.num_demonstrations > 0
+        return shows and self.contexts.rule not in ("words", "random")
 
     @property
     def tests_prompted(self) -> bool:

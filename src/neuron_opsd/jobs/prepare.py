@@ -27,6 +27,7 @@ from neuron_opsd.records import (
     Vote,
 )
 from neuron_opsd.seeds import derive_seed
+from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import (
@@ -57,6 +58,7 @@ class Prepared:
     rollouts: tuple[Rollout, ...]
     votes: Mapping[str, Vote]
     neurons: tuple[NeuronSet, ...]
+    """Of every question, empty where the settings ask for none."""
     selection: tuple[SelectionEntry, ...]
     library: Library
     contexts: tuple[TeacherContext, ...]
@@ -88,7 +90,9 @@ def prepare(
     votes = tally_votes(rollouts, readers)
     chosen = representatives(rollouts, votes, job.config)
     own, unread = own_answers(chosen), unread_of(chosen)
-    neurons = capture(job, model, pool, chosen, neurons_name)
+    neurons: Sequence[NeuronSet] = not_read([question.id for question in pool])
+    if job.config.needs_neurons:
+        neurons = capture(job, model, pool, chosen, neurons_name)
     selection = job.run.once(
         inside(folder, "selection"),
         placed(SELECTION, folder),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.jobs.methods import with_method
+from neuron_opsd.jobs.methods import for_model, with_method
 from neuron_opsd.jobs.prepare import make_library, own_answers, representatives
 from neuron_opsd.jobs.selecting import unread_of
 from neuron_opsd.jobs.setting import settle
@@ -17,8 +17,8 @@ from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
-from neuron_opsd.stages.capture import capture_neurons, pair_of
-from neuron_opsd.stages.rollouts import ask, sample_rollouts
+from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
+from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
 from neuron_opsd.stages.teaching import (
     Library,
     build_contexts,
@@ -74,7 +74,7 @@ def preview(
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     model = load_model(config.model)
-    settled, constrained = settle(config, model)
+    settled, constrained = settle(for_model(config, model.facts), model)
     asked = ask(some, settled, constrained=constrained)
     draws = [(settled.rollouts.temperature, settled.rollouts.num_samples)]
     draws += shown_draws(settled.contexts)
@@ -84,17 +84,7 @@ def preview(
     readers = readers_for(some, settled.answers, settled.prompts.list_choices)
     votes = tally_votes(rollouts, readers)
     shown = representatives(rollouts, votes, settled)
-    completions = [shown[a.question.id].completion for a in asked]
-    neurons = capture_neurons(
-        model,
-        [a.question.id for a in asked],
-        [
-            pair_of(model, model.encode(a.prompt), made, settled.neurons)
-            for a, made in zip(asked, completions, strict=True)
-        ],
-        settled.neurons,
-        settled.model.tokens_per_batch,
-    )
+    neurons = neurons_of(model, asked, shown, settled)
     own, unread = own_answers(shown), unread_of(shown)
     picked = settled.selection
     selection = select_questions(neurons, picked, settled.seed, own, unread)
@@ -106,6 +96,29 @@ def preview(
     )
     library = make_library(some, shown_texts, neurons, selection, settled)
     return show(model, chosen, shown[chosen.id], neurons[0], library, settled)
+
+
+def neurons_of(
+    model: HFModel,
+    asked: Sequence[Asked],
+    shown: Mapping[str, Rollout],
+    config: Config,
+) -> list[NeuronSet]:
+    """Return the neurons of some questions, as a run would read them, or none."""
+    ids = [a.question.id for a in asked]
+    if not config.needs_neurons:
+        return not_read(ids)
+    pairs = [
+        pair_of(
+            model,
+            model.encode(a.prompt),
+            shown[a.question.id].completion,
+            config.neurons,
+        )
+        for a in asked
+    ]
+    tokens = config.model.tokens_per_batch
+    return capture_neurons(model, ids, pairs, config.neurons, tokens)
 
 
 def find_question(

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from neuron_opsd.errors import ModelError
 from neuron_opsd.method.divergence import capped
 from neuron_opsd.models.attention import Whole, replacing
 from neuron_opsd.models.batches import batches, padded
@@ -124,7 +125,13 @@ class HFModel:
         *,
         half_projections: bool = False,
     ) -> None:
-        """Run one forward pass and hand on every layer's contribution scores."""
+        """Run one forward pass and hand on every layer's contribution scores.
+
+        Raises:
+            ModelError: If the model's neurons cannot be read.
+        """
+        if not self.mlps:
+            raise ModelError(self._facts.why_no_neurons)
         rows, columns = (
             places.to(self.device) for places in predicting_positions(pairs, after=0)
         )

@@ -110,7 +110,9 @@ def rollouts_note(config: Config) -> str:
 
 
 def neurons_note(data: ReportData) -> str:
-    """Say which neurons count, and how many are kept."""
+    """Say which neurons count, and how many are kept, or that none were read."""
+    if not data.config.needs_neurons:
+        return "None were read: neither selection nor demonstrations ask for them."
     neurons = data.config.neurons
     per_layer = neurons.per_layer or data.neurons_per_layer
     keep = neurons.keep or data.neurons_kept

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError
-from neuron_opsd.jobs.analyse.places import place_of, read_output
+from neuron_opsd.jobs.analyse.places import Place, place_of, read_output
 from neuron_opsd.jobs.inputs import questions_hash
 from neuron_opsd.jobs.prepare import FITNESS
 from neuron_opsd.records import (
@@ -110,6 +110,7 @@ def read_run(name: str, folder: Path) -> PreparedRun:
             teacher's contexts, or a file is not as the run wrote it.
     """
     place = place_of(folder)
+    check_neurons(folder, place)
     neurons = read_output(place, place.neurons, NEURONS)
     if len(neurons) < 2:
         raise DataError(
@@ -128,6 +129,21 @@ def read_run(name: str, folder: Path) -> PreparedRun:
         selection=read_output(place, place.own("selection"), SELECTION),
         contexts=read_output(place, place.own("contexts"), CONTEXTS),
         fitness=fitness,
+    )
+
+
+def check_neurons(folder: Path, place: Place) -> None:
+    """Refuse a run whose method reads no neurons, of which an analysis speaks.
+
+    Raises:
+        DataError: If it does not, and no other method of its block has.
+    """
+    if place.config.needs_neurons or place.neurons in place.manifest.outputs:
+        return
+    raise DataError(
+        f"{folder} is of a run that reads no neurons (selection.rule is "
+        f"{place.config.selection.rule}, contexts.rule is {place.config.contexts.rule}"
+        "), and an analysis is of neuron counts; name a run of neuron-opsd"
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.jobs.checks import check_questions
+from neuron_opsd.jobs.compare.neurons import check_prompted, variants_for
 from neuron_opsd.jobs.compare.variants import (
     Variant,
     check_variants,
@@ -116,11 +117,13 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
         METHODS[variant.method].objective(own, {})
         check_steps(variant, own, comparison.shown_steps)
     model = load_model(shared.model)
+    check_prompted(shared, model.facts, progress.warn)
+    variants = variants_for(comparison.variants, shared, model.facts, progress.warn)
     settled, constrained = settle(shared, model)
     for one in inputs.values():
         check_questions(model, one, settled, constrained=constrained)
     return Setting(
-        comparison,
+        replace(comparison, variants=variants),
         settled,
         constrained,
         inputs,

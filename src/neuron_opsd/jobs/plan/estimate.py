@@ -10,7 +10,7 @@ import torch
 
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.inputs import Inputs, read_inputs
-from neuron_opsd.jobs.methods import with_method
+from neuron_opsd.jobs.methods import for_model, with_method
 from neuron_opsd.jobs.plan.samples import (
     Sample,
     make_examples,
@@ -92,8 +92,8 @@ def estimate(
     loading = perf_counter() - start
     device = model.facts.device
     network = held_memory(device) - (0 if device.startswith("cuda") else before)
-    settled, constrained = settle(config, model)
-    trial = Trial(model, settled, clock_of(device))
+    settled, constrained = settle(for_model(config, model.facts), model)
+    trial = Trial(model, settled, clock_of(device), settled.needs_neurons)
     with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
         found = try_base(trial, inputs, done, constrained=constrained)
         rates, peak = try_learner(trial, model, found, loading)

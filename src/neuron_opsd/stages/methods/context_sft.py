@@ -28,4 +28,5 @@ METHOD = Method(
     acts_on="the whole vocabulary at every token of the imitated answer",
     source="control: neuron-opsd without rollouts of its own",
     objective=objective,
+    without_neurons={"selection": {"rule": "random"}},
 )

@@ -7,7 +7,13 @@ from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.distill import imitation
 from neuron_opsd.stages.methods.method import GROUPS, Method, Targets
 from neuron_opsd.stages.training import Examples, Lesson, Objective
-from neuron_opsd.stages.writing import Group, draw, exercises_of, grouped
+from neuron_opsd.stages.writing import (
+    Group,
+    check_votes,
+    draw,
+    exercises_of,
+    grouped,
+)
 
 
 def objective(config: Config, targets: Targets) -> Objective:
@@ -17,6 +23,7 @@ def objective(config: Config, targets: Targets) -> Objective:
     method draws: what a file of its samples would hold, with fresh ones every epoch.
     """
     del targets
+    check_votes(config)
     count = max(config.distill.num_samples, config.policy.num_votes)
 
     def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:

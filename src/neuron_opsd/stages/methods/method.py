@@ -38,6 +38,16 @@ GROUPS: Final[Mapping[str, Any]] = MappingProxyType(
 """Settings of methods that also compare the rollouts of a question."""
 
 
+WITHOUT_NEURONS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "selection": MappingProxyType({"rule": "random"}),
+        "contexts": MappingProxyType({"rule": "words"}),
+    }
+)
+"""How questions and demonstrations are found where the model has no neurons that can be
+read, unless the user says how."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A way to train."""
@@ -52,5 +62,8 @@ class Method:
     objective: Callable[[Config, Targets], Objective]
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Defaults of its own, a table of tables; a user's settings win over them."""
+    without_neurons: Mapping[str, Any] = field(default_factory=lambda: WITHOUT_NEURONS)
+    """Its defaults where the model's neurons cannot be read; a method that is nothing
+    without them has none and is refused."""
     oracle: bool = False
     """Whether it is told gold answers, which `run` never does."""

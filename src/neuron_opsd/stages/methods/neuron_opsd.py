@@ -20,4 +20,5 @@ METHOD = Method(
     acts_on="the whole vocabulary at every token, also where choices were sampled",
     source="Chen and Li, arXiv:2607.02460",
     objective=objective,
+    without_neurons={},
 )
