@@ -313,6 +313,9 @@ class Config(Section):
     """Every random draw of the run derives from this number."""
     method: str = "neuron-opsd"
     """What is trained on and towards what; `neuron-opsd methods` lists the names."""
+    preset: Literal["equal", "source"] = "equal"
+    """`equal` trains every method with the same budget and rate; `source` as its paper
+    or public code does, see docs/methods.md. What is set by name wins over both."""
     model: ModelConfig = ModelConfig()
     prompts: PromptsConfig = PromptsConfig()
     answers: AnswersConfig = AnswersConfig()

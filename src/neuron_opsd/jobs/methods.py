@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.protocol import ModelFacts
-from neuron_opsd.settings import config_from_table, differences, merge, toml_value
-from neuron_opsd.stages.methods import METHODS, method_named
+from neuron_opsd.settings import (
+    Table,
+    config_from_table,
+    differences,
+    merge,
+    toml_value,
+)
+from neuron_opsd.stages.methods import METHODS, Method, method_named
+
+SOURCE: Final = "source"
+"""The value of `preset` that takes what a method's source trains with."""
 
 
 def with_method(config: Config) -> Config:
@@ -26,9 +35,22 @@ def with_method(config: Config) -> Config:
             "`neuron-opsd compare --oracle` shows it beside the others"
         )
     chosen = config.model_dump(exclude_unset=True)
-    settled = config_from_table(merge(method.settings, chosen))
+    settled = config_from_table(merge(own_settings(method, config), chosen))
     method.objective(settled, {})  # refuses, for example, groups of one rollout
     return settled
+
+
+def own_settings(method: Method, config: Config) -> Table:
+    """Return the settings of a method where the user named none.
+
+    Args:
+        method: Whose.
+        config: Says whether they are those of its source.
+    """
+    own = merge(method.defaults, method.settings)
+    if config.preset != SOURCE:
+        return own
+    return merge(own, method.preset.table(config))
 
 
 def for_model(
