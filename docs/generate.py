@@ -105,7 +105,7 @@ them, and reports leave out what they would say of them. A model without gated M
 method that then needs none. Where the user says nothing else, these select questions at
 random and find demonstrations by words on such a model, and say so. neuron-opsd and
 context-sft, whose demonstrations are found by neurons, are refused there until
-`contexts.rule` is set.
+`contexts.rule` is set. In mixtures of experts an adapter goes on the attention alone.
 """
 
 Cell: TypeAlias = Callable[[Method, Config], str]

@@ -74,7 +74,8 @@ def test_every_selected_question_becomes_an_example(tmp_path: Path) -> None:
     assert [c.question_id for c in found.contexts] == kept
     assert len(found.rollouts) == 12 * (3 + 1)
     assert [n.question_id for n in found.neurons] == [q.id for q in POOL]
-    counts = {entry.question_id: entry.neuron_count for entry in found.selection}
+    counts = {e.question_id: e.neuron_count or 0 for e in found.selection}
+    assert all(counts.values())
     worst = max(counts[name] for name in kept)
     assert all(counts[q.id] >= worst for q in POOL if q.id not in kept)
     for example in found.examples:

@@ -11,17 +11,20 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.seeds import derive_seed
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+EXPERT_LAYERS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
+"""Names that PEFT takes for those of layers within experts."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> Any:
-    """Put a new adapter on every linear layer of a network; return the PEFT model.
+    """Put a new adapter on the linear layers of a network; return the PEFT model.
 
     Args:
         network: Is changed.
@@ -32,7 +35,7 @@ def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> An
     settings = LoraConfig(
         r=tuning.lora_rank,
         lora_alpha=tuning.lora_alpha,
-        target_modules="all-linear",
+        target_modules=targets_of(network),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
@@ -45,6 +48,27 @@ def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> An
             if "lora_A" in name:
                 draw_kaiming(weight, derive_seed(seed, "adapter", name))
     return adapted
+
+
+def targets_of(network: Any) -> str | list[str]:
+    """Return where an adapter goes: on every linear layer.
+
+    Where experts hold their weights in one tensor, it goes on the layers besides
+    theirs, which is the attention: an expert's part of such a tensor is no layer.
+    """
+    stacked = any(
+        weight.ndim == 3 and ".experts." in name
+        for name, weight in network.named_parameters()
+    )
+    if not stacked:
+        return "all-linear"
+    head = network.get_output_embeddings()
+    found = {
+        name.rpartition(".")[2]
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+    return sorted(found - EXPERT_LAYERS)
 
 
 def draw_kaiming(weight: torch.Tensor, seed: int) -> None:

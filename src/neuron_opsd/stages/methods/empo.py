@@ -32,11 +32,12 @@ PRESET: Final = preset(
     1e-6,
     {
         "learning rate": "1e-6 (full)",
-        "schedule": "constant",
-        "sampling": "not known to us",
+        "schedule": "constant, no warm-up",
+        "sampling": "left to its trainer",
         "samples": "7 to 12",
         "divergence": "0",
     },
+    warmup_share=0.0,
     settings={
         "policy": {"kl_weight": 0.0},
         "distill": {"num_samples": 7, "schedule": "constant"},

@@ -49,8 +49,8 @@ PRESET: Final = Preset(
         }
     },
     said={
-        "learning rate": "2e-4, later 5e-6 (adapter of rank 64)",
-        "sampling": "temperature 1.1, top-p 0.95, top-k 20",
+        "learning rate": "2e-5 to 2e-4, later 5e-6 (adapter of rank 64)",
+        "sampling": "temperature 1.1 or 1.2, top-p 0.95, top-k 20",
         "steps": "100",
         "questions": "32",
     },
@@ -67,9 +67,9 @@ METHOD = Method(
         "the answer is shown as an earlier turn, in which the same question was "
         "answered, as u-opsd shows its solution; OPSD writes a whole solution into "
         "the user's turn and asks for it in own words",
-        "the public scripts began with a rate of 2e-4 and later work takes 5e-6, both "
-        "for an adapter; the preset has the later one, and a tenth of it for full "
-        "tuning, which the source does not do",
+        "the public scripts have rates of 2e-5 to 2e-4 and later work takes 5e-6, all "
+        "for an adapter; the preset has the last, and a tenth of it for full tuning, "
+        "which the source does not do",
     ),
     settings=WHOLE_POOL,
     oracle=True,
