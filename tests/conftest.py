@@ -77,7 +77,7 @@ def tiny_gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a GPT-2, whose MLPs are not gated and must be refused."""
+    """Give a GPT-2, whose MLPs are not gated."""
     return tiny_model(tmp_path_factory.mktemp("gpt2"), "gpt2")
 
 
