@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from neuron_opsd.cli.reference import commands_page
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.jobs.methods import own_settings
 from neuron_opsd.settings import config_from_table, merge, toml_value
 from neuron_opsd.stages.methods import METHODS, Method
@@ -116,7 +116,7 @@ ITEMS: Mapping[str, tuple[str, Cell]] = {
         "schedule",
         lambda _, c: f"{c.distill.schedule}, {c.distill.warmup_steps} steps of warm-up",
     ),
-    "sampling": ("sampling", lambda _, c: f"temperature {c.distill.temperature:g}"),
+    "sampling": ("sampling", lambda _, c: sampling(c.distill)),
     "samples": (
         "rollouts of a question, trained on",
         lambda _, c: f"{c.distill.num_samples}",
@@ -139,6 +139,16 @@ settings say of it."""
 
 NOT_EVERYWHERE = ("votes", "divergence")
 """Items that only the methods have that speak of them."""
+
+
+def sampling(config: DistillConfig) -> str:
+    """Say how training draws, without what leaves the distribution as it is."""
+    parts = [f"temperature {config.temperature:g}"]
+    if config.sampling_top_p < 1.0:
+        parts.append(f"top-p {config.sampling_top_p:g}")
+    if config.sampling_top_k:
+        parts.append(f"top-k {config.sampling_top_k}")
+    return ", ".join(parts)
 
 
 def source_table(method: Method) -> Iterator[str]:

@@ -378,9 +378,9 @@ def test_questions_that_are_no_demonstrations_are_counted(
     config = config_of("selection.rule=all", f"contexts.answer={answer}")
     found, warnings = prepared(tmp_path, ScriptedModel(replies), config, free=True)
     assert not {"q3", "q5"} & found.library.answers.keys()
-    said = [text for text in warnings if "are no demonstrations" in text]
+    said = [text for text in warnings if "become no demonstration" in text]
     assert len(said) == 1
-    assert said[0].startswith("2 of the 12 questions of the pool are no demonstrations")
+    assert said[0].startswith("2 of 12 questions of the pool become no demonstration")
     whose = {
         "first": "first sample",
         "greedy": "greedy",
@@ -393,4 +393,4 @@ def test_nothing_is_said_of_demonstrations_where_none_are_shown(tmp_path: Path) 
     replies = {**BLAND, "Is thing 3 odd?": ["  "]}
     config = config_of("selection.rule=all", "contexts.num_demonstrations=0")
     _, warnings = prepared(tmp_path, ScriptedModel(replies), config, free=True)
-    assert not any("no demonstrations" in text for text in warnings)
+    assert not any("no demonstration" in text for text in warnings)

@@ -46,6 +46,8 @@ PRESET: Final = Preset(
             "lora_alpha": 128,
             "batch_size": 32,
             "temperature": 1.1,
+            "sampling_top_p": 0.95,
+            "sampling_top_k": 20,
         }
     },
     said={
