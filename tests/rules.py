@@ -17,6 +17,7 @@ Rule: TypeAlias = Callable[[str, str], list[str]]
 WORDS = {
     "config",
     "errors",
+    "needs",
     "progress",
     "records",
     "section",

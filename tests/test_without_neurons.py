@@ -27,6 +27,7 @@ from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.jobs.analyse.analysis import AnalysisRequest, analyse
 from neuron_opsd.jobs.methods import with_method
 from neuron_opsd.models.learner import HFLearner
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.pipeline import compare, estimate, extract_neurons, forecast, preview
 from neuron_opsd.progress import Silent
 from neuron_opsd.settings import load_config
@@ -105,7 +106,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_gpt2: Path) -> Finis
 def test_settings_say_whether_neurons_are_needed(
     settings: tuple[str, ...], needed: bool
 ) -> None:
-    assert load_config(None, settings).needs_neurons is needed
+    assert needs_neurons(load_config(None, settings)) is needed
 
 
 def test_methods_that_read_no_neurons_are_these() -> None:
@@ -113,7 +114,7 @@ def test_methods_that_read_no_neurons_are_these() -> None:
         name
         for name, method in METHODS.items()
         if not method.oracle
-        and with_method(load_config(None, [f"method={name}"])).needs_neurons
+        and needs_neurons(with_method(load_config(None, [f"method={name}"])))
     }
     assert reading == {"neuron-opsd", "ema-only", "context-sft", "form-only"}
 

@@ -345,22 +345,6 @@ class Config(Section):
         return max(pool, self.training_tokens, self.test_tokens)
 
     @property
-    def needs_neurons(self) -> bool:
-        """Whether the selection or the demonstrations ask which neurons were active."""
-        return self.selects_by_neurons or self.shows_by_neurons
-
-    @property
-    def selects_by_neurons(self) -> bool:
-        """Whether questions are selected by how many neurons were active."""
-        return self.selection.rule not in ("random", "all")
-
-    @property
-    def shows_by_neurons(self) -> bool:
-        """Whether demonstrations are those with the nearest neurons."""
-        shows = self.contexts.num_demonstrations > 0
-        return shows and self.contexts.rule not in ("words", "random")
-
-    @property
     def tests_prompted(self) -> bool:
         """Whether the untrained model is tested with demonstrations in its prompt."""
         return self.evaluation.prompted and self.contexts.num_demonstrations > 0

@@ -8,6 +8,7 @@ from typing import Any, Final
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.needs import needs_neurons, selects_by_neurons, shows_by_neurons
 from neuron_opsd.settings import (
     Table,
     config_from_table,
@@ -67,17 +68,17 @@ def for_model(
     Raises:
         ConfigError: If the settings ask for neurons all the same.
     """
-    if not (facts.why_no_neurons and config.needs_neurons):
+    if not (facts.why_no_neurons and needs_neurons(config)):
         return config
     own = METHODS[config.method].without_neurons if instead is None else instead
     reads = {
-        "selection": config.selects_by_neurons,
-        "contexts": config.shows_by_neurons,
+        "selection": selects_by_neurons(config),
+        "contexts": shows_by_neurons(config),
     }
     taken = {section: table for section, table in own.items() if reads[section]}
     chosen = config.model_dump(exclude_unset=True)
     settled = config_from_table(merge(taken, chosen))
-    if settled.needs_neurons:
+    if needs_neurons(settled):
         raise ConfigError(
             f"{config.method} asks for neurons ({asking(settled)}), but "
             f"{facts.why_no_neurons}; set {readable(settled)}, or take a method that "
@@ -89,9 +90,9 @@ def for_model(
 def asking(config: Config) -> str:
     """Say which settings ask for neurons."""
     found = []
-    if config.selects_by_neurons:
+    if selects_by_neurons(config):
         found.append(f"selection.rule is {config.selection.rule}")
-    if config.shows_by_neurons:
+    if shows_by_neurons(config):
         found.append(f"contexts.rule is {config.contexts.rule}")
     return ", ".join(found)
 
@@ -99,9 +100,9 @@ def asking(config: Config) -> str:
 def readable(config: Config) -> str:
     """Say what to set so that nothing asks for neurons."""
     found = []
-    if config.selects_by_neurons:
+    if selects_by_neurons(config):
         found.append("selection.rule to random or all")
-    if config.shows_by_neurons:
+    if shows_by_neurons(config):
         found.append("contexts.rule to words or random (or no demonstrations)")
     return " and ".join(found)
 

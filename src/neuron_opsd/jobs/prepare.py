@@ -15,6 +15,7 @@ from neuron_opsd.jobs.selecting import unread_of, warn_of_selection
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.records import (
     Fitness,
     NeuronSet,
@@ -91,7 +92,7 @@ def prepare(
     chosen = representatives(rollouts, votes, job.config)
     own, unread = own_answers(chosen), unread_of(chosen)
     neurons: Sequence[NeuronSet] = not_read([question.id for question in pool])
-    if job.config.needs_neurons:
+    if needs_neurons(job.config):
         neurons = capture(job, model, pool, chosen, neurons_name)
     selection = job.run.once(
         inside(folder, "selection"),

@@ -15,6 +15,7 @@ from neuron_opsd.jobs.setting import settle
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
 from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
@@ -106,7 +107,7 @@ def neurons_of(
 ) -> list[NeuronSet]:
     """Return the neurons of some questions, as a run would read them, or none."""
     ids = [a.question.id for a in asked]
-    if not config.needs_neurons:
+    if not needs_neurons(config):
         return not_read(ids)
     pairs = [
         pair_of(

@@ -12,6 +12,7 @@ from neuron_opsd.jobs.pool_rollouts import rollout_tokens
 from neuron_opsd.jobs.prepare import Prepared, representatives
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.needs import shows_by_neurons
 from neuron_opsd.records import NeuronSet, Rollout, TestResult
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
@@ -125,7 +126,7 @@ def test_neurons(job: Job, model: LanguageModel, test: TestSet) -> Sequence[Neur
 
     Other rules find demonstrations by the questions alone.
     """
-    if not job.config.shows_by_neurons:
+    if not shows_by_neurons(job.config):
         return not_read([question.id for question in test.questions])
     codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
     rollouts = codec.load(job.run.path(codec.file_name))

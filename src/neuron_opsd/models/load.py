@@ -318,8 +318,7 @@ def max_positions_of(settings: Any) -> int:
     if not isinstance(found, int):
         raise ModelError(
             f"the configuration of this {settings.model_type} model does not say how "
-            "many positions it holds (max_position_embeddings); use a model of another "
-            "family"
+            "many positions it holds; use a model of another family"
         )
     return found
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from neuron_opsd.config import Config
+from neuron_opsd.needs import needs_neurons, shows_by_neurons
 from neuron_opsd.world.work import (
     Held,
     QuestionTokens,
@@ -155,7 +156,7 @@ def reading_off(work: Work, questions: QuestionTokens, rates: Rates) -> Cost:
 
 def pool_neurons(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of reading the pool's neurons, where anything asks for them."""
-    return reading_off(work, work.pool, rates) if config.needs_neurons else Cost()
+    return reading_off(work, work.pool, rates) if needs_neurons(config) else Cost()
 
 
 def fitness(work: Work, rates: Rates, config: Config) -> Cost:
@@ -213,7 +214,7 @@ def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
     asked = answering(
         work, work.in_domain, rates, config, draws, shown=work.shown_tokens
     )
-    if not config.shows_by_neurons:
+    if not shows_by_neurons(config):
         return asked
     return reading_off(work, work.in_domain, rates) + asked
 
@@ -330,7 +331,7 @@ def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     tokens = samples * answer_length(work, work.pool)
     tokens += tested * answer_length(work, work.tests)
     kept = config.neurons.keep or scaled_keep(facts)
-    sets = work.pool.num_questions * kept * 8 if config.needs_neurons else 0
+    sets = work.pool.num_questions * kept * 8 if needs_neurons(config) else 0
     trained = trained_parameters(facts, config) * 4
     checkpoints = 2 * checkpoint_bytes(facts, config)
     stored = tokens * BYTES_PER_TOKEN_STORED

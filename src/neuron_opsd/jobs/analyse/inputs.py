@@ -11,6 +11,7 @@ from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.analyse.places import Place, place_of, read_output
 from neuron_opsd.jobs.inputs import questions_hash
 from neuron_opsd.jobs.prepare import FITNESS
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.records import (
     Fitness,
     GoldAnswers,
@@ -138,7 +139,7 @@ def check_neurons(folder: Path, place: Place) -> None:
     Raises:
         DataError: If it does not, and no other method of its block has.
     """
-    if place.config.needs_neurons or place.neurons in place.manifest.outputs:
+    if needs_neurons(place.config) or place.neurons in place.manifest.outputs:
         return
     raise DataError(
         f"{folder} is of a run that reads no neurons (selection.rule is "

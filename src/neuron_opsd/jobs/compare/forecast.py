@@ -27,6 +27,7 @@ from neuron_opsd.jobs.plan.estimate import (
 from neuron_opsd.jobs.plan.step_trials import size_of_step, try_step, warm_up
 from neuron_opsd.jobs.plan.trials import Trial
 from neuron_opsd.models.load import learner_of
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.methods.method import Target
@@ -113,7 +114,7 @@ def reads_neurons(setting: Setting) -> bool:
     asking = [config_of(v, config) for v in with_form(setting.comparison.variants)]
     if config.tests_prompted:
         asking.append(prompted(config, setting.model.facts))
-    return any(own.needs_neurons for own in asking)
+    return any(needs_neurons(own) for own in asking)
 
 
 def is_done(comparison: Comparison, cell: Cell) -> bool:
@@ -158,7 +159,7 @@ def block_seconds(setting: Setting, start: str, work: Work, rates: Rates) -> flo
     config = setting.config
     variants = setting.comparison.trained_from(start)
     configs = [config_of(variant, config) for variant in variants]
-    read = {own.contexts.answer for own in configs if own.needs_neurons}
+    read = {own.contexts.answer for own in configs if needs_neurons(own)}
     with_teacher = [own for own in configs if own.contexts.num_demonstrations]
     return (
         with_demonstrations(work, rates, config).seconds

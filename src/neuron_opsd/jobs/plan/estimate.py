@@ -40,6 +40,7 @@ from neuron_opsd.jobs.setting import settle
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TrainingExample
 from neuron_opsd.report.data import FORM_ONLY
@@ -93,7 +94,7 @@ def estimate(
     device = model.facts.device
     network = held_memory(device) - (0 if device.startswith("cuda") else before)
     settled, constrained = settle(for_model(config, model.facts), model)
-    trial = Trial(model, settled, clock_of(device), settled.needs_neurons)
+    trial = Trial(model, settled, clock_of(device), needs_neurons(settled))
     with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
         found = try_base(trial, inputs, done, constrained=constrained)
         rates, peak = try_learner(trial, model, found, loading)

@@ -15,6 +15,7 @@ from neuron_opsd.jobs.plan.trials import TRIAL, Answered, Trial
 from neuron_opsd.jobs.prepare import representatives
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.needs import selects_by_neurons
 from neuron_opsd.records import (
     Completion,
     Demonstration,
@@ -141,7 +142,7 @@ def selected(
     """Return the ids of the sample's questions that a run would train on."""
     everyone = frozenset(a.question.id for a in sample.asked)
     uncounted = any(entry.neuron_count is None for entry in neurons)
-    if config.selects_by_neurons and uncounted:
+    if selects_by_neurons(config) and uncounted:
         return everyone
     entries = select_questions(neurons, config.selection, config.seed)
     kept = frozenset(entry.question_id for entry in entries if entry.kept)
