@@ -255,7 +255,7 @@ def test_chunks_reach_the_counter(model: HFModel) -> None:
     (whole,) = capture_neurons(
         model, ["q"], [PAIRS[2]], settings(per_layer=6, keep=8), 4096
     )
-    assert found.neuron_count > whole.neuron_count
+    assert (found.neuron_count or 0) > (whole.neuron_count or 0) > 0
 
 
 def test_a_one_token_answer_has_neurons_but_for_neufs(model: HFModel) -> None:

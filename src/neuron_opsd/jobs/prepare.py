@@ -91,9 +91,7 @@ def prepare(
     votes = tally_votes(rollouts, readers)
     chosen = representatives(rollouts, votes, job.config)
     own, unread = own_answers(chosen), unread_of(chosen)
-    neurons: Sequence[NeuronSet] = not_read([question.id for question in pool])
-    if needs_neurons(job.config):
-        neurons = capture(job, model, pool, chosen, neurons_name)
+    neurons = neurons_of(job, model, pool, chosen, neurons_name)
     selection = job.run.once(
         inside(folder, "selection"),
         placed(SELECTION, folder),
@@ -129,6 +127,19 @@ def prepare(
         examples,
     )
     return replace(prepared, fitness=check(job, model, prepared, own, folder))
+
+
+def neurons_of(
+    job: Job,
+    model: LanguageModel,
+    pool: Sequence[Question],
+    chosen: Mapping[str, Rollout],
+    name: str,
+) -> Sequence[NeuronSet]:
+    """Read off the neurons of the pool's answers, where the settings ask for them."""
+    if not needs_neurons(job.config):
+        return not_read([question.id for question in pool])
+    return capture(job, model, pool, chosen, name)
 
 
 def inside(folder: str, name: str) -> str:
