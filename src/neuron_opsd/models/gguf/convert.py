@@ -123,7 +123,8 @@ def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> No
     from transformers import GenerationConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__]
+    network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    config.architectures = [network.__name__]
     try:
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     except SafetensorError as error:

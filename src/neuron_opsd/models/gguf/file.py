@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from neuron_opsd.errors import ModelError
 
@@ -31,12 +31,13 @@ class Keys:
     def __init__(self, path: Path, prefix: str, values: Mapping[str, Any]) -> None:
         self.path = path
         self.prefix = prefix
+        self.taken: set[str] = set()
+        """Names, without the prefix."""
         self._values = values
-        self._taken: set[str] = set()
 
     def take(self, name: str, default: Any = None) -> Any:
         """Return a key's value, or the default where the file has none."""
-        self._taken.add(name)
+        self.taken.add(name)
         return self._values.get(name, default)
 
     def need(self, name: str) -> Any:
@@ -62,7 +63,7 @@ class Keys:
         value = self.need(name) if default is None else self.take(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(name, value, "one number for all layers is needed")
-        return value  # type: ignore[no-any-return]
+        return value
 
     def expect(self, name: str, neutral: Any, why: str) -> None:
         """Take a key that may only have the value that changes nothing.
@@ -74,7 +75,7 @@ class Keys:
         if value != neutral:
             self.refuse(name, value, why)
 
-    def refuse(self, name: str, value: Any, why: str) -> None:
+    def refuse(self, name: str, value: Any, why: str) -> NoReturn:
         """Refuse a key's value.
 
         Raises:
@@ -94,7 +95,7 @@ class Keys:
             ModelError: If anything is left that is not harmless.
         """
         for name, value in self._values.items():
-            if name not in self._taken | harmless:
+            if name not in self.taken | harmless:
                 self.refuse(name, value, "it is not known here what that changes")
 
 
