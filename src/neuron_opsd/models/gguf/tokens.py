@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,8 @@ from tokenizers import (
 from neuron_opsd.models.gguf.file import GGUFFile, Keys
 from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
 
-UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
-"""Kinds in ``tokenizer.ggml.token_type`` that are no ordinary tokens."""
+UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
+"""Kinds in ``tokenizer.ggml.token_type`` that are found in a text as they stand."""
 
 SPACE = "\u2581"
 """What stands for a space in SentencePiece's vocabularies."""
@@ -110,7 +111,7 @@ def tokens_of(keys: Keys) -> list[str]:
     """
     tokens = [text or f"[EMPTY_{i}]" for i, text in enumerate(keys.need("tokens"))]
     if len(set(tokens)) < len(tokens):
-        twice = next(one for i, one in enumerate(tokens) if one in tokens[:i])
+        twice = Counter(tokens).most_common(1)[0][0]
         keys.refuse("tokens", twice, "this token stands there twice")
     return tokens
 
@@ -243,16 +244,24 @@ def frame(
         ModelError: If it asks for a token that it does not name.
     """
     kinds = keys.take("token_type", [])
-    for number, kind in enumerate(kinds[: len(tokens)]):
-        if kind in {UNKNOWN, CONTROL, USER_DEFINED}:
-            special = kind != USER_DEFINED
-            token = AddedToken(tokens[number], special=special, normalized=False)
-            (made.add_special_tokens if special else made.add_tokens)([token])
+    made.add_special_tokens(marked(tokens, kinds, {UNKNOWN, CONTROL}, special=True))
+    made.add_tokens(marked(tokens, kinds, {USER_DEFINED}, special=False))
     keys.expect("add_sep_token", neutral=False, why="no token separates texts here")
     first = wanted(keys, "bos", ids, default=add_bos)
     last = wanted(keys, "eos", ids, default=False)
     if first or last:
         made.post_processor = around(first, last, tokens)
+
+
+def marked(
+    tokens: Sequence[str], kinds: Sequence[int], of: set[int], *, special: bool
+) -> list[AddedToken]:
+    """Return the tokens of some kinds, which are found in a text before it is cut."""
+    return [
+        AddedToken(token, special=special, normalized=False)
+        for token, kind in zip(tokens, kinds, strict=False)
+        if kind in of
+    ]
 
 
 def wanted(
