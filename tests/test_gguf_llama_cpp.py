@@ -18,6 +18,8 @@ from tiny_gguf import HEAD_WIDTH, PROBES, TinyGGUF, byte_vocabulary
 
 pytest.importorskip("xllamacpp", reason="it is installed by requirements/dev.txt")
 
+TOKENS, _ = byte_vocabulary()
+
 PROMPT = (5, 80, 300, 41, 7, 122, 260, 9, 33, 99, 150, 200, 17)
 
 YARN = {
@@ -104,11 +106,11 @@ VOCABULARIES: dict[str, TinyGGUF] = {
     "last token": TinyGGUF(tokenizer={"add_eos_token": True}),
     "user-defined": TinyGGUF(
         tokenizer={
-            "tokens": [*byte_vocabulary()[0], "<tag>", "quick   brown"],
-            "token_type": [3, 3, 3] + [1] * 697 + [4, 4],
+            "tokens": [*TOKENS, "<tag>", "quick   brown"],
+            "token_type": [3, 3, 3] + [1] * (len(TOKENS) - 3) + [4, 4],
         }
     ),
-    "unknown": TinyGGUF(tokenizer={"token_type": [2, 3, 3] + [1] * 697}),
+    "unknown": TinyGGUF(tokenizer={"token_type": [2, 3, 3] + [1] * (len(TOKENS) - 3)}),
 }
 """Files that cut text in every way that is known, or put something around it."""
 

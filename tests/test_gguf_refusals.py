@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[TinyGGUF, str]] = {
     ),
     "vocabulary": (
         TinyGGUF(keys={"vocab_size": 9}),
-        "sets llama.vocab_size = 9: the tokenizer has 700 tokens",
+        f"sets llama.vocab_size = 9: the tokenizer has {len(TOKENS)} tokens",
     ),
     "scaling": (
         TinyGGUF(keys={"rope.scaling.type": "longrope", "rope.scaling.factor": 2.0}),
@@ -131,8 +131,8 @@ REFUSED: dict[str, tuple[TinyGGUF, str]] = {
         "sets tokenizer.ggml.add_bos_token = True: there is no bos_token_id",
     ),
     "end beyond the vocabulary": (
-        TinyGGUF(tokenizer={"eot_token_id": 700}),
-        "sets tokenizer.ggml.eot_token_id = 700: there are 700 tokens",
+        TinyGGUF(tokenizer={"eot_token_id": 1500}),
+        f"sets tokenizer.ggml.eot_token_id = 1500: there are {len(TOKENS)} tokens",
     ),
     "token twice": (
         TinyGGUF(tokenizer={"tokens": [*TOKENS[:-1], TOKENS[5]]}),
@@ -193,7 +193,7 @@ HARMLESS: dict[str, TinyGGUF] = {
             "attention.value_length": HEAD_WIDTH,
             "rope.dimension_count": HEAD_WIDTH,
             "rope.scaling.type": "none",
-            "vocab_size": 700,
+            "vocab_size": len(TOKENS),
         }
     ),
     "a window as long as the context": TinyGGUF(

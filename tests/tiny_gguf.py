@@ -40,8 +40,24 @@ CORPUS = (
     "1,000,000 0x1F CamelCaseWord HTTPServer",
 )
 
+LETTERS = "aBéstN12½٣中文 \n\r\t'.(/$`👍\u0301\u00a0ก"
+"""Characters of every class that some way to cut text knows."""
+
+PAIRS = tuple(a + b for a in LETTERS for b in LETTERS)
+
+UNMERGED = "Hello"
+"""A token that no merge makes."""
+
+
+def noise(seed: int) -> str:
+    """Return a text in which any class may stand beside any other."""
+    drawn = np.random.default_rng(seed).integers(len(LETTERS), size=200)
+    return "".join(LETTERS[place] for place in drawn)
+
+
 PROBES = (
     *CORPUS,
+    *(noise(seed) for seed in range(5)),
     "Hello world",
     " leading and trailing ",
     "1 12 123 1234 12345 123456 1234567",
@@ -68,22 +84,22 @@ PROBES = (
 
 @cache
 def byte_vocabulary() -> tuple[list[str], list[str]]:
-    """Return tokens and merges of a byte-level vocabulary of 700 entries."""
+    """Return tokens and merges of a byte-level vocabulary."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(
         add_prefix_space=False, use_regex=False
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=700,
+        vocab_size=1499,
         special_tokens=list(CONTROLS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # A text twice makes long merges worth learning.
-    tokenizer.train_from_iterator([*CORPUS, *CORPUS], trainer)
+    # Pairs are worth a merge each, and texts seen twice longer ones.
+    tokenizer.train_from_iterator([*PAIRS * 20, *CORPUS, *CORPUS], trainer)
     vocabulary = tokenizer.get_vocab()
     tokens = sorted(vocabulary, key=lambda token: vocabulary[token])
-    return tokens, merges_in(tokenizer)
+    return [*tokens, UNMERGED], merges_in(tokenizer)
 
 
 def merges_in(tokenizer: Tokenizer) -> list[str]:
@@ -98,16 +114,18 @@ def merges_in(tokenizer: Tokenizer) -> list[str]:
 def piece_vocabulary() -> tuple[list[str], list[float], list[int]]:
     """Return tokens, scores and kinds of a vocabulary as SentencePiece makes them."""
     tokenizer = Tokenizer(models.BPE())
-    trainer = trainers.BpeTrainer(vocab_size=500, show_progress=False)
-    texts = [text.replace(" ", "\u2581") for text in (*CORPUS, *CORPUS)]
+    trainer = trainers.BpeTrainer(vocab_size=900, show_progress=False)
+    texts = [text.replace(" ", "\u2581") for text in (*PAIRS * 20, *CORPUS, *CORPUS)]
     tokenizer.train_from_iterator(texts, trainer)
     vocabulary = tokenizer.get_vocab()
     learnt = sorted(vocabulary, key=lambda token: vocabulary[token])
     # SentencePiece puts pieces in order of merging, and characters last.
     pieces = [one for one in learnt if len(one) > 1]
     pieces += [one for one in learnt if len(one) == 1]
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), *pieces]
-    scores = [0.0] * 259 + [-float(rank) for rank in range(len(pieces))]
+    first = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    # Scores alone say what is merged first, so the ids run the other way.
+    tokens = [*first, *reversed(pieces)]
+    scores = [0.0] * len(first) + [float(-rank) for rank in range(len(pieces))][::-1]
     return tokens, scores, [2, 3, 3] + [6] * 256 + [1] * len(pieces)
 
 
