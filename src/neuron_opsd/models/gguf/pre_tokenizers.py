@@ -82,7 +82,8 @@ PRE_TOKENIZERS: Mapping[str, PreTokenizer] = MappingProxyType(
         "llama-bpe llama3 llama-v3 falcon3 pixtral",
         PreTokenizer(UP_TO_THREE_DIGITS, whole_words=True, add_bos=True),
     )
-    | each("dbrx smaug-bpe glm4 chatglm-bpe", PreTokenizer(UP_TO_THREE_DIGITS))
+    | each("dbrx smaug-bpe chatglm-bpe", PreTokenizer(UP_TO_THREE_DIGITS))
+    | each("glm4", PreTokenizer(UP_TO_THREE_DIGITS, whole_words=True))
     | each(
         "qwen2 deepseek-r1-qwen stablelm2 hunyuan megrez", PreTokenizer(SINGLE_DIGITS)
     )
