@@ -138,7 +138,9 @@ def test_every_name_of_a_pre_tokenizer_is_one_of_llama_cpp(tmp_path: Path) -> No
         gguf = TinyGGUF(pre=name).write(tmp_path / f"{name}.gguf")
         _, tokenizer = converted(gguf, tmp_path / name)
         peer = LlamaCpp(gguf)
-        for text in ("Hello it's 12345", *CORPUS[:4]):
-            if tokenizer(text).input_ids != peer.tokens(text):
-                apart.append((name, text))
+        apart += [
+            (name, text)
+            for text in ("Hello it's 12345", *CORPUS[:4])
+            if tokenizer(text).input_ids != peer.tokens(text)
+        ]
     assert apart == []

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import neuron_opsd
-from neuron_opsd.config import ModelConfig
-from neuron_opsd.models.load import load_model
+from neuron_opsd.config import DistillConfig, ModelConfig
+from neuron_opsd.models.load import load_learner, load_model
 from neuron_opsd.report.card import load_text
 from tiny import CHAT_TEMPLATE
 from tiny_gguf import TinyGGUF
@@ -103,6 +103,16 @@ def test_the_code_loads_an_adapter_of_a_gguf_file_once_its_process_is_gone(
     )
     assert (Path(settings["base_model_name_or_path"]) / "config.json").is_file()
     assert_loads_what_was_tested(gguf, adapter)
+
+
+def test_an_adapter_of_a_folder_named_from_here_names_it_from_everywhere(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_llama.parent)
+    config = ModelConfig(name=tiny_llama.name, compute="float32")
+    load_learner(config, DistillConfig(), 0).save_adapter(tmp_path / "adapter")
+    settings = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(tiny_llama.resolve())
 
 
 @pytest.mark.parametrize(
