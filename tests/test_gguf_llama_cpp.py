@@ -16,7 +16,9 @@ from neuron_opsd.models.gguf import convert_gguf
 from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS
 from tiny_gguf import CORPUS, HEAD_WIDTH, PROBES, TinyGGUF, byte_vocabulary
 
-pytest.importorskip("xllamacpp", reason="it is installed by requirements/dev.txt")
+pytest.importorskip(
+    "xllamacpp", reason="xllamacpp is missing; requirements/dev.txt names it"
+)
 
 TOKENS, _ = byte_vocabulary()
 
