@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.foreign_adapters import check_settings, check_weights
 from neuron_opsd.seeds import derive_seed
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -29,7 +30,7 @@ def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> An
     Args:
         network: Is changed.
         tuning: Rank and scaling.
-        name: Of the model below, for the adapter's file.
+        name: What the network was loaded from, for the adapter's file.
         seed: Of the adapter.
     """
     settings = LoraConfig(
@@ -91,22 +92,17 @@ def with_adapter(network: Any, adapter: Path) -> Any:
             f"{', '.join(pickles_in(adapter)) or 'none'}; pickled weights are never "
             "loaded"
         )
+    check_settings(adapter)
     try:
         with without_future_warnings():
             adapted = PeftModel.from_pretrained(network, str(adapter))
-        with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as stored:
-            found = {name for name in stored.keys() if ".lora_" in name}  # noqa: SIM118
+        check_weights(adapter, adapter / ADAPTER_WEIGHTS, adapted)
+    except ModelError:
+        raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"adapter {adapter} does not fit this model: {first_line(error)}"
         ) from error
-    # PEFT passes over weights that have no place, such as those of further layers.
-    left = found - set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    if left:
-        raise ModelError(
-            f"adapter {adapter} does not fit this model, which has no place for "
-            f"{min(left)}"
-        )
     merged: Any = adapted.merge_and_unload()
     return merged.eval()
 

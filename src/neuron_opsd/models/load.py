@@ -79,7 +79,7 @@ def learner_of(base: HFModel, tuning: DistillConfig, seed: int) -> HFLearner:
     """
     if tuning.tuning == "lora":
         network = twin(base.network)
-        trained: Any = add_adapter(network, tuning, base.facts.name, seed)
+        trained: Any = add_adapter(network, tuning, network.name_or_path, seed)
     else:
         network = trained = copy.deepcopy(base.network)
         network.requires_grad_(True)  # noqa: FBT003
@@ -124,7 +124,8 @@ def check_source(config: ModelConfig) -> str:
         )
     if path.is_dir():
         check_folder(path)
-        return str(path)
+        # An adapter names it as its base, and must not depend on where it is loaded.
+        return str(path.resolve())
     if path.is_absolute() or config.name.startswith(".") or config.name.count("/") > 1:
         raise ModelError(f"model folder {path} does not exist")
     return config.name
