@@ -48,6 +48,20 @@ class ModelConfig(Section):
     training, `distill.micro_batch_size`), and take 16384 or more on a large GPU."""
 
 
+class QuestionsConfig(Section):
+    """How the files of questions are read."""
+
+    format: str = "auto"
+    """What the columns mean: a public set by its name (see docs/files.md), `plain` for
+    columns by the product's own names and no others, or `auto`, which knows public sets
+    by their columns; `pool=plain,exam=gpqa` gives files their own."""
+    answers: Literal["auto", "text", "letter", "index-from-0", "index-from-1"] = "auto"
+    """What a gold answer to a question with choices is, where the file cannot tell."""
+    drop_repeated_choices: bool = False
+    """Leave out, and count, questions that offer the same choice twice; else they are
+    an error."""
+
+
 class PromptsConfig(Section):
     """How a question is put, to the student and to the teacher alike."""
 
@@ -317,6 +331,7 @@ class Config(Section):
     """`equal` trains every method with the same budget and rate; `source` as its paper
     or public code does, see docs/methods.md. What is set by name wins over both."""
     model: ModelConfig = ModelConfig()
+    questions: QuestionsConfig = QuestionsConfig()
     prompts: PromptsConfig = PromptsConfig()
     answers: AnswersConfig = AnswersConfig()
     rollouts: RolloutsConfig = RolloutsConfig()
