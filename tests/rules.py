@@ -64,6 +64,7 @@ plan times a model through its protocol."""
 
 GOLD_MODULES = {
     "jobs.analyse.inputs",
+    "jobs.gold_checks",
     "jobs.inputs",
     "jobs.compare.oracles",
     "jobs.reporting",
@@ -71,8 +72,6 @@ GOLD_MODULES = {
     "jobs.testing",
     "records",
     "world.registry.fetch",
-    "world.question_files",
-    "world.question_rows",
     "world.questions",
     "world.registry.sources",
     "world.registry.splits",

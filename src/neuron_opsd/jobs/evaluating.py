@@ -18,6 +18,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records import Rollout, TestResult
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.world.codecs import save_json
+from neuron_opsd.world.formats.public_sets import check_targets
 
 
 def evaluate(
@@ -45,7 +46,8 @@ def evaluate(
     if not tests:
         raise ConfigError("no test set is given; add --test NAME=FILE")
     check_names(tests)
-    sets = read_tests(tests, "", allow_download=config.model.allow_download)
+    check_targets(config.questions.format, tuple(tests))
+    sets = read_tests(tests, "", config, progress.warn)
     model = load_model(config.model, *([] if adapter is None else [adapter]))
     settled, constrained = settle(config, model)
     table = {}

@@ -87,7 +87,7 @@ def estimate(
         NeuronOpsdError: For anything that the user can mend.
     """
     config = with_method(config)
-    inputs = read_inputs(pool, tests, config)
+    inputs = read_inputs(pool, tests, config, progress.warn)
     before, start = held_memory("cpu"), perf_counter()
     model = load_model(config.model)
     loading = perf_counter() - start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
@@ -14,7 +14,7 @@ from neuron_opsd.world.formats.cells import Cells, is_missing
 from neuron_opsd.world.formats.items import Item
 from neuron_opsd.world.formats.parts import structure
 
-AUTO, PLAIN, SEVERAL = "auto", "plain", "several"
+AUTO, PLAIN = "auto", "plain"
 
 DRAWN: Final = "; its choices come in an order that is drawn from their texts"
 
@@ -236,13 +236,36 @@ def format_of(setting: str, name: str) -> str:
     Raises:
         ConfigError: If it names no format.
     """
-    chosen = AUTO
+    formats = formats_by_name(setting)
+    return formats.get(name, formats.get("", AUTO))
+
+
+def formats_by_name(setting: str) -> dict[str, str]:
+    """Return the formats that `questions.format` gives, ``""`` for all other files.
+
+    Raises:
+        ConfigError: If it names no format.
+    """
+    formats: dict[str, str] = {}
     for part in setting.split(","):
-        target, equals, value = part.strip().rpartition("=")
+        target, _, value = part.rpartition("=")
         check_name(value.strip())
-        if not equals or target.strip() == name:
-            chosen = value.strip()
-    return chosen
+        formats[target.strip()] = value.strip()
+    return formats
+
+
+def check_targets(setting: str, names: Collection[str]) -> None:
+    """Refuse a setting that gives a format to a file that is not there.
+
+    Raises:
+        ConfigError: Naming it.
+    """
+    for target in formats_by_name(setting):
+        if target and target not in names:
+            raise ConfigError(
+                f"questions.format (--format) names {target!r}, but the files are "
+                f"{', '.join(names)}"
+            )
 
 
 def check_name(name: str) -> None:
