@@ -385,13 +385,14 @@ def test_the_order_of_choices_does_not_tell_the_right_one(
 
 
 def test_unlabelled_rows_of_public_sets_have_no_gold(read: Read) -> None:
-    for name, change in {
+    changes: dict[str, Row] = {
         "medmcqa": {"cop": -1},
         "piqa": {"label": -1},
         "hellaswag": {"label": ""},
         "winogrande": {"answer": ""},
         "commonsense_qa": {"answerKey": ""},
-    }.items():
+    }
+    for name, change in changes.items():
         assert gold_of(read(PUBLIC[name][0] | change)) == [None]
 
 
@@ -475,7 +476,9 @@ def test_a_file_has_the_format_that_the_setting_gives_it() -> None:
     assert format_of("exam=gpqa,plain", "exam") == "gpqa"
     assert format_of("exam=gpqa,plain", "other") == "plain"
     assert format_of("exam=gpqa", "pool") == "auto"
-    with pytest.raises(ConfigError, match="'gqpa', but must be one of auto, plain.*gp"):
+    with pytest.raises(
+        ConfigError, match=r"'gqpa', but must be one of auto, plain.*gp"
+    ):
         format_of("exam=gqpa", "pool")
     check_targets("exam=gpqa,arc", ("pool", "exam"))
     with pytest.raises(ConfigError, match="names 'exm', but the files are pool, exam"):
@@ -512,6 +515,8 @@ def test_a_file_has_the_format_that_the_setting_gives_it() -> None:
         },
         {"question": "Which?", "choices": "['ice' 'tin']", "answer": "B"},
         {"question": "Which?", "choices": "['ice', \"tin\"]", "answer_index": 1},
+        {"question": "Which?", "options": [{"A": "ice"}, {"B": "tin"}], "answer": "B"},
+        {"question": "Which?", "choices": ["A、ice", "B、tin"], "answer": "B、tin"},
         {"problem": "Which?", "choices": ["(A) ice", "(B) tin"], "answer": "(B) tin"},
         {"question": "Which?", "choices": ["ice", "tin"], "answer": "Answer: B"},
         {"question": "Which?", "choices": ["ice", "tin"], "label": 1, "level": 0},
@@ -580,6 +585,10 @@ def test_columns_under_other_names_are_told(read: Read) -> None:
         (
             {"prompt": "a", "query": "b"},
             "has both 'prompt' and 'query'; keep one",
+        ),
+        (
+            {"question": "?", "choices": [{"id": 1, "value": "a"}]},
+            "choices must be a list of texts, or of objects with label and text, not",
         ),
         (
             {"question": "?", "choices": "['a' 'b', 'c']"},

@@ -109,7 +109,7 @@ def test_a_missing_answer_is_named_with_its_row(check: Check) -> None:
 
 
 def test_a_pool_with_unusable_answers_is_a_pool(tmp_path: Path) -> None:
-    rows = asked("eight", ["a", {"b": 1}], True) + [SOLUTION]
+    rows = [*asked("eight", ["a", {"b": 1}], None), SOLUTION]
     path = tmp_path / "pool.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     settings = ["contexts.num_demonstrations=2", "answers.reader=number"]

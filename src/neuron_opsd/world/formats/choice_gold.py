@@ -24,7 +24,9 @@ KEYED: Final = re.compile(
     re.IGNORECASE,
 )
 """A letter or number alone, in brackets, or as a column of choices is called."""
-WITH_TEXT: Final = re.compile(r"[(\[]?([A-Za-z])[)\].:]{1,2}\s+(\S.*)", re.DOTALL)
+WITH_TEXT: Final = re.compile(
+    r"[(\[\uff08]?([A-Za-z])[)\].:\uff09\uff0e\uff1a\u3001]{1,2}\s*(\S.*)", re.DOTALL
+)
 """A letter with its choice's text, as in ``B. Salt melts``."""
 QUOTES: Final = {
     **dict.fromkeys((0x2018, 0x2019, 0x201B, 0xB4), "'"),

@@ -41,8 +41,27 @@ def listed_choices(cells: Cells, key: str) -> tuple[tuple[str, ...], tuple[str, 
     if isinstance(value, dict):
         return keyed_choices(value, name)
     if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
-        return keyed_choices({v.get("label"): v.get("text") for v in value}, name)
+        return keyed_choices(merged(value, name), name)
     return parse_choices(value, name), ()
+
+
+def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
+    """Return choices as one object: ``[{"A": "yes"}, ...]``, ``[{label, text}, ...]``.
+
+    Raises:
+        BadRowError: If they are objects of another kind.
+    """
+    if all({"label", "text"} <= choice.keys() for choice in choices):
+        return {
+            "text": [choice["text"] for choice in choices],
+            "label": [choice["label"] for choice in choices],
+        }
+    if all(len(choice) == 1 for choice in choices):
+        return {key: text for choice in choices for key, text in choice.items()}
+    raise BadRowError(
+        f"{name} must be a list of texts, or of objects with label and text, not with "
+        f"{', '.join(map(str, choices[0]))}"
+    )
 
 
 def keyed_choices(

@@ -19,8 +19,8 @@ from neuron_opsd.world.rows import BadRowError, kind_of, shorten
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-PREFIX = re.compile(r"\s*[(\[]?([A-Z])[)\].:]\s+(?=\S)")
-"""A choice's own letter before its text, as in ``B. Paris``."""
+PREFIX = re.compile(r"\s*[(\[\uff08]?([A-Z])[)\].:\uff09\uff0e\uff1a\u3001]\s*(?=\S)")
+"""A choice's own letter before its text, as in ``B. Paris``, also in wide letters."""
 
 EATEN = re.compile(
     r"(?:\x08(?=eta|egin|oxed|inom)|\x0c(?=rac|orall|loor)|\x07(?=lpha)"
