@@ -607,6 +607,12 @@ def test_columns_under_other_names_are_told(read: Read) -> None:
             "question holds a control character before 'rac', which LaTeX in JSON",
         ),
         (
+            {"question": "?", "answer": "\frac{1}{2}"},
+            "answer holds a control character before 'rac', which LaTeX in JSON",
+        ),
+        ({"prompt": "?", "completion": "b"}, "completion 'b' may be the answer, but"),
+        ({"prompt": "?", "chosen": "b", "rejected": "c"}, "chosen 'b' may be the ans"),
+        (
             {
                 "messages": [
                     {"role": "user", "content": "?"},
@@ -717,6 +723,13 @@ def test_numbers_among_numbers_are_indices_where_others_are(read: Read) -> None:
     assert gold_of(read(plain(numbers, 1), plain(WORDS, 0))) == ["2", "ice"]
     with pytest.raises(DataError, match="both a choice's text and an index"):
         read(plain(numbers, "1"), plain(WORDS, "0"))
+
+
+def test_numbers_that_can_only_be_texts_are_texts(read: Read) -> None:
+    powers = ["2", "4", "8"]
+    assert gold_of(read(plain(powers, 8), plain(powers, 2))) == ["8", "2"]
+    with pytest.raises(DataError, match="answer 2 is both a choice's text and an in"):
+        read(plain(powers, 2))
 
 
 def test_columns_named_by_letters_answer_by_letter_where_others_do(

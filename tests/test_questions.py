@@ -371,6 +371,36 @@ def test_bad_rows_of_csv_are_named(read: Read) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        "question,answer\nWhy?,so,\n",
+        "question;answer\nWhy?;so\n",
+        "question\tanswer\nWhy?\tso\n",
+        "question|answer\nWhy?|so\n",
+        'sep=;\r\nquestion;answer\r\n"Why?";so\r\n',
+        ",question,answer\n0,Why?,so\n",
+        "Unnamed: 0,question,answer\n0,Why?,so\n",
+        'question, answer\n"Why?", "so"\n',
+        "Question,ANSWER \rWhy?,so\r",
+    ],
+)
+def test_csv_is_read_as_spreadsheets_write_it(read: Read, data: str) -> None:
+    file = read(data, "p.csv")
+    assert [question.text for question in file.questions] == ["Why?"]
+    assert [*file.gold.answer_of.values()] == ["so"]
+
+
+def test_a_line_before_the_header_counts(read: Read) -> None:
+    with pytest.raises(DataError, match="line 3: 1 fields, but 2 columns"):
+        read("sep=,\nquestion,answer\nWhy?\n", "p.csv")
+
+
+def test_a_filled_field_without_a_name_is_a_bad_row(read: Read) -> None:
+    with pytest.raises(DataError, match="column 3 has no name in the header, but hol"):
+        read("question,answer,\nWhy?,so,what\n", "p.csv")
+
+
 def test_bad_rows_of_parquet_are_named(read: Read) -> None:
     with pytest.raises(DataError) as caught:
         read(parquet({"question": ["a", None], "answer": [1.5, None]}), "p.parquet")
@@ -393,6 +423,7 @@ def test_bad_rows_of_parquet_are_named(read: Read) -> None:
             gzip.compress(b"{}" * 99, mtime=0)[:-9],
             "p.jsonl.gz: Compressed file",
         ),
+        ("p.csv", "question\na".encode("utf-16-le"), "p.csv: seems to be UTF-16 wi"),
         ("p.csv", b"", "p.csv holds no questions"),
         ("p.csv", b"question\n", "p.csv holds no questions"),
         ("p.csv", b"id,id\na,b\n", "p.csv: two columns are called 'id'"),

@@ -100,6 +100,8 @@ def parse_csv_row(row: tuple[Sequence[str], Sequence[str]]) -> Values:
         BadRowError: If their numbers differ, or a field without a name is filled.
     """
     header, fields = row
+    if not any(field.strip() for field in fields[len(header) :]):
+        fields = fields[: len(header)]
     if len(fields) != len(header):
         raise BadRowError(
             f"{len(fields)} fields, but {len(header)} columns{hint_of(''.join(fields))}"

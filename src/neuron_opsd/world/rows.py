@@ -76,8 +76,11 @@ def without_mark(data: bytes) -> bytes:
     """Return a text as UTF-8 without a byte order mark, by which UTF-16 is known.
 
     Raises:
-        DataError: If the mark promises UTF-16 and the rest is something else.
+        DataError: If the mark promises UTF-16 and the rest is something else, or if
+            there is no mark and every other byte seems to be zero.
     """
+    if b"\0" in data[:2]:
+        raise DataError("seems to be UTF-16 without a mark; save it as UTF-8")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return data.decode("utf-16").encode()

@@ -50,11 +50,13 @@ class Evidence:
     """Whether an answer can only be an index."""
     texts: bool = False
     """Whether an answer can only be a choice's text."""
+    numbers: bool = False
+    """Whether an answer in digits can only be a choice's text."""
 
 
 def evidence_of(items: Iterable[Item]) -> Evidence:
     """Return what the answers of a file tell of one another."""
-    letters = texts = zero = last = indices = False
+    letters = texts = numbers = zero = last = indices = False
     for item in items:
         for answer in item.answers:
             if not item.choices or answer.how not in ("auto", "index"):
@@ -65,12 +67,14 @@ def evidence_of(items: Iterable[Item]) -> Evidence:
             letter = lettered(value, item)
             texts |= text is not None and letter is None and number is None
             letters |= letter is not None and text is None and number is None
+            if number is not None and text is not None:
+                numbers |= not 0 <= number <= len(item.choices)
             if number is not None and text is None:
                 indices = True
                 zero |= number == 0
                 last |= number == len(item.choices)
     base = 0 if zero else 1 if last else None
-    return Evidence(base, letters, indices, texts)
+    return Evidence(base, letters, indices, texts, numbers)
 
 
 def fold(text: str) -> str:
@@ -234,7 +238,7 @@ def numbered(
         BadRowError: If it could be either, or count from 0 or from 1.
     """
     is_text = isinstance(answer.value, str)
-    if text is not None and not evidence.indices and is_text:
+    if text is not None and not evidence.indices and (is_text or evidence.numbers):
         return text
     index = number - (evidence.base or 0)
     if text is not None and text != index and (is_text or not evidence.indices):

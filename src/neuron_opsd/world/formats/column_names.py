@@ -33,7 +33,7 @@ LIKE_CHOICES: Final = (
 )
 LIKE_ANSWERS: Final = (
     *("answer", "correct", "gold", "label", "target", "solution", "truth", "output"),
-    "response",
+    *("response", "completion", "chosen", "decision"),
 )
 NEEDED: Final = frozenset(
     {

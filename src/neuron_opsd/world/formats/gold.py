@@ -54,8 +54,8 @@ def free_texts(answer: RawAnswer) -> tuple[str, ...]:
     Raises:
         BadRowError: If it is no text, or lacks the form of its set.
     """
-    value = tidy(answer.value)
-    if answer.how == "auto" and isinstance(value, str) and value.startswith("["):
+    value = answer.value
+    if answer.how == "auto" and isinstance(value, str):
         value = texts_or(value)
     if isinstance(value, Mapping):
         value = aliases_of(value, answer.column)
@@ -91,8 +91,8 @@ def one_text(value: Any, answer: RawAnswer) -> str:
     Raises:
         BadRowError: If it cannot be one.
     """
-    value = tidy(value)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        value = tidy(value)
         if squash(answer.column) in CLASSES:
             raise BadRowError(
                 f"{answer.column} {value} is the number of a class without a name, and "
