@@ -73,12 +73,12 @@ PUBLIC: dict[str, tuple[Row, str, tuple[str, ...], str]] = {
         {
             "question": "How many?",
             "subject": "algebra",
-            "choices": ["0", "4", "2", "6"],
-            "answer": 2,
+            "choices": ["0", "4", "1", "6"],
+            "answer": 1,
         },
         "How many?",
-        ("0", "4", "2", "6"),
-        "2",
+        ("0", "4", "1", "6"),
+        "4",
     ),
     "mmlu_pro": (
         {
@@ -592,6 +592,10 @@ def test_columns_under_other_names_are_told(read: Read) -> None:
         ),
         (
             {"question": "?", "choices": "['a' 'b', 'c']"},
+            "choices must be a list of texts such as",
+        ),
+        (
+            {"question": "?", "choices": "['a', 'b' x]"},
             "choices must be a list of texts such as",
         ),
         (
