@@ -421,6 +421,16 @@ def test_the_authors_own_arc_and_medmcqa_files_are_read(read: Read) -> None:
 def test_boolq_of_super_glue_is_read(read: Read) -> None:
     row = {"question": "does ice float", "passage": "Light.", "idx": 0, "label": 1}
     assert gold_of(read(row)) == ["yes"]
+    assert gold_of(read({**row, "label": -1})) == [None]
+    text = {"question": "does ice float", "passage": "Light.", "answer": "False"}
+    assert gold_of(read(text)) == ["no"]
+
+
+def test_siqa_may_answer_by_letter(read: Read) -> None:
+    row = {**PUBLIC["siqa"][0], "correct": "B"}
+    assert gold_of(read(row)) == ["hurt"]
+    del row["label"]
+    assert gold_of(read(row | {"correct": "C"})) == ["tall"]
 
 
 @pytest.mark.parametrize(
@@ -639,6 +649,11 @@ def test_columns_under_other_names_are_told(read: Read) -> None:
             {"prompt": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "content of message 1 of prompt must be text, or parts of the type 'text'",
         ),
+        (plain(["a", "nan"], "a"), "choice 2 is 'nan', which is written for a missing"),
+        (
+            {"question": "?", "answer": "nan"},
+            "answer is 'nan', which is written for a ",
+        ),
         (plain(["a", "b"], "B. a"), "answer 'B. a' is no choice; give a choice's text"),
     ],
 )
@@ -748,6 +763,13 @@ def test_columns_named_by_letters_answer_by_letter_where_others_do(
         read(blood)
     assert gold_of(read(blood, columns(WORDS, "D"))) == ["O", "lead"]
     assert gold_of(read(blood, columns(WORDS, "lead"))) == ["A", "lead"]
+
+
+def test_true_and_false_are_the_choices_that_say_so(read: Read) -> None:
+    assert gold_of(read(plain(["yes", "no"], True))) == ["yes"]  # noqa: FBT003
+    assert gold_of(read(plain(["False", "True"], False))) == ["False"]  # noqa: FBT003
+    with pytest.raises(DataError, match="answer True is no choice"):
+        read(plain(["a", "b"], True))  # noqa: FBT003
 
 
 def test_marks_of_html_are_told_and_compared(read: Read) -> None:

@@ -189,6 +189,8 @@ def place_by_file(
     Raises:
         BadRowError: If it could be two things and no other row tells which.
     """
+    if isinstance(value, bool):
+        return place_of_truth(item.choices, true=value)
     text, letter = equal_choice(value, item.choices), lettered(value, item)
     number = whole(value)
     if number is not None and item.keys and item.keys[0].isdigit():
@@ -206,6 +208,12 @@ def place_by_file(
         f"letter of {shorten(item.choices[letter])}, and other rows do not tell which "
         "is meant; say questions.answers=letter or text"
     )
+
+
+def place_of_truth(choices: Sequence[str], *, true: bool) -> int | None:
+    """Return the only choice that says yes, or no."""
+    places = [n for n, text in enumerate(choices) if WORDS.get(fold(text)) == true]
+    return places[0] if len(places) == 1 else None
 
 
 def numbered_key(

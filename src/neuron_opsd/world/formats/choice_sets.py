@@ -257,7 +257,10 @@ def read_siqa(cells: Cells) -> Item:
     return Item(
         asked(f"{text_of(cells, 'context')} {text_of(cells, 'question')}"),
         texts_of(cells, "answera", "answerb", "answerc"),
-        answers=answer_in(cells, "label", "index-from-1"),
+        answers=(
+            *answer_in(cells, "label", "index-from-1"),
+            *answer_in(cells, "correct", "letter"),
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from neuron_opsd.latex import last_boxed
 from neuron_opsd.world.formats.cells import is_blank, squash
 from neuron_opsd.world.formats.choice_gold import Evidence, choice_of
 from neuron_opsd.world.formats.items import Item, RawAnswer, tidy
-from neuron_opsd.world.formats.parts import checked_text, structure
+from neuron_opsd.world.formats.parts import NOTHING, checked_text, structure
 from neuron_opsd.world.rows import BadRowError, shorten
 
 FINAL_LINE: Final = re.compile(r"^\s*####[ \t]*(.*?)\s*$", re.MULTILINE)
@@ -106,6 +106,11 @@ def one_text(value: Any, answer: RawAnswer) -> str:
             "yes, or name the set with --format (boolq)"
         )
     text = checked_text(value, answer.column).strip()
+    if text in NOTHING:
+        raise BadRowError(
+            f"{answer.column} is {text!r}, which is written for a missing value; leave "
+            "the field empty"
+        )
     if answer.how in FORMS:
         return formed(text, answer)
     return text

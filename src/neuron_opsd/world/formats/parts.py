@@ -22,6 +22,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 PREFIX = re.compile(r"\s*[(\[\uff08]?([A-Z])[)\].:\uff09\uff0e\uff1a\u3001]\s*(?=\S)")
 """A choice's own letter before its text, as in ``B. Paris``, also in wide letters."""
 
+NOTHING = ("nan", "NaN", "<NA>")
+"""What pandas and NumPy print where a value is missing."""
+
 EATEN = re.compile(
     r"(?:\x08(?=eta|egin|oxed|inom)|\x0c(?=rac|orall|loor)|\x07(?=lpha)"
     r"|\t(?=heta|imes|ext\{)|\r(?=ho\b|ight))(\w{1,9})"
@@ -149,6 +152,12 @@ def parse_choices(value: Any, what: str) -> tuple[str, ...]:
         checked_text(item, f"{one} {number}").strip()
         for number, item in enumerate(items, 1)
     )
+    for number, choice in enumerate(choices, 1):
+        if choice in NOTHING:
+            raise BadRowError(
+                f"{one} {number} is {choice!r}, which is written for a missing value; "
+                "leave it out"
+            )
     if len(choices) < 2:
         raise BadRowError(
             f"has fewer than two choices; leave {what} out where the answer is free"

@@ -16,6 +16,7 @@ from neuron_opsd.world.formats.parts import structure
 
 AUTO, PLAIN = "auto", "plain"
 
+YES_OR_NO: Final = ("true", "false", "yes", "no")
 DRAWN: Final = "; its choices come in an order that is drawn from their texts"
 
 
@@ -36,9 +37,11 @@ def has_keyed_choices(cells: Cells) -> bool:
 
 def is_yes_or_no(cells: Cells) -> bool:
     """Say whether a row's answer is true or false."""
-    label = cells.get("label")
-    return isinstance(cells.get("answer"), bool) or (
-        cells.has("idx") and isinstance(label, int) and label in (-1, 0, 1)
+    answer, label = cells.get("answer"), cells.get("label")
+    return (
+        isinstance(answer, bool)
+        or (isinstance(answer, str) and answer.strip().casefold() in YES_OR_NO)
+        or (isinstance(label, int) and label in (-1, 0, 1))
     )
 
 

@@ -28,8 +28,8 @@ def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
         if key in NEEDED and not is_blank(cells.get(key)):
             raise BadRowError(
                 f"{cells.name(key)!r} may belong to the question, but is not read; put "
-                "its text into the question, name the set with --format, or pass it by "
-                "with --format plain"
+                "its text into the question, name the set with --format (as boolq), or "
+                "pass it by with --format plain"
             )
 
 
