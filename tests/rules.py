@@ -19,6 +19,7 @@ WORDS = {
     "errors",
     "needs",
     "progress",
+    "question_settings",
     "records",
     "section",
     "seeds",

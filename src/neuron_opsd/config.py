@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.section import (
     Fraction,
     NotNegative,
@@ -46,20 +47,6 @@ class ModelConfig(Section):
     tokens_per_batch: Positive = 4096
     """Tokens that one forward pass may hold; lower it when memory runs out (in
     training, `distill.micro_batch_size`), and take 16384 or more on a large GPU."""
-
-
-class QuestionsConfig(Section):
-    """How the files of questions are read."""
-
-    format: str = "auto"
-    """What the columns mean: a public set by its name (see docs/files.md), `plain` for
-    columns by the product's own names and no others, or `auto`, which knows public sets
-    by their columns; `pool=plain,exam=gpqa` gives files their own."""
-    answers: Literal["auto", "text", "letter", "index-from-0", "index-from-1"] = "auto"
-    """What a gold answer to a question with choices is, where the file cannot tell."""
-    drop_repeated_choices: bool = False
-    """Leave out, and count, questions that offer the same choice twice; else they are
-    an error."""
 
 
 class PromptsConfig(Section):
