@@ -565,7 +565,11 @@ def test_columns_under_other_names_are_told(read: Read) -> None:
             {"question": "?", "passage": "Long ago."},
             "'passage' may belong to the quest",
         ),
-        ({"question": "?", "image": {"bytes": ""}}, "'image' may belong to the questi"),
+        (
+            {"question": "?", "image": "a.png"},
+            "'image' may belong to the question, but",
+        ),
+        ({"question": "?", "image_1": {"bytes": ""}}, "'image_1' may belong to the qu"),
         (
             {"question": "?", "choices": ["a", "b"], "options": ["a", "c"]},
             "has 'choices' and 'options', which may all be the choices; keep one of",

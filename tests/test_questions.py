@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.records import GoldAnswers, Message, Question
-from neuron_opsd.world.hub import split_name
+from neuron_opsd.world.hub import split_name, table_of
 from neuron_opsd.world.questions import (
     QuestionFile,
     is_dataset,
@@ -604,6 +604,24 @@ def test_a_dataset_is_read_without_the_network_unless_allowed(
     arguments = (("owner/name", "main"), {"split": "test"})
     assert hub.calls == [(*arguments, True), (*arguments, False)]
     assert hub.config.HF_HUB_OFFLINE is False
+
+
+class Image:
+    """Stands for the feature of that name, whose column must not be decoded."""
+
+
+def test_a_dataset_with_images_is_refused_without_decoding_them() -> None:
+    class Pictures(Records):
+        features: Mapping[str, object] = {"question": None, "picture": Image()}
+
+        def remove_columns(self, names: Sequence[str]) -> Records:
+            return Records(
+                {key: row[key] for key in row if key not in names} for row in self
+            )
+
+    table = table_of("o/n", "o/n", Pictures([{"question": "Why?", "picture": "x"}]))
+    (row,) = table.rows
+    assert row.values == {"question": "Why?", "picture": {"bytes": None}}
 
 
 def test_a_dataset_that_is_not_there_says_what_to_do(

@@ -25,7 +25,9 @@ def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
         BadRowError: Naming it.
     """
     for key in unread:
-        if key in NEEDED and not is_blank(cells.get(key)):
+        value = cells.get(key)
+        is_media = isinstance(value, dict) and "bytes" in value
+        if is_media or (key in NEEDED and not is_blank(value)):
             raise BadRowError(
                 f"{cells.name(key)!r} may belong to the question, but is not read; put "
                 "its text into the question, name the set with --format (as boolq), or "
