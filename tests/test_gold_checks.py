@@ -154,3 +154,21 @@ def test_the_format_is_an_option_of_the_command(
     assert "no column 'opa', by which medmcqa is known" in capsys.readouterr().err
     assert main([*arguments, "--format", "gqpa"]) == 2
     assert "did you mean gpqa?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["preview", "plan", "evaluate", "run"])
+def test_commands_refuse_more_choices_than_letters(
+    command: str,
+    tiny_llama_plain: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = str(CASES / "thirty_choices.jsonl")
+    arguments = [command, "--model", str(tiny_llama_plain)]
+    arguments += ["--test", f"exam={file}"] if command == "evaluate" else []
+    arguments += ["--pool", file] if command != "evaluate" else []
+    if command in ("evaluate", "run"):
+        arguments += ["--out", str(tmp_path / "out")]
+    assert main([*arguments, "--set", "prompts.list_choices=letters"]) == 2
+    error = capsys.readouterr().err
+    assert "has 30 choices, but there are 26 letters; set prompts.list_cho" in error

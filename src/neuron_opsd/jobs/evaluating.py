@@ -8,6 +8,7 @@ from typing import Any
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.jobs.checks import check_set
 from neuron_opsd.jobs.inputs import check_names, read_tests
 from neuron_opsd.jobs.reporting import metric_table
 from neuron_opsd.jobs.setting import TestSet, settle
@@ -50,6 +51,8 @@ def evaluate(
     sets = read_tests(tests, "", config, progress.warn)
     model = load_model(config.model, *([] if adapter is None else [adapter]))
     settled, constrained = settle(config, model)
+    for test in sets:
+        check_set(model, test.name, test.questions, settled, constrained=constrained)
     table = {}
     for test in sets:
         result = test_model(model, test, settled, progress, constrained=constrained)
