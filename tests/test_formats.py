@@ -782,6 +782,13 @@ def test_marks_of_html_are_told_and_compared(read: Read) -> None:
     assert "1 row holds '&amp;'" in file.notes[0]
 
 
+def test_whole_numbers_with_a_point_are_told(read: Read) -> None:
+    (note,) = read({"question": "How many?", "answer": "42.0"}).notes
+    assert "every answer is a whole number that ends in .0" in note
+    assert read({"question": "How many?", "answer": "42.5"}).notes == ()
+    assert gold_of(read({"question": "How many?", "answer": 42.0})) == ["42"]
+
+
 def test_letters_without_choices_are_told(read: Read) -> None:
     rows = [{"question": "A) x B) y?", "answer": letter} for letter in "AB"]
     assert "every answer is a single letter, but there are no" in read(*rows).notes[0]

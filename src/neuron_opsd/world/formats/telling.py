@@ -37,6 +37,7 @@ def notes_of(
         *dict.fromkeys(told for item in items for told in item.told),
         base_note(items, evidence),
         letters_note(items),
+        point_note(items),
         entity_note(items),
         dropped_note(dropped),
     ]
@@ -87,6 +88,20 @@ def letters_note(items: Sequence[Item]) -> str:
         return (
             "every answer is a single letter, but there are no choices; if they stand "
             "within the questions, answers will be compared as letters"
+        )
+    return ""
+
+
+def point_note(items: Sequence[Item]) -> str:
+    """Say that whole numbers come as texts with a point, as pandas writes them."""
+    answers = [a.value for i in items if not i.choices for a in i.answers]
+    if answers and all(
+        isinstance(a, str) and re.fullmatch(r"-?\d+\.0", a.strip()) for a in answers
+    ):
+        return (
+            "every answer is a whole number that ends in .0, as pandas writes them "
+            "beside missing ones; answers.reader=number takes 42 for 42.0, text does "
+            "not"
         )
     return ""
 
