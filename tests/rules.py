@@ -18,6 +18,7 @@ WORDS = {
     "config",
     "errors",
     "needs",
+    "policy_settings",
     "progress",
     "question_settings",
     "records",

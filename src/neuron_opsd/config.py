@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from neuron_opsd.policy_settings import PolicyConfig
 from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.section import (
     Fraction,
@@ -245,23 +246,6 @@ class DistillConfig(Section):
     """Positions whose logits are held at once; changes memory, not the gradient."""
     checkpoint_every: Positive = 10
     """Steps between checkpoints."""
-
-
-class PolicyConfig(Section):
-    """How methods that reward rollouts learn: TTRL, Intuitor, RENT, EMPO and others."""
-
-    num_votes: NotNegative = 0
-    """Rollouts per question and step that vote, of which `distill.num_samples` are
-    trained on; 0 means that no others vote."""
-    scale_rewards: bool = True
-    """Whether a group's rewards, less their mean, are divided by their deviation."""
-    clip_low: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
-    """How far below 1 the ratio of new to old probability still counts."""
-    clip_high: Annotated[float, Field(ge=0.0)] = 0.2
-    """How far above 1 it still counts."""
-    kl_weight: Annotated[float, Field(ge=0.0)] | None = None
-    """Weight of the divergence from the model where training began; unset takes the
-    method's own, 0 for most."""
 
 
 class FitnessConfig(Section):
