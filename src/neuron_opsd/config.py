@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from neuron_opsd.policy_settings import PolicyConfig
+from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.section import (
     Fraction,
     NotNegative,
@@ -246,23 +248,6 @@ class DistillConfig(Section):
     """Steps between checkpoints."""
 
 
-class PolicyConfig(Section):
-    """How methods that reward rollouts learn: TTRL, Intuitor, RENT, EMPO and others."""
-
-    num_votes: NotNegative = 0
-    """Rollouts per question and step that vote, of which `distill.num_samples` are
-    trained on; 0 means that no others vote."""
-    scale_rewards: bool = True
-    """Whether a group's rewards, less their mean, are divided by their deviation."""
-    clip_low: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
-    """How far below 1 the ratio of new to old probability still counts."""
-    clip_high: Annotated[float, Field(ge=0.0)] = 0.2
-    """How far above 1 it still counts."""
-    kl_weight: Annotated[float, Field(ge=0.0)] | None = None
-    """Weight of the divergence from the model where training began; unset takes the
-    method's own, 0 for most."""
-
-
 class FitnessConfig(Section):
     """What is asked of the teacher, without labels, before it teaches."""
 
@@ -317,6 +302,7 @@ class Config(Section):
     """`equal` trains every method with the same budget and rate; `source` as its paper
     or public code does, see docs/methods.md. What is set by name wins over both."""
     model: ModelConfig = ModelConfig()
+    questions: QuestionsConfig = QuestionsConfig()
     prompts: PromptsConfig = PromptsConfig()
     answers: AnswersConfig = AnswersConfig()
     rollouts: RolloutsConfig = RolloutsConfig()

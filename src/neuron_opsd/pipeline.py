@@ -112,7 +112,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         NeuronOpsdError: For anything that the user can mend.
     """
     config = name_in_domain(request.tests, with_method(config))
-    inputs = read_inputs(request.pool, request.tests, config)
+    inputs = read_inputs(request.pool, request.tests, config, progress.warn)
     model = load_model(config.model)
     own = for_model(config, model.facts)
     settled, constrained = settle(own, model)

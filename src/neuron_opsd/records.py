@@ -56,6 +56,8 @@ class GoldAnswers:
 
     answer_of: Mapping[str, str]
     """Question id to gold answer, a choice's text where the question has choices."""
+    aliases_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Question id to other answers that are right too, of those that have any."""
 
 
 @dataclass(frozen=True, slots=True)

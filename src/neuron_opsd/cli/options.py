@@ -41,6 +41,14 @@ class Settings:
     with the budget that all methods share; what is set by name wins over both."""
     seed: int | None = None
     """Number from which every random draw derives."""
+    formats: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--format", consume_multiple=True, negative=(), show_default=False
+        ),
+    ] = ()
+    """What the columns of question files mean: NAME for all, or FILE=NAME, FILE being
+    `pool` or a test set; short for the setting questions.format."""
 
 
 @Parameter(name="*")
@@ -79,6 +87,8 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
         table = merge(table, {"preset": settings.preset})
     if settings.seed is not None:
         table = merge(table, {"seed": settings.seed})
+    if settings.formats:
+        table = merge(table, {"questions": {"format": ",".join(settings.formats)}})
     return config_from_table(table)
 
 

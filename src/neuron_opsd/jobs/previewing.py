@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.checks import check_set
+from neuron_opsd.jobs.inputs import POOL, read_pool
 from neuron_opsd.jobs.methods import for_model, with_method
 from neuron_opsd.jobs.prepare import make_library, own_answers, representatives
 from neuron_opsd.jobs.selecting import unread_of
@@ -29,7 +31,6 @@ from neuron_opsd.stages.teaching import (
     shown_draws,
 )
 from neuron_opsd.votes import tally_votes
-from neuron_opsd.world.questions import read_questions
 
 NUM_NEIGHBOURS = 64
 """Questions of the pool, the previewed one among them, that a preview asks."""
@@ -70,12 +71,15 @@ def preview(
         NeuronOpsdError: For anything that the user can mend.
     """
     config = with_method(config)
-    questions = read_questions(pool, allow_download=config.model.allow_download)
+    questions = read_pool(pool, config)
+    for note in questions.notes:
+        progress.warn(note)
     chosen = find_question(questions.questions, question_id, pool)
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     model = load_model(config.model)
     settled, constrained = settle(for_model(config, model.facts), model)
+    check_set(model, POOL, some, settled, constrained=constrained)
     asked = ask(some, settled, constrained=constrained)
     draws = [(settled.rollouts.temperature, settled.rollouts.num_samples)]
     draws += shown_draws(settled.contexts)

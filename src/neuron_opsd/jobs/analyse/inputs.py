@@ -159,7 +159,7 @@ def read_labels(run: PreparedRun, source: str) -> LabelledPool:
         DataError: If a question is missing, asks something else or has no answer.
         TryAgainError: If the network fails.
     """
-    found = read_questions(source)
+    found = read_questions(source, config=run.config.questions, name=POOL)
     ids = [entry.question_id for entry in run.selection]
     by_id = {question.id: question for question in found.questions}
     gold = found.gold.answer_of

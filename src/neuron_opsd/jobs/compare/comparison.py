@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,9 +106,13 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
     """
     check(comparison)
     shared = shared_config(config)
+    warn = once_each(progress.warn)
     inputs = {
         source: read_inputs(
-            file, in_domain_first(comparison.tests, source), in_domain(shared, source)
+            file,
+            in_domain_first(comparison.tests, source),
+            in_domain(shared, source),
+            warn,
         )
         for source, file in comparison.sources.items()
     }
@@ -131,6 +135,18 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
         model_fingerprint(shared.model),
         progress,
     )
+
+
+def once_each(warn: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a way to warn that says the same thing once, as tests are read often."""
+    said: set[str] = set()
+
+    def hear(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            warn(text)
+
+    return hear
 
 
 def check(comparison: Comparison) -> None:
