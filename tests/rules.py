@@ -30,8 +30,13 @@ WORDS = {
 READING = {
     "answers",
     "choice_answers",
+    "choice_texts",
     "latex",
+    "latex_answers",
     "latex_worker",
+    "letters",
+    "notation",
+    "number_answers",
     "numerals",
     "passages",
     "prompts",

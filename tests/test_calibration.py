@@ -274,3 +274,53 @@ def test_a_weight_counts_a_question_so_often(pair: Verdicts, often: list[int]) -
     weighted = measure(columns_of(scores), np.array([counts, counts], dtype=float))
     plain = measure(columns_of(repeated), np.ones((1, len(repeated))))
     np.testing.assert_allclose(weighted, np.vstack([plain, plain]), atol=1e-12)
+
+
+def test_calibration_of_unread_answers_is_no_number() -> None:
+    unread = QuestionScore(
+        "q",
+        0,
+        8,
+        None,
+        majority_correct=False,
+        agreement=0.0,
+        num_unread=8,
+        num_truncated=8,
+        mean_length=5.0,
+    )
+    columns = columns_of([unread, unread])
+    values = dict(zip(METRICS, measure(columns, np.ones((1, 2)))[0], strict=True))
+    without = {name for name, value in values.items() if np.isnan(value)}
+    assert without == {"ece", "adaptive_ece", "brier", "auroc", "overconfidence"}
+    assert values["avg_at_k"] == 0.0
+    assert values["parse_failure"] == 1.0
+
+
+def test_one_answer_that_is_read_makes_calibration_a_number() -> None:
+    unread = QuestionScore(
+        "q",
+        0,
+        8,
+        None,
+        majority_correct=False,
+        agreement=0.0,
+        num_unread=8,
+        num_truncated=8,
+        mean_length=5.0,
+    )
+    read = QuestionScore(
+        "r",
+        0,
+        8,
+        "x",
+        majority_correct=False,
+        agreement=0.5,
+        num_unread=4,
+        num_truncated=4,
+        mean_length=5.0,
+    )
+    columns = columns_of([unread, read])
+    weights = np.array([[1.0, 1.0], [2.0, 0.0]])
+    ece = METRICS["ece"](columns, weights)
+    assert ece[0] == pytest.approx(0.25)
+    assert np.isnan(ece[1])

@@ -6,15 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.choice_answers import read_choice_letter, read_choice_text
-from neuron_opsd.records import Message, Question
+from neuron_opsd.choice_answers import read_choice_letter
+from neuron_opsd.choice_texts import read_choice_text
 
 CITIES = ("Paris", "London", "New York", "York")
-
-
-def question_with(*choices: str) -> Question:
-    """Return a question that has these choices."""
-    return Question("q", (Message("user", "Which?"),), choices)
 
 
 @pytest.mark.parametrize(
@@ -30,35 +25,33 @@ def question_with(*choices: str) -> Question:
         pytest.param(r"Answer: Paris \boxed{London}", "London", id="boxed-goes-first"),
         pytest.param("Paris is nice. But London.", "London", id="last-sentence"),
         pytest.param("Paris or London", None, id="ambiguous"),
-        pytest.param("<think>Paris</think>London", "London", id="reasoning-is-cut"),
-        pytest.param("<think>Paris", None, id="still-reasoning"),
         pytest.param("Rome", None, id="none-of-them"),
         pytest.param("", None, id="empty"),
     ],
 )
 def test_a_choice_is_read_from_text(text: str, choice: str | None) -> None:
-    assert read_choice_text(text, question_with(*CITIES)) == choice
+    assert read_choice_text(text, CITIES).answer == choice
 
 
 def test_choices_that_contain_one_another_are_told_apart() -> None:
-    question = question_with("C", "C++")
-    assert read_choice_text("I like C++.", question) == "C++"
-    assert read_choice_text("I like C.", question) == "C"
+    choices = ("C", "C++")
+    assert read_choice_text("I like C++.", choices).answer == "C++"
+    assert read_choice_text("I like C.", choices).answer == "C"
 
 
 def test_choices_of_punctuation_are_read_when_they_stand_alone() -> None:
-    assert read_choice_text(" ! ", question_with("?", "!")) == "!"
+    assert read_choice_text(" ! ", ("?", "!")).answer == "!"
 
 
 def test_choices_that_differ_in_case_alone_need_their_exact_spelling() -> None:
-    question = question_with("us", "US")
-    assert read_choice_text("US", question) == "US"
-    assert read_choice_text("It is US.", question) is None
+    choices = ("us", "US")
+    assert read_choice_text("US", choices).answer == "US"
+    assert read_choice_text("It is US.", choices).answer is None
 
 
 def test_scripts_without_spaces_need_no_word_boundary() -> None:
-    question = question_with("\u5df4\u9ece", "\u4f26\u6566")
-    assert read_choice_text("\u7b54\u6848\u662f\u5df4\u9ece\u3002", question) == (
+    choices = ("\u5df4\u9ece", "\u4f26\u6566")
+    assert read_choice_text("\u7b54\u6848\u662f\u5df4\u9ece\u3002", choices).answer == (
         "\u5df4\u9ece"
     )
 
@@ -84,12 +77,11 @@ def test_scripts_without_spaces_need_no_word_boundary() -> None:
         ("A or B", None),
         ("E", None),
         ("The answer is E", None),
-        ("<think>B", None),
         ("", None),
     ],
 )
 def test_a_choice_is_read_from_its_letter(text: str, choice: str | None) -> None:
-    assert read_choice_letter(text, question_with(*CITIES)) == choice
+    assert read_choice_letter(text, CITIES).answer == choice
 
 
 words = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
@@ -100,13 +92,12 @@ def test_every_choice_is_read_from_a_sentence(
     choices: list[str], data: st.DataObject
 ) -> None:
     choice = data.draw(st.sampled_from(choices))
-    question = question_with(*choices)
-    assert read_choice_text(choice, question) == choice
-    assert read_choice_text(f"The answer is {choice}.", question) == choice
+    assert read_choice_text(choice, choices).answer == choice
+    assert read_choice_text(f"The answer is {choice}.", choices).answer == choice
 
 
 @given(st.text(), st.lists(st.text(min_size=1), min_size=2, unique=True))
 def test_what_is_read_is_a_choice_or_nothing(text: str, choices: list[str]) -> None:
     for read in (read_choice_text, read_choice_letter):
-        answer = read(text, question_with(*choices))
+        answer = read(text, choices).answer
         assert answer is None or answer in choices

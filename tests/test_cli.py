@@ -52,6 +52,8 @@ class Preview:
     teacher_prompt: str = "Question: a\u202eb\nAnswer: yes"
     demonstrations: int = 1
     completion_example: str = "yes\x1b]0;owned\x07"
+    answer: str | None = "yes\x1b[31m"
+    answer_why: str = "only answer"
     num_student_tokens: int = 9
     num_teacher_tokens: int = 20
     num_completion_tokens: int = 2

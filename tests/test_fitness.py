@@ -275,3 +275,15 @@ def test_a_selection_that_cannot_be_read_is_found() -> None:
     selection = selected(*[n < 20 for n in range(60)])
     (finding,) = selection_findings(selection, answers, FitnessConfig())
     assert finding.startswith("no readable answer is the model's own to 100%")
+
+
+def test_free_answers_are_compared_as_their_reader_says() -> None:
+    config = config_of("answers.reader=latex")
+    replies = {f"Question: Is it {name}?": ["1/2"] for name in NAMES}
+    replies |= {f"T Is it {name}?": [r"$\frac{1}{2}$"] for name in NAMES}
+    replies |= {f"O Is it {name}?": ["0.5"] for name in NAMES}
+    fitness = check(replies, config, votes_for(**dict.fromkeys(NAMES, "0.50")))
+    assert fitness.student_agreement == 1.0
+    assert fitness.teacher_agreement == 1.0
+    assert fitness.stability == 1.0
+    assert fitness.top_answer_share_student == 1.0

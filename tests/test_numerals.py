@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.numerals import (
-    MAX_DIGITS,
-    first_numeral,
-    last_numeral,
-    same_number,
-    whole_numeral,
-)
+from neuron_opsd.number_answers import announced_numeral, read_number
+from neuron_opsd.numerals import MAX_DIGITS, read_decimal, same_number
+
+
+def last_numeral(text: str) -> str | None:
+    """Return the number that a text gives."""
+    return read_number(text, "point").answer
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from neuron_opsd.numerals import (
         ("1{,}234", "1234"),
         (r"1\,234", "1234"),
         ("12\u202f345", "12345"),
-        ("1,2345", "2345"),
+        ("1,2345", "1.2345"),
         ("1/2", "0.5"),
         ("1 / 3", "1/3"),
         ("-2/6", "-1/3"),
@@ -48,14 +48,14 @@ from neuron_opsd.numerals import (
         ("\N{MINUS SIGN}5", "-5"),
         ("$1,000", "1000"),
         ("-$5", "-5"),
-        ("5-3", "3"),
-        ("(x)-3", "3"),
+        ("5-3", None),
+        ("(x)-3", None),
         ("10 - 3 = -7", "-7"),
         ("5km", "5"),
-        ("It has 3 or 4.", "4"),
+        ("It has 3 or 4.", None),
         ("\u7b54\u6848\u662f42", "42"),
         ("Q1 of 1/0", None),
-        ("7, then 1/0", "7"),
+        ("7, then 1/0", None),
         ("v2.1", None),
         ("none", None),
         ("", None),
@@ -67,26 +67,43 @@ def test_the_last_number_is_read(text: str, numeral: str | None) -> None:
     assert last_numeral(text) == numeral
 
 
-def test_the_first_number_is_read() -> None:
-    assert first_numeral("1/0 or 5 apples out of 10") == "5"
-    assert first_numeral("many") is None
+def test_the_first_number_is_announced() -> None:
+    assert announced_numeral("5 apples out of 10", "point") == "5"
+    assert announced_numeral("1/0 or 5", "point") is None
+    assert announced_numeral("many", "point") is None
+
+
+@pytest.mark.parametrize(
+    ("digits", "mark", "text"),
+    [
+        ("1,234", "point", "1234"),
+        ("1,234", "comma", "1.234"),
+        ("1.234", "point", "1.234"),
+        ("1.234", "comma", "1234"),
+        ("0,123", "point", "0.123"),
+        ("1234,567", "point", "1234.567"),
+        ("12,34,567", "point", "1234567"),
+        ("1.234.567,8", "point", "1234567.8"),
+        ("1,2,3", "point", None),
+        ("1.2.3", "comma", None),
+        ("1,234.567,8", "point", None),
+        ("1'000", "point", "1000"),
+    ],
+)
+def test_separators_are_told_by_their_groups(
+    digits: str, mark: str, text: str | None
+) -> None:
+    assert read_decimal(digits, mark) == (None if text is None else Fraction(text))
 
 
 def test_a_number_of_absurd_length_is_passed_over() -> None:
     assert last_numeral("9" * (MAX_DIGITS + 1)) is None
-    assert last_numeral("8 " + "9" * 1_000_000) == "8"
+    assert last_numeral("8 " + "9" * 1_000_000) is None
 
 
 def test_half_a_million_numbers_are_quickly_read() -> None:
-    assert last_numeral("1," * 500_000) == "1"
-
-
-@pytest.mark.parametrize(
-    ("text", "numeral"),
-    [("$5$", "5"), (r" 20\% ", "20%"), ("5 cm", None), ("1+1", None), ("", None)],
-)
-def test_a_whole_numeral_says_nothing_besides(text: str, numeral: str | None) -> None:
-    assert whole_numeral(text) == numeral
+    assert last_numeral("1," * 500_000) is None
+    assert last_numeral("1 and more. " * 50_000) == "1"
 
 
 @pytest.mark.parametrize(

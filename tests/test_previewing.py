@@ -41,6 +41,8 @@ def test_the_first_question_is_shown_as_both_see_it(
     assert seen.teacher_prompt.endswith(f"\n\n{seen.student_prompt}")
     assert seen.teacher_prompt.count("Question:") == 1 + seen.demonstrations == 3
     assert seen.completion_example in ("odd", "even")
+    assert seen.answer == seen.completion_example
+    assert seen.answer_why == "sampled among the choices"
     assert seen.num_dropped == 0
     assert seen.num_teacher_tokens > seen.num_student_tokens > 0
 
@@ -116,3 +118,4 @@ def test_the_command_shows_what_the_library_gives(
     text = capsys.readouterr().out
     assert "question p3, student's prompt" in text
     assert "2 demonstrations, 0 dropped" in text
+    assert f"answer ({seen.answer_why})" in text

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.config import Config
+from neuron_opsd.answers import readers_for
+from neuron_opsd.config import AnswersConfig, Config, ContextsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.prepare import make_library
 from neuron_opsd.method.selection import select_questions
@@ -370,3 +371,12 @@ def test_examples_hold_what_student_and_teacher_see() -> None:
         on_done=done.append,
     )
     assert free.choices == ()
+
+
+def test_the_voted_answer_may_be_spelled_in_another_way() -> None:
+    drawn = [rollout("air", "1/2", 0), rollout("air", "0.5", 1), rollout("air", "3", 2)]
+    question = Question("air", (Message("user", "How much?"),))
+    readers = readers_for([question], AnswersConfig(reader="latex"))
+    votes = tally_votes(drawn, readers)
+    config = ContextsConfig(answer="voted")
+    assert [fits(r, votes, config) for r in drawn] == [True, True, False]

@@ -117,3 +117,15 @@ def test_the_order_of_the_list_does_not_matter(
     rollouts = [rollout("q", index, answer) for index, answer in enumerate(answers)]
     shuffled = random.Random(seed).sample(rollouts, len(rollouts))
     assert tally_votes(shuffled) == tally_votes(rollouts)
+
+
+def test_a_vote_knows_every_spelling_of_its_label() -> None:
+    vote = tally(
+        "q", ["1/2", "0.5", "3"], lambda one, other: {one, other} == {"1/2", "0.5"}
+    )
+    assert vote.pseudo_label == "1/2"
+    assert vote.supported_by("0.5")
+    assert vote.supported_by("1/2")
+    assert not vote.supported_by("3")
+    assert not vote.supported_by(None)
+    assert not tally("q", [None]).supported_by(None)

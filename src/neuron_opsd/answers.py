@@ -1,48 +1,105 @@
 """Reading the final answer from a completion, and telling when two answers are one.
 
-Each reader is one function and one line in `READERS`. An answer is normalised when it
-is read, so that most pairs can be compared by spelling alone.
+Each reader is one function and one line in `READERS`. It is given the final part of a
+completion, after any reasoning, and says with every answer where it stood. An answer is
+normalised when it is read, so that most pairs can be compared by spelling alone.
 """
 
 from __future__ import annotations
 
 import operator
 import re
+import string
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from neuron_opsd import latex, numerals
-from neuron_opsd.choice_answers import read_choice_letter, read_choice_text
+from neuron_opsd.choice_answers import read_choice_letter
+from neuron_opsd.choice_texts import equal_choice, read_choice_text
 from neuron_opsd.config import AnswersConfig
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.passages import OUTER, answer_passage, collapse, final_part
+from neuron_opsd.latex_answers import read_latex
+from neuron_opsd.number_answers import read_number
+from neuron_opsd.passages import (
+    OUTER,
+    Reading,
+    announcements,
+    collapse,
+    hashed,
+    last_boxed,
+    own_part,
+    plain,
+    whole_words,
+)
 from neuron_opsd.records import Question
 
-Read: TypeAlias = Callable[[str, Question], str | None]
 Same: TypeAlias = Callable[[str, str], bool]
+Bare: TypeAlias = Callable[[str, Question], str | None]
 
 MAX_TEXT_LENGTH: Final = 1000
-"""Longest first line that still counts as a short answer."""
+"""Longest line that still counts as a short answer."""
+
+OPEN: Final = Reading(None, "reasoning is not closed")
+EMPTY: Final = Reading(None, "nothing is written")
+
+LEAD_IN: Final = re.compile(
+    r"^(?:so,? |therefore,? |thus,? )?(?:the )?(?:final |correct )?answer(?: is\b|:)"
+)
+ARTICLE: Final = re.compile(r"^(?:the|an?) (?=\S)")
+END_OF_SENTENCE: Final = re.compile(
+    r"(?:(?<=[^\W\d_]{4})|(?<=[0-9)%\"']))[.!?]\s+(?=[A-Z])"
+)
+
+
+class Find(Protocol):
+    """Reads the final part of a completion, which may have been cut."""
+
+    def __call__(self, text: str, question: Question, *, cut: bool) -> Reading:
+        """Return the answer, normalised, and where it stood."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
     """How the answers to one question are read and compared."""
 
-    read: Read
-    """Returns the normalised answer of a completion, `None` where it has none."""
+    find: Find
     same: Same = operator.eq
     """Says whether two normalised answers mean the same."""
-    fallback: Read | None = None
-    """Reads a bare answer, such as a gold one, in which `read` finds nothing."""
+    bare: Bare | None = None
+    """Reads an answer that stands without a completion, such as a gold one, where
+    `find` might take it for another."""
+
+    def read(
+        self, final: str | None, question: Question, *, finished: bool = True
+    ) -> Reading:
+        """Read the answer of a completion.
+
+        Args:
+            final: What follows its reasoning; `None` where that is still open.
+            question: That is answered.
+            finished: Whether the completion ended of itself. Of what was cut, choices,
+                numbers and expressions are read only where they are boxed, announced or
+                lead, and the last word is not.
+        """
+        if final is None:
+            return OPEN
+        text = unicodedata.normalize("NFC", final)
+        if not text.strip():
+            return EMPTY
+        return self.find(text, question, cut=not finished)
 
     def normalise(self, answer: str, question: Question) -> str | None:
-        """Return the normalised form of an answer that stands without a completion."""
-        found = self.read(answer, question)
-        if found is None and self.fallback is not None:
-            return self.fallback(answer, question)
-        return found
+        """Return the normalised form of an answer that stands without a completion.
+
+        Of a worked solution in the form of GSM8K, what follows its last `####` counts.
+        """
+        marked = hashed(answer) if "\n" in answer.strip() else []
+        answer = marked[0] if marked else answer
+        if self.bare is not None:
+            return self.bare(answer, question)
+        return self.read(answer, question).answer
 
 
 def reader_for(
@@ -87,79 +144,142 @@ def readers_for(
     }
 
 
-def read_number(text: str, question: Question) -> str | None:
-    r"""Return the last number of a completion as a canonical numeral.
+def letter_reader(config: AnswersConfig) -> Reader:
+    """Return a reader of the letters of choices."""
+    del config
 
-    Where there is a ``\boxed{...}``, the number in it goes first, then the first one
-    after the last ``the answer is`` or ``####``, past an equals sign in that line.
+    def find(text: str, question: Question, *, cut: bool) -> Reading:
+        text = whole_words(text) if cut else text
+        return read_choice_letter(text, question.choices, cut=cut)
+
+    return Reader(find, bare=bare_choice_for(find))
+
+
+def choice_reader(config: AnswersConfig) -> Reader:
+    """Return a reader of the texts of choices."""
+    del config
+
+    def find(text: str, question: Question, *, cut: bool) -> Reading:
+        text = whole_words(text) if cut else text
+        return read_choice_text(text, question.choices, cut=cut)
+
+    return Reader(find, bare=bare_choice_for(find))
+
+
+def bare_choice_for(find: Find) -> Bare:
+    """Return what reads a gold choice: by its text first, so that it stays what it is.
+
+    Then by its letter, then as a completion is read.
     """
-    del question
-    final = final_part(text)
-    if final is None:
+
+    def bare(text: str, question: Question) -> str | None:
+        if (choice := equal_choice(text, question.choices)) is not None:
+            return choice
+        name = text.strip()
+        letters = string.ascii_uppercase[: len(question.choices)]
+        if len(name) == 1 and name in letters:
+            return question.choices[letters.index(name)]
+        return find(text, question, cut=False).answer
+
+    return bare
+
+
+def number_reader(config: AnswersConfig) -> Reader:
+    """Return a reader of numbers; gold answers are read by the same rule."""
+
+    def find(text: str, question: Question, *, cut: bool) -> Reading:
+        del question
+        text = whole_words(text) if cut else text
+        return read_number(text, config.decimal_mark, cut=cut)
+
+    return Reader(find, numerals.same_number)
+
+
+def text_reader(config: AnswersConfig) -> Reader:
+    """Return a reader of short texts."""
+    del config
+    return Reader(read_text, same_text, bare_text)
+
+
+def read_text(text: str, question: Question, *, cut: bool) -> Reading:
+    r"""Read a short text, without lead-in, article and punctuation, in lower case.
+
+    In this order: the last ``\boxed{...}``, the last announcement, the first line. A
+    line without a letter or digit, or longer than `MAX_TEXT_LENGTH`, is no answer; one
+    that was cut is read as it stands.
+    """
+    del question, cut
+    text = own_part(text, bool)
+    if (boxed := last_boxed(text)) is not None:
+        return short(boxed, "boxed")
+    for announced in announcements(text)[:1]:
+        passage = END_OF_SENTENCE.split(announced.after or announced.passage)[0]
+        return short(passage, "announced")
+    line, _, rest = text.strip().partition("\n")
+    return short(line, "first line" if rest else "only answer")
+
+
+def short(line: str, why: str) -> Reading:
+    """Return a line as a normalised answer, if it is one."""
+    line = plain(line)
+    if len(line) > MAX_TEXT_LENGTH:
+        return Reading(None, f"{why}, but longer than {MAX_TEXT_LENGTH} characters")
+    line = LEAD_IN.sub("", line.strip(OUTER)).strip(OUTER)
+    line = ARTICLE.sub("", line)
+    if not any(char.isalnum() for char in line):
+        return Reading(None, f"{why}, but without a letter or digit")
+    return Reading(line, why)
+
+
+def bare_text(text: str, question: Question) -> str | None:
+    """Return a gold answer as the text reader spells it.
+
+    One of several lines that neither boxes nor announces its answer has none, because
+    no completion could match it.
+    """
+    if "\n" not in text.strip():
+        return short(text, "gold").answer
+    if last_boxed(text) is None and not announcements(text):
         return None
-    boxed = latex.last_boxed(final)
-    passage = answer_passage(final)
+    return read_text(text, question, cut=False).answer
+
+
+def same_text(one: str, other: str) -> bool:
+    """Say whether two normalised texts are one: alike, or the same plain number."""
+    if one == other:
+        return True
+    number, another = latex.plain_number(one), latex.plain_number(other)
     return (
-        (boxed and numerals.last_numeral(boxed))
-        or (passage and numerals.first_numeral(passage.rpartition("=")[2]))
-        or numerals.last_numeral(final)
+        number is not None
+        and another is not None
+        and numerals.same_number(number, another)
     )
 
 
-def read_text(text: str, question: Question) -> str | None:
-    """Return the first line in lower case, without lead-in, article and punctuation.
+def latex_reader(config: AnswersConfig) -> Reader:
+    """Return a reader of expressions, compared by math-verify."""
+    del config
 
-    A line without a letter or digit, or longer than `MAX_TEXT_LENGTH`, is no answer.
-    """
+    def find(text: str, question: Question, *, cut: bool) -> Reading:
+        del question
+        return read_latex(whole_words(text) if cut else text, cut=cut)
+
+    return Reader(find, latex.same_latex, bare_latex)
+
+
+def bare_latex(text: str, question: Question) -> str | None:
+    """Return what a text announces, or holds as math, else the whole of it."""
+    found = read_latex(text, cut=False)
     del question
-    final = final_part(text)
-    if final is None:
-        return None
-    lines = final.strip().splitlines()
-    line = collapse(lines[0]).casefold() if lines else ""
-    if len(line) > MAX_TEXT_LENGTH:
-        return None
-    line = LEAD_IN.sub("", line.strip(OUTER)).strip(OUTER)
-    line = ARTICLE.sub("", line)
-    return line if any(char.isalnum() for char in line) else None
-
-
-LEAD_IN: Final = re.compile(
-    r"^(?:so,? |therefore,? |thus,? )?(?:the )?(?:final |correct )?answer(?: is\b|:)"
-)
-ARTICLE: Final = re.compile(r"^(?:the|an?) (?=\S)")
-
-
-def read_latex(text: str, question: Question) -> str | None:
-    r"""Return the last ``\boxed{...}``, else the last math, of a completion.
-
-    Without either, what follows the last ``the answer is``; nothing else is guessed.
-    """
-    del question
-    final = final_part(text)
-    if final is None:
-        return None
-    found = latex.last_boxed(final) or latex.last_math(final) or answer_passage(final)
-    return latex.tidy(collapse(found or "")) or None
-
-
-def read_bare_latex(text: str, question: Question) -> str | None:
-    """Return the whole text as an expression."""
-    del question
-    return latex.tidy(collapse(text)) or None
-
-
-def read_bare_text(text: str, question: Question) -> str | None:
-    """Return the whole text, white space collapsed."""
-    del question
-    return collapse(text) or None
+    return found.answer or latex.tidy(collapse(text)) or None
 
 
 def regex_reader(config: AnswersConfig) -> Reader:
     """Return a reader of the last match of the user's pattern, its first group.
 
-    Without a group the whole match is the answer. Case makes no difference between
-    answers. The pattern is the user's own and runs without a limit of time.
+    Without a group the whole match is the answer. Case and the spelling of quotes and
+    accents make no difference between answers. The pattern is the user's own and runs
+    without a limit of time.
 
     Raises:
         ConfigError: If the pattern is missing or no regular expression.
@@ -178,27 +298,37 @@ def regex_reader(config: AnswersConfig) -> Reader:
         ) from None
     group = min(1, pattern.groups)
 
-    def read(text: str, question: Question) -> str | None:
-        del question
+    def find(text: str, question: Question, *, cut: bool) -> Reading:
+        del question, cut
         last = None
-        for match in pattern.finditer(final_part(text) or ""):
+        for match in pattern.finditer(text):
             last = match
-        return None if last is None else collapse(last[group] or "") or None
+        found = None if last is None else collapse(last[group] or "") or None
+        return Reading(found, "last match" if found else "the pattern matches nothing")
 
-    return Reader(read, same_apart_from_case, read_bare_text)
+    return Reader(find, same_spelling, matched_or_whole(find))
 
 
-def same_apart_from_case(one: str, other: str) -> bool:
-    """Say whether two answers differ in nothing but case."""
-    return one.casefold() == other.casefold()
+def matched_or_whole(find: Find) -> Bare:
+    """Return what reads a gold answer: by the pattern, else the whole of it."""
+
+    def bare(text: str, question: Question) -> str | None:
+        return find(text, question, cut=False).answer or collapse(text) or None
+
+    return bare
+
+
+def same_spelling(one: str, other: str) -> bool:
+    """Say whether two answers differ in nothing but case, quotes and accents' form."""
+    return plain(one) == plain(other)
 
 
 READERS: Final[Mapping[str, Callable[[AnswersConfig], Reader]]] = {
-    "choice-text": lambda _: Reader(read_choice_text),
-    "choice-letter": lambda _: Reader(read_choice_letter),
-    "number": lambda _: Reader(read_number, numerals.same_number),
-    "text": lambda _: Reader(read_text),
-    "latex": lambda _: Reader(read_latex, latex.same_latex, read_bare_latex),
+    "choice-text": choice_reader,
+    "choice-letter": letter_reader,
+    "number": number_reader,
+    "text": text_reader,
+    "latex": latex_reader,
     "regex": regex_reader,
 }
 """By the names that `answers.reader` takes; `auto` becomes one of these."""

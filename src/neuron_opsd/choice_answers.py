@@ -1,180 +1,230 @@
-"""Reading which of a question's choices a completion gives.
+"""Reading which of a question's choices a completion gives by its letter.
 
-Both readers return the text of the choice as the question has it, so answers compare
-by spelling, with each other and with gold answers.
+What is returned is the text of the choice as the question has it, so answers compare by
+spelling, with each other and with gold answers.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 import string
 from collections.abc import Sequence
 from typing import Final
 
-from neuron_opsd.latex import last_boxed
-from neuron_opsd.passages import OUTER, answer_passage, collapse, final_part
-from neuron_opsd.records import Question
-
-LETTER = r"[*_\s\"'$({\[]{0,9}(?:\\text\s?\{)?([A-Z])(?![\w'])"
-ALONE: Final = re.compile(r"[*_\"'(\[]{0,4}([A-Za-z])[*_\"')\].:]{0,4}")
-MARKED: Final = re.compile(
-    rf"\b(?i:answer)\b[*_\s]{{0,9}}(?:(?i:is)\b|[:=])[*_\s:=]{{0,9}}"
-    rf"(?:(?i:option|choice)\s)?{LETTER}|\b(?i:option|choice)\s{LETTER}"
+from neuron_opsd import letters
+from neuron_opsd.choice_texts import (
+    NOT_CLEAR,
+    announced_reading,
+    equal_choice,
+    given_text,
+    key,
+    labelled,
+    leading_text,
+    mentioned_text,
+    unwrapped,
 )
-LEADING: Final = re.compile(r"[*_\"'(\[]{0,4}([A-Z])[*_\"')\].:]{1,4}(?:\s|$)")
-# "A dog" and "I think" are words, not letters of choices.
-STANDING: Final = re.compile(
-    r"(?<![\w'])(?:([B-HJ-Z])(?![\w'])|([AI])(?![\w'])(?!\s+(?!or\b|and\b)[a-z]))"
+from neuron_opsd.passages import (
+    ONE_SPELLING,
+    OUTER,
+    SENTENCE_END,
+    Reading,
+    last_boxed,
+    own_part,
 )
-SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|\n+")
-FIRST_UNSPACED: Final = "\u0e00"
-"""From Thai on, scripts are mostly written without spaces between words."""
+
+LEADING: Final = re.compile(
+    r"[*_\"'(\[`#\s]{0,6}(?:(?i:option|choice)[ :]{1,2})?[*_(\[]{0,3}"
+    r"([A-Z]|[a-z](?=[).:]))"
+    r"(?:[*_\"')\].:`]{1,5}(?=\s|$)|(?=,?\s|$)|[:：、，]|[.)](?=\S)(?![A-Za-z]\.))"
+)
+ITEM: Final = re.compile(r"^[ \t*_(\[-]{0,6}([A-Z])[*_]{0,2}[.):][ \t*_]", re.MULTILINE)
+QUESTION: Final = re.compile(r"[^.!?。！？\n]{0,80}[?？]")
 
 
-def read_choice_text(text: str, question: Question) -> str | None:
-    r"""Return the choice that a completion gives, `None` where that is not clear.
+def read_choice_letter(
+    text: str, choices: Sequence[str], *, cut: bool = False
+) -> Reading:
+    r"""Read the choice whose letter a completion gives.
 
-    In this order: the completion is the choice; the choice in the last
-    ``\boxed{...}``; the first one after the last ``answer is``; the only one
-    mentioned; the only one of the last sentence. Of choices that contain one
-    another the longest counts.
+    In this order: the completion is a letter, or the text of a choice; the letter in
+    the last ``\boxed{...}``; the last one that is announced; the last one that is
+    chosen or called correct; one that leads, as in ``B) Paris``, or ends the text
+    alone; the only letter mentioned; the only choice whose text is mentioned. Rejected
+    ones do not count.
+
+    Args:
+        text: The final part of a completion.
+        choices: Of the question.
+        cut: Whether the completion was cut; then a mere mention is no answer.
     """
-    final = final_part(text)
-    if final is None:
-        return None
-    return (
-        equal_choice(final, question.choices)
-        or only_choice(last_boxed(final), question.choices)
-        or first_choice(answer_passage(final), question.choices)
-        or only_choice(final, question.choices)
-        or only_choice(last_sentence(final), question.choices)
-    )
+    text = text.translate(ONE_SPELLING)
+    text = own_part(text, lambda line: bool(whole_letter(line)))
+    if letter := whole_letter(text):
+        whole = lettered(letter, choices, "only answer", text)
+        return Reading(None, "cut before an answer") if cut else whole
+    if not cut and (choice := equal_choice(text, choices)) is not None:
+        return Reading(choice, "only answer")
+    boxed = last_boxed(text)
+    if boxed and (reading := given(unwrapped(boxed), choices)) is not None:
+        return labelled(reading, "boxed")
+    strong = announced_reading(text, lambda passage: given(passage, choices))
+    if strong is not None:
+        return strong
+    if reading := stated(text, choices):
+        return reading
+    if cut:
+        return Reading(None, "cut before an answer")
+    return mentioned(text, choices)
 
 
-def read_choice_letter(text: str, question: Question) -> str | None:
-    r"""Return the choice whose letter a completion gives, `None` where none is clear.
+def given(passage: str, choices: Sequence[str]) -> Reading | None:
+    """Return the choice that a short passage gives by letter or text.
 
-    In this order: the completion is a letter; the letter in the last
-    ``\boxed{...}``; the last one after ``answer is``, ``option`` or ``choice``; one
-    that leads, as in ``B) Paris``; the completion is the text of a choice; the only
-    letter mentioned; the choice whose text is given.
+    `None` where it gives none, or only rejects some.
     """
-    final = final_part(text)
-    if final is None:
+    letter = letters.designated(passage)
+    if letter is not None and letters.is_asked(passage, letter.end):
         return None
-    choices = question.choices
-    return (
-        lettered(whole_letter(final), choices)
-        or lettered(whole_letter(last_boxed(final) or ""), choices)
-        or lettered(marked_letter(final), choices)
-        or lettered(leading_letter(final), choices)
-        or equal_choice(final, choices)
-        or lettered(only_letter(final), choices)
-        or read_choice_text(final, question)
-    )
+    if letter is not None and not letters.is_rejected(
+        passage, letter.start, letter.end
+    ):
+        if letters.joined_with(passage, letter.end):
+            asked = QUESTION.match(passage, letter.end)
+            return None if asked else Reading(None, NOT_CLEAR)
+        return lettered(letter.name, choices, "given", passage[letter.end :])
+    names = {
+        one.name
+        for one in letters.standing(passage)
+        if index_of(one.name) < len(choices)
+        and not letters.is_rejected(passage, one.start, one.end)
+    }
+    by_text = given_text(passage, choices)
+    if len(names) > 1:
+        return Reading(None, NOT_CLEAR)
+    if not names:
+        return by_text
+    by_letter = choices[index_of(names.pop())]
+    if by_text is not None and by_text.answer not in (None, by_letter):
+        return Reading(None, "letter and text disagree")
+    return Reading(by_letter, "given")
 
 
-def lettered(letter: str | None, choices: Sequence[str]) -> str | None:
-    """Return the choice with a letter, `None` where there are not so many."""
-    if letter is None:
-        return None
-    index = string.ascii_uppercase.index(letter.upper())
-    return choices[index] if index < len(choices) else None
+def lettered(letter: str, choices: Sequence[str], why: str, rest: str) -> Reading:
+    """Return the choice with a letter, checked against the text that follows it.
+
+    Args:
+        letter: In upper case.
+        choices: Of the question.
+        why: Where the letter was found.
+        rest: What follows it, or the letter alone where that may be a choice's text.
+    """
+    if index_of(letter) >= len(choices):
+        if (choice := equal_choice(letter, choices)) is not None:
+            return Reading(choice, why)
+        return Reading(None, f"no choice has the letter {letter}")
+    choice = choices[index_of(letter)]
+    line = unwrapped(rest.strip().partition("\n")[0])
+    line = re.sub(r"^(?:is|means|which is|namely)\s", "", line.strip(OUTER + "-–—"))
+    other = equal_choice(line, choices) if len(key(line)) > 1 else None
+    if other is not None and other != choice:
+        return Reading(None, "letter and text disagree")
+    return Reading(choice, why)
+
+
+def index_of(letter: str) -> int:
+    """Return the place of a letter in the alphabet, from 0."""
+    return string.ascii_uppercase.index(letter)
 
 
 def whole_letter(text: str) -> str | None:
-    """Return the letter that a short text is, brackets and points aside."""
-    text = text.strip().removeprefix("\\text{").removesuffix("}")
-    match = ALONE.fullmatch(text)
-    return None if match is None else match[1]
-
-
-def marked_letter(text: str) -> str | None:
-    """Return the last letter that is announced as the answer."""
-    last = None
-    for match in MARKED.finditer(text):
-        last = match[1] or match[2]
-    return last
-
-
-def leading_letter(text: str) -> str | None:
-    """Return the letter that a text begins with, as in a list."""
-    match = LEADING.match(text.lstrip())
-    return None if match is None else match[1]
-
-
-def only_letter(text: str) -> str | None:
-    """Return the letter that stands alone somewhere, if it is the only one."""
-    letters = {match[1] or match[2] for match in STANDING.finditer(text)}
-    return letters.pop() if len(letters) == 1 else None
-
-
-def equal_choice(text: str, choices: Sequence[str]) -> str | None:
-    """Return the choice that a text is, apart from case and outer punctuation."""
+    """Return the letter that a text is, brackets, points and `option` aside."""
     text = text.strip()
-    if text in choices:
-        return text
-    wanted = key(text)
-    equal = [choice for choice in choices if key(choice) == wanted]
-    return equal[0] if len(equal) == 1 else None
+    if len(text) > letters.BESIDE:
+        return None
+    letter = letters.designated(unwrapped(text))
+    if letter is None or unwrapped(text)[letter.end :].strip(OUTER + "-\\"):
+        return None
+    before = unwrapped(text)[: letter.start].strip(OUTER + "\\").casefold()
+    alone = not before or before in {"option", "choice", "letter", "answer", "选项"}
+    return letter.name if alone else None
 
 
-def key(text: str) -> str:
-    """Return what two spellings of one choice have in common."""
-    text = collapse(text).casefold()
-    return text.strip(OUTER) or text
+def stated(text: str, choices: Sequence[str]) -> Reading | None:
+    """Return the choice that a text says it chooses, or that leads or ends it alone."""
+    chosen = [
+        letter
+        for letter in letters.affirmed(text)
+        if index_of(letter.name) < len(choices)
+    ]
+    if chosen:
+        last = chosen[-1]
+        return lettered(last.name, choices, "called correct", text[last.end :][:400])
+    first = leading_letter(text)
+    last_name = closing_letter(text)
+    if first:
+        leading = lettered(first[0], choices, "leading", first[1])
+        other = last_name or first[0]
+        # "C. B" names one choice where B is the text of the third.
+        agree = other == first[0] or equal_choice(other, choices) == leading.answer
+        return leading if agree else Reading(None, NOT_CLEAR)
+    if last_name:
+        return lettered(last_name, choices, "at the end", "")
+    choice = leading_text(text, choices)
+    return None if choice is None else Reading(choice, "leading")
 
 
-def first_choice(text: str | None, choices: Sequence[str]) -> str | None:
-    """Return the choice that a passage mentions first."""
-    found = mentions(text or "", choices)
-    return found[0] if found else None
+def leading_letter(text: str) -> tuple[str, str] | None:
+    """Return the letter that a text begins with and what follows, if no list begins."""
+    text = text.lstrip()
+    match = LEADING.match(text)
+    if match is None or letters.is_rejected(text, match.start(1), match.end(1)):
+        return None
+    if letters.is_word(text, match.start(1), match.end(1)):
+        return None
+    if letters.joined_with(text, match.end(1)) or letters.is_asked(text, match.end(1)):
+        return None
+    alone = whole_letter(text.partition("\n")[0])
+    others = {item[1] for item in ITEM.finditer(text)} - {match[1].upper()}
+    if others and not alone:
+        return None
+    bare = match.end() == match.end(1)
+    follows = text[match.end() :]
+    # "C is" and "B because" lead; "Titanic" or "B vitamins" do not.
+    if bare and re.match(r",?[ \t]+(?!because|since|as\b|is\b|-|–)\w", follows):
+        return None
+    return match[1].upper(), follows
 
 
-def only_choice(text: str | None, choices: Sequence[str]) -> str | None:
-    """Return the one choice that a passage mentions, however often."""
-    found = set(mentions(text or "", choices))
-    return found.pop() if len(found) == 1 else None
+def closing_letter(text: str) -> str | None:
+    """Return the letter that is all of the last line or sentence."""
+    tail = text.strip()[-120:]
+    parts = [part for part in SENTENCE_END.split(tail) if part.strip()]
+    if len(parts) < 2:
+        return None
+    last = re.sub(
+        r"^[\s*_]*(?:so|therefore|thus|hence)[\s,:]+",
+        "",
+        parts[-1],
+        flags=re.IGNORECASE,
+    )
+    return whole_letter(last)
 
 
-def last_sentence(text: str) -> str:
-    """Return the last sentence, or line, of a text."""
-    return SENTENCE_END.split(text.strip())[-1]
-
-
-def mentions(text: str, choices: Sequence[str]) -> list[str]:
-    """Return the choices that stand in a text as whole words, in order."""
-    pattern, choice_of = mention_pattern(tuple(choices))
-    text = collapse(text).casefold()
-    return [choice_of[match.group()] for match in pattern.finditer(text)]
-
-
-@functools.lru_cache(maxsize=1024)
-def mention_pattern(choices: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
-    """Return what finds the choices in collapsed lower case, and what it found.
-
-    Choices that differ in nothing but case cannot be told apart and are not found.
-    """
-    keys = [key(choice) for choice in choices]
-    choice_of = {
-        one: choice
-        for one, choice in zip(keys, choices, strict=True)
-        if one and keys.count(one) == 1
-    }
-    # Of alternatives that match at one place, a regular expression takes the first.
-    longest_first = sorted(choice_of, key=len, reverse=True)
-    words = "|".join(bounded(one) for one in longest_first)
-    return re.compile(words or r"(?!)"), choice_of
-
-
-def bounded(word: str) -> str:
-    """Return a pattern for a word that is no part of a longer one."""
-    before = r"(?<![^\W_])" if has_boundary(word[0]) else ""
-    after = r"(?![^\W_])" if has_boundary(word[-1]) else ""
-    return f"{before}{re.escape(word)}{after}"
-
-
-def has_boundary(char: str) -> bool:
-    """Say whether a word that begins or ends like this is set off by spaces."""
-    return char.isalnum() and char < FIRST_UNSPACED
+def mentioned(text: str, choices: Sequence[str]) -> Reading:
+    """Return the only choice that a text mentions by letter, else by text."""
+    names: set[str] = set()
+    for letter in letters.standing(text):
+        if index_of(letter.name) >= len(choices) or letter.name in names:
+            continue
+        asked = letters.is_asked(text, letter.end)
+        if not asked and not letters.is_rejected(text, letter.start, letter.end):
+            names.add(letter.name)
+        if len(names) > 1:
+            return Reading(None, NOT_CLEAR)
+    by_text = mentioned_text(text, choices)
+    if not names:
+        return by_text
+    choice = choices[index_of(names.pop())]
+    if by_text.answer not in (None, choice):
+        return Reading(None, "letter and text disagree")
+    return Reading(choice, "only mention")

@@ -1,8 +1,8 @@
 r"""LaTeX answers: where they stand in a text, and whether two of them are equal.
 
 math-verify can hang or eat all memory on an expression such as ``9^{9^{9^{9}}}``, so
-it works in a process of its own that is killed when it is late. Most pairs never reach
-it: equal spellings and plain numbers are settled here.
+it works in a process of its own that is killed when it is late. It is given expressions
+as they were written; only equal spellings and plain digits are settled here.
 """
 
 from __future__ import annotations
@@ -21,67 +21,40 @@ from types import TracebackType
 from typing import Final, Self
 
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.numerals import same_number, whole_numeral
+from neuron_opsd.numerals import read_decimal, same_number, write_fraction
 
 MAX_LENGTH: Final = 1000
 """Longest expression that math-verify is asked about; longer ones are not equal."""
 
-BRACES: Final = re.compile(r"\\boxed\s{0,3}\{|\\.|[{}]", re.DOTALL)
-MATH: Final = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")
-UNWRAP: Final = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}")
-SPACING: Final = re.compile(
-    r"\\[!,;: ]|\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])|~"
+THOUSANDS: Final = re.compile(
+    r"(?<![0-9.,])([0-9]{1,3})((?:(?:\{,\}|,\\!|\\[,! ;:]|[\s~\u2009\u202f])[0-9]{3})+)"
+    r"(?![0-9])"
 )
+PLAIN: Final = re.compile(r"[-+]? ?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]+)?")
+MINUSES: Final = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}‑‐－", "-"))
 
 
-def last_boxed(text: str) -> str | None:
-    r"""Return what the last closed ``\boxed{...}`` holds, `None` where there is none.
+def tidy(text: str) -> str:
+    r"""Take an expression out of its dollar signs, and mend its thousands alone.
 
-    Of boxes in boxes the innermost counts. One pass, whatever the nesting.
+    ``1\ 000``, ``1\,000`` and ``1{,}000`` lose their separators, because math-verify
+    takes the first two for products.
     """
-    opened: list[int | None] = []
-    last_start, content = -1, None
-    for match in BRACES.finditer(text):
-        token = match.group()
-        if token.startswith("\\boxed"):
-            opened.append(match.end())
-        elif token == "{":
-            opened.append(None)
-        elif token == "}" and opened:
-            start = opened.pop()
-            if start is not None and start > last_start:
-                last_start, content = start, (start, match.start())
-    return None if content is None else text[content[0] : content[1]].strip()
-
-
-def last_math(text: str) -> str | None:
-    r"""Return what the last ``$...$``, ``\(...\)`` or ``\[...\]`` holds."""
-    closing = {"$": "$", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
-    wanted, start, last = "", 0, None
-    for match in MATH.finditer(text):
-        token = match.group()
-        if wanted and token == wanted:
-            last, wanted = text[start : match.start()].strip() or last, ""
-        elif token in closing and not wanted:
-            wanted, start = closing[token], match.end()
-    return last
-
-
-def tidy(expression: str) -> str:
-    r"""Strip what does not change an expression: ``\left``, ``\text``, spacing, ``$``.
-
-    Words stay apart, so the result can still be parsed.
-    """
-    expression = UNWRAP.sub(r" \1 ", SPACING.sub(" ", expression))
-    expression = expression.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    return " ".join(expression.split()).strip("$").strip().rstrip(".,;").strip()
+    text = " ".join(text.split()).translate(MINUSES)
+    text = text.rstrip(".,;").strip()
+    for start, end in (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$")):
+        if text.startswith(start) and text.endswith(end) and len(text) > len(start):
+            text = text.removeprefix(start).removesuffix(end)
+    text = text.rstrip(".,;").strip()
+    return THOUSANDS.sub(lambda match: re.sub(r"[^0-9]", "", match.group()), text)
 
 
 def equal_by_sight(one: str, other: str) -> bool | None:
-    """Compare without math-verify; `None` where that cannot be decided."""
-    if spelling(one) == spelling(other):
+    """Compare what is identical, or plain digits; `None` where math-verify must."""
+    one, other = tidy(one), tidy(other)
+    if one == other:
         return True
-    number, another = whole_numeral(one), whole_numeral(other)
+    number, another = plain_number(one), plain_number(other)
     if number is not None and another is not None:
         return same_number(number, another)
     if max(len(one), len(other)) > MAX_LENGTH:
@@ -89,9 +62,14 @@ def equal_by_sight(one: str, other: str) -> bool | None:
     return None
 
 
-def spelling(expression: str) -> str:
-    """Return the expression without spaces, for comparing only."""
-    return "".join(tidy(expression).split())
+def plain_number(text: str) -> str | None:
+    """Return the numeral of plain digits, `None` for anything else."""
+    if not PLAIN.fullmatch(text) or not re.search("[0-9]", text):
+        return None
+    digits = text.lstrip("+- ")
+    value = read_decimal(digits)
+    sign = -1 if text.startswith("-") else 1
+    return None if value is None else write_fraction(sign * value)
 
 
 class Verifier:

@@ -1,4 +1,4 @@
-"""Numbers as people and models write them, read exactly.
+"""Numbers as people and models write them, read exactly and whole, or not at all.
 
 A *numeral* is the canonical text of a number: ``1234``, ``-0.5``, ``1/3`` where no
 finite decimal exists, and ``20%`` where a percent sign was written.
@@ -6,7 +6,6 @@ finite decimal exists, and ``20%`` where a percent sign was written.
 
 from __future__ import annotations
 
-import collections
 import re
 from decimal import Context, Decimal, Inexact
 from fractions import Fraction
@@ -15,86 +14,135 @@ from typing import Final
 MAX_DIGITS: Final = 300
 """Longest numeral, and largest power of ten, that is read; longer ones are skipped."""
 
-MAX_UNREADABLE: Final = 16
-"""How many matches at the end of a text are tried until one can be read."""
-
 RELATIVE_TOLERANCE: Final = Fraction(1, 10**9)
 """How far two numbers may differ that are not both whole."""
 
-UNSIGNED = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
-# A minus right after a number, a letter or a bracket subtracts.
-SIGN = r"(?:(?<![A-Za-z0-9_.)])(?P<sign>[-+]))?"
+PLAIN = r"[0-9]+(?:[.,'_][0-9]+)*|\.[0-9]+"
+SPACED = r"[0-9]{1,3}(?: [0-9]{3})+(?![0-9])(?:[.,][0-9]+)?"
+EXPONENT = r"(?:\{ ?[-+]?[0-9]+ ?\}|[-+]?[0-9]+)"
+SCALES: Final = {
+    "hundred": 100,
+    "thousand": 1000,
+    "million": 10**6,
+    "millions": 10**6,
+    "millionen": 10**6,
+    "millones": 10**6,
+    "billion": 10**9,
+    "billions": 10**9,
+    "milliarden": 10**9,
+    "trillion": 10**12,
+    "千": 1000,
+    "万": 10**4,
+    "萬": 10**4,
+    "亿": 10**8,
+    "億": 10**8,
+}
+"""Words after a number that are part of it."""
+
 NUMBER: Final = re.compile(
-    rf"{SIGN}(?<![A-Za-z0-9.])(?P<top>{UNSIGNED})(?:[eE](?P<power>[-+]?[0-9]+))?"
-    rf"(?: ?/ ?(?P<bottom>-?{UNSIGNED}))?(?P<percent> ?%)?"
-)
-
-TIMES = "(?:\N{MULTIPLICATION SIGN}" r"|\\times|\\cdot|\*)"
-REWRITES: Final = (
-    (re.compile("[\N{MINUS SIGN}\N{EN DASH}\N{FULLWIDTH HYPHEN-MINUS}]"), "-"),
-    (re.compile(r"\\[dt]?frac ?\{([^{}]{1,40})\} ?\{([^{}]{1,40})\}"), r"\1/\2"),
-    (re.compile(r"\\[dt]?frac ?([0-9]) ?([0-9])"), r"\1/\2"),
-    (re.compile(rf" ?{TIMES} ?10 ?\^ ?\{{? ?([-+]?[0-9]+) ?\}}?"), r"e\1"),
-    (re.compile(r"(?<=[0-9])(?:\{,\}|\\,|\\!,|,\\!)(?=[0-9]{3})"), ","),
-    (re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3})"), ","),
-    (re.compile(r"\\(?=[%$])"), ""),
-    # A sign that belongs to the number although a currency sign stands between.
-    (re.compile(r"-[$€£¥](?=[0-9.])"), "-"),
+    rf"(?P<top>{SPACED}|{PLAIN})"
+    r"(?:(?P<mixed> [0-9]+ ?/ ?[0-9]+)"
+    rf"|\ ?\^ ?(?P<power>{EXPONENT})"
+    r"|[eE](?P<e>[-+]?[0-9]+)(?![A-Za-z0-9.])"
+    rf"|\ ?[*\u00d7] ?10 ?\^ ?(?P<ten>{EXPONENT})"
+    rf"|\ ?/ ?(?P<bottom>-?(?:{PLAIN})))?"
+    r"(?P<scale>(?: (?:hundred|thousand|(?:m|b|tr)illions?|millionen|millones|"
+    r"milliarden)\b| ?[千万萬亿億])+)?"
+    r"(?P<percent> ?%| per ?cent\b(?!age))?",
+    re.IGNORECASE,
 )
 
 
-def last_numeral(text: str) -> str | None:
-    """Return the last number of a text in canonical form, `None` where it has none.
-
-    Reads thousands separators, decimal points, fractions of two numbers, powers of
-    ten, percent signs and the Unicode minus; a minus between two numbers subtracts
-    and is no sign. Of matches that are no number after all (``1/0``, or longer than
-    `MAX_DIGITS`), a few at the end are passed over.
-    """
-    # Only the end is converted: a long text may hold half a million numbers.
-    matches = collections.deque(NUMBER.finditer(rewrite(text)), maxlen=MAX_UNREADABLE)
-    found = (canonical(match) for match in reversed(matches))
-    return next((numeral for numeral in found if numeral is not None), None)
-
-
-def first_numeral(text: str) -> str | None:
-    """Return the first number of a text in canonical form."""
-    found = (canonical(match) for match in NUMBER.finditer(rewrite(text)))
-    return next((numeral for numeral in found if numeral is not None), None)
-
-
-def whole_numeral(text: str) -> str | None:
-    """Return the number that a text is, `None` where it says anything besides."""
-    match = NUMBER.fullmatch(rewrite(text).strip().strip("$").strip())
-    return None if match is None else canonical(match)
-
-
-def rewrite(text: str) -> str:
-    """Turn the many ways to write fractions, powers and signs into one."""
-    for pattern, replacement in REWRITES:
-        text = pattern.sub(replacement, text)
-    return text
-
-
-def canonical(match: re.Match[str]) -> str | None:
+def read_match(match: re.Match[str], sign: int, decimal_mark: str) -> str | None:
     """Return the canonical text of one match, `None` where it cannot be read."""
-    top = read_decimal(match["top"], match["power"])
-    bottom = read_decimal(match["bottom"] or "1", None)
-    if top is None or not bottom:
+    top = read_decimal(match["top"], decimal_mark)
+    if top is None:
         return None
-    value = (-top if match["sign"] == "-" else top) / bottom
-    return write_fraction(value) + ("%" if match["percent"] else "")
+    value = value_of(match, top, decimal_mark)
+    if value is None:
+        return None
+    for word in re.findall(r"[a-z]+|[^a-z\s]", (match["scale"] or "").lower()):
+        value *= SCALES[word]
+    if value.numerator.bit_length() > 4 * MAX_DIGITS:
+        return None
+    return write_fraction(sign * value) + ("%" if match["percent"] else "")
 
 
-def read_decimal(digits: str, power: str | None) -> Fraction | None:
-    """Return the exact value, `None` where it is too long to be an answer."""
-    digits = digits.replace(",", "")
-    if len(digits) > MAX_DIGITS or len(power or "") > len(str(MAX_DIGITS)) + 1:
+def value_of(match: re.Match[str], top: Fraction, decimal_mark: str) -> Fraction | None:
+    """Return the value of a match with its power, mixed part or denominator."""
+    if match["mixed"]:
+        over, under = (int(part) for part in match["mixed"].split("/"))
+        whole = top.denominator == 1 and 0 < over < under
+        return top + Fraction(over, under) if whole else None
+    if match["bottom"]:
+        bottom = read_decimal(match["bottom"].removeprefix("-"), decimal_mark)
+        if not bottom or " " in match["top"]:
+            return None
+        return -top / bottom if match["bottom"].startswith("-") else top / bottom
+    if match["power"]:
+        return raised(top, match["power"])
+    tens = raised(Fraction(10), match["e"] or match["ten"] or "0")
+    return None if tens is None else top * tens
+
+
+def raised(base: Fraction, exponent: str) -> Fraction | None:
+    """Return a power, `None` where it is too long to be an answer or is none."""
+    digits = exponent.strip("{} ")
+    if len(digits) > len(str(MAX_DIGITS)) + 1 or abs(int(digits)) > MAX_DIGITS:
         return None
-    exponent = int(power or 0)
-    if abs(exponent) > MAX_DIGITS:
+    power = int(digits)
+    size = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if size * abs(power) > 4 * MAX_DIGITS or (base == 0 and power <= 0):
         return None
-    return Fraction(Decimal(digits)) * Fraction(10) ** exponent
+    return base**power
+
+
+def read_decimal(digits: str, decimal_mark: str = "point") -> Fraction | None:
+    """Return the exact value of digits with separators, `None` where it is not clear.
+
+    Separators are told apart by how the digits are grouped. Where three digits follow a
+    single point or comma, `decimal_mark` decides.
+    """
+    if len(digits) > MAX_DIGITS:
+        return None
+    text = plain_decimal(digits, decimal_mark)
+    return None if text is None else Fraction(Decimal(text))
+
+
+def plain_decimal(digits: str, decimal_mark: str) -> str | None:
+    """Return digits with a decimal point and no other separator."""
+    marks = [char for char in digits if not char.isdigit()]
+    if not marks:
+        return digits
+    last = marks[-1]
+    whole, _, rest = digits.rpartition(last)
+    if last not in ".,":
+        return grouped(digits, last) if set(marks) == {last} else None
+    if marks.count(last) > 1:
+        return grouped(digits, last) if set(marks) == {last} else None
+    if len(marks) == 1:
+        could_group = len(rest) == 3 and re.fullmatch("[1-9][0-9]{0,2}", whole)
+        is_decimal = (last == ".") == (decimal_mark == "point")
+        return whole + rest if could_group and not is_decimal else f"{whole}.{rest}"
+    before = set(marks[:-1])
+    units = grouped(whole, before.pop()) if len(before) == 1 else None
+    return None if units is None else f"{units}.{rest}"
+
+
+def grouped(digits: str, mark: str) -> str | None:
+    """Return digits without their thousands separators, `None` if these are none."""
+    first, *groups = digits.split(mark)
+    if not 1 <= len(first) <= 3 or first.startswith("0"):
+        return None
+    by_three = all(len(group) == 3 for group in groups)
+    # In India lakhs and crores: 12,34,567.
+    by_two = (
+        mark == ","
+        and len(first) <= 2
+        and len(groups[-1]) == 3
+        and all(len(group) == 2 for group in groups[:-1])
+    )
+    return first + "".join(groups) if by_three or by_two else None
 
 
 def write_fraction(value: Fraction) -> str:

@@ -1,42 +1,237 @@
-"""Where in a completion the final answer stands."""
+"""Where in a completion the final answer stands, and how texts are made comparable.
+
+What is read here is the final part of a completion, after any reasoning; see
+`reasoning.final_part`. All patterns take time linear in the length of a text.
+"""
 
 from __future__ import annotations
 
+import collections
 import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-OPEN_REASONING: Final = "<think>"
-CLOSE_REASONING: Final = "</think>"
+MAX_ANNOUNCEMENTS: Final = 64
+"""How many announcements at the end of a text are looked at."""
 
-MARKER: Final = re.compile(
-    r"\banswer\b[*_\s]{0,9}(?:is\b|[:=])[*_\s:=]{0,9}|^[ \t]*####[ \t]*",
-    re.IGNORECASE | re.MULTILINE,
-)
+MAX_PASSAGE: Final = 400
+"""Characters of an announced answer that are looked at."""
+
 QUOTES: Final = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}“”«»"
-OUTER: Final = f" .,;:!?\"'`*_()[]{{}}{QUOTES}…"
+OUTER: Final = f" .,;:!?\"'`*_()[]{{}}{QUOTES}…。，；：！？（）「」『』"
 """What may stand around an answer without being part of it."""
 
 # Control characters and lone surrogates have no place in an answer, nor in a file.
 GAPS: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
+LOOSE = r"[*_\s\"'`:=>]{0,9}"
+COPULA = (
+    r"(?:is|was|are|(?:would|will|should|must|has to)(?:\s(?:therefore|thus|then|hence|"
+    r"likely|probably|clearly))?\sbe|equals)\b"
+    r"|[:=\N{FULLWIDTH COLON}\N{RIGHTWARDS ARROW}]|[-=]{1,2}>|[-\N{EN DASH}—](?=\s)"
+)
+TOPIC = r"(?:\s+(?:to|for|of|in|here|choice|option|letter|key)\b[^.:=\n]{0,60}?)?"
+ASIDE = r"(?:[,\s]{0,3}(?:therefore|thus|then|hence|so|finally)\b,?)?"
+OTHERS = (
+    r"\b(?:antwort|lösung|ergebnis)(?:\s+(?:ist|lautet)\b|\s?:)"
+    r"|\bréponse(?:\s+(?:correcte\s+)?est\b|\s?:)"
+    r"|\brespuesta(?:\s+(?:correcta\s+|final\s+)?es\b|\s?:)"
+    r"|\brisposta(?:\s+(?:corretta\s+)?è|\s?:)"
+    r"|\bresposta(?:\s+(?:correta\s+)?é|\s?:)"
+    r"|\bответ(?:\s+это\b|\s?[:—])"
+    r"|(?:答案|答え|正解|回答)(?:应该|应|應|就)?"
+    r"(?:[是为為选選は]|[:\N{FULLWIDTH COLON}=])"
+    r"|答案(?=\s?[(\N{FULLWIDTH LEFT PARENTHESIS}A-Z0-9])"
+    r"|(?:정답|답)(?:은|[:\N{FULLWIDTH COLON}])"
+)
+ANSWER: Final = re.compile(
+    rf"\banswer[*_\"'`]{{0,4}}{TOPIC}{ASIDE}\s{{0,3}}[*_\"'`]{{0,4}}(?:{COPULA}){LOOSE}"
+    r"|^[ \t#*_]{0,9}(?:the )?(?:final |correct )?answer[ \t*_]{0,9}$"
+    r"|<answer>"
+    rf"|(?:{OTHERS}){LOOSE}",
+    re.IGNORECASE | re.MULTILINE,
+)
+HASHES: Final = re.compile(r"^[ \t]*####[ \t]*(?=\S)", re.MULTILINE)
+"""The mark before the answer in GSM8K; elsewhere it begins a heading."""
 
-def final_part(text: str) -> str | None:
-    """Cut off a reasoning trace; `None` where it was opened but never closed."""
-    final = text.rpartition(CLOSE_REASONING)[2]
-    return None if OPEN_REASONING in final else final
+HYPOTHESIS: Final = re.compile(
+    r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|say)\s+(?:that\s+)?"
+    r"(?:the\s+|my\s+)?(?:final\s+|correct\s+|right\s+|best\s+)?$",
+    re.IGNORECASE,
+)
+EMPTY: Final = re.compile(
+    r"(?:clear|obvious|simple|correct|right|wrong|incorrect|as follows|given|found|"
+    r"based|below|above|consistent|supported|verified|confirmed)\b[^\n:]{0,80}$",
+    re.IGNORECASE,
+)
+"""What is said about an answer without giving it."""
+
+TAKEN_BACK: Final = re.compile(
+    r"\b(?:wait|hold on|scratch that|on second thoughts?|"
+    r"i made (?:a mistake|an error)|no(?=,\s)|actually,? (?:it|i|no))\b"
+    r"[,.!\s-]{0,4}(?:no\b[,.!\s]{0,3})?",
+    re.IGNORECASE,
+)
+NEXT_TURN: Final = re.compile(
+    r"^[ \t>*#_]{0,8}(?:question|problem|q|human|user|instruction|example)\b"
+    r"[ \t]?[0-9]{0,4}[*_]{0,3}[ \t]?[:\N{FULLWIDTH COLON}]|<\|im_start\|>",
+    re.IGNORECASE | re.MULTILINE,
+)
+TAGS: Final = re.compile(r"</?[A-Za-z][^<>\n]{0,40}>")
+BRACES: Final = re.compile(r"\\f?box(?:ed)?\s{0,3}\{|\\.|[{}]", re.DOTALL)
+MATH: Final = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")
+SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|[。！？；]|\n+")
+
+HALF_WORD: Final = re.compile(r"(?:\S*[^\s}\])>。！？!?.*`\"]|\S*[0-9][.,])\Z")
+
+ONE_SPELLING: Final = (
+    str.maketrans(
+        "‘’‚‛ʼ´′＇“”„‟″＂‐‑‒–—−﹣",
+        "''''''''\"\"\"\"\"\"-------",
+    )
+    | {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if code != 0xFF0D}
+    | {0xFF0D: "-", 0x3000: " "}
+    | dict.fromkeys((0x00AD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF), "")
+    | {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl"}
+)
+"""Quotes, dashes, wide letters and ligatures that say the same as plain ones."""
 
 
-def answer_passage(text: str) -> str | None:
-    """Return the line after the last `the answer is`, `Answer:` or `####`."""
-    last = None
-    for match in MARKER.finditer(text):
-        last = match
-    if last is None:
-        return None
-    # The rest of one line: splitting a long tail would copy it whole.
-    return text[last.end() :].partition("\n")[0].strip() or None
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader found in a completion, and where."""
+
+    answer: str | None
+    """Normalised; `None` where there is none."""
+    why: str
+    """In a few words: what the answer was read from, or why there is none."""
+
+
+def own_part(text: str, is_answer: Callable[[str], bool]) -> str:
+    """Cut off what a model writes after its answer as if it were asked once more.
+
+    Args:
+        text: The final part of a completion.
+        is_answer: Whether a single line is an answer, so that what follows it is not.
+    """
+    for match in NEXT_TURN.finditer(text):
+        head = text[: match.start()].strip()
+        if not head:
+            continue
+        announced = ANSWER.search(head) or HASHES.search(head) or "\\boxed" in head
+        alone = "\n" not in head and len(head) <= MAX_PASSAGE and is_answer(head)
+        return text[: match.start()] if announced or alone else text
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What follows `the answer is`, `Answer:` and the like."""
+
+    passage: str
+    after: str
+    """What is said later, where it takes the announcement back; else nothing."""
+
+
+def announcements(text: str) -> list[Announcement]:
+    """Return the announced answers of a text, the last first.
+
+    A passage is the rest of its line, or the next line where nothing is left of it.
+    What is only supposed (`if the answer is`) or says nothing (`the answer is clear`)
+    is left out.
+    """
+    matches = collections.deque(ANSWER.finditer(text), maxlen=MAX_ANNOUNCEMENTS)
+    found: list[Announcement] = []
+    for match in reversed(matches):
+        if HYPOTHESIS.search(text[max(0, match.start() - 60) : match.start()]):
+            continue
+        passage = first_line(text[match.end() : match.end() + MAX_PASSAGE])
+        passage = passage.partition("</answer>")[0].strip()
+        if passage.strip(OUTER) and not EMPTY.match(passage):
+            taken_back = TAKEN_BACK.search(text, match.end())
+            after = "" if taken_back is None or found else text[taken_back.end() :]
+            found.append(Announcement(passage, after))
+    return found
+
+
+def last_boxed(text: str) -> str | None:
+    r"""Return what the last closed ``\boxed{...}`` holds, `None` where there is none.
+
+    Of boxes in boxes the innermost counts; empty ones do not. One pass, whatever the
+    nesting.
+    """
+    opened: list[int | None] = []
+    last_start, content = -1, None
+    for match in BRACES.finditer(text):
+        token = match.group()
+        if token.startswith(("\\boxed", "\\fbox")):
+            opened.append(match.end())
+        elif token == "{":
+            opened.append(None)
+        elif token == "}" and opened:
+            start = opened.pop()
+            if start is not None and start > last_start:
+                if text[start : match.start()].strip(OUTER):
+                    content = start, match.start()
+                last_start = start
+    return None if content is None else text[content[0] : content[1]].strip()
+
+
+def all_math(text: str) -> list[tuple[int, int, str]]:
+    r"""Return every ``$...$``, ``\(...\)`` and ``\[...\]`` with its start and end.
+
+    A single dollar sign opens before anything but a blank, and closes after anything
+    but a blank where no digit follows, so amounts of money are no math.
+    """
+    closing = {"$": "$", "$$": "$$", "\\(": "\\)", "\\[": "\\]"}
+    wanted, start = "", 0
+    found: list[tuple[int, int, str]] = []
+    for match in MATH.finditer(text):
+        token, before = match.group(), text[match.start() - 1 : match.start()]
+        after = text[match.end() : match.end() + 1]
+        if token == wanted and token == "$" and (before.isspace() or after.isdigit()):
+            start = match.end()
+        elif token == wanted:
+            if content := text[start : match.start()].strip():
+                found.append((start - len(token), match.end(), content))
+            wanted = ""
+        elif token in closing and not wanted and not (token == "$" and after.isspace()):
+            wanted, start = closing[token], match.end()
+    return found
+
+
+def first_line(text: str) -> str:
+    """Return the first line that holds anything."""
+    return next((line for line in text.splitlines() if line.strip(OUTER + "#$")), "")
+
+
+def hashed(text: str) -> list[str]:
+    """Return the rest of every line that begins with `####`, the last first."""
+    matches = collections.deque(HASHES.finditer(text), maxlen=MAX_ANNOUNCEMENTS)
+    return [
+        text[match.end() : match.end() + MAX_PASSAGE].partition("\n")[0].strip()
+        for match in reversed(matches)
+    ]
+
+
+def whole_words(text: str) -> str:
+    """Leave out the last word of a completion that was cut: it may be half of one."""
+    half = HALF_WORD.search(text[-MAX_PASSAGE:])
+    return text if half is None else text[: len(text) - len(half.group())]
 
 
 def collapse(text: str) -> str:
     """Turn every run of white space and control characters into one space."""
     return GAPS.sub(" ", text).strip()
+
+
+def plain(text: str) -> str:
+    """Return a text as it is compared: one spelling, one case, single spaces.
+
+    Composed and decomposed accents, straight and curly quotes, hyphens, letters of full
+    width and ligatures are one. Superscripts and fractions stay what they are.
+    """
+    text = unicodedata.normalize("NFC", collapse(text)).translate(ONE_SPELLING)
+    return unicodedata.normalize("NFC", collapse(text).casefold())

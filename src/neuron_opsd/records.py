@@ -119,6 +119,14 @@ class Vote:
     """The answer with most votes; never a true label."""
     counts: Mapping[str, int]
     num_rollouts: int
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    """Every answer as it was given, to the one of `counts` that it counted for."""
+
+    def supported_by(self, answer: str | None) -> bool:
+        """Say whether an answer that voted is the pseudo-label, however spelled."""
+        if answer is None or self.pseudo_label is None:
+            return False
+        return self.spellings.get(answer, answer) == self.pseudo_label
 
     @property
     def agreement(self) -> float:

@@ -46,7 +46,7 @@ def tally(
         counts[joined[answer]] = counts.get(joined[answer], 0) + 1
     # A dict keeps first-seen order and max() keeps the first maximum it meets.
     pseudo_label = max(counts, key=counts.__getitem__, default=None)
-    return Vote(question_id, pseudo_label, counts, num_rollouts=len(answers))
+    return Vote(question_id, pseudo_label, counts, len(answers), joined)
 
 
 def tally_votes(

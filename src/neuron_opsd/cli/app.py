@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
-from neuron_opsd.cli import analyse, compare, look, prepare, settings, work
+from neuron_opsd.cli import analyse, compare, look, prepare, read, settings, work
 from neuron_opsd.cli.environment import COMMAND_LINE, debugging
 from neuron_opsd.cli.mistakes import explain_mistake
 from neuron_opsd.cli.terminal import PROGRAM, complain
@@ -65,6 +65,7 @@ def build_app() -> App:
         analyse.analyse,
         prepare.fetch,
         prepare.preview,
+        read.read,
         settings.plan,
         prepare.neurons,
         look.status,

@@ -160,6 +160,7 @@ def show_preview(terminal: Terminal, seen: Preview) -> None:
         f"example of a completion ({seen.num_completion_tokens} tokens)": (
             seen.completion_example
         ),
+        f"answer ({seen.answer_why})": "-" if seen.answer is None else seen.answer,
         "trained on": seen.mask,
     }
     for title, body in sections.items():

@@ -21,7 +21,7 @@ from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
 from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
-from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
+from neuron_opsd.stages.rollouts import Asked, ask, reading_of, sample_rollouts
 from neuron_opsd.stages.teaching import (
     Library,
     build_contexts,
@@ -45,6 +45,10 @@ class Preview:
     teacher_prompt: str
     demonstrations: int
     completion_example: str
+    answer: str | None
+    """What is read from it; `None` where it holds no answer."""
+    answer_why: str
+    """What the answer was read from, or why there is none."""
     num_student_tokens: int
     num_teacher_tokens: int
     num_completion_tokens: int
@@ -100,7 +104,7 @@ def preview(
         settled,
     )
     library = make_library(some, shown_texts, neurons, selection, settled)
-    return show(model, chosen, shown[chosen.id], neurons[0], library, settled)
+    return show(model, asked[0], shown[chosen.id], neurons[0], library, settled)
 
 
 def neurons_of(
@@ -145,7 +149,7 @@ def find_question(
 
 def show(
     model: HFModel,
-    question: Question,
+    asked: Asked,
     rollout: Rollout,
     neurons: NeuronSet,
     library: Library,
@@ -153,16 +157,18 @@ def show(
 ) -> Preview:
     """Put together what is shown of a question."""
     (context,) = build_contexts([neurons], library, config)
-    prompt, dropped = fitted_prompt(model, question, context, library, config)
-    (asked,) = ask([question], config, constrained=False)
+    prompt, dropped = fitted_prompt(model, asked.question, context, library, config)
+    reading = reading_of(asked, rollout.completion, config)
     student = model.encode(asked.prompt)
     completion = rollout.completion.token_ids
     return Preview(
-        question_id=question.id,
+        question_id=asked.question.id,
         student_prompt=model.tokens.prompt_text(asked.prompt),
         teacher_prompt=model.tokens.prompt_text(prompt),
         demonstrations=len(context.demonstrations) - dropped,
         completion_example=rollout.completion.text,
+        answer=reading.answer,
+        answer_why=reading.why,
         num_student_tokens=len(student),
         num_teacher_tokens=len(model.encode(prompt)),
         num_completion_tokens=len(completion),

@@ -272,21 +272,38 @@ def ranked_apart(
     return area
 
 
+def where_read(
+    values: FloatArray, columns: ScoreColumns, weights: FloatArray
+) -> FloatArray:
+    """Return values, NaN in each row of weights in which no answer could be read.
+
+    Of such a model nothing is known: no confidence and no right answer would come out
+    as perfect calibration.
+    """
+    read = weights @ (columns.confidence > 0.0)
+    return np.where(read > 0.0, values, np.nan)
+
+
 METRICS: Final[Mapping[str, Metric]] = {
     "avg_at_k": lambda c, w: mean(c.accuracy, w),
     "maj_at_k": lambda c, w: mean(c.correct, w),
     "pass_at_k": lambda c, w: mean(c.solved, w),
-    "ece": lambda c, w: binned_gap(c.confidence, c.correct, w, c.num_bins),
-    "adaptive_ece": lambda c, w: equal_mass_gap(c.confidence, c.correct, w, c.num_bins),
-    "brier": lambda c, w: mean((c.confidence - c.correct) ** 2, w),
+    "ece": lambda c, w: where_read(
+        binned_gap(c.confidence, c.correct, w, c.num_bins), c, w
+    ),
+    "adaptive_ece": lambda c, w: where_read(
+        equal_mass_gap(c.confidence, c.correct, w, c.num_bins), c, w
+    ),
+    "brier": lambda c, w: where_read(mean((c.confidence - c.correct) ** 2, w), c, w),
     "auroc": lambda c, w: ranked_apart(c.confidence, c.correct, w),
-    "overconfidence": lambda c, w: mean(c.confidence - c.correct, w),
+    "overconfidence": lambda c, w: where_read(mean(c.confidence - c.correct, w), c, w),
     "unanimity": lambda c, w: mean(c.confidence == 1.0, w),
     "parse_failure": lambda c, w: mean(c.unread, w),
     "truncation": lambda c, w: mean(c.truncated, w),
     "mean_length": lambda c, w: mean(c.length, w),
 }
-"""By the names of `TestResult.metrics`; all but `mean_length` are shares of 1."""
+"""By the names of `TestResult.metrics`; all but `mean_length` are shares of 1. Of a
+model none of whose answers can be read, the measures of calibration are NaN."""
 
 
 def measure(columns: ScoreColumns, weights: FloatArray) -> FloatArray:

@@ -8,12 +8,14 @@ another context changes everything.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
 
+from neuron_opsd.answers import Same, readers_for
 from neuron_opsd.config import Config, FitnessConfig
 from neuron_opsd.models.choices import choice_logprobs, entropy
 from neuron_opsd.models.protocol import LanguageModel
@@ -31,6 +33,7 @@ from neuron_opsd.stages.rollouts import (
     scored_choices,
     top_share,
 )
+from neuron_opsd.votes import tally
 
 FEWEST = 10
 """Questions below which shares of them tell nothing."""
@@ -69,7 +72,8 @@ def check_teacher(
     student = beliefs(model, asked, [a.prompt for a in asked], votes, config)
     teacher = beliefs(model, asked, teacher_prompts, votes, config)
     other = beliefs(model, asked, other_prompts, votes, config)
-    top, share = top_share([belief.answer for belief in teacher])
+    same = equality_of(asked, config)
+    top, share = top_answer([belief.answer for belief in teacher], same)
     fitness = Fitness(
         num_questions=len(asked),
         student_agreement=fmean(b.agreement for b in student),
@@ -78,12 +82,37 @@ def check_teacher(
         teacher_entropy=fmean(b.entropy for b in teacher),
         top_answer=top,
         top_answer_share=share,
-        top_answer_share_student=fmean(b.answer == top for b in student),
+        top_answer_share_student=fmean(same(b.answer, top) for b in student),
         stability=fmean(
-            a.answer == b.answer for a, b in zip(teacher, other, strict=True)
+            same(a.answer, b.answer) for a, b in zip(teacher, other, strict=True)
         ),
     )
     return with_findings(fitness, config.fitness)
+
+
+def equality_of(asked: Sequence[Asked], config: Config) -> Same:
+    """Return what says whether two answers, or two missing ones, are the same.
+
+    It is that of the questions' reader; where they have several, answers are the same
+    when they are spelled alike.
+    """
+    listed = config.prompts.list_choices
+    readers = readers_for([a.question for a in asked], config.answers, listed)
+    found = {reader.same for reader in readers.values()}
+    same = found.pop() if len(found) == 1 else operator.eq
+
+    def alike(one: str, other: str) -> bool:
+        return one == other or bool(one and other and same(one, other))
+
+    return alike
+
+
+def top_answer(answers: Sequence[str], same: Same) -> tuple[str, float]:
+    """Return the most frequent answer, the earliest of equals, and its share."""
+    if not answers:
+        return "", 0.0
+    vote = tally("", answers, same)
+    return vote.pseudo_label or "", vote.agreement
 
 
 def beliefs(
@@ -135,12 +164,13 @@ def sampled_beliefs(
     rollouts = sample_rollouts(
         model, asked, config, "fitness", [(config.rollouts.temperature, 1)]
     )
+    same = equality_of(asked, config)
     return [
         Belief(
             answer=rollout.answer or "",
             agreement=float(
                 rollout.answer is not None
-                and rollout.answer == votes[rollout.question_id].pseudo_label
+                and same(rollout.answer, votes[rollout.question_id].pseudo_label or "")
             ),
             entropy=rollout.completion.entropy,
         )

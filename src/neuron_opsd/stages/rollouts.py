@@ -19,6 +19,7 @@ from neuron_opsd.models.choices import (
     score_choices,
 )
 from neuron_opsd.models.protocol import LanguageModel, Sampling
+from neuron_opsd.passages import Reading
 from neuron_opsd.prompts import choice_answers, student_prompt
 from neuron_opsd.records import Completion, Prompt, Question, Rollout, TokenIds
 from neuron_opsd.seeds import derive_seed, uniforms
@@ -144,16 +145,21 @@ def sample_rollouts(
 
 
 def read(asked: Asked, completion: Completion, config: Config) -> str | None:
+    """Read the final answer of a completion, `None` where there is none."""
+    return reading_of(asked, completion, config).answer
+
+
+def reading_of(asked: Asked, completion: Completion, config: Config) -> Reading:
     """Read the final answer; a completion sampled among choices cannot be misread.
 
-    `None` where there is none, as in a completion whose reasoning is not closed.
+    There is none where reasoning is not closed.
     """
     if asked.written:
-        return asked.question.choices[asked.written.index(completion.text)]
-    if completion.final is None:
-        return None
+        place = asked.written.index(completion.text)
+        return Reading(asked.question.choices[place], "sampled among the choices")
     reader = reader_for(asked.question, config.answers, config.prompts.list_choices)
-    return reader.read(completion.final, asked.question)
+    final = completion.final
+    return reader.read(final, asked.question, finished=completion.finished)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,8 @@ def normalised_gold(
     if unreadable:
         raise DataError(
             f"cannot read the gold answer of {named(unreadable)}; it must be one of "
-            "the choices where there are any, else what answers.reader can read"
+            "the choices where there are any, else what answers.reader can read: one "
+            "line, or a worked solution whose last line begins with ####"
         )
     return gold_of
 

@@ -124,7 +124,7 @@ def fits(rollout: Rollout, votes: Mapping[str, Vote], config: ContextsConfig) ->
         return False
     if config.answer == "first":
         return rollout.index == 0
-    return rollout.answer == votes[rollout.question_id].pseudo_label
+    return votes[rollout.question_id].supported_by(rollout.answer)
 
 
 def build_contexts(

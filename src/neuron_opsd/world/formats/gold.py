@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from neuron_opsd.latex import last_boxed
+from neuron_opsd.passages import last_boxed
 from neuron_opsd.world.formats.cells import is_blank, squash
 from neuron_opsd.world.formats.choice_gold import Evidence, choice_of
 from neuron_opsd.world.formats.items import Item, RawAnswer, tidy

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.latex import last_boxed
+from neuron_opsd.passages import last_boxed
 from neuron_opsd.world.formats import choice_sets, free_sets
 from neuron_opsd.world.formats.cells import Cells, is_missing
 from neuron_opsd.world.formats.items import Item
