@@ -15,6 +15,7 @@ PACKAGE = "neuron_opsd"
 Rule: TypeAlias = Callable[[str, str], list[str]]
 
 WORDS = {
+    "answer_settings",
     "cache",
     "config",
     "errors",

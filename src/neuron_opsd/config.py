@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from neuron_opsd.answer_settings import AnswersConfig as AnswersConfig
 from neuron_opsd.policy_settings import PolicyConfig
 from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.section import (
@@ -74,21 +75,6 @@ class PromptsConfig(Section):
     it to the template, but turns it off where answers are sampled among choices."""
     teacher_thinking: bool | None = None
     """The same for the teacher."""
-
-
-class AnswersConfig(Section):
-    """How the final answer is read from a completion."""
-
-    reader: Literal[
-        "auto", "choice-text", "choice-letter", "number", "text", "latex", "regex"
-    ] = "auto"
-    """`auto` reads the choice's text where a question has choices (its letter where
-    the prompt lists letters), else the text."""
-    decimal_mark: Literal["point", "comma"] = "point"
-    """What the `number` reader takes a single mark before three digits for, as in 1,234
-    or 1.234: with `point` they are 1234 and 1.234, with `comma` the other way round."""
-    pattern: str = ""
-    """Regular expression of the `regex` reader; its first group is the answer."""
 
 
 class RolloutsConfig(Section):
