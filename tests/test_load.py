@@ -223,6 +223,7 @@ def test_a_tokenizer_without_end_token_is_refused(copy: Path) -> None:
         kept = {k: v for k, v in settings.items() if not k.startswith(("eos", "pad"))}
         kept["eos_token"] = None
         (copy / name).write_text(json.dumps(kept), "utf-8")
+    (copy / "chat_template.jinja").unlink()
     assert refusal(copy) == f"the tokenizer of {copy} names no end token"
 
 

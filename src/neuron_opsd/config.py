@@ -1,7 +1,6 @@
 """Settings, one frozen record per stage; flags and the TOML file mirror them exactly.
 
-A default is written once, here. Help texts, the reference page of the documentation
-and `neuron-opsd config` are all generated from these fields and their docstrings.
+A default is written once, here; help texts and reference pages are made from these.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from neuron_opsd.answer_settings import AnswersConfig as AnswersConfig
 from neuron_opsd.policy_settings import PolicyConfig
 from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.section import (
+    Day,
     Fraction,
     NotNegative,
     Positive,
@@ -67,14 +67,15 @@ class PromptsConfig(Section):
     instruction: str = ""
     """Text put after every question, for example how to give the final answer."""
     list_choices: Literal["auto", "no", "texts", "letters"] = "auto"
-    """Whether the choices stand in the prompt, one a line. `auto` lists them with
-    letters where answers are written freely, and not where they are sampled among the
-    choices."""
+    """Whether the choices stand in the prompt, one a line; `auto` lists them with
+    letters where answers are written freely, not where they are sampled among them."""
     student_thinking: bool | None = None
     """Reasoning switch of chat templates that have one, for the student. Unset leaves
     it to the template, but turns it off where answers are sampled among choices."""
     teacher_thinking: bool | None = None
     """The same for the teacher."""
+    date: Day = ""
+    """Day that a chat template prints; empty takes the day on which the run began."""
 
 
 class RolloutsConfig(Section):
@@ -316,8 +317,7 @@ class Config(Section):
     @property
     def most_new_tokens(self) -> int:
         """The longest completion of any stage."""
-        pool = self.rollouts.max_new_tokens
-        return max(pool, self.training_tokens, self.test_tokens)
+        return max(self.rollouts.max_new_tokens, self.training_tokens, self.test_tokens)
 
     @property
     def tests_prompted(self) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.cases import answer_cases, build_cases
@@ -46,7 +45,7 @@ from neuron_opsd.jobs.plan.estimate import estimate
 from neuron_opsd.jobs.prepare import Prepared, prepare
 from neuron_opsd.jobs.previewing import Preview, preview
 from neuron_opsd.jobs.reporting import Findings, build_report, finish, rebuild_report
-from neuron_opsd.jobs.setting import Job, TestSet, settle
+from neuron_opsd.jobs.setting import Job, TestSet, remarks, settle
 from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.jobs.training import (
     Training,
@@ -81,11 +80,6 @@ __all__ = [
     "run",
 ]
 
-PLAIN_DECODING: Final = (
-    "this model's attention cannot be followed, so free answers are made with "
-    "transformers' own cache, which is slower"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -115,7 +109,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     inputs = read_inputs(request.pool, request.tests, config, progress.warn)
     model = load_model(config.model)
     own = for_model(config, model.facts)
-    settled, constrained = settle(own, model)
+    settled, constrained = settle(own, model, [request.out])
     check_questions(model, inputs, settled, constrained=constrained)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDir.open(
@@ -128,8 +122,8 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         settings = to_toml(settled, comments=True).encode()
         write_atomic(directory.path("config.toml"), settings)
         job = Job(directory, settled, constrained, progress)
-        if not model.facts.shares_prompts:
-            directory.warn(PLAIN_DECODING)
+        for remark in remarks(model.facts, settled.prompts):
+            directory.warn(remark)
         if replaced := replaced_text(config, own):
             directory.warn(replaced)
         data = improve(job, model, inputs, request.command)

@@ -72,7 +72,7 @@ def render(
     for shown, answer in demonstrations:
         turns += [*asked_turns(shown, config), Message("assistant", answer)]
     turns += asked_turns(question, config)
-    return Prompt(messages=tuple(turns), thinking=thinking)
+    return Prompt(messages=tuple(turns), thinking=thinking, date=config.date)
 
 
 def plain_text(

@@ -68,6 +68,8 @@ class Prompt:
     messages: tuple[Message, ...] = ()
     thinking: bool | None = None
     """Passed to chat templates that can switch reasoning on or off."""
+    date: str = ""
+    """Day that chat templates print, as ``2026-11-29``; today where it is empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
+
+
+def iso_date(value: object) -> str:
+    """Return a day as ``2026-11-29``, from such a text or from a date of TOML.
+
+    Raises:
+        PydanticCustomError: If it is neither; an empty text stays empty.
+    """
+    text = value.isoformat() if isinstance(value, date) else value
+    try:
+        return date.fromisoformat(str(text)).isoformat() if text != "" else ""
+    except ValueError:
+        raise PydanticCustomError(
+            "day", "it must be a day such as 2026-11-29, or empty"
+        ) from None
+
 
 Fraction: TypeAlias = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -13,6 +30,7 @@ Positive: TypeAlias = Annotated[int, Field(ge=1)]
 NotNegative: TypeAlias = Annotated[int, Field(ge=0)]
 Temperature: TypeAlias = Annotated[float, Field(gt=0.0, le=10.0)]
 Rate: TypeAlias = Annotated[float, Field(gt=0.0)]
+Day: TypeAlias = Annotated[str, BeforeValidator(iso_date)]
 
 
 class Section(BaseModel):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.jobs.checks import check_set
+from neuron_opsd.jobs.checks import check_sets
 from neuron_opsd.jobs.inputs import POOL, read_pool
 from neuron_opsd.jobs.methods import for_model, with_method
 from neuron_opsd.jobs.prepare import make_library, own_answers, representatives
@@ -83,7 +83,7 @@ def preview(
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     model = load_model(config.model)
     settled, constrained = settle(for_model(config, model.facts), model)
-    check_set(model, POOL, some, settled, constrained=constrained)
+    check_sets(model, {POOL: some}, settled, constrained=constrained)
     asked = ask(some, settled, constrained=constrained)
     draws = [(settled.rollouts.temperature, settled.rollouts.num_samples)]
     draws += shown_draws(settled.contexts)

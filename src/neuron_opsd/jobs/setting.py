@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, PromptsConfig
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.protocol import LanguageModel, ModelFacts
 from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.stages.rollouts import is_constrained
+from neuron_opsd.world.manifest import MANIFEST
 from neuron_opsd.world.memory import peak_memory
-from neuron_opsd.world.store import RunDir
+from neuron_opsd.world.store import RunDir, read_manifest
 
 PEAK = "peak_memory_bytes"
 """The fact of a manifest that says how much memory the run took."""
@@ -22,6 +27,14 @@ CARD = "README.md"
 
 ADAPTER_SETTINGS = "adapter_config.json"
 """What PEFT keeps of an adapter besides its weights, the base's name among it."""
+PLAIN_DECODING: Final = (
+    "this model's attention cannot be followed, so free answers are made with "
+    "transformers' own cache, which is slower"
+)
+OPEN_ANSWERS: Final = (
+    "the chat template closes answers with no token of their own, so completions end "
+    "where the model's settings say; if many are cut, set prompts.form=plain"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +75,19 @@ PROBE = Question("probe", (Message("user", "Which one?"),))
 """Asked of a template to see how it begins an answer."""
 
 
-def settle(config: Config, model: LanguageModel) -> tuple[Config, bool]:
+def settle(
+    config: Config, model: LanguageModel, begun: Iterable[Path] = ()
+) -> tuple[Config, bool]:
     """Decide for a model what the settings leave open.
 
     Choices are never scored inside a block of reasoning that the template opens: the
     template's switch turns it off, else answers are written freely.
+
+    Args:
+        config: The settings.
+        model: That will be asked.
+        begun: Run directories that may have been begun; what was decided there by the
+            day stays.
 
     Returns:
         The settings with the prompts resolved, and whether answers to questions with
@@ -93,7 +114,8 @@ def settle(config: Config, model: LanguageModel) -> tuple[Config, bool]:
             constrained = False
             found = with_prompts(config, model, constrained=False)
     check_alike(found, model)
-    return found, constrained
+    prompts = with_date(found.prompts, model.facts, begun)
+    return found.model_copy(update={"prompts": prompts}), constrained
 
 
 def with_prompts(config: Config, model: LanguageModel, *, constrained: bool) -> Config:
@@ -135,3 +157,27 @@ def check_alike(config: Config, model: LanguageModel) -> None:
             "template opens reasoning for one of them alone, and the teacher would "
             "read the student's answer as thoughts; set both alike"
         )
+
+
+def with_date(
+    prompts: PromptsConfig, facts: ModelFacts, begun: Iterable[Path]
+) -> PromptsConfig:
+    """Return the settings with a day where the chat template prints one.
+
+    It holds for the life of a run, which may be stopped on one day and resumed on
+    another, and must ask with the same tokens.
+    """
+    if prompts.date or prompts.form != "chat" or not facts.prints_date:
+        return prompts
+    folders = [folder for folder in begun if (folder / MANIFEST).is_file()]
+    known = [read_manifest(folder).settings.get("prompts.date") for folder in folders]
+    today = datetime.now().astimezone().date().isoformat()
+    return prompts.model_copy(update={"date": next(filter(None, known), today)})
+
+
+def remarks(facts: ModelFacts, prompts: PromptsConfig) -> list[str]:
+    """Say what a user should know of how a model is run."""
+    found = [] if facts.shares_prompts else [PLAIN_DECODING]
+    if prompts.form == "chat" and not facts.closes_answers:
+        found.append(OPEN_ANSWERS)
+    return found

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from torch import nn
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.faults import FAULTS, first_line
 from neuron_opsd.models.foreign_adapters import check_settings, check_weights
 from neuron_opsd.seeds import derive_seed
 
@@ -99,7 +99,7 @@ def with_adapter(network: Any, adapter: Path) -> Any:
         check_weights(adapter, adapter / ADAPTER_WEIGHTS, adapted)
     except ModelError:
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except FAULTS as error:
         raise ModelError(
             f"adapter {adapter} does not fit this model: {first_line(error)}"
         ) from error
@@ -112,15 +112,11 @@ def without_future_warnings() -> Iterator[None]:
     """Keep to themselves what PEFT and transformers have to tell each other."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        # PEFT looks for experts in families that may have none.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module="peft")
         yield
 
 
 def pickles_in(folder: Path) -> list[str]:
     """Return the names of the files of a folder that hold pickled weights."""
     return sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,14 +18,19 @@ from transformers.utils import logging as transformers_logging
 
 from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError
-from neuron_opsd.method.divergence import capped
 from neuron_opsd.models.adapters import (
     add_adapter,
-    first_line,
     pickles_in,
     with_adapter,
 )
-from neuron_opsd.models.generation import decodes_alike
+from neuron_opsd.models.checkpoints import (
+    refuse_mismatched,
+    refuse_missing,
+    refuse_other_kinds,
+    refuse_own_code,
+    refuse_quantised,
+)
+from neuron_opsd.models.faults import first_line, refusing
 from neuron_opsd.models.gguf import is_gguf, unpacked
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
@@ -35,7 +38,8 @@ from neuron_opsd.models.linear import as_linear
 from neuron_opsd.models.mlps import readable_mlps
 from neuron_opsd.models.precision import compute_of
 from neuron_opsd.models.protocol import ModelFacts
-from neuron_opsd.models.tokens import Tokens
+from neuron_opsd.models.tokens import Tokens, check_tokens
+from neuron_opsd.models.trial import tried
 from neuron_opsd.reasoning import Marks
 
 
@@ -160,39 +164,28 @@ def load_network(source: str, config: ModelConfig) -> Any:
         ModelError: If transformers cannot.
     """
     options = hub_options(config)
-    try:
+    with refusing(
+        f"model {config.name} cannot be loaded",
+        advice(config) or "get its files again from one place, or use another model",
+    ):
         written, _ = PreTrainedConfig.get_config_dict(source, **options)
         refuse_own_code(source, written)
+        refuse_quantised(config.name, written)
+        settings = AutoConfig.from_pretrained(source, **options)
+        refuse_other_kinds(config.name, settings)
         found: Any = AutoModelForCausalLM.from_pretrained(
             source,
-            config=AutoConfig.from_pretrained(source, **options),
+            config=settings,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
             **options,
         )
-    except ModelError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"model {config.name} cannot be loaded: {first_line(error)}{advice(config)}"
-        ) from error
     network, report = found
+    refuse_mismatched(config.name, report["mismatched_keys"])
     refuse_missing(config.name, report["missing_keys"])
     return on_device(as_linear(network).eval(), device_of(config))
-
-
-def refuse_missing(name: str, missing: set[str]) -> None:
-    """Refuse weights of which some are missing; these would be random numbers.
-
-    Raises:
-        ModelError: If there are any.
-    """
-    if missing:
-        raise ModelError(
-            f"model {name} has no weights for {len(missing)} of its tensors, first "
-            f"{min(missing)}; get its *.safetensors files again"
-        )
 
 
 def on_device(network: Any, device: str) -> Any:
@@ -219,25 +212,12 @@ def hub_options(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def refuse_own_code(source: str, settings: Mapping[str, Any]) -> None:
-    """Refuse a model that brings code to be run.
-
-    Raises:
-        ModelError: If it does.
-    """
-    if settings.get("auto_map"):
-        raise ModelError(
-            f"{source} asks to run code of its own (auto_map in config.json), which is "
-            "never done here; use a model of a family that transformers knows"
-        )
-
-
 def advice(config: ModelConfig) -> str:
     """Say what to do about a hub id that is not in the local cache."""
     if Path(config.name).exists() or config.allow_download:
         return ""
     return (
-        "; it is no local folder and nothing is downloaded unless "
+        "it is no local folder and nothing is downloaded unless "
         "--set model.allow_download=true"
     )
 
@@ -245,23 +225,42 @@ def advice(config: ModelConfig) -> str:
 def load_tokens(source: str, config: ModelConfig, network: Any) -> Tokens:
     """Load the tokenizer and find the tokens that end a completion.
 
+    These are what the model's settings and its tokenizer name, and what its chat
+    template closes an answer with.
+
     Raises:
-        ModelError: If there is no tokenizer or it names no end token.
+        ModelError: If there is no tokenizer, it names no end token, or is not the
+            model's own.
     """
-    try:
+    # The tokenizers library raises a bare Exception over a file that it cannot read.
+    with refusing(
+        f"the tokenizer of {config.name} cannot be loaded",
+        advice(config) or "get its tokenizer files again",
+        faults=(Exception,),
+    ):
         tokenizer = AutoTokenizer.from_pretrained(source, **hub_options(config))
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"the tokenizer of {config.name} cannot be loaded: {first_line(error)}"
-        ) from error
-    named = network.generation_config.eos_token_id
-    ends = named if isinstance(named, list) else [named]
-    end_ids = frozenset(
-        int(end) for end in [*ends, tokenizer.eos_token_id] if end is not None
-    )
-    if not end_ids:
+        ends = named_ends(network, tokenizer)
+        found = Tokens(tokenizer, ends, marks_of(config), config.name)
+        check_tokens(found)
+    ending = found.ending_as_written()
+    if not ending.end_ids:
         raise ModelError(f"the tokenizer of {config.name} names no end token")
-    return Tokens(tokenizer, end_ids, marks_of(config))
+    return ending
+
+
+def named_ends(network: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the end tokens that a model's settings and its tokenizer name."""
+    settings = network.generation_config
+    named = None if settings is None else settings.eos_token_id
+    ends = named if isinstance(named, list) else [named]
+    wrong = [end for end in ends if not isinstance(end, int | None)]
+    if wrong:
+        raise ModelError(
+            f"eos_token_id of the generation settings is {wrong[0]!r}, but it must be "
+            "the number of a token; mend generation_config.json"
+        )
+    found = {*ends, tokenizer.eos_token_id} - {None}
+    return frozenset(found)
 
 
 def marks_of(config: ModelConfig) -> tuple[Marks, ...]:
@@ -302,10 +301,11 @@ def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:
         device=device,
         compute=compute_of(config, device),
         why_no_neurons=why_none,
+        prints_date=tokens.has_chat_template and tokens.template.prints_date,
+        closes_answers=tokens.closing_id is not None,
     )
     model = HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
-    check_logits(model)
-    facts = replace(facts, shares_prompts=decodes_alike(model))
+    facts = replace(facts, shares_prompts=tried(model))
     return HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
 
 
@@ -322,26 +322,6 @@ def max_positions_of(settings: Any) -> int:
             "many positions it holds; use a model of another family"
         )
     return found
-
-
-def check_logits(model: HFModel) -> None:
-    """Refuse a model that does more to its logits than unembed and squash them.
-
-    Raises:
-        ModelError: If it scales them, as Granite does, or adds something.
-    """
-    one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-    head = model.student_head()
-    with torch.inference_mode():
-        own = model.network(input_ids=one).logits[0, 0]
-        decoder = model.network.get_decoder()
-        states = decoder(input_ids=one, use_cache=False).last_hidden_state
-        ours = capped(head.weight @ states[0, 0], head.softcap)
-    if (own - ours).abs().max() > 1e-3 * (1.0 + own.abs().max()):
-        raise ModelError(
-            f"a {model.facts.family} model changes its logits after the unembedding, "
-            "which cannot be followed here; use a model of another family"
-        )
 
 
 def device_of(config: ModelConfig) -> str:

@@ -57,7 +57,7 @@ def find_mlps(network: Any) -> tuple[GatedMLP, ...]:
     """
     family = network.config.model_type
     layers = dict(network.get_decoder().named_children()).get("layers")
-    if not isinstance(layers, nn.ModuleList):
+    if not isinstance(layers, nn.ModuleList) or not layers:
         raise ModelError(
             f"a {family} model keeps its layers where neurons cannot be read; "
             f"{wanted()}"

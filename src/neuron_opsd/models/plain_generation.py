@@ -11,12 +11,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from neuron_opsd.errors import ModelError
 from neuron_opsd.models.protocol import Sampling
 from neuron_opsd.models.rows import Row, append, begin, completions, ending_of
 from neuron_opsd.models.sampling import draw_tokens
@@ -24,6 +25,9 @@ from neuron_opsd.records import Completion, TokenIds
 
 if TYPE_CHECKING:
     from neuron_opsd.models.hf import HFModel
+
+TOLERANCE: Final = 1e-3
+"""How far apart logits of two ways of decoding may be, beside the largest of them."""
 
 
 def generate(
@@ -108,7 +112,7 @@ class DecodingState:
     def select(self, places: Tensor) -> None:
         """Keep (or repeat) the rows at these places."""
         places = places.to(self.mask.device)
-        self.cache.batch_select_indices(places)
+        self.cache.reorder_cache(places)
         self.mask = self.mask[places]
         self.logits = self.logits[places]
 
@@ -145,6 +149,37 @@ def decode_step(model: HFModel, state: DecodingState, tokens: Tensor) -> None:
         **cached(model, state.cache),
     )
     state.logits = model.next_logits(states[:, -1])
+
+
+def check_plain_decoding(model: HFModel) -> None:
+    """Refuse a model whose logits over its cache are not those of whole passes.
+
+    Two prompts are read, the shorter one padded; their rows change places, as they do
+    when a completion ends, and a few tokens are written after each.
+
+    Args:
+        model: Computes in float32, where two right ways differ by next to nothing.
+
+    Raises:
+        ModelError: If they are not.
+    """
+    prompts: list[TokenIds] = [tuple(range(1, 12)), tuple(range(3, 8))]
+    written: TokenIds = (2, 1, 3)
+    with torch.inference_mode():
+        wanted = model.next_logits(
+            torch.cat([model.states([(p, written)], after=1)[-1:] for p in prompts])
+        )
+        state = prefill(model, prompts)
+        state.select(torch.tensor([1, 0, 1]))
+        for token in written:
+            decode_step(model, state, torch.full((3,), token, device=model.device))
+    apart = (state.logits - wanted[[1, 0, 1]]).abs().max()
+    if not apart < TOLERANCE * wanted.abs().max():
+        raise ModelError(
+            f"a {model.facts.family} model writes other tokens over its cache than "
+            "over whole texts, so nothing can be sampled from it here; use a model of "
+            "another family"
+        )
 
 
 def cached(model: HFModel, cache: Any) -> dict[str, Any]:

@@ -51,6 +51,10 @@ class ModelFacts:
     """Whether samples are decoded over one copy of their prompt; loading finds out."""
     why_no_neurons: str = ""
     """Why the model's neurons cannot be read; empty where they can."""
+    prints_date: bool = False
+    """Whether the chat template prints today's date."""
+    closes_answers: bool = True
+    """Whether the chat template, where there is one, ends an answer with a token."""
 
 
 @dataclass(frozen=True, slots=True)

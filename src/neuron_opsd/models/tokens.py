@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from neuron_opsd import reasoning
-from neuron_opsd.errors import DataError
+from neuron_opsd.errors import DataError, ModelError
+from neuron_opsd.models.endings import closing_token
+from neuron_opsd.models.templates import ChatTemplate
 from neuron_opsd.reasoning import Marks
 from neuron_opsd.records import Message, Prompt, TokenIds
 
 # What a plain prompt ends with; answers are tokenised after it so that the space before
 # them is theirs in every tokenizer.
 ANCHOR = ":"
-# Must stand in no template's own text, so that what follows it is the end of a turn.
-PROBE = "probe"
-
-THINKING_SWITCHES: Final = ("enable_thinking", "thinking")
-"""What chat templates call their switch of reasoning; Qwen, GLM and others, DeepSeek
-and Granite."""
+# No tokenizer of a language model has a token for two of these words.
+SAMPLE = "is 2 + 3 a number? yes."
 
 TAIL: Final = 64
 """Last tokens of a prompt that are looked at where it has no control tokens."""
@@ -34,7 +33,11 @@ class Tokens:
     """A tokenizer with the two prompt forms and the tokens that end a completion."""
 
     def __init__(
-        self, tokenizer: Any, end_ids: frozenset[int], marks: Sequence[Marks] = ()
+        self,
+        tokenizer: Any,
+        end_ids: frozenset[int],
+        marks: Sequence[Marks] = (),
+        name: str = "",
     ) -> None:
         """Look up what control tokens and marks of reasoning there are.
 
@@ -43,14 +46,15 @@ class Tokens:
             end_ids: Tokens that end a completion.
             marks: What opens and closes reasoning; without any, the known pairs that
                 the chat template names, or else all known ones.
+            name: Of the model, for messages.
         """
         self.tokenizer = tokenizer
         self.end_ids = end_ids
-        self.has_chat_template = bool(tokenizer.chat_template)
-        self.marks = tuple(marks) or template_marks(tokenizer) or reasoning.KNOWN
-        self._control = control_texts(tokenizer)
+        self.template = ChatTemplate(tokenizer, name or tokenizer.name_or_path)
+        named = reasoning.marks_in(self.template.source)
+        self.marks = tuple(marks) or named or reasoning.KNOWN
         self._control_ids = frozenset(
-            int(i) for i in tokenizer.convert_tokens_to_ids(self._control)
+            int(i) for i in tokenizer.convert_tokens_to_ids(control_texts(tokenizer))
         )
         # Where marks are control tokens, a text without these would lose them.
         self._mark_ids = self._control_ids.intersection(
@@ -58,11 +62,17 @@ class Tokens:
         )
         self._newline_ids: frozenset[int] | None = None
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether there is a chat template, good or bad."""
+        return bool(self.tokenizer.chat_template)
+
     def encode(self, prompt: Prompt) -> TokenIds:
         """Return a prompt's token ids.
 
         Raises:
             DataError: If a turn of a conversation contains a control token.
+            ModelError: If the chat template refuses such turns or loses one.
         """
         if prompt.messages:
             return self._ids(self.chat_text(prompt))
@@ -73,18 +83,12 @@ class Tokens:
         """Return a conversation as the chat template writes it."""
         for message in prompt.messages:
             self._refuse_control(message)
-        switches = (
-            {}
-            if prompt.thinking is None
-            else dict.fromkeys(THINKING_SWITCHES, prompt.thinking)
+        return self.template.text(
+            prompt.messages,
+            answering=answering,
+            thinking=prompt.thinking,
+            day=prompt.date,
         )
-        text: str = self.tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in prompt.messages],
-            tokenize=False,
-            add_generation_prompt=answering,
-            **switches,
-        )
-        return text
 
     def prompt_text(self, prompt: Prompt) -> str:
         """Return a prompt as text, for people to read."""
@@ -93,7 +97,7 @@ class Tokens:
     def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
         """Return the completion that gives this answer, end token included."""
         if prompt.messages:
-            return (*self._answer_ids(answer), self._end_of_turn(prompt))
+            return (*self._answer_ids(answer), self._answer_end)
         # An answer is one line in the plain form, since a line break ends it.
         line = " ".join(answer.split())
         return (*self._after_anchor(f" {line}"), self.newline_id)
@@ -158,17 +162,25 @@ class Tokens:
             return joined[len(anchor) :]
         return self._data_ids(text)
 
-    def _end_of_turn(self, prompt: Prompt) -> int:
-        """Return the control token with which the template closes an answer."""
-        asked = Prompt(
-            messages=(Message("user", PROBE), Message("assistant", PROBE)),
-            thinking=prompt.thinking,
+    @cached_property
+    def closing_id(self) -> int | None:
+        """The control token with which the chat template closes an answer, if any."""
+        return closing_token(self.template, self.end_ids)
+
+    def ending_as_written(self) -> Tokens:
+        """Return the same tokens, whose end is also what the chat template writes."""
+        closing = frozenset(() if self.closing_id is None else (self.closing_id,))
+        return Tokens(
+            self.tokenizer, self.end_ids | closing, self.marks, self.template.name
         )
-        tail = self.chat_text(asked, answering=False).rpartition(PROBE)[2]
-        for token in self._ids(tail):
-            if token in self.end_ids:
-                return token
-        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def _answer_end(self) -> int:
+        """What ends an answer in the chat form."""
+        if self.closing_id is not None:
+            return self.closing_id
+        own = self.tokenizer.eos_token_id
+        return min(self.end_ids) if own is None else int(own)
 
     def _text(self, token_ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=False)
@@ -195,6 +207,13 @@ class Tokens:
         ).input_ids
         return tuple(ids)
 
+    @cached_property
+    def _control(self) -> list[str]:
+        """Every text that no turn may contain."""
+        closing = [] if self.closing_id is None else [self.closing_id]
+        written = self.tokenizer.convert_ids_to_tokens(closing)
+        return sorted({*control_texts(self.tokenizer), *written})
+
     def _refuse_control(self, message: Message) -> None:
         for control in self._control:
             if control in message.content:
@@ -204,11 +223,19 @@ class Tokens:
                 )
 
 
-def template_marks(tokenizer: Any) -> tuple[Marks, ...]:
-    """Return the pairs of marks of reasoning that a chat template names."""
-    template = tokenizer.chat_template
-    texts = template.values() if isinstance(template, dict) else [template or ""]
-    return reasoning.marks_in("\n".join(texts))
+def check_tokens(tokens: Tokens) -> None:
+    """Refuse a tokenizer that reads next to nothing of a text; it lacks its vocabulary.
+
+    Raises:
+        ModelError: If it does.
+    """
+    ids = tokens.encode(Prompt(text=SAMPLE))
+    if len(ids) < len(SAMPLE.split()):
+        raise ModelError(
+            f"the tokenizer of {tokens.template.name} reads {SAMPLE!r} as "
+            f"{tokens.decode(ids)!r}, so it lacks its vocabulary; get its tokenizer "
+            "files again"
+        )
 
 
 def control_texts(tokenizer: Any) -> list[str]:

@@ -123,7 +123,8 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
     model = load_model(shared.model)
     check_prompted(shared, model.facts, progress.warn)
     variants = variants_for(comparison.variants, shared, model.facts, progress.warn)
-    settled, constrained = settle(shared, model)
+    begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
+    settled, constrained = settle(shared, model, begun)
     for one in inputs.values():
         check_questions(model, one, settled, constrained=constrained)
     return Setting(

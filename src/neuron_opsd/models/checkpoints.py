@@ -1,0 +1,112 @@
+"""What is refused of a checkpoint: its own code, quantised or other weights than named.
+
+Settings are asked before any weights are read, and the report of reading them after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from neuron_opsd.errors import ModelError
+
+QUANTISED: Final = ("quantization_config", "compression_config")
+"""Names under which `config.json` says how weights were quantised."""
+
+
+def refuse_own_code(source: str, settings: Mapping[str, Any]) -> None:
+    """Refuse a model that brings code to be run.
+
+    Raises:
+        ModelError: If it does.
+    """
+    if settings.get("auto_map"):
+        raise ModelError(
+            f"{source} asks to run code of its own (auto_map in config.json), which is "
+            "never done here; use a model of a family that transformers knows"
+        )
+
+
+def refuse_quantised(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse weights that are stored in fewer bits, whatever libraries are installed.
+
+    Matrices of packed numbers can neither be read by neuron nor be trained in full, and
+    an adapter over them would be tested on other weights than it was trained on.
+
+    Raises:
+        ModelError: Naming how they are stored.
+    """
+    inner = settings.get("text_config")
+    for place in (settings, inner if isinstance(inner, Mapping) else {}):
+        for field in QUANTISED:
+            if place.get(field):
+                raise ModelError(
+                    f"model {name} is a quantised checkpoint "
+                    f"({storage(place[field])}), which can neither be read by neuron "
+                    "nor trained here; give the unquantised checkpoint that it was "
+                    "made from, or a GGUF file, which is unpacked"
+                )
+
+
+def storage(described: object) -> str:
+    """Say how a checkpoint's weights were quantised, as far as it does."""
+    if not isinstance(described, Mapping):
+        return "in a way that config.json does not tell"
+    method = str(described.get("quant_method") or "of no named method")
+    bits = described.get("bits") or next(
+        (n for n in (4, 8) if described.get(f"load_in_{n}bit")), None
+    )
+    return f"{method}, {bits} bits" if bits else method
+
+
+def refuse_other_kinds(name: str, settings: Any) -> None:
+    """Refuse what is no causal language model.
+
+    Args:
+        name: Of the model.
+        settings: Its configuration, as transformers read it.
+
+    Raises:
+        ModelError: If transformers has no such class for its family, or it reads with
+            an encoder.
+    """
+    if settings.is_encoder_decoder or type(settings) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(
+            f"model {name} is of the family {settings.model_type}, which transformers "
+            "does not load as a causal language model; give a model that reads and "
+            "writes text alone, such as Llama, Qwen 3 or Gemma 3"
+        )
+
+
+def refuse_mismatched(name: str, mismatched: Collection[tuple[str, Any, Any]]) -> None:
+    """Refuse weights of other shapes than the configuration says.
+
+    Args:
+        name: Of the model.
+        mismatched: Tensor, its shape in the file, and the one that is needed.
+
+    Raises:
+        ModelError: Naming the first.
+    """
+    if mismatched:
+        tensor, stored, needed = min(mismatched)
+        raise ModelError(
+            f"model {name} cannot be loaded: {tensor} is of shape {tuple(stored)}, but "
+            f"config.json asks for {tuple(needed)}; get config.json and the "
+            "*.safetensors files again, from one place"
+        )
+
+
+def refuse_missing(name: str, missing: Collection[str]) -> None:
+    """Refuse weights of which some are missing; these would be random numbers.
+
+    Raises:
+        ModelError: If there are any.
+    """
+    if missing:
+        raise ModelError(
+            f"model {name} has no weights for {len(missing)} of its tensors, first "
+            f"{min(missing)}; get its *.safetensors files again"
+        )

@@ -1,0 +1,69 @@
+"""What libraries raise over a file that they cannot use, as one line with advice.
+
+A model's folder comes from anywhere, and transformers checks little of it before use: a
+field of the wrong type ends as a `TypeError`, a missing library as an `ImportError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+from neuron_opsd.errors import ModelError, NeuronOpsdError
+
+FAULTS: Final[tuple[type[Exception], ...]] = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    ArithmeticError,
+    AssertionError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers, PyTorch and safetensors raise over settings and weights; hub
+errors are kinds of `OSError`."""
+
+
+@contextmanager
+def refusing(
+    what: str, advice: str = "", faults: tuple[type[Exception], ...] = FAULTS
+) -> Iterator[None]:
+    """Turn what a library raises into one line: ``what: reason; advice``.
+
+    Args:
+        what: What could not be done, and with which model.
+        advice: What to do about it.
+        faults: Kinds of errors that are meant; others pass.
+
+    Raises:
+        ModelError: In place of a fault.
+    """
+    try:
+        yield
+    except NeuronOpsdError:
+        raise
+    except faults as error:
+        # Who misses a library says which one, and how to get it.
+        hint = f"; {advice}" if advice and not isinstance(error, ImportError) else ""
+        raise ModelError(f"{what}: {first_line(error)}{hint}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, as far as its first full line; its kind if nothing."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    if not lines:
+        return type(error).__name__
+    # A key alone, or the name of a field, says nothing without what is next to it.
+    if isinstance(error, KeyError):
+        return f"there is no {lines[0]}"
+    if lines[0].endswith(":") and len(lines) > 1:
+        return f"{lines[0]} {lines[1]}"
+    return lines[0] if lines[0].endswith("..") else lines[0].removesuffix(".")
