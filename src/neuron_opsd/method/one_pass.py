@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from neuron_opsd.method.products import multiply
+
 BLOCK_BYTES = 2**21
 """Logits worked on at once on a processor, so that passes over them meet its cache."""
 
@@ -187,14 +189,6 @@ def project(
         for state, readout, tile in zip(states, readouts, logits, strict=True):
             multiply(state, readout.weight.T, tile)
     return logits
-
-
-def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Write a product into `out`, added up in its type, whatever autocast is on."""
-    if right.dtype == out.dtype:
-        torch.mm(left, right, out=out)
-    else:
-        torch.mm(left.to(right.dtype), right, out_dtype=out.dtype, out=out)
 
 
 def by_blocks(

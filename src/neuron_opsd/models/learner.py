@@ -2,8 +2,9 @@
 
 The frozen weights are the base model's own, held once. Student and teacher are two
 values of each trained tensor beside them. Only a pass that asks for a gradient runs
-through the adapter; all others run the base model's network with the adapter merged
-into its matrices, in the precision of products.
+through the adapter; all others run the base model's network. In float32 the adapter is
+merged into its matrices; in bfloat16, which would round its changes away, it stands
+beside them.
 
 Axes: N completion tokens of a batch, D residual width.
 """
@@ -19,13 +20,12 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from neuron_opsd.models.adapters import changes_of
 from neuron_opsd.models.batches import batches
 from neuron_opsd.models.hf import HFModel, ProductWeights
+from neuron_opsd.models.low_rank import DOWN, LowRank, widened
 from neuron_opsd.models.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.protocol import Head, Pair
-
-ADAPTER = "default"
-"""PEFT's name of the one adapter that is trained."""
 
 
 class HFLearner(HFModel):
@@ -63,7 +63,7 @@ class HFLearner(HFModel):
         self.teacher: dict[str, Tensor] = {
             name: weight.detach().clone() for name, weight in self.weights.items()
         }
-        self._merged: tuple[str, ProductWeights] | None = None
+        self._moved: tuple[str, ProductWeights] | None = None
         self.optimizer = torch.optim.AdamW(
             self.weights.values(), lr=0.0, weight_decay=weight_decay, foreach=False
         )
@@ -76,7 +76,7 @@ class HFLearner(HFModel):
     def teacher_hidden(self, pairs: Sequence[Pair]) -> Tensor:
         """Return the same under the teacher's weights, without gradient."""
         with torch.no_grad():
-            weights = self._merged_as("teacher").decoder
+            weights = self._weights_as("teacher").decoder
             return self._states_under(self.decoder, weights, pairs)
 
     def reference_hidden(self, pairs: Sequence[Pair]) -> Tensor:
@@ -109,7 +109,7 @@ class HFLearner(HFModel):
 
     def product_weights(self) -> ProductWeights:
         """Return the student's weights for passes without gradient."""
-        return self._merged_as("student")
+        return self._weights_as("student")
 
     def step(self, learning_rate: float) -> float:
         """Apply the gradients gathered so far; return their norm before clipping.
@@ -125,12 +125,12 @@ class HFLearner(HFModel):
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._merged = None
+        self._moved = None
         return float(norm)
 
     def update_teacher(self, rate: float) -> None:
         """Move the teacher's weights the share `rate` of the way to the student's."""
-        self._merged = None
+        self._moved = None
         for name, weight in self.weights.items():
             self.teacher[name].lerp_(weight.detach(), rate)
 
@@ -149,7 +149,7 @@ class HFLearner(HFModel):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""
-        self._merged = None
+        self._moved = None
         keys = sorted({k.split(".")[1] for k in state if k.startswith("optimizer.")})
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
@@ -214,28 +214,31 @@ class HFLearner(HFModel):
         """Return the base's rounded matrices under the names of the adapted network."""
         frozen = self.base.product_weights().decoder
         return {
-            f"{name}.base_layer.weight": frozen[f"{name}.weight"]
+            f"{name}.base_layer.{part}": frozen[f"{name}.{part}"]
             for name, module in self.network.get_decoder().named_modules()
-            if isinstance(module, LoraLayer) and f"{name}.weight" in frozen
+            if isinstance(module, LoraLayer)
+            for part in ("weight", DOWN)
+            if f"{name}.{part}" in frozen
         }
 
-    def _merged_as(self, whose: str) -> ProductWeights:
+    def _weights_as(self, whose: str) -> ProductWeights:
         """Return the student's or the teacher's weights, kept until they move.
 
         Only one of the two is held: a step first writes, then asks the teacher.
         """
-        if self._merged is None or self._merged[0] != whose:
-            self._merged = None
+        if self._moved is None or self._moved[0] != whose:
+            self._moved = None
             values = self.teacher if whose == "teacher" else self.weights
             with (
                 torch.inference_mode(mode=False),
                 torch.no_grad(),
                 torch.autocast(self.device.type, enabled=False),
             ):
-                self._merged = whose, self._merge(values)
-        return self._merged[1]
+                self._moved = whose, self._weights_with(values)
+        return self._moved[1]
 
-    def _merge(self, values: Mapping[str, Tensor]) -> ProductWeights:
+    def _weights_with(self, values: Mapping[str, Tensor]) -> ProductWeights:
+        """Return the weights of passes without gradient under trained values."""
         decoder = self.network.get_decoder()
         name_of = {id(weight): name for name, weight in self.weights.items()}
         inner = {
@@ -243,41 +246,27 @@ class HFLearner(HFModel):
             for name, weight in decoder.named_parameters()
             if id(weight) in name_of
         }
-        head_name = name_of.get(id(self.student_head().weight))
         base = self.base.product_weights()
-        head = base.head if head_name is None else values[head_name].detach()
-        return ProductWeights(
-            {**base.decoder, **merged(decoder, inner, self.product_type)},
-            head.to(self.product_type),
-        )
+        if self.trained is self.network:
+            head = values[name_of[id(self.student_head().weight)]].detach()
+            return ProductWeights(inner, head)
+        changes = changes_of(decoder, inner)
+        if self.product_type == torch.float32:
+            return ProductWeights(merged(decoder, changes), base.head)
+        return ProductWeights(widened(base.decoder, changes), base.head)
 
     def _moment(self, value: Tensor, key: str) -> Tensor:
         copy = value.clone()
         return copy if key == "step" else copy.to(self.device)
 
 
-def merged(
-    decoder: nn.Module, values: Mapping[str, Tensor], product_type: torch.dtype
-) -> dict[str, Tensor]:
-    """Return weights, by the base's names, that run as `values` say without adapter.
-
-    Args:
-        decoder: Holds PEFT's layers where an adapter is trained.
-        values: Trained weights by the decoder's names: an adapter's, or all.
-        product_type: What the matrices of linear layers are rounded to.
-    """
-    result = dict(values)
-    for name, module in decoder.named_modules():
-        if isinstance(module, LoraLayer):
-            down = result.pop(f"{name}.lora_A.{ADAPTER}.weight")
-            up = result.pop(f"{name}.lora_B.{ADAPTER}.weight")
-            weight: Any = module.get_base_layer().weight
-            scaling = module.scaling[ADAPTER]
-            result[f"{name}.weight"] = torch.addmm(weight, up, down, alpha=scaling).to(
-                product_type
-            )
-        elif isinstance(module, nn.Linear) and f"{name}.weight" in result:
-            result[f"{name}.weight"] = result[f"{name}.weight"].to(product_type)
+def merged(decoder: nn.Module, changes: Mapping[str, LowRank]) -> dict[str, Tensor]:
+    """Return the decoder's adapted matrices with the changes added, in float32."""
+    result: dict[str, Tensor] = {}
+    for name, change in changes.items():
+        layer: Any = decoder.get_submodule(name)
+        weight = layer.get_base_layer().weight
+        result[f"{name}.weight"] = torch.addmm(weight, change.up, change.down)
     return result
 
 

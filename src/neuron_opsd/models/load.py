@@ -31,6 +31,7 @@ from neuron_opsd.models.generation import decodes_alike
 from neuron_opsd.models.gguf import is_gguf, unpacked
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
+from neuron_opsd.models.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.mlps import find_mlps
 from neuron_opsd.models.precision import compute_of
 from neuron_opsd.models.protocol import ModelFacts
@@ -58,13 +59,18 @@ def load_model(config: ModelConfig, *adapters: Path) -> HFModel:
         if (adapter / "adapter_config.json").exists():
             merged.append(adapter)
         else:
-            config = config.model_copy(update={"name": str(adapter)})
+            # Rounded, it would lose what training changed.
+            whole = {"name": str(adapter), "compute": "float32"}
+            config = config.model_copy(update=whole)
             merged.clear()
     source = check_source(config)
     network = load_network(source, config)
+    changes: dict[str, LowRank] = {}
     for adapter in merged:
-        network = with_adapter(network, adapter)
-    return wrap(network, source, config)
+        adapted = with_adapter(network, adapter)
+        refuse_rounding(adapter, adapted.rest, config)
+        network, changes = adapted.network, added(changes, adapted.changes)
+    return wrap(network, source, config, changes)
 
 
 def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLearner:
@@ -75,12 +81,14 @@ def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLea
 def learner_of(base: HFModel, tuning: DistillConfig, seed: int) -> HFLearner:
     """Return a learner that begins as a model is, which itself never changes.
 
-    Under an adapter both share the frozen weights; `full` takes a copy of all.
+    Under an adapter both share the frozen weights; `full` takes a copy of all and
+    computes in float32, since rounded weights would lose most of a step.
     """
     if tuning.tuning == "lora":
         network = twin(base.network)
         trained: Any = add_adapter(network, tuning, base.facts.name, seed)
     else:
+        base = in_float32(base)
         network = trained = copy.deepcopy(base.network)
         network.requires_grad_(True)  # noqa: FBT003
     return HFLearner(
@@ -89,6 +97,14 @@ def learner_of(base: HFModel, tuning: DistillConfig, seed: int) -> HFLearner:
         trained,
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
+    )
+
+
+def in_float32(model: HFModel) -> HFModel:
+    """Return a model of the same weights whose products are not rounded."""
+    facts = replace(model.facts, compute="float32")
+    return HFModel(
+        model.network, model.tokens, facts, model.mlps, model.tokens_per_batch
     )
 
 
@@ -102,6 +118,25 @@ def quiet() -> None:
     """Keep transformers' own bars and hints off the terminal."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+
+
+def refuse_rounding(adapter: Path, rest: str, config: ModelConfig) -> None:
+    """Refuse an adapter whose changes cannot stand beside rounded matrices.
+
+    Args:
+        adapter: Its folder.
+        rest: A weight of it that is no factor of a linear layer of the decoder; empty
+            where there is none.
+        config: Settings of the model below.
+
+    Raises:
+        ModelError: If there is one, and products are in bfloat16.
+    """
+    if rest and compute_of(config, device_of(config)) == "bfloat16":
+        raise ModelError(
+            f"adapter {adapter} holds {rest}, whose change bfloat16 would round away; "
+            "set model.compute to float32"
+        )
 
 
 def check_source(config: ModelConfig) -> str:
@@ -281,8 +316,11 @@ def marks_of(config: ModelConfig) -> tuple[Marks, ...]:
     return (Marks(start, end),)
 
 
-def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:
-    """Put a network behind the doorway."""
+def wrap(
+    network: Any, source: str, config: ModelConfig, changes: Mapping[str, LowRank]
+) -> HFModel:
+    """Put a network behind the doorway, with what adapters changed in it."""
+    carry_changes(network.get_decoder())
     tokens = load_tokens(source, config, network)
     mlps = find_mlps(network)
     settings = network.config.get_text_config()
@@ -303,7 +341,7 @@ def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:
     model = HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
     check_logits(model)
     facts = replace(facts, shares_prompts=decodes_alike(model))
-    return HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
+    return HFModel(network, tokens, facts, mlps, config.tokens_per_batch, changes)
 
 
 def check_logits(model: HFModel) -> None:
