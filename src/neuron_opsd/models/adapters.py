@@ -103,7 +103,8 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
             f"{min(left)}"
         )
     decoder = network.get_decoder()
-    changes = changes_of(decoder, dict(decoder.named_parameters()))
+    with torch.no_grad():
+        changes = changes_of(decoder, dict(decoder.named_parameters()))
     merged: Any = adapted.merge_and_unload()
     return Adapted(merged.eval(), changes, rest_of(held, changes))
 
@@ -117,9 +118,8 @@ def changes_of(decoder: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Lo
     """
     return {
         name: LowRank(
-            values[f"{name}.lora_A.{ADAPTER}.weight"].detach(),
-            values[f"{name}.lora_B.{ADAPTER}.weight"].detach()
-            * module.scaling[ADAPTER],
+            values[f"{name}.lora_A.{ADAPTER}.weight"],
+            values[f"{name}.lora_B.{ADAPTER}.weight"] * module.scaling[ADAPTER],
         )
         for name, module in decoder.named_modules()
         if isinstance(module, LoraLayer) and ADAPTER in module.lora_A

@@ -22,7 +22,7 @@ from neuron_opsd.method.products import multiply
 from neuron_opsd.models.attention import Whole, replacing
 from neuron_opsd.models.batches import batches, padded
 from neuron_opsd.models.generation import generate
-from neuron_opsd.models.low_rank import LowRank, widened
+from neuron_opsd.models.low_rank import LowRank, apart
 from neuron_opsd.models.mlps import GatedMLP
 from neuron_opsd.models.protocol import (
     ContributionConsumer,
@@ -288,7 +288,7 @@ def rounded(
             if name in changes:
                 weight = weight - changes[name].product
             decoder[f"{name}.weight"] = weight.to(product_type)
-    return ProductWeights(widened(decoder, changes), head)
+    return ProductWeights(apart(decoder, changes), head)
 
 
 def predicting_positions(pairs: Sequence[Pair], *, after: int) -> tuple[Tensor, Tensor]:

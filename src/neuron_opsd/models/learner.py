@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from neuron_opsd.models.adapters import changes_of
 from neuron_opsd.models.batches import batches
 from neuron_opsd.models.hf import HFModel, ProductWeights
-from neuron_opsd.models.low_rank import DOWN, LowRank, widened
+from neuron_opsd.models.low_rank import LowRank, learning, rewrite, widened
 from neuron_opsd.models.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.protocol import Head, Pair
 
@@ -63,15 +62,15 @@ class HFLearner(HFModel):
         self.teacher: dict[str, Tensor] = {
             name: weight.detach().clone() for name, weight in self.weights.items()
         }
-        self._moved: tuple[str, ProductWeights] | None = None
+        self._held: ProductWeights | None = None
+        self._holds = ""
         self.optimizer = torch.optim.AdamW(
             self.weights.values(), lr=0.0, weight_decay=weight_decay, foreach=False
         )
 
     def student_hidden(self, pairs: Sequence[Pair]) -> Tensor:
         """Return ``(N, D)`` states that predict the completions, with gradient."""
-        decoder = self.network.get_decoder()
-        return self._states_under(decoder, self._frozen_values(), pairs)
+        return self._states_under(*self._learning(), pairs)
 
     def teacher_hidden(self, pairs: Sequence[Pair]) -> Tensor:
         """Return the same under the teacher's weights, without gradient."""
@@ -125,12 +124,12 @@ class HFLearner(HFModel):
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._moved = None
+        self._holds = ""
         return float(norm)
 
     def update_teacher(self, rate: float) -> None:
         """Move the teacher's weights the share `rate` of the way to the student's."""
-        self._moved = None
+        self._holds = ""
         for name, weight in self.weights.items():
             self.teacher[name].lerp_(weight.detach(), rate)
 
@@ -149,7 +148,7 @@ class HFLearner(HFModel):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""
-        self._moved = None
+        self._holds = ""
         keys = sorted({k.split(".")[1] for k in state if k.startswith("optimizer.")})
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
@@ -210,50 +209,72 @@ class HFLearner(HFModel):
         )
         return hidden[layout.rows, layout.columns]
 
-    def _frozen_values(self) -> dict[str, Tensor]:
-        """Return the base's rounded matrices under the names of the adapted network."""
-        frozen = self.base.product_weights().decoder
-        return {
-            f"{name}.base_layer.{part}": frozen[f"{name}.{part}"]
-            for name, module in self.network.get_decoder().named_modules()
-            if isinstance(module, LoraLayer)
-            for part in ("weight", DOWN)
-            if f"{name}.{part}" in frozen
-        }
+    def _learning(self) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        """Return a decoder and weights through which what is trained gets gradients."""
+        if not self._widens:
+            return self.network.get_decoder(), {}
+        weights = self._weights_as("student").decoder
+        return self.decoder, learning(weights, self._changes(self.weights))
+
+    @property
+    def _widens(self) -> bool:
+        """Whether changes stand beside matrices, which would round them away."""
+        return self.product_type != torch.float32
 
     def _weights_as(self, whose: str) -> ProductWeights:
         """Return the student's or the teacher's weights, kept until they move.
 
         Only one of the two is held: a step first writes, then asks the teacher.
         """
-        if self._moved is None or self._moved[0] != whose:
-            self._moved = None
+        if self._holds != whose:
             values = self.teacher if whose == "teacher" else self.weights
+            self._holds = ""
             with (
                 torch.inference_mode(mode=False),
                 torch.no_grad(),
                 torch.autocast(self.device.type, enabled=False),
             ):
-                self._moved = whose, self._weights_with(values)
-        return self._moved[1]
+                self._hold(values)
+            self._holds = whose
+        assert self._held is not None
+        return self._held
 
-    def _weights_with(self, values: Mapping[str, Tensor]) -> ProductWeights:
-        """Return the weights of passes without gradient under trained values."""
-        decoder = self.network.get_decoder()
+    def _hold(self, values: Mapping[str, Tensor]) -> None:
+        """Make the weights of passes without gradient those of trained values."""
+        base = self.base.product_weights()
+        if self._widens and self._held is not None:
+            rewrite(self._held.decoder, self._changes(values))
+            return
+        self._held = None  # it makes room
+        if self.trained is self.network:
+            self._held = self._whole(values)
+        elif self._widens:
+            weights = widened(base.decoder, self._changes(values))
+            self._held = ProductWeights(weights, base.head)
+        else:
+            weights = merged(self.network.get_decoder(), self._changes(values))
+            self._held = ProductWeights(weights, base.head)
+
+    def _whole(self, values: Mapping[str, Tensor]) -> ProductWeights:
+        """Return a fully trained model's weights, which are never rounded."""
+        head = self.student_head().weight
+        return ProductWeights(
+            self._inside(values),
+            next(values[n].detach() for n, w in self.weights.items() if w is head),
+        )
+
+    def _changes(self, values: Mapping[str, Tensor]) -> dict[str, LowRank]:
+        """Return what an adapter of these values changes."""
+        return changes_of(self.network.get_decoder(), self._inside(values))
+
+    def _inside(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return trained values by the decoder's own names."""
         name_of = {id(weight): name for name, weight in self.weights.items()}
-        inner = {
-            name: values[name_of[id(weight)]].detach()
-            for name, weight in decoder.named_parameters()
+        return {
+            name: values[name_of[id(weight)]]
+            for name, weight in self.network.get_decoder().named_parameters()
             if id(weight) in name_of
         }
-        base = self.base.product_weights()
-        if self.trained is self.network:
-            head = values[name_of[id(self.student_head().weight)]].detach()
-            return ProductWeights(inner, head)
-        changes = changes_of(decoder, inner)
-        if self.product_type == torch.float32:
-            return ProductWeights(merged(decoder, changes), base.head)
-        return ProductWeights(widened(base.decoder, changes), base.head)
 
     def _moment(self, value: Tensor, key: str) -> Tensor:
         copy = value.clone()
