@@ -208,7 +208,8 @@ def measure_layer(
 
     add(whose, outputs(module, weights_of(learner, whose), name, states))
     if whose == "student":
-        matrix = learner.base.decoder.get_submodule(name).weight
+        layer_below: Any = learner.base.decoder.get_submodule(name)
+        matrix = layer_below.weight
         merged = {f"{name}.weight": (matrix + change.product).bfloat16()}
         add("merged", outputs(module, merged, name, states))
         theirs = learner.network.get_decoder().get_submodule(name)

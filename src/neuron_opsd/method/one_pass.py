@@ -143,9 +143,7 @@ def in_product_type(readouts: Sequence[Readout]) -> list[Readout]:
     logits would put an error of percents of a nat into a divergence.
     """
     first = readouts[0]
-    kind = (
-        first.hidden.dtype if first.hidden.is_cuda else at_least_float32(first.hidden)
-    )
+    kind = factor_type(first.hidden)
     weight = first.weight.detach().to(kind)
     return [
         Readout(
@@ -157,6 +155,11 @@ def in_product_type(readouts: Sequence[Readout]) -> list[Readout]:
         )
         for readout in readouts
     ]
+
+
+def factor_type(hidden: Tensor) -> torch.dtype:
+    """Return the type of products' factors: half precision only where that is fast."""
+    return hidden.dtype if hidden.is_cuda else at_least_float32(hidden)
 
 
 def tiles_of(

@@ -200,6 +200,15 @@ class HFModel:
         reduced = self._facts.compute == "bfloat16"
         return torch.bfloat16 if reduced else torch.float32
 
+    @property
+    def readout_type(self) -> torch.dtype:
+        """Precision in which states are read out: halves where a GPU multiplies them.
+
+        Logits are added up in float32 whatever the factors are.
+        """
+        half = self._facts.compute == "bfloat16" and self.device.type == "cuda"
+        return torch.bfloat16 if half else torch.float32
+
     def states(self, pairs: Sequence[Pair], *, after: int = 0) -> Tensor:
         """Return ``(N, D)`` final states that predict the completions' tokens.
 

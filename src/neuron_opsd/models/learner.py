@@ -189,7 +189,8 @@ class HFLearner(HFModel):
             sizes = [len(pairs[place][1]) for place in places]
             states = self._pack_states(decoder, weights, part)
             found |= zip(places, states.split(sizes), strict=True)
-        return torch.cat([found[i] for i in range(len(pairs))])
+        states = torch.cat([found[i] for i in range(len(pairs))])
+        return states.to(self.readout_type)
 
     def _pack_states(
         self, decoder: nn.Module, weights: Mapping[str, Tensor], packs: Sequence[Pack]
