@@ -24,17 +24,16 @@ from neuron_opsd.method.divergence import capped
 from neuron_opsd.models.adapters import (
     add_adapter,
     first_line,
-    pickles_in,
     with_adapter,
 )
 from neuron_opsd.models.generation import decodes_alike
-from neuron_opsd.models.gguf import is_gguf, unpacked
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.mlps import find_mlps
 from neuron_opsd.models.precision import compute_of
 from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.source import check_source
 from neuron_opsd.models.tokens import Tokens
 from neuron_opsd.reasoning import Marks
 
@@ -137,54 +136,6 @@ def refuse_rounding(adapter: Path, rest: str, config: ModelConfig) -> None:
             f"adapter {adapter} holds {rest}, whose change bfloat16 would round away; "
             "set model.compute to float32"
         )
-
-
-def check_source(config: ModelConfig) -> str:
-    """Return what transformers should load from.
-
-    Raises:
-        ModelError: If there is no name, or the path cannot be a model.
-    """
-    if not config.name:
-        raise ModelError(
-            "no model is named; give a folder, a GGUF file or a hub id with --model"
-        )
-    path = Path(config.name).expanduser()
-    if is_gguf(path):
-        return str(unpacked(path.resolve()))
-    if path.is_file():
-        raise ModelError(
-            f"{path} is a file; a model is a folder with config.json and safetensors, "
-            "a GGUF file or a hub id"
-        )
-    if path.is_dir():
-        check_folder(path)
-        return str(path)
-    if path.is_absolute() or config.name.startswith(".") or config.name.count("/") > 1:
-        raise ModelError(f"model folder {path} does not exist")
-    return config.name
-
-
-def check_folder(path: Path) -> None:
-    """Refuse a folder without a configuration or with pickled weights alone.
-
-    Raises:
-        ModelError: In either case.
-    """
-    if not (path / "config.json").exists():
-        raise ModelError(
-            f"{path} has no config.json; a model folder holds config.json, tokenizer "
-            "files and *.safetensors"
-        )
-    if any(path.glob("*.safetensors")):
-        return
-    pickled = pickles_in(path)
-    found = f"only {', '.join(pickled)}" if pickled else "none"
-    raise ModelError(
-        f"{path} must hold weights as *.safetensors but has {found}; pickled weights "
-        "can run code when they are loaded, so convert them with save_pretrained in a "
-        "place you trust"
-    )
 
 
 def load_network(source: str, config: ModelConfig) -> Any:
