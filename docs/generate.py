@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from neuron_opsd.cli.reference import commands_page
-from neuron_opsd.config import Config
-from neuron_opsd.settings import toml_value
-from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.config import Config, DistillConfig
+from neuron_opsd.jobs.methods import own_settings
+from neuron_opsd.settings import config_from_table, merge, toml_value
+from neuron_opsd.stages.methods import METHODS, Method
 
 HERE = Path(__file__).parent
 
@@ -68,9 +69,104 @@ that is more; form-only draws none. Equal rollouts of a question are computed on
 counted. The signs of collapse are read from the rollouts of training: where the frozen
 model writes them (lmsi, context-sft), they say nothing of the student.
 
-A method is one file: what it writes, what it pays or whom it follows, and the settings
-it makes its own. A new one is a file more and a line in the list beside it.
+A method is one file: what it writes, what it pays or whom it follows, the settings it
+makes its own, and those of its source. A new one is a file more and a line in the list
+beside it.
+
+## Budgets, and the settings of the sources
+
+By default (`preset = "equal"`) every method trains an adapter at one learning rate, for
+as many steps, on as many questions; `compare` also gives all the same number of
+rollouts. A comparison then says what a method does with a budget, not how well each was
+tuned: its sources differ in their rates by a factor of fifty, mostly because they train
+all weights of models of other sizes. A rate that suits one method need not suit
+another, so a comparison at one rate is a statement about that rate.
+
+`--preset source` (or `preset = "source"`) trains a method as its paper or public code
+does, as far as that is known; in a comparison all methods, or one as
+`NAME=METHOD:preset=source`. What is set by name wins over the preset, except that a
+variant's own preset wins over what all share. The tables below have what the source
+says, the preset, and the default. Everywhere:
+
+- the sources train all weights, but for OPSD and U-OPSD. An adapter takes ten times the
+  rate of full tuning (Schulman and Thinking Machines Lab, "LoRA Without Regret", 2025);
+  with `distill.tuning = full` the preset has the source's own rate;
+- warm-up is a share of `distill.steps`, which no preset sets: results stand after the
+  same number of updates. One epoch is as many steps as the pool has questions, divided
+  by `distill.batch_size`;
+- how the pool is answered, and how models are tested, is no part of a preset.
+
+## Neurons
+
+Neurons are read where `selection.rule` is `fewest-neurons` or `most-neurons`, or where
+demonstrations are shown by `contexts.rule = nearest`; otherwise no pass is spent on
+them, and reports leave out what they would say of them. A model without gated MLPs
+(GPT-2, GPT-NeoX and Pythia, OPT, Phi-3, mixtures of experts) can be trained by every
+method that then needs none. Where the user says nothing else, these select questions at
+random and find demonstrations by words on such a model, and say so. neuron-opsd and
+context-sft, whose demonstrations are found by neurons, are refused there until
+`contexts.rule` is set. In mixtures of experts an adapter goes on the attention alone.
 """
+
+Cell: TypeAlias = Callable[[Method, Config], str]
+
+ITEMS: Mapping[str, tuple[str, Cell]] = {
+    "learning rate": ("learning rate", lambda _, c: f"{c.distill.learning_rate:g}"),
+    "schedule": (
+        "schedule",
+        lambda _, c: f"{c.distill.schedule}, {c.distill.warmup_steps} steps of warm-up",
+    ),
+    "sampling": ("sampling", lambda _, c: sampling(c.distill)),
+    "samples": (
+        "rollouts of a question, trained on",
+        lambda _, c: f"{c.distill.num_samples}",
+    ),
+    "votes": (
+        "rollouts of a question that vote",
+        lambda _, c: f"{max(c.distill.num_samples, c.policy.num_votes)}",
+    ),
+    "steps": ("steps", lambda _, c: f"{c.distill.steps}"),
+    "questions": ("questions a step", lambda _, c: f"{c.distill.batch_size}"),
+    "divergence": (
+        "weight of the divergence from the base",
+        lambda m, c: (
+            f"{m.kl_weight if c.policy.kl_weight is None else c.policy.kl_weight:g}"
+        ),
+    ),
+}
+"""What the tables of methods compare: the name in `Preset.said` to a heading, and what
+settings say of it."""
+
+NOT_EVERYWHERE = ("votes", "divergence")
+"""Items that only the methods have that speak of them."""
+
+
+def sampling(config: DistillConfig) -> str:
+    """Say how training draws, without what leaves the distribution as it is."""
+    parts = [f"temperature {config.temperature:g}"]
+    if config.sampling_top_p < 1.0:
+        parts.append(f"top-p {config.sampling_top_p:g}")
+    if config.sampling_top_k:
+        parts.append(f"top-k {config.sampling_top_k}")
+    return ", ".join(parts)
+
+
+def source_table(method: Method) -> Iterator[str]:
+    """Yield a Markdown table of a method's settings beside those of its source."""
+    said = method.preset.said
+    columns = [
+        config_from_table(own_settings(method, Config(preset=preset)))
+        for preset in ("source", "equal")
+    ]
+    yield "| | its source | `--preset source` | default |"
+    yield "|---|---|---|---|"
+    for item, (heading, cell) in ITEMS.items():
+        if item not in said and item in NOT_EVERYWHERE:
+            continue
+        ours = [cell(method, config) for config in columns]
+        if item == "learning rate":
+            ours[0] += f" (full tuning: {method.preset.full_rate:g})"
+        yield f"| {heading} | {said.get(item, 'not stated')} | {' | '.join(ours)} |"
 
 
 def methods_page() -> str:
@@ -79,7 +175,7 @@ def methods_page() -> str:
     for method in METHODS.values():
         own = [
             f"`{section}.{name} = {toml_value(value)}`"
-            for section, table in method.settings.items()
+            for section, table in merge(method.defaults, method.settings).items()
             for name, value in table.items()
         ]
         doc = inspect.cleandoc(method.objective.__doc__ or "")
@@ -96,9 +192,19 @@ def methods_page() -> str:
             f"- after: {method.source}",
             f"- sets: {', '.join(own) or 'nothing of its own'}",
             *(["- an oracle: `run` refuses it"] if method.oracle else []),
+            *[f"- {note}" for note in method.notes],
+            *preset_lines(method),
             "",
         ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def preset_lines(method: Method) -> list[str]:
+    """Return what is said of a method's preset; controls have that of another."""
+    first = METHODS["neuron-opsd"]
+    if method is not first and method.preset is first.preset:
+        return [f"- its preset is {first.name}'s"]
+    return ["", *source_table(method)]
 
 
 def sentence(text: str) -> str:

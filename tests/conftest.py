@@ -39,6 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what tests convert out of the user's own cache."""
+    os.environ["NEURON_OPSD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a Llama with tied embeddings, chat template and pad = eos."""
@@ -77,7 +83,7 @@ def tiny_gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a GPT-2, whose MLPs are not gated and must be refused."""
+    """Give a GPT-2, whose MLPs are not gated."""
     return tiny_model(tmp_path_factory.mktemp("gpt2"), "gpt2")
 
 

@@ -15,9 +15,13 @@ PACKAGE = "neuron_opsd"
 Rule: TypeAlias = Callable[[str, str], list[str]]
 
 WORDS = {
+    "cache",
     "config",
     "errors",
+    "needs",
+    "policy_settings",
     "progress",
+    "question_settings",
     "records",
     "section",
     "seeds",
@@ -63,6 +67,7 @@ plan times a model through its protocol."""
 
 GOLD_MODULES = {
     "jobs.analyse.inputs",
+    "jobs.gold_checks",
     "jobs.inputs",
     "jobs.compare.oracles",
     "jobs.reporting",
@@ -70,8 +75,6 @@ GOLD_MODULES = {
     "jobs.testing",
     "records",
     "world.registry.fetch",
-    "world.question_files",
-    "world.question_rows",
     "world.questions",
     "world.registry.sources",
     "world.registry.splits",

@@ -114,7 +114,8 @@ def pool_accuracy(run: Path) -> dict[str, float]:
 def test_the_count_is_correlated_with_accuracy(labelled: Analysed) -> None:
     accuracy = pool_accuracy(labelled.run)
     sets = NEURONS.load(labelled.run / "neurons.parquet")
-    count = [entry.neuron_count for entry in sets]
+    count = [entry.neuron_count or 0 for entry in sets]
+    assert all(count)
     right = [accuracy[entry.question_id] for entry in sets]
     found = labelled.only.measures
     for kind, twin in (("pearson", pearson), ("spearman", spearman)):
@@ -175,7 +176,8 @@ def test_cases_show_demonstrations_nearest_first(
         assert case.question.startswith("Is ")
         assert case.gold == GOLD[case.question_id]
         assert case.correct == (case.answer == case.gold)
-        distances = [shown.distance for shown in case.demonstrations]
+        distances = [d for s in case.demonstrations if (d := s.distance) is not None]
+        assert len(distances) == len(case.demonstrations)
         assert distances == sorted(distances)
         for shown in case.demonstrations:
             assert shown.gold == GOLD[shown.question_id]

@@ -74,6 +74,7 @@ def test_sets_come_in_the_order_asked_for_with_their_lengths(model: HFModel) -> 
         assert np.all(np.diff(entry.neuron_ids.astype(np.int64)) > 0)
         assert len(entry.scores) == len(entry.neuron_ids)
         assert np.all(entry.scores > 0)
+        assert entry.neuron_count is not None
         assert entry.neuron_count >= len(entry.neuron_ids)
 
 
@@ -254,13 +255,13 @@ def test_chunks_reach_the_counter(model: HFModel) -> None:
     (whole,) = capture_neurons(
         model, ["q"], [PAIRS[2]], settings(per_layer=6, keep=8), 4096
     )
-    assert found.neuron_count > whole.neuron_count
+    assert (found.neuron_count or 0) > (whole.neuron_count or 0) > 0
 
 
 def test_a_one_token_answer_has_neurons_but_for_neufs(model: HFModel) -> None:
     one: list[Pair] = [((5, 6, 7), (42,))]
     (flat,) = capture_neurons(model, ["q"], one, NeuronsConfig(), 4096)
-    assert flat.neuron_count > 0
+    assert flat.neuron_count
     (neufs,) = capture_neurons(model, ["q"], one, settings(rule="neufs"), 4096)
     assert neufs.neuron_count == 0
 

@@ -21,8 +21,8 @@ import pytest
 import torch
 
 import neuron_opsd
+from neuron_opsd.cache import cache_folder
 from neuron_opsd.cli import main
-from neuron_opsd.cli.environment import cache_folder
 from neuron_opsd.cli.mistakes import explain_mistake
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError, TryAgainError

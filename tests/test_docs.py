@@ -12,6 +12,16 @@ import pytest
 from generate import HERE, settings_page
 from neuron_opsd.config import Config
 from neuron_opsd.settings import flatten
+from neuron_opsd.world.formats.cells import squash
+from neuron_opsd.world.formats.column_names import (
+    ANSWERS,
+    CHOICES,
+    IDS,
+    INDICES,
+    PROMPTS,
+    QUESTIONS,
+)
+from neuron_opsd.world.formats.public_sets import SETS
 
 ROOT = HERE.parent
 
@@ -49,3 +59,18 @@ def test_functions_that_a_page_names_exist(page: str) -> None:
         path = ROOT / "src/neuron_opsd" / (module.strip(".").replace(".", "/") + ".py")
         source = path.read_text(encoding="utf-8")
         assert re.search(rf"^ *(def|class) {function}\b", source, re.M), function
+
+
+def test_the_page_of_files_names_every_public_set_with_its_licence() -> None:
+    page = (HERE / "files.md").read_text(encoding="utf-8")
+    for one in SETS:
+        (row,) = re.findall(rf"^\| `{one.name}` \|.*$", page, re.M)
+        assert one.licence in row
+        assert not one.reader or f"`answers.reader={one.reader}`" in row
+
+
+def test_the_page_of_files_names_every_column_that_is_read() -> None:
+    page = (HERE / "files.md").read_text(encoding="utf-8")
+    named = {squash(name) for name in re.findall(r"`([^`]+)`", page)}
+    for names in (QUESTIONS, PROMPTS, CHOICES, ANSWERS, INDICES, IDS):
+        assert set(names) <= named, set(names) - named

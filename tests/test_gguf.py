@@ -224,13 +224,11 @@ def test_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_full_disk_is_reported_as_the_system_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import LlamaForCausalLM
-
     def fail(*_args: object, **_kwargs: object) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     gguf = write_gguf(tmp_path / "tiny.gguf", weights())
-    monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", fail)
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
 
     with pytest.raises(OSError, match="No space left") as caught:
         convert_gguf(gguf, tmp_path)

@@ -95,8 +95,10 @@ def test_a_pool_must_hold_one_question_more_than_demonstrations(
 def test_questions_without_an_answer_are_counted(tmp_path: Path) -> None:
     rows = parity_rows(range(4))
     path = write_rows(tmp_path / "t.jsonl", [rows[0], *without_answers(rows[1:])])
-    with pytest.raises(DataError, match="3 of 4 questions have no answer, first p1;"):
-        read_tests({"t": str(path)}, "t", allow_download=False)
+    with pytest.raises(
+        DataError, match=r"3 of 4 questions have no answer, first p1 \(line 2\);"
+    ):
+        read_tests({"t": str(path)}, "t", CONFIG)
 
 
 def test_the_first_set_is_in_domain_unless_another_is_named() -> None:

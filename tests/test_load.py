@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GraniteConfig
+from transformers import AutoModelForCausalLM, BloomConfig, GraniteConfig
 
 from loaded import learning, loaded, model_config, plain_logits
 from neuron_opsd.config import ModelConfig
@@ -146,8 +146,16 @@ def test_a_hub_id_that_is_not_there_is_not_downloaded() -> None:
     assert "unless" not in refusal("nobody/no-such-model", allow_download=True)
 
 
-def test_gpt2_is_refused_by_name(tiny_gpt2: Path) -> None:
-    assert refusal(tiny_gpt2).startswith("a gpt2 model keeps its layers where neurons")
+def test_a_model_that_does_not_say_how_long_it_may_be_is_refused(
+    tmp_path: Path,
+) -> None:
+    tokenizer = tiny_tokenizer()
+    config = BloomConfig(vocab_size=len(tokenizer), hidden_size=16, n_layer=1, n_head=2)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert refusal(tmp_path).startswith(
+        "the configuration of this bloom model does not"
+    )
 
 
 def test_a_model_that_scales_its_logits_is_refused_by_name(tmp_path: Path) -> None:

@@ -313,6 +313,36 @@ def test_context_sft_imitates_answers_to_the_teachers_prompt(shared: Config) -> 
     assert [lesson.drawn for lesson in lessons] == with_context
 
 
+def test_context_sft_does_not_imitate_what_cannot_be_read(shared: Config) -> None:
+    numbers = shared.answers.model_copy(update={"reader": "number"})
+    config = settings_of("context-sft", shared.model_copy(update={"answers": numbers}))
+    seen = {True: 0, False: 0}
+    for lesson in lessons_of("context-sft", config, FREE):
+        trained_on = {e.completion.token_ids for e in lesson.exercises}
+        for completion in lesson.drawn:
+            readable = any(letter.isdecimal() for letter in completion.text)
+            seen[completion.token_ids in trained_on] += 1
+            assert readable or completion.token_ids not in trained_on
+    assert seen[False] > 0
+
+
+def test_intuitor_pays_no_rollout_for_being_sure_without_an_answer(
+    shared: Config,
+) -> None:
+    numbers = shared.answers.model_copy(update={"reader": "number"})
+    config = settings_of("intuitor", shared.model_copy(update={"answers": numbers}))
+    learner = learner_for(config)
+    groups = grouped(FREE, draw(learner, FREE, 0, 8, config), config)
+    unread = [a is None for group in groups for a in group.answers]
+    assert sum(unread) > 0
+    lessons = lessons_of("intuitor", config, FREE)
+    for group, lesson in zip(groups, lessons, strict=True):
+        gains = {e.completion.token_ids: e.advantage for e in lesson.exercises}
+        for completion, answer in zip(group.completions, group.answers, strict=True):
+            if answer is None:
+                assert gains[completion.token_ids] == min(gains.values())
+
+
 def test_more_rollouts_can_vote_than_are_trained_on(shared: Config) -> None:
     config = settings_of("ttrl", shared, "policy.num_votes=24")
     for lesson in lessons_of("ttrl", config):

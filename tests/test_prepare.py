@@ -74,7 +74,8 @@ def test_every_selected_question_becomes_an_example(tmp_path: Path) -> None:
     assert [c.question_id for c in found.contexts] == kept
     assert len(found.rollouts) == 12 * (3 + 1)
     assert [n.question_id for n in found.neurons] == [q.id for q in POOL]
-    counts = {entry.question_id: entry.neuron_count for entry in found.selection}
+    counts = {e.question_id: e.neuron_count or 0 for e in found.selection}
+    assert all(counts.values())
     worst = max(counts[name] for name in kept)
     assert all(counts[q.id] >= worst for q in POOL if q.id not in kept)
     for example in found.examples:
@@ -367,3 +368,29 @@ def test_the_rollout_that_is_shown_stands_for_its_question(
     # Of b nothing can be shown, and its first rollout stands for it.
     expected = places | {"b": (0, 0.6)}
     assert {n: (r.index, r.temperature) for n, r in found.items()} == expected
+
+
+@pytest.mark.parametrize("answer", ["first", "greedy", "voted"])
+def test_questions_that_are_no_demonstrations_are_counted(
+    tmp_path: Path, answer: str
+) -> None:
+    replies = {**BLAND, "Is thing 3 odd?": ["  "], "Is thing 5 odd?": ["", " ", ""]}
+    config = config_of("selection.rule=all", f"contexts.answer={answer}")
+    found, warnings = prepared(tmp_path, ScriptedModel(replies), config, free=True)
+    assert not {"q3", "q5"} & found.library.answers.keys()
+    said = [text for text in warnings if "become no demonstration" in text]
+    assert len(said) == 1
+    assert said[0].startswith("2 of 12 questions of the pool become no demonstration")
+    whose = {
+        "first": "first sample",
+        "greedy": "greedy",
+        "voted": "any of their samples",
+    }
+    assert whose[answer] in said[0]
+
+
+def test_nothing_is_said_of_demonstrations_where_none_are_shown(tmp_path: Path) -> None:
+    replies = {**BLAND, "Is thing 3 odd?": ["  "]}
+    config = config_of("selection.rule=all", "contexts.num_demonstrations=0")
+    _, warnings = prepared(tmp_path, ScriptedModel(replies), config, free=True)
+    assert not any("no demonstration" in text for text in warnings)

@@ -99,6 +99,40 @@ def test_chat_demonstrations_are_turns() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("system", "own", "stands"),
+    [
+        ("", "Be brief.", "Be brief."),
+        ("Be kind.", "", "Be kind."),
+        ("Be kind.", "Be brief.", "Be kind.\n\nBe brief."),
+        ("Be brief.", "Be brief.", "Be brief."),
+    ],
+)
+def test_a_system_turn_stands_once_at_the_start(
+    system: str, own: str, stands: str
+) -> None:
+    before = (Message("system", own),) if own else ()
+    shown = Question("d", (*before, Message("user", "Sky?")))
+    last = Question("q", (*before, Message("user", "Snow?")))
+    chat = CHAT.model_copy(update={"system": system})
+    assert teacher_prompt(last, [(shown, "blue")], chat).messages == (
+        Message("system", stands),
+        Message("user", "Sky?"),
+        Message("assistant", "blue"),
+        Message("user", "Snow?"),
+    )
+    plain = PLAIN.model_copy(update={"system": system})
+    assert teacher_prompt(last, [(shown, "blue")], plain).text == (
+        f"{stands}\n\nQuestion: Sky?\nAnswer: blue\n\nQuestion: Snow?\nAnswer:"
+    )
+
+
+def test_a_demonstration_brings_no_system_turn_of_its_own() -> None:
+    shown = Question("d", (Message("system", "Be rude."), Message("user", "Sky?")))
+    turns = teacher_prompt(question("Snow?"), [(shown, "blue")], CHAT).messages
+    assert [turn.role for turn in turns] == ["user", "assistant", "user"]
+
+
 def test_a_conversation_keeps_its_earlier_turns() -> None:
     turns = (
         Message("user", "Hi"),

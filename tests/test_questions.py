@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.records import GoldAnswers, Message, Question
-from neuron_opsd.world.hub import split_name
+from neuron_opsd.world.hub import split_name, table_of
 from neuron_opsd.world.questions import (
     QuestionFile,
     is_dataset,
@@ -122,14 +122,16 @@ def test_csv_is_read(read: Read) -> None:
             ["question", "choices", "answer", "id", "note"],
             ["Two\nlines, quoted?", '["yes", "no"]', "1", "", "x"],
             ["Free?", "", "42", "free", ""],
+            ["Is it?", '["yes", "no"]', "0", "is", ""],
         ]
     )
     file = read(data, "pool.csv")
     assert file.questions == (
         ask("Two\nlines, quoted?", "pool-1", YES_NO),
         ask("Free?", "free"),
+        ask("Is it?", "is", YES_NO),
     )
-    assert file.gold.answer_of == {"pool-1": "no", "free": "42"}
+    assert file.gold.answer_of == {"pool-1": "no", "free": "42", "is": "yes"}
 
 
 def test_a_prompt_may_be_text(read: Read) -> None:
@@ -198,7 +200,11 @@ def test_other_line_separators_stay_in_the_text(read: Read) -> None:
         (["yes", "no"], "B", "no"),
         (["B", "A"], "B", "B"),
         (["1", "0"], "0", "0"),
-        (["1", "0"], 0, "1"),
+        (["yes", "no"], "b", "no"),
+        (["yes", "no"], 1.0, "no"),
+        (["yes", "no"], 2, "no"),
+        (["yes", "no"], "2", "no"),
+        (["yes", "no"], "", None),
         (None, 18, "18"),
         (None, 2.5, "2.5"),
         (None, " text ", "text"),
@@ -246,7 +252,7 @@ def test_digits_in_csv_are_an_index_unless_a_choices_text(
         ),
         ('{"question": NaN}', "not JSON (NaN is no JSON number)"),
         ("{}", "has neither a prompt nor a question"),
-        ('{"Question": "a"}', "has neither a prompt nor a question; is 'question' mea"),
+        ('{"Question": "a", "question": "b"}', "has the columns 'Question' and 'que"),
         ('{"promt": "a"}', "has neither a prompt nor a question; is 'promt' meant?"),
         ('{"question": "a", "prompt": "b"}', "has both a prompt and a question"),
         ('{"question": 3}', "question must be text, not a number"),
@@ -280,13 +286,21 @@ def test_digits_in_csv_are_an_index_unless_a_choices_text(
         ),
         ('{"question": "a", "id": ""}', "id is empty"),
         ('{"question": "a", "id": true}', "id must be text, not true or false"),
-        ('{"question": "a", "choices": "yes"}', "choices must be a list of texts, not"),
+        (
+            '{"question": "a", "choices": "yes"}',
+            """choices must be a list of texts such as ["yes", "no"], not 'yes'""",
+        ),
+        (
+            '{"question": "a", "choices": 3}',
+            'choices must be a list of texts such as ["yes", "no"], not a number',
+        ),
         ('{"question": "a", "choices": [1, 2]}', "choice 1 must be text, not a number"),
         ('{"question": "a", "choices": ["a", ""]}', "choice 2 is empty"),
         ('{"question": "a", "choices": ["a", "a "]}', "the choice 'a' stands twice"),
         ('{"question": "a", "choices": ["a"]}', "has fewer than two choices"),
         ('{"question": "a", "choices": []}', "has fewer than two choices"),
-        ('{"question": "a", "answer": ["b"]}', "answer must be text, not a list"),
+        ('{"question": "a", "answer": [["b"]]}', "answer must be text, not a list"),
+        ('{"question": "a", "answer": []}', "answer is an empty list"),
         ('{"question": "a", "answer": true}', "answer must be text, not true or false"),
     ],
 )
@@ -298,7 +312,7 @@ def test_a_bad_row_is_named_with_its_reason(
     assert str(caught.value).startswith(f"pool.jsonl, line 2: {problem}")
 
 
-@pytest.mark.parametrize("answer", ["maybe", "C", "b", "AB", "", "1", 2, -1, 1.0, True])
+@pytest.mark.parametrize("answer", ["maybe", "C", "AB", 3, -1, 1.5])
 def test_an_answer_that_is_no_choice_is_a_bad_row(read: Read, answer: object) -> None:
     with pytest.raises(DataError) as caught:
         read(row(choices=["yes", "no"], answer=answer))
@@ -348,13 +362,43 @@ def test_bad_rows_of_csv_are_named(read: Read) -> None:
     with pytest.raises(DataError) as caught:
         read(csv_text(rows), "pool.csv")
     assert str(caught.value).splitlines() == [
-        'pool.csv, line 4: choices must be a JSON list such as ["yes", "no"], not '
+        'pool.csv, line 4: choices must be a list of texts such as ["yes", "no"], not '
         "'yes|no'",
-        'pool.csv, line 5: choices must be a JSON list such as ["yes", "no"], not '
-        "'{}'",
+        "pool.csv, line 5: has fewer than two choices; leave choices out where the "
+        "answer is free",
         "pool.csv, line 6: has neither a prompt nor a question",
         "pool.csv, line 7: 1 fields, but 2 columns",
     ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "question,answer\nWhy?,so,\n",
+        "question;answer\nWhy?;so\n",
+        "question\tanswer\nWhy?\tso\n",
+        "question|answer\nWhy?|so\n",
+        'sep=;\r\nquestion;answer\r\n"Why?";so\r\n',
+        ",question,answer\n0,Why?,so\n",
+        "Unnamed: 0,question,answer\n0,Why?,so\n",
+        'question, answer\n"Why?", "so"\n',
+        "Question,ANSWER \rWhy?,so\r",
+    ],
+)
+def test_csv_is_read_as_spreadsheets_write_it(read: Read, data: str) -> None:
+    file = read(data, "p.csv")
+    assert [question.text for question in file.questions] == ["Why?"]
+    assert [*file.gold.answer_of.values()] == ["so"]
+
+
+def test_a_line_before_the_header_counts(read: Read) -> None:
+    with pytest.raises(DataError, match="line 3: 1 fields, but 2 columns"):
+        read("sep=,\nquestion,answer\nWhy?\n", "p.csv")
+
+
+def test_a_filled_field_without_a_name_is_a_bad_row(read: Read) -> None:
+    with pytest.raises(DataError, match="column 3 has no name in the header, but hol"):
+        read("question,answer,\nWhy?,so,what\n", "p.csv")
 
 
 def test_bad_rows_of_parquet_are_named(read: Read) -> None:
@@ -379,9 +423,9 @@ def test_bad_rows_of_parquet_are_named(read: Read) -> None:
             gzip.compress(b"{}" * 99, mtime=0)[:-9],
             "p.jsonl.gz: Compressed file",
         ),
+        ("p.csv", "question\na".encode("utf-16-le"), "p.csv: seems to be UTF-16 wi"),
         ("p.csv", b"", "p.csv holds no questions"),
         ("p.csv", b"question\n", "p.csv holds no questions"),
-        ("p.csv", b"question;id\na;b\n", "p.csv: columns must be separated by commas"),
         ("p.csv", b"id,id\na,b\n", "p.csv: two columns are called 'id'"),
         ("p.csv", b"question\na\n\xff\n", "p.csv: line 3: not UTF-8"),
         ("p.csv", b'question\n"a\n', "p.csv, line 2: not CSV (unexpected end of data)"),
@@ -395,7 +439,14 @@ def test_bad_rows_of_parquet_are_named(read: Read) -> None:
         (
             "p.json",
             b"[]",
-            "p.json has .json, which is no format of question files; allo",
+            "p.json holds no questions",
+        ),
+        ("p.json", b'{"data": []}', "p.json: holds one JSON object with data, not an"),
+        ("p.json", b"[", "p.json: not JSON (expecting value after column 1)"),
+        (
+            "p.txt",
+            b"[]",
+            "p.txt has .txt, which is no format of question files; allowed are",
         ),
         ("p", b"", "p has no ending, which is no format of question files"),
     ],
@@ -410,11 +461,11 @@ def test_a_file_that_cannot_be_read_is_named(
 
 def test_an_unknown_ending_is_told_what_is_allowed(read: Read) -> None:
     with pytest.raises(DataError) as caught:
-        read(b"", "pool.json")
+        read(b"", "pool.jsnl")
     assert str(caught.value) == (
-        "pool.json has .json, which is no format of question files; allowed are "
-        ".jsonl, .jsonl.gz, .parquet, .csv, or the id of a Hugging Face dataset; did "
-        "you mean .jsonl?"
+        "pool.jsnl has .jsnl, which is no format of question files; allowed are "
+        ".jsonl, .jsonl.gz, .json, .parquet, .csv, .tsv, or the id of a Hugging Face "
+        "dataset; did you mean .jsonl?"
     )
 
 
@@ -553,6 +604,24 @@ def test_a_dataset_is_read_without_the_network_unless_allowed(
     arguments = (("owner/name", "main"), {"split": "test"})
     assert hub.calls == [(*arguments, True), (*arguments, False)]
     assert hub.config.HF_HUB_OFFLINE is False
+
+
+class Image:
+    """Stands for the feature of that name, whose column must not be decoded."""
+
+
+def test_a_dataset_with_images_is_refused_without_decoding_them() -> None:
+    class Pictures(Records):
+        features: Mapping[str, object] = {"question": None, "picture": Image()}
+
+        def remove_columns(self, names: Sequence[str]) -> Records:
+            return Records(
+                {key: row[key] for key in row if key not in names} for row in self
+            )
+
+    table = table_of("o/n", "o/n", Pictures([{"question": "Why?", "picture": "x"}]))
+    (row,) = table.rows
+    assert row.values == {"question": "Why?", "picture": {"bytes": None}}
 
 
 def test_a_dataset_that_is_not_there_says_what_to_do(

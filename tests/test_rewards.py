@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from neuron_opsd.method.rewards import (
     UNREAD_REWARD,
     advantages,
+    certainty_rewards,
     cluster_rewards,
     entropy_rewards,
     majority_rewards,
@@ -115,6 +116,12 @@ def test_clusters_are_paid_by_their_entropy(answers: list[str | None]) -> None:
 def test_entropy_is_a_cost_and_an_unread_answer_a_larger_one() -> None:
     assert entropy_rewards([0.5, 0.25, 0.0], ["A", None, "A"]) == (-0.5, -7.0, 0.0)
     assert UNREAD_REWARD == -7.0
+
+
+def test_an_unread_answer_is_as_uncertain_as_the_least_certain() -> None:
+    sure = [2.0, 9.0, 1.5, 3.0]
+    assert certainty_rewards(sure, ["A", None, "B", "A"]) == (2.0, 1.5, 1.5, 3.0)
+    assert advantages(certainty_rewards([7.0, 8.0], [None, None])) == (0.0, 0.0)
 
 
 def test_every_answer_has_an_entropy() -> None:

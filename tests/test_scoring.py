@@ -120,6 +120,17 @@ def test_gold_answers_are_compared_as_the_reader_says() -> None:
     assert score.agreement == pytest.approx(2 / 3)
 
 
+def test_every_alias_of_a_gold_answer_is_right() -> None:
+    asked = question("q")
+    gold = GoldAnswers({"q": "iron"}, {"q": ("Fe", "the iron")})
+    rollouts = rollouts_of("q", "fe", "iron", "tin", None)
+    (score,) = score_rollouts([asked], rollouts, gold, readers(asked))
+    assert score.num_correct == 2
+    alone = GoldAnswers({"q": "iron"})
+    (score,) = score_rollouts([asked], rollouts, alone, readers(asked))
+    assert score.num_correct == 1
+
+
 def test_scores_keep_the_order_of_questions() -> None:
     questions = [question("b"), question("a")]
     rollouts = rollouts_of("a", "x") + rollouts_of("b", "x") + rollouts_of("c", "x")

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from neuron_opsd.policy_settings import PolicyConfig
+from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.section import (
     Fraction,
     NotNegative,
@@ -27,7 +29,8 @@ class ModelConfig(Section):
     """Which model, and how its numbers are computed."""
 
     name: str = ""
-    """Folder, GGUF file or hub id of a causal language model with gated MLPs."""
+    """Folder, GGUF file or hub id of a causal language model; methods that read neurons
+    need one with gated MLPs."""
     revision: str = "main"
     """Commit or tag of a hub id."""
     allow_download: bool = False
@@ -247,23 +250,6 @@ class DistillConfig(Section):
     """Steps between checkpoints."""
 
 
-class PolicyConfig(Section):
-    """How methods that reward rollouts learn: TTRL, Intuitor, RENT, EMPO and others."""
-
-    num_votes: NotNegative = 0
-    """Rollouts per question and step that vote, of which `distill.num_samples` are
-    trained on; 0 means that no others vote."""
-    scale_rewards: bool = True
-    """Whether a group's rewards, less their mean, are divided by their deviation."""
-    clip_low: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
-    """How far below 1 the ratio of new to old probability still counts."""
-    clip_high: Annotated[float, Field(ge=0.0)] = 0.2
-    """How far above 1 it still counts."""
-    kl_weight: Annotated[float, Field(ge=0.0)] | None = None
-    """Weight of the divergence from the model where training began; unset takes the
-    method's own, 0 for most."""
-
-
 class FitnessConfig(Section):
     """What is asked of the teacher, without labels, before it teaches."""
 
@@ -314,7 +300,11 @@ class Config(Section):
     """Every random draw of the run derives from this number."""
     method: str = "neuron-opsd"
     """What is trained on and towards what; `neuron-opsd methods` lists the names."""
+    preset: Literal["equal", "source"] = "equal"
+    """`equal` trains every method with the same budget and rate; `source` as its paper
+    or public code does, see docs/methods.md. What is set by name wins over both."""
     model: ModelConfig = ModelConfig()
+    questions: QuestionsConfig = QuestionsConfig()
     prompts: PromptsConfig = PromptsConfig()
     answers: AnswersConfig = AnswersConfig()
     rollouts: RolloutsConfig = RolloutsConfig()

@@ -41,7 +41,7 @@ from neuron_opsd.jobs.inputs import (
     read_inputs,
     run_settings,
 )
-from neuron_opsd.jobs.methods import with_method
+from neuron_opsd.jobs.methods import for_model, replaced_text, with_method
 from neuron_opsd.jobs.plan.estimate import estimate
 from neuron_opsd.jobs.prepare import Prepared, prepare
 from neuron_opsd.jobs.previewing import Preview, preview
@@ -112,9 +112,10 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         NeuronOpsdError: For anything that the user can mend.
     """
     config = name_in_domain(request.tests, with_method(config))
-    inputs = read_inputs(request.pool, request.tests, config)
+    inputs = read_inputs(request.pool, request.tests, config, progress.warn)
     model = load_model(config.model)
-    settled, constrained = settle(config, model)
+    own = for_model(config, model.facts)
+    settled, constrained = settle(own, model)
     check_questions(model, inputs, settled, constrained=constrained)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDir.open(
@@ -129,6 +130,8 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         job = Job(directory, settled, constrained, progress)
         if not model.facts.shares_prompts:
             directory.warn(PLAIN_DECODING)
+        if replaced := replaced_text(config, own):
+            directory.warn(replaced)
         data = improve(job, model, inputs, request.command)
         job.note_peak_memory(model.facts.device)
         return data

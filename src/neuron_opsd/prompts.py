@@ -68,9 +68,7 @@ def render(
     """Put demonstrations and a question into the form that the settings name."""
     if config.form == "plain":
         return Prompt(text=plain_text(demonstrations, question, config))
-    turns: list[Message] = []
-    if config.system:
-        turns.append(Message("system", config.system))
+    turns = [Message("system", text) for text in system_texts(question, config)]
     for shown, answer in demonstrations:
         turns += [*asked_turns(shown, config), Message("assistant", answer)]
     turns += asked_turns(question, config)
@@ -81,7 +79,7 @@ def plain_text(
     demonstrations: Sequence[Shown], question: Question, config: PromptsConfig
 ) -> str:
     """Write demonstrations and a question as labelled lines."""
-    parts = [config.system] if config.system else []
+    parts = system_texts(question, config)
     parts += [
         f"{asked_lines(shown, config)} {' '.join(answer.split())}"
         for shown, answer in demonstrations
@@ -90,9 +88,26 @@ def plain_text(
     return "\n\n".join(parts)
 
 
+def system_texts(question: Question, config: PromptsConfig) -> list[str]:
+    """Return the system turn of a prompt, nothing where there is none.
+
+    It stands once, at the start: the setting's text, then that of the question's own
+    conversation. Those of demonstrations are left out.
+    """
+    own = [turn.content for turn in question.messages if turn.role == "system"]
+    texts = [text for text in (config.system, *own) if text]
+    return ["\n\n".join(dict.fromkeys(texts))] if texts else []
+
+
+def spoken(question: Question) -> list[Message]:
+    """Return the turns of a question's conversation without its system turn."""
+    return [turn for turn in question.messages if turn.role != "system"]
+
+
 def asked_lines(question: Question, config: PromptsConfig) -> str:
     """Write one question in the plain form, up to where its answer begins."""
-    shown = with_choices(question.text, question, config)
+    text = "\n\n".join(turn.content for turn in spoken(question))
+    shown = with_choices(text, question, config)
     asks = question.question_label or config.question_label
     answers = question.answer_label or config.answer_label
     return f"{asks}: {shown}\n{answers}:"
@@ -100,7 +115,7 @@ def asked_lines(question: Question, config: PromptsConfig) -> str:
 
 def asked_turns(question: Question, config: PromptsConfig) -> list[Message]:
     """Return a question's turns, choices and instruction added to the last one."""
-    *before, last = question.messages
+    *before, last = spoken(question)
     return [
         *before,
         Message(last.role, with_choices(last.content, question, config)),

@@ -56,6 +56,8 @@ class GoldAnswers:
 
     answer_of: Mapping[str, str]
     """Question id to gold answer, a choice's text where the question has choices."""
+    aliases_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Question id to other answers that are right too, of those that have any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +133,9 @@ class NeuronSet:
     """Which neurons pushed the tokens of one completion."""
 
     question_id: str
-    neuron_count: int
-    """s(x): size of the counted set, before the cut to the strongest."""
+    neuron_count: int | None
+    """s(x): size of the counted set, before the cut to the strongest; `None` where
+    nobody read it."""
     neuron_ids: NeuronIds
     """N(x): the strongest of the counted set with a positive score, sorted."""
     scores: NDArray[np.float32]
@@ -146,7 +149,8 @@ class SelectionEntry:
     """Whether one question of the pool is trained on, and why."""
 
     question_id: str
-    neuron_count: int
+    neuron_count: int | None
+    """`None` where no neurons were read."""
     rank: int
     """Place in the order of the rule, from 0 for the first to be kept."""
     kept: bool
@@ -160,8 +164,9 @@ class Demonstration:
     question_id: str
     answer: str
     """What the demonstration says the assistant answered."""
-    distance: float
-    """Jaccard distance in [0, 1] of what the rule compares: neurons, or words."""
+    distance: float | None
+    """Jaccard distance in [0, 1] of what the rule compares: neurons, or words; `None`
+    where it compares neither and no neurons were read."""
     reason: str
 
 

@@ -77,9 +77,9 @@ def compare(  # noqa: PLR0913 - one argument per flag
 ) -> None:
     """Train several methods on several sources, and test every model on every set.
 
-    All methods see as many prompts and draw as many rollouts, and every gain is stated
-    against the base model and net of form-only training. The same command goes on where
-    it stopped; started several times at once, they share the sources and seeds.
+    Without a preset all methods draw as many rollouts. Every gain is stated against
+    the base model and net of form-only training. The same command goes on where it
+    stopped; started several times at once, they share the sources and seeds.
 
     Args:
         sources: Unlabelled questions to train on, NAME=FILE each.
@@ -207,6 +207,11 @@ def methods(*, output: Output = DEFAULT_OUTPUT) -> None:
                         "acts_on": method.acts_on,
                         "source": method.source,
                         "oracle": method.oracle,
+                        "preset": {
+                            "full_rate": method.preset.full_rate,
+                            "lora_rate": method.preset.lora_rate,
+                            **method.preset.settings,
+                        },
                     }
                     for method in METHODS.values()
                 }

@@ -1,10 +1,9 @@
-"""The only module that reads the environment, and that sets it for the libraries."""
+"""What the environment says, but for where the cache is, and what libraries read."""
 
 from __future__ import annotations
 
 import os
 from contextvars import ContextVar
-from pathlib import Path
 
 COMMAND_LINE: ContextVar[str] = ContextVar("COMMAND_LINE", default="")
 """The command as it was typed, for the records of a run."""
@@ -37,15 +36,6 @@ def prepare_libraries(*, allow_download: bool) -> None:
     """
     for name, value in (_ALWAYS if allow_download else _ALWAYS | _OFFLINE).items():
         os.environ.setdefault(name, value)
-
-
-def cache_folder() -> Path:
-    """Return where fetched models and questions lie."""
-    if own := os.environ.get("NEURON_OPSD_CACHE"):
-        return Path(own).expanduser()
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser() / "neuron-opsd"
-    return Path.home() / ".cache" / "neuron-opsd"
 
 
 def debugging() -> bool:

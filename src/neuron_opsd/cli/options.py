@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -36,8 +36,19 @@ class Settings:
         Parameter(name="--set", consume_multiple=True, negative=(), show_default=False),
     ] = ()
     """One or more `section.field=value`; stronger than the file."""
+    preset: Literal["equal", "source"] | None = None
+    """`source` trains a method as its paper or public code does, `equal` (the default)
+    with the budget that all methods share; what is set by name wins over both."""
     seed: int | None = None
     """Number from which every random draw derives."""
+    formats: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--format", consume_multiple=True, negative=(), show_default=False
+        ),
+    ] = ()
+    """What the columns of question files mean: NAME for all, or FILE=NAME, FILE being
+    `pool` or a test set; short for the setting questions.format."""
 
 
 @Parameter(name="*")
@@ -72,8 +83,12 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
     table = merge(config.model_dump(exclude_unset=True), above or {})
     if settings.model is not None:
         table = merge(table, {"model": {"name": settings.model}})
+    if settings.preset is not None:
+        table = merge(table, {"preset": settings.preset})
     if settings.seed is not None:
         table = merge(table, {"seed": settings.seed})
+    if settings.formats:
+        table = merge(table, {"questions": {"format": ",".join(settings.formats)}})
     return config_from_table(table)
 
 

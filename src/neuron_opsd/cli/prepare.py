@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from neuron_opsd.cli.environment import cache_folder, prepare_libraries
+from neuron_opsd.cache import cache_folder
+from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.options import (
     DEFAULT_OUTPUT,
     DEFAULT_SETTINGS,

@@ -25,8 +25,8 @@ FOOT = """
 
 | variable | meaning |
 |---|---|
-| `NEURON_OPSD_CACHE` | where fetched files lie; else `neuron-opsd` under \
-`XDG_CACHE_HOME`, else `~/.cache/neuron-opsd` |
+| `NEURON_OPSD_CACHE` | where fetched files and models converted from GGUF lie; \
+else `neuron-opsd` under `XDG_CACHE_HOME`, else `~/.cache/neuron-opsd` |
 | `NEURON_OPSD_DEBUG` | `1` shows the traceback of an error |
 | `NO_COLOR` | any value turns colours off |
 | `HF_HOME`, `HF_TOKEN` | where the hub's files lie, and what opens gated models |

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neuron_opsd.cli.environment import cache_folder, prepare_libraries
+from neuron_opsd.cache import cache_folder
+from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.options import (
     DEFAULT_OUTPUT,
     DEFAULT_SETTINGS,

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuron_opsd.cli.environment import COMMAND_LINE, cache_folder, prepare_libraries
+from neuron_opsd.cache import cache_folder
+from neuron_opsd.cli.environment import COMMAND_LINE, prepare_libraries
 from neuron_opsd.cli.options import (
     DEFAULT_OUTPUT,
     DEFAULT_SETTINGS,

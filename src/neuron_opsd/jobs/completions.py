@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from neuron_opsd.config import Config
-from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import Pair
@@ -49,6 +49,8 @@ def extract_neurons(
         )
     rows = read_completions(completions)
     model = load_model(config.model)
+    if model.facts.why_no_neurons:
+        raise ModelError(model.facts.why_no_neurons)
     pairs = [encode(model, row, completions) for row in rows]
     size = config.rollouts.block_size
     sets: list[NeuronSet] = []

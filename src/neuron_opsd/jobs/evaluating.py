@@ -8,6 +8,7 @@ from typing import Any
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.jobs.checks import check_set
 from neuron_opsd.jobs.inputs import check_names, read_tests
 from neuron_opsd.jobs.reporting import metric_table
 from neuron_opsd.jobs.setting import TestSet, settle
@@ -18,6 +19,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records import Rollout, TestResult
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.world.codecs import save_json
+from neuron_opsd.world.formats.public_sets import check_targets
 
 
 def evaluate(
@@ -45,9 +47,12 @@ def evaluate(
     if not tests:
         raise ConfigError("no test set is given; add --test NAME=FILE")
     check_names(tests)
-    sets = read_tests(tests, "", allow_download=config.model.allow_download)
+    check_targets(config.questions.format, tuple(tests))
+    sets = read_tests(tests, "", config, progress.warn)
     model = load_model(config.model, *([] if adapter is None else [adapter]))
     settled, constrained = settle(config, model)
+    for test in sets:
+        check_set(model, test.name, test.questions, settled, constrained=constrained)
     table = {}
     for test in sets:
         result = test_model(model, test, settled, progress, constrained=constrained)

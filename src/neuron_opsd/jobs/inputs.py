@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,24 @@ import torch
 
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.jobs.gold_checks import check_gold
 from neuron_opsd.jobs.setting import TestSet
 from neuron_opsd.records import Question
 from neuron_opsd.settings import flatten
-from neuron_opsd.world.questions import check_overlap, read_questions
+from neuron_opsd.world.formats.public_sets import check_targets
+from neuron_opsd.world.questions import (
+    QuestionFile,
+    check_overlap,
+    read_questions,
+)
 from neuron_opsd.world.store import sha256_file
 
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 """What a model's folder holds that can change what it answers."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-TAKEN = ("pool", "model")
+POOL = "pool"
+TAKEN = (POOL, "model")
 """Names under which a run's other inputs are kept."""
 
 
@@ -37,21 +44,39 @@ class Inputs:
     """SHA-256 of what every file asks, by `pool` and by the test sets' names."""
 
 
-def read_inputs(pool: str, tests: Mapping[str, str], config: Config) -> Inputs:
+def unheard(text: str) -> None:
+    """Hear a warning, and do nothing."""
+    del text
+
+
+def read_inputs(
+    pool: str,
+    tests: Mapping[str, str],
+    config: Config,
+    warn: Callable[[str], None] = unheard,
+) -> Inputs:
     """Read the pool and the test sets.
 
-    The pool's gold answers, if its file has any, are dropped here.
+    The pool's gold answers, if its file has any, are not looked at.
+
+    Args:
+        pool: File or dataset of unlabelled questions.
+        tests: Name to file of every test set.
+        config: Of the run.
+        warn: Told how files were read that are not in the product's own columns.
 
     Raises:
         ConfigError: If a name cannot be a test set's.
         DataError: If a file has bad rows, the pool is too small, a test question has
-            no answer, or stands in the pool.
+            no answer or one that cannot be read, or stands in the pool.
     """
     in_domain = in_domain_name(tests, config)
-    download = config.model.allow_download
-    asked = read_questions(pool, allow_download=download)
+    check_targets(config.questions.format, (POOL, *tests))
+    asked = read_pool(pool, config)
+    for note in asked.notes:
+        warn(note)
     check_size(pool, len(asked.questions), config.contexts.num_demonstrations)
-    sets = read_tests(tests, in_domain, allow_download=download)
+    sets = read_tests(tests, in_domain, config, warn)
     check_overlap(
         asked.questions,
         {test.name: test.questions for test in sets},
@@ -60,6 +85,21 @@ def read_inputs(pool: str, tests: Mapping[str, str], config: Config) -> Inputs:
     hashes = {"pool": questions_hash(asked.questions)}
     hashes |= {test.name: test_hash(test) for test in sets}
     return Inputs(asked.questions, sets, hashes)
+
+
+def read_pool(pool: str, config: Config) -> QuestionFile:
+    """Read the questions of a pool, and nothing of the answers it may have.
+
+    Raises:
+        DataError: If it has bad rows.
+    """
+    return read_questions(
+        pool,
+        allow_download=config.model.allow_download,
+        config=config.questions,
+        name=POOL,
+        labelled=False,
+    )
 
 
 def check_size(pool: str, size: int, num_demonstrations: int) -> None:
@@ -77,23 +117,27 @@ def check_size(pool: str, size: int, num_demonstrations: int) -> None:
 
 
 def read_tests(
-    tests: Mapping[str, str], in_domain: str, *, allow_download: bool
+    tests: Mapping[str, str],
+    in_domain: str,
+    config: Config,
+    warn: Callable[[str], None] = unheard,
 ) -> tuple[TestSet, ...]:
-    """Read the test sets; each question must have its answer.
+    """Read the test sets; each question must have an answer that can be read.
 
     Raises:
         DataError: If one has not, or a row is bad.
     """
     sets = []
     for name, source in tests.items():
-        found = read_questions(source, allow_download=allow_download)
-        without = [q.id for q in found.questions if q.id not in found.gold.answer_of]
-        if without:
-            raise DataError(
-                f"test set {name} ({source}): {len(without)} of "
-                f"{len(found.questions)} questions have no answer, first "
-                f"{without[0]}; every test question needs the column answer"
-            )
+        found = read_questions(
+            source,
+            allow_download=config.model.allow_download,
+            config=config.questions,
+            name=name,
+        )
+        for note in found.notes:
+            warn(note)
+        check_gold(name, source, found, config.answers, warn)
         sets.append(TestSet(name, found.questions, found.gold, name == in_domain))
     return tuple(sets)
 
@@ -161,6 +205,8 @@ def test_hash(test: TestSet) -> str:
     """Return a hash of a test set's questions and gold answers."""
     gold = sorted(test.gold.answer_of.items())
     text = questions_hash(test.questions) + repr(gold)
+    if test.gold.aliases_of:
+        text += repr(sorted(test.gold.aliases_of.items()))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

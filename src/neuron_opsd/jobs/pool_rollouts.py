@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.models.protocol import LanguageModel
@@ -10,6 +11,13 @@ from neuron_opsd.records import Question, Rollout, Vote
 from neuron_opsd.stages.rollouts import Asked, ask, is_constrained, sample_rollouts
 from neuron_opsd.stages.teaching import demonstrable, shown_answers, shown_draws
 from neuron_opsd.world.codecs import ROLLOUTS
+
+LACKS: Final = {
+    "first": "no answer can be read from their first sample",
+    "greedy": "no answer can be read from their greedy completion",
+    "voted": "no answer can be read from any of their samples",
+}
+"""What a question lacks that shows nothing, by `contexts.answer`."""
 
 
 def roll_out(
@@ -86,10 +94,12 @@ def answers_to_show(
     found = shown_answers(rollouts, votes, job.config)
     questions = {question.id: question for question in pool}
     short = demonstrable(model, questions, found, job.config)
+    if not job.config.contexts.num_demonstrations:
+        return short
     if len(found) < len(pool):
         job.run.warn(
-            f"{len(pool) - len(found)} of {len(pool)} questions of the pool have no "
-            "readable answer and become no demonstration"
+            f"{len(pool) - len(found)} of {len(pool)} questions of the pool become no "
+            f"demonstration, because {LACKS[job.config.contexts.answer]}"
         )
     if len(short) < len(found):
         job.run.warn(

@@ -15,6 +15,7 @@ from neuron_opsd.jobs.selecting import unread_of, warn_of_selection
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.records import (
     Fitness,
     NeuronSet,
@@ -27,6 +28,7 @@ from neuron_opsd.records import (
     Vote,
 )
 from neuron_opsd.seeds import derive_seed
+from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import (
@@ -57,6 +59,7 @@ class Prepared:
     rollouts: tuple[Rollout, ...]
     votes: Mapping[str, Vote]
     neurons: tuple[NeuronSet, ...]
+    """Of every question, empty where the settings ask for none."""
     selection: tuple[SelectionEntry, ...]
     library: Library
     contexts: tuple[TeacherContext, ...]
@@ -88,7 +91,7 @@ def prepare(
     votes = tally_votes(rollouts, readers)
     chosen = representatives(rollouts, votes, job.config)
     own, unread = own_answers(chosen), unread_of(chosen)
-    neurons = capture(job, model, pool, chosen, neurons_name)
+    neurons = neurons_of(job, model, pool, chosen, neurons_name)
     selection = job.run.once(
         inside(folder, "selection"),
         placed(SELECTION, folder),
@@ -124,6 +127,19 @@ def prepare(
         examples,
     )
     return replace(prepared, fitness=check(job, model, prepared, own, folder))
+
+
+def neurons_of(
+    job: Job,
+    model: LanguageModel,
+    pool: Sequence[Question],
+    chosen: Mapping[str, Rollout],
+    name: str,
+) -> Sequence[NeuronSet]:
+    """Read off the neurons of the pool's answers, where the settings ask for them."""
+    if not needs_neurons(job.config):
+        return not_read([question.id for question in pool])
+    return capture(job, model, pool, chosen, name)
 
 
 def inside(folder: str, name: str) -> str:

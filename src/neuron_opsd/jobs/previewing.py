@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.jobs.methods import with_method
+from neuron_opsd.jobs.checks import check_set
+from neuron_opsd.jobs.inputs import POOL, read_pool
+from neuron_opsd.jobs.methods import for_model, with_method
 from neuron_opsd.jobs.prepare import make_library, own_answers, representatives
 from neuron_opsd.jobs.selecting import unread_of
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
-from neuron_opsd.stages.capture import capture_neurons, pair_of
-from neuron_opsd.stages.rollouts import ask, sample_rollouts
+from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
+from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
 from neuron_opsd.stages.teaching import (
     Library,
     build_contexts,
@@ -28,7 +31,6 @@ from neuron_opsd.stages.teaching import (
     shown_draws,
 )
 from neuron_opsd.votes import tally_votes
-from neuron_opsd.world.questions import read_questions
 
 NUM_NEIGHBOURS = 64
 """Questions of the pool, the previewed one among them, that a preview asks."""
@@ -69,12 +71,15 @@ def preview(
         NeuronOpsdError: For anything that the user can mend.
     """
     config = with_method(config)
-    questions = read_questions(pool, allow_download=config.model.allow_download)
+    questions = read_pool(pool, config)
+    for note in questions.notes:
+        progress.warn(note)
     chosen = find_question(questions.questions, question_id, pool)
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     model = load_model(config.model)
-    settled, constrained = settle(config, model)
+    settled, constrained = settle(for_model(config, model.facts), model)
+    check_set(model, POOL, some, settled, constrained=constrained)
     asked = ask(some, settled, constrained=constrained)
     draws = [(settled.rollouts.temperature, settled.rollouts.num_samples)]
     draws += shown_draws(settled.contexts)
@@ -84,17 +89,7 @@ def preview(
     readers = readers_for(some, settled.answers, settled.prompts.list_choices)
     votes = tally_votes(rollouts, readers)
     shown = representatives(rollouts, votes, settled)
-    completions = [shown[a.question.id].completion for a in asked]
-    neurons = capture_neurons(
-        model,
-        [a.question.id for a in asked],
-        [
-            pair_of(model, model.encode(a.prompt), made, settled.neurons)
-            for a, made in zip(asked, completions, strict=True)
-        ],
-        settled.neurons,
-        settled.model.tokens_per_batch,
-    )
+    neurons = neurons_of(model, asked, shown, settled)
     own, unread = own_answers(shown), unread_of(shown)
     picked = settled.selection
     selection = select_questions(neurons, picked, settled.seed, own, unread)
@@ -106,6 +101,29 @@ def preview(
     )
     library = make_library(some, shown_texts, neurons, selection, settled)
     return show(model, chosen, shown[chosen.id], neurons[0], library, settled)
+
+
+def neurons_of(
+    model: HFModel,
+    asked: Sequence[Asked],
+    shown: Mapping[str, Rollout],
+    config: Config,
+) -> list[NeuronSet]:
+    """Return the neurons of some questions, as a run would read them, or none."""
+    ids = [a.question.id for a in asked]
+    if not needs_neurons(config):
+        return not_read(ids)
+    pairs = [
+        pair_of(
+            model,
+            model.encode(a.prompt),
+            shown[a.question.id].completion,
+            config.neurons,
+        )
+        for a in asked
+    ]
+    tokens = config.model.tokens_per_batch
+    return capture_neurons(model, ids, pairs, config.neurons, tokens)
 
 
 def find_question(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.prepare import Prepared
-from neuron_opsd.jobs.setting import CARD, Job, TestSet
+from neuron_opsd.jobs.setting import ADAPTER_SETTINGS, CARD, Job, TestSet
 from neuron_opsd.method.calibration import reliability_bins
 from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.models.protocol import ModelFacts
@@ -222,9 +223,19 @@ def finish(job: Job, data: ReportData) -> None:
     save_json(evaluation, job.run.path("evaluation.json"))
     save_json(summary_table(data), job.run.path("summary.json"))
     REPORT.save(data, job.run.path(REPORT.file_name))
-    card = render_card(data, job.config.model.name)
-    write_atomic(job.run.path("adapter", CARD), card.encode())
+    adapter = job.run.path("adapter")
+    card = render_card(data, job.config.model.name, base_of(adapter))
+    write_atomic(adapter / CARD, card.encode())
     rebuild_report(job.run.folder)
+
+
+def base_of(adapter: Path) -> str:
+    """Return what an adapter says it was trained on; nothing for a whole model."""
+    try:
+        settings = json.loads((adapter / ADAPTER_SETTINGS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ""
+    return str(settings.get("base_model_name_or_path") or "")
 
 
 def rebuild_report(run: Path) -> Path:

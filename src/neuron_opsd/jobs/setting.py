@@ -20,6 +20,9 @@ PEAK = "peak_memory_bytes"
 CARD = "README.md"
 """The model card's name in an adapter's folder; written after the adapter."""
 
+ADAPTER_SETTINGS = "adapter_config.json"
+"""What PEFT keeps of an adapter besides its weights, the base's name among it."""
+
 
 @dataclass(frozen=True, slots=True)
 class TestSet:

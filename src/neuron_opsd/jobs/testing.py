@@ -12,7 +12,9 @@ from neuron_opsd.jobs.pool_rollouts import rollout_tokens
 from neuron_opsd.jobs.prepare import Prepared, representatives
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.records import Rollout, TestResult
+from neuron_opsd.needs import shows_by_neurons
+from neuron_opsd.records import NeuronSet, Rollout, TestResult
+from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
 from neuron_opsd.stages.scoring import score_rollouts, summarise
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, shown_draws
@@ -101,16 +103,8 @@ def answer_prompted(
     The untrained model's own answers, which find them, must be there already.
     """
     plain = ask(test.questions, job.config, constrained=job.constrained)
-    codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
-    rollouts = codec.load(job.run.path(codec.file_name))
-    prompts = job.config.prompts
-    readers = readers_for(test.questions, job.config.answers, prompts.list_choices)
-    own = representatives(rollouts, tally_votes(rollouts, readers), job.config)
-    neurons = capture(
-        job, model, test.questions, own, name=f"tests/{test.name}/neurons"
-    )
     contexts = build_contexts(
-        neurons,
+        test_neurons(job, model, test),
         prepared.library,
         job.config,
         asked={question.id: question for question in test.questions},
@@ -125,3 +119,19 @@ def answer_prompted(
         for a, context in zip(plain, contexts, strict=True)
     ]
     return answer_test(job, model, test, "prompted", asked)
+
+
+def test_neurons(job: Job, model: LanguageModel, test: TestSet) -> Sequence[NeuronSet]:
+    """Return the neurons of the untrained model's answers, if demonstrations need them.
+
+    Other rules find demonstrations by the questions alone.
+    """
+    if not shows_by_neurons(job.config):
+        return not_read([question.id for question in test.questions])
+    codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
+    rollouts = codec.load(job.run.path(codec.file_name))
+    prompts = job.config.prompts
+    readers = readers_for(test.questions, job.config.answers, prompts.list_choices)
+    own = representatives(rollouts, tally_votes(rollouts, readers), job.config)
+    name = f"tests/{test.name}/neurons"
+    return capture(job, model, test.questions, own, name=name)

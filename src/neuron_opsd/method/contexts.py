@@ -35,8 +35,8 @@ class Neighbour:
     """A question of the pool and how far its neurons are."""
 
     question_id: str
-    distance: float
-    """Jaccard distance in [0, 1]."""
+    distance: float | None
+    """Jaccard distance in [0, 1]; `None` where no neurons were read."""
     reason: str
 
 
@@ -51,6 +51,13 @@ def jaccard_distance(a: NeuronIds, b: NeuronIds) -> float:
     num_shared = np.intersect1d(a, b, assume_unique=True).size
     num_used = a.size + b.size - num_shared
     return 1.0 - num_shared / num_used if num_used else 0.0
+
+
+def distance_between(one: NeuronSet, other: NeuronSet) -> float | None:
+    """Return the distance of two entries, `None` where their neurons were not read."""
+    if one.neuron_count is None or other.neuron_count is None:
+        return None
+    return jaccard_distance(one.neuron_ids, other.neuron_ids)
 
 
 def jaccard_distances(
@@ -175,7 +182,7 @@ def random_neighbours(
         found[entry.question_id] = tuple(
             Neighbour(
                 other.question_id,
-                jaccard_distance(entry.neuron_ids, other.neuron_ids),
+                distance_between(entry, other),
                 f"drawn at random, place {place}",
             )
             for place, other in enumerate(drawn, start=1)

@@ -1,8 +1,7 @@
 """What methods that learn without labels pay for the completions of one question.
 
 Completions of one question are a group, and what counts is how one is paid beside the
-others: see `advantages`. The reward of Intuitor, arXiv:2505.19590, has no function
-here: it is the mean over tokens of `policy.certainty` as it stands. Plain Python.
+others: see `advantages`. Plain Python.
 
 Axis: G completions of a group.
 """
@@ -67,6 +66,28 @@ def cluster_rewards(
             first = next(a for a in counts if a == answer or same(a, answer))
             sizes[answer] = counts[first]
     return tuple(sizes[answer] / len(answers) for answer in answers)
+
+
+def certainty_rewards(
+    certainties: Sequence[float], answers: Sequence[str | None]
+) -> tuple[float, ...]:
+    """Pay for self-certainty: ``r_i = 1/T_i sum_t KL(uniform || p_t)``.
+
+    Args:
+        certainties: Mean per token of each of ``G`` completions, in nats.
+        answers: ``G`` of them; one that could not be read is paid the least of the
+            group, so that no loop that never ends is paid for being sure of itself.
+
+    Raises:
+        ValueError: If the two differ in length.
+
+    Source: Intuitor, arXiv:2505.19590; what is unread is ours.
+    """
+    least = min(certainties)
+    return tuple(
+        least if answer is None else certainty
+        for certainty, answer in zip(certainties, answers, strict=True)
+    )
 
 
 def entropy_rewards(

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.foreign_adapters import check_settings, check_weights
 from neuron_opsd.models.low_rank import LowRank
 from neuron_opsd.seeds import derive_seed
 
@@ -24,22 +25,24 @@ ADAPTER = "default"
 """PEFT's name of the one adapter that is trained or loaded."""
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+EXPERT_LAYERS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
+"""Names that PEFT takes for those of layers within experts."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> Any:
-    """Put a new adapter on every linear layer of a network; return the PEFT model.
+    """Put a new adapter on the linear layers of a network; return the PEFT model.
 
     Args:
         network: Is changed.
         tuning: Rank and scaling.
-        name: Of the model below, for the adapter's file.
+        name: What the network was loaded from, for the adapter's file.
         seed: Of the adapter.
     """
     settings = LoraConfig(
         r=tuning.lora_rank,
         lora_alpha=tuning.lora_alpha,
-        target_modules="all-linear",
+        target_modules=targets_of(network),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
@@ -52,6 +55,27 @@ def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> An
             if "lora_A" in name:
                 draw_kaiming(weight, derive_seed(seed, "adapter", name))
     return adapted
+
+
+def targets_of(network: Any) -> str | list[str]:
+    """Return where an adapter goes: on every linear layer.
+
+    Where experts hold their weights in one tensor, it goes on the layers besides
+    theirs, which is the attention: an expert's part of such a tensor is no layer.
+    """
+    stacked = any(
+        weight.ndim == 3 and ".experts." in name
+        for name, weight in network.named_parameters()
+    )
+    if not stacked:
+        return "all-linear"
+    head = network.get_output_embeddings()
+    found = {
+        name.rpartition(".")[2]
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+    return sorted(found - EXPERT_LAYERS)
 
 
 def draw_kaiming(weight: torch.Tensor, seed: int) -> None:
@@ -85,23 +109,18 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
             f"{', '.join(pickles_in(adapter)) or 'none'}; pickled weights are never "
             "loaded"
         )
+    check_settings(adapter)
     try:
         with without_future_warnings():
             adapted = PeftModel.from_pretrained(network, str(adapter))
-        with safe_open(adapter / ADAPTER_WEIGHTS, "pt") as stored:
-            found = {name for name in stored.keys() if ".lora_" in name}  # noqa: SIM118
+        check_weights(adapter, adapter / ADAPTER_WEIGHTS, adapted)
+    except ModelError:
+        raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"adapter {adapter} does not fit this model: {first_line(error)}"
         ) from error
     held = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    # PEFT passes over weights that have no place, such as those of further layers.
-    left = found - held
-    if left:
-        raise ModelError(
-            f"adapter {adapter} does not fit this model, which has no place for "
-            f"{min(left)}"
-        )
     decoder = network.get_decoder()
     with torch.no_grad():
         changes = changes_of(decoder, dict(decoder.named_parameters()))

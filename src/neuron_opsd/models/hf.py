@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from neuron_opsd.errors import ModelError
 from neuron_opsd.method.divergence import capped
 from neuron_opsd.method.products import multiply
 from neuron_opsd.models.attention import Whole, replacing
@@ -56,8 +57,7 @@ class HFModel:
             facts: What it is.
             mlps: Of its layers, first layer first.
             tokens_per_batch: Tokens of one forward pass.
-            changes: What adapters have put into the matrices of linear layers, by the
-                decoder's names: rounded products carry it beside the matrices.
+            changes: What adapters put into its matrices, by the decoder's names.
         """
         self.network: Any = network
         self.changes = changes or {}
@@ -139,7 +139,13 @@ class HFModel:
         *,
         half_projections: bool = False,
     ) -> None:
-        """Run one forward pass and hand on every layer's contribution scores."""
+        """Run one forward pass and hand on every layer's contribution scores.
+
+        Raises:
+            ModelError: If the model's neurons cannot be read.
+        """
+        if not self.mlps:
+            raise ModelError(self._facts.why_no_neurons)
         rows, columns = (
             places.to(self.device) for places in predicting_positions(pairs, after=0)
         )
@@ -184,8 +190,7 @@ class HFModel:
 
     def product_weights(self) -> ProductWeights:
         """Return the weights of passes without gradient, rounded once and kept."""
-        if self._products is None:
-            # Training may ask for gradients through them later.
+        if self._products is None:  # training may ask for gradients through them
             with torch.inference_mode(mode=False), torch.no_grad():
                 self._products = rounded(self.network, self.product_type, self.changes)
         return self._products

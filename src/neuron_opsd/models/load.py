@@ -29,8 +29,9 @@ from neuron_opsd.models.adapters import (
 from neuron_opsd.models.generation import decodes_alike
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
+from neuron_opsd.models.linear import as_linear
 from neuron_opsd.models.low_rank import LowRank, added, carry_changes
-from neuron_opsd.models.mlps import find_mlps
+from neuron_opsd.models.mlps import readable_mlps
 from neuron_opsd.models.precision import compute_of
 from neuron_opsd.models.protocol import ModelFacts
 from neuron_opsd.models.source import check_source
@@ -47,8 +48,7 @@ def load_model(config: ModelConfig, *adapters: Path) -> HFModel:
             model; one that was trained on top of another comes after it.
 
     Raises:
-        ModelError: If the model is missing, is pickled, needs its own code, or has no
-            gated MLPs.
+        ModelError: If the model is missing, is pickled or needs its own code.
     """
     quiet()
     merged: list[Path] = []
@@ -85,7 +85,7 @@ def learner_of(base: HFModel, tuning: DistillConfig, seed: int) -> HFLearner:
     """
     if tuning.tuning == "lora":
         network = twin(base.network)
-        trained: Any = add_adapter(network, tuning, base.facts.name, seed)
+        trained: Any = add_adapter(network, tuning, network.name_or_path, seed)
     else:
         base = in_float32(base)
         network = trained = copy.deepcopy(base.network)
@@ -164,7 +164,7 @@ def load_network(source: str, config: ModelConfig) -> Any:
         ) from error
     network, report = found
     refuse_missing(config.name, report["missing_keys"])
-    return on_device(network.eval(), device_of(config))
+    return on_device(as_linear(network).eval(), device_of(config))
 
 
 def refuse_missing(name: str, missing: set[str]) -> None:
@@ -273,26 +273,43 @@ def wrap(
     """Put a network behind the doorway, with what adapters changed in it."""
     carry_changes(network.get_decoder())
     tokens = load_tokens(source, config, network)
-    mlps = find_mlps(network)
+    mlps, why_none = readable_mlps(network)
+    head = network.get_output_embeddings().weight
     settings = network.config.get_text_config()
     device = device_of(config)
     facts = ModelFacts(
         name=config.name,
         family=settings.model_type,
         num_parameters=sum(weight.numel() for weight in network.parameters()),
-        num_layers=len(mlps),
-        num_neurons=mlps[0].down_proj.in_features,
-        width=mlps[0].down_proj.out_features,
-        vocab_size=network.get_output_embeddings().weight.shape[0],
-        max_positions=settings.max_position_embeddings,
+        num_layers=settings.num_hidden_layers,
+        num_neurons=mlps[0].down_proj.in_features if mlps else 0,
+        width=head.shape[1],
+        vocab_size=head.shape[0],
+        max_positions=max_positions_of(settings),
         has_chat_template=tokens.has_chat_template,
         device=device,
         compute=compute_of(config, device),
+        why_no_neurons=why_none,
     )
     model = HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
     check_logits(model)
     facts = replace(facts, shares_prompts=decodes_alike(model))
     return HFModel(network, tokens, facts, mlps, config.tokens_per_batch, changes)
+
+
+def max_positions_of(settings: Any) -> int:
+    """Return how many positions a model holds.
+
+    Raises:
+        ModelError: If its configuration does not say, as Bloom's and MPT's do not.
+    """
+    found = getattr(settings, "max_position_embeddings", None)
+    if not isinstance(found, int):
+        raise ModelError(
+            f"the configuration of this {settings.model_type} model does not say how "
+            "many positions it holds; use a model of another family"
+        )
+    return found
 
 
 def check_logits(model: HFModel) -> None:

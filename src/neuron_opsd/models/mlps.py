@@ -39,6 +39,17 @@ class GatedMLP:
         )
 
 
+def readable_mlps(network: Any) -> tuple[tuple[GatedMLP, ...], str]:
+    """Return the MLP of every layer, or none and the reason why there is none.
+
+    Most methods never read a neuron, so a model without gated MLPs is still a model.
+    """
+    try:
+        return find_mlps(network), ""
+    except ModelError as error:
+        return (), str(error)
+
+
 def find_mlps(network: Any) -> tuple[GatedMLP, ...]:
     """Return the MLP of every layer, first layer first.
 

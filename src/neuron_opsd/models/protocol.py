@@ -37,7 +37,8 @@ class ModelFacts:
     num_parameters: int
     num_layers: int
     num_neurons: int
-    """F: neurons of one layer, the width between up- and down-projection."""
+    """F: neurons of one layer, the width between up- and down-projection; 0 where they
+    cannot be read."""
     width: int
     """D: residual width."""
     vocab_size: int
@@ -48,6 +49,8 @@ class ModelFacts:
     """Precision of matrix products, ``float32`` or ``bfloat16``."""
     shares_prompts: bool = False
     """Whether samples are decoded over one copy of their prompt; loading finds out."""
+    why_no_neurons: str = ""
+    """Why the model's neurons cannot be read; empty where they can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,9 @@ class LanguageModel(Protocol):
             consume: Called once per layer, in order, with ``(N, F)`` scores, the
                 tokens of the first pair first.
             half_projections: Round projections to float16, as the NeuFS code does.
+
+        Raises:
+            ModelError: If the model's neurons cannot be read.
         """
         ...
 

@@ -30,7 +30,8 @@ def check_source(config: ModelConfig) -> str:
         )
     if path.is_dir():
         check_folder(path)
-        return str(path)
+        # An adapter names it as its base, and must not depend on where it is loaded.
+        return str(path.resolve())
     if path.is_absolute() or config.name.startswith(".") or config.name.count("/") > 1:
         raise ModelError(f"model folder {path} does not exist")
     return config.name

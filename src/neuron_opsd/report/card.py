@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from neuron_opsd.config import ModelConfig
 from neuron_opsd.report.data import OURS, ReportData
 from neuron_opsd.report.outcome import (
     comparison_headings,
@@ -26,6 +27,9 @@ CHOSEN: Mapping[str, str] = MappingProxyType(
 )
 """How demonstrations were found, by `contexts.rule`."""
 
+NEWEST = ModelConfig().revision
+"""What transformers, too, takes of a hub id where nothing is said."""
+
 LIMITS = (
     "The model taught itself from its own answers. It can have learned its own "
     "mistakes; no answer was checked during training.",
@@ -37,12 +41,13 @@ LIMITS = (
 )
 
 
-def render_card(data: ReportData, base_model: str) -> str:
+def render_card(data: ReportData, base_model: str, source: str = "") -> str:
     """Return a model card in Markdown, its front matter in YAML.
 
     Args:
         data: What the report is made from.
         base_model: Hub id, or another name that says which model was trained.
+        source: What transformers loads that model from, if not by its name.
     """
     full = data.config.distill.tuning == "full"
     parts = [
@@ -55,7 +60,8 @@ def render_card(data: ReportData, base_model: str) -> str:
         "Avg is the mean accuracy of all sampled answers, Maj that of their majority "
         "vote; differences are in percentage points with 95 % bootstrap intervals.",
         "## How to load it",
-        load_text(base_model, full=full),
+        "Run this in the folder of this card:",
+        load_text(source or base_model, data.config.model.revision, full=full),
         "## Limits",
         "\n".join(f"- {limit}" for limit in limits(data)),
         "## Where it comes from",
@@ -151,23 +157,41 @@ def table_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def load_text(base_model: str, *, full: bool) -> str:
-    """Return the few lines of Python that load what was trained."""
-    name = quoted(base_model)
-    lines = [
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "",
-        f"tokenizer = AutoTokenizer.from_pretrained({name})",
-    ]
+def load_text(source: str, revision: str = NEWEST, *, full: bool) -> str:
+    """Return the few lines of Python that load what was trained.
+
+    Args:
+        source: What the base is loaded from.
+        revision: Of the base on the hub.
+        full: Whether the folder holds a whole model, which needs no base.
+    """
+    auto = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     if full:
-        load = ['model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")']
-    else:
-        lines.insert(0, "from peft import PeftModel")
-        load = [
-            f"base = AutoModelForCausalLM.from_pretrained({name})",
-            'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
+        lines = [
+            auto,
+            "",
+            'tokenizer = AutoTokenizer.from_pretrained(".")',
+            'model = AutoModelForCausalLM.from_pretrained(".")',
         ]
-    return "\n".join(["```python", *lines, *load, "```"])
+    else:
+        base = literal(source)
+        if revision != NEWEST:
+            base += f", revision={literal(revision)}"
+        lines = [
+            "from peft import PeftModel",
+            auto,
+            "",
+            f"tokenizer = AutoTokenizer.from_pretrained({base})",
+            f"base = AutoModelForCausalLM.from_pretrained({base})",
+            'model = PeftModel.from_pretrained(base, ".")',
+        ]
+    return "\n".join(["```python", *lines, "```"])
+
+
+def literal(text: str) -> str:
+    """Return a Python string that is exactly the text, on one line of plain letters."""
+    letters = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    return f'"{letters}"'
 
 
 def limits(data: ReportData) -> list[str]:

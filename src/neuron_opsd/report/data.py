@@ -72,7 +72,7 @@ class CaseDemonstration:
     question: str
     answer: str
     """The model's own; right or wrong, nobody checked."""
-    distance: float
+    distance: float | None
     """Jaccard distance of the neuron sets, in [0, 1]."""
     reason: str
 

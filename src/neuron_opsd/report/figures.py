@@ -152,11 +152,15 @@ def neuron_chart(
     selection: Sequence[SelectionEntry], votes: Mapping[str, Vote]
 ) -> Markup:
     """Draw neuron count against vote share, the selected questions in colour."""
-    known = [entry for entry in selection if entry.question_id in votes]
+    known = [
+        (entry, entry.neuron_count)
+        for entry in selection
+        if entry.question_id in votes and entry.neuron_count is not None
+    ]
     if not known:
         return Markup("")
-    counts = [entry.neuron_count for entry in known]
-    shares = [votes[entry.question_id].agreement for entry in known]
+    entries, counts = zip(*known, strict=True)
+    shares = [votes[entry.question_id].agreement for entry in entries]
     x = Scale(min(counts), max(counts), LEFT + 8, RIGHT - 8)
     y = Scale(0, 1, BASE - 6, TOP + 10)
     correlation = number(rank_correlation(counts, shares), 2)
@@ -170,7 +174,7 @@ def neuron_chart(
         svg.words("rollouts that agree", (4, 16)),
         svg.words(rho, (RIGHT, 16), anchor="end"),
         svg.axis_y(y, svg.share_ticks(), (LEFT, RIGHT)),
-        bubbles(known, shares, x, y),
+        bubbles([(e.kept, n) for e, n in known], shares, x, y),
         mean_line(counts, shares, x, y),
         svg.axis_x(x, svg.round_ticks(x.low, x.high), BASE, "neurons counted"),
     )
@@ -184,15 +188,22 @@ def rank_correlation(counts: Sequence[int], shares: Sequence[float]) -> float:
 
 
 def bubbles(
-    entries: Sequence[SelectionEntry], shares: Sequence[float], x: Scale, y: Scale
+    marks: Sequence[tuple[bool, int]], shares: Sequence[float], x: Scale, y: Scale
 ) -> Markup:
-    """Draw the questions gathered on a grid, so that any pool gives a small drawing."""
+    """Draw the questions gathered on a grid, so that any pool gives a small drawing.
+
+    Args:
+        marks: Whether each question is selected, and its neuron count.
+        shares: Its vote share.
+        x: Of counts.
+        y: Of shares.
+    """
     cell = (x.high - x.low) / COUNT_BINS or 1.0
     grid: Counter[tuple[bool, float, float]] = Counter()
-    for entry, share in zip(entries, shares, strict=True):
-        place = min(COUNT_BINS - 1, int((entry.neuron_count - x.low) / cell))
+    for (kept, count), share in zip(marks, shares, strict=True):
+        place = min(COUNT_BINS - 1, int((count - x.low) / cell))
         level = round(share * MOST_LEVELS) / MOST_LEVELS
-        grid[entry.kept, x.low + (place + 0.5) * cell, level] += 1
+        grid[kept, x.low + (place + 0.5) * cell, level] += 1
     most = max(grid.values())
     return Markup("").join(
         svg.circle(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from neuron_opsd.config import Config, DistillConfig
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.report.data import OURS, ReportData
 
 NEURON_RULES: Mapping[str, str] = MappingProxyType(
@@ -110,7 +111,9 @@ def rollouts_note(config: Config) -> str:
 
 
 def neurons_note(data: ReportData) -> str:
-    """Say which neurons count, and how many are kept."""
+    """Say which neurons count, and how many are kept, or that none were read."""
+    if not needs_neurons(data.config):
+        return "None were read: neither selection nor demonstrations ask for them."
     neurons = data.config.neurons
     per_layer = neurons.per_layer or data.neurons_per_layer
     keep = neurons.keep or data.neurons_kept

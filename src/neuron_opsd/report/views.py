@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from neuron_opsd.method.selection import num_left_out
-from neuron_opsd.records import Fitness, Interval
+from neuron_opsd.records import Fitness, Interval, SelectionEntry
 from neuron_opsd.report.data import Case, ReportData, StageCost, TestComparison
 from neuron_opsd.report.forest import interval_strip, share_bar
 from neuron_opsd.report.outcome import in_domain_test
@@ -200,15 +200,22 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
     for name, entries in (("selected", kept), ("not selected", rest)):
         if not entries:
             continue
-        counts = sorted(entry.neuron_count for entry in entries)
-        spread = f"{counts[0]:,} to {counts[-1]:,}, median {counts[len(counts) // 2]:,}"
-        facts.append((f"neurons counted, {name}", spread))
+        counts = sorted(neuron_counts(entries))
+        if counts:
+            middle = counts[len(counts) // 2]
+            spread = f"{counts[0]:,} to {counts[-1]:,}, median {middle:,}"
+            facts.append((f"neurons counted, {name}", spread))
         votes = [data.votes.get(entry.question_id) for entry in entries]
         shares = [vote.agreement for vote in votes if vote is not None]
         if shares:
             mean = percent(sum(shares) / len(shares))
             facts.append((f"rollouts that agree, {name}", f"{mean} in the mean"))
     return facts
+
+
+def neuron_counts(entries: Iterable[SelectionEntry]) -> list[int]:
+    """Return the neuron counts of questions, without those that nobody read."""
+    return [e.neuron_count for e in entries if e.neuron_count is not None]
 
 
 def fitness_rows(fitness: Fitness) -> list[tuple[str, str, str]]:

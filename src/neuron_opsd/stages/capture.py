@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
+import numpy as np
+
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
@@ -88,6 +90,12 @@ def first_final_token(model: LanguageModel, completion: Completion) -> int:
             "final answer cannot be found among them; set neurons.span to completion"
         )
     return place
+
+
+def not_read(question_ids: Sequence[str]) -> list[NeuronSet]:
+    """Return what stands for questions whose neurons nobody asks for."""
+    ids, scores = np.empty(0, np.uint32), np.empty(0, np.float32)
+    return [NeuronSet(name, None, ids, scores, num_tokens=0) for name in question_ids]
 
 
 def capture_neurons(

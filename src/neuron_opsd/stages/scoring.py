@@ -62,7 +62,12 @@ def score_rollouts(
     if missing:
         raise ValueError(f"no sampled rollouts of {named(missing)}; sample them first")
     return tuple(
-        score_question(sampled[question.id], gold_of[question.id], readers[question.id])
+        score_question(
+            sampled[question.id],
+            gold_of[question.id],
+            readers[question.id],
+            normalised_aliases(question, gold, readers[question.id]),
+        )
         for question in questions
     )
 
@@ -98,6 +103,15 @@ def normalised_gold(
     return gold_of
 
 
+def normalised_aliases(
+    question: Question, gold: GoldAnswers, reader: Reader
+) -> tuple[str, ...]:
+    """Return the other right answers of a question as its reader spells them."""
+    texts = gold.aliases_of.get(question.id, ())
+    answers = (reader.normalise(text, question) for text in texts)
+    return tuple(answer for answer in answers if answer is not None)
+
+
 def named(ids: Sequence[str]) -> str:
     """Name a few questions and say how many there are."""
     rest = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
@@ -106,7 +120,7 @@ def named(ids: Sequence[str]) -> str:
 
 
 def score_question(
-    rollouts: Sequence[Rollout], gold: str, reader: Reader
+    rollouts: Sequence[Rollout], gold: str, reader: Reader, aliases: Sequence[str] = ()
 ) -> QuestionScore:
     """Score one question.
 
@@ -114,12 +128,16 @@ def score_question(
         rollouts: All its sampled rollouts, in order.
         gold: Normalised.
         reader: Says which answers are the same.
+        aliases: Other answers that are right too, normalised.
     """
     question_id = rollouts[0].question_id
     answers = [rollout.answer for rollout in rollouts]
     vote = tally(question_id, answers, reader.same)
     distinct = {answer for answer in answers if answer is not None}
-    correct = {answer: reader.same(answer, gold) for answer in distinct}
+    correct = {
+        answer: any(reader.same(answer, right) for right in (gold, *aliases))
+        for answer in distinct
+    }
     majority = vote.pseudo_label
     return QuestionScore(
         question_id=question_id,

@@ -117,12 +117,34 @@ def check_group(config: Config) -> None:
     """Refuse a group of a single rollout, which compares with nothing.
 
     Raises:
-        ConfigError: If the settings ask for one.
+        ConfigError: If the settings ask for one, or for a vote that cannot be held.
     """
     if config.distill.num_samples < 2:
         raise ConfigError(
             f"{config.method} compares the rollouts of a question, but "
             f"distill.num_samples is {config.distill.num_samples}; set it to 2 or more"
+        )
+    check_votes(config)
+
+
+def check_votes(config: Config) -> None:
+    """Refuse a vote of a single rollout, and one without what is trained on.
+
+    Raises:
+        ConfigError: If the settings ask for either.
+    """
+    trained, votes = config.distill.num_samples, config.policy.num_votes
+    if max(trained, votes) < 2:
+        raise ConfigError(
+            f"{config.method} holds a vote among the rollouts of a question, but "
+            f"distill.num_samples is {trained} and policy.num_votes is {votes}; set "
+            "one of them to 2 or more"
+        )
+    if 0 < votes < trained:
+        raise ConfigError(
+            f"policy.num_votes is {votes}, but all {trained} rollouts of "
+            f"distill.num_samples vote; set it to {trained} or more, or to 0 where no "
+            "others vote"
         )
 
 

@@ -196,7 +196,7 @@ def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
     """Return some neuron sets as columns."""
     columns = {
         "question_id": [writable(item.question_id) for item in sets],
-        "neuron_count": [int(item.neuron_count) for item in sets],
+        "neuron_count": [item.neuron_count for item in sets],
         "neuron_ids": list_array([item.neuron_ids for item in sets], pa.uint32()),
         "scores": list_array([item.scores for item in sets], pa.float32()),
         "num_tokens": [int(item.num_tokens) for item in sets],

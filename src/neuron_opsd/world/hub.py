@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from neuron_opsd.errors import DataError, TryAgainError
-from neuron_opsd.world.question_files import COLUMNS, Row, Table
+from neuron_opsd.world.rows import Row, Table
 
 DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
 DEFAULT_SPLIT = "train"
+MEDIA = ("Image", "Audio", "Video")
+"""Columns of `datasets` that would be decoded; they stand as in a Parquet file."""
 
 
 def read_dataset(name: str, *, allow_download: bool) -> Table:
@@ -87,12 +89,15 @@ def network(*, allowed: bool) -> Iterator[None]:
 
 
 def table_of(name: str, path: str, records: Any) -> Table:
-    """Return the records of a dataset as rows, with a hash of what is read of them."""
-    wanted = [column for column in COLUMNS if column in records.column_names]
+    """Return the records of a dataset as rows, with a hash of them."""
     digest = hashlib.sha256()
+    features = getattr(records, "features", None) or {}
+    media = [name for name, kind in features.items() if type(kind).__name__ in MEDIA]
+    if media:
+        records = records.remove_columns(media)
+    unread = {name: {"bytes": None} for name in media}
     rows = []
-    for number, record in enumerate(records.select_columns(wanted), 1):
+    for number, record in enumerate(records, 1):
         digest.update(json.dumps(record, sort_keys=True, default=repr).encode() + b"\n")
-        values = dict.fromkeys(records.column_names) | record
-        rows.append(Row(f"row {number}", values))
+        rows.append(Row(f"row {number}", record | unread))
     return Table(name, path.rpartition("/")[2], digest.hexdigest(), rows)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from neuron_opsd.config import Config
+from neuron_opsd.needs import needs_neurons, shows_by_neurons
 from neuron_opsd.world.work import (
     Held,
     QuestionTokens,
@@ -117,7 +118,7 @@ def plan(
     costs = {
         "loading": Cost(seconds=num_loads(config) * rates.loading),
         "rollouts": rollouts(work, rates, config),
-        "neurons": reading_off(work, work.pool, rates),
+        "neurons": pool_neurons(work, rates, config),
         "fitness": fitness(work, rates, config),
         "training": training(work, rates, config),
         "evaluation": evaluation(work, rates, config),
@@ -151,6 +152,11 @@ def reading_off(work: Work, questions: QuestionTokens, rates: Rates) -> Cost:
     answers = questions.num_questions * answer_length(work, questions)
     tokens = questions.prompt_tokens + answers
     return Cost(prefill=tokens, seconds=tokens * rates.capture)
+
+
+def pool_neurons(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of reading the pool's neurons, where anything asks for them."""
+    return reading_off(work, work.pool, rates) if needs_neurons(config) else Cost()
 
 
 def fitness(work: Work, rates: Rates, config: Config) -> Cost:
@@ -208,6 +214,8 @@ def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
     asked = answering(
         work, work.in_domain, rates, config, draws, shown=work.shown_tokens
     )
+    if not shows_by_neurons(config):
+        return asked
     return reading_off(work, work.in_domain, rates) + asked
 
 
@@ -265,7 +273,8 @@ def trained_parameters(facts: ModelFacts, config: Config) -> int:
     if config.distill.tuning == "full":
         return facts.num_parameters
     attention = 4 * 2 * facts.width
-    mlp = 3 * (facts.width + facts.num_neurons)
+    # Where neurons cannot be read, MLPs are about four times as wide as the stream.
+    mlp = 3 * (facts.width + (facts.num_neurons or 4 * facts.width))
     return config.distill.lora_rank * facts.num_layers * (attention + mlp)
 
 
@@ -322,7 +331,7 @@ def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     tokens = samples * answer_length(work, work.pool)
     tokens += tested * answer_length(work, work.tests)
     kept = config.neurons.keep or scaled_keep(facts)
-    sets = work.pool.num_questions * kept * 8
+    sets = work.pool.num_questions * kept * 8 if needs_neurons(config) else 0
     trained = trained_parameters(facts, config) * 4
     checkpoints = 2 * checkpoint_bytes(facts, config)
     stored = tokens * BYTES_PER_TOKEN_STORED

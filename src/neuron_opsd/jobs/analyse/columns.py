@@ -23,7 +23,7 @@ from neuron_opsd.method.association import (
     means,
     residuals,
 )
-from neuron_opsd.records import Completion, Rollout, Vote
+from neuron_opsd.records import Completion, NeuronSet, Rollout, Vote
 from neuron_opsd.report.analyse.data import (
     ACCURACY,
     AGREEMENT,
@@ -112,7 +112,7 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
         captured=captured,
         votes=votes,
         captured_greedy=greedy,
-        count=column(neurons[i].neuron_count for i in ids),
+        count=column(count_of(neurons[i]) for i in ids),
         length=column(len(captured[i].completion.token_ids) for i in ids),
         mean_length=average(sampled, ids, lambda c: float(len(c.token_ids))),
         entropy=average(told, ids, lambda c: c.entropy),
@@ -139,6 +139,11 @@ def vote_readers(
         return None
     ids = [entry.question_id for entry in run.selection]
     return dict.fromkeys(ids, READERS[answers.reader](answers))
+
+
+def count_of(entry: NeuronSet) -> float:
+    """Return a neuron count as a number, not a number where nobody read it."""
+    return float("nan") if entry.neuron_count is None else float(entry.neuron_count)
 
 
 def column(values: Iterator[float]) -> FloatArray:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError
-from neuron_opsd.jobs.analyse.places import place_of, read_output
+from neuron_opsd.jobs.analyse.places import Place, place_of, read_output
 from neuron_opsd.jobs.inputs import questions_hash
 from neuron_opsd.jobs.prepare import FITNESS
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.records import (
     Fitness,
     GoldAnswers,
@@ -110,6 +111,7 @@ def read_run(name: str, folder: Path) -> PreparedRun:
             teacher's contexts, or a file is not as the run wrote it.
     """
     place = place_of(folder)
+    check_neurons(folder, place)
     neurons = read_output(place, place.neurons, NEURONS)
     if len(neurons) < 2:
         raise DataError(
@@ -131,6 +133,21 @@ def read_run(name: str, folder: Path) -> PreparedRun:
     )
 
 
+def check_neurons(folder: Path, place: Place) -> None:
+    """Refuse a run whose method reads no neurons, of which an analysis speaks.
+
+    Raises:
+        DataError: If it does not, and no other method of its block has.
+    """
+    if needs_neurons(place.config) or place.neurons in place.manifest.outputs:
+        return
+    raise DataError(
+        f"{folder} is of a run that reads no neurons (selection.rule is "
+        f"{place.config.selection.rule}, contexts.rule is {place.config.contexts.rule}"
+        "), and an analysis is of neuron counts; name a run of neuron-opsd"
+    )
+
+
 def read_labels(run: PreparedRun, source: str) -> LabelledPool:
     """Read the questions and gold answers of a run's pool.
 
@@ -142,7 +159,7 @@ def read_labels(run: PreparedRun, source: str) -> LabelledPool:
         DataError: If a question is missing, asks something else or has no answer.
         TryAgainError: If the network fails.
     """
-    found = read_questions(source)
+    found = read_questions(source, config=run.config.questions, name=POOL)
     ids = [entry.question_id for entry in run.selection]
     by_id = {question.id: question for question in found.questions}
     gold = found.gold.answer_of

@@ -24,7 +24,14 @@ from neuron_opsd.world.store import sha256_file
 
 T = TypeVar("T")
 
-SECTIONS = ("answers", "contexts", "neurons", "prompts", "selection")
+SECTIONS = (
+    "answers",
+    "contexts",
+    "neurons",
+    "prompts",
+    "questions",
+    "selection",
+)
 """Settings that decide how a run's rollouts and neurons are read."""
 
 

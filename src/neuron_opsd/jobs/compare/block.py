@@ -12,6 +12,7 @@ from pathlib import Path
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.jobs.compare.neurons import prompted
 from neuron_opsd.jobs.compare.variants import Variant, config_of
 from neuron_opsd.jobs.pool_rollouts import roll_out
 from neuron_opsd.jobs.prepare import Prepared, prepare
@@ -148,9 +149,10 @@ def shared_job(block: Block) -> Job:
 
 def answer_with_demonstrations(block: Block, model: HFModel) -> dict[str, TestResult]:
     """Test a model with its own demonstrations in the prompt, in its own domain."""
-    prepared = prepared_for(block, model, block.job, cell_folder(PROMPTED))
+    job = replace(block.job, config=prompted(block.job.config, model.facts))
+    prepared = prepared_for(block, model, job, cell_folder(PROMPTED))
     return {
-        test.name: answer_prompted(block.job, model, test, prepared)
+        test.name: answer_prompted(job, model, test, prepared)
         for test in block.tests
         if test.in_domain
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.jobs.checks import check_questions
+from neuron_opsd.jobs.compare.neurons import check_prompted, variants_for
 from neuron_opsd.jobs.compare.variants import (
     Variant,
     check_variants,
@@ -105,9 +106,13 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
     """
     check(comparison)
     shared = shared_config(config)
+    warn = once_each(progress.warn)
     inputs = {
         source: read_inputs(
-            file, in_domain_first(comparison.tests, source), in_domain(shared, source)
+            file,
+            in_domain_first(comparison.tests, source),
+            in_domain(shared, source),
+            warn,
         )
         for source, file in comparison.sources.items()
     }
@@ -116,11 +121,13 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
         METHODS[variant.method].objective(own, {})
         check_steps(variant, own, comparison.shown_steps)
     model = load_model(shared.model)
+    check_prompted(shared, model.facts, progress.warn)
+    variants = variants_for(comparison.variants, shared, model.facts, progress.warn)
     settled, constrained = settle(shared, model)
     for one in inputs.values():
         check_questions(model, one, settled, constrained=constrained)
     return Setting(
-        comparison,
+        replace(comparison, variants=variants),
         settled,
         constrained,
         inputs,
@@ -128,6 +135,18 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
         model_fingerprint(shared.model),
         progress,
     )
+
+
+def once_each(warn: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a way to warn that says the same thing once, as tests are read often."""
+    said: set[str] = set()
+
+    def hear(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            warn(text)
+
+    return hear
 
 
 def check(comparison: Comparison) -> None:

@@ -16,6 +16,7 @@ from neuron_opsd.jobs.compare.comparison import (
     cells_of,
     set_up,
 )
+from neuron_opsd.jobs.compare.neurons import prompted
 from neuron_opsd.jobs.compare.variants import Variant, config_of, with_form
 from neuron_opsd.jobs.plan.estimate import (
     Reading,
@@ -26,6 +27,7 @@ from neuron_opsd.jobs.plan.estimate import (
 from neuron_opsd.jobs.plan.step_trials import size_of_step, try_step, warm_up
 from neuron_opsd.jobs.plan.trials import Trial
 from neuron_opsd.models.load import learner_of
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.methods.method import Target
@@ -66,12 +68,18 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
         NeuronOpsdError: For anything that the user can mend.
     """
     setting = set_up(comparison, config, progress)
+    comparison = setting.comparison
     cells = cells_of(setting)
     left = [cell for cell in cells if not is_done(comparison, cell)]
     variants = with_form(comparison.variants)
     source = next(iter(comparison.sources))
     inputs = setting.inputs[source]
-    trial = Trial(setting.model, setting.config, clock_of(setting.model.facts.device))
+    trial = Trial(
+        setting.model,
+        setting.config,
+        clock_of(setting.model.facts.device),
+        reads_neurons(setting),
+    )
     with progress.stage("measuring", 3 + len(variants), "samples") as done:
         found = try_base(trial, inputs, done, constrained=setting.constrained)
         steps = {}
@@ -98,6 +106,15 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
         test_seconds=tested,
         seconds=training + shared,
     )
+
+
+def reads_neurons(setting: Setting) -> bool:
+    """Whether any model of a comparison needs neurons."""
+    config = setting.config
+    asking = [config_of(v, config) for v in with_form(setting.comparison.variants)]
+    if config.tests_prompted:
+        asking.append(prompted(config, setting.model.facts))
+    return any(needs_neurons(own) for own in asking)
 
 
 def is_done(comparison: Comparison, cell: Cell) -> bool:
@@ -141,15 +158,12 @@ def block_seconds(setting: Setting, start: str, work: Work, rates: Rates) -> flo
     """Return how long a block takes besides training and testing what was trained."""
     config = setting.config
     variants = setting.comparison.trained_from(start)
-    shown = {config_of(variant, config).contexts.answer for variant in variants}
-    with_teacher = [
-        own
-        for own in (config_of(variant, config) for variant in variants)
-        if own.contexts.num_demonstrations
-    ]
+    configs = [config_of(variant, config) for variant in variants]
+    read = {own.contexts.answer for own in configs if needs_neurons(own)}
+    with_teacher = [own for own in configs if own.contexts.num_demonstrations]
     return (
         with_demonstrations(work, rates, config).seconds
         + rollouts(work, rates, config).seconds
-        + len(shown) * reading_off(work, work.pool, rates).seconds
+        + len(read) * reading_off(work, work.pool, rates).seconds
         + sum(fitness(work, rates, own).seconds for own in with_teacher)
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.inputs import POOL
 from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
 from neuron_opsd.stages.methods.method import Target, Targets
@@ -20,7 +21,12 @@ def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targ
     Raises:
         DataError: If a question of the pool has none.
     """
-    gold = read_questions(pool, allow_download=config.model.allow_download).gold
+    gold = read_questions(
+        pool,
+        allow_download=config.model.allow_download,
+        config=config.questions,
+        name=POOL,
+    ).gold
     missing = [q.id for q in questions if q.id not in gold.answer_of]
     if missing:
         raise DataError(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.jobs.methods import SOURCE
 from neuron_opsd.report.compare.data import BASE, FORM, MethodLine
 from neuron_opsd.report.data import PROMPTED
 from neuron_opsd.settings import (
@@ -106,6 +107,8 @@ def check_own_settings(variant: Variant) -> None:
             they are trained.
     """
     for section, fields in variant.settings.items():
+        if section == "preset":
+            continue
         if section not in OWN_SECTIONS:
             raise ConfigError(
                 f"{variant.name} sets {section}, but that must be one for all methods; "
@@ -134,15 +137,30 @@ def config_of(variant: Variant, shared: Config) -> Config:
 
     What a method needs wins over what the comparison shares, except for the number of
     rollouts, which must be the same for all; the variant's own settings win over both.
+    The preset of its source stands below what the comparison shares, or above it where
+    the variant itself asks for it; then budgets are no longer the same.
 
     Raises:
         ConfigError: If a setting cannot be.
     """
+    method = METHODS[variant.method]
     chosen = shared.model_dump(exclude_unset=True)
-    table = merge(chosen, METHODS[variant.method].settings)
-    count = chosen.get("distill", {}).get("num_samples", NUM_SAMPLES)
+    trained = config_from_table(merge(chosen, variant.settings))
+    source = method.preset.table(trained) if trained.preset == SOURCE else {}
+    below = merge(method.defaults, source)
+    table = merge(merge(below, chosen), method.settings)
+    counts = (samples_in(one) for one in (chosen, below))
+    count = next(filter(None, counts), NUM_SAMPLES)
     table = merge(table, {"method": variant.method, "distill": {"num_samples": count}})
+    if "preset" in variant.settings:
+        table = merge(table, source)
     return config_from_table(merge(table, variant.settings))
+
+
+def samples_in(table: Mapping[str, Any]) -> int | None:
+    """Return the rollouts per question and step that a table of settings names."""
+    found: int | None = table.get("distill", {}).get("num_samples")
+    return found
 
 
 def shared_config(config: Config) -> Config:
@@ -151,8 +169,9 @@ def shared_config(config: Config) -> Config:
     Greedy answers are drawn besides the samples, for variants that show them.
     """
     chosen = config.model_dump(exclude_unset=True)
-    count = chosen.get("distill", {}).get("num_samples", NUM_SAMPLES)
-    table = merge(chosen, {"distill": {"num_samples": count}})
+    if config.preset == SOURCE or samples_in(chosen) is not None:
+        return config
+    table = merge(chosen, {"distill": {"num_samples": NUM_SAMPLES}})
     return config_from_table(table)
 
 

@@ -9,8 +9,9 @@ from time import perf_counter
 import torch
 
 from neuron_opsd.config import Config
+from neuron_opsd.jobs.checks import check_questions
 from neuron_opsd.jobs.inputs import Inputs, read_inputs
-from neuron_opsd.jobs.methods import with_method
+from neuron_opsd.jobs.methods import for_model, with_method
 from neuron_opsd.jobs.plan.samples import (
     Sample,
     make_examples,
@@ -40,6 +41,7 @@ from neuron_opsd.jobs.setting import settle
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TrainingExample
 from neuron_opsd.report.data import FORM_ONLY
@@ -86,14 +88,15 @@ def estimate(
         NeuronOpsdError: For anything that the user can mend.
     """
     config = with_method(config)
-    inputs = read_inputs(pool, tests, config)
+    inputs = read_inputs(pool, tests, config, progress.warn)
     before, start = held_memory("cpu"), perf_counter()
     model = load_model(config.model)
     loading = perf_counter() - start
     device = model.facts.device
     network = held_memory(device) - (0 if device.startswith("cuda") else before)
-    settled, constrained = settle(config, model)
-    trial = Trial(model, settled, clock_of(device))
+    settled, constrained = settle(for_model(config, model.facts), model)
+    check_questions(model, inputs, settled, constrained=constrained)
+    trial = Trial(model, settled, clock_of(device), needs_neurons(settled))
     with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
         found = try_base(trial, inputs, done, constrained=constrained)
         rates, peak = try_learner(trial, model, found, loading)

@@ -15,6 +15,7 @@ from neuron_opsd.jobs.plan.trials import TRIAL, Answered, Trial
 from neuron_opsd.jobs.prepare import representatives
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.needs import selects_by_neurons
 from neuron_opsd.records import (
     Completion,
     Demonstration,
@@ -23,7 +24,7 @@ from neuron_opsd.records import (
     TeacherContext,
     TrainingExample,
 )
-from neuron_opsd.stages.capture import capture_neurons, pair_of
+from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
 from neuron_opsd.stages.rollouts import Asked, sample_rollouts
 from neuron_opsd.stages.teaching import Library, fitted_prompt, shown_text
 from neuron_opsd.votes import tally_votes
@@ -105,11 +106,13 @@ def grown(completion: Completion, rest: float) -> Completion:
 def try_capture(
     trial: Trial, sample: Sample, reading: float
 ) -> tuple[float, tuple[NeuronSet, ...]]:
-    """Read off the neurons of a sample.
+    """Read off the neurons of a sample, if the run will.
 
     Returns:
-        Seconds per token, and the sets.
+        Seconds per token, 0 where none are read, and the sets.
     """
+    if not trial.reads_neurons:
+        return 0.0, tuple(not_read([a.question.id for a in sample.asked]))
     pairs = [
         pair_of(trial.model, trial.model.encode(a.prompt), c, trial.config.neurons)
         for a, c in zip(sample.asked, sample.completions, strict=True)
@@ -137,9 +140,13 @@ def selected(
     sample: Sample, neurons: Sequence[NeuronSet], config: Config
 ) -> frozenset[str]:
     """Return the ids of the sample's questions that a run would train on."""
+    everyone = frozenset(a.question.id for a in sample.asked)
+    uncounted = any(entry.neuron_count is None for entry in neurons)
+    if selects_by_neurons(config) and uncounted:
+        return everyone
     entries = select_questions(neurons, config.selection, config.seed)
     kept = frozenset(entry.question_id for entry in entries if entry.kept)
-    return kept or frozenset(a.question.id for a in sample.asked)
+    return kept or everyone
 
 
 def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:

@@ -81,6 +81,8 @@ class Trial:
     config: Config
     """Of the run, its `prompts.form` resolved."""
     clock: Callable[[], float]
+    reads_neurons: bool = True
+    """Whether what is planned reads any."""
 
     def timed(self, call: Callable[[], T]) -> tuple[T, float]:
         """Return what a call gives and the seconds that it takes, never zero."""

@@ -149,7 +149,8 @@ class ShownDemonstration:
     question_id: str
     question: str
     """Empty where the file with the questions was not given."""
-    distance: float
+    distance: float | None
+    """`None` where the run read no neurons to find it."""
     shown: str
     """What the teacher sees as its answer."""
     answer: str | None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from neuron_opsd.config import Config
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.distill import imitation
-from neuron_opsd.stages.methods.method import Method, Targets
+from neuron_opsd.stages.methods.method import TEMPERED, Method, Targets
+from neuron_opsd.stages.methods.preset import preset
 from neuron_opsd.stages.training import Examples, Lesson, Objective
-from neuron_opsd.stages.writing import draw, lessons_of
+from neuron_opsd.stages.writing import Group, draw, exercises_of, grouped
 
 
 def objective(config: Config, targets: Targets) -> Objective:
@@ -16,10 +19,24 @@ def objective(config: Config, targets: Targets) -> Objective:
     count = config.distill.num_samples
 
     def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
-        groups = draw(learner.frozen, batch, step, count, config, with_context=True)
-        return lessons_of(batch, groups)
+        drawn = draw(learner.frozen, batch, step, count, config, with_context=True)
+        return [lesson(group) for group in grouped(batch, drawn, config)]
 
     return imitation(config, write)
+
+
+PRESET: Final = preset(
+    1e-5,
+    {"learning rate": "none, it is a control; LMSI's is taken"},
+    settings={"distill": {"temperature": 0.7, "num_samples": 8}},
+)
+
+
+def lesson(group: Group) -> Lesson:
+    """Keep what gives an answer that can be read."""
+    pairs = zip(group.completions, group.answers, strict=True)
+    read = [completion for completion, answer in pairs if answer is not None]
+    return Lesson(exercises_of(group.example, read), group.completions)
 
 
 METHOD = Method(
@@ -28,4 +45,13 @@ METHOD = Method(
     acts_on="the whole vocabulary at every token of the imitated answer",
     source="control: neuron-opsd without rollouts of its own",
     objective=objective,
+    preset=PRESET,
+    defaults=TEMPERED,
+    notes=(
+        "it draws at LMSI's temperature of 0.7, unless told otherwise: a frozen model "
+        "writes what it imitates, so nothing has to be drawn on-policy",
+        "an answer that cannot be read, such as one that was cut, is not imitated; a "
+        "question with no other teaches nothing in that step",
+    ),
+    without_neurons={"selection": {"rule": "random"}},
 )

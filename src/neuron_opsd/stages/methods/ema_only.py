@@ -11,5 +11,10 @@ METHOD = Method(
     acts_on=neuron_opsd.METHOD.acts_on,
     source="control: what a slow copy teaches by itself",
     objective=neuron_opsd.objective,
+    preset=neuron_opsd.PRESET,
+    notes=(
+        "its questions are those with the fewest neurons, as neuron-opsd's are; where "
+        "the model's neurons cannot be read, random ones",
+    ),
     settings={"contexts": {"num_demonstrations": 0}},
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from neuron_opsd.config import Config
 from neuron_opsd.stages.distill import imitation
+from neuron_opsd.stages.methods import neuron_opsd
 from neuron_opsd.stages.methods.method import Method, Targets
 from neuron_opsd.stages.training import Objective
 from neuron_opsd.stages.writing import random_choices
@@ -24,5 +25,10 @@ METHOD = Method(
     acts_on="the whole vocabulary at every token of the imitated choice",
     source="control",
     objective=objective,
+    preset=neuron_opsd.PRESET,
+    notes=(
+        "it draws nothing, so of its preset only the learning rate and the schedule "
+        "matter; its questions are chosen as ema-only's are",
+    ),
     settings={"contexts": {"num_demonstrations": 0}},
 )

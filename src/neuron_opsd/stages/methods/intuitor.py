@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from neuron_opsd.config import Config
+from neuron_opsd.method.rewards import certainty_rewards
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.methods import ttrl
 from neuron_opsd.stages.methods.method import GROUPS, Method, Targets
+from neuron_opsd.stages.methods.preset import preset
 from neuron_opsd.stages.policy_gradient import certainties, policy_gradient
 from neuron_opsd.stages.training import Objective
 from neuron_opsd.stages.writing import Group
@@ -26,13 +28,32 @@ def objective(config: Config, targets: Targets) -> Objective:
     del targets
 
     def pay(learner: Learner, groups: Sequence[Group]) -> list[Sequence[float]]:
+        found = certainties(learner, groups, config)
         return [
-            [certainty for certainty, _ in group]
-            for group in certainties(learner, groups, config)
+            certainty_rewards([certainty for certainty, _ in pairs], group.answers)
+            for group, pairs in zip(groups, found, strict=True)
         ]
 
     return policy_gradient(config, pay, KL_WEIGHT)
 
+
+PRESET: Final = preset(
+    3e-6,
+    {
+        "learning rate": "3e-6 (full)",
+        "schedule": "cosine after 10 % of warm-up",
+        "sampling": "not known to us",
+        "samples": "7 or 8",
+        "steps": "1 epoch",
+        "questions": "128",
+        "divergence": "0.005",
+    },
+    warmup_share=0.1,
+    settings={
+        "policy": {"kl_weight": KL_WEIGHT},
+        "distill": {"num_samples": 7, "batch_size": 128, "schedule": "cosine"},
+    },
+)
 
 METHOD = Method(
     name="intuitor",
@@ -40,5 +61,12 @@ METHOD = Method(
     acts_on=f"{ttrl.METHOD.acts_on}; the reward is of the whole vocabulary",
     source="Zhao et al., arXiv:2505.19590",
     objective=objective,
+    preset=PRESET,
+    kl_weight=KL_WEIGHT,
+    notes=(
+        "a rollout whose answer cannot be read is paid as little as the least certain "
+        "of its question; in the public code it is paid for its certainty, which a "
+        "loop that never ends has most of",
+    ),
     settings=GROUPS,
 )

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from neuron_opsd.config import Config
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.distill import imitation
-from neuron_opsd.stages.methods.method import GROUPS, Method, Targets
+from neuron_opsd.stages.methods.method import GROUPS, TEMPERED, Method, Targets
+from neuron_opsd.stages.methods.preset import preset
 from neuron_opsd.stages.training import Examples, Lesson, Objective
-from neuron_opsd.stages.writing import Group, draw, exercises_of, grouped
+from neuron_opsd.stages.writing import (
+    Group,
+    check_votes,
+    draw,
+    exercises_of,
+    grouped,
+)
 
 
 def objective(config: Config, targets: Targets) -> Objective:
@@ -17,6 +26,7 @@ def objective(config: Config, targets: Targets) -> Objective:
     method draws: what a file of its samples would hold, with fresh ones every epoch.
     """
     del targets
+    check_votes(config)
     count = max(config.distill.num_samples, config.policy.num_votes)
 
     def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
@@ -34,11 +44,37 @@ def lesson(group: Group) -> Lesson:
     return Lesson(exercises, group.completions, agreement=group.vote.agreement)
 
 
+PRESET: Final = preset(
+    1e-5,
+    {
+        "learning rate": "5e-5 for a model of 540B parameters (full)",
+        "sampling": "temperature 0.7",
+        "samples": "32, drawn once",
+        "votes": "32",
+        "steps": "10,000",
+        "questions": "32 completions a step",
+    },
+    settings={"distill": {"temperature": 0.7, "num_samples": 32}},
+)
+
 METHOD = Method(
     name="lmsi",
     summary="imitates the frozen model's rollouts that give the majority's answer",
     acts_on="the whole vocabulary at every token of the imitated rollout",
     source="Huang et al., arXiv:2210.11610, with one prompt format",
     objective=objective,
+    preset=PRESET,
+    defaults=TEMPERED,
+    notes=(
+        "one prompt format in place of four, since questions of any kind are asked "
+        "here and the other formats need worked examples",
+        "samples are drawn anew when a question's turn comes; the paper draws all of "
+        "them once",
+        "the paper's 32 completions a step would be those of one question a step here, "
+        "so the preset leaves `distill.batch_size`",
+        "the paper's rate and its 10,000 steps are those of a model of 540B "
+        "parameters; the preset takes 1e-5, and its steps are `distill.steps`",
+        "the demonstrations of neuron-opsd have no part in it",
+    ),
     settings=GROUPS,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from neuron_opsd.config import Config
 from neuron_opsd.method.rewards import majority_rewards
@@ -33,6 +34,8 @@ METHOD = Method(
     acts_on=ttrl.METHOD.acts_on,
     source="upper bound of ttrl",
     objective=objective,
+    preset=replace(ttrl.PRESET, settings=ttrl.GRPO),
+    notes=("its preset is ttrl's without the others that vote",),
     settings=GROUPS,
     oracle=True,
 )

@@ -11,5 +11,6 @@ METHOD = Method(
     acts_on=neuron_opsd.METHOD.acts_on,
     source="control; its demonstrations are those of table 2 of arXiv:2607.02460",
     objective=neuron_opsd.objective,
+    preset=neuron_opsd.PRESET,
     settings={"selection": {"rule": "random"}, "contexts": {"rule": "random"}},
 )

@@ -10,6 +10,7 @@ from neuron_opsd.method.rewards import entropy_rewards
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.methods import intuitor
 from neuron_opsd.stages.methods.method import GROUPS, Method, Targets
+from neuron_opsd.stages.methods.preset import preset
 from neuron_opsd.stages.policy_gradient import certainties, policy_gradient
 from neuron_opsd.stages.training import Objective
 from neuron_opsd.stages.writing import Group
@@ -32,11 +33,28 @@ def objective(config: Config, targets: Targets) -> Objective:
     return policy_gradient(config, pay, KL_WEIGHT)
 
 
+PRESET: Final = preset(
+    1e-6,
+    {
+        "learning rate": "1e-6 (full)",
+        "sampling": "not known to us",
+        "samples": "5",
+        "divergence": "0.001",
+    },
+    settings={"policy": {"kl_weight": KL_WEIGHT}, "distill": {"num_samples": 5}},
+)
+
 METHOD = Method(
     name="rent",
     summary="reinforces rollouts whose tokens the model wrote with low entropy",
     acts_on=intuitor.METHOD.acts_on,
     source="RENT, arXiv:2505.22660",
     objective=objective,
+    preset=PRESET,
+    kl_weight=KL_WEIGHT,
+    notes=(
+        "a rollout whose answer cannot be read is paid -7 nats, as in the public code "
+        "with its format option",
+    ),
     settings=GROUPS,
 )

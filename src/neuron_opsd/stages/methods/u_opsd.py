@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.methods.method import GROUPS, WHOLE_POOL, Method, Targets
+from neuron_opsd.stages.methods.preset import preset
 from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import Examples, Lesson, Objective
 from neuron_opsd.stages.writing import Group, check_group, exercises_of, vote_on_policy
@@ -52,6 +54,17 @@ def lesson(learner: Learner, group: Group, config: Config) -> Lesson:
     )
 
 
+PRESET: Final = preset(
+    1e-5,
+    {
+        "learning rate": "not known to us (adapter)",
+        "sampling": "not known to us",
+        "samples": "8 to 12; more gain nothing",
+        "votes": "the same",
+    },
+    settings={"distill": {"num_samples": 12, "teacher": "ema"}},
+)
+
 METHOD = Method(
     name="u-opsd",
     summary="distils a teacher who sees the shortest rollout that gives the voted "
@@ -60,5 +73,20 @@ METHOD = Method(
     source="U-OPSD, arXiv:2608.06296, which trains on the longest of them, without its "
     "filter on the share of votes",
     objective=objective,
+    preset=PRESET,
+    notes=(
+        "the solution is shown as an earlier turn, in which the same question was "
+        "answered: the same form as a demonstration's, also where there is no chat "
+        "template, and no instruction in one language. OPSD, which the paper builds "
+        "on, writes it into the user's turn with the instruction to answer in own "
+        "words",
+        "its reasoning loses its marks there, since chat templates cut marked "
+        "reasoning out of earlier turns; the paper finds that a whole trace is needed",
+        "all rollouts that disagree are trained on; the paper takes the longest. "
+        "Those without a readable answer are among them: the teacher then says what "
+        "else to write, and nothing of them is imitated",
+        "the paper's rate is not known to us; the preset keeps the default for an "
+        "adapter, which the paper trains too, and a tenth of it for full tuning",
+    ),
     settings={**GROUPS, "contexts": {**WHOLE_POOL["contexts"], "content": "full"}},
 )

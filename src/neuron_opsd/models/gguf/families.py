@@ -1,0 +1,207 @@
+"""The architectures that are read, and what their keys mean to transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.gguf.file import GGUFFile, Keys
+from neuron_opsd.models.gguf.positions import Positions, rope_parameters
+
+Fields: TypeAlias = dict[str, Any]
+"""Fields of a transformers configuration."""
+
+HARMLESS = frozenset({"rope.scaling.finetuned", "tensor_data_layout"})
+"""Keys that say where the numbers come from, and change none."""
+
+NEUTRAL: Mapping[str, Any] = MappingProxyType(
+    {
+        "attention.causal": True,
+        "attention.clamp_kqv": 0.0,
+        "attention.max_alibi_bias": 0.0,
+        "attention.scale": 0.0,
+        "embedding_scale": 0.0,
+        "expert_count": 0,
+        "expert_used_count": 0,
+        "logit_scale": 0.0,
+        "nextn_predict_layers": 0,
+        "pooling_type": 0,
+        "residual_scale": 0.0,
+        "use_parallel_residual": False,
+    }
+)
+"""Keys of models of other kinds, with the value that leaves them out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An architecture of GGUF."""
+
+    model_type: str
+    """What transformers calls it."""
+    fields: Callable[[GGUFFile, Fields], Fields]
+    """What its configuration has besides the common fields, which it is given."""
+    rotated: bool = False
+    """Whether query and key rows are stored in pairs, as llama.cpp wants some."""
+    norm_offset: float = 0.0
+    """What is added to the weights of norms in the file."""
+
+
+def configuration(gguf: GGUFFile, vocab_size: int) -> Any:
+    """Return the transformers configuration that a file's keys describe.
+
+    Raises:
+        ModelError: If the architecture is not known, or a key cannot be followed.
+    """
+    from transformers import AutoConfig
+
+    family = family_of(gguf)
+    fields = common_fields(gguf, vocab_size)
+    fields |= family.fields(gguf, fields)
+    gguf.settings.refuse_left(HARMLESS)
+    return AutoConfig.for_model(family.model_type, **fields)
+
+
+def family_of(gguf: GGUFFile) -> Family:
+    """Return the architecture of a file.
+
+    Raises:
+        ModelError: If it is not known here.
+    """
+    if gguf.family in FAMILIES:
+        return FAMILIES[gguf.family]
+    raise ModelError(
+        f"{gguf.path} holds a model of architecture {gguf.family!r}; as GGUF, "
+        f"{', '.join(FAMILIES)} are read: give the model as a folder with safetensors"
+    )
+
+
+def common_fields(gguf: GGUFFile, vocab_size: int) -> Fields:
+    """Return what the configurations of all families have.
+
+    Raises:
+        ModelError: If a key is missing or cannot be followed.
+    """
+    keys = gguf.settings
+    for name, neutral in NEUTRAL.items():
+        keys.expect(name, neutral, f"models of family {gguf.family} are read without")
+    keys.expect("vocab_size", vocab_size, f"the tokenizer has {vocab_size} tokens")
+    num_heads = int(keys.number("attention.head_count"))
+    width = int(keys.number("embedding_length"))
+    head_width = int(keys.number("attention.key_length", width // num_heads))
+    for name in ("attention.value_length", "rope.dimension_count"):
+        keys.expect(name, head_width, f"heads are {head_width} wide")
+    return {
+        "vocab_size": vocab_size,
+        "hidden_size": width,
+        "intermediate_size": int(keys.number("feed_forward_length")),
+        "num_hidden_layers": int(keys.number("block_count")),
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": int(keys.number("attention.head_count_kv", num_heads)),
+        "head_dim": head_width,
+        "rms_norm_eps": float(keys.number("attention.layer_norm_rms_epsilon")),
+        "max_position_embeddings": int(keys.number("context_length")),
+        "rope_parameters": rope_parameters(gguf),
+        "tie_word_embeddings": "output.weight" not in gguf.tensors,
+        "dtype": "float32",
+    }
+
+
+def llama(gguf: GGUFFile, fields: Fields) -> Fields:
+    """Return what Llama, Mistral 7B and SmolLM2 have besides."""
+    refuse_window(gguf.settings, fields)
+    return {
+        "attention_bias": "blk.0.attn_q.bias" in gguf.tensors,
+        "mlp_bias": "blk.0.ffn_up.bias" in gguf.tensors,
+    }
+
+
+def without_window(gguf: GGUFFile, fields: Fields) -> Fields:
+    """Return what Qwen 2 and 3 and SmolLM3 have besides: no window in any layer."""
+    refuse_window(gguf.settings, fields)
+    return {"use_sliding_window": False}
+
+
+def olmo2(gguf: GGUFFile, fields: Fields) -> Fields:
+    """Return what OLMo 2 has besides."""
+    refuse_window(gguf.settings, fields)
+    return {}
+
+
+def refuse_window(keys: Keys, fields: Fields) -> None:
+    """Refuse a window that is shorter than the context.
+
+    Raises:
+        ModelError: If there is one.
+    """
+    window = keys.number("attention.sliding_window", 0)
+    if 0 < window < fields["max_position_embeddings"]:
+        keys.refuse("attention.sliding_window", window, "attention is full here")
+
+
+def gemma2(gguf: GGUFFile, fields: Fields) -> Fields:
+    """Return what Gemma 2 has besides: windows in every other layer, and soft caps."""
+    keys = gguf.settings
+    return gemma(gguf, fields, largest=46, period=2) | {
+        "attn_logit_softcapping": float(keys.number("attn_logit_softcapping", 50.0)),
+        "final_logit_softcapping": float(keys.number("final_logit_softcapping", 30.0)),
+    }
+
+
+def gemma3(gguf: GGUFFile, fields: Fields) -> Fields:
+    """Return what Gemma 3 has besides: positions of their own under the windows."""
+    keys = gguf.settings
+    cap = float(keys.number("final_logit_softcapping", 0.0))
+    own = {"rope_theta": float(keys.number("rope.freq_base_swa", 10_000.0))}
+    positions: Mapping[str, Positions] = {
+        "full_attention": fields["rope_parameters"],
+        "sliding_attention": own | {"rope_type": "default"},
+    }
+    return gemma(gguf, fields, largest=62, period=6) | {
+        "rope_parameters": dict(positions),
+        "final_logit_softcapping": cap or None,
+    }
+
+
+def gemma(gguf: GGUFFile, fields: Fields, *, largest: int, period: int) -> Fields:
+    """Return what Gemma 2 and 3 share.
+
+    Args:
+        gguf: A file of either family.
+        fields: The common ones.
+        largest: Layers of the 27B model, which divides its queries by another width.
+        period: How many layers come to each without a window.
+
+    Raises:
+        ModelError: If a key cannot be followed.
+    """
+    keys, num_layers = gguf.settings, fields["num_hidden_layers"]
+    keys.expect("attention.sliding_window_pattern", period, "another is usual here")
+    window = int(keys.number("attention.sliding_window", 4096 if period == 2 else 0))
+    full = num_layers == largest
+    per_head = fields["hidden_size"] // fields["num_attention_heads"]
+    return {
+        "sliding_window": window or fields["max_position_embeddings"],
+        "query_pre_attn_scalar": per_head if full else fields["head_dim"],
+        "layer_types": [
+            "full_attention" if (layer + 1) % period == 0 else "sliding_attention"
+            for layer in range(num_layers)
+        ],
+    }
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "llama": Family("llama", llama, rotated=True),
+        "qwen2": Family("qwen2", without_window),
+        "qwen3": Family("qwen3", without_window),
+        "smollm3": Family("smollm3", without_window, rotated=True),
+        "olmo2": Family("olmo2", olmo2),
+        "gemma2": Family("gemma2", gemma2, norm_offset=1.0),
+        "gemma3": Family("gemma3_text", gemma3, norm_offset=1.0),
+    }
+)
+"""By ``general.architecture``; each has gated MLPs, and was compared with llama.cpp."""

@@ -1,0 +1,102 @@
+r"""How text is cut into words before byte pairs are merged, by the names GGUF gives.
+
+``tokenizer.ggml.pre`` names one of the ways that llama.cpp knows (`llama-vocab.cpp`);
+the expressions are those of the models' own tokenizers. Each cuts the pieces that the
+one before it left: every match becomes a piece, and so does what lies between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+LINES_AND_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+CASED = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+{0}|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*{0}"
+)
+"""Words in which upper case comes before lower case; ``{0}`` is what may end one."""
+
+GPT2 = (
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+)  # fmt: skip
+DIGITS_FIRST = (r"\p{N}", *GPT2)
+DEFAULT = (r"[\p{P}\$\+<=>\^~\|]+", *GPT2, r"\p{N}+", r"[0-9][0-9][0-9]")
+FALCON = (r"[\p{P}\$\+<=>\^~\|`]+", *GPT2, r"[0-9][0-9][0-9]")
+UP_TO_THREE_DIGITS = (
+    rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|"
+    rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{LINES_AND_SPACES}",
+)
+SINGLE_DIGITS = (
+    rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|"
+    rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{LINES_AND_SPACES}",
+)
+MARKS_WITH_LETTERS = (
+    rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}|"
+    rf" ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{LINES_AND_SPACES}",
+)
+TEKKEN = (
+    CASED.replace("{0}", "")
+    + rf"|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{LINES_AND_SPACES}",
+)
+GPT4O = (
+    CASED.replace("{0}", f"{CONTRACTIONS}?")
+    + rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{LINES_AND_SPACES}",
+)
+DEEPSEEK_CODER = (
+    r"[\r\n]",
+    r"\s?\p{L}+",
+    r"\s?\p{P}+",
+    "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+",
+    r"\p{N}",
+)
+DEEPSEEK_V3 = (
+    r"\p{N}{1,3}",
+    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
+    r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|" + LINES_AND_SPACES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PreTokenizer:
+    """One way to cut text, and what llama.cpp does besides for models that use it."""
+
+    expressions: tuple[str, ...]
+    whole_words: bool = False
+    """Whether a word that is in the vocabulary stays whole, whatever the merges."""
+    add_bos: bool = False
+    """Whether a text begins with the first token where the file does not say."""
+
+
+def each(names: str, way: PreTokenizer) -> dict[str, PreTokenizer]:
+    """Return the same way under several names."""
+    return dict.fromkeys(names.split(), way)
+
+
+PRE_TOKENIZERS: Mapping[str, PreTokenizer] = MappingProxyType(
+    each("default", PreTokenizer(DEFAULT))
+    | each(
+        "llama-bpe llama3 llama-v3 falcon3 pixtral",
+        PreTokenizer(UP_TO_THREE_DIGITS, whole_words=True, add_bos=True),
+    )
+    | each("dbrx smaug-bpe chatglm-bpe", PreTokenizer(UP_TO_THREE_DIGITS))
+    | each("glm4", PreTokenizer(UP_TO_THREE_DIGITS, whole_words=True))
+    | each(
+        "qwen2 deepseek-r1-qwen stablelm2 hunyuan megrez", PreTokenizer(SINGLE_DIGITS)
+    )
+    | each("qwen35", PreTokenizer(MARKS_WITH_LETTERS))
+    | each("gpt-2 phi-2 mpt olmo jais exaone4 trillion", PreTokenizer(GPT2))
+    | each(
+        "smollm starcoder refact command-r codeshell exaone minerva-7b",
+        PreTokenizer(DIGITS_FIRST),
+    )
+    | each("falcon", PreTokenizer(FALCON))
+    | each("tekken", PreTokenizer(TEKKEN, whole_words=True, add_bos=True))
+    | each("gpt-4o llama4", PreTokenizer(GPT4O))
+    | each("deepseek-coder", PreTokenizer(DEEPSEEK_CODER))
+    | each("deepseek-v3", PreTokenizer(DEEPSEEK_V3))
+)
+"""By ``tokenizer.ggml.pre``."""

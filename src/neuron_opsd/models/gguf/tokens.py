@@ -1,0 +1,293 @@
+"""The tokenizer of a GGUF file, built from what the file says and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
+
+from neuron_opsd.models.gguf.file import GGUFFile, Keys
+from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
+
+UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
+"""Kinds in ``tokenizer.ggml.token_type`` that are found in a text as they stand."""
+
+SPACE = "\u2581"
+"""What stands for a space in SentencePiece's vocabularies."""
+
+ROLES = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "pad_token": "padding_token_id",
+    "unk_token": "unknown_token_id",
+}
+"""What transformers calls the tokens with a role, and what GGUF does."""
+
+ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
+"""Tokens that end a completion: of a text, a turn and a message."""
+
+HARMLESS = frozenset(
+    {
+        "cls_token_id",
+        "hf.json",
+        "mask_token_id",
+        "middle_token_id",
+        "prefix_token_id",
+        "remove_extra_whitespaces",
+        "seperator_token_id",
+        "suffix_token_id",
+        "token_type_count",
+        *(
+            f"fim_{part}_token_id"
+            for part in ("pre", "suf", "mid", "pad", "rep", "sep")
+        ),
+    }
+)
+"""Keys that change no text's tokens in the kinds of tokenizer that are read here."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vocabulary:
+    """A file's tokenizer, and which ids have a role."""
+
+    tokenizer: Any
+    """As transformers has it."""
+    size: int
+    ids: dict[str, int]
+    """By GGUF's name of the role; only those that the file names."""
+
+    @property
+    def end_ids(self) -> list[int]:
+        """Every token that ends a completion, each once."""
+        return list(dict.fromkeys(self.ids[one] for one in ENDS if one in self.ids))
+
+
+def vocabulary_of(gguf: GGUFFile) -> Vocabulary:
+    """Build the tokenizer of a file.
+
+    Raises:
+        ModelError: If it is of a kind that is not read, or a key cannot be followed.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    keys = gguf.tokenizer
+    tokens = tokens_of(keys)
+    ids = roles(keys, len(tokens))
+    kind = keys.need("model")
+    if kind == "gpt2":
+        made, add_bos = byte_pairs(keys, tokens)
+    elif kind == "llama":
+        made, add_bos = sentence_pieces(keys, tokens, ids), True
+    else:
+        keys.refuse("model", kind, "gpt2 and llama are the kinds read from GGUF")
+    frame(keys, made, tokens, ids, add_bos=add_bos)
+    keys.expect("suppress_tokens", [], "no token is kept from being sampled here")
+    keys.refuse_left(HARMLESS)
+    named = {role: tokens[ids[name]] for role, name in ROLES.items() if name in ids}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, clean_up_tokenization_spaces=False, **named
+    )
+    tokenizer.chat_template = gguf.chat_template
+    return Vocabulary(tokenizer, len(tokens), ids)
+
+
+def tokens_of(keys: Keys) -> list[str]:
+    """Return the texts of all tokens; one without text gets a name, as in llama.cpp.
+
+    Raises:
+        ModelError: If one stands twice.
+    """
+    tokens = [text or f"[EMPTY_{i}]" for i, text in enumerate(keys.need("tokens"))]
+    if len(set(tokens)) < len(tokens):
+        twice = Counter(tokens).most_common(1)[0][0]
+        keys.refuse("tokens", twice, "this token stands there twice")
+    return tokens
+
+
+def roles(keys: Keys, size: int) -> dict[str, int]:
+    """Return the tokens with a role.
+
+    Raises:
+        ModelError: If one is not in the vocabulary.
+    """
+    found = {}
+    for name in dict.fromkeys([*ROLES.values(), *ENDS]):
+        token = keys.take(name)
+        if token is None:
+            continue
+        if not 0 <= token < size:
+            keys.refuse(name, token, f"there are {size} tokens")
+        found[name] = int(token)
+    return found
+
+
+def byte_pairs(keys: Keys, tokens: Sequence[str]) -> tuple[Tokenizer, bool]:
+    """Return a tokenizer that merges pairs of bytes, and whether bos comes first.
+
+    Raises:
+        ModelError: If its pre-tokenizer is not known, or its merges do not fit.
+    """
+    # llama.cpp, too, takes this way where a file names none.
+    name = keys.take("pre", "default")
+    if name not in PRE_TOKENIZERS:
+        keys.refuse("pre", name, "this pre-tokenizer is not known here")
+    way = PRE_TOKENIZERS[name]
+    keys.take("add_space_prefix")
+    keys.take("scores")
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    made = Tokenizer(
+        models.BPE(
+            vocab=vocabulary,
+            merges=merges_of(keys, vocabulary),
+            ignore_merges=way.whole_words,
+        )
+    )
+    made.pre_tokenizer = cutter(way)
+    made.decoder = decoders.ByteLevel()
+    return made, way.add_bos
+
+
+def merges_of(keys: Keys, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+    """Return the merges, each once, the most urgent first.
+
+    Raises:
+        ModelError: If one makes what is no token.
+    """
+    merges = []
+    for line in dict.fromkeys(keys.need("merges")):
+        left, _, right = line[1:].partition(" ")
+        pair = line[0] + left, right
+        if not {*pair, "".join(pair)} <= vocabulary.keys():
+            keys.refuse("merges", line, "what it joins or makes is no token")
+        merges.append(pair)
+    return merges
+
+
+def cutter(way: PreTokenizer) -> pre_tokenizers.PreTokenizer:
+    """Return the steps that cut text into words and write these as bytes."""
+    cuts = [
+        pre_tokenizers.Split(Regex(expression), behavior="isolated")
+        for expression in way.expressions
+    ]
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return pre_tokenizers.Sequence([*cuts, as_bytes])
+
+
+def sentence_pieces(
+    keys: Keys, tokens: Sequence[str], ids: dict[str, int]
+) -> Tokenizer:
+    """Return a tokenizer that joins the pieces of the best score, as SentencePiece.
+
+    Raises:
+        ModelError: If there are no scores.
+    """
+    keys.take("pre")
+    keys.take("merges")
+    scores = keys.need("scores")
+    prefixed = keys.take("add_space_prefix") is not False
+    unknown = tokens[ids["unknown_token_id"]] if "unknown_token_id" in ids else None
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    made = Tokenizer(
+        models.BPE(
+            vocab=vocabulary,
+            merges=merges_by_score(vocabulary, scores),
+            unk_token=unknown,
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    spaces = normalizers.Replace(" ", SPACE)
+    before = [normalizers.Prepend(SPACE)] if prefixed else []
+    made.normalizer = normalizers.Sequence([*before, spaces])
+    after = [decoders.Strip(" ", 1, 0)] if prefixed else []
+    made.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *after]
+    )
+    return made
+
+
+def merges_by_score(
+    vocabulary: dict[str, int], scores: Sequence[float]
+) -> list[tuple[str, str]]:
+    """Return every pair of tokens that makes a token, those of the best score first."""
+    pairs = [
+        (token[:cut], token[cut:])
+        for token in sorted(vocabulary, key=lambda one: -scores[vocabulary[one]])
+        for cut in range(1, len(token))
+    ]
+    return [(a, b) for a, b in pairs if a in vocabulary and b in vocabulary]
+
+
+def frame(
+    keys: Keys,
+    made: Tokenizer,
+    tokens: Sequence[str],
+    ids: dict[str, int],
+    *,
+    add_bos: bool,
+) -> None:
+    """Mark the control tokens, and put those around a text that the file asks for.
+
+    Raises:
+        ModelError: If it asks for a token that it does not name.
+    """
+    kinds = keys.take("token_type", [])
+    made.add_special_tokens(marked(tokens, kinds, {UNKNOWN, CONTROL}, special=True))
+    made.add_tokens(marked(tokens, kinds, {USER_DEFINED}, special=False))
+    keys.expect("add_sep_token", neutral=False, why="no token separates texts here")
+    first = wanted(keys, "bos", ids, default=add_bos)
+    last = wanted(keys, "eos", ids, default=False)
+    if first or last:
+        made.post_processor = around(first, last, tokens)
+
+
+def marked(
+    tokens: Sequence[str], kinds: Sequence[int], of: set[int], *, special: bool
+) -> list[AddedToken]:
+    """Return the tokens of some kinds, which are found in a text before it is cut."""
+    return [
+        AddedToken(token, special=special, normalized=False)
+        for token, kind in zip(tokens, kinds, strict=False)
+        if kind in of
+    ]
+
+
+def wanted(
+    keys: Keys, name: str, ids: dict[str, int], *, default: bool
+) -> tuple[int, ...]:
+    """Return the token that is put before or after every text, if any is.
+
+    Raises:
+        ModelError: If the file asks for one that it does not name.
+    """
+    asked = keys.take(f"add_{name}_token")
+    number = ids.get(f"{name}_token_id")
+    if asked and number is None:
+        keys.refuse(f"add_{name}_token", asked, f"there is no {name}_token_id")
+    wants = default if asked is None else asked
+    return (number,) if wants and number is not None else ()
+
+
+def around(
+    first: Iterable[int], last: Iterable[int], tokens: Sequence[str]
+) -> processors.PostProcessor:
+    """Return the step that puts tokens around a text."""
+    before = [tokens[number] for number in first]
+    after = [tokens[number] for number in last]
+    return processors.TemplateProcessing(
+        single=[*before, "$A", *after],
+        pair=[*before, "$A", *after, *before, "$B:1", *after],
+        special_tokens=[(tokens[number], number) for number in {*first, *last}],
+    )

@@ -1,0 +1,1 @@
+"""What the columns of a file of questions mean, by name for the public sets."""
