@@ -40,7 +40,8 @@ class ModelConfig(Section):
     """`auto` takes a CUDA device where there is one, else the processor."""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products; master weights stay float32. `auto` takes bfloat16
-    on CUDA and on processors that have it in hardware."""
+    on CUDA and on processors that have it in hardware. `full` tuning, and the model it
+    made, compute in float32 whatever is set here."""
     reasoning_start: str = ""
     """Mark before the model's reasoning, for example `<think>`; empty takes the known
     marks that the chat template names, or else all known ones."""
@@ -217,7 +218,8 @@ class DistillConfig(Section):
     max_new_tokens: NotNegative = 0
     """Longest training rollout; 0 takes `rollouts.max_new_tokens`."""
     tuning: Literal["lora", "full"] = "lora"
-    """Train a low-rank adapter on every linear layer, or all weights."""
+    """Train a low-rank adapter on every linear layer, or all weights. `full` computes
+    in float32, since bfloat16 would round most of a step away."""
     lora_rank: Positive = 16
     """Rank of the adapter."""
     lora_alpha: Positive = 32

@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from neuron_opsd.method.products import multiply
+
 BLOCK_BYTES = 2**21
 """Logits worked on at once on a processor, so that passes over them meet its cache."""
 
@@ -141,9 +143,7 @@ def in_product_type(readouts: Sequence[Readout]) -> list[Readout]:
     logits would put an error of percents of a nat into a divergence.
     """
     first = readouts[0]
-    kind = (
-        first.hidden.dtype if first.hidden.is_cuda else at_least_float32(first.hidden)
-    )
+    kind = factor_type(first.hidden)
     weight = first.weight.detach().to(kind)
     return [
         Readout(
@@ -155,6 +155,11 @@ def in_product_type(readouts: Sequence[Readout]) -> list[Readout]:
         )
         for readout in readouts
     ]
+
+
+def factor_type(hidden: Tensor) -> torch.dtype:
+    """Return the type of products' factors: half precision only where that is fast."""
+    return hidden.dtype if hidden.is_cuda else at_least_float32(hidden)
 
 
 def tiles_of(
@@ -187,14 +192,6 @@ def project(
         for state, readout, tile in zip(states, readouts, logits, strict=True):
             multiply(state, readout.weight.T, tile)
     return logits
-
-
-def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Write a product into `out`, added up in its type, whatever autocast is on."""
-    if right.dtype == out.dtype:
-        torch.mm(left, right, out=out)
-    else:
-        torch.mm(left.to(right.dtype), right, out_dtype=out.dtype, out=out)
 
 
 def by_blocks(

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.faults import FAULTS, first_line
 from neuron_opsd.models.foreign_adapters import check_settings, check_weights
+from neuron_opsd.models.low_rank import LowRank
 from neuron_opsd.seeds import derive_seed
+
+ADAPTER = "default"
+"""PEFT's name of the one adapter that is trained or loaded."""
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 EXPERT_LAYERS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
@@ -80,7 +86,18 @@ def draw_kaiming(weight: torch.Tensor, seed: int) -> None:
     weight.copy_(values)
 
 
-def with_adapter(network: Any, adapter: Path) -> Any:
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapted:
+    """A network with an adapter merged, and how its change can be told apart."""
+
+    network: Any
+    changes: Mapping[str, LowRank]
+    """By the names of the decoder's linear layers."""
+    rest: str
+    """First weight of the adapter that is in none of these; empty where all are."""
+
+
+def with_adapter(network: Any, adapter: Path) -> Adapted:
     """Return the network with a PEFT adapter merged into its weights.
 
     Raises:
@@ -103,8 +120,37 @@ def with_adapter(network: Any, adapter: Path) -> Any:
         raise ModelError(
             f"adapter {adapter} does not fit this model: {first_line(error)}"
         ) from error
+    held = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    decoder = network.get_decoder()
+    with torch.no_grad():
+        changes = changes_of(decoder, dict(decoder.named_parameters()))
     merged: Any = adapted.merge_and_unload()
-    return merged.eval()
+    return Adapted(merged.eval(), changes, rest_of(held, changes))
+
+
+def changes_of(decoder: nn.Module, values: Mapping[str, Tensor]) -> dict[str, LowRank]:
+    """Return what an adapter changes, by the names of the decoder's linear layers.
+
+    Args:
+        decoder: Holds PEFT's layers.
+        values: The adapter's weights by the decoder's names.
+    """
+    return {
+        name: LowRank(
+            values[f"{name}.lora_A.{ADAPTER}.weight"],
+            values[f"{name}.lora_B.{ADAPTER}.weight"] * module.scaling[ADAPTER],
+        )
+        for name, module in decoder.named_modules()
+        if isinstance(module, LoraLayer) and ADAPTER in module.lora_A
+    }
+
+
+def rest_of(held: set[str], changes: Mapping[str, LowRank]) -> str:
+    """Return the first of an adapter's weights that is no factor of these changes."""
+    endings = tuple(
+        f".{name}.lora_{factor}.weight" for name in changes for factor in "AB"
+    )
+    return min((name for name in held if not name.endswith(endings)), default="")
 
 
 @contextmanager

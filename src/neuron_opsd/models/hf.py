@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.method.divergence import capped
+from neuron_opsd.method.products import multiply
 from neuron_opsd.models.attention import Whole, replacing
 from neuron_opsd.models.batches import batches, padded
 from neuron_opsd.models.generation import generate
+from neuron_opsd.models.low_rank import LowRank, apart
 from neuron_opsd.models.mlps import GatedMLP
 from neuron_opsd.models.protocol import (
     ContributionConsumer,
@@ -45,8 +47,20 @@ class HFModel:
         facts: ModelFacts,
         mlps: Sequence[GatedMLP],
         tokens_per_batch: int,
+        changes: Mapping[str, LowRank] | None = None,
     ) -> None:
+        """Hold a network.
+
+        Args:
+            network: Its weights are float32, changes included.
+            tokens: Its tokenizer.
+            facts: What it is.
+            mlps: Of its layers, first layer first.
+            tokens_per_batch: Tokens of one forward pass.
+            changes: What adapters put into its matrices, by the decoder's names.
+        """
         self.network: Any = network
+        self.changes = changes or {}
         self.tokens = tokens
         self.tokens_per_batch = tokens_per_batch
         self._facts = facts
@@ -168,17 +182,17 @@ class HFModel:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def next_logits(self, states: Tensor) -> Tensor:
-        """Return the logits ``(B, V)`` that final states ``(B, D)`` give."""
+        """Return the float32 logits ``(B, V)`` that final states ``(B, D)`` give."""
         weight = self.product_weights().head
-        logits = nn.functional.linear(states.to(weight.dtype), weight)
-        return capped(logits.float(), softcap_of(self.network.config))
+        logits = states.new_empty((len(states), len(weight)), dtype=torch.float32)
+        multiply(states, weight.T, logits)
+        return capped(logits, softcap_of(self.network.config))
 
     def product_weights(self) -> ProductWeights:
         """Return the weights of passes without gradient, rounded once and kept."""
-        if self._products is None:
-            # Training may ask for gradients through them later.
+        if self._products is None:  # training may ask for gradients through them
             with torch.inference_mode(mode=False), torch.no_grad():
-                self._products = rounded(self.network, self.product_type)
+                self._products = rounded(self.network, self.product_type, self.changes)
         return self._products
 
     def forget_products(self) -> None:
@@ -190,6 +204,15 @@ class HFModel:
         """Precision of matrix products."""
         reduced = self._facts.compute == "bfloat16"
         return torch.bfloat16 if reduced else torch.float32
+
+    @property
+    def readout_type(self) -> torch.dtype:
+        """Precision in which states are read out: halves where a GPU multiplies them.
+
+        Logits are added up in float32 whatever the factors are.
+        """
+        half = self._facts.compute == "bfloat16" and self.device.type == "cuda"
+        return torch.bfloat16 if half else torch.float32
 
     def states(self, pairs: Sequence[Pair], *, after: int = 0) -> Tensor:
         """Return ``(N, D)`` final states that predict the completions' tokens.
@@ -258,15 +281,28 @@ class ProductWeights:
     """``(V, D)``."""
 
 
-def rounded(network: Any, product_type: torch.dtype) -> ProductWeights:
-    """Round the matrices of a network's linear layers, without a copy where equal."""
-    decoder = {
-        f"{name}.weight": module.weight.detach().to(product_type)
-        for name, module in network.get_decoder().named_modules()
-        if isinstance(module, nn.Linear)
-    }
+def rounded(
+    network: Any, product_type: torch.dtype, changes: Mapping[str, LowRank]
+) -> ProductWeights:
+    """Round the matrices of a network's linear layers, without a copy where equal.
+
+    Args:
+        network: Its matrices hold the changes.
+        product_type: In float32 they stay there; else they are taken out before
+            rounding and stand beside the matrices.
+        changes: By the decoder's names.
+    """
     head = network.get_output_embeddings().weight.detach().to(product_type)
-    return ProductWeights(decoder if product_type != torch.float32 else {}, head)
+    if product_type == torch.float32:
+        return ProductWeights({}, head)
+    decoder: dict[str, Tensor] = {}
+    for name, module in network.get_decoder().named_modules():
+        if isinstance(module, nn.Linear):
+            weight = module.weight.detach()
+            if name in changes:
+                weight = weight - changes[name].product
+            decoder[f"{name}.weight"] = weight.to(product_type)
+    return ProductWeights(apart(decoder, changes), head)
 
 
 def predicting_positions(pairs: Sequence[Pair], *, after: int) -> tuple[Tensor, Tensor]:

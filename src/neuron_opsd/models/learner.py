@@ -2,8 +2,9 @@
 
 The frozen weights are the base model's own, held once. Student and teacher are two
 values of each trained tensor beside them. Only a pass that asks for a gradient runs
-through the adapter; all others run the base model's network with the adapter merged
-into its matrices, in the precision of products.
+through the adapter; all others run the base model's network. In float32 the adapter is
+merged into its matrices; in bfloat16, which would round its changes away, it stands
+beside them.
 
 Axes: N completion tokens of a batch, D residual width.
 """
@@ -16,16 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from neuron_opsd.models.adapters import changes_of
 from neuron_opsd.models.batches import batches
 from neuron_opsd.models.hf import HFModel, ProductWeights
+from neuron_opsd.models.low_rank import LowRank, learning, rewrite, widened
 from neuron_opsd.models.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.protocol import Head, Pair
-
-ADAPTER = "default"
-"""PEFT's name of the one adapter that is trained."""
 
 
 class HFLearner(HFModel):
@@ -63,20 +62,20 @@ class HFLearner(HFModel):
         self.teacher: dict[str, Tensor] = {
             name: weight.detach().clone() for name, weight in self.weights.items()
         }
-        self._merged: tuple[str, ProductWeights] | None = None
+        self._held: ProductWeights | None = None
+        self._holds = ""
         self.optimizer = torch.optim.AdamW(
             self.weights.values(), lr=0.0, weight_decay=weight_decay, foreach=False
         )
 
     def student_hidden(self, pairs: Sequence[Pair]) -> Tensor:
         """Return ``(N, D)`` states that predict the completions, with gradient."""
-        decoder = self.network.get_decoder()
-        return self._states_under(decoder, self._frozen_values(), pairs)
+        return self._states_under(*self._learning(), pairs)
 
     def teacher_hidden(self, pairs: Sequence[Pair]) -> Tensor:
         """Return the same under the teacher's weights, without gradient."""
         with torch.no_grad():
-            weights = self._merged_as("teacher").decoder
+            weights = self._weights_as("teacher").decoder
             return self._states_under(self.decoder, weights, pairs)
 
     def reference_hidden(self, pairs: Sequence[Pair]) -> Tensor:
@@ -109,7 +108,7 @@ class HFLearner(HFModel):
 
     def product_weights(self) -> ProductWeights:
         """Return the student's weights for passes without gradient."""
-        return self._merged_as("student")
+        return self._weights_as("student")
 
     def step(self, learning_rate: float) -> float:
         """Apply the gradients gathered so far; return their norm before clipping.
@@ -125,12 +124,12 @@ class HFLearner(HFModel):
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._merged = None
+        self._holds = ""
         return float(norm)
 
     def update_teacher(self, rate: float) -> None:
         """Move the teacher's weights the share `rate` of the way to the student's."""
-        self._merged = None
+        self._holds = ""
         for name, weight in self.weights.items():
             self.teacher[name].lerp_(weight.detach(), rate)
 
@@ -149,7 +148,7 @@ class HFLearner(HFModel):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""
-        self._merged = None
+        self._holds = ""
         keys = sorted({k.split(".")[1] for k in state if k.startswith("optimizer.")})
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
@@ -190,7 +189,8 @@ class HFLearner(HFModel):
             sizes = [len(pairs[place][1]) for place in places]
             states = self._pack_states(decoder, weights, part)
             found |= zip(places, states.split(sizes), strict=True)
-        return torch.cat([found[i] for i in range(len(pairs))])
+        states = torch.cat([found[i] for i in range(len(pairs))])
+        return states.to(self.readout_type)
 
     def _pack_states(
         self, decoder: nn.Module, weights: Mapping[str, Tensor], packs: Sequence[Pack]
@@ -210,74 +210,85 @@ class HFLearner(HFModel):
         )
         return hidden[layout.rows, layout.columns]
 
-    def _frozen_values(self) -> dict[str, Tensor]:
-        """Return the base's rounded matrices under the names of the adapted network."""
-        frozen = self.base.product_weights().decoder
-        return {
-            f"{name}.base_layer.weight": frozen[f"{name}.weight"]
-            for name, module in self.network.get_decoder().named_modules()
-            if isinstance(module, LoraLayer) and f"{name}.weight" in frozen
-        }
+    def _learning(self) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        """Return a decoder and weights through which what is trained gets gradients."""
+        if not self._widens:
+            return self.network.get_decoder(), {}
+        weights = self._weights_as("student").decoder
+        return self.decoder, learning(weights, self._changes(self.weights))
 
-    def _merged_as(self, whose: str) -> ProductWeights:
+    @property
+    def _widens(self) -> bool:
+        """Whether changes stand beside matrices, which would round them away."""
+        return self.product_type != torch.float32
+
+    def _weights_as(self, whose: str) -> ProductWeights:
         """Return the student's or the teacher's weights, kept until they move.
 
         Only one of the two is held: a step first writes, then asks the teacher.
         """
-        if self._merged is None or self._merged[0] != whose:
-            self._merged = None
+        if self._holds != whose:
             values = self.teacher if whose == "teacher" else self.weights
+            self._holds = ""
             with (
                 torch.inference_mode(mode=False),
                 torch.no_grad(),
                 torch.autocast(self.device.type, enabled=False),
             ):
-                self._merged = whose, self._merge(values)
-        return self._merged[1]
+                self._hold(values)
+            self._holds = whose
+        assert self._held is not None
+        return self._held
 
-    def _merge(self, values: Mapping[str, Tensor]) -> ProductWeights:
-        decoder = self.network.get_decoder()
+    def _hold(self, values: Mapping[str, Tensor]) -> None:
+        """Make the weights of passes without gradient those of trained values."""
+        base = self.base.product_weights()
+        if self._widens and self._held is not None:
+            rewrite(self._held.decoder, self._changes(values))
+            return
+        self._held = None  # it makes room
+        if self.trained is self.network:
+            self._held = self._whole(values)
+        elif self._widens:
+            weights = widened(base.decoder, self._changes(values))
+            self._held = ProductWeights(weights, base.head)
+        else:
+            weights = merged(self.network.get_decoder(), self._changes(values))
+            self._held = ProductWeights(weights, base.head)
+
+    def _whole(self, values: Mapping[str, Tensor]) -> ProductWeights:
+        """Return a fully trained model's weights, which are never rounded."""
+        head = self.student_head().weight
+        return ProductWeights(
+            self._inside(values),
+            next(values[n].detach() for n, w in self.weights.items() if w is head),
+        )
+
+    def _changes(self, values: Mapping[str, Tensor]) -> dict[str, LowRank]:
+        """Return what an adapter of these values changes."""
+        return changes_of(self.network.get_decoder(), self._inside(values))
+
+    def _inside(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return trained values by the decoder's own names."""
         name_of = {id(weight): name for name, weight in self.weights.items()}
-        inner = {
-            name: values[name_of[id(weight)]].detach()
-            for name, weight in decoder.named_parameters()
+        return {
+            name: values[name_of[id(weight)]]
+            for name, weight in self.network.get_decoder().named_parameters()
             if id(weight) in name_of
         }
-        head_name = name_of.get(id(self.student_head().weight))
-        base = self.base.product_weights()
-        head = base.head if head_name is None else values[head_name].detach()
-        return ProductWeights(
-            {**base.decoder, **merged(decoder, inner, self.product_type)},
-            head.to(self.product_type),
-        )
 
     def _moment(self, value: Tensor, key: str) -> Tensor:
         copy = value.clone()
         return copy if key == "step" else copy.to(self.device)
 
 
-def merged(
-    decoder: nn.Module, values: Mapping[str, Tensor], product_type: torch.dtype
-) -> dict[str, Tensor]:
-    """Return weights, by the base's names, that run as `values` say without adapter.
-
-    Args:
-        decoder: Holds PEFT's layers where an adapter is trained.
-        values: Trained weights by the decoder's names: an adapter's, or all.
-        product_type: What the matrices of linear layers are rounded to.
-    """
-    result = dict(values)
-    for name, module in decoder.named_modules():
-        if isinstance(module, LoraLayer):
-            down = result.pop(f"{name}.lora_A.{ADAPTER}.weight")
-            up = result.pop(f"{name}.lora_B.{ADAPTER}.weight")
-            weight: Any = module.get_base_layer().weight
-            scaling = module.scaling[ADAPTER]
-            result[f"{name}.weight"] = torch.addmm(weight, up, down, alpha=scaling).to(
-                product_type
-            )
-        elif isinstance(module, nn.Linear) and f"{name}.weight" in result:
-            result[f"{name}.weight"] = result[f"{name}.weight"].to(product_type)
+def merged(decoder: nn.Module, changes: Mapping[str, LowRank]) -> dict[str, Tensor]:
+    """Return the decoder's adapted matrices with the changes added, in float32."""
+    result: dict[str, Tensor] = {}
+    for name, change in changes.items():
+        layer: Any = decoder.get_submodule(name)
+        weight = layer.get_base_layer().weight
+        result[f"{name}.weight"] = torch.addmm(weight, change.up, change.down)
     return result
 
 

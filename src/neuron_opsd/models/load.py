@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.adapters import (
     add_adapter,
-    pickles_in,
     with_adapter,
 )
 from neuron_opsd.models.checkpoints import (
@@ -31,13 +31,14 @@ from neuron_opsd.models.checkpoints import (
     refuse_quantised,
 )
 from neuron_opsd.models.faults import first_line, refusing
-from neuron_opsd.models.gguf import is_gguf, unpacked
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.linear import as_linear
+from neuron_opsd.models.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.mlps import readable_mlps
 from neuron_opsd.models.precision import compute_of
 from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.source import check_source
 from neuron_opsd.models.tokens import Tokens, check_tokens
 from neuron_opsd.models.trial import tried
 from neuron_opsd.reasoning import Marks
@@ -62,13 +63,18 @@ def load_model(config: ModelConfig, *adapters: Path) -> HFModel:
         if (adapter / "adapter_config.json").exists():
             merged.append(adapter)
         else:
-            config = config.model_copy(update={"name": str(adapter)})
+            # Rounded, it would lose what training changed.
+            whole = {"name": str(adapter), "compute": "float32"}
+            config = config.model_copy(update=whole)
             merged.clear()
     source = check_source(config)
     network = load_network(source, config)
+    changes: dict[str, LowRank] = {}
     for adapter in merged:
-        network = with_adapter(network, adapter)
-    return wrap(network, source, config)
+        adapted = with_adapter(network, adapter)
+        refuse_rounding(adapter, adapted.rest, config)
+        network, changes = adapted.network, added(changes, adapted.changes)
+    return wrap(network, source, config, changes)
 
 
 def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLearner:
@@ -79,12 +85,14 @@ def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLea
 def learner_of(base: HFModel, tuning: DistillConfig, seed: int) -> HFLearner:
     """Return a learner that begins as a model is, which itself never changes.
 
-    Under an adapter both share the frozen weights; `full` takes a copy of all.
+    Under an adapter both share the frozen weights; `full` takes a copy of all and
+    computes in float32, since rounded weights would lose most of a step.
     """
     if tuning.tuning == "lora":
         network = twin(base.network)
         trained: Any = add_adapter(network, tuning, network.name_or_path, seed)
     else:
+        base = in_float32(base)
         network = trained = copy.deepcopy(base.network)
         network.requires_grad_(True)  # noqa: FBT003
     return HFLearner(
@@ -93,6 +101,14 @@ def learner_of(base: HFModel, tuning: DistillConfig, seed: int) -> HFLearner:
         trained,
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
+    )
+
+
+def in_float32(model: HFModel) -> HFModel:
+    """Return a model of the same weights whose products are not rounded."""
+    facts = replace(model.facts, compute="float32")
+    return HFModel(
+        model.network, model.tokens, facts, model.mlps, model.tokens_per_batch
     )
 
 
@@ -108,53 +124,23 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def check_source(config: ModelConfig) -> str:
-    """Return what transformers should load from.
+def refuse_rounding(adapter: Path, rest: str, config: ModelConfig) -> None:
+    """Refuse an adapter whose changes cannot stand beside rounded matrices.
+
+    Args:
+        adapter: Its folder.
+        rest: A weight of it that is no factor of a linear layer of the decoder; empty
+            where there is none.
+        config: Settings of the model below.
 
     Raises:
-        ModelError: If there is no name, or the path cannot be a model.
+        ModelError: If there is one, and products are in bfloat16.
     """
-    if not config.name:
+    if rest and compute_of(config, device_of(config)) == "bfloat16":
         raise ModelError(
-            "no model is named; give a folder, a GGUF file or a hub id with --model"
+            f"adapter {adapter} holds {rest}, whose change bfloat16 would round away; "
+            "set model.compute to float32"
         )
-    path = Path(config.name).expanduser()
-    if is_gguf(path):
-        return str(unpacked(path.resolve()))
-    if path.is_file():
-        raise ModelError(
-            f"{path} is a file; a model is a folder with config.json and safetensors, "
-            "a GGUF file or a hub id"
-        )
-    if path.is_dir():
-        check_folder(path)
-        # An adapter names it as its base, and must not depend on where it is loaded.
-        return str(path.resolve())
-    if path.is_absolute() or config.name.startswith(".") or config.name.count("/") > 1:
-        raise ModelError(f"model folder {path} does not exist")
-    return config.name
-
-
-def check_folder(path: Path) -> None:
-    """Refuse a folder without a configuration or with pickled weights alone.
-
-    Raises:
-        ModelError: In either case.
-    """
-    if not (path / "config.json").exists():
-        raise ModelError(
-            f"{path} has no config.json; a model folder holds config.json, tokenizer "
-            "files and *.safetensors"
-        )
-    if any(path.glob("*.safetensors")):
-        return
-    pickled = pickles_in(path)
-    found = f"only {', '.join(pickled)}" if pickled else "none"
-    raise ModelError(
-        f"{path} must hold weights as *.safetensors but has {found}; pickled weights "
-        "can run code when they are loaded, so convert them with save_pretrained in a "
-        "place you trust"
-    )
 
 
 def load_network(source: str, config: ModelConfig) -> Any:
@@ -281,8 +267,11 @@ def marks_of(config: ModelConfig) -> tuple[Marks, ...]:
     return (Marks(start, end),)
 
 
-def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:
-    """Put a network behind the doorway."""
+def wrap(
+    network: Any, source: str, config: ModelConfig, changes: Mapping[str, LowRank]
+) -> HFModel:
+    """Put a network behind the doorway, with what adapters changed in it."""
+    carry_changes(network.get_decoder())
     tokens = load_tokens(source, config, network)
     mlps, why_none = readable_mlps(network)
     head = network.get_output_embeddings().weight
@@ -306,7 +295,7 @@ def wrap(network: Any, source: str, config: ModelConfig) -> HFModel:
     )
     model = HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
     facts = replace(facts, shares_prompts=tried(model))
-    return HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
+    return HFModel(network, tokens, facts, mlps, config.tokens_per_batch, changes)
 
 
 def max_positions_of(settings: Any) -> int:

@@ -33,8 +33,9 @@ class GatedMLP:
             return self.act_fn.register_forward_hook(
                 lambda _module, _given, output: see(output)
             )
+        # Before `low_rank` widens it.
         return self.down_proj.register_forward_pre_hook(
-            lambda _module, given: see(given[0])
+            lambda _module, given: see(given[0]), prepend=True
         )
 
 

@@ -1,0 +1,59 @@
+"""Where a model lies: a folder, a GGUF file or a hub id; never pickled weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from neuron_opsd.config import ModelConfig
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.adapters import pickles_in
+from neuron_opsd.models.gguf import is_gguf, unpacked
+
+
+def check_source(config: ModelConfig) -> str:
+    """Return what transformers should load from.
+
+    Raises:
+        ModelError: If there is no name, or the path cannot be a model.
+    """
+    if not config.name:
+        raise ModelError(
+            "no model is named; give a folder, a GGUF file or a hub id with --model"
+        )
+    path = Path(config.name).expanduser()
+    if is_gguf(path):
+        return str(unpacked(path.resolve()))
+    if path.is_file():
+        raise ModelError(
+            f"{path} is a file; a model is a folder with config.json and safetensors, "
+            "a GGUF file or a hub id"
+        )
+    if path.is_dir():
+        check_folder(path)
+        # An adapter names it as its base, and must not depend on where it is loaded.
+        return str(path.resolve())
+    if path.is_absolute() or config.name.startswith(".") or config.name.count("/") > 1:
+        raise ModelError(f"model folder {path} does not exist")
+    return config.name
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder without a configuration or with pickled weights alone.
+
+    Raises:
+        ModelError: In either case.
+    """
+    if not (path / "config.json").exists():
+        raise ModelError(
+            f"{path} has no config.json; a model folder holds config.json, tokenizer "
+            "files and *.safetensors"
+        )
+    if any(path.glob("*.safetensors")):
+        return
+    pickled = pickles_in(path)
+    found = f"only {', '.join(pickled)}" if pickled else "none"
+    raise ModelError(
+        f"{path} must hold weights as *.safetensors but has {found}; pickled weights "
+        "can run code when they are loaded, so convert them with save_pretrained in a "
+        "place you trust"
+    )
