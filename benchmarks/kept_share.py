@@ -42,7 +42,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from neuron_opsd.cache import cache_folder, prepare_libraries  # noqa: E402
+from neuron_opsd.cache import cache_folder  # noqa: E402
+from neuron_opsd.cli.environment import prepare_libraries  # noqa: E402
 from neuron_opsd.config import ModelConfig  # noqa: E402
 from neuron_opsd.models.adapters import without_future_warnings  # noqa: E402
 from neuron_opsd.models.hf import HFModel  # noqa: E402
