@@ -233,13 +233,13 @@ def test_visible_text_can_be_written_to_a_file_and_stays_as_it_is(text: str) -> 
     assert visible(seen) == seen
 
 
-@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1))
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 0.5))
 def test_a_verdict_turns_round_with_the_difference(
-    a: float, b: float, c: float
+    a: float, b: float, c: float, least: float
 ) -> None:
     low, value, high = sorted([a, b, c])
-    forward = verdict(Interval(value, low, high), higher_is_better=True)
-    turned = verdict(Interval(-value, -high, -low), higher_is_better=False)
+    forward = verdict(Interval(value, low, high), higher_is_better=True, least=least)
+    turned = verdict(Interval(-value, -high, -low), higher_is_better=False, least=least)
     assert forward == turned
 
 

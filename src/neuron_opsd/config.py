@@ -244,7 +244,10 @@ class FitnessConfig(Section):
     """What is asked of the teacher, without labels, before it teaches."""
 
     action: Literal["warn", "stop", "off"] = "warn"
-    """What to do with a teacher that fails the check."""
+    """What to do with a teacher that fails the check; `off` leaves it out."""
+    one_answer: Literal["stop", "warn"] = "stop"
+    """What to do, unless the check is off, where the student gives one answer to nearly
+    everything and the teacher says the same, so that there is nothing to learn."""
     num_questions: Positive = 64
     """Selected questions that are checked."""
     max_agreement_loss: Probability = 0.4
@@ -255,6 +258,12 @@ class FitnessConfig(Section):
     than in the pool it may be the model's own to the selected questions."""
     max_pool_share: Probability = 0.2
     """Share of the pool that one free-text answer may take."""
+    max_answer_share: Probability = 0.95
+    """Share of the student's answers to the pool from which one answer is nearly all;
+    also of the teacher's."""
+    min_divergence: Annotated[float, Field(ge=0.0)] = 0.01
+    """Nats, of the choice or per token, below which the teacher says what the student
+    says; sound teachers begin at 0.05 and more."""
     min_stability: Probability = 0.5
     """Share of answers that another context must leave as they are."""
 
@@ -274,6 +283,11 @@ class EvaluationConfig(Section):
     """Equal-width bins of the expected calibration error."""
     num_resamples: Positive = 10_000
     """Bootstrap resamples of the questions."""
+    min_difference: Probability = 0.01
+    """Least difference in accuracy that matters; a smaller one is called neither better
+    nor worse, however narrow its interval."""
+    min_calibration_difference: Probability = 0.01
+    """The same of calibration errors."""
     prompted: bool = True
     """Also test the untrained model with its own demonstrations in the prompt."""
     form_only: bool = False

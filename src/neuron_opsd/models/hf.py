@@ -36,6 +36,9 @@ from neuron_opsd.models.protocol import (
 from neuron_opsd.models.tokens import Tokens
 from neuron_opsd.records import Completion, Prompt, TokenIds
 
+DIVERGENCE_CHUNK = 128
+"""Positions whose logits `divergences` holds at once."""
+
 
 class HFModel:
     """A frozen model: prompts in; completions, logits and contributions out."""
@@ -130,6 +133,27 @@ class HFModel:
                         for row, wanted in zip(rows, columns[i], strict=True)
                     ]
         return results
+
+    def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
+        """Return KL(pair || other) per completion token, in nats."""
+        found = []
+        with torch.inference_mode():
+            for pair, other in zip(pairs, others, strict=True):
+                chunks = zip(
+                    self.states([pair]).split(DIVERGENCE_CHUNK),
+                    self.states([other]).split(DIVERGENCE_CHUNK),
+                    strict=True,
+                )
+                total = sum(self.total_divergence(*both) for both in chunks)
+                found.append(total / len(pair[1]))
+        return found
+
+    def total_divergence(self, states: Tensor, others: Tensor) -> float:
+        """Return the sum over states ``(N, D)`` of KL(first || second), in nats."""
+        log_p, log_q = (
+            self.next_logits(one).log_softmax(dim=-1) for one in (states, others)
+        )
+        return float((log_p.exp() * (log_p - log_q)).sum())
 
     def capture(
         self,

@@ -48,8 +48,11 @@ def context(data: ReportData) -> dict[str, Any]:
         "stats": stats(data),
         "rows": comparison_table(data),
         "k": k,
+        "with_labels": any(row.labels for row in comparison_table(data)),
         "figures": page_figures(data),
-        "test_metrics": [(test, metric_rows(test, k)) for test in ordered(data)],
+        "test_metrics": [
+            (test, metric_rows(test, data.config.evaluation)) for test in ordered(data)
+        ],
         "selection_facts": selection_facts(data),
         "cases": [(case, rollout_sides(case)) for case in data.cases[:MOST_CASES]],
         "fitness_rows": fitness_rows(data.fitness) if data.fitness else [],
