@@ -70,7 +70,8 @@ def one_answer_findings(
     return (
         f"{spelled(answer)} takes {share:.1%} of the model's own answers to the pool, "
         f"at or above fitness.max_answer_share {config.max_answer_share:.0%}: its "
-        f"votes, demonstrations and rewards hold hardly anything else; try {advice(answer)}",
+        "votes, demonstrations and rewards hold hardly anything else; try "
+        f"{advice(answer)}",
     )
 
 
@@ -115,7 +116,8 @@ def nothing_to_learn(fitness: Fitness, config: FitnessConfig) -> str:
         f"nothing to learn here: {spelled(fitness.pool_answer)} takes "
         f"{fitness.pool_answer_share:.1%} of the model's own answers to the pool, and "
         f"the teacher says the same ({fitness.top_answer_share:.0%} of questions"
-        f"{apart}); try {advice(fitness.pool_answer)}; fitness.one_answer=warn trains all the same"
+        f"{apart}); try {advice(fitness.pool_answer)}; fitness.one_answer=warn trains "
+        "all the same"
     )
 
 
