@@ -53,6 +53,7 @@ from neuron_opsd.report.compare.outcome import (
     opening,
 )
 from neuron_opsd.report.compare.page import render_comparison
+from neuron_opsd.report.compare.tables import CONSTANT
 from neuron_opsd.report.labels import (
     LETTER,
     STRONG_LETTER,
