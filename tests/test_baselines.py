@@ -25,7 +25,7 @@ from neuron_opsd.report.compare.outcome import opening
 from tested_examples import CONFIG, OURS, model
 
 CONSTANT = [0 if place % 3 == 2 else 8 for place in range(60)]
-"""Right counts of a model that says ``a`` to everything; ``a`` is true of two thirds."""
+"""Right counts of saying ``a`` to everything; ``a`` is true of two thirds."""
 
 HALF = [4] * 60
 RIGHT = [8] * 60

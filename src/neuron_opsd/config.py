@@ -5,6 +5,7 @@ A default is written once, here; help texts and reference pages are made from th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -106,6 +107,13 @@ class RolloutsConfig(Section):
     it."""
     max_new_tokens: Positive = 512
     """Longest completion; a longer one is cut and counted as truncated."""
+    centre_choices: bool = False
+    """Whether a choice's log-probability counts less its mean over the pool, so that no
+    label wins because the model likes its words; for choices that many questions share.
+    Holds wherever answers are drawn among choices: pool, check, training and tests."""
+    choice_bias: Mapping[str, float] = {}
+    """These means, by the text of the choice, in nats; empty measures them on the pool.
+    A run keeps them in `choice-bias.json`."""
     block_size: Positive = 64
     """Questions computed together and written together; a unit of work that a stopped
     run does not repeat."""

@@ -161,10 +161,7 @@ def beliefs(
     config: Config,
 ) -> list[Belief]:
     """Return what the model answers to questions under the given prompts."""
-    put = [
-        Asked(a.question, prompt, a.written)
-        for a, prompt in zip(asked, prompts, strict=True)
-    ]
+    put = [replace(a, prompt=prompt) for a, prompt in zip(asked, prompts, strict=True)]
     if all(a.written for a in put):
         return choice_beliefs(model, put, votes, config)
     return sampled_beliefs(model, put, votes, config)
