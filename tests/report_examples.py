@@ -79,7 +79,8 @@ def example_scores(
 def labelled(name: str, index: int, num_correct: int) -> dict[str, Any]:
     """Return gold answer and answers where the set has labels, which sst2 alone has."""
     if not name.startswith("sst2"):
-        return {"gold_answer": name, "answers": ((name, num_correct),)}
+        gold = f"{name} {index}"
+        return {"gold_answer": gold, "answers": ((gold, num_correct),)}
     kinds = ("positive", "negative") if index % 5 < 3 else ("negative", "positive")
     counts = zip(kinds, (num_correct, 8 - num_correct), strict=True)
     return {

@@ -272,7 +272,7 @@ def test_an_unfit_teacher_is_warned_of(tmp_path: Path) -> None:
     assert found.fitness is not None
     assert len(warnings) == 3
     assert tuple(warnings[1:]) == found.fitness.findings
-    assert warnings[0].startswith("the answer 'yes' takes 100.0% of the model's own")
+    assert warnings[0].startswith("the answer 'yes' takes 100.00% of the model's own")
     assert warnings[1].startswith("the teacher agrees with the vote 0.0")
     assert warnings[2].startswith("the teacher answers 'no' to 100% of questions")
     # Going on says so again, although the check is not done again.
@@ -284,7 +284,7 @@ def test_an_unfit_teacher_stops_a_run_that_was_told_so(tmp_path: Path) -> None:
     for model in (Spoilt({}), ScriptedModel({})):
         with pytest.raises(TeacherError) as caught:
             prepared(tmp_path, model, config)
-        assert str(caught.value).startswith("the answer 'yes' takes 100.0% of the mod")
+        assert str(caught.value).startswith("the answer 'yes' takes 100.00% of the mod")
         assert str(caught.value).endswith("(fitness.action is stop)")
     patient = config_of(
         "fitness.action=stop",
@@ -310,7 +310,7 @@ def test_a_run_with_nothing_to_learn_stops_with_advice(
     said = str(caught.value)
     assert "\n" not in said
     assert said.startswith(
-        "nothing to learn here: the answer 'yes' takes 100.0% of the model's own "
+        "nothing to learn here: the answer 'yes' takes 100.00% of the model's own "
         "answers to the pool, and the teacher says the same (100% of questions, 0 nats"
     )
     assert "rollouts.centre_choices=true" in said
@@ -328,7 +328,7 @@ def test_a_run_with_nothing_to_learn_goes_on_where_it_is_told_to(
     found, warnings = prepared(tmp_path, model, told)
     assert found.fitness is not None
     assert (found.fitness.pool_answer, found.fitness.pool_answer_share) == ("yes", 1.0)
-    assert warnings[0].startswith("the answer 'yes' takes 100.0% of the model's own")
+    assert warnings[0].startswith("the answer 'yes' takes 100.00% of the model's own")
     off = config_of("fitness.action=off")
     assert prepared(tmp_path / "off", model, off)[1] == []
 
@@ -342,7 +342,7 @@ def test_one_answer_alone_or_a_near_teacher_alone_stops_nothing(
         "the teacher says what the student says"
     ]
     _, warnings = prepared(tmp_path / "alone", Spoilt({}), config_of())
-    assert warnings[0].startswith("the answer 'yes' takes 100.0%")
+    assert warnings[0].startswith("the answer 'yes' takes 100.00%")
 
 
 def test_what_lets_a_stopped_run_pass_is_no_other_run() -> None:
@@ -354,7 +354,7 @@ def test_what_lets_a_stopped_run_pass_is_no_other_run() -> None:
 def test_nothing_readable_is_one_answer_with_advice_of_its_own() -> None:
     votes = tally_votes([rollout(name, None, k) for name in NAMES for k in range(3)])
     (finding,) = one_answer_findings(votes, config_of().fitness)
-    assert finding.startswith("no readable answer takes 100.0% of the model's own")
+    assert finding.startswith("no readable answer takes 100.00% of the model's own")
     assert "answers.reader" in finding
     assert one_answer_findings(dict(list(votes.items())[:9]), config_of().fitness) == ()
 

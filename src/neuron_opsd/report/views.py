@@ -193,6 +193,8 @@ def metric_row(kind: MetricKind, test: TestComparison, least: Least) -> MetricRo
     )
     if interval is None or not finite(interval):
         return MetricRow(kind.label, before, after, NOT_MEASURED, "", "")
+    if kind.name == "baseline":  # of the questions, not of a model
+        return MetricRow(kind.label, before, after, NOT_MEASURED, "", "")
     change, span = written_change(kind, interval)
     said = judged(kind, interval, least)
     if kind.name in ("avg_at_k", "maj_at_k"):

@@ -68,7 +68,7 @@ def one_answer_findings(
     if share < config.max_answer_share:
         return ()
     return (
-        f"{spelled(answer)} takes {share:.1%} of the model's own answers to the pool, "
+        f"{spelled(answer)} takes {share:.2%} of the model's own answers to the pool, "
         f"at or above fitness.max_answer_share {config.max_answer_share:.0%}: its "
         "votes, demonstrations and rewards hold hardly anything else; try "
         f"{advice(answer)}",
@@ -111,10 +111,12 @@ def nothing_to_learn(fitness: Fitness, config: FitnessConfig) -> str:
     )
     if not follows and not same_findings(fitness, config):
         return ""
-    apart = "" if fitness.divergence is None else f", {fitness.divergence:.2g} nats off"
+    apart = (
+        "" if fitness.divergence is None else f", {fitness.divergence:.2g} nats apart"
+    )
     return (
         f"nothing to learn here: {spelled(fitness.pool_answer)} takes "
-        f"{fitness.pool_answer_share:.1%} of the model's own answers to the pool, and "
+        f"{fitness.pool_answer_share:.2%} of the model's own answers to the pool, and "
         f"the teacher says the same ({fitness.top_answer_share:.0%} of questions"
         f"{apart}); try {advice(fitness.pool_answer)}; fitness.one_answer=warn trains "
         "all the same"
