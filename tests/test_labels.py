@@ -15,6 +15,7 @@ from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.labels import (
     OF_LABELS,
     baseline_answer,
+    known_measures,
     label_columns,
     macro_f1,
     top_answer,
@@ -132,6 +133,18 @@ def test_an_answer_that_no_resampled_question_has_is_left_out() -> None:
     weights = np.array([[1.0] * 9 + [0.0], [1.0] * 10])
     columns = label_columns(scores)
     assert macro_f1(columns, weights).tolist() == pytest.approx([1.0, 9 / 19])
+
+
+def test_groups_of_questions_have_the_measures_that_the_set_has() -> None:
+    scores = [score(n, "a" if n < 8 else "b", "a") for n in range(12)]
+    few = np.array([[1.0] * 2 + [0.0] * 8 + [1.0] * 2, [0.0] * 12])
+    found = known_measures(label_columns(scores), few)
+    assert found.keys() == OF_LABELS
+    assert found["baseline"][0] == found["balanced_accuracy"][0] == 0.5
+    assert found["top_answer_share"][0] == 1.0
+    assert all(math.isnan(values[1]) for values in found.values())
+    plain = [score(n, str(n), "a") for n in range(12)]
+    assert known_measures(label_columns(plain), few).keys() == {"top_answer_share"}
 
 
 @given(

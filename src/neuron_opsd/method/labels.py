@@ -138,6 +138,21 @@ def macro_f1(columns: LabelColumns, weights: FloatArray) -> FloatArray:
     return over_present(2.0 * right, present + weights @ columns.given, present)
 
 
+def known_measures(columns: LabelColumns, weights: FloatArray) -> dict[str, FloatArray]:
+    """Return by name every measure of labels that the questions have, each ``(R,)``."""
+    found = {}
+    if columns.gold.shape[1]:
+        found["balanced_accuracy"] = balanced_accuracy(columns, weights)
+        found["macro_f1"] = macro_f1(columns, weights)
+    shares = {"baseline": columns.baseline, "top_answer_share": columns.top}
+    for name, values in shares.items():
+        if np.isfinite(values).all():
+            counted = (weights @ values)[:, None]
+            total = weights.sum(axis=1, keepdims=True)
+            found[name] = over_present(counted, total, total)
+    return found
+
+
 def over_present(
     above: FloatArray, below: FloatArray, present: FloatArray
 ) -> FloatArray:
