@@ -246,7 +246,7 @@ def page() -> str:
 def test_what_accuracy_hides_stands_where_true_answers_repeat(page: str) -> None:
     text = read(page).text
     assert "Where true answers repeat" in text
-    assert "baseline one answer to all" in " ".join(text.split())
+    assert "one answer to all" in text
     assert "45.0 %" in text
     hidden = {vote_name(group, "baseline") for group in GROUPS}
     run = example_run()
