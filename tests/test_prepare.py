@@ -333,6 +333,13 @@ def test_a_run_with_nothing_to_learn_goes_on_where_it_is_told_to(
     assert prepared(tmp_path / "off", model, off)[1] == []
 
 
+def test_form_only_training_has_more_to_learn_from(tmp_path: Path) -> None:
+    config = config_of("method=form-only")
+    found, warnings = prepared(tmp_path, ScriptedModel(STUBBORN), config)
+    assert found.examples
+    assert warnings[0].startswith("the answer 'yes' takes 100.00%")
+
+
 def test_one_answer_alone_or_a_near_teacher_alone_stops_nothing(
     tmp_path: Path,
 ) -> None:

@@ -121,6 +121,8 @@ def test_gold_answers_are_compared_as_the_reader_says() -> None:
     )
     assert score.num_correct == 2
     assert score.agreement == pytest.approx(2 / 3)
+    gold = score.gold_answer
+    assert score.answers == ((gold, 2), ("2", 1))
 
 
 def test_every_alias_of_a_gold_answer_is_right() -> None:
