@@ -19,6 +19,7 @@ WORDS = {
     "cache",
     "config",
     "errors",
+    "judging",
     "needs",
     "policy_settings",
     "progress",
