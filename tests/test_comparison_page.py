@@ -64,8 +64,8 @@ from neuron_opsd.report.labels import (
     spread,
     text_box,
 )
+from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.svg import PALETTE, SERIES
-from neuron_opsd.report.views import METRIC_KINDS
 from neuron_opsd.report.wording import number, percent, points
 from pages import HOSTILE, check_inert, check_links, read, read_tables
 from test_figures import contrast as contrast_ratio

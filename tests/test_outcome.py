@@ -21,6 +21,7 @@ from neuron_opsd.report.data import (
     ReportData,
     TestComparison,
 )
+from neuron_opsd.report.measures import metric_rows
 from neuron_opsd.report.outcome import (
     comparison_headings,
     comparison_table,
@@ -29,7 +30,7 @@ from neuron_opsd.report.outcome import (
     row_cells,
 )
 from neuron_opsd.report.page import render_page
-from neuron_opsd.report.views import metric_rows, stats
+from neuron_opsd.report.views import stats
 from neuron_opsd.report.wording import duration, number, signed, size, verdict, visible
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.scoring import summarise

@@ -15,6 +15,7 @@ from neuron_opsd.report.figures import (
 )
 from neuron_opsd.report.forest import forest_plot
 from neuron_opsd.report.html import render_template
+from neuron_opsd.report.measures import metric_rows
 from neuron_opsd.report.notes import method_notes
 from neuron_opsd.report.outcome import (
     comparison_table,
@@ -24,7 +25,6 @@ from neuron_opsd.report.outcome import (
 from neuron_opsd.report.views import (
     cost_rows,
     fitness_rows,
-    metric_rows,
     rollout_sides,
     selection_facts,
     stats,

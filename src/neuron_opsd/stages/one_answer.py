@@ -30,7 +30,8 @@ MOST_TOKENS = 512
 
 ADVICE = (
     "other wording of the choices or of prompts.question_label and answer_label, "
-    "rollouts.centre_choices=true, or demonstrations of both answers "
+    "rollouts.centre_choices=true with selection.balance=true, or demonstrations of "
+    "both answers "
     "(contexts.rule=random and more contexts.num_demonstrations)"
 )
 UNREAD_ADVICE = (

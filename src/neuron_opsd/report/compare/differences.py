@@ -32,7 +32,7 @@ from neuron_opsd.report.compare.tables import (
     has_numbers,
     titled,
 )
-from neuron_opsd.report.views import METRIC_KINDS, MetricKind, judged, written_change
+from neuron_opsd.report.measures import METRIC_KINDS, MetricKind, judged, written_change
 
 ACCURACIES = frozenset({"avg_at_k", "maj_at_k"})
 """Measures whose gains form-only training may explain."""

@@ -14,7 +14,7 @@ from neuron_opsd.report.compare.data import (
     MethodLine,
 )
 from neuron_opsd.report.compare.index import Results, method_label, target_words
-from neuron_opsd.report.views import METRIC_KINDS, MetricKind, written
+from neuron_opsd.report.measures import METRIC_KINDS, MetricKind, written
 from neuron_opsd.report.wording import NOT_MEASURED
 
 KINDS = {kind.name: kind for kind in METRIC_KINDS}
