@@ -19,7 +19,7 @@ WORDS = {
     "cache",
     "config",
     "errors",
-    "judging",
+    "judging_settings",
     "needs",
     "policy_settings",
     "progress",
