@@ -254,6 +254,8 @@ def in_words(limit: object) -> str:
 
 def kind(annotation: object) -> str:
     """Name what a setting without bounds holds."""
+    if get_origin(annotation) is Mapping:
+        return "a table of numbers"
     return "text" if annotation is str else "`true`, `false`"
 
 

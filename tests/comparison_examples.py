@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from neuron_opsd.method.labels import OF_LABELS
 from neuron_opsd.records import Interval
 from neuron_opsd.report.compare.data import (
     ALL_SOURCES,
@@ -105,6 +106,10 @@ def measured(pair: Sequence[float]) -> dict[str, float]:
         "avg_at_k": accuracy,
         "maj_at_k": accuracy + 0.015,
         "pass_at_k": min(1.0, accuracy + 0.18),
+        "balanced_accuracy": accuracy - 0.04,
+        "macro_f1": accuracy - 0.05,
+        "baseline": 0.55,
+        "top_answer_share": 0.62,
         "ece": error,
         "adaptive_ece": error - 0.004,
         "brier": 0.2 * (1 - accuracy) + 0.4 * error,
@@ -161,10 +166,17 @@ def measurements(plan: Plan) -> Iterator[Measurement]:
             if not last and target != IN_DOMAIN:
                 continue
             by_seed = [measured([float(a), float(e)]) for a, e in values]
+            if not has_labels(source, target):
+                by_seed = [one | dict.fromkeys(OF_LABELS, math.nan) for one in by_seed]
             for metric in measured([0.5, 0.5]) if last else ("avg_at_k", "ece"):
                 seeds = tuple(one[metric] for one in by_seed)
                 place = Place(start, source, method, step, target, metric)
                 yield Measurement(place, sum(seeds) / len(seeds), seeds)
+
+
+def has_labels(source: str, target: str) -> bool:
+    """Say whether the gold answers of a target repeat."""
+    return (source if target == IN_DOMAIN else target) in {"sst2", "edu_feedback"}
 
 
 def contrasts(plan: Plan) -> Iterator[Contrast]:
@@ -193,7 +205,8 @@ def differences(
     """Yield the differences of two models in the measures that are compared."""
     start, method, step, name = of
     for (source, target), values in rows.items():
-        for metric in ("avg_at_k", "maj_at_k", "ece", "brier", "auroc"):
+        labels = ("balanced_accuracy",) if has_labels(source, target) else ()
+        for metric in ("avg_at_k", "maj_at_k", *labels, "ece", "brier", "auroc"):
             after, before = (
                 measured([float(x) for x in one.mean(axis=0)])[metric]
                 for one in (values, reference[source, target])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from neuron_opsd.report.data import (
 )
 from neuron_opsd.seeds import generator
 from neuron_opsd.settings import config_from_table
+from neuron_opsd.stages.scoring import above_baseline, summarise
 
 REVIEWS = (
     "an utterly charming film that never once outstays its welcome",
@@ -68,9 +70,23 @@ def example_scores(
                 num_unread=0,
                 num_truncated=0,
                 mean_length=2.0,
+                **labelled(name, index, votes if right else 8 - votes),
             )
         )
     return tuple(scores)
+
+
+def labelled(name: str, index: int, num_correct: int) -> dict[str, Any]:
+    """Return gold answer and answers where the set has labels, which sst2 alone has."""
+    if not name.startswith("sst2"):
+        gold = f"{name} {index}"
+        return {"gold_answer": gold, "answers": ((gold, num_correct),)}
+    kinds = ("positive", "negative") if index % 5 < 3 else ("negative", "positive")
+    counts = zip(kinds, (num_correct, 8 - num_correct), strict=True)
+    return {
+        "gold_answer": kinds[0],
+        "answers": tuple((kind, count) for kind, count in counts if count),
+    }
 
 
 def example_bins(scores: tuple[QuestionScore, ...]) -> tuple[Bin, ...]:
@@ -101,7 +117,9 @@ def example_result(name: str, accuracy: float, ece: float, sharp: float) -> Test
         "truncation": 0.0,
         "mean_length": 2.0,
     }
-    return TestResult(name, metrics, example_scores(f"{name}{sharp}", accuracy, sharp))
+    scores = example_scores(f"{name}{sharp}", accuracy, sharp)
+    known = summarise(name, scores, example_config().evaluation).metrics
+    return TestResult(name, {**known, **metrics}, scores)
 
 
 def example_delta(before: TestResult, after: TestResult) -> Mapping[str, Interval]:
@@ -135,9 +153,20 @@ def example_test(
             FORM_ONLY: form,
         },
         net_of_form=example_delta(form, after),
+        above_baseline=example_standing(before, after),
         bins_before=example_bins(before.scores),
         bins_after=example_bins(after.scores),
     )
+
+
+def example_standing(before: TestResult, after: TestResult) -> dict[str, Interval]:
+    """Return by how much both models exceed the most frequent gold answer."""
+    config = example_config().evaluation.model_copy(update={"num_resamples": 200})
+    found = {
+        name: above_baseline(one, config, 0)
+        for name, one in (("before", before), ("after", after))
+    }
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def example_training(num_steps: int = 60) -> tuple[StepMetrics, ...]:
@@ -230,6 +259,9 @@ def example_fitness() -> Fitness:
         top_answer_share=0.61,
         top_answer_share_student=0.55,
         stability=0.86,
+        divergence=0.184,
+        pool_answer="positive",
+        pool_answer_share=0.57,
         findings=("The teacher gives one answer to 61 % of the questions.",),
     )
 

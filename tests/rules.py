@@ -19,6 +19,7 @@ WORDS = {
     "cache",
     "config",
     "errors",
+    "judging_settings",
     "needs",
     "policy_settings",
     "progress",

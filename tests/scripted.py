@@ -128,6 +128,13 @@ class ScriptedModel:
             for (prompt, completion), rows in zip(pairs, columns, strict=True)
         ]
 
+    def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
+        """Return 0 for prompts with the same script, 1 for all others."""
+        return [
+            float(self.answers_to(one) != self.answers_to(other))
+            for (one, _), (other, _) in zip(pairs, others, strict=True)
+        ]
+
     def logit(self, prompt: TokenIds, so_far: TokenIds, token: int) -> float:
         """Return the logit of one token after a part of a completion."""
         begun = (*so_far, token)

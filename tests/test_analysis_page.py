@@ -17,6 +17,7 @@ from neuron_opsd.report.analyse.data import (
     AGREEMENT,
     CAPTURED,
     GROUPS,
+    LABEL_MEASURES,
     NEAREST,
     PAIRS,
     RIVALS,
@@ -76,8 +77,8 @@ def example_measures(shift: float = 0.0) -> dict[str, Interval]:
                 gain = interval(0.6 + shift - area, 0.03)
                 found[area_gain_name(target, name)] = gain
     for group in GROUPS:
-        for place, measure in enumerate(VOTE_MEASURES):
-            found[vote_name(group, measure)] = interval(0.5 + 0.05 * place + shift)
+        for place, measure in enumerate({**LABEL_MEASURES, **VOTE_MEASURES}):
+            found[vote_name(group, measure)] = interval(0.4 + 0.05 * place + shift)
     for what in ("gold", "answer"):
         found[shared_name(what, "demonstrations")] = interval(0.6)
         found[shared_name(what, "random")] = interval(0.5)
@@ -240,6 +241,18 @@ def blank(value: Any) -> Any:
 @pytest.fixture(scope="module")
 def page() -> str:
     return render_analysis(example_analysis())
+
+
+def test_what_accuracy_hides_stands_where_true_answers_repeat(page: str) -> None:
+    text = read(page).text
+    assert "Where true answers repeat" in text
+    assert "one answer to all" in text
+    assert "45.0 %" in text
+    hidden = {vote_name(group, "baseline") for group in GROUPS}
+    run = example_run()
+    kept = {name: one for name, one in run.measures.items() if name not in hidden}
+    other = render_analysis(example_analysis(replace(run, measures=kept)))
+    assert "Where true answers repeat" not in other
 
 
 def test_the_page_says_what_matters(page: str) -> None:

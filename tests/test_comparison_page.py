@@ -47,11 +47,13 @@ from neuron_opsd.report.compare.outcome import (
     BELOW_FORM,
     FORM_ALONE,
     FORM_UNKNOWN,
+    LITTLE_MORE,
     ONLY_FORM,
     gain_verdict,
     opening,
 )
 from neuron_opsd.report.compare.page import render_comparison
+from neuron_opsd.report.compare.tables import CONSTANT
 from neuron_opsd.report.labels import (
     LETTER,
     STRONG_LETTER,
@@ -62,8 +64,8 @@ from neuron_opsd.report.labels import (
     spread,
     text_box,
 )
+from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.svg import PALETTE, SERIES
-from neuron_opsd.report.views import METRIC_KINDS
 from neuron_opsd.report.wording import number, percent, points
 from pages import HOSTILE, check_inert, check_links, read, read_tables
 from test_figures import contrast as contrast_ratio
@@ -110,11 +112,27 @@ GAIN, LOSS, NOTHING = difference(0.02, 0.1), difference(-0.1, -0.02), difference
 def test_a_gain_is_one_only_where_form_does_not_explain_it(
     gain: Contrast | None, net: Contrast | None, said: str
 ) -> None:
-    assert gain_verdict(gain, net) == said
+    assert gain_verdict(gain, net, 0.01) == said
 
 
 def test_what_form_only_training_gains_is_form() -> None:
-    assert gain_verdict(GAIN, None, FORM) == FORM_ALONE
+    assert gain_verdict(GAIN, None, 0.01, FORM) == FORM_ALONE
+
+
+@pytest.mark.parametrize(
+    ("gain", "net", "said"),
+    [
+        (difference(0.001, 0.009), GAIN, "no difference that matters"),
+        (difference(-0.009, -0.001), GAIN, "no difference that matters"),
+        (difference(0.001, 0.009, 0.3), GAIN, "no difference that matters"),
+        (difference(0.001, 0.019), GAIN, "got better"),
+        (GAIN, difference(0.001, 0.009), LITTLE_MORE),
+    ],
+)
+def test_a_difference_too_small_to_matter_is_no_gain(
+    gain: Contrast, net: Contrast, said: str
+) -> None:
+    assert gain_verdict(gain, net, 0.01) == said
 
 
 def test_the_opening_of_a_warm_start_says_where_training_began() -> None:
@@ -207,6 +225,8 @@ def test_every_accuracy_and_error_stands_in_its_row(pages: Mapping[str, str]) ->
                 (IN_DOMAIN, CROSS_DOMAIN), halves(rows), strict=True
             ):
                 for name, *cells in part:
+                    if name == CONSTANT:
+                        continue
                     for source, cell in zip(columns, cells, strict=True):
                         assert cell.split(" ")[0] == first_word(
                             results, (source, name, target, metric), write

@@ -34,7 +34,8 @@ NAMES = ("air", "bee", "cow", "dew")
 def config_of(*assignments: str) -> Config:
     strict = "fitness.max_agreement_loss=0.02"
     hot = "rollouts.temperature=1.0"
-    return load_config(None, ["prompts.form=plain", hot, strict, *assignments])
+    alike = "fitness.min_divergence=0"
+    return load_config(None, ["prompts.form=plain", hot, strict, alike, *assignments])
 
 
 def question(name: str, *choices: str) -> Question:
@@ -155,6 +156,28 @@ def test_answers_that_hang_on_the_context_are_found() -> None:
 def test_all_findings_are_told_together() -> None:
     fitness = Fitness(4, 0.9, 0.1, 0.5, 0.5, "yes", 0.9, 0.1, 0.0)
     assert len(with_findings(fitness, FitnessConfig()).findings) == 3
+
+
+def test_the_divergence_of_choices_is_that_of_the_plain_logits() -> None:
+    script = same_answers(teacher=["yes", "yes", "yes", "no"], student=["yes", "no"])
+    config = config_of("rollouts.temperature=0.5", "fitness.min_divergence=0.2")
+    found = check(script, config, ALL_YES, "yes", "no")
+    expected = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
+    assert found.divergence == pytest.approx(expected, rel=1e-4)
+    (finding,) = found.findings
+    assert finding.startswith(
+        "the teacher says what the student says: 0.14 nats apart, below "
+        "fitness.min_divergence 0.2"
+    )
+    near = config_of("rollouts.temperature=0.5", "fitness.min_divergence=0.1")
+    assert check(script, near, ALL_YES, "yes", "no").findings == ()
+
+
+def test_the_divergence_of_free_answers_is_asked_of_the_model() -> None:
+    script = {f"Question: Is it {name}?": ["yes"] for name in NAMES}
+    script |= {f"{seat} Is it {name}?": ["yes"] for seat in "TO" for name in NAMES}
+    script["T Is it air?"] = ["yes", "no"]
+    assert check(script, config_of(), ALL_YES).divergence == 1 / 4
 
 
 def test_a_vote_for_no_choice_is_agreed_with_by_nobody() -> None:

@@ -129,6 +129,22 @@ def test_logits_come_in_the_shape_of_the_columns(tiny_llama: Path) -> None:
     assert model.logits_at([], []) == []
 
 
+def test_divergences_are_those_of_the_whole_vocabulary(tiny_llama: Path) -> None:
+    model = loaded(tiny_llama)
+    own: list[Pair] = [((1, 2, 3), (5, 6, 7)), ((4, 5), (8, 9))]
+    other: list[Pair] = [((3, 3, 3, 3), (5, 6, 7)), ((4, 5), (8, 9))]
+    found = model.divergences(own, other)
+    for value, one, two in zip(
+        found, every_logit(model, own), every_logit(model, other), strict=True
+    ):
+        # The last row is what would come after the completion.
+        log_p, log_q = (rows[:-1].log_softmax(-1) for rows in (one, two))
+        expected = (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
+        assert value == pytest.approx(expected, abs=1e-6)
+    assert found[0] > 1e-5
+    assert found[1] == 0.0
+
+
 def test_positions_that_predict_stand_one_before_their_tokens() -> None:
     pairs: list[Pair] = [((5, 6, 7), (8, 9)), ((5,), (6,))]
     ids = padded([prompt + completion for prompt, completion in pairs])

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuron_opsd.config import Config
-from neuron_opsd.records import Interval, TestResult
+from neuron_opsd.jobs.reporting import Findings, compare_tests
+from neuron_opsd.jobs.setting import TestSet
+from neuron_opsd.records import GoldAnswers, Interval, QuestionScore, TestResult
+from neuron_opsd.report.card import render_card
 from neuron_opsd.report.data import (
     FORM_ONLY,
     PROMPTED,
@@ -18,14 +21,21 @@ from neuron_opsd.report.data import (
     ReportData,
     TestComparison,
 )
+from neuron_opsd.report.measures import metric_rows
 from neuron_opsd.report.outcome import (
     comparison_headings,
     comparison_table,
     outcome_sentence,
+    result_table,
     row_cells,
 )
+from neuron_opsd.report.page import render_page
+from neuron_opsd.report.views import stats
 from neuron_opsd.report.wording import duration, number, signed, size, verdict, visible
+from neuron_opsd.settings import load_config
+from neuron_opsd.stages.scoring import summarise
 
+CONFIG = Config().evaluation
 BETTER, WORSE = Interval(0.05, 0.02, 0.08), Interval(-0.05, -0.08, -0.02)
 NOTHING = Interval(0.01, -0.02, 0.04)
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
@@ -153,6 +163,129 @@ def test_a_cross_domain_calibration_that_is_missing_is_left_out() -> None:
     assert "it got better, +5.0 points (+2.0 to +8.0); calibration" in said
 
 
+SMALL = Interval(0.003, 0.001, 0.006)
+
+
+def test_a_difference_that_does_not_matter_is_called_that() -> None:
+    data = report(
+        comparison("sst2", SMALL, SMALL, SMALL),
+        comparison("arc", SMALL, SMALL, in_domain=False),
+        accuracy=SMALL,
+        ece=SMALL,
+    )
+    assert outcome_sentence(data) == (
+        "On sst2 (in-domain) no difference that matters: Avg@8 went from 60.0 % to "
+        "65.0 %, +0.3 points (95 % interval +0.1 to +0.6); net of form-only training "
+        "no difference that matters, +0.3 points (+0.1 to +0.6); on the cross-domain "
+        "set no difference that matters, +0.3 points (+0.1 to +0.6), and no difference "
+        "in calibration that matters, +0.003 (+0.001 to +0.006); no difference in "
+        "in-domain calibration that matters: ECE went from 0.200 to 0.150, +0.003 "
+        "(+0.001 to +0.006)."
+    )
+
+
+def test_what_matters_is_a_setting() -> None:
+    fine = load_config(
+        None,
+        [
+            "evaluation.min_difference=0.003",
+            "evaluation.min_calibration_difference=0.002",
+        ],
+    )
+    data = replace(report(comparison("sst2", SMALL, SMALL)), config=fine)
+    said = outcome_sentence(data)
+    assert said.startswith("On sst2 (in-domain) the model got better: ")
+    assert "; in-domain calibration got worse: " in said
+
+
+def labelled(num_said: int) -> TestResult:
+    """Return 70 questions `no` and 30 `yes`; so many are answered `no`."""
+    scores = []
+    for n in range(100):
+        gold, given = ("no" if n < 70 else "yes"), ("no" if n < num_said else "yes")
+        right = gold == given
+        scores.append(
+            QuestionScore(
+                str(n), right, 1, given, right, 1.0, 0, 0, 1.0, gold, ((given, 1),)
+            )
+        )
+    return summarise("edu", scores, Config().evaluation)
+
+
+def told(before: int, after: int) -> ReportData:
+    """Return a report on models that answer `no` to so many questions."""
+    test = TestSet("edu", (), GoldAnswers({}), in_domain=True)
+    findings = Findings({"edu": labelled(before)}, {"edu": labelled(after)}, {})
+    (found,) = compare_tests([test], findings, Config())
+    return report(found)
+
+
+def test_a_model_that_says_one_thing_is_at_the_baseline() -> None:
+    data = told(99, 100)
+    assert outcome_sentence(data).startswith(
+        "On edu (in-domain) no difference seen: Avg@8 went from 71.0 % to 70.0 %, "
+        f"{MINUS}1.0 points (95 % interval {MINUS}3.0 to 0.0); the model, untrained "
+        "and trained alike, is at the baseline (70.0 %, 'no' to every question; the "
+        "model's most frequent answer takes 99.0 % of its answers before and 100.0 % "
+        "after); "
+    )
+
+
+def test_to_rise_to_the_baseline_is_not_to_get_better() -> None:
+    data = told(0, 100)
+    said = outcome_sentence(data)
+    assert said.startswith(
+        "On edu (in-domain) the model is at the baseline: Avg@8 went from 30.0 % to "
+        "70.0 %, +40.0 points"
+    )
+    assert "; the trained model is at the baseline (70.0 %, 'no' to every " in said
+    assert "the model got better" not in said
+    page = render_page(data)
+    assert "Avg@8 went from 30.0 % to 70.0 %" in page
+    first = stats(data)[0]
+    assert first.said == "at the baseline"
+    rows = {row.label: row.said for row in metric_rows(data.tests[0], CONFIG)}
+    assert rows["Avg@8, mean accuracy"] == "at the baseline"
+    assert rows["Maj@8, accuracy of the vote"] == "at the baseline"
+
+
+def test_a_model_that_leaves_the_baseline_got_better() -> None:
+    said = outcome_sentence(told(100, 72))
+    assert said.startswith(
+        "On edu (in-domain) the model got better: Avg@8 went from 70"
+    )
+    assert "; the untrained model is at the baseline (70.0 %, 'no' to every" in said
+
+
+def test_a_model_below_what_one_answer_gives_is_called_that() -> None:
+    assert "; the trained model is below the baseline (70.0 %, " in outcome_sentence(
+        told(0, 10)
+    )
+    said = outcome_sentence(told(60, 80))
+    assert "baseline" not in said
+
+
+def test_tables_hold_what_accuracy_hides_where_answers_repeat() -> None:
+    data = told(0, 100)
+    headings, (row,) = result_table(data)
+    shown = dict(zip(headings, row, strict=True))
+    assert shown["baseline"] == "70.0 %"
+    assert shown["balanced accuracy"] == "50.0 % to 50.0 %"
+    assert shown["macro F1"] == "23.1 % to 41.2 %"
+    assert shown["most frequent answer"] == "100.0 % to 100.0 %"
+    card = render_card(data, "base")
+    assert "most frequent answer" in card
+    assert "50.0 % to 50.0 %" in card
+    page = render_page(data)
+    assert "macro F1" in page
+    other = comparison("arc", BETTER, WORSE, in_domain=False)
+    headings, rows = result_table(replace(data, tests=(*data.tests, other)))
+    assert [len(one) for one in rows] == [len(headings)] * 2
+    assert rows[1][-4:] == ("\N{EM DASH}",) * 4
+    plain, _ = result_table(report(other))
+    assert "baseline" not in plain
+
+
 def test_without_test_sets_nothing_is_claimed() -> None:
     assert "not known" in outcome_sentence(report())
 
@@ -233,13 +366,13 @@ def test_visible_text_can_be_written_to_a_file_and_stays_as_it_is(text: str) -> 
     assert visible(seen) == seen
 
 
-@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1))
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 0.5))
 def test_a_verdict_turns_round_with_the_difference(
-    a: float, b: float, c: float
+    a: float, b: float, c: float, least: float
 ) -> None:
     low, value, high = sorted([a, b, c])
-    forward = verdict(Interval(value, low, high), higher_is_better=True)
-    turned = verdict(Interval(-value, -high, -low), higher_is_better=False)
+    forward = verdict(Interval(value, low, high), higher_is_better=True, least=least)
+    turned = verdict(Interval(-value, -high, -low), higher_is_better=False, least=least)
     assert forward == turned
 
 

@@ -12,12 +12,14 @@ import pytest
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError, TeacherError
+from neuron_opsd.jobs.inputs import run_settings
 from neuron_opsd.jobs.prepare import Prepared, prepare, representatives
 from neuron_opsd.jobs.selecting import unread_of
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, Message, Question, Rollout, SelectionEntry
 from neuron_opsd.settings import load_config
+from neuron_opsd.stages.one_answer import one_answer_findings
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.store import RunDir
 from scripted import FACTS, ScriptedModel
@@ -44,6 +46,7 @@ def config_of(*assignments: str) -> Config:
             "contexts.num_demonstrations=2",
             "neurons.per_layer=4",
             "neurons.keep=6",
+            "fitness.min_divergence=0",
             *assignments,
         ],
     )
@@ -267,10 +270,11 @@ class Spoilt(ScriptedModel):
 def test_an_unfit_teacher_is_warned_of(tmp_path: Path) -> None:
     found, warnings = prepared(tmp_path, Spoilt({}), config_of())
     assert found.fitness is not None
-    assert len(warnings) == 2
-    assert tuple(warnings) == found.fitness.findings
-    assert warnings[0].startswith("the teacher agrees with the vote 0.0")
-    assert warnings[1].startswith("the teacher answers 'no' to 100% of questions")
+    assert len(warnings) == 3
+    assert tuple(warnings[1:]) == found.fitness.findings
+    assert warnings[0].startswith("the answer 'yes' takes 100.00% of the model's own")
+    assert warnings[1].startswith("the teacher agrees with the vote 0.0")
+    assert warnings[2].startswith("the teacher answers 'no' to 100% of questions")
     # Going on says so again, although the check is not done again.
     assert prepared(tmp_path, ScriptedModel({}), config_of())[1] == warnings
 
@@ -280,14 +284,84 @@ def test_an_unfit_teacher_stops_a_run_that_was_told_so(tmp_path: Path) -> None:
     for model in (Spoilt({}), ScriptedModel({})):
         with pytest.raises(TeacherError) as caught:
             prepared(tmp_path, model, config)
-        assert str(caught.value).startswith("the teacher agrees with the vote 0.0")
+        assert str(caught.value).startswith("the answer 'yes' takes 100.00% of the mod")
         assert str(caught.value).endswith("(fitness.action is stop)")
     patient = config_of(
         "fitness.action=stop",
         "fitness.max_agreement_loss=1.0",
         "fitness.max_top_answer_gain=1.0",
     )
-    prepared(tmp_path / "patient", Spoilt({}), patient)
+    with pytest.raises(TeacherError, match="the answer 'yes' takes 100"):
+        prepared(tmp_path / "patient", Spoilt({}), patient)
+    torn = {f"Is {name} odd?": ["yes", "no", "yes"] for name in NAMES}
+    prepared(tmp_path / "torn", ScriptedModel(torn), patient)
+
+
+STUBBORN = {f"Is {name} odd?": ["yes"] for name in NAMES}
+"""One answer to every question, whatever stands before it."""
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_a_run_with_nothing_to_learn_stops_with_advice(
+    tmp_path: Path, *, free: bool
+) -> None:
+    with pytest.raises(TeacherError) as caught:
+        prepared(tmp_path, ScriptedModel(STUBBORN), config_of(), free=free)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.startswith(
+        "nothing to learn here: the answer 'yes' takes 100.00% of the model's own "
+        "answers to the pool, and the teacher says the same (100% of questions, 0 nats"
+    )
+    assert "rollouts.centre_choices=true" in said
+    assert said.endswith("fitness.one_answer=warn trains all the same")
+    assert caught.value.exit_status == 2
+
+
+def test_a_run_with_nothing_to_learn_goes_on_where_it_is_told_to(
+    tmp_path: Path,
+) -> None:
+    model = ScriptedModel(STUBBORN)
+    with pytest.raises(TeacherError):
+        prepared(tmp_path, model, config_of())
+    told = config_of("fitness.one_answer=warn")
+    found, warnings = prepared(tmp_path, model, told)
+    assert found.fitness is not None
+    assert (found.fitness.pool_answer, found.fitness.pool_answer_share) == ("yes", 1.0)
+    assert warnings[0].startswith("the answer 'yes' takes 100.00% of the model's own")
+    off = config_of("fitness.action=off")
+    assert prepared(tmp_path / "off", model, off)[1] == []
+
+
+def test_form_only_training_has_more_to_learn_from(tmp_path: Path) -> None:
+    config = config_of("method=form-only")
+    found, warnings = prepared(tmp_path, ScriptedModel(STUBBORN), config)
+    assert found.examples
+    assert warnings[0].startswith("the answer 'yes' takes 100.00%")
+
+
+def test_one_answer_alone_or_a_near_teacher_alone_stops_nothing(
+    tmp_path: Path,
+) -> None:
+    near = config_of("fitness.min_divergence=0.01")
+    _, warnings = prepared(tmp_path / "near", ScriptedModel(BLAND), near)
+    assert warnings[-1].startswith("the teacher says what the student says: 0 nats")
+    _, warnings = prepared(tmp_path / "alone", Spoilt({}), config_of())
+    assert warnings[0].startswith("the answer 'yes' takes 100.00%")
+
+
+def test_what_lets_a_stopped_run_pass_is_no_other_run() -> None:
+    told, other = config_of("fitness.one_answer=warn"), config_of("seed=1")
+    assert run_settings(told) == run_settings(config_of())
+    assert run_settings(other) != run_settings(config_of())
+
+
+def test_nothing_readable_is_one_answer_with_advice_of_its_own() -> None:
+    votes = tally_votes([rollout(name, None, k) for name in NAMES for k in range(3)])
+    (finding,) = one_answer_findings(votes, config_of().fitness)
+    assert finding.startswith("no readable answer takes 100.00% of the model's own")
+    assert "answers.reader" in finding
+    assert one_answer_findings(dict(list(votes.items())[:9]), config_of().fitness) == ()
 
 
 def test_a_pool_with_one_free_answer_stops_too_even_without_demonstrations(

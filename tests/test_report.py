@@ -18,13 +18,14 @@ from neuron_opsd.method.selection import LEFT_OUT
 from neuron_opsd.records import Interval, SelectionEntry
 from neuron_opsd.report import render_page
 from neuron_opsd.report.data import AnswerCount, ReportData
+from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.notes import (
     DEMONSTRATION_ANSWERS,
     NEURON_RULES,
     SELECTION_RULES,
     method_notes,
 )
-from neuron_opsd.report.views import METRIC_KINDS, selection_facts
+from neuron_opsd.report.views import selection_facts
 from neuron_opsd.settings import config_from_table
 from pages import HOSTILE, check_inert, check_links, read
 from report_examples import example_report

@@ -20,13 +20,26 @@ Counts = Sequence[int]
 
 def result(name: str, counts: Counts) -> TestResult:
     """Return a result of 8 rollouts a question, so many of them correct."""
-    scores = [
-        QuestionScore(
-            f"{name}-{place}", num, 8, "a", num > 4, max(num, 8 - num) / 8, 0, 0, 2.0
-        )
-        for place, num in enumerate(counts)
-    ]
+    scores = [score(f"{name}-{place}", num, place) for place, num in enumerate(counts)]
     return summarise(name, scores, CONFIG)
+
+
+def score(question_id: str, num: int, place: int) -> QuestionScore:
+    """Return a score with so many of 8 right; every third gold answer is ``b``."""
+    gold, other = ("b", "a") if place % 3 == 2 else ("a", "b")
+    return QuestionScore(
+        question_id,
+        num,
+        8,
+        gold if num > 4 else other,
+        num > 4,
+        max(num, 8 - num) / 8,
+        0,
+        0,
+        2.0,
+        gold,
+        tuple((name, n) for name, n in ((gold, num), (other, 8 - num)) if n),
+    )
 
 
 def model(

@@ -41,6 +41,7 @@ SETTINGS = (
     "distill.checkpoint_every=2",
     "distill.lora_rank=4",
     "fitness.max_agreement_loss=0.02",
+    "fitness.one_answer=warn",
     "evaluation.num_samples=4",
     "evaluation.num_resamples=50",
 )

@@ -5,11 +5,14 @@ A default is written once, here; help texts and reference pages are made from th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from neuron_opsd.answer_settings import AnswersConfig as AnswersConfig
+from neuron_opsd.judging_settings import EvaluationConfig as EvaluationConfig
+from neuron_opsd.judging_settings import FitnessConfig as FitnessConfig
 from neuron_opsd.policy_settings import PolicyConfig
 from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.section import (
@@ -106,6 +109,13 @@ class RolloutsConfig(Section):
     it."""
     max_new_tokens: Positive = 512
     """Longest completion; a longer one is cut and counted as truncated."""
+    centre_choices: bool = False
+    """Whether a choice's log-probability counts less its mean over the pool, so that no
+    label wins because the model likes its words; for choices that many questions share.
+    Holds wherever answers are drawn among choices: pool, check, training and tests."""
+    choice_bias: Mapping[str, float] = {}
+    """These means, by the text of the choice, in nats; empty measures them on the pool.
+    A run keeps them in `choice-bias.json`."""
     block_size: Positive = 64
     """Questions computed together and written together; a unit of work that a stopped
     run does not repeat."""
@@ -238,49 +248,6 @@ class DistillConfig(Section):
     """Positions whose logits are held at once; changes memory, not the gradient."""
     checkpoint_every: Positive = 10
     """Steps between checkpoints."""
-
-
-class FitnessConfig(Section):
-    """What is asked of the teacher, without labels, before it teaches."""
-
-    action: Literal["warn", "stop", "off"] = "warn"
-    """What to do with a teacher that fails the check."""
-    num_questions: Positive = 64
-    """Selected questions that are checked."""
-    max_agreement_loss: Probability = 0.4
-    """How much lower the teacher's agreement with the student's vote may be than the
-    student's own; sound teachers of a small model lose up to 0.25."""
-    max_top_answer_gain: Probability = 0.2
-    """How much more often than the student the teacher may give one same answer, and
-    than in the pool it may be the model's own to the selected questions."""
-    max_pool_share: Probability = 0.2
-    """Share of the pool that one free-text answer may take."""
-    min_stability: Probability = 0.5
-    """Share of answers that another context must leave as they are."""
-
-
-class EvaluationConfig(Section):
-    """How a model is tested; gold answers are read here and nowhere before."""
-
-    in_domain: str = ""
-    """Name of the test set of the pool's own domain; empty means the first."""
-    num_samples: Positive = 8
-    """Completions per test question."""
-    temperature: Temperature = 0.6
-    """Of the test rollouts."""
-    max_new_tokens: NotNegative = 0
-    """Longest test rollout; 0 takes `rollouts.max_new_tokens`."""
-    num_bins: Positive = 15
-    """Equal-width bins of the expected calibration error."""
-    num_resamples: Positive = 10_000
-    """Bootstrap resamples of the questions."""
-    prompted: bool = True
-    """Also test the untrained model with its own demonstrations in the prompt."""
-    form_only: bool = False
-    """Also train and test the form-only control: the same steps on random choices."""
-    max_overlap: Fraction = 0.9
-    """Share of word 5-grams from which a test question counts as standing in the
-    pool."""
 
 
 class Config(Section):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.cases import answer_cases, build_cases
+from neuron_opsd.jobs.centring import centred
 from neuron_opsd.jobs.checks import check_questions
 from neuron_opsd.jobs.compare.comparison import BLOCKS, Comparison, set_up
 from neuron_opsd.jobs.compare.forecast import forecast
@@ -133,6 +134,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
 
 def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportData:
     """Run all stages in a run directory."""
+    job = centred(job, model, inputs.pool)
     prepared = prepare(job, model, inputs.pool)
     before = answer_tests(job, model, inputs.tests, BEFORE)
     controls = untrained_controls(job, model, inputs.tests, prepared)

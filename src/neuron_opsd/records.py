@@ -1,8 +1,9 @@
 """The records that pass from one stage to the next.
 
 All are frozen and hold plain values, tuples and arrays, so any stage can restart from
-what the stage before it wrote. None has a field for a gold answer: gold answers travel
-apart, as `GoldAnswers`, to evaluation alone, and so training stays annotation-free.
+what the stage before it wrote. Gold answers travel apart, as `GoldAnswers`, to
+evaluation alone, whose scores hold them; no other record has a field for one, and so
+training stays annotation-free.
 """
 
 from __future__ import annotations
@@ -256,6 +257,11 @@ class Fitness:
     """Share of questions answered alike with another, random context."""
     findings: tuple[str, ...] = ()
     """What speaks against this teacher, each with advice; empty when nothing does."""
+    divergence: float | None = None
+    """KL(student || teacher) before training, of the choice or per token, in nats."""
+    pool_answer: str = ""
+    """The answer that the student's samples give most often to the pool."""
+    pool_answer_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +288,10 @@ class QuestionScore:
     num_truncated: int
     mean_length: float
     """Completion tokens, end token included."""
+    gold_answer: str = ""
+    """Normalised; empty where it is not known. Nothing that trains sees a score."""
+    answers: tuple[tuple[str, int], ...] = ()
+    """Every answer with how many rollouts gave it, a right one spelled as gold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,9 @@ def toml_value(value: object) -> str:
     """Write one value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Mapping):
+        parts = (f"{toml_value(key)} = {toml_value(one)}" for key, one in value.items())
+        return f"{{{', '.join(parts)}}}"
     if isinstance(value, str):
         # A JSON string is a TOML one, but for one control character.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

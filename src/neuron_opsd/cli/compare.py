@@ -45,6 +45,8 @@ HEADINGS = (
     "other domains",
     "ECE",
 )
+LABEL_HEADINGS = ("baseline", "balanced", "macro F1", "top answer")
+"""Columns that stand there where gold answers repeat."""
 
 DEFAULT_METHODS = ("neuron-opsd", "lmsi", "ttrl", "intuitor")
 
@@ -140,19 +142,38 @@ def show_comparison(
         return
     for start in ordered_starts(data):
         terminal.show(f"training began from: {start}")
-        terminal.show_table(HEADINGS, summary_rows(results_from(data, start)))
+        terminal.show_table(*summary_table(results_from(data, start)))
         terminal.show()
     terminal.show(opening(data))
     terminal.show()
     terminal.show(f"report: {page}")
 
 
-def summary_rows(results: Results) -> list[list[str]]:
-    """Return one line per method: its own domain, other domains, calibration."""
+def summary_table(results: Results) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Return headings and one line per method: own domain, others, calibration."""
     from neuron_opsd.report.compare.index import UNTRAINED
 
     lines = (UNTRAINED, *results.untrained, *results.trained)
-    return [summary_row(results, line) for line in lines]
+    rows = [summary_row(results, line) for line in lines]
+    labels = [label_row(results, line) for line in lines]
+    if all(cell == "-" for cell in labels[0]):
+        return HEADINGS, rows
+    return (
+        HEADINGS + LABEL_HEADINGS,
+        [row + more for row, more in zip(rows, labels, strict=True)],
+    )
+
+
+def label_row(results: Results, line: MethodLine) -> list[str]:
+    """Return what belongs beside a method's accuracy where gold answers repeat."""
+    names = ("baseline", "balanced_accuracy", "macro_f1", "top_answer_share")
+    found = [
+        results.measurement(results.widest, line.name, "in-domain", name)
+        for name in names
+    ]
+    if found[0] is None or metric_text(found[0].value) == "-":
+        return ["-"] * len(names)
+    return ["-" if one is None else metric_text(one.value) for one in found]
 
 
 def summary_row(results: Results, line: MethodLine) -> list[str]:

@@ -135,19 +135,17 @@ def show_results(
 ) -> None:
     """Show the table, the outcome in a sentence and where the report lies."""
     from neuron_opsd.report.outcome import (
-        comparison_headings,
-        comparison_table,
         outcome_sentence,
-        row_cells,
+        result_table,
     )
 
     outcome = outcome_sentence(data)
     if as_json:
         terminal.show_json(results_document(run, outcome))
         return
-    rows = [row_cells(row) for row in comparison_table(data)]
+    headings, rows = result_table(data)
     if rows:
-        terminal.show_table(comparison_headings(data), rows)
+        terminal.show_table(headings, rows)
     terminal.show(outcome)
     terminal.show()
     terminal.show(f"adapter: {run / ADAPTER}")

@@ -17,6 +17,7 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Rollout, TestResult
+from neuron_opsd.stages.centring import is_centring
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.world.codecs import save_json
 from neuron_opsd.world.formats.public_sets import check_targets
@@ -48,6 +49,11 @@ def evaluate(
         raise ConfigError("no test set is given; add --test NAME=FILE")
     check_names(tests)
     check_targets(config.questions.format, tuple(tests))
+    if is_centring(config.rollouts):
+        raise ConfigError(
+            "rollouts.centre_choices needs the means of a pool, which a test has not; "
+            "give rollouts.choice_bias what choice-bias.json of the run holds"
+        )
     sets = read_tests(tests, "", config, progress.warn)
     model = load_model(config.model, *([] if adapter is None else [adapter]))
     settled, constrained = settle(config, model)

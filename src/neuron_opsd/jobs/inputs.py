@@ -211,8 +211,13 @@ def test_hash(test: TestSet) -> str:
 
 
 def run_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that the results of a run depend on, by dotted name."""
-    return flatten(config)
+    """Return the settings that the results of a run depend on, by dotted name.
+
+    One that only lets a run pass that was stopped is none, so that it goes on.
+    """
+    settings = flatten(config)
+    del settings["fitness.one_answer"]
+    return settings
 
 
 def model_fingerprint(config: ModelConfig) -> str:

@@ -27,9 +27,12 @@ from neuron_opsd.records import (
     TrainingExample,
     Vote,
 )
+from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
+from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import (
     Library,
@@ -230,13 +233,15 @@ def check(
         folder: Where the finding goes, as in `prepare`.
 
     Raises:
-        TeacherError: If it is not and the settings say to stop.
+        TeacherError: If it is not and the settings say to stop, or if there is nothing
+            to learn and they do not say to train all the same.
     """
     config = job.config
     if config.fitness.action == "off":
         return None
     questions = list(prepared.library.questions.values())
     found = pool_findings(questions, prepared.rollouts, config.fitness)
+    found += one_answer_findings(prepared.votes, config.fitness)
     found += selection_findings(prepared.selection, own, config.fitness)
     fitness = None
     if config.contexts.num_demonstrations:
@@ -246,11 +251,21 @@ def check(
             lambda: compare_teacher(job, model, prepared),
         )
         found += fitness.findings
+        if learns_from_itself(config.method):
+            refuse_one_answer(fitness, config.fitness)
     for finding in found:
         job.run.warn(finding)
     if found and config.fitness.action == "stop":
         raise TeacherError(f"{found[0]} (fitness.action is stop)")
     return fitness
+
+
+def learns_from_itself(name: str) -> bool:
+    """Say whether a method has nothing but the model's own answers to learn from.
+
+    Form-only training has random choices, and oracles have gold answers.
+    """
+    return name != FORM_ONLY and not METHODS[name].oracle
 
 
 def compare_teacher(job: Job, model: LanguageModel, prepared: Prepared) -> Fitness:

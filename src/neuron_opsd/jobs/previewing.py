@@ -21,6 +21,7 @@ from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
 from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
+from neuron_opsd.stages.centring import choice_bias, is_centring, with_bias
 from neuron_opsd.stages.rollouts import Asked, ask, reading_of, sample_rollouts
 from neuron_opsd.stages.teaching import (
     Library,
@@ -85,6 +86,9 @@ def preview(
     settled, constrained = settle(for_model(config, model.facts), model)
     check_sets(model, {POOL: some}, settled, constrained=constrained)
     asked = ask(some, settled, constrained=constrained)
+    if is_centring(settled.rollouts):
+        settled = with_bias(settled, choice_bias(model, asked, len(asked)))
+        asked = ask(some, settled, constrained=constrained)
     draws = [(settled.rollouts.temperature, settled.rollouts.num_samples)]
     draws += shown_draws(settled.contexts)
     with progress.stage("preview", len(some), "questions") as done:

@@ -31,7 +31,7 @@ from neuron_opsd.report.outcome import outcome_sentence
 from neuron_opsd.report.page import render_page
 from neuron_opsd.stages.capture import sizes_of
 from neuron_opsd.stages.methods import METHODS
-from neuron_opsd.stages.scoring import compare, mean_of_tests
+from neuron_opsd.stages.scoring import above_baseline, compare, mean_of_tests
 from neuron_opsd.world.codecs import record_codec, save_json
 from neuron_opsd.world.store import write_atomic
 
@@ -76,9 +76,21 @@ def compare_test(test: TestSet, findings: Findings, config: Config) -> TestCompa
         delta=compare(before, after, settings, seed),
         controls=controls,
         net_of_form=None if form is None else compare(form, after, settings, seed),
+        above_baseline=above_baselines(before, after, config),
         bins_before=tuple(reliability_bins(before.scores, settings.num_bins)),
         bins_after=tuple(reliability_bins(after.scores, settings.num_bins)),
     )
+
+
+def above_baselines(
+    before: TestResult, after: TestResult, config: Config
+) -> dict[str, Interval]:
+    """Return by how much two models exceed the most frequent gold answer."""
+    found = {
+        "before": above_baseline(before, config.evaluation, config.seed),
+        "after": above_baseline(after, config.evaluation, config.seed),
+    }
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def cross_domain(
@@ -117,6 +129,8 @@ def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
             label: metric_table(result) for label, result in comparison.controls.items()
         },
     }
+    if comparison.above_baseline:
+        entry["above_baseline"] = interval_table(comparison.above_baseline)
     if comparison.net_of_form is not None:
         entry["net_of_form"] = interval_table(comparison.net_of_form)
     return entry

@@ -16,6 +16,12 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from neuron_opsd.method.labels import (
+    LabelColumns,
+    balanced_accuracy,
+    label_columns,
+    macro_f1,
+)
 from neuron_opsd.records import QuestionScore
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -41,6 +47,7 @@ class ScoreColumns:
     length: FloatArray
     """Mean completion tokens."""
     num_bins: int
+    labels: LabelColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,7 @@ def columns_of(scores: Sequence[QuestionScore], num_bins: int = 15) -> ScoreColu
         truncated=np.array([score.num_truncated for score in scores]) / num_rollouts,
         length=np.array([score.mean_length for score in scores], dtype=np.float64),
         num_bins=num_bins,
+        labels=label_columns(scores),
     )
 
 
@@ -288,6 +296,10 @@ METRICS: Final[Mapping[str, Metric]] = {
     "avg_at_k": lambda c, w: mean(c.accuracy, w),
     "maj_at_k": lambda c, w: mean(c.correct, w),
     "pass_at_k": lambda c, w: mean(c.solved, w),
+    "balanced_accuracy": lambda c, w: balanced_accuracy(c.labels, w),
+    "macro_f1": lambda c, w: macro_f1(c.labels, w),
+    "baseline": lambda c, w: mean(c.labels.baseline, w),
+    "top_answer_share": lambda c, w: mean(c.labels.top, w),
     "ece": lambda c, w: where_read(
         binned_gap(c.confidence, c.correct, w, c.num_bins), c, w
     ),

@@ -10,7 +10,7 @@ distribution over all choices, and any number of samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -42,6 +42,8 @@ class ChoiceScores:
     branches: tuple[Branch, ...]
     logits: tuple[Logits, ...]
     """One array per branch, one logit per token of it."""
+    bias: tuple[float, ...] = ()
+    """What is taken off each choice's log-probability, in nats; empty for nothing."""
 
 
 def find_branches(completions: Sequence[TokenIds]) -> tuple[Branch, ...]:
@@ -161,8 +163,12 @@ def choice_logprobs(scores: ChoiceScores, temperature: float) -> NDArray[np.floa
     """Return the log-probability of each choice, in nats; they sum to one.
 
     A temperature of 0 follows the most probable token at every branch and so gives
-    all probability to one choice.
+    all probability to one choice. Where scores have a bias, the temperature divides
+    the log-probabilities of whole choices less it.
     """
+    if scores.bias:
+        plain = choice_logprobs(replace(scores, bias=()), 1.0)
+        return tempered_log_softmax(plain - np.array(scores.bias), temperature)
     result = np.zeros(len(scores.completions))
     for branch, logits in zip(scores.branches, scores.logits, strict=True):
         step = tempered_log_softmax(logits.astype(np.float64), temperature)

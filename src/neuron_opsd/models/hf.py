@@ -22,6 +22,7 @@ from neuron_opsd.method.divergence import capped
 from neuron_opsd.method.products import multiply
 from neuron_opsd.models.attention import Whole, replacing
 from neuron_opsd.models.batches import batches, padded
+from neuron_opsd.models.comparing import Comparing, some_logits
 from neuron_opsd.models.generation import generate
 from neuron_opsd.models.low_rank import LowRank, apart
 from neuron_opsd.models.mlps import GatedMLP
@@ -37,7 +38,7 @@ from neuron_opsd.models.tokens import Tokens
 from neuron_opsd.records import Completion, Prompt, TokenIds
 
 
-class HFModel:
+class HFModel(Comparing):
     """A frozen model: prompts in; completions, logits and contributions out."""
 
     def __init__(
@@ -315,16 +316,6 @@ def predicting_positions(pairs: Sequence[Pair], *, after: int) -> tuple[Tensor, 
         # One before the token: the state at position t predicts token t + 1.
         columns += range(len(prompt) - 1, len(prompt) - 1 + count)
     return torch.tensor(rows), torch.tensor(columns)
-
-
-def some_logits(state: Tensor, head: Head, tokens: TokenIds) -> NDArray[np.float32]:
-    """Return the float32 logits of a few tokens at one position."""
-    if not tokens:
-        return np.empty(0, dtype=np.float32)
-    rows = head.weight[torch.tensor(tokens, device=head.weight.device)]
-    logits = capped(rows.float() @ state.float(), head.softcap)
-    values: NDArray[np.float32] = logits.cpu().numpy()
-    return values
 
 
 def softcap_of(config: Any) -> float | None:

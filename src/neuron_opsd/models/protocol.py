@@ -144,6 +144,15 @@ class LanguageModel(Protocol):
         """
         ...
 
+    def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
+        """Return KL(pair || other) per completion token in nats, over the vocabulary.
+
+        Args:
+            pairs: Prompts and completions.
+            others: The same completions after other prompts.
+        """
+        ...
+
     def capture(
         self,
         pairs: Sequence[Pair],

@@ -9,10 +9,9 @@ from types import MappingProxyType
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.report.data import OURS, ReportData
 from neuron_opsd.report.outcome import (
-    comparison_headings,
     comparison_table,
     outcome_sentence,
-    row_cells,
+    result_table,
 )
 from neuron_opsd.report.wording import one_line
 
@@ -58,7 +57,8 @@ def render_card(data: ReportData, base_model: str, source: str = "") -> str:
         "## Results",
         results_table(data),
         "Avg is the mean accuracy of all sampled answers, Maj that of their majority "
-        "vote; differences are in percentage points with 95 % bootstrap intervals.",
+        "vote; differences are in percentage points with 95 % bootstrap intervals. "
+        "Baseline is the share of the most frequent gold answer, where answers repeat.",
         "## How to load it",
         "Run this in the folder of this card:",
         load_text(source or base_model, data.config.model.revision, full=full),
@@ -142,10 +142,9 @@ def results_table(data: ReportData) -> str:
     rows = comparison_table(data)
     if not rows:
         return "No test set was given."
-    headings = comparison_headings(data)
+    headings, written = result_table(data)
     lines = [table_line(headings), table_line(["---", *["---:"] * (len(headings) - 1)])]
-    for row in rows:
-        name, *cells = row_cells(row)
+    for row, (name, *cells) in zip(rows, written, strict=True):
         where = "in-domain" if row.in_domain else "cross-domain"
         cells = [cell.replace("[", "\\[").replace("]", "\\]") for cell in cells]
         lines.append(table_line([f"{prose(name)} ({where})", *cells]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, EvaluationConfig
 from neuron_opsd.method.calibration import Bin
 from neuron_opsd.records import (
     Collapse,
@@ -46,6 +46,21 @@ class ModelSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Least:
+    """The least differences that matter, as `evaluation` sets them."""
+
+    accuracy: float
+    """Of shares, in [0, 1]."""
+    calibration: float
+    """Of calibration errors."""
+
+
+def least_of(config: EvaluationConfig) -> Least:
+    """Return the least differences that matter."""
+    return Least(config.min_difference, config.min_calibration_difference)
+
+
+@dataclass(frozen=True, slots=True)
 class TestComparison:
     """One test set before and after training, and the controls beside it."""
 
@@ -61,6 +76,9 @@ class TestComparison:
     """By `PROMPTED` and `FORM_ONLY`; a control that was not run is left out."""
     net_of_form: Mapping[str, Interval] | None = None
     """After minus the form-only control, by metric name."""
+    above_baseline: Mapping[str, Interval] = field(default_factory=dict)
+    """By `before` and `after`: accuracy less that of the most frequent gold answer;
+    empty where answers do not repeat."""
     bins_before: tuple[Bin, ...] = ()
     bins_after: tuple[Bin, ...] = ()
 

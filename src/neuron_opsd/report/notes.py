@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.needs import needs_neurons
-from neuron_opsd.report.data import OURS, ReportData
+from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
+from neuron_opsd.report.data import OURS, ReportData, least_of
 
 NEURON_RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -94,8 +95,10 @@ def method_notes(data: ReportData) -> list[tuple[str, str]]:
         ("Demonstrations", demonstrations_note(config)),
         ("Training", training_note(data)),
         ("Accuracy", accuracy_note(config)),
+        ("Baseline", BASELINE_NOTE),
         ("Calibration", calibration_note(config)),
         ("Intervals", intervals_note(config)),
+        ("Differences that matter", difference_note(least_of(config.evaluation))),
         ("Controls", controls_note()),
     ]
 

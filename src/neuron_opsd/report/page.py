@@ -15,6 +15,7 @@ from neuron_opsd.report.figures import (
 )
 from neuron_opsd.report.forest import forest_plot
 from neuron_opsd.report.html import render_template
+from neuron_opsd.report.measures import metric_rows
 from neuron_opsd.report.notes import method_notes
 from neuron_opsd.report.outcome import (
     comparison_table,
@@ -24,7 +25,6 @@ from neuron_opsd.report.outcome import (
 from neuron_opsd.report.views import (
     cost_rows,
     fitness_rows,
-    metric_rows,
     rollout_sides,
     selection_facts,
     stats,
@@ -48,8 +48,11 @@ def context(data: ReportData) -> dict[str, Any]:
         "stats": stats(data),
         "rows": comparison_table(data),
         "k": k,
+        "with_labels": any(row.labels for row in comparison_table(data)),
         "figures": page_figures(data),
-        "test_metrics": [(test, metric_rows(test, k)) for test in ordered(data)],
+        "test_metrics": [
+            (test, metric_rows(test, data.config.evaluation)) for test in ordered(data)
+        ],
         "selection_facts": selection_facts(data),
         "cases": [(case, rollout_sides(case)) for case in data.cases[:MOST_CASES]],
         "fitness_rows": fitness_rows(data.fitness) if data.fitness else [],

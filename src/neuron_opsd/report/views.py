@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.selection import num_left_out
 from neuron_opsd.records import Fitness, Interval, SelectionEntry
-from neuron_opsd.report.data import Case, ReportData, StageCost, TestComparison
+from neuron_opsd.report.data import (
+    Case,
+    ReportData,
+    StageCost,
+    TestComparison,
+)
 from neuron_opsd.report.forest import interval_strip, share_bar
-from neuron_opsd.report.outcome import in_domain_test
+from neuron_opsd.report.outcome import accuracy_verdict, in_domain_test, net_verdict
 from neuron_opsd.report.wording import (
-    NO_DIFFERENCE,
     NOT_MEASURED,
     duration,
     finite,
@@ -41,87 +46,49 @@ class Stat:
     strip: Markup
 
 
-@dataclass(frozen=True, slots=True)
-class MetricKind:
-    """How one metric is called, written and judged."""
-
-    name: str
-    label: str
-    unit: str
-    """``share``, ``number`` or ``length``."""
-    better: str
-    """``higher``, ``lower`` or neither."""
-
-
-METRIC_KINDS = (
-    MetricKind("avg_at_k", "Avg@k, mean accuracy", "share", "higher"),
-    MetricKind("maj_at_k", "Maj@k, accuracy of the vote", "share", "higher"),
-    MetricKind("pass_at_k", "Pass@k, any rollout right", "share", ""),
-    MetricKind("ece", "ECE, calibration error", "number", "lower"),
-    MetricKind("adaptive_ece", "ECE with equal-count bins", "number", "lower"),
-    MetricKind("brier", "Brier score", "number", "lower"),
-    MetricKind("auroc", "AUROC, vote share against right", "number", "higher"),
-    MetricKind("overconfidence", "Over-confidence", "number", ""),
-    MetricKind("unanimity", "Unanimous questions", "share", ""),
-    MetricKind("parse_failure", "Answers not read", "share", "lower"),
-    MetricKind("truncation", "Completions cut off", "share", "lower"),
-    MetricKind("mean_length", "Tokens per completion", "length", ""),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class MetricRow:
-    """One metric before and after, in words."""
-
-    label: str
-    before: str
-    after: str
-    change: str
-    span: str
-    said: str
-
-
 def stats(data: ReportData) -> list[Stat]:
     """Return the four numbers that a reader should take away."""
     test = in_domain_test(data)
     if test is None:
         return []
     others = sum(not one.in_domain for one in data.tests)
-    k = data.config.evaluation.num_samples
+    config = data.config.evaluation
+    cross = data.cross_domain.get("avg_at_k")
+    said = verdict(cross, higher_is_better=True, least=config.min_difference)
+    note = f"mean of {others} cross-domain test sets" if others else "no test set"
     return [
-        accuracy_stat(f"Avg@{k} on {one_line(test.name, 40)}", test),
-        net_stat(test),
-        points_stat(
-            "other domains",
-            data.cross_domain.get("avg_at_k"),
-            f"mean of {others} cross-domain test sets" if others else "no test set",
-            "after",
-        ),
-        ece_stat(test),
+        accuracy_stat(test, config),
+        net_stat(test, config),
+        points_stat("other domains", cross, said, note, "after"),
+        ece_stat(test, config),
     ]
 
 
-def accuracy_stat(label: str, test: TestComparison) -> Stat:
+def accuracy_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     """Return the in-domain difference in accuracy."""
+    label = f"Avg@{config.num_samples} on {one_line(test.name, 40)}"
     before, after = (
         percent(result.metrics.get("avg_at_k")) for result in (test.before, test.after)
     )
     note = f"{before} before, {after} after"
-    return points_stat(label, test.delta.get("avg_at_k"), note, "after")
+    said = accuracy_verdict(test, config)
+    return points_stat(label, test.delta.get("avg_at_k"), said, note, "after")
 
 
-def net_stat(test: TestComparison) -> Stat:
+def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     """Return what is left when learning the form of an answer is taken off."""
     label = "net of form-only training"
+    said = net_verdict(test, config)
     if test.net_of_form is None:
-        return points_stat(label, None, "evaluation.form_only was off", "net")
+        return points_stat(label, None, said, "evaluation.form_only was off", "net")
     note = "against the same steps on random choices"
-    return points_stat(label, test.net_of_form.get("avg_at_k"), note, "net")
+    return points_stat(label, test.net_of_form.get("avg_at_k"), said, note, "net")
 
 
-def points_stat(label: str, interval: Interval | None, note: str, kind: str) -> Stat:
+def points_stat(
+    label: str, interval: Interval | None, said: str, note: str, kind: str
+) -> Stat:
     """Return a difference of shares as a large number."""
-    said = verdict(interval, higher_is_better=True)
     if interval is None or not finite(interval):
         return Stat(label, NOT_MEASURED, "", said, note, Markup(""))
     note = f"95 % interval {point_range(interval)}; {note}"
@@ -129,10 +96,11 @@ def points_stat(label: str, interval: Interval | None, note: str, kind: str) -> 
     return Stat(label, points(interval.value), "points", said, note, strip)
 
 
-def ece_stat(test: TestComparison) -> Stat:
+def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     """Return the in-domain difference in calibration error."""
     interval = test.delta.get("ece")
-    said = verdict(interval, higher_is_better=False)
+    least = config.min_calibration_difference
+    said = verdict(interval, higher_is_better=False, least=least)
     before, after = (
         number(result.metrics.get("ece")) for result in (test.before, test.after)
     )
@@ -144,50 +112,6 @@ def ece_stat(test: TestComparison) -> Stat:
     return Stat(
         "calibration error (ECE)", signed(interval.value), "", said, note, strip
     )
-
-
-def metric_rows(test: TestComparison, k: int) -> list[MetricRow]:
-    """Return every metric that was measured on a test set, of k rollouts each."""
-    known = [kind for kind in METRIC_KINDS if kind.name in test.before.metrics]
-    rows = [metric_row(kind, test) for kind in known]
-    return [replace(row, label=row.label.replace("@k", f"@{k}")) for row in rows]
-
-
-def metric_row(kind: MetricKind, test: TestComparison) -> MetricRow:
-    """Write one metric before and after."""
-    interval = test.delta.get(kind.name)
-    before, after = (
-        written(kind, result.metrics.get(kind.name))
-        for result in (test.before, test.after)
-    )
-    if interval is None or not finite(interval):
-        return MetricRow(kind.label, before, after, NOT_MEASURED, "", "")
-    change, span = written_change(kind, interval)
-    return MetricRow(kind.label, before, after, change, span, judged(kind, interval))
-
-
-def written(kind: MetricKind, value: float | None) -> str:
-    """Write a metric in its unit."""
-    if kind.unit == "share":
-        return percent(value)
-    return number(value, 1 if kind.unit == "length" else 3)
-
-
-def written_change(kind: MetricKind, interval: Interval) -> tuple[str, str]:
-    """Write a metric's difference and the ends of its interval."""
-    if kind.unit == "share":
-        return points(interval.value), point_range(interval)
-    digits = 1 if kind.unit == "length" else 3
-    return signed(interval.value, digits), signed_range(interval, digits)
-
-
-def judged(kind: MetricKind, interval: Interval) -> str:
-    """Say what a difference shows, without praise where none of the two is better."""
-    if kind.better:
-        return verdict(interval, higher_is_better=kind.better == "higher")
-    if interval.holds_zero:
-        return NO_DIFFERENCE
-    return "rose" if interval.low > 0 else "fell"
 
 
 def selection_facts(data: ReportData) -> list[tuple[str, str]]:
@@ -235,6 +159,16 @@ def fitness_rows(fitness: Fitness) -> list[tuple[str, str, str]]:
             f"answer {one_line(fitness.top_answer, 40)!r}, share of questions",
             percent(fitness.top_answer_share_student),
             percent(fitness.top_answer_share),
+        ),
+        (
+            "divergence of the student from the teacher, nats",
+            number(fitness.divergence),
+            NOT_MEASURED,
+        ),
+        (
+            f"answer {one_line(fitness.pool_answer, 40)!r}, share in the pool",
+            percent(fitness.pool_answer_share),
+            NOT_MEASURED,
         ),
         ("same answer with another context", NOT_MEASURED, percent(fitness.stability)),
     ]

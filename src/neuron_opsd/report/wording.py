@@ -13,6 +13,11 @@ from neuron_opsd.records import Interval
 MINUS = "\N{MINUS SIGN}"
 NOT_MEASURED = "\N{EM DASH}"
 NO_DIFFERENCE = "no difference seen"
+GOT_BETTER, GOT_WORSE = "got better", "got worse"
+NO_MATTER = "no difference that matters"
+
+ROUNDING = 1e-9
+"""How far below the least difference that matters one still counts as that."""
 
 # Joiners shape ordinary words of several scripts and emoji; they can hide nothing.
 HARMLESS = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
@@ -89,13 +94,26 @@ def signed_range(interval: Interval, digits: int = 3) -> str:
     return f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
 
 
-def verdict(interval: Interval | None, *, higher_is_better: bool) -> str:
-    """Say what a difference shows; nothing, whenever its interval holds zero."""
+def verdict(interval: Interval | None, *, higher_is_better: bool, least: float) -> str:
+    """Say what a difference shows.
+
+    Args:
+        interval: The difference; nothing was seen whenever it holds zero.
+        higher_is_better: Which side of zero is the good one.
+        least: The least difference that matters, in the unit of the interval.
+    """
     if interval is None or not finite(interval):
         return "not measured"
     if interval.holds_zero:
         return NO_DIFFERENCE
-    return "got better" if (interval.low > 0) == higher_is_better else "got worse"
+    if not matters(interval.value, least):
+        return NO_MATTER
+    return GOT_BETTER if (interval.low > 0) == higher_is_better else GOT_WORSE
+
+
+def matters(difference: float, least: float) -> bool:
+    """Say whether a difference is as large as the least that matters."""
+    return abs(difference) >= least - ROUNDING
 
 
 def finite(interval: Interval) -> bool:

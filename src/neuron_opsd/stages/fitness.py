@@ -25,7 +25,17 @@ from neuron_opsd.records import (
     Question,
     Rollout,
     SelectionEntry,
+    TokenIds,
     Vote,
+)
+from neuron_opsd.stages.one_answer import (
+    FEWEST,
+    Logprobs,
+    choice_divergence,
+    most_given,
+    same_findings,
+    spelled,
+    token_divergence,
 )
 from neuron_opsd.stages.rollouts import (
     Asked,
@@ -35,11 +45,8 @@ from neuron_opsd.stages.rollouts import (
 )
 from neuron_opsd.votes import tally
 
-FEWEST = 10
-"""Questions below which shares of them tell nothing."""
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Belief:
     """What a model answers to one question."""
 
@@ -49,6 +56,10 @@ class Belief:
     """Probability of the voted answer, or 1 or 0 where the answer is free."""
     entropy: float
     """Of the choice, or per token of the sampled answer, in nats."""
+    logprobs: Logprobs | None = None
+    """Of the choices at temperature 1, as the loss has it; none where it is free."""
+    token_ids: TokenIds = ()
+    """The sampled answer; empty where choices were scored."""
 
 
 def check_teacher(
@@ -74,6 +85,7 @@ def check_teacher(
     other = beliefs(model, asked, other_prompts, votes, config)
     same = equality_of(asked, config)
     top, share = top_answer([belief.answer for belief in teacher], same)
+    pool_answer, pool_share = most_given(votes)
     fitness = Fitness(
         num_questions=len(asked),
         student_agreement=fmean(b.agreement for b in student),
@@ -86,6 +98,9 @@ def check_teacher(
         stability=fmean(
             same(a.answer, b.answer) for a, b in zip(teacher, other, strict=True)
         ),
+        divergence=initial_divergence(model, asked, teacher_prompts, student, teacher),
+        pool_answer=pool_answer,
+        pool_answer_share=pool_share,
     )
     return with_findings(fitness, config.fitness)
 
@@ -115,6 +130,29 @@ def top_answer(answers: Sequence[str], same: Same) -> tuple[str, float]:
     return vote.pseudo_label or "", vote.agreement
 
 
+def initial_divergence(
+    model: LanguageModel,
+    asked: Sequence[Asked],
+    teacher_prompts: Sequence[Prompt],
+    student: Sequence[Belief],
+    teacher: Sequence[Belief],
+) -> float:
+    """Return KL(student || teacher), the mean over questions, in nats.
+
+    It is that of the choice where answers are sampled among choices, else per token of
+    the student's answer over the whole vocabulary.
+    """
+    known = [
+        choice_divergence(one.logprobs, other.logprobs)
+        for one, other in zip(student, teacher, strict=True)
+        if one.logprobs is not None and other.logprobs is not None
+    ]
+    if len(known) == len(asked):
+        return fmean(known)
+    prompts = [a.prompt for a in asked], teacher_prompts
+    return token_divergence(model, prompts, [belief.token_ids for belief in student])
+
+
 def beliefs(
     model: LanguageModel,
     asked: Sequence[Asked],
@@ -123,10 +161,7 @@ def beliefs(
     config: Config,
 ) -> list[Belief]:
     """Return what the model answers to questions under the given prompts."""
-    put = [
-        Asked(a.question, prompt, a.written)
-        for a, prompt in zip(asked, prompts, strict=True)
-    ]
+    put = [replace(a, prompt=prompt) for a, prompt in zip(asked, prompts, strict=True)]
     if all(a.written for a in put):
         return choice_beliefs(model, put, votes, config)
     return sampled_beliefs(model, put, votes, config)
@@ -150,7 +185,8 @@ def choice_beliefs(
             else 0.0
         )
         best = a.question.choices[int(probability.argmax())]
-        found.append(Belief(best, agreement, entropy(logprobs)))
+        plain = choice_logprobs(scores, 1.0)
+        found.append(Belief(best, agreement, entropy(logprobs), plain))
     return found
 
 
@@ -173,6 +209,7 @@ def sampled_beliefs(
                 and same(rollout.answer, votes[rollout.question_id].pseudo_label or "")
             ),
             entropy=rollout.completion.entropy,
+            token_ids=rollout.completion.token_ids,
         )
         for rollout in rollouts
     ]
@@ -204,6 +241,7 @@ def with_findings(fitness: Fitness, config: FitnessConfig) -> Fitness:
             "answers as they are: what it teaches depends on chance; try more "
             "demonstrations"
         )
+    findings += same_findings(fitness, config)
     return replace(fitness, findings=tuple(findings))
 
 
@@ -260,8 +298,3 @@ def selection_findings(
         f"and to {before:.0%} of the pool: training would teach it that answer; try "
         "selection.balance=true",
     )
-
-
-def spelled(answer: str) -> str:
-    """Name an answer in a message."""
-    return f"the answer {answer[:40]!r}" if answer else "no readable answer"

@@ -24,6 +24,7 @@ from neuron_opsd.method.rewards import advantages
 from neuron_opsd.models.choices import allowed_tokens
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import Completion, TokenIds
+from neuron_opsd.stages.centring import refuse_centring
 from neuron_opsd.stages.distill import (
     completion_tokens,
     per_token,
@@ -54,9 +55,10 @@ def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Obj
             settings name none.
 
     Raises:
-        ConfigError: If a group would be a single rollout.
+        ConfigError: If a group would be a single rollout, or choices are centred.
     """
     check_group(config)
+    refuse_centring(config)
     chosen = config.policy.kl_weight
     weight = kl_weight if chosen is None else chosen
     limits = Limits(config.policy.clip_low, config.policy.clip_high, weight)

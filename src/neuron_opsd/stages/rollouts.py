@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,16 @@ class Asked:
     prompt: Prompt
     written: tuple[str, ...] = ()
     """What the model writes to give each choice; empty where the answer is free."""
+    bias: tuple[float, ...] = ()
+    """What is taken off each choice's log-probability; empty where none is centred."""
+
+
+def bias_of(question: Question, config: RolloutsConfig) -> tuple[float, ...]:
+    """Return the mean log-probabilities of a question's choices, if all are known."""
+    known = config.choice_bias
+    if not known or any(choice not in known for choice in question.choices):
+        return ()
+    return tuple(known[choice] for choice in question.choices)
 
 
 def ask(
@@ -51,6 +61,7 @@ def ask(
             question,
             student_prompt(question, prompts),
             written(question, prompts, constrained=constrained),
+            bias_of(question, config.rollouts),
         )
         for question in questions
     ]
@@ -205,7 +216,8 @@ def scored_choices(model: LanguageModel, asked: Sequence[Asked]) -> list[ChoiceS
     """
     prompts = [model.encode(a.prompt) for a in asked]
     completions = [choice_tokens(model, a) for a in asked]
-    return score_choices(model, prompts, completions)
+    scores = score_choices(model, prompts, completions)
+    return [replace(s, bias=a.bias) for s, a in zip(scores, asked, strict=True)]
 
 
 def choice_tokens(model: LanguageModel, asked: Asked) -> list[TokenIds]:

@@ -5,7 +5,9 @@ Gold answers are read here and nowhere before, and nothing here feeds training.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +15,9 @@ from neuron_opsd.answers import Reader
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.calibration import METRICS, ScoreColumns, columns_of, measure
+from neuron_opsd.method.labels import baseline_answer
 from neuron_opsd.method.statistics import (
+    FloatArray,
     paired_bootstrap,
     percentile_intervals,
     plain_difference,
@@ -134,11 +138,12 @@ def score_question(
     question_id = rollouts[0].question_id
     answers = [rollout.answer for rollout in rollouts]
     vote = tally(question_id, answers, reader.same)
-    distinct = {answer for answer in answers if answer is not None}
+    read = [answer for answer in answers if answer is not None]
     correct = {
         answer: any(reader.same(answer, right) for right in (gold, *aliases))
-        for answer in distinct
+        for answer in set(read)
     }
+    counts = Counter(gold if correct[answer] else answer for answer in read)
     majority = vote.pseudo_label
     return QuestionScore(
         question_id=question_id,
@@ -152,6 +157,8 @@ def score_question(
         mean_length=float(
             np.mean([len(rollout.completion.token_ids) for rollout in rollouts])
         ),
+        gold_answer=gold,
+        answers=tuple(counts.items()),
     )
 
 
@@ -200,6 +207,53 @@ def compare(
         generator(seed, "bootstrap", before.name),
     )
     return dict(zip(METRICS, intervals, strict=True))
+
+
+def above_baseline(
+    result: TestResult, config: EvaluationConfig, seed: int
+) -> Interval | None:
+    """Return by how much a model's accuracy exceeds that of one answer to everything.
+
+    The answer is the most frequent gold one, and it is resampled on the same questions.
+
+    Returns:
+        The difference in Avg@k; `None` where answers do not repeat.
+    """
+    answer = baseline_answer(result.scores)
+    if answer is None:
+        return None
+    (interval,) = paired_bootstrap(
+        mean_accuracy,
+        columns_of(constant_scores(result.scores, answer)),
+        columns_of(result.scores),
+        len(result.scores),
+        config.num_resamples,
+        generator(seed, "bootstrap", result.name),
+    )
+    return interval
+
+
+def mean_accuracy(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
+    """Return Avg@k, ``(R, 1)``."""
+    return METRICS["avg_at_k"](columns, weights)[:, None]
+
+
+def constant_scores(
+    scores: Sequence[QuestionScore], answer: str
+) -> tuple[QuestionScore, ...]:
+    """Return the scores of a model that gives one answer to every question."""
+    return tuple(
+        replace(
+            score,
+            num_correct=score.num_rollouts * (score.gold_answer == answer),
+            majority_answer=answer,
+            majority_correct=score.gold_answer == answer,
+            agreement=1.0,
+            num_unread=0,
+            answers=((answer, score.num_rollouts),),
+        )
+        for score in scores
+    )
 
 
 def mean_of_tests(

@@ -11,7 +11,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.protocol import LanguageModel, Learner, Sampling
 from neuron_opsd.records import Completion, TokenIds, TrainingExample, Vote
 from neuron_opsd.seeds import derive_seed, generator
-from neuron_opsd.stages.rollouts import Asked, Draw, complete, read
+from neuron_opsd.stages.rollouts import Asked, Draw, bias_of, complete, read
 from neuron_opsd.stages.training import Examples, Exercise, Lesson, Writer
 from neuron_opsd.votes import tally
 
@@ -66,7 +66,13 @@ def draw(
         draw_seeds(config.seed, step, place, example.question_id, count)
         for place, example in enumerate(batch)
     ]
-    questions = [asked(e, with_context=with_context) for e in batch]
+    questions = [
+        replace(
+            asked(e, with_context=with_context),
+            bias=bias_of(e.question, config.rollouts),
+        )
+        for e in batch
+    ]
     (groups,) = complete(model, questions, [Draw(sampling, seeds)])
     return [tuple(group) for group in groups]
 

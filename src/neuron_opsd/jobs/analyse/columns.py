@@ -23,6 +23,7 @@ from neuron_opsd.method.association import (
     means,
     residuals,
 )
+from neuron_opsd.method.labels import LabelColumns, known_measures, label_columns
 from neuron_opsd.records import Completion, NeuronSet, Rollout, Vote
 from neuron_opsd.report.analyse.data import (
     ACCURACY,
@@ -88,6 +89,7 @@ class Verdicts:
     """Share of the question's sampled rollouts that are right."""
     captured: BoolArray
     vote: BoolArray
+    labels: LabelColumns
 
 
 def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
@@ -189,6 +191,7 @@ def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdi
         accuracy=column(score.num_correct / score.num_rollouts for score in scores),
         captured=np.array(right, dtype=np.bool_),
         vote=np.array([score.majority_correct for score in scores], dtype=np.bool_),
+        labels=label_columns(scores),
     )
 
 
@@ -239,6 +242,9 @@ def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
             found[vote_name(group, "avg_at_k")] = average
             found[vote_name(group, "maj_at_k")] = majority
             found[vote_name(group, "maj_minus_avg")] = majority - average
+            if not np.isnan(verdicts.labels.baseline).any():
+                known = known_measures(verdicts.labels, some)
+                found |= {vote_name(group, name): of for name, of in known.items()}
         return found
 
     return measures

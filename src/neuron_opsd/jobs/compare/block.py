@@ -149,13 +149,20 @@ def shared_job(block: Block) -> Job:
 
 def answer_with_demonstrations(block: Block, model: HFModel) -> dict[str, TestResult]:
     """Test a model with its own demonstrations in the prompt, in its own domain."""
-    job = replace(block.job, config=prompted(block.job.config, model.facts))
+    config = never_stopped(prompted(block.job.config, model.facts))
+    job = replace(block.job, config=config)
     prepared = prepared_for(block, model, job, cell_folder(PROMPTED))
     return {
         test.name: answer_prompted(job, model, test, prepared)
         for test in block.tests
         if test.in_domain
     }
+
+
+def never_stopped(config: Config) -> Config:
+    """Return settings that pass a teacher who has nothing to teach: none is asked."""
+    fitness = config.fitness.model_copy(update={"one_answer": "warn"})
+    return config.model_copy(update={"fitness": fitness})
 
 
 def prepared_for(block: Block, model: HFModel, job: Job, folder: str) -> Prepared:

@@ -25,6 +25,7 @@ from neuron_opsd.jobs.compare.measuring import (
     place_order,
 )
 from neuron_opsd.jobs.compare.resampled import CONTRASTED, Drawn, Frame, target_draws
+from neuron_opsd.method.labels import OF_LABELS
 from neuron_opsd.method.resampling import Resampled, over_seeds
 from neuron_opsd.method.statistics import (
     bootstrap_p_values,
@@ -187,11 +188,13 @@ def mean_difference(
 def rows_of(
     arm: Arm, target: str, reference: str, difference: Resampled
 ) -> Iterator[Contrast]:
-    """Yield one row per measure, its p-value not adjusted."""
+    """Yield one row per measure that the target has, its p-value not adjusted."""
     values, draws = difference.values, difference.draws
     intervals = percentile_intervals(values, draws)
     p_values = bootstrap_p_values(values, draws)
     for metric, interval, p in zip(CONTRASTED, intervals, p_values, strict=True):
+        if metric in OF_LABELS and math.isnan(interval.value):
+            continue  # the target's gold answers do not repeat
         place = place_of(arm, target, metric)
         yield Contrast(place, reference, interval, p, math.nan)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -23,6 +23,7 @@ from neuron_opsd.errors import (
     NeuronOpsdError,
     TryAgainError,
 )
+from neuron_opsd.jobs.centring import centred
 from neuron_opsd.jobs.compare.block import (
     Block,
     CellResult,
@@ -134,6 +135,8 @@ def fill_block(
 
 def filled(block: Block, setting: Setting) -> Outcome:
     """Train and test all methods of a block; return what became of them."""
+    job = centred(block.job, setting.model, block.pool)
+    block = replace(block, job=job)
     results: dict[Cell, CellResult] = {}
     failures: list[Failure] = []
     warnings = tuple(block.job.run.warnings)

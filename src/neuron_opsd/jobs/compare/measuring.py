@@ -134,8 +134,8 @@ def target_values(
 
 
 def vector_of(result: TestResult) -> FloatArray:
-    """Return the measures of a result in the order of `METRICS`."""
-    return np.array([result.metrics[name] for name in METRICS])
+    """Return the measures of a result in the order of `METRICS`; NaN where missing."""
+    return np.array([result.metrics.get(name, np.nan) for name in METRICS])
 
 
 def mean_of(by_seed: BySeed) -> FloatArray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.compare.baselines import baseline_contrasts
 from neuron_opsd.jobs.compare.block import Spent
 from neuron_opsd.jobs.compare.comparison import Cell, Setting, cells_of
 from neuron_opsd.jobs.compare.contrasting import contrasts
@@ -30,7 +31,7 @@ from neuron_opsd.report.compare.data import (
     MethodLine,
 )
 from neuron_opsd.report.compare.page import render_comparison
-from neuron_opsd.report.data import OURS
+from neuron_opsd.report.data import OURS, least_of
 from neuron_opsd.settings import changed_settings, toml_value
 from neuron_opsd.world.codecs import record_codec, save_json
 from neuron_opsd.world.manifest import installed_versions
@@ -63,13 +64,16 @@ def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
         num_samples=config.evaluation.num_samples,
         num_questions={name: sizes[name] for name in targets},
         measurements=measurements(tested, sources, targets),
-        contrasts=contrasts(
-            tested,
-            sources,
-            targets,
-            config.evaluation,
-            config.seed,
-            rivals=rivals(setting),
+        contrasts=(
+            *contrasts(
+                tested,
+                sources,
+                targets,
+                config.evaluation,
+                config.seed,
+                rivals=rivals(setting),
+            ),
+            *baseline_contrasts(tested, sources, config.evaluation, config.seed),
         ),
         budgets=tuple(budgets(outcome)),
         failures=outcome.failures,
@@ -79,6 +83,7 @@ def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
         versions=dict(installed_versions()),
         data_hashes=hashes(setting),
         command=comparison.command,
+        least=least_of(config.evaluation),
     )
 
 

@@ -25,6 +25,8 @@ from neuron_opsd.stages.scoring import paired_columns
 CONTRASTED: Final = (
     "avg_at_k",
     "maj_at_k",
+    "balanced_accuracy",
+    "macro_f1",
     "ece",
     "brier",
     "auroc",

@@ -36,6 +36,8 @@ SCHEMA = pa.schema(
         "num_unread": pa.int64(),
         "num_truncated": pa.int64(),
         "mean_length": pa.float64(),
+        "gold_answer": pa.string(),
+        "answers": pa.map_(pa.string(), pa.int64()),
     }
 )
 
@@ -63,7 +65,8 @@ def score_rows(models: Iterable[Tested]) -> Iterator[dict[str, Any]]:
         for test, result in one.tests.items():
             for score in result.scores:
                 row = {**model, "test": test, **asdict(score)}
+                counts = [(writable(answer), n) for answer, n in score.answers]
                 yield {
                     name: writable(value) if isinstance(value, str) else value
                     for name, value in row.items()
-                }
+                } | {"answers": counts}

@@ -85,6 +85,17 @@ VOTE_MEASURES: Mapping[str, str] = MappingProxyType(
 )
 """Statistics of the votes of a group of questions; the first three need gold."""
 
+LABEL_MEASURES: Mapping[str, str] = MappingProxyType(
+    {
+        "avg_at_k": "Avg@k",
+        "baseline": "baseline",
+        "balanced_accuracy": "balanced",
+        "macro_f1": "macro F1",
+        "top_answer_share": "top answer",
+    }
+)
+"""What belongs beside accuracy where true answers repeat."""
+
 
 def correlation_name(kind: str, target: str) -> str:
     """Name a correlation of the neuron count.

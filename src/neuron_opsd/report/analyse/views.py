@@ -14,6 +14,7 @@ from neuron_opsd.report.analyse.data import (
     CAPTURED,
     ENTROPY,
     GROUPS,
+    LABEL_MEASURES,
     LENGTH,
     NEAREST,
     PAIRS,
@@ -219,18 +220,52 @@ def compared(gain: Interval | None) -> str:
     return "the count is better" if gain.low > 0 else "better than the count"
 
 
+LABEL_HEADINGS = tuple(
+    (label, unit)
+    for label, unit in zip(
+        LABEL_MEASURES.values(),
+        ("one answer", "one answer to all", "accuracy", "over answers", "its share"),
+        strict=True,
+    )
+)
+
+
+def label_rows(data: AnalysisData) -> list[Row]:
+    """Return what belongs beside accuracy, of the runs whose true answers repeat."""
+    writers = [as_percent] * len(LABEL_MEASURES)
+    return group_rows(data, LABEL_MEASURES, writers, needed="baseline")
+
+
 def vote_rows(data: AnalysisData) -> list[Row]:
     """Return the vote statistics of the selected, the other and all questions."""
     percents = [as_percent, as_percent, as_points, as_percent, as_percent]
+    return group_rows(data, VOTE_MEASURES, percents)
+
+
+def group_rows(
+    data: AnalysisData,
+    shown: Mapping[str, str],
+    writers: Sequence[Write],
+    needed: str = "",
+) -> list[Row]:
+    """Return some statistics of the selected, the other and all questions.
+
+    Args:
+        data: All runs.
+        shown: Names of the statistics.
+        writers: How each is written.
+        needed: The one without which there is no row; any of them where empty.
+    """
     rows = []
     tables = [(run.name, run.measures) for run in data.runs]
     if data.overall:
         tables.append(("mean of runs", data.overall))
     for name, measures in tables:
         for group, label in GROUPS.items():
-            names = [vote_name(group, measure) for measure in VOTE_MEASURES]
-            if any(one in measures for one in names):
-                cells = written(measures, names, percents)
+            names = [vote_name(group, measure) for measure in shown]
+            asked = [vote_name(group, needed)] if needed else names
+            if any(one in measures for one in asked):
+                cells = written(measures, names, writers)
                 rows.append(Row(name, label, cells, total=name == "mean of runs"))
     return rows
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.records import Interval
-from neuron_opsd.report.data import ModelSummary
+from neuron_opsd.report.data import Least, ModelSummary, least_of
 
 BASE = "base"
 """The model before any training: a method of the tables, and where training begins."""
 
 FORM = "form-only"
 """The model trained on random choices: a method, and where training may begin."""
+
+BASELINE = "baseline"
+"""Reference: the most frequent gold answer to every question, where answers repeat."""
 
 IN_DOMAIN = "in-domain"
 """Target: the test set of the source itself."""
@@ -149,3 +153,5 @@ class ComparisonData:
     versions: Mapping[str, str] = field(default_factory=dict)
     data_hashes: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    least: Least = field(default_factory=lambda: least_of(EvaluationConfig()))
+    """The least differences that matter."""

@@ -18,7 +18,7 @@ from neuron_opsd.report.compare.outcome import (
     accuracy_verdict,
     corrected,
     ece_verdict,
-    gain_verdict,
+    source_verdict,
 )
 from neuron_opsd.report.compare.tables import (
     ACCURACY,
@@ -32,7 +32,7 @@ from neuron_opsd.report.compare.tables import (
     has_numbers,
     titled,
 )
-from neuron_opsd.report.views import METRIC_KINDS, MetricKind, judged, written_change
+from neuron_opsd.report.measures import METRIC_KINDS, MetricKind, judged, written_change
 
 ACCURACIES = frozenset({"avg_at_k", "maj_at_k"})
 """Measures whose gains form-only training may explain."""
@@ -90,9 +90,11 @@ def overview_row(results: Results, source: str, line: MethodLine) -> Row:
     )
     ece = results.contrast((source, line.name, IN_DOMAIN, "ece"), BASE)
     accuracy = [change_cell(one, ACCURACY) for one in (*own, *cross)]
+    least = results.data.least
     said = (
-        f"in-domain: {gain_verdict(own[0], own[1], line.name)}; "
-        f"cross-domain: {accuracy_verdict(cross[0])}; ECE: {ece_verdict(ece)}"
+        f"in-domain: {source_verdict(results, source, line)}; "
+        f"cross-domain: {accuracy_verdict(cross[0], least)}; "
+        f"ECE: {ece_verdict(ece, least)}"
     )
     return Row(method_label(line), (*accuracy, change_cell(ece, ERROR)), said)
 
@@ -148,13 +150,13 @@ def difference_row(
         for target in (IN_DOMAIN, CROSS_DOMAIN)
         for reference in (BASE, FORM)
     ]
-    gain, net = found[:2]
+    gain = found[0]
     cells = tuple(change_cell(one, kind) for one in found)
     if gain is None:
         return Row(method_label(line), cells)
-    said = corrected(judged(kind, gain.difference), gain)
+    said = corrected(judged(kind, gain.difference, results.data.least), gain)
     if kind.name in ACCURACIES:
-        said = gain_verdict(gain, net, line.name)
+        said = source_verdict(results, source, line, kind.name)
     return Row(method_label(line), cells, f"in-domain: {said}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.compare.data import ComparisonData
 
 
@@ -20,6 +21,11 @@ def comparison_notes(data: ComparisonData) -> list[tuple[str, str]]:
             f"answers that are right, Maj@{data.num_samples} the share of questions "
             "whose commonest answer is.",
         ),
+        (
+            "Baseline, balanced accuracy, macro F1",
+            BASELINE_NOTE,
+        ),
+        ("Differences that matter", difference_note(data.least)),
         (
             "ECE",
             "Expected calibration error: the gap between the share of answers that "

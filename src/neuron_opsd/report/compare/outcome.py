@@ -6,9 +6,11 @@ training: what any training teaches about the look of an answer is not one.
 
 from __future__ import annotations
 
+from neuron_opsd.report.baseline import AT_BASELINE, at_baseline, not_above
 from neuron_opsd.report.compare.data import (
     ALL_SOURCES,
     BASE,
+    BASELINE,
     CROSS_DOMAIN,
     FORM,
     IN_DOMAIN,
@@ -22,13 +24,21 @@ from neuron_opsd.report.compare.index import (
     ordered_starts,
     results_from,
 )
+from neuron_opsd.report.data import Least
 from neuron_opsd.report.outcome import error_numbers, point_numbers
-from neuron_opsd.report.wording import one_line, verdict
+from neuron_opsd.report.wording import (
+    GOT_BETTER,
+    NO_MATTER,
+    matters,
+    one_line,
+    percent,
+    verdict,
+)
 
 SIGNIFICANT = 0.05
 NOT_MEASURED = "not measured"
-GOT_BETTER = "got better"
 ONLY_FORM = "above base, but no difference seen from form-only training"
+LITTLE_MORE = "above base, but no difference that matters from form-only training"
 BELOW_FORM = "above base, but below form-only training"
 FORM_UNKNOWN = "above base, but form-only training was not measured"
 FORM_ALONE = "what learning the form alone gives"
@@ -62,10 +72,13 @@ def method_sentence(results: Results, source: str, line: MethodLine) -> str:
     net = results.contrast((source, line.name, IN_DOMAIN, "avg_at_k"), FORM)
     cross = results.contrast((source, line.name, CROSS_DOMAIN, "avg_at_k"), BASE)
     ece = results.contrast((source, line.name, IN_DOMAIN, "ece"), BASE)
+    least = results.data.least
+    said = source_verdict(results, source, line)
     clauses = [
-        gain_clause(gain, net),
-        cross_clause(cross),
-        ece_clause(ece),
+        gain_clause(gain, net, said),
+        baseline_clause(results, source, line),
+        cross_clause(cross, least),
+        ece_clause(ece, least),
     ]
     subject = f"{method_label(line)} {source_words(results, source)}"
     return f"{subject}: {'; '.join(clause for clause in clauses if clause)}."
@@ -78,11 +91,52 @@ def source_words(results: Results, source: str) -> str:
     return f"on {one_line(source, 40)}"
 
 
-def gain_clause(gain: Contrast | None, net: Contrast | None) -> str:
+def source_verdict(
+    results: Results, source: str, line: MethodLine, metric: str = "avg_at_k"
+) -> str:
+    """Say what a method's gain in-domain shows; one answer to all is no gain."""
+    gain, net = (
+        results.contrast((source, line.name, IN_DOMAIN, metric), reference)
+        for reference in (BASE, FORM)
+    )
+    said = gain_verdict(gain, net, results.data.least.accuracy, line.name)
+    if said.startswith(GOT_BETTER) and is_at_baseline(results, source, line.name):
+        return AT_BASELINE
+    return said
+
+
+def is_at_baseline(results: Results, source: str, method: str) -> bool:
+    """Say whether a method's model gives one answer to nearly everything."""
+    above = results.contrast((source, method, IN_DOMAIN, "avg_at_k"), BASELINE)
+    top = results.measurement(source, method, IN_DOMAIN, "top_answer_share")
+    if above is None or top is None:
+        return False
+    return at_baseline(above.difference, top.value, results.data.least.accuracy)
+
+
+def baseline_clause(results: Results, source: str, line: MethodLine) -> str:
+    """Say that a model is at the baseline or not above it; nothing if it is above."""
+    place = (source, line.name, IN_DOMAIN)
+    above = results.contrast((*place, "avg_at_k"), BASELINE)
+    share = results.measurement(*place, "baseline")
+    top = results.measurement(*place, "top_answer_share")
+    if above is None or share is None or top is None:
+        return ""
+    said = not_above(above.difference)
+    if is_at_baseline(results, source, line.name):
+        said = "at"
+    if not said:
+        return ""
+    return (
+        f"it is {said} the baseline of {percent(share.value)}, the most frequent gold "
+        f"answer to every question ({percent(top.value)} of its answers are one)"
+    )
+
+
+def gain_clause(gain: Contrast | None, net: Contrast | None, said: str) -> str:
     """Say how in-domain accuracy changed, against base and net of form."""
     if gain is None:
         return "in-domain accuracy was not compared with base"
-    said = gain_verdict(gain, net)
     against_base = f"{point_numbers(gain.difference)} against base in-domain"
     if net is None:
         return f"{against_base}: {said}"
@@ -93,40 +147,43 @@ def gain_clause(gain: Contrast | None, net: Contrast | None) -> str:
     return f"{against_base}: {said} ({net_of_form})"
 
 
-def cross_clause(cross: Contrast | None) -> str:
+def cross_clause(cross: Contrast | None, least: Least) -> str:
     """Say how accuracy on other sources' questions changed against base."""
     if cross is None:
         return ""
-    said = accuracy_verdict(cross)
+    said = accuracy_verdict(cross, least)
     return f"cross-domain {point_numbers(cross.difference)}: {said}"
 
 
-def ece_clause(ece: Contrast | None) -> str:
+def ece_clause(ece: Contrast | None, least: Least) -> str:
     """Say how in-domain calibration changed against base."""
     if ece is None:
         return ""
-    said = ece_verdict(ece)
+    said = ece_verdict(ece, least)
     return f"in-domain ECE {error_numbers(ece.difference)}: {said}"
 
 
-def gain_verdict(gain: Contrast | None, net: Contrast | None, method: str = "") -> str:
+def gain_verdict(
+    gain: Contrast | None, net: Contrast | None, least: float, method: str = ""
+) -> str:
     """Say what a gain in accuracy shows; a gain that form explains is none.
 
     Args:
         gain: Against the base model.
         net: Against form-only training.
+        least: The least difference that matters.
         method: Its name, since form-only training has nothing to be net of.
     """
     if gain is None:
         return NOT_MEASURED
-    if not gain.difference.low > 0:
-        return accuracy_verdict(gain)
+    if not (gain.difference.low > 0 and matters(gain.difference.value, least)):
+        return shown_by(gain, least, higher_is_better=True)
     if method == FORM:
         return FORM_ALONE
-    return net_verdict(gain, net)
+    return net_verdict(gain, net, least)
 
 
-def net_verdict(gain: Contrast, net: Contrast | None) -> str:
+def net_verdict(gain: Contrast, net: Contrast | None, least: float) -> str:
     """Say what is left of a gain over base when form is taken off."""
     if net is None:
         return FORM_UNKNOWN
@@ -134,32 +191,36 @@ def net_verdict(gain: Contrast, net: Contrast | None) -> str:
         return ONLY_FORM
     if net.difference.low <= 0:
         return BELOW_FORM
+    if not matters(net.difference.value, least):
+        return LITTLE_MORE
     if max(gain.p_adjusted, net.p_adjusted) >= SIGNIFICANT:
         return f"{GOT_BETTER}, {UNADJUSTED}"
     return GOT_BETTER
 
 
-def ece_verdict(contrast: Contrast | None) -> str:
+def ece_verdict(contrast: Contrast | None, least: Least) -> str:
     """Say what a difference in calibration error shows."""
-    return shown_by(contrast, higher_is_better=False)
+    return shown_by(contrast, least.calibration, higher_is_better=False)
 
 
-def accuracy_verdict(contrast: Contrast | None) -> str:
+def accuracy_verdict(contrast: Contrast | None, least: Least) -> str:
     """Say what a difference in accuracy shows."""
-    return shown_by(contrast, higher_is_better=True)
+    return shown_by(contrast, least.accuracy, higher_is_better=True)
 
 
-def shown_by(contrast: Contrast | None, *, higher_is_better: bool) -> str:
+def shown_by(contrast: Contrast | None, least: float, *, higher_is_better: bool) -> str:
     """Say what a difference shows, and whether it stands after Holm's correction."""
     if contrast is None:
         return NOT_MEASURED
-    said = verdict(contrast.difference, higher_is_better=higher_is_better)
+    difference = contrast.difference
+    said = verdict(difference, higher_is_better=higher_is_better, least=least)
     return corrected(said, contrast)
 
 
 def corrected(said: str, contrast: Contrast) -> str:
     """Add to what a difference shows that it does not stand after the correction."""
-    if contrast.difference.holds_zero or not contrast.p_adjusted >= SIGNIFICANT:
+    shows_nothing = contrast.difference.holds_zero or said == NO_MATTER
+    if shows_nothing or not contrast.p_adjusted >= SIGNIFICANT:
         return said
     return f"{said}, {UNADJUSTED}"
 

@@ -14,12 +14,13 @@ from neuron_opsd.report.compare.data import (
     MethodLine,
 )
 from neuron_opsd.report.compare.index import Results, method_label, target_words
-from neuron_opsd.report.views import METRIC_KINDS, MetricKind, written
+from neuron_opsd.report.measures import METRIC_KINDS, MetricKind, written
 from neuron_opsd.report.wording import NOT_MEASURED
 
 KINDS = {kind.name: kind for kind in METRIC_KINDS}
 ACCURACY, ERROR = KINDS["avg_at_k"], KINDS["ece"]
 MAJORITY = "base, majority vote"
+CONSTANT = "baseline, most frequent gold answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ def measure_rows(results: Results, kind: MetricKind, target: str) -> tuple[Row, 
     if kind == ACCURACY:
         vote = measure_row(results, lines[0], KINDS["maj_at_k"], target)
         rows.insert(1, Row(MAJORITY, vote.cells))
+        constant = measure_row(results, lines[0], KINDS["baseline"], target)
+        rows += [Row(CONSTANT, constant.cells)] if has_numbers([constant]) else []
     return tuple(rows)
 
 
@@ -141,7 +144,8 @@ def further_measures(results: Results) -> list[Table]:
     """Return a table for every other measure that is there."""
     known = {row.place.metric for row in results.data.measurements}
     kinds = [k for k in METRIC_KINDS if k.name in known and k not in (ACCURACY, ERROR)]
-    return [measure_table(results, kind) for kind in kinds]
+    tables = (measure_table(results, kind) for kind in kinds)
+    return [table for table in tables if table.groups]
 
 
 def matrix_table(results: Results, kind: MetricKind) -> Table:

@@ -1,0 +1,166 @@
+"""Measures of sets whose gold answers repeat, such as labels. Pure NumPy.
+
+Where most questions have the same answer, a model that says nothing else is right as
+often as that answer is true. Accuracy alone does not tell; what stands here does.
+
+Axes: Q questions, R rows of weights, C distinct gold answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.records import QuestionScore
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+OF_LABELS: Final = frozenset(
+    {"balanced_accuracy", "macro_f1", "baseline", "top_answer_share"}
+)
+"""Names, in `calibration.METRICS`, of the measures that only some test sets have."""
+
+LEAST_REPEATS: Final = 5
+"""Questions per distinct gold answer from which a set has labels; and the fewest
+questions that an answer must be true of to be a baseline."""
+
+LEAST_SHARE: Final = 0.1
+"""Share of the questions from which one gold answer is a baseline, also in a set that
+has no labels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelColumns:
+    """What the measures of labels need of Q answered questions.
+
+    A column that a set does not have is NaN; a set without labels has C = 0.
+    """
+
+    gold: FloatArray
+    """``(Q, C)``, 1 at the gold answer of the question."""
+    given: FloatArray
+    """``(Q, C)``, the share of the question's rollouts that gave the answer."""
+    baseline: FloatArray
+    """``(Q,)``, 1 where the most frequent gold answer is the question's."""
+    top: FloatArray
+    """``(Q,)``, the share of rollouts that gave the model's most frequent answer."""
+
+
+def label_columns(scores: Sequence[QuestionScore]) -> LabelColumns:
+    """Turn scores into the columns of labels; all NaN where gold is not known."""
+    count = len(scores)
+    unknown = np.full(count, np.nan)
+    none = np.empty((count, 0))
+    if not knows_gold(scores):
+        return LabelColumns(none, none, unknown, unknown)
+    top, _ = top_answer(scores)
+    known = gold_counts(scores)
+    classes = list(known) if count >= LEAST_REPEATS * len(known) else []
+    answer = baseline_answer(scores)
+    return LabelColumns(
+        gold=np.array([[s.gold_answer == c for c in classes] for s in scores], float),
+        given=np.array([[share_of(s, c) for c in classes] for s in scores]),
+        baseline=unknown
+        if answer is None
+        else np.array([s.gold_answer == answer for s in scores], float),
+        top=np.array([share_of(s, top) for s in scores]),
+    )
+
+
+def knows_gold(scores: Sequence[QuestionScore]) -> bool:
+    """Say whether every score says what the gold answer is."""
+    return bool(scores) and all(score.gold_answer for score in scores)
+
+
+def gold_counts(scores: Sequence[QuestionScore]) -> Counter[str]:
+    """Return of how many questions each gold answer is true."""
+    return Counter(score.gold_answer for score in scores)
+
+
+def baseline_answer(scores: Sequence[QuestionScore]) -> str | None:
+    """Return the most frequent gold answer, `None` where answers do not repeat."""
+    if not knows_gold(scores):
+        return None
+    known = gold_counts(scores)
+    ((answer, count),) = known.most_common(1)
+    has_labels = len(scores) >= LEAST_REPEATS * len(known)
+    repeats = count >= max(LEAST_REPEATS, LEAST_SHARE * len(scores))
+    return answer if has_labels or repeats else None
+
+
+def top_answer(scores: Sequence[QuestionScore]) -> tuple[str, float]:
+    """Return the model's most frequent answer and its share of all rollouts."""
+    given: Counter[str] = Counter()
+    for score in scores:
+        given.update(dict(score.answers))
+    ((answer, count),) = given.most_common(1) or [("", 0)]
+    return answer, count / sum(score.num_rollouts for score in scores)
+
+
+def share_of(score: QuestionScore, answer: str) -> float:
+    """Return the share of a question's rollouts that gave an answer."""
+    return dict(score.answers).get(answer, 0) / score.num_rollouts
+
+
+def balanced_accuracy(columns: LabelColumns, weights: FloatArray) -> FloatArray:
+    """Return the mean over gold answers of the accuracy on their questions.
+
+    Args:
+        columns: Of Q questions.
+        weights: ``(R, Q)``; a row in which an answer has no question leaves it out.
+
+    Returns:
+        ``(R,)`` in [0, 1]; NaN for a set without labels.
+
+    Source: mean recall of the classes, Brodersen et al. 2010.
+    """
+    right = weights @ (columns.gold * columns.given)
+    return over_present(right, weights @ columns.gold, weights @ columns.gold)
+
+
+def macro_f1(columns: LabelColumns, weights: FloatArray) -> FloatArray:
+    """Return the mean over gold answers of their F1, every rollout an answer.
+
+    Args:
+        columns: Of Q questions.
+        weights: ``(R, Q)``; a row in which an answer has no question leaves it out.
+
+    Returns:
+        ``(R,)`` in [0, 1]; NaN for a set without labels.
+    """
+    present = weights @ columns.gold
+    right = weights @ (columns.gold * columns.given)
+    return over_present(2.0 * right, present + weights @ columns.given, present)
+
+
+def known_measures(columns: LabelColumns, weights: FloatArray) -> dict[str, FloatArray]:
+    """Return by name every measure of labels that the questions have, each ``(R,)``."""
+    found = {}
+    if columns.gold.shape[1]:
+        found["balanced_accuracy"] = balanced_accuracy(columns, weights)
+        found["macro_f1"] = macro_f1(columns, weights)
+    shares = {"baseline": columns.baseline, "top_answer_share": columns.top}
+    for name, values in shares.items():
+        if np.isfinite(values).all():
+            counted = (weights @ values)[:, None]
+            total = weights.sum(axis=1, keepdims=True)
+            found[name] = over_present(counted, total, total)
+    return found
+
+
+def over_present(
+    above: FloatArray, below: FloatArray, present: FloatArray
+) -> FloatArray:
+    """Return the mean ratio ``(R,)`` over the answers that have questions."""
+    ratio = np.zeros_like(above)
+    np.divide(above, below, out=ratio, where=present > 0)
+    mean = np.full(len(above), np.nan)
+    count = (present > 0).sum(axis=1)
+    total = (ratio * (present > 0)).sum(axis=1)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean

@@ -1,0 +1,182 @@
+"""How a model stands to one answer for every question: the most frequent gold one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from neuron_opsd.method.labels import baseline_answer, gold_counts, top_answer
+from neuron_opsd.records import Interval
+from neuron_opsd.report.data import Least, TestComparison
+from neuron_opsd.report.wording import (
+    GOT_BETTER,
+    NOT_MEASURED,
+    finite,
+    one_line,
+    percent,
+)
+
+NEARLY_ALL = 0.9
+"""Share of a model's answers from which one answer is as good as all of them."""
+
+AT_BASELINE = "at the baseline"
+
+LONGEST_ANSWER = 40
+
+BASELINE_NOTE = (
+    "Where gold answers repeat, as labels do, giving the most frequent one to every "
+    "question is right as often as it is true. A model that does no more is said to be "
+    "at that baseline, and has not got better. Balanced accuracy is the mean accuracy "
+    "over gold answers, macro F1 the mean of their F1; every sampled answer counts."
+)
+"""What stands beside accuracy, and why."""
+
+Pair: TypeAlias = tuple[float | None, float | None]
+"""A measure before and after training."""
+
+
+def difference_note(least: Least) -> str:
+    """Say from what size a difference is called one."""
+    return (
+        "Better and worse are said where the interval does not hold zero and the "
+        f"difference is at least {100 * least.accuracy:g} points of accuracy or "
+        f"{least.calibration:g} of a calibration error."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the models before and after training stand to the baseline of a test set."""
+
+    answer: str
+    """The most frequent gold answer."""
+    share: float
+    """Of how many questions it is true: the accuracy of giving it to all."""
+    top_before: float
+    """Share of the model's most frequent answer."""
+    top_after: float
+    at_before: bool
+    at_after: bool
+    not_above: str
+    """What the trained model's accuracy is to the baseline, if not above it."""
+
+
+def at_baseline(above: Interval | None, top_share: float, least: float) -> bool:
+    """Say whether a model does no more than give one answer to everything.
+
+    Args:
+        above: Its accuracy less that of the most frequent gold answer.
+        top_share: Share of its own most frequent answer.
+        least: The least difference in accuracy that matters.
+    """
+    if above is None or not finite(above) or not top_share >= NEARLY_ALL:
+        return False
+    return above.holds_zero or abs(above.value) < least
+
+
+def standing(test: TestComparison, least: float) -> Standing | None:
+    """Return how two models stand to the baseline; `None` where answers do not repeat.
+
+    Args:
+        test: Both models on a test set.
+        least: The least difference in accuracy that matters.
+    """
+    scores = test.before.scores
+    answer = baseline_answer(scores)
+    if answer is None:
+        return None
+    before, after = (top_answer(one.scores)[1] for one in (test.before, test.after))
+    above = test.above_baseline
+    return Standing(
+        answer=answer,
+        share=gold_counts(scores)[answer] / len(scores),
+        top_before=before,
+        top_after=after,
+        at_before=at_baseline(above.get("before"), before, least),
+        at_after=at_baseline(above.get("after"), after, least),
+        not_above=not_above(above.get("after")),
+    )
+
+
+def no_gain_at_baseline(said: str, found: Standing | None) -> str:
+    """Take back that a model got better if it says one answer to everything."""
+    if said == GOT_BETTER and found is not None and found.at_after:
+        return AT_BASELINE
+    return said
+
+
+def not_above(above: Interval | None) -> str:
+    """Say where an accuracy is that is not above the baseline; nothing if it is."""
+    if above is None or not finite(above) or above.low > 0:
+        return ""
+    return "below" if above.high < 0 else "not above"
+
+
+def baseline_clause(found: Standing | None) -> str:
+    """Say that a model is at the baseline or not above it; nothing if it is above."""
+    if found is None or not (found.at_before or found.at_after or found.not_above):
+        return ""
+    spelled = repr(one_line(found.answer, LONGEST_ANSWER))
+    what = f"{percent(found.share)}, {spelled} to every question"
+    shares = (
+        "the model's most frequent answer takes "
+        f"{percent(found.top_before)} of its answers before and "
+        f"{percent(found.top_after)} after"
+    )
+    if found.at_before or found.at_after:
+        return f"{when(found)} is at the baseline ({what}; {shares})"
+    return f"the trained model is {found.not_above} the baseline ({what}; {shares})"
+
+
+def when(found: Standing) -> str:
+    """Name the models that are at the baseline."""
+    if found.at_before and found.at_after:
+        return "the model, untrained and trained alike,"
+    return "the trained model" if found.at_after else "the untrained model"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCells:
+    """What accuracy hides where gold answers repeat; pairs are before and after."""
+
+    answer: str
+    """The most frequent gold answer."""
+    baseline: float
+    """Its share of the questions."""
+    balanced: Pair
+    macro_f1: Pair
+    top: Pair
+    """Share of the model's own most frequent answer."""
+
+
+def label_cells(test: TestComparison) -> LabelCells | None:
+    """Gather what belongs beside accuracy; nothing where answers do not repeat."""
+    found = standing(test, 0.0)
+    if found is None:
+        return None
+
+    def pair(name: str) -> Pair:
+        return test.before.metrics.get(name), test.after.metrics.get(name)
+
+    return LabelCells(
+        one_line(found.answer, LONGEST_ANSWER),
+        found.share,
+        pair("balanced_accuracy"),
+        pair("macro_f1"),
+        pair("top_answer_share"),
+    )
+
+
+LABEL_HEADINGS = ("baseline", "balanced accuracy", "macro F1", "most frequent answer")
+"""Over the cells of `label_texts`."""
+
+
+def label_texts(cells: LabelCells | None) -> tuple[str, ...]:
+    """Write the cells of labels as text, a dash where the set has none."""
+    if cells is None:
+        return (NOT_MEASURED,) * len(LABEL_HEADINGS)
+    pairs = (cells.balanced, cells.macro_f1, cells.top)
+    return (
+        percent(cells.baseline),
+        *(f"{percent(before)} to {percent(after)}" for before, after in pairs),
+    )

@@ -1,0 +1,132 @@
+"""Every measure of a test set before and after, and what its difference shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from neuron_opsd.config import EvaluationConfig
+from neuron_opsd.method.labels import OF_LABELS
+from neuron_opsd.records import Interval
+from neuron_opsd.report.baseline import no_gain_at_baseline, standing
+from neuron_opsd.report.data import Least, TestComparison, least_of
+from neuron_opsd.report.wording import (
+    NO_DIFFERENCE,
+    NOT_MEASURED,
+    finite,
+    is_measured,
+    number,
+    percent,
+    point_range,
+    points,
+    signed,
+    signed_range,
+    verdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricKind:
+    """How one metric is called, written and judged."""
+
+    name: str
+    label: str
+    unit: str
+    """``share``, ``number`` or ``length``."""
+    better: str
+    """``higher``, ``lower`` or neither."""
+
+
+METRIC_KINDS = (
+    MetricKind("avg_at_k", "Avg@k, mean accuracy", "share", "higher"),
+    MetricKind("maj_at_k", "Maj@k, accuracy of the vote", "share", "higher"),
+    MetricKind("pass_at_k", "Pass@k, any rollout right", "share", ""),
+    MetricKind("balanced_accuracy", "Balanced accuracy", "share", "higher"),
+    MetricKind("macro_f1", "Macro F1", "share", "higher"),
+    MetricKind("baseline", "Baseline, most frequent gold answer", "share", ""),
+    MetricKind("top_answer_share", "Most frequent answer, its share", "share", ""),
+    MetricKind("ece", "ECE, calibration error", "number", "lower"),
+    MetricKind("adaptive_ece", "ECE with equal-count bins", "number", "lower"),
+    MetricKind("brier", "Brier score", "number", "lower"),
+    MetricKind("auroc", "AUROC, vote share against right", "number", "higher"),
+    MetricKind("overconfidence", "Over-confidence", "number", ""),
+    MetricKind("unanimity", "Unanimous questions", "share", ""),
+    MetricKind("parse_failure", "Answers not read", "share", "lower"),
+    MetricKind("truncation", "Completions cut off", "share", "lower"),
+    MetricKind("mean_length", "Tokens per completion", "length", ""),
+)
+
+
+ERRORS = frozenset({"ece", "adaptive_ece", "brier"})
+"""Measures of calibration."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One metric before and after, in words."""
+
+    label: str
+    before: str
+    after: str
+    change: str
+    span: str
+    said: str
+
+
+def metric_rows(test: TestComparison, config: EvaluationConfig) -> list[MetricRow]:
+    """Return every metric that was measured on a test set."""
+    known = [kind for kind in METRIC_KINDS if is_known(test, kind)]
+    rows = [metric_row(kind, test, least_of(config)) for kind in known]
+    k = config.num_samples
+    return [replace(row, label=row.label.replace("@k", f"@{k}")) for row in rows]
+
+
+def is_known(test: TestComparison, kind: MetricKind) -> bool:
+    """Say whether a metric was measured; one of labels also has to be a number."""
+    values = [one.metrics.get(kind.name) for one in (test.before, test.after)]
+    if kind.name in OF_LABELS:
+        return any(map(is_measured, values))
+    return kind.name in test.before.metrics
+
+
+def metric_row(kind: MetricKind, test: TestComparison, least: Least) -> MetricRow:
+    """Write one metric before and after."""
+    interval = test.delta.get(kind.name)
+    before, after = (
+        written(kind, result.metrics.get(kind.name))
+        for result in (test.before, test.after)
+    )
+    if interval is None or not finite(interval):
+        return MetricRow(kind.label, before, after, NOT_MEASURED, "", "")
+    if kind.name == "baseline":  # of the questions, not of a model
+        return MetricRow(kind.label, before, after, NOT_MEASURED, "", "")
+    change, span = written_change(kind, interval)
+    said = judged(kind, interval, least)
+    if kind.name in ("avg_at_k", "maj_at_k"):
+        said = no_gain_at_baseline(said, standing(test, least.accuracy))
+    return MetricRow(kind.label, before, after, change, span, said)
+
+
+def written(kind: MetricKind, value: float | None) -> str:
+    """Write a metric in its unit."""
+    if kind.unit == "share":
+        return percent(value)
+    return number(value, 1 if kind.unit == "length" else 3)
+
+
+def written_change(kind: MetricKind, interval: Interval) -> tuple[str, str]:
+    """Write a metric's difference and the ends of its interval."""
+    if kind.unit == "share":
+        return points(interval.value), point_range(interval)
+    digits = 1 if kind.unit == "length" else 3
+    return signed(interval.value, digits), signed_range(interval, digits)
+
+
+def judged(kind: MetricKind, interval: Interval, least: Least) -> str:
+    """Say what a difference shows, without praise where none of the two is better."""
+    if kind.better:
+        enough = least.calibration if kind.name in ERRORS else least.accuracy
+        better = kind.better == "higher"
+        return verdict(interval, higher_is_better=better, least=enough)
+    if interval.holds_zero:
+        return NO_DIFFERENCE
+    return "rose" if interval.low > 0 else "fell"

@@ -1,0 +1,81 @@
+"""Centred scores of choices, so that no label wins because the model likes its words.
+
+A model can prefer one label to another whatever the question. What it gives a label on
+average over the pool says how much; centred, a label wins where it is more probable
+than it usually is. No gold answer is read, and the pool's own model measures it once.
+
+Source: Zhou et al., arXiv:2309.17249 (batch calibration); the mean here is over the
+log-probabilities of the whole pool.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Final
+
+from neuron_opsd.config import Config, RolloutsConfig
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.models.choices import choice_logprobs
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.stages.rollouts import Asked, scored_choices
+
+LEAST_QUESTIONS: Final = 10
+"""Questions that a choice must stand in for its mean to say anything."""
+
+
+def choice_bias(
+    model: LanguageModel, asked: Sequence[Asked], block_size: int
+) -> dict[str, float]:
+    """Return what the model gives each choice on average over the pool.
+
+    Args:
+        model: Scores the choices; the untrained one.
+        asked: The pool; questions that are asked without choices are left out.
+        block_size: Questions scored at once.
+
+    Returns:
+        The text of a choice to its mean log-probability at temperature 1, in nats; only
+        of choices that stand in enough questions.
+    """
+    scored = [a for a in asked if a.written]
+    found: dict[str, list[float]] = defaultdict(list)
+    for start in range(0, len(scored), block_size):
+        block = scored[start : start + block_size]
+        for a, scores in zip(block, scored_choices(model, block), strict=True):
+            logprobs = choice_logprobs(scores, 1.0).tolist()
+            for choice, logprob in zip(a.question.choices, logprobs, strict=True):
+                found[choice].append(logprob)
+    means = {
+        choice: fmean(values)
+        for choice, values in found.items()
+        if len(values) >= LEAST_QUESTIONS
+    }
+    return {choice: mean for choice, mean in means.items() if math.isfinite(mean)}
+
+
+def with_bias(config: Config, bias: Mapping[str, float]) -> Config:
+    """Return settings by which choices are centred in whatever is asked."""
+    rollouts = config.rollouts.model_copy(update={"choice_bias": dict(bias)})
+    return config.model_copy(update={"rollouts": rollouts})
+
+
+def is_centring(config: RolloutsConfig) -> bool:
+    """Say whether the choices' means are still to be measured."""
+    return config.centre_choices and not config.choice_bias
+
+
+def refuse_centring(config: Config) -> None:
+    """Refuse centred choices where log-probabilities of plain ones are trained on.
+
+    Raises:
+        ConfigError: If the settings ask for them.
+    """
+    if config.rollouts.centre_choices or config.rollouts.choice_bias:
+        raise ConfigError(
+            f"{config.method} trains on the probabilities that rollouts were drawn "
+            "with, which those of centred choices are not; set rollouts.centre_choices "
+            "to false or take a method that distils or imitates"
+        )

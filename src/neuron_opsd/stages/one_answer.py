@@ -1,0 +1,161 @@
+"""Whether there is anything to learn: a student with one answer, a teacher who agrees.
+
+A model that gives one answer to nearly everything shows demonstrations of that answer,
+and a teacher who sees them says it as well. Training then teaches it to say what it
+says, and a test whose most frequent gold answer it is makes that look like a result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.config import FitnessConfig
+from neuron_opsd.errors import TeacherError
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.records import Fitness, Prompt, TokenIds, Vote
+
+Logprobs: TypeAlias = NDArray[np.float64]
+
+FEWEST = 10
+"""Questions below which shares of them tell nothing."""
+
+MOST_TOKENS = 512
+"""Tokens of a completion, from its first, that a divergence is taken over."""
+
+ADVICE = (
+    "other wording of the choices or of prompts.question_label and answer_label, "
+    "rollouts.centre_choices=true with selection.balance=true, or demonstrations of "
+    "both answers "
+    "(contexts.rule=random and more contexts.num_demonstrations)"
+)
+UNREAD_ADVICE = (
+    "another answers.reader or prompts.instruction, or a larger "
+    "rollouts.max_new_tokens, so that answers can be read"
+)
+
+
+def advice(answer: str) -> str:
+    """Return what to try where one answer is nearly all."""
+    return ADVICE if answer else UNREAD_ADVICE
+
+
+def most_given(votes: Mapping[str, Vote]) -> tuple[str, float]:
+    """Return the answer that the pool's samples give most often, and its share.
+
+    What cannot be read counts as one answer, which is empty. The share is 0 where there
+    are too few questions to tell.
+    """
+    given: Counter[str] = Counter()
+    for vote in votes.values():
+        given.update(vote.counts)
+        given[""] += vote.num_rollouts - sum(vote.counts.values())
+    if len(votes) < FEWEST:
+        return "", 0.0
+    ((answer, count),) = given.most_common(1)
+    return answer, count / given.total()
+
+
+def one_answer_findings(
+    votes: Mapping[str, Vote], config: FitnessConfig
+) -> tuple[str, ...]:
+    """Say when the student gives one answer to nearly all of the pool."""
+    answer, share = most_given(votes)
+    if share < config.max_answer_share:
+        return ()
+    return (
+        f"{spelled(answer)} takes {share:.2%} of the model's own answers to the pool, "
+        f"at or above fitness.max_answer_share {config.max_answer_share:.0%}: its "
+        "votes, demonstrations and rewards hold hardly anything else; try "
+        f"{advice(answer)}",
+    )
+
+
+def same_findings(fitness: Fitness, config: FitnessConfig) -> tuple[str, ...]:
+    """Say when the teacher is where the student is."""
+    if fitness.divergence is None or fitness.divergence >= config.min_divergence:
+        return ()
+    return (
+        f"the teacher says what the student says: {fitness.divergence:.2g} nats apart, "
+        f"below fitness.min_divergence {config.min_divergence:g}, so there is next to "
+        "nothing to learn; try more demonstrations or contexts.rule=random",
+    )
+
+
+def refuse_one_answer(fitness: Fitness, config: FitnessConfig) -> None:
+    """Stop where there is nothing to learn, unless the settings say to train.
+
+    Raises:
+        TeacherError: With what to try instead.
+    """
+    hopeless = nothing_to_learn(fitness, config)
+    if hopeless and config.one_answer == "stop":
+        raise TeacherError(hopeless)
+
+
+def nothing_to_learn(fitness: Fitness, config: FitnessConfig) -> str:
+    """Say why training could teach nothing but one answer; nothing if it could.
+
+    It could not where the student gives one answer to nearly everything and the
+    teacher is where the student is, or gives that answer as often.
+    """
+    if fitness.pool_answer_share < config.max_answer_share:
+        return ""
+    follows = (
+        fitness.top_answer == fitness.pool_answer
+        and fitness.top_answer_share >= config.max_answer_share
+    )
+    if not follows and not same_findings(fitness, config):
+        return ""
+    apart = (
+        "" if fitness.divergence is None else f", {fitness.divergence:.2g} nats apart"
+    )
+    return (
+        f"nothing to learn here: {spelled(fitness.pool_answer)} takes "
+        f"{fitness.pool_answer_share:.2%} of the model's own answers to the pool, and "
+        f"the teacher says the same ({fitness.top_answer_share:.0%} of questions"
+        f"{apart}); try {advice(fitness.pool_answer)}; fitness.one_answer=warn trains "
+        "all the same"
+    )
+
+
+def choice_divergence(student: Logprobs, teacher: Logprobs) -> float:
+    """Return KL(student || teacher) over the choices of a question, in nats.
+
+    Args:
+        student: ``(C,)`` log-probabilities of the choices.
+        teacher: The same under the teacher's prompt.
+    """
+    return float((np.exp(student) * (student - teacher)).sum())
+
+
+def token_divergence(
+    model: LanguageModel,
+    prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
+    completions: Sequence[TokenIds],
+) -> float:
+    """Return KL(student || teacher) per token, the mean over questions, in nats.
+
+    Args:
+        model: Student and teacher, which still are one.
+        prompts: The student's and the teacher's.
+        completions: What the student wrote to each question.
+    """
+    own, other = (
+        [
+            (model.encode(prompt), completion[:MOST_TOKENS])
+            for prompt, completion in zip(seat, completions, strict=True)
+        ]
+        for seat in prompts
+    )
+    return fmean(model.divergences(own, other))
+
+
+def spelled(answer: str) -> str:
+    """Name an answer in a message."""
+    return f"the answer {answer[:40]!r}" if answer else "no readable answer"
