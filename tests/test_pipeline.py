@@ -13,7 +13,7 @@ import pytest
 from neuron_opsd.cli import main
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.calibration import METRICS
-from neuron_opsd.models import load
+from neuron_opsd.models import trial
 from neuron_opsd.pipeline import Request, estimate, evaluate, run
 from neuron_opsd.progress import Silent
 from neuron_opsd.settings import load_config
@@ -314,7 +314,7 @@ def test_every_way_of_running_ends(
 def test_a_run_says_when_it_cannot_share_prompts(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "decodes_alike", lambda _model: False)
+    monkeypatch.setattr(trial, "decodes_alike", lambda _model: False)
     config = tiny_config(tiny_llama, "distill.steps=2")
     done = tiny_run(tiny_request(tmp_path), config)
     assert any("attention cannot be followed" in text for text in done.warnings)
