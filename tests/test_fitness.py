@@ -100,6 +100,15 @@ def test_a_teacher_that_agrees_more_is_fit() -> None:
     assert found.findings == ()
 
 
+def test_the_divergence_is_that_of_the_loss_which_centres_nothing() -> None:
+    script = same_answers(teacher=["yes", "yes", "yes", "no"], student=["yes", "no"])
+    centred = "rollouts.choice_bias={yes = -0.1, no = -3.0}"
+    found = check(script, config_of(centred), ALL_YES, "yes", "no")
+    # Even odds against three to one.
+    assert found.divergence == pytest.approx(np.log(4 / 3) / 2, rel=1e-5)
+    assert found.student_agreement < 0.1
+
+
 def test_agreement_is_the_probability_at_the_temperature_of_the_pool() -> None:
     script = same_answers(teacher=["yes", "yes", "no"], student=["yes", "yes", "no"])
     config = config_of("rollouts.temperature=0.5")

@@ -25,6 +25,7 @@ from neuron_opsd.errors import (
     TrainingError,
 )
 from neuron_opsd.jobs.analyse.analysis import AnalysisRequest, analyse
+from neuron_opsd.jobs.compare.block import check_settings
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import Training, train_adapter
 from neuron_opsd.models.hf import HFModel
@@ -43,6 +44,7 @@ from neuron_opsd.report.compare.data import (
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.training import Objective
 from neuron_opsd.world.lock import locked
+from neuron_opsd.world.store import RunDir
 from tiny_runs import (
     POOL_SIZE,
     Row,
@@ -482,6 +484,20 @@ def test_other_settings_in_the_same_folder_are_refused(
     renamed = comparison(tmp_path, "lmsi=lmsi:distill.learning_rate=0.5")
     with pytest.raises(ConfigError, match=r"has begun lmsi with other settings"):
         compared(renamed, config)
+
+
+def test_a_method_that_was_stopped_may_be_told_to_train(
+    tmp_path: Path, config: Config
+) -> None:
+    variant = parse_variant("lmsi")
+    with RunDir.open(tmp_path, {}, {}) as run:
+        for given in ("stop", "warn"):
+            fitness = config.fitness.model_copy(update={"one_answer": given})
+            own = config.model_copy(update={"fitness": fitness})
+            check_settings(Job(run, own, True, Silent()), "methods/lmsi", variant)  # noqa: FBT003
+        other = config.model_copy(update={"seed": config.seed + 1})
+        with pytest.raises(ConfigError, match="has begun lmsi with other settings"):
+            check_settings(Job(run, other, True, Silent()), "methods/lmsi", variant)  # noqa: FBT003
 
 
 def test_variants_with_neurons_of_their_own_read_them_anew(

@@ -17,7 +17,14 @@ from neuron_opsd.jobs.prepare import Prepared, prepare, representatives
 from neuron_opsd.jobs.selecting import unread_of
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.progress import Silent
-from neuron_opsd.records import Completion, Message, Question, Rollout, SelectionEntry
+from neuron_opsd.records import (
+    Completion,
+    Message,
+    Question,
+    Rollout,
+    SelectionEntry,
+    TokenIds,
+)
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.one_answer import one_answer_findings
 from neuron_opsd.votes import tally_votes
@@ -226,6 +233,14 @@ class Thinker(ScriptedModel):
         ]
 
 
+class Mute(Thinker):
+    """Must not be asked for the text of a token."""
+
+    def decode(self, token_ids: TokenIds) -> str:
+        """Fail."""
+        raise AssertionError(token_ids)
+
+
 @pytest.mark.parametrize(
     ("span", "read"), [("completion", 9), ("reasoning", 5), ("answer", 9)]
 )
@@ -244,6 +259,9 @@ def test_the_span_that_is_asked_for_is_what_counts(
     assert {entry.num_tokens for entry in found.neurons} == {length}
     prompts = sum(len(f"Question: Is {name} odd?\nAnswer:") for name in NAMES)
     assert tokens["neurons"] == prompts + 12 * read
+    # What is kept is not looked for again among thousands of tokens.
+    with opened(tmp_path, config, free=True) as job:
+        prepare(job, Mute({asked: ["hmm|yes"] for asked in BLAND}), FREE)
 
 
 def test_demonstrations_that_do_not_fit_are_warned_of(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import ConfigError, DataError, ModelError
-from neuron_opsd.jobs.setting import settle
+from neuron_opsd.jobs.inputs import Inputs
+from neuron_opsd.jobs.setting import QUIET_ANSWERS, TestSet, remarks, settle
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import Sampling
 from neuron_opsd.models.tokens import Tokens
@@ -24,15 +25,22 @@ from neuron_opsd.reasoning import (
 from neuron_opsd.records import (
     Completion,
     Demonstration,
+    GoldAnswers,
     Message,
     Prompt,
     Question,
     TeacherContext,
+    TrainingExample,
 )
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.rollouts import ask, read, sample_rollouts
-from neuron_opsd.stages.teaching import Library, fitted_prompt, shown_text
-from thinking import MAGISTRAL, OPENS, SWITCHED, UNCLOSED, thinking_model
+from neuron_opsd.stages.teaching import (
+    Library,
+    fitted_prompt,
+    shown_text,
+    with_solution,
+)
+from thinking import HYBRID, MAGISTRAL, OPENS, SWITCHED, UNCLOSED, thinking_model
 from thinking import thinking_tokenizer as tokenizer_with
 from tiny import tiny_model
 
@@ -112,6 +120,8 @@ def asked(text: str, thinking: bool | None = None) -> Prompt:
         (OPENS, False, True),
         (SWITCHED, None, True),
         (SWITCHED, False, False),
+        (HYBRID, None, False),
+        (HYBRID, False, False),
         (MAGISTRAL, None, True),
         (UNCLOSED, None, False),
     ],
@@ -183,13 +193,18 @@ def test_one_mark_alone_is_refused(thinker: Path, start: str, end: str) -> None:
 # --- choices are never scored inside reasoning ---
 
 
-def settled(folder: Path, *assignments: str) -> tuple[Config, bool]:
+def settled(
+    folder: Path, *assignments: str, chooses: bool = True
+) -> tuple[Config, bool]:
     config = load_config(assignments=[f"model.name={folder}", *assignments])
-    return settle(config, load_model(config.model))
+    return settle(config, load_model(config.model), chooses=chooses)
 
 
-def test_the_switch_is_turned_off_where_choices_are_sampled(tmp_path: Path) -> None:
-    config, constrained = settled(thinking_model(tmp_path, SWITCHED))
+@pytest.mark.parametrize("template", [SWITCHED, HYBRID], ids=["opens", "hybrid"])
+def test_the_switch_is_turned_off_where_choices_are_sampled(
+    tmp_path: Path, template: str
+) -> None:
+    config, constrained = settled(thinking_model(tmp_path, template))
     assert constrained
     assert config.prompts.student_thinking is False
     assert config.prompts.teacher_thinking is False
@@ -215,9 +230,34 @@ def test_choices_that_must_be_sampled_inside_reasoning_are_refused(
     assert settled(switched, "prompts.form=plain")[1]
 
 
-def test_free_answers_keep_their_reasoning(tmp_path: Path) -> None:
-    config, _ = settled(thinking_model(tmp_path, SWITCHED), "rollouts.mode=free")
+@pytest.mark.parametrize("template", [SWITCHED, HYBRID], ids=["opens", "hybrid"])
+def test_free_answers_keep_their_reasoning(tmp_path: Path, template: str) -> None:
+    folder = thinking_model(tmp_path, template)
+    config, _ = settled(folder, "rollouts.mode=free")
     assert config.prompts.student_thinking is None
+    config, _ = settled(folder, chooses=False)
+    assert config.prompts.student_thinking is None
+
+
+def test_a_switch_that_does_nothing_stays_as_it_was(thinker: Path) -> None:
+    config, _ = settled(thinker, "prompts.form=plain")
+    assert config.prompts.student_thinking is None
+
+
+def test_a_run_says_that_it_turned_reasoning_off(tmp_path: Path) -> None:
+    folder = thinking_model(tmp_path, HYBRID)
+    facts = load_model(ModelConfig(name=str(folder))).facts
+    given, quiet = load_config().prompts, settled(folder)[0].prompts
+    assert QUIET_ANSWERS in remarks(facts, quiet, given)
+    assert QUIET_ANSWERS not in remarks(facts, quiet, quiet)
+
+
+def test_a_set_knows_whether_any_of_its_questions_has_choices() -> None:
+    gold = GoldAnswers({"sky": "blue"})
+    test = TestSet("t", (SKY,), gold, in_domain=True)
+    assert Inputs((FREE,), (test,), {}).chooses
+    assert Inputs((SKY,), (), {}).chooses
+    assert not Inputs((FREE,), (), {}).chooses
 
 
 def test_student_and_teacher_begin_alike(tmp_path: Path) -> None:
@@ -272,6 +312,18 @@ def test_a_template_that_cuts_what_is_shown_is_refused(tmp_path: Path) -> None:
     folder = thinking_model(tmp_path, UNCLOSED)
     with pytest.raises(DataError, match="does not show the teacher the whole answer"):
         teacher_text(folder, "so</think>many fish swim there")
+
+
+def test_a_template_that_cuts_a_solution_is_refused(tmp_path: Path) -> None:
+    folder = thinking_model(tmp_path, UNCLOSED)
+    config = load_config(assignments=[f"model.name={folder}", "prompts.form=chat"])
+    model = load_model(config.model)
+    example = TrainingExample(FREE, Prompt(), Prompt())
+    assert "fish<|im_end|>" in model.prompt_text(
+        with_solution(model, example, "fish", config)
+    )
+    with pytest.raises(DataError, match="does not show the teacher the whole answer"):
+        with_solution(model, example, "many fish swim there", config)
 
 
 def test_a_context_has_a_limit_of_its_own(tiny_llama: Path) -> None:

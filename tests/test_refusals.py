@@ -165,4 +165,4 @@ def test_a_template_that_closes_with_text_is_told_in_a_run(
     assert OPEN_ANSWERS in done.warnings
     facts = loaded(model).facts
     plain = load_config(None, ["prompts.form=plain"]).prompts
-    assert remarks(facts, plain) == []
+    assert remarks(facts, plain, plain) == []

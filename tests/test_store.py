@@ -303,17 +303,14 @@ def test_the_store_does_not_import_torch() -> None:
 
 def test_other_settings_are_refused_and_five_named(tmp_path: Path) -> None:
     old: Mapping[str, Any] = {f"s.{n}": n for n in range(7)} | {"same": 1.0}
-    new: Mapping[str, Any] = {f"s.{n}": n + 1 for n in range(6)} | {
-        "same": 1.0,
-        "x": "y",
-    }
+    new: Mapping[str, Any] = {f"s.{n}": n + 1 for n in range(7)} | {"same": 1.0}
     with RunDir.open(tmp_path, old, {}):
         pass
     with pytest.raises(ConfigError) as caught, RunDir.open(tmp_path, new, {}):
         pass
     assert str(caught.value) == (
         f"{tmp_path} was begun with other settings: s.0 was 0, now 1; s.1 was 1, now "
-        "2; s.2 was 2, now 3; s.3 was 3, now 4; s.4 was 4, now 5; and 3 more; go on "
+        "2; s.2 was 2, now 3; s.3 was 3, now 4; s.4 was 4, now 5; and 2 more; go on "
         "with the old ones, or choose another --out"
     )
 
@@ -324,6 +321,18 @@ def test_a_setting_that_was_added_or_left_out_is_another_one(tmp_path: Path) -> 
     with (
         pytest.raises(ConfigError, match=r"a was null, now \(unset\); b was \(unset\)"),
         RunDir.open(tmp_path, {"b": 1}, {}),
+    ):
+        pass
+
+
+def test_a_run_of_an_older_version_is_told_from_one_with_other_values(
+    tmp_path: Path,
+) -> None:
+    with RunDir.open(tmp_path, {"a": 1}, {}):
+        pass
+    with (
+        pytest.raises(ConfigError, match=r"now 2; go on with the version it was begun"),
+        RunDir.open(tmp_path, {"a": 1, "b": 2}, {}),
     ):
         pass
 

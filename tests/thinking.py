@@ -43,6 +43,9 @@ SWITCHED = TURNS + (
 )
 """The same with a switch that closes the block at once."""
 
+HYBRID = SWITCHED.replace("{% else %}{{ '<think>\\n' }}", "")
+"""Opens no block, since the model does so itself, as Qwen3's first models do."""
+
 UNCLOSED = (
     "{% for m in messages %}"
     "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'][:5] + '<|im_end|>\\n' }}"

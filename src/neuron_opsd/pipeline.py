@@ -110,7 +110,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     inputs = read_inputs(request.pool, request.tests, config, progress.warn)
     model = load_model(config.model)
     own = for_model(config, model.facts)
-    settled, constrained = settle(own, model, [request.out])
+    settled, constrained = settle(own, model, [request.out], chooses=inputs.chooses)
     check_questions(model, inputs, settled, constrained=constrained)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDir.open(
@@ -123,7 +123,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         settings = to_toml(settled, comments=True).encode()
         write_atomic(directory.path("config.toml"), settings)
         job = Job(directory, settled, constrained, progress)
-        for remark in remarks(model.facts, settled.prompts):
+        for remark in remarks(model.facts, settled.prompts, own.prompts):
             directory.warn(remark)
         if replaced := replaced_text(config, own):
             directory.warn(replaced)

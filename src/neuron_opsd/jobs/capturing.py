@@ -46,9 +46,23 @@ def capture(
             compute,
             done,
         )
-    job.count_tokens(name, sum(len(p) + len(c) for p, c in map(pair, asked)))
+    prompts = sum(len(model.encode(a.prompt)) for a in asked)
+    job.count_tokens(name, prompts + tokens_read(neurons, chosen, config.neurons))
     warn_of_spans(job, chosen, config.neurons)
     return neurons
+
+
+def tokens_read(
+    neurons: Sequence[NeuronSet], chosen: Mapping[str, Rollout], config: NeuronsConfig
+) -> int:
+    """Return how many tokens of completions passes went over.
+
+    Those before a span are read as well, those after it are not.
+    """
+    if config.span == "answer":
+        ids = (entry.question_id for entry in neurons)
+        return sum(len(chosen[name].completion.token_ids) for name in ids)
+    return sum(entry.num_tokens for entry in neurons)
 
 
 def warn_of_spans(

@@ -56,7 +56,9 @@ def evaluate(
         )
     sets = read_tests(tests, "", config, progress.warn)
     model = load_model(config.model, *([] if adapter is None else [adapter]))
-    settled, constrained = settle(config, model)
+    settled, constrained = settle(
+        config, model, chooses=any(q.choices for test in sets for q in test.questions)
+    )
     for test in sets:
         check_set(model, test.name, test.questions, settled, constrained=constrained)
     table = {}

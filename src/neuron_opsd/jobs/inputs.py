@@ -43,6 +43,12 @@ class Inputs:
     hashes: Mapping[str, str]
     """SHA-256 of what every file asks, by `pool` and by the test sets' names."""
 
+    @property
+    def chooses(self) -> bool:
+        """Whether any question has choices."""
+        sets = [self.pool, *(test.questions for test in self.tests)]
+        return any(question.choices for asked in sets for question in asked)
+
 
 def unheard(text: str) -> None:
     """Hear a warning, and do nothing."""

@@ -83,7 +83,9 @@ def preview(
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     model = load_model(config.model)
-    settled, constrained = settle(for_model(config, model.facts), model)
+    settled, constrained = settle(
+        for_model(config, model.facts), model, chooses=any(q.choices for q in some)
+    )
     check_sets(model, {POOL: some}, settled, constrained=constrained)
     asked = ask(some, settled, constrained=constrained)
     if is_centring(settled.rollouts):

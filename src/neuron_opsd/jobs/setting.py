@@ -13,7 +13,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.protocol import LanguageModel, ModelFacts
 from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
-from neuron_opsd.records import GoldAnswers, Message, Question
+from neuron_opsd.records import GoldAnswers, Message, Question, TokenIds
 from neuron_opsd.stages.rollouts import is_constrained
 from neuron_opsd.world.manifest import MANIFEST
 from neuron_opsd.world.memory import peak_memory
@@ -34,6 +34,11 @@ PLAIN_DECODING: Final = (
 OPEN_ANSWERS: Final = (
     "the chat template closes answers with no token of their own, so completions end "
     "where the model's settings say; if many are cut, set prompts.form=plain"
+)
+
+QUIET_ANSWERS: Final = (
+    "the chat template's switch of reasoning is turned off, since answers are sampled "
+    "among choices; set rollouts.mode=free to let the model reason first"
 )
 
 
@@ -76,18 +81,24 @@ PROBE = Question("probe", (Message("user", "Which one?"),))
 
 
 def settle(
-    config: Config, model: LanguageModel, begun: Iterable[Path] = ()
+    config: Config,
+    model: LanguageModel,
+    begun: Iterable[Path] = (),
+    *,
+    chooses: bool = True,
 ) -> tuple[Config, bool]:
     """Decide for a model what the settings leave open.
 
-    Choices are never scored inside a block of reasoning that the template opens: the
-    template's switch turns it off, else answers are written freely.
+    Choices are never scored where the model would reason: the template's switch turns
+    that off. Without one, answers are written freely if the template opens a block.
 
     Args:
         config: The settings.
         model: That will be asked.
         begun: Run directories that may have been begun; what was decided there by the
             day stays.
+        chooses: Whether any question has choices; if none has, a model that reasons
+            goes on doing so.
 
     Returns:
         The settings with the prompts resolved, and whether answers to questions with
@@ -99,20 +110,18 @@ def settle(
     """
     constrained = is_constrained(config.rollouts, model.facts.num_parameters)
     found = with_prompts(config, model, constrained=constrained)
-    if constrained and opens_reasoning(found, model):
-        quiet = without_thinking(found)
-        if not opens_reasoning(quiet, model):
-            found = quiet
-        elif config.rollouts.mode == "constrained":
+    if constrained and chooses:
+        found = quietened(found, model)
+    if constrained and chooses and opens_reasoning(found, model):
+        if config.rollouts.mode == "constrained":
             raise ConfigError(
                 f"rollouts.mode is constrained, but the chat template of "
                 f"{model.facts.name} begins every answer with reasoning, in which no "
                 "choice can be scored; set rollouts.mode=free, prompts.form=plain, or "
                 "leave prompts.student_thinking unset if the template has a switch"
             )
-        else:
-            constrained = False
-            found = with_prompts(config, model, constrained=False)
+        constrained = False
+        found = with_prompts(config, model, constrained=False)
     check_alike(found, model)
     prompts = with_date(found.prompts, model.facts, begun)
     return found.model_copy(update={"prompts": prompts}), constrained
@@ -126,6 +135,24 @@ def with_prompts(config: Config, model: LanguageModel, *, constrained: bool) -> 
         constrained=constrained,
     )
     return config.model_copy(update={"prompts": prompts})
+
+
+def quietened(config: Config, model: LanguageModel) -> Config:
+    """Return the settings with reasoning off where the template has a switch for it.
+
+    A template of a model that may reason or not need not open a block: the model then
+    writes the mark itself, and a choice in its place has next to no probability.
+    """
+    quiet = without_thinking(config)
+    same = beginnings(quiet, model) == beginnings(config, model)
+    return config if same or opens_reasoning(quiet, model) else quiet
+
+
+def beginnings(config: Config, model: LanguageModel) -> tuple[TokenIds, TokenIds]:
+    """Return how a question is put to the student and to the teacher."""
+    student = student_prompt(PROBE, config.prompts)
+    teacher = teacher_prompt(PROBE, (), config.prompts)
+    return model.encode(student), model.encode(teacher)
 
 
 def without_thinking(config: Config) -> Config:
@@ -175,9 +202,19 @@ def with_date(
     return prompts.model_copy(update={"date": next(filter(None, known), today)})
 
 
-def remarks(facts: ModelFacts, prompts: PromptsConfig) -> list[str]:
-    """Say what a user should know of how a model is run."""
+def remarks(
+    facts: ModelFacts, prompts: PromptsConfig, given: PromptsConfig
+) -> list[str]:
+    """Say what a user should know of how a model is run.
+
+    Args:
+        facts: Of the model.
+        prompts: As they were settled.
+        given: As the user has them.
+    """
     found = [] if facts.shares_prompts else [PLAIN_DECODING]
     if prompts.form == "chat" and not facts.closes_answers:
         found.append(OPEN_ANSWERS)
+    if given.student_thinking is None and prompts.student_thinking is False:
+        found.append(QUIET_ANSWERS)
     return found

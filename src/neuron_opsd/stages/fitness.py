@@ -57,7 +57,8 @@ class Belief:
     entropy: float
     """Of the choice, or per token of the sampled answer, in nats."""
     logprobs: Logprobs | None = None
-    """Of the choices at temperature 1, as the loss has it; none where it is free."""
+    """Of the choices at temperature 1, as the loss has it, which centres nothing; none
+    where the answer is free."""
     token_ids: TokenIds = ()
     """The sampled answer; empty where choices were scored."""
 
@@ -185,7 +186,7 @@ def choice_beliefs(
             else 0.0
         )
         best = a.question.choices[int(probability.argmax())]
-        plain = choice_logprobs(scores, 1.0)
+        plain = choice_logprobs(replace(scores, bias=()), 1.0)
         found.append(Belief(best, agreement, entropy(logprobs), plain))
     return found
 

@@ -286,11 +286,16 @@ def with_solution(
     """Return the prompt of a teacher who has seen the question solved before it.
 
     A solution that does not fit is left out.
+
+    Raises:
+        DataError: If the chat template leaves out what the solution says.
     """
     most = room(model, config)
     shown = (example.question, solution)
     prompt = teacher_prompt(example.question, [shown], config.prompts)
     if len(model.encode(prompt)) <= min(most, config.contexts.max_tokens or most):
+        own = Demonstration(example.question_id, solution, None, "its own solution")
+        check_shown(model, prompt, example.question, [own])
         return prompt
     return teacher_prompt(example.question, (), config.prompts)
 

@@ -111,9 +111,12 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
         if value_text(old, name) != value_text(fresh, name)
     ]
     if changed:
+        # All settings stand in a manifest, so one that is not there is a newer one.
+        ours = all(name in old for name in fresh)
+        with_what = "the old ones" if ours else "the version it was begun with"
         raise ConfigError(
             f"{folder} was begun with other settings: {listing(changed)}; go on with "
-            "the old ones, or choose another --out"
+            f"{with_what}, or choose another --out"
         )
 
 

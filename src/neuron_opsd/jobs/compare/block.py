@@ -14,6 +14,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.jobs.compare.neurons import prompted
 from neuron_opsd.jobs.compare.variants import Variant, config_of
+from neuron_opsd.jobs.inputs import run_settings
 from neuron_opsd.jobs.pool_rollouts import roll_out
 from neuron_opsd.jobs.prepare import Prepared, prepare
 from neuron_opsd.jobs.setting import Job, TestSet
@@ -29,7 +30,7 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.records import Question, StepMetrics, TestResult
 from neuron_opsd.report.compare.data import BASE
 from neuron_opsd.report.data import PROMPTED
-from neuron_opsd.settings import differences, flatten
+from neuron_opsd.settings import differences
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.methods.method import Targets
 from neuron_opsd.world.codecs import ROLLOUTS, Codec, json_codec, record_codec
@@ -232,7 +233,7 @@ def check_settings(job: Job, folder: str, variant: Variant) -> None:
         ConfigError: If it was; they are named.
     """
     codec = json_codec(f"{folder}/settings.json")
-    wanted = flatten(job.config)
+    wanted = run_settings(job.config)
     known = job.run.once(f"{folder}/settings", codec, lambda: wanted)
     changed = [name for name, value in wanted.items() if known.get(name) != value]
     if changed:

@@ -124,7 +124,8 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
     check_prompted(shared, model.facts, progress.warn)
     variants = variants_for(comparison.variants, shared, model.facts, progress.warn)
     begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
-    settled, constrained = settle(shared, model, begun)
+    chooses = any(one.chooses for one in inputs.values())
+    settled, constrained = settle(shared, model, begun, chooses=chooses)
     for one in inputs.values():
         check_questions(model, one, settled, constrained=constrained)
     return Setting(

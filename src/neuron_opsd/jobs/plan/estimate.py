@@ -94,7 +94,9 @@ def estimate(
     loading = perf_counter() - start
     device = model.facts.device
     network = held_memory(device) - (0 if device.startswith("cuda") else before)
-    settled, constrained = settle(for_model(config, model.facts), model)
+    settled, constrained = settle(
+        for_model(config, model.facts), model, chooses=inputs.chooses
+    )
     check_questions(model, inputs, settled, constrained=constrained)
     trial = Trial(model, settled, clock_of(device), needs_neurons(settled))
     with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
