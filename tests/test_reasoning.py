@@ -180,7 +180,10 @@ def test_a_cut_trace_has_no_answer_and_a_closed_one_has(thinker: Path) -> None:
 
 def test_marks_may_be_named_by_the_settings(thinker: Path) -> None:
     named = ModelConfig(name=str(thinker), reasoning_start="<a>", reasoning_end="</a>")
-    assert load_model(named).tokens.marks == (Marks("<a>", "</a>"),)
+    tokens = load_model(named).tokens
+    assert tokens.marks == (Marks("<think>", "</think>"), Marks("<a>", "</a>"))
+    assert tokens.opens_reasoning(tokens.encode(asked("Which?")))
+    assert tokens.final_start("<a>so", opened=False) is None
 
 
 @pytest.mark.parametrize(("start", "end"), [("<a>", ""), ("", "</a>"), ("a", "a")])

@@ -46,8 +46,8 @@ class ModelConfig(Section):
     on CUDA and on processors that have it in hardware. `full` tuning, and the model it
     made, compute in float32 whatever is set here."""
     reasoning_start: str = ""
-    """Mark before the model's reasoning, for example `<think>`; empty takes the known
-    marks that the chat template names, or else all known ones."""
+    """Mark before reasoning, for example `<think>`, where it is none of the known marks
+    that the chat template names, which count in any case, or else all known ones."""
     reasoning_end: str = ""
     """Mark after it, for example `</think>`."""
     tokens_per_batch: Positive = 4096
