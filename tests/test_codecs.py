@@ -105,6 +105,14 @@ def test_a_rollout_comes_back_the_same() -> None:
     assert through_file(ROLLOUTS, rollouts) == rollouts
 
 
+def test_a_token_of_many_rollouts_is_one_object() -> None:
+    thought = Completion((70_000, 5, 70_000), "x", True, 0.0, 0.0)  # noqa: FBT003
+    rollouts = tuple(Rollout("q", k, 0.6, thought, None) for k in range(3))
+    found = through_file(ROLLOUTS, rollouts)
+    tokens = [token for one in found for token in one.completion.token_ids]
+    assert len({id(token) for token in tokens if token == 70_000}) == 1
+
+
 def test_the_files_of_tables_have_the_promised_columns(tmp_path: Path) -> None:
     ROLLOUTS.save((), tmp_path / "rollouts.parquet")
     NEURONS.save((), tmp_path / "neurons.parquet")
