@@ -38,6 +38,7 @@ from neuron_opsd.world.formats.public_sets import (
     names_of,
     recognise,
 )
+from neuron_opsd.world.formats.set_rows import read_set
 from neuron_opsd.world.formats.telling import notes_of
 from neuron_opsd.world.hub import DATASET_ID, read_dataset
 from neuron_opsd.world.overlap import check_overlap, duplicates_of
@@ -247,7 +248,7 @@ def item_of(row: Row, reading: Reading) -> tuple[Item, PublicSet | None]:
             f"has no column {missing[0]!r}, by which {public.name} is known; its "
             f"columns are {names_of(cells)}"
         )
-    return public.read(cells), public
+    return read_set(public, cells, labelled=reading.labelled), public
 
 
 OPTIONAL = ("answer", "solution", "rewardmodel")

@@ -61,7 +61,7 @@ def evidence_of(items: Iterable[Item]) -> Evidence:
         for answer in item.answers:
             if not item.choices or answer.how not in ("auto", "index"):
                 continue
-            value = tidy(answer.value)
+            value = value_of(answer)
             text = equal_choice(value, item.choices) if answer.how == "auto" else None
             number = whole(value)
             letter = lettered(value, item)
@@ -75,6 +75,14 @@ def evidence_of(items: Iterable[Item]) -> Evidence:
                 last |= number == len(item.choices)
     base = 0 if zero else 1 if last else None
     return Evidence(base, letters, indices, texts, numbers)
+
+
+def value_of(answer: RawAnswer) -> Any:
+    """Return what an answer holds; a list of one, as AGIEval has it, holds that."""
+    value = answer.value
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return tidy(value)
 
 
 def fold(text: str) -> str:
@@ -120,7 +128,7 @@ def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
     Raises:
         BadRowError: If it is none of them, or could be two.
     """
-    value = tidy(answer.value)
+    value = value_of(answer)
     counts = answer.how == "truth" or answer.how.startswith("index")
     if counts and whole(value) == UNLABELLED:
         return None
@@ -277,6 +285,11 @@ PLACES: Final = {
 
 def no_choice(answer: RawAnswer, item: Item, evidence: Evidence) -> str:
     """Say that an answer is no choice, and what would be one."""
+    if isinstance(answer.value, list) and len(answer.value) > 1:
+        return (
+            f"{answer.column} {shorten(answer.value)} names several choices, but only "
+            "one can be right; leave out such rows"
+        )
     base = evidence.base or 0
     last = len(item.choices) - 1 + base
     keys = item.keys or tuple(string.ascii_uppercase[: len(item.choices)])

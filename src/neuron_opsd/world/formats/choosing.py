@@ -11,6 +11,9 @@ from neuron_opsd.world.formats.column_names import CHOICES, GROUP
 from neuron_opsd.world.formats.parts import parse_choices, structure
 from neuron_opsd.world.rows import BadRowError
 
+PAIRS = (("label", "text"), ("key", "value"), ("key", "text"), ("id", "text"))
+"""What an object of one choice calls its key and its text."""
+
 
 def read_choices(
     cells: Cells,
@@ -51,11 +54,12 @@ def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
     Raises:
         BadRowError: If they are objects of another kind.
     """
-    if all({"label", "text"} <= choice.keys() for choice in choices):
-        return {
-            "text": [choice["text"] for choice in choices],
-            "label": [choice["label"] for choice in choices],
-        }
+    for key, text in PAIRS:
+        if all({key, text} == choice.keys() for choice in choices):
+            return {
+                "text": [choice[text] for choice in choices],
+                "label": [choice[key] for choice in choices],
+            }
     if all(len(choice) == 1 for choice in choices):
         return {key: text for choice in choices for key, text in choice.items()}
     raise BadRowError(

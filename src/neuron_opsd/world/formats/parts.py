@@ -19,7 +19,9 @@ from neuron_opsd.world.rows import BadRowError, kind_of, shorten
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-PREFIX = re.compile(r"\s*[(\[\uff08]?([A-Z])[)\].:\uff09\uff0e\uff1a\u3001]\s*(?=\S)")
+PREFIX = re.compile(
+    r"\s*[(\[\uff08]?([A-Za-z])\s?[)\].:\uff09\uff0e\uff1a\u3001]\s*(?=\S)"
+)
 """A choice's own letter before its text, as in ``B. Paris``, also in wide letters."""
 
 NOTHING = ("nan", "NaN", "<NA>")
@@ -187,7 +189,11 @@ def without_letters(choices: Sequence[str]) -> tuple[str, ...]:
     """Return choices without their letters, if each begins with its own."""
     matches = [PREFIX.match(choice) for choice in choices]
     letters = [match[1] for match in matches if match is not None]
-    if letters != list(string.ascii_uppercase[: len(choices)]):
+    own = (
+        string.ascii_uppercase[: len(choices)],
+        string.ascii_lowercase[: len(choices)],
+    )
+    if "".join(letters) not in own or len(letters) < len(choices):
         return tuple(choices)
     return tuple(PREFIX.sub("", choice, count=1) for choice in choices)
 
