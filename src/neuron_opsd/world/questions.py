@@ -40,6 +40,7 @@ from neuron_opsd.world.formats.public_sets import (
 )
 from neuron_opsd.world.formats.set_rows import read_set
 from neuron_opsd.world.formats.telling import notes_of
+from neuron_opsd.world.formats.unread import refuse_picture
 from neuron_opsd.world.hub import DATASET_ID, read_dataset
 from neuron_opsd.world.overlap import check_overlap, duplicates_of
 from neuron_opsd.world.question_files import READERS, read_table
@@ -217,6 +218,7 @@ def parse_row(row: Row, number: int, stem: str, reading: Reading) -> Parsed:
     if isinstance(row.values, BadRowError):
         raise row.values
     item, public = item_of(row, reading)
+    refuse_picture(item.messages)
     question = Question(
         parse_id(item.id, f"{stem}-{number}"),
         item.messages,

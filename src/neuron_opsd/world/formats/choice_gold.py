@@ -25,7 +25,8 @@ KEYED: Final = re.compile(
 )
 """A letter or number alone, in brackets, or as a column of choices is called."""
 WITH_TEXT: Final = re.compile(
-    r"[(\[\uff08]?([A-Za-z])[)\].:\uff09\uff0e\uff1a\u3001]{1,2}\s*(\S.*)", re.DOTALL
+    r"[(\[\uff08]?([A-Za-z]|\d{1,2})[)\].:\uff09\uff0e\uff1a\u3001]{1,2}\s*(\S.*)",
+    re.DOTALL,
 )
 """A letter with its choice's text, as in ``B. Salt melts``."""
 QUOTES: Final = {
@@ -116,9 +117,14 @@ def lettered(value: Any, item: Item) -> int | None:
 
 
 def place_of_key(key: str, item: Item) -> int | None:
-    """Return the place of a key among the choices, of its letter where none has one."""
-    keys = item.keys or tuple(string.ascii_uppercase[: len(item.choices)])
-    folded = [one.casefold() for one in keys]
+    """Return the place of a key among the choices, of its letter where none has one.
+
+    Choices that are numbered have their letters besides.
+    """
+    letters = tuple(string.ascii_uppercase[: len(item.choices)])
+    folded = [one.casefold() for one in item.keys or letters]
+    if key.isalpha() and all(one.isdigit() for one in folded):
+        folded = [letter.casefold() for letter in letters]
     return folded.index(key.casefold()) if key.casefold() in folded else None
 
 
@@ -293,7 +299,10 @@ def no_choice(answer: RawAnswer, item: Item, evidence: Evidence) -> str:
     base = evidence.base or 0
     last = len(item.choices) - 1 + base
     keys = item.keys or tuple(string.ascii_uppercase[: len(item.choices)])
+    places = f"its number from {base} to {last} or its letter from"
+    if keys[0].isdigit():
+        places = "its number from"
     return (
         f"{answer.column} {shorten(answer.value)} is no choice; give a choice's text, "
-        f"its number from {base} to {last} or its letter from {keys[0]} to {keys[-1]}"
+        f"{places} {keys[0]} to {keys[-1]}"
     )

@@ -91,7 +91,12 @@ def keyed_choices(
             f"{name} must be a list of texts, or an object from letters to texts, but "
             f"has {wrong[0]!r}"
         )
-    return parse_choices(texts, name), tuple(key.strip() for key in keys)
+    keys = [key.strip() for key in keys]
+    folded = [key.casefold() for key in keys]
+    twice = [key for key in keys if folded.count(key.casefold()) > 1]
+    if twice:
+        raise BadRowError(f"{name} has two choices with the key {twice[0]!r}")
+    return parse_choices(texts, name), tuple(keys)
 
 
 def grouped(cells: Cells) -> list[str]:

@@ -47,6 +47,7 @@ NEEDED: Final = frozenset(
         *("vignette", "excerpt", "abstract", "evidence", "snippet", "sentence"),
         *("statement", "description", "narrative", "transcript", "instruction"),
         *("contract", "clause", "statute", "policy", "chart", "graph", "exhibit"),
+        *("stem", "preamble", "introduction", "material", "schema", "poem", "review"),
         *MEDIA,
     }
 )

@@ -26,7 +26,7 @@ from neuron_opsd.world.formats.parts import (
     checked_text,
     parse_conversation,
     structure,
-    without_letters,
+    without_keys,
 )
 from neuron_opsd.world.formats.unread import (
     refuse_answers,
@@ -36,6 +36,7 @@ from neuron_opsd.world.formats.unread import (
 from neuron_opsd.world.rows import BadRowError, kind_of
 
 LETTERS_LEFT_OUT: Final = "the choices' own letters, as in 'A. ...', are left out"
+NUMBERS_LEFT_OUT: Final = "the choices' own numbers, as in '1. ...', are left out"
 
 
 def read_plain(cells: Cells, *, labelled: bool) -> Item:
@@ -64,14 +65,14 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
     renamed = [(asking, "question")] if asking in QUESTIONS else [(asking, "prompt")]
     renamed += [(choosing[0], "choices")] if len(choosing) == 1 else []
     renamed += [(squash(answer.column), "answer") for answer in answers]
-    bare = without_letters(choices)
-    told = [] if bare == choices else [LETTERS_LEFT_OUT]
+    bare, own = without_keys(choices)
+    told = [] if bare == choices else [NUMBERS_LEFT_OUT if own else LETTERS_LEFT_OUT]
     if len(choosing) > 1:
         told.append(f"read {span(cells, choosing)} as choices")
     return Item(
         messages,
         bare,
-        keys,
+        keys or own,
         answers,
         tuple((cells.name(key), role) for key, role in renamed if key != role),
         tuple(told),

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from neuron_opsd.world.formats.answer_columns import read_answers
 from neuron_opsd.world.formats.cells import Cells, is_blank
+from neuron_opsd.world.formats.choosing import grouped
 from neuron_opsd.world.formats.column_names import CHOICES, GROUP, PROMPTS, QUESTIONS
 from neuron_opsd.world.formats.items import Item
 from neuron_opsd.world.formats.public_sets import PublicSet
@@ -59,6 +60,7 @@ def refuse_asked(cells: Cells, unread: Sequence[str], public: PublicSet) -> None
         BadRowError: Naming it.
     """
     stems = {stem_of(key) for key in cells.asked if key in cells.written} - {""}
+    group = grouped(cells) if stems.isdisjoint(map(stem_of, cells.written)) else []
     for key in unread:
         if is_blank(cells.values.get(key)):
             continue
@@ -66,7 +68,7 @@ def refuse_asked(cells: Cells, unread: Sequence[str], public: PublicSet) -> None
             what = "may be what is asked"
         elif key in CHOICES:
             what = "may hold the choices"
-        elif stem_of(key) in stems:
+        elif key in group or stem_of(key) in stems:
             what = "may be one choice more"
         else:
             continue

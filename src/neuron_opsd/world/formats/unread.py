@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Final
 
+from neuron_opsd.records import Message
 from neuron_opsd.world.formats.cells import Cells, is_blank, show, squash
 from neuron_opsd.world.formats.column_names import (
     ABOUT,
     ANSWERS,
     CHOICES,
+    INDICES,
     LIKE_ANSWERS,
     LIKE_CHOICES,
     MEDIA,
@@ -26,6 +27,10 @@ from neuron_opsd.world.rows import BadRowError, kind_of
 
 WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 """One word of a column's name such as `case_description` or `ReadingPassage`."""
+PICTURE: Final = re.compile(
+    r"<\|?image(?:[_ ]?(?:\d+|pad))?\|?>|!\[[^\]]*\]\([^)\s]+\)", re.IGNORECASE
+)
+"""How sets with pictures, and Markdown, write the place of one."""
 LONG: Final = 7
 """Letters from which a word is known at the end of another, as in `readingpassage`."""
 
@@ -42,6 +47,21 @@ def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
                 f"{cells.name(key)!r} may belong to the question, but is not read; put "
                 "its text into the question, name the set with --format (as boolq), or "
                 "pass it by with --format plain"
+            )
+
+
+def refuse_picture(messages: Sequence[Message]) -> None:
+    """Refuse a question that shows where a picture stood.
+
+    Raises:
+        BadRowError: With the mark.
+    """
+    for message in messages:
+        found = PICTURE.search(message.content)
+        if found is not None:
+            raise BadRowError(
+                f"its question holds {found[0]!r}, the place of a picture that the "
+                "model would not see; leave out such rows"
             )
 
 
@@ -73,35 +93,52 @@ def refuse_choices(cells: Cells, unread: Sequence[str], *, labelled: bool) -> No
     Raises:
         BadRowError: Naming it.
     """
-    several = numbered_alike(unread)
+    several = in_a_row(unread)
+    if not KEYS_OF_ANSWERS.isdisjoint(cells.written):
+        several.add("answers")
     for key in unread:
+        sure = key in several or any(word in key for word in NOT_ANSWERS)
         answer = is_like(key, LIKE_ANSWERS, ANSWERS)
-        wrong = any(word in key for word in NOT_ANSWERS) or key in several
-        if not labelled and answer and not wrong:
+        if is_blank(cells.values.get(key)) or (answer and not (labelled or sure)):
             continue
-        if is_list(cells.values.get(key)) and key not in ANSWERS:
-            what = "is a list of texts"
-        elif key in several or (
-            is_like(key, LIKE_CHOICES, CHOICES) and key not in ANSWERS
-        ):
-            what = f"holds {kind_of(cells.values.get(key))}"
-        else:
+        listed = is_list(cells.values.get(key))
+        like = listed or is_like(key, LIKE_CHOICES, CHOICES)
+        if not sure and (key in ANSWERS or not like):
             continue
+        kind = kind_of(cells.values.get(key))
+        what = "is a list of texts" if listed else f"holds {kind}"
+        call = "choices, or answer," if answer else "choices,"
         raise BadRowError(
             f"{cells.name(key)!r} {what} and may be choices, but is not read; call it "
-            "choices, name the set with --format, or pass it by with --format plain"
+            f"{call} name the set with --format, or pass it by with --format plain"
         )
 
 
-def numbered_alike(keys: Sequence[str]) -> set[str]:
-    """Return the columns that are called answers or choices and numbered in a row."""
-    stems = {key: key.rstrip("0123456789") for key in keys if key[-1:].isdigit()}
-    times = Counter(stems.values())
+KEYS_OF_ANSWERS: Final = {*ANSWERS, *INDICES} - {"answer"}
+"""Columns beside which `answers` are what to choose from, and not several gold ones."""
+
+
+def in_a_row(keys: Sequence[str]) -> set[str]:
+    """Return the columns that are called like choices and differ in their last place.
+
+    Numbers need a word that tells choices before them, as in `answer1`; letters from
+    A to C tell them after any.
+    """
+    groups: dict[str, set[str]] = {}
+    for key in keys:
+        stem = key.rstrip("0123456789")
+        groups.setdefault(stem if stem != key else f"{key[:-1]} ", set()).add(key)
     return {
         key
-        for key, stem in stems.items()
-        if times[stem] > 1 and any(w in stem for w in ("answer", *LIKE_CHOICES))
+        for stem, group in groups.items()
+        if (stem.endswith(" ") and {f"{stem[:-1]}{last}" for last in "abc"} <= group)
+        or (len(group) > 1 and (stem in BRIEF or any(w in stem for w in ROW_WORDS)))
+        for key in group
     }
+
+
+BRIEF: Final = ("a", "c", "o", "ans", "sol")
+ROW_WORDS: Final = ("answer", *LIKE_CHOICES)
 
 
 def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
