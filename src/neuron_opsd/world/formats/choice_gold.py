@@ -138,10 +138,26 @@ def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
     counts = answer.how == "truth" or answer.how.startswith("index")
     if counts and whole(value) == UNLABELLED:
         return None
+    if whole(value) is not None:
+        refuse_unordered(answer, item)
     place = PLACES.get(answer.how, place_by_file)(value, answer, item, evidence)
     if place is None or not 0 <= place < len(item.choices):
         raise BadRowError(no_choice(answer, item, evidence))
     return place
+
+
+def refuse_unordered(answer: RawAnswer, item: Item) -> None:
+    """Refuse a number where the choices' own letters stand in another order.
+
+    Raises:
+        BadRowError: Naming the letters.
+    """
+    letters = [key for key in item.keys if key.isalpha()]
+    if letters != sorted(letters):
+        raise BadRowError(
+            f"{answer.column} {shorten(answer.value)} is a number, but the choices "
+            f"have the letters {', '.join(letters)} in this order; give the letter"
+        )
 
 
 def place_by_text(

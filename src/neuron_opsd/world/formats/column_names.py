@@ -43,11 +43,12 @@ NEEDED: Final = frozenset(
     {
         *("passage", "context", "article", "support", "paragraph", "premise", "story"),
         *("document", "background", "hypothesis", "table", "ctx", "input", "hint"),
-        *("dialogue", "dialog", "conversation", "history", "scenario", "situation"),
+        *("dialogue", "dialog", "conversation", "history", "scenario"),
         *("vignette", "excerpt", "abstract", "evidence", "snippet", "sentence"),
         *("statement", "description", "narrative", "transcript", "instruction"),
         *("contract", "clause", "statute", "policy", "chart", "graph", "exhibit"),
         *("stem", "preamble", "introduction", "material", "schema", "poem", "review"),
+        *("patient", "clinical", "situation"),
         *MEDIA,
     }
 )
@@ -55,7 +56,7 @@ NEEDED: Final = frozenset(
 NEEDED_ALONE: Final = frozenset(
     {
         *("text", "texts", "body", "code", "case", "content", "facts", "report"),
-        *("system", "systemprompt", "systemmessage"),
+        *("system", "systemprompt", "systemmessage", "pretext", "posttext"),
     }
 )
 """Squashed names of such columns; as one word of several they tell nothing."""
