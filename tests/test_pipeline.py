@@ -12,6 +12,7 @@ import pytest
 
 from neuron_opsd.cli import main
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.jobs.setting import QUIET_ANSWERS
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.models import trial
 from neuron_opsd.pipeline import Request, estimate, evaluate, run
@@ -213,8 +214,11 @@ def test_a_run_without_a_test_set_trains_and_measures_nothing(
 def test_the_settings_of_a_run_can_be_read_back(finished_run: FinishedRun) -> None:
     read = load_config(finished_run.folder / "config.toml")
     asked_prompts = {"form": "auto", "list_choices": "auto"}
-    prompts = read.prompts.model_copy(update=asked_prompts)
+    switches = {"student_thinking": None, "teacher_thinking": None}
+    prompts = read.prompts.model_copy(update=asked_prompts | switches)
     assert (read.prompts.form, read.prompts.list_choices) == ("chat", "no")
+    assert read.prompts.student_thinking is False
+    assert QUIET_ANSWERS in finished_run.warnings
     assert read.evaluation.in_domain == "parity"
     evaluation = read.evaluation.model_copy(update={"in_domain": ""})
     asked = {"prompts": prompts, "evaluation": evaluation}
