@@ -38,6 +38,17 @@ LEADING: Final = re.compile(
     r"(?:[*_\"')\].:`]{1,5}(?=\s|$)|(?=,?\s|$)|[:：、，]|[.)](?=\S)(?![A-Za-z]\.))"
 )
 ITEM: Final = re.compile(r"^[ \t*_(\[-]{0,6}([A-Z])[*_]{0,2}[.):][ \t*_]", re.MULTILINE)
+VERDICT: Final = re.compile(
+    rf"({letters.BOUND_BEFORE}[A-Z])(?:[*_)\]]{{0,4}}[.:?…]{{1,3}}|[*_]{{0,3}}[)\]]|\s?-)"
+    r"[*_]{0,3}\s{0,3}(no|yes)(?=\s?(?:[.,;!\n]|$)|\swait\b)",
+    re.IGNORECASE,
+)
+CONTRAST: Final = re.compile(
+    r"\b(?:but|wait|no|not|however|actually|although|though|while|instead|correction|so|"
+    r"therefore|thus|hence|final(?:ly)?|answer|wrong|incorrect)\b",
+    re.IGNORECASE,
+)
+"""Between two letters that are called correct: the last one counts."""
 QUESTION: Final = re.compile(r"[^.!?。！？\n]{0,80}[?？]")
 
 
@@ -59,6 +70,7 @@ def read_choice_letter(
     """
     text = text.translate(ONE_SPELLING)
     text = own_part(text, lambda line: bool(whole_letter(line)))
+    text = with_verdicts(text, choices)
     if letter := whole_letter(text):
         whole = lettered(letter, choices, "only answer", text)
         return Reading(None, "cut before an answer") if cut else whole
@@ -75,6 +87,14 @@ def read_choice_letter(
     if cut:
         return Reading(None, "cut before an answer")
     return mentioned(text, choices)
+
+
+def with_verdicts(text: str, choices: Sequence[str]) -> str:
+    """Spell out `A? No. B: yes` as wrong and correct, unless a choice is yes."""
+    if any(key(choice) in {"yes", "no"} for choice in choices):
+        return text
+    said = {"no": "wrong", "yes": "correct"}
+    return VERDICT.sub(lambda one: f"{one[1]} is {said[one[2].lower()]}", text)
 
 
 def given(passage: str, choices: Sequence[str]) -> Reading | None:
@@ -125,8 +145,12 @@ def lettered(letter: str, choices: Sequence[str], why: str, rest: str) -> Readin
     choice = choices[index_of(letter)]
     line = unwrapped(rest.strip().partition("\n")[0])
     line = re.sub(r"^(?:is|means|which is|namely)\s", "", line.strip(OUTER + "-–—"))
-    other = equal_choice(line, choices) if len(key(line)) > 1 else None
-    if other is not None and other != choice:
+    if len(key(line)) > 1:
+        other = equal_choice(line, choices)
+    else:
+        in_range = line.isupper() and line.isascii() and index_of(line) < len(choices)
+        other = line if in_range and key(line) != key(choice) else None
+    if other not in (None, choice, letter):
         return Reading(None, "letter and text disagree")
     return Reading(choice, why)
 
@@ -158,6 +182,8 @@ def stated(text: str, choices: Sequence[str]) -> Reading | None:
     ]
     if chosen:
         last = chosen[-1]
+        if called_alike(text, chosen):
+            return Reading(None, NOT_CLEAR)
         return lettered(last.name, choices, "called correct", text[last.end :][:400])
     first = leading_letter(text)
     last_name = closing_letter(text)
@@ -173,6 +199,15 @@ def stated(text: str, choices: Sequence[str]) -> Reading | None:
     return None if choice is None else Reading(choice, "leading")
 
 
+def called_alike(text: str, chosen: Sequence[letters.Letter]) -> bool:
+    """Say whether a text calls two letters correct without a word of contrast."""
+    correct = {letter.start for letter in letters.called_correct(text)}
+    first, last = chosen[0], chosen[-1]
+    between = text[first.end : last.start]
+    both = {first.start, last.start} <= correct and first.name != last.name
+    return both and CONTRAST.search(between) is None
+
+
 def leading_letter(text: str) -> tuple[str, str] | None:
     """Return the letter that a text begins with and what follows, if no list begins."""
     text = text.lstrip()
@@ -184,8 +219,7 @@ def leading_letter(text: str) -> tuple[str, str] | None:
     if letters.joined_with(text, match.end(1)) or letters.is_asked(text, match.end(1)):
         return None
     alone = whole_letter(text.partition("\n")[0])
-    others = {item[1] for item in ITEM.finditer(text)} - {match[1].upper()}
-    if others and not alone:
+    if not alone and lists_others(text, match[1].upper()):
         return None
     bare = match.end() == match.end(1)
     follows = text[match.end() :]
@@ -195,6 +229,19 @@ def leading_letter(text: str) -> tuple[str, str] | None:
     return match[1].upper(), follows
 
 
+def lists_others(text: str, first: str) -> bool:
+    """Say whether a text that begins with a letter goes through several of them.
+
+    What another letter says after a blank line is an explanation, unless the text goes
+    through all of them from A.
+    """
+    line, paragraph = text.partition("\n")[0], text.partition("\n\n")[0]
+    if first == "A" and re.search(r"\s\(?B[).:]\s", line):
+        return True
+    items = ITEM.finditer(text if first == "A" else paragraph)
+    return any(item[1] != first for item in items)
+
+
 def closing_letter(text: str) -> str | None:
     """Return the letter that is all of the last line or sentence."""
     tail = text.strip()[-120:]
@@ -202,7 +249,8 @@ def closing_letter(text: str) -> str | None:
     if len(parts) < 2:
         return None
     last = re.sub(
-        r"^[\s*_]*(?:so|therefore|thus|hence)[\s,:]+",
+        r"^[\s*_]*(?:so|therefore|thus|hence|"
+        r"i(?:'d| would)? (?:think|say|guess))[\s,:]+",
         "",
         parts[-1],
         flags=re.IGNORECASE,

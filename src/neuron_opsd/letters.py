@@ -22,7 +22,9 @@ FILLER = (
 )
 BOUND_BEFORE = r"(?<![A-Za-zÀ-ɏ0-9\\_+#-])(?<![A-Za-z]['’.])"
 BOUND_AFTER = r"(?![A-Za-zÀ-ɏ0-9+#°]|['’][A-Za-z]|\.[A-Z]\.|-[A-Za-z]|\\_|_\{|\^)"
-STANDING: Final = re.compile(rf"{BOUND_BEFORE}([A-Z]){BOUND_AFTER}")
+STANDING: Final = re.compile(
+    rf"{BOUND_BEFORE}([A-Z]|(?:(?<=[Oo]ption )|(?<=[Cc]hoice ))[a-z]){BOUND_AFTER}"
+)
 DESIGNATED: Final = re.compile(
     rf"{OPENING}(?i:{FILLER}){OPENING}(?i:{NOUN})?{OPENING}([A-Za-z]){BOUND_AFTER}"
 )
@@ -33,8 +35,11 @@ WORD_AFTER: Final = re.compile(
     r"though|while|are|were|out|if|then|nor|than|best|fits|describes|says|matches|might|"
     r"given|could|may|from the|with the|based|correctly|states|appears)\b)[a-z0-9]"
 )
+PRONOUN_AFTER: Final = re.compile(
+    r"\s(?:would|should|must|can|cannot|could|may|might)\b"
+)
 SMALL_AFTER: Final = re.compile(
-    r"[\s*_]*(?:[).\]},;:!\"'`$*，。）]|$|\s(?:because|since|as)\b)"
+    r"[\s*_]*(?:[).\]},;:!\"'`$*，。）]|$|\s(?:because|since|as|is)\b)"
 )
 SOME_KIND: Final = re.compile(
     r"\b(?:vitamins?|hepatitis|types?|plan|grade|groups?|points?|team|class|figure|table|"
@@ -55,6 +60,13 @@ REJECTED_BEFORE: Final = re.compile(
     rf"(?i:{NOUN})?[\s*_(\"'`$\[{{]{{0,6}}$",
     re.IGNORECASE,
 )
+LIST_JOIN = r"(?:,\s|,?\s(?:and|or|nor)\s)"
+REJECTED_LIST: Final = re.compile(
+    r"\b(?:not|neither|excluding|eliminat(?:e[sd]?|ing)|rul(?:e[sd]?|ing) out)\s"
+    rf"(?:options?\s|choices?\s)?((?:\(?[A-Z]\)?{LIST_JOIN}){{1,9}}\(?[A-Z]\b)",
+    re.IGNORECASE,
+)
+"""`Not A, C or D`; `not A, B` says B."""
 ADVERBS = (
     r"(?:(?:also|clearly|obviously|definitely|therefore|thus|simply|just|both|all|likely|"
     r"probably|the|a|an|partially|factually|still|hence|indeed|most|only|more|less)\s){0,4}"
@@ -69,6 +81,9 @@ REJECTED_AFTER: Final = re.compile(
     r"[-–:]\s?)"
     rf"{ADVERBS}(?:{WRONG}|not|out|never)\b|{WRONG}\b|"
     rf"\({WRONG}\b|"
+    rf"(?:but|though|although|which|however,?)\s(?:(?:this|that|it)\s)?"
+    r"(?:is|was|would be)\s"
+    rf"{ADVERBS}(?:{WRONG}|not)\b|"
     rf"(?:(?:,\s?|,?\s?(?:and|or|nor)\s)\(?[A-Z]\)?){{1,4}}\s(?:are|were|can|do|did|seem)"
     rf"(?:n['’]t| not|\s{ADVERBS}(?:{WRONG}|not|out))\b|"
     r"(?:isn|aren|can|does|doesn|won|wouldn|couldn|didn|shouldn)['’]t\b|cannot\b|"
@@ -94,6 +109,7 @@ ITEM_AFFIRMED: Final = re.compile(
 CHOSEN: Final = re.compile(
     r"(?:\b(?:choose|pick|select|go with|going with|opt for|opting for|chose|vote for|"
     r"settle on|leads? (?:us )?to|points? to|corresponds? to|matches|"
+    r"(?:correct|right|best) one is|"
     r"my (?:choice|pick|guess|final choice) (?:is|would be)|"
     r"(?:it|this|that)(?:'s| is| must be| should be| has to be| would be)|"
     r"(?:option|choice|letter) (?:is|should be|must be)|(?:must|should|has to) be|"
@@ -127,6 +143,8 @@ def is_word(text: str, start: int, end: int) -> bool:
     after = text[end : end + BESIDE]
     if text[start] in "AI" and WORD_AFTER.match(after):
         return True
+    if text[start] == "I" and PRONOUN_AFTER.match(after):
+        return True
     if text[start].islower():
         return SMALL_AFTER.match(after) is None
     return False
@@ -146,14 +164,21 @@ def standing(text: str) -> Iterator[Letter]:
         before = text[max(0, match.start() - BESIDE) : match.start()]
         if is_word(text, match.start(), match.end()) or SOME_KIND.search(before):
             continue
-        yield Letter(match[1], match.start(), match.end())
+        yield Letter(match[1].upper(), match.start(), match.end())
 
 
 def is_rejected(text: str, start: int, end: int) -> bool:
     """Say whether a text says that what stands at a place is not the answer."""
     before = text[max(0, start - BESIDE) : start]
     after = text[end : end + 2 * BESIDE]
-    return bool(REJECTED_BEFORE.search(before) or REJECTED_AFTER.match(after))
+    if REJECTED_BEFORE.search(before) or REJECTED_AFTER.match(after):
+        return True
+    place = start - max(0, start - BESIDE)
+    return any(
+        match.start(1) <= place < match.end(1)
+        and re.search(r"\s(?:and|n?or)\s", match[1])
+        for match in REJECTED_LIST.finditer(before + text[start : end + BESIDE])
+    )
 
 
 def is_asked(text: str, end: int) -> bool:
@@ -180,8 +205,9 @@ def affirmed(text: str) -> Iterator[Letter]:
 def called_correct(text: str) -> Iterator[Letter]:
     """Yield the letters that a text calls correct, also at the end of their item."""
     for match in STANDING.finditer(text):
-        if AFFIRMED_AFTER.match(text, match.end()):
-            yield Letter(match[1], match.start(), match.end())
+        affirmed = AFFIRMED_AFTER.match(text, match.end())
+        if affirmed and not is_asked(text, affirmed.end()):
+            yield Letter(match[1].upper(), match.start(), match.end())
     for match in ITEM_AFFIRMED.finditer(text):
         yield Letter(match[1].upper(), *match.span(1))
 
@@ -192,5 +218,6 @@ def chosen(text: str) -> Iterator[Letter]:
         letter = designated(text, match.end())
         if letter is None:
             continue
-        if text[letter.start].isupper() or PICKED.match(match.group()):
+        small = text[letter.start] in "ai"
+        if not small or PICKED.match(match.group()):
             yield letter

@@ -35,6 +35,8 @@ MAX_TRIED: Final = 16
 
 CURRENCY = r"[$€£¥₹]"
 ITEM: Final = re.compile(r"\s*(?:[0-9]{1,3}[.)]|[-*•])\s+\S")
+WORKING: Final = re.compile(r"[^=\n]*[0-9][^=\n]*[-+*/×÷xX][^=\n]*[0-9][^=\n]*=")
+"""A line that works something out, of which the next lines make use."""
 BULLET: Final = re.compile(r"(?:^|\n)[ \t]*[-*•][ \t]+$")
 COPULAS = (
     r"(?:\b(?:is|are|be|was|equals|gives|ist|est|es|to|of|by|answer|result)|[=:(]|^)"
@@ -46,16 +48,18 @@ SIGN: Final = re.compile(
 )
 PART_BEFORE: Final = re.compile(
     r"(?:[+*/^_√±×÷≤≥<|{]|[0-9)\]}]\s?-|(?<![-=])>|[0-9]\s?:|\\[A-Za-z]+\s?\{?|"
-    r"[0-9] |\.\.|[千万萬亿億]|[A-Za-z]\(|"
+    r"\b(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger) than|"
+    r"[0-9]\s?(?:remainder|rem\.?|r)|[0-9]\s?;|[0-9] |\.\.|[千万萬亿億]|[A-Za-z]\(|"
     r"\b(?:plus|minus|times|divided by|multiplied by|sqrt|log|ln|sin|cos|tan)|"
     r"[0-9)]\s?(?:modulo|mod))\s?[$(\[]{0,2}\s?$",
     re.IGNORECASE,
 )
-HARMLESS_BEFORE: Final = re.compile(r"(?:^|\n)>\s?$")
+HARMLESS_BEFORE: Final = re.compile(r"\n>\s?$")
 NAME_BEFORE: Final = re.compile(r"(?:[A-Za-z0-9_]-?|#|[A-Za-z]\.|[0-9]\.|\\)$")
 PART_AFTER: Final = re.compile(
     r"\s?(?:[+^_√±×÷/‰]|-\s?(?:[0-9(\\$]|[a-z]\b)|\*\s?[0-9A-Za-z(\\]|=|[xyznπ](?![A-Za-z])|"
-    r"i(?![A-Za-z])|\(\s?-?[0-9]|"
+    r"i(?![A-Za-z])|\(\s?-?[0-9](?![^()\n]{0,60}[A-Za-z]{3})|"
+    r";\s?[0-9]|(?:[Rr]emainder|rem\.?|[Rr])\s?[0-9]|"
     r"\\(?!n)[A-Za-z]|(?:plus|minus|times|divided|multiplied)\b|"
     r"(?:to|raised to) the\b)| [0-9]| [eE][-+]?[0-9]|\.\.+[0-9]|(?<=[千万萬亿億])[0-9]|"
     r"[:-][0-9]|[,.'_，][0-9]|[kKMB](?![A-Za-z])",
@@ -146,7 +150,7 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
         numeral = announced_numeral(announced.passage, decimal_mark)
         return told(numeral, "announced", "no whole number is announced")
     head, _, rest = text.strip().partition("\n")
-    is_item = rest.strip() and ITEM.match(head)
+    is_item = rest.strip() and (ITEM.match(head) or WORKING.match(head))
     leading = only_numeral(head, decimal_mark) if len(head) < 80 else None
     if leading is not None and not is_item and (rest.strip() or not cut):
         return Reading(leading, "leading" if rest.strip() else "only answer")
