@@ -185,8 +185,8 @@ def stated(text: str, choices: Sequence[str]) -> Reading | None:
         if called_alike(text, chosen):
             return Reading(None, NOT_CLEAR)
         return lettered(last.name, choices, "called correct", text[last.end :][:400])
-    first = leading_letter(text)
-    last_name = closing_letter(text)
+    first = leading_letter(text, choices)
+    last_name = closing_letter(text) or closing_item(text, choices)
     if first:
         leading = lettered(first[0], choices, "leading", first[1])
         other = last_name or first[0]
@@ -208,7 +208,7 @@ def called_alike(text: str, chosen: Sequence[letters.Letter]) -> bool:
     return both and CONTRAST.search(between) is None
 
 
-def leading_letter(text: str) -> tuple[str, str] | None:
+def leading_letter(text: str, choices: Sequence[str]) -> tuple[str, str] | None:
     """Return the letter that a text begins with and what follows, if no list begins."""
     text = text.lstrip()
     match = LEADING.match(text)
@@ -225,6 +225,9 @@ def leading_letter(text: str) -> tuple[str, str] | None:
     follows = text[match.end() :]
     # "C is" and "B because" lead; "Titanic" or "B vitamins" do not.
     if bare and re.match(r",?[ \t]+(?!because|since|as\b|is\b|-|–)\w", follows):
+        return None
+    contrasted = mentioned(text, choices).answer is None
+    if bare and re.match(r"\s+is\b", follows) and contrasted:
         return None
     return match[1].upper(), follows
 
@@ -250,12 +253,23 @@ def closing_letter(text: str) -> str | None:
         return None
     last = re.sub(
         r"^[\s*_]*(?:so|therefore|thus|hence|"
-        r"i(?:'d| would)? (?:think|say|guess))[\s,:]+",
+        r"conclusion|verdict|i(?:'d| would)? (?:think|say|guess))[\s,:*_]+",
         "",
         parts[-1],
         flags=re.IGNORECASE,
     )
     return whole_letter(last)
+
+
+def closing_item(text: str, choices: Sequence[str]) -> str | None:
+    """Return the letter that stands with its choice's text in a last paragraph."""
+    head, _, last = text.strip().rpartition("\n\n")
+    match = LEADING.match(last)
+    if not head or match is None or index_of(match[1].upper()) >= len(choices):
+        return None
+    name = match[1].upper()
+    choice = equal_choice(last[match.end() :], choices)
+    return name if choice == choices[index_of(name)] else None
 
 
 def mentioned(text: str, choices: Sequence[str]) -> Reading:

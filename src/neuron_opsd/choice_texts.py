@@ -31,6 +31,7 @@ NONE: Final = re.compile(
 )
 ARTICLE: Final = re.compile(r"^(?:the|an?) (?=\S)")
 REASON: Final = re.compile(r",?\s(?:because|since|as|due to)\s", re.IGNORECASE)
+SO: Final = re.compile(r",?\s(?:so|therefore|thus|hence|leaving)\b", re.IGNORECASE)
 VERDICT: Final = re.compile(r"(yes|no|true|false|maybe)(?=,\s)", re.IGNORECASE)
 NO: Final = re.compile(r"\b(?:no|without)\s$")
 """Before a choice's text, but not before a letter: `No, B`."""
@@ -123,6 +124,7 @@ def mentioned_text(text: str, choices: Sequence[str]) -> Reading:
         return Reading(choice, "only mention")
     *others, last = SENTENCE_END.split(text.strip())
     listed = bool(others) and equal_choice(others[-1], choices) is not None
+    last = SO.split(REASON.split(last)[0])[-1]
     if not listed and (choice := only_choice(last, choices)) is not None:
         return Reading(choice, "only mention of the last sentence")
     found = mentions(text, choices)
@@ -134,6 +136,8 @@ def leading_text(text: str, choices: Sequence[str]) -> str | None:
     head, *rest = SENTENCE_END.split(text.strip()[:1000])
     if verdict := VERDICT.match(head):
         return equal_choice(verdict[1], choices)
+    if rest and head.endswith("?"):
+        return None
     choice = equal_choice(REASON.split(head)[0], choices)
     following = equal_choice(rest[0], choices) if rest else None
     return choice if following in (None, choice) else None

@@ -20,7 +20,7 @@ FILLER = (
     r"hence|then|probably|likely|most|the|either|correct|right|best|only|now|so|is|be|"
     r"one|still|indeed|really|certainly|surely)[\s,:]{1,3}){0,5}"
 )
-BOUND_BEFORE = r"(?<![A-Za-zÀ-ɏ0-9\\_+#-])(?<![A-Za-z]['’.])"
+BOUND_BEFORE = r"(?<![Nn]/)(?<![A-Za-zÀ-ɏ0-9\\_+#-])(?<![A-Za-z]['’.])"
 BOUND_AFTER = r"(?![A-Za-zÀ-ɏ0-9+#°]|['’][A-Za-z]|\.[A-Z]\.|-[A-Za-z]|\\_|_\{|\^)"
 STANDING: Final = re.compile(
     rf"{BOUND_BEFORE}([A-Z]|(?:(?<=[Oo]ption )|(?<=[Cc]hoice ))[a-z]){BOUND_AFTER}"
@@ -110,6 +110,7 @@ CHOSEN: Final = re.compile(
     r"(?:\b(?:choose|pick|select|go with|going with|opt for|opting for|chose|vote for|"
     r"settle on|leads? (?:us )?to|points? to|corresponds? to|matches|"
     r"(?:correct|right|best) one is|"
+    r"(?:correct|right|best|my|final) (?:choice|option)\s?:|"
     r"my (?:choice|pick|guess|final choice) (?:is|would be)|"
     r"(?:it|this|that)(?:'s| is| must be| should be| has to be| would be)|"
     r"(?:option|choice|letter) (?:is|should be|must be)|(?:must|should|has to) be|"

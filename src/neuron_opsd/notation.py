@@ -17,6 +17,9 @@ UNWRAPPED = (
 MINUSES = dict.fromkeys(map(ord, "‐‑‒–−﹣－"), "-")
 REWRITES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"<<[^<>\n]{0,80}>>"), ""),
+    (re.compile(r">=|\\geq?(?![A-Za-z])"), "≥"),
+    (re.compile(r"<=|\\leq?(?![A-Za-z])"), "≤"),
+    (re.compile(r"(?<=[\sA-Za-z])!=|\\neq?(?![A-Za-z])"), "≠"),
     (re.compile(UNWRAPPED), r" \1 "),
     (re.compile(UNWRAPPED), r" \1 "),
     (re.compile(r"(?<=[0-9])(?:\{,\}|,\\!)(?=[0-9]{3})"), ","),

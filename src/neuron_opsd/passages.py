@@ -26,11 +26,12 @@ OUTER: Final = f" .,;:!?\"'`*_()[]{{}}{QUOTES}…。，；：！？（）「」�
 # Control characters and lone surrogates have no place in an answer, nor in a file.
 GAPS: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
-LOOSE = r"[*_\s\"'`:=>]{0,9}"
+LOOSE = r"(?:[*_\s\"'`:=]|(?<=[-=>\n])>){0,9}"
 COPULA = (
     r"(?:is|was|are|(?:would|will|should|must|has to)(?:\s(?:therefore|thus|then|hence|"
     r"likely|probably|clearly))?\sbe|equals)\b"
-    r"|[:=\N{FULLWIDTH COLON}\N{RIGHTWARDS ARROW}]|[-=]{1,2}>|[-\N{EN DASH}—](?=\s)"
+    r"|[:=\N{FULLWIDTH COLON}\N{RIGHTWARDS ARROW}]|[-=]{1,2}>"
+    r"|[-\N{EN DASH}—](?=\s|[A-Z]\b)"
 )
 TOPIC = r"(?:\s+(?:to|for|of|in|here|choice|option|letter|key)\b[^.:=\n]{0,60}?)?"
 ASIDE = r"(?:[,\s]{0,3}(?:therefore|thus|then|hence|so|finally)\b,?)?"
@@ -77,7 +78,8 @@ CONDITION: Final = re.compile(
 
 TAKEN_BACK: Final = re.compile(
     r"\b(?:wait|hold on|scratch that|correction:?|on second thoughts?|"
-    r"i made (?:a mistake|an error)|no(?=,\s)|actually,? (?:it|i|no))\b"
+    r"i made (?:a mistake|an error)|no(?=,\s)|actually,? (?:it|i|no)\b|"
+    r"actually,?(?=\s(?:[b-hj-z]|-?\$?[0-9][0-9.,]{0,20})\W{0,3}(?:\n|$)))"
     r"[,.!\s-]{0,4}(?:no\b[,.!\s]{0,3})?",
     re.IGNORECASE,
 )
