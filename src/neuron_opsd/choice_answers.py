@@ -145,7 +145,7 @@ def lettered(letter: str, choices: Sequence[str], why: str, rest: str) -> Readin
     choice = choices[index_of(letter)]
     line = unwrapped(rest.strip().partition("\n")[0])
     line = re.sub(r"^(?:is|means|which is|namely)\s", "", line.strip(OUTER + "-–—"))
-    if len(key(line)) > 1:
+    if len(key(line)) > 1 or line.isdigit():
         other = equal_choice(line, choices)
     else:
         in_range = line.isupper() and line.isascii() and index_of(line) < len(choices)

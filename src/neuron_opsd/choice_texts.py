@@ -12,6 +12,7 @@ from neuron_opsd import letters
 from neuron_opsd.passages import (
     OUTER,
     SENTENCE_END,
+    TAKEN_BACK,
     Reading,
     announcements,
     hashed,
@@ -32,6 +33,13 @@ NONE: Final = re.compile(
 ARTICLE: Final = re.compile(r"^(?:the|an?) (?=\S)")
 REASON: Final = re.compile(r",?\s(?:because|since|as|due to)\s", re.IGNORECASE)
 SO: Final = re.compile(r",?\s(?:so|therefore|thus|hence|leaving)\b", re.IGNORECASE)
+CONCLUDES: Final = re.compile(
+    r"\W{0,4}(?:so|therefore|thus|hence|it|this|that|finally|i|we|"
+    r"in (?:conclusion|summary)|the (?:\w{1,20} )?(?:answer|option|choice)|but|no|"
+    r"actually|however|yes|instead)\b",
+    re.IGNORECASE,
+)
+"""How a sentence begins that says more than one about another choice before it."""
 VERDICT: Final = re.compile(r"(yes|no|true|false|maybe)(?=,\s)", re.IGNORECASE)
 NO: Final = re.compile(r"\b(?:no|without)\s$")
 """Before a choice's text, but not before a letter: `No, B`."""
@@ -124,7 +132,9 @@ def mentioned_text(text: str, choices: Sequence[str]) -> Reading:
         return Reading(choice, "only mention")
     *others, last = SENTENCE_END.split(text.strip())
     listed = bool(others) and equal_choice(others[-1], choices) is not None
-    last = SO.split(REASON.split(last)[0])[-1]
+    *reasons, last = SO.split(REASON.split(last)[0])
+    earlier = {one.choice for one in mentions(" ".join(others), choices)}
+    listed |= not reasons and len(earlier) == 1 and not CONCLUDES.match(last)
     if not listed and (choice := only_choice(last, choices)) is not None:
         return Reading(choice, "only mention of the last sentence")
     found = mentions(text, choices)
@@ -136,7 +146,7 @@ def leading_text(text: str, choices: Sequence[str]) -> str | None:
     head, *rest = SENTENCE_END.split(text.strip()[:1000])
     if verdict := VERDICT.match(head):
         return equal_choice(verdict[1], choices)
-    if rest and head.endswith("?"):
+    if rest and (head.endswith("?") or TAKEN_BACK.match(rest[0])):
         return None
     choice = equal_choice(REASON.split(head)[0], choices)
     following = equal_choice(rest[0], choices) if rest else None

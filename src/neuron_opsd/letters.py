@@ -33,7 +33,9 @@ WORD_AFTER: Final = re.compile(
     r"\s+(?!(?:is|was|and|or|because|since|as|but|not|due|seems|would|by|which|that|only|"
     r"alone|rather|instead|over|must|should|can|cannot|has|looks|in this|for the|here|"
     r"though|while|are|were|out|if|then|nor|than|best|fits|describes|says|matches|might|"
-    r"given|could|may|from the|with the|based|correctly|states|appears)\b)[a-z0-9]"
+    r"given|could|to|for|through|vs|versus|"
+    r"respectively|works|may|"
+    r"from the|with the|based|correctly|states|appears)\b)[a-z0-9]"
 )
 PRONOUN_AFTER: Final = re.compile(
     r"\s(?:would|should|must|can|cannot|could|may|might)\b"
@@ -50,13 +52,23 @@ SOME_KIND: Final = re.compile(
 ASKED_AFTER: Final = re.compile(r"[\s*_)\].}\"']{0,6}[?？]")
 
 REJECTED_BEFORE: Final = re.compile(
-    r"(?:\b(?:not|cannot|never|neither|nor|than|unlike|except|isn't|rather than|"
+    r"(?:\b(?:(?:wrong|incorrect|false) (?:answer|option|choice)s? (?:is|are|was|"
+    r"would be)|"
+    r"mistake (?:is|would be)(?: to)?|unlikely|doubt|cross(?:ed|ing)? out|"
+    r"(?:people|students|many|some|others|(?:if|when) (?:you|one|we)) (?:might |may |"
+    r"would |will |could )?(?:choose|chose|pick(?:ed)?|select(?:ed)?|answer|say|"
+    r"think|go for)|"
+    r"(?:if|suppose|supposing|assume|assuming)(?: that)? "
+    r"(?:the answer|it|this) (?:is|were|"
+    r"was|would be)|not|cannot|never|neither|nor|than|unlike|except|isn't|rather than|"
     r"instead of|(?:any|every)thing but|all but|(?:exclud|eliminat)(?:e[sd]?|ing)|"
     r"rul(?:e[sd]?|ing) out|reject\w{0,3}|discard(?:s|ed|ing)?|nicht|pas|"
-    r"dismiss\w{0,4}|aren't|wasn't|can't|couldn't|shouldn't|wouldn't)|n't|不是|不选|不選|排除|并非)"
+    r"dismiss\w{0,4}|aren't|wasn't|can't|couldn't|shouldn't|wouldn't)|n't|不是|不选|不選|排除|并非|\n\s?[✗✘❌])"
     r"[\s,]{0,3}(?:(?:be|have been|to be|the|a|an|choose|pick|select|by|simply|just|"
     r"think|believe|say|agree|that)\s)"
-    rf"{{0,3}}(?i:{NOUN})?(?:(?:\(?\w{{1,20}}\)?,\s){{0,3}}\(?\w{{1,20}}\)?,?\s(?:or|nor|oder)\s)?"
+    r"{0,3}(?:(?:it|this|the (?:correct |right )?answer)\s?"
+    r"(?:'s|is|could be|would be)\s)?"
+    rf"(?i:{NOUN})?(?:(?:\(?\w{{1,20}}\)?,\s){{0,3}}\(?\w{{1,20}}\)?,?\s(?:or|nor|oder)\s)?"
     rf"(?i:{NOUN})?[\s*_(\"'`$\[{{]{{0,6}}$",
     re.IGNORECASE,
 )
@@ -79,7 +91,7 @@ REJECTED_AFTER: Final = re.compile(
     r"[)\]*_\"'`$}.:]{0,5}(?:\s?\([^()\n]{0,50}\))?,?\s?(?:"
     r"(?:(?:is|are|was|were|would be|must be|seems|looks|can be|could be|may be)\s|"
     r"[-–:]\s?)"
-    rf"{ADVERBS}(?:{WRONG}|not|out|never)\b|{WRONG}\b|"
+    rf"{ADVERBS}(?:{WRONG}|not|out|never|hardly)\b|{WRONG}\b|"
     rf"\({WRONG}\b|"
     rf"(?:but|though|although|which|however,?)\s(?:(?:this|that|it)\s)?"
     r"(?:is|was|would be)\s"
@@ -124,7 +136,8 @@ PICKED: Final = re.compile(r"choose|pick|select|option|choice|letter", re.IGNORE
 
 JOINED: Final = re.compile(
     rf"[)\]*_\"'`$}}.]{{0,5}}\s{{0,2}}(?:,?\s?(?:or|and|and/or|oder|und|sowie)\s|[/&,+]|"
-    rf"或者?|还是|還是|和|、|与)\s?(?:also\s|maybe\s|perhaps\s)?(?i:{NOUN})?[\s*_(\"'`$\[{{]{{0,6}}([A-Z])"
+    rf"或者?|还是|還是|和|、|与)\s?(?:also\s|maybe\s|perhaps\s)?(?i:{NOUN})?[\s*_(\"'`$\[{{]{{0,6}}"
+    r"(?:(?!I(?:'|\s[a-z]))[A-Z]|(?<=\()[a-z](?=\)))"
     rf"{BOUND_AFTER}(?!\s(?:is|are|was|does|do|can|would)\b)"
 )
 

@@ -59,6 +59,7 @@ HASHES: Final = re.compile(r"^[ \t]*####[ \t]*(?=\S)", re.MULTILINE)
 
 HYPOTHESIS: Final = re.compile(
     r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|say|"
+    r"(?:do|does|did|would|can)(?:n['’]t|\snot)\s(?:think|believe|say)|"
     r"(?:people|students|some|many|most|others?|one|you|they)\s(?:may\s|might\s|would\s|"
     r"could\s|will\s)?(?:think|say|believe|assume|argue|answer|claim|guess))\s+(?:that\s+)?"
     r"(?:the\s+|my\s+)?(?:final\s+|correct\s+|right\s+|best\s+)?$",
@@ -71,8 +72,9 @@ EMPTY: Final = re.compile(
 )
 """What is said about an answer without giving it."""
 
+WRONG_BEFORE: Final = re.compile(r"\b(?:wrong|incorrect|false)\s$", re.IGNORECASE)
 CONDITION: Final = re.compile(
-    r"\bif\b[^.!?\n]{1,100},?\s(?:then\s)?(?:the\s)?\w{0,9}\s?$"
+    r"\b(?:if|had)\b[^.!?\n]{1,100},?\s(?:then\s)?(?:the\s)?\w{0,9}\s?$"
 )
 """Before `answer would be` it makes a hypothesis of it."""
 
@@ -172,7 +174,7 @@ def announcements(text: str) -> list[Announcement]:
 def is_supposed(text: str, announced: re.Match[str]) -> bool:
     """Say whether an announcement is only what would hold, or what others think."""
     before = text[max(0, announced.start() - 2 * 60) : announced.start()]
-    if HYPOTHESIS.search(before):
+    if HYPOTHESIS.search(before) or WRONG_BEFORE.search(before):
         return True
     return "would" in announced.group() and bool(CONDITION.search(before.lower()))
 
