@@ -37,6 +37,7 @@ CURRENCY = r"[$€£¥₹]"
 ITEM: Final = re.compile(r"\s*(?:[0-9]{1,3}[.)]|[-*•])\s+\S")
 WORKING: Final = re.compile(r"[^=\n]*[0-9][^=\n]*[-+*/×÷xX][^=\n]*[0-9][^=\n]*=")
 """A line that works something out, of which the next lines make use."""
+LEADS: Final = re.compile(r"\W{0,4}(?:so\s)?(?:[A-Za-z]\s?=\s?)?-?[$€£]?[0-9]")
 ASIDE: Final = re.compile(
     r"(?<=\S)(?:\s\((?!or\b)[^()]*\)\W*|"
     r",?\s(?:which|because|since|i\.e\.|that is)\s.*)$"
@@ -62,12 +63,14 @@ PART_BEFORE: Final = re.compile(
     r"[0-9)]\s?(?:modulo|mod))\s?[$(\[]{0,2}\s?$",
     re.IGNORECASE,
 )
-HARMLESS_BEFORE: Final = re.compile(r"\n>\s?$")
+HARMLESS_BEFORE: Final = re.compile(
+    r"(?:\n>|^\s*\*|\b(?:problem|question|part) [0-9]{1,2}\s?:)\s?$", re.IGNORECASE
+)
 NAME_BEFORE: Final = re.compile(r"(?:[A-Za-z0-9_]-?|#|[A-Za-z]\.|[0-9]\.|\\)$")
 PART_AFTER: Final = re.compile(
     r"\s?(?:[+^_√±×÷/‰>≤≥≠]|<(?!\|)|"
     r"-\s?(?:[0-9(\\$]|[a-z]\b)|\*\s?[0-9A-Za-z(\\]|=|[xyznπ](?![A-Za-z])|"
-    r"i(?![A-Za-z])|\(\s?-?[0-9](?![^()\n]{0,60}[A-Za-z]{3})|"
+    r"i(?![A-Za-z])|(?<! )\(\s?-?[0-9](?![^()\n]{0,60}[A-Za-z]{3})|\(\s?-?[0-9.]+\)|"
     r";\s?[0-9]|(?:[Rr]emainder|rem\.?|[Rr])\s?[0-9]|"
     r"\\(?!n)[A-Za-z]|(?:plus|minus|divided|multiplied)\b|"
     r"times\s(?:[-$(0-9]|the\b|as\b)|(?:squared|cubed|factorial|pi|dozen|score)\b|"
@@ -170,7 +173,7 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
         return told(numeral, "announced", "no whole number is announced")
     head, _, rest = text.strip().partition("\n")
     is_item = rest.strip() and (ITEM.match(head) or WORKING.match(head))
-    head = ASIDE.sub("", head) if head[:4].strip("*_$€£ -")[:1].isdigit() else head
+    head = ASIDE.sub("", head) if LEADS.match(head) else head
     leading = only_numeral(head, decimal_mark) if len(head) < 80 else None
     if leading is not None and not is_item and (rest.strip() or not cut):
         return Reading(leading, "leading" if rest.strip() else "only answer")
