@@ -487,7 +487,7 @@ def test_a_file_has_the_format_that_the_setting_gives_it() -> None:
     assert format_of("exam=gpqa,plain", "other") == "plain"
     assert format_of("exam=gpqa", "pool") == "auto"
     with pytest.raises(
-        ConfigError, match=r"'gqpa', but must be one of auto, plain.*gp"
+        ConfigError, match=r"'gqpa', but it must be one of auto, plain.*gp"
     ):
         format_of("exam=gqpa", "pool")
     check_targets("exam=gpqa,arc", ("pool", "exam"))

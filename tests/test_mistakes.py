@@ -183,7 +183,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_afterwards(
         patch.setattr(os, "replace", replace)
         text = complaint(request, tiny_llama, status=75)
     assert text.startswith(f"could not write {calls[at - 1]}: the disk is full (it ")
-    assert text.endswith("run the same command again, it goes on where it stopped\n")
+    assert text.endswith("run the same command again; it resumes where it stopped\n")
     if at == 25:
         assert run_command(request, tiny_llama) == 0
         weights = "adapter/adapter_model.safetensors"

@@ -239,7 +239,7 @@ class DistillConfig(Section):
     warmup_steps: NotNegative = 10
     """Steps over which the rate rises from zero."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the rate goes on after warm-up; `linear` and `cosine` end at zero."""
+    """How the rate changes after warm-up; `linear` and `cosine` end at zero."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     """Decoupled weight decay of AdamW."""
     max_grad_norm: Rate = 1.0

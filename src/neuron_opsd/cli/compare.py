@@ -80,7 +80,7 @@ def compare(  # noqa: PLR0913 - one argument per flag
     """Train several methods on several sources, and test every model on every set.
 
     Without a preset all methods draw as many rollouts. Every gain is stated against
-    the base model and net of form-only training. The same command goes on where it
+    the base model and net of form-only training. The same command resumes where it
     stopped; started several times at once, they share the sources and seeds.
 
     Args:

@@ -190,8 +190,9 @@ def check_enough(questions: Sequence[NeuronSet], library: Library, count: int) -
         if have < count:
             raise DataError(
                 f"contexts.num_demonstrations is {count}, but question "
-                f"{entry.question_id} has only {have} others with a readable answer to "
-                "choose from; lower it or give a larger pool"
+                f"{entry.question_id} finds only {have} others with a readable answer; "
+                "lower it, give a larger pool, or look at answers.reader and "
+                "rollouts.max_new_tokens if many answers are cut or unread"
             )
 
 

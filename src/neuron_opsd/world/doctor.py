@@ -91,7 +91,7 @@ def check_dependencies() -> Check:
             "dependencies",
             "warn",
             f"{DISTRIBUTION} is not installed as a package, so the ranges are unknown",
-            "install it with pip, or go on from the source tree",
+            "install it with pip, or run from the source tree",
         )
     return compare_versions(required, installed_version)
 

@@ -112,8 +112,8 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
     ]
     if changed:
         raise ConfigError(
-            f"{folder} was begun with other settings: {listing(changed)}; go on with "
-            "the old ones, or choose another --out"
+            f"{folder} was begun with other settings: {listing(changed)}; resume "
+            "with the old ones, or choose another --out"
         )
 
 

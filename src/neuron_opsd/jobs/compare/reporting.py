@@ -192,7 +192,7 @@ def rebuild_comparison(out: Path) -> Path:
     if not path.is_file():
         raise DataError(
             f"{out} has no {DATA.file_name}: the comparison is not finished; the same "
-            "`neuron-opsd compare` command goes on with it"
+            "`neuron-opsd compare` command resumes it"
         )
     page = out / PAGE
     write_atomic(page, render_comparison(DATA.load(path)).encode())
