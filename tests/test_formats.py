@@ -647,7 +647,7 @@ def test_columns_under_other_names_are_told(read: Read) -> None:
                     {"role": "user", "content": "?"},
                 ]
             },
-            "message 2 of prompt is from system; a system turn stands once, at the sta",
+            "message 2 of prompt is from system; a system turn may only come first",
         ),
         (
             {"prompt": [{"role": "user", "content": [{"type": "image_url"}]}]},
@@ -763,7 +763,7 @@ def test_columns_named_by_letters_answer_by_letter_where_others_do(
         return {"question": "Which?", **named, "answer": answer}
 
     blood = columns(["O", "A", "B", "AB"], "A")
-    with pytest.raises(DataError, match="other rows do not tell which is meant"):
+    with pytest.raises(DataError, match="other rows do not show which is meant"):
         read(blood)
     assert gold_of(read(blood, columns(WORDS, "D"))) == ["O", "lead"]
     assert gold_of(read(blood, columns(WORDS, "lead"))) == ["A", "lead"]

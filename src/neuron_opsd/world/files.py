@@ -180,7 +180,7 @@ def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
         code = error.errno or 0
         if code in PASSING:
             raise TryAgainError(
-                f"could not write {path}: {PASSING[code]} ({size_text(needed)}); mend "
+                f"could not write {path}: {PASSING[code]} ({size_text(needed)}); fix "
                 "that and run the same command again; it resumes where it stopped"
             ) from error
         if code in LASTING:

@@ -31,7 +31,7 @@ def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
             raise BadRowError(
                 f"{cells.name(key)!r} may belong to the question, but is not read; put "
                 "its text into the question, name the set with --format (as boolq), or "
-                "pass it by with --format plain"
+                "ignore it with --format plain"
             )
 
 
@@ -52,7 +52,7 @@ def refuse_choices(cells: Cells, unread: Sequence[str], *, labelled: bool) -> No
             continue
         raise BadRowError(
             f"{cells.name(key)!r} {what} and may be choices, but is not read; call it "
-            "choices, name the set with --format, or pass it by with --format plain"
+            "choices, name the set with --format, or ignore it with --format plain"
         )
 
 
@@ -66,7 +66,7 @@ def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
         if is_like(key, LIKE_ANSWERS, ANSWERS) and not is_blank(cells.get(key)):
             raise BadRowError(
                 f"{show(cells, key)} may be the answer, but is not read; call the "
-                "column answer, name the set with --format, or pass it by with "
+                "column answer, name the set with --format, or ignore it with "
                 "--format plain"
             )
 
