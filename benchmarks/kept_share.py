@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", type=Path, default=cache_folder() / "model")
     parser.add_argument("--steps", type=int, default=SHOWN[-1], help="to train")
-    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(argv)
     prepare_libraries(allow_download=False)
     with TemporaryDirectory() as folder:
@@ -139,11 +139,12 @@ def report(folder: Path, adapter: Path, options: argparse.Namespace) -> None:
     for entry in train(learner, examples, distillation(config), config):
         if entry.step + 1 in SHOWN:
             rows.append(kept(learner, pairs, entry.step + 1))
-            print_row(rows[-1].as_table(), as_json=options.json, first=len(rows) == 1)
+            if not options.json:
+                print_row(rows[-1].as_table(), first=len(rows) == 1)
     learner.save_adapter(adapter)
     table = divergences(learner, config.model, adapter, pairs)
     if options.json:
-        print(json.dumps({"kl": table}))
+        print(json.dumps({"rows": [row.as_table() for row in rows], "kl": table}))
         return
     print("\nmean KL, nats a token:")
     print("\n".join(f"{value:.2e}  {name}" for name, value in table.items()))
@@ -321,11 +322,8 @@ def divergence(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     return sum(sums) / sum(map(len, wanted))
 
 
-def print_row(row: Mapping[str, float], *, as_json: bool, first: bool) -> None:
+def print_row(row: Mapping[str, float], *, first: bool) -> None:
     """Print a row, below its heading if it is the first."""
-    if as_json:
-        print(json.dumps(row), flush=True)
-        return
     if first:
         print(" ".join(f"{name:>8}" for name in row))
     print(" ".join(f"{value:>8g}" for value in row.values()), flush=True)
