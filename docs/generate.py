@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 SETTINGS = """\
 # Settings
 
-<!-- Written by `make docs` from src/neuron_opsd/config.py; do not edit. -->
+<!-- Written by `make docs` from src/neuron_opsd/config; do not edit. -->
 
 Every setting has one name. `selection.keep_fraction` is
 `Config().selection.keep_fraction` in Python, `--set selection.keep_fraction=0.1` on the

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import ConfigError, DataError
-from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.world.formats.public_sets import BY_NAME, check_targets, format_of
 from neuron_opsd.world.questions import QuestionFile, read_questions
 

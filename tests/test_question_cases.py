@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.world.questions import QuestionFile, read_questions
 
 CASES = Path(__file__).parent / "cases" / "questions"
