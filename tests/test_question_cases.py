@@ -9,6 +9,7 @@ import pytest
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.world.questions import QuestionFile, read_questions
+from test_question_shapes import SHAPES
 
 CASES = Path(__file__).parent / "cases" / "questions"
 
@@ -122,7 +123,7 @@ def read_case(name: str, **settings: object) -> QuestionFile:
 
 
 def test_every_case_has_an_expectation() -> None:
-    named = {*CHOICES, *FREE, *REFUSED, *OTHERS}
+    named = {*CHOICES, *FREE, *REFUSED, *OTHERS, *SHAPES}
     assert named == {path.name for path in CASES.iterdir()}
 
 

@@ -58,7 +58,10 @@ def separator_of(text: str) -> str:
 
 
 def read_separated(text: str, separator: str, skipped: int) -> Iterator[Row]:
-    """Yield the rows of a text; `skipped` lines stand before it."""
+    """Yield the rows of a text; `skipped` lines stand before it.
+
+    Rows of empty fields at its end, as spreadsheets export them, are passed over.
+    """
     lines = csv.reader(
         io.StringIO(text, newline=""),
         strict=True,
@@ -70,10 +73,15 @@ def read_separated(text: str, separator: str, skipped: int) -> Iterator[Row]:
         header = next(lines, [])
         check_header(header)
         start = lines.line_num + 1
+        blank: list[Row] = []
         for fields in lines:
-            if fields:
-                values = attempt(parse_csv_row, (header, fields))
-                yield Row(f"line {start + skipped}", values)
+            values = attempt(parse_csv_row, (header, fields))
+            row = Row(f"line {start + skipped}", values)
+            if any(field.strip() for field in fields):
+                yield from (*blank, row)
+                blank = []
+            elif fields:
+                blank.append(row)
             start = lines.line_num + 1
     except csv.Error as error:
         number = lines.line_num

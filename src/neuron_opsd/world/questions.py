@@ -38,7 +38,9 @@ from neuron_opsd.world.formats.public_sets import (
     names_of,
     recognise,
 )
+from neuron_opsd.world.formats.set_rows import read_set
 from neuron_opsd.world.formats.telling import notes_of
+from neuron_opsd.world.formats.unread import refuse_picture
 from neuron_opsd.world.hub import DATASET_ID, read_dataset
 from neuron_opsd.world.overlap import check_overlap, duplicates_of
 from neuron_opsd.world.question_files import READERS, read_table
@@ -216,6 +218,7 @@ def parse_row(row: Row, number: int, stem: str, reading: Reading) -> Parsed:
     if isinstance(row.values, BadRowError):
         raise row.values
     item, public = item_of(row, reading)
+    refuse_picture(item.messages)
     question = Question(
         parse_id(item.id, f"{stem}-{number}"),
         item.messages,
@@ -247,7 +250,7 @@ def item_of(row: Row, reading: Reading) -> tuple[Item, PublicSet | None]:
             f"has no column {missing[0]!r}, by which {public.name} is known; its "
             f"columns are {names_of(cells)}"
         )
-    return public.read(cells), public
+    return read_set(public, cells, labelled=reading.labelled), public
 
 
 OPTIONAL = ("answer", "solution", "rewardmodel")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -23,10 +23,21 @@ class Cells:
     """By squashed name of the column; what is missing is left out."""
     written: Mapping[str, str]
     """Squashed name to the column's name as the file has it, of all columns."""
+    asked: set[str] = field(default_factory=set)
+    """Squashed names of the columns whose values were asked for."""
 
     def get(self, key: str) -> Any:
         """Return a value by its column's squashed name, `None` where it is missing."""
+        self.asked.add(key)
         return self.values.get(key)
+
+    def fresh(self) -> Cells:
+        """Return the same cells, of which none was asked for."""
+        return Cells(self.values, self.written)
+
+    def unread(self) -> list[str]:
+        """Return which filled columns nobody has asked for."""
+        return [key for key in self.values if key not in self.asked]
 
     def has(self, *keys: str) -> bool:
         """Say whether all of these columns are there, filled or not."""
@@ -93,4 +104,4 @@ def only_of(cells: Cells, keys: tuple[str, ...], role: str) -> str | None:
 
 def show(cells: Cells, key: str) -> str:
     """Write a column's name and value for a message."""
-    return f"{cells.name(key)} {shorten(cells.get(key))}"
+    return f"{cells.name(key)} {shorten(cells.values.get(key))}"

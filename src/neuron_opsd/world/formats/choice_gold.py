@@ -25,7 +25,8 @@ KEYED: Final = re.compile(
 )
 """A letter or number alone, in brackets, or as a column of choices is called."""
 WITH_TEXT: Final = re.compile(
-    r"[(\[\uff08]?([A-Za-z])[)\].:\uff09\uff0e\uff1a\u3001]{1,2}\s*(\S.*)", re.DOTALL
+    r"[(\[\uff08]?([A-Za-z]|\d{1,2})[)\].:\uff09\uff0e\uff1a\u3001]{1,2}\s*(\S.*)",
+    re.DOTALL,
 )
 """A letter with its choice's text, as in ``B. Salt melts``."""
 QUOTES: Final = {
@@ -61,7 +62,7 @@ def evidence_of(items: Iterable[Item]) -> Evidence:
         for answer in item.answers:
             if not item.choices or answer.how not in ("auto", "index"):
                 continue
-            value = tidy(answer.value)
+            value = value_of(answer)
             text = equal_choice(value, item.choices) if answer.how == "auto" else None
             number = whole(value)
             letter = lettered(value, item)
@@ -75,6 +76,14 @@ def evidence_of(items: Iterable[Item]) -> Evidence:
                 last |= number == len(item.choices)
     base = 0 if zero else 1 if last else None
     return Evidence(base, letters, indices, texts, numbers)
+
+
+def value_of(answer: RawAnswer) -> Any:
+    """Return what an answer holds; a list of one, as AGIEval has it, holds that."""
+    value = answer.value
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return tidy(value)
 
 
 def fold(text: str) -> str:
@@ -108,9 +117,14 @@ def lettered(value: Any, item: Item) -> int | None:
 
 
 def place_of_key(key: str, item: Item) -> int | None:
-    """Return the place of a key among the choices, of its letter where none has one."""
-    keys = item.keys or tuple(string.ascii_uppercase[: len(item.choices)])
-    folded = [one.casefold() for one in keys]
+    """Return the place of a key among the choices, of its letter where none has one.
+
+    Choices that are numbered have their letters besides.
+    """
+    letters = tuple(string.ascii_uppercase[: len(item.choices)])
+    folded = [one.casefold() for one in item.keys or letters]
+    if key.isalpha() and all(one.isdigit() for one in folded):
+        folded = [letter.casefold() for letter in letters]
     return folded.index(key.casefold()) if key.casefold() in folded else None
 
 
@@ -120,14 +134,30 @@ def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
     Raises:
         BadRowError: If it is none of them, or could be two.
     """
-    value = tidy(answer.value)
+    value = value_of(answer)
     counts = answer.how == "truth" or answer.how.startswith("index")
     if counts and whole(value) == UNLABELLED:
         return None
+    if whole(value) is not None:
+        refuse_unordered(answer, item)
     place = PLACES.get(answer.how, place_by_file)(value, answer, item, evidence)
     if place is None or not 0 <= place < len(item.choices):
         raise BadRowError(no_choice(answer, item, evidence))
     return place
+
+
+def refuse_unordered(answer: RawAnswer, item: Item) -> None:
+    """Refuse a number where the choices' own letters stand in another order.
+
+    Raises:
+        BadRowError: Naming the letters.
+    """
+    letters = [key for key in item.keys if key.isalpha()]
+    if letters != sorted(letters):
+        raise BadRowError(
+            f"{answer.column} {shorten(answer.value)} is a number, but the choices "
+            f"have the letters {', '.join(letters)} in this order; give the letter"
+        )
 
 
 def place_by_text(
@@ -277,10 +307,18 @@ PLACES: Final = {
 
 def no_choice(answer: RawAnswer, item: Item, evidence: Evidence) -> str:
     """Say that an answer is no choice, and what would be one."""
+    if isinstance(answer.value, list) and len(answer.value) > 1:
+        return (
+            f"{answer.column} {shorten(answer.value)} names several choices, but only "
+            "one can be right; leave out such rows"
+        )
     base = evidence.base or 0
     last = len(item.choices) - 1 + base
     keys = item.keys or tuple(string.ascii_uppercase[: len(item.choices)])
+    places = f"its number from {base} to {last} or its letter from"
+    if keys[0].isdigit():
+        places = "its number from"
     return (
         f"{answer.column} {shorten(answer.value)} is no choice; give a choice's text, "
-        f"its number from {base} to {last} or its letter from {keys[0]} to {keys[-1]}"
+        f"{places} {keys[0]} to {keys[-1]}"
     )

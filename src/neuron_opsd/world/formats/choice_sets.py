@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from neuron_opsd.world.formats.cells import Cells
 from neuron_opsd.world.formats.choosing import keyed_choices
@@ -35,6 +35,8 @@ COPA_ASKS: Final = {
 }
 PADDING: Final = "N/A"
 """What early versions of MMLU-Pro fill missing options with."""
+FULL: Final = 10
+"""Options of its rows once they are filled."""
 
 UNTITLED: Final = re.compile(r"\s*\[title\]", re.IGNORECASE)
 BRACKETED: Final = re.compile(r"\[[^\]]{0,80}\]")
@@ -106,8 +108,7 @@ def read_mmlu_pro(cells: Cells) -> Item:
     """Read MMLU-Pro: a letter and an index from 0, which must agree."""
     options = structure(need(cells, "options"))
     if isinstance(options, list):
-        while options and options[-1] == PADDING:
-            options = options[:-1]
+        options = without_padding(options)
     return Item(
         asked(text_of(cells, "question")),
         parse_choices(options, cells.name("options")),
@@ -117,6 +118,15 @@ def read_mmlu_pro(cells: Cells) -> Item:
         ),
         id=identity(cells),
     )
+
+
+def without_padding(options: list[Any]) -> list[Any]:
+    """Return options without what fills them up to ten; `N/A` once may be a choice."""
+    kept = list(options)
+    while kept and kept[-1] == PADDING:
+        kept.pop()
+    filled = len(options) == FULL or len(options) - len(kept) > 1
+    return kept if filled else options
 
 
 def read_medmcqa(cells: Cells) -> Item:

@@ -11,6 +11,9 @@ from neuron_opsd.world.formats.column_names import CHOICES, GROUP
 from neuron_opsd.world.formats.parts import parse_choices, structure
 from neuron_opsd.world.rows import BadRowError
 
+PAIRS = (("label", "text"), ("key", "value"), ("key", "text"), ("id", "text"))
+"""What an object of one choice calls its key and its text."""
+
 
 def read_choices(
     cells: Cells,
@@ -51,11 +54,12 @@ def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
     Raises:
         BadRowError: If they are objects of another kind.
     """
-    if all({"label", "text"} <= choice.keys() for choice in choices):
-        return {
-            "text": [choice["text"] for choice in choices],
-            "label": [choice["label"] for choice in choices],
-        }
+    for key, text in PAIRS:
+        if all({key, text} == choice.keys() for choice in choices):
+            return {
+                "text": [choice[text] for choice in choices],
+                "label": [choice[key] for choice in choices],
+            }
     if all(len(choice) == 1 for choice in choices):
         return {key: text for choice in choices for key, text in choice.items()}
     raise BadRowError(
@@ -87,7 +91,12 @@ def keyed_choices(
             f"{name} must be a list of texts, or an object from letters to texts, but "
             f"has {wrong[0]!r}"
         )
-    return parse_choices(texts, name), tuple(key.strip() for key in keys)
+    keys = [key.strip() for key in keys]
+    folded = [key.casefold() for key in keys]
+    twice = [key for key in keys if folded.count(key.casefold()) > 1]
+    if twice:
+        raise BadRowError(f"{name} has two choices with the key {twice[0]!r}")
+    return parse_choices(texts, name), tuple(keys)
 
 
 def grouped(cells: Cells) -> list[str]:

@@ -59,9 +59,15 @@ def read_alpaca(cells: Cells) -> Item:
 def read_verl(cells: Cells) -> Item:
     """Read the rows that verl trains on: a conversation and a rule's ground truth."""
     prompt = structure(need(cells, "prompt"))
-    if not isinstance(prompt, list):
-        raise BadRowError(f"prompt must be a list of messages, not {kind_of(prompt)}")
+    if isinstance(prompt, str):
+        turns = asked(text_of(cells, "prompt"))
+    elif isinstance(prompt, list):
+        turns = parse_conversation(prompt, cells.name("prompt"))
+    else:
+        raise BadRowError(
+            f"prompt must be text or a list of messages, not {kind_of(prompt)}"
+        )
     rule = structure(cells.get("rewardmodel"))
     truth = rule.get("ground_truth") if isinstance(rule, Mapping) else None
     answers = () if is_blank(truth) else (RawAnswer("reward_model", truth),)
-    return Item(parse_conversation(prompt, cells.name("prompt")), answers=answers)
+    return Item(turns, answers=answers)

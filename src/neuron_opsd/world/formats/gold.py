@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -93,6 +94,8 @@ def one_text(value: Any, answer: RawAnswer) -> str:
     """
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         value = tidy(value)
+        if not math.isfinite(value):
+            raise BadRowError(f"{answer.column} {value} is no number to compare with")
         if squash(answer.column) in CLASSES:
             raise BadRowError(
                 f"{answer.column} {value} is the number of a class without a name, and "
@@ -106,7 +109,7 @@ def one_text(value: Any, answer: RawAnswer) -> str:
             "yes, or name the set with --format (boolq)"
         )
     text = checked_text(value, answer.column).strip()
-    if text in NOTHING:
+    if text in (*NOTHING, *UNKNOWN):
         raise BadRowError(
             f"{answer.column} is {text!r}, which is written for a missing value; leave "
             "the field empty"
@@ -137,6 +140,8 @@ def after_mark(text: str) -> str | None:
     return str(found[-1]) if found else None
 
 
+UNKNOWN: Final = ("notfound",)
+"""What NuminaMath writes where its authors found no answer."""
 CLASSES: Final = ("label", "target")
 FORMS: Final = {
     "final-line": (after_mark, "line with ####"),

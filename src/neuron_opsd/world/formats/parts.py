@@ -19,15 +19,19 @@ from neuron_opsd.world.rows import BadRowError, kind_of, shorten
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-PREFIX = re.compile(r"\s*[(\[\uff08]?([A-Z])[)\].:\uff09\uff0e\uff1a\u3001]\s*(?=\S)")
+PREFIX = re.compile(
+    r"\s*[(\[\uff08]?([A-Za-z])\s?[)\].:\uff09\uff0e\uff1a\u3001]\s*(?=\S)"
+)
 """A choice's own letter before its text, as in ``B. Paris``, also in wide letters."""
+NUMBER = re.compile(r"\s*(?=\(?\d+[).:])\(?(\d{1,2})(?:\)\.?|[.:](?=\s))\s*(?=\S)")
+"""The same with a number, as in ``2. Paris``, which 2.5 is not."""
 
 NOTHING = ("nan", "NaN", "<NA>")
 """What pandas and NumPy print where a value is missing."""
 
 EATEN = re.compile(
     r"(?:\x08(?=eta|egin|oxed|inom)|\x0c(?=rac|orall|loor)|\x07(?=lpha)"
-    r"|\t(?=heta|imes|ext\{)|\r(?=ho\b|ight))(\w{1,9})"
+    r"|\t(?=heta|imes|ext\{)|\r(?=ho\b|ight)|\n(?=eq\b|abla\b))(\w{1,9})"
 )
 r"""What is left of ``\frac``, ``\beta`` or ``\times`` after an escape of one letter."""
 
@@ -183,13 +187,33 @@ def refuse_repeated(choices: Sequence[str]) -> None:
             )
 
 
-def without_letters(choices: Sequence[str]) -> tuple[str, ...]:
-    """Return choices without their letters, if each begins with its own."""
-    matches = [PREFIX.match(choice) for choice in choices]
-    letters = [match[1] for match in matches if match is not None]
-    if letters != list(string.ascii_uppercase[: len(choices)]):
-        return tuple(choices)
-    return tuple(PREFIX.sub("", choice, count=1) for choice in choices)
+def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return choices without their own letters or numbers, and the numbers as keys.
+
+    They are left out if each choice begins with its own, as in ``B. Paris``.
+
+    Raises:
+        BadRowError: If their letters stand in another order: an answer that is a letter
+            could be the choice's own, or that of its place.
+    """
+    letters = [match[1] for match in map(PREFIX.match, choices) if match is not None]
+    upper, lower = (
+        list(alphabet[: len(choices)])
+        for alphabet in (string.ascii_uppercase, string.ascii_lowercase)
+    )
+    if choices and letters in (upper, lower):
+        return tuple(PREFIX.sub("", choice, count=1) for choice in choices), ()
+    if choices and sorted(letters) in (upper, lower):
+        raise BadRowError(
+            f"its choices begin with the letters {', '.join(letters)}, which are not "
+            "in order; sort them, or leave the letters out"
+        )
+    numbers = [match[1] for match in map(NUMBER.match, choices) if match is not None]
+    bare = tuple(NUMBER.sub("", choice, count=1) for choice in choices)
+    in_order = numbers == [str(n) for n in range(1, len(choices) + 1)]
+    if choices and in_order and len(set(bare)) == len(bare):
+        return bare, tuple(numbers)
+    return tuple(choices), ()
 
 
 def structure(value: Any) -> Any:

@@ -12,22 +12,21 @@ from difflib import get_close_matches
 from typing import Final
 
 from neuron_opsd.records import Message
-from neuron_opsd.world.formats.cells import Cells, is_blank, only_of, squash
+from neuron_opsd.world.formats.answer_columns import read_answers
+from neuron_opsd.world.formats.cells import Cells, only_of, squash
 from neuron_opsd.world.formats.choosing import read_choices, span
 from neuron_opsd.world.formats.column_names import (
-    ANSWERS,
     IDS,
-    INDICES,
     LABELS,
     PROMPTS,
     QUESTIONS,
 )
-from neuron_opsd.world.formats.items import Item, RawAnswer
+from neuron_opsd.world.formats.items import Item
 from neuron_opsd.world.formats.parts import (
     checked_text,
     parse_conversation,
     structure,
-    without_letters,
+    without_keys,
 )
 from neuron_opsd.world.formats.unread import (
     refuse_answers,
@@ -37,6 +36,7 @@ from neuron_opsd.world.formats.unread import (
 from neuron_opsd.world.rows import BadRowError, kind_of
 
 LETTERS_LEFT_OUT: Final = "the choices' own letters, as in 'A. ...', are left out"
+NUMBERS_LEFT_OUT: Final = "the choices' own numbers, as in '1. ...', are left out"
 
 
 def read_plain(cells: Cells, *, labelled: bool) -> Item:
@@ -53,7 +53,7 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
     """
     messages, asking = read_prompt(cells)
     choices, keys, choosing = read_choices(cells)
-    answers = read_answers(cells, choosing) if labelled else ()
+    answers = read_answers(cells, choosing, chosen=bool(choosing)) if labelled else ()
     used = {asking, *choosing, *IDS, *LABELS}
     unread = [key for key in cells.values if key not in used]
     refuse_needed(cells, unread)
@@ -65,14 +65,14 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
     renamed = [(asking, "question")] if asking in QUESTIONS else [(asking, "prompt")]
     renamed += [(choosing[0], "choices")] if len(choosing) == 1 else []
     renamed += [(squash(answer.column), "answer") for answer in answers]
-    bare = without_letters(choices)
-    told = [] if bare == choices else [LETTERS_LEFT_OUT]
+    bare, own = without_keys(choices)
+    told = [] if bare == choices else [NUMBERS_LEFT_OUT if own else LETTERS_LEFT_OUT]
     if len(choosing) > 1:
         told.append(f"read {span(cells, choosing)} as choices")
     return Item(
         messages,
         bare,
-        keys,
+        keys or own,
         answers,
         tuple((cells.name(key), role) for key, role in renamed if key != role),
         tuple(told),
@@ -137,24 +137,6 @@ def missing_prompt(cells: Cells) -> str:
             "asks to question, or name a set with --format"
         )
     return f"has neither a prompt nor a question{hint}"
-
-
-def read_answers(cells: Cells, choosing: tuple[str, ...]) -> tuple[RawAnswer, ...]:
-    """Return every filled column that may hold the answer."""
-    names = [*ANSWERS, *INDICES] if choosing else ANSWERS
-    return tuple(
-        RawAnswer(
-            cells.name(key), cells.get(key), "index" if is_index(key, cells) else "auto"
-        )
-        for key in names
-        if key not in choosing and not is_blank(cells.get(key))
-    )
-
-
-def is_index(key: str, cells: Cells) -> bool:
-    """Say whether a column holds places among the choices and not letters."""
-    value = cells.get(key)
-    return key in INDICES and not (isinstance(value, str) and value.strip().isalpha())
 
 
 def read_label(cells: Cells, key: str) -> str:

@@ -11,6 +11,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.passages import last_boxed
 from neuron_opsd.world.formats import choice_sets, free_sets
 from neuron_opsd.world.formats.cells import Cells, is_missing
+from neuron_opsd.world.formats.column_names import QUESTIONS
 from neuron_opsd.world.formats.items import Item
 from neuron_opsd.world.formats.parts import structure
 
@@ -71,6 +72,8 @@ class PublicSet:
     """What a user should know of how it is read."""
     reader: str = ""
     """The `answers.reader` that its free answers need."""
+    left_out: tuple[str, ...] = ()
+    """Squashed names of columns that its questions do without."""
 
 
 SETS: Final = (
@@ -86,6 +89,7 @@ SETS: Final = (
         *("sciq", "SciQ", ("question", "correctanswer", "distractor1")),
         *(choice_sets.read_sciq, "CC BY-NC 3.0, not commercial"),
         told=f"{DRAWN}, and its support is left out",
+        left_out=("support",),
     ),
     PublicSet(
         *("opentdb", "Open Trivia DB", ("question", "correctanswer")),
@@ -105,6 +109,7 @@ SETS: Final = (
     PublicSet(
         *("sciknoweval", "SciKnowEval", ("question", "choices", "type", "domain")),
         *(choice_sets.read_sciknoweval, "MIT"),
+        left_out=("prompt",),
         fits=lambda cells: isinstance(structure(cells.get("choices")), Mapping),
     ),
     PublicSet(
@@ -138,6 +143,7 @@ SETS: Final = (
     PublicSet(
         *("hellaswag", "HellaSwag", ("ctx", "endings"), choice_sets.read_hellaswag),
         "MIT",
+        left_out=("activitylabel", "ctxa", "ctxb"),
     ),
     PublicSet(
         *("winogrande", "WinoGrande", ("sentence", "option1", "option2")),
@@ -178,6 +184,8 @@ SETS: Final = (
     PublicSet(
         *("alpaca", "instruction, input, output", ("instruction",)),
         *(free_sets.read_alpaca, "Alpaca's own: CC BY-NC 4.0"),
+        fits=lambda cells: all(is_missing(cells.get(key)) for key in QUESTIONS),
+        left_out=("text",),
     ),
     PublicSet(
         *("verl", "verl's rows, such as DAPO-Math", ("prompt", "rewardmodel")),
