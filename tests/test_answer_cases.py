@@ -31,7 +31,12 @@ def single_faults() -> list[dict[str, Any]]:
     ]
 
 
-ROWS = [*rows_of("answers.jsonl"), *single_faults(), *rows_of("own.jsonl")]
+ROWS = [
+    *rows_of("answers.jsonl"),
+    *single_faults(),
+    *rows_of("own.jsonl"),
+    *rows_of("blind.jsonl"),
+]
 
 
 def reader_of(case: dict[str, Any]) -> tuple[Reader, Question]:

@@ -70,7 +70,7 @@ def test_a_question_that_the_model_asks_itself_ends_its_answer(
     ("text", "content"),
     [
         (r"\boxed{5}", "5"),
-        (r"\boxed{1} or \boxed{2}", "2"),
+        (r"\boxed{1} or \boxed{2}", "1, 2"),
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed{\boxed{5}}", "5"),
         (r"\boxed{\{1\}}", r"\{1\}"),

@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeAlias
 
 from neuron_opsd import latex, numerals
 from neuron_opsd.choice_answers import read_choice_letter
-from neuron_opsd.choice_texts import equal_choice, read_choice_text
+from neuron_opsd.choice_texts import equal_choice, read_choice_text, unwrapped
 from neuron_opsd.config import AnswersConfig
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.latex_answers import read_latex
@@ -209,13 +209,15 @@ def read_text(text: str, question: Question, *, cut: bool) -> Reading:
     for announced in announcements(text)[:1]:
         passage = END_OF_SENTENCE.split(announced.after or announced.passage)[0]
         return short(passage, "announced")
+    for passage in hashed(text)[:1]:
+        return short(passage, "after ####")
     line, _, rest = text.strip().partition("\n")
     return short(line, "first line" if rest else "only answer")
 
 
 def short(line: str, why: str) -> Reading:
     """Return a line as a normalised answer, if it is one."""
-    line = plain(line)
+    line = plain(unwrapped(line) if "\\text" in line else line)
     if len(line) > MAX_TEXT_LENGTH:
         return Reading(None, f"{why}, but longer than {MAX_TEXT_LENGTH} characters")
     line = LEAD_IN.sub("", line.strip(OUTER)).strip(OUTER)

@@ -38,6 +38,17 @@ LEADING: Final = re.compile(
     r"(?:[*_\"')\].:`]{1,5}(?=\s|$)|(?=,?\s|$)|[:：、，]|[.)](?=\S)(?![A-Za-z]\.))"
 )
 ITEM: Final = re.compile(r"^[ \t*_(\[-]{0,6}([A-Z])[*_]{0,2}[.):][ \t*_]", re.MULTILINE)
+VERDICT: Final = re.compile(
+    rf"({letters.BOUND_BEFORE}[A-Z])(?:[*_)\]]{{0,4}}[.:?…]{{1,3}}|[*_]{{0,3}}[)\]]|\s?-)"
+    r"[*_]{0,3}\s{0,3}(no|yes)(?=\s?(?:[.,;!\n]|$)|\swait\b)",
+    re.IGNORECASE,
+)
+CONTRAST: Final = re.compile(
+    r"\b(?:but|wait|no|not|however|actually|although|though|while|instead|correction|so|"
+    r"therefore|thus|hence|final(?:ly)?|answer|wrong|incorrect)\b",
+    re.IGNORECASE,
+)
+"""Between two letters that are called correct: the last one counts."""
 QUESTION: Final = re.compile(r"[^.!?。！？\n]{0,80}[?？]")
 
 
@@ -59,6 +70,7 @@ def read_choice_letter(
     """
     text = text.translate(ONE_SPELLING)
     text = own_part(text, lambda line: bool(whole_letter(line)))
+    text = with_verdicts(text, choices)
     if letter := whole_letter(text):
         whole = lettered(letter, choices, "only answer", text)
         return Reading(None, "cut before an answer") if cut else whole
@@ -75,6 +87,14 @@ def read_choice_letter(
     if cut:
         return Reading(None, "cut before an answer")
     return mentioned(text, choices)
+
+
+def with_verdicts(text: str, choices: Sequence[str]) -> str:
+    """Spell out `A? No. B: yes` as wrong and correct, unless a choice is yes."""
+    if any(key(choice) in {"yes", "no"} for choice in choices):
+        return text
+    said = {"no": "wrong", "yes": "correct"}
+    return VERDICT.sub(lambda one: f"{one[1]} is {said[one[2].lower()]}", text)
 
 
 def given(passage: str, choices: Sequence[str]) -> Reading | None:
@@ -125,8 +145,12 @@ def lettered(letter: str, choices: Sequence[str], why: str, rest: str) -> Readin
     choice = choices[index_of(letter)]
     line = unwrapped(rest.strip().partition("\n")[0])
     line = re.sub(r"^(?:is|means|which is|namely)\s", "", line.strip(OUTER + "-–—"))
-    other = equal_choice(line, choices) if len(key(line)) > 1 else None
-    if other is not None and other != choice:
+    if len(key(line)) > 1 or line.isdigit():
+        other = equal_choice(line, choices)
+    else:
+        in_range = line.isupper() and line.isascii() and index_of(line) < len(choices)
+        other = line if in_range and key(line) != key(choice) else None
+    if other not in (None, choice, letter):
         return Reading(None, "letter and text disagree")
     return Reading(choice, why)
 
@@ -158,9 +182,11 @@ def stated(text: str, choices: Sequence[str]) -> Reading | None:
     ]
     if chosen:
         last = chosen[-1]
+        if called_alike(text, chosen):
+            return Reading(None, NOT_CLEAR)
         return lettered(last.name, choices, "called correct", text[last.end :][:400])
-    first = leading_letter(text)
-    last_name = closing_letter(text)
+    first = leading_letter(text, choices)
+    last_name = closing_letter(text) or closing_item(text, choices)
     if first:
         leading = lettered(first[0], choices, "leading", first[1])
         other = last_name or first[0]
@@ -173,7 +199,16 @@ def stated(text: str, choices: Sequence[str]) -> Reading | None:
     return None if choice is None else Reading(choice, "leading")
 
 
-def leading_letter(text: str) -> tuple[str, str] | None:
+def called_alike(text: str, chosen: Sequence[letters.Letter]) -> bool:
+    """Say whether a text calls two letters correct without a word of contrast."""
+    correct = {letter.start for letter in letters.called_correct(text)}
+    first, last = chosen[0], chosen[-1]
+    between = text[first.end : last.start]
+    both = {first.start, last.start} <= correct and first.name != last.name
+    return both and CONTRAST.search(between) is None
+
+
+def leading_letter(text: str, choices: Sequence[str]) -> tuple[str, str] | None:
     """Return the letter that a text begins with and what follows, if no list begins."""
     text = text.lstrip()
     match = LEADING.match(text)
@@ -184,15 +219,30 @@ def leading_letter(text: str) -> tuple[str, str] | None:
     if letters.joined_with(text, match.end(1)) or letters.is_asked(text, match.end(1)):
         return None
     alone = whole_letter(text.partition("\n")[0])
-    others = {item[1] for item in ITEM.finditer(text)} - {match[1].upper()}
-    if others and not alone:
+    if not alone and lists_others(text, match[1].upper()):
         return None
     bare = match.end() == match.end(1)
     follows = text[match.end() :]
     # "C is" and "B because" lead; "Titanic" or "B vitamins" do not.
     if bare and re.match(r",?[ \t]+(?!because|since|as\b|is\b|-|–)\w", follows):
         return None
+    contrasted = mentioned(text, choices).answer is None
+    if bare and re.match(r"\s+is\b", follows) and contrasted:
+        return None
     return match[1].upper(), follows
+
+
+def lists_others(text: str, first: str) -> bool:
+    """Say whether a text that begins with a letter goes through several of them.
+
+    What another letter says after a blank line is an explanation, unless the text goes
+    through all of them from A.
+    """
+    line, paragraph = text.partition("\n")[0], text.partition("\n\n")[0]
+    if first == "A" and re.search(r"\s\(?B[).:]\s", line):
+        return True
+    items = ITEM.finditer(text if first == "A" else paragraph)
+    return any(item[1] != first for item in items)
 
 
 def closing_letter(text: str) -> str | None:
@@ -202,12 +252,24 @@ def closing_letter(text: str) -> str | None:
     if len(parts) < 2:
         return None
     last = re.sub(
-        r"^[\s*_]*(?:so|therefore|thus|hence)[\s,:]+",
+        r"^[\s*_]*(?:so|therefore|thus|hence|"
+        r"conclusion|verdict|i(?:'d| would)? (?:think|say|guess))[\s,:*_]+",
         "",
         parts[-1],
         flags=re.IGNORECASE,
     )
     return whole_letter(last)
+
+
+def closing_item(text: str, choices: Sequence[str]) -> str | None:
+    """Return the letter that stands with its choice's text in a last paragraph."""
+    head, _, last = text.strip().rpartition("\n\n")
+    match = LEADING.match(last)
+    if not head or match is None or index_of(match[1].upper()) >= len(choices):
+        return None
+    name = match[1].upper()
+    choice = equal_choice(last[match.end() :], choices)
+    return name if choice == choices[index_of(name)] else None
 
 
 def mentioned(text: str, choices: Sequence[str]) -> Reading:

@@ -12,6 +12,7 @@ from neuron_opsd import letters
 from neuron_opsd.passages import (
     OUTER,
     SENTENCE_END,
+    TAKEN_BACK,
     Reading,
     announcements,
     hashed,
@@ -29,6 +30,20 @@ NONE: Final = re.compile(
     r"unclear|unknown|impossible to|cannot be|not possible|以上都不|没有)",
     re.IGNORECASE,
 )
+ARTICLE: Final = re.compile(r"^(?:the|an?) (?=\S)")
+REASON: Final = re.compile(r",?\s(?:because|since|as|due to)\s", re.IGNORECASE)
+SO: Final = re.compile(r",?\s(?:so|therefore|thus|hence|leaving)\b", re.IGNORECASE)
+CONCLUDES: Final = re.compile(
+    r"\W{0,4}(?:so|therefore|thus|hence|it|this|that|finally|i|we|"
+    r"in (?:conclusion|summary)|the (?:\w{1,20} )?(?:answer|option|choice)|but|no|"
+    r"actually|however|yes|instead)\b",
+    re.IGNORECASE,
+)
+"""How a sentence begins that says more than one about another choice before it."""
+VERDICT: Final = re.compile(r"(yes|no|true|false|maybe)(?=,\s)", re.IGNORECASE)
+NO: Final = re.compile(r"\b(?:no|without)\s$")
+"""Before a choice's text, but not before a letter: `No, B`."""
+
 FIRST_UNSPACED: Final = "\u0e00"
 """From Thai on, scripts are mostly written without spaces between words."""
 
@@ -86,9 +101,12 @@ def announced_reading(
             later = given_by(announced.after)
             missing = Reading(None, "the announced answer is taken back")
             return later if later is not None and later.answer is not None else missing
-        if NONE.match(announced.passage):
+        neither = announced.passage.lower().startswith("neither")
+        if NONE.match(announced.passage) and not neither:
             return Reading(None, "none of the choices is announced")
         reading = given_by(announced.passage)
+        if neither and reading is None:
+            return Reading(None, "none of the choices is announced")
         if reading is not None:
             return labelled(reading, "announced")
     for passage in hashed(text)[:1]:
@@ -112,17 +130,27 @@ def mentioned_text(text: str, choices: Sequence[str]) -> Reading:
     """Return the only choice that a text, or its last sentence, mentions."""
     if (choice := only_choice(text, choices)) is not None:
         return Reading(choice, "only mention")
-    last = SENTENCE_END.split(text.strip())[-1]
-    if (choice := only_choice(last, choices)) is not None:
+    *others, last = SENTENCE_END.split(text.strip())
+    listed = bool(others) and equal_choice(others[-1], choices) is not None
+    *reasons, last = SO.split(REASON.split(last)[0])
+    earlier = {one.choice for one in mentions(" ".join(others), choices)}
+    listed |= not reasons and len(earlier) == 1 and not CONCLUDES.match(last)
+    if not listed and (choice := only_choice(last, choices)) is not None:
         return Reading(choice, "only mention of the last sentence")
     found = mentions(text, choices)
     return Reading(None, NOT_CLEAR if found else "no choice is mentioned")
 
 
 def leading_text(text: str, choices: Sequence[str]) -> str | None:
-    """Return the choice that is all of the first line or sentence."""
-    head = text.strip()[:1000]
-    return equal_choice(SENTENCE_END.split(head)[0], choices)
+    """Return the choice that is all of the first line or sentence, up to its reason."""
+    head, *rest = SENTENCE_END.split(text.strip()[:1000])
+    if verdict := VERDICT.match(head):
+        return equal_choice(verdict[1], choices)
+    if rest and (head.endswith("?") or TAKEN_BACK.match(rest[0])):
+        return None
+    choice = equal_choice(REASON.split(head)[0], choices)
+    following = equal_choice(rest[0], choices) if rest else None
+    return choice if following in (None, choice) else None
 
 
 def given_text(passage: str, choices: Sequence[str]) -> Reading | None:
@@ -151,6 +179,9 @@ def equal_choice(text: str, choices: Sequence[str]) -> str | None:
         return text
     wanted = key(text)
     equal = [choice for choice in choices if key(choice) == wanted]
+    if not equal:
+        wanted = ARTICLE.sub("", wanted)
+        equal = [one for one in choices if ARTICLE.sub("", key(one)) == wanted]
     return equal[0] if len(equal) == 1 else None
 
 
@@ -175,7 +206,8 @@ def mentions(text: str, choices: Sequence[str]) -> list[Mention]:
             choice_of[match.group()],
             match.start(),
             match.end(),
-            letters.is_rejected(text, match.start(), match.end()),
+            letters.is_rejected(text, match.start(), match.end())
+            or NO.search(text[: match.start()][-10:]) is not None,
         )
         for match in pattern.finditer(text)
     ]
@@ -187,7 +219,12 @@ def mention_pattern(choices: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str
 
     Choices that differ in nothing but case cannot be told apart and are not found.
     """
-    keys = [key(choice) for choice in choices]
+    whole = [key(choice) for choice in choices]
+    bare = [ARTICLE.sub("", one) for one in whole]
+    keys = [
+        one if bare.count(one) == 1 else other
+        for one, other in zip(bare, whole, strict=True)
+    ]
     choice_of = {
         one: choice
         for one, choice in zip(keys, choices, strict=True)

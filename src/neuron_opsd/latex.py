@@ -31,6 +31,11 @@ THOUSANDS: Final = re.compile(
     r"(?![0-9])"
 )
 PLAIN: Final = re.compile(r"[-+]? ?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]+)?")
+UNIT: Final = re.compile(
+    r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?!(?:and|or|if)\b)([A-Za-z]{1,3}|[ap]\.m\.)\s*\}"
+)
+BASE: Final = re.compile(r"(?<=[0-9A-F])_\s?\{?\s?([0-9]+)")
+SCALE: Final = re.compile(r"\b(?:hundred|thousand|million|billion|trillion)\b")
 MINUSES: Final = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}‑‐－", "-"))
 
 
@@ -57,9 +62,25 @@ def equal_by_sight(one: str, other: str) -> bool | None:
     number, another = plain_number(one), plain_number(other)
     if number is not None and another is not None:
         return same_number(number, another)
-    if max(len(one), len(other)) > MAX_LENGTH:
+    if max(len(one), len(other)) > MAX_LENGTH or contradict(one, other):
         return False
     return None
+
+
+def contradict(one: str, other: str) -> bool:
+    """Say whether two expressions name what math-verify passes over, and differently.
+
+    That are short units and bases, where both have one; words such as `million`; and
+    the braces of a set against the brackets of a tuple.
+    """
+    for pattern in (UNIT, BASE):
+        said, also = set(pattern.findall(one)), set(pattern.findall(other))
+        if said and also and said != also:
+            return True
+    if SCALE.findall(one) != SCALE.findall(other):
+        return True
+    first, second = (text.replace("\\left", "").strip() for text in (one, other))
+    return {first[:1], second[:1]} == {"(", "\\"} and "\\{" in {first[:2], second[:2]}
 
 
 def plain_number(text: str) -> str | None:

@@ -17,6 +17,9 @@ from neuron_opsd.passages import (
     own_part,
 )
 
+REJECTED: Final = re.compile(
+    r"\b(?:not|isn't|isn’t|rather than|instead of)\s(?:equal to\s)?$", re.IGNORECASE
+)
 JOINED: Final = re.compile(r"\s*(?:,|and|or|, ?(?:and|or))\s*")
 EMPTY_BOX: Final = re.compile(r"\\boxed\s?\{\s?\}")
 WORDS: Final = re.compile(r"\\(?:text|mathrm|textbf|mbox)\s?\{[^{}]*\}|\\[A-Za-z]+")
@@ -63,6 +66,8 @@ def joined_math(text: str) -> list[str]:
     groups: list[str] = []
     last_end = -1
     for start, end, content in all_math(text):
+        if REJECTED.search(text[max(0, start - 20) : start]):
+            continue
         if groups and JOINED.fullmatch(text[last_end:start]):
             groups[-1] += f", {content}"
         else:

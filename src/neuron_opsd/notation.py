@@ -17,6 +17,9 @@ UNWRAPPED = (
 MINUSES = dict.fromkeys(map(ord, "‐‑‒–−﹣－"), "-")
 REWRITES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"<<[^<>\n]{0,80}>>"), ""),
+    (re.compile(r">=|\\geq?(?![A-Za-z])"), "≥"),
+    (re.compile(r"<=|\\leq?(?![A-Za-z])"), "≤"),
+    (re.compile(r"(?<=[\sA-Za-z])!=|\\neq?(?![A-Za-z])"), "≠"),
     (re.compile(UNWRAPPED), r" \1 "),
     (re.compile(UNWRAPPED), r" \1 "),
     (re.compile(r"(?<=[0-9])(?:\{,\}|,\\!)(?=[0-9]{3})"), ","),
@@ -37,6 +40,7 @@ REWRITES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"\\(?=[%$€£])"), ""),
     (re.compile(r"(?<=[0-9]) ?\*\* ?(?=[-0-9({])"), "^"),
     (re.compile(r"\*\*|__|`"), ""),
+    (re.compile(r"(?<![\w)])_([0-9.,-]{1,30})_(?!\w)"), r"\1"),
     (re.compile(r"(?<![\w)])\*([^*\n]{1,60})\*(?!\w)"), r"\1"),
     (re.compile(r"\b(?:US|AU|CA|HK)(?=\$)|\bRs\.? ?(?=[0-9])|\b[A-Z]{3}\$"), "$"),
     (re.compile(r"(?<=[0-9])[’‘](?=[0-9]{3})"), "'"),

@@ -35,6 +35,14 @@ MAX_TRIED: Final = 16
 
 CURRENCY = r"[$€£¥₹]"
 ITEM: Final = re.compile(r"\s*(?:[0-9]{1,3}[.)]|[-*•])\s+\S")
+WORKING: Final = re.compile(r"[^=\n]*[0-9][^=\n]*[-+*/×÷xX][^=\n]*[0-9][^=\n]*=")
+"""A line that works something out, of which the next lines make use."""
+LEADS: Final = re.compile(r"\W{0,4}(?:so\s)?(?:[A-Za-z]\s?=\s?)?-?[$€£]?[0-9]")
+ASIDE: Final = re.compile(
+    r"(?<=\S)(?:\s\((?!or\b)[^()]*\)\W*|"
+    r",?\s(?:which|because|since|i\.e\.|that is)\s.*)$"
+)
+"""What a line that begins with its number says besides."""
 BULLET: Final = re.compile(r"(?:^|\n)[ \t]*[-*•][ \t]+$")
 COPULAS = (
     r"(?:\b(?:is|are|be|was|equals|gives|ist|est|es|to|of|by|answer|result)|[=:(]|^)"
@@ -45,20 +53,31 @@ SIGN: Final = re.compile(
     re.IGNORECASE,
 )
 PART_BEFORE: Final = re.compile(
-    r"(?:[+*/^_√±×÷≤≥<|{]|[0-9)\]}]\s?-|(?<![-=])>|[0-9]\s?:|\\[A-Za-z]+\s?\{?|"
-    r"[0-9] |\.\.|[千万萬亿億]|[A-Za-z]\(|"
+    r"(?:[+*/^_√±×÷≤≥≠<|{]|[0-9)\]}]\s?-|(?<![-=])>|[0-9]\s?:|\\[A-Za-z]+\s?\{?|"
+    r"\b(?:over|under|above|below|exceeds|twice|double|triple|half(?: of)?|"
+    r"one (?:in|of))|"
+    r"[0-9]\s?(?:%|per ?cent)?\s(?:of|in|by|for)|[0-9] ?[a-z]{1,3} x|"
+    r"\b(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger) than|"
+    r"[0-9]\s?(?:remainder|rem\.?|r)|[0-9]\s?;|[0-9] |\.\.|[千万萬亿億]|[A-Za-z]\(|"
     r"\b(?:plus|minus|times|divided by|multiplied by|sqrt|log|ln|sin|cos|tan)|"
     r"[0-9)]\s?(?:modulo|mod))\s?[$(\[]{0,2}\s?$",
     re.IGNORECASE,
 )
-HARMLESS_BEFORE: Final = re.compile(r"(?:^|\n)>\s?$")
+HARMLESS_BEFORE: Final = re.compile(
+    r"(?:\n>|^\s*\*|\b(?:problem|question|part) [0-9]{1,2}\s?:)\s?$", re.IGNORECASE
+)
 NAME_BEFORE: Final = re.compile(r"(?:[A-Za-z0-9_]-?|#|[A-Za-z]\.|[0-9]\.|\\)$")
 PART_AFTER: Final = re.compile(
-    r"\s?(?:[+^_√±×÷/‰]|-\s?(?:[0-9(\\$]|[a-z]\b)|\*\s?[0-9A-Za-z(\\]|=|[xyznπ](?![A-Za-z])|"
-    r"i(?![A-Za-z])|\(\s?-?[0-9]|"
-    r"\\(?!n)[A-Za-z]|(?:plus|minus|times|divided|multiplied)\b|"
+    r"\s?(?:[+^_√±×÷/‰>≤≥≠]|<(?!\|)|"
+    r"-\s?(?:[0-9(\\$]|[a-z]\b)|\*\s?[0-9A-Za-z(\\]|=|[xyznπ](?![A-Za-z])|"
+    r"i(?![A-Za-z])|(?<! )\(\s?-?[0-9](?![^()\n]{0,60}[A-Za-z]{3})|\(\s?-?[0-9.]+\)|"
+    r";\s?[0-9]|(?:[Rr]emainder|rem\.?|[Rr])\s?[0-9]|"
+    r"\\(?!n)[A-Za-z]|(?:plus|minus|divided|multiplied)\b|"
+    r"times\s(?:[-$(0-9]|the\b|as\b)|(?:squared|cubed|factorial|pi|dozen|score)\b|"
+    r"(?:[a-z]{1,12}\s)?and (?:a|one|three) (?:half|quarters?|third)\b|"
     r"(?:to|raised to) the\b)| [0-9]| [eE][-+]?[0-9]|\.\.+[0-9]|(?<=[千万萬亿億])[0-9]|"
-    r"[:-][0-9]|[,.'_，][0-9]|[kKMB](?![A-Za-z])",
+    r"[:-][0-9]|[,.'_，][0-9]|[kKMB](?![A-Za-z])|"
+    r"[abeqruvw](?![A-Za-z])|h[0-9]|\s?(?:%|per ?cent)?\s(?:of|in)\s[$]?[0-9]",
 )
 UNIT_AFTER: Final = re.compile(r"\s?/\s?(?![xyzn]\b)[A-Za-z]")
 RELATED_AFTER: Final = re.compile(
@@ -70,17 +89,22 @@ UNITS = (
     r"miles?|lbs?|pounds?|stone|gallons?|dollars?|degrees|kg|km|m)"
 )
 LISTED_AFTER: Final = re.compile(
-    rf"\s?{UNITS},?\s[0-9]|"
+    rf"\s?{UNITS},?\s[0-9]|\s?;\s?[A-Za-z]\s?=\s?-?[0-9]|"
     rf"\s?[$)]?(?:\s?[A-Za-z%]{{1,14}}\.?){{0,2}}\s?,?\s?{JOIN}\s?(?:(?:maybe|perhaps|even)"
     rf"\s)?(?:\$?[A-Za-z]\s?=\s?)?[-+(]{{0,2}}\s?{CURRENCY}?[-+]?[.]?[0-9]",
     re.IGNORECASE,
 )
 LISTED_BEFORE: Final = re.compile(
-    rf"[0-9]\s?{UNITS},?\s$|"
+    rf"[0-9]\s?{UNITS},?\s$|[0-9][^;\n]{{0,20}};\s?[A-Za-z]\s?=\s?$|"
+    r"[0-9],?\s\(?(?:maybe|perhaps|or)\s$|"
     rf"[0-9]\s?[$)]?(?:\s?[A-Za-z%]{{1,14}}\.?){{0,2}}\s?,?\s?"
     rf"(?:{JOIN}|\bout of\b)\s?(?:[A-Za-z]\s?=\s?)?\(?{CURRENCY}?$",
     re.IGNORECASE,
 )
+SOLVED: Final = re.compile(
+    r"[0-9][A-Za-z]\s?=\s?-?[0-9.]{1,20}\s?,?\s?(?:and|so)\s[A-Za-z]\s?=\s?$"
+)
+"""`2x = 6 and x =` solves an equation; it gives no second number."""
 SEVERAL: Final = re.compile(
     r"[0-9]\s{0,3}(?:,|;|\b(?:or|and|und|oder)\b)\s{0,3}[A-Za-z]\s?=", re.IGNORECASE
 )
@@ -98,6 +122,8 @@ NO_NUMBER: Final = re.compile(
     r"isbn|equation|eq\.|figure|table|line|part)[ :#]{1,2}[0-9][0-9.]{0,20}(?![0-9,])"
     r"|\b(?:january|february|march|april|may|june|july|august|september|october|november|"
     r"december)\s[0-9]{1,2}(?:st|nd|rd|th)?(?:,\s?[0-9]{4})?\b"
+    r"|\b[0-9]{1,2}(?:st|nd|rd|th)?\s(?:of\s)?(?:january|february|march|april|may|june|"
+    r"july|august|september|october|november|december)\b(?:,?\s[0-9]{4}\b)?"
     r"|(?:^|\n)[ \t]*[0-9]{1,3}[.)](?=[ \t]+\S[^\n]{0,400}\n)"
     r"|\n[ \t]*[0-9]{1,3}[.)](?=[ \t]+\S)",
     re.IGNORECASE,
@@ -146,7 +172,8 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
         numeral = announced_numeral(announced.passage, decimal_mark)
         return told(numeral, "announced", "no whole number is announced")
     head, _, rest = text.strip().partition("\n")
-    is_item = rest.strip() and ITEM.match(head)
+    is_item = rest.strip() and (ITEM.match(head) or WORKING.match(head))
+    head = ASIDE.sub("", head) if LEADS.match(head) else head
     leading = only_numeral(head, decimal_mark) if len(head) < 80 else None
     if leading is not None and not is_item and (rest.strip() or not cut):
         return Reading(leading, "leading" if rest.strip() else "only answer")
@@ -196,7 +223,11 @@ def beside(text: str, found: Iterable[Found]) -> str:
 
 def announced_numeral(passage: str, decimal_mark: str) -> str | None:
     """Return the first number of an announced answer, past a calculation."""
-    text = re.split(r"(?<=[0-9a-z%$)}])[.!?;]\s+(?=[A-Z\\])", rewrite(passage))[0]
+    text = rewrite(passage)
+    first = re.split(r"(?<=[0-9a-z%$)}])[.!?;]\s+(?=[A-Z\\])", text)[0]
+    numbers = list(scan(first, decimal_mark))
+    if not numbers or any(not one.rejected for one in numbers):
+        text = first
     found = [one for one in scan(text, decimal_mark) if not one.rejected]
     for place, one in enumerate(found):
         if one.joined:
@@ -274,7 +305,8 @@ def judged(match: re.Match[str], decimal_mark: str, *, boxed: bool) -> Found:
         match.end(),
         numeral,
         rejected=REJECTED_BEFORE.search(left) is not None,
-        joined=bool(LISTED_AFTER.match(after) or LISTED_BEFORE.search(left)),
+        joined=LISTED_AFTER.match(after) is not None
+        or (LISTED_BEFORE.search(left) is not None and not SOLVED.search(left)),
     )
 
 

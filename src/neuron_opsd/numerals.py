@@ -46,7 +46,7 @@ NUMBER: Final = re.compile(
     r"|[eE](?P<e>[-+]?[0-9]+)(?![A-Za-z0-9.])"
     rf"|\ ?[*\u00d7] ?10 ?\^ ?(?P<ten>{EXPONENT})"
     rf"|\ ?/ ?(?P<bottom>-?(?:{PLAIN})))?"
-    r"(?P<scale>(?: (?:hundred|thousand|(?:m|b|tr)illions?|millionen|millones|"
+    r"(?P<scale>(?: {1,3}(?:hundred|thousand|(?:m|b|tr)illions?|millionen|millones|"
     r"milliarden)\b| ?[千万萬亿億])+)?"
     r"(?P<percent> ?%| per ?cent\b(?!age))?",
     re.IGNORECASE,
@@ -165,6 +165,8 @@ def same_number(one: str, other: str) -> bool:
     Raises:
         ValueError: If either is not a canonical numeral.
     """
+    if one.endswith("%") and other.endswith("%"):
+        return near(readings(one)[0], readings(other)[0])
     return any(near(a, b) for a in readings(one) for b in readings(other))
 
 

@@ -26,11 +26,12 @@ OUTER: Final = f" .,;:!?\"'`*_()[]{{}}{QUOTES}…。，；：！？（）「」�
 # Control characters and lone surrogates have no place in an answer, nor in a file.
 GAPS: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
-LOOSE = r"[*_\s\"'`:=>]{0,9}"
+LOOSE = r"(?:[*_\s\"'`:=]|(?<=[-=>\n])>){0,9}"
 COPULA = (
     r"(?:is|was|are|(?:would|will|should|must|has to)(?:\s(?:therefore|thus|then|hence|"
     r"likely|probably|clearly))?\sbe|equals)\b"
-    r"|[:=\N{FULLWIDTH COLON}\N{RIGHTWARDS ARROW}]|[-=]{1,2}>|[-\N{EN DASH}—](?=\s)"
+    r"|[:=\N{FULLWIDTH COLON}\N{RIGHTWARDS ARROW}]|[-=]{1,2}>"
+    r"|[-\N{EN DASH}—](?=\s|[A-Z]\b)"
 )
 TOPIC = r"(?:\s+(?:to|for|of|in|here|choice|option|letter|key)\b[^.:=\n]{0,60}?)?"
 ASIDE = r"(?:[,\s]{0,3}(?:therefore|thus|then|hence|so|finally)\b,?)?"
@@ -57,7 +58,10 @@ HASHES: Final = re.compile(r"^[ \t]*####[ \t]*(?=\S)", re.MULTILINE)
 """The mark before the answer in GSM8K; elsewhere it begins a heading."""
 
 HYPOTHESIS: Final = re.compile(
-    r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|say)\s+(?:that\s+)?"
+    r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|say|"
+    r"(?:do|does|did|would|can)(?:n['’]t|\snot)\s(?:think|believe|say)|"
+    r"(?:people|students|some|many|most|others?|one|you|they)\s(?:may\s|might\s|would\s|"
+    r"could\s|will\s)?(?:think|say|believe|assume|argue|answer|claim|guess))\s+(?:that\s+)?"
     r"(?:the\s+|my\s+)?(?:final\s+|correct\s+|right\s+|best\s+)?$",
     re.IGNORECASE,
 )
@@ -68,9 +72,16 @@ EMPTY: Final = re.compile(
 )
 """What is said about an answer without giving it."""
 
+WRONG_BEFORE: Final = re.compile(r"\b(?:wrong|incorrect|false)\s$", re.IGNORECASE)
+CONDITION: Final = re.compile(
+    r"\b(?:if|had)\b[^.!?\n]{1,100},?\s(?:then\s)?(?:the\s)?\w{0,9}\s?$"
+)
+"""Before `answer would be` it makes a hypothesis of it."""
+
 TAKEN_BACK: Final = re.compile(
-    r"\b(?:wait|hold on|scratch that|on second thoughts?|"
-    r"i made (?:a mistake|an error)|no(?=,\s)|actually,? (?:it|i|no))\b"
+    r"\b(?:wait|hold on|scratch that|correction:?|on second thoughts?|"
+    r"i made (?:a mistake|an error)|no(?=,\s)|actually,? (?:it|i|no)\b|"
+    r"actually,?(?=\s(?:[b-hj-z]|-?\$?[0-9][0-9.,]{0,20})\W{0,3}(?:\n|$)))"
     r"[,.!\s-]{0,4}(?:no\b[,.!\s]{0,3})?",
     re.IGNORECASE,
 )
@@ -81,6 +92,10 @@ NEXT_TURN: Final = re.compile(
 )
 TAGS: Final = re.compile(r"</?[A-Za-z][^<>\n]{0,40}>")
 BRACES: Final = re.compile(r"\\f?box(?:ed)?\s{0,3}\{|\\.|[{}]", re.DOTALL)
+BOXES_JOINED: Final = re.compile(
+    r"\}\s?(?:\$|\\\))?\s?(?:,|,?\s?(?:and|or)|,?\s?\\text\s?\{\s?(?:and|or)\s?\})\s?"
+    r"(?:\$|\\\()?\s?\\f?box(?:ed)?\s{0,3}\{"
+)
 MATH: Final = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")
 SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|[。！？；]|\n+")
 
@@ -145,7 +160,7 @@ def announcements(text: str) -> list[Announcement]:
     matches = collections.deque(ANSWER.finditer(text), maxlen=MAX_ANNOUNCEMENTS)
     found: list[Announcement] = []
     for match in reversed(matches):
-        if HYPOTHESIS.search(text[max(0, match.start() - 60) : match.start()]):
+        if is_supposed(text, match):
             continue
         passage = first_line(text[match.end() : match.end() + MAX_PASSAGE])
         passage = passage.partition("</answer>")[0].strip()
@@ -156,14 +171,35 @@ def announcements(text: str) -> list[Announcement]:
     return found
 
 
+def is_supposed(text: str, announced: re.Match[str]) -> bool:
+    """Say whether an announcement is only what would hold, or what others think."""
+    before = text[max(0, announced.start() - 2 * 60) : announced.start()]
+    if HYPOTHESIS.search(before) or WRONG_BEFORE.search(before):
+        return True
+    return "would" in announced.group() and bool(CONDITION.search(before.lower()))
+
+
 def last_boxed(text: str) -> str | None:
     r"""Return what the last closed ``\boxed{...}`` holds, `None` where there is none.
 
-    Of boxes in boxes the innermost counts; empty ones do not. One pass, whatever the
-    nesting.
+    Of boxes in boxes the innermost counts; empty ones do not. Two that `and`, `or` or a
+    comma joins are one list.
     """
+    found = boxes(text)[-2:]
+    if not found:
+        return None
+    contents = [text[start:end].strip() for start, end in found]
+    if len(found) < 2 or contents[0] == contents[1]:
+        return contents[-1]
+    joined = BOXES_JOINED.fullmatch(text, found[0][1], found[1][0])
+    return ", ".join(contents) if joined else contents[-1]
+
+
+def boxes(text: str) -> list[tuple[int, int]]:
+    """Return where the contents of closed boxes start and end, in one pass."""
+    found: list[tuple[int, int]] = []
     opened: list[int | None] = []
-    last_start, content = -1, None
+    last_start = -1
     for match in BRACES.finditer(text):
         token = match.group()
         if token.startswith(("\\boxed", "\\fbox")):
@@ -174,9 +210,9 @@ def last_boxed(text: str) -> str | None:
             start = opened.pop()
             if start is not None and start > last_start:
                 if text[start : match.start()].strip(OUTER):
-                    content = start, match.start()
+                    found.append((start, match.start()))
                 last_start = start
-    return None if content is None else text[content[0] : content[1]].strip()
+    return found
 
 
 def all_math(text: str) -> list[tuple[int, int, str]]:
