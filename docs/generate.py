@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 SETTINGS = """\
 # Settings
 
-<!-- Written by `make docs` from src/neuron_opsd/config.py; do not edit. -->
+<!-- Written by `make docs` from src/neuron_opsd/config; do not edit. -->
 
 Every setting has one name. `selection.keep_fraction` is
 `Config().selection.keep_fraction` in Python, `--set selection.keep_fraction=0.1` on the
@@ -105,7 +105,7 @@ them, and reports leave out what they would say of them. A model without gated M
 method that then needs none. Where the user says nothing else, these select questions at
 random and find demonstrations by words on such a model, and say so. neuron-opsd and
 context-sft, whose demonstrations are found by neurons, are refused there until
-`contexts.rule` is set. In mixtures of experts an adapter goes on the attention alone.
+`contexts.rule` is set. In mixtures of experts an adapter is put on the attention alone.
 """
 
 Cell: TypeAlias = Callable[[Method, Config], str]
@@ -218,7 +218,9 @@ def toml(value: Any) -> str:
         return "unset"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+    if isinstance(value, str | tuple):
+        return f"`{toml_value(value)}`"
+    return f"`{value}`"
 
 
 def allowed(field: FieldInfo) -> str:
@@ -256,6 +258,8 @@ def kind(annotation: object) -> str:
     """Name what a setting without bounds holds."""
     if get_origin(annotation) is Mapping:
         return "a table of numbers"
+    if get_origin(annotation) is tuple:
+        return "a list of texts"
     return "text" if annotation is str else "`true`, `false`"
 
 

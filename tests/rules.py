@@ -15,17 +15,12 @@ PACKAGE = "neuron_opsd"
 Rule: TypeAlias = Callable[[str, str], list[str]]
 
 WORDS = {
-    "answer_settings",
     "cache",
     "config",
     "errors",
-    "judging_settings",
     "needs",
-    "policy_settings",
     "progress",
-    "question_settings",
     "records",
-    "section",
     "seeds",
     "settings",
 }

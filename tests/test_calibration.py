@@ -280,19 +280,22 @@ def test_a_weight_counts_a_question_so_often(pair: Verdicts, often: list[int]) -
     np.testing.assert_allclose(weighted, np.vstack([plain, plain]), atol=1e-12)
 
 
+UNREAD = QuestionScore(
+    "q",
+    0,
+    8,
+    None,
+    majority_correct=False,
+    agreement=0.0,
+    num_unread=8,
+    num_truncated=8,
+    mean_length=5.0,
+)
+"""A question none of whose completions holds an answer."""
+
+
 def test_calibration_of_unread_answers_is_no_number() -> None:
-    unread = QuestionScore(
-        "q",
-        0,
-        8,
-        None,
-        majority_correct=False,
-        agreement=0.0,
-        num_unread=8,
-        num_truncated=8,
-        mean_length=5.0,
-    )
-    columns = columns_of([unread, unread])
+    columns = columns_of([UNREAD, UNREAD])
     values = dict(zip(METRICS, measure(columns, np.ones((1, 2)))[0], strict=True))
     without = {name for name, value in values.items() if np.isnan(value)}
     unmeasured = {"ece", "adaptive_ece", "brier", "auroc", "overconfidence"}
@@ -302,17 +305,6 @@ def test_calibration_of_unread_answers_is_no_number() -> None:
 
 
 def test_one_answer_that_is_read_makes_calibration_a_number() -> None:
-    unread = QuestionScore(
-        "q",
-        0,
-        8,
-        None,
-        majority_correct=False,
-        agreement=0.0,
-        num_unread=8,
-        num_truncated=8,
-        mean_length=5.0,
-    )
     read = QuestionScore(
         "r",
         0,
@@ -324,7 +316,7 @@ def test_one_answer_that_is_read_makes_calibration_a_number() -> None:
         num_truncated=4,
         mean_length=5.0,
     )
-    columns = columns_of([unread, read])
+    columns = columns_of([UNREAD, read])
     weights = np.array([[1.0, 1.0], [2.0, 0.0]])
     ece = METRICS["ece"](columns, weights)
     assert ece[0] == pytest.approx(0.25)

@@ -232,7 +232,7 @@ def test_the_rule_that_gave_all_one_count_is_refused_with_what_to_do() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, ["neurons.rule=per-layer"])
     assert str(caught.value) == (
-        "neurons.rule is 'per-layer', but this rule is gone, since it gave every "
+        "neurons.rule is 'per-layer', but this rule was removed, since it gave every "
         "question the same count; use flat, on long completions with "
         "neurons.chunk_tokens"
     )

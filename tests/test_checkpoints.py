@@ -96,7 +96,7 @@ def gone(name: str, *others: Spoil) -> Spoil:
         ({"quant_method": "mxfp4"}, "mxfp4"),
         ({"quant_method": "unheard-of"}, "unheard-of"),
         ({"bits": 3}, "of no named method, 3 bits"),
-        ([1], "in a way that config.json does not tell"),
+        ([1], "in a way that config.json does not name"),
     ],
 )
 def test_a_quantised_checkpoint_is_refused_with_what_to_give(
@@ -232,7 +232,7 @@ def test_an_end_token_that_is_no_number_is_refused(end: Any, copy: Path) -> None
     wrong = end[1] if isinstance(end, list) else end
     assert refusal(copy) == (
         f"eos_token_id of the generation settings is {wrong!r}, but it must be the "
-        "number of a token; mend generation_config.json"
+        "number of a token; fix generation_config.json"
     )
 
 

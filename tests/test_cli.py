@@ -442,7 +442,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(
         (DataError("line 3 \x1b[31mis bad"), 2, "neuron-opsd: line 3 is bad\n"),
         (TryAgainError("the folder is in use"), 75, "the folder is in use\n"),
         (OSError(28, "No space", "file"), 75, "no space is left on the disk for file"),
-        (KeyboardInterrupt(), 130, "stopped; the same command goes on\n"),
+        (KeyboardInterrupt(), 130, "stopped; the same command resumes\n"),
         (torch.OutOfMemoryError("CUDA out of memory"), 2, "memory ran out; lower "),
         (RuntimeError("x: can't allocate memory: 1 GB"), 2, "memory ran out; lower "),
     ],
@@ -505,7 +505,7 @@ def test_a_signal_ends_a_command_with_its_status(
     pipeline.work = work
     before = signal.getsignal(signal.SIGTERM)
     assert main(["report", "run"]) == status
-    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert "stopped; the same command resumes" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from neuron_opsd.config import Config
+from neuron_opsd.config.section import Section
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.section import Section
 from neuron_opsd.settings import (
     changed_settings,
     config_from_table,

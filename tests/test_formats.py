@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import ConfigError, DataError
-from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.world.formats.public_sets import BY_NAME, check_targets, format_of
 from neuron_opsd.world.questions import QuestionFile, read_questions
 
@@ -487,7 +487,7 @@ def test_a_file_has_the_format_that_the_setting_gives_it() -> None:
     assert format_of("exam=gpqa,plain", "other") == "plain"
     assert format_of("exam=gpqa", "pool") == "auto"
     with pytest.raises(
-        ConfigError, match=r"'gqpa', but must be one of auto, plain.*gp"
+        ConfigError, match=r"'gqpa', but it must be one of auto, plain.*gp"
     ):
         format_of("exam=gqpa", "pool")
     check_targets("exam=gpqa,arc", ("pool", "exam"))
@@ -647,7 +647,7 @@ def test_columns_under_other_names_are_told(read: Read) -> None:
                     {"role": "user", "content": "?"},
                 ]
             },
-            "message 2 of prompt is from system; a system turn stands once, at the sta",
+            "message 2 of prompt is from system; a system turn may only come first",
         ),
         (
             {"prompt": [{"role": "user", "content": [{"type": "image_url"}]}]},
@@ -763,7 +763,7 @@ def test_columns_named_by_letters_answer_by_letter_where_others_do(
         return {"question": "Which?", **named, "answer": answer}
 
     blood = columns(["O", "A", "B", "AB"], "A")
-    with pytest.raises(DataError, match="other rows do not tell which is meant"):
+    with pytest.raises(DataError, match="other rows do not show which is meant"):
         read(blood)
     assert gold_of(read(blood, columns(WORDS, "D"))) == ["O", "lead"]
     assert gold_of(read(blood, columns(WORDS, "lead"))) == ["A", "lead"]

@@ -152,7 +152,7 @@ REFUSED: dict[str, tuple[TinyGGUF, str]] = {
     ),
     "adapter": (
         TinyGGUF(other={"general.type": "adapter", "adapter.type": "lora"}),
-        "is no whole language model (general.type = 'adapter', keys of adapter)",
+        "is not a whole language model (general.type = 'adapter', keys of adapter)",
     ),
     "architecture": (
         TinyGGUF("mamba"),

@@ -49,7 +49,7 @@ def test_a_worked_solution_needs_a_reader_that_can_match_it(check: Check) -> Non
     assert str(caught.value) == (
         "test set exam (exam.jsonl): its answers, such as '4' of exam-1 (line 1), are "
         "taken from worked solutions, but answers.reader=auto reads the first line of "
-        "what a model writes; say answers.reader=number (or text, if the model is to "
+        "what a model writes; set answers.reader=number (or text, if the model is to "
         "write nothing else)"
     )
     for reader in ("number", "text", "latex"):
@@ -59,7 +59,7 @@ def test_a_worked_solution_needs_a_reader_that_can_match_it(check: Check) -> Non
 
 def test_a_boxed_solution_needs_latex(check: Check) -> None:
     rows = [{"question": "?", "answer": r"It is $\boxed{\frac12}$."}]
-    with pytest.raises(DataError, match=r"say answers\.reader=latex"):
+    with pytest.raises(DataError, match=r"set answers\.reader=latex"):
         check(rows)
     test, said = check(rows, "answers.reader=latex")
     assert test.gold.answer_of == {"exam-1": r"\frac12"}

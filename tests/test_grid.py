@@ -667,7 +667,7 @@ def test_a_variant_has_a_name_and_settings_of_its_own() -> None:
 def test_names_that_stand_twice_or_are_taken_are_refused(
     tmp_path: Path, config: Config
 ) -> None:
-    with pytest.raises(ConfigError, match="the name lmsi stands twice"):
+    with pytest.raises(ConfigError, match="the name lmsi appears twice"):
         compared(comparison(tmp_path, "lmsi", "lmsi"), config)
     with pytest.raises(ConfigError, match="base is the name of an untrained model"):
         compared(comparison(tmp_path, "base=lmsi"), config)

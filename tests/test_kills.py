@@ -236,8 +236,8 @@ def test_an_ailing_disk_is_named_with_the_bytes_needed(
     with trapped(trap), pytest.raises(TryAgainError) as caught:
         write_atomic(path, b"x" * 12_345)
     assert str(caught.value) == (
-        f"could not write {path}: {reason} (it needs 12.3 kB); mend that and run the "
-        "same command again, it goes on where it stopped"
+        f"could not write {path}: {reason} (it needs 12.3 kB); fix that and run the "
+        "same command again; it resumes where it stopped"
     )
     assert not list(tmp_path.iterdir())
 

@@ -156,8 +156,9 @@ def test_questions_of_one_text_are_no_demonstrations_of_each_other(
     settings = ["contexts.num_demonstrations=2", "selection.rule=all"]
     text = complaint(with_pool(tmp_path, rows), tiny_llama, *settings)
     assert text == (
-        "contexts.num_demonstrations is 2, but question p0 has only 1 others with a "
-        "readable answer to choose from; lower it or give a larger pool\n"
+        "contexts.num_demonstrations is 2, but question p0 can choose from only 1 "
+        "with a readable answer; lower it, give a larger pool, or, if many answers are "
+        "cut or unread, look at rollouts.max_new_tokens and answers.reader\n"
     )
 
 
@@ -183,7 +184,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_afterwards(
         patch.setattr(os, "replace", replace)
         text = complaint(request, tiny_llama, status=75)
     assert text.startswith(f"could not write {calls[at - 1]}: the disk is full (it ")
-    assert text.endswith("run the same command again, it goes on where it stopped\n")
+    assert text.endswith("run the same command again; it resumes where it stopped\n")
     if at == 25:
         assert run_command(request, tiny_llama) == 0
         weights = "adapter/adapter_model.safetensors"

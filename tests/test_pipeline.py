@@ -390,7 +390,7 @@ def test_other_settings_or_questions_are_refused_in_a_run_that_was_begun(
     request = tiny_request(tmp_path)
     same = ["evaluation.form_only=true"]
     assert run_command(request, tiny_llama, [*same, "distill.steps=5"]) == 2
-    assert "distill.steps was 4, now 5; go on with the old" in capsys.readouterr().err
+    assert "distill.steps was 4, now 5; resume with the old" in capsys.readouterr().err
     rows = Path(request.pool).read_text().replace("Is 3 ", "Is 33 ")
     Path(request.pool).write_text(rows)
     assert run_command(request, tiny_llama, same) == 2

@@ -470,9 +470,9 @@ def test_questions_that_are_no_demonstrations_are_counted(
     config = config_of("selection.rule=all", f"contexts.answer={answer}")
     found, warnings = prepared(tmp_path, ScriptedModel(replies), config, free=True)
     assert not {"q3", "q5"} & found.library.answers.keys()
-    said = [text for text in warnings if "become no demonstration" in text]
+    said = [text for text in warnings if "cannot be demonstrations" in text]
     assert len(said) == 1
-    assert said[0].startswith("2 of 12 questions of the pool become no demonstration")
+    assert said[0].startswith("2 of 12 questions of the pool cannot be demonstrations")
     whose = {
         "first": "first sample",
         "greedy": "greedy",

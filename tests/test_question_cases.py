@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.world.questions import QuestionFile, read_questions
 from test_question_shapes import SHAPES
 
@@ -101,7 +101,7 @@ REFUSED: dict[str, str] = {
     "bool.parquet": "row 1: answer must be text, not true or false",
     "cp1252.csv": "line 2: not UTF-8 (byte 0xdf",
     "digit_choices.jsonl": "line 1: answer 1 is both a choice's text and an index",
-    "dup_choices.jsonl": "line 1: the choice '12' stands twice",
+    "dup_choices.jsonl": "line 1: the choice '12' appears twice",
     "dup_ids.jsonl": "line 2: has the id '1' of line 1",
     "empty_choice.jsonl": "line 1: choice 2 is empty",
     "nan.jsonl": "line 1: not JSON (NaN",
@@ -184,7 +184,7 @@ def test_rows_with_a_repeated_choice_are_left_out_and_counted(tmp_path: Path) ->
     file = read_questions(path, config=config)
     assert [question.id for question in file.questions] == ["two-2"]
     assert file.notes == (
-        f"{path}: 1 row was left out, as a choice stands twice: line 1",
+        f"{path}: 1 row was left out, as a choice appears twice: line 1",
     )
     path.write_text((CASES / "dup_choices.jsonl").read_text())
     with pytest.raises(DataError, match="holds no question without a repeated choice"):

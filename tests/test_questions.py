@@ -248,7 +248,7 @@ def test_digits_in_csv_are_an_index_unless_a_choices_text(
         ("null", "not a JSON object but nothing"),
         (
             '{"question": "a", "question": "b"}',
-            "'question' stands twice in one JSON obj",
+            "'question' appears twice in one JSON obj",
         ),
         ('{"question": NaN}', "not JSON (NaN is no JSON number)"),
         ("{}", "has neither a prompt nor a question"),
@@ -296,7 +296,7 @@ def test_digits_in_csv_are_an_index_unless_a_choices_text(
         ),
         ('{"question": "a", "choices": [1, 2]}', "choice 1 must be text, not a number"),
         ('{"question": "a", "choices": ["a", ""]}', "choice 2 is empty"),
-        ('{"question": "a", "choices": ["a", "a "]}', "the choice 'a' stands twice"),
+        ('{"question": "a", "choices": ["a", "a "]}', "the choice 'a' appears twice"),
         ('{"question": "a", "choices": ["a"]}', "has fewer than two choices"),
         ('{"question": "a", "choices": []}', "has fewer than two choices"),
         ('{"question": "a", "answer": [["b"]]}', "answer must be text, not a list"),

@@ -95,7 +95,7 @@ def test_the_settings_of_answers_apply(tmp_path: Path) -> None:
         ({"completion": 5}, "completion must be text, not a number"),
         ({"id": "x"}, "completion must be text, not nothing"),
         ({"completion": "x", "choices": "a,b"}, "choices must be a list"),
-        ({"completion": "x", "choices": ["a", "a"]}, "the choice 'a' stands twice"),
+        ({"completion": "x", "choices": ["a", "a"]}, "the choice 'a' appears twice"),
         ({"completion": "x", "reader": "letter"}, "reader is 'letter'; allowed are"),
         ({"completion": "x", "reader": "choice-text"}, "it has no choices"),
         ({"completion": "x", "finished": "no"}, "finished must be true or false"),

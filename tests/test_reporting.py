@@ -138,7 +138,7 @@ def test_a_run_that_is_not_finished_has_no_report(
     with pytest.raises(DataError, match=r"has no report\.json: the run is not fin"):
         rebuild_report(tmp_path)
     assert main(["report", str(tmp_path)]) == 2
-    assert "the same `neuron-opsd run` command goes on" in capsys.readouterr().err
+    assert "the same `neuron-opsd run` command resumes it" in capsys.readouterr().err
 
 
 def test_the_card_tells_results_and_every_finding_once(

@@ -310,7 +310,7 @@ def test_other_settings_are_refused_and_five_named(tmp_path: Path) -> None:
         pass
     assert str(caught.value) == (
         f"{tmp_path} was begun with other settings: s.0 was 0, now 1; s.1 was 1, now "
-        "2; s.2 was 2, now 3; s.3 was 3, now 4; s.4 was 4, now 5; and 2 more; go on "
+        "2; s.2 was 2, now 3; s.3 was 3, now 4; s.4 was 4, now 5; and 2 more; resume "
         "with the old ones, or choose another --out"
     )
 

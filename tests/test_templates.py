@@ -78,7 +78,7 @@ def test_turns_that_do_not_alternate_are_refused_with_their_order() -> None:
     assert refusal(templates.ALTERNATING, ASKED, ASKED) == (
         "the chat template of tiny refuses the turns user, user: Conversation roles "
         "must alternate user/assistant/...; give questions whose turns it takes, "
-        f"mostly user and assistant by turns, or {PLAIN}"
+        f"mostly user and assistant in turn, or {PLAIN}"
     )
 
 
@@ -98,7 +98,7 @@ def test_a_template_that_forgets_earlier_turns_is_found_out() -> None:
 def test_a_template_that_does_not_compile_says_where() -> None:
     assert refusal(templates.NOT_COMPILING, ASKED) == (
         "the chat template of tiny cannot be used: unexpected end of template, "
-        "expected 'end of statement block' (line 4 of the template); mend it, or "
+        "expected 'end of statement block' (line 4 of the template); fix it, or "
         f"{PLAIN}"
     )
 
@@ -122,7 +122,7 @@ def test_whatever_a_template_raises_is_one_line(template: Any, reason: str) -> N
     message = refusal(template, ASKED)
     assert message.startswith("the chat template of tiny cannot be used: ")
     assert reason in message
-    assert message.endswith(f"; mend it, or {PLAIN}")
+    assert message.endswith(f"; fix it, or {PLAIN}")
 
 
 def test_content_that_a_template_cannot_take_is_refused_by_itself() -> None:

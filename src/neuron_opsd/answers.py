@@ -144,24 +144,18 @@ def readers_for(
     }
 
 
-def letter_reader(config: AnswersConfig) -> Reader:
-    """Return a reader of the letters of choices."""
-    del config
+class ReadChoice(Protocol):
+    """Reads which of the choices a text gives, by letter or by text."""
+
+    def __call__(self, text: str, choices: Sequence[str], *, cut: bool) -> Reading:
+        """Return the choice, and where it stood."""
+
+
+def reader_of_choices(read: ReadChoice) -> Reader:
+    """Return a reader of questions with choices."""
 
     def find(text: str, question: Question, *, cut: bool) -> Reading:
-        text = whole_words(text) if cut else text
-        return read_choice_letter(text, question.choices, cut=cut)
-
-    return Reader(find, bare=bare_choice_for(find))
-
-
-def choice_reader(config: AnswersConfig) -> Reader:
-    """Return a reader of the texts of choices."""
-    del config
-
-    def find(text: str, question: Question, *, cut: bool) -> Reading:
-        text = whole_words(text) if cut else text
-        return read_choice_text(text, question.choices, cut=cut)
+        return read(whole_words(text) if cut else text, question.choices, cut=cut)
 
     return Reader(find, bare=bare_choice_for(find))
 
@@ -326,8 +320,8 @@ def same_spelling(one: str, other: str) -> bool:
 
 
 READERS: Final[Mapping[str, Callable[[AnswersConfig], Reader]]] = {
-    "choice-text": choice_reader,
-    "choice-letter": letter_reader,
+    "choice-text": lambda _: reader_of_choices(read_choice_text),
+    "choice-letter": lambda _: reader_of_choices(read_choice_letter),
     "number": number_reader,
     "text": text_reader,
     "latex": latex_reader,

@@ -333,16 +333,3 @@ def sign_of(before: str, *, boxed: bool) -> tuple[int | None, str]:
     if single or (match["gap"] and not re.search(rf"{COPULAS}$", left, re.IGNORECASE)):
         return None, left
     return value, left
-
-
-def whole_numeral(text: str, decimal_mark: str = "point") -> str | None:
-    """Return the number that a text is, `None` where it says anything besides."""
-    found = list(scan(rewrite(text), decimal_mark, boxed=True))
-    if len(found) != 1 or found[0].numeral is None:
-        return None
-    left = beside(rewrite(text), found)
-    return (
-        found[0].numeral
-        if re.fullmatch(r"[\s$]*[-+]?[\s$]*#[\s$]*\.?\s*", left)
-        else None
-    )

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from neuron_opsd.config import Config
+from neuron_opsd.config.section import Section
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.section import Section
 
 Table: TypeAlias = dict[str, Any]
 """Settings as a TOML file holds them: values and one level of tables."""

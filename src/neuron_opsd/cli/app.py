@@ -138,7 +138,7 @@ def explain_end(error: BaseException) -> int:
     if debugging():
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
-        complain("stopped; the same command goes on")
+        complain("stopped; the same command resumes")
         return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     if isinstance(error, NeuronOpsdError):
         complain(str(error))

@@ -79,9 +79,9 @@ def compare(  # noqa: PLR0913 - one argument per flag
 ) -> None:
     """Train several methods on several sources, and test every model on every set.
 
-    Without a preset all methods draw as many rollouts. Every gain is stated against
-    the base model and net of form-only training. The same command goes on where it
-    stopped; started several times at once, they share the sources and seeds.
+    All methods draw the same number of rollouts, unless a preset is chosen. Every
+    gain is stated against the base model and net of form-only training. The same
+    command resumes where it stopped; several at once share the sources and seeds.
 
     Args:
         sources: Unlabelled questions to train on, NAME=FILE each.

@@ -71,7 +71,7 @@ def state_text(running: str | None, *, finished: bool) -> str:
     """Say in words whether something goes on, waits or has ended."""
     if running is not None:
         return running
-    return "finished" if finished else "stopped; the command that began it goes on"
+    return "finished" if finished else "stopped; the command that began it resumes it"
 
 
 def report(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:

@@ -37,8 +37,7 @@ class Settings:
     ] = ()
     """One or more `section.field=value`; stronger than the file."""
     preset: Literal["equal", "source"] | None = None
-    """`source` trains a method as its paper or public code does, `equal` (the default)
-    with the budget that all methods share; what is set by name wins over both."""
+    """`source`: train as the method's paper or code does; else `equal`, one budget."""
     seed: int | None = None
     """Number from which every random draw derives."""
     formats: Annotated[
@@ -47,8 +46,7 @@ class Settings:
             name="--format", consume_multiple=True, negative=(), show_default=False
         ),
     ] = ()
-    """What the columns of question files mean: NAME for all, or FILE=NAME, FILE being
-    `pool` or a test set; short for the setting questions.format."""
+    """How to read question files: NAME for all, or pool=NAME, or TEST=NAME."""
 
 
 @Parameter(name="*")

@@ -33,12 +33,12 @@ def read(
 ) -> None:
     """Show which answers are read from completions, and why, without any model.
 
-    A row's own `reader` wins over the setting answers.reader.
+    A row may also have `question`, `choices`, `gold`, `finished`,
+    `thinking_opened`, and a `reader` that wins over the setting answers.reader.
 
     Args:
-        file: JSONL with `id` and `completion`, and optionally `question`, `choices`,
-            `gold`, `reader`, `finished` and `thinking_opened`.
-        settings: The settings of the run; what matters are those of answers.
+        file: JSONL with `id` and `completion`.
+        settings: The settings of the run.
         output: How to say what came out.
     """
     config = resolve(settings)

@@ -18,7 +18,7 @@ FOOT = """
 | 1 | a fault of ours, with a traceback: tell us |
 | 2 | a mistake that the message explains: a flag, a setting, a file, a model |
 | 75 | try again: the disk is full, the network is away, the folder is in use |
-| 130, 143 | stopped by Ctrl-C or SIGTERM; the same command goes on |
+| 130, 143 | stopped by Ctrl-C or SIGTERM; the same command resumes |
 | 141 | whoever read the output went away |
 
 ## Environment

@@ -42,7 +42,7 @@ def run(
 ) -> None:
     """Teach a model from unlabelled questions and measure what it did.
 
-    The same command goes on where it stopped, whatever stopped it.
+    The same command resumes where it stopped, whatever stopped it.
 
     Args:
         pool: File with the unlabelled questions: JSONL, Parquet, CSV, or the id of a

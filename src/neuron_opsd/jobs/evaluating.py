@@ -51,8 +51,8 @@ def evaluate(
     check_targets(config.questions.format, tuple(tests))
     if is_centring(config.rollouts):
         raise ConfigError(
-            "rollouts.centre_choices needs the means of a pool, which a test has not; "
-            "give rollouts.choice_bias what choice-bias.json of the run holds"
+            "rollouts.centre_choices needs the means over a pool, and a test has "
+            "none; set rollouts.choice_bias to what choice-bias.json of the run holds"
         )
     sets = read_tests(tests, "", config, progress.warn)
     model = load_model(config.model, *([] if adapter is None else [adapter]))

@@ -44,7 +44,7 @@ def check_gold(
         raise DataError(
             f"{place}: its answers, such as {first!r} of {where(file, free[0])}, are "
             "taken from worked solutions, but answers.reader=auto reads the first line "
-            f"of what a model writes; say answers.reader={file.reader} (or text, if "
+            f"of what a model writes; set answers.reader={file.reader} (or text, if "
             "the model is to write nothing else)"
         )
     if config.reader in TEXT_READERS:
@@ -86,7 +86,7 @@ def refuse_lines(place: str, file: QuestionFile, free: Sequence[Question]) -> No
             f"{place}: {len(long)} of {len(file.questions)} gold answers have several "
             f"lines, first {shown(file, long[:1])}, but answers.reader=text reads one "
             "line, so they can never match; keep the final answer alone, name the set "
-            "with --format, or say answers.reader=number or latex"
+            "with --format, or set answers.reader=number or latex"
         )
 
 
@@ -123,7 +123,7 @@ def refuse_unreadable(place: str, file: QuestionFile, config: AnswersConfig) -> 
         raise DataError(
             f"{place}: {len(bad)} of {len(file.questions)} gold answers cannot be read "
             f"by answers.reader={config.reader}: {shown(file, bad)}; take another "
-            "reader, or mend the column answer"
+            "reader, or fix the column answer"
         )
 
 

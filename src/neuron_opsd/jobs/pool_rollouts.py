@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from neuron_opsd.config import Config
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.records import Question, Rollout, Vote
@@ -38,8 +39,10 @@ def roll_out(
             done,
         )
     job.count_tokens("rollouts", rollout_tokens(model, asked, rollouts))
-    warn_of_cut(job, rollouts)
-    warn_of_free_answers(job, model, asked)
+    remarks = remarks_on_rollouts(rollouts, config.rollouts.max_new_tokens)
+    free = remarks_on_free_answers(model, asked, config, constrained=job.constrained)
+    for text in remarks + free:
+        job.run.warn(text)
     return rollouts
 
 
@@ -51,36 +54,46 @@ def rollout_tokens(
     return prompts + sum(len(r.completion.token_ids) for r in rollouts)
 
 
-def warn_of_cut(job: Job, rollouts: Sequence[Rollout]) -> None:
-    """Say how many rollouts were cut, or never came to an answer."""
+def remarks_on_rollouts(rollouts: Sequence[Rollout], longest: int) -> list[str]:
+    """Say how many rollouts were cut, or never came to an answer.
+
+    Args:
+        rollouts: Of a pool.
+        longest: The most tokens that they may have.
+    """
+    found = []
     cut = sum(not rollout.completion.finished for rollout in rollouts)
     if cut:
-        job.run.warn(
-            f"{cut} of {len(rollouts)} rollouts were cut at "
-            f"{job.config.rollouts.max_new_tokens} tokens; raise "
+        found.append(
+            f"{cut} of {len(rollouts)} rollouts were cut at {longest} tokens; raise "
             "rollouts.max_new_tokens"
         )
     thinking = sum(rollout.completion.final is None for rollout in rollouts)
     if thinking:
-        job.run.warn(
+        found.append(
             f"{thinking} of {len(rollouts)} rollouts never closed their reasoning and "
             "have no answer: they do not vote, and are neither shown nor imitated"
         )
+    return found
 
 
-def warn_of_free_answers(
-    job: Job, model: LanguageModel, asked: Sequence[Asked]
-) -> None:
+def remarks_on_free_answers(
+    model: LanguageModel, asked: Sequence[Asked], config: Config, *, constrained: bool
+) -> list[str]:
     """Say when reasoning keeps answers from being sampled among choices."""
-    wanted = is_constrained(job.config.rollouts, model.facts.num_parameters)
+    wanted = is_constrained(config.rollouts, model.facts.num_parameters)
     chosen = any(a.question.choices for a in asked)
-    if not wanted or job.constrained or not chosen:
-        return
-    if model.opens_reasoning(model.encode(asked[0].prompt)):
-        job.run.warn(
-            "the chat template begins every answer with reasoning and has no switch "
-            "for it, so answers are written freely and not sampled among choices"
-        )
+    if not wanted or constrained or not chosen:
+        return []
+    if not model.opens_reasoning(model.encode(asked[0].prompt)):
+        return []
+    why = "and no switch for it was found"
+    if config.prompts.student_thinking:
+        why = "as prompts.student_thinking asks for"
+    return [
+        f"the chat template begins every answer with reasoning, {why}, so answers are "
+        "written freely and not sampled among choices"
+    ]
 
 
 def answers_to_show(
@@ -98,12 +111,12 @@ def answers_to_show(
         return short
     if len(found) < len(pool):
         job.run.warn(
-            f"{len(pool) - len(found)} of {len(pool)} questions of the pool become no "
-            f"demonstration, because {LACKS[job.config.contexts.answer]}"
+            f"{len(pool) - len(found)} of {len(pool)} questions of the pool cannot be "
+            f"demonstrations, because {LACKS[job.config.contexts.answer]}"
         )
     if len(short) < len(found):
         job.run.warn(
-            f"{len(found) - len(short)} questions become no demonstration, since with "
+            f"{len(found) - len(short)} questions cannot be demonstrations, since with "
             "their answers they are longer than contexts.max_demonstration_tokens "
             f"{job.config.contexts.max_demonstration_tokens}"
         )

@@ -110,16 +110,7 @@ def prepare(
         placed(CONTEXTS, folder),
         lambda: build_contexts(kept(neurons, selection), library, job.config),
     )
-    with job.progress.stage("contexts", len(contexts), "questions") as done:
-        examples = build_examples(
-            model,
-            contexts,
-            library,
-            job.config,
-            constrained=job.constrained,
-            on_done=done,
-        )
-    warn_of_dropped(job, examples)
+    examples = written_examples(job, model, contexts, library)
     prepared = Prepared(
         tuple(rollouts),
         votes,
@@ -130,6 +121,26 @@ def prepare(
         examples,
     )
     return replace(prepared, fitness=check(job, model, prepared, own, folder))
+
+
+def written_examples(
+    job: Job,
+    model: LanguageModel,
+    contexts: Sequence[TeacherContext],
+    library: Library,
+) -> tuple[TrainingExample, ...]:
+    """Write out what student and teacher see; say which demonstrations do not fit."""
+    with job.progress.stage("contexts", len(contexts), "questions") as done:
+        examples = build_examples(
+            model,
+            contexts,
+            library,
+            job.config,
+            constrained=job.constrained,
+            on_done=done,
+        )
+    warn_of_dropped(job, examples)
+    return examples
 
 
 def neurons_of(

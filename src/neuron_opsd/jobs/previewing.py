@@ -11,6 +11,10 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.checks import check_sets
 from neuron_opsd.jobs.inputs import POOL, read_pool
 from neuron_opsd.jobs.methods import for_model, with_method
+from neuron_opsd.jobs.pool_rollouts import (
+    remarks_on_free_answers,
+    remarks_on_rollouts,
+)
 from neuron_opsd.jobs.prepare import make_library, own_answers, representatives
 from neuron_opsd.jobs.selecting import unread_of
 from neuron_opsd.jobs.setting import settle
@@ -96,21 +100,32 @@ def preview(
     with progress.stage("preview", len(some), "questions") as done:
         rollouts = sample_rollouts(model, asked, settled, "rollout", draws)
         done(len(some))
-    readers = readers_for(some, settled.answers, settled.prompts.list_choices)
+    remarks = remarks_on_rollouts(rollouts, settled.rollouts.max_new_tokens)
+    free = remarks_on_free_answers(model, asked, settled, constrained=constrained)
+    for text in remarks + free:
+        progress.warn(text)
+    return show_first(model, asked, rollouts, settled)
+
+
+def show_first(
+    model: HFModel, asked: Sequence[Asked], rollouts: Sequence[Rollout], config: Config
+) -> Preview:
+    """Show the first of some questions, with demonstrations from the others."""
+    some = [a.question for a in asked]
+    readers = readers_for(some, config.answers, config.prompts.list_choices)
     votes = tally_votes(rollouts, readers)
-    shown = representatives(rollouts, votes, settled)
-    neurons = neurons_of(model, asked, shown, settled)
+    shown = representatives(rollouts, votes, config)
+    neurons = neurons_of(model, asked, shown, config)
     own, unread = own_answers(shown), unread_of(shown)
-    picked = settled.selection
-    selection = select_questions(neurons, picked, settled.seed, own, unread)
+    selection = select_questions(neurons, config.selection, config.seed, own, unread)
     shown_texts = demonstrable(
         model,
         {question.id: question for question in some},
-        shown_answers(rollouts, votes, settled),
-        settled,
+        shown_answers(rollouts, votes, config),
+        config,
     )
-    library = make_library(some, shown_texts, neurons, selection, settled)
-    return show(model, asked[0], shown[chosen.id], neurons[0], library, settled)
+    library = make_library(some, shown_texts, neurons, selection, config)
+    return show(model, asked[0], shown[some[0].id], neurons[0], library, config)
 
 
 def neurons_of(

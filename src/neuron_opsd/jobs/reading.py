@@ -65,8 +65,8 @@ def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
     """
     if not path.name.lower().endswith(ENDINGS) and path.exists():
         raise DataError(
-            f"{path} is no file of completions; give JSON lines, in a file that ends "
-            f"in {' or '.join(ENDINGS)}"
+            f"{path} is not a file of completions; give JSON lines, in a file that "
+            f"ends in {' or '.join(ENDINGS)}"
         )
     table = read_table(path)
     listed = resolve_prompts(config.prompts, has_chat_template=True, constrained=False)
@@ -208,7 +208,7 @@ def choices_of(value: Any) -> Iterator[str]:
         if not isinstance(choice, str) or not choice.strip():
             raise BadRowError(f"choice {number} must be text, not {shorten(choice)}")
         if choice.strip() in seen:
-            raise BadRowError(f"the choice {shorten(choice)} stands twice")
+            raise BadRowError(f"the choice {shorten(choice)} appears twice")
         seen.add(choice.strip())
         yield choice.strip()
 

@@ -262,7 +262,7 @@ def rebuild_report(run: Path) -> Path:
     if not path.is_file():
         raise DataError(
             f"{run} has no {REPORT.file_name}: the run is not finished; the same "
-            "`neuron-opsd run` command goes on with it"
+            "`neuron-opsd run` command resumes it"
         )
     page = run / "report.html"
     write_atomic(page, render_page(REPORT.load(path)).encode())

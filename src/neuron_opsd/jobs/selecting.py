@@ -41,8 +41,6 @@ def warn_of_selection(
     """
     config = job.config.selection
     ranking = rank_questions(neurons, config, job.config.seed, own, unread)
-    for text in selection_warnings(ranking, config):
-        job.run.warn(text)
     if not ranking.kept.any():
         raise DataError(
             f"none of the {len(neurons)} questions can be selected, since every own "
@@ -50,3 +48,5 @@ def warn_of_selection(
             "rollouts.max_new_tokens, look at answers.reader, or set "
             "selection.include_unread to true"
         )
+    for text in selection_warnings(ranking, config):
+        job.run.warn(text)

@@ -1,7 +1,7 @@
 """Measures of sets whose gold answers repeat, such as labels. Pure NumPy.
 
 Where most questions have the same answer, a model that says nothing else is right as
-often as that answer is true. Accuracy alone does not tell; what stands here does.
+often as that answer is true. Accuracy alone can mislead; what stands here shows more.
 
 Axes: Q questions, R rows of weights, C distinct gold answers.
 """

@@ -50,17 +50,6 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
-    """What a rule keeps of one completion: parallel arrays, one entry each."""
-
-    ids: NDArray[np.int64]
-    """``l * F + i`` for neuron i of layer l; may repeat."""
-    positions: NDArray[np.int64]
-    """Token of the completion, from 0."""
-    scores: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Activated:
     """The two sets of one completion."""
 

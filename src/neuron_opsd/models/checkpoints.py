@@ -53,7 +53,7 @@ def refuse_quantised(name: str, settings: Mapping[str, Any]) -> None:
 def storage(described: object) -> str:
     """Say how a checkpoint's weights were quantised, as far as it does."""
     if not isinstance(described, Mapping):
-        return "in a way that config.json does not tell"
+        return "in a way that config.json does not name"
     method = str(described.get("quant_method") or "of no named method")
     bits = described.get("bits") or next(
         (n for n in (4, 8) if described.get(f"load_in_{n}bit")), None

@@ -243,7 +243,7 @@ def named_ends(network: Any, tokenizer: Any) -> frozenset[int]:
     if wrong:
         raise ModelError(
             f"eos_token_id of the generation settings is {wrong[0]!r}, but it must be "
-            "the number of a token; mend generation_config.json"
+            "the number of a token; fix generation_config.json"
         )
     found = {*ends, tokenizer.eos_token_id} - {None}
     return frozenset(found)

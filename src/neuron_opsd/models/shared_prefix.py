@@ -60,7 +60,7 @@ def extend(
         position_ids=positions.unsqueeze(1),
         attending=Step(memory, slots, positions),
     )
-    # A slot that stands twice is counted once.
+    # A slot that appears twice is counted once.
     memory.own_lengths[slots] += 1
     return states[:count, 0]
 

@@ -172,14 +172,14 @@ class ChatTemplate:
         who = f"the chat template of {self.name}"
         others = [role for role in roles if role != "system"]
         if not self._writes(["user"]) and not self._writes(["system", "user"]):
-            return f"{who} cannot be used: {reason}; mend it, or {PLAIN}"
+            return f"{who} cannot be used: {reason}; fix it, or {PLAIN}"
         if "system" in roles and self._writes(others):
             return f"{who} refuses a system turn: {reason}; {SYSTEM_ADVICE}"
         order = ", ".join(roles[:SHOWN_TURNS])
         more = ", ..." if len(roles) > SHOWN_TURNS else ""
         return (
             f"{who} refuses the turns {order}{more}: {reason}; give questions whose "
-            f"turns it takes, mostly user and assistant by turns, or {PLAIN}"
+            f"turns it takes, mostly user and assistant in turn, or {PLAIN}"
         )
 
     def _loss(self, role: str) -> str:

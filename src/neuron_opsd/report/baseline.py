@@ -24,10 +24,11 @@ AT_BASELINE = "at the baseline"
 LONGEST_ANSWER = 40
 
 BASELINE_NOTE = (
-    "Where gold answers repeat, as labels do, giving the most frequent one to every "
-    "question is right as often as it is true. A model that does no more is said to be "
-    "at that baseline, and has not got better. Balanced accuracy is the mean accuracy "
-    "over gold answers, macro F1 the mean of their F1; every sampled answer counts."
+    "Where gold answers repeat, as labels do, the baseline is the accuracy of giving "
+    "the most frequent one to every question. A model that gives one answer to nearly "
+    "everything and is right no more often is called at the baseline, and has not got "
+    "better. Balanced accuracy is the mean accuracy over gold answers, macro F1 the "
+    "mean of their F1; every sampled answer counts."
 )
 """What stands beside accuracy, and why."""
 

@@ -275,7 +275,7 @@ def mean_of_tests(
         seed: The run's.
 
     Raises:
-        ValueError: If there is no set, a name stands twice, or the two lists did not
+        ValueError: If there is no set, a name appears twice, or the two lists did not
             answer the same questions.
     """
     names = [result.name for result in before]

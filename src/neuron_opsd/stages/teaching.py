@@ -190,8 +190,9 @@ def check_enough(questions: Sequence[NeuronSet], library: Library, count: int) -
         if have < count:
             raise DataError(
                 f"contexts.num_demonstrations is {count}, but question "
-                f"{entry.question_id} has only {have} others with a readable answer to "
-                "choose from; lower it or give a larger pool"
+                f"{entry.question_id} can choose from only {have} with a readable "
+                "answer; lower it, give a larger pool, or, if many answers are cut or "
+                "unread, look at rollouts.max_new_tokens and answers.reader"
             )
 
 

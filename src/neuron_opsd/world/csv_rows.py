@@ -93,7 +93,7 @@ def check_header(header: Sequence[str]) -> None:
     """Refuse a first row that does not name columns.
 
     Raises:
-        DataError: If a name stands twice.
+        DataError: If a name appears twice.
     """
     names = [name.strip() for name in header]
     twice = [name for name in names if name and names.count(name) > 1]

@@ -91,7 +91,7 @@ def check_dependencies() -> Check:
             "dependencies",
             "warn",
             f"{DISTRIBUTION} is not installed as a package, so the ranges are unknown",
-            "install it with pip, or go on from the source tree",
+            "install it with pip, or run from the source tree",
         )
     return compare_versions(required, installed_version)
 
@@ -251,7 +251,7 @@ def check_writing(name: str, folder: Path) -> Check:
             return Check(name, "ok", f"can write at {folder}")
     except OSError as error:
         value = f"cannot write at {folder}: {error.strerror}"
-        return Check(name, "fail", value, "choose another place, or mend its rights")
+        return Check(name, "fail", value, "choose another place, or fix its rights")
 
 
 def check_lock(folder: Path) -> Check:

@@ -180,8 +180,8 @@ def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
         code = error.errno or 0
         if code in PASSING:
             raise TryAgainError(
-                f"could not write {path}: {PASSING[code]} ({size_text(needed)}); mend "
-                "that and run the same command again, it goes on where it stopped"
+                f"could not write {path}: {PASSING[code]} ({size_text(needed)}); fix "
+                "that and run the same command again; it resumes where it stopped"
             ) from error
         if code in LASTING:
             raise ConfigError(

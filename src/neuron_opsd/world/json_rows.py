@@ -133,12 +133,12 @@ def checked_object(values: Any) -> Values:
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> Values:
-    """Make an object of its pairs, refusing a name that stands twice."""
+    """Make an object of its pairs, refusing a name that appears twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadRowError(f"{twice!r} stands twice in one JSON object")
+        raise BadRowError(f"{twice!r} appears twice in one JSON object")
     return values
 
 

@@ -115,7 +115,7 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
         ours = all(name in old for name in fresh)
         with_what = "the old ones" if ours else "the version it was begun with"
         raise ConfigError(
-            f"{folder} was begun with other settings: {listing(changed)}; go on with "
+            f"{folder} was begun with other settings: {listing(changed)}; resume with "
             f"{with_what}, or choose another --out"
         )
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.question_settings import QuestionsConfig
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.world.files import write_atomic
 from neuron_opsd.world.formats.cells import cells_of

@@ -142,9 +142,9 @@ def check_neurons(folder: Path, place: Place) -> None:
     if needs_neurons(place.config) or place.neurons in place.manifest.outputs:
         return
     raise DataError(
-        f"{folder} is of a run that reads no neurons (selection.rule is "
+        f"{folder} holds a run that reads no neurons (selection.rule is "
         f"{place.config.selection.rule}, contexts.rule is {place.config.contexts.rule}"
-        "), and an analysis is of neuron counts; name a run of neuron-opsd"
+        "), but an analysis needs neuron counts; name a run of neuron-opsd"
     )
 
 

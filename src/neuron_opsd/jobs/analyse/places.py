@@ -136,7 +136,7 @@ def read_output(place: Place, name: str, codec: Codec[T]) -> T:
     if output is None or not (place.folder / output.file).is_file():
         raise DataError(
             f"{place.folder} has no {codec.file_name}: the run is not prepared yet; "
-            "the command that began it goes on with it"
+            "the command that began it resumes it"
         )
     path = place.folder / output.file
     if sha256_file(path) != output.sha256:

@@ -92,7 +92,7 @@ def contrasts(
             same start, source and step.
 
     Raises:
-        ValueError: If a model stands twice, or two models did not answer the same
+        ValueError: If a model appears twice, or two models did not answer the same
             questions of a test set in the same order.
     """
     frame = Frame(tuple(sources), tuple(targets), config, seed)

@@ -64,7 +64,7 @@ def by_arm(tested: Sequence[Tested], sources: Sequence[str]) -> ByArm:
     Arms and seeds ascend, whatever the order of the models.
 
     Raises:
-        ValueError: If a model stands twice.
+        ValueError: If a model appears twice.
     """
     arms: dict[Arm, dict[int, Tests]] = {}
     for one in sorted(tested, key=lambda one: (arm_of(one), one.seed)):
@@ -72,7 +72,7 @@ def by_arm(tested: Sequence[Tested], sources: Sequence[str]) -> ByArm:
             continue
         seeds = arms.setdefault(arm_of(one), {})
         if one.seed in seeds:
-            raise ValueError(f"{arm_of(one)} stands twice with seed {one.seed}")
+            raise ValueError(f"{arm_of(one)} appears twice with seed {one.seed}")
         seeds[one.seed] = one.tests
     return arms
 
@@ -103,7 +103,7 @@ def measurements(
         targets: Names of the test sets; results on others are left out.
 
     Raises:
-        ValueError: If a model stands twice.
+        ValueError: If a model appears twice.
     """
     measured: dict[tuple[Arm, str], dict[int, FloatArray]] = {}
     for arm, seeds in by_arm(tested, sources).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -48,10 +48,6 @@ def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
     sources = tuple(comparison.sources)
     targets = (*sources, *(t for t in comparison.tests if t not in sources))
     tested = list(all_tested(outcome))
-    sizes = {
-        test.name: len(test.questions)
-        for test in next(iter(setting.inputs.values())).tests
-    }
     return ComparisonData(
         title=f"{len(comparison.variants)} methods on {', '.join(sources)}",
         model=model_summary(setting.model.facts),
@@ -62,7 +58,7 @@ def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
         seeds=comparison.seeds(config),
         steps=tuple(sorted({one.step for one in tested if one.step})),
         num_samples=config.evaluation.num_samples,
-        num_questions={name: sizes[name] for name in targets},
+        num_questions=test_sizes(setting, targets),
         measurements=measurements(tested, sources, targets),
         contrasts=(
             *contrasts(
@@ -85,6 +81,13 @@ def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
         command=comparison.command,
         least=least_of(config.evaluation),
     )
+
+
+def test_sizes(setting: Setting, targets: Iterable[str]) -> dict[str, int]:
+    """Return how many questions each test set has."""
+    tests = next(iter(setting.inputs.values())).tests
+    sizes = {test.name: len(test.questions) for test in tests}
+    return {name: sizes[name] for name in targets}
 
 
 def failed(outcome: Outcome) -> set[Cell]:
@@ -192,7 +195,7 @@ def rebuild_comparison(out: Path) -> Path:
     if not path.is_file():
         raise DataError(
             f"{out} has no {DATA.file_name}: the comparison is not finished; the same "
-            "`neuron-opsd compare` command goes on with it"
+            "`neuron-opsd compare` command resumes it"
         )
     page = out / PAGE
     write_atomic(page, render_comparison(DATA.load(path)).encode())

@@ -73,14 +73,16 @@ def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
     """Refuse variants that cannot stand beside each other.
 
     Raises:
-        ConfigError: If a name stands twice or is taken, a setting is one for all, or an
-            oracle was not asked for.
+        ConfigError: If a name appears twice or is taken, a setting is one for all, or
+            an oracle was not asked for.
     """
     seen: set[str] = set()
     for variant in variants:
         check_own_settings(variant)
         if variant.name in seen:
-            raise ConfigError(f"the name {variant.name} stands twice; give another one")
+            raise ConfigError(
+                f"the name {variant.name} appears twice; give another one"
+            )
         if variant.name in (BASE, PROMPTED):
             raise ConfigError(
                 f"{variant.name} is the name of an untrained model, which every "

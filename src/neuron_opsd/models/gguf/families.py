@@ -179,7 +179,11 @@ def gemma(gguf: GGUFFile, fields: Fields, *, largest: int, period: int) -> Field
         ModelError: If a key cannot be followed.
     """
     keys, num_layers = gguf.settings, fields["num_hidden_layers"]
-    keys.expect("attention.sliding_window_pattern", period, "another is usual here")
+    keys.expect(
+        "attention.sliding_window_pattern",
+        period,
+        "only this family's usual one is read",
+    )
     window = int(keys.number("attention.sliding_window", 4096 if period == 2 else 0))
     full = num_layers == largest
     per_head = fields["hidden_size"] // fields["num_attention_heads"]

@@ -217,7 +217,7 @@ def refuse_swapped(path: Path, reader: Any) -> None:
 
 
 def refuse_other_kinds(path: Path, values: Mapping[str, Any]) -> None:
-    """Refuse a part of a split file, and what is no whole language model.
+    """Refuse a part of a split file, and what is not a whole language model.
 
     Raises:
         ModelError: In either case.
@@ -234,7 +234,7 @@ def refuse_other_kinds(path: Path, values: Mapping[str, Any]) -> None:
     found = sorted(FOREIGN & {name.partition(".")[0] for name in values})
     if kind != "model" or found:
         raise ModelError(
-            f"{path} is no whole language model (general.type = {kind!r}"
+            f"{path} is not a whole language model (general.type = {kind!r}"
             f"{', keys of ' + ', '.join(found) if found else ''}); give a GGUF file of "
             "the model itself"
         )

@@ -107,7 +107,7 @@ def tokens_of(keys: Keys) -> list[str]:
     """Return the texts of all tokens; one without text gets a name, as in llama.cpp.
 
     Raises:
-        ModelError: If one stands twice.
+        ModelError: If one appears twice.
     """
     tokens = [text or f"[EMPTY_{i}]" for i, text in enumerate(keys.need("tokens"))]
     if len(set(tokens)) < len(tokens):

@@ -52,7 +52,7 @@ METHOD = Method(
     objective=objective,
     preset=PRESET,
     notes=(
-        "a rollout whose answer cannot be read is no cluster's and is paid nothing, "
+        "a rollout whose answer cannot be read is in no cluster and is paid nothing, "
         "and nobody is paid where no two answers are the same, as in the public code",
     ),
     settings=GROUPS,

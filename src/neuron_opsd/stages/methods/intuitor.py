@@ -65,8 +65,8 @@ METHOD = Method(
     kl_weight=KL_WEIGHT,
     notes=(
         "a rollout whose answer cannot be read is paid as little as the least certain "
-        "of its question; in the public code it is paid for its certainty, which a "
-        "loop that never ends has most of",
+        "of its question; in the public code it is paid for its certainty, and a "
+        "loop that never ends is the most certain",
     ),
     settings=GROUPS,
 )

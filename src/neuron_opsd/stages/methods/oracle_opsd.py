@@ -68,7 +68,7 @@ METHOD = Method(
     notes=(
         "the answer is shown as an earlier turn, in which the same question was "
         "answered, as u-opsd shows its solution; OPSD writes a whole solution into "
-        "the user's turn and asks for it in own words",
+        "the user's turn and asks for it in the model's own words",
         "the public scripts have rates of 2e-5 to 2e-4 and later work takes 5e-6, all "
         "for an adapter; the preset has the last, and a tenth of it for full tuning, "
         "which the source does not do",

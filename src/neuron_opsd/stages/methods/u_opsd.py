@@ -77,9 +77,9 @@ METHOD = Method(
     notes=(
         "the solution is shown as an earlier turn, in which the same question was "
         "answered: the same form as a demonstration's, also where there is no chat "
-        "template, and no instruction in one language. OPSD, which the paper builds "
-        "on, writes it into the user's turn with the instruction to answer in own "
-        "words",
+        "template, and without an instruction, which would be in one language. OPSD, "
+        "which the paper builds on, writes it into the user's turn and asks for an "
+        "answer in the model's own words",
         "its reasoning loses its marks there, since chat templates cut marked "
         "reasoning out of earlier turns; the paper finds that a whole trace is needed",
         "all rollouts that disagree are trained on; the paper takes the longest. "

@@ -235,8 +235,8 @@ def place_by_file(
         return letter
     raise BadRowError(
         f"{answer.column} {shorten(answer.value)} is both a choice's text and the "
-        f"letter of {shorten(item.choices[letter])}, and other rows do not tell which "
-        "is meant; say questions.answers=letter or text"
+        f"letter of {shorten(item.choices[letter])}, and other rows do not show which "
+        "is meant; set questions.answers=letter or text"
     )
 
 
@@ -262,7 +262,7 @@ def numbered_key(
         return key
     raise BadRowError(
         f"{answer.column} {shorten(answer.value)} may be the number of a column, an "
-        "index from 0 or a choice's text, and other rows do not tell which; say "
+        "index from 0 or a choice's text, and other rows do not show which; say "
         "questions.answers=index-from-1, index-from-0 or text"
     )
 
@@ -288,7 +288,7 @@ def numbered(
         raise BadRowError(
             f"{answer.column} {shorten(answer.value)} may count from 0 or from 1: no "
             "answer of the file is 0 or as high as its number of choices; write "
-            "letters or texts, or say questions.answers=index-from-0 or index-from-1"
+            "letters or texts, or set questions.answers=index-from-0 or index-from-1"
         )
     return index
 

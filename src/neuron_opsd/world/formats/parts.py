@@ -87,8 +87,8 @@ def parse_conversation(messages: Sequence[Any], what: str) -> tuple[Message, ...
     late = [n for n, turn in enumerate(turns, 1) if turn.role == "system" and n > 1]
     if late:
         raise BadRowError(
-            f"message {late[0]} of {what} is from system; a system turn stands once, "
-            "at the start"
+            f"message {late[0]} of {what} is from system; a system turn "
+            "may only come first"
         )
     return turns
 
@@ -182,7 +182,7 @@ def refuse_repeated(choices: Sequence[str]) -> None:
     for choice in choices:
         if choices.count(choice) > 1:
             raise RepeatedChoiceError(
-                f"the choice {shorten(choice)} stands twice; mend the row, or leave "
+                f"the choice {shorten(choice)} appears twice; fix the row, or leave "
                 "such rows out with questions.drop_repeated_choices=true"
             )
 

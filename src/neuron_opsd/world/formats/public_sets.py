@@ -275,7 +275,7 @@ def check_targets(setting: str, names: Collection[str]) -> None:
         if target and target not in names:
             raise ConfigError(
                 f"questions.format (--format) names {target!r}, but the files are "
-                f"{', '.join(names)}"
+                f"{', '.join(names)}; name one of these"
             )
 
 
@@ -291,7 +291,7 @@ def check_name(name: str) -> None:
     near = get_close_matches(name.lower(), names, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigError(
-        f"questions.format (--format) is {name!r}, but must be one of "
+        f"questions.format (--format) is {name!r}, but it must be one of "
         f"{', '.join(names)}{hint}"
     )
 

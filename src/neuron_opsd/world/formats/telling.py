@@ -29,7 +29,7 @@ def notes_of(
         items: Its good rows, one at least.
         public: The set that it was taken for, if any.
         evidence: What its answers tell.
-        dropped: Where rows were left out because a choice stands twice.
+        dropped: Where rows were left out because a choice appears twice.
     """
     found = [
         set_note(public),
@@ -74,7 +74,7 @@ def base_note(items: Sequence[Item], evidence: Evidence) -> str:
     if counted and evidence.base is None:
         return (
             "its answers are taken to count from 0, though none is 0; if they count "
-            "from 1, say questions.answers=index-from-1"
+            "from 1, set questions.answers=index-from-1"
         )
     return ""
 
@@ -126,6 +126,6 @@ def dropped_note(dropped: Sequence[str]) -> str:
     more = f" and {len(dropped) - MAX_PLACES} more" if dropped[MAX_PLACES:] else ""
     rows = "1 row was" if len(dropped) == 1 else f"{len(dropped)} rows were"
     return (
-        f"{rows} left out, as a choice stands twice: "
+        f"{rows} left out, as a choice appears twice: "
         f"{', '.join(dropped[:MAX_PLACES])}{more}"
     )

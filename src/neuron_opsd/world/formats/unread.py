@@ -46,7 +46,7 @@ def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
             raise BadRowError(
                 f"{cells.name(key)!r} may belong to the question, but is not read; put "
                 "its text into the question, name the set with --format (as boolq), or "
-                "pass it by with --format plain"
+                "ignore it with --format plain"
             )
 
 
@@ -110,7 +110,7 @@ def refuse_choices(cells: Cells, unread: Sequence[str], *, labelled: bool) -> No
         call = "choices, or answer," if answer else "choices,"
         raise BadRowError(
             f"{cells.name(key)!r} {what} and may be choices, but is not read; call it "
-            f"{call} name the set with --format, or pass it by with --format plain"
+            f"{call} name the set with --format, or ignore it with --format plain"
         )
 
 
@@ -151,7 +151,7 @@ def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
         if is_like(key, LIKE_ANSWERS, ANSWERS) and not is_blank(cells.values.get(key)):
             raise BadRowError(
                 f"{show(cells, key)} may be the answer, but is not read; call the "
-                "column answer, name the set with --format, or pass it by with "
+                "column answer, name the set with --format, or ignore it with "
                 "--format plain"
             )
 

@@ -54,8 +54,8 @@ def known_rule(value: Any) -> Any:
     if value == "per-layer":
         raise PydanticCustomError(
             "gone",
-            "this rule is gone, since it gave every question the same count; use flat, "
-            "on long completions with neurons.chunk_tokens",
+            "this rule was removed, since it gave every question the same count; use "
+            "flat, on long completions with neurons.chunk_tokens",
         )
     return value
 

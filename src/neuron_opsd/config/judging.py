@@ -1,4 +1,4 @@
-"""Settings of how a teacher and a model are judged; `config` has those of all else."""
+"""Settings of how a teacher and a model are judged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from neuron_opsd.section import (
+from neuron_opsd.config.section import (
     Fraction,
     NotNegative,
     Positive,

@@ -1,0 +1,88 @@
+"""Settings, one frozen record per stage; flags and the TOML file mirror them exactly.
+
+A default is written once, here; help texts and reference pages are made from these.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from neuron_opsd.config.asking import (
+    AnswersConfig,
+    ModelConfig,
+    PromptsConfig,
+    QuestionsConfig,
+    RolloutsConfig,
+)
+from neuron_opsd.config.judging import (
+    EvaluationConfig,
+    FitnessConfig,
+)
+from neuron_opsd.config.learning import (
+    ContextsConfig,
+    DistillConfig,
+    NeuronsConfig,
+    PolicyConfig,
+    SelectionConfig,
+)
+from neuron_opsd.config.section import NotNegative, Section
+
+__all__ = [
+    "AnswersConfig",
+    "Config",
+    "ContextsConfig",
+    "DistillConfig",
+    "EvaluationConfig",
+    "FitnessConfig",
+    "ModelConfig",
+    "NeuronsConfig",
+    "PolicyConfig",
+    "PromptsConfig",
+    "QuestionsConfig",
+    "RolloutsConfig",
+    "SelectionConfig",
+]
+
+
+class Config(Section):
+    """Everything that a run depends on besides its questions."""
+
+    seed: NotNegative = 0
+    """Every random draw of the run derives from this number."""
+    method: str = "neuron-opsd"
+    """What is trained on and towards what; `neuron-opsd methods` lists the names."""
+    preset: Literal["equal", "source"] = "equal"
+    """`equal` trains every method with the same budget and rate; `source` as its paper
+    or public code does, see docs/methods.md. What is set by name wins over both."""
+    model: ModelConfig = ModelConfig()
+    questions: QuestionsConfig = QuestionsConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    answers: AnswersConfig = AnswersConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
+    neurons: NeuronsConfig = NeuronsConfig()
+    selection: SelectionConfig = SelectionConfig()
+    contexts: ContextsConfig = ContextsConfig()
+    distill: DistillConfig = DistillConfig()
+    policy: PolicyConfig = PolicyConfig()
+    fitness: FitnessConfig = FitnessConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def training_tokens(self) -> int:
+        """The longest training rollout."""
+        return self.distill.max_new_tokens or self.rollouts.max_new_tokens
+
+    @property
+    def test_tokens(self) -> int:
+        """The longest test rollout."""
+        return self.evaluation.max_new_tokens or self.rollouts.max_new_tokens
+
+    @property
+    def most_new_tokens(self) -> int:
+        """The longest completion of any stage."""
+        return max(self.rollouts.max_new_tokens, self.training_tokens, self.test_tokens)
+
+    @property
+    def tests_prompted(self) -> bool:
+        """Whether the untrained model is tested with demonstrations in its prompt."""
+        return self.evaluation.prompted and self.contexts.num_demonstrations > 0

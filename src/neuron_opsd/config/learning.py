@@ -1,0 +1,165 @@
+"""Settings of what a model is taught with, and how it learns."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from neuron_opsd.config.section import (
+    Fraction,
+    NotNegative,
+    Positive,
+    Probability,
+    Rate,
+    Section,
+    Temperature,
+    known_rule,
+    only_under_flat,
+)
+
+
+class NeuronsConfig(Section):
+    """Which neurons count as having pushed a completion."""
+
+    rule: Annotated[
+        Literal["flat", "per-token", "neufs"], BeforeValidator(known_rule)
+    ] = "flat"
+    """`flat`: the strongest `per_layer` (position, neuron) pairs of each layer, and of
+    each chunk where `chunk_tokens` is set; `per-token`: the strongest `keep` of each
+    token over all layers, united; `neufs`: as the public NeuFS code, its dropped last
+    position included."""
+    value: Literal["gate", "gated"] = "gate"
+    """`gate` is the output of the activation function (paper and NeuFS); `gated` the
+    true input of the down-projection."""
+    per_layer: NotNegative = 0
+    """Entries kept per layer; 0 scales the paper's 2,000 of 9,728 to the model."""
+    keep: NotNegative = 0
+    """Neurons kept for overlap; 0 scales the paper's 5,000 of 36 x 9,728."""
+    chunk_tokens: Annotated[NotNegative, AfterValidator(only_under_flat)] = 0
+    """Tokens of a chunk under `flat`, which unites the lists of all chunks; 0 takes the
+    whole completion as one, whose count falls with length and with repetition."""
+    span: Literal["completion", "reasoning", "answer"] = "completion"
+    """Which tokens count: all, the reasoning, or the final answer after it. Completions
+    without the part that is asked for count as a whole."""
+
+
+class SelectionConfig(Section):
+    """Which questions of the pool are trained on."""
+
+    rule: Literal["fewest-neurons", "most-neurons", "random", "all"] = "fewest-neurons"
+    """Which questions to keep; few neurons mean high consensus."""
+    keep_fraction: Fraction = 0.2
+    """Share of the pool to keep. Questions tied with the last one may add a twentieth
+    to it; where they would add more, a seeded draw decides between them."""
+    balance: bool = False
+    """Keep the share within each own answer that many questions have, so that no
+    answer takes over; for tasks whose answers repeat, such as labels."""
+    include_unread: bool = False
+    """Whether to keep questions whose own completion was cut or holds no answer that
+    can be read; `all` keeps them in any case."""
+
+
+class ContextsConfig(Section):
+    """Which demonstrations the teacher sees."""
+
+    rule: Literal["nearest", "words", "random"] = "nearest"
+    """`nearest` by Jaccard distance between neuron sets, `words` by that between the
+    sets of words of the questions, or `random`."""
+    source: Literal["pool", "selected"] = "pool"
+    """Where demonstrations come from: the whole pool, or the selected questions."""
+    num_demonstrations: NotNegative = 10
+    """Demonstrations per question; 0 leaves the teacher without a context."""
+    answer: Literal["first", "greedy", "voted"] = "first"
+    """Which own answer a demonstration shows: the first sampled one (the paper), the
+    greedy one, or the first sampled one that gives the voted answer."""
+    content: Literal["final", "full"] = "final"
+    """`final` leaves out the reasoning; `full` shows it as plain text, without its
+    marks, since chat templates cut marked reasoning out of earlier turns."""
+    max_tokens: NotNegative = 0
+    """Longest teacher's prompt; the farthest demonstrations are left out beyond it. 0
+    is what the model holds."""
+    max_demonstration_tokens: NotNegative = 0
+    """Longest question and answer together that may be a demonstration; 0 sets no
+    limit."""
+
+
+class DistillConfig(Section):
+    """How the student learns from the teacher."""
+
+    divergence: Literal["reverse-kl", "forward-kl", "jsd"] = "reverse-kl"
+    """Per-token divergence; `reverse-kl` is KL(student || teacher)."""
+    beta: Probability = 0.5
+    """Weight of the teacher in the mixture of `jsd`."""
+    top_k: NotNegative = 0
+    """Compare only the probabilities of this many most likely tokens and of all others
+    together; 0 compares those of every token."""
+    top_k_of: Literal["teacher", "student"] = "teacher"
+    """Whose most likely tokens these are."""
+    entry_clip: Annotated[float, Field(ge=0.0)] = 0.0
+    """Most that one token of the vocabulary may add to a divergence, in nats; 0 sets no
+    limit. OPSD takes 0.05 with `forward-kl`."""
+    teacher: Literal["ema", "frozen", "live", "periodic"] = "ema"
+    """`ema` follows the student slowly, `frozen` stays the base model, `live` is the
+    student itself, `periodic` copies the student every `teacher_period` steps."""
+    ema_rate: Fraction = 0.01
+    """Share of the student mixed into the `ema` teacher after each step."""
+    teacher_period: Positive = 10
+    """Steps between copies of the `periodic` teacher."""
+    steps: Positive = 150
+    """Optimiser steps."""
+    batch_size: Positive = 16
+    """Questions per optimiser step."""
+    num_samples: Positive = 1
+    """Rollouts per question and step; methods that compare the rollouts of a question
+    need more than one."""
+    micro_batch_size: Positive = 4
+    """Completions per forward pass; changes memory, not the gradient."""
+    temperature: Temperature = 1.0
+    """Of the student's training rollouts; the loss itself uses the plain logits."""
+    sampling_top_p: Fraction = 1.0
+    """Nucleus of the student's training rollouts."""
+    sampling_top_k: NotNegative = 0
+    """Their most probable tokens to sample among; 0 takes all."""
+    sampling_min_p: Probability = 0.0
+    """Their least probability beside the most probable token's."""
+    max_new_tokens: NotNegative = 0
+    """Longest training rollout; 0 takes `rollouts.max_new_tokens`."""
+    tuning: Literal["lora", "full"] = "lora"
+    """Train a low-rank adapter on every linear layer, or all weights. `full` computes
+    in float32, since bfloat16 would round most of a step away."""
+    lora_rank: Positive = 16
+    """Rank of the adapter."""
+    lora_alpha: Positive = 32
+    """Scale of the adapter is `lora_alpha / lora_rank`."""
+    learning_rate: Rate = 1e-4
+    """Peak rate of AdamW; about 1e-6 to 2e-5 suits `full` tuning."""
+    warmup_steps: NotNegative = 10
+    """Steps over which the rate rises from zero."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the rate changes after warm-up; `linear` and `cosine` end at zero."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """Decoupled weight decay of AdamW."""
+    max_grad_norm: Rate = 1.0
+    """Gradients are scaled down to this norm."""
+    chunk_positions: Positive = 128
+    """Positions whose logits are held at once; changes memory, not the gradient."""
+    checkpoint_every: Positive = 10
+    """Steps between checkpoints."""
+
+
+class PolicyConfig(Section):
+    """How methods that reward rollouts learn: TTRL, Intuitor, RENT, EMPO and others."""
+
+    num_votes: NotNegative = 0
+    """Rollouts per question and step that vote, of which `distill.num_samples` are
+    trained on; 0 means that no others vote."""
+    scale_rewards: bool = True
+    """Whether a group's rewards, less their mean, are divided by their deviation."""
+    clip_low: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """How far below 1 the ratio of new to old probability still counts."""
+    clip_high: Annotated[float, Field(ge=0.0)] = 0.2
+    """How far above 1 it still counts."""
+    kl_weight: Annotated[float, Field(ge=0.0)] | None = None
+    """Weight of the divergence from the model where training began; unset takes the
+    method's own, 0 for most."""
