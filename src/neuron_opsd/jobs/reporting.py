@@ -33,6 +33,7 @@ from neuron_opsd.stages.capture import sizes_of
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.scoring import above_baseline, compare, mean_of_tests
 from neuron_opsd.world.codecs import record_codec, save_json
+from neuron_opsd.world.homes import need_home
 from neuron_opsd.world.store import write_atomic
 
 REPORT = record_codec("report.json", ReportData)
@@ -264,6 +265,7 @@ def rebuild_report(run: Path) -> Path:
             f"{run} has no {REPORT.file_name}: the run is not finished; the same "
             "`neuron-opsd run` command resumes it"
         )
+    need_home(run, "run")
     page = run / "report.html"
     write_atomic(page, render_page(REPORT.load(path)).encode())
     return page

@@ -14,6 +14,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.jobs.compare.neurons import prompted
 from neuron_opsd.jobs.compare.variants import Variant, config_of
+from neuron_opsd.jobs.identity import load_again
 from neuron_opsd.jobs.inputs import run_settings
 from neuron_opsd.jobs.pool_rollouts import roll_out
 from neuron_opsd.jobs.prepare import Prepared, prepare
@@ -26,7 +27,6 @@ from neuron_opsd.jobs.training import (
     train_adapter,
 )
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import load_model
 from neuron_opsd.records import Question, StepMetrics, TestResult
 from neuron_opsd.report.compare.data import BASE
 from neuron_opsd.report.data import PROMPTED
@@ -82,16 +82,17 @@ class Block:
 class StartModel:
     """The model where a block's training begins, loaded when it is first needed."""
 
-    def __init__(self, base: HFModel, config: Config, adapters: Sequence[Path]) -> None:
+    def __init__(self, base: HFModel, job: Job, adapters: Sequence[Path]) -> None:
         """Load nothing yet; without adapters it is the base model itself."""
-        self.config = config
+        self.job = job
         self.adapters = tuple(adapters)
         self._model = None if self.adapters else base
 
     def get(self) -> HFModel:
         """Return the model."""
         if self._model is None:
-            self._model = load_model(self.config.model, *self.adapters)
+            run, config = self.job.run, self.job.config
+            self._model = load_again(run, config.model, *self.adapters)
         return self._model
 
 
@@ -249,7 +250,7 @@ def test_after(
 ) -> dict[str, TestResult]:
     """Test a method's model as it was after a number of steps."""
     path = job.run.path(cell_folder(name), adapter)
-    trained = load_model(job.config.model, *block.adapters, path)
+    trained = load_again(job.run, job.config.model, *block.adapters, path)
     return answer_tests(job, trained, block.tests, f"{name}-{step}")
 
 
