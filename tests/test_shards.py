@@ -76,9 +76,10 @@ def refusal(folder: Path) -> str:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("pickled weights were opened")
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ModelError) as error:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "load", refuse)
-        load_model(model_config(folder))
+        with pytest.raises(ModelError) as error:
+            load_model(model_config(folder))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -139,7 +140,7 @@ def test_a_part_that_is_a_link_out_is_refused(copy: Path, tmp_path: Path) -> Non
 def test_an_index_that_is_none_is_refused(text: str, copy: Path) -> None:
     split(copy, *PARTS)
     (copy / INDEX).write_text(text)
-    assert f"{copy / INDEX} is damaged" in refusal(copy)
+    assert f"{INDEX} is damaged" in refusal(copy)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "other.safetensors", 3])
@@ -199,8 +200,8 @@ def test_a_model_is_the_same_however_its_place_is_written(
     monkeypatch.chdir(tmp_path)
     names = (str(copy), "copy", "./copy/", "within/../copy", "link")
     assert len({fingerprint(name) for name in names}) == 1
-    for name in names:
-        settings = run_settings(load_config(None, [f"model.name={name}"]))
+    found = [run_settings(load_config(None, [f"model.name={n}"])) for n in names]
+    for settings in found:
         assert settings["model.name"] == str(copy)
         with RunDir.open(tmp_path / "run", settings, {}):
             pass
@@ -211,7 +212,7 @@ def test_a_model_is_the_same_however_its_place_is_written(
         pass
     with (
         pytest.raises(ConfigError, match=r"model\.name was"),
-        RunDir.open(tmp_path / "run", {**settings, "model.name": "within"}, {}),
+        RunDir.open(tmp_path / "run", {**found[0], "model.name": "within"}, {}),
     ):
         pass
 
@@ -253,7 +254,7 @@ def test_weights_that_change_while_a_run_is_at_work_stop_it(
     with RunDir.open(tmp_path / "run", {}, {"model": model_fingerprint(config)}) as run:
         load_again(run, config)
         scale(copy / WEIGHTS)
-        with pytest.raises(DataError, match="were changed while .* was at work"):
+        with pytest.raises(DataError, match=r"were changed while .* was at work"):
             load_again(run, config)
 
 

@@ -97,8 +97,9 @@ def shards_of(index: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ModelError(
-        f"{index} is damaged: it must hold a weight_map from tensors to files; get it "
-        "again"
+        f"model {index.parent} cannot be loaded: {index.name} is damaged, as it must "
+        "hold a weight_map from tensors to files; get its files again from one place, "
+        "or use another model"
     )
 
 

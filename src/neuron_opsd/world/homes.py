@@ -39,7 +39,8 @@ Recognise: TypeAlias = Callable[[Path], bool]
 def is_run(folder: Path) -> bool:
     """Say whether a run of an earlier version began in a folder without a marker."""
     manifest = folder / MANIFEST
-    only_locked = {entry.name for entry in folder.iterdir()} <= {LOCK, HOLDER}
+    held = {entry.name for entry in folder.iterdir()}
+    only_locked = {LOCK} <= held <= {LOCK, HOLDER}
     return has_no_other_lock(folder) and (only_locked or is_manifest(manifest))
 
 

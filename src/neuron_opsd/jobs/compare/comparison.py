@@ -31,7 +31,7 @@ from neuron_opsd.report.compare.data import (
     SPECIFICITY,
 )
 from neuron_opsd.stages.methods import METHODS
-from neuron_opsd.world.manifest import MANIFEST, is_manifest
+from neuron_opsd.world.homes import is_run
 
 BLOCKS = "blocks"
 """Folder of a comparison that holds its run directories."""
@@ -102,8 +102,8 @@ class Setting:
 
 def is_comparison(folder: Path) -> bool:
     """Say whether a comparison of an earlier version began in an unmarked folder."""
-    blocks = (folder / BLOCKS).glob(f"*/*/*/{MANIFEST}")
-    return any(is_manifest(manifest) for manifest in blocks)
+    blocks = (folder / BLOCKS).glob("*/*/*")
+    return any(is_run(block) for block in blocks if block.is_dir())
 
 
 def set_up(comparison: Comparison, config: Config, progress: Progress) -> Setting:
