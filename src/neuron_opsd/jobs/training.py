@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from neuron_opsd.world.store import sha256_file, write_atomic, write_folder
 METRICS = "metrics.jsonl"
 STATE = "state.safetensors"
 FACTS = "checkpoint.json"
+CHECKPOINT = re.compile(r"step-\d{6,}")
 KEPT_CHECKPOINTS = 2
 
 NUM_OTHERS = 64
@@ -263,7 +265,8 @@ def keep_checkpoint(learner: Learner, work: Path, step: int) -> None:
 
 def checkpoints(work: Path) -> list[Path]:
     """Return the folders of all checkpoints, oldest first."""
-    return sorted((work / "checkpoints").glob("step-*"))
+    found = (work / "checkpoints").glob("step-*")
+    return sorted(path for path in found if CHECKPOINT.fullmatch(path.name))
 
 
 def go_back(learner: Learner, work: Path) -> int:
