@@ -331,7 +331,9 @@ def test_a_run_of_an_older_version_is_told_from_one_with_other_values(
     with RunDir.open(tmp_path, {"a": 1}, {}):
         pass
     with (
-        pytest.raises(ConfigError, match=r"now 2; resume with the version it was begun"),
+        pytest.raises(
+            ConfigError, match=r"now 2; resume with the version it was begun"
+        ),
         RunDir.open(tmp_path, {"a": 1, "b": 2}, {}),
     ):
         pass
