@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.metrics import read_metrics
 from neuron_opsd.jobs.prepare import Prepared
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import (
     Training,
     examples_for,
-    read_metrics,
     train_adapter,
     trained_model,
 )

@@ -208,7 +208,7 @@ def rebuild_page(folder: Path, progress: Progress) -> Path:
         DataError: If it is not finished, or what it says cannot be proven.
     """
     if (folder / BLOCKS).is_dir():
-        return rebuild_comparison(folder)
+        return rebuild_comparison(folder, progress.warn)
     return rebuild_report(folder, progress.warn)
 
 

@@ -43,11 +43,10 @@ def show_blocks(terminal: Terminal, found: ComparisonStatus) -> None:
     ]
     if rows:
         terminal.show_table(["block", "models done", "begun", "at work"], rows)
-    amiss = tuple(line for block in found.blocks for line in block.amiss)
-    show_lines(terminal, amiss)
+    show_lines(terminal, found.amiss)
     running = any(block.holder is not None for block in found.blocks)
     at_work = "running" if running else None
-    state = state_text(at_work, finished=found.finished, amiss=amiss)
+    state = state_text(at_work, finished=found.finished, amiss=found.amiss)
     terminal.show(f"state: {state}")
 
 

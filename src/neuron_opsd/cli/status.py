@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neuron_opsd.world.manifest import MANIFEST, Manifest, read_manifest
-from neuron_opsd.world.proofs import faults
+from neuron_opsd.world.proofs import faults, listed_faults
 
 HOLDER = "LOCK.holder"
 PARTS = "parts"
@@ -62,7 +62,6 @@ class BlockStatus:
     """What is there of the next one, empty where nothing is."""
     holder: str | None
     amiss: tuple[str, ...] = ()
-    """As of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,8 @@ class ComparisonStatus:
     finished: bool
     """Whether the page, which comes last, is there, and nothing is at work or amiss."""
     blocks: tuple[BlockStatus, ...]
+    amiss: tuple[str, ...] = ()
+    """As of a run, of the comparison and its blocks."""
 
 
 def read_status(folder: Path) -> RunStatus | ComparisonStatus:
@@ -90,9 +91,10 @@ def comparison_status(folder: Path) -> ComparisonStatus:
     manifests = sorted((folder / BLOCKS).glob(f"*/*/*/{MANIFEST}"))
     blocks = tuple(block_status(folder, manifest.parent) for manifest in manifests)
     at_work = any(block.holder is not None for block in blocks)
-    amiss = any(block.amiss for block in blocks)
+    own = [] if at_work else [*listed_faults(folder).values()]
+    amiss = (*own, *(line for block in blocks for line in block.amiss))
     finished = (folder / PAGE).is_file() and not at_work and not amiss
-    return ComparisonStatus(folder, finished, blocks)
+    return ComparisonStatus(folder, finished, blocks, amiss)
 
 
 def block_status(comparison: Path, block: Path) -> BlockStatus:

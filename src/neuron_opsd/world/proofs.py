@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.world.files import sha256_file
-from neuron_opsd.world.manifest import Manifest, Output
+from neuron_opsd.errors import DataError
+from neuron_opsd.world.files import sha256_file, write_atomic
+from neuron_opsd.world.manifest import Manifest, Output, first_line
 
 CARD = "README.md"
 """What describes a folder's other files: written after them, and proven apart."""
+
+HASHES = "hashes.json"
+"""Lists the files of a comparison, whose blocks have a manifest each."""
 
 GONE = "is gone"
 CHANGED = "is not as it was written"
@@ -91,6 +95,52 @@ def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
     """Return the hashes of those outputs of some names that there are."""
     found = manifest.outputs
     return {name: found[name].sha256 for name in names if name in found}
+
+
+def list_files(folder: Path, names: Iterable[str]) -> None:
+    """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`.
+
+    Others that it lists already stay.
+
+    Raises:
+        DataError: If it cannot be understood.
+        TryAgainError: If the disk is full or ails.
+    """
+    table = {output.file: output.sha256 for output in listed(folder)}
+    table |= {name: sha256_file(folder / name) for name in names}
+    write_atomic(folder / HASHES, (json.dumps(table, indent=2) + "\n").encode())
+
+
+def listed(folder: Path) -> list[Output]:
+    """Return the files that `hashes.json` lists, none where there is no such file.
+
+    Raises:
+        DataError: If it cannot be understood.
+    """
+    path = folder / HASHES
+    if not path.is_file():
+        return []
+    try:
+        table = dict(json.loads(path.read_bytes()))
+        return [Output(file=name, sha256=value) for name, value in table.items()]
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged ({first_line(error)}); delete it, and the command that "
+            "began the comparison makes it again"
+        ) from None
+
+
+def listed_faults(folder: Path) -> dict[str, str]:
+    """Say the same as `faults` of the files that `hashes.json` lists.
+
+    Raises:
+        DataError: If it cannot be understood.
+    """
+    return {
+        output.file: f"{folder / output.file} {fault}"
+        for output in listed(folder)
+        if (fault := fault_of(folder, output))
+    }
 
 
 class Ledger:
