@@ -17,7 +17,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.analyse.analysis import AnalysisRequest, analyse
 from neuron_opsd.progress import Silent
 from neuron_opsd.world.codecs import json_codec
-from neuron_opsd.world.proofs import faults, files_in
+from neuron_opsd.world.proofs import faults, files_in, hash_of
 from neuron_opsd.world.store import RunDir, read_manifest
 from tiny_runs import FinishedRun, files_of, outcome_of, read_json, tiny_run
 
@@ -212,6 +212,7 @@ def test_the_state_of_a_checkpoint_says_its_step(
         ("state", "its state.safetensors is not as it was written"),
         ("facts", "its checkpoint.json or state.safetensors cannot be read"),
         ("bare", "its checkpoint.json or state.safetensors cannot be read"),
+        ("forged", "is passed over: is not as it was written"),
         ("settings", "it was trained from another settings of adapter"),
         ("metrics", "metrics.jsonl does not hold the 4 steps before it"),
     ],
@@ -221,6 +222,7 @@ def test_a_checkpoint_that_does_not_fit_is_passed_over(
 ) -> None:
     unfinish(run)
     folder = run.folder / "train/checkpoints/step-000004"
+    inputs = read_manifest(run.folder).inputs
     state = folder / "state.safetensors"
     if harm == "state":
         spoil(state)
@@ -231,6 +233,8 @@ def test_a_checkpoint_that_does_not_fit_is_passed_over(
         first, *rest = path.read_text().splitlines(keepends=True)
         changed = json.dumps(json.loads(first) | {"loss": 7.0}) + "\n"
         path.write_text(changed + "".join(rest))
+    elif harm == "forged":
+        rebind(folder, {"inputs": hash_of(inputs)}, factor=1.5)
     else:
         rebind(folder, {} if harm == "bare" else {"settings of adapter": "0"})
     again = resumed(run)
@@ -240,15 +244,16 @@ def test_a_checkpoint_that_does_not_fit_is_passed_over(
     assert again.data.training == finished_run.data.training
 
 
-def rebind(folder: Path, changes: dict[str, str]) -> None:
-    """Give a checkpoint's state other words about what it was trained from, or none."""
+def rebind(folder: Path, changes: dict[str, str], factor: float = 1.0) -> None:
+    """Give a checkpoint's state other weights or words about its sources, or none."""
     state = folder / "state.safetensors"
     with state.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         bound = json.loads(file.read(size))["__metadata__"]
     made_from = json.dumps(json.loads(bound["made_from"]) | changes)
     kept = bound | {"made_from": made_from} if changes else None
-    save_file(load_file(state), state, metadata=kept)
+    tensors = {name: factor * value for name, value in load_file(state).items()}
+    save_file(tensors, state, metadata=kept)
     sha256 = files_in(folder)[state.name]
     (folder / "checkpoint.json").write_text(json.dumps({"step": 4, "sha256": sha256}))
 
@@ -416,3 +421,10 @@ def test_an_analysis_says_what_is_gone_and_refuses_what_does_not_fit(
     (run.folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=r"selection\.json was made from another neur"):
         analyse(request, Silent())
+
+
+def test_a_run_that_nothing_harmed_says_nothing_new(run: FinishedRun) -> None:
+    before = files_of(run.folder)
+    again = resumed(run)
+    assert set(again.warnings) == set(run.warnings)
+    assert files_of(run.folder) == before

@@ -204,6 +204,14 @@ def test_the_adapter_is_kept_after_the_steps_asked_for(
     one = tmp_path / "short/adapter/adapter_model.safetensors"
     other = tmp_path / "long/adapter-000003/adapter_model.safetensors"
     assert one.read_bytes() == other.read_bytes()
+    # One that is lost is made again, from before the step after which it was kept.
+    before = files_of(tmp_path / "long/adapter")
+    other.unlink()
+    with opened(tmp_path / "long", config) as job:
+        train_adapter(job, base(config), training, EXAMPLES, distillation(config))
+        assert "adapter-000003 is not as it was written" in job.run.warnings[0]
+    assert one.read_bytes() == other.read_bytes()
+    assert files_of(tmp_path / "long/adapter") == before
 
 
 def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:

@@ -109,10 +109,14 @@ def train_adapter(
 
 
 def list_training(job: Job, training: Training, made_from: Sequence[str]) -> None:
-    """List the adapter of a training that has ended, its card and its metrics."""
+    """List the adapter of a training that has ended, its card and its metrics.
+
+    The card of a run's own adapter is replaced by one that holds the results.
+    """
     card = f"{training.adapter}/{CARD}"
+    job.run.ledger.strike([card])
     job.run.ledger.enter(training.metrics, training.metrics, made_from, None)
-    if job.run.path(card).is_file():
+    if training.folder and job.run.path(card).is_file():
         job.run.ledger.enter(card, card, made_from, None)
     seconds = job.run.manifest.facts["seconds"][training.name]
     job.run.record(training.adapter, training.adapter, made_from, seconds)

@@ -166,13 +166,14 @@ class RunDir:
     def write(
         self, name: str, codec: Codec[T], value: T, made_from: Sequence[str] = ()
     ) -> None:
-        """Write an output that is cheap to make, whether it is there or not.
+        """Write an output that is cheap to make, unless it says the same already.
 
         Raises:
             TryAgainError: If the disk is full or ails.
         """
-        if name in self.manifest.outputs:
-            self.ledger.is_whole(name)
+        stands = self.has(name, codec, made_from)
+        if stands and codec.load(self.path(codec.file_name)) == value:
+            return
         self.keep(name, codec, value)
         self.record(name, codec.file_name, made_from)
 
