@@ -22,7 +22,8 @@ from neuron_opsd.world.store import RunDir, read_manifest
 from tiny_runs import FinishedRun, files_of, outcome_of, read_json, tiny_run
 
 SUM, PRODUCT = json_codec("sum.json"), json_codec("product.json")
-RUN_FILES = {"manifest.json", "LOCK", "LOCK.holder"}
+RUN_FILES = {".neuron-opsd", "manifest.json", "LOCK", "LOCK.holder"}
+"""What is no output of a run, where it is there."""
 
 
 @pytest.fixture

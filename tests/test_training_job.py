@@ -175,6 +175,17 @@ def test_a_training_goes_on_from_its_last_whole_checkpoint(
         assert files_of(tmp_path / "adapter") == adapter
 
 
+def test_another_way_to_write_the_models_place_changes_no_training(
+    tmp_path: Path, config: Config
+) -> None:
+    trained(tmp_path / "run", config)
+    forget_adapter(tmp_path / "run")
+    (tmp_path / "model").symlink_to(config.model.name)
+    model = config.model.model_copy(update={"name": str(tmp_path / "model")})
+    again = config.model_copy(update={"model": model})
+    assert steps_taken(tmp_path / "run", again) == 1
+
+
 def test_time_and_tokens_of_a_training_are_noted(
     tmp_path: Path, config: Config
 ) -> None:

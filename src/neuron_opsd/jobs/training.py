@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
@@ -276,9 +277,14 @@ def sources_of(
     """
     settings = f"settings of {training.adapter}"
     shown = f"examples of {training.adapter}"
-    job.run.ledger.know(settings, hash_of(run_settings(job.config)))
+    job.run.ledger.know(settings, hash_of(trained_by(job.config)))
     job.run.ledger.know(shown, hash_examples(examples))
     return ["inputs", settings, shown, *training.made_from]
+
+
+def trained_by(config: Config) -> dict[str, Any]:
+    """Return the settings, less the model's place: its hash is one of the inputs."""
+    return {n: v for n, v in run_settings(config).items() if n != "model.name"}
 
 
 def hash_examples(examples: Sequence[TrainingExample]) -> str:
