@@ -250,9 +250,9 @@ def rebind(folder: Path, changes: dict[str, str], factor: float = 1.0) -> None:
     state = folder / "state.safetensors"
     with state.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        bound = json.loads(file.read(size))["__metadata__"]
-    made_from = json.dumps(json.loads(bound["made_from"]) | changes)
-    kept = bound | {"made_from": made_from} if changes else None
+        bound = json.loads(json.loads(file.read(size))["__metadata__"]["neuron-opsd"])
+    bound["made_from"] |= changes
+    kept = {"neuron-opsd": json.dumps(bound)} if changes else None
     tensors = {name: factor * value for name, value in load_file(state).items()}
     save_file(tensors, state, metadata=kept)
     sha256 = files_in(folder)[state.name]

@@ -22,6 +22,8 @@ from neuron_opsd.world.store import sha256_file, write_atomic, write_folder
 
 STATE = "state.safetensors"
 FACTS = "checkpoint.json"
+BOUND = "neuron-opsd"
+"""Key of a state's metadata for what it is bound to: step, sources and metrics."""
 CHECKPOINTS = "checkpoints"
 KEPT_CHECKPOINTS = 2
 
@@ -46,13 +48,15 @@ def keep_checkpoint(
     home, name = job.run.path(work), checkpoint_name(work, step)
     sync_metrics(home)
     bound = {
-        "step": str(step),
-        "made_from": json.dumps(job.run.ledger.hashes(made_from), sort_keys=True),
+        "step": step,
+        "made_from": job.run.ledger.hashes(made_from),
         "metrics": hash_metrics(home, step),
     }
 
     def fill(folder: Path) -> None:
-        save_file(learner.state(), folder / STATE, metadata=bound)
+        # One key: several would be written in any order.
+        metadata = {BOUND: json.dumps(bound, sort_keys=True)}
+        save_file(learner.state(), folder / STATE, metadata=metadata)
         facts = {"step": step, "sha256": sha256_file(folder / STATE)}
         write_atomic(folder / FACTS, json.dumps(facts).encode())
 
@@ -153,13 +157,12 @@ def misfit(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
         if sha256_file(folder / STATE) != sha256:
             return f"its {STATE} is not as it was written"
         with safe_open(folder / STATE, "pt") as file:
-            bound = file.metadata() or {}
-        made_from = json.loads(bound["made_from"])
-        metrics = bound["metrics"]
+            bound = json.loads((file.metadata() or {})[BOUND])
+        taken, made_from, metrics = (bound[k] for k in ("step", "made_from", "metrics"))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return f"its {FACTS} or {STATE} cannot be read"
-    if bound.get("step") != str(step):
-        return f"{FACTS} says step {step}, but its state is of {bound.get('step')}"
+    if taken != step:
+        return f"{FACTS} says step {step}, but its state is of {taken}"
     if others := other_sources(made_from, wanted):
         return f"it was trained from another {others}"
     # A power cut can leave a checkpoint whole whose metrics never reached the disk.
