@@ -1,4 +1,4 @@
-"""Checkpoints of a training: where it would go on, and from what it came.
+"""Checkpoints of a training: where it would resume, and what it was made from.
 
 The state itself says after which step it was taken, what it was made from and what the
 metrics up to it were. One that does not fit is passed over, with a line that says why.
@@ -79,7 +79,7 @@ def drop_checkpoints(job: Job, names: Sequence[str]) -> None:
 
 
 def end_checkpoints(job: Job, work: str) -> None:
-    """Delete all checkpoints of a training that nothing goes on from any more."""
+    """Delete all checkpoints of a training that nothing resumes from any more."""
     drop_checkpoints(job, [*{*checkpoints(job, work), *listed(job, work)}])
     discard(job.run.path(work, CHECKPOINTS))
 
@@ -144,7 +144,7 @@ def step_in(folder: Path) -> int:
 
 
 def misfit(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
-    """Say why a training cannot go on from a checkpoint; nothing where it can.
+    """Say why a training cannot resume from a checkpoint; nothing where it can.
 
     Args:
         folder: Of the checkpoint.
