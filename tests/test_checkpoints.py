@@ -185,7 +185,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
             content("model-1.safetensors", b""),
             content(f"{WEIGHTS}.index.json", "[]"),
         ),
-        "indices must be integers",
+        "model.safetensors.index.json is damaged",
     ),
     "an index of nothing": (
         gone(
@@ -193,7 +193,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
             content("model-1.safetensors", b""),
             content(f"{WEIGHTS}.index.json", "{}"),
         ),
-        "there is no 'weight_map'",
+        "must hold a weight_map from tensors to files",
     ),
 }
 

@@ -243,7 +243,7 @@ def test_what_was_made_from_what_is_written_beside_it(shop: Shop) -> None:
 def test_nothing_but_what_is_needed_is_left(shop: Shop, tmp_path: Path) -> None:
     fetch(shop)
 
-    names = {path.name for path in shop.cache.iterdir()} - {"LOCK"}
+    names = {path.name for path in shop.cache.iterdir()} - {"LOCK", ".neuron-opsd"}
     assert names == {"model", "questions", "LICENSES.md", "sources.json"}
     assert not list(tmp_path.rglob("outside.txt"))
 
@@ -313,7 +313,7 @@ def test_a_set_without_a_pool_has_only_a_test_file(
 
 def test_leftovers_of_a_killed_fetch_are_cleared(shop: Shop) -> None:
     fetch(shop, "films")
-    left = shop.cache / ".download.0123abcd.tmp"
+    left = shop.cache / ".download.0123abcd.neuron-opsd.tmp"
     left.mkdir()
     (left / "half.whl").write_bytes(b"half")
 
@@ -393,7 +393,7 @@ def test_a_disk_that_fills_leaves_nothing_half_made(
 
     with pytest.raises(TryAgainError, match="the disk is full"):
         fetch(shop)
-    assert [path.name for path in shop.cache.iterdir()] == ["LOCK"]
+    assert {path.name for path in shop.cache.iterdir()} == {"LOCK", ".neuron-opsd"}
 
     monkeypatch.setattr(gguf, "convert_gguf", convert)
     assert (fetch(shop).model / "model.safetensors").is_file()

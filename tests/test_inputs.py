@@ -9,10 +9,10 @@ import pytest
 
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.jobs.identity import model_fingerprint
 from neuron_opsd.jobs.inputs import (
     environment,
     in_domain_name,
-    model_fingerprint,
     questions_hash,
     read_inputs,
     read_tests,

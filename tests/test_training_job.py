@@ -102,6 +102,20 @@ def test_a_training_leaves_metrics_two_checkpoints_and_an_adapter(
     assert "adapter_model.safetensors" in files_of(tmp_path / "adapter")
 
 
+def test_only_checkpoints_that_training_names_are_dropped(
+    tmp_path: Path, config: Config
+) -> None:
+    with opened(tmp_path, config):
+        pass
+    others = ["step-000002-mine", "step-1"]
+    for name in others:
+        folder = tmp_path / "train/checkpoints" / name
+        folder.mkdir(parents=True)
+        (folder / "notes.txt").write_text("mine")
+    trained(tmp_path, config)
+    assert checkpoint_names(tmp_path) == sorted(["step-000004", "step-000006", *others])
+
+
 def test_a_checkpoint_holds_student_teacher_and_optimiser(
     tmp_path: Path, config: Config
 ) -> None:

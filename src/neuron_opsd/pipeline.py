@@ -16,7 +16,12 @@ from neuron_opsd.config import Config
 from neuron_opsd.jobs.cases import answer_cases, build_cases
 from neuron_opsd.jobs.centring import centred
 from neuron_opsd.jobs.checks import check_questions
-from neuron_opsd.jobs.compare.comparison import BLOCKS, Comparison, set_up
+from neuron_opsd.jobs.compare.comparison import (
+    BLOCKS,
+    Comparison,
+    is_comparison,
+    set_up,
+)
 from neuron_opsd.jobs.compare.forecast import forecast
 from neuron_opsd.jobs.compare.grid import fill
 from neuron_opsd.jobs.compare.reporting import (
@@ -29,14 +34,16 @@ from neuron_opsd.jobs.completions import extract_neurons
 from neuron_opsd.jobs.demo import (
     CROSS_DOMAIN,
     IN_DOMAIN,
+    are_questions,
     demo_config,
     demo_questions,
+    questions_folder,
 )
 from neuron_opsd.jobs.evaluating import evaluate
+from neuron_opsd.jobs.identity import model_fingerprint
 from neuron_opsd.jobs.inputs import (
     Inputs,
     environment,
-    model_fingerprint,
     name_in_domain,
     read_inputs,
     run_settings,
@@ -63,6 +70,7 @@ from neuron_opsd.report.data import FORM_ONLY, PROMPTED, ReportData
 from neuron_opsd.settings import to_toml
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.world.codecs import text_codec
+from neuron_opsd.world.homes import check_home, claim
 from neuron_opsd.world.registry.fetch import fetch_demo
 from neuron_opsd.world.store import RunDir
 
@@ -110,6 +118,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    check_home(request.out, "run")
     config = name_in_domain(request.tests, with_method(config))
     inputs = read_inputs(request.pool, request.tests, config, progress.warn)
     model = load_model(config.model)
@@ -220,7 +229,9 @@ def compare(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    check_home(comparison.out, "comparison", is_comparison)
     setting = set_up(comparison, config, progress)
+    claim(comparison.out, "comparison", is_comparison)
     outcome = fill(setting)
     data = build_comparison(setting, outcome)
     write_comparison(data, outcome, comparison.out)
@@ -242,6 +253,8 @@ def demo(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    check_home(out, "run")
+    check_home(questions_folder(out), "questions", are_questions)
     files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))
     config = demo_config(files.model, quick=quick, seed=seed)
     pool, tests = demo_questions(files, out, quick=quick)

@@ -7,6 +7,7 @@ metrics up to it were. One that does not fit is passed over, with a line that sa
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ FACTS = "checkpoint.json"
 BOUND = "neuron-opsd"
 """Key of a state's metadata for what it is bound to: step, sources and metrics."""
 CHECKPOINTS = "checkpoints"
+CHECKPOINT = re.compile(r"step-\d{6,}")
 KEPT_CHECKPOINTS = 2
 
 
@@ -67,8 +69,9 @@ def keep_checkpoint(
 
 def checkpoints(job: Job, work: str) -> list[str]:
     """Return the names of a training's checkpoints, oldest first."""
-    found = sorted(job.run.path(work, CHECKPOINTS).glob("step-*"))
-    return [f"{work}/{CHECKPOINTS}/{folder.name}" for folder in found]
+    found = (path.name for path in job.run.path(work, CHECKPOINTS).glob("step-*"))
+    names = sorted(name for name in found if CHECKPOINT.fullmatch(name))
+    return [f"{work}/{CHECKPOINTS}/{name}" for name in names]
 
 
 def drop_checkpoints(job: Job, names: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.world.codecs import NEURON_SCHEMA, groups, neuron_batch, save_table
+from neuron_opsd.world.places import check_file_place
 
 FIELDS = ("id", "prompt", "completion")
 MAX_SHOWN = 20
@@ -41,6 +42,7 @@ def extract_neurons(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    check_file_place(out)
     if config.neurons.span != "completion":
         raise ConfigError(
             f"neurons.span is {config.neurons.span}, but this command takes every "

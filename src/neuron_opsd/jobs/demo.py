@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.settings import load_config, merge
+from neuron_opsd.world.homes import claim
 from neuron_opsd.world.registry.fetch import DemoFiles
 from neuron_opsd.world.store import write_atomic
 
@@ -50,6 +51,17 @@ def demo_config(model: Path, *, quick: bool, seed: int) -> Config:
     return load_config(base=merge(base, QUICK) if quick else base)
 
 
+def questions_folder(out: Path) -> Path:
+    """Return where the questions of a demonstration lie, beside its run directory."""
+    return out.parent / f"{out.name}-questions"
+
+
+def are_questions(folder: Path) -> bool:
+    """Say whether a folder without a marker holds an earlier version's questions."""
+    known = {f"{name}.jsonl" for name in ("pool", IN_DOMAIN, *CROSS_DOMAIN)}
+    return {entry.name for entry in folder.iterdir()} <= known
+
+
 def demo_questions(
     files: DemoFiles, out: Path, *, quick: bool
 ) -> tuple[str, dict[str, str]]:
@@ -58,7 +70,8 @@ def demo_questions(
     Returns:
         The pool's file, and the tests' by name, the in-domain one first.
     """
-    folder = out.parent / f"{out.name}-questions"
+    folder = questions_folder(out)
+    claim(folder, "questions", are_questions)
     pool = first_rows(
         files.questions[IN_DOMAIN]["pool"],
         folder / "pool.jsonl",

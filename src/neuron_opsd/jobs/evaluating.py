@@ -21,6 +21,7 @@ from neuron_opsd.stages.centring import is_centring
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.world.codecs import save_json
 from neuron_opsd.world.formats.public_sets import check_targets
+from neuron_opsd.world.places import check_file_place
 
 
 def evaluate(
@@ -45,6 +46,8 @@ def evaluate(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
+    if out is not None:
+        check_file_place(out)
     if not tests:
         raise ConfigError("no test set is given; add --test NAME=FILE")
     check_names(tests)

@@ -6,27 +6,23 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from neuron_opsd.config import Config, ModelConfig
+from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.gold_checks import check_gold
 from neuron_opsd.jobs.setting import TestSet
 from neuron_opsd.records import Question
 from neuron_opsd.settings import flatten
 from neuron_opsd.world.formats.public_sets import check_targets
+from neuron_opsd.world.manifest import place_text
 from neuron_opsd.world.questions import (
     QuestionFile,
     check_overlap,
     read_questions,
 )
-from neuron_opsd.world.store import sha256_file
-
-MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
-"""What a model's folder holds that can change what it answers."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 POOL = "pool"
@@ -219,25 +215,13 @@ def test_hash(test: TestSet) -> str:
 def run_settings(config: Config) -> dict[str, Any]:
     """Return the settings that the results of a run depend on, by dotted name.
 
-    One that only lets a run pass that was stopped is none, so that it goes on.
+    A model on this machine is named by its absolute path. One that only lets a run pass
+    that was stopped is none, so that it goes on.
     """
     settings = flatten(config)
+    settings["model.name"] = place_text(config.model.name)
     del settings["fitness.one_answer"]
     return settings
-
-
-def model_fingerprint(config: ModelConfig) -> str:
-    """Return a hash of a local model's files, or the hub id and revision."""
-    folder = Path(config.name).expanduser()
-    if folder.is_file():
-        return sha256_file(folder)
-    if not folder.is_dir():
-        return f"{config.name}@{config.revision}"
-    digest = hashlib.sha256()
-    files = {path for pattern in MODEL_FILES for path in folder.glob(pattern)}
-    for path in sorted(files):
-        digest.update(f"{path.name} {sha256_file(path)}".encode())
-    return digest.hexdigest()
 
 
 def environment() -> dict[str, str]:

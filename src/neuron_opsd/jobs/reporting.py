@@ -34,6 +34,7 @@ from neuron_opsd.stages.capture import sizes_of
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.scoring import above_baseline, compare, mean_of_tests
 from neuron_opsd.world.codecs import json_codec, record_codec, text_codec
+from neuron_opsd.world.homes import need_home
 from neuron_opsd.world.lock import locked
 from neuron_opsd.world.manifest import Manifest, read_manifest, write_manifest
 from neuron_opsd.world.proofs import CARD, UNPROVEN, Ledger, fault_of, faults
@@ -290,6 +291,7 @@ def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
             f"{run} has no {REPORT.file_name}: the run is not finished; the same "
             "`neuron-opsd run` command resumes it"
         )
+    need_home(run, "run")
     manifest = read_manifest(run)
     check_report(run, manifest, warn)
     page = run / PAGE.file_name

@@ -11,13 +11,14 @@ from typing import Any
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.checkpoints import forget_lost, go_back, keep_checkpoint
+from neuron_opsd.jobs.identity import load_again
 from neuron_opsd.jobs.inputs import run_settings
 from neuron_opsd.jobs.metrics import METRICS, append_metrics, read_metrics
 from neuron_opsd.jobs.prepare import Prepared, inside
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import learner_of, load_model
+from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
 from neuron_opsd.report.data import FORM_ONLY
@@ -209,7 +210,7 @@ def collapse_text(sign: Collapse) -> str:
 
 def trained_model(job: Job, folder: str) -> HFModel:
     """Load the base model with the adapter in a folder of the run directory."""
-    return load_model(job.config.model, job.run.path(folder))
+    return load_again(job.run, job.config.model, job.run.path(folder))
 
 
 def examples_for(

@@ -38,6 +38,7 @@ from neuron_opsd.models.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.mlps import readable_mlps
 from neuron_opsd.models.precision import compute_of
 from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.shards import check_weights
 from neuron_opsd.models.source import check_source
 from neuron_opsd.models.tokens import Tokens, check_tokens
 from neuron_opsd.models.trial import tried
@@ -157,6 +158,7 @@ def load_network(source: str, config: ModelConfig) -> Any:
         written, _ = PreTrainedConfig.get_config_dict(source, **options)
         refuse_own_code(source, written)
         refuse_quantised(config.name, written)
+        check_weights(source, written, options)
         settings = AutoConfig.from_pretrained(source, **options)
         refuse_other_kinds(config.name, settings)
         found: Any = AutoModelForCausalLM.from_pretrained(

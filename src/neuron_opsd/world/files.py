@@ -20,8 +20,12 @@ from pathlib import Path
 
 from neuron_opsd.errors import ConfigError, TryAgainError
 
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
-SET_ASIDE = re.compile(r"\.(.+)\.old")
+OWN = "neuron-opsd"
+"""Part of every name under which something stands for a while, so that a file of
+somebody else's is never taken for one."""
+
+TEMPORARY = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}\.{OWN}\.tmp", re.DOTALL)
+SET_ASIDE = re.compile(rf"\.(.+)\.{OWN}\.old", re.DOTALL)
 
 PASSING = {
     errno.ENOSPC: "the disk is full",
@@ -73,6 +77,7 @@ def write_file(
         TryAgainError: If the disk is full or ails.
         ConfigError: If nothing may be written there.
     """
+    refuse_special(path)
     temporary = temporary_name(path)
     try:
         with disk_errors(path, temporary if num_bytes is None else num_bytes):
@@ -83,6 +88,21 @@ def write_file(
             sync(path.parent)
     finally:
         discard(temporary)
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse to put a file in the place of a device, a named pipe or a socket.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    with disk_errors(path, 0):
+        special = path.exists() and not (path.is_file() or path.is_dir())
+    if special:
+        raise ConfigError(
+            f"cannot write {path}: it is a device, a named pipe or a socket; choose "
+            "another place"
+        )
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
@@ -156,6 +176,12 @@ def is_leftover(path: Path) -> bool:
     return bool(TEMPORARY.fullmatch(path.name) or SET_ASIDE.fullmatch(path.name))
 
 
+def is_leftover_of(name: str, entry: str) -> bool:
+    """Say whether a name is that of an unfinished write of one certain file."""
+    found = TEMPORARY.fullmatch(entry)
+    return found is not None and found[1] == name
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
@@ -215,12 +241,12 @@ def readable_bytes(count: int) -> str:
 
 def temporary_name(path: Path) -> Path:
     """Return an unused name beside `path`."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{OWN}.tmp")
 
 
 def set_aside_name(path: Path) -> Path:
     """Return where a folder stays while another takes its place."""
-    return path.with_name(f".{path.name}.old")
+    return path.with_name(f".{path.name}.{OWN}.old")
 
 
 def put(path: Path, data: bytes) -> None:

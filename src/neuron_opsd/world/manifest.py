@@ -20,6 +20,8 @@ SCHEMA_VERSION = 1
 PACKAGES = ("neuron_opsd", "torch", "transformers", "peft", "numpy")
 MAX_SHOWN = 5
 UNSET = "(unset)"
+PLACES = ("model.name",)
+"""Settings that may name a place on this machine, which can be written in many ways."""
 
 Settings: TypeAlias = Mapping[str, Any]
 """Values that JSON can hold, by dotted name."""
@@ -69,6 +71,16 @@ def new_manifest(
         versions=dict(installed_versions()),
         environment=dict(environment),
     )
+
+
+def is_manifest(path: Path) -> bool:
+    """Say whether a file has the fields of a run's manifest, whatever they hold."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    needed = {name for name, one in Manifest.model_fields.items() if one.is_required()}
+    return isinstance(table, dict) and needed <= table.keys()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -191,7 +203,21 @@ def input_change(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> s
 
 def value_text(settings: Settings, name: str) -> str:
     """Write a setting's value as JSON, which also tells 1 from 1.0 and true."""
-    return json.dumps(settings[name], sort_keys=True) if name in settings else UNSET
+    if name not in settings:
+        return UNSET
+    value = settings[name]
+    if name in PLACES and isinstance(value, str):
+        value = place_text(value)
+    return json.dumps(value, sort_keys=True)
+
+
+def place_text(value: str) -> str:
+    """Write a place that exists by its absolute path, without links; others as is."""
+    try:
+        path = Path(value).expanduser()
+        return str(path.resolve()) if value and path.exists() else value
+    except (OSError, RuntimeError, ValueError):
+        return value
 
 
 def as_json(settings: Settings) -> dict[str, Any]:

@@ -15,13 +15,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from neuron_opsd.errors import ConfigError
 from neuron_opsd.world.blocks import Blocks, Plan
 from neuron_opsd.world.codecs import Codec
 from neuron_opsd.world.files import (
     discard,
     disk_errors,
-    is_leftover,
     remove_leftovers,
     settle_folder,
     sha256_file,
@@ -29,7 +27,8 @@ from neuron_opsd.world.files import (
     write_file,
     write_folder,
 )
-from neuron_opsd.world.lock import HOLDER, LOCK, locked
+from neuron_opsd.world.homes import check_home, claim
+from neuron_opsd.world.lock import locked
 from neuron_opsd.world.manifest import (
     MANIFEST,
     Manifest,
@@ -118,14 +117,14 @@ class RunDir:
             DataError: If an input file differs from the one the run was begun with,
                 or the manifest is damaged.
         """
-        with disk_errors(path, 0):
-            path.mkdir(parents=True, exist_ok=True)
-            refuse_foreign(path)
+        fresh = new_manifest(settings, inputs, environment or {})
+        check_home(path, "run")
+        begun(path, fresh)  # refused before anything is written, locked or cleaned
+        claim(path, "run")
         with locked(path):
             with disk_errors(path, 0):
                 remove_leftovers(path)
-            fresh = new_manifest(settings, inputs, environment or {})
-            run = cls(path, resume_or_begin(path, fresh), warn)
+            run = cls(path, begun(path, fresh) or begin(path, fresh), warn)
             run.compare_machine(fresh)
             yield run
 
@@ -291,11 +290,16 @@ class RunDir:
             )
 
 
-def resume_or_begin(path: Path, fresh: Manifest) -> Manifest:
-    """Return the manifest of a directory, written first if there was none."""
+def begun(path: Path, fresh: Manifest) -> Manifest | None:
+    """Return the manifest of a directory where there is one, and it fits.
+
+    Raises:
+        ConfigError: If the run was begun with other settings.
+        DataError: If it was begun with other inputs, or by a version that kept no
+            proofs, or the manifest is damaged.
+    """
     if not (path / MANIFEST).exists():
-        write_manifest(path, fresh)
-        return fresh
+        return None
     found = read_manifest(path)
     check_settings(path, found.settings, fresh.settings)
     check_inputs(path, found.inputs, fresh.inputs)
@@ -303,17 +307,7 @@ def resume_or_begin(path: Path, fresh: Manifest) -> Manifest:
     return found
 
 
-def refuse_foreign(path: Path) -> None:
-    """Refuse a folder that holds other things than a run.
-
-    Raises:
-        ConfigError: If it does.
-    """
-    if (path / MANIFEST).exists():
-        return
-    for entry in sorted(path.iterdir()):
-        if entry.name not in (LOCK, HOLDER) and not is_leftover(entry):
-            raise ConfigError(
-                f"{path} is no run directory, yet it holds {entry.name}; choose a new "
-                "or empty folder for --out"
-            )
+def begin(path: Path, fresh: Manifest) -> Manifest:
+    """Write the first manifest of a run, and return it."""
+    write_manifest(path, fresh)
+    return fresh

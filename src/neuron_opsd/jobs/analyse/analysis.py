@@ -17,7 +17,7 @@ from neuron_opsd.jobs.analyse.columns import (
     pool_columns,
     unlabelled_measures,
 )
-from neuron_opsd.jobs.analyse.files import write_analysis
+from neuron_opsd.jobs.analyse.files import check_places, write_analysis
 from neuron_opsd.jobs.analyse.inputs import (
     PreparedRun,
     assign_answers,
@@ -84,6 +84,7 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
     """
     folders = named_runs(request.runs)
     check_out(request.out, folders)
+    check_places(request.out)
     sources = assign_answers(request.answers, tuple(folders))
     runs, found, drawn = [], [], []
     with progress.stage("analysis", len(folders), "runs") as done:

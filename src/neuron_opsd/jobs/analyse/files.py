@@ -17,6 +17,7 @@ from neuron_opsd.report.analyse.data import PAIRS, AnalysisData, RunAnalysis
 from neuron_opsd.report.analyse.page import render_analysis
 from neuron_opsd.world.codecs import save_json
 from neuron_opsd.world.files import write_atomic
+from neuron_opsd.world.places import check_file_place, check_folder_place
 
 JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
 
@@ -25,6 +26,18 @@ OVERALL: Final = "mean of runs"
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would take for the start of a formula."""
+
+
+def check_places(out: Path) -> None:
+    """Refuse a folder in which the files of an analysis cannot be written.
+
+    Raises:
+        ConfigError: If it is none, or something else than a file has one's name.
+        TryAgainError: If the disk is read-only or ails.
+    """
+    check_folder_place(out)
+    for name in (JSON, CSV, PAGE):
+        check_file_place(out / name)
 
 
 def write_analysis(data: AnalysisData, out: Path) -> None:

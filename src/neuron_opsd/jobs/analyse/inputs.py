@@ -48,7 +48,7 @@ class PreparedRun:
 
     @property
     def model(self) -> str:
-        """Folder or id of the model, as the run was given it."""
+        """Folder or id of the model that the run was begun with."""
         return str(self.manifest.settings.get("model.name", ""))
 
     @property

@@ -16,6 +16,7 @@ from neuron_opsd.jobs.centring import BIAS_NAME
 from neuron_opsd.jobs.checkpoints import end_checkpoints
 from neuron_opsd.jobs.compare.neurons import prompted
 from neuron_opsd.jobs.compare.variants import Variant, config_of
+from neuron_opsd.jobs.identity import load_again
 from neuron_opsd.jobs.inputs import run_settings
 from neuron_opsd.jobs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.jobs.pool_rollouts import roll_out
@@ -29,7 +30,6 @@ from neuron_opsd.jobs.testing import (
 )
 from neuron_opsd.jobs.training import Training, examples_for, train_adapter
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import load_model
 from neuron_opsd.records import Question, StepMetrics, TestResult
 from neuron_opsd.report.compare.data import BASE
 from neuron_opsd.report.data import PROMPTED
@@ -37,6 +37,7 @@ from neuron_opsd.settings import differences
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.methods.method import Targets
 from neuron_opsd.world.codecs import ROLLOUTS, Codec, json_codec, record_codec
+from neuron_opsd.world.manifest import value_text
 
 GOLD = "gold answers of the pool"
 """What oracles are told, as the ledger names it; nothing else is made from it."""
@@ -87,16 +88,17 @@ class Block:
 class StartModel:
     """The model where a block's training begins, loaded when it is first needed."""
 
-    def __init__(self, base: HFModel, config: Config, adapters: Sequence[Path]) -> None:
+    def __init__(self, base: HFModel, job: Job, adapters: Sequence[Path]) -> None:
         """Load nothing yet; without adapters it is the base model itself."""
-        self.config = config
+        self.job = job
         self.adapters = tuple(adapters)
         self._model = None if self.adapters else base
 
     def get(self) -> HFModel:
         """Return the model."""
         if self._model is None:
-            self._model = load_model(self.config.model, *self.adapters)
+            run, config = self.job.run, self.job.config
+            self._model = load_again(run, config.model, *self.adapters)
         return self._model
 
 
@@ -270,7 +272,9 @@ def check_settings(job: Job, folder: str, variant: Variant) -> None:
     codec = json_codec(f"{folder}/settings.json")
     wanted = run_settings(job.config)
     known = job.run.once(f"{folder}/settings", codec, lambda: wanted)
-    changed = [name for name, value in wanted.items() if known.get(name) != value]
+    changed = [
+        name for name in wanted if value_text(known, name) != value_text(wanted, name)
+    ]
     if changed:
         raise ConfigError(
             f"{job.run.folder} has begun {variant.name} with other settings "
@@ -283,7 +287,8 @@ def test_after(
     block: Block, job: Job, name: str, step: int, adapter: str
 ) -> dict[str, TestResult]:
     """Test a method's model as it was after a number of steps."""
-    trained = load_model(job.config.model, *block.adapters, job.run.path(adapter))
+    path = job.run.path(adapter)
+    trained = load_again(job.run, job.config.model, *block.adapters, path)
     label = label_after(name, step)
     return answer_tests(job, trained, block.tests, label, [adapter])
 

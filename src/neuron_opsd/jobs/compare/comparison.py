@@ -17,7 +17,8 @@ from neuron_opsd.jobs.compare.variants import (
     shared_config,
     with_form,
 )
-from neuron_opsd.jobs.inputs import Inputs, model_fingerprint, read_inputs
+from neuron_opsd.jobs.identity import model_fingerprint
+from neuron_opsd.jobs.inputs import Inputs, read_inputs
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
@@ -30,6 +31,7 @@ from neuron_opsd.report.compare.data import (
     SPECIFICITY,
 )
 from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.world.homes import is_run
 
 BLOCKS = "blocks"
 """Folder of a comparison that holds its run directories."""
@@ -96,6 +98,12 @@ class Setting:
     model: HFModel
     model_hash: str
     progress: Progress
+
+
+def is_comparison(folder: Path) -> bool:
+    """Say whether a comparison of an earlier version began in an unmarked folder."""
+    blocks = (folder / BLOCKS).glob("*/*/*")
+    return any(is_run(block) for block in blocks if block.is_dir())
 
 
 def set_up(comparison: Comparison, config: Config, progress: Progress) -> Setting:

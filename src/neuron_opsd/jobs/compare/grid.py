@@ -142,7 +142,7 @@ def filled(block: Block, setting: Setting) -> Outcome:
     failures: list[Failure] = []
     warnings = tuple(block.job.run.warnings)
     seed = block.job.config.seed
-    start = StartModel(setting.model, block.job.config, block.adapters)
+    start = StartModel(setting.model, block.job, block.adapters)
     first = measure_start(block, start)
     # What a warm start begins from stands in the tables as the form-only model.
     if block.start == BASE:

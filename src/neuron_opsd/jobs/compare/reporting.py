@@ -11,7 +11,7 @@ from statistics import fmean
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.compare.baselines import baseline_contrasts
 from neuron_opsd.jobs.compare.block import Spent
-from neuron_opsd.jobs.compare.comparison import Cell, Setting, cells_of
+from neuron_opsd.jobs.compare.comparison import Cell, Setting, cells_of, is_comparison
 from neuron_opsd.jobs.compare.contrasting import contrasts
 from neuron_opsd.jobs.compare.grid import Outcome
 from neuron_opsd.jobs.compare.measuring import Tested, measurements
@@ -34,6 +34,7 @@ from neuron_opsd.report.compare.page import render_comparison
 from neuron_opsd.report.data import OURS, least_of
 from neuron_opsd.settings import changed_settings, toml_value
 from neuron_opsd.world.codecs import record_codec, save_json
+from neuron_opsd.world.homes import need_home
 from neuron_opsd.world.manifest import installed_versions
 from neuron_opsd.world.proofs import HASHES, UNPROVEN, list_files, listed_faults
 from neuron_opsd.world.store import write_atomic
@@ -212,6 +213,7 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
             f"{out} has no {DATA.file_name}: the comparison is not finished; the same "
             "`neuron-opsd compare` command resumes it"
         )
+    need_home(out, "comparison", recognise=is_comparison)
     found = listed_faults(out)
     found.pop(PAGE, None)
     fault = found.pop(DATA.file_name, None)

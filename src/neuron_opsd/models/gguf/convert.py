@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import hashlib
+import json
 import os
 import shutil
 from functools import cache
@@ -12,13 +12,24 @@ from tempfile import mkdtemp
 from typing import Any
 
 from neuron_opsd.cache import cache_folder
-from neuron_opsd.errors import TryAgainError
+from neuron_opsd.errors import ModelError, TryAgainError
 from neuron_opsd.models.gguf.file import is_gguf, read_gguf
+from neuron_opsd.world.files import sha256_file, write_atomic
+from neuron_opsd.world.registry.marker import (
+    Part,
+    changed_files,
+    claim_cache,
+    note,
+)
 
 __all__ = ["CONVERSION", "convert_gguf", "is_gguf", "unpacked"]
 
 CONVERSION = 2
 """Counted up when the same file is to give other files."""
+
+NOTE = ".converted.json"
+"""File of a converted model with the hash of every other; written before the folder
+gets its name."""
 
 
 @cache
@@ -32,12 +43,26 @@ def unpacked(gguf: Path) -> Path:
         ModelError: If the file cannot be used.
         TryAgainError: If the folder cannot be written.
     """
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_file(gguf)
     home = cache_folder() / "gguf"
     folder = home / f"{gguf.stem}-{digest[:16]}-v{CONVERSION}"
-    if folder.is_dir():
-        return folder
+    if not (folder / NOTE).is_file():
+        keep_converted(gguf, digest, folder)
+    if changed := changed_files(folder, read_note(folder)):
+        raise not_as_written(gguf, folder, changed)
+    return folder
+
+
+def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
+    """Convert a GGUF file into a folder of the cache, with a hash of every file.
+
+    Raises:
+        ModelError: If the file cannot be used, or another conversion of it is there
+            that differs.
+        TryAgainError: If the folder cannot be written.
+    """
+    home = folder.parent
+    claim_cache(home.parent)
     try:
         home.mkdir(parents=True, exist_ok=True)
         scratch = Path(mkdtemp(prefix=f".{folder.name}.", dir=home))
@@ -46,12 +71,60 @@ def unpacked(gguf: Path) -> Path:
     try:
         scratch.chmod(home.stat().st_mode)
         convert_gguf(gguf, scratch)
+        about = note(scratch, digest, {})
+        write_atomic(scratch / NOTE, json.dumps(about).encode())
         settle(scratch, folder)
     except OSError as error:
         raise unwritable(home, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder
+    if not (folder / NOTE).is_file():
+        vouch(gguf, about, folder)
+
+
+def vouch(gguf: Path, about: Part, folder: Path) -> None:
+    """Note the files of a folder that has no note, if they are those just converted.
+
+    Raises:
+        ModelError: If they are not.
+    """
+    found = note(folder, about["recipe"], {})
+    files = about["files"]
+    changed = [
+        name
+        for name in files
+        if found["files"].get(name, {}).get("sha256") != files[name]["sha256"]
+    ]
+    if changed:
+        raise not_as_written(gguf, folder, changed)
+    write_atomic(folder / NOTE, json.dumps(found).encode())
+
+
+def read_note(folder: Path) -> Part:
+    """Return what was noted of a converted model.
+
+    Raises:
+        ModelError: If it cannot be read.
+    """
+    try:
+        found = json.loads((folder / NOTE).read_bytes())
+        if found["files"]:
+            return dict(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise ModelError(
+        f"{folder / NOTE} is damaged; delete the folder {folder} and run the same "
+        "command again, which converts the model anew"
+    )
+
+
+def not_as_written(gguf: Path, folder: Path, changed: list[str]) -> ModelError:
+    """Return the error for a converted model that was changed afterwards."""
+    return ModelError(
+        f"{folder}, which was converted from {gguf}, is not as it was written: "
+        f"{', '.join(changed)} differ; delete that folder and run the same command "
+        "again, which converts the model anew"
+    )
 
 
 def unwritable(home: Path, error: OSError) -> TryAgainError:

@@ -40,6 +40,7 @@ from neuron_opsd.world.registry.marker import (
     LICENCES,
     Part,
     Parts,
+    claim_cache,
     is_intact,
     note,
     read_marker,
@@ -88,7 +89,7 @@ def fetch_demo(
     """
     chosen = sources.find_sets(sets)
     if not is_complete(cache, chosen):
-        cache.mkdir(parents=True, exist_ok=True)
+        claim_cache(cache)
         with locked(cache):
             remove_leftovers(cache)
             fetch_missing(cache, chosen, progress, wheels)

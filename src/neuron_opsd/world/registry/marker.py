@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from neuron_opsd.world.files import sha256_file, write_atomic
+from neuron_opsd.world.homes import claim, has_no_other_lock
+from neuron_opsd.world.lock import HOLDER, LOCK
 
 MARKER = "sources.json"
 LICENCES = "LICENSES.md"
+
+MADE = {"model", "questions"}
+CACHED = {"gguf", *MADE, LICENCES, MARKER, LOCK, HOLDER}
+"""Names that a cache of an earlier version, which was not marked as ours, may hold."""
 
 HASHED_AGAIN = 16_000_000
 """Bytes up to which a file is hashed whenever it is asked for; a larger one only when
@@ -36,6 +42,24 @@ Part: TypeAlias = dict[str, Any]
 
 Parts: TypeAlias = dict[str, Part]
 """By the folder, relative to the cache."""
+
+
+def is_cache(folder: Path) -> bool:
+    """Say whether an unmarked folder holds nothing but what earlier versions kept."""
+    held = {entry.name for entry in folder.iterdir()}
+    # Fetching replaces these, so they must have been fetched.
+    noted = {part.partition("/")[0] for part in read_marker(folder)}
+    return held <= CACHED and held & MADE <= noted and has_no_other_lock(folder)
+
+
+def claim_cache(cache: Path) -> None:
+    """Make a folder the cache, unless it is already.
+
+    Raises:
+        ConfigError: If it holds other things, or nothing may be written there.
+        TryAgainError: If the disk is full or ails.
+    """
+    claim(cache, "cache", is_cache, "NEURON_OPSD_CACHE")
 
 
 def note(folder: Path, recipe: str, about: Part) -> Part:
@@ -61,8 +85,13 @@ def is_intact(folder: Path, recipe: str | None, part: Part | None) -> bool:
     """Say whether a folder was made by a recipe and is as it was left."""
     if part is None or recipe is None or part.get("recipe") != recipe:
         return False
+    return not changed_files(folder, part)
+
+
+def changed_files(folder: Path, part: Part) -> list[str]:
+    """Return the names of the files of a folder that are not as they were noted."""
     files: Mapping[str, Part] = part.get("files", {})
-    return all(is_unchanged(folder / name, known) for name, known in files.items())
+    return [name for name, one in files.items() if not is_unchanged(folder / name, one)]
 
 
 def is_unchanged(path: Path, known: Part) -> bool:

@@ -1,0 +1,150 @@
+"""Which files hold a model's weights, as its index names them: safetensors alone.
+
+transformers loads whatever an index or `config.json` names, pickled weights too, and an
+adapter that lies beside a model. So the names are read here before any weights are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from huggingface_hub import try_to_load_from_cache
+from transformers.utils.hub import cached_file
+
+from neuron_opsd.errors import ModelError
+
+WEIGHTS: Final = "model.safetensors"
+INDEX: Final = "model.safetensors.index.json"
+ADAPTER: Final = "adapter_config.json"
+SUFFIX: Final = ".safetensors"
+NAMED: Final = "transformers_weights"
+"""Under this name `config.json` may ask for other weights than the usual."""
+
+
+def check_weights(
+    source: str, settings: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Refuse a model whose weights would come from anything but its own safetensors.
+
+    Args:
+        source: Folder or hub id.
+        settings: What its `config.json` holds.
+        options: Of every call that may reach the hub.
+
+    Raises:
+        ModelError: If its index or configuration names other files, or an adapter lies
+            beside it.
+    """
+    if settings.get(NAMED) not in (None, WEIGHTS, INDEX):
+        raise ModelError(
+            f"config.json of {source} names the weights {settings[NAMED]!r} "
+            f"({NAMED}), but only {WEIGHTS} and {INDEX} are read; remove that line"
+        )
+    if file_of(source, ADAPTER, options) is not None:
+        raise ModelError(
+            f"{source} holds {ADAPTER} beside its configuration, and the adapter would "
+            "be loaded with it; keep the two in folders of their own and give the "
+            "adapter with --adapter"
+        )
+    index = file_of(source, INDEX, options)
+    if index is None:
+        return
+    folder = Path(source) if Path(source).is_dir() else None
+    for name in shards_of(index):
+        problem = name_problem(name) or (folder and place_problem(folder, name))
+        if problem:
+            raise ModelError(
+                f"{index} names {name!r}, which {problem}; every name in an index must "
+                f"be that of a *{SUFFIX} file in the model's own folder: get the "
+                "model's files again from one place, or delete the index if "
+                f"{WEIGHTS} holds all weights"
+            )
+
+
+def file_of(source: str, name: str, options: Mapping[str, Any]) -> Path | None:
+    """Return where a file of a folder or hub id lies, `None` where there is none.
+
+    Raises:
+        OSError: If the hub cannot be reached, and it is not known whether there is.
+    """
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    found = cached_file(
+        source,
+        name,
+        revision=options["revision"],
+        local_files_only=options["local_files_only"],
+        _raise_exceptions_for_missing_entries=False,
+    )
+    return Path(found) if found else None
+
+
+def shards_of(index: Path) -> list[str]:
+    """Return the names of the files that an index names.
+
+    Raises:
+        ModelError: If it is no index.
+    """
+    try:
+        table = json.loads(index.read_text(encoding="utf-8"))
+        names = set(table["weight_map"].values())
+        if names and all(isinstance(name, str) for name in names):
+            return sorted(names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise ModelError(
+        f"model {index.parent} cannot be loaded: {index.name} is damaged, as it must "
+        "hold a weight_map from tensors to files; get its files again from one place, "
+        "or use another model"
+    )
+
+
+def name_problem(name: str) -> str:
+    """Say what is wrong with the name of a file of weights, if anything is."""
+    if "/" in name or "\\" in name or "\0" in name or name != Path(name).name:
+        return "is not the plain name of a file"
+    return "" if name.endswith(SUFFIX) else f"does not end in {SUFFIX}"
+
+
+def place_problem(folder: Path, name: str) -> str:
+    """Say what is wrong with a file of weights, if anything is."""
+    path = folder / name
+    if not path.is_file():
+        return "is not there" if not path.is_symlink() else "is a link to nothing"
+    return "is a link out of the folder" if not is_inside(folder, path) else ""
+
+
+def is_inside(folder: Path, path: Path) -> bool:
+    """Say whether a file lies in a folder, or where the hub's cache keeps its files.
+
+    There ``snapshots/COMMIT/NAME`` is a link to ``blobs/HASH`` of the same model.
+    """
+    home, place = folder.resolve(), path.resolve()
+    blobs = home.parent.parent / "blobs"
+    of_hub = home.parent.name == "snapshots" and place.parent == blobs
+    return place.parent == home or of_hub
+
+
+def snapshot_of(name: str, revision: str) -> Path | None:
+    """Return the folder of the hub's cache that a model was loaded from.
+
+    Its name is the commit that the revision stood for; `None` where there is none.
+    """
+    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def loaded_weights(folder: Path) -> list[Path]:
+    """Return the files of weights that are loaded from a folder.
+
+    Raises:
+        ModelError: If its index cannot be read.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    index = folder / INDEX
+    return [folder / name for name in shards_of(index)] if index.is_file() else []
