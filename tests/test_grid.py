@@ -26,6 +26,7 @@ from neuron_opsd.errors import (
 )
 from neuron_opsd.jobs.analyse.analysis import AnalysisRequest, analyse
 from neuron_opsd.jobs.compare.block import check_settings
+from neuron_opsd.jobs.inputs import run_settings
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import Training, train_adapter
 from neuron_opsd.models.hf import HFModel
@@ -43,6 +44,7 @@ from neuron_opsd.report.compare.data import (
 )
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.training import Objective
+from neuron_opsd.world.codecs import json_codec
 from neuron_opsd.world.lock import locked
 from neuron_opsd.world.store import RunDir
 from tiny_runs import (
@@ -484,6 +486,26 @@ def test_other_settings_in_the_same_folder_are_refused(
     renamed = comparison(tmp_path, "lmsi=lmsi:distill.learning_rate=0.5")
     with pytest.raises(ConfigError, match=r"has begun lmsi with other settings"):
         compared(renamed, config)
+
+
+def test_a_method_resumes_by_any_way_to_write_its_model(
+    tmp_path: Path,
+    config: Config,
+    tiny_llama_plain: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tiny_llama_plain.parent)
+    codec = json_codec("methods/lmsi/settings.json")
+    for number, name in enumerate((tiny_llama_plain.name, "./elsewhere")):
+        kept = run_settings(config) | {"model.name": name}
+        with RunDir.open(tmp_path / str(number), {}, {}) as run:
+            run.write("methods/lmsi/settings", codec, kept)
+            job = Job(run, config, True, Silent())  # noqa: FBT003
+            if number:
+                with pytest.raises(ConfigError, match=r"\(model\.name\)"):
+                    check_settings(job, "methods/lmsi", parse_variant("lmsi"))
+            else:
+                check_settings(job, "methods/lmsi", parse_variant("lmsi"))
 
 
 def test_a_method_that_was_stopped_may_be_told_to_train(

@@ -231,7 +231,7 @@ def test_the_manifest_says_what_the_run_was_made_from(
     manifest = read_json(finished_run.folder / "manifest.json")
     assert set(manifest["inputs"]) == {"pool", "parity", "sums", "model"}
     assert manifest["settings"]["distill.steps"] == 4
-    assert set(manifest["facts"]["adapters"]) == {"distillation", "form-only"}
+    assert {"adapter", "controls/form-only/adapter"} < set(manifest["outputs"])
     assert manifest["facts"]["tokens"]["distillation"] > 0
     assert manifest["facts"]["seconds"]["distillation"] > 0
     costs = {cost.name: cost for cost in finished_run.data.stage_costs}

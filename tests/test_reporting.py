@@ -114,12 +114,14 @@ def test_a_report_is_made_again_to_the_byte(
     page = (run / "report.html").read_bytes()
     before = files_of(run)
     (run / "report.html").unlink()
-    assert rebuild_report(run) == run / "report.html"
+    told: list[str] = []
+    assert rebuild_report(run, told.append) == run / "report.html"
     assert (run / "report.html").read_bytes() == page
     (run / "report.html").write_text("an older page")
     assert main(["report", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"report": str(run / "report.html")}
     assert files_of(run) == before
+    assert told == []
 
 
 def test_what_the_report_is_made_from_is_kept_whole(
@@ -136,7 +138,7 @@ def test_a_run_that_is_not_finished_has_no_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(DataError, match=r"has no report\.json: the run is not fin"):
-        rebuild_report(tmp_path)
+        rebuild_report(tmp_path, print)
     assert main(["report", str(tmp_path)]) == 2
     assert "the same `neuron-opsd run` command resumes it" in capsys.readouterr().err
 

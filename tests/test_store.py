@@ -172,6 +172,7 @@ def test_an_output_is_computed_once(tmp_path: Path) -> None:
     output = read_manifest(tmp_path).outputs["sum"]
     assert output.file == "sum.json"
     assert output.sha256 == sha256_file(tmp_path / "sum.json")
+    assert output.seconds is not None
     assert output.seconds >= 0
 
 

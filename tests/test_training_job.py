@@ -14,13 +14,12 @@ from safetensors.torch import load_file
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.metrics import read_metrics
 from neuron_opsd.jobs.prepare import Prepared
-from neuron_opsd.jobs.setting import CARD, Job
+from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import (
     Training,
     examples_for,
-    is_finished,
-    read_metrics,
     train_adapter,
     trained_model,
 )
@@ -32,6 +31,7 @@ from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import Library
+from neuron_opsd.world.proofs import CARD, proof_of
 from neuron_opsd.world.store import RunDir
 from tiny_runs import SETTINGS, files_of, tiny_examples
 
@@ -84,8 +84,8 @@ def steps_taken(folder: Path, config: Config) -> int:
         train_adapter(
             watched, base(config), Training("main"), EXAMPLES, distillation(config)
         )
-    assert sum(taken) == config.distill.steps
-    return len(taken) - 1
+    assert not taken or sum(taken) == config.distill.steps
+    return max(len(taken) - 1, 0)
 
 
 def checkpoint_names(folder: Path) -> list[str]:
@@ -100,6 +100,20 @@ def test_a_training_leaves_metrics_two_checkpoints_and_an_adapter(
     assert read_metrics(tmp_path / "train") == metrics
     assert checkpoint_names(tmp_path) == ["step-000004", "step-000006"]
     assert "adapter_model.safetensors" in files_of(tmp_path / "adapter")
+
+
+def test_only_checkpoints_that_training_names_are_dropped(
+    tmp_path: Path, config: Config
+) -> None:
+    with opened(tmp_path, config):
+        pass
+    others = ["step-000002-mine", "step-1"]
+    for name in others:
+        folder = tmp_path / "train/checkpoints" / name
+        folder.mkdir(parents=True)
+        (folder / "notes.txt").write_text("mine")
+    trained(tmp_path, config)
+    assert checkpoint_names(tmp_path) == sorted(["step-000004", "step-000006", *others])
 
 
 def test_a_checkpoint_holds_student_teacher_and_optimiser(
@@ -124,12 +138,9 @@ def test_a_card_does_not_make_an_adapter_another(
 ) -> None:
     trained(tmp_path, config)
     (tmp_path / "adapter" / CARD).write_text("results")
-    with opened(tmp_path, config) as job:
-        assert is_finished(job, "main", tmp_path / "adapter")
-        assert not is_finished(job, "other", tmp_path / "adapter")
-        (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
-        assert not is_finished(job, "main", tmp_path / "adapter")
-        assert not is_finished(job, "main", tmp_path / "nowhere")
+    assert steps_taken(tmp_path, config) == 0
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    assert steps_taken(tmp_path, config) == 1
 
 
 def spoil(path: Path) -> None:
@@ -141,7 +152,7 @@ def spoil(path: Path) -> None:
 def forget_adapter(folder: Path) -> None:
     """Take away what a training ends with, as if it had been killed before."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest["facts"]["adapters"]
+    del manifest["outputs"]["adapter"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -178,6 +189,17 @@ def test_a_training_goes_on_from_its_last_whole_checkpoint(
         assert files_of(tmp_path / "adapter") == adapter
 
 
+def test_another_way_to_write_the_models_place_changes_no_training(
+    tmp_path: Path, config: Config
+) -> None:
+    trained(tmp_path / "run", config)
+    forget_adapter(tmp_path / "run")
+    (tmp_path / "model").symlink_to(config.model.name)
+    model = config.model.model_copy(update={"name": str(tmp_path / "model")})
+    again = config.model_copy(update={"model": model})
+    assert steps_taken(tmp_path / "run", again) == 1
+
+
 def test_time_and_tokens_of_a_training_are_noted(
     tmp_path: Path, config: Config
 ) -> None:
@@ -207,6 +229,14 @@ def test_the_adapter_is_kept_after_the_steps_asked_for(
     one = tmp_path / "short/adapter/adapter_model.safetensors"
     other = tmp_path / "long/adapter-000003/adapter_model.safetensors"
     assert one.read_bytes() == other.read_bytes()
+    # One that is lost is made again, from before the step after which it was kept.
+    before = files_of(tmp_path / "long/adapter")
+    other.unlink()
+    with opened(tmp_path / "long", config) as job:
+        train_adapter(job, base(config), training, EXAMPLES, distillation(config))
+        assert "adapter-000003 is not as it was written" in job.run.warnings[0]
+    assert one.read_bytes() == other.read_bytes()
+    assert files_of(tmp_path / "long/adapter") == before
 
 
 def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
@@ -221,7 +251,7 @@ def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
             EXAMPLES[:2],
             distillation(config),
         )
-        assert set(job.run.manifest.facts["adapters"]) == {"main", "other"}
+        assert {"adapter", "deep/er/adapter"} < set(job.run.manifest.outputs)
     weights = "adapter/adapter_model.safetensors"
     one, other = tmp_path / weights, tmp_path / "deep/er" / weights
     assert one.read_bytes() != other.read_bytes()
@@ -250,7 +280,11 @@ def test_signs_of_collapse_are_told_the_same_whatever_stopped_a_run(
 ) -> None:
     trained(tmp_path, config)
     lines = [json.dumps(asdict(entry)) + "\n" for entry in collapsing(25)]
-    (tmp_path / "train/metrics.jsonl").write_text("".join(lines))
+    written = tmp_path / "train/metrics.jsonl"
+    written.write_text("".join(lines))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["outputs"]["train/metrics.jsonl"]["sha256"] = proof_of(written)[0]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     told = []
     for _ in range(2):
         with opened(tmp_path, config) as job:

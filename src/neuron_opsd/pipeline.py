@@ -50,7 +50,7 @@ from neuron_opsd.jobs.inputs import (
 )
 from neuron_opsd.jobs.methods import for_model, replaced_text, with_method
 from neuron_opsd.jobs.plan.estimate import estimate
-from neuron_opsd.jobs.prepare import Prepared, prepare
+from neuron_opsd.jobs.prepare import Prepared, PreparedNames, prepare
 from neuron_opsd.jobs.previewing import Preview, preview
 from neuron_opsd.jobs.reporting import Findings, build_report, finish, rebuild_report
 from neuron_opsd.jobs.setting import Job, TestSet, remarks, settle
@@ -69,9 +69,10 @@ from neuron_opsd.report.compare.data import ComparisonData
 from neuron_opsd.report.data import FORM_ONLY, PROMPTED, ReportData
 from neuron_opsd.settings import to_toml
 from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.world.codecs import text_codec
 from neuron_opsd.world.homes import check_home, claim
 from neuron_opsd.world.registry.fetch import fetch_demo
-from neuron_opsd.world.store import RunDir, write_atomic
+from neuron_opsd.world.store import RunDir
 
 __all__ = [
     "Comparison",
@@ -88,6 +89,9 @@ __all__ = [
     "rebuild_page",
     "run",
 ]
+
+
+SETTINGS = text_codec("config.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +133,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         environment=environment(),
         warn=progress.warn,
     ) as directory:
-        settings = to_toml(settled, comments=True).encode()
-        write_atomic(directory.path("config.toml"), settings)
+        directory.write("config.toml", SETTINGS, to_toml(settled, comments=True))
         job = Job(directory, settled, constrained, progress)
         for remark in remarks(model.facts, settled.prompts, own.prompts):
             directory.warn(remark)
@@ -148,12 +151,14 @@ def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportDat
     before = answer_tests(job, model, inputs.tests, BEFORE)
     controls = untrained_controls(job, model, inputs.tests, prepared)
 
-    metrics = train(job, model, prepared)
+    main = Training("distillation")
+    metrics = train(job, model, prepared, main)
 
     model.forget_products()  # they make room for the trained model's
-    trained = trained_model(job, "adapter")
-    after = answer_tests(job, trained, inputs.tests, "after")
-    cases = build_cases(model, prepared, answer_cases(job, trained, prepared))
+    trained = trained_model(job, main.adapter)
+    after = answer_tests(job, trained, inputs.tests, "after", [main.adapter])
+    made = [main.adapter, *PreparedNames().all]
+    cases = build_cases(model, prepared, answer_cases(job, trained, prepared, made))
     del trained  # its weights make room for the control's
     if job.config.evaluation.form_only:
         controls[FORM_ONLY] = form_only(job, model, prepared, inputs.tests)
@@ -173,19 +178,21 @@ def untrained_controls(
         return {}
     return {
         PROMPTED: {
-            test.name: answer_prompted(job, model, test, prepared)
+            test.name: answer_prompted(job, model, test, prepared, PreparedNames())
             for test in tests
             if test.in_domain
         }
     }
 
 
-def train(job: Job, model: HFModel, prepared: Prepared) -> tuple[StepMetrics, ...]:
+def train(
+    job: Job, model: HFModel, prepared: Prepared, training: Training
+) -> tuple[StepMetrics, ...]:
     """Train by the method of the settings; return the metrics of every step."""
     method = METHODS[job.config.method]
     objective = method.objective(job.config, {})
     examples = examples_for(method.name, prepared, job.config)
-    return train_adapter(job, model, Training("distillation"), examples, objective)
+    return train_adapter(job, model, training, examples, objective)
 
 
 def form_only(
@@ -199,18 +206,19 @@ def form_only(
     examples = examples_for(FORM_ONLY, prepared, job.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
     train_adapter(job, model, training, examples, objective)
-    trained = trained_model(job, f"{training.folder}/adapter")
-    return answer_tests(job, trained, tests, FORM_ONLY)
+    trained = trained_model(job, training.adapter)
+    return answer_tests(job, trained, tests, FORM_ONLY, [training.adapter])
 
 
-def rebuild_page(folder: Path) -> Path:
+def rebuild_page(folder: Path, progress: Progress) -> Path:
     """Write the page of a run or a comparison anew from what its folder holds.
 
     Raises:
-        DataError: If it is not finished.
+        DataError: If it is not finished, or what it says cannot be proven.
     """
-    has_blocks = (folder / BLOCKS).is_dir()
-    return rebuild_comparison(folder) if has_blocks else rebuild_report(folder)
+    if (folder / BLOCKS).is_dir():
+        return rebuild_comparison(folder, progress.warn)
+    return rebuild_report(folder, progress.warn)
 
 
 def compare(

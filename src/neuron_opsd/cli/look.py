@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,10 +43,11 @@ def show_blocks(terminal: Terminal, found: ComparisonStatus) -> None:
     ]
     if rows:
         terminal.show_table(["block", "models done", "begun", "at work"], rows)
+    show_lines(terminal, found.amiss)
     running = any(block.holder is not None for block in found.blocks)
-    terminal.show(
-        f"state: {state_text('running' if running else None, finished=found.finished)}"
-    )
+    at_work = "running" if running else None
+    state = state_text(at_work, finished=found.finished, amiss=found.amiss)
+    terminal.show(f"state: {state}")
 
 
 def show_status(terminal: Terminal, found: RunStatus) -> None:
@@ -64,13 +66,23 @@ def show_status(terminal: Terminal, found: RunStatus) -> None:
     total = "?" if found.steps_total is None else found.steps_total
     terminal.show(f"training steps: {found.steps_done}/{total}")
     running = None if found.holder is None else f"running, {found.holder}"
-    terminal.show(f"state: {state_text(running, finished=found.finished)}")
+    show_lines(terminal, found.amiss)
+    state = state_text(running, finished=found.finished, amiss=found.amiss)
+    terminal.show(f"state: {state}")
 
 
-def state_text(running: str | None, *, finished: bool) -> str:
-    """Say in words whether something goes on, waits or has ended."""
+def show_lines(terminal: Terminal, lines: Sequence[str]) -> None:
+    """Show some lines."""
+    for line in lines:
+        terminal.show(line)
+
+
+def state_text(running: str | None, *, finished: bool, amiss: Sequence[str]) -> str:
+    """Say in words whether something goes on, waits, is amiss or has ended."""
     if running is not None:
         return running
+    if amiss:
+        return "not whole; the command that began it makes again what it can"
     return "finished" if finished else "stopped; the command that began it resumes it"
 
 
@@ -85,7 +97,7 @@ def report(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
     from neuron_opsd.pipeline import rebuild_page
 
     with open_terminal(quiet=output.quiet) as terminal:
-        page = rebuild_page(run)
+        page = rebuild_page(run, terminal)
         if output.json:
             terminal.show_json({"report": str(page.resolve())})
         else:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neuron_opsd.world.manifest import MANIFEST, Manifest, read_manifest
+from neuron_opsd.world.proofs import faults, listed_faults
 
 HOLDER = "LOCK.holder"
 PARTS = "parts"
@@ -38,7 +39,7 @@ class RunStatus:
 
     run: Path
     finished: bool
-    """Whether the report, which comes last, is there."""
+    """Whether the report, which comes last, is there, and nothing is amiss."""
     holder: str | None
     """The process that works in the directory, `None` where none does."""
     steps_done: int
@@ -46,6 +47,8 @@ class RunStatus:
     last_step: Mapping[str, Any]
     """The last line of the training's metrics."""
     stages: tuple[StageStatus, ...]
+    amiss: tuple[str, ...] = ()
+    """What is gone, was changed, or was made from another file than there is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class BlockStatus:
     begun: str
     """What is there of the next one, empty where nothing is."""
     holder: str | None
+    amiss: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,10 @@ class ComparisonStatus:
 
     comparison: Path
     finished: bool
-    """Whether the page, which comes last, is there and nothing is at work."""
+    """Whether the page, which comes last, is there, and nothing is at work or amiss."""
     blocks: tuple[BlockStatus, ...]
+    amiss: tuple[str, ...] = ()
+    """As of a run, of the comparison and its blocks."""
 
 
 def read_status(folder: Path) -> RunStatus | ComparisonStatus:
@@ -85,8 +91,10 @@ def comparison_status(folder: Path) -> ComparisonStatus:
     manifests = sorted((folder / BLOCKS).glob(f"*/*/*/{MANIFEST}"))
     blocks = tuple(block_status(folder, manifest.parent) for manifest in manifests)
     at_work = any(block.holder is not None for block in blocks)
-    finished = (folder / PAGE).is_file() and not at_work
-    return ComparisonStatus(folder, finished, blocks)
+    own = [] if at_work else [*listed_faults(folder).values()]
+    amiss = (*own, *(line for block in blocks for line in block.amiss))
+    finished = (folder / PAGE).is_file() and not at_work and not amiss
+    return ComparisonStatus(folder, finished, blocks, amiss)
 
 
 def block_status(comparison: Path, block: Path) -> BlockStatus:
@@ -105,7 +113,15 @@ def block_status(comparison: Path, block: Path) -> BlockStatus:
         models_done=models,
         begun=", ".join(begun),
         holder=lock_holder(block),
+        amiss=amiss_in(block, manifest),
     )
+
+
+def amiss_in(run: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Say what of a run is not proven; nothing while a process may be writing it."""
+    if lock_holder(run) is not None:
+        return ()
+    return tuple(faults(run, manifest).values())
 
 
 def run_status(run: Path) -> RunStatus:
@@ -117,23 +133,27 @@ def run_status(run: Path) -> RunStatus:
     manifest = read_manifest(run)
     steps, last = training_steps(run / METRICS)
     total = manifest.settings.get("distill.steps")
+    amiss = amiss_in(run, manifest)
     return RunStatus(
         run=run,
-        finished=(run / REPORT).is_file(),
+        finished=(run / REPORT).is_file() and not amiss,
         holder=lock_holder(run),
         steps_done=steps,
         steps_total=total if isinstance(total, int) else None,
         last_step=last,
         stages=(*finished_stages(manifest), *begun_stages(run)),
+        amiss=amiss,
     )
 
 
 def finished_stages(manifest: Manifest) -> list[StageStatus]:
-    """Return the outputs and the trained adapters that the manifest lists."""
+    """Return what the manifest lists of all that takes time to compute."""
     outputs = [
         StageStatus(name, done=True, progress=output.file, seconds=output.seconds)
         for name, output in manifest.outputs.items()
+        if output.seconds is not None
     ]
+    # Versions that listed no folders noted trained adapters apart.
     seconds = manifest.facts.get("seconds", {})
     trained = [
         StageStatus(name, done=True, progress="adapter", seconds=seconds.get(name))

@@ -19,8 +19,18 @@ def capture(
     questions: Sequence[Question],
     chosen: Mapping[str, Rollout],
     name: str = "neurons",
+    made_from: Sequence[str] = (),
 ) -> Sequence[NeuronSet]:
-    """Read off the neurons that pushed each question's rollout."""
+    """Read off the neurons that pushed each question's rollout.
+
+    Args:
+        job: Keeps them.
+        model: That wrote the rollouts.
+        questions: All that are asked.
+        chosen: Question id to its rollout.
+        name: Of the output.
+        made_from: Names of what holds the rollouts.
+    """
     config = job.config
     asked = ask(questions, config, constrained=job.constrained)
 
@@ -45,6 +55,7 @@ def capture(
             config.rollouts.block_size,
             compute,
             done,
+            made_from=made_from,
         )
     prompts = sum(len(model.encode(a.prompt)) for a in asked)
     job.count_tokens(name, prompts + tokens_read(neurons, chosen, config.neurons))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from neuron_opsd.jobs.centring import BIAS_NAME
 from neuron_opsd.jobs.prepare import Prepared
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.models.hf import HFModel
@@ -19,9 +20,19 @@ NUM_CASES = 12
 
 
 def answer_cases(
-    job: Job, model: LanguageModel, prepared: Prepared
+    job: Job,
+    model: LanguageModel,
+    prepared: Prepared,
+    made_from: Sequence[str],
 ) -> Mapping[str, Sequence[Rollout]]:
-    """Answer the dozen questions with the trained model; return rollouts by id."""
+    """Answer the dozen questions with the trained model; return rollouts by id.
+
+    Args:
+        job: Keeps the rollouts.
+        model: The trained one.
+        prepared: Chooses the questions.
+        made_from: Names of the model's adapter and of what `prepared` holds.
+    """
     config = job.config
     questions = [
         prepared.library.questions[context.question_id]
@@ -33,6 +44,7 @@ def answer_cases(
         "cases",
         ROLLOUTS.at("cases.parquet"),
         lambda: sample_rollouts(model, asked, config, "rollout", draws),
+        made_from=[BIAS_NAME, *made_from],
     )
     return sampled_rollouts(rollouts)
 

@@ -12,6 +12,7 @@ from neuron_opsd.stages.centring import choice_bias, is_centring, with_bias
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.world.codecs import json_codec
 
+BIAS_NAME = "choice-bias"
 BIAS = json_codec("choice-bias.json")
 
 NO_EFFECT = (
@@ -33,7 +34,7 @@ def centred(job: Job, model: LanguageModel, pool: Sequence[Question]) -> Job:
         return job
     asked = ask(pool, config, constrained=job.constrained)
     bias = job.run.once(
-        "choice-bias",
+        BIAS_NAME,
         BIAS,
         lambda: choice_bias(model, asked, config.rollouts.block_size),
     )

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from neuron_opsd.config import Config
+from neuron_opsd.jobs.centring import BIAS_NAME
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.records import Question, Rollout, Vote
 from neuron_opsd.stages.rollouts import Asked, ask, is_constrained, sample_rollouts
 from neuron_opsd.stages.teaching import demonstrable, shown_answers, shown_draws
 from neuron_opsd.world.codecs import ROLLOUTS
+
+NAME: Final = "rollouts"
+"""Of the output."""
 
 LACKS: Final = {
     "first": "no answer can be read from their first sample",
@@ -31,12 +35,13 @@ def roll_out(
     asked = ask(pool, config, constrained=job.constrained)
     with job.progress.stage("rollouts", len(pool), "questions") as done:
         rollouts = job.run.blocks(
-            "rollouts",
+            NAME,
             ROLLOUTS,
             asked,
             config.rollouts.block_size,
             lambda block: sample_rollouts(model, block, config, "rollout", draws),
             done,
+            made_from=[BIAS_NAME],
         )
     job.count_tokens("rollouts", rollout_tokens(model, asked, rollouts))
     remarks = remarks_on_rollouts(rollouts, config.rollouts.max_new_tokens)

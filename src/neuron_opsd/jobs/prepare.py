@@ -10,6 +10,7 @@ from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.jobs.capturing import capture
+from neuron_opsd.jobs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.jobs.pool_rollouts import answers_to_show, roll_out
 from neuron_opsd.jobs.selecting import unread_of, warn_of_selection
 from neuron_opsd.jobs.setting import Job
@@ -70,6 +71,26 @@ class Prepared:
     fitness: Fitness | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedNames:
+    """What the outputs are called that training is prepared with."""
+
+    folder: str = ""
+    """As in `prepare`."""
+    neurons: str = "neurons"
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """What the model answered, and the neurons that pushed it."""
+        return (ROLLOUTS_NAME, self.neurons)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All of them, up to the teacher's contexts."""
+        own = (inside(self.folder, name) for name in ("selection", "contexts"))
+        return (*self.read, *own)
+
+
 def prepare(
     job: Job,
     model: LanguageModel,
@@ -88,6 +109,7 @@ def prepare(
             directory; empty for the run directory itself. Rollouts are shared.
         neurons_name: Of the neuron sets, shared by all that asks for the same.
     """
+    made = PreparedNames(folder, neurons_name)
     rollouts = roll_out(job, model, pool)
     prompts = job.config.prompts
     readers = readers_for(pool, job.config.answers, prompts.list_choices)
@@ -101,6 +123,7 @@ def prepare(
         lambda: select_questions(
             neurons, job.config.selection, job.config.seed, own, unread
         ),
+        made_from=made.read,
     )
     warn_of_selection(job, neurons, own, unread)
     answers = answers_to_show(job, model, pool, rollouts, votes)
@@ -109,6 +132,7 @@ def prepare(
         inside(folder, "contexts"),
         placed(CONTEXTS, folder),
         lambda: build_contexts(kept(neurons, selection), library, job.config),
+        made_from=[*made.read, inside(folder, "selection")],
     )
     examples = written_examples(job, model, contexts, library)
     prepared = Prepared(
@@ -120,7 +144,7 @@ def prepare(
         tuple(contexts),
         examples,
     )
-    return replace(prepared, fitness=check(job, model, prepared, own, folder))
+    return replace(prepared, fitness=check(job, model, prepared, own, made))
 
 
 def written_examples(
@@ -153,7 +177,7 @@ def neurons_of(
     """Read off the neurons of the pool's answers, where the settings ask for them."""
     if not needs_neurons(job.config):
         return not_read([question.id for question in pool])
-    return capture(job, model, pool, chosen, name)
+    return capture(job, model, pool, chosen, name, [ROLLOUTS_NAME])
 
 
 def inside(folder: str, name: str) -> str:
@@ -232,7 +256,7 @@ def check(
     model: LanguageModel,
     prepared: Prepared,
     own: Mapping[str, str | None],
-    folder: str,
+    made: PreparedNames,
 ) -> Fitness | None:
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
 
@@ -241,7 +265,7 @@ def check(
         model: Student and teacher, which still are one.
         prepared: What training will use.
         own: Question id to the model's own answer.
-        folder: Where the finding goes, as in `prepare`.
+        made: What the finding is called, and what it is made from.
 
     Raises:
         TeacherError: If it is not and the settings say to stop, or if there is nothing
@@ -257,9 +281,10 @@ def check(
     fitness = None
     if config.contexts.num_demonstrations:
         fitness = job.run.once(
-            inside(folder, "fitness"),
-            placed(FITNESS, folder),
+            inside(made.folder, "fitness"),
+            placed(FITNESS, made.folder),
             lambda: compare_teacher(job, model, prepared),
+            made_from=made.all,
         )
         found += fitness.findings
         if learns_from_itself(config.method):

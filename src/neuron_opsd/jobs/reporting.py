@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.metrics import METRICS
 from neuron_opsd.jobs.prepare import Prepared
-from neuron_opsd.jobs.setting import ADAPTER_SETTINGS, CARD, Job, TestSet
+from neuron_opsd.jobs.setting import ADAPTER_SETTINGS, Job, TestSet
 from neuron_opsd.method.calibration import reliability_bins
 from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.models.protocol import ModelFacts
@@ -32,11 +33,17 @@ from neuron_opsd.report.page import render_page
 from neuron_opsd.stages.capture import sizes_of
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.scoring import above_baseline, compare, mean_of_tests
-from neuron_opsd.world.codecs import record_codec, save_json
+from neuron_opsd.world.codecs import json_codec, record_codec, text_codec
 from neuron_opsd.world.homes import need_home
-from neuron_opsd.world.store import write_atomic
+from neuron_opsd.world.lock import locked
+from neuron_opsd.world.manifest import Manifest, read_manifest, write_manifest
+from neuron_opsd.world.proofs import CARD, UNPROVEN, Ledger, fault_of, faults
+from neuron_opsd.world.store import ignore
 
+EVALUATION = json_codec("evaluation.json")
+SUMMARY = json_codec("summary.json")
 REPORT = record_codec("report.json", ReportData)
+PAGE = text_codec("report.html")
 
 Results = Mapping[str, TestResult]
 """By name of the test set."""
@@ -223,7 +230,9 @@ def stage_costs(job: Job) -> tuple[StageCost, ...]:
     """Return time and tokens of every stage that the manifest lists."""
     tokens = job.run.manifest.facts.get("tokens", {})
     seconds = {
-        name: output.seconds for name, output in job.run.manifest.outputs.items()
+        name: output.seconds
+        for name, output in job.run.manifest.outputs.items()
+        if output.seconds is not None and not output.files
     } | job.run.manifest.facts.get("seconds", {})
     names = list(dict.fromkeys([*seconds, *tokens]))
     return tuple(
@@ -233,15 +242,26 @@ def stage_costs(job: Job) -> tuple[StageCost, ...]:
 
 
 def finish(job: Job, data: ReportData) -> None:
-    """Write `evaluation.json`, `summary.json`, the report and the adapter's card."""
+    """Write `evaluation.json`, `summary.json`, the report and the adapter's card.
+
+    Each names what it says something of: the answers to the tests, or all stages.
+    """
+    run = job.run
+    stages = [
+        name
+        for name, output in run.manifest.outputs.items()
+        if output.seconds is not None or name.endswith(METRICS)
+    ]
+    tests = [name for name in stages if name.startswith("tests/")]
     evaluation = {test.name: comparison_entry(test) for test in data.tests}
-    save_json(evaluation, job.run.path("evaluation.json"))
-    save_json(summary_table(data), job.run.path("summary.json"))
-    REPORT.save(data, job.run.path(REPORT.file_name))
-    adapter = job.run.path("adapter")
-    card = render_card(data, job.config.model.name, base_of(adapter))
-    write_atomic(adapter / CARD, card.encode())
-    rebuild_report(job.run.folder)
+    run.write(EVALUATION.file_name, EVALUATION, evaluation, tests)
+    run.write(SUMMARY.file_name, SUMMARY, summary_table(data), tests)
+    run.write(REPORT.file_name, REPORT, data, stages)
+    card = text_codec(f"adapter/{CARD}")
+    text = render_card(data, job.config.model.name, base_of(run.path("adapter")))
+    run.write(card.file_name, card, text, [REPORT.file_name, "adapter"])
+    page = render_page(REPORT.load(run.path(REPORT.file_name)))
+    run.write(PAGE.file_name, PAGE, page, [REPORT.file_name])
 
 
 def base_of(adapter: Path) -> str:
@@ -253,11 +273,17 @@ def base_of(adapter: Path) -> str:
     return str(settings.get("base_model_name_or_path") or "")
 
 
-def rebuild_report(run: Path) -> Path:
+def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
     """Write the report of a finished run anew from what its directory holds.
 
+    Args:
+        run: Its directory.
+        warn: Told what else of the run is gone or was changed.
+
     Raises:
-        DataError: If the run is not finished.
+        DataError: If the run is not finished, or `report.json` is not proven: it was
+            changed, or made from another file than there is now.
+        TryAgainError: If another process works in the directory.
     """
     path = run / REPORT.file_name
     if not path.is_file():
@@ -266,6 +292,45 @@ def rebuild_report(run: Path) -> Path:
             "`neuron-opsd run` command resumes it"
         )
     need_home(run, "run")
-    page = run / "report.html"
-    write_atomic(page, render_page(REPORT.load(path)).encode())
+    manifest = read_manifest(run)
+    check_report(run, manifest, warn)
+    page = run / PAGE.file_name
+    PAGE.save(render_page(REPORT.load(path)), page)
+    if REPORT.file_name in manifest.outputs:
+        list_page(run)
     return page
+
+
+def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> None:
+    """Refuse a report that is not proven; say what else of the run is not.
+
+    Raises:
+        DataError: If it is not.
+    """
+    found = faults(run, manifest)
+    found.pop(PAGE.file_name, None)
+    fault = found.pop(REPORT.file_name, None)
+    if fault is not None:
+        raise DataError(
+            f"{fault}; the `neuron-opsd run` command that began the run makes it again"
+        )
+    if REPORT.file_name not in manifest.outputs:
+        warn(f"{run / REPORT.file_name} {UNPROVEN}")
+    for line in found.values():
+        warn(line)
+
+
+def list_page(run: Path) -> None:
+    """Put the page's hash into the manifest where another version writes it otherwise.
+
+    Raises:
+        TryAgainError: If another process works in the directory.
+    """
+    name = PAGE.file_name
+    known = read_manifest(run).outputs.get(name)
+    if known is not None and not fault_of(run, known):
+        return
+    with locked(run):
+        manifest = read_manifest(run)
+        Ledger(run, manifest, ignore).enter(name, name, [REPORT.file_name], None)
+        write_manifest(run, manifest)

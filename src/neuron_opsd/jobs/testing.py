@@ -8,8 +8,9 @@ from dataclasses import replace
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.capturing import capture
+from neuron_opsd.jobs.centring import BIAS_NAME
 from neuron_opsd.jobs.pool_rollouts import rollout_tokens
-from neuron_opsd.jobs.prepare import Prepared, representatives
+from neuron_opsd.jobs.prepare import Prepared, PreparedNames, representatives
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.needs import shows_by_neurons
@@ -26,7 +27,11 @@ BEFORE = "before"
 
 
 def answer_tests(
-    job: Job, model: LanguageModel, tests: Sequence[TestSet], label: str
+    job: Job,
+    model: LanguageModel,
+    tests: Sequence[TestSet],
+    label: str,
+    made_from: Sequence[str] = (),
 ) -> dict[str, TestResult]:
     """Answer all test sets with one model, by the prompts it was trained on.
 
@@ -36,6 +41,7 @@ def answer_tests(
         tests: The sets.
         label: Names the model, for example ``before``; the draws do not depend on it,
             so models are compared on the same random numbers.
+        made_from: Names of the adapters that the model has, if any.
     """
     return {
         test.name: answer_test(
@@ -44,21 +50,32 @@ def answer_tests(
             test,
             label,
             ask(test.questions, job.config, constrained=job.constrained),
+            made_from,
         )
         for test in tests
     }
 
 
 def answer_test(
-    job: Job, model: LanguageModel, test: TestSet, label: str, asked: Sequence[Asked]
+    job: Job,
+    model: LanguageModel,
+    test: TestSet,
+    label: str,
+    asked: Sequence[Asked],
+    made_from: Sequence[str] = (),
 ) -> TestResult:
     """Answer one test set, its questions put as `asked`, and score the answers."""
-    rollouts = test_rollouts(job, model, test.name, label, asked)
+    rollouts = test_rollouts(job, model, test.name, label, asked, made_from)
     return score(test, rollouts, job.config)
 
 
 def test_rollouts(
-    job: Job, model: LanguageModel, test: str, label: str, asked: Sequence[Asked]
+    job: Job,
+    model: LanguageModel,
+    test: str,
+    label: str,
+    asked: Sequence[Asked],
+    made_from: Sequence[str],
 ) -> Sequence[Rollout]:
     """Sample the answers to one test set."""
     config = job.config
@@ -76,6 +93,7 @@ def test_rollouts(
                 model, block, config, f"test {test}", draws, config.test_tokens
             ),
             done,
+            made_from=[BIAS_NAME, *made_from],
         )
     job.count_tokens(name, rollout_tokens(model, asked, rollouts))
     return rollouts
@@ -86,6 +104,11 @@ def rollouts_name(test: str, label: str) -> str:
     return f"tests/{test}/{label}"
 
 
+def neurons_name(test: str) -> str:
+    """Return the name of the neurons of the untrained model's answers to a test set."""
+    return f"tests/{test}/neurons"
+
+
 def score(test: TestSet, rollouts: Sequence[Rollout], config: Config) -> TestResult:
     """Compare the answers to a test set with its gold answers."""
     readers = readers_for(test.questions, config.answers, config.prompts.list_choices)
@@ -94,7 +117,11 @@ def score(test: TestSet, rollouts: Sequence[Rollout], config: Config) -> TestRes
 
 
 def answer_prompted(
-    job: Job, model: LanguageModel, test: TestSet, prepared: Prepared
+    job: Job,
+    model: LanguageModel,
+    test: TestSet,
+    prepared: Prepared,
+    made: PreparedNames,
 ) -> TestResult:
     """Answer a test set with demonstrations from the pool in every prompt.
 
@@ -118,7 +145,8 @@ def answer_prompted(
         )
         for a, context in zip(plain, contexts, strict=True)
     ]
-    return answer_test(job, model, test, "prompted", asked)
+    own = [rollouts_name(test.name, BEFORE), neurons_name(test.name)]
+    return answer_test(job, model, test, "prompted", asked, [*made.all, *own])
 
 
 def test_neurons(job: Job, model: LanguageModel, test: TestSet) -> Sequence[NeuronSet]:
@@ -133,5 +161,5 @@ def test_neurons(job: Job, model: LanguageModel, test: TestSet) -> Sequence[Neur
     prompts = job.config.prompts
     readers = readers_for(test.questions, job.config.answers, prompts.list_choices)
     own = representatives(rollouts, tally_votes(rollouts, readers), job.config)
-    name = f"tests/{test.name}/neurons"
-    return capture(job, model, test.questions, own, name=name)
+    source = [rollouts_name(test.name, BEFORE)]
+    return capture(job, model, test.questions, own, neurons_name(test.name), source)

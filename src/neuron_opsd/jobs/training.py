@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from time import perf_counter
-
-from safetensors.torch import load_file, save_file
+from typing import Any
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.jobs.checkpoints import forget_lost, go_back, keep_checkpoint
 from neuron_opsd.jobs.identity import load_again
-from neuron_opsd.jobs.prepare import Prepared
-from neuron_opsd.jobs.setting import CARD, Job
+from neuron_opsd.jobs.inputs import run_settings
+from neuron_opsd.jobs.metrics import METRICS, append_metrics, read_metrics
+from neuron_opsd.jobs.prepare import Prepared, inside
+from neuron_opsd.jobs.setting import Job
 from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
@@ -25,14 +25,8 @@ from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Objective, train
-from neuron_opsd.world.files import discard, disk_errors
-from neuron_opsd.world.store import sha256_file, write_atomic, write_folder
-
-METRICS = "metrics.jsonl"
-STATE = "state.safetensors"
-FACTS = "checkpoint.json"
-CHECKPOINT = re.compile(r"step-\d{6,}")
-KEPT_CHECKPOINTS = 2
+from neuron_opsd.world.proofs import CARD, GONE, fault_of, hash_of
+from neuron_opsd.world.store import write_folder
 
 NUM_OTHERS = 64
 """Answers to other questions from which the form-only control draws for a question."""
@@ -49,6 +43,28 @@ class Training:
     run directory itself, whose `train/` then holds the first two."""
     keep_after: tuple[int, ...] = ()
     """Numbers of steps after which the adapter is kept as well."""
+    made_from: tuple[str, ...] = ()
+    """What the objective was told besides settings and examples, by the ledger's
+    names."""
+
+    @property
+    def adapter(self) -> str:
+        """Where the adapter lies in the run directory, which names it there too."""
+        return inside(self.folder, "adapter")
+
+    @property
+    def work(self) -> str:
+        """Where metrics and checkpoints lie."""
+        return inside(self.folder, "train")
+
+    @property
+    def metrics(self) -> str:
+        """Where the metrics lie, which names them too."""
+        return f"{self.work}/{METRICS}"
+
+    def kept(self, step: int) -> str:
+        """Where the adapter lies as it was after a number of steps."""
+        return inside(self.folder, kept_adapter(step))
 
 
 def train_adapter(
@@ -71,36 +87,56 @@ def train_adapter(
         TrainingError: If the loss is no longer finite.
         TryAgainError: If the disk is full or ails.
     """
-    name = training.name
-    home = job.run.path(training.folder) if training.folder else job.run.folder
-    work, adapter = home / "train", home / "adapter"
-    if is_finished(job, name, adapter):
+    name, work = training.name, job.run.path(training.work)
+    made_from = sources_of(job, training, examples)
+    lost = lost_adapters(job, training, made_from)
+    if not lost:
+        check_metrics(job, training)
+        forget_lost(job, training.work)
         metrics = read_metrics(work)
         warn_of_collapse(job, metrics)
         return metrics
     learner = learner_of(model, job.config.distill, job.config.seed)
-    first_step = go_back(learner, work)
+    latest = min(lost.values()) - 1
+    first_step = go_back(job, learner, training.work, made_from, latest)
     with job.progress.stage(name, job.config.distill.steps, "steps") as done:
         done(first_step)
         steps = train(learner, examples, objective, job.config, first_step)
-        steps = keeping(learner, steps, home, training.keep_after)
-        metrics = run_steps(job, learner, name, work, steps, done)
+        steps = keeping(job, learner, steps, training, made_from)
+        metrics = run_steps(job, learner, training, made_from, steps, done)
     job.count_tokens(name, sum(m.num_tokens for m in metrics))
-    write_folder(adapter, learner.save_adapter)
-    job.run.note("adapters", {name: fingerprint(adapter)})
+    write_folder(job.run.path(training.adapter), learner.save_adapter)
+    list_training(job, training, made_from)
     return metrics
 
 
+def list_training(job: Job, training: Training, made_from: Sequence[str]) -> None:
+    """List the adapter of a training that has ended, its card and its metrics.
+
+    The card of a run's own adapter is replaced by one that holds the results.
+    """
+    card = f"{training.adapter}/{CARD}"
+    job.run.ledger.strike([card])
+    job.run.ledger.enter(training.metrics, training.metrics, made_from, None)
+    if training.folder and job.run.path(card).is_file():
+        job.run.ledger.enter(card, card, made_from, None)
+    seconds = job.run.manifest.facts["seconds"][training.name]
+    job.run.record(training.adapter, training.adapter, made_from, seconds)
+
+
 def keeping(
+    job: Job,
     learner: Learner,
     steps: Iterator[StepMetrics],
-    home: Path,
-    keep_after: Sequence[int],
+    training: Training,
+    made_from: Sequence[str],
 ) -> Iterator[StepMetrics]:
     """Take steps, and write the adapter after some of them."""
     for entry in steps:
-        if entry.step + 1 in keep_after:
-            write_folder(home / kept_adapter(entry.step + 1), learner.save_adapter)
+        if entry.step + 1 in training.keep_after:
+            name = training.kept(entry.step + 1)
+            write_folder(job.run.path(name), learner.save_adapter)
+            job.run.record(name, name, made_from)
         yield entry
 
 
@@ -112,24 +148,25 @@ def kept_adapter(step: int) -> str:
 def run_steps(
     job: Job,
     learner: Learner,
-    name: str,
-    work: Path,
+    training: Training,
+    made_from: Sequence[str],
     steps: Iterator[StepMetrics],
     done: Callable[[int], None],
 ) -> tuple[StepMetrics, ...]:
     """Take the steps that are left, keeping metrics and checkpoints."""
     start = perf_counter()
+    work = job.run.path(training.work)
     metrics = list(read_metrics(work))
     warned = warn_of_collapse(job, metrics)
     for entry in steps:
         metrics.append(entry)
         append_metrics(work, entry)
         if (entry.step + 1) % job.config.distill.checkpoint_every == 0:
-            keep_checkpoint(learner, work, entry.step + 1)
-            start = add_seconds(job, name, start)
+            keep_checkpoint(job, learner, training.work, entry.step + 1, made_from)
+            start = add_seconds(job, training.name, start)
         warn_of_new_signs(job, metrics, warned)
         done(1)
-    add_seconds(job, name, start)
+    add_seconds(job, training.name, start)
     return tuple(metrics)
 
 
@@ -231,95 +268,56 @@ def others_answers(
     return found
 
 
-def is_finished(job: Job, name: str, adapter: Path) -> bool:
-    """Whether an adapter was trained to its end and is as it was written."""
-    known = job.run.manifest.facts.get("adapters", {}).get(name)
-    return known is not None and known == fingerprint(adapter)
+def sources_of(
+    job: Job, training: Training, examples: Sequence[TrainingExample]
+) -> list[str]:
+    """Name what a training is made from, and tell the ledger what of it is no output.
 
-
-def fingerprint(adapter: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of an adapter; its card comes later."""
-    if not adapter.is_dir():
-        return {}
-    files = sorted(path for path in adapter.iterdir() if path.name != CARD)
-    return {path.name: sha256_file(path) for path in files}
-
-
-def checkpoint_folder(work: Path, step: int) -> Path:
-    """Return where the checkpoint after a number of steps lies."""
-    return work / "checkpoints" / f"step-{step:06d}"
-
-
-def keep_checkpoint(learner: Learner, work: Path, step: int) -> None:
-    """Write student, teacher and optimiser, whole or not at all; drop old ones."""
-
-    def fill(folder: Path) -> None:
-        save_file(learner.state(), folder / STATE)
-        facts = {"step": step, "sha256": sha256_file(folder / STATE)}
-        write_atomic(folder / FACTS, json.dumps(facts).encode())
-
-    write_folder(checkpoint_folder(work, step), fill)
-    for old in checkpoints(work)[:-KEPT_CHECKPOINTS]:
-        discard(old)
-
-
-def checkpoints(work: Path) -> list[Path]:
-    """Return the folders of all checkpoints, oldest first."""
-    found = (work / "checkpoints").glob("step-*")
-    return sorted(path for path in found if CHECKPOINT.fullmatch(path.name))
-
-
-def go_back(learner: Learner, work: Path) -> int:
-    """Put a learner where its last whole checkpoint is; return the next step.
-
-    Metrics of steps after it are dropped: these steps will be taken again.
+    Besides what `Training.made_from` names these are the run's inputs, the settings,
+    and the examples themselves.
     """
-    num_known = len(read_metrics(work))
-    for folder in reversed(checkpoints(work)):
-        step = whole_checkpoint(folder)
-        # A power cut can leave a checkpoint whole whose metrics never reached the disk.
-        if step is not None and step <= num_known:
-            learner.load_state(load_file(folder / STATE))
-            cut_metrics(work, step)
-            return step
-    cut_metrics(work, 0)
-    return 0
+    settings = f"settings of {training.adapter}"
+    shown = f"examples of {training.adapter}"
+    job.run.ledger.know(settings, hash_of(trained_by(job.config)))
+    job.run.ledger.know(shown, hash_examples(examples))
+    return ["inputs", settings, shown, *training.made_from]
 
 
-def whole_checkpoint(folder: Path) -> int | None:
-    """Return the step of a checkpoint, `None` when it is not as it was written."""
-    try:
-        facts = json.loads((folder / FACTS).read_bytes())
-        whole = facts["sha256"] == sha256_file(folder / STATE)
-        return int(facts["step"]) if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def trained_by(config: Config) -> dict[str, Any]:
+    """Return the settings, less the model's place: its hash is one of the inputs."""
+    return {n: v for n, v in run_settings(config).items() if n != "model.name"}
 
 
-def append_metrics(work: Path, entry: StepMetrics) -> None:
-    """Add a line to the metrics; a torn one is dropped when a run goes on."""
-    work.mkdir(parents=True, exist_ok=True)
-    with disk_errors(work / METRICS, 0), (work / METRICS).open("a") as file:
-        file.write(json.dumps(asdict(entry)) + "\n")
+def hash_examples(examples: Sequence[TrainingExample]) -> str:
+    """Return the SHA-256 of all that student and teacher are shown."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(repr(example).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
-def cut_metrics(work: Path, num_steps: int) -> None:
-    """Keep the metrics of the first steps alone."""
-    kept = read_metrics(work)[:num_steps]
-    if (work / METRICS).exists():
-        lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in kept)
-        write_atomic(work / METRICS, lines.encode())
+def check_metrics(job: Job, training: Training) -> None:
+    """Refuse a training that has ended and whose metrics are not as they were written.
+
+    Raises:
+        DataError: If they are not: they could be had by training again only, in the
+            place of an adapter that is whole.
+    """
+    output = job.run.manifest.outputs.get(training.metrics)
+    fault = GONE if output is None else fault_of(job.run.folder, output)
+    if fault:
+        raise DataError(
+            f"{job.run.path(training.metrics)} {fault}, and only training again could "
+            f"make it; put it back, or delete {job.run.path(training.adapter)} to "
+            "train again"
+        )
 
 
-def read_metrics(work: Path) -> tuple[StepMetrics, ...]:
-    """Read the metrics of all steps, up to the first line that is torn."""
-    path = work / METRICS
-    if not path.exists():
-        return ()
-    metrics = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            metrics.append(StepMetrics(**json.loads(line)))
-        except (ValueError, TypeError):
-            break
-    return tuple(metrics)
+def lost_adapters(
+    job: Job, training: Training, made_from: Sequence[str]
+) -> dict[str, int]:
+    """Return the adapters that are not there, each with the steps it is kept after."""
+    after = {training.kept(step): step for step in training.keep_after}
+    after[training.adapter] = job.config.distill.steps + 1
+    stands = job.run.ledger.stands
+    return {n: step for n, step in after.items() if not stands(n, n, made_from)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -14,6 +15,15 @@ from neuron_opsd.world.files import disk_errors, remove, sha256_file, write_atom
 R = TypeVar("R")
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How an output is cut into blocks, and what these are made from."""
+
+    num_items: int
+    size: int
+    made_from: Mapping[str, str]
+
+
 class Blocks(Generic[R]):
     """The finished blocks of one output, in a folder of their own.
 
@@ -22,17 +32,31 @@ class Blocks(Generic[R]):
     """
 
     def __init__(
-        self, folder: Path, codec: Codec[Sequence[R]], num_items: int, size: int
+        self,
+        folder: Path,
+        codec: Codec[Sequence[R]],
+        plan: Plan,
+        warn: Callable[[str], None],
     ) -> None:
-        """Keep what is there, unless the items were cut otherwise."""
+        """Keep what is there, unless it was cut otherwise or made from other things.
+
+        Args:
+            folder: Of this output alone.
+            codec: Of a block.
+            plan: How the items are cut, and what the blocks are made from.
+            warn: Told of blocks that are there and do not count.
+        """
         self.folder = folder
         self.codec = codec
-        plan = json.dumps({"num_items": num_items, "size": size}).encode()
-        plan_path = folder / "plan.json"
-        if not plan_path.is_file() or plan_path.read_bytes() != plan:
+        self.warn = warn
+        wanted = json.dumps(asdict(plan)).encode()
+        path = folder / "plan.json"
+        if not path.is_file() or path.read_bytes() != wanted:
+            if path.exists():
+                warn(f"{folder} was made from other things; it is made again")
             with disk_errors(folder, 0):
                 remove(folder)
-            write_atomic(plan_path, plan)
+            write_atomic(path, wanted)
 
     def keep(self, number: int, compute: Callable[[], Sequence[R]]) -> None:
         """Compute a block and keep it, unless it is there.
@@ -44,6 +68,8 @@ class Blocks(Generic[R]):
             return
         start = perf_counter()
         path = self.path(number)
+        if path.exists() and self.ticket(number).exists():
+            self.warn(f"{path} is not as it was written; it is computed again")
         self.codec.save(compute(), path)
         ticket = {"sha256": sha256_file(path), "seconds": perf_counter() - start}
         write_atomic(self.ticket(number), json.dumps(ticket).encode())

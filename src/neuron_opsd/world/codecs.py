@@ -82,6 +82,15 @@ def json_codec(file_name: str) -> Codec[Any]:
     return Codec(file_name, save_json, load_json)
 
 
+def text_codec(file_name: str) -> Codec[str]:
+    """Return a codec for a text."""
+    return Codec(
+        file_name,
+        lambda text, path: write_atomic(path, encode(text)),
+        lambda path: path.read_text(encoding="utf-8"),
+    )
+
+
 def record_codec(file_name: str, kind: type[Record]) -> Codec[Record]:
     """Return a codec for one record, a JSON object with the record's fields."""
     adapter = TypeAdapter(kind)

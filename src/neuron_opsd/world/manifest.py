@@ -28,14 +28,21 @@ Settings: TypeAlias = Mapping[str, Any]
 
 
 class Output(BaseModel):
-    """One finished file of a run directory."""
+    """One finished file or folder of a run directory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
     sha256: str
-    seconds: float
-    """Time spent computing it, over all the processes that did."""
+    """Of the file, or of the names and hashes in `files`."""
+    seconds: float | None = None
+    """Time spent computing it, over all the processes that did; `None` for what is
+    only written."""
+    made_from: dict[str, str] | None = None
+    """Names of what it was made from, outputs and others, to their SHA-256; `None`
+    from versions that did not keep it."""
+    files: dict[str, str] = {}
+    """The SHA-256 of a folder's files by name."""
 
 
 class Manifest(BaseModel):
@@ -130,6 +137,22 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
             f"{folder} was begun with other settings: {listing(changed)}; resume with "
             f"{with_what}, or choose another --out"
         )
+
+
+def check_proofs(folder: Path, manifest: Manifest) -> None:
+    """Refuse to resume what a version left that did not keep what files came from.
+
+    Raises:
+        DataError: If it did.
+    """
+    for output in manifest.outputs.values():
+        if output.made_from is None:
+            raise DataError(
+                f"{folder} was begun by a version that kept no hashes of what "
+                f"{output.file} was made from, so it can be read (status, report, "
+                "analyse) but not resumed; finish it with the version that began it, "
+                "or choose another --out"
+            )
 
 
 def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:

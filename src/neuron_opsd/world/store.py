@@ -2,19 +2,20 @@
 
 An output counts from the moment when `manifest.json` lists it with its SHA-256, which
 is after the file itself is safe on the disk. So a run that was killed anywhere loses
-the computation it was in, or one block of it, and nothing else.
+the computation it was in, or one block of it, and nothing else. It counts as long as
+the file is as it was written and what it was made from is still the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from neuron_opsd.world.blocks import Blocks
+from neuron_opsd.world.blocks import Blocks, Plan
 from neuron_opsd.world.codecs import Codec
 from neuron_opsd.world.files import (
     discard,
@@ -31,16 +32,17 @@ from neuron_opsd.world.lock import locked
 from neuron_opsd.world.manifest import (
     MANIFEST,
     Manifest,
-    Output,
     Settings,
     changed_versions,
     check_inputs,
+    check_proofs,
     check_settings,
     listing,
     new_manifest,
     read_manifest,
     write_manifest,
 )
+from neuron_opsd.world.proofs import Ledger
 
 __all__ = [
     "Manifest",
@@ -85,6 +87,7 @@ class RunDir:
         self.manifest = manifest
         self.warnings: list[str] = []
         self._warn = warn
+        self.ledger = Ledger(path, manifest, self.warn)
 
     @classmethod
     @contextmanager
@@ -129,22 +132,51 @@ class RunDir:
         """Return the path of something in the directory."""
         return self.folder.joinpath(*parts)
 
-    def once(self, name: str, codec: Codec[T], compute: Callable[[], T]) -> T:
+    def once(
+        self,
+        name: str,
+        codec: Codec[T],
+        compute: Callable[[], T],
+        *,
+        made_from: Sequence[str] = (),
+    ) -> T:
         """Return an output, computed unless an earlier process has done so.
 
         The value always comes back through its file, so that what follows sees the
         same whether it was computed just now or not.
 
+        Args:
+            name: Of the output.
+            codec: How it is kept.
+            compute: Makes it.
+            made_from: Names of what it is made from: outputs, or what the ledger knows.
+                What is not there now, and will be once it is computed, counts too.
+
         Raises:
             TryAgainError: If the disk is full or ails.
         """
-        if not self.has(name, codec):
+        if not self.has(name, codec, made_from):
             start = perf_counter()
             self.keep(name, codec, compute())
-            self.record(name, codec, perf_counter() - start)
+            seconds = perf_counter() - start
+            self.record(name, codec.file_name, made_from, seconds)
         return codec.load(self.path(codec.file_name))
 
-    def blocks(
+    def write(
+        self, name: str, codec: Codec[T], value: T, made_from: Sequence[str] = ()
+    ) -> None:
+        """Write an output that is cheap to make, unless it says the same already.
+
+        Raises:
+            TryAgainError: If the disk is full or ails.
+        """
+        stands = self.has(name, codec, made_from)
+        if stands and codec.load(self.path(codec.file_name)) == value:
+            return
+        self.keep(name, codec, value)
+        self.record(name, codec.file_name, made_from)
+
+    def blocks(  # noqa: PLR0913 - what is made, from what, and how
         self,
         name: str,
         codec: Codec[Sequence[R]],
@@ -152,6 +184,8 @@ class RunDir:
         size: int,
         compute: Callable[[Sequence[Item]], Sequence[R]],
         on_done: Callable[[int], None],
+        *,
+        made_from: Sequence[str] = (),
     ) -> Sequence[R]:
         """Return an output made of blocks, each kept as soon as it is computed.
 
@@ -164,15 +198,17 @@ class RunDir:
                 computed before it.
             on_done: Told how many items were done, block by block, also of blocks
                 that an earlier process did.
+            made_from: As of `once`, but all of it must be there.
 
         Raises:
             TryAgainError: If the disk is full or ails.
         """
         folder = self.path(PARTS, name)
-        if self.has(name, codec):
+        if self.has(name, codec, made_from):
             on_done(len(items))
         else:
-            parts = Blocks(folder, codec, len(items), size)
+            plan = Plan(len(items), size, self.ledger.hashes(made_from))
+            parts = Blocks(folder, codec, plan, self.warn)
             starts = range(0, len(items), size)
             for number, start in enumerate(starts):
                 block = items[start : start + size]
@@ -181,7 +217,8 @@ class RunDir:
             numbers = range(len(starts))
             whole = tuple(r for number in numbers for r in parts.load(number))
             self.keep(name, codec, whole)
-            self.record(name, codec, parts.total_seconds(numbers))
+            seconds = parts.total_seconds(numbers)
+            self.record(name, codec.file_name, made_from, seconds)
         discard(folder)
         return codec.load(self.path(codec.file_name))
 
@@ -197,22 +234,12 @@ class RunDir:
         self.manifest.facts[name] = value
         write_manifest(self.folder, self.manifest)
 
-    def has(self, name: str, codec: Codec[Any]) -> bool:
-        """Say whether an output is done and its file is as it was written.
+    def has(self, name: str, codec: Codec[Any], made_from: Sequence[str] = ()) -> bool:
+        """Say whether an output is done, whole, and made from what there is now.
 
-        A file that is not makes a warning, because it will be computed again.
+        What is not makes a warning, because it will be computed again.
         """
-        output = self.manifest.outputs.get(name)
-        if output is None or output.file != codec.file_name:
-            return False
-        path = self.path(output.file)
-        if not path.is_file():
-            self.warn(f"{path} is gone; it is computed again")
-            return False
-        if sha256_file(path) != output.sha256:
-            self.warn(f"{path} is not as it was written; it is computed again")
-            return False
-        return True
+        return self.ledger.stands(name, codec.file_name, made_from)
 
     def keep(self, name: str, codec: Codec[T], value: T) -> None:
         """Write an output's file, which is not listed until `record`."""
@@ -221,14 +248,29 @@ class RunDir:
                 raise ValueError(f"{codec.file_name} is the file of {other} already")
         codec.save(value, self.path(codec.file_name))
 
-    def record(self, name: str, codec: Codec[Any], seconds: float) -> None:
-        """List an output whose file is written as done."""
-        self.manifest.outputs[name] = Output(
-            file=codec.file_name,
-            sha256=sha256_file(self.path(codec.file_name)),
-            seconds=round(seconds, 3),
-        )
+    def record(
+        self,
+        name: str,
+        file: str,
+        made_from: Sequence[str] = (),
+        seconds: float | None = None,
+    ) -> None:
+        """List a file or folder that is written as done.
+
+        Args:
+            name: Of the output.
+            file: Where it lies in the directory.
+            made_from: As of `once`.
+            seconds: What it took, of what is computed.
+        """
+        rounded = None if seconds is None else round(seconds, 3)
+        self.ledger.enter(name, file, made_from, rounded)
         write_manifest(self.folder, self.manifest)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """List outputs no longer, before their files are deleted."""
+        if self.ledger.strike(names):
+            write_manifest(self.folder, self.manifest)
 
     def warn(self, text: str) -> None:
         """Keep a warning and hand it on."""
@@ -253,13 +295,15 @@ def begun(path: Path, fresh: Manifest) -> Manifest | None:
 
     Raises:
         ConfigError: If the run was begun with other settings.
-        DataError: If it was begun with other inputs, or the manifest is damaged.
+        DataError: If it was begun with other inputs, or by a version that kept no
+            proofs, or the manifest is damaged.
     """
     if not (path / MANIFEST).exists():
         return None
     found = read_manifest(path)
     check_settings(path, found.settings, fresh.settings)
     check_inputs(path, found.inputs, fresh.inputs)
+    check_proofs(path, found)
     return found
 
 

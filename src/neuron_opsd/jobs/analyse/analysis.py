@@ -89,7 +89,7 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
     runs, found, drawn = [], [], []
     with progress.stage("analysis", len(folders), "runs") as done:
         for name, folder in folders.items():
-            run = read_run(name, folder)
+            run = read_run(name, folder, progress.warn)
             findings = look_at(run, sources[name])
             analysis, measures = analyse_run(findings)
             runs.append(run)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.analyse.places import Place, place_of, read_output
-from neuron_opsd.jobs.inputs import questions_hash
+from neuron_opsd.jobs.inputs import questions_hash, unheard
 from neuron_opsd.jobs.prepare import FITNESS
 from neuron_opsd.needs import needs_neurons
 from neuron_opsd.records import (
@@ -22,7 +22,9 @@ from neuron_opsd.records import (
     TeacherContext,
 )
 from neuron_opsd.world.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
+from neuron_opsd.world.lock import HOLDER
 from neuron_opsd.world.manifest import Manifest
+from neuron_opsd.world.proofs import faults
 from neuron_opsd.world.questions import QuestionFile, read_questions
 
 POOL, MODEL = "pool", "model"
@@ -103,8 +105,15 @@ def assign_answers(
     return {name: own.get(name, rest) for name in names}
 
 
-def read_run(name: str, folder: Path) -> PreparedRun:
+def read_run(
+    name: str, folder: Path, warn: Callable[[str], None] = unheard
+) -> PreparedRun:
     """Read what a run, or a method of a comparison, has made of its pool.
+
+    Args:
+        name: Of the run.
+        folder: Of the run or the method.
+        warn: Told what else of the run is gone or was changed.
 
     Raises:
         DataError: If the folder is neither, the run has not come as far as the
@@ -112,6 +121,10 @@ def read_run(name: str, folder: Path) -> PreparedRun:
     """
     place = place_of(folder)
     check_neurons(folder, place)
+    # What a process is writing need not be whole yet.
+    if not (place.folder / HOLDER).exists():
+        for line in faults(place.folder, place.manifest).values():
+            warn(line)
     neurons = read_output(place, place.neurons, NEURONS)
     if len(neurons) < 2:
         raise DataError(

@@ -20,6 +20,7 @@ from neuron_opsd.jobs.prepare import inside
 from neuron_opsd.settings import config_from_table
 from neuron_opsd.world.codecs import Codec, json_codec
 from neuron_opsd.world.manifest import MANIFEST, Manifest, read_manifest
+from neuron_opsd.world.proofs import misfit
 from neuron_opsd.world.store import sha256_file
 
 T = TypeVar("T")
@@ -143,6 +144,11 @@ def read_output(place: Place, name: str, codec: Codec[T]) -> T:
         raise DataError(
             f"{path} is not as the run wrote it; the command that began the run "
             "computes it again"
+        )
+    other = misfit(output, place.manifest)
+    if other:
+        raise DataError(
+            f"{path} {other}; the command that began the run computes it again"
         )
     return codec.load(path)
 

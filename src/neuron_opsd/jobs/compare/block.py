@@ -12,20 +12,23 @@ from pathlib import Path
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.jobs.centring import BIAS_NAME
+from neuron_opsd.jobs.checkpoints import end_checkpoints
 from neuron_opsd.jobs.compare.neurons import prompted
 from neuron_opsd.jobs.compare.variants import Variant, config_of
 from neuron_opsd.jobs.identity import load_again
 from neuron_opsd.jobs.inputs import run_settings
+from neuron_opsd.jobs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.jobs.pool_rollouts import roll_out
-from neuron_opsd.jobs.prepare import Prepared, prepare
+from neuron_opsd.jobs.prepare import Prepared, PreparedNames, prepare
 from neuron_opsd.jobs.setting import Job, TestSet
-from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
-from neuron_opsd.jobs.training import (
-    Training,
-    examples_for,
-    kept_adapter,
-    train_adapter,
+from neuron_opsd.jobs.testing import (
+    BEFORE,
+    answer_prompted,
+    answer_tests,
+    rollouts_name,
 )
+from neuron_opsd.jobs.training import Training, examples_for, train_adapter
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.records import Question, StepMetrics, TestResult
 from neuron_opsd.report.compare.data import BASE
@@ -34,7 +37,10 @@ from neuron_opsd.settings import differences
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.methods.method import Targets
 from neuron_opsd.world.codecs import ROLLOUTS, Codec, json_codec, record_codec
-from neuron_opsd.world.files import discard
+from neuron_opsd.world.manifest import value_text
+
+GOLD = "gold answers of the pool"
+"""What oracles are told, as the ledger names it; nothing else is made from it."""
 
 METHOD_FOLDERS = "methods"
 """Folder of a block that holds a folder for each method."""
@@ -106,8 +112,20 @@ def cell_folder(name: str) -> str:
     return f"{METHOD_FOLDERS}/{name}"
 
 
-def once(block: Block, name: str, compute: Callable[[], CellResult]) -> CellResult:
-    """Return the result of a model, computed if it is not there; warnings stay."""
+def once(
+    block: Block,
+    name: str,
+    compute: Callable[[], CellResult],
+    made_from: Sequence[str],
+) -> CellResult:
+    """Return the result of a model, computed if it is not there; warnings stay.
+
+    Args:
+        block: Keeps it.
+        name: Of the model.
+        compute: Makes the result.
+        made_from: Names of all in the block that it is made from.
+    """
     run, folder = block.job.run, cell_folder(name)
 
     def warned() -> CellResult:
@@ -115,7 +133,7 @@ def once(block: Block, name: str, compute: Callable[[], CellResult]) -> CellResu
         result = compute()
         return replace(result, warnings=tuple(run.warnings[before:]))
 
-    return run.once(folder, result_codec(folder), warned)
+    return run.once(folder, result_codec(folder), warned, made_from=made_from)
 
 
 def measure_start(block: Block, start: StartModel) -> CellResult:
@@ -130,15 +148,17 @@ def measure_start(block: Block, start: StartModel) -> CellResult:
         job = shared_job(block)
         return CellResult({0: answer_tests(job, start.get(), tests, BEFORE)})
 
-    return once(block, BASE, compute)
+    return once(block, BASE, compute, [rollouts_name(t.name, BEFORE) for t in tests])
 
 
 def measure_prompted(block: Block, start: StartModel) -> CellResult:
     """Test the model where training begins with its own demonstrations before it."""
+    tests = [test.name for test in block.tests if test.in_domain]
     return once(
         block,
         PROMPTED,
         lambda: CellResult({0: answer_with_demonstrations(block, start.get())}),
+        [rollouts_name(name, label) for name in tests for label in (BEFORE, PROMPTED)],
     )
 
 
@@ -154,8 +174,9 @@ def answer_with_demonstrations(block: Block, model: HFModel) -> dict[str, TestRe
     config = never_stopped(prompted(block.job.config, model.facts))
     job = replace(block.job, config=config)
     prepared = prepared_for(block, model, job, cell_folder(PROMPTED))
+    made = names_for(block, config, cell_folder(PROMPTED))
     return {
-        test.name: answer_prompted(job, model, test, prepared)
+        test.name: answer_prompted(job, model, test, prepared, made)
         for test in block.tests
         if test.in_domain
     }
@@ -169,10 +190,15 @@ def never_stopped(config: Config) -> Config:
 
 def prepared_for(block: Block, model: HFModel, job: Job, folder: str) -> Prepared:
     """Make what training needs from the pool, for the settings of one method."""
-    if not job.run.has("rollouts", ROLLOUTS):
+    if not job.run.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
         roll_out(shared_job(block), model, block.pool)
-    neurons = neurons_name(block.job.config, job.config)
-    return prepare(job, model, block.pool, folder=folder, neurons_name=neurons)
+    made = names_for(block, job.config, folder)
+    return prepare(job, model, block.pool, folder=folder, neurons_name=made.neurons)
+
+
+def names_for(block: Block, config: Config, folder: str) -> PreparedNames:
+    """Return what a method's preparation is called in its block."""
+    return PreparedNames(folder, neurons_name(block.job.config, config))
 
 
 def neurons_name(shared: Config, own: Config) -> str:
@@ -196,6 +222,10 @@ def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResu
     last = config.distill.steps
     between = tuple(step for step in block.shown_steps if step < last)
     check_settings(job, folder, variant)
+    told = (GOLD,) if METHODS[variant.method].oracle else ()
+    training = Training(variant.name, folder, between, told)
+    adapters = {step: training.kept(step) for step in between}
+    adapters |= {last: training.adapter}
 
     def compute() -> CellResult:
         model = start.get()
@@ -204,20 +234,26 @@ def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResu
         metrics = train_adapter(
             job,
             model,
-            Training(variant.name, folder, between),
+            training,
             examples_for(variant.method, prepared, config),
             objective,
         )
         model.forget_products()  # they make room for those of the trained model
-        adapters = {step: kept_adapter(step) for step in between} | {last: "adapter"}
         tests = {
             step: test_after(block, job, variant.name, step, adapter)
             for step, adapter in adapters.items()
         }
         return CellResult(tests, spent(job, variant.name, metrics))
 
-    result = once(block, variant.name, compute)
-    discard(job.run.path(folder, "train", "checkpoints"))
+    tests = [
+        rollouts_name(test.name, label_after(variant.name, step))
+        for step in adapters
+        for test in block.tests
+    ]
+    made = names_for(block, config, folder)
+    made_from = [*told, *made.all, *adapters.values(), training.metrics, *tests]
+    result = once(block, variant.name, compute, made_from)
+    end_checkpoints(job, training.work)
     late = [str(step) for step in between if step not in result.tests]
     if late:
         block.job.progress.warn(
@@ -236,7 +272,9 @@ def check_settings(job: Job, folder: str, variant: Variant) -> None:
     codec = json_codec(f"{folder}/settings.json")
     wanted = run_settings(job.config)
     known = job.run.once(f"{folder}/settings", codec, lambda: wanted)
-    changed = [name for name, value in wanted.items() if known.get(name) != value]
+    changed = [
+        name for name in wanted if value_text(known, name) != value_text(wanted, name)
+    ]
     if changed:
         raise ConfigError(
             f"{job.run.folder} has begun {variant.name} with other settings "
@@ -249,9 +287,15 @@ def test_after(
     block: Block, job: Job, name: str, step: int, adapter: str
 ) -> dict[str, TestResult]:
     """Test a method's model as it was after a number of steps."""
-    path = job.run.path(cell_folder(name), adapter)
+    path = job.run.path(adapter)
     trained = load_again(job.run, job.config.model, *block.adapters, path)
-    return answer_tests(job, trained, block.tests, f"{name}-{step}")
+    label = label_after(name, step)
+    return answer_tests(job, trained, block.tests, label, [adapter])
+
+
+def label_after(name: str, step: int) -> str:
+    """Return what a method's model is called after a number of steps."""
+    return f"{name}-{step}"
 
 
 def spent(job: Job, name: str, metrics: Sequence[StepMetrics]) -> Spent:

@@ -25,6 +25,7 @@ from neuron_opsd.errors import (
 )
 from neuron_opsd.jobs.centring import centred
 from neuron_opsd.jobs.compare.block import (
+    GOLD,
     Block,
     CellResult,
     StartModel,
@@ -40,18 +41,18 @@ from neuron_opsd.jobs.compare.comparison import (
     block_folder,
     in_domain,
 )
-from neuron_opsd.jobs.compare.oracles import targets_of
+from neuron_opsd.jobs.compare.oracles import hash_targets, targets_of
 from neuron_opsd.jobs.inputs import (
     environment,
     run_settings,
 )
 from neuron_opsd.jobs.setting import Job
-from neuron_opsd.jobs.training import fingerprint
 from neuron_opsd.progress import Progress
 from neuron_opsd.report.compare.data import BASE, FORM, Failure
 from neuron_opsd.report.data import PROMPTED
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.methods.method import Targets
+from neuron_opsd.world.proofs import files_in
 from neuron_opsd.world.store import RunDir
 
 BlockKey: TypeAlias = tuple[int, str, str]
@@ -205,6 +206,7 @@ def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Blo
         targets: Targets = {}
         if any(METHODS[variant.method].oracle for variant in comparison.variants):
             targets = targets_of(comparison.sources[source], inputs.pool, config)
+            run.ledger.know(GOLD, hash_targets(targets))
         yield Block(
             job,
             source,
@@ -228,7 +230,7 @@ def form_adapter(folder: Path) -> dict[str, str]:
             f"there is no form-only model at {folder} to begin from, though it was "
             "trained; put the folder back, or give the comparison another one"
         )
-    return fingerprint(folder)
+    return files_in(folder)
 
 
 class Prefixed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
@@ -12,6 +13,7 @@ from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
 from neuron_opsd.stages.methods.method import Target, Targets
 from neuron_opsd.stages.scoring import named, normalised_gold
+from neuron_opsd.world.proofs import hash_of
 from neuron_opsd.world.questions import read_questions
 
 
@@ -42,3 +44,8 @@ def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targ
             place = question.choices.index(answers[question.id])
             written[question.id] = choice_answers(question, prompts)[place]
     return {name: Target(answer, written[name]) for name, answer in answers.items()}
+
+
+def hash_targets(targets: Targets) -> str:
+    """Return the SHA-256 of all that oracles are told."""
+    return hash_of({name: asdict(target) for name, target in targets.items()})

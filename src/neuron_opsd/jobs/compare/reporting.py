@@ -36,11 +36,13 @@ from neuron_opsd.settings import changed_settings, toml_value
 from neuron_opsd.world.codecs import record_codec, save_json
 from neuron_opsd.world.homes import need_home
 from neuron_opsd.world.manifest import installed_versions
+from neuron_opsd.world.proofs import HASHES, UNPROVEN, list_files, listed_faults
 from neuron_opsd.world.store import write_atomic
 
 DATA = record_codec("comparison.json", ComparisonData)
 PAGE = "comparison.html"
 SCORES = "scores.parquet"
+RESULTS = "results.json"
 
 
 def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
@@ -180,17 +182,30 @@ def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
         "contrasts": contrast_rows(data.contrasts, oracles),
         "budgets": budget_rows(data.budgets, oracles),
     }
-    save_json(tables, out / "results.json")
+    save_json(tables, out / RESULTS)
     for name, rows in tables.items():
         write_atomic(out / f"{name}.csv", csv_text(rows).encode())
-    return rebuild_comparison(out)
+    write_page(out)
+    names = (SCORES, DATA.file_name, RESULTS, *(f"{name}.csv" for name in tables))
+    list_files(out, (*names, PAGE))
+    return out / PAGE
 
 
-def rebuild_comparison(out: Path) -> Path:
+def write_page(out: Path) -> None:
+    """Write the page of a comparison from its data."""
+    page = render_comparison(DATA.load(out / DATA.file_name))
+    write_atomic(out / PAGE, page.encode())
+
+
+def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
     """Write the page of a comparison anew from what its folder holds.
 
+    Args:
+        out: Its folder.
+        warn: Told what else in it is gone or was changed.
+
     Raises:
-        DataError: If the comparison has no results yet.
+        DataError: If the comparison has no results yet, or they were changed.
     """
     path = out / DATA.file_name
     if not path.is_file():
@@ -199,6 +214,18 @@ def rebuild_comparison(out: Path) -> Path:
             "`neuron-opsd compare` command resumes it"
         )
     need_home(out, "comparison", recognise=is_comparison)
-    page = out / PAGE
-    write_atomic(page, render_comparison(DATA.load(path)).encode())
-    return page
+    found = listed_faults(out)
+    found.pop(PAGE, None)
+    fault = found.pop(DATA.file_name, None)
+    if fault is not None:
+        raise DataError(
+            f"{fault}; the `neuron-opsd compare` command that began it makes it again"
+        )
+    if not (out / HASHES).is_file():
+        warn(f"{path} {UNPROVEN}")
+    for line in found.values():
+        warn(line)
+    write_page(out)
+    if (out / HASHES).is_file():
+        list_files(out, [PAGE])
+    return out / PAGE

@@ -1,0 +1,180 @@
+"""Checkpoints of a training: where it would resume, and what it was made from.
+
+The state itself says after which step it was taken, what it was made from and what the
+metrics up to it were. One that does not fit is passed over, with a line that says why.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from neuron_opsd.jobs.metrics import METRICS, cut_metrics, hash_metrics, sync_metrics
+from neuron_opsd.jobs.setting import Job
+from neuron_opsd.models.protocol import Learner
+from neuron_opsd.world.files import discard
+from neuron_opsd.world.proofs import fault_of, other_sources
+from neuron_opsd.world.store import sha256_file, write_atomic, write_folder
+
+STATE = "state.safetensors"
+FACTS = "checkpoint.json"
+BOUND = "neuron-opsd"
+"""Key of a state's metadata for what it is bound to: step, sources and metrics."""
+CHECKPOINTS = "checkpoints"
+CHECKPOINT = re.compile(r"step-\d{6,}")
+KEPT_CHECKPOINTS = 2
+
+
+def checkpoint_name(work: str, step: int) -> str:
+    """Return where the checkpoint after a number of steps lies, which names it too."""
+    return f"{work}/{CHECKPOINTS}/step-{step:06d}"
+
+
+def keep_checkpoint(
+    job: Job, learner: Learner, work: str, step: int, made_from: Sequence[str]
+) -> None:
+    """Write student, teacher and optimiser, whole or not at all; drop old ones.
+
+    Args:
+        job: Lists the checkpoint.
+        learner: Has taken the steps.
+        work: Folder of the training, below the run directory.
+        step: Number of steps taken.
+        made_from: Names of what it is trained from.
+    """
+    home, name = job.run.path(work), checkpoint_name(work, step)
+    sync_metrics(home)
+    bound = {
+        "step": step,
+        "made_from": job.run.ledger.hashes(made_from),
+        "metrics": hash_metrics(home, step),
+    }
+
+    def fill(folder: Path) -> None:
+        # One key: several would be written in any order.
+        metadata = {BOUND: json.dumps(bound, sort_keys=True)}
+        save_file(learner.state(), folder / STATE, metadata=metadata)
+        facts = {"step": step, "sha256": sha256_file(folder / STATE)}
+        write_atomic(folder / FACTS, json.dumps(facts).encode())
+
+    write_folder(job.run.path(name), fill)
+    job.run.record(name, name, made_from)
+    drop_checkpoints(job, checkpoints(job, work)[:-KEPT_CHECKPOINTS])
+
+
+def checkpoints(job: Job, work: str) -> list[str]:
+    """Return the names of a training's checkpoints, oldest first."""
+    found = (path.name for path in job.run.path(work, CHECKPOINTS).glob("step-*"))
+    names = sorted(name for name in found if CHECKPOINT.fullmatch(name))
+    return [f"{work}/{CHECKPOINTS}/{name}" for name in names]
+
+
+def drop_checkpoints(job: Job, names: Sequence[str]) -> None:
+    """Delete checkpoints, which are listed no longer before they go."""
+    job.run.forget(names)
+    for name in names:
+        discard(job.run.path(name))
+
+
+def end_checkpoints(job: Job, work: str) -> None:
+    """Delete all checkpoints of a training that nothing resumes from any more."""
+    drop_checkpoints(job, [*{*checkpoints(job, work), *listed(job, work)}])
+    discard(job.run.path(work, CHECKPOINTS))
+
+
+def listed(job: Job, work: str) -> Iterator[str]:
+    """Yield the names of a training's checkpoints that the manifest lists."""
+    for name in job.run.manifest.outputs:
+        if name.startswith(f"{work}/{CHECKPOINTS}/"):
+            yield name
+
+
+def forget_lost(job: Job, work: str) -> None:
+    """Say which checkpoints of a finished training are not whole; list them no more."""
+    outputs = job.run.manifest.outputs
+    lost = {
+        name: fault
+        for name in listed(job, work)
+        if (fault := fault_of(job.run.folder, outputs[name]))
+    }
+    for name, fault in lost.items():
+        job.run.warn(f"{job.run.path(name)} {fault}; the training has ended without it")
+    drop_checkpoints(job, list(lost))
+
+
+def go_back(
+    job: Job, learner: Learner, work: str, made_from: Sequence[str], latest: int
+) -> int:
+    """Put a learner where its last checkpoint that fits is; return the next step.
+
+    Metrics of steps after it are dropped: these steps will be taken again.
+
+    Args:
+        job: Says what it passes over.
+        learner: Has taken no step.
+        work: Folder of the training, below the run directory.
+        made_from: Names of what it is trained from.
+        latest: Number of steps that may have been taken at most.
+    """
+    home, wanted = job.run.path(work), job.run.ledger.hashes(made_from)
+    first = 0
+    for name in reversed(checkpoints(job, work)):
+        folder = job.run.path(name)
+        fault = misfit(folder, home, wanted) or unlike_listed(job, name)
+        if fault:
+            job.run.warn(f"{folder} is passed over: {fault}")
+        elif (step := step_in(folder)) <= latest:
+            learner.load_state(load_file(folder / STATE))
+            first = step
+            break
+    if (home / METRICS).exists():
+        cut_metrics(home, first)
+    return first
+
+
+def step_in(folder: Path) -> int:
+    """Return after how many steps a checkpoint says that it was taken.
+
+    Raises:
+        OSError: If it does not say so; `ValueError`, `KeyError` and `TypeError` too.
+    """
+    return int(json.loads((folder / FACTS).read_bytes())["step"])
+
+
+def misfit(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
+    """Say why a training cannot resume from a checkpoint; nothing where it can.
+
+    Args:
+        folder: Of the checkpoint.
+        home: Of the training, with its metrics.
+        wanted: The hashes of what it is trained from.
+    """
+    try:
+        step = step_in(folder)
+        sha256 = json.loads((folder / FACTS).read_bytes())["sha256"]
+        if sha256_file(folder / STATE) != sha256:
+            return f"its {STATE} is not as it was written"
+        with safe_open(folder / STATE, "pt") as file:
+            bound = json.loads((file.metadata() or {})[BOUND])
+        taken, made_from, metrics = (bound[k] for k in ("step", "made_from", "metrics"))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return f"its {FACTS} or {STATE} cannot be read"
+    if taken != step:
+        return f"{FACTS} says step {step}, but its state is of {taken}"
+    if others := other_sources(made_from, wanted):
+        return f"it was trained from another {others}"
+    # A power cut can leave a checkpoint whole whose metrics never reached the disk.
+    if metrics != hash_metrics(home, step):
+        return f"{METRICS} does not hold the {step} steps before it as they were taken"
+    return ""
+
+
+def unlike_listed(job: Job, name: str) -> str:
+    """Say whether a checkpoint is not the one that the manifest lists, if it does."""
+    output = job.run.manifest.outputs.get(name)
+    return "" if output is None else fault_of(job.run.folder, output)

@@ -1,0 +1,56 @@
+"""The metrics of a training: one line per step, added as soon as it is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from neuron_opsd.records import StepMetrics
+from neuron_opsd.world.files import disk_errors, sync
+from neuron_opsd.world.store import write_atomic
+
+METRICS = "metrics.jsonl"
+
+
+def append_metrics(work: Path, entry: StepMetrics) -> None:
+    """Add a line to the metrics; a torn one is dropped when a run goes on."""
+    work.mkdir(parents=True, exist_ok=True)
+    with disk_errors(work / METRICS, 0), (work / METRICS).open("a") as file:
+        file.write(json.dumps(asdict(entry)) + "\n")
+
+
+def cut_metrics(work: Path, num_steps: int) -> None:
+    """Keep the metrics of the first steps alone, in a file that is there."""
+    kept = read_metrics(work)[:num_steps]
+    lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in kept)
+    write_atomic(work / METRICS, lines.encode())
+
+
+def read_metrics(work: Path) -> tuple[StepMetrics, ...]:
+    """Read the metrics of all steps, up to the first line that is torn."""
+    path = work / METRICS
+    if not path.exists():
+        return ()
+    metrics = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            metrics.append(StepMetrics(**json.loads(line)))
+        except (ValueError, TypeError):
+            break
+    return tuple(metrics)
+
+
+def hash_metrics(work: Path, num_steps: int) -> str:
+    """Return the SHA-256 of the lines of the first steps, as they stand in the file."""
+    path = work / METRICS
+    data = path.read_bytes() if path.exists() else b""
+    lines = data.splitlines(keepends=True)[:num_steps]
+    return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+def sync_metrics(work: Path) -> None:
+    """Wait until the metrics are on the disk, before something relies on them."""
+    with disk_errors(work / METRICS, 0):
+        sync(work / METRICS)

@@ -1,0 +1,223 @@
+"""Whether what a run directory holds is what its manifest says it wrote.
+
+A file is proven by its SHA-256, a folder by those of its files; and by the hashes of
+what it was made from, which must be those of what lies beside it now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from neuron_opsd.errors import DataError
+from neuron_opsd.world.files import sha256_file, write_atomic
+from neuron_opsd.world.manifest import Manifest, Output, first_line
+
+CARD = "README.md"
+"""What describes a folder's other files: written after them, and proven apart."""
+
+HASHES = "hashes.json"
+"""Lists the files of a comparison, whose blocks have a manifest each."""
+
+GONE = "is gone"
+CHANGED = "is not as it was written"
+UNPROVEN = "was written by a version that kept no hash of it, so nothing proves it"
+
+
+def hash_of(value: Any) -> str:
+    """Return the SHA-256 of a value that JSON can hold."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of a folder's files by name, without its card's.
+
+    A place that is no folder has none.
+    """
+    if not folder.is_dir():
+        return {}
+    found = (path for path in folder.iterdir() if path.is_file())
+    return {path.name: sha256_file(path) for path in sorted(found) if is_bare(path)}
+
+
+def is_bare(path: Path) -> bool:
+    """Whether a file belongs to what its folder is proven by."""
+    return path.name != CARD
+
+
+def proof_of(path: Path) -> tuple[str, dict[str, str]]:
+    """Return the SHA-256 of a file or folder, and of a folder's files."""
+    if path.is_dir():
+        files = files_in(path)
+        return hash_of(files), files
+    return sha256_file(path), {}
+
+
+def fault_of(folder: Path, output: Output) -> str:
+    """Say what became of an output of a run directory; nothing where it is whole."""
+    path = folder / output.file
+    if not (path.is_dir() if output.files else path.is_file()):
+        return GONE
+    return "" if proof_of(path)[0] == output.sha256 else CHANGED
+
+
+def other_sources(made_from: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Name what something was made from and is another now; empty where nothing is."""
+    names = dict.fromkeys([*made_from, *now])
+    return ", ".join(name for name in names if made_from.get(name) != now.get(name))
+
+
+def faults(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """Say of every output that is not proven what is wrong with it, by its name."""
+    return {
+        name: f"{folder / output.file} {fault}"
+        for name, output in manifest.outputs.items()
+        if (fault := fault_of(folder, output) or misfit(output, manifest))
+    }
+
+
+def misfit(output: Output, manifest: Manifest) -> str:
+    """Say which of the outputs that an output was made from are others by now."""
+    kept = {
+        name: known
+        for name, known in (output.made_from or {}).items()
+        if name in manifest.outputs
+    }
+    others = other_sources(kept, hashes(manifest, kept))
+    return f"was made from another {others}" if others else ""
+
+
+def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
+    """Return the hashes of those outputs of some names that there are."""
+    found = manifest.outputs
+    return {name: found[name].sha256 for name in names if name in found}
+
+
+def list_files(folder: Path, names: Iterable[str]) -> None:
+    """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`.
+
+    Others that it lists already stay.
+
+    Raises:
+        DataError: If it cannot be understood.
+        TryAgainError: If the disk is full or ails.
+    """
+    table = {output.file: output.sha256 for output in listed(folder)}
+    table |= {name: sha256_file(folder / name) for name in names}
+    write_atomic(folder / HASHES, (json.dumps(table, indent=2) + "\n").encode())
+
+
+def listed(folder: Path) -> list[Output]:
+    """Return the files that `hashes.json` lists, none where there is no such file.
+
+    Raises:
+        DataError: If it cannot be understood.
+    """
+    path = folder / HASHES
+    if not path.is_file():
+        return []
+    try:
+        table = dict(json.loads(path.read_bytes()))
+        return [Output(file=name, sha256=value) for name, value in table.items()]
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged ({first_line(error)}); delete it, and the command that "
+            "began the comparison makes it again"
+        ) from None
+
+
+def listed_faults(folder: Path) -> dict[str, str]:
+    """Say the same as `faults` of the files that `hashes.json` lists.
+
+    Raises:
+        DataError: If it cannot be understood.
+    """
+    return {
+        output.file: f"{folder / output.file} {fault}"
+        for output in listed(folder)
+        if (fault := fault_of(folder, output))
+    }
+
+
+class Ledger:
+    """The proofs in a manifest, kept while a process holds the run directory.
+
+    A file is hashed once a process, since no other one may change it meanwhile.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, warn: Callable[[str], None]
+    ) -> None:
+        """Take a manifest, and who is told of what does not fit."""
+        self.folder = folder
+        self.manifest = manifest
+        self.warn = warn
+        self._known = {"inputs": hash_of(manifest.inputs)}
+        self._whole: set[str] = set()
+
+    def know(self, name: str, sha256: str) -> None:
+        """Take the hash of something that outputs are made from and is none itself."""
+        self._known[name] = sha256
+
+    def hashes(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the hashes of what outputs are made from, of those that there are."""
+        listed = list(names)
+        known = {name: self._known[name] for name in listed if name in self._known}
+        return known | hashes(self.manifest, listed)
+
+    def stands(self, name: str, file: str, made_from: Sequence[str] = ()) -> bool:
+        """Say whether an output is done, whole, and made from what there is now.
+
+        Args:
+            name: Of the output.
+            file: Its file or folder in the run directory.
+            made_from: Names of what it must be made from; outputs among them must be
+                whole themselves.
+        """
+        output = self.manifest.outputs.get(name)
+        if output is None or output.file != file:
+            return False
+        sources = [one for one in made_from if one in self.manifest.outputs]
+        if not all([self.is_whole(name), *map(self.is_whole, sources)]):
+            return False
+        others = other_sources(output.made_from or {}, self.hashes(made_from))
+        if others:
+            path = self.folder / file
+            self.warn(f"{path} was made from another {others}; it is made again")
+        return not others
+
+    def is_whole(self, name: str) -> bool:
+        """Say whether a listed output is as it was written; warn where it is not."""
+        output = self.manifest.outputs[name]
+        fault = "" if name in self._whole else fault_of(self.folder, output)
+        if fault:
+            self.warn(f"{self.folder / output.file} {fault}; it is computed again")
+        else:
+            self._whole.add(name)
+        return not fault
+
+    def enter(
+        self, name: str, file: str, made_from: Sequence[str], seconds: float | None
+    ) -> None:
+        """Put a file or folder into the manifest as it is now."""
+        sha256, files = proof_of(self.folder / file)
+        self.manifest.outputs[name] = Output(
+            file=file,
+            sha256=sha256,
+            seconds=seconds,
+            made_from=self.hashes(made_from),
+            files=files,
+        )
+        self._whole.add(name)
+
+    def strike(self, names: Iterable[str]) -> bool:
+        """Take outputs out of the manifest; say whether there were any."""
+        listed = [name for name in names if name in self.manifest.outputs]
+        for name in listed:
+            del self.manifest.outputs[name]
+            self._whole.discard(name)
+        return bool(listed)
