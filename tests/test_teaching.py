@@ -229,9 +229,9 @@ def test_every_question_gets_as_many_others_as_asked_for(count: int, rule: str) 
 def test_too_few_demonstrations_are_an_error_that_names_the_question() -> None:
     config = config_of("contexts.num_demonstrations=4")
     build_contexts(POOL, library(), config)
-    with pytest.raises(DataError, match="question elk has only 3 others with a read"):
+    with pytest.raises(DataError, match="question elk can choose from only 3 with a"):
         build_contexts(POOL[-1:], library(elk=frozenset({"air"})), config)
-    with pytest.raises(DataError, match="is 4, but question air has only 3 others"):
+    with pytest.raises(DataError, match="is 4, but question air can choose from only 3"):
         build_contexts(POOL, library(POOL[:4]), config)
 
 
