@@ -231,7 +231,9 @@ def test_too_few_demonstrations_are_an_error_that_names_the_question() -> None:
     build_contexts(POOL, library(), config)
     with pytest.raises(DataError, match="question elk can choose from only 3 with a"):
         build_contexts(POOL[-1:], library(elk=frozenset({"air"})), config)
-    with pytest.raises(DataError, match="is 4, but question air can choose from only 3"):
+    with pytest.raises(
+        DataError, match="is 4, but question air can choose from only 3"
+    ):
         build_contexts(POOL, library(POOL[:4]), config)
 
 

@@ -162,7 +162,7 @@ def without_thinking(config: Config) -> Config:
 
 def opens_reasoning(config: Config, model: LanguageModel) -> bool:
     """Whether the student's prompts end inside a block of reasoning."""
-    return model.opens_reasoning(model.encode(student_prompt(PROBE, config.prompts)))
+    return model.opens_reasoning(beginnings(config, model)[0])
 
 
 def check_alike(config: Config, model: LanguageModel) -> None:
@@ -172,8 +172,8 @@ def check_alike(config: Config, model: LanguageModel) -> None:
         ConfigError: If the template opens reasoning for one of them alone: the tokens
             that the student writes would mean another thing to the teacher.
     """
-    teacher = model.encode(teacher_prompt(PROBE, (), config.prompts))
-    if opens_reasoning(config, model) != model.opens_reasoning(teacher):
+    student, teacher = beginnings(config, model)
+    if model.opens_reasoning(student) != model.opens_reasoning(teacher):
         prompts = config.prompts
         raise ConfigError(
             f"prompts.student_thinking is {prompts.student_thinking} and "
