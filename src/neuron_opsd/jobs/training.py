@@ -228,7 +228,7 @@ def examples_for(
     if method != FORM_ONLY:
         return prepared.examples
     shown = shown_rollouts(prepared.rollouts, prepared.votes, config.contexts)
-    answers = {name: rollout.completion.text for name, rollout in shown.items()}
+    answers = {rollout.question_id: rollout.completion.text for rollout in shown}
 
     def with_choices(example: TrainingExample) -> TrainingExample:
         if example.choices:
