@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -148,7 +148,7 @@ def test_joining_blocks_holds_one_of_them(
     for count in (64, 256):
         with RunDir.open(tmp_path / str(count), {}, {}) as run:
 
-            def block_of(some: range) -> list[Rollout]:
+            def block_of(some: Sequence[int]) -> list[Rollout]:
                 return [
                     Rollout(
                         f"q{n}",
