@@ -19,6 +19,7 @@ WORDS = {
     "config",
     "errors",
     "needs",
+    "outlines",
     "progress",
     "records",
     "seeds",

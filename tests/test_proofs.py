@@ -16,7 +16,7 @@ from neuron_opsd.cli import main
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.analyse.analysis import AnalysisRequest, analyse
 from neuron_opsd.progress import Silent
-from neuron_opsd.world.codecs import json_codec
+from neuron_opsd.world.codecs import json_codec, records_codec
 from neuron_opsd.world.proofs import faults, files_in, hash_of
 from neuron_opsd.world.store import RunDir, read_manifest
 from tiny_runs import FinishedRun, files_of, outcome_of, read_json, tiny_run
@@ -113,7 +113,7 @@ def test_a_source_that_comes_to_be_while_computing_is_kept(tmp_path: Path) -> No
 
 
 def test_blocks_of_another_source_are_not_taken_up(tmp_path: Path) -> None:
-    codec = json_codec("same.json")
+    codec = records_codec("same.json", int)
 
     def open_with(told: str, stop: int) -> tuple[list[int], list[str]]:
         done: list[int] = []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from neuron_opsd.errors import ConfigError, DataError, TryAgainError
-from neuron_opsd.world.codecs import json_codec
+from neuron_opsd.world.codecs import json_codec, records_codec
 from neuron_opsd.world.files import readable_bytes
 from neuron_opsd.world.store import (
     RunDir,
@@ -25,7 +25,7 @@ from neuron_opsd.world.store import (
 
 INPUTS = {"pool.jsonl": "ab"}
 SUM = json_codec("sum.json")
-SQUARES = json_codec("squares.json")
+SQUARES = records_codec("squares.json", int)
 WRITING = ("fsync", "open", "mkdir", "rename", "replace", "rmdir", "unlink")
 
 
@@ -252,7 +252,7 @@ def test_blocks_go_on_after_the_last_whole_one(tmp_path: Path) -> None:
         run.blocks(*arguments)
     (tmp_path / "parts/same/00001.json").write_text("[9, 9]")
     with RunDir.open(tmp_path, {}, {}) as run:
-        assert run.blocks(*arguments) == [1, 2, 3, 4, 5]
+        assert run.blocks(*arguments) == (1, 2, 3, 4, 5)
     assert blocks == [[1, 2], [3, 4], [5], [3, 4], [5]]
     assert done == [2, 2, 2, 2, 1]
 
@@ -269,7 +269,7 @@ def test_blocks_of_another_size_are_not_taken_up(tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             run.blocks("same", SQUARES, items, 2, fail_at_five, done.append)
         whole = run.blocks("same", SQUARES, items, 3, lambda block: block, done.append)
-    assert whole == items
+    assert list(whole) == items
 
 
 def test_facts_are_merged(tmp_path: Path) -> None:

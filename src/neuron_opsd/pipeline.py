@@ -52,7 +52,8 @@ from neuron_opsd.jobs.methods import for_model, replaced_text, with_method
 from neuron_opsd.jobs.plan.estimate import estimate
 from neuron_opsd.jobs.prepare import Prepared, PreparedNames, prepare
 from neuron_opsd.jobs.previewing import Preview, preview
-from neuron_opsd.jobs.reporting import Findings, build_report, finish, rebuild_report
+from neuron_opsd.jobs.reporting import build_report, finish, rebuild_report
+from neuron_opsd.jobs.results import Findings
 from neuron_opsd.jobs.setting import Job, TestSet, remarks, settle
 from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.jobs.training import (
@@ -166,7 +167,7 @@ def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportDat
     data = build_report(
         job, model.facts, prepared, inputs.tests, findings, metrics, cases, command
     )
-    finish(job, data)
+    finish(job, data, findings)
     return data
 
 

@@ -112,6 +112,31 @@ class Rollout:
     answer: str | None
     """Normalised final answer, `None` when the text holds none."""
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the completion, its end token included."""
+        return len(self.completion.token_ids)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the completion came to its end."""
+        return self.completion.finished
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether any reasoning was closed."""
+        return self.completion.final_start is not None
+
+    @property
+    def logprob(self) -> float:
+        """That of the completion."""
+        return self.completion.logprob
+
+    @property
+    def entropy(self) -> float:
+        """That of the completion."""
+        return self.completion.entropy
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:

@@ -10,7 +10,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.jobs.checks import check_set
 from neuron_opsd.jobs.inputs import check_names, read_tests
-from neuron_opsd.jobs.reporting import metric_table
+from neuron_opsd.jobs.results import metric_table
 from neuron_opsd.jobs.setting import TestSet, settle
 from neuron_opsd.jobs.testing import score
 from neuron_opsd.models.load import load_model

@@ -50,6 +50,26 @@ def hash_metrics(work: Path, num_steps: int) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
+class MetricsHash:
+    """The SHA-256 of all that a training's metrics hold, read on as they grow."""
+
+    def __init__(self, work: Path) -> None:
+        """Begin with what is there."""
+        self._path = work / METRICS
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def now(self) -> str:
+        """Return the hash of the file as it is now; it must only have grown."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._size)
+                added = file.read()
+            self._digest.update(added)
+            self._size += len(added)
+        return self._digest.hexdigest()
+
+
 def sync_metrics(work: Path) -> None:
     """Wait until the metrics are on the disk, before something relies on them."""
     with disk_errors(work / METRICS, 0):

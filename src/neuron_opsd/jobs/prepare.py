@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import TeacherError
-from neuron_opsd.jobs.capturing import capture
+from neuron_opsd.jobs.capturing import Chosen, capture
 from neuron_opsd.jobs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.jobs.pool_rollouts import answers_to_show, roll_out
 from neuron_opsd.jobs.selecting import unread_of, warn_of_selection
@@ -17,6 +17,7 @@ from neuron_opsd.jobs.setting import Job
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.needs import needs_neurons
+from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import (
     Fitness,
     NeuronSet,
@@ -49,9 +50,12 @@ from neuron_opsd.world.codecs import (
     Codec,
     record_codec,
 )
+from neuron_opsd.world.kept_rollouts import outlines_of
 from neuron_opsd.world.questions import duplicates_of
 
 T = TypeVar("T")
+R = TypeVar("R", bound=RolloutFacts)
+"""A rollout or its outline."""
 
 FITNESS = record_codec("fitness.json", Fitness)
 
@@ -60,7 +64,8 @@ FITNESS = record_codec("fitness.json", Fitness)
 class Prepared:
     """Everything that training needs, made from questions without labels."""
 
-    rollouts: tuple[Rollout, ...]
+    rollouts: Sequence[Rollout]
+    """Of the pool; those of a run stay in their file."""
     votes: Mapping[str, Vote]
     neurons: tuple[NeuronSet, ...]
     """Of every question, empty where the settings ask for none."""
@@ -113,10 +118,10 @@ def prepare(
     rollouts = roll_out(job, model, pool)
     prompts = job.config.prompts
     readers = readers_for(pool, job.config.answers, prompts.list_choices)
-    votes = tally_votes(rollouts, readers)
-    chosen = representatives(rollouts, votes, job.config)
+    votes = tally_votes(outlines_of(rollouts), readers)
+    chosen = representatives(outlines_of(rollouts), votes, job.config)
     own, unread = own_answers(chosen), unread_of(chosen)
-    neurons = neurons_of(job, model, pool, chosen, neurons_name)
+    neurons = neurons_of(job, model, pool, Chosen(rollouts, chosen), neurons_name)
     selection = job.run.once(
         inside(folder, "selection"),
         placed(SELECTION, folder),
@@ -136,7 +141,7 @@ def prepare(
     )
     examples = written_examples(job, model, contexts, library)
     prepared = Prepared(
-        tuple(rollouts),
+        rollouts,
         votes,
         tuple(neurons),
         tuple(selection),
@@ -171,7 +176,7 @@ def neurons_of(
     job: Job,
     model: LanguageModel,
     pool: Sequence[Question],
-    chosen: Mapping[str, Rollout],
+    chosen: Chosen,
     name: str,
 ) -> Sequence[NeuronSet]:
     """Read off the neurons of the pool's answers, where the settings ask for them."""
@@ -191,15 +196,15 @@ def placed(codec: Codec[T], folder: str) -> Codec[T]:
 
 
 def representatives(
-    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: Config
-) -> dict[str, Rollout]:
+    rollouts: Iterable[R], votes: Mapping[str, Vote], config: Config
+) -> dict[str, R]:
     """Return the rollout that stands for each question.
 
     It is the one a demonstration would show, and its neurons are the question's; the
     first one where none can be shown.
     """
-    chosen: dict[str, Rollout] = {}
-    first: dict[str, Rollout] = {}
+    chosen: dict[str, R] = {}
+    first: dict[str, R] = {}
     for rollout in rollouts:
         first.setdefault(rollout.question_id, rollout)
         if fits(rollout, votes, config.contexts):
@@ -207,7 +212,7 @@ def representatives(
     return {**first, **chosen}
 
 
-def own_answers(chosen: Mapping[str, Rollout]) -> dict[str, str | None]:
+def own_answers(chosen: Mapping[str, RolloutFacts]) -> dict[str, str | None]:
     """Return the answer that stands for each question."""
     return {question_id: rollout.answer for question_id, rollout in chosen.items()}
 
@@ -275,7 +280,7 @@ def check(
     if config.fitness.action == "off":
         return None
     questions = list(prepared.library.questions.values())
-    found = pool_findings(questions, prepared.rollouts, config.fitness)
+    found = pool_findings(questions, outlines_of(prepared.rollouts), config.fitness)
     found += one_answer_findings(prepared.votes, config.fitness)
     found += selection_findings(prepared.selection, own, config.fitness)
     fitness = None

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
-from neuron_opsd.jobs.capturing import capture
+from neuron_opsd.jobs.capturing import Chosen, capture
 from neuron_opsd.jobs.centring import BIAS_NAME
 from neuron_opsd.jobs.pool_rollouts import rollout_tokens
 from neuron_opsd.jobs.prepare import Prepared, PreparedNames, representatives
@@ -21,6 +21,7 @@ from neuron_opsd.stages.scoring import score_rollouts, summarise
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, shown_draws
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.codecs import ROLLOUTS
+from neuron_opsd.world.kept_rollouts import outlines_of
 
 BEFORE = "before"
 """Label of the untrained model, whose answers also choose demonstrations."""
@@ -95,7 +96,7 @@ def test_rollouts(
             done,
             made_from=[BIAS_NAME, *made_from],
         )
-    job.count_tokens(name, rollout_tokens(model, asked, rollouts))
+    job.count_tokens(name, rollout_tokens(model, asked, outlines_of(rollouts)))
     return rollouts
 
 
@@ -112,7 +113,8 @@ def neurons_name(test: str) -> str:
 def score(test: TestSet, rollouts: Sequence[Rollout], config: Config) -> TestResult:
     """Compare the answers to a test set with its gold answers."""
     readers = readers_for(test.questions, config.answers, config.prompts.list_choices)
-    scores = score_rollouts(test.questions, rollouts, test.gold, readers)
+    told = outlines_of(rollouts)
+    scores = score_rollouts(test.questions, told, test.gold, readers)
     return summarise(test.name, scores, config.evaluation)
 
 
@@ -160,6 +162,7 @@ def test_neurons(job: Job, model: LanguageModel, test: TestSet) -> Sequence[Neur
     rollouts = codec.load(job.run.path(codec.file_name))
     prompts = job.config.prompts
     readers = readers_for(test.questions, job.config.answers, prompts.list_choices)
-    own = representatives(rollouts, tally_votes(rollouts, readers), job.config)
+    votes = tally_votes(outlines_of(rollouts), readers)
+    own = Chosen(rollouts, representatives(outlines_of(rollouts), votes, job.config))
     source = [rollouts_name(test.name, BEFORE)]
     return capture(job, model, test.questions, own, neurons_name(test.name), source)

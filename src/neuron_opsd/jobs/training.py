@@ -13,10 +13,15 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.checkpoints import forget_lost, go_back, keep_checkpoint
 from neuron_opsd.jobs.identity import load_again
 from neuron_opsd.jobs.inputs import run_settings
-from neuron_opsd.jobs.metrics import METRICS, append_metrics, read_metrics
+from neuron_opsd.jobs.metrics import (
+    METRICS,
+    MetricsHash,
+    append_metrics,
+    read_metrics,
+)
 from neuron_opsd.jobs.prepare import Prepared, inside
 from neuron_opsd.jobs.setting import Job
-from neuron_opsd.method.collapse import collapse_signs
+from neuron_opsd.method.collapse import CollapseWatch
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.protocol import Learner
@@ -94,7 +99,7 @@ def train_adapter(
         check_metrics(job, training)
         forget_lost(job, training.work)
         metrics = read_metrics(work)
-        warn_of_collapse(job, metrics)
+        SignWarnings(job).replay(metrics)
         return metrics
     learner = learner_of(model, job.config.distill, job.config.seed)
     latest = min(lost.values()) - 1
@@ -157,14 +162,15 @@ def run_steps(
     start = perf_counter()
     work = job.run.path(training.work)
     metrics = list(read_metrics(work))
-    warned = warn_of_collapse(job, metrics)
+    signs, hashed = SignWarnings(job), MetricsHash(work)
+    signs.replay(metrics)
     for entry in steps:
         metrics.append(entry)
         append_metrics(work, entry)
-        if (entry.step + 1) % job.config.distill.checkpoint_every == 0:
-            keep_checkpoint(job, learner, training.work, entry.step + 1, made_from)
+        if (step := entry.step + 1) % job.config.distill.checkpoint_every == 0:
+            keep_checkpoint(job, learner, training.work, step, made_from, hashed)
             start = add_seconds(job, training.name, start)
-        warn_of_new_signs(job, metrics, warned)
+        signs.add(entry)
         done(1)
     add_seconds(job, training.name, start)
     return tuple(metrics)
@@ -178,26 +184,27 @@ def add_seconds(job: Job, name: str, start: float) -> float:
     return now
 
 
-def warn_of_collapse(job: Job, metrics: Sequence[StepMetrics]) -> set[str]:
-    """Warn as if the steps were taken now, so that no stop loses a warning.
+class SignWarnings:
+    """Warns of each sign of collapse when the steps show it for the first time."""
 
-    Returns:
-        The signs that were warned of.
-    """
-    warned: set[str] = set()
-    for count in range(1, len(metrics) + 1):
-        warn_of_new_signs(job, metrics[:count], warned)
-    return warned
+    def __init__(self, job: Job) -> None:
+        """Begin before the first step."""
+        self._job = job
+        self._watch = CollapseWatch()
+        self._told: set[str] = set()
 
+    def add(self, entry: StepMetrics) -> None:
+        """Take the metrics of the next step."""
+        self._watch.add(entry)
+        for sign in self._watch.signs():
+            if sign.sign not in self._told:
+                self._told.add(sign.sign)
+                self._job.run.warn(collapse_text(sign))
 
-def warn_of_new_signs(
-    job: Job, metrics: Sequence[StepMetrics], warned: set[str]
-) -> None:
-    """Warn of the signs that the last steps show for the first time."""
-    for sign in collapse_signs(metrics):
-        if sign.sign not in warned:
-            warned.add(sign.sign)
-            job.run.warn(collapse_text(sign))
+    def replay(self, metrics: Sequence[StepMetrics]) -> None:
+        """Warn as if some steps were taken now, so that no stop loses a warning."""
+        for entry in metrics:
+            self.add(entry)
 
 
 def collapse_text(sign: Collapse) -> str:
@@ -228,7 +235,7 @@ def examples_for(
     if method != FORM_ONLY:
         return prepared.examples
     shown = shown_rollouts(prepared.rollouts, prepared.votes, config.contexts)
-    answers = {name: rollout.completion.text for name, rollout in shown.items()}
+    answers = {rollout.question_id: rollout.completion.text for rollout in shown}
 
     def with_choices(example: TrainingExample) -> TrainingExample:
         if example.choices:

@@ -9,7 +9,7 @@ another context changes everything.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -19,11 +19,11 @@ from neuron_opsd.answers import Same, readers_for
 from neuron_opsd.config import Config, FitnessConfig
 from neuron_opsd.models.choices import choice_logprobs, entropy
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import (
     Fitness,
     Prompt,
     Question,
-    Rollout,
     SelectionEntry,
     TokenIds,
     Vote,
@@ -247,7 +247,9 @@ def with_findings(fitness: Fitness, config: FitnessConfig) -> Fitness:
 
 
 def pool_findings(
-    questions: Sequence[Question], rollouts: Sequence[Rollout], config: FitnessConfig
+    questions: Sequence[Question],
+    rollouts: Iterable[RolloutFacts],
+    config: FitnessConfig,
 ) -> tuple[str, ...]:
     """Say when one free-text answer takes too much of the pool.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from neuron_opsd import reasoning
@@ -15,6 +15,7 @@ from neuron_opsd.method.contexts import (
     random_neighbours,
 )
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.prompts import student_prompt, teacher_prompt
 from neuron_opsd.records import (
     Completion,
@@ -44,30 +45,28 @@ class Library:
 
 
 def shown_rollouts(
-    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: ContextsConfig
-) -> dict[str, Rollout]:
-    """Return the rollout of each question that a demonstration would show.
+    rollouts: Iterable[Rollout], votes: Mapping[str, Vote], config: ContextsConfig
+) -> Iterator[Rollout]:
+    """Yield the rollout of each question that a demonstration would show.
 
     A question whose rollout holds no readable answer, or no text, shows none.
     """
-    shown: dict[str, Rollout] = {}
+    shown: set[str] = set()
     for rollout in rollouts:
         if rollout.question_id in shown or not fits(rollout, votes, config):
             continue
         if rollout.completion.final:
-            shown[rollout.question_id] = rollout
-    return shown
+            shown.add(rollout.question_id)
+            yield rollout
 
 
 def shown_answers(
-    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: Config
+    rollouts: Iterable[Rollout], votes: Mapping[str, Vote], config: Config
 ) -> dict[str, str]:
     """Return what a demonstration of each question says the assistant answered."""
     return {
-        question_id: shown_text(rollout.completion, config)
-        for question_id, rollout in shown_rollouts(
-            rollouts, votes, config.contexts
-        ).items()
+        rollout.question_id: shown_text(rollout.completion, config)
+        for rollout in shown_rollouts(rollouts, votes, config.contexts)
     }
 
 
@@ -114,7 +113,9 @@ def shown_draws(config: ContextsConfig) -> list[tuple[float, int]]:
     return [(0.0, 1)] if config.answer == "greedy" else []
 
 
-def fits(rollout: Rollout, votes: Mapping[str, Vote], config: ContextsConfig) -> bool:
+def fits(
+    rollout: RolloutFacts, votes: Mapping[str, Vote], config: ContextsConfig
+) -> bool:
     """Whether a rollout is the one that a demonstration shows."""
     if rollout.answer is None:
         return False

@@ -7,7 +7,7 @@ bytes. Half a surrogate pair, which no file can hold, becomes the character U+FF
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -19,9 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from neuron_opsd.reasoning import final_start
 from neuron_opsd.records import (
-    Completion,
     NeuronSet,
     Rollout,
     SelectionEntry,
@@ -29,6 +27,7 @@ from neuron_opsd.records import (
     TestResult,
 )
 from neuron_opsd.world.files import write_atomic, write_file
+from neuron_opsd.world.kept_rollouts import KeptRollouts
 
 T = TypeVar("T")
 Record = TypeVar("Record")
@@ -144,7 +143,7 @@ def writable(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def save_rollouts(rollouts: Sequence[Rollout], path: Path) -> None:
+def save_rollouts(rollouts: Iterable[Rollout], path: Path) -> None:
     """Write rollouts as a Parquet file."""
     save_table(map(rollout_batch, groups(rollouts)), ROLLOUT_SCHEMA, path)
 
@@ -168,42 +167,7 @@ def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=ROLLOUT_SCHEMA)
 
 
-def load_rollouts(path: Path) -> Sequence[Rollout]:
-    """Read rollouts from a Parquet file."""
-    known: dict[int, int] = {}
-    return tuple(
-        rollout_of(row, known) for batch in batches(path) for row in batch.to_pylist()
-    )
-
-
-def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
-    """Turn a row of a Parquet file into a rollout.
-
-    Args:
-        row: Its values by the names of the columns.
-        known: The token ids met so far. There are few, and one object for each takes a
-            fifth of the memory that one for every token of long traces would.
-    """
-    ids, text = row["token_ids"], row["text"]
-    known_start = None if "final_start" in row else final_start(text)
-    return Rollout(
-        question_id=row["question_id"],
-        index=row["index"],
-        temperature=row["temperature"],
-        completion=Completion(
-            token_ids=tuple(map(known.setdefault, ids, ids)),
-            text=text,
-            finished=row["finished"],
-            logprob=row["logprob"],
-            entropy=row["entropy"],
-            # Files of version 0.1 have no such column.
-            final_start=row.get("final_start", known_start),
-        ),
-        answer=row["answer"],
-    )
-
-
-def save_neurons(sets: Sequence[NeuronSet], path: Path) -> None:
+def save_neurons(sets: Iterable[NeuronSet], path: Path) -> None:
     """Write neuron sets as a Parquet file."""
     save_table(map(neuron_batch, groups(sets)), NEURON_SCHEMA, path)
 
@@ -276,7 +240,9 @@ def batches(path: Path) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(batch_size=ROWS_PER_GROUP)
 
 
-ROLLOUTS = Codec("rollouts.parquet", save_rollouts, load_rollouts)
+ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
+    "rollouts.parquet", save_rollouts, KeptRollouts
+)
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
 SELECTION = records_codec("selection.json", SelectionEntry)
 CONTEXTS = records_codec("contexts.json", TeacherContext)

@@ -43,6 +43,9 @@ class Output(BaseModel):
     from versions that did not keep it."""
     files: dict[str, str] = {}
     """The SHA-256 of a folder's files by name."""
+    size: int | None = None
+    """Bytes of the file, or of those in `files`; `None` from versions that did not
+    keep it."""
 
 
 class Manifest(BaseModel):

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
+from neuron_opsd.errors import DataError
 from neuron_opsd.world.blocks import Blocks, Plan
 from neuron_opsd.world.codecs import Codec
 from neuron_opsd.world.files import (
@@ -170,11 +171,17 @@ class RunDir:
         Raises:
             TryAgainError: If the disk is full or ails.
         """
-        stands = self.has(name, codec, made_from)
-        if stands and codec.load(self.path(codec.file_name)) == value:
+        if self.has(name, codec, made_from) and self.says(codec, value):
             return
         self.keep(name, codec, value)
         self.record(name, codec.file_name, made_from)
+
+    def says(self, codec: Codec[T], value: T) -> bool:
+        """Whether an output says a value; it does not in another version's form."""
+        try:
+            return codec.load(self.path(codec.file_name)) == value
+        except DataError:
+            return False
 
     def blocks(  # noqa: PLR0913 - what is made, from what, and how
         self,
@@ -215,8 +222,7 @@ class RunDir:
                 parts.keep(number, partial(compute, block))
                 on_done(len(block))
             numbers = range(len(starts))
-            whole = tuple(r for number in numbers for r in parts.load(number))
-            self.keep(name, codec, whole)
+            self.keep(name, codec, parts.all(numbers))
             seconds = parts.total_seconds(numbers)
             self.record(name, codec.file_name, made_from, seconds)
         discard(folder)

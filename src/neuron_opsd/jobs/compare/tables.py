@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TypeAlias
 
-from neuron_opsd.jobs.reporting import or_none
+from neuron_opsd.jobs.results import or_none
 from neuron_opsd.report.compare.data import BudgetLine, Contrast, Measurement
 
 Value: TypeAlias = str | bool | int | float | list[float | None] | None
