@@ -79,11 +79,13 @@ def read_inputs(
         warn(note)
     check_size(pool, len(asked.questions), config.contexts.num_demonstrations)
     sets = read_tests(tests, in_domain, config, warn)
-    check_overlap(
+    remarks = check_overlap(
         asked.questions,
         {test.name: test.questions for test in sets},
         config.evaluation.max_overlap,
     )
+    for text in remarks:
+        warn(text)
     hashes = {"pool": questions_hash(asked.questions)}
     hashes |= {test.name: test_hash(test) for test in sets}
     return Inputs(asked.questions, sets, hashes)
