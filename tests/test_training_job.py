@@ -389,10 +389,12 @@ def test_questions_without_choices_imitate_whole_answers_to_others(
     assert sorted(without.choices) == ["c", "so it is</think>a"]
 
 
+@pytest.mark.parametrize("many_same", [0, 1000])
 def test_a_question_imitates_some_of_very_many_others(
-    config: Config, monkeypatch: pytest.MonkeyPatch
+    many_same: int, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neuron_opsd.jobs.training.NUM_OTHERS", 3)
+    monkeypatch.setattr("neuron_opsd.jobs.imitating.MANY_SAME", many_same)
+    monkeypatch.setattr("neuron_opsd.jobs.imitating.NUM_OTHERS", 3)
     names = [f"q{n}" for n in range(20)]
     prepared = prepared_free(*(written_for(name, name) for name in names))
     _, example = examples_for(FORM_ONLY, prepared, config)

@@ -33,11 +33,11 @@ from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
+from neuron_opsd.stages.library import Library, search_remarks
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import (
-    Library,
     build_contexts,
     build_examples,
     fits,
@@ -139,6 +139,8 @@ def prepare(
         lambda: build_contexts(kept(neurons, selection), library, job.config),
         made_from=[*made.read, inside(folder, "selection")],
     )
+    for text in search_remarks(contexts, library):
+        job.run.warn(text)
     examples = written_examples(job, model, contexts, library)
     prepared = Prepared(
         rollouts,

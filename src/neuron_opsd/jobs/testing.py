@@ -16,9 +16,14 @@ from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.needs import shows_by_neurons
 from neuron_opsd.records import NeuronSet, Rollout, TestResult
 from neuron_opsd.stages.capture import not_read
+from neuron_opsd.stages.library import search_remarks
 from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
 from neuron_opsd.stages.scoring import score_rollouts, summarise
-from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, shown_draws
+from neuron_opsd.stages.teaching import (
+    build_contexts,
+    fitted_prompt,
+    shown_draws,
+)
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.codecs import ROLLOUTS
 from neuron_opsd.world.kept_rollouts import outlines_of
@@ -138,6 +143,8 @@ def answer_prompted(
         job.config,
         asked={question.id: question for question in test.questions},
     )
+    for text in search_remarks(contexts, prepared.library):
+        job.run.warn(f"{test.name}: {text}")
     asked = [
         replace(
             a,

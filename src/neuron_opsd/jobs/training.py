@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +12,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.checkpoints import forget_lost, go_back, keep_checkpoint
 from neuron_opsd.jobs.identity import load_again
+from neuron_opsd.jobs.imitating import with_others
 from neuron_opsd.jobs.inputs import run_settings
 from neuron_opsd.jobs.metrics import (
     METRICS,
@@ -27,14 +28,10 @@ from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
 from neuron_opsd.report.data import FORM_ONLY
-from neuron_opsd.seeds import generator
 from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Objective, train
 from neuron_opsd.world.proofs import CARD, GONE, fault_of, hash_of
 from neuron_opsd.world.store import write_folder
-
-NUM_OTHERS = 64
-"""Answers to other questions from which the form-only control draws for a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +223,7 @@ def examples_for(
     """Return what a method trains on.
 
     The form-only control draws from the examples' `choices`. Where a question has none,
-    they are the model's own whole answers to `NUM_OTHERS` other questions of the pool,
+    they are the model's own whole answers to some other questions of the pool,
     drawn at random.
 
     Raises:
@@ -236,43 +233,9 @@ def examples_for(
         return prepared.examples
     shown = shown_rollouts(prepared.rollouts, prepared.votes, config.contexts)
     answers = {rollout.question_id: rollout.completion.text for rollout in shown}
-
-    def with_choices(example: TrainingExample) -> TrainingExample:
-        if example.choices:
-            return example
-        others = others_answers(example, answers, prepared.library.excluded, config)
-        return replace(example, choices=others)
-
-    return tuple(map(with_choices, prepared.examples))
-
-
-def others_answers(
-    example: TrainingExample,
-    answers: Mapping[str, str],
-    excluded: Mapping[str, frozenset[str]],
-    config: Config,
-) -> tuple[str, ...]:
-    """Draw some of the answers to other questions than an example's.
-
-    Raises:
-        DataError: If there is none.
-    """
-    name = example.question_id
-    barred = excluded.get(name, frozenset()) | {name}
-    names = list(answers)
-    count = min(len(names), NUM_OTHERS + len(barred))
-    drawn = generator(config.seed, "others", name).choice(
-        len(names), count, replace=False
+    return with_others(
+        prepared.examples, answers, prepared.library.excluded, config.seed
     )
-    allowed = [names[i] for i in drawn.tolist() if names[i] not in barred]
-    found = tuple(answers[other] for other in allowed[:NUM_OTHERS])
-    if not found:
-        raise DataError(
-            f"the form-only control has no answer to imitate for question {name}: no "
-            "other question of the pool has a readable answer; set answers.reader or "
-            "rollouts.max_new_tokens so that answers can be read"
-        )
-    return found
 
 
 def sources_of(

@@ -192,17 +192,18 @@ def groups_of(
     Without balance that is all of them. With it, each answer that is given often
     enough for one of its questions to be kept is a group, and all others are one.
     """
-    whole = np.arange(len(answers))
     if not balance:
-        return [whole] if len(answers) else []
+        return [np.arange(len(answers))] if len(answers) else []
     often = {
         answer
         for answer, count in Counter(answers).items()
         if answer is not None and count * share >= 1.0 - 1e-9
     }
-    groups = [np.array([answer == one for answer in answers]) for one in sorted(often)]
-    groups.append(np.array([answer not in often for answer in answers], dtype=np.bool_))
-    return [whole[group] for group in groups if group.any()]
+    places: dict[str | None, list[int]] = {answer: [] for answer in sorted(often)}
+    rest: list[int] = []
+    for place, answer in enumerate(answers):
+        places.get(answer, rest).append(place)
+    return [np.array(group) for group in (*places.values(), rest) if group]
 
 
 def reason(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from neuron_opsd import reasoning
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.contexts import (
     Neighbour,
-    by_words,
     nearest,
     random_neighbours,
+    with_words,
+    word_sets,
 )
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
@@ -28,20 +28,9 @@ from neuron_opsd.records import (
     TrainingExample,
     Vote,
 )
+from neuron_opsd.stages.library import Library as Library
+from neuron_opsd.stages.library import check_enough
 from neuron_opsd.stages.rollouts import written
-
-
-@dataclass(frozen=True, slots=True)
-class Library:
-    """The questions that may become demonstrations, with the answers they show."""
-
-    questions: Mapping[str, Question]
-    answers: Mapping[str, str]
-    """What each demonstration shows; a question without a readable one is left out."""
-    neurons: tuple[NeuronSet, ...]
-    """In the order of the pool, only of questions that have an answer to show."""
-    excluded: Mapping[str, frozenset[str]]
-    """For a question's id the ids of the same text."""
 
 
 def shown_rollouts(
@@ -159,7 +148,8 @@ def build_contexts(
     if chosen == "words":
         known = {**library.questions, **(asked or {})}
         texts = {name: question.text for name, question in known.items()}
-        pool, wanted = by_words(pool, texts), by_words(wanted, texts)
+        sets = word_sets(texts)
+        pool, wanted = with_words(pool, sets), with_words(wanted, sets)
     if chosen == "random":
         found = random_neighbours(
             wanted, pool, count, library.excluded, seed=config.seed
@@ -176,25 +166,6 @@ def build_contexts(
         )
         for entry in questions
     )
-
-
-def check_enough(questions: Sequence[NeuronSet], library: Library, count: int) -> None:
-    """Refuse a pool that cannot give every question its demonstrations.
-
-    Raises:
-        DataError: Naming the first question that would get too few.
-    """
-    usable = {entry.question_id for entry in library.neurons}
-    for entry in questions:
-        barred = library.excluded.get(entry.question_id, frozenset())
-        have = len(usable - barred - {entry.question_id})
-        if have < count:
-            raise DataError(
-                f"contexts.num_demonstrations is {count}, but question "
-                f"{entry.question_id} can choose from only {have} with a readable "
-                "answer; lower it, give a larger pool, or, if many answers are cut or "
-                "unread, look at rollouts.max_new_tokens and answers.reader"
-            )
 
 
 def demonstration(neighbour: Neighbour, library: Library) -> Demonstration:
