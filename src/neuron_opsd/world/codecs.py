@@ -28,6 +28,7 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.world.files import write_atomic, write_file
 from neuron_opsd.world.kept_rollouts import KeptRollouts
+from neuron_opsd.world.listings import read_listing, write_listing
 
 T = TypeVar("T")
 Record = TypeVar("Record")
@@ -108,11 +109,11 @@ def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]
     adapter = TypeAdapter(kind)
 
     def save(records: Sequence[Record], path: Path) -> None:
-        lines = [to_json(adapter.dump_python(record)) for record in records]
-        write_atomic(path, encode("[\n" + ",\n".join(lines) + "\n]\n"))
+        tables = (adapter.dump_python(record) for record in records)
+        write_listing((encode(to_json(table)) for table in tables), path)
 
     def load(path: Path) -> Sequence[Record]:
-        return tuple(adapter.validate_python(table) for table in load_json(path))
+        return tuple(adapter.validate_python(table) for table in read_listing(path))
 
     return Codec(file_name, save, load)
 
