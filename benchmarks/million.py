@@ -90,6 +90,7 @@ from neuron_opsd.world.codecs import (  # noqa: E402
     ROLLOUTS,
     SELECTION,
 )
+from neuron_opsd.world.kept_rollouts import outlines_of  # noqa: E402
 from neuron_opsd.world.overlap import check_overlap, duplicates_of  # noqa: E402
 
 GB: Final = 1e9
@@ -255,8 +256,8 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
         rollouts = ROLLOUTS.load(files.rollouts)
     with measured.stage("votes, representatives"):
         readers = readers_for(pool, config.answers, config.prompts.list_choices)
-        votes = tally_votes(rollouts, readers)
-        chosen = representatives(rollouts, votes, config)
+        votes = tally_votes(outlines_of(rollouts), readers)
+        chosen = representatives(outlines_of(rollouts), votes, config)
         own, unread = own_answers(chosen), unread_of(chosen)
     with measured.stage(SETS):
         neurons = NEURONS.load(files.neurons)
@@ -283,7 +284,7 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
         examples = write_examples(contexts, library, config)
     with measured.stage("findings"):
         findings = (
-            *pool_findings(pool, rollouts, config.fitness),
+            *pool_findings(pool, outlines_of(rollouts), config.fitness),
             *one_answer_findings(votes, config.fitness),
             *selection_findings(selection, own, config.fitness),
         )
