@@ -6,7 +6,12 @@ command line turns these, and only these, into one line on stderr and an exit st
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
+
+MAX_NAMED = 16
+"""Questions that a message names; as many as a step has by default."""
 
 
 class NeuronOpsdError(Exception):
@@ -34,6 +39,60 @@ class TeacherError(NeuronOpsdError):
 
 class TrainingError(NeuronOpsdError):
     """Training cannot go on, for example because the loss is no longer a number."""
+
+
+class NotFiniteError(NeuronOpsdError):
+    """What a model computed is not a number, or too large to be one."""
+
+    def __init__(
+        self, what: str, places: Sequence[int] = (), questions: Sequence[str] = ()
+    ) -> None:
+        """Say what it is, and of what.
+
+        Args:
+            what: For example ``the loss is nan``.
+            places: In what the model was given, where it is of some of that.
+            questions: Ids of the questions that it is of, once they are known.
+        """
+        of = f"{questions_text(questions)}: " if questions else ""
+        super().__init__(
+            f"{of}{what}; set model.compute=float32 if it is not, get the model's "
+            "files again, or leave such questions out"
+        )
+        self.what = what
+        self.places = tuple(places)
+        self.questions = tuple(questions)
+
+    def among(self, questions: Sequence[str]) -> NotFiniteError:
+        """Return the same with the ids of its questions; `questions` are by place."""
+        places = dict.fromkeys(self.places)
+        return NotFiniteError(self.what, (), [questions[i] for i in places])
+
+
+@contextmanager
+def naming(questions: Sequence[str]) -> Iterator[None]:
+    """Name the questions of what is not finite.
+
+    Args:
+        questions: Ids, in the order in which the model is given them.
+
+    Raises:
+        NotFiniteError: If it was raised inside, with the ids of its places.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        if not error.places:
+            raise
+        raise error.among(questions) from error
+
+
+def questions_text(questions: Sequence[str]) -> str:
+    """Name some questions, and say how many more there are."""
+    shown = ", ".join(questions[:MAX_NAMED])
+    hidden = len(questions) - MAX_NAMED
+    more = f" and {hidden} more" if hidden > 0 else ""
+    return f"question{'s' if len(questions) > 1 else ''} {shown}{more}"
 
 
 class TryAgainError(NeuronOpsdError):

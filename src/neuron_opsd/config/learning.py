@@ -146,6 +146,10 @@ class DistillConfig(Section):
     """Positions whose logits are held at once; changes memory, not the gradient."""
     checkpoint_every: Positive = 10
     """Steps between checkpoints."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do with a step in which the loss, a gradient or a logit is not a number:
+    `stop`, or `skip` it, learning nothing, at most 3 in a row. May be changed when a
+    run that was stopped resumes."""
 
 
 class PolicyConfig(Section):

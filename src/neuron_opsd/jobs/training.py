@@ -21,6 +21,7 @@ from neuron_opsd.jobs.metrics import (
 )
 from neuron_opsd.jobs.prepare import Prepared, inside
 from neuron_opsd.jobs.setting import Job
+from neuron_opsd.jobs.watching import StepWatch, skipped_last
 from neuron_opsd.method.collapse import CollapseWatch
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
@@ -100,13 +101,15 @@ def train_adapter(
         forget_lost(job, training.work)
         metrics = read_metrics(work)
         SignWarnings(job).replay(metrics)
+        StepWatch(job, metrics)
         return metrics
     learner = learner_of(model, job.config.distill, job.config.seed)
     latest = min(lost.values()) - 1
     first_step = go_back(job, learner, training.work, made_from, latest)
     with job.progress.stage(name, job.config.distill.steps, "steps") as done:
         done(first_step)
-        steps = train(learner, examples, objective, job.config, first_step)
+        skipped = skipped_last(read_metrics(job.run.path(training.work)))
+        steps = train(learner, examples, objective, job.config, first_step, skipped)
         steps = keeping(job, learner, steps, training, made_from)
         metrics = run_steps(job, learner, training, made_from, steps, done)
     job.count_tokens(name, sum(m.num_tokens for m in metrics))
@@ -164,7 +167,9 @@ def run_steps(
     metrics = list(read_metrics(work))
     signs, hashed = SignWarnings(job), MetricsHash(work)
     signs.replay(metrics)
-    for entry in steps:
+    watch = StepWatch(job, metrics)
+    for taken in steps:
+        entry = watch.see(taken)
         metrics.append(entry)
         append_metrics(work, entry)
         if (step := entry.step + 1) % job.config.distill.checkpoint_every == 0:

@@ -209,7 +209,23 @@ class Learner(LanguageModel, Protocol):
         ...
 
     def step(self, learning_rate: float) -> float:
-        """Apply the gradients gathered so far; return their norm before clipping."""
+        """Apply the gradients gathered so far; return their norm before clipping.
+
+        Raises:
+            NotFiniteError: If the norm is not finite; no weight has moved then.
+        """
+        ...
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients gathered so far."""
+        ...
+
+    def check(self) -> None:
+        """Refuse to be kept with a weight or a moment that is no number.
+
+        Raises:
+            NotFiniteError: Naming the first one of student, optimiser or teacher.
+        """
         ...
 
     def update_teacher(self, rate: float) -> None:

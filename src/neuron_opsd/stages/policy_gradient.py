@@ -9,6 +9,7 @@ Source: Shao et al., arXiv:2402.03300.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config import Config
+from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.one_pass import Readout
 from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_loss
 from neuron_opsd.method.rewards import advantages
@@ -66,6 +68,7 @@ def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Obj
     def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
         groups = vote_on_policy(learner, batch, step, config)
         paid = pay(learner, [group.trained for group in groups])
+        refuse_not_finite(groups, paid)
         return [
             paid_lesson(group, rewards)
             for group, rewards in zip(groups, paid, strict=True)
@@ -87,6 +90,21 @@ def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Obj
         return policy_loss(student, reference, tokens, limits, chunk)
 
     return Objective(write, loss)
+
+
+def refuse_not_finite(groups: Sequence[Group], paid: Sequence[Sequence[float]]) -> None:
+    """Refuse rewards that are no numbers.
+
+    Raises:
+        NotFiniteError: Naming their questions.
+    """
+    wrong = [
+        group.example.question_id
+        for group, rewards in zip(groups, paid, strict=True)
+        if not all(map(math.isfinite, rewards))
+    ]
+    if wrong:
+        raise NotFiniteError("what rollouts are paid is not finite", (), wrong)
 
 
 def paid_lesson(group: Group, rewards: Sequence[float]) -> Lesson:
@@ -127,6 +145,9 @@ def certainties(
 
     They are those of the student's whole distribution at the positions that predict
     the completion, the end token's included; in nats.
+
+    Raises:
+        NotFiniteError: If one is no number: the least of a group would hide it.
     """
     distinct = [
         e for group in groups for e in exercises_of(group.example, group.completions)
@@ -137,6 +158,13 @@ def certainties(
         )
     sizes = [len(e.completion.token_ids) for e in distinct]
     means = [[float(part.mean()) for part in values.split(sizes)] for values in found]
+    wrong = [
+        e.example.question_id
+        for e, *values in zip(distinct, *means, strict=True)
+        if not all(map(math.isfinite, values))
+    ]
+    if wrong:
+        raise NotFiniteError("the certainty of rollouts is not finite", (), wrong)
     of: dict[tuple[str, TokenIds], tuple[float, float]] = {
         (e.example.question_id, e.completion.token_ids): (sure, spread)
         for e, sure, spread in zip(distinct, *means, strict=True)
