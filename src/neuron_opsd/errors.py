@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Final
 
 MAX_NAMED = 16
 """Questions that a message names; as many as a step has by default."""
@@ -99,6 +99,20 @@ class TryAgainError(NeuronOpsdError):
     """The world is in the way: a full disk, no network, a run directory in use."""
 
     exit_status = 75
+
+
+NO_MEMORY: Final = "can't allocate memory"
+"""What PyTorch says on a processor; on a GPU the error has a type of its own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error of Python, NumPy, Arrow or PyTorch means no more memory.
+
+    PyTorch's are known by name and words, so that nobody imports it to ask.
+    """
+    if isinstance(error, RuntimeError):
+        return type(error).__name__ == "OutOfMemoryError" or NO_MEMORY in str(error)
+    return isinstance(error, MemoryError)
 
 
 class InUseError(TryAgainError):

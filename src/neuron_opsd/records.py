@@ -268,6 +268,17 @@ class StepMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """How the batches of a training are split into passes, from a step on."""
+
+    step: int
+    micro_batch_size: int
+    """Completions of a pass with gradient."""
+    tokens: int
+    """Tokens of a pass without."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fitness:
     """What can be said without labels about a teacher before it teaches."""
 

@@ -20,6 +20,7 @@ from neuron_opsd.jobs.metrics import (
     read_metrics,
 )
 from neuron_opsd.jobs.prepare import Prepared, inside
+from neuron_opsd.jobs.room import keep_room, splits_of
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.watching import StepWatch, skipped_last
 from neuron_opsd.method.collapse import CollapseWatch
@@ -30,7 +31,7 @@ from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
 from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.teaching import shown_rollouts
-from neuron_opsd.stages.training import Objective, train
+from neuron_opsd.stages.training import Earlier, Objective, train
 from neuron_opsd.world.proofs import CARD, GONE, fault_of, hash_of
 from neuron_opsd.world.store import write_folder
 
@@ -103,13 +104,15 @@ def train_adapter(
         SignWarnings(job).replay(metrics)
         StepWatch(job, metrics)
         return metrics
+    keep_room(job, model)
     learner = learner_of(model, job.config.distill, job.config.seed)
     latest = min(lost.values()) - 1
     first_step = go_back(job, learner, training.work, made_from, latest)
     with job.progress.stage(name, job.config.distill.steps, "steps") as done:
         done(first_step)
         skipped = skipped_last(read_metrics(job.run.path(training.work)))
-        steps = train(learner, examples, objective, job.config, first_step, skipped)
+        earlier = Earlier(skipped, splits_of(job, name))
+        steps = train(learner, examples, objective, job.config, first_step, earlier)
         steps = keeping(job, learner, steps, training, made_from)
         metrics = run_steps(job, learner, training, made_from, steps, done)
     job.count_tokens(name, sum(m.num_tokens for m in metrics))
@@ -222,7 +225,9 @@ def collapse_text(sign: Collapse) -> str:
 
 def trained_model(job: Job, folder: str) -> HFModel:
     """Load the base model with the adapter in a folder of the run directory."""
-    return load_again(job.run, job.config.model, job.run.path(folder))
+    model = load_again(job.run, job.config.model, job.run.path(folder))
+    keep_room(job, model)
+    return model
 
 
 def examples_for(

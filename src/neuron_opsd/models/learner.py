@@ -53,6 +53,7 @@ class HFLearner(HFModel):
             network, base.tokens, base.facts, base.mlps, base.tokens_per_batch
         )
         self.base = base
+        self.room = base.room
         self.trained = trained
         self.max_grad_norm = max_grad_norm
         self.weights: dict[str, nn.Parameter] = {

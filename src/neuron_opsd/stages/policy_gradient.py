@@ -25,6 +25,7 @@ from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_lo
 from neuron_opsd.method.rewards import advantages
 from neuron_opsd.models.choices import allowed_tokens
 from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.stages.centring import refuse_centring
 from neuron_opsd.stages.distill import (
@@ -152,22 +153,26 @@ def certainties(
     distinct = [
         e for group in groups for e in exercises_of(group.example, group.completions)
     ]
-    with torch.no_grad():
-        found = certainty(
-            student_readout(learner, distinct), config.distill.chunk_positions
-        )
-    sizes = [len(e.completion.token_ids) for e in distinct]
-    means = [[float(part.mean()) for part in values.split(sizes)] for values in found]
+
+    def of_some(exercises: Sequence[Exercise]) -> list[tuple[float, float]]:
+        with torch.no_grad():
+            chunk = config.distill.chunk_positions
+            found = certainty(student_readout(learner, exercises), chunk)
+        sizes = [len(e.completion.token_ids) for e in exercises]
+        columns = [[float(p.mean()) for p in values.split(sizes)] for values in found]
+        return list(zip(*columns, strict=True))
+
+    means = in_halves(distinct, of_some, "the certainty of a completion")
     wrong = [
         e.example.question_id
-        for e, *values in zip(distinct, *means, strict=True)
+        for e, values in zip(distinct, means, strict=True)
         if not all(map(math.isfinite, values))
     ]
     if wrong:
         raise NotFiniteError("the certainty of rollouts is not finite", (), wrong)
     of: dict[tuple[str, TokenIds], tuple[float, float]] = {
-        (e.example.question_id, e.completion.token_ids): (sure, spread)
-        for e, sure, spread in zip(distinct, *means, strict=True)
+        (e.example.question_id, e.completion.token_ids): values
+        for e, values in zip(distinct, means, strict=True)
     }
 
     def looked_up(group: Group, completion: Completion) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Final, TypeAlias
 
@@ -22,6 +22,7 @@ from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import Completion, StepMetrics, TrainingExample
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.rollouts import top_share
+from neuron_opsd.stages.splitting import Splits, StepSplit
 
 Examples: TypeAlias = Sequence[TrainingExample]
 
@@ -79,13 +80,23 @@ class Objective:
     loss: Loss
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a training that resumes knows of the steps before."""
+
+    num_skipped: int = 0
+    """How many of them were skipped, one after the other, at the end."""
+    splits: Splits = field(default_factory=Splits)
+    """How their batches were split."""
+
+
 def train(
     learner: Learner,
     examples: Examples,
     objective: Objective,
     config: Config,
     first_step: int = 0,
-    num_skipped: int = 0,
+    earlier: Earlier | None = None,
 ) -> Iterator[StepMetrics]:
     """Train the student and yield one record per optimiser step.
 
@@ -99,7 +110,7 @@ def train(
         objective: What is trained on, and towards what.
         config: The settings.
         first_step: Number of steps taken before.
-        num_skipped: How many of these were skipped, one after the other, at the end.
+        earlier: What else is known of these.
 
     Raises:
         TrainingError: If something in a step is not finite, and the settings say to
@@ -108,11 +119,14 @@ def train(
     """
     tuning = config.distill
     seed = derive_seed(config.seed, "train")
+    earlier = earlier or Earlier()
+    num_skipped = earlier.num_skipped
     for step in range(first_step, tuning.steps):
         places = batch_at(step, len(examples), tuning.batch_size, seed)
         batch = [examples[i] for i in places]
         try:
-            entry = take_step(learner, batch, objective, config, step)
+            split = StepSplit(learner, step, tuning.micro_batch_size, earlier.splits)
+            entry = take_step(split, batch, objective, config, step)
         except NotFiniteError as error:
             learner.drop_gradients()
             num_skipped += 1
@@ -127,16 +141,24 @@ def train(
 
 
 def take_step(
-    learner: Learner, batch: Examples, objective: Objective, config: Config, step: int
+    split: StepSplit, batch: Examples, objective: Objective, config: Config, step: int
 ) -> StepMetrics:
     """Write, compare and learn.
 
     Raises:
         NotFiniteError: If anything on the way is no number; no weight has moved then.
     """
+    learner = split.learner
     lessons = objective.write(learner, batch, step)
+    while split.shrank():  # all of a step is made in one way
+        lessons = objective.write(learner, batch, step)
     exercises = all_exercises(lessons)
-    loss = gather_gradients(learner, exercises, objective, config.distill)
+
+    def gather(size: int) -> float:
+        tuning = config.distill.model_copy(update={"micro_batch_size": size})
+        return gather_gradients(learner, exercises, objective, tuning)
+
+    loss = split.gather(gather, len(exercises))
     rate = learning_rate_at(step, config.distill)
     grad_norm = learner.step(rate)
     return metrics_of(step, lessons, loss, grad_norm, rate)
