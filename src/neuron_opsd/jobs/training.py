@@ -32,6 +32,7 @@ from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Earlier, Objective, train
+from neuron_opsd.stopping import STOPPING
 from neuron_opsd.world.proofs import CARD, GONE, fault_of, hash_of
 from neuron_opsd.world.store import write_folder
 
@@ -164,22 +165,34 @@ def run_steps(
     steps: Iterator[StepMetrics],
     done: Callable[[int], None],
 ) -> tuple[StepMetrics, ...]:
-    """Take the steps that are left, keeping metrics and checkpoints."""
+    """Take the steps that are left, keeping metrics and checkpoints.
+
+    A signal waits for the end of a step, after which there is a checkpoint.
+
+    Raises:
+        StoppedError: If there was one.
+    """
     start = perf_counter()
     work = job.run.path(training.work)
     metrics = list(read_metrics(work))
     signs, hashed = SignWarnings(job), MetricsHash(work)
     signs.replay(metrics)
     watch = StepWatch(job, metrics)
-    for taken in steps:
-        entry = watch.see(taken)
-        metrics.append(entry)
-        append_metrics(work, entry)
-        if (step := entry.step + 1) % job.config.distill.checkpoint_every == 0:
-            keep_checkpoint(job, learner, training.work, step, made_from, hashed)
-            start = add_seconds(job, training.name, start)
-        signs.add(entry)
-        done(1)
+    with STOPPING.after_the_step():
+        for taken in steps:
+            entry = watch.see(taken)
+            metrics.append(entry)
+            append_metrics(work, entry)
+            signs.add(entry)
+            done(1)
+            step = entry.step + 1
+            if step % job.config.distill.checkpoint_every == 0 or STOPPING.number:
+                keep_checkpoint(job, learner, training.work, step, made_from, hashed)
+                start = add_seconds(job, training.name, start)
+                if STOPPING.number:
+                    break
+    if len(metrics) < job.config.distill.steps:
+        STOPPING.check()  # else the adapter is written first
     add_seconds(job, training.name, start)
     return tuple(metrics)
 
