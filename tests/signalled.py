@@ -173,13 +173,13 @@ PLACES: dict[str, tuple[Arm, int]] = {
         at_rename("parts/rollouts/00001.parquet", "before", send(signal.SIGTERM)),
         143,
     ),
+    "between an output and the manifest": (
+        at_rename("rollouts.parquet", "after", send(signal.SIGUSR1)),
+        138,
+    ),
     "in a checkpoint that has no name yet": (
         at_rename("step-000002", "before", send(signal.SIGHUP)),
         129,
-    ),
-    "in a checkpoint that is not listed yet": (
-        at_rename("step-000004", "after", send(signal.SIGUSR1)),
-        138,
     ),
     "before the adapter": (at_rename("adapter", "before", send(signal.SIGINT)), 130),
     "between evaluation and report": (
@@ -209,9 +209,7 @@ def twice(shop: Workshop, name: str) -> dict[str, Any]:
 def go_through(folder: Path) -> dict[str, Any]:
     """Signal runs in several ways; return what came of each, by name."""
     shop = open_workshop(folder)
-    times = [shop.seconds * share for share in (0.3, 0.6)]
     return {
-        "times": at_times(shop, times, "times"),
         "places": at_places(shop, "places"),
         "twice": twice(shop, "twice"),
         "step": stopped_in_step(shop, "step"),

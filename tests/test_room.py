@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import gc
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,15 +29,16 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import Learner, Sampling
 from neuron_opsd.models.room import attempt, in_halves
 from neuron_opsd.progress import Silent
-from neuron_opsd.records import Split, StepMetrics
+from neuron_opsd.records import Completion, Split, StepMetrics
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.policy_gradient import certainties, policy_gradient
 from neuron_opsd.stages.splitting import Splits
-from neuron_opsd.stages.training import Earlier, Exercise, Objective, train
+from neuron_opsd.stages.training import Earlier, Exercise, Lesson, Objective, train
 from neuron_opsd.stages.writing import Group
 from neuron_opsd.world.store import RunDir
+from tiny import tiny_model
 from tiny_runs import SETTINGS, files_of, tiny_examples
 
 ON_A_PROCESSOR = (
@@ -72,6 +78,12 @@ class Shortage:
         many = self.most_rows is not None and rows > self.most_rows
         if many or self.calls in self.at:
             raise SHORTAGES[self.kind]()
+
+
+@pytest.fixture(autouse=True)
+def _no_search_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes long beside so many tests' objects, and changes nothing."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 @pytest.fixture
@@ -146,7 +158,7 @@ def test_answers_are_the_same_wherever_memory_runs_out(
     shortage.calls = 0
     wanted = completions_of(model, sampling)
     whole = shortage.calls
-    for at in range(1, whole + 1, 11):
+    for at in range(1, whole + 1, whole // 4):
         model.room.tokens = 4096
         shortage.calls, shortage.at = 0, {at}
         assert completions_of(model, sampling) == wanted, at
@@ -212,8 +224,6 @@ def test_logits_and_neurons_are_the_same_in_smaller_passes(
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny import tiny_model
-
     return tiny_model(tmp_path_factory.mktemp("plain"), "llama", chat=False)
 
 
@@ -286,36 +296,113 @@ def adapter_with(
     return files_of(folder / "adapter")
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_step_is_begun_again_with_half_wherever_memory_runs_out(
-    tmp_path: Path, config: Config, shortage: Shortage, name: str
+def assert_halves(
+    folder: Path, config: Config, shortage: Shortage, name: str, share: int
 ) -> None:
+    """Let memory run out at products of the second step, at one in so many of them."""
     objective = OBJECTIVES[name](config)
-    begun = calls_of_a_step(tmp_path / "whole", config, shortage, objective)
-    usual = files_of(tmp_path / "whole/adapter")
-    halved = adapter_with(tmp_path / "known", config, objective, micro_batch_size=2)
+    begun = calls_of_a_step(folder / "whole", config, shortage, objective)
+    usual = files_of(folder / "whole/adapter")
+    halved = adapter_with(folder / "known", config, objective, micro_batch_size=2)
+    assert usual != halved  # or nothing could be told
     places = range(begun[1] + 1, begun[2] + 1)
-    for at in sorted({places[0], places[-1], *places[5 :: len(places) // 5]}):
-        folder = tmp_path / f"at-{at}"
+    ends = []
+    for at in sorted({*places[:: max(1, len(places) // share)], places[-1]}):
         shortage.calls, shortage.at = 0, {at}
-        _, facts, warnings = trained(folder, config, objective)
-        found = files_of(folder / "adapter")
-        assert found in (usual, halved), at
-        told = [w for w in warnings if "memory ran out" in w]
-        if found == halved:
+        _, facts, warnings = trained(folder / f"at-{at}", config, objective)
+        ends.append(files_of(folder / f"at-{at}/adapter"))
+        # While it writes, and where it is certain, nothing is added up.
+        assert ends[-1] in (usual, halved), at
+        if ends[-1] == halved:
             splits = facts[SPLITS]["main"]
             assert [s["micro_batch_size"] for s in splits] == [4, 2]
             assert splits[1]["step"] == 1
-            assert told == [
+            assert [w for w in warnings if "memory ran out" in w] == [
                 "step 1: memory ran out; from here on training passes hold at most 2 "
                 "completions and others 4096 tokens, which changes no gradient but by "
                 "rounding; a run that resumes does the same"
             ]
-        else:
-            # While it writes, and where it is certain, nothing is added up.
-            assert told or name == "reinforcement"
-    shortage.at = set()
-    assert usual != halved  # or the test could not tell
+    assert ends[0] == usual
+    assert ends[-1] == halved
+
+
+@pytest.mark.parametrize(("name", "share"), [("distillation", 2), ("reinforcement", 1)])
+def test_a_step_is_begun_again_with_half_where_memory_runs_out(
+    tmp_path: Path, config: Config, shortage: Shortage, name: str, share: int
+) -> None:
+    assert_halves(tmp_path, config, shortage, name, share)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_step_is_begun_again_with_half_wherever_memory_runs_out(
+    tmp_path: Path, config: Config, shortage: Shortage, name: str
+) -> None:
+    assert_halves(tmp_path, config, shortage, name, 10_000)
+
+
+REALLY_SHORT = """
+import resource, sys, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+import torch
+from neuron_opsd.config import DistillConfig, ModelConfig
+from neuron_opsd.models.load import load_learner
+from neuron_opsd.settings import load_config
+from neuron_opsd.stages.distill import imitation
+from neuron_opsd.stages.training import Earlier, train
+from neuron_opsd.stages.splitting import Splits
+from test_room import long_lessons
+from tiny_runs import tiny_examples
+
+torch.set_num_threads(1)
+name, room = sys.argv[1], int(sys.argv[2])
+config = load_config(None, [f"model.name={name}", "model.compute=float32",
+    "prompts.form=plain", "distill.steps=2", "distill.batch_size=8",
+    "distill.micro_batch_size=8", "distill.lora_rank=4"])
+learner = load_learner(config.model, config.distill, 0)
+found = []
+splits = Splits((), lambda known, said: found.append((known[-1], said)))
+objective = imitation(config, long_lessons)
+steps = train(learner, tiny_examples(8), objective, config, 0, Earlier(0, splits))
+if room:
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+    resource.setrlimit(resource.RLIMIT_AS, (held + room * 2**20, -1))
+print([repr(float(step.grad_norm)) for step in steps], len(found))
+"""
+
+
+def long_lessons(learner: Learner, batch: Any, step: int) -> list[Lesson]:
+    """Have every question imitate the same long answer."""
+    del learner, step
+    ids = tuple(range(100, 200)) * 4
+    written = Completion(ids, "", finished=True, logprob=0.0, entropy=0.0)
+    return [Lesson((Exercise(example, written),)) for example in batch]
+
+
+@pytest.mark.long
+def test_a_real_shortage_changes_no_gradient(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 128, "intermediate_size": 1024, "head_dim": 32}
+    folder = tiny_model(tmp_path / "model", "llama", chat=False, **sizes)
+
+    def train_within(room: int) -> tuple[list[float], int]:
+        done = subprocess.run(
+            [sys.executable, "-c", REALLY_SHORT, str(folder), str(room)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        norms, _, times = done.stdout.strip().rpartition(" ")
+        return [float(norm) for norm in ast.literal_eval(norms)], int(times)
+
+    wanted, _ = train_within(0)
+    halved = 0
+    for room in (600, 300, 150):
+        norms, times = train_within(room)
+        assert norms == pytest.approx(wanted, rel=1e-6)
+        halved += times
+    assert halved
 
 
 def fails_backward(objective: Objective, steps: dict[int, int]) -> Objective:

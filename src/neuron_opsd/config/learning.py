@@ -114,7 +114,8 @@ class DistillConfig(Section):
     """Rollouts per question and step; methods that compare the rollouts of a question
     need more than one."""
     micro_batch_size: Positive = 4
-    """Completions per forward pass; changes memory, not the gradient."""
+    """Completions per forward pass, and half as many where memory runs out; changes
+    memory, not the gradient but by rounding."""
     temperature: Temperature = 1.0
     """Of the student's training rollouts; the loss itself uses the plain logits."""
     sampling_top_p: Fraction = 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Final
@@ -23,14 +23,22 @@ def keep_room(job: Job, model: HFModel) -> None:
     usual = job.config.model.tokens_per_batch
     model.room.tokens = min(usual, job.run.manifest.facts.get(ROOM, usual))
 
+    def keep(text: str) -> None:
+        if model.room.tokens < job.run.manifest.facts.get(ROOM, usual):
+            job.run.note(ROOM, model.room.tokens)
+        job.run.warn(text)
+
+    tell_of_room(model, keep)
+
+
+def tell_of_room(model: HFModel, warn: Callable[[str], None]) -> None:
+    """Warn when a model's passes have to be made smaller."""
+
     def tell(said: str) -> None:
-        tokens = model.room.tokens
-        if tokens < job.run.manifest.facts.get(ROOM, usual):
-            job.run.note(ROOM, tokens)
-        job.run.warn(
-            f"memory ran out ({said}); passes hold at most {tokens} tokens from here "
-            "on, which makes the same more slowly; model.tokens_per_batch "
-            f"{usual} is more than there is room for"
+        warn(
+            f"memory ran out ({said}); passes hold at most {model.room.tokens} tokens "
+            "from here on, which makes the same more slowly; model.tokens_per_batch "
+            f"{model.tokens_per_batch} is more than there is room for"
         )
 
     model.room.told = tell
