@@ -24,6 +24,7 @@ WORDS = {
     "records",
     "seeds",
     "settings",
+    "stopping",
 }
 READING = {
     "answers",

@@ -54,6 +54,7 @@ from neuron_opsd.jobs.prepare import Prepared, PreparedNames, prepare
 from neuron_opsd.jobs.previewing import Preview, preview
 from neuron_opsd.jobs.reporting import build_report, finish, rebuild_report
 from neuron_opsd.jobs.results import Findings
+from neuron_opsd.jobs.room import keep_room
 from neuron_opsd.jobs.setting import Job, TestSet, remarks, settle
 from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.jobs.training import (
@@ -136,6 +137,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     ) as directory:
         directory.write("config.toml", SETTINGS, to_toml(settled, comments=True))
         job = Job(directory, settled, constrained, progress)
+        keep_room(job, model)
         for remark in remarks(model.facts, settled.prompts, own.prompts):
             directory.warn(remark)
         if replaced := replaced_text(config, own):

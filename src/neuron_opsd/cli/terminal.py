@@ -20,6 +20,7 @@ from rich.text import Text
 from neuron_opsd.cli.pace import Pace
 from neuron_opsd.cli.tables import fitting_table
 from neuron_opsd.cli.text import clean, duration, one_line, pace_text, plain_values
+from neuron_opsd.stopping import STOPPING
 
 PROGRAM = "neuron-opsd"
 FULL_WIDTH = 100
@@ -49,6 +50,7 @@ class Terminal:
         self, name: str, total: int, unit: str
     ) -> AbstractContextManager[Callable[[int], None]]:
         """Open a stage of `total` units; call the value it gives with units done."""
+        STOPPING.check()
         pace = Pace(total, self._clock)
         if self._quiet:
             return self._silent(pace)
@@ -174,6 +176,7 @@ def progress_line(pace: Pace, name: str, unit: str) -> str:
 def open_terminal(*, quiet: bool = False) -> Iterator[Terminal]:
     """Give a terminal that keeps stdout for results until it is closed."""
     terminal = Terminal(sys.stdout, sys.stderr, quiet=quiet)
+    STOPPING.has_begun = True
     with redirect_stdout(sys.stderr):
         yield terminal
 

@@ -38,8 +38,8 @@ class ModelConfig(Section):
     reasoning_end: str = ""
     """Mark after it, for example `</think>`."""
     tokens_per_batch: Positive = 4096
-    """Tokens that one forward pass may hold; lower it when memory runs out (in
-    training, `distill.micro_batch_size`), and take 16384 or more on a large GPU."""
+    """Tokens that one forward pass may hold, and half as many where memory runs out;
+    take 16384 or more on a large GPU."""
 
 
 class QuestionsConfig(Section):

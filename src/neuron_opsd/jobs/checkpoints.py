@@ -23,6 +23,7 @@ from neuron_opsd.jobs.metrics import (
     sync_metrics,
 )
 from neuron_opsd.jobs.setting import Job
+from neuron_opsd.models.learner import first_not_finite
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.world.files import discard
 from neuron_opsd.world.proofs import fault_of, other_sources
@@ -159,7 +160,11 @@ def go_back(
         if fault:
             job.run.warn(f"{folder} is passed over: {fault}")
         elif (step := step_in(folder)) <= latest:
-            learner.load_state(load_file(folder / STATE))
+            state = load_file(folder / STATE)
+            if spoilt := first_not_finite(state):
+                job.run.warn(f"{folder} is passed over: {spoilt} is not finite")
+                continue
+            learner.load_state(state)
             first = step
             break
     if (home / METRICS).exists():

@@ -11,6 +11,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.jobs.checks import check_set
 from neuron_opsd.jobs.inputs import check_names, read_tests
 from neuron_opsd.jobs.results import metric_table
+from neuron_opsd.jobs.room import tell_of_room
 from neuron_opsd.jobs.setting import TestSet, settle
 from neuron_opsd.jobs.testing import score
 from neuron_opsd.models.load import load_model
@@ -59,6 +60,7 @@ def evaluate(
         )
     sets = read_tests(tests, "", config, progress.warn)
     model = load_model(config.model, *([] if adapter is None else [adapter]))
+    tell_of_room(model, progress.warn)
     settled, constrained = settle(
         config, model, chooses=any(q.choices for test in sets for q in test.questions)
     )

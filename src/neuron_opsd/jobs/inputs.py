@@ -29,6 +29,9 @@ POOL = "pool"
 TAKEN = (POOL, "model")
 """Names under which a run's other inputs are kept."""
 
+PASSING = ("fitness.one_answer", "distill.on_nonfinite")
+"""Settings that let a run pass that was stopped, and change nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -217,13 +220,12 @@ def test_hash(test: TestSet) -> str:
 def run_settings(config: Config) -> dict[str, Any]:
     """Return the settings that the results of a run depend on, by dotted name.
 
-    A model on this machine is named by its absolute path. One that only lets a run pass
-    that was stopped is none, so that it goes on.
+    A model on this machine is named by its absolute path. Those that only let a run
+    pass that was stopped are none, so that it goes on.
     """
     settings = flatten(config)
     settings["model.name"] = place_text(config.model.name)
-    del settings["fitness.one_answer"]
-    return settings
+    return {name: value for name, value in settings.items() if name not in PASSING}
 
 
 def environment() -> dict[str, str]:

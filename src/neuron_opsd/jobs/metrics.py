@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
+from neuron_opsd.errors import TrainingError
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.world.files import disk_errors, sync
 from neuron_opsd.world.store import write_atomic
@@ -15,7 +17,17 @@ METRICS = "metrics.jsonl"
 
 
 def append_metrics(work: Path, entry: StepMetrics) -> None:
-    """Add a line to the metrics; a torn one is dropped when a run goes on."""
+    """Add a line to the metrics; a torn one is dropped when a run goes on.
+
+    Raises:
+        TrainingError: If a value is no number, which JSON cannot hold.
+    """
+    for name, value in asdict(entry).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TrainingError(
+                f"step {entry.step}: its {name} is {value}; the checkpoint before is "
+                "whole; begin again with a lower distill.learning_rate"
+            )
     work.mkdir(parents=True, exist_ok=True)
     with disk_errors(work / METRICS, 0), (work / METRICS).open("a") as file:
         file.write(json.dumps(asdict(entry)) + "\n")

@@ -21,7 +21,9 @@ from neuron_opsd.jobs.metrics import (
     read_metrics,
 )
 from neuron_opsd.jobs.prepare import Prepared, inside
+from neuron_opsd.jobs.room import keep_room, splits_of
 from neuron_opsd.jobs.setting import Job
+from neuron_opsd.jobs.watching import StepWatch, skipped_last
 from neuron_opsd.method.collapse import CollapseWatch
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
@@ -29,7 +31,8 @@ from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
 from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.stages.teaching import shown_rollouts
-from neuron_opsd.stages.training import Objective, train
+from neuron_opsd.stages.training import Earlier, Objective, train
+from neuron_opsd.stopping import STOPPING
 from neuron_opsd.world.proofs import CARD, GONE, fault_of, hash_of
 from neuron_opsd.world.store import write_folder
 
@@ -97,13 +100,17 @@ def train_adapter(
         forget_lost(job, training.work)
         metrics = read_metrics(work)
         SignWarnings(job).replay(metrics)
+        StepWatch(job, metrics)
         return metrics
+    keep_room(job, model)
     learner = learner_of(model, job.config.distill, job.config.seed)
     latest = min(lost.values()) - 1
     first_step = go_back(job, learner, training.work, made_from, latest)
     with job.progress.stage(name, job.config.distill.steps, "steps") as done:
         done(first_step)
-        steps = train(learner, examples, objective, job.config, first_step)
+        skipped = skipped_last(read_metrics(job.run.path(training.work)))
+        earlier = Earlier(skipped, splits_of(job, name))
+        steps = train(learner, examples, objective, job.config, first_step, earlier)
         steps = keeping(job, learner, steps, training, made_from)
         metrics = run_steps(job, learner, training, made_from, steps, done)
     job.count_tokens(name, sum(m.num_tokens for m in metrics))
@@ -155,20 +162,34 @@ def run_steps(
     steps: Iterator[StepMetrics],
     done: Callable[[int], None],
 ) -> tuple[StepMetrics, ...]:
-    """Take the steps that are left, keeping metrics and checkpoints."""
+    """Take the steps that are left, keeping metrics and checkpoints.
+
+    A signal waits for the end of a step, after which there is a checkpoint.
+
+    Raises:
+        StoppedError: If there was one.
+    """
     start = perf_counter()
     work = job.run.path(training.work)
     metrics = list(read_metrics(work))
     signs, hashed = SignWarnings(job), MetricsHash(work)
     signs.replay(metrics)
-    for entry in steps:
-        metrics.append(entry)
-        append_metrics(work, entry)
-        if (step := entry.step + 1) % job.config.distill.checkpoint_every == 0:
-            keep_checkpoint(job, learner, training.work, step, made_from, hashed)
-            start = add_seconds(job, training.name, start)
-        signs.add(entry)
-        done(1)
+    watch = StepWatch(job, metrics)
+    with STOPPING.after_the_step():
+        for taken in steps:
+            entry = watch.see(taken)
+            metrics.append(entry)
+            append_metrics(work, entry)
+            signs.add(entry)
+            done(1)
+            step = entry.step + 1
+            if step % job.config.distill.checkpoint_every == 0 or STOPPING.number:
+                keep_checkpoint(job, learner, training.work, step, made_from, hashed)
+                start = add_seconds(job, training.name, start)
+                if STOPPING.number:
+                    break
+    if len(metrics) < job.config.distill.steps:
+        STOPPING.check()  # else the adapter is written first
     add_seconds(job, training.name, start)
     return tuple(metrics)
 
@@ -214,7 +235,9 @@ def collapse_text(sign: Collapse) -> str:
 
 def trained_model(job: Job, folder: str) -> HFModel:
     """Load the base model with the adapter in a folder of the run directory."""
-    return load_again(job.run, job.config.model, job.run.path(folder))
+    model = load_again(job.run, job.config.model, job.run.path(folder))
+    keep_room(job, model)
+    return model
 
 
 def examples_for(

@@ -27,7 +27,9 @@ class CollapseWatch:
         self._paid = False
 
     def add(self, step: StepMetrics) -> None:
-        """Take the metrics of the next step."""
+        """Take the metrics of the next step; one that was skipped says nothing."""
+        if step.skipped:
+            return
         if len(self._first) < WINDOW:
             self._first.append(step)
         self._last.append(step)

@@ -194,13 +194,14 @@ def training_summary(steps: Sequence[StepMetrics]) -> TrainingSummary | None:
     """Return what a report says of the steps of a training, `None` without any."""
     if not steps:
         return None
+    taken = [step for step in steps if not step.skipped]
     return TrainingSummary(
         num_steps=len(steps),
         num_tokens=sum(step.num_tokens for step in steps),
         first=steps[0],
         last=steps[-1],
-        losses=tuple(thinned([(float(m.step), m.loss) for m in steps])),
-        entropies=tuple(thinned([(float(m.step), m.entropy) for m in steps])),
+        losses=tuple(thinned([(float(m.step), m.loss) for m in taken])),
+        entropies=tuple(thinned([(float(m.step), m.entropy) for m in taken])),
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from neuron_opsd.answers import Same, readers_for
 from neuron_opsd.config import Config, FitnessConfig
+from neuron_opsd.errors import naming
 from neuron_opsd.models.choices import choice_logprobs, entropy
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
@@ -151,7 +152,9 @@ def initial_divergence(
     if len(known) == len(asked):
         return fmean(known)
     prompts = [a.prompt for a in asked], teacher_prompts
-    return token_divergence(model, prompts, [belief.token_ids for belief in student])
+    written = [belief.token_ids for belief in student]
+    with naming([a.question.id for a in asked]):
+        return token_divergence(model, prompts, written)
 
 
 def beliefs(

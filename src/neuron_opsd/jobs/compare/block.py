@@ -21,6 +21,7 @@ from neuron_opsd.jobs.inputs import run_settings
 from neuron_opsd.jobs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.jobs.pool_rollouts import roll_out
 from neuron_opsd.jobs.prepare import Prepared, PreparedNames, prepare
+from neuron_opsd.jobs.room import keep_room
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.jobs.testing import (
     BEFORE,
@@ -99,6 +100,7 @@ class StartModel:
         if self._model is None:
             run, config = self.job.run, self.job.config
             self._model = load_again(run, config.model, *self.adapters)
+        keep_room(self.job, self._model)
         return self._model
 
 
@@ -289,6 +291,7 @@ def test_after(
     """Test a method's model as it was after a number of steps."""
     path = job.run.path(adapter)
     trained = load_again(job.run, job.config.model, *block.adapters, path)
+    keep_room(job, trained)
     label = label_after(name, step)
     return answer_tests(job, trained, block.tests, label, [adapter])
 
