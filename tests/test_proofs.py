@@ -155,12 +155,16 @@ def test_a_folder_is_proven_by_its_files_without_its_card(tmp_path: Path) -> Non
         (folder / "weights").write_text("1")
         run.record("adapter", "adapter")
     assert set(read_manifest(tmp_path).outputs["adapter"].files) == {"weights"}
-    harms: dict[str, Callable[[], object]] = {
-        "": lambda: (folder / "README.md").write_text("results"),
-        "is not as it was written": lambda: (folder / "other").write_text("1"),
-        "is gone": lambda: shutil.rmtree(folder),
-    }
-    for fault, harm in harms.items():
+    harms: list[tuple[str, Callable[[], object]]] = [
+        ("", lambda: (folder / "README.md").write_text("results")),
+        ("", lambda: (folder / "converted.gguf").write_text("somebody else's")),
+        ("is not as it was written", lambda: (folder / "other.json").write_text("1")),
+        ("", lambda: (folder / "other.json").unlink()),
+        ("is not as it was written", lambda: (folder / "weights").write_text("2")),
+        ("is not as it was written", lambda: (folder / "weights").unlink()),
+        ("is gone", lambda: shutil.rmtree(folder)),
+    ]
+    for fault, harm in harms:
         harm()
         found = faults(tmp_path, read_manifest(tmp_path))
         assert found == ({"adapter": f"{folder} {fault}"} if fault else {})

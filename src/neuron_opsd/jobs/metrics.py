@@ -10,7 +10,7 @@ from pathlib import Path
 
 from neuron_opsd.errors import TrainingError
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.world.files import disk_errors, sync
+from neuron_opsd.world.files import disk_errors, make_folder, sync
 from neuron_opsd.world.store import write_atomic
 
 METRICS = "metrics.jsonl"
@@ -28,9 +28,10 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
                 f"step {entry.step}: its {name} is {value}; the checkpoint before is "
                 "whole; begin again with a lower distill.learning_rate"
             )
-    work.mkdir(parents=True, exist_ok=True)
-    with disk_errors(work / METRICS, 0), (work / METRICS).open("a") as file:
-        file.write(json.dumps(asdict(entry)) + "\n")
+    with disk_errors(work / METRICS, 0):
+        make_folder(work)
+        with (work / METRICS).open("a") as file:
+            file.write(json.dumps(asdict(entry)) + "\n")
 
 
 def cut_metrics(work: Path, num_steps: int) -> None:
@@ -86,3 +87,4 @@ def sync_metrics(work: Path) -> None:
     """Wait until the metrics are on the disk, before something relies on them."""
     with disk_errors(work / METRICS, 0):
         sync(work / METRICS)
+        sync(work)

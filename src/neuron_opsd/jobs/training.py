@@ -19,6 +19,7 @@ from neuron_opsd.jobs.metrics import (
     MetricsHash,
     append_metrics,
     read_metrics,
+    sync_metrics,
 )
 from neuron_opsd.jobs.prepare import Prepared, inside
 from neuron_opsd.jobs.room import keep_room, splits_of
@@ -125,6 +126,7 @@ def list_training(job: Job, training: Training, made_from: Sequence[str]) -> Non
     The card of a run's own adapter is replaced by one that holds the results.
     """
     card = f"{training.adapter}/{CARD}"
+    sync_metrics(job.run.path(training.work))
     job.run.ledger.strike([card])
     job.run.ledger.enter(training.metrics, training.metrics, made_from, None)
     if training.folder and job.run.path(card).is_file():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -228,11 +229,28 @@ def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -
     """Write batches of rows as a Parquet file with one row group each."""
 
     def fill(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        with table_writer(temporary, schema) as writer:
             for batch in table:
                 writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
 
     write_file(path, fill)
+
+
+@contextmanager
+def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Open a new Parquet file to write to.
+
+    The file is Python's, whose errors say what the disk said; Arrow's own only say that
+    the file could not be closed.
+    """
+    with path.open("xb") as file:
+        writer = pq.ParquetWriter(file, schema, compression="zstd")
+        try:
+            yield writer
+            writer.close()
+        finally:
+            # Else it writes once more, and complains once more, when it is collected.
+            writer.is_open = False
 
 
 def batches(path: Path) -> Iterator[pa.RecordBatch]:

@@ -25,6 +25,11 @@ HASHES = "hashes.json"
 MOST_READ = 32_000_000
 """Bytes of a file or folder that are read wherever a run is looked at."""
 
+READ = {"merges.txt", "vocab.txt"}
+READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
+"""What changes a model or adapter by its mere presence. Other files that somebody puts
+beside our own, a converted copy or a note, are none of our business."""
+
 GONE = "is gone"
 CHANGED = "is not as it was written"
 UNPROVEN = "was written by a version that kept no hash of it, so nothing proves it"
@@ -52,6 +57,11 @@ def is_bare(path: Path) -> bool:
     return path.name != CARD
 
 
+def is_read(name: str) -> bool:
+    """Whether a file of that name may be read when a model or adapter is loaded."""
+    return name in READ or Path(name).suffix in READ_SUFFIXES
+
+
 def proof_of(path: Path) -> tuple[str, dict[str, str]]:
     """Return the SHA-256 of a file or folder, and of a folder's files."""
     if path.is_dir():
@@ -65,7 +75,12 @@ def fault_of(folder: Path, output: Output) -> str:
     path = folder / output.file
     if not is_there(path, output):
         return GONE
-    return "" if proof_of(path)[0] == output.sha256 else CHANGED
+    if not output.files:
+        return "" if sha256_file(path) == output.sha256 else CHANGED
+    found = files_in(path)
+    ours = {name: found[name] for name in found if name in output.files}
+    read = {name: found[name] for name in found if is_read(name)}
+    return "" if hash_of(ours | read) == output.sha256 else CHANGED
 
 
 def is_there(path: Path, output: Output) -> bool:

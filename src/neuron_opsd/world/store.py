@@ -128,6 +128,7 @@ class RunDir:
             run = cls(path, begun(path, fresh) or begin(path, fresh), warn)
             run.compare_machine(fresh)
             yield run
+            run.clear_parts()
 
     def path(self, *parts: str) -> Path:
         """Return the path of something in the directory."""
@@ -227,6 +228,12 @@ class RunDir:
             self.record(name, codec.file_name, made_from, seconds)
         discard(folder)
         return codec.load(self.path(codec.file_name))
+
+    def clear_parts(self) -> None:
+        """Delete blocks of outputs that are done, which a stop may have left."""
+        if self.path(PARTS).is_dir():
+            for name in self.manifest.outputs:
+                discard(self.path(PARTS, name))
 
     def note(self, name: str, value: Any) -> None:
         """Keep a fact in the manifest; a mapping is merged into the one that is there.
