@@ -12,6 +12,8 @@ LOCK = $(AUDIT)/bin/uv pip compile --quiet --upgrade --universal --generate-hash
 
 # Flags of `neuron-opsd demo`, for example DEMO_FLAGS=--quick.
 DEMO_FLAGS ?=
+# Flags of the sweep of faults, for example FAULT_FLAGS='--trials 50 --seed 1'.
+FAULT_FLAGS ?=
 # One pytest worker per processor, up to four: each loads torch for itself.
 TEST_FLAGS ?= -n logical --maxprocesses 4 --dist loadfile
 
@@ -27,16 +29,20 @@ FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14;
 PYTHON ?= $(shell $(FIND_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix docs lock audit clean
+.PHONY: help demo test test-faults check fix docs lock audit clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
 demo: $(VENV)/installed ## a small real model teaches itself; ends with a report
 	@$(BIN)/neuron-opsd demo $(DEMO_FLAGS)
 
 test: $(VENV)/installed-dev ## run the tests
 	@$(BIN)/python -m pytest $(TEST_FLAGS)
+
+test-faults: $(VENV)/installed-dev ## every fault at every call, and all long tests: hours
+	@$(BIN)/python -W ignore benchmarks/fault_sweep.py --json faults.json $(FAULT_FLAGS)
+	@$(BIN)/python -m pytest -m long $(TEST_FLAGS)
 
 check: $(VENV)/installed-dev ## formatter, linter, strict types, tests
 	$(BIN)/ruff format --check .
@@ -63,7 +69,7 @@ audit: $(AUDIT)/installed $(VENV)/installed ## list what is installed (sbom.json
 	@echo "torch is not in the lock; $(TORCH): see its own advisories"
 
 clean: ## remove the environment and what the tools left
-	rm -rf $(VENV) $(AUDIT) sbom.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) $(AUDIT) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 
 $(VENV)/made:
 	@if [ "$(PYTHON)" = no-python ]; then echo "make: no Python 3.11 or newer was" \
