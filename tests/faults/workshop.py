@@ -21,8 +21,9 @@ from faults.seccomp import supervise
 from faults.watching import Watch
 from killing import KILLED, fork, wait
 from neuron_opsd.cli import main
+from neuron_opsd.errors import DataError
 from neuron_opsd.world.homes import MARKER
-from neuron_opsd.world.manifest import read_manifest
+from neuron_opsd.world.manifest import MANIFEST, read_manifest
 from neuron_opsd.world.proofs import faults, listed_faults
 from neuron_opsd.world.store import sha256_file
 from tiny import tiny_model
@@ -152,10 +153,14 @@ class Task:
 
 def unproven(folder: Path) -> Complaints:
     """Say what a folder's manifests and list of hashes do not prove."""
-    found = list(listed_faults(folder).values())
-    for path in sorted(folder.rglob("manifest.json")):
-        found += faults(path.parent, read_manifest(path.parent)).values()
-    return found
+    homes = [path.parent for path in sorted(folder.rglob(MANIFEST))]
+    try:
+        found = [faults(home, read_manifest(home)) for home in homes]
+        return [
+            text for one in (listed_faults(folder), *found) for text in one.values()
+        ]
+    except DataError as error:
+        return [str(error)]
 
 
 def speaking(said: Path, work: Callable[[], int]) -> Callable[[], NoReturn]:
