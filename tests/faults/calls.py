@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from faults.seccomp import Notice
 
@@ -106,8 +107,25 @@ def read_call(notice: Notice) -> Call | None:
         path = path_of(name, notice)
     except (OSError, UnicodeError):
         return None
-    changes = notice.number in CHANGING and not (name in OPENS and reads(name, notice))
-    return Call(name, path, changes, notice)
+    return Call(name, path, can_change(name, notice), notice)
+
+
+def can_change(name: str, notice: Notice) -> bool:
+    """Say whether a call can change a disk; to close what was written can, too."""
+    if name == "close":
+        return is_open_to_write(notice)
+    return notice.number in CHANGING and not (name in OPENS and reads(name, notice))
+
+
+def is_open_to_write(notice: Notice) -> bool:
+    """Say whether the file that a call is about was opened to be written."""
+    place = Path(f"/proc/{notice.pid}/fdinfo/{notice.arguments[0]}")
+    try:
+        lines = place.read_text().splitlines()
+    except OSError:  # who asked has died meanwhile
+        return False
+    flags = next(line.split()[1] for line in lines if line.startswith("flags:"))
+    return bool(int(flags, 8) & os.O_ACCMODE)
 
 
 def path_of(name: str, notice: Notice) -> str:
