@@ -29,12 +29,12 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import Learner, Sampling
 from neuron_opsd.models.room import attempt, in_halves
 from neuron_opsd.progress import Silent
-from neuron_opsd.records import Completion, Split, StepMetrics
+from neuron_opsd.records import Completion, StepMetrics
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.policy_gradient import certainties, policy_gradient
-from neuron_opsd.stages.splitting import Splits
+from neuron_opsd.stages.splitting import Split, Splits
 from neuron_opsd.stages.training import Earlier, Exercise, Lesson, Objective, train
 from neuron_opsd.stages.writing import Group
 from neuron_opsd.world.store import RunDir
@@ -351,7 +351,7 @@ from neuron_opsd.models.load import load_learner
 from neuron_opsd.settings import load_config
 from neuron_opsd.stages.distill import imitation
 from neuron_opsd.stages.training import Earlier, train
-from neuron_opsd.stages.splitting import Splits
+from neuron_opsd.stages.splitting import Split, Splits
 from test_room import long_lessons
 from tiny_runs import tiny_examples
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -90,18 +91,21 @@ def test_grace_is_a_step_and_twice_is_at_once(found: dict[str, Any]) -> None:
 
 
 def starting(*words: str) -> subprocess.Popen[str]:
-    """Start a command that says when it can hear of signals."""
-    script = (
-        "import sys\nfrom neuron_opsd.cli import main\n"
-        "print('ready', flush=True)\nsys.exit(main(sys.argv[1:]))\n"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *words],
-        stdout=subprocess.PIPE,
+    """Start a command; return once it hears of signals."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "neuron_opsd", *words],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | ENVIRONMENT,
     )
+    status = Path(f"/proc/{child.pid}/status")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        (caught,) = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status.read_text(), re.M)
+        if int(caught, 16) >> (signal.SIGUSR1 - 1) & 1:  # the last to be caught
+            break
+        time.sleep(0.005)
+    return child
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +120,6 @@ def assert_stops_while_starting(
     words: list[str], number: signal.Signals, after: float
 ) -> None:
     child = starting(*words)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
     time.sleep(after)
     child.send_signal(number)
     _, said = child.communicate(timeout=60)

@@ -260,22 +260,9 @@ class StepMetrics:
     """Mean share of a question's rollouts that agree with their vote, where one was
     held."""
     skipped: str = ""
-    """Why nothing was learnt in this step, and from which questions; what is measured
-    of a step is 0 then."""
+    """Why nothing was learnt in this step; what is measured of it is 0 then."""
     spike: float = 0.0
-    """How many times the usual loss or gradient norm this step had, where it had so
-    many that it was warned of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """How the batches of a training are split into passes, from a step on."""
-
-    step: int
-    micro_batch_size: int
-    """Completions of a pass with gradient."""
-    tokens: int
-    """Tokens of a pass without."""
+    """How many times the usual its loss, or gradient, was, where that was told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,12 +141,14 @@ def heard() -> Iterator[None]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=listen, args=(reading,), daemon=True).start()
+    listener = threading.Thread(target=listen, args=(reading,), daemon=True)
+    listener.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(writing)  # ends the thread
+        os.close(writing)  # the thread ends once it has heard of all there were
+        listener.join()
 
 
 def listen(reading: int) -> None:

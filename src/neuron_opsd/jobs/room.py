@@ -9,8 +9,7 @@ from typing import Final
 
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.records import Split
-from neuron_opsd.stages.splitting import Splits
+from neuron_opsd.stages.splitting import Split, Splits
 
 ROOM: Final = "tokens_per_batch"
 """The fact of a manifest that says to how many tokens passes had to be lowered."""

@@ -24,12 +24,11 @@ from neuron_opsd.jobs.metrics import (
 from neuron_opsd.jobs.prepare import Prepared, inside
 from neuron_opsd.jobs.room import keep_room, splits_of
 from neuron_opsd.jobs.setting import Job
-from neuron_opsd.jobs.watching import StepWatch, skipped_last
-from neuron_opsd.method.collapse import CollapseWatch
+from neuron_opsd.jobs.watching import SignWarnings, StepWatch, skipped_last
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.protocol import Learner
-from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
+from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Earlier, Objective, train
@@ -202,37 +201,6 @@ def add_seconds(job: Job, name: str, start: float) -> float:
     before = job.run.manifest.facts.get("seconds", {}).get(name, 0.0)
     job.run.note("seconds", {name: round(before + now - start, 3)})
     return now
-
-
-class SignWarnings:
-    """Warns of each sign of collapse when the steps show it for the first time."""
-
-    def __init__(self, job: Job) -> None:
-        """Begin before the first step."""
-        self._job = job
-        self._watch = CollapseWatch()
-        self._told: set[str] = set()
-
-    def add(self, entry: StepMetrics) -> None:
-        """Take the metrics of the next step."""
-        self._watch.add(entry)
-        for sign in self._watch.signs():
-            if sign.sign not in self._told:
-                self._told.add(sign.sign)
-                self._job.run.warn(collapse_text(sign))
-
-    def replay(self, metrics: Sequence[StepMetrics]) -> None:
-        """Warn as if some steps were taken now, so that no stop loses a warning."""
-        for entry in metrics:
-            self.add(entry)
-
-
-def collapse_text(sign: Collapse) -> str:
-    """Say in one line what a sign of collapse is and what to do."""
-    return (
-        f"step {sign.step}: {sign.sign} ({sign.value:.2f}, limit {sign.limit:.2f}); "
-        "fewer steps or a lower distill.learning_rate may help"
-    )
 
 
 def trained_model(job: Job, folder: str) -> HFModel:

@@ -1,4 +1,4 @@
-"""Telling of steps that were skipped, and of those that stand out."""
+"""Telling of steps that were skipped or stand out, and of signs of collapse."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from neuron_opsd.jobs.setting import Job
+from neuron_opsd.method.collapse import CollapseWatch
 from neuron_opsd.method.spikes import SpikeWatch
-from neuron_opsd.records import StepMetrics
+from neuron_opsd.records import Collapse, StepMetrics
 
 
 class StepWatch:
@@ -61,3 +62,34 @@ def skipped_last(metrics: Sequence[StepMetrics]) -> int:
             break
         count += 1
     return count
+
+
+class SignWarnings:
+    """Warns of each sign of collapse when the steps show it for the first time."""
+
+    def __init__(self, job: Job) -> None:
+        """Begin before the first step."""
+        self._job = job
+        self._watch = CollapseWatch()
+        self._told: set[str] = set()
+
+    def add(self, entry: StepMetrics) -> None:
+        """Take the metrics of the next step."""
+        self._watch.add(entry)
+        for sign in self._watch.signs():
+            if sign.sign not in self._told:
+                self._told.add(sign.sign)
+                self._job.run.warn(collapse_text(sign))
+
+    def replay(self, metrics: Sequence[StepMetrics]) -> None:
+        """Warn as if some steps were taken now, so that no stop loses a warning."""
+        for entry in metrics:
+            self.add(entry)
+
+
+def collapse_text(sign: Collapse) -> str:
+    """Say in one line what a sign of collapse is and what to do."""
+    return (
+        f"step {sign.step}: {sign.sign} ({sign.value:.2f}, limit {sign.limit:.2f}); "
+        "fewer steps or a lower distill.learning_rate may help"
+    )

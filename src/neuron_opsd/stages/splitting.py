@@ -8,11 +8,21 @@ with one split; which one is kept by step, and a run that resumes takes the same
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.models.room import attempt, refuse_single
-from neuron_opsd.records import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How the batches of a training are split into passes, from a step on."""
+
+    step: int
+    micro_batch_size: int
+    """Completions of a pass with gradient."""
+    tokens: int
+    """Tokens of a pass without."""
 
 
 def tell_nobody(splits: Sequence[Split], said: str) -> None:
