@@ -133,8 +133,8 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
         if value_text(old, name) != value_text(fresh, name)
     ]
     if changed:
-        # All settings stand in a manifest, so one that is not there is a newer one.
-        ours = all(name in old for name in fresh)
+        # All settings stand in a manifest: another version knows more or fewer.
+        ours = old.keys() == fresh.keys()
         with_what = "the old ones" if ours else "the version it was begun with"
         raise ConfigError(
             f"{folder} was begun with other settings: {listing(changed)}; resume with "
@@ -174,15 +174,6 @@ def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -
             f"{folder} was begun with other input files: {listing(problems)}; give the "
             "old files, or choose another --out"
         )
-
-
-def changed_versions(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Say of every package whose version differs what it was and what it is."""
-    return [
-        f"{name} was {old.get(name, 'not there')}, now {new.get(name, 'not there')}"
-        for name in dict.fromkeys([*old, *new])
-        if old.get(name) != new.get(name)
-    ]
 
 
 @cache
