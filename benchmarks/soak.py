@@ -83,10 +83,9 @@ def summarise(seen: Sequence[tuple[float, Held]], unequal: int, most: float) -> 
     )
     print(
         f"{len(seen)} rounds; after the first quarter memory goes from "
-        f"{memory[0]:.1f} to {memory[-1]:.1f} MB, {slope:+.2f} MB a round, {slope * len(warm) / hours:+.0f} MB an "
-        "hour; "
-        f"descriptors, threads and children {'flat' if flat else 'GREW'}; "
-        f"{unequal} rounds ended in other bytes"
+        f"{memory[0]:.1f} to {memory[-1]:.1f} MB, {slope:+.2f} MB a round "
+        f"({slope * len(warm) / hours:+.0f} an hour); descriptors, threads and "
+        f"children {'flat' if flat else 'GREW'}; {unequal} rounds ended in other bytes"
     )
     return int(slope > most or not flat or unequal > 0)
 
