@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument(
-        "--slope", type=float, default=20.0, help="megabytes an hour that pass"
+        "--slope", type=float, default=0.25, help="megabytes a round that pass"
     )
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -72,9 +72,10 @@ def show(rounds: int, seconds: float, one: Held) -> None:
 def summarise(seen: Sequence[tuple[float, Held]], unequal: int, most: float) -> int:
     """Print slopes, and return the exit status."""
     warm = seen[int(len(seen) * WARM_SHARE) :]
-    hours = np.array([seconds / 3600 for seconds, _ in warm])
     memory = np.array([one.memory / 1e6 for _, one in warm])
-    slope = float(np.polyfit(hours, memory, 1)[0]) if len(warm) > 2 else 0.0
+    rounds = np.arange(len(warm))
+    slope = float(np.polyfit(rounds, memory, 1)[0]) if len(warm) > 2 else 0.0
+    hours = (warm[-1][0] - warm[0][0]) / 3600 or 1.0
     flat = all(
         max(getattr(one, name) for _, one in warm)
         == min(getattr(one, name) for _, one in warm)
@@ -82,9 +83,9 @@ def summarise(seen: Sequence[tuple[float, Held]], unequal: int, most: float) -> 
     )
     print(
         f"{len(seen)} rounds; after the first quarter memory goes from "
-        f"{memory[0]:.1f} to {memory[-1]:.1f} MB, {slope:+.1f} MB an hour; "
-        f"descriptors, threads and children {'flat' if flat else 'GREW'}; "
-        f"{unequal} rounds ended in other bytes"
+        f"{memory[0]:.1f} to {memory[-1]:.1f} MB, {slope:+.2f} MB a round "
+        f"({slope * len(warm) / hours:+.0f} an hour); descriptors, threads and "
+        f"children {'flat' if flat else 'GREW'}; {unequal} rounds ended in other bytes"
     )
     return int(slope > most or not flat or unequal > 0)
 

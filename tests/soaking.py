@@ -10,7 +10,7 @@ import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,10 +96,9 @@ def one_round(folder: Path, model: Path, number: int) -> dict[str, bytes]:
     assert latex.same(
         rf"\frac{{{number + 1}}}{{2}}", rf"\frac{{{2 * number + 2}}}{{4}}"
     )
-    try:
+    with suppress(StoppedError):
         tiny_run(request, config, Halting("distillation", 3))
-    except StoppedError:
-        done = tiny_run(request, config)
+    done = tiny_run(request, config)
     status = read_status(done.folder, verify=True)
     assert isinstance(status, RunStatus)
     assert status.finished

@@ -15,6 +15,7 @@ import pytest
 from neuron_opsd.errors import ConfigError, DataError, TryAgainError
 from neuron_opsd.world.codecs import json_codec, records_codec
 from neuron_opsd.world.files import readable_bytes
+from neuron_opsd.world.machine import known_changes
 from neuron_opsd.world.store import (
     RunDir,
     read_manifest,
@@ -357,12 +358,57 @@ def test_other_inputs_are_refused_by_name(
         pass
 
 
-def test_another_machine_makes_a_warning(tmp_path: Path) -> None:
-    with RunDir.open(tmp_path, {}, {}, environment={"threads": "1"}):
-        pass
-    with RunDir.open(tmp_path, {}, {}, environment={"threads": "2"}) as run:
-        (warning,) = run.warnings
-    assert "threads was 1, now 2" in warning
+def test_another_machine_is_told_and_kept_where_it_computes(tmp_path: Path) -> None:
+    """The line is said at once; the manifest has it from when something is computed."""
+
+    def open_with(threads: int, name: str = "") -> list[str]:
+        told: list[str] = []
+        with RunDir.open(
+            tmp_path, {}, {}, environment={"threads": str(threads)}, warn=told.append
+        ) as run:
+            run.write("notes", json_codec("notes.json"), threads)
+            if name:
+                run.once(name, SUM.at(f"{name}.json"), lambda: 3)
+            assert run.warnings == []
+        return told
+
+    def kept() -> list[str]:
+        return known_changes(read_manifest(tmp_path))
+
+    assert open_with(1, "first") == []
+    (told,) = open_with(2)
+    assert told.startswith("not bit-exact: threads 1 -> 2; what is still to do may dif")
+    assert kept() == []
+    assert len(open_with(2, "second")) == 1
+    assert kept() == ["threads 1 -> 2"]
+    # Back where it was begun, a part of it is still from elsewhere.
+    (told,) = open_with(1, "third")
+    assert "a part was computed elsewhere than where the run was begun (threads" in told
+    assert len(open_with(3, "second")) == 2
+    assert kept() == ["threads 1 -> 2"]
+    open_with(3, "fourth")
+    assert kept() == ["threads 1 -> 2", "threads 1 -> 3"]
+
+
+def test_a_block_computed_elsewhere_is_kept_in_mind(tmp_path: Path) -> None:
+    """Also when the process that computed it was stopped before the last one."""
+
+    def open_with(threads: int, stop: int) -> None:
+        def compute(block: Sequence[int]) -> Sequence[int]:
+            if block[0] == stop:
+                raise ZeroDivisionError
+            return block
+
+        with RunDir.open(
+            tmp_path, {}, {}, environment={"threads": str(threads)}
+        ) as run:
+            run.blocks("all", SQUARES, [1, 2, 3], 1, compute, lambda _: None)
+
+    for threads, stop in ((1, 2), (2, 3)):
+        with pytest.raises(ZeroDivisionError):
+            open_with(threads, stop)
+    open_with(1, 0)
+    assert known_changes(read_manifest(tmp_path)) == ["threads 1 -> 2"]
 
 
 @pytest.mark.parametrize(

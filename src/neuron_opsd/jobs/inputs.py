@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -31,6 +33,24 @@ TAKEN = (POOL, "model")
 
 PASSING = ("fitness.one_answer", "distill.on_nonfinite")
 """Settings that let a run pass that was stopped, and change nothing else."""
+
+VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
+"""Names of a processor's abilities that choose how products are computed."""
+
+LIMITS: Final = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+"""Variables by which libraries use less, or other arithmetic, than the machine can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +250,14 @@ def run_settings(config: Config) -> dict[str, Any]:
 
 def environment() -> dict[str, str]:
     """Return what, besides versions, may change the last bits of a result."""
+    able = torch.cpu.get_capabilities()
+    vectors = [n for n in sorted(able) if able[n] is True and VECTORS.match(n)]
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
     return {
         "threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "processor": str(able.get("cpu_name", platform.processor())),
+        "vectors": " ".join(vectors) or "none",
+        "limits": " ".join(limits) or "none",
     }

@@ -49,6 +49,7 @@ from neuron_opsd.world.codecs import (
 )
 from neuron_opsd.world.homes import need_home
 from neuron_opsd.world.lock import locked
+from neuron_opsd.world.machine import computed_elsewhere, known_changes
 from neuron_opsd.world.manifest import Manifest, read_manifest, write_manifest
 from neuron_opsd.world.proofs import CARD, UNPROVEN, Ledger, fault_of, faults
 from neuron_opsd.world.store import RunDir, ignore
@@ -131,7 +132,10 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
 def other_warnings(job: Job, fitness: Fitness | None) -> tuple[str, ...]:
     """Return what the run warned of, without the findings that `fitness` holds."""
     known = () if fitness is None else fitness.findings
-    return tuple(dict.fromkeys(w for w in job.run.warnings if w not in known))
+    found = [w for w in job.run.warnings if w not in known]
+    if elsewhere := known_changes(job.run.manifest):
+        found.append(computed_elsewhere(elsewhere))
+    return tuple(dict.fromkeys(found))
 
 
 def title_of(tests: Sequence[TestSet], method: str) -> str:
