@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.cli import main
+from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.completions import read_completions
 from neuron_opsd.models.load import load_model
@@ -19,6 +21,7 @@ from neuron_opsd.settings import load_config
 from neuron_opsd.stages.capture import capture_neurons
 from tiny_runs import Row, write_rows
 
+BOUNDS = QuestionsConfig()
 ROWS = [
     {"id": f"c{n}", "prompt": f"Question: is {n}\u2028odd?\nAnswer:", "completion": c}
     for n, c in enumerate([" yes\n", " the answer is no", "x", " 1 + 2 = 3\n\n"])
@@ -138,8 +141,8 @@ def test_all_bad_rows_are_named_at_once(
         "neuron-opsd: completions.jsonl, line 2: completion is None, but it must be a "
         "text",
         "completions.jsonl, line 3: id is 7, but it must be a text",
-        "completions.jsonl, line 4: prompt and completion must not be empty",
-        "completions.jsonl: the id 'c0' stands more than once",
+        "completions.jsonl, line 4: completion is '', but it must be a text",
+        "completions.jsonl, line 5: has the id 'c0' of line 1",
     ]
     assert not out.exists()
 
@@ -147,18 +150,18 @@ def test_all_bad_rows_are_named_at_once(
 def test_a_line_break_inside_a_text_ends_no_row(tmp_path: Path) -> None:
     rows = [{"id": "a", "prompt": "x\x85y\u2028z\x0c", "completion": "\u2029"}]
     path = write_rows(tmp_path / "c.jsonl", rows)
-    assert read_completions(path) == rows
+    assert [asdict(row) for row in read_completions(path, BOUNDS)] == rows
     path.write_text(path.read_text("utf-8").replace("\n", "\r\n\r\n"), "utf-8")
-    assert read_completions(path) == rows
+    assert [asdict(row) for row in read_completions(path, BOUNDS)] == rows
 
 
 def test_twenty_bad_rows_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text("[]\n" * 25)
     with pytest.raises(DataError) as caught:
-        read_completions(path)
+        read_completions(path, BOUNDS)
     lines = str(caught.value).splitlines()
-    assert lines[0] == ("c.jsonl, line 1: not an object with id, prompt and completion")
+    assert lines[0] == ("c.jsonl, line 1: not a JSON object but a list")
     assert (len(lines), lines[-1]) == (21, "and 5 more")
 
 
@@ -170,12 +173,12 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, text: str, said: str) ->
     path = tmp_path / "c.jsonl"
     path.write_text(text)
     with pytest.raises(DataError, match=said):
-        read_completions(path)
+        read_completions(path, BOUNDS)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl does not exist"):
-        read_completions(tmp_path / "none.jsonl")
+        read_completions(tmp_path / "none.jsonl", BOUNDS)
 
 
 def test_a_completion_longer_than_the_model_holds_is_named(

@@ -20,8 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.records import GoldAnswers, Message, Question
+from neuron_opsd.world.formats.parts import NOTHING
 from neuron_opsd.world.hub import split_name, table_of
 from neuron_opsd.world.questions import (
     QuestionFile,
@@ -241,8 +243,8 @@ def test_digits_in_csv_are_an_index_unless_a_choices_text(
             '{"a": "\0"}',
             "not JSON (invalid control character at after column 7); is the",
         ),
-        ("[" * 10_000, "not usable JSON (nested too deep)"),
-        ('{"a":' * 10_000, "not usable JSON (nested too deep)"),
+        ("[" * 10_000, "is nested 51 deep or more, but may be 50; flatten it, or "),
+        ('{"a":' * 10_000, "is nested 51 deep or more, but may be 50; flatten it"),
         ('{"a": ' + "9" * 5000 + "}", "not usable JSON (a number has too many digits)"),
         ("[1]", "not a JSON object but a list"),
         ("null", "not a JSON object but nothing"),
@@ -427,7 +429,7 @@ def test_bad_rows_of_parquet_are_named(read: Read) -> None:
         ("p.csv", b"", "p.csv holds no questions"),
         ("p.csv", b"question\n", "p.csv holds no questions"),
         ("p.csv", b"id,id\na,b\n", "p.csv: two columns are called 'id'"),
-        ("p.csv", b"question\na\n\xff\n", "p.csv: line 3: not UTF-8"),
+        ("p.csv", b"question\na\n\xff\n", "p.csv, line 3: not UTF-8"),
         ("p.csv", b'question\n"a\n', "p.csv, line 2: not CSV (unexpected end of data)"),
         ("p.parquet", b"", "p.parquet: not a readable Parquet file"),
         ("p.parquet", b"PAR1xxxxPAR1", "p.parquet: not a readable Parquet file"),
@@ -442,7 +444,11 @@ def test_bad_rows_of_parquet_are_named(read: Read) -> None:
             "p.json holds no questions",
         ),
         ("p.json", b'{"data": []}', "p.json: holds one JSON object with data, not an"),
-        ("p.json", b"[", "p.json: not JSON (expecting value after column 1)"),
+        (
+            "p.json",
+            b"[",
+            "p.json, item 1: not JSON (expecting value after column 1 of line 1)",
+        ),
         (
             "p.txt",
             b"[]",
@@ -619,7 +625,8 @@ def test_a_dataset_with_images_is_refused_without_decoding_them() -> None:
                 {key: row[key] for key in row if key not in names} for row in self
             )
 
-    table = table_of("o/n", "o/n", Pictures([{"question": "Why?", "picture": "x"}]))
+    records = Pictures([{"question": "Why?", "picture": "x"}])
+    table = table_of("o/n", "o/n", records, QuestionsConfig())
     (row,) = table.rows
     assert row.values == {"question": "Why?", "picture": {"bytes": None}}
 
@@ -657,6 +664,7 @@ TEXTS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1
 )
 FULL_TEXTS = TEXTS.filter(str.strip)
+CHOICES = FULL_TEXTS.map(str.strip).filter(lambda text: text not in NOTHING)
 
 
 @given(
@@ -665,7 +673,7 @@ FULL_TEXTS = TEXTS.filter(str.strip)
             ask,
             FULL_TEXTS,
             FULL_TEXTS,
-            st.just([]) | st.lists(FULL_TEXTS.map(str.strip), min_size=2, unique=True),
+            st.just([]) | st.lists(CHOICES, min_size=2, unique=True),
         ),
         min_size=1,
         max_size=4,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from neuron_opsd.config.section import (
     Day,
+    Depth,
     Fraction,
     NotNegative,
     Positive,
@@ -54,6 +55,21 @@ class QuestionsConfig(Section):
     drop_repeated_choices: bool = False
     """Leave out, and count, questions that offer the same choice twice; else they are
     an error."""
+    max_row_bytes: Positive = 16_000_000
+    """Longest row that is read; a longer one is an error, and so is what goes beyond
+    the bounds below. None of them is met by a set made to be asked; they keep a damaged
+    or hostile file from taking the machine's memory."""
+    max_columns: Positive = 1000
+    """Most columns of a file."""
+    max_depth: Depth = 50
+    """Most lists and objects within one another, the row itself counted."""
+    max_rows: Positive = 10_000_000
+    """Most rows of a file."""
+    max_file_bytes: Positive = 100_000_000_000
+    """Largest file, as it is once expanded."""
+    max_expansion: Positive = 500
+    """How many times as large a compressed or Parquet file may become; counts from
+    100 MB on."""
 
 
 class PromptsConfig(Section):

@@ -28,6 +28,8 @@ Fraction: TypeAlias = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive: TypeAlias = Annotated[int, Field(ge=1)]
 NotNegative: TypeAlias = Annotated[int, Field(ge=0)]
+Depth: TypeAlias = Annotated[int, Field(ge=1, le=500)]
+"""Python's own reader of JSON follows twice as many and no more."""
 Temperature: TypeAlias = Annotated[float, Field(gt=0.0, le=10.0)]
 Rate: TypeAlias = Annotated[float, Field(gt=0.0)]
 Day: TypeAlias = Annotated[str, BeforeValidator(iso_date)]

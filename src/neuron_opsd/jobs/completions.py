@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, QuestionsConfig
 from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.jobs.room import tell_of_room
 from neuron_opsd.models.hf import HFModel
@@ -20,9 +18,19 @@ from neuron_opsd.records import NeuronSet
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.world.codecs import NEURON_SCHEMA, groups, neuron_batch, save_table
 from neuron_opsd.world.places import check_file_place
+from neuron_opsd.world.question_files import open_table
+from neuron_opsd.world.rows import BadRowError, Problems, Row, shorten
 
 FIELDS = ("id", "prompt", "completion")
-MAX_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One row: a prompt as it was rendered, and what a model wrote."""
+
+    id: str
+    prompt: str
+    completion: str
 
 
 def extract_neurons(
@@ -50,7 +58,7 @@ def extract_neurons(
             "completion whole; end the prompt where the span begins and the completion "
             "where it ends, or leave it at completion"
         )
-    rows = read_completions(completions)
+    rows = read_completions(completions, config.questions)
     model = load_model(config.model)
     tell_of_room(model, progress.warn)
     if model.facts.why_no_neurons:
@@ -63,7 +71,7 @@ def extract_neurons(
             block = slice(start, start + size)
             sets += capture_neurons(
                 model,
-                [row["id"] for row in rows[block]],
+                [row.id for row in rows[block]],
                 pairs[block],
                 config.neurons,
                 config.model.tokens_per_batch,
@@ -73,73 +81,63 @@ def extract_neurons(
     return len(sets)
 
 
-def read_completions(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a completions file.
+def read_completions(path: Path, bounds: QuestionsConfig) -> list[Written]:
+    """Read the rows of a completions file, as files of questions are read.
+
+    Args:
+        path: JSON lines, or a file whose name has another ending that is known.
+        bounds: Of what is read.
 
     Raises:
-        DataError: If it is missing, empty or has bad rows; all are named.
+        DataError: If it is missing, empty or has bad rows; the first twenty are named.
     """
-    try:
-        # Not splitlines: texts of models hold other line breaks than the file's own.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise DataError(f"completions file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"completions {path} cannot be read: {error}") from None
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            problem = parse_row(line, rows)
-            if problem:
-                problems.append(f"{path.name}, line {number}: {problem}")
-    problems += [f"{path.name}: {text}" for text in repeated(rows)]
-    if problems:
-        more = len(problems) - MAX_SHOWN
-        tail = f"\nand {more} more" if more > 0 else ""
-        raise DataError("\n".join(problems[:MAX_SHOWN]) + tail)
+    table = open_table(path, bounds, otherwise=".jsonl")
+    rows: list[Written] = []
+    problems = Problems(path.name)
+    places: dict[str, str] = {}
+    for number, row in enumerate(table.rows, 1):
+        try:
+            written = parse(row)
+            first = places.setdefault(written.id, row.place)
+            if first != row.place:
+                raise BadRowError(f"has the id {shorten(written.id)} of {first}")
+            rows.append(written)
+        except BadRowError as error:
+            problems.add(number, row.place, error)
+    problems.tell()
     if not rows:
         raise DataError(f"completions {path} holds no rows")
     return rows
 
 
-def parse_row(line: str, rows: list[dict[str, Any]]) -> str | None:
-    """Append a line's row; return what is wrong with it, if anything."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        return f"not JSON ({error})"
-    if not isinstance(row, dict):
-        return "not an object with id, prompt and completion"
+def parse(row: Row) -> Written:
+    """Return what a row holds.
+
+    Raises:
+        BadRowError: If it cannot be used.
+    """
+    if isinstance(row.values, BadRowError):
+        raise row.values
     for field in FIELDS:
-        if not isinstance(row.get(field), str):
-            return f"{field} is {row.get(field)!r}, but it must be a text"
-    if not row["prompt"] or not row["completion"]:
-        return "prompt and completion must not be empty"
-    rows.append(row)
-    return None
+        found = row.values.get(field)
+        if not isinstance(found, str) or not found:
+            raise BadRowError(f"{field} is {shorten(found)}, but it must be a text")
+        if any("\ud800" <= character <= "\udfff" for character in found):
+            raise BadRowError(f"{field} holds half of a surrogate pair")
+    return Written(*(row.values[field] for field in FIELDS))
 
 
-def repeated(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Name every id that stands more than once."""
-    seen: set[str] = set()
-    for row in rows:
-        if row["id"] in seen:
-            yield f"the id {row['id']!r} stands more than once"
-        seen.add(row["id"])
-
-
-def encode(model: HFModel, row: dict[str, Any], path: Path) -> Pair:
+def encode(model: HFModel, row: Written, path: Path) -> Pair:
     """Return a row's token ids.
 
     Raises:
         DataError: If the model cannot hold it.
     """
-    prompt, completion = model.tokens.encode_rendered(row["prompt"], row["completion"])
+    prompt, completion = model.tokens.encode_rendered(row.prompt, row.completion)
     length = len(prompt) + len(completion)
     if length > model.facts.max_positions:
         raise DataError(
-            f"{path.name}, id {row['id']}: {length} tokens, but the model holds "
+            f"{path.name}, id {row.id}: {length} tokens, but the model holds "
             f"{model.facts.max_positions}; shorten the prompt"
         )
     return prompt, completion

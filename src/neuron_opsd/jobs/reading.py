@@ -14,8 +14,8 @@ from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.prompts import resolve_prompts
 from neuron_opsd.reasoning import all_marks, final_part
 from neuron_opsd.records import Message, Question
-from neuron_opsd.world.question_files import read_table
-from neuron_opsd.world.rows import BadRowError, Row, Values, kind_of, shorten
+from neuron_opsd.world.question_files import open_table
+from neuron_opsd.world.rows import BadRowError, Problems, Row, Values, kind_of, shorten
 
 COLUMNS: Final = (
     *("id", "completion", "question", "choices", "gold", "reader"),
@@ -24,7 +24,6 @@ COLUMNS: Final = (
 """What a row may hold; other columns are not read."""
 
 ENDINGS: Final = (".jsonl", ".jsonl.gz")
-MAX_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,10 @@ def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
             f"{path} is not a file of completions; give JSON lines, in a file that "
             f"ends in {' or '.join(ENDINGS)}"
         )
-    table = read_table(path)
+    table = open_table(path, config.questions)
     listed = resolve_prompts(config.prompts, has_chat_template=True, constrained=False)
     found: list[ReadAnswer] = []
-    problems: list[str] = []
+    problems = Problems(table.name)
     places: dict[str, str] = {}
     for number, row in enumerate(table.rows, 1):
         try:
@@ -84,11 +83,8 @@ def read_answers(path: Path, config: Config) -> tuple[ReadAnswer, ...]:
             reader = reader_of(written, config, listed.list_choices)
             found.append(judged(written, final_of(written, config), reader))
         except BadRowError as error:
-            problems.append(f"{table.name}, {row.place}: {error}")
-    if problems:
-        hidden = len(problems) - MAX_SHOWN
-        more = [f"and {hidden} more"] if hidden > 0 else []
-        raise DataError("\n".join([*problems[:MAX_SHOWN], *more]))
+            problems.add(number, row.place, error)
+    problems.tell()
     if not found:
         raise DataError(f"{table.name} holds no completions")
     return tuple(found)

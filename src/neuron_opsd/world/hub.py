@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
+
+from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError, TryAgainError
+from neuron_opsd.world.bounds import checked_values, counted
+from neuron_opsd.world.byte_streams import Hash
 from neuron_opsd.world.rows import Row, Table
 
 DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
@@ -18,11 +23,12 @@ MEDIA = ("Image", "Audio", "Video")
 """Columns of `datasets` that would be decoded; they stand as in a Parquet file."""
 
 
-def read_dataset(name: str, *, allow_download: bool) -> Table:
-    """Read a dataset named ``owner/name``, ``…:split`` or ``…:configuration:split``.
+def open_dataset(name: str, config: QuestionsConfig, *, allow_download: bool) -> Table:
+    """Return the rows of ``owner/name``, ``…:split`` or ``…:configuration:split``.
 
     Args:
         name: Its id; the split is ``train`` where none is named.
+        config: Bounds of what is read.
         allow_download: Whether the network may be used; else the local cache must
             hold the dataset.
 
@@ -49,7 +55,7 @@ def read_dataset(name: str, *, allow_download: bool) -> Table:
         if not allow_download and isinstance(error, FileNotFoundError):
             raise DataError(not_cached(name)) from None
         raise DataError(f"cannot read the dataset {name}: {error}") from None
-    return table_of(name, path, records)
+    return table_of(name, path, records, config)
 
 
 def split_name(name: str) -> tuple[str, str | None, str]:
@@ -88,16 +94,38 @@ def network(*, allowed: bool) -> Iterator[None]:
         ) = before
 
 
-def table_of(name: str, path: str, records: Any) -> Table:
+def table_of(name: str, path: str, records: Any, config: QuestionsConfig) -> Table:
     """Return the records of a dataset as rows, with a hash of them."""
-    digest = hashlib.sha256()
     features = getattr(records, "features", None) or {}
     media = [name for name, kind in features.items() if type(kind).__name__ in MEDIA]
     if media:
         records = records.remove_columns(media)
-    unread = {name: {"bytes": None} for name in media}
-    rows = []
-    for number, record in enumerate(records, 1):
-        digest.update(json.dumps(record, sort_keys=True, default=repr).encode() + b"\n")
-        rows.append(Row(f"row {number}", record | unread))
-    return Table(name, path.rpartition("/")[2], digest.hexdigest(), rows)
+    digest = hashlib.sha256()
+    rows = rows_of(name, records, {name: {"bytes": None} for name in media}, digest)
+    checked = (Row(row.place, checked_values(row.values, config)) for row in rows)
+    return Table(
+        name, path.rpartition("/")[2], counted(checked, config), digest.hexdigest
+    )
+
+
+def rows_of(
+    name: str, records: Any, unread: Mapping[str, Any], digest: Hash
+) -> Iterator[Row]:
+    """Yield the records of a dataset as rows.
+
+    Args:
+        name: Of the dataset.
+        records: As `datasets` has them.
+        unread: What stands for columns that are not decoded.
+        digest: Is given every record.
+
+    Raises:
+        DataError: If they cannot be read.
+    """
+    try:
+        for number, record in enumerate(records, 1):
+            line = json.dumps(record, sort_keys=True, default=repr)
+            digest.update(line.encode() + b"\n")
+            yield Row(f"row {number}", record | unread)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"cannot read the dataset {name}: {error}") from None

@@ -1,104 +1,81 @@
-"""The rows of JSON lines, and of a JSON array."""
+"""The rows of JSON lines, and how JSON is parsed: nothing twice, nothing endless."""
 
 from __future__ import annotations
 
-import gzip
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from itertools import chain
+from typing import Any, Final, NoReturn
 
+from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.world.rows import (
-    BadRowError,
-    Row,
-    Values,
-    attempt,
-    decode_whole,
-    kind_of,
-    not_utf8,
-    without_mark,
-)
+from neuron_opsd.world.bounds import long_row, refuse_columns, refuse_deep_json
+from neuron_opsd.world.byte_streams import Line, Pieces, lines_of
+from neuron_opsd.world.rows import BadRowError, Row, Values, kind_of, not_utf8
+
+MARK: Final = "\ufeff"
+"""What stands at the beginning of a file, and at a line of files that were joined."""
 
 
-def read_json_lines(data: bytes) -> Iterator[Row]:
-    """Yield the rows of a JSON-lines file; blank lines are passed over."""
-    text = without_mark(data)
-    refuse_document(text)
-    for number, line in enumerate(text.split(b"\n"), 1):
-        if line.strip():
-            yield Row(f"line {number}", attempt(parse_json_line, line))
+def read_json_lines(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
+    """Yield the rows of a JSON-lines file; blank lines are passed over.
+
+    Raises:
+        DataError: If it is another kind of JSON, or goes beyond a bound as a whole.
+    """
+    lines = (
+        line
+        for line in lines_of(pieces, config.max_row_bytes)
+        if line.data.strip() or not line.is_whole
+    )
+    first, second = next(lines, None), next(lines, None)
+    if first is not None:
+        refuse_document(first, second)
+    for line in chain(filter(None, (first, second)), lines):
+        yield Row(f"line {line.number}", parse_json_line(line, config))
 
 
-def refuse_document(data: bytes) -> None:
+def refuse_document(first: Line, second: Line | None) -> None:
     """Refuse one JSON document where an object a line was promised.
 
     Raises:
-        DataError: If the whole is an array, or an object over several lines.
+        DataError: If the file begins as an array, or an object over several lines.
     """
-    first = data.lstrip()
-    if not first.startswith((b"[", b"{\n", b"{\r", b"{ \n")) or first == b"[":
-        return
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return
-    if isinstance(document, list) and all(isinstance(row, dict) for row in document):
+    start = b"".join(first.data[:99].split())
+    then = b"" if second is None else second.data.lstrip()[:1]
+    whole = second is None or not is_json(first)
+    if (start.startswith(b"[{") and whole) or (start == b"[" and then == b"{"):
         raise DataError(
             "holds a JSON array, not an object a line; let its name end in .json"
         )
-    if isinstance(document, dict):
+    if start == b"{" and then == b'"':
         raise DataError(
             "holds one JSON object over several lines; write each object on one line"
         )
 
 
-def read_json(data: bytes) -> Iterator[Row]:
-    """Yield the objects of a JSON array; a file of JSON lines is read as such.
-
-    Raises:
-        DataError: If it is neither.
-    """
-    text = decode_whole(without_mark(data))
-    if text.lstrip().startswith("{") and json_value(text) is None:
-        yield from read_json_lines(text.encode())
-        return
-    document = parse_json(text)
-    if isinstance(document, dict):
-        names = ", ".join(list(document)[:5])
-        raise DataError(
-            f"holds one JSON object with {names}, not an array of objects; write one "
-            "object for each question"
-        )
-    if not isinstance(document, list):
-        raise DataError(f"holds {kind_of(document)}, not an array of objects")
-    for number, item in enumerate(document, 1):
-        yield Row(f"item {number}", attempt(checked_object, item))
-
-
-def json_value(text: str) -> Any:
-    """Return what a JSON text holds, `None` where it is not one value."""
+def is_json(line: Line) -> bool:
+    """Say whether a line holds a JSON value and nothing else."""
     try:
-        return json.loads(text)
+        json.loads(line.data)
     except (ValueError, RecursionError):
-        return None
+        return False
+    return line.is_whole
 
 
-def read_zipped_json_lines(data: bytes) -> Iterator[Row]:
-    """Yield the rows of a gzipped JSON-lines file."""
-    return read_json_lines(gzip.decompress(data))
-
-
-def parse_json_line(line: bytes) -> Values:
-    """Read one JSON object.
-
-    Raises:
-        BadRowError: If it is none, or says the same thing twice.
-    """
+def parse_json_line(line: Line, config: QuestionsConfig) -> Values | BadRowError:
+    """Return the object of one line, or why there is none."""
+    if line.num_bytes > config.max_row_bytes:
+        return long_row(line.num_bytes, config)
     try:
-        text = line.rstrip(b"\r").decode()
+        text = line.data.rstrip(b"\r\n").decode().removeprefix(MARK)
+        refuse_deep_json(text, config)
+        return checked_object(parse_json(text), config)
     except UnicodeDecodeError as error:
-        raise BadRowError(not_utf8(error)) from None
-    return checked_object(parse_json(text))
+        return BadRowError(not_utf8(error))
+    except BadRowError as error:
+        return error
 
 
 def parse_json(text: str) -> Any:
@@ -108,27 +85,31 @@ def parse_json(text: str) -> Any:
         BadRowError: If it is none, or says the same thing twice.
     """
     try:
-        return json.loads(
-            text, object_pairs_hook=unique_keys, parse_constant=refuse_constant
-        )
-    except BadRowError:
-        raise
+        return STRICT.decode(text)
     except json.JSONDecodeError as error:
         raise BadRowError(not_json(error)) from None
-    except RecursionError:
-        raise BadRowError("not usable JSON (nested too deep)") from None
-    except ValueError:
-        raise BadRowError("not usable JSON (a number has too many digits)") from None
+    except (ValueError, RecursionError) as error:
+        raise unusable(error) from None
 
 
-def checked_object(values: Any) -> Values:
+def unusable(error: Exception) -> BadRowError:
+    """Return what is wrong with JSON that Python cannot hold."""
+    if isinstance(error, BadRowError):
+        return error
+    deep = isinstance(error, RecursionError)
+    why = "nested too deep" if deep else "a number has too many digits"
+    return BadRowError(f"not usable JSON ({why})")
+
+
+def checked_object(values: Any, config: QuestionsConfig) -> Values:
     """Return a row's values.
 
     Raises:
-        BadRowError: If they are no object.
+        BadRowError: If they are no object, or are too many.
     """
     if not isinstance(values, dict):
         raise BadRowError(f"not a JSON object but {kind_of(values)}")
+    refuse_columns(len(values), config)
     return values
 
 
@@ -136,8 +117,8 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> Values:
     """Make an object of its pairs, refusing a name that appears twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise BadRowError(f"{twice!r} appears twice in one JSON object")
     return values
 
@@ -147,8 +128,18 @@ def refuse_constant(name: str) -> NoReturn:
     raise BadRowError(f"not JSON ({name} is no JSON number)")
 
 
-def not_json(error: json.JSONDecodeError) -> str:
-    """Say where a line stops being JSON."""
+STRICT: Final = json.JSONDecoder(
+    object_pairs_hook=unique_keys, parse_constant=refuse_constant
+)
+
+
+def not_json(error: json.JSONDecodeError, where: str = "") -> str:
+    """Say where a text stops being JSON.
+
+    Args:
+        error: What Python says.
+        where: The place, where the error is not of a whole line.
+    """
     what = error.msg[0].lower() + error.msg[1:].removesuffix(" delimiter")
     hint = "; is the file UTF-16? save it as UTF-8" if "\0" in error.doc else ""
-    return f"not JSON ({what} after column {error.colno - 1}){hint}"
+    return f"not JSON ({what} after {where or f'column {error.colno - 1}'}){hint}"

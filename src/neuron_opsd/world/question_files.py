@@ -7,49 +7,95 @@ it, so that all bad rows of a file can be told at once.
 from __future__ import annotations
 
 import hashlib
-import io
-import zlib
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.world.csv_rows import read_csv, read_tsv
-from neuron_opsd.world.json_rows import (
-    read_json,
-    read_json_lines,
-    read_zipped_json_lines,
+from neuron_opsd.world.bounds import counted
+from neuron_opsd.world.byte_streams import (
+    PIECE,
+    Hash,
+    Pieces,
+    pieces_of,
+    unzipped_pieces_of,
 )
-from neuron_opsd.world.rows import Row, Table, not_utf8
+from neuron_opsd.world.csv_rows import read_csv, read_tsv
+from neuron_opsd.world.json_arrays import read_json
+from neuron_opsd.world.json_rows import read_json_lines
+from neuron_opsd.world.parquet_rows import read_parquet
+from neuron_opsd.world.places import FILE, kind_of
+from neuron_opsd.world.rows import Row, Table
+
+Reader: TypeAlias = Callable[[BinaryIO, Hash, QuestionsConfig], Iterator[Row]]
+"""Yields the rows of an open file, and gives a hash the file's bytes on the way."""
 
 
-def read_table(path: Path) -> Table:
-    """Read a file of questions.
+def open_table(path: Path, config: QuestionsConfig, *, otherwise: str = "") -> Table:
+    """Return the rows of a file of questions, which is read as they are asked for.
+
+    Going through them raises a `DataError` where the file is unreadable as a whole, or
+    goes beyond a bound of the settings.
+
+    Args:
+        path: Of the file.
+        config: Bounds of what is read.
+        otherwise: The ending by which a file is read whose own is not known.
 
     Raises:
-        DataError: If the file is missing, of no known format, or unreadable as a whole.
+        DataError: If the file is missing, no file, or of no known format.
     """
-    suffix, read = reader_of(path)
+    refuse_no_file(path)
+    suffix, read = reader_of(path, otherwise)
+    digest = hashlib.sha256()
+    stem = path.name[: -len(suffix)] if suffix else path.stem
+    rows = counted(rows_of(path, read, digest, config), config)
+    return Table(str(path), stem, rows, digest.hexdigest)
+
+
+def rows_of(
+    path: Path, read: Reader, digest: Hash, config: QuestionsConfig
+) -> Iterator[Row]:
+    """Yield the rows of a file.
+
+    Raises:
+        DataError: If the file is unreadable as a whole.
+    """
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist{nearest_file(path)}") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder; name a file in it") from None
+        with path.open("rb") as file:
+            yield from read(file, digest, config)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        rows = list(read(data))
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    digest = hashlib.sha256(data).hexdigest()
-    return Table(str(path), path.name[: -len(suffix)], digest, rows)
 
 
-def reader_of(path: Path) -> tuple[str, Callable[[bytes], Iterator[Row]]]:
+def refuse_no_file(path: Path) -> None:
+    """Refuse what is missing, a folder, or can be read only once.
+
+    Raises:
+        DataError: If it is.
+    """
+    try:
+        found = kind_of(path, follow=True)
+    except (OSError, ValueError) as error:  # such as a loop of links, or NUL
+        raise DataError(f"cannot read {str(path)!r}: {error}") from None
+    if found == "a folder":
+        raise DataError(f"{path} is a folder; name a file in it")
+    if found not in ("", FILE):
+        if path.exists():
+            raise DataError(
+                f"{path} is {found}, which cannot be read again when a run resumes; "
+                "write what it gives into a file, and name that"
+            )
+        raise DataError(f"{path} is {found} to nothing; name a file")
+    if not found:
+        raise DataError(f"{path} does not exist{nearest_file(path)}")
+
+
+def reader_of(path: Path, otherwise: str = "") -> tuple[str, Reader]:
     """Return the ending of a file's name and what reads such files.
 
     Raises:
@@ -58,10 +104,8 @@ def reader_of(path: Path) -> tuple[str, Callable[[bytes], Iterator[Row]]]:
     for suffix, read in READERS.items():
         if path.name.lower().endswith(suffix):
             return suffix, read
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; name a file in it")
-    if not path.exists():
-        raise DataError(f"{path} does not exist{nearest_file(path)}")
+    if otherwise:
+        return "", READERS[otherwise]
     ending = "".join(path.suffixes[-1:]) or "no ending"
     near = get_close_matches(ending, READERS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
@@ -75,41 +119,39 @@ def nearest_file(path: Path) -> str:
     """Say which file of the same folder has the nearest name."""
     if not path.parent.is_dir():
         return f"; nor does the folder {path.parent}"
-    names = [entry.name for entry in path.parent.iterdir()]
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:  # a folder whose names may not be listed
+        return ""
     near = get_close_matches(path.name, names, n=1)
     return f"; did you mean {path.with_name(near[0])}?" if near else ""
 
 
-def read_parquet(data: bytes) -> Iterator[Row]:
-    """Yield the rows of a Parquet file."""
-    try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        records = with_short_floats(file.read()).to_pylist()
-    except UnicodeDecodeError as error:
-        raise DataError(f"a text is {not_utf8(error)}") from None
-    except pa.ArrowException as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"not a readable Parquet file ({reason})") from None
-    for number, values in enumerate(records, 1):
-        yield Row(f"row {number}", values)
+def of_text(
+    read: Callable[[Pieces, QuestionsConfig], Iterator[Row]],
+    open_pieces: Callable[[BinaryIO, Hash, QuestionsConfig], Pieces] = pieces_of,
+) -> Reader:
+    """Return the reader of a file of text."""
+
+    def rows(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Iterator[Row]:
+        return read(open_pieces(file, digest, config), config)
+
+    return rows
 
 
-def with_short_floats(table: pa.Table) -> pa.Table:
-    """Return a table whose floats of 32 bits keep their digits: 0.1 stays 0.1."""
-    for place, column in enumerate(table.schema):
-        if pa.types.is_float32(column.type):
-            # Through text, whose digits are as few as tell the number apart.
-            doubles = table.column(place).cast(pa.string()).cast(pa.float64())
-            table = table.set_column(place, column.name, doubles)
-    return table
+def of_parquet(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Iterator[Row]:
+    """Yield the rows of a Parquet file, which is hashed before it is read."""
+    while piece := file.read(PIECE):
+        digest.update(piece)
+    return read_parquet(file, config)
 
 
-READERS: dict[str, Callable[[bytes], Iterator[Row]]] = {
-    ".jsonl": read_json_lines,
-    ".jsonl.gz": read_zipped_json_lines,
-    ".json": read_json,
-    ".parquet": read_parquet,
-    ".csv": read_csv,
-    ".tsv": read_tsv,
+READERS: Final[dict[str, Reader]] = {
+    ".jsonl": of_text(read_json_lines),
+    ".jsonl.gz": of_text(read_json_lines, unzipped_pieces_of),
+    ".json": of_text(read_json),
+    ".parquet": of_parquet,
+    ".csv": of_text(read_csv),
+    ".tsv": of_text(read_tsv),
 }
 """By the ending of the file's name."""

@@ -18,33 +18,16 @@ from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.world.files import write_atomic
-from neuron_opsd.world.formats.cells import cells_of
-from neuron_opsd.world.formats.choice_gold import evidence_of
+from neuron_opsd.world.formats.choice_gold import Evidence, evidence_of
 from neuron_opsd.world.formats.gold import gold_texts
-from neuron_opsd.world.formats.items import How, Item
-from neuron_opsd.world.formats.parts import (
-    RepeatedChoiceError,
-    parse_id,
-    refuse_repeated,
-)
-from neuron_opsd.world.formats.plain import read_exact, read_plain
-from neuron_opsd.world.formats.public_sets import (
-    AUTO,
-    BY_NAME,
-    PLAIN,
-    PublicSet,
-    format_of,
-    missing_columns,
-    names_of,
-    recognise,
-)
-from neuron_opsd.world.formats.set_rows import read_set
-from neuron_opsd.world.formats.telling import notes_of
-from neuron_opsd.world.formats.unread import refuse_picture
-from neuron_opsd.world.hub import DATASET_ID, read_dataset
+from neuron_opsd.world.formats.parts import RepeatedChoiceError, refuse_repeated
+from neuron_opsd.world.formats.public_sets import PublicSet, format_of
+from neuron_opsd.world.formats.telling import Telling
+from neuron_opsd.world.hub import DATASET_ID, open_dataset
 from neuron_opsd.world.overlap import check_overlap, duplicates_of
-from neuron_opsd.world.question_files import READERS, read_table
-from neuron_opsd.world.rows import BadRowError, Row, Table, shorten
+from neuron_opsd.world.question_files import READERS, open_table
+from neuron_opsd.world.question_rows import Parsed, Reading, parse_row
+from neuron_opsd.world.rows import BadRowError, Problems, Row, Table, shorten
 
 __all__ = [
     "QuestionFile",
@@ -54,7 +37,8 @@ __all__ = [
     "write_questions",
 ]
 
-MAX_SHOWN = 20
+MAX_KNOWN = 10_000
+"""Different choices of which equal ones are looked for; files of labels have few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +56,6 @@ class QuestionFile:
     """Question id to where it stands, for example ``line 214``."""
     reader: str = ""
     """The `answers.reader` that the free answers of its set need; empty for any."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """One good row."""
-
-    number: int
-    place: str
-    item: Item
-    question: Question
-    public: PublicSet | None
-
-    @property
-    def format(self) -> str:
-        """Name of what read it."""
-        return PLAIN if self.public is None else self.public.name
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How one file is read."""
-
-    format: str
-    config: QuestionsConfig
-    labelled: bool
 
 
 def read_questions(
@@ -133,11 +92,9 @@ def read_questions(
     config = QuestionsConfig() if config is None else config
     reading = Reading(format_of(config.format, name), config, labelled)
     if is_dataset(source):
-        table = read_dataset(str(source), allow_download=allow_download)
+        table = open_dataset(str(source), config, allow_download=allow_download)
     else:
-        table = read_table(Path(source))
-    if not table.rows:
-        raise DataError(f"{table.name} holds no questions")
+        table = open_table(Path(source), config)
     return parse_table(table, reading)
 
 
@@ -158,111 +115,99 @@ def parse_table(table: Table, reading: Reading) -> QuestionFile:
     Raises:
         DataError: For all bad rows at once, or if rows are of two sets.
     """
-    rows, problems, dropped = parse_rows(table, reading)
-    refuse_mixed(table, rows)
-    golds: dict[str, tuple[str, ...]] = {}
-    evidence = evidence_of(row.item for row in rows)
-    for row in rows if reading.labelled else ():
-        try:
-            golds[row.question.id] = gold_texts(row.item, evidence)
-        except BadRowError as error:
-            problems[row.number] = f"{table.name}, {row.place}: {error}"
-    if problems:
-        raise DataError(problem_text([problems[n] for n in sorted(problems)]))
-    if not rows:
+    found = Found(table.name, reading)
+    for number, row in enumerate(table.rows, 1):
+        found.take(row, number, table.stem)
+    if not found.num_rows:
+        raise DataError(f"{table.name} holds no questions")
+    refuse_mixed(table.name, found.first_of)
+    evidence = evidence_of(row.item for row in found.answered)
+    golds = found.gold_texts(evidence)
+    found.problems.tell()
+    if not found.questions:
         raise DataError(f"{table.name} holds no question without a repeated choice")
-    first = rows[0].public
+    public = found.public
     return QuestionFile(
-        tuple(row.question for row in rows),
+        tuple(found.questions),
         GoldAnswers(
             {name: texts[0] for name, texts in golds.items() if texts},
             {name: texts[1:] for name, texts in golds.items() if texts[1:]},
         ),
-        table.sha256,
-        notes_of(table.name, [row.item for row in rows], first, evidence, dropped),
-        {row.question.id: row.place for row in rows},
-        first.reader if first is not None else "",
+        table.hash(),
+        found.telling.notes(table.name, public, evidence, found.dropped),
+        found.place_of,
+        public.reader if public is not None else "",
     )
 
 
-def parse_rows(
-    table: Table, reading: Reading
-) -> tuple[list[Parsed], dict[int, str], list[str]]:
-    """Return the good rows, what is wrong with the bad, and the places left out."""
-    rows: list[Parsed] = []
-    problems: dict[int, str] = {}
-    dropped: list[str] = []
-    place_of: dict[str, str] = {}
-    for number, row in enumerate(table.rows, 1):
+class Found:
+    """What was read of a file so far; of its rows no more is held than is needed."""
+
+    def __init__(self, name: str, reading: Reading) -> None:
+        """Begin with nothing.
+
+        Args:
+            name: Of the file.
+            reading: How it is read.
+        """
+        self.reading = reading
+        self.num_rows = 0
+        self.questions: list[Question] = []
+        self.answered: list[Parsed] = []
+        """The rows with an answer."""
+        self.place_of: dict[str, str] = {}
+        self.first_of: dict[str, str] = {}
+        """By the name of each set, where its first row stands."""
+        self.public: PublicSet | None = None
+        """The set of the first good row."""
+        self.telling = Telling()
+        self.problems = Problems(name)
+        self.dropped: list[str] = []
+        self.known: dict[tuple[str, ...], tuple[str, ...]] = {}
+        """Choices that several rows share, to be held once."""
+
+    def take(self, row: Row, number: int, stem: str) -> None:
+        """Take one more row, or what is wrong with it."""
+        self.num_rows += 1
         try:
-            parsed = parse_row(row, number, table.stem, reading)
-            refuse_known(parsed, place_of)
+            parsed = parse_row(row, number, stem, self.reading)
+            refuse_known(parsed, self.place_of)
             refuse_repeated(parsed.item.choices)
-            rows.append(parsed)
         except RepeatedChoiceError as error:
-            if reading.config.drop_repeated_choices:
-                dropped.append(row.place)
+            if self.reading.config.drop_repeated_choices:
+                self.dropped.append(row.place)
             else:
-                problems[number] = f"{table.name}, {row.place}: {error}"
+                self.problems.add(number, row.place, error)
         except BadRowError as error:
-            problems[number] = f"{table.name}, {row.place}: {error}"
-    return rows, problems, dropped
+            self.problems.add(number, row.place, error)
+        else:
+            self.keep(parsed)
 
+    def keep(self, row: Parsed) -> None:
+        """Keep a good row."""
+        if not self.questions:
+            self.public = row.public
+        self.first_of.setdefault(row.format, row.place)
+        self.telling.hear(row.item)
+        self.questions.append(replace(row.question, choices=self.shared(row.question)))
+        if row.item.answers:
+            self.answered.append(row)
 
-def parse_row(row: Row, number: int, stem: str, reading: Reading) -> Parsed:
-    """Return what one row says.
+    def shared(self, question: Question) -> tuple[str, ...]:
+        """Return a question's choices, the same object for equal ones."""
+        if len(self.known) > MAX_KNOWN:
+            self.known.clear()
+        return self.known.setdefault(question.choices, question.choices)
 
-    Raises:
-        BadRowError: If it cannot be used.
-    """
-    if isinstance(row.values, BadRowError):
-        raise row.values
-    item, public = item_of(row, reading)
-    refuse_picture(item.messages)
-    question = Question(
-        parse_id(item.id, f"{stem}-{number}"),
-        item.messages,
-        item.choices,
-        question_label=item.question_label,
-        answer_label=item.answer_label,
-    )
-    return Parsed(number, row.place, item, question, public)
-
-
-def item_of(row: Row, reading: Reading) -> tuple[Item, PublicSet | None]:
-    """Return what a row says, and of which set it is.
-
-    Raises:
-        BadRowError: If it cannot be used.
-    """
-    assert not isinstance(row.values, BadRowError)
-    cells = cells_of(row.values)
-    if reading.format == PLAIN:
-        return with_answers(read_exact(cells, labelled=reading.labelled), reading), None
-    public = BY_NAME.get(reading.format)
-    if reading.format == AUTO:
-        public = recognise(cells, labelled=reading.labelled)
-    if public is None:
-        return with_answers(read_plain(cells, labelled=reading.labelled), reading), None
-    missing = [key for key in missing_columns(public, cells) if key not in OPTIONAL]
-    if missing:
-        raise BadRowError(
-            f"has no column {missing[0]!r}, by which {public.name} is known; its "
-            f"columns are {names_of(cells)}"
-        )
-    return read_set(public, cells, labelled=reading.labelled), public
-
-
-OPTIONAL = ("answer", "solution", "rewardmodel")
-"""Columns that tell a set, but that a pool without answers lacks."""
-
-
-def with_answers(item: Item, reading: Reading) -> Item:
-    """Return a row whose answers are read as the settings say, if they do."""
-    how: How = reading.config.answers
-    if how == "auto" or not item.choices:
-        return item
-    return replace(item, answers=tuple(replace(a, how=how) for a in item.answers))
+    def gold_texts(self, evidence: Evidence) -> dict[str, tuple[str, ...]]:
+        """Return the texts that answer each question; what is wrong is added."""
+        golds: dict[str, tuple[str, ...]] = {}
+        for row in self.answered if self.reading.labelled else ():
+            try:
+                golds[row.question.id] = gold_texts(row.item, evidence)
+            except BadRowError as error:
+                self.problems.add(row.number, row.place, error)
+        return golds
 
 
 def refuse_known(row: Parsed, place_of: dict[str, str]) -> None:
@@ -276,26 +221,19 @@ def refuse_known(row: Parsed, place_of: dict[str, str]) -> None:
         raise BadRowError(f"has the id {shorten(row.question.id)} of {first}")
 
 
-def refuse_mixed(table: Table, rows: Sequence[Parsed]) -> None:
+def refuse_mixed(name: str, first_of: Mapping[str, str]) -> None:
     """Refuse a file whose rows are of several sets.
 
     Raises:
         DataError: Naming a row of each.
     """
-    first = {row.format: row.place for row in reversed(rows)}
-    if len(first) > 1:
-        found = ", ".join(f"{place} as {name}" for name, place in first.items())
+    if len(first_of) > 1:
+        places = [f"{place} as {known}" for known, place in first_of.items()]
+        found = ", ".join(reversed(places))
         raise DataError(
-            f"{table.name} holds rows of several sets: {found}; split the file, or say "
+            f"{name} holds rows of several sets: {found}; split the file, or say "
             "what it is with --format"
         )
-
-
-def problem_text(problems: Sequence[str]) -> str:
-    """Join what is wrong, one a line, and say how much is not shown."""
-    hidden = len(problems) - MAX_SHOWN
-    more = [f"and {hidden} more"] if hidden > 0 else []
-    return "\n".join([*problems[:MAX_SHOWN], *more])
 
 
 def write_questions(

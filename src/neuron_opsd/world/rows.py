@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Callable, Mapping, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from neuron_opsd.errors import DataError
 
 MAX_SHOWN = 60
+MAX_PROBLEMS = 20
 
 KINDS: dict[type, str] = {
     type(None): "nothing",
@@ -41,13 +42,52 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of a file."""
+    """The rows of a file, which are read as they are asked for."""
 
     name: str
     """As the user gave it."""
     stem: str
-    sha256: str
-    rows: Sequence[Row]
+    rows: Iterable[Row]
+    """Can be gone through once."""
+    hash: Callable[[], str]
+    """The SHA-256 of what was read, to be called once all rows were."""
+
+
+class Problems:
+    """What is wrong with the rows of a file: the first of it, and how much there is."""
+
+    def __init__(self, name: str) -> None:
+        """Know of none yet.
+
+        Args:
+            name: Of the file.
+        """
+        self.name = name
+        self.count = 0
+        self.first: list[tuple[int, str]] = []
+
+    def add(self, number: int, place: str, problem: object) -> None:
+        """Take one more.
+
+        Args:
+            number: Of the row; the problems are told in this order.
+            place: Where it stands.
+            problem: What is wrong with it.
+        """
+        self.count += 1
+        insort(self.first, (number, f"{self.name}, {place}: {problem}"))
+        del self.first[MAX_PROBLEMS:]
+
+    def tell(self) -> None:
+        """Tell the first of them, one a line, and how many are not shown.
+
+        Raises:
+            DataError: If there are any.
+        """
+        hidden = self.count - len(self.first)
+        more = [f"and {hidden} more"] if hidden else []
+        if self.count:
+            raise DataError("\n".join([*(text for _, text in self.first), *more]))
 
 
 def kind_of(value: Any) -> str:
@@ -60,7 +100,8 @@ def kind_of(value: Any) -> str:
 
 def shorten(value: Any) -> str:
     """Write a value so that it fits into a message of one line."""
-    text = repr(value)
+    # A long text is not written out to be thrown away.
+    text = repr(value[:MAX_SHOWN] if isinstance(value, str) else value)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
@@ -70,36 +111,6 @@ def attempt(parse: Callable[[T], Values], raw: T) -> Values | BadRowError:
         return parse(raw)
     except BadRowError as error:
         return error
-
-
-def without_mark(data: bytes) -> bytes:
-    """Return a text as UTF-8 without a byte order mark, by which UTF-16 is known.
-
-    Raises:
-        DataError: If the mark promises UTF-16 and the rest is something else, or if
-            there is no mark and every other byte seems to be zero.
-    """
-    if b"\0" in data[:2]:
-        raise DataError("seems to be UTF-16 without a mark; save it as UTF-8")
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        try:
-            return data.decode("utf-16").encode()
-        except UnicodeDecodeError:
-            raise DataError("begins like UTF-16 but is not; save it as UTF-8") from None
-    return data.removeprefix(codecs.BOM_UTF8)
-
-
-def decode_whole(data: bytes) -> str:
-    """Decode a file whose lines cannot be told apart before.
-
-    Raises:
-        DataError: If it is not UTF-8; says at which line.
-    """
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"line {line}: {not_utf8(error)}") from None
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:

@@ -10,6 +10,7 @@ import string
 import token
 import tokenize
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -179,12 +180,14 @@ def refuse_repeated(choices: Sequence[str]) -> None:
     Raises:
         RepeatedChoiceError: If any is.
     """
-    for choice in choices:
-        if choices.count(choice) > 1:
-            raise RepeatedChoiceError(
-                f"the choice {shorten(choice)} appears twice; fix the row, or leave "
-                "such rows out with questions.drop_repeated_choices=true"
-            )
+    if len(set(choices)) == len(choices):
+        return
+    counts = Counter(choices)
+    twice = next(choice for choice in choices if counts[choice] > 1)
+    raise RepeatedChoiceError(
+        f"the choice {shorten(twice)} appears twice; fix the row, or leave such rows "
+        "out with questions.drop_repeated_choices=true"
+    )
 
 
 def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
