@@ -15,8 +15,8 @@ from neuron_opsd.world.rows import BadRowError, Row, Values
 
 FREE_EXPANSION: Final = 100_000_000
 """Bytes that any file may expand to, however small it is."""
-NUMBER_BYTES: Final = 8
-"""What a value that is no text counts for in the length of a row of a table."""
+VALUE_BYTES: Final = 8
+"""What each value counts for in the length of a row of a table, besides its text."""
 
 MARKS: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 """A text, or what opens or closes a list or an object, in JSON."""
@@ -73,18 +73,24 @@ def refuse_deep_json(text: str, config: QuestionsConfig) -> None:
             raise deep_row(depth, config)
 
 
-def refuse_large_values(values: Values, config: QuestionsConfig) -> None:
-    """Refuse a row of a table that is too long, too wide or nested too deep.
+def measured(
+    values: Values | BadRowError, config: QuestionsConfig
+) -> tuple[Values | BadRowError, int]:
+    """Return a table's row, or why it cannot be used, and about how many bytes it has.
 
-    Raises:
-        BadRowError: If it is.
+    It cannot if it is too long, too wide or nested too deep.
     """
-    refuse_columns(len(values), config)
-    length = sum(
-        size_of(value, config.max_depth - 1, config) for value in values.values()
-    )
+    if isinstance(values, BadRowError):
+        return values, 0
+    inner = config.max_depth - 1
+    try:
+        refuse_columns(len(values), config)
+        length = sum(size_of(value, inner, config) for value in values.values())
+    except BadRowError as error:
+        return error, 0
     if length > config.max_row_bytes:
-        raise long_row(length, config)
+        return long_row(length, config), length
+    return values, length
 
 
 def size_of(value: Any, depth: int, config: QuestionsConfig) -> int:
@@ -94,26 +100,13 @@ def size_of(value: Any, depth: int, config: QuestionsConfig) -> int:
         BadRowError: If there are more.
     """
     if isinstance(value, str | bytes):
-        return len(value)
+        return VALUE_BYTES + len(value)
     if not isinstance(value, list | tuple | Mapping):
-        return NUMBER_BYTES
+        return VALUE_BYTES
     if depth == 0:
         raise deep_row(config.max_depth + 1, config)
     inner = value.values() if isinstance(value, Mapping) else value
     return sum(size_of(one, depth - 1, config) for one in inner)
-
-
-def checked_values(
-    values: Values | BadRowError, config: QuestionsConfig
-) -> Values | BadRowError:
-    """Return a row's values, or why they cannot be used."""
-    if isinstance(values, BadRowError):
-        return values
-    try:
-        refuse_large_values(values, config)
-    except BadRowError as error:
-        return error
-    return values
 
 
 def refuse_expansion(expanded: int, stored: int, config: QuestionsConfig) -> None:

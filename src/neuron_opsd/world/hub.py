@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError, TryAgainError
-from neuron_opsd.world.bounds import checked_values, counted
+from neuron_opsd.world.bounds import counted, measured
 from neuron_opsd.world.byte_streams import Hash
 from neuron_opsd.world.rows import Row, Table
 
@@ -102,7 +102,7 @@ def table_of(name: str, path: str, records: Any, config: QuestionsConfig) -> Tab
         records = records.remove_columns(media)
     digest = hashlib.sha256()
     rows = rows_of(name, records, {name: {"bytes": None} for name in media}, digest)
-    checked = (Row(row.place, checked_values(row.values, config)) for row in rows)
+    checked = (Row(row.place, measured(row.values, config)[0]) for row in rows)
     return Table(
         name, path.rpartition("/")[2], counted(checked, config), digest.hexdigest
     )

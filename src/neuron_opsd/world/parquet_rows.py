@@ -19,8 +19,10 @@ import pyarrow.parquet as pq
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.world.bounds import (
-    NUMBER_BYTES,
-    checked_values,
+    VALUE_BYTES,
+    BoundError,
+    long_row,
+    measured,
     refuse_columns,
     refuse_expansion,
 )
@@ -41,16 +43,21 @@ def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[Row]:
     Raises:
         DataError: If it cannot be read, or goes beyond a bound as a whole.
     """
-    number = 0
+    number = expanded = 0
     try:
         source = Source(file)
         check_columns(source.open(()).schema_arrow, config)
         check_size(source, config)
         for group in range(source.metadata.num_row_groups):
             for batch in batches_of(source, group):
-                for values in values_of_rows(batch):
+                for values in values_of_rows(batch, config):
                     number += 1
-                    yield Row(f"row {number}", checked_values(values, config))
+                    found, num_bytes = measured(values, config)
+                    expanded += num_bytes
+                    refuse_expansion(expanded, source.num_bytes, config)
+                    yield Row(f"row {number}", found)
+    except BoundError as error:
+        raise BoundError(f"row {number}: {error}" if number else str(error)) from None
     except (pa.ArrowException, OSError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         after = f" after row {number:,}" if number else ""
@@ -63,6 +70,7 @@ class Source:
     def __init__(self, file: BinaryIO) -> None:
         """Read what the file says of itself."""
         self.file = file
+        self.num_bytes = file.seek(0, 2)
         self.metadata = pq.read_metadata(file)
 
     def open(self, shared: Sequence[str]) -> pq.ParquetFile:
@@ -103,8 +111,11 @@ def check_size(source: Source, config: QuestionsConfig) -> None:
         source.metadata.row_group(n) for n in range(source.metadata.num_row_groups)
     ]
     columns = [group.column(n) for group in groups for n in range(group.num_columns)]
-    expanded = sum(max(c.total_uncompressed_size, c.num_values) for c in columns)
-    refuse_expansion(expanded, source.file.seek(0, 2), config)
+    expanded = sum(
+        max(column.total_uncompressed_size, VALUE_BYTES * column.num_values)
+        for column in columns
+    )
+    refuse_expansion(expanded, source.num_bytes, config)
 
 
 def batches_of(source: Source, group: int) -> Iterator[pa.RecordBatch]:
@@ -115,7 +126,7 @@ def batches_of(source: Source, group: int) -> Iterator[pa.RecordBatch]:
     shared: list[str] = []
     for place in range(metadata.num_columns):
         column = metadata.column(place)
-        stored = column.total_uncompressed_size + NUMBER_BYTES * column.num_values
+        stored = column.total_uncompressed_size + VALUE_BYTES * column.num_values
         row_bytes += stored / num_rows
         longest = longest_text(source, group, place)
         if not is_nested(source, place):
@@ -173,19 +184,36 @@ def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def values_of_rows(batch: pa.RecordBatch) -> Iterator[Values | BadRowError]:
+def values_of_rows(
+    batch: pa.RecordBatch, config: QuestionsConfig
+) -> Iterator[Values | BadRowError]:
     """Yield the values of every row, or why they cannot be read."""
+    size = VALUE_BYTES * sum(map(num_values, batch.columns))
+    problem = None if size <= config.max_row_bytes else long_row(size, config)
+    columns: list[list[Any]] = []
     try:
-        columns = [values_of(column) for column in batch.columns]
+        columns = [] if problem else [values_of(column) for column in batch.columns]
     except (UnicodeDecodeError, ValueError, OverflowError, pa.ArrowException) as error:
-        if batch.num_rows > 1:
-            for place in range(batch.num_rows):
-                yield from values_of_rows(batch.slice(place, 1))
-            return
-        yield unreadable(error)
-        return
-    for row in zip(*columns, strict=True):
-        yield dict(zip(batch.schema.names, row, strict=True))
+        problem = unreadable(error)
+    if problem is None:
+        for row in zip(*columns, strict=True):
+            yield dict(zip(batch.schema.names, row, strict=True))
+    elif batch.num_rows == 1:
+        yield problem
+    else:
+        half = batch.num_rows // 2
+        yield from values_of_rows(batch.slice(0, half), config)
+        yield from values_of_rows(batch.slice(half), config)
+
+
+def num_values(array: pa.Array) -> int:
+    """Return how many values an array has, those within lists and objects counted."""
+    kind = array.type
+    if pa.types.is_struct(kind):
+        return sum(map(num_values, array.flatten()))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return len(array) + num_values(array.flatten())
+    return len(array)
 
 
 def unreadable(error: Exception) -> BadRowError:

@@ -7,12 +7,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from neuron_opsd.world.rows import BadRowError, Values, shorten
 
 INDEX_NAMES = re.compile(r"Unnamed: \d+|__index_level_\d+__|level_\d+")
 """Columns that pandas writes for its row numbers."""
+
+MAX_NAME = 1000
+"""Characters of a column's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,14 @@ class Cells:
 
     def has(self, *keys: str) -> bool:
         """Say whether all of these columns are there, filled or not."""
-        return all(key in self.written for key in keys)
+        return all(map(self.written.__contains__, keys))
 
     def name(self, key: str) -> str:
         """Return a column's name as the file has it."""
         return self.written.get(key, key)
 
 
+@lru_cache(maxsize=2000)
 def squash(name: str) -> str:
     """Return a column's name without case, blanks and punctuation: `Answer Key`."""
     return "".join(char for char in name.casefold() if char.isalnum())
@@ -58,11 +63,16 @@ def cells_of(values: Values) -> Cells:
 
     Raises:
         BadRowError: If two columns have names that differ in nothing but case, blanks
-            and punctuation, and both are filled.
+            and punctuation, and both are filled; or if a name is a text of its own.
     """
     filled: dict[str, Any] = {}
     written: dict[str, str] = {}
     for name, value in values.items():
+        if len(name) > MAX_NAME:
+            raise BadRowError(
+                f"has a column whose name has {len(name):,} characters, "
+                f"{shorten(name)}; a name may have {MAX_NAME}"
+            )
         if INDEX_NAMES.fullmatch(name):
             continue
         key = squash(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,8 +93,8 @@ def keyed_choices(
             f"has {wrong[0]!r}"
         )
     keys = [key.strip() for key in keys]
-    folded = [key.casefold() for key in keys]
-    twice = [key for key in keys if folded.count(key.casefold()) > 1]
+    counts = Counter(key.casefold() for key in keys)
+    twice = [key for key in keys if counts[key.casefold()] > 1]
     if twice:
         raise BadRowError(f"{name} has two choices with the key {twice[0]!r}")
     return parse_choices(texts, name), tuple(keys)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -15,7 +14,7 @@ from neuron_opsd.world.formats.items import Item, RawAnswer, tidy
 from neuron_opsd.world.formats.parts import NOTHING, checked_text, structure
 from neuron_opsd.world.rows import BadRowError, shorten
 
-FINAL_LINE: Final = re.compile(r"^\s*####[ \t]*(.*?)\s*$", re.MULTILINE)
+FINAL_MARK: Final = "####"
 
 
 def gold_texts(item: Item, evidence: Evidence) -> tuple[str, ...]:
@@ -94,7 +93,7 @@ def one_text(value: Any, answer: RawAnswer) -> str:
     """
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         value = tidy(value)
-        if not math.isfinite(value):
+        if not isinstance(value, int) and not math.isfinite(value):
             raise BadRowError(f"{answer.column} {value} is no number to compare with")
         if squash(answer.column) in CLASSES:
             raise BadRowError(
@@ -136,8 +135,9 @@ def formed(text: str, answer: RawAnswer) -> str:
 
 def after_mark(text: str) -> str | None:
     """Return what stands after the last ``####``."""
-    found = FINAL_LINE.findall(text)
-    return str(found[-1]) if found else None
+    lines = (line.strip() for line in reversed(text.split("\n")))
+    final = next((line for line in lines if line.startswith(FINAL_MARK)), None)
+    return None if final is None else final.removeprefix(FINAL_MARK).strip()
 
 
 UNKNOWN: Final = ("notfound",)

@@ -30,6 +30,8 @@ NUMBER = re.compile(r"\s*(?=\(?\d+[).:])\(?(\d{1,2})(?:\)\.?|[.:](?=\s))\s*(?=\S
 NOTHING = ("nan", "NaN", "<NA>")
 """What pandas and NumPy print where a value is missing."""
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+
 EATEN = re.compile(
     r"(?:\x08(?=eta|egin|oxed|inom)|\x0c(?=rac|orall|loor)|\x07(?=lpha)"
     r"|\t(?=heta|imes|ext\{)|\r(?=ho\b|ight)|\n(?=eq\b|abla\b))(\w{1,9})"
@@ -49,7 +51,7 @@ def checked_text(value: Any, what: str) -> str:
         raise BadRowError(f"{what} is empty")
     if "\0" in value:
         raise BadRowError(f"{what} holds a NUL character")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if not value.isascii() and SURROGATE.search(value):
         raise BadRowError(f"{what} holds half of a surrogate pair")
     eaten = EATEN.search(value)
     if eaten is not None:
@@ -244,12 +246,15 @@ def python_list(text: str) -> Any:
     ``['a' 'b']`` is how NumPy prints two texts, and how Python spells one; so the
     literals are counted one by one, and all or none must be parted by commas.
     """
+    space = {token.NEWLINE, token.ENDMARKER, tokenize.NL}
+    parts: list[tokenize.TokenInfo] = []
     try:
-        found = list(tokenize.generate_tokens(io.StringIO(text.strip()).readline))
+        for part in tokenize.generate_tokens(io.StringIO(text.strip()).readline):
+            if part.type != token.STRING and part.string not in ("[", "]", ",", ""):
+                return text  # told at the first word of a long text
+            parts += [] if part.type in space else [part]
     except (tokenize.TokenError, SyntaxError, IndentationError):
         return text
-    space = {token.NEWLINE, token.ENDMARKER, tokenize.NL}
-    parts = [part for part in found if part.type not in space]
     if len(parts) < 2 or parts[0].string != "[" or parts[-1].string != "]":
         return text
     inner = parts[1:-1]

@@ -28,9 +28,12 @@ from neuron_opsd.world.rows import BadRowError, kind_of
 WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 """One word of a column's name such as `case_description` or `ReadingPassage`."""
 PICTURE: Final = re.compile(
-    r"<\|?image(?:[_ ]?(?:\d+|pad))?\|?>|!\[[^\]]*\]\([^)\s]+\)", re.IGNORECASE
+    r"<\|?image(?:[_ ]?(?:\d{1,9}|pad))?\|?>"
+    r"|!\[[^\]]{0,500}\]\((?:[^)\s]{1,500}\)|data:)",
+    re.IGNORECASE,
 )
-"""How sets with pictures, and Markdown, write the place of one."""
+"""How sets with pictures, and Markdown, write the place of one. Lengths are bounded so
+that a text of nothing but beginnings is searched quickly."""
 LONG: Final = 7
 """Letters from which a word is known at the end of another, as in `readingpassage`."""
 
