@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 from typing import TextIO
 
 from cyclopts import App, CycloptsError
@@ -19,7 +20,7 @@ from neuron_opsd.cli import analyse, compare, look, prepare, read, settings, wor
 from neuron_opsd.cli.environment import COMMAND_LINE, debugging
 from neuron_opsd.cli.mistakes import explain_mistake
 from neuron_opsd.cli.terminal import PROGRAM, complain
-from neuron_opsd.errors import NeuronOpsdError, TryAgainError
+from neuron_opsd.errors import ConfigError, NeuronOpsdError, TryAgainError
 from neuron_opsd.stopping import RESUMES, STOPPING
 
 DONE = 0
@@ -100,8 +101,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         COMMAND_LINE.reset(typed)
 
 
+def refuse_lost_folder() -> None:
+    """Refuse to work in a folder that is gone, where libraries end without a word.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            f"the current folder cannot be found ({error.strerror}); change into "
+            "another one, and run the same command again"
+        ) from None
+
+
 def run_command(tokens: Sequence[str]) -> int:
     """Parse the arguments and run what they ask for."""
+    refuse_lost_folder()
     try:
         status = build_app()(
             tokens,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextvars import ContextVar
 
 COMMAND_LINE: ContextVar[str] = ContextVar("COMMAND_LINE", default="")
@@ -19,6 +20,9 @@ _ALWAYS = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    # Torch makes this folder when it is imported, in /tmp by default, though nothing is
+    # compiled here; one that is there already has not to be made.
+    "TORCHINDUCTOR_CACHE_DIR": sys.prefix,
 }
 
 _OFFLINE = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,13 +19,13 @@ from neuron_opsd.records import Question
 from neuron_opsd.settings import flatten
 from neuron_opsd.world.formats.public_sets import check_targets
 from neuron_opsd.world.manifest import place_text
+from neuron_opsd.world.names import check_names as refuse_names
 from neuron_opsd.world.questions import (
     QuestionFile,
     check_overlap,
     read_questions,
 )
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 POOL = "pool"
 TAKEN = (POOL, "model")
 """Names under which a run's other inputs are kept."""
@@ -203,16 +202,12 @@ def check_names(tests: Mapping[str, str]) -> None:
     Raises:
         ConfigError: Naming the first such name.
     """
+    refuse_names(tests, "a test set")
     for name in tests:
-        if not NAME.fullmatch(name):
-            raise ConfigError(
-                f"{name!r} cannot name a test set; use letters, digits, dots, dashes "
-                "and underscores, beginning with a letter or digit"
-            )
-        if name in TAKEN:
+        if name.casefold() in TAKEN:
             raise ConfigError(
                 f"a test set cannot be named {name!r}, because the run keeps its "
-                f"{name} under that name; give it another one"
+                f"{name.casefold()} under that name; give it another one"
             )
 
 

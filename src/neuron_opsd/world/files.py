@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,11 +132,23 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
             make_folder(path.parent)
             temporary.mkdir()
             fill(temporary)
+            open_to_same(temporary)
             sync_tree(temporary)
             settle_folder(path)
             put_in_place(temporary, path)
     finally:
         discard(temporary)
+
+
+def open_to_same(folder: Path) -> None:
+    """Let whoever may read or write a new folder do the same with its files.
+
+    Libraries make files that only their owner may read, whatever the umask says.
+    """
+    mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
 
 
 def put_in_place(folder: Path, path: Path) -> None:

@@ -51,6 +51,7 @@ def check_file_place(path: Path, flag: str = "--out") -> None:
             written.
         TryAgainError: If the disk is read-only or ails.
     """
+    refuse_odd_name(path, flag)
     with disk_errors(path, 0):
         found = kind_of(path)
     if found not in ("", FILE):
@@ -72,6 +73,7 @@ def check_folder_place(path: Path, flag: str = "--out") -> None:
         ConfigError: If something else stands there, or nothing may be written.
         TryAgainError: If the disk is read-only or ails.
     """
+    refuse_odd_name(path, flag)
     with disk_errors(path, 0):
         found = kind_of(path, follow=True)
     if found not in ("", FOLDER):
@@ -79,6 +81,26 @@ def check_folder_place(path: Path, flag: str = "--out") -> None:
             f"{flag} is {path}, which is {found}; give a folder, a new or an empty one"
         )
     check_writing(path, path)
+
+
+def refuse_odd_name(path: Path, flag: str) -> None:
+    """Refuse a path that not every library can write.
+
+    Raises:
+        ConfigError: If it holds NUL, or bytes that are not UTF-8.
+    """
+    name = str(path.absolute())
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{flag} is {name!a}, which is not UTF-8, so not every library can "
+            "write there; choose another place"
+        ) from None
+    if "\0" in name:
+        raise ConfigError(
+            f"{flag} is {name!a}, which holds NUL, as no path can; choose another place"
+        )
 
 
 def check_writing(path: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ from neuron_opsd.jobs.compare.variants import (
     with_form,
 )
 from neuron_opsd.jobs.identity import model_fingerprint
-from neuron_opsd.jobs.inputs import Inputs, read_inputs
+from neuron_opsd.jobs.inputs import Inputs, check_names, read_inputs
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
@@ -171,6 +171,7 @@ def check(comparison: Comparison) -> None:
             "no source is given; add --source NAME=FILE, for example "
             "--source science=pool.jsonl"
         )
+    check_names(comparison.tests)
     for name in comparison.tests:
         if name in (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY):
             raise ConfigError(

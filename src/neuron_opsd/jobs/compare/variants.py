@@ -20,6 +20,7 @@ from neuron_opsd.settings import (
     toml_value,
 )
 from neuron_opsd.stages.methods import METHODS, method_named
+from neuron_opsd.world.names import check_names
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
@@ -77,6 +78,7 @@ def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
             an oracle was not asked for.
     """
     seen: set[str] = set()
+    check_names([variant.name for variant in variants], "a method")
     for variant in variants:
         check_own_settings(variant)
         if variant.name in seen:

@@ -246,15 +246,7 @@ def python_list(text: str) -> Any:
     ``['a' 'b']`` is how NumPy prints two texts, and how Python spells one; so the
     literals are counted one by one, and all or none must be parted by commas.
     """
-    space = {token.NEWLINE, token.ENDMARKER, tokenize.NL}
-    parts: list[tokenize.TokenInfo] = []
-    try:
-        for part in tokenize.generate_tokens(io.StringIO(text.strip()).readline):
-            if part.type != token.STRING and part.string not in ("[", "]", ",", ""):
-                return text  # told at the first word of a long text
-            parts += [] if part.type in space else [part]
-    except (tokenize.TokenError, SyntaxError, IndentationError):
-        return text
+    parts = list_tokens(text.strip())
     if len(parts) < 2 or parts[0].string != "[" or parts[-1].string != "]":
         return text
     inner = parts[1:-1]
@@ -270,6 +262,25 @@ def python_list(text: str) -> Any:
             return [ast.literal_eval(literal) for literal in literals]
     except (SyntaxError, ValueError, SyntaxWarning, DeprecationWarning):
         return text
+
+
+def list_tokens(text: str) -> list[tokenize.TokenInfo]:
+    """Return the literals, commas and brackets of a text; none if it holds more.
+
+    A long text of another kind is known by its first word.
+    """
+    space = {token.NEWLINE, token.ENDMARKER, tokenize.NL}
+    parts: list[tokenize.TokenInfo] = []
+    try:
+        for part in tokenize.generate_tokens(io.StringIO(text).readline):
+            if part.type in space:
+                continue
+            if part.type != token.STRING and part.string not in ("[", "]", ","):
+                return []
+            parts.append(part)
+    except (tokenize.TokenError, SyntaxError, IndentationError):
+        return []
+    return parts
 
 
 def are_plain(literals: Sequence[str]) -> bool:
