@@ -17,8 +17,6 @@ from types import CodeType
 from typing import Any
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-NAMELESS = getattr(os, "O_TMPFILE", ~0)
-"""A file that has no name and is gone when it is closed."""
 
 CHANGES = (
     *("os.mkdir", "os.rmdir", "os.remove", "os.rename", "os.link", "os.symlink"),
@@ -36,7 +34,8 @@ def heard(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event == "open":
         if is_path(arguments[0]):
-            EVENTS.append((kind_of(*arguments[1:]), [place_of(arguments[0])]))
+            place = place_of(arguments[0])
+            EVENTS.append((kind_of(place, *arguments[1:]), [place]))
     elif event in CHANGES:
         folder = arguments[-1] if event != "os.truncate" else -1
         paths = [place_of(one, folder) for one in arguments if is_path(one)]
@@ -50,12 +49,13 @@ def heard(event: str, arguments: tuple[Any, ...]) -> None:
         EVENTS.append((event, [arguments[0].co_filename, caller]))
 
 
-def kind_of(mode: str | None, flags: int | None) -> str:
+def kind_of(place: str, mode: str | None, flags: int | None) -> str:
     """Say what a file is opened for."""
-    if (flags or 0) & NAMELESS == NAMELESS:
-        return "try"
     written = any(letter in (mode or "") for letter in "wax+")
-    return "write" if written or (flags or 0) & WRITING else "read"
+    if not (written or (flags or 0) & WRITING):
+        return "read"
+    # In a folder that is opened so, a file without a name is made, gone when closed.
+    return "try" if Path(place).is_dir() else "write"
 
 
 def is_path(value: Any) -> bool:
@@ -66,7 +66,7 @@ def is_path(value: Any) -> bool:
 def place_of(path: Any, folder: int = -1) -> str:
     """Return an absolute path, of a name in an open folder too."""
     name = os.fsdecode(path)
-    if isinstance(folder, int) and folder != -1:
+    if folder != -1:
         name = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)  # noqa: PTH115, PTH118 - Path would open
     return os.path.abspath(name)  # noqa: PTH100
 
