@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 from neuron_opsd.records import Message, Role
 from neuron_opsd.world.formats.cells import is_blank
+from neuron_opsd.world.json_rows import unique_keys
 from neuron_opsd.world.rows import BadRowError, kind_of, shorten
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -225,19 +226,38 @@ def structure(value: Any) -> Any:
     """Return the list or object that a text spells, as JSON or as Python writes it.
 
     Any other value comes back as it is.
+
+    Raises:
+        BadRowError: If it is JSON that names a key twice.
     """
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
         return value
     try:
-        return json.loads(value, parse_constant=refuse_number)
+        return CELL.decode(value)
+    except BadRowError:
+        if is_json(value):  # and not a text that only begins so
+            raise
     except (ValueError, RecursionError):
         pass
     return python_list(value) if value.strip().startswith("[") else value
 
 
+def is_json(text: str) -> bool:
+    """Say whether a text is JSON, whatever it names twice."""
+    try:
+        json.loads(text, parse_constant=refuse_number)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def refuse_number(name: str) -> float:
     """Refuse what is no JSON number."""
     raise ValueError(name)
+
+
+CELL = json.JSONDecoder(object_pairs_hook=unique_keys, parse_constant=refuse_number)
+"""Reads what stands in one cell."""
 
 
 def python_list(text: str) -> Any:
