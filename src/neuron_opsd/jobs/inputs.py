@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, QuestionsConfig
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.gold_checks import check_gold
 from neuron_opsd.jobs.setting import TestSet
@@ -30,8 +31,11 @@ POOL = "pool"
 TAKEN = (POOL, "model")
 """Names under which a run's other inputs are kept."""
 
-PASSING = ("fitness.one_answer", "distill.on_nonfinite")
-"""Settings that let a run pass that was stopped, and change nothing else."""
+PASSING = (
+    *("fitness.one_answer", "distill.on_nonfinite"),
+    *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
+)
+"""Settings that let pass what was stopped or refused, and change nothing else."""
 
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
 """Names of a processor's abilities that choose how products are computed."""
@@ -236,7 +240,7 @@ def run_settings(config: Config) -> dict[str, Any]:
     """Return the settings that the results of a run depend on, by dotted name.
 
     A model on this machine is named by its absolute path. Those that only let a run
-    pass that was stopped are none, so that it goes on.
+    pass that was stopped, or a file that was refused, are none, so that it resumes.
     """
     settings = flatten(config)
     settings["model.name"] = place_text(config.model.name)

@@ -133,8 +133,8 @@ def refuse_expansion(expanded: int, stored: int, config: QuestionsConfig) -> Non
         )
 
 
-def counted(rows: Iterator[Row], config: QuestionsConfig) -> Iterator[Row]:
-    """Yield rows as long as there are not too many.
+def counted(rows: Iterator[Row], name: str, config: QuestionsConfig) -> Iterator[Row]:
+    """Yield the rows of a file as long as there are not too many.
 
     Raises:
         BoundError: If there are.
@@ -142,7 +142,7 @@ def counted(rows: Iterator[Row], config: QuestionsConfig) -> Iterator[Row]:
     for number, row in enumerate(rows, 1):
         if number > config.max_rows:
             raise BoundError(
-                f"{row.place}: is row {number:,}, but a file may hold "
+                f"{name}, {row.place}: is row {number:,}, but a file may hold "
                 f"{config.max_rows:,}; split it, or raise questions.max_rows"
             )
         yield row

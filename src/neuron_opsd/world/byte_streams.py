@@ -20,6 +20,7 @@ from neuron_opsd.world.bounds import BoundError, refuse_expansion
 
 PIECE: Final = 1 << 18
 """Bytes that are read at a time."""
+BLANK: Final = b" \t\r\n"
 
 Pieces: TypeAlias = Iterator[bytes]
 
@@ -151,8 +152,8 @@ def lines_of(pieces: Pieces, max_bytes: int, *, blank: bool = False) -> Iterator
     try:
         for piece in unparted(pieces):
             if not blank and is_blank(piece, held):
-                number += num_ends(piece)
-                held, length = b"", 0
+                ends, rest = passed_over(held + piece)
+                number, held, length = number + ends, rest[:max_bytes], len(rest)
                 continue
             for part in piece.splitlines(keepends=True):
                 length += len(part)
@@ -178,9 +179,10 @@ def unparted(pieces: Pieces) -> Pieces:
 
 def is_blank(piece: bytes, held: bytes) -> bool:
     """Say whether a piece and the beginning of its line are blank, if that is quick."""
-    return piece.isspace() and len(held) <= PIECE and not held.strip()
+    return len(held) <= PIECE and not piece.strip(BLANK) and not held.strip(BLANK)
 
 
-def num_ends(piece: bytes) -> int:
-    """Return how many lines end in a piece."""
-    return piece.count(b"\n") + piece.count(b"\r") - piece.count(b"\r\n")
+def passed_over(blank: bytes) -> tuple[int, bytes]:
+    """Return how many lines end in a blank text, and what follows the last of them."""
+    ends = blank.count(b"\n") + blank.count(b"\r") - blank.count(b"\r\n")
+    return ends, blank[max(blank.rfind(b"\n"), blank.rfind(b"\r")) + 1 :]

@@ -104,7 +104,7 @@ def table_of(name: str, path: str, records: Any, config: QuestionsConfig) -> Tab
     rows = rows_of(name, records, {name: {"bytes": None} for name in media}, digest)
     checked = (Row(row.place, measured(row.values, config)[0]) for row in rows)
     return Table(
-        name, path.rpartition("/")[2], counted(checked, config), digest.hexdigest
+        name, path.rpartition("/")[2], counted(checked, name, config), digest.hexdigest
     )
 
 

@@ -51,7 +51,7 @@ def open_table(path: Path, config: QuestionsConfig, *, otherwise: str = "") -> T
     suffix, read = reader_of(path, otherwise)
     digest = hashlib.sha256()
     stem = path.name[: -len(suffix)] if suffix else path.stem
-    rows = counted(rows_of(path, read, digest, config), config)
+    rows = counted(rows_of(path, read, digest, config), str(path), config)
     return Table(str(path), stem, rows, digest.hexdigest)
 
 
