@@ -218,7 +218,7 @@ for name in sys.argv[1:]:
     except DataError as error:
         said = str(error).splitlines()[0]
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print((after - before) // 1000, said); import time; print(name[-20:],time.process_time(),file=sys.stderr)
+    print((after - before) // 1000, said)
 """
 
 
@@ -238,7 +238,7 @@ def bombs(folder: Path) -> Iterator[tuple[Path, str]]:
         put("long.json", b"[" + text + b"x" * 10**8),
         "a row may hold 16,000,000; is a",
     )
-    yield put("long.csv", b'question\n"' + b"x\n" * 10**7), "is a quote not closed?"
+    yield put("long.csv", b'question\n"' + (b"x" * 99 + b"\n") * 10**6), "is a quote not closed?"
     keys = b"".join(b'"k%d": 1, ' % n for n in range(500_000))
     yield put("keys.jsonl", b"{" + keys + b'"k": 1}'), "has 500,001 columns"
     yield put("deep.jsonl", b'{"a": ' * 10**6), "is nested 51 deep or more"
@@ -284,7 +284,6 @@ def test_no_file_takes_much_memory(tmp_path: Path) -> None:
     )
     assert found.returncode == 0, found.stderr
     lines = found.stdout.splitlines()
-    print(found.stderr)
     for (path, said), line in zip(files.items(), lines, strict=True):
         megabytes, _, told = line.partition(" ")
         assert said in told, told
