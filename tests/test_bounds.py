@@ -238,7 +238,10 @@ def bombs(folder: Path) -> Iterator[tuple[Path, str]]:
         put("long.json", b"[" + text + b"x" * 10**8),
         "a row may hold 16,000,000; is a",
     )
-    yield put("long.csv", b'question\n"' + (b"x" * 99 + b"\n") * 10**6), "is a quote not closed?"
+    yield (
+        put("long.csv", b'question\n"' + (b"x" * 99 + b"\n") * 10**6),
+        "is a quote not closed?",
+    )
     keys = b"".join(b'"k%d": 1, ' % n for n in range(500_000))
     yield put("keys.jsonl", b"{" + keys + b'"k": 1}'), "has 500,001 columns"
     yield put("deep.jsonl", b'{"a": ' * 10**6), "is nested 51 deep or more"
