@@ -188,6 +188,13 @@ def test_items_are_the_same_however_an_array_is_cut(tmp_path: Path) -> None:
         assert [q.text for q in read_questions(path).questions] == texts
 
 
+def test_a_number_is_not_taken_for_its_first_digit(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text("[" + " " * (PIECE - 2) + '12, {"question": "Why?"}]')
+    line = refusal(lambda: read_questions(path))
+    assert line == f"{path}, item 1: not a JSON object but a number"
+
+
 def test_parquet_of_all_shapes_is_read_as_it_was(tmp_path: Path) -> None:
     rows = [
         {
