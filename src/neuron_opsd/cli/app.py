@@ -18,7 +18,7 @@ from cyclopts import App, CycloptsError
 from neuron_opsd.cli import analyse, compare, look, prepare, read, settings, work
 from neuron_opsd.cli.environment import COMMAND_LINE, debugging
 from neuron_opsd.cli.mistakes import explain_mistake
-from neuron_opsd.cli.terminal import PROGRAM, complain
+from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.errors import NeuronOpsdError, TryAgainError
 from neuron_opsd.stopping import RESUMES, STOPPING
 
@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 2 a user's mistake, 75 try again, from 129 on stopped by a signal.
     """
+    open_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
     typed = COMMAND_LINE.set(shlex.join([PROGRAM, *tokens]))
     try:
