@@ -30,7 +30,7 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
             )
     with disk_errors(work / METRICS, 0):
         make_folder(work)
-        with (work / METRICS).open("a") as file:
+        with (work / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(entry)) + "\n")
 
 
