@@ -40,6 +40,7 @@ READING = {
     "passages",
     "prompts",
     "reasoning",
+    "verifier",
     "votes",
 }
 FOLDERS = {"method", "models", "stages", "report", "world", "jobs", "cli"}

@@ -295,6 +295,7 @@ def test_the_manifest_says_what_made_the_run(tmp_path: Path) -> None:
     assert manifest.environment == threads
     assert set(manifest.versions) == {
         "python", "neuron_opsd", "torch", "transformers", "peft", "numpy",
+        "math-verify", "sympy",
     }  # fmt: skip
 
 

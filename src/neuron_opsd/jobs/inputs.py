@@ -30,8 +30,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 POOL = "pool"
 TAKEN = (POOL, "model")
 """Names under which a run's other inputs are kept."""
-
-PASSING = ("fitness.one_answer", "distill.on_nonfinite")
+PASSING = ("fitness.one_answer", "distill.on_nonfinite", "answers.max_minutes")
 """Settings that let a run pass that was stopped, and change nothing else."""
 
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")

@@ -17,6 +17,7 @@ from neuron_opsd.jobs.results import (
     comparison_entry,
     cross_domain,
     interval_table,
+    unsettled_entry,
 )
 from neuron_opsd.jobs.score_rows import save_run_scores
 from neuron_opsd.jobs.setting import ADAPTER_SETTINGS, Job, TestSet
@@ -184,7 +185,10 @@ def finish(job: Job, data: ReportData, findings: Findings) -> None:
         if output.seconds is not None or name.endswith(METRICS)
     ]
     tests = [name for name in stages if name.startswith("tests/")]
-    evaluation = {test.name: comparison_entry(test) for test in data.tests}
+    evaluation = {
+        test.name: comparison_entry(test) | unsettled_entry(test, job.config)
+        for test in data.tests
+    }
     keep_scores(run, findings, tests)
     run.write(EVALUATION.file_name, EVALUATION, evaluation, tests)
     run.write(SUMMARY.file_name, SUMMARY, summary_table(data), tests)

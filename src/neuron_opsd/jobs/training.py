@@ -24,6 +24,7 @@ from neuron_opsd.jobs.metrics import (
 from neuron_opsd.jobs.prepare import Prepared, inside
 from neuron_opsd.jobs.room import keep_room, splits_of
 from neuron_opsd.jobs.setting import Job
+from neuron_opsd.jobs.verdicts import training_name, training_verdicts, warn_as_kept
 from neuron_opsd.jobs.watching import SignWarnings, StepWatch, skipped_last
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
@@ -101,6 +102,7 @@ def train_adapter(
         metrics = read_metrics(work)
         SignWarnings(job).replay(metrics)
         StepWatch(job, metrics)
+        warn_as_kept(job, training.work, training_name(training.work))
         return metrics
     keep_room(job, model)
     learner = learner_of(model, job.config.distill, job.config.seed)
@@ -176,7 +178,8 @@ def run_steps(
     signs, hashed = SignWarnings(job), MetricsHash(work)
     signs.replay(metrics)
     watch = StepWatch(job, metrics)
-    with STOPPING.after_the_step():
+    kept = training_verdicts(job, training.work, made_from)
+    with STOPPING.after_the_step(), kept as write_verdicts:
         for taken in steps:
             entry = watch.see(taken)
             metrics.append(entry)
@@ -185,6 +188,7 @@ def run_steps(
             done(1)
             step = entry.step + 1
             if step % job.config.distill.checkpoint_every == 0 or STOPPING.number:
+                write_verdicts()
                 keep_checkpoint(job, learner, training.work, step, made_from, hashed)
                 start = add_seconds(job, training.name, start)
                 if STOPPING.number:

@@ -17,7 +17,10 @@ from neuron_opsd.world.files import write_atomic
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
-PACKAGES = ("neuron_opsd", "torch", "transformers", "peft", "numpy")
+PACKAGES = (
+    *("neuron_opsd", "torch", "transformers", "peft", "numpy"),
+    *("math-verify", "sympy"),
+)
 MAX_SHOWN = 5
 UNSET = "(unset)"
 USE_THE_OTHER = "use the version that wrote it, or start again with another --out"
