@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -154,14 +155,15 @@ def test_a_disk_that_is_full_from_any_write_on_is_told_in_a_line(
 ) -> None:
     home, said = tmp_path.resolve() / "home", tmp_path / "said"
     home.mkdir()
-    scout = Watch(str(home))
+    scout = Watch(str(home), looks_too=True)
     assert watched(scout, said, lambda: WRITERS[name](home)) == 0
     writes = [at for at, call in enumerate(scout.log, start=1) if call.name == "write"]
     assert writes
     for at in writes:
         shutil.rmtree(home)
         home.mkdir()
-        watch = Watch(str(home), at, "error", errno.ENOSPC, for_good=True)
+        watch = replace(scout, at=at, kind="error", code=errno.ENOSPC, log=[])
+        watch.for_good = True
         assert watched(watch, said, lambda: WRITERS[name](home)) == 75
         assert watch.fired
         text = said.read_text()
