@@ -16,6 +16,7 @@ import select
 import socket
 import struct
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -90,7 +91,10 @@ def supervise(
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # Other threads may run: the child does nothing that they could hold up.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         ours.close()
         hand_over(theirs, tuple(numbers))
