@@ -79,7 +79,9 @@ def test_other_forms_of_a_manifest_are_refused_by_name(
     said: str,
 ) -> None:
     rewrite(run.folder, change)
-    more = ["--out", str(run.folder.parent / "analysis")] if command == "analyse" else []
+    more = (
+        ["--out", str(run.folder.parent / "analysis")] if command == "analyse" else []
+    )
     assert main([command, str(run.folder), *more]) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert said in told
