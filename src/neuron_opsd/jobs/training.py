@@ -226,7 +226,7 @@ def examples_for(
     Raises:
         DataError: If a question has neither choices nor an answer to another question.
     """
-    if method != FORM_ONLY:
+    if method != FORM_ONLY or all(example.choices for example in prepared.examples):
         return prepared.examples
     shown = shown_rollouts(prepared.rollouts, prepared.votes, config.contexts)
     answers = {rollout.question_id: rollout.completion.text for rollout in shown}

@@ -7,8 +7,9 @@ measures take their outlines, which are read without making objects of texts or 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -50,11 +51,11 @@ class KeptRollouts(Sequence[Rollout]):
         with pq.ParquetFile(path) as file:
             meta = file.metadata
             sizes = [meta.row_group(n).num_rows for n in range(meta.num_row_groups)]
-        self._sizes = sizes
+        self._ends = list(accumulate(sizes))
 
     def __len__(self) -> int:
         """Return the number of rollouts."""
-        return sum(self._sizes)
+        return self._ends[-1] if self._ends else 0
 
     def __iter__(self) -> Iterator[Rollout]:
         """Yield the rollouts in full, in the order of the file."""
@@ -109,11 +110,8 @@ class KeptRollouts(Sequence[Rollout]):
 
     def _place(self, row: int) -> tuple[int, int]:
         """Return the row group of a row, and its place there."""
-        for group, size in enumerate(self._sizes):
-            if row < size:
-                return group, row
-            row -= size
-        raise IndexError(f"{self.path} has {len(self)} rollouts")
+        group = bisect_right(self._ends, row)
+        return group, row - (self._ends[group - 1] if group else 0)
 
 
 def outlines_of(rollouts: Iterable[Rollout]) -> Iterable[RolloutFacts]:

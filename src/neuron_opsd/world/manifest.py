@@ -97,6 +97,7 @@ def read_manifest(folder: Path) -> Manifest:
         DataError: If there is no manifest or it cannot be understood.
     """
     path = folder / MANIFEST
+    table: Any = None
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         found = table.get("schema_version")
