@@ -16,6 +16,7 @@ import select
 import socket
 import struct
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -96,10 +97,13 @@ def supervise(
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
-        ours.close()
-        hand_over(theirs, tuple(numbers))
-        child()
-        os._exit(1)
+        try:
+            ours.close()
+            hand_over(theirs, tuple(numbers))
+            child()
+        finally:
+            traceback.print_exc()
+            os._exit(1)
     theirs.close()
     _, (listener,), _, _ = socket.recv_fds(ours, 1, 1)
     ours.close()
