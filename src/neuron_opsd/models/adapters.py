@@ -15,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from neuron_opsd.config import DistillConfig
-from neuron_opsd.errors import ModelError
+from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.models.faults import FAULTS, first_line
 from neuron_opsd.models.foreign_adapters import check_settings, check_weights
 from neuron_opsd.models.low_rank import LowRank
@@ -117,6 +117,8 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
     except ModelError:
         raise
     except FAULTS as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             f"adapter {adapter} does not fit this model: {first_line(error)}"
         ) from error

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.models.adapters import changes_of
 from neuron_opsd.models.batches import batches
+from neuron_opsd.models.faults import saving
 from neuron_opsd.models.hf import HFModel, ProductWeights
 from neuron_opsd.models.low_rank import LowRank, learning, rewrite, widened
 from neuron_opsd.models.packing import Apart, Pack, layout_of, packs_of
@@ -197,13 +198,19 @@ class HFLearner(HFModel):
 
     def save_adapter(self, folder: Path) -> None:
         """Write what training made: a PEFT adapter, or a whole model after `full`."""
-        if self.trained is self.network:
-            self.trained.save_pretrained(folder)
-            self.tokens.tokenizer.save_pretrained(folder)
-            return
-        # Otherwise PEFT asks the hub whether the embedding was resized.
-        self.trained.save_pretrained(folder, save_embedding_layers=False)
-        sort_targets(folder / "adapter_config.json")
+        with saving():
+            if self.trained is self.network:
+                self.trained.save_pretrained(folder)
+                self.tokens.tokenizer.save_pretrained(folder)
+                return
+            # Otherwise PEFT asks the hub whether the embedding was resized.
+            self.trained.save_pretrained(folder, save_embedding_layers=False)
+            sort_targets(folder / "adapter_config.json")
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of what is trained."""
+        return sum(weight.nbytes for weight in self.weights.values())
 
     def _states_under(
         self, decoder: nn.Module, weights: Mapping[str, Tensor], pairs: Sequence[Pair]
