@@ -189,7 +189,7 @@ def places_in(value: Any, depth: int = 4) -> Iterator[tuple[Any, ...]]:
     if depth == 0 or not isinstance(value, dict | list):
         return
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-    alike = len(keys) > 8 or isinstance(value, list)
+    alike = len(keys) > 40 or isinstance(value, list)
     for key in keys[:1] if alike else keys:
         if key != SEAL:
             yield (key,)
