@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from neuron_opsd.config import Config
+from neuron_opsd.documents import parse_json
 from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.jobs.room import tell_of_room
 from neuron_opsd.models.hf import HFModel
@@ -107,7 +107,7 @@ def read_completions(path: Path) -> list[dict[str, Any]]:
 def parse_row(line: str, rows: list[dict[str, Any]]) -> str | None:
     """Append a line's row; return what is wrong with it, if anything."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError as error:
         return f"not JSON ({error})"
     if not isinstance(row, dict):
