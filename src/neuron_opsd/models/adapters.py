@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -168,3 +169,10 @@ def without_future_warnings() -> Iterator[None]:
 def pickles_in(folder: Path) -> list[str]:
     """Return the names of the files of a folder that hold pickled weights."""
     return sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+
+
+def sort_targets(path: Path) -> None:
+    """Put the adapter's target modules in order; PEFT writes a set in any order."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["target_modules"] = sorted(settings["target_modules"])
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")

@@ -11,7 +11,6 @@ Axes: N completion tokens of a batch, D residual width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from neuron_opsd.errors import NotFiniteError
-from neuron_opsd.models.adapters import changes_of
+from neuron_opsd.models.adapters import changes_of, sort_targets
 from neuron_opsd.models.batches import batches
 from neuron_opsd.models.faults import saving
 from neuron_opsd.models.hf import HFModel, ProductWeights
@@ -343,10 +342,3 @@ def merged(decoder: nn.Module, changes: Mapping[str, LowRank]) -> dict[str, Tens
         weight = layer.get_base_layer().weight
         result[f"{name}.weight"] = torch.addmm(weight, change.up, change.down)
     return result
-
-
-def sort_targets(path: Path) -> None:
-    """Put the adapter's target modules in order; PEFT writes a set in any order."""
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    settings["target_modules"] = sorted(settings["target_modules"])
-    path.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")

@@ -39,7 +39,7 @@ def read_listing(path: Path) -> Iterator[Any]:
     known: dict[str, str] = {}
     with path.open("rb") as file:
         if next(file, b"").strip() != b"[":
-            raise DocumentError("it is no JSON list with one record a line")
+            raise DocumentError("it is not a JSON list with one record a line")
         for line in file:
             text = line.strip()
             if text == b"]":
