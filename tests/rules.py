@@ -17,6 +17,7 @@ Rule: TypeAlias = Callable[[str, str], list[str]]
 WORDS = {
     "cache",
     "config",
+    "documents",
     "errors",
     "needs",
     "outlines",

@@ -58,7 +58,15 @@ from neuron_opsd.report.analyse.data import (
 from neuron_opsd.settings import load_config
 from neuron_opsd.world.codecs import NEURONS, ROLLOUTS
 from neuron_opsd.world.csv_rows import cell
-from tiny_runs import FinishedRun, files_of, pool_rows, read_json, write_rows
+from tiny_runs import (
+    FinishedRun,
+    files_of,
+    pool_rows,
+    read_json,
+    read_sealed,
+    write_rows,
+    write_sealed,
+)
 
 GOLD = {row["id"]: row["answer"] for row in pool_rows("choices")}
 
@@ -373,9 +381,9 @@ def test_a_part_of_a_comparison_is_named_as_such(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(labelled.run, run)
-    manifest = read_json(run / "manifest.json")
+    manifest = read_sealed(run / "manifest.json")
     manifest["outputs"]["methods/lmsi"] = manifest["outputs"]["rollouts"]
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(run / "manifest.json", manifest)
     with pytest.raises(DataError, match=r"is a part of a comparison.*name the folder"):
         analysed(tmp_path / "out", run)
 

@@ -14,7 +14,7 @@ import pytest
 
 from neuron_opsd.errors import ConfigError, DataError, TryAgainError
 from neuron_opsd.world.codecs import json_codec, records_codec
-from neuron_opsd.world.files import readable_bytes
+from neuron_opsd.world.disk import readable_bytes
 from neuron_opsd.world.machine import known_changes
 from neuron_opsd.world.store import (
     RunDir,

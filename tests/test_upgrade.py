@@ -13,7 +13,14 @@ import pytest
 
 from neuron_opsd.cli import main
 from neuron_opsd.world.proofs import proof_of
-from tiny_runs import FinishedRun, outcome_of, read_json, tiny_run
+from tiny_runs import (
+    FinishedRun,
+    outcome_of,
+    read_json,
+    read_sealed,
+    tiny_run,
+    write_sealed,
+)
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -30,9 +37,9 @@ def run(finished_run: FinishedRun, tmp_path: Path) -> FinishedRun:
 def rewrite(folder: Path, change: Change) -> None:
     """Change a manifest."""
     path = folder / "manifest.json"
-    table = read_json(path)
+    table = read_sealed(path)
     change(table)
-    path.write_text(json.dumps(table, indent=2) + "\n")
+    write_sealed(path, table)
 
 
 def later_schema(table: dict[str, Any]) -> None:

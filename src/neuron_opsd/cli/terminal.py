@@ -35,6 +35,7 @@ from neuron_opsd.cli.text import (
     pace_text,
     plain_values,
 )
+from neuron_opsd.errors import is_out_of_memory
 from neuron_opsd.stopping import STOPPING
 
 PROGRAM = "neuron-opsd"
@@ -70,10 +71,10 @@ class Terminal:
         STOPPING.check()
         pace = Pace(total, self._clock)
         if self._quiet:
-            return self._silent(pace)
+            return noted(name, self._silent(pace))
         if self._err.is_terminal:
-            return self._bar(pace, name, unit)
-        return self._lines(pace, name, unit)
+            return noted(name, self._bar(pace, name, unit))
+        return noted(name, self._lines(pace, name, unit))
 
     def warn(self, text: str) -> None:
         """Say something that the user should know although the work goes on."""
@@ -155,6 +156,20 @@ class Terminal:
                 yield self._bars
         finally:
             self._bars = None
+
+
+@contextmanager
+def noted(
+    name: str, stage: AbstractContextManager[Callable[[int], None]]
+) -> Iterator[Callable[[int], None]]:
+    """Open a stage whose name is noted on an error of memory, for whoever tells it."""
+    try:
+        with stage as advance:
+            yield advance
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            error.add_note(f"in the stage {name}")
+        raise
 
 
 class PaceColumn(ProgressColumn):

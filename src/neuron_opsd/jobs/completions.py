@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from neuron_opsd.config import Config
+from neuron_opsd.documents import parse_json
 from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.jobs.room import tell_of_room
 from neuron_opsd.models.hf import HFModel
@@ -18,8 +18,9 @@ from neuron_opsd.models.protocol import Pair
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet
 from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.world.codecs import NEURON_SCHEMA, groups, neuron_batch, save_table
+from neuron_opsd.world.codecs import groups, neuron_batch, save_table
 from neuron_opsd.world.places import check_file_place
+from neuron_opsd.world.tables import NEURON_SCHEMA
 
 FIELDS = ("id", "prompt", "completion")
 MAX_SHOWN = 20
@@ -106,7 +107,7 @@ def read_completions(path: Path) -> list[dict[str, Any]]:
 def parse_row(line: str, rows: list[dict[str, Any]]) -> str | None:
     """Append a line's row; return what is wrong with it, if anything."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError as error:
         return f"not JSON ({error})"
     if not isinstance(row, dict):

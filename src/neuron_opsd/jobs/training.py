@@ -34,7 +34,8 @@ from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Earlier, Objective, train
 from neuron_opsd.stopping import STOPPING
-from neuron_opsd.world.proofs import CARD, GONE, fault_of, hash_of
+from neuron_opsd.world.proofs import CARD, GONE, fault_of
+from neuron_opsd.world.seals import hash_of
 from neuron_opsd.world.store import write_folder
 
 
@@ -116,7 +117,9 @@ def train_adapter(
         steps = keeping(job, learner, steps, training, made_from)
         metrics = run_steps(job, learner, training, made_from, steps, done)
     job.count_tokens(name, sum(m.num_tokens for m in metrics))
-    write_folder(job.run.path(training.adapter), learner.save_adapter)
+    write_folder(
+        job.run.path(training.adapter), learner.save_adapter, learner.num_bytes
+    )
     list_training(job, training, made_from)
     return metrics
 
@@ -147,7 +150,7 @@ def keeping(
     for entry in steps:
         if entry.step + 1 in training.keep_after:
             name = training.kept(entry.step + 1)
-            write_folder(job.run.path(name), learner.save_adapter)
+            write_folder(job.run.path(name), learner.save_adapter, learner.num_bytes)
             job.run.record(name, name, made_from)
         yield entry
 

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from neuron_opsd.documents import first_line
 from neuron_opsd.errors import DataError, TryAgainError
+from neuron_opsd.world.disk import PASSING, reason_of
 from neuron_opsd.world.rows import Row, Table
 
 DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
@@ -45,10 +47,17 @@ def read_dataset(name: str, *, allow_download: bool) -> Table:
         if allow_download:
             raise TryAgainError(f"could not download {name}: {error}") from error
         raise DataError(not_cached(name)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise TryAgainError(
+                f"could not read the dataset {name}: {reason_of(error)}; fix that and "
+                "run the same command again"
+            ) from error
         if not allow_download and isinstance(error, FileNotFoundError):
             raise DataError(not_cached(name)) from None
-        raise DataError(f"cannot read the dataset {name}: {error}") from None
+        raise DataError(
+            f"cannot read the dataset {name}: {first_line(error)}"
+        ) from None
     return table_of(name, path, records)
 
 

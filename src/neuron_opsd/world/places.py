@@ -10,8 +10,9 @@ import stat
 import tempfile
 from pathlib import Path
 
+from neuron_opsd.documents import is_half_pair
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.world.files import disk_errors
+from neuron_opsd.world.disk import disk_errors
 
 KINDS = {
     stat.S_IFLNK: "a link",
@@ -51,6 +52,7 @@ def check_file_place(path: Path, flag: str = "--out") -> None:
             written.
         TryAgainError: If the disk is read-only or ails.
     """
+    check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path)
     if found not in ("", FILE):
@@ -72,6 +74,7 @@ def check_folder_place(path: Path, flag: str = "--out") -> None:
         ConfigError: If something else stands there, or nothing may be written.
         TryAgainError: If the disk is read-only or ails.
     """
+    check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path, follow=True)
     if found not in ("", FOLDER):
@@ -79,6 +82,16 @@ def check_folder_place(path: Path, flag: str = "--out") -> None:
             f"{flag} is {path}, which is {found}; give a folder, a new or an empty one"
         )
     check_writing(path, path)
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that some of the libraries which write files cannot say.
+
+    Raises:
+        ConfigError: If it is not UTF-8.
+    """
+    if is_half_pair(str(path)):
+        raise ConfigError(f"cannot write {path}: its name is not UTF-8; choose another")
 
 
 def check_writing(path: Path, folder: Path) -> None:
