@@ -335,3 +335,10 @@ def test_a_full_disk_behind_stderr_keeps_the_exit_status(
             program, stdout=subprocess.DEVNULL, stderr=full, check=False
         )
     assert done.returncode == status
+
+
+def test_printed_settings_are_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, _ = streams("ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["config", "--set", "prompts.system=\u2212 \u202e é"]) == 0
+    assert tomllib.loads(said(out, "ascii"))["prompts"]["system"] == "\u2212 \u202e é"
