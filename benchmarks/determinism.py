@@ -88,7 +88,7 @@ def show(model: Path, folder: Path, base: Path, variant: Variant) -> bool:
     home = place(folder, variant.name)
     if variant.resumed:
         vary(model, home, BASE, "--halt")
-    told = vary(model, home, BASE | variant.variables, *variant.words)
+    told = vary(model, home, {**BASE, **variant.variables}, *variant.words)
     said = [line for line in told if line.startswith(SAYS)]
     wanted, found = made(base / "run"), made(home / "run")
     same = sum(wanted[name] == found[name] for name in wanted)

@@ -117,10 +117,10 @@ MUTANTS = (
         COMPARED_POWER,
     ),
     Mutant(
-        "anything that ends in .old counts as set aside by us",
+        "anything that ends in .tmp counts as ours",
         "world/files.py",
-        r'rf"\.(.+)\.{OWN}\.old"',
-        r'r"\.(.+)\.old"',
+        r'rf"\.(.+)\.[0-9a-f]{{8}}\.{OWN}\.tmp"',
+        r'r"\.(.+)\.tmp"',
         KILL,
     ),
     Mutant(

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from neuron_opsd.cli.reference import commands_page
 from neuron_opsd.config import Config, DistillConfig
+from neuron_opsd.config.section import MOST
 from neuron_opsd.jobs.methods import own_settings
 from neuron_opsd.settings import config_from_table, merge, toml_value
 from neuron_opsd.stages.methods import METHODS, Method
@@ -247,7 +248,7 @@ def in_words(limit: object) -> str:
             return f"at least {bound}"
         case Gt(gt=bound):
             return f"above {bound}"
-        case Le(le=bound):
+        case Le(le=bound) if bound != MOST:
             return f"at most {bound}"
         case Lt(lt=bound):
             return f"below {bound}"

@@ -17,6 +17,7 @@ Rule: TypeAlias = Callable[[str, str], list[str]]
 WORDS = {
     "cache",
     "config",
+    "documents",
     "errors",
     "needs",
     "outlines",
@@ -40,6 +41,7 @@ READING = {
     "passages",
     "prompts",
     "reasoning",
+    "verifier",
     "votes",
 }
 FOLDERS = {"method", "models", "stages", "report", "world", "jobs", "cli"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -42,6 +43,18 @@ def begin(shop: Workshop, name: str, arm: Arm | None = None) -> int:
     return fork(work)
 
 
+def until_it_hears(process: int) -> None:
+    """Wait until a process handles the last signal that the command takes."""
+    status = Path(f"/proc/{process}/status")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        (caught,) = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status.read_text(), re.M)
+        if int(caught, 16) >> (SIGNALS[-1] - 1) & 1:
+            return
+        time.sleep(0.005)
+    raise RuntimeError(f"process {process} never heard of signals")
+
+
 def what_was_said(shop: Workshop, name: str) -> str:
     """Return what a run has written to its terminal."""
     return (shop.folder / f"{name}.said").read_text()
@@ -59,6 +72,7 @@ def at_times(shop: Workshop, times: Sequence[float], name: str) -> dict[str, Any
     for place, after in enumerate(times):
         number = SIGNALS[place % len(SIGNALS)]
         child = begin(shop, name)
+        until_it_hears(child)
         time.sleep(after)
         os.kill(child, number)
         status, took = wait_and_see(child)

@@ -442,10 +442,13 @@ def test_a_mistake_is_one_line_and_exit_status_2(
     [
         (DataError("line 3 \x1b[31mis bad"), 2, "neuron-opsd: line 3 is bad\n"),
         (TryAgainError("the folder is in use"), 75, "the folder is in use\n"),
-        (OSError(28, "No space", "file"), 75, "no space is left on the disk for file"),
+        (OSError(28, "No space", "file"), 75, "file: the disk is full; mend that"),
+        (OSError(13, "Denied", "file"), 2, "file: permission is denied; mend that"),
+        (OSError(999, "Odd"), 75, "neuron-opsd: Odd; mend that"),
+        (MemoryError(), 75, "memory ran out; lower "),
         (KeyboardInterrupt(), 130, "stopped; the same command resumes\n"),
-        (torch.OutOfMemoryError("CUDA out of memory"), 2, "memory ran out; lower "),
-        (RuntimeError("x: can't allocate memory: 1 GB"), 2, "memory ran out; lower "),
+        (torch.OutOfMemoryError("CUDA out of memory"), 75, "memory ran out; lower "),
+        (RuntimeError("x: can't allocate memory: 1 GB"), 75, "memory ran out; lower "),
     ],
 )
 def test_what_happens_becomes_a_line_and_an_exit_status(
@@ -485,8 +488,8 @@ def test_a_bug_keeps_its_exception(pipeline: FakePipeline) -> None:
     pipeline.work = raising(ZeroDivisionError("a bug"))
     with pytest.raises(ZeroDivisionError):
         main(["report", "run"])
-    pipeline.work = raising(FileNotFoundError(2, "gone", "file"))
-    with pytest.raises(FileNotFoundError):
+    pipeline.work = raising(RuntimeError("a bug"))
+    with pytest.raises(RuntimeError):
         main(["report", "run"])
 
 

@@ -5,22 +5,35 @@ All of it is `make test-faults`; docs/faults.md says what that is and what came 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from faults.calls import Call
 from faults.disk import Disk
-from faults.seccomp import Notice, why_not
+from faults.seccomp import Notice, supervise, why_not
+from faults.watching import Watch
+from neuron_opsd.errors import TryAgainError
+from neuron_opsd.jobs.metrics import append_metrics, sync_metrics
+from neuron_opsd.records import NeuronSet, StepMetrics
+from neuron_opsd.world.codecs import NEURONS
+from neuron_opsd.world.store import write_atomic, write_folder
 
 SWEEP = Path(__file__).parents[1] / "benchmarks/fault_sweep.py"
-SEED = "3"
+SEED = "1"
 """Draws one trial of each area, a race of three among them."""
 AREAS = (
     "killed at each call",
@@ -61,6 +74,108 @@ def test_a_sample_of_faults_is_survived(area: str, table: dict[str, Any]) -> Non
     # A run may be faster than the one that its time was taken from.
     assert row["tried"] > 0 or area == "killed at random"
     assert row["held"] == row["tried"]
+
+
+# --- what is written, call by call
+
+
+def watched(watch: Watch, said: Path, work: Callable[[], object]) -> int:
+    """Do some work in a child that is watched; return its exit status."""
+    if reason := why_not():
+        pytest.skip(reason)
+
+    def begin() -> None:
+        status = 1
+        sys.stderr = said.open("w", buffering=1)
+        sys.unraisablehook = sys.__unraisablehook__
+        try:
+            work()
+            status = 0
+        except TryAgainError as error:
+            status = error.exit_status
+            sys.stderr.write(f"{error}\n")
+        finally:
+            os._exit(status)
+
+    return supervise(begin, watch.numbers, watch.judge)
+
+
+def step(number: int) -> StepMetrics:
+    return StepMetrics(number, 1.0, 1.0, 1.0, 1, 1.0, 0.0, 1.0, 1.0)
+
+
+def write_metrics(folder: Path) -> None:
+    append_metrics(folder, step(0))
+    append_metrics(folder, step(1))
+    sync_metrics(folder)
+
+
+def fill_state(folder: Path) -> None:
+    save_file({"weight": torch.zeros(100)}, folder / "state.safetensors")
+
+
+NEURON_SETS = [
+    NeuronSet(f"q{n}", 64, np.arange(3, dtype=np.uint32), np.ones(3, np.float32), 5)
+    for n in range(3)
+]
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "file": lambda home: write_atomic(home / "new/deep/a", b"bytes"),
+    "folder": lambda home: write_folder(home / "new/deep", fill_state),
+    "table": lambda home: NEURONS.save(NEURON_SETS, home / "new/deep/a.parquet"),
+    "metrics": lambda home: write_metrics(home / "new/deep"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_all_that_is_written_is_safe_when_it_is_written(
+    name: str, tmp_path: Path
+) -> None:
+    home = tmp_path.resolve() / "home"
+    home.mkdir()
+    watch = Watch(str(home), disk=Disk(home))
+    assert watch.disk is not None
+    watch.disk.begin()
+    assert watched(watch, tmp_path / "said", lambda: WRITERS[name](home)) == 0
+    watch.disk.look()
+    assert watch.disk.pending == []
+    files = {
+        path: watch.disk.bytes_safe.get(number)
+        for number, path in watch.disk.paths(watch.disk.safe)
+        if path.is_file()
+    }
+    assert files
+    assert files == {path: path.read_bytes() for path in files}
+    assert watch.disk.safe == watch.disk.live
+
+
+@pytest.mark.parametrize("name", ["file", "table", "metrics"])
+def test_a_disk_that_is_full_from_any_write_on_is_told_in_a_line(
+    name: str, tmp_path: Path
+) -> None:
+    home, said = tmp_path.resolve() / "home", tmp_path / "said"
+    home.mkdir()
+    scout = Watch(str(home), looks_too=True)
+    assert watched(scout, said, lambda: WRITERS[name](home)) == 0
+    writes = [at for at, call in enumerate(scout.log, start=1) if call.name == "write"]
+    assert writes
+    for at in writes:
+        shutil.rmtree(home)
+        home.mkdir()
+        watch = replace(scout, at=at, kind="error", code=errno.ENOSPC, log=[])
+        watch.for_good = True
+        assert watched(watch, said, lambda: WRITERS[name](home)) == 75
+        assert watch.fired
+        text = said.read_text()
+        assert text.count("\n") == 1
+        assert "the disk is full" in text
+
+
+def test_a_rename_that_goes_past_the_c_library_is_seen(tmp_path: Path) -> None:
+    home = tmp_path.resolve()
+    watch = Watch(str(home))
+    assert watched(watch, tmp_path / "said", lambda: fill_state(home)) == 0
+    assert "renameat" in {call.name for call in watch.log}
 
 
 # --- the model of a disk: what it calls safe stays, and only that

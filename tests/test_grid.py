@@ -646,7 +646,7 @@ def test_an_oracle_needs_an_answer_to_every_question(
     [
         ({"sources": {}}, "no source is given; add --source NAME=FILE"),
         ({"sources": {"law": "x"}}, "the source law has no test set; add --test law="),
-        ({"num_seeds": 0}, "--seeds is 0, but it must be 1 or more"),
+        ({"num_seeds": 0}, "--seeds is 0, but it must be 1 to 1000"),
         (
             {"tests": {"parity": "x", "sums": "x", "in-domain": "x"}},
             "a test set cannot be named 'in-domain'",

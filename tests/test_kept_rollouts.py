@@ -54,8 +54,9 @@ def made(num_questions: int, length: int = 3) -> Iterator[Rollout]:
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeptRollouts:
-    """Return 90 rollouts in a file with row groups of 16."""
+    """Return 90 rollouts in a file with row groups of 16, outlined 32 at a time."""
     monkeypatch.setattr(codecs, "ROWS_PER_GROUP", 16)
+    monkeypatch.setattr(kept_rollouts, "OUTLINES_READ", 32)
     ROLLOUTS.save(tuple(made(30)), tmp_path / "rollouts.parquet")
     return KeptRollouts(tmp_path / "rollouts.parquet")
 

@@ -79,7 +79,20 @@ def test_what_is_written_reads_back(folder: Path) -> None:
     assert read_marker(folder) == parts
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"parts": 3}', '{"parts": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"parts": 3}',
+        '{"parts": {"a": 1}}',
+        '{"parts": {"a": {"files": 3}}}',
+        '{"parts": {"a": {"files": {"b": {"bytes": "x"}}}}}',
+        '{"parts": {"a": {"title": []}}}',
+    ],
+)
 def test_a_damaged_marker_says_that_nothing_is_there(tmp_path: Path, text: str) -> None:
     (tmp_path / MARKER).write_text(text)
 

@@ -45,7 +45,7 @@ from neuron_opsd.stages.writing import Group, random_choices
 from neuron_opsd.world.proofs import proof_of
 from neuron_opsd.world.store import RunDir
 from tiny import tiny_model
-from tiny_runs import SETTINGS, files_of, tiny_examples
+from tiny_runs import SETTINGS, files_of, read_sealed, tiny_examples, write_sealed
 
 WRONG = (math.nan, math.inf, -math.inf)
 HUGE = 1e38
@@ -528,10 +528,10 @@ def test_a_checkpoint_with_a_number_that_is_none_is_passed_over(
     real = distillation(config)
     trained(tmp_path, config, real)
     adapter = files_of(tmp_path / "adapter")
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest = read_sealed(tmp_path / "manifest.json")
     for name in [n for n in manifest["outputs"] if "step-" in n or n == "adapter"]:
         del manifest["outputs"][name]
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(tmp_path / "manifest.json", manifest)
     folder = tmp_path / f"train/checkpoints/step-{STEPS:06d}"
     spoil_checkpoint(folder)
     _, warnings = trained(tmp_path, config, real)

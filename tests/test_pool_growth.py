@@ -16,7 +16,14 @@ from typing import Any, overload
 import numpy as np
 import pytest
 
-from neuron_opsd.method import candidates, incidence, schedule, signatures
+from neuron_opsd.config import SelectionConfig
+from neuron_opsd.method import (
+    candidates,
+    incidence,
+    schedule,
+    selection,
+    signatures,
+)
 from neuron_opsd.method.contexts import (
     barred_rows,
     drawn_rows,
@@ -258,6 +265,28 @@ def test_balancing_compares_each_answer_a_few_times() -> None:
     groups = groups_of(answers, 0.2, balance=True)
     assert [group.size for group in groups] == [5] * 200
     assert Told.compared <= 5 * 1000
+
+
+class Watched(np.ndarray[Any, Any]):
+    """Marks of a whole pool that count how often they are gone through."""
+
+    looks = 0
+
+    def __invert__(self) -> Any:
+        Watched.looks += 1
+        return ~np.asarray(self)
+
+
+def test_the_place_of_a_question_is_told_without_counting_the_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    barred = np.zeros(50, np.bool_).view(Watched)
+    monkeypatch.setattr(selection, "barred_questions", lambda *_: barred)
+    pool = [entry(f"q{n}", *range(n + 1)) for n in range(50)]
+    Watched.looks = 0
+    found = selection.select_questions(pool, SelectionConfig(), 0)
+    assert found[3].reason == "4 neurons, place 4 of 50 from the fewest"
+    assert Watched.looks == 1
 
 
 def test_neurons_that_few_sets_share_are_merged_a_few_times(

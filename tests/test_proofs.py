@@ -17,9 +17,18 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.analyse.analysis import AnalysisRequest, analyse
 from neuron_opsd.progress import Silent
 from neuron_opsd.world.codecs import json_codec, records_codec
-from neuron_opsd.world.proofs import faults, files_in, hash_of
+from neuron_opsd.world.proofs import faults, files_in
+from neuron_opsd.world.seals import hash_of
 from neuron_opsd.world.store import RunDir, read_manifest
-from tiny_runs import FinishedRun, files_of, outcome_of, read_json, tiny_run
+from tiny_runs import (
+    FinishedRun,
+    files_of,
+    outcome_of,
+    read_json,
+    read_sealed,
+    tiny_run,
+    write_sealed,
+)
 
 SUM, PRODUCT = json_codec("sum.json"), json_codec("product.json")
 RUN_FILES = {".neuron-opsd", "manifest.json", "LOCK", "LOCK.holder"}
@@ -45,10 +54,10 @@ def lines_of(run: FinishedRun, text: str) -> list[str]:
 
 def unfinish(run: FinishedRun) -> None:
     """Take away what the main training ends with, as if it had been killed before."""
-    manifest = read_json(run.folder / "manifest.json")
+    manifest = read_sealed(run.folder / "manifest.json")
     for name in ("adapter", "adapter/README.md", "train/metrics.jsonl"):
         del manifest["outputs"][name]
-    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(run.folder / "manifest.json", manifest)
     shutil.rmtree(run.folder / "adapter")
 
 
@@ -173,15 +182,13 @@ def test_a_folder_is_proven_by_its_files_without_its_card(tmp_path: Path) -> Non
 def test_a_run_of_a_version_without_proofs_is_read_and_not_resumed(
     run: FinishedRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    manifest = read_json(run.folder / "manifest.json")
+    manifest = read_sealed(run.folder / "manifest.json")
     computed = {
         name: {key: output[key] for key in ("file", "sha256", "seconds")}
         for name, output in manifest["outputs"].items()
         if output["seconds"] is not None and not output["files"]
     }
-    (run.folder / "manifest.json").write_text(
-        json.dumps(manifest | {"outputs": computed})
-    )
+    write_sealed(run.folder / "manifest.json", manifest | {"outputs": computed})
     assert main(["status", str(run.folder)]) == 0
     assert "state: finished" in capsys.readouterr().out
     assert main(["report", str(run.folder)]) == 0
@@ -280,7 +287,7 @@ def test_what_another_adapter_answered_is_asked_again(
 ) -> None:
     other = run.folder / "controls/form-only/adapter/adapter_model.safetensors"
     shutil.copy(other, run.folder / "adapter/adapter_model.safetensors")
-    manifest = read_json(run.folder / "manifest.json")
+    manifest = read_sealed(run.folder / "manifest.json")
     output = manifest["outputs"]["adapter"]
     files = files_in(run.folder / "adapter")
     with RunDir.open(run.folder.parent / "scratch", {}, {}) as scratch:
@@ -290,7 +297,7 @@ def test_what_another_adapter_answered_is_asked_again(
             "files": files,
             "sha256": scratch.manifest.outputs["adapter"].sha256,
         }
-    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(run.folder / "manifest.json", manifest)
     assert main(["report", str(run.folder)]) == 2
     assert "was made from another adapter" in " ".join(capsys.readouterr().err.split())
     again = resumed(run)
@@ -421,9 +428,9 @@ def test_an_analysis_says_what_is_gone_and_refuses_what_does_not_fit(
     request = AnalysisRequest((run.folder,), tmp_path / "analysis")
     analyse(request, progress)
     assert progress.warnings == [f"{run.folder / 'evaluation.json'} is gone"]
-    manifest = read_json(run.folder / "manifest.json")
+    manifest = read_sealed(run.folder / "manifest.json")
     manifest["outputs"]["selection"]["made_from"]["neurons"] = "0"
-    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(run.folder / "manifest.json", manifest)
     with pytest.raises(DataError, match=r"selection\.json was made from another neur"):
         analyse(request, Silent())
 

@@ -581,11 +581,18 @@ class Records(list[dict[str, Any]]):
         return [{name: record[name] for name in names} for record in self]
 
 
+class OddError(Exception):
+    """Stands for an error of `datasets` that is of no other kind."""
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """Put a hub of one dataset in the place of `datasets`."""
     module = types.SimpleNamespace(
-        config=types.SimpleNamespace(HF_HUB_OFFLINE=False), error=None, calls=[]
+        config=types.SimpleNamespace(HF_HUB_OFFLINE=False),
+        exceptions=types.SimpleNamespace(DatasetsError=OddError),
+        error=None,
+        calls=[],
     )
 
     def load_dataset(*arguments: Any, **named: Any) -> Records:
@@ -639,8 +646,13 @@ def test_a_dataset_that_is_not_there_says_what_to_do(
         read_questions("owner/name")
     with pytest.raises(TryAgainError, match="could not download owner/name"):
         read_questions("owner/name", allow_download=True)
-    hub.error = ValueError("Unknown split")
-    with pytest.raises(DataError, match="cannot read the dataset owner/name: Unknown"):
+    for kind in (ValueError, OddError):
+        hub.error = kind("Unknown split\nand more")
+        said = "cannot read the dataset owner/name: Unknown split$"
+        with pytest.raises(DataError, match=said):
+            read_questions("owner/name")
+    hub.error = OSError(28, "No space left on device")
+    with pytest.raises(TryAgainError, match="owner/name: the disk is full"):
         read_questions("owner/name")
 
 

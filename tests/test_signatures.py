@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from neuron_opsd.method import incidence, signatures
 from neuron_opsd.method.incidence import pack
@@ -115,14 +116,12 @@ def test_sets_that_are_all_alike_take_no_more_memory_than_others(
     monkeypatch.setattr(incidence, "SETS_PER_BLOCK", 50)
     most = []
     keep = Finds.keep
-    monkeypatch.setattr(
-        Finds,
-        "keep",
-        lambda finds, rows, count: (
-            most.append(finds.asked.size),
-            keep(finds, rows, count),
-        ),
-    )
+
+    def noted(finds: Finds, rows: NDArray[np.int64], count: int) -> None:
+        most.append(finds.asked.size)
+        keep(finds, rows, count)
+
+    monkeypatch.setattr(Finds, "keep", noted)
     cut = make_signatures([ids_of(1, 2)] * 2000, ids_of(1, 2))
     asked = pack([ids_of(1, 2)] * 10, cut.columns)
     found = search(cut, asked, 4, Barring([NONE] * 10, 2000))

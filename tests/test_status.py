@@ -165,6 +165,25 @@ def test_models_that_are_done_and_begun_are_told_apart(comparison: Path) -> None
     assert not found.finished
 
 
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"settings": 1}'])
+def test_a_block_that_says_nothing_of_itself_hides_no_other(
+    comparison: Path, text: str
+) -> None:
+    before = comparison_status(comparison).blocks
+    spoilt = comparison / "blocks/spoilt/seed-0/base"
+    spoilt.mkdir(parents=True)
+    (spoilt / "manifest.json").write_text(text)
+    (comparison / "hashes.json").write_text(text)
+    found = comparison_status(comparison)
+    assert [one for one in found.blocks if one.name != "spoilt seed-0 base"] == [
+        *before
+    ]
+    assert not found.finished
+    said = "\n".join(found.amiss)
+    assert f"{spoilt / 'manifest.json'} " in said
+    assert f"{comparison / 'hashes.json'} is damaged" in said
+
+
 def test_a_comparison_has_ended_when_its_page_is_there_and_nobody_works(
     comparison: Path,
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import re
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 import neuron_opsd
 import signalled
 from neuron_opsd.stopping import SIGNALS, STOPPING, StoppedError, Stopping, stoppable
-from signalled import PLACES, SLOW
+from signalled import PLACES, SLOW, until_it_hears
 from tiny import tiny_model
 from tiny_runs import command_line, tiny_request
 
@@ -98,13 +97,7 @@ def starting(*words: str) -> subprocess.Popen[str]:
         text=True,
         env=os.environ | ENVIRONMENT,
     )
-    status = Path(f"/proc/{child.pid}/status")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        (caught,) = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status.read_text(), re.M)
-        if int(caught, 16) >> (signal.SIGUSR1 - 1) & 1:  # the last to be caught
-            break
-        time.sleep(0.005)
+    until_it_hears(child.pid)
     return child
 
 

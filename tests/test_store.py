@@ -14,7 +14,7 @@ import pytest
 
 from neuron_opsd.errors import ConfigError, DataError, TryAgainError
 from neuron_opsd.world.codecs import json_codec, records_codec
-from neuron_opsd.world.files import readable_bytes
+from neuron_opsd.world.disk import readable_bytes
 from neuron_opsd.world.machine import known_changes
 from neuron_opsd.world.store import (
     RunDir,
@@ -295,6 +295,7 @@ def test_the_manifest_says_what_made_the_run(tmp_path: Path) -> None:
     assert manifest.environment == threads
     assert set(manifest.versions) == {
         "python", "neuron_opsd", "torch", "transformers", "peft", "numpy",
+        "math-verify", "sympy",
     }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import Library
 from neuron_opsd.world.proofs import CARD, proof_of
 from neuron_opsd.world.store import RunDir
-from tiny_runs import SETTINGS, files_of, tiny_examples
+from tiny_runs import SETTINGS, files_of, read_sealed, tiny_examples, write_sealed
 
 EXAMPLES = tiny_examples(4)
 
@@ -214,9 +214,9 @@ def spoil(path: Path) -> None:
 
 def forget_adapter(folder: Path) -> None:
     """Take away what a training ends with, as if it had been killed before."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = read_sealed(folder / "manifest.json")
     del manifest["outputs"]["adapter"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(folder / "manifest.json", manifest)
 
 
 def test_a_training_goes_on_from_its_last_whole_checkpoint(
@@ -345,9 +345,9 @@ def test_signs_of_collapse_are_told_the_same_whatever_stopped_a_run(
     lines = [json.dumps(asdict(entry)) + "\n" for entry in collapsing(25)]
     written = tmp_path / "train/metrics.jsonl"
     written.write_text("".join(lines))
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest = read_sealed(tmp_path / "manifest.json")
     manifest["outputs"]["train/metrics.jsonl"]["sha256"] = proof_of(written)[0]
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    write_sealed(tmp_path / "manifest.json", manifest)
     told = []
     for _ in range(2):
         with opened(tmp_path, config) as job:

@@ -13,7 +13,14 @@ import pytest
 
 from neuron_opsd.cli import main
 from neuron_opsd.world.proofs import proof_of
-from tiny_runs import FinishedRun, outcome_of, read_json, tiny_run
+from tiny_runs import (
+    FinishedRun,
+    outcome_of,
+    read_json,
+    read_sealed,
+    tiny_run,
+    write_sealed,
+)
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -30,9 +37,9 @@ def run(finished_run: FinishedRun, tmp_path: Path) -> FinishedRun:
 def rewrite(folder: Path, change: Change) -> None:
     """Change a manifest."""
     path = folder / "manifest.json"
-    table = read_json(path)
+    table = read_sealed(path)
     change(table)
-    path.write_text(json.dumps(table, indent=2) + "\n")
+    write_sealed(path, table)
 
 
 def later_schema(table: dict[str, Any]) -> None:
@@ -79,7 +86,9 @@ def test_other_forms_of_a_manifest_are_refused_by_name(
     said: str,
 ) -> None:
     rewrite(run.folder, change)
-    more = ["--out", str(run.folder.parent / "analysis")] if command == "analyse" else []
+    more = (
+        ["--out", str(run.folder.parent / "analysis")] if command == "analyse" else []
+    )
     assert main([command, str(run.folder), *more]) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert said in told
@@ -144,9 +153,9 @@ def test_a_report_in_another_form_is_refused_with_what_to_do(
     ],
 )
 def test_settings_of_another_version_are_no_settings_to_go_back_to(
-    run: FinishedRun, change: Callable[[dict[str, Any]], object], said: str
+    run: FinishedRun, change: Callable[[Any], Any], said: str
 ) -> None:
-    rewrite(run.folder, lambda table: change(table["settings"]) and None)
+    rewrite(run.folder, lambda table: change(table["settings"]))
     with pytest.raises(Exception, match="the version it was begun with") as caught:
         tiny_run(run.request, run.config)
     assert said in str(caught.value)

@@ -180,7 +180,8 @@ def test_families_without_readable_neurons_are_trained(
     assert loaded(model).facts.why_no_neurons
     request = tiny_request(tmp_path)
     run = tiny_run(request, tiny_config(model, "method=ttrl", "distill.steps=2"))
-    assert len(run.data.training) == 2
+    assert run.data.training is not None
+    assert run.data.training.num_steps == 2
     pairs = random_pairs([(5, 4)], 200)
     learner = moved(learning(model))
     learner.save_adapter(tmp_path / "moved")
@@ -212,7 +213,7 @@ def test_demonstrations_without_neurons_have_no_distance(finished: FinishedRun) 
         for one in context["demonstrations"]
     ]
     assert set(shown) == {None}
-    assert run.data.tests[0].controls["prompted"].scores
+    assert run.data.tests[0].controls["prompted"].metrics
     assert "Jaccard" not in (run.folder / "selection.json").read_text("utf-8")
 
 

@@ -21,6 +21,7 @@ from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Prompt, Question, TrainingExample
 from neuron_opsd.report.data import ReportData
 from neuron_opsd.settings import load_config
+from neuron_opsd.world.seals import seal, unseal
 
 Row: TypeAlias = dict[str, Any]
 
@@ -220,6 +221,16 @@ def outcome_of(run: Path) -> Mapping[str, bytes]:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Return a file such as a manifest without its seal."""
+    return unseal(path.read_bytes())
+
+
+def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
+    """Write such a file as whoever knows how would, to lie with it."""
+    path.write_bytes(seal(table))
 
 
 def tiny_examples(count: int) -> tuple[TrainingExample, ...]:

@@ -71,6 +71,7 @@ from neuron_opsd.report.compare.data import ComparisonData
 from neuron_opsd.report.data import FORM_ONLY, PROMPTED, ReportData
 from neuron_opsd.settings import to_toml
 from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.verifier import shared_verifier
 from neuron_opsd.world.codecs import text_codec
 from neuron_opsd.world.homes import check_home, claim
 from neuron_opsd.world.registry.fetch import fetch_demo
@@ -121,6 +122,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         NeuronOpsdError: For anything that the user can mend.
     """
     check_home(request.out, "run")
+    shared_verifier().forget()
     config = name_in_domain(request.tests, with_method(config))
     inputs = read_inputs(request.pool, request.tests, config, progress.warn)
     model = load_model(config.model)
@@ -233,6 +235,7 @@ def compare(
         NeuronOpsdError: For anything that the user can mend.
     """
     check_home(comparison.out, "comparison", is_comparison)
+    shared_verifier().forget()
     setting = set_up(comparison, config, progress)
     claim(comparison.out, "comparison", is_comparison)
     outcome = fill(setting)

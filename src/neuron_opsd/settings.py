@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,10 +12,23 @@ from pydantic import BaseModel, ValidationError
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.section import Section
+from neuron_opsd.documents import (
+    DocumentError,
+    TooDeepError,
+    half_pair,
+    parse_toml,
+)
 from neuron_opsd.errors import ConfigError
 
 Table: TypeAlias = dict[str, Any]
 """Settings as a TOML file holds them: values and one level of tables."""
+
+MAX_BYTES = 2**20
+"""Of a settings file: reading stops there, also of a device that never ends."""
+MAX_PARTS = 8
+"""Of a dotted name; no setting has so many."""
+MAX_SHOWN = 80
+"""Characters of a value in a message."""
 
 
 def load_config(
@@ -44,6 +56,12 @@ def config_from_table(table: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: For the first name or value that cannot be.
     """
+    broken = half_pair(table)
+    if broken is not None:
+        raise ConfigError(
+            f"a setting is {shortened(broken)}, which is not UTF-8, so no file could "
+            "hold it; write it in UTF-8 or leave it out"
+        )
     try:
         return Config.model_validate(dict(table))
     except ValidationError as error:
@@ -69,12 +87,23 @@ def read_toml(path: Path) -> Table:
         ConfigError: If it is missing or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(f"settings file {path} does not exist") from None
     except IsADirectoryError:
         raise ConfigError(f"settings file {path} is a folder") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ConfigError(f"settings file {path} cannot be read: {why}") from None
+    if len(data) > MAX_BYTES:
+        raise ConfigError(
+            f"settings file {path} is larger than {MAX_BYTES:,} bytes, so it holds "
+            "something else; give a file such as `neuron-opsd config` prints"
+        )
+    try:
+        return parse_toml(data)
+    except DocumentError as error:
         raise ConfigError(f"{path} is not a TOML file: {error}") from None
 
 
@@ -85,16 +114,19 @@ def parse_assignment(text: str) -> Table:
         ConfigError: If there is no `=` or no name before it.
     """
     name, equals, value = text.partition("=")
-    if not equals or not name.strip():
+    parts = name.strip().split(".")
+    if not equals or not all(parts) or len(parts) > MAX_PARTS:
         raise ConfigError(
-            f"{text!r} is not a setting; write section.field=value, for example "
-            "selection.keep_fraction=0.1"
+            f"{shortened(text)} is not a setting; write section.field=value, for "
+            "example selection.keep_fraction=0.1"
         )
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = parse_toml(f"value = {value}")["value"]
+    except TooDeepError as error:
+        raise ConfigError(f"{shortened(name)} cannot be read: {error}") from None
+    except DocumentError:
         parsed = value
-    for part in reversed(name.strip().split(".")):
+    for part in reversed(parts):
         parsed = {part: parsed}
     return dict(parsed)
 
@@ -106,12 +138,22 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return unknown_name(path)
     limit = first["msg"].replace("Input should be", "it must be")
-    return f"{'.'.join(path)} is {first['input']!r}, but {limit}"
+    return f"{'.'.join(path)} is {shortened(first['input'])}, but {limit}"
+
+
+def shortened(value: object) -> str:
+    """Write a value as Python does, cut where nobody would read on."""
+    try:
+        text = repr(value)
+    except ValueError:  # of a number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def unknown_name(path: list[str]) -> str:
     """Say that a setting does not exist and which one is nearest."""
     known = list(section_fields(path[:-1]))
+    path = [*path[:-1], path[-1][:MAX_SHOWN]]
     near = difflib.get_close_matches(path[-1], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
     if len(path) == 1:

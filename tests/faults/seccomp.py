@@ -16,6 +16,8 @@ import select
 import socket
 import struct
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -90,12 +92,18 @@ def supervise(
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # Other threads may run: the child does nothing that they could hold up.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
-        ours.close()
-        hand_over(theirs, tuple(numbers))
-        child()
-        os._exit(1)
+        try:
+            ours.close()
+            hand_over(theirs, tuple(numbers))
+            child()
+        finally:
+            traceback.print_exc()
+            os._exit(1)
     theirs.close()
     _, (listener,), _, _ = socket.recv_fds(ours, 1, 1)
     ours.close()

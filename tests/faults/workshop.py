@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -49,6 +50,12 @@ the lock, whose bytes say nothing."""
 
 PROMISED = (".safetensors", ".parquet", "evaluation.json", "metrics.jsonl")
 """Ends of the names of files that never depend on the time or the place."""
+
+HELPERS = {
+    "neuron_opsd.latex": "shared_verifier",
+    "neuron_opsd.models.rendering": "shared_renderer",
+}
+"""Modules that keep a process at work, by what returns its owner; not all may be."""
 
 FOREIGN = ("notes.txt", "keep.old", ".env.old", ".a.tmp", "parts/mine", "train/mine.md")
 """What somebody else may put into a run directory, and finds again."""
@@ -186,6 +193,7 @@ def learn(folder: Path, words: Words) -> Task:
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123
         if main(words("whole")) or main(words("whole")):
             raise RuntimeError("a command that nothing disturbed failed")
+    end_helpers()
     gc.collect()
     gc.freeze()
     task.begin("twin")
@@ -202,6 +210,13 @@ def learn(folder: Path, words: Words) -> Task:
     inputs += [path.name for path in folder.glob("*.jsonl")]
     names = frozenset({*whole} - IGNORED)
     return Task(folder, words, steady, names, hashes_of(folder, inputs))
+
+
+def end_helpers() -> None:
+    """End the processes that this one works with: its children must not share them."""
+    for module, shared in HELPERS.items():
+        if module in sys.modules:
+            vars(sys.modules[module])[shared]().close()
 
 
 def open_run(folder: Path) -> Task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import sys
@@ -19,25 +18,30 @@ from cyclopts import App, CycloptsError
 from neuron_opsd.cli import analyse, compare, look, prepare, read, settings, work
 from neuron_opsd.cli.environment import COMMAND_LINE, debugging
 from neuron_opsd.cli.mistakes import explain_mistake
-from neuron_opsd.cli.terminal import PROGRAM, complain
-from neuron_opsd.errors import ConfigError, NeuronOpsdError, TryAgainError
+from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
+from neuron_opsd.errors import (
+    ConfigError,
+    NeuronOpsdError,
+    TryAgainError,
+    is_out_of_memory,
+)
 from neuron_opsd.stopping import RESUMES, STOPPING
+from neuron_opsd.world.disk import LASTING, reason_of
 
 DONE = 0
 MISTAKE = 2
 TRY_AGAIN = TryAgainError.exit_status
 BROKEN_PIPE = 128 + 13
 
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-NO_MEMORY = "can't allocate memory"
-"""What PyTorch says on a processor; on a GPU the error has a type of its own."""
-
 OUT_OF_MEMORY = (
-    "memory ran out; lower distill.micro_batch_size where it was in training, "
+    "lower distill.micro_batch_size where it was in training, "
     "model.tokens_per_batch elsewhere, or take a smaller model; `neuron-opsd plan` "
     "says how much a run holds"
 )
+
+
+ENDS = (NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, MemoryError)
+"""What may end a command; of the fourth kind only that memory ran out."""
 
 
 def build_app() -> App:
@@ -89,13 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 2 a user's mistake, 75 try again, from 129 on stopped by a signal.
     """
+    open_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
     typed = COMMAND_LINE.set(shlex.join([PROGRAM, *tokens]))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             return run_command(tokens)
-    except (NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError) as error:
+    except ENDS as error:
         return explain_end(error)
     finally:
         COMMAND_LINE.reset(typed)
@@ -139,7 +144,6 @@ def explain_end(error: BaseException) -> int:
     """Say in a line why a command ended, and return the exit status.
 
     Raises:
-        OSError: If it is neither a full disk nor a closed pipe.
         RuntimeError: If it is not that memory ran out.
     """
     if isinstance(error, OSError) and STOPPING.number:
@@ -154,14 +158,20 @@ def explain_end(error: BaseException) -> int:
     if isinstance(error, NeuronOpsdError):
         complain(str(error))
         return error.exit_status
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        where = f" for {error.filename}" if error.filename else ""
-        complain(f"no space is left on the disk{where}; make room and try again")
+    if isinstance(error, OSError):
+        complain(f"{of_the_system(error)}; mend that and run the same command again")
+        return MISTAKE if error.errno in LASTING else TRY_AGAIN
+    if is_out_of_memory(error):
+        where = "".join(f" ({note})" for note in getattr(error, "__notes__", [])[:1])
+        complain(f"memory ran out{where}; {OUT_OF_MEMORY}")
         return TRY_AGAIN
-    if type(error).__name__ == "OutOfMemoryError" or NO_MEMORY in str(error):
-        complain(OUT_OF_MEMORY)
-        return MISTAKE
     raise error
+
+
+def of_the_system(error: OSError) -> str:
+    """Say what the operating system refused, and of which file where it does."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{reason_of(error)}"
 
 
 def explain_stop() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -206,7 +205,10 @@ def summary_row(results: Results, line: MethodLine) -> list[str]:
 
 def document(out: Path) -> dict[str, Any]:
     """Return the tables of a comparison."""
-    found: dict[str, Any] = json.loads((out / "results.json").read_text("utf-8"))
+    from neuron_opsd.jobs.compare.reporting import RESULTS
+    from neuron_opsd.world.codecs import json_codec
+
+    found: dict[str, Any] = json_codec(RESULTS).load(out / RESULTS)
     return found
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from neuron_opsd.errors import ConfigError
+from neuron_opsd.cli.terminal import complain
+from neuron_opsd.errors import ConfigError, NeuronOpsdError
 
 if TYPE_CHECKING:
     from neuron_opsd.config import Config
@@ -78,6 +79,8 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
     from neuron_opsd.settings import config_from_table, load_config, merge
 
     config = load_config(settings.config, settings.assignments)
+    if settings.config is not None:
+        warn_of_change(settings.config)
     table = merge(config.model_dump(exclude_unset=True), above or {})
     if settings.model is not None:
         table = merge(table, {"model": {"name": settings.model}})
@@ -88,6 +91,27 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
     if settings.formats:
         table = merge(table, {"questions": {"format": ",".join(settings.formats)}})
     return config_from_table(table)
+
+
+def warn_of_change(file: Path) -> None:
+    """Say that the settings of a run are not as the run wrote them, where so it is.
+
+    Who changed them on purpose reads on; a flipped bit would go unseen otherwise.
+    """
+    from neuron_opsd.world.homes import kind_in
+    from neuron_opsd.world.manifest import read_manifest
+    from neuron_opsd.world.proofs import fault_of
+
+    folder = file.parent
+    if kind_in(folder) != "run":
+        return
+    try:
+        outputs = read_manifest(folder).outputs.values()
+        found = [fault_of(folder, one) for one in outputs if one.file == file.name]
+    except NeuronOpsdError as error:
+        found = [f"cannot be proven: {error}"]
+    for fault in filter(None, found):
+        complain(f"warning: {file} {fault}; it is used as it is")
 
 
 def resolve_with_model(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Mapping
@@ -10,6 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from neuron_opsd.documents import DocumentError, parse_table
+from neuron_opsd.errors import NeuronOpsdError
+from neuron_opsd.world.disk import read_plain
 from neuron_opsd.world.manifest import MANIFEST, Manifest, read_manifest
 from neuron_opsd.world.proofs import (
     Check,
@@ -19,6 +21,7 @@ from neuron_opsd.world.proofs import (
     listed_faults,
     unread,
 )
+from neuron_opsd.world.tickets import read_ticket
 
 HOLDER = "LOCK.holder"
 PARTS = "parts"
@@ -26,6 +29,9 @@ METRICS = Path("train", "metrics.jsonl")
 REPORT = "report.html"
 BLOCKS, METHODS = "blocks", "methods"
 PAGE = "comparison.html"
+NESTED = (dict, list)
+MOST = 10**15
+"""No count of anything here is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +112,47 @@ def read_status(folder: Path, *, verify: bool = False) -> RunStatus | Comparison
 
 def comparison_status(folder: Path, check: Check = fault_seen_soon) -> ComparisonStatus:
     """Read how far every block of a comparison is."""
-    manifests = sorted((folder / BLOCKS).glob(f"*/*/*/{MANIFEST}"))
-    homes = [manifest.parent for manifest in manifests]
+    places = sorted((folder / BLOCKS).glob("*/*/*"))
+    homes = [place for place in places if os.path.lexists(place / MANIFEST)]
     blocks = tuple(block_status(folder, home, check) for home in homes)
     at_work = any(block.holder is not None for block in blocks)
-    own = [] if at_work else [*listed_faults(folder, check).values()]
+    own = [] if at_work else amiss_of_its_own(folder, check)
     amiss = (*own, *(line for block in blocks for line in block.amiss))
     finished = (folder / PAGE).is_file() and not at_work and not amiss
     large = tuple(
         (home / name).relative_to(folder).as_posix()
         for home in homes
-        for name in unread(home, read_manifest(home))
+        for name in unread_in(home)
     )
     return ComparisonStatus(folder, finished, blocks, amiss, large)
 
 
+def amiss_of_its_own(comparison: Path, check: Check) -> list[str]:
+    """Say which files of a comparison, besides its blocks, are not proven."""
+    try:
+        return [*listed_faults(comparison, check).values()]
+    except NeuronOpsdError as error:
+        return [str(error)]
+
+
+def unread_in(home: Path) -> list[str]:
+    """Return what was not read of a block; nothing where it says nothing of itself."""
+    try:
+        return unread(home, read_manifest(home))
+    except NeuronOpsdError:
+        return []
+
+
 def block_status(comparison: Path, block: Path, check: Check) -> BlockStatus:
-    """Read which models of a block are done, and how far the next one is."""
-    manifest = read_manifest(block)
+    """Read which models of a block are done, and how far the next one is.
+
+    A block that says nothing of itself must not hide the others.
+    """
+    name = " ".join(block.relative_to(comparison / BLOCKS).parts)
+    try:
+        manifest = read_manifest(block)
+    except NeuronOpsdError as error:
+        return BlockStatus(name, (), "", lock_holder(block), (str(error),))
     done = [Path(name) for name in manifest.outputs]
     models = tuple(one.name for one in done if one.parent == Path(METHODS))
     begun = [f"{stage.name} {stage.progress}" for stage in begun_stages(block)]
@@ -133,7 +162,7 @@ def block_status(comparison: Path, block: Path, check: Check) -> BlockStatus:
             steps, _ = training_steps(metrics)
             begun.append(f"{model} {steps}/{manifest.settings.get('distill.steps')}")
     return BlockStatus(
-        name=" ".join(block.relative_to(comparison / BLOCKS).parts),
+        name=name,
         models_done=models,
         begun=", ".join(begun),
         holder=lock_holder(block),
@@ -198,11 +227,16 @@ def begun_stages(run: Path) -> list[StageStatus]:
 def begun_stage(folder: Path, name: str) -> StageStatus:
     """Count the finished blocks of one output."""
     plan = read_object(folder / "plan.json")
-    tickets = [read_object(path) for path in folder.glob("*.done")]
-    total, size = plan.get("num_items", 0), plan.get("size", 0)
+    tickets = [read_ticket(path) for path in folder.glob("*.done")]
+    total, size = (whole_number(plan.get(key)) for key in ("num_items", "size"))
     done = min(total, len(tickets) * size)
-    seconds = sum(float(ticket.get("seconds", 0.0)) for ticket in tickets)
+    seconds = sum(ticket.seconds for ticket in tickets if ticket is not None)
     return StageStatus(name, done=False, progress=f"{done}/{total}", seconds=seconds)
+
+
+def whole_number(value: object) -> int:
+    """Return a number of things, 0 for what is none."""
+    return value if isinstance(value, int) and 0 <= value <= MOST else 0
 
 
 def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
@@ -213,16 +247,17 @@ def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
         metrics = parse_object(line)
         step = metrics.get("step")
         # Steps repeated after a stop stand in the file again; the last line counts.
-        if isinstance(step, int):
+        if step is not None and whole_number(step) == step:
             steps, last = step + 1, metrics
+    last = {key: value for key, value in last.items() if not isinstance(value, NESTED)}
     return steps, last
 
 
 def lock_holder(run: Path) -> str | None:
     """Say which process works in a run directory, if it can still be alive."""
     holder = read_object(run / HOLDER)
-    pid, host = holder.get("pid"), holder.get("host")
-    if not isinstance(pid, int):
+    pid, host = whole_number(holder.get("pid")), holder.get("host")
+    if not pid:
         return None
     if host == socket.gethostname() and not alive(pid):
         return None
@@ -235,7 +270,7 @@ def alive(pid: int) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
@@ -243,10 +278,10 @@ def alive(pid: int) -> bool:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a file, none where it is missing."""
+    """Return the lines of a file, none where it is missing or cannot be read."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
+        return read_plain(path).decode(errors="replace").splitlines()
+    except NeuronOpsdError:
         return []
 
 
@@ -258,7 +293,6 @@ def read_object(path: Path) -> dict[str, Any]:
 def parse_object(text: str) -> dict[str, Any]:
     """Return a JSON object, an empty one where the text is not one."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        return parse_table(text)
+    except DocumentError:
         return {}
-    return value if isinstance(value, dict) else {}

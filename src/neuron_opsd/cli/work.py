@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,24 +153,21 @@ def show_results(
 
 def results_document(run: Path, outcome: str) -> dict[str, Any]:
     """Return what a run made, as one document for a machine."""
-    evaluation = run / EVALUATION
-    summary = run / SUMMARY
     return {
         "run": str(run.resolve()),
         "outcome": outcome,
         "adapter": str((run / ADAPTER).resolve()),
         "report": str((run / REPORT).resolve()),
-        "summary": (
-            json.loads(summary.read_text(encoding="utf-8"))
-            if summary.is_file()
-            else None
-        ),
-        "evaluation": (
-            json.loads(evaluation.read_text(encoding="utf-8"))
-            if evaluation.is_file()
-            else None
-        ),
+        "summary": document_of(run / SUMMARY),
+        "evaluation": document_of(run / EVALUATION),
     }
+
+
+def document_of(path: Path) -> Any:
+    """Return what a JSON file of a run holds, `None` where there is no such file."""
+    from neuron_opsd.world.codecs import json_codec
+
+    return json_codec(path.name).load(path) if path.is_file() else None
 
 
 def show_metrics(
@@ -187,7 +183,7 @@ def show_metrics(
 
 
 def metric_text(value: float | None) -> str:
-    """Write a metric's value, a dash where there is none."""
+    """Write a metric's value or a count, a dash where there is none."""
     if value is None or value != value:
         return "-"
-    return f"{value:.3f}"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

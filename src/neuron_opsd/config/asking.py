@@ -112,6 +112,10 @@ class AnswersConfig(Section):
     or 1.234: with `point` they are 1234 and 1.234, with `comma` the other way round."""
     pattern: str = ""
     """Regular expression of the `regex` reader; its first group is the answer."""
+    max_minutes: Positive = 120
+    """Processor time that comparing expressions (reader `latex`) may take in one
+    command. After that it stops with status 75; what was compared is kept, and the same
+    command resumes for as long again."""
 
 
 class RolloutsConfig(Section):

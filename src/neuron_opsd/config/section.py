@@ -26,8 +26,11 @@ def iso_date(value: object) -> str:
 
 Fraction: TypeAlias = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive: TypeAlias = Annotated[int, Field(ge=1)]
-NotNegative: TypeAlias = Annotated[int, Field(ge=0)]
+MOST = 2**63 - 1
+"""Of a whole number: what arrays and files can count."""
+
+Positive: TypeAlias = Annotated[int, Field(ge=1, le=MOST)]
+NotNegative: TypeAlias = Annotated[int, Field(ge=0, le=MOST)]
 Depth: TypeAlias = Annotated[int, Field(ge=1, le=500)]
 """Python's own reader of JSON follows twice as many and no more."""
 Temperature: TypeAlias = Annotated[float, Field(gt=0.0, le=10.0)]

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from neuron_opsd.documents import DocumentError, parse_json
+from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.metrics import (
     METRICS,
     MetricsHash,
@@ -23,8 +27,10 @@ from neuron_opsd.jobs.metrics import (
     sync_metrics,
 )
 from neuron_opsd.jobs.setting import Job
+from neuron_opsd.models.faults import saving
 from neuron_opsd.models.learner import first_not_finite
 from neuron_opsd.models.protocol import Learner
+from neuron_opsd.world.disk import read_plain
 from neuron_opsd.world.files import discard
 from neuron_opsd.world.proofs import fault_of, other_sources
 from neuron_opsd.world.store import sha256_file, write_atomic, write_folder
@@ -36,6 +42,8 @@ BOUND = "neuron-opsd"
 CHECKPOINTS = "checkpoints"
 CHECKPOINT = re.compile(r"step-\d{6,}")
 KEPT_CHECKPOINTS = 2
+UNREAD = (DataError, DocumentError, OSError, SafetensorError, ValidationError)
+"""What is raised over a checkpoint that cannot be read."""
 
 
 def checkpoint_name(work: str, step: int) -> str:
@@ -69,14 +77,18 @@ def keep_checkpoint(
         "metrics": metrics.now(),
     }
 
+    state = learner.state()
+
     def fill(folder: Path) -> None:
         # One key: several would be written in any order.
         metadata = {BOUND: json.dumps(bound, sort_keys=True)}
-        save_file(learner.state(), folder / STATE, metadata=metadata)
+        with saving():
+            save_file(state, folder / STATE, metadata=metadata)
         facts = {"step": step, "sha256": sha256_file(folder / STATE)}
         write_atomic(folder / FACTS, json.dumps(facts).encode())
 
-    write_folder(job.run.path(name), fill)
+    num_bytes = sum(value.nbytes for value in state.values())
+    write_folder(job.run.path(name), fill, num_bytes)
     job.run.record(name, name, made_from)
     drop_checkpoints(job, checkpoints(job, work)[:-KEPT_CHECKPOINTS])
 
@@ -159,7 +171,7 @@ def go_back(
         fault = misfit(folder, home, wanted) or unlike_listed(job, name)
         if fault:
             job.run.warn(f"{folder} is passed over: {fault}")
-        elif (step := step_in(folder)) <= latest:
+        elif (step := facts_of(folder).step) <= latest:
             state = load_file(folder / STATE)
             if spoilt := first_not_finite(state):
                 job.run.warn(f"{folder} is passed over: {spoilt} is not finite")
@@ -167,18 +179,50 @@ def go_back(
             learner.load_state(state)
             first = step
             break
-    if (home / METRICS).exists():
+    if os.path.lexists(home / METRICS):
         cut_metrics(home, first)
     return first
 
 
-def step_in(folder: Path) -> int:
-    """Return after how many steps a checkpoint says that it was taken.
+class Facts(BaseModel):
+    """What a checkpoint says of its state, beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int = Field(ge=1)
+    sha256: str
+
+
+class Bound(BaseModel):
+    """What a state says of itself: its step, its sources, and the metrics up to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    made_from: dict[str, str]
+    metrics: str
+
+
+def facts_of(folder: Path) -> Facts:
+    """Return what a checkpoint says of its state.
 
     Raises:
-        OSError: If it does not say so; `ValueError`, `KeyError` and `TypeError` too.
+        DataError: If it says nothing.
+        DocumentError: If it is damaged; pydantic's `ValidationError` too.
     """
-    return int(json.loads((folder / FACTS).read_bytes())["step"])
+    return Facts.model_validate(parse_json(read_plain(folder / FACTS)))
+
+
+def bound_in(state: Path) -> Bound:
+    """Return what a state says of itself.
+
+    Raises:
+        SafetensorError: If it is none; `OSError`, `DocumentError` and pydantic's
+            `ValidationError` too.
+    """
+    with safe_open(state, "pt") as file:
+        text = (file.metadata() or {}).get(BOUND, "")
+    return Bound.model_validate(parse_json(text))
 
 
 def misfit(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
@@ -190,22 +234,22 @@ def misfit(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
         wanted: The hashes of what it is trained from.
     """
     try:
-        step = step_in(folder)
-        sha256 = json.loads((folder / FACTS).read_bytes())["sha256"]
-        if sha256_file(folder / STATE) != sha256:
+        facts = facts_of(folder)
+        if sha256_file(folder / STATE) != facts.sha256:
             return f"its {STATE} is not as it was written"
-        with safe_open(folder / STATE, "pt") as file:
-            bound = json.loads((file.metadata() or {})[BOUND])
-        taken, made_from, metrics = (bound[k] for k in ("step", "made_from", "metrics"))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        bound = bound_in(folder / STATE)
+    except UNREAD:
         return f"its {FACTS} or {STATE} cannot be read"
-    if taken != step:
-        return f"{FACTS} says step {step}, but its state is of {taken}"
-    if others := other_sources(made_from, wanted):
+    if bound.step != facts.step:
+        return f"{FACTS} says step {facts.step}, but its state is of {bound.step}"
+    if others := other_sources(bound.made_from, wanted):
         return f"it was trained from another {others}"
     # A power cut can leave a checkpoint whole whose metrics never reached the disk.
-    if metrics != hash_metrics(home, step):
-        return f"{METRICS} does not hold the {step} steps before it as they were taken"
+    if bound.metrics != hash_metrics(home, bound.step):
+        return (
+            f"{METRICS} does not hold the {bound.step} steps before it as they were "
+            "taken"
+        )
     return ""
 
 

@@ -16,10 +16,11 @@ from neuron_opsd.models.protocol import Pair
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet
 from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.world.codecs import NEURON_SCHEMA, groups, neuron_batch, save_table
+from neuron_opsd.world.codecs import groups, neuron_batch, save_table
 from neuron_opsd.world.places import check_file_place
 from neuron_opsd.world.question_files import open_table
 from neuron_opsd.world.rows import BadRowError, Problems, Row, shorten
+from neuron_opsd.world.tables import NEURON_SCHEMA
 
 FIELDS = ("id", "prompt", "completion")
 

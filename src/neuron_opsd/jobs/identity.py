@@ -69,7 +69,8 @@ def files_hash(folder: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         name = path.relative_to(folder).as_posix()
-        digest.update(f"{name} {known_hash(path)}".encode())
+        known = f"{name} {known_hash(path)}"
+        digest.update(known.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

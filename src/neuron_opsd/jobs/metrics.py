@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
+from neuron_opsd.documents import DocumentError, parse_json
 from neuron_opsd.errors import TrainingError
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.world.files import disk_errors, make_folder, sync
+from neuron_opsd.world.disk import disk_errors, read_plain, reading
+from neuron_opsd.world.files import make_folder, sync
 from neuron_opsd.world.store import write_atomic
 
 METRICS = "metrics.jsonl"
+STEP = TypeAdapter(StepMetrics)
 
 
 def append_metrics(work: Path, entry: StepMetrics) -> None:
@@ -28,10 +34,11 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
                 f"step {entry.step}: its {name} is {value}; the checkpoint before is "
                 "whole; begin again with a lower distill.learning_rate"
             )
-    with disk_errors(work / METRICS, 0):
+    line = json.dumps(asdict(entry)) + "\n"
+    with disk_errors(work / METRICS, len(line)):
         make_folder(work)
-        with (work / METRICS).open("a") as file:
-            file.write(json.dumps(asdict(entry)) + "\n")
+        with (work / METRICS).open("a", encoding="utf-8") as file:
+            file.write(line)
 
 
 def cut_metrics(work: Path, num_steps: int) -> None:
@@ -43,24 +50,30 @@ def cut_metrics(work: Path, num_steps: int) -> None:
 
 def read_metrics(work: Path) -> tuple[StepMetrics, ...]:
     """Read the metrics of all steps, up to the first line that is torn."""
-    path = work / METRICS
-    if not path.exists():
-        return ()
     metrics = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines_of(work):
         try:
-            metrics.append(StepMetrics(**json.loads(line)))
-        except (ValueError, TypeError):
+            metrics.append(STEP.validate_python(parse_json(line)))
+        except (DocumentError, ValidationError):
             break
     return tuple(metrics)
 
 
 def hash_metrics(work: Path, num_steps: int) -> str:
     """Return the SHA-256 of the lines of the first steps, as they stand in the file."""
+    return hashlib.sha256(b"".join(lines_of(work)[:num_steps])).hexdigest()
+
+
+def lines_of(work: Path) -> list[bytes]:
+    """Return the lines of the metrics with their ends, none where there is no file.
+
+    Raises:
+        DataError: If something else stands in its place.
+    """
     path = work / METRICS
-    data = path.read_bytes() if path.exists() else b""
-    lines = data.splitlines(keepends=True)[:num_steps]
-    return hashlib.sha256(b"".join(lines)).hexdigest()
+    if not os.path.lexists(path):
+        return []
+    return read_plain(path).splitlines(keepends=True)
 
 
 class MetricsHash:
@@ -75,7 +88,7 @@ class MetricsHash:
     def now(self) -> str:
         """Return the hash of the file as it is now; it must only have grown."""
         if self._path.exists():
-            with self._path.open("rb") as file:
+            with reading(self._path), self._path.open("rb") as file:
                 file.seek(self._size)
                 added = file.read()
             self._digest.update(added)

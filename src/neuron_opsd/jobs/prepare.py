@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.jobs.capturing import Chosen, capture
@@ -14,6 +13,7 @@ from neuron_opsd.jobs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.jobs.pool_rollouts import answers_to_show, roll_out
 from neuron_opsd.jobs.selecting import unread_of, warn_of_selection
 from neuron_opsd.jobs.setting import Job
+from neuron_opsd.jobs.verdicts import noted, verdicts_name, vote, warn_as_kept
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.needs import needs_neurons
@@ -43,7 +43,6 @@ from neuron_opsd.stages.teaching import (
     fits,
     fitted_prompt,
 )
-from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.codecs import (
     CONTEXTS,
     SELECTION,
@@ -58,6 +57,9 @@ R = TypeVar("R", bound=RolloutFacts)
 """A rollout or its outline."""
 
 FITNESS = record_codec("fitness.json", Fitness)
+
+ANSWERS = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
+"""What the model answered to the pool, and which of these answers are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,8 @@ class PreparedNames:
 
     @property
     def read(self) -> tuple[str, ...]:
-        """What the model answered, and the neurons that pushed it."""
-        return (ROLLOUTS_NAME, self.neurons)
+        """What the model answered, which answers are equal, and their neurons."""
+        return (*ANSWERS, self.neurons)
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -116,9 +118,7 @@ def prepare(
     """
     made = PreparedNames(folder, neurons_name)
     rollouts = roll_out(job, model, pool)
-    prompts = job.config.prompts
-    readers = readers_for(pool, job.config.answers, prompts.list_choices)
-    votes = tally_votes(outlines_of(rollouts), readers)
+    votes = vote(job, pool, rollouts, ROLLOUTS_NAME)
     chosen = representatives(outlines_of(rollouts), votes, job.config)
     own, unread = own_answers(chosen), unread_of(chosen)
     neurons = neurons_of(job, model, pool, Chosen(rollouts, chosen), neurons_name)
@@ -184,7 +184,7 @@ def neurons_of(
     """Read off the neurons of the pool's answers, where the settings ask for them."""
     if not needs_neurons(job.config):
         return not_read([question.id for question in pool])
-    return capture(job, model, pool, chosen, name, [ROLLOUTS_NAME])
+    return capture(job, model, pool, chosen, name, ANSWERS)
 
 
 def inside(folder: str, name: str) -> str:
@@ -287,12 +287,16 @@ def check(
     found += selection_findings(prepared.selection, own, config.fitness)
     fitness = None
     if config.contexts.num_demonstrations:
+        name = inside(made.folder, "fitness")
         fitness = job.run.once(
-            inside(made.folder, "fitness"),
+            name,
             placed(FITNESS, made.folder),
-            lambda: compare_teacher(job, model, prepared),
+            lambda: noted(
+                job, name, made.all, lambda: compare_teacher(job, model, prepared)
+            ),
             made_from=made.all,
         )
+        warn_as_kept(job, name, verdicts_name(name))
         found += fitness.findings
         if learns_from_itself(config.method):
             refuse_one_answer(fitness, config.fitness)

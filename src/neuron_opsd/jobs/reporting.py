@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from neuron_opsd.jobs.results import (
     comparison_entry,
     cross_domain,
     interval_table,
+    unsettled_entry,
 )
 from neuron_opsd.jobs.score_rows import save_run_scores
 from neuron_opsd.jobs.setting import ADAPTER_SETTINGS, Job, TestSet
@@ -65,7 +66,7 @@ UNCHECKED = record_codec("report.json", ReportData)
 
 
 def load_report(path: Path) -> ReportData:
-    """Read a report.
+    """Read a report, with whatever the libraries raise.
 
     Raises:
         DataError: If another version wrote it in another form.
@@ -78,10 +79,10 @@ def load_report(path: Path) -> ReportData:
             f"{REPORT_FORMAT}; run the version that wrote it, or the same `neuron-opsd "
             "run` command, which makes it again from the results"
         )
-    return UNCHECKED.load(path)
+    return UNCHECKED.read(path)
 
 
-REPORT = replace(UNCHECKED, load=load_report)
+REPORT = replace(UNCHECKED, read=load_report)
 
 
 def summary_table(data: ReportData) -> dict[str, Any]:
@@ -184,7 +185,10 @@ def finish(job: Job, data: ReportData, findings: Findings) -> None:
         if output.seconds is not None or name.endswith(METRICS)
     ]
     tests = [name for name in stages if name.startswith("tests/")]
-    evaluation = {test.name: comparison_entry(test) for test in data.tests}
+    evaluation = {
+        test.name: comparison_entry(test) | unsettled_entry(test, job.config)
+        for test in data.tests
+    }
     keep_scores(run, findings, tests)
     run.write(EVALUATION.file_name, EVALUATION, evaluation, tests)
     run.write(SUMMARY.file_name, SUMMARY, summary_table(data), tests)
@@ -211,11 +215,11 @@ def keep_scores(run: RunDir, findings: Findings, made_from: Sequence[str]) -> No
 
 def base_of(adapter: Path) -> str:
     """Return what an adapter says it was trained on; nothing for a whole model."""
-    try:
-        settings = json.loads((adapter / ADAPTER_SETTINGS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    settings = json_codec(ADAPTER_SETTINGS)
+    path = adapter / settings.file_name
+    if not path.is_file():
         return ""
-    return str(settings.get("base_model_name_or_path") or "")
+    return str(settings.load(path).get("base_model_name_or_path") or "")
 
 
 def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
@@ -231,7 +235,7 @@ def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
         TryAgainError: If another process works in the directory.
     """
     path = run / REPORT.file_name
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise DataError(
             f"{run} has no {REPORT.file_name}: the run is not finished; the same "
             "`neuron-opsd run` command resumes it"

@@ -108,6 +108,19 @@ def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
     return entry
 
 
+def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any]:
+    """Return how many comparisons of each model's answers were not settled.
+
+    Only expressions can fail to be; with other readers there is no such entry.
+    """
+    if config.answers.reader != "latex":
+        return {}
+    models = {"before": comparison.before, "after": comparison.after}
+    models |= comparison.controls
+    counts = {label: result.num_unsettled for label, result in models.items()}
+    return {"unsettled_comparisons": counts}
+
+
 def metric_table(result: TestResult | Measured) -> dict[str, float | None]:
     """Return measures by name, `None` where one does not exist."""
     return {name: or_none(value) for name, value in result.metrics.items()}

@@ -24,6 +24,7 @@ from neuron_opsd.jobs.metrics import (
 from neuron_opsd.jobs.prepare import Prepared, inside
 from neuron_opsd.jobs.room import keep_room, splits_of
 from neuron_opsd.jobs.setting import Job
+from neuron_opsd.jobs.verdicts import training_name, training_verdicts, warn_as_kept
 from neuron_opsd.jobs.watching import SignWarnings, StepWatch, skipped_last
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
@@ -33,7 +34,8 @@ from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Earlier, Objective, train
 from neuron_opsd.stopping import STOPPING
-from neuron_opsd.world.proofs import CARD, GONE, fault_of, hash_of
+from neuron_opsd.world.proofs import CARD, GONE, fault_of
+from neuron_opsd.world.seals import hash_of
 from neuron_opsd.world.store import write_folder
 
 
@@ -101,6 +103,7 @@ def train_adapter(
         metrics = read_metrics(work)
         SignWarnings(job).replay(metrics)
         StepWatch(job, metrics)
+        warn_as_kept(job, training.work, training_name(training.work))
         return metrics
     keep_room(job, model)
     learner = learner_of(model, job.config.distill, job.config.seed)
@@ -114,7 +117,9 @@ def train_adapter(
         steps = keeping(job, learner, steps, training, made_from)
         metrics = run_steps(job, learner, training, made_from, steps, done)
     job.count_tokens(name, sum(m.num_tokens for m in metrics))
-    write_folder(job.run.path(training.adapter), learner.save_adapter)
+    write_folder(
+        job.run.path(training.adapter), learner.save_adapter, learner.num_bytes
+    )
     list_training(job, training, made_from)
     return metrics
 
@@ -145,7 +150,7 @@ def keeping(
     for entry in steps:
         if entry.step + 1 in training.keep_after:
             name = training.kept(entry.step + 1)
-            write_folder(job.run.path(name), learner.save_adapter)
+            write_folder(job.run.path(name), learner.save_adapter, learner.num_bytes)
             job.run.record(name, name, made_from)
         yield entry
 
@@ -176,7 +181,8 @@ def run_steps(
     signs, hashed = SignWarnings(job), MetricsHash(work)
     signs.replay(metrics)
     watch = StepWatch(job, metrics)
-    with STOPPING.after_the_step():
+    kept = training_verdicts(job, training.work, made_from)
+    with STOPPING.after_the_step(), kept as write_verdicts:
         for taken in steps:
             entry = watch.see(taken)
             metrics.append(entry)
@@ -185,6 +191,7 @@ def run_steps(
             done(1)
             step = entry.step + 1
             if step % job.config.distill.checkpoint_every == 0 or STOPPING.number:
+                write_verdicts()
                 keep_checkpoint(job, learner, training.work, step, made_from, hashed)
                 start = add_seconds(job, training.name, start)
                 if STOPPING.number:
@@ -222,7 +229,7 @@ def examples_for(
     Raises:
         DataError: If a question has neither choices nor an answer to another question.
     """
-    if method != FORM_ONLY:
+    if method != FORM_ONLY or all(example.choices for example in prepared.examples):
         return prepared.examples
     shown = shown_rollouts(prepared.rollouts, prepared.votes, config.contexts)
     answers = {rollout.question_id: rollout.completion.text for rollout in shown}

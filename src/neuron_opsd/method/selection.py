@@ -71,8 +71,10 @@ class Ranking:
     """Whether a draw among equals kept the question or left it out."""
     barred: NDArray[np.bool_]
     """Whether it may not be kept."""
+    num_free: int
+    """How many questions may be kept."""
     num_asked: int
-    """How many questions the settings ask for."""
+    """How many the settings ask for."""
 
 
 def select_questions(
@@ -140,7 +142,8 @@ def rank_questions(
         kept[members[lowest(values[members], lots[members], share)]] = True
     order = np.lexsort((lots, values, barred))
     asked = limit_of(len(neurons), fraction)
-    return Ranking(np.argsort(order), kept, lots > 0.0, barred, asked)
+    places = np.argsort(order)
+    return Ranking(places, kept, lots > 0.0, barred, free.size, asked)
 
 
 def barred_questions(
@@ -218,7 +221,7 @@ def reason(
         return LEFT_OUT + unread[entry.question_id]
     if config.rule == "all":
         return "every question is kept"
-    rank = f"place {ranking.places[place] + 1} of {(~ranking.barred).sum()}"
+    rank = f"place {ranking.places[place] + 1} of {ranking.num_free}"
     if config.rule == "random":
         return f"{rank} in a random order"
     end = "fewest" if config.rule == "fewest-neurons" else "most"

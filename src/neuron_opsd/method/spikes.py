@@ -29,6 +29,13 @@ TO_DEVIATION: Final = 1.4826
 """Median distance from the median to standard deviation, of a normal distribution."""
 LEAST_LOSS: Final = 0.05
 """Nats per token below which no loss is far from another."""
+LEAST_NORM: Final = 0.01
+"""Norm of a gradient below which all rollouts were paid alike and little is learnt."""
+LARGEST_FACTOR: Final = 2.0
+"""Times the largest norm just before above which a paid step may stand out: how far
+the rollouts of its few questions disagree makes norms differ much anyway."""
+BEFORE: Final = 12
+"""Steps that are just before."""
 LONGEST: Final = 10
 """Steps that may stand out one after the other before they count as usual."""
 
@@ -39,6 +46,7 @@ class SpikeWatch:
     def __init__(self) -> None:
         self._values: deque[float] = deque(maxlen=USUAL)
         self._noise: deque[float] = deque(maxlen=REMEMBERED)
+        self._before: deque[float] = deque(maxlen=BEFORE)
         self._outside: list[float] = []
 
     def see(self, entry: StepMetrics) -> float:
@@ -46,16 +54,19 @@ class SpikeWatch:
         value = watched(entry)
         if value is None:
             return 0.0
-        if len(self._values) < USUAL:
-            self._values.append(value)
-            return 0.0
-        times = value / median(self._values)
-        if math.log(times) > max(math.log(FACTOR), allowed_for(self._noise)):
+        times = value / median(self._values) if len(self._values) == USUAL else 1.0
+        least = (
+            LARGEST_FACTOR * max(self._before, default=0.0)
+            if entry.reward is not None
+            else 0.0
+        )
+        if value > least and math.log(times) > allowed_for(self._noise):
             self._remember_outside(value)
             return times
         self._outside.clear()
         self._noise.append(math.log(times))
         self._values.append(value)
+        self._before.append(value)
         return 0.0
 
     def _remember_outside(self, value: float) -> None:
@@ -69,10 +80,10 @@ class SpikeWatch:
 def allowed_for(noise: Collection[float]) -> float:
     """Return how far above the usual noise may lead, all as logarithms."""
     if not noise:
-        return 0.0
+        return math.log(FACTOR)
     middle = median(noise)
     deviation = TO_DEVIATION * median(abs(one - middle) for one in noise)
-    return max(DEVIATIONS * deviation, ALLOWANCE * max(noise))
+    return max(math.log(FACTOR), DEVIATIONS * deviation, ALLOWANCE * max(noise))
 
 
 def watched(entry: StepMetrics) -> float | None:
@@ -85,4 +96,4 @@ def watched(entry: StepMetrics) -> float | None:
         return None
     if entry.reward is None:
         return max(entry.loss, LEAST_LOSS)
-    return entry.grad_norm if entry.grad_norm > 0.0 else None
+    return entry.grad_norm if entry.grad_norm > LEAST_NORM else None

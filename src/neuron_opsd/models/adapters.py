@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from neuron_opsd.config import DistillConfig
-from neuron_opsd.errors import ModelError
+from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.models.faults import FAULTS, first_line
 from neuron_opsd.models.foreign_adapters import check_settings, check_weights
 from neuron_opsd.models.low_rank import LowRank
@@ -117,6 +118,8 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
     except ModelError:
         raise
     except FAULTS as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             f"adapter {adapter} does not fit this model: {first_line(error)}"
         ) from error
@@ -166,3 +169,10 @@ def without_future_warnings() -> Iterator[None]:
 def pickles_in(folder: Path) -> list[str]:
     """Return the names of the files of a folder that hold pickled weights."""
     return sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+
+
+def sort_targets(path: Path) -> None:
+    """Put the adapter's target modules in order; PEFT writes a set in any order."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["target_modules"] = sorted(settings["target_modules"])
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")

@@ -6,6 +6,8 @@ field of the wrong type ends as a `TypeError`, a missing library as an `ImportEr
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -13,7 +15,7 @@ from typing import Final
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from neuron_opsd.errors import ModelError, NeuronOpsdError
+from neuron_opsd.errors import ModelError, NeuronOpsdError, is_out_of_memory
 
 FAULTS: Final[tuple[type[Exception], ...]] = (
     OSError,
@@ -30,6 +32,30 @@ FAULTS: Final[tuple[type[Exception], ...]] = (
 )
 """What transformers, PyTorch and safetensors raise over settings and weights; hub
 errors are kinds of `OSError`."""
+
+
+OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+"""How libraries in Rust write the number that the operating system gave."""
+
+
+@contextmanager
+def saving() -> Iterator[None]:
+    """Turn what safetensors and tokenizers raise over a disk into an `OSError`.
+
+    Both say it in words alone, the second with a bare `Exception`. Whoever writes the
+    file turns that into a line, as of any other file.
+
+    Raises:
+        OSError: With the number that stands in the words; other errors pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = OS_ERROR.search(str(error))
+        if found is None or getattr(error, "errno", None) is not None:
+            raise
+        code = int(found[1])
+        raise OSError(code, os.strerror(code)) from error
 
 
 @contextmanager
@@ -51,6 +77,9 @@ def refusing(
     except NeuronOpsdError:
         raise
     except faults as error:
+        if is_out_of_memory(error):
+            error.add_note(what)
+            raise  # it is no fault of the file
         # Who misses a library says which one, and how to get it.
         hint = f"; {advice}" if advice and not isinstance(error, ImportError) else ""
         raise ModelError(f"{what}: {first_line(error)}{hint}") from error

@@ -11,7 +11,6 @@ Axes: N completion tokens of a batch, D residual width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from neuron_opsd.errors import NotFiniteError
-from neuron_opsd.models.adapters import changes_of
+from neuron_opsd.models.adapters import changes_of, sort_targets
 from neuron_opsd.models.batches import batches
+from neuron_opsd.models.faults import saving
 from neuron_opsd.models.hf import HFModel, ProductWeights
 from neuron_opsd.models.low_rank import LowRank, learning, rewrite, widened
 from neuron_opsd.models.packing import Apart, Pack, layout_of, packs_of
@@ -197,13 +197,19 @@ class HFLearner(HFModel):
 
     def save_adapter(self, folder: Path) -> None:
         """Write what training made: a PEFT adapter, or a whole model after `full`."""
-        if self.trained is self.network:
-            self.trained.save_pretrained(folder)
-            self.tokens.tokenizer.save_pretrained(folder)
-            return
-        # Otherwise PEFT asks the hub whether the embedding was resized.
-        self.trained.save_pretrained(folder, save_embedding_layers=False)
-        sort_targets(folder / "adapter_config.json")
+        with saving():
+            if self.trained is self.network:
+                self.trained.save_pretrained(folder)
+                self.tokens.tokenizer.save_pretrained(folder)
+                return
+            # Otherwise PEFT asks the hub whether the embedding was resized.
+            self.trained.save_pretrained(folder, save_embedding_layers=False)
+            sort_targets(folder / "adapter_config.json")
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of what is trained."""
+        return sum(weight.nbytes for weight in self.weights.values())
 
     def _states_under(
         self, decoder: nn.Module, weights: Mapping[str, Tensor], pairs: Sequence[Pair]
@@ -336,10 +342,3 @@ def merged(decoder: nn.Module, changes: Mapping[str, LowRank]) -> dict[str, Tens
         weight = layer.get_base_layer().weight
         result[f"{name}.weight"] = torch.addmm(weight, change.up, change.down)
     return result
-
-
-def sort_targets(path: Path) -> None:
-    """Put the adapter's target modules in order; PEFT writes a set in any order."""
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    settings["target_modules"] = sorted(settings["target_modules"])
-    path.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")

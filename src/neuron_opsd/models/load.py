@@ -18,7 +18,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from neuron_opsd.config import DistillConfig, ModelConfig
-from neuron_opsd.errors import ModelError
+from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.models.adapters import (
     add_adapter,
     with_adapter,
@@ -187,6 +187,9 @@ def on_device(network: Any, device: str) -> Any:
     try:
         return network.to(device)
     except (RuntimeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            error.add_note(f"putting the model on device {device}")
+            raise
         raise ModelError(
             f"the model cannot be put on device {device}: {first_line(error)}; set "
             "model.device to auto or cpu"

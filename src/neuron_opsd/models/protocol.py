@@ -261,6 +261,11 @@ class Learner(LanguageModel, Protocol):
         """Go back to what `state` returned."""
         ...
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of what is trained."""
+        ...
+
     def save_adapter(self, folder: Path) -> None:
         """Write what training made: a PEFT adapter, or a whole model after `full`."""
         ...

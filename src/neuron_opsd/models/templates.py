@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.english_dates import write_day
 from neuron_opsd.models.faults import first_line
 from neuron_opsd.records import Message
 
@@ -137,7 +138,7 @@ class ChatTemplate:
         if day and self.prints_date:
             given["chat_template"] = clock_of(day) + self.source
         elif day and DATE_STRING in self.source:
-            given[DATE_STRING] = date.fromisoformat(day).strftime("%d %b %Y")
+            given[DATE_STRING] = write_day(date.fromisoformat(day), "%d %b %Y")
         try:
             text: str = self.tokenizer.apply_chat_template(
                 list(turns), tokenize=False, add_generation_prompt=answering, **given
@@ -226,7 +227,7 @@ def clock_of(day: str) -> str:
     """
     start = date.fromisoformat(day)
     marks = [f"%{flag}{letter}" for flag in ("", "-") for letter in ascii_letters]
-    texts = {mark: start.strftime(mark) for mark in marks}
+    texts = {mark: write_day(start, mark) for mark in marks}
     known = [[mark, text] for mark, text in texts.items() if text != mark]
     # A doubled sign is a sign, and hides what follows it from the others.
     pairs = json.dumps([["%%", "\x00"], *known, ["\x00", "%"]], ensure_ascii=False)

@@ -72,12 +72,13 @@ def measured(result: TestResult, num_bins: int, levels: int) -> Measured:
         levels: Into how many steps a share of agreeing rollouts is cut.
     """
     if not result.scores:
-        return Measured(result.metrics)
+        return Measured(result.metrics, num_unsettled=result.num_unsettled)
     return Measured(
         metrics=result.metrics,
         top_answer_share=top_answer(result.scores)[1],
         agreement=tuple(level_shares(result.scores, levels)),
         bins=tuple(reliability_bins(result.scores, num_bins)),
+        num_unsettled=result.num_unsettled,
     )
 
 

@@ -74,6 +74,8 @@ class Measured:
     agreement: tuple[float, ...] = ()
     """Share of the questions at each level of agreement, from none to all rollouts."""
     bins: tuple[Bin, ...] = ()
+    num_unsettled: int = 0
+    """As of `TestResult`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -10,8 +11,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Generic, TypeVar, overload
 
+from neuron_opsd.errors import DataError
 from neuron_opsd.world.codecs import Codec
-from neuron_opsd.world.files import disk_errors, remove, sha256_file, write_atomic
+from neuron_opsd.world.disk import disk_errors, read_plain
+from neuron_opsd.world.files import remove, sha256_file, write_atomic
+from neuron_opsd.world.seals import seal
+from neuron_opsd.world.tickets import read_ticket
 
 R = TypeVar("R")
 
@@ -23,6 +28,14 @@ class Plan:
     num_items: int
     size: int
     made_from: Mapping[str, str]
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Say whether a file is there and holds these bytes."""
+    try:
+        return read_plain(path) == data
+    except DataError:
+        return False
 
 
 class Blocks(Generic[R]):
@@ -52,8 +65,8 @@ class Blocks(Generic[R]):
         self.warn = warn
         wanted = json.dumps(asdict(plan)).encode()
         path = folder / "plan.json"
-        if not path.is_file() or path.read_bytes() != wanted:
-            if path.exists():
+        if not holds(path, wanted):
+            if os.path.lexists(path):
                 warn(f"{folder} was made from other things; it is made again")
             with disk_errors(folder, 0):
                 remove(folder)
@@ -73,7 +86,7 @@ class Blocks(Generic[R]):
             self.warn(f"{path} is not as it was written; it is computed again")
         self.codec.save(compute(), path)
         ticket = {"sha256": sha256_file(path), "seconds": perf_counter() - start}
-        write_atomic(self.ticket(number), json.dumps(ticket).encode())
+        write_atomic(self.ticket(number), seal(ticket))
 
     def load(self, number: int) -> Sequence[R]:
         """Return a block that was kept."""
@@ -82,11 +95,13 @@ class Blocks(Generic[R]):
     def seconds(self, number: int) -> float | None:
         """Return what a block took, `None` when it is not there whole."""
         try:
-            ticket = json.loads(self.ticket(number).read_bytes())
-            whole = ticket["sha256"] == sha256_file(self.path(number))
-            return float(ticket["seconds"]) if whole else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            ticket = read_ticket(self.ticket(number))
+            whole = ticket is not None and ticket.sha256 == sha256_file(
+                self.path(number)
+            )
+        except OSError:
             return None
+        return ticket.seconds if ticket and whole else None
 
     def all(self, numbers: range) -> Sequence[R]:
         """Return the results of some blocks; memory holds those of one at a time."""

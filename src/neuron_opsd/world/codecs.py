@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from neuron_opsd.documents import DocumentError, fault_in, first_line, parse_json
 from neuron_opsd.records import (
     NeuronSet,
     Rollout,
@@ -27,40 +28,17 @@ from neuron_opsd.records import (
     TeacherContext,
     TestResult,
 )
+from neuron_opsd.world.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.world.files import write_atomic, write_file
 from neuron_opsd.world.kept_rollouts import KeptRollouts
 from neuron_opsd.world.listings import read_listing, write_listing
+from neuron_opsd.world.tables import NEURON_SCHEMA, ROLLOUT_SCHEMA, batches, damaged
 
 T = TypeVar("T")
 Record = TypeVar("Record")
 
 ROWS_PER_GROUP = 4096
 """Records that are turned into a table at a time, which bounds memory."""
-
-ROLLOUT_SCHEMA = pa.schema(
-    {
-        "question_id": pa.string(),
-        "index": pa.int64(),
-        "temperature": pa.float64(),
-        "token_ids": pa.list_(pa.int32()),
-        "text": pa.string(),
-        "finished": pa.bool_(),
-        "logprob": pa.float64(),
-        "entropy": pa.float64(),
-        "answer": pa.string(),
-        "final_start": pa.int64(),
-    }
-)
-
-NEURON_SCHEMA = pa.schema(
-    {
-        "question_id": pa.string(),
-        "neuron_count": pa.int64(),
-        "neuron_ids": pa.list_(pa.uint32()),
-        "scores": pa.list_(pa.float32()),
-        "num_tokens": pa.int64(),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +49,24 @@ class Codec(Generic[T]):
     """Where the value lies in a run directory, `/` for folders."""
     save: Callable[[T, Path], None]
     """Writes the file, whole or not at all."""
-    load: Callable[[Path], T]
+    read: Callable[[Path], T]
+    """Reads it, with whatever the libraries raise."""
+
+    def load(self, path: Path) -> T:
+        """Return the value of a file: the doorway of all that reads our own files.
+
+        Raises:
+            DataError: If it is gone, or does not hold such a value.
+            TryAgainError: If the disk ails.
+        """
+        try:
+            with reading(path, MAKE_AGAIN):
+                return self.read(path)
+        except ValidationError as error:
+            reason = fault_in(error)
+        except (DocumentError, UnicodeDecodeError) as error:
+            reason = first_line(error)
+        raise damaged(path, reason)
 
     def at(self, file_name: str) -> Codec[T]:
         """Return the same codec for a file of another name."""
@@ -88,7 +83,7 @@ def text_codec(file_name: str) -> Codec[str]:
     return Codec(
         file_name,
         lambda text, path: write_atomic(path, encode(text)),
-        lambda path: path.read_text(encoding="utf-8"),
+        lambda path: read_plain(path).decode(),
     )
 
 
@@ -125,8 +120,13 @@ def save_json(value: Any, path: Path) -> None:
 
 
 def load_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_bytes())
+    """Read a JSON file.
+
+    Raises:
+        DocumentError: If it is none.
+        DataError: If it cannot be read.
+    """
+    return parse_json(read_plain(path))
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -188,7 +188,11 @@ def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
 
 def load_neurons(path: Path) -> Sequence[NeuronSet]:
     """Read neuron sets from a Parquet file; their arrays are read-only."""
-    return tuple(item for batch in batches(path) for item in neuron_sets(batch))
+    return tuple(
+        item
+        for batch in batches(path, NEURON_SCHEMA, ROWS_PER_GROUP)
+        for item in neuron_sets(batch)
+    )
 
 
 def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:
@@ -251,12 +255,6 @@ def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         finally:
             # Else it writes once more, and complains once more, when it is collected.
             writer.is_open = False
-
-
-def batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a Parquet file that `save_table` wrote."""
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=ROWS_PER_GROUP)
 
 
 ROLLOUTS: Codec[Sequence[Rollout]] = Codec(

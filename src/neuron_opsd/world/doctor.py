@@ -20,6 +20,8 @@ from typing import Literal, TypeAlias
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
+from neuron_opsd.world.lock import native_locks
+
 State: TypeAlias = Literal["ok", "warn", "fail"]
 
 DISTRIBUTION = "neuron-opsd"
@@ -259,7 +261,7 @@ def check_lock(folder: Path) -> Check:
     try:
         with tempfile.TemporaryDirectory(dir=existing_parent(folder)) as scratch:
             held = lock_holds(Path(scratch) / "lock")
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError, UserWarning) as error:
         held, reason = False, str(error)
     else:
         reason = "a second lock was granted while the first was held"
@@ -275,7 +277,7 @@ def check_lock(folder: Path) -> Check:
 
 def lock_holds(path: Path) -> bool:
     """Say whether a second lock on a file is refused while a first is held."""
-    with FileLock(path, timeout=0):
+    with native_locks(), FileLock(path, timeout=0):
         try:
             with FileLock(path, timeout=0):
                 return False

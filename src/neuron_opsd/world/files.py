@@ -15,11 +15,11 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from neuron_opsd.errors import ConfigError, TryAgainError
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.world.disk import disk_errors as disk_errors
 
 OWN = "neuron-opsd"
 """Part of every name under which something stands for a while, so that a file of
@@ -27,28 +27,6 @@ somebody else's is never taken for one."""
 
 TEMPORARY = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}\.{OWN}\.tmp", re.DOTALL)
 SET_ASIDE = re.compile(rf"\.(.+)\.{OWN}\.old", re.DOTALL)
-
-PASSING = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EIO: "the device reports an input/output error",
-    errno.EMFILE: "this process may open no more files",
-    errno.ENFILE: "this machine may open no more files",
-}
-"""What goes wrong for a while: the same command works once it is mended."""
-
-LASTING = {
-    errno.EACCES: "permission is denied",
-    errno.EPERM: "the file system does not allow it",
-    errno.ENOTDIR: "a part of the path is not a folder",
-    errno.EISDIR: "it is a folder",
-    errno.EEXIST: "something else of that name is in the way",
-    errno.ENAMETOOLONG: "the name is too long",
-}
-"""What stays wrong until another place is chosen."""
-
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -115,12 +93,19 @@ def refuse_special(path: Path) -> None:
         )
 
 
-def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+def write_folder(
+    path: Path, fill: Callable[[Path], None], num_bytes: int | None = None
+) -> None:
     """Write a folder that `fill` makes in the empty temporary folder it is given.
 
     A folder that stands at `path` is set aside, replaced and then deleted. A process
     killed in between leaves the old one or the new one, after `settle_folder`, which
     whoever reads the folder must call first (opening a run directory does).
+
+    Args:
+        path: The folder; the one above it is made where there is none.
+        fill: Makes what is in it.
+        num_bytes: About its size where that is known, for the message of a full disk.
 
     Raises:
         TryAgainError: If the disk is full or ails.
@@ -128,7 +113,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """
     temporary = temporary_name(path)
     try:
-        with disk_errors(path, temporary):
+        with disk_errors(path, temporary if num_bytes is None else num_bytes):
             make_folder(path.parent)
             temporary.mkdir()
             fill(temporary)
@@ -208,57 +193,6 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
-    """Turn errors of the disk below into ones that say what to do.
-
-    Args:
-        path: What was to be written.
-        needed: Its size in bytes, or the file or folder that shows how far it got.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-        ConfigError: If nothing may be written there.
-    """
-    try:
-        yield
-    except OSError as error:
-        code = error.errno or 0
-        if code in PASSING:
-            raise TryAgainError(
-                f"could not write {path}: {PASSING[code]} ({size_text(needed)}); fix "
-                "that and run the same command again; it resumes where it stopped"
-            ) from error
-        if code in LASTING:
-            raise ConfigError(
-                f"cannot write {path}: {LASTING[code]}; choose another place"
-            ) from error
-        raise
-
-
-def size_text(needed: int | Path) -> str:
-    """Say how many bytes something needs, exactly or at least."""
-    if isinstance(needed, int):
-        return f"it needs {readable_bytes(needed)}"
-    return f"it needs more than {readable_bytes(size_of(needed))}"
-
-
-def size_of(path: Path) -> int:
-    """Return the bytes of a file or of a folder's files, 0 where there is none."""
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def readable_bytes(count: int) -> str:
-    """Write a number of bytes for people, for example ``12.3 MB``."""
-    amount = float(count)
-    for unit in UNITS[:-1]:
-        if amount < 1000:
-            return f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:.3g} {UNITS[-1]}"
 
 
 def temporary_name(path: Path) -> Path:

@@ -12,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from neuron_opsd.config import QuestionsConfig
+from neuron_opsd.documents import first_line
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.world.bounds import counted, measured
 from neuron_opsd.world.byte_streams import Hash
+from neuron_opsd.world.disk import PASSING, reason_of
 from neuron_opsd.world.rows import Row, Table
 
 DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
@@ -51,10 +53,17 @@ def open_dataset(name: str, config: QuestionsConfig, *, allow_download: bool) ->
         if allow_download:
             raise TryAgainError(f"could not download {name}: {error}") from error
         raise DataError(not_cached(name)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise TryAgainError(
+                f"could not read the dataset {name}: {reason_of(error)}; fix that and "
+                "run the same command again"
+            ) from error
         if not allow_download and isinstance(error, FileNotFoundError):
             raise DataError(not_cached(name)) from None
-        raise DataError(f"cannot read the dataset {name}: {error}") from None
+        raise DataError(
+            f"cannot read the dataset {name}: {first_line(error)}"
+        ) from None
     return table_of(name, path, records, config)
 
 

@@ -7,18 +7,19 @@ measures take their outlines, which are read without making objects of texts or 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice
 from pathlib import Path
 from typing import Any, Final, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from neuron_opsd.outlines import Outline, RolloutFacts
 from neuron_opsd.reasoning import final_start
 from neuron_opsd.records import Completion, Rollout
+from neuron_opsd.world.tables import ROLLOUT_SCHEMA, opened_table
 
 ROWS_READ: Final = 64
 """Rollouts that are objects at a time while a file is gone over."""
@@ -47,19 +48,19 @@ class KeptRollouts(Sequence[Rollout]):
     def __init__(self, path: Path) -> None:
         """Take a file; it must stay as it is."""
         self.path = path
-        with pq.ParquetFile(path) as file:
+        with opened_table(path, ROLLOUT_SCHEMA) as file:
             meta = file.metadata
             sizes = [meta.row_group(n).num_rows for n in range(meta.num_row_groups)]
-        self._sizes = sizes
+        self._ends = list(accumulate(sizes))
 
     def __len__(self) -> int:
         """Return the number of rollouts."""
-        return sum(self._sizes)
+        return self._ends[-1] if self._ends else 0
 
     def __iter__(self) -> Iterator[Rollout]:
         """Yield the rollouts in full, in the order of the file."""
         known: dict[int, int] = {}
-        with pq.ParquetFile(self.path) as file:
+        with opened_table(self.path, ROLLOUT_SCHEMA) as file:
             for batch in file.iter_batches(ROWS_READ):
                 yield from rollouts_in(batch, known)
 
@@ -89,7 +90,7 @@ class KeptRollouts(Sequence[Rollout]):
             rows: From 0; those that stand together are read together.
         """
         known: dict[int, int] = {}
-        with pq.ParquetFile(self.path) as file:
+        with opened_table(self.path, ROLLOUT_SCHEMA) as file:
             for group, places in groupby(map(self._place, rows), key=lambda p: p[0]):
                 table = file.read_row_group(group)
                 while some := [row for _, row in islice(places, ROWS_READ)]:
@@ -99,7 +100,7 @@ class KeptRollouts(Sequence[Rollout]):
     def outlines(self) -> Iterator[Outline]:
         """Yield what votes and measures need of every rollout."""
         row = 0
-        with pq.ParquetFile(self.path) as file:
+        with opened_table(self.path, ROLLOUT_SCHEMA) as file:
             # Files of version 0.1 do not say where the final answer begins.
             told = "final_start" in file.schema_arrow.names
             columns = [*FACTS, "token_ids", "final_start" if told else "text"]
@@ -109,11 +110,8 @@ class KeptRollouts(Sequence[Rollout]):
 
     def _place(self, row: int) -> tuple[int, int]:
         """Return the row group of a row, and its place there."""
-        for group, size in enumerate(self._sizes):
-            if row < size:
-                return group, row
-            row -= size
-        raise IndexError(f"{self.path} has {len(self)} rollouts")
+        group = bisect_right(self._ends, row)
+        return group, row - (self._ends[group - 1] if group else 0)
 
 
 def outlines_of(rollouts: Iterable[Rollout]) -> Iterable[RolloutFacts]:

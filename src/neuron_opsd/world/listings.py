@@ -6,11 +6,11 @@ and all that is read from it would each be held beside the records.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from neuron_opsd.documents import DocumentError, parse_json
 from neuron_opsd.world.files import write_file
 
 
@@ -34,19 +34,19 @@ def read_listing(path: Path) -> Iterator[Any]:
     in many contexts.
 
     Raises:
-        ValueError: If the file is no such list, or not whole.
+        DocumentError: If the file is no such list, or not whole.
     """
     known: dict[str, str] = {}
     with path.open("rb") as file:
         if next(file, b"").strip() != b"[":
-            raise ValueError("not a JSON list with one record a line")
+            raise DocumentError("it is not a JSON list with one record a line")
         for line in file:
             text = line.strip()
             if text == b"]":
                 return
             if text:
-                yield shared(json.loads(text.removesuffix(b",")), known)
-    raise ValueError("the JSON list breaks off")
+                yield shared(parse_json(text.removesuffix(b",")), known)
+    raise DocumentError("the JSON list breaks off")
 
 
 def shared(value: Any, known: dict[str, str]) -> Any:

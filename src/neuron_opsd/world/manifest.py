@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
-from pathlib import Path
-from typing import Any, TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
-from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.documents import DocumentError, fault_in, parse_table
+from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError
+from neuron_opsd.world.disk import read_plain
 from neuron_opsd.world.files import write_atomic
+from neuron_opsd.world.seals import seal, unseal
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
-PACKAGES = ("neuron_opsd", "torch", "transformers", "peft", "numpy")
+PACKAGES = (
+    *("neuron_opsd", "torch", "transformers", "peft", "numpy"),
+    *("math-verify", "sympy"),
+)
 MAX_SHOWN = 5
 UNSET = "(unset)"
 USE_THE_OTHER = "use the version that wrote it, or start again with another --out"
+NEW_PLACE = "; start again with another --out"
 PLACES = ("model.name",)
 """Settings that may name a place on this machine, which can be written in many ways."""
 
@@ -28,15 +42,52 @@ Settings: TypeAlias = Mapping[str, Any]
 """Values that JSON can hold, by dotted name."""
 
 
+def inner_path(name: str) -> str:
+    """Return a path below a run directory as it is.
+
+    Raises:
+        ValueError: If it leads out of it: what it names may be deleted one day.
+    """
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ValueError(f"{name!r} is no path below the run directory")
+    return name
+
+
+InnerPath: TypeAlias = Annotated[str, AfterValidator(inner_path)]
+Seconds: TypeAlias = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
+
+
+class KnownFacts(BaseModel):
+    """Facts of a manifest that others calculate with, by stage; there may be others."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    tokens: dict[str, Count] = {}
+    seconds: dict[str, Seconds] = {}
+    adapters: dict[str, Any] = {}
+
+
+def checked_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts as they are, of which those that are calculated with can be.
+
+    Raises:
+        ValidationError: If one cannot.
+    """
+    KnownFacts.model_validate(facts)
+    return facts
+
+
 class Output(BaseModel):
     """One finished file or folder of a run directory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: str
+    file: InnerPath
     sha256: str
     """Of the file, or of the names and hashes in `files`."""
-    seconds: float | None = None
+    seconds: Seconds | None = None
     """Time spent computing it, over all the processes that did; `None` for what is
     only written."""
     made_from: dict[str, str] | None = None
@@ -60,8 +111,8 @@ class Manifest(BaseModel):
     """File name to SHA-256."""
     versions: dict[str, str]
     environment: dict[str, str] = {}
-    outputs: dict[str, Output] = {}
-    facts: dict[str, Any] = {}
+    outputs: dict[InnerPath, Output] = {}
+    facts: Annotated[dict[str, Any], AfterValidator(checked_facts)] = {}
 
 
 def new_manifest(
@@ -80,11 +131,11 @@ def new_manifest(
 def is_manifest(path: Path) -> bool:
     """Say whether a file has the fields of a run's manifest, whatever they hold."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        table = parse_table(read_plain(path))
+    except (NeuronOpsdError, DocumentError):
         return False
     needed = {name for name, one in Manifest.model_fields.items() if one.is_required()}
-    return isinstance(table, dict) and needed <= table.keys()
+    return needed <= table.keys()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -94,22 +145,24 @@ def read_manifest(folder: Path) -> Manifest:
         DataError: If there is no manifest or it cannot be understood.
     """
     path = folder / MANIFEST
+    if not os.path.lexists(path):
+        raise DataError(f"{folder} is not a run directory: no {MANIFEST}")
+    data = read_plain(path, NEW_PLACE)
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = unseal(data)
+    except DocumentError as error:
+        raise DataError(f"{path} is damaged ({error}){NEW_PLACE}") from None
+    try:
         found = table.get("schema_version")
         if found == SCHEMA_VERSION:
             return Manifest.model_validate(table)
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder} is not a run directory: no {MANIFEST}") from None
-    except (ValueError, ValidationError, AttributeError) as error:
+    except ValidationError as error:
         if names := unknown_names(error):
             raise DataError(
                 f"{path}{written_by(table)} has what this version does not know "
                 f"({listing(names)}); {USE_THE_OTHER}"
             ) from None
-        raise DataError(
-            f"{path} is damaged ({first_line(error)}); start again with another --out"
-        ) from None
+        raise DataError(f"{path} is damaged ({fault_in(error)}){NEW_PLACE}") from None
     raise DataError(
         f"{path}{written_by(table)} has schema version {found!r}, this program reads "
         f"{SCHEMA_VERSION}; {USE_THE_OTHER}"
@@ -143,8 +196,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     Raises:
         TryAgainError: If the disk is full or ails.
     """
-    text = json.dumps(manifest.model_dump(), indent=2) + "\n"
-    write_atomic(folder / MANIFEST, text.encode())
+    write_atomic(folder / MANIFEST, seal(manifest.model_dump()))
 
 
 def check_settings(folder: Path, old: Settings, new: Settings) -> None:
@@ -251,8 +303,3 @@ def listing(items: Sequence[str]) -> str:
     shown = "; ".join(items[:MAX_SHOWN])
     hidden = len(items) - MAX_SHOWN
     return f"{shown}; and {hidden} more" if hidden > 0 else shown
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text."""
-    return str(error).partition("\n")[0]

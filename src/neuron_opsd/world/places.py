@@ -10,8 +10,9 @@ import stat
 import tempfile
 from pathlib import Path
 
+from neuron_opsd.documents import is_half_pair
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.world.files import disk_errors
+from neuron_opsd.world.disk import disk_errors
 
 KINDS = {
     stat.S_IFLNK: "a link",
@@ -51,7 +52,7 @@ def check_file_place(path: Path, flag: str = "--out") -> None:
             written.
         TryAgainError: If the disk is read-only or ails.
     """
-    refuse_odd_name(path, flag)
+    check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path)
     if found not in ("", FILE):
@@ -73,7 +74,7 @@ def check_folder_place(path: Path, flag: str = "--out") -> None:
         ConfigError: If something else stands there, or nothing may be written.
         TryAgainError: If the disk is read-only or ails.
     """
-    refuse_odd_name(path, flag)
+    check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path, follow=True)
     if found not in ("", FOLDER):
@@ -83,24 +84,16 @@ def check_folder_place(path: Path, flag: str = "--out") -> None:
     check_writing(path, path)
 
 
-def refuse_odd_name(path: Path, flag: str) -> None:
-    """Refuse a path that not every library can write.
+def check_name(path: Path) -> None:
+    """Refuse a name that some of the libraries which write files cannot say.
 
     Raises:
-        ConfigError: If it holds NUL, or bytes that are not UTF-8.
+        ConfigError: If it is not UTF-8, or holds NUL.
     """
-    name = str(path.absolute())
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"{flag} is {name!a}, which is not UTF-8, so not every library can "
-            "write there; choose another place"
-        ) from None
-    if "\0" in name:
-        raise ConfigError(
-            f"{flag} is {name!a}, which holds NUL, as no path can; choose another place"
-        )
+    if is_half_pair(str(path.absolute())):
+        raise ConfigError(f"cannot write {path}: its name is not UTF-8; choose another")
+    if "\0" in str(path):
+        raise ConfigError(f"cannot write {str(path)!r}: it holds NUL; choose another")
 
 
 def check_writing(path: Path, folder: Path) -> None:

@@ -6,15 +6,19 @@ what it was made from, which must be those of what lies beside it now.
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+from pydantic import TypeAdapter, ValidationError
+
+from neuron_opsd.documents import DocumentError, fault_in
 from neuron_opsd.errors import DataError
+from neuron_opsd.world.disk import read_plain, reason_of
 from neuron_opsd.world.files import sha256_file, write_atomic
-from neuron_opsd.world.manifest import Manifest, Output, first_line
+from neuron_opsd.world.manifest import Manifest, Output
+from neuron_opsd.world.seals import hash_of, seal, unseal
 
 CARD = "README.md"
 """What describes a folder's other files: written after them, and proven apart."""
@@ -30,15 +34,12 @@ READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
 """What changes a model or adapter by its mere presence. Other files that somebody puts
 beside our own, a converted copy or a note, are none of our business."""
 
+TABLE = TypeAdapter(dict[str, str])
+MADE_AGAIN = "; delete it, and the command that began the comparison makes it again"
+
 GONE = "is gone"
 CHANGED = "is not as it was written"
 UNPROVEN = "was written by a version that kept no hash of it, so nothing proves it"
-
-
-def hash_of(value: Any) -> str:
-    """Return the SHA-256 of a value that JSON can hold."""
-    text = json.dumps(value, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -73,14 +74,27 @@ def proof_of(path: Path) -> tuple[str, dict[str, str]]:
 def fault_of(folder: Path, output: Output) -> str:
     """Say what became of an output of a run directory; nothing where it is whole."""
     path = folder / output.file
-    if not is_there(path, output):
-        return GONE
+    try:
+        if not is_there(path, output):
+            return GONE
+        return "" if hash_now(path, output) == output.sha256 else CHANGED
+    except OSError as error:
+        return unreadable(error)
+
+
+def hash_now(path: Path, output: Output) -> str:
+    """Return the hash of an output as it is, less what others put beside its files."""
     if not output.files:
-        return "" if sha256_file(path) == output.sha256 else CHANGED
+        return sha256_file(path)
     found = files_in(path)
     ours = {name: found[name] for name in found if name in output.files}
     read = {name: found[name] for name in found if is_read(name)}
-    return "" if hash_of(ours | read) == output.sha256 else CHANGED
+    return hash_of(ours | read)
+
+
+def unreadable(error: OSError) -> str:
+    """Say that an output cannot be read, and why."""
+    return f"cannot be read ({reason_of(error)})"
 
 
 def is_there(path: Path, output: Output) -> bool:
@@ -94,9 +108,12 @@ def fault_seen_soon(folder: Path, output: Output) -> str:
     That is no proof: what was changed and is as long as before is not seen.
     """
     path = folder / output.file
-    if not is_there(path, output):
-        return GONE
-    size = size_of(path, output.files)
+    try:
+        if not is_there(path, output):
+            return GONE
+        size = size_of(path, output.files)
+    except OSError as error:
+        return unreadable(error)
     if output.size not in (None, size):
         return CHANGED
     return "" if size > MOST_READ else fault_of(folder, output)
@@ -160,15 +177,30 @@ def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
 def list_files(folder: Path, names: Iterable[str]) -> None:
     """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`.
 
-    Others that it lists already stay.
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    write_hashes(folder, {name: sha256_file(folder / name) for name in names})
+
+
+def list_again(folder: Path, name: str) -> None:
+    """Keep the hash of one file of those that `hashes.json` lists, or may.
 
     Raises:
         DataError: If it cannot be understood.
         TryAgainError: If the disk is full or ails.
     """
     table = {output.file: output.sha256 for output in listed(folder)}
-    table |= {name: sha256_file(folder / name) for name in names}
-    write_atomic(folder / HASHES, (json.dumps(table, indent=2) + "\n").encode())
+    write_hashes(folder, table | {name: sha256_file(folder / name)})
+
+
+def write_hashes(folder: Path, table: Mapping[str, str]) -> None:
+    """Write `hashes.json`.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    write_atomic(folder / HASHES, seal(table))
 
 
 def listed(folder: Path) -> list[Output]:
@@ -178,16 +210,17 @@ def listed(folder: Path) -> list[Output]:
         DataError: If it cannot be understood.
     """
     path = folder / HASHES
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
+    data = read_plain(path, MADE_AGAIN)
     try:
-        table = dict(json.loads(path.read_bytes()))
+        table = TABLE.validate_python(unseal(data))
         return [Output(file=name, sha256=value) for name, value in table.items()]
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{path} is damaged ({first_line(error)}); delete it, and the command that "
-            "began the comparison makes it again"
-        ) from None
+    except ValidationError as error:
+        reason = fault_in(error)
+    except DocumentError as error:
+        reason = str(error)
+    raise DataError(f"{path} is damaged ({reason}){MADE_AGAIN}")
 
 
 def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 from neuron_opsd.errors import DataError
 from neuron_opsd.world.blocks import Blocks, Plan
 from neuron_opsd.world.codecs import Codec
+from neuron_opsd.world.disk import disk_errors
 from neuron_opsd.world.files import (
     discard,
-    disk_errors,
     remove_leftovers,
     settle_folder,
     sha256_file,

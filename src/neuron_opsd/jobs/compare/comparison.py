@@ -37,6 +37,10 @@ BLOCKS = "blocks"
 """Folder of a comparison that holds its run directories."""
 
 
+MOST_SEEDS = 1000
+"""More trainings of one method would tell nothing more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """What is compared on what."""
@@ -184,9 +188,9 @@ def check(comparison: Comparison) -> None:
                 f"the source {source} has no test set; add --test {source}=FILE with "
                 "questions and answers of the same domain"
             )
-    if comparison.num_seeds < 1:
+    if not 1 <= comparison.num_seeds <= MOST_SEEDS:
         raise ConfigError(
-            f"--seeds is {comparison.num_seeds}, but it must be 1 or more"
+            f"--seeds is {comparison.num_seeds}, but it must be 1 to {MOST_SEEDS}"
         )
     check_variants(comparison.variants, oracle=comparison.oracle)
 

@@ -13,8 +13,8 @@ from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
 from neuron_opsd.stages.methods.method import Target, Targets
 from neuron_opsd.stages.scoring import named, normalised_gold
-from neuron_opsd.world.proofs import hash_of
 from neuron_opsd.world.questions import read_questions
+from neuron_opsd.world.seals import hash_of
 
 
 def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
@@ -33,10 +34,16 @@ from neuron_opsd.report.compare.data import (
 from neuron_opsd.report.compare.page import render_comparison
 from neuron_opsd.report.data import OURS, least_of
 from neuron_opsd.settings import changed_settings, toml_value
-from neuron_opsd.world.codecs import record_codec, save_json
+from neuron_opsd.world.codecs import encode, record_codec, save_json
 from neuron_opsd.world.homes import need_home
 from neuron_opsd.world.manifest import installed_versions
-from neuron_opsd.world.proofs import HASHES, UNPROVEN, list_files, listed_faults
+from neuron_opsd.world.proofs import (
+    UNPROVEN,
+    list_again,
+    list_files,
+    listed,
+    listed_faults,
+)
 from neuron_opsd.world.store import write_atomic
 
 DATA = record_codec("comparison.json", ComparisonData)
@@ -184,7 +191,7 @@ def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
     }
     save_json(tables, out / RESULTS)
     for name, rows in tables.items():
-        write_atomic(out / f"{name}.csv", csv_text(rows).encode())
+        write_atomic(out / f"{name}.csv", encode(csv_text(rows)))
     write_page(out)
     names = (SCORES, DATA.file_name, RESULTS, *(f"{name}.csv" for name in tables))
     list_files(out, (*names, PAGE))
@@ -194,7 +201,7 @@ def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
 def write_page(out: Path) -> None:
     """Write the page of a comparison from its data."""
     page = render_comparison(DATA.load(out / DATA.file_name))
-    write_atomic(out / PAGE, page.encode())
+    write_atomic(out / PAGE, encode(page))
 
 
 def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
@@ -208,7 +215,7 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
         DataError: If the comparison has no results yet, or they were changed.
     """
     path = out / DATA.file_name
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise DataError(
             f"{out} has no {DATA.file_name}: the comparison is not finished; the same "
             "`neuron-opsd compare` command resumes it"
@@ -221,11 +228,12 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
         raise DataError(
             f"{fault}; the `neuron-opsd compare` command that began it makes it again"
         )
-    if not (out / HASHES).is_file():
+    known = {output.file for output in listed(out)}
+    if DATA.file_name not in known:
         warn(f"{path} {UNPROVEN}")
     for line in found.values():
         warn(line)
     write_page(out)
-    if (out / HASHES).is_file():
-        list_files(out, [PAGE])
+    if known:
+        list_again(out, PAGE)
     return out / PAGE

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neuron_opsd.jobs.plan.samples import grown
 from neuron_opsd.jobs.plan.trials import Trial
+from neuron_opsd.models.faults import saving
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.training import (
@@ -22,6 +23,7 @@ from neuron_opsd.stages.training import (
     gather_gradients,
     move_teacher,
 )
+from neuron_opsd.world.disk import disk_errors
 from neuron_opsd.world.measure import affordable, spread
 from neuron_opsd.world.memory import held_memory
 from neuron_opsd.world.store import sha256_file
@@ -155,16 +157,17 @@ def try_saving(trial: Trial, learner: Learner) -> tuple[float, int]:
             part[name] = value
 
     def save(folder: Path) -> None:
-        save_file(part, folder / "part.safetensors")
+        with disk_errors(folder, total), saving():
+            save_file(part, folder / "part.safetensors")
         sha256_file(folder / "part.safetensors")
 
     with TemporaryDirectory() as folder:
-        _, saving = trial.timed(partial(save, Path(folder)))
+        _, writing = trial.timed(partial(save, Path(folder)))
     written = sum(map(num_bytes, part.values()))
     device = learner.facts.device
     # The copy is held already; safetensors makes another one to write from.
     extra = 0 if device.startswith("cuda") else total
-    return copying + saving * total / written, held_memory(device) + extra
+    return copying + writing * total / written, held_memory(device) + extra
 
 
 def num_bytes(value: Tensor) -> int:

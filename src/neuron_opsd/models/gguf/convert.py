@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 from functools import cache
 from pathlib import Path
@@ -12,7 +10,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 from neuron_opsd.cache import cache_folder
+from neuron_opsd.documents import parse_table
 from neuron_opsd.errors import ModelError, TryAgainError
+from neuron_opsd.models.faults import saving
 from neuron_opsd.models.gguf.file import is_gguf, read_gguf
 from neuron_opsd.world.files import sha256_file, write_atomic
 from neuron_opsd.world.registry.marker import (
@@ -107,7 +107,7 @@ def read_note(folder: Path) -> Part:
         ModelError: If it cannot be read.
     """
     try:
-        found = json.loads((folder / NOTE).read_bytes())
+        found = parse_table((folder / NOTE).read_bytes())
         if found["files"]:
             return dict(found)
     except (OSError, ValueError, KeyError, TypeError):
@@ -189,24 +189,19 @@ def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> No
     """Write configuration, weights and tokenizer as a hub download would have them.
 
     Raises:
-        OSError: If the disk is full, which safetensors reports in an error of its own.
+        OSError: If the disk is full or ails.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
     from transformers import GenerationConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     config.architectures = [network.__name__]
-    try:
+    with saving():
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    except SafetensorError as error:
-        if f"os error {errno.ENOSPC}" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise
-    config.save_pretrained(folder)
-    GenerationConfig.from_model_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        config.save_pretrained(folder)
+        GenerationConfig.from_model_config(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     # safetensors makes its files readable by their owner alone.
     mode = (folder / "config.json").stat().st_mode
     for path in folder.iterdir():

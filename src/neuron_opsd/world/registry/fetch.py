@@ -24,9 +24,9 @@ from pathlib import Path
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question
+from neuron_opsd.world.disk import readable_bytes
 from neuron_opsd.world.files import (
     discard,
-    readable_bytes,
     remove_leftovers,
     sha256_file,
     temporary_name,

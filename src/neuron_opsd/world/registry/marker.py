@@ -11,6 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from neuron_opsd.documents import DocumentError, parse_table
+from neuron_opsd.errors import DataError
+from neuron_opsd.world.disk import read_plain
 from neuron_opsd.world.files import sha256_file, write_atomic
 from neuron_opsd.world.homes import claim, has_no_other_lock
 from neuron_opsd.world.lock import HOLDER, LOCK
@@ -42,6 +47,27 @@ Part: TypeAlias = dict[str, Any]
 
 Parts: TypeAlias = dict[str, Part]
 """By the folder, relative to the cache."""
+
+
+class NotedFile(BaseModel):
+    """What `sources.json` says of a file."""
+
+    model_config = ConfigDict(strict=True)
+
+    bytes: int
+    changed_ns: int
+    sha256: str
+
+
+class Noted(BaseModel):
+    """What a `Part` must be to be worked with; it may say more."""
+
+    model_config = ConfigDict(strict=True)
+
+    title: str = ""
+    origin: str = ""
+    licence: str = ""
+    files: dict[str, NotedFile] = {}
 
 
 def is_cache(folder: Path) -> bool:
@@ -110,13 +136,21 @@ def is_unchanged(path: Path, known: Part) -> bool:
 def read_marker(cache: Path) -> Parts:
     """Return what is finished; nothing where `sources.json` cannot be read."""
     try:
-        marker = json.loads((cache / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        parts = parse_table(read_plain(cache / MARKER)).get("parts")
+    except (DataError, DocumentError):
         return {}
-    parts = marker.get("parts") if isinstance(marker, dict) else None
     if not isinstance(parts, dict):
         return {}
-    return {folder: part for folder, part in parts.items() if isinstance(part, dict)}
+    return {folder: part for folder, part in parts.items() if is_part(part)}
+
+
+def is_part(value: object) -> bool:
+    """Say whether an entry of `sources.json` says all that it should."""
+    try:
+        Noted.model_validate(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def write_marker(cache: Path, parts: Parts) -> None:
@@ -139,5 +173,6 @@ def licences_text(parts: Parts) -> str:
 def licence_row(folder: str, part: Part) -> str:
     """Return the line of one folder."""
     use = "**forbidden**" if part.get("noncommercial") else "see the licence"
-    cells = folder, part["title"], part["origin"], part["licence"], use
+    texts = (part.get(name, "") for name in ("title", "origin", "licence"))
+    cells = folder, *texts, use
     return f"| {' | '.join(cells)} |\n"

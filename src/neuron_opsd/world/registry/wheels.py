@@ -16,7 +16,8 @@ from pathlib import Path
 
 from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, TryAgainError
 from neuron_opsd.progress import Progress
-from neuron_opsd.world.files import disk_errors, sha256_file, size_of
+from neuron_opsd.world.disk import disk_errors, size_of
+from neuron_opsd.world.files import sha256_file
 from neuron_opsd.world.registry.sources import Wheel
 
 MEGABYTE = 1_000_000

@@ -1,0 +1,166 @@
+"""The doorway of `json`, `tomllib` and pydantic: values from texts, or why not.
+
+Both parsers raise more than their own errors: `RecursionError` over deep nesting, a
+plain `ValueError` over a number of thousands of digits or over bytes that are not
+UTF-8. Here all of it becomes a `DocumentError`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+MAX_DEPTH = 64
+"""Of settings and of our own JSON objects; what parses may be too deep to be used."""
+
+
+LONG_NAME = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}""")
+"""A dotted name too deep to be one, over which `tomllib` takes time squared."""
+
+
+class DocumentError(ValueError):
+    """A text is not the JSON or TOML that it should be; the message is the reason."""
+
+
+class TooDeepError(DocumentError):
+    """Values are nested so often that nothing could work with them."""
+
+    def __init__(self) -> None:
+        super().__init__("it is nested too deeply")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value that a JSON text holds.
+
+    Raises:
+        DocumentError: If it is not JSON, names a field twice, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=without_doubles)
+    except DocumentError:
+        raise
+    except RecursionError:
+        raise TooDeepError from None
+    except ValueError as error:
+        raise DocumentError(reason_of(error)) from None
+
+
+def parse_toml(text: str | bytes) -> dict[str, Any]:
+    """Return the table that a TOML text holds.
+
+    Raises:
+        DocumentError: If it is not TOML, or is nested too deeply.
+    """
+    try:
+        written = text if isinstance(text, str) else text.decode("utf-8-sig")
+        if LONG_NAME.search(written):
+            raise TooDeepError
+        table = tomllib.loads(written)
+    except TooDeepError:
+        raise
+    except RecursionError:
+        raise TooDeepError from None
+    except ValueError as error:
+        raise DocumentError(reason_of(error)) from None
+    check_depth(table)
+    return table
+
+
+def parse_table(text: str | bytes) -> dict[str, Any]:
+    """Return the object that a JSON text holds.
+
+    Raises:
+        DocumentError: If it holds anything else, or is nested more than `MAX_DEPTH`
+            times.
+    """
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise DocumentError("it holds no JSON object")
+    check_depth(value)
+    return value
+
+
+def check_depth(value: object) -> None:
+    """Refuse what is nested more than `MAX_DEPTH` times.
+
+    Raises:
+        TooDeepError: If it is.
+    """
+    if depth_of(value) > MAX_DEPTH:
+        raise TooDeepError
+
+
+def depth_of(value: object) -> int:
+    """Return how many times values are nested; does not recurse."""
+    depth, level = 0, [value]
+    while level:
+        tables = [one.values() for one in level if isinstance(one, dict)]
+        lists = [one for one in level if isinstance(one, list)]
+        if not tables and not lists:
+            break
+        depth += 1
+        level = [inner for one in (*tables, *lists) for inner in one]
+    return depth
+
+
+def without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the fields of a JSON object.
+
+    Raises:
+        DocumentError: If two have one name, of which all but one would be lost.
+    """
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise DocumentError(f"it names the field {double!r} twice")
+    return table
+
+
+def reason_of(error: ValueError) -> str:
+    """Say in a line why a parser refused a text."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8"
+    text = str(error).partition("\n")[0]
+    if "integer string conversion" in text:
+        return "a number has thousands of digits"
+    return text[:1].lower() + text[1:]
+
+
+def fault_in(error: ValidationError) -> str:
+    """Say in a line which field of a table does not fit, and why."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].partition("\n")[0].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says; its kind where that is nothing."""
+    return str(error).partition("\n")[0].strip() or type(error).__name__
+
+
+def half_pair(value: object) -> str | None:
+    """Return the first text of nested values that no file can hold, if there is one.
+
+    Such a text holds half of a surrogate pair: JSON can escape one, and Python puts one
+    in the place of each byte of an argument that is not UTF-8.
+    """
+    if isinstance(value, str):
+        return value if is_half_pair(value) else None
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        return next((text for one in value if (text := half_pair(one))), None)
+    return None
+
+
+def is_half_pair(text: str) -> bool:
+    """Say whether a text holds half of a surrogate pair."""
+    return any("\ud800" <= char <= "\udfff" for char in text)

@@ -1,0 +1,171 @@
+"""The doorway of the operating system: what it says of files, as a line with advice.
+
+Whatever it raises is an `OSError` with a number, and every number becomes one of the
+project's errors: the tables only hold the better words.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, TryAgainError
+
+PASSING: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EIO: "the device reports an input/output error",
+    errno.EMFILE: "this process may open no more files",
+    errno.ENFILE: "this machine may open no more files",
+    errno.ENOMEM: "memory ran out",
+    errno.EFBIG: "the file would be larger than this process or this disk allows",
+    errno.ESTALE: "the network file system lost it",
+    errno.ENOTCONN: "the file system is no longer connected",
+}
+"""What goes wrong for a while: the same command works once it is mended."""
+
+LASTING: Final = {
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "the file system does not allow it",
+    errno.ENOTDIR: "a part of the path is not a folder",
+    errno.EISDIR: "it is a folder",
+    errno.EEXIST: "something else of that name is in the way",
+    errno.ENOTEMPTY: "something else of that name is in the way",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EILSEQ: "the file system cannot hold such a name",
+    errno.ELOOP: "it is a link, or one that leads to itself",
+    errno.ENOLCK: "it gives out no lock",
+    errno.ENOSYS: "the file system cannot do that",
+    errno.EOPNOTSUPP: "the file system cannot do that",
+}
+"""What stays wrong until another place is chosen."""
+
+GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+MAKE_AGAIN: Final = "; delete it, and the command that began the run makes it again"
+"""What to do about a damaged file of a run."""
+
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def reason_of(error: OSError) -> str:
+    """Say in words what the operating system refused."""
+    code = error.errno or 0
+    return (
+        PASSING.get(code)
+        or LASTING.get(code)
+        or error.strerror
+        or str(error).partition("\n")[0]
+        or type(error).__name__
+    )
+
+
+@contextmanager
+def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
+    """Turn errors of the disk below into ones that say what to do.
+
+    Args:
+        path: What was to be written.
+        needed: Its size in bytes, or the file or folder that shows how far it got.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+        ConfigError: If nothing may be written there.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # of the terminal: no file has such a thing
+        raise writing_error(path, needed, error) from error
+
+
+def writing_error(path: Path, needed: int | Path, error: OSError) -> NeuronOpsdError:
+    """Return what to raise where something could not be written."""
+    reason = reason_of(error)
+    if error.errno in LASTING:
+        return ConfigError(f"cannot write {path}: {reason}; choose another place")
+    return TryAgainError(
+        f"could not write {path}: {reason} ({size_text(needed)}); fix that and run the "
+        "same command again; it resumes where it stopped"
+    )
+
+
+@contextmanager
+def reading(path: Path, advice: str = "") -> Iterator[None]:
+    """Turn errors of the disk into ones about a file that cannot be read.
+
+    Args:
+        path: What is read.
+        advice: What to do about a file that is missing or no file.
+
+    Raises:
+        TryAgainError: If the disk ails.
+        DataError: If the file is missing, or may not be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = "it is gone" if error.errno in GONE else reason_of(error)
+        if error.errno in PASSING:
+            raise TryAgainError(
+                f"could not read {path}: {reason}; fix that and run the same command "
+                "again"
+            ) from error
+        raise DataError(f"cannot read {path}: {reason}{advice}") from error
+
+
+def read_plain(path: Path, advice: str = "") -> bytes:
+    """Return the bytes of a file; never waits, as a named pipe would make it.
+
+    Args:
+        path: Of the file.
+        advice: As of `reading`.
+
+    Raises:
+        TryAgainError: If the disk ails.
+        DataError: If there is no file, or it may not be read.
+    """
+    with reading(path, advice):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            what = "it is a folder" if stat.S_ISDIR(mode) else "it is no plain file"
+            raise DataError(f"cannot read {path}: {what}{advice}")
+        return path.read_bytes()
+
+
+def size_text(needed: int | Path) -> str:
+    """Say how many bytes something needs, exactly or at least."""
+    if isinstance(needed, int):
+        return f"it needs {readable_bytes(needed)}"
+    try:
+        return f"it needs more than {readable_bytes(size_of(needed))}"
+    except OSError:
+        return "how much it needs cannot be told"
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file or of a folder's files, 0 where there is none."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def readable_bytes(count: int) -> str:
+    """Write a number of bytes for people, for example ``12.3 MB``."""
+    amount = float(count)
+    for unit in UNITS[:-1]:
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} {UNITS[-1]}"
+
+
+def os_error(code: int) -> OSError:
+    """Return the error of a number, as the operating system words it."""
+    return OSError(code, os.strerror(code))

@@ -1,0 +1,43 @@
+"""Small files that nothing else proves: each carries the hash of its own contents.
+
+A manifest proves what lies beside it, but a flipped bit of the manifest itself would
+otherwise be a number that the report states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from neuron_opsd.documents import DocumentError, parse_table
+
+SEAL: Final = "seal"
+"""Field with the SHA-256 of all others."""
+
+
+def hash_of(value: Any) -> str:
+    """Return the SHA-256 of a value that JSON can hold."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal(table: Mapping[str, Any]) -> bytes:
+    """Return the JSON text of a table with its seal."""
+    # As it comes back: names that were numbers are texts then.
+    held = json.loads(json.dumps(dict(table)))
+    return (json.dumps({**held, SEAL: hash_of(held)}, indent=2) + "\n").encode()
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """Return a table without its seal; earlier versions wrote none.
+
+    Raises:
+        DocumentError: If it is no JSON object, or not the one that was sealed.
+    """
+    table = parse_table(data)
+    known = table.pop(SEAL, None)
+    if known is not None and known != hash_of(table):
+        raise DocumentError("it is not as it was written")
+    return table
