@@ -471,6 +471,22 @@ def test_a_run_resumes_with_the_split_it_had_found(
     assert files_of(tmp_path / "run/adapter") == files_of(tmp_path / "whole/adapter")
 
 
+def test_a_step_has_the_split_that_was_found_last_before_it() -> None:
+    usual, found, later = Split(0, 4, 99), Split(3, 2, 99), Split(5, 1, 50)
+    told: list[list[Split]] = []
+    splits = Splits((), lambda known, _: told.append(list(known)))
+    assert splits.at(7, usual) == usual
+    splits.change(replace(usual, step=3), found, "")
+    splits.change(replace(found, step=5), later, "")
+    assert [splits.at(n, usual) for n in (0, 2, 3, 4, 5, 9)] == [
+        *(usual, usual, found, found, later, later)
+    ]
+    assert told[-1] == [usual, found, later]
+    # Less is found earlier, by a run that resumes there: what came after is forgotten.
+    splits.change(replace(found, step=4), Split(4, 1, 99), "")
+    assert told[-1] == [usual, found, Split(4, 1, 99)]
+
+
 def test_one_completion_without_room_ends_in_a_line(
     tmp_path: Path, config: Config, shortage: Shortage
 ) -> None:
