@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
@@ -56,4 +57,23 @@ def check_folder(path: Path) -> None:
         f"{path} must hold weights as *.safetensors but has {found}; pickled weights "
         "can run code when they are loaded, so convert them with save_pretrained in a "
         "place you trust"
+    )
+
+
+def hub_options(config: ModelConfig) -> dict[str, Any]:
+    """Return what every call that may reach the hub is told."""
+    return {
+        "revision": config.revision,
+        "local_files_only": not config.allow_download,
+        "trust_remote_code": False,
+    }
+
+
+def advice(config: ModelConfig) -> str:
+    """Say what to do about a hub id that is not in the local cache."""
+    if Path(config.name).exists() or config.allow_download:
+        return ""
+    return (
+        "it is no local folder and nothing is downloaded unless "
+        "--set model.allow_download=true"
     )

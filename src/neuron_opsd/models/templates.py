@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.faults import first_line
 from neuron_opsd.models.rendering import Refusal, Written, shared_renderer
-from neuron_opsd.records import Message
+from neuron_opsd.records import Message, Prompt
 
 Turn: TypeAlias = Mapping[str, str]
 """A message as templates know it."""
@@ -79,35 +79,44 @@ class ChatTemplate:
         """Whether it asks what day it is."""
         return CLOCK in self.source
 
-    def text(
-        self,
-        messages: Sequence[Message],
-        *,
-        answering: bool = True,
-        thinking: bool | None = None,
-        day: str = "",
-    ) -> str:
-        """Return a conversation as the template writes it.
+    def texts(self, prompts: Sequence[Prompt], *, answering: bool = True) -> list[str]:
+        """Return conversations as the template writes them.
 
         Args:
-            messages: The turns.
+            prompts: Conversations, each with its switch for reasoning and its date.
             answering: Whether the model's answer comes next.
-            thinking: The template's switch for reasoning, if it has one.
-            day: Printed as the date, as ``2026-11-29``; today where it is empty.
 
         Raises:
             ModelError: If it refuses such turns, or leaves one of them out.
         """
-        roles = [message.role for message in messages]
-        self._check(roles, answering=answering, thinking=thinking)
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        try:
-            return self.write(turns, answering=answering, thinking=thinking, day=day)
-        except UnwrittenError as error:
+        found: dict[int, str] = {}
+        kinds: dict[tuple[bool | None, str], list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            roles = [message.role for message in prompt.messages]
+            self._check(roles, answering=answering, thinking=prompt.thinking)
+            kinds.setdefault((prompt.thinking, prompt.date), []).append(place)
+        for (thinking, day), places in kinds.items():
+            written = self.write_all(
+                [turns_of(prompts[place].messages) for place in places],
+                answering=answering,
+                thinking=thinking,
+                day=day,
+            )
+            found |= zip(places, map(self._accepted, written), strict=True)
+        return [found[place] for place in range(len(prompts))]
+
+    def _accepted(self, written: Written) -> str:
+        """Return what a template wrote.
+
+        Raises:
+            ModelError: If it wrote nothing.
+        """
+        if isinstance(written, Refusal):
             raise ModelError(
                 f"the chat template of {self.name} cannot write this conversation: "
-                f"{error}; reword it, or {PLAIN}"
-            ) from error
+                f"{written.reason}; reword it, or {PLAIN}"
+            )
+        return written
 
     def write(
         self,
@@ -214,6 +223,11 @@ def probe(role: str, number: int = 0, *, reasoning: str = "") -> Turn:
     if reasoning:
         turn["reasoning_content"] = reasoning
     return turn
+
+
+def turns_of(messages: Sequence[Message]) -> list[Turn]:
+    """Return turns as templates know them."""
+    return [{"role": m.role, "content": m.content} for m in messages]
 
 
 def thinking_too(turn: Turn) -> Turn:
