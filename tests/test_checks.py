@@ -123,8 +123,8 @@ def test_all_bad_questions_are_told_at_once_before_any_weights_are_read(
         "prompts.form=plain",
     ]
     starts = [
-        "pool.jsonl, line 3: question pool-2 takes 8",
-        "exam.jsonl, line 5: question exam-3 takes 8",
+        "pool.jsonl, line 3: question pool-2 takes ",
+        "exam.jsonl, line 5: question exam-3 takes ",
     ]
     assert [line for line in lines if "control" in line] == control
     assert len(lines) == 4
