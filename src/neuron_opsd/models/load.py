@@ -34,6 +34,7 @@ from neuron_opsd.models.outline import (
 from neuron_opsd.models.precision import compute_of, device_of
 from neuron_opsd.models.prompting import Prompting
 from neuron_opsd.models.source import check_source, hub_options
+from neuron_opsd.models.stored import refuse_not_finite
 from neuron_opsd.models.trial import tried
 
 
@@ -154,7 +155,9 @@ def load_network(source: str, config: ModelConfig) -> Any:
     network, report = found
     refuse_mismatched(config.name, report["mismatched_keys"])
     refuse_missing(config.name, report["missing_keys"])
-    return on_device(as_linear(network).eval(), device_of(config))
+    placed = on_device(as_linear(network).eval(), device_of(config))
+    refuse_not_finite(f"model {config.name}", placed.named_parameters())
+    return placed
 
 
 def on_device(network: Any, device: str) -> Any:

@@ -24,6 +24,7 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.models.checkpoints import (
     refuse_other_kinds,
     refuse_own_code,
+    refuse_own_kernels,
     refuse_quantised,
 )
 from neuron_opsd.models.faults import refusing
@@ -34,6 +35,11 @@ from neuron_opsd.models.prompting import Prompting
 from neuron_opsd.models.protocol import ModelFacts
 from neuron_opsd.models.shards import check_weights, file_of
 from neuron_opsd.models.source import advice, check_source, hub_options
+from neuron_opsd.models.stored import (
+    refuse_absurd,
+    refuse_unheld,
+    stored_weights,
+)
 from neuron_opsd.models.tokens import Tokens, check_tokens
 from neuron_opsd.reasoning import Marks
 
@@ -51,6 +57,9 @@ def load_prompting(config: ModelConfig) -> Prompting:
     source = check_source(config)
     settings = settings_of(config, source)
     outline = outline_of(config, settings)
+    with loading(config):
+        stored = stored_weights(source, hub_options(config))
+    refuse_unheld(config.name, outline, stored)
     tokens = load_tokens(source, config, end_ids_of(config, source, settings))
     device = device_of(config)
     facts = facts_of(outline, tokens, config, device, compute_of(config, device))
@@ -84,8 +93,10 @@ def settings_of(config: ModelConfig, source: str) -> Any:
     with loading(config):
         written, _ = PreTrainedConfig.get_config_dict(source, **options)
         refuse_own_code(source, written)
+        refuse_own_kernels(source, written)
         refuse_quantised(config.name, written)
         check_weights(source, written, options)
+        refuse_absurd(config.name, written, stored_weights(source, options))
         settings = AutoConfig.from_pretrained(source, **options)
         refuse_other_kinds(config.name, settings)
     return settings

@@ -78,6 +78,12 @@ def check_logits(model: HFModel) -> None:
     head = model.student_head()
     with torch.inference_mode():
         own = model.network(input_ids=one).logits[0, 0]
+        if not bool(own.isfinite().all()):
+            raise ModelError(
+                f"this {model.facts.family} model gives logits that are not finite "
+                "(NaN or infinite), so a number of its config.json is wrong; get that "
+                "and its other files again"
+            )
         decoder = model.network.get_decoder()
         states = decoder(input_ids=one, use_cache=False).last_hidden_state
         ours = capped(head.weight @ states[0, 0], head.softcap)
