@@ -401,8 +401,9 @@ def main() -> None:
     """Try the attacks that are named on the command line."""
     import shutil
 
-    import loaded as _imports  # noqa: F401
     import peft  # noqa: F401
+
+    import loaded as _imports  # noqa: F401
     from tiny import tiny_model
 
     found = {}

@@ -40,10 +40,12 @@ from neuron_opsd.models.stored import (
     refuse_unheld,
     stored_weights,
 )
+from neuron_opsd.models.tokenizer_trial import try_tokenizer
 from neuron_opsd.models.tokens import Tokens, check_tokens
 from neuron_opsd.reasoning import Marks
 
 GENERATION: Final = "generation_config.json"
+TOKENIZER: Final = "tokenizer.json"
 
 
 def load_prompting(config: ModelConfig) -> Prompting:
@@ -151,6 +153,7 @@ def load_tokens(source: str, config: ModelConfig, ends: Sequence[int]) -> Tokens
         advice(config) or "get its tokenizer files again",
         faults=(Exception,),
     ):
+        try_tokenizer(file_of(source, TOKENIZER, hub_options(config)))
         tokenizer = AutoTokenizer.from_pretrained(source, **hub_options(config))
         named = frozenset({*ends, tokenizer.eos_token_id} - {None})
         found = Tokens(tokenizer, named, marks_of(config), config.name)

@@ -11,18 +11,17 @@ import atexit
 import json
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.models.faults import first_line_of
 from neuron_opsd.models.template_worker import MAX_BYTES, MAX_SECONDS
+from neuron_opsd.models.workers import worker
 
 Conversation: TypeAlias = tuple[Mapping[str, Any], str]
 """The variables of a template, `messages` among them, and the day that it is told."""
@@ -153,16 +152,12 @@ class Renderer:
         Raises:
             TryAgainError: If the system has no room for one more.
         """
-        worker = Path(__file__).with_name("template_worker.py")
         try:
-            # -P keeps this package's modules from shadowing the standard library's. A
-            # session of its own keeps a stop from the terminal away from it.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(worker)],
+                **worker("template_worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,
             )
         except OSError as error:
             raise TryAgainError(

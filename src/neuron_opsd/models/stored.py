@@ -98,7 +98,7 @@ def header_of(path: Path) -> dict[str, Any]:
 
 
 def refuse_absurd(name: str, settings: Mapping[str, Any], stored: Stored) -> None:
-    """Refuse a configuration that counts more than there can be.
+    """Refuse a configuration that counts more than there can be, or is no number.
 
     transformers makes a list of all that is counted, so this comes before it reads it.
 
@@ -113,6 +113,11 @@ def refuse_absurd(name: str, settings: Mapping[str, Any], stored: Stored) -> Non
     for key, value in settings.items():
         if isinstance(value, Mapping):
             refuse_absurd(name, value, stored)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ModelError(
+                f"config.json of {name} sets {key} to {value}, but it must be finite; "
+                "get config.json again"
+            )
         if isinstance(value, bool) or not isinstance(value, int):
             continue
         layers = key in LAYER_COUNTS

@@ -4,8 +4,8 @@ A template is a program of whoever made the model. Here it can read and write no
 and the system ends it when it takes more processor time or memory than a conversation
 is worth, whatever it does: no list of forbidden filters could promise that.
 
-It is run as a file, with no import from this package, so that it starts quickly and
-stays small. Protocol, one JSON value a line: for each request it reads, which may hold
+It is run as a file and imports next to nothing, so that it starts quickly and stays
+small. Protocol, one JSON value a line: for each request it reads, which may hold
 many conversations, it writes a reply for each as soon as that is rendered. A reply is
 ``["text", text]``, ``["long", characters]`` where that is too much to be sent, or
 ``["error", kind, what it said, line of the template or null]``.
@@ -17,9 +17,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -28,6 +26,8 @@ import jinja2.nodes
 import jinja2.utils
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from neuron_opsd.models.limits import limit_memory, limit_time
 
 MAX_SECONDS = 1.0
 """Processor time of one rendering; the longest of real ones take milliseconds."""
@@ -152,33 +152,6 @@ def raise_exception(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def limit_memory() -> None:
-    """Let the system refuse memory, files and core dumps, where it can."""
-    try:
-        import resource
-    except ImportError:  # there is none on Windows
-        return
-    taken = 0
-    with suppress(OSError):
-        pages = Path("/proc/self/statm").read_text("ascii").split()[0]
-        taken = int(pages) * resource.getpagesize()
-    limits = [
-        (resource.RLIMIT_AS, taken + MAX_BYTES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ]
-    for kind, most in limits:
-        # Some systems know a limit and do not let it be set.
-        with suppress(ValueError, OSError):
-            resource.setrlimit(kind, (most, most))
-
-
-def limit_time(seconds: float) -> None:
-    """Let the system end this process once it took so much processor time; 0: never."""
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-
-
 class Templates:
     """Templates that were compiled already."""
 
@@ -229,14 +202,12 @@ def ignore_signals() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "SIGPROF"):
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
 
 def main() -> None:
     """Answer requests until the input ends."""
     ignore_signals()
-    limit_memory()
+    limit_memory(MAX_BYTES)
     templates, sources, replies = Templates(), [], sys.stdout.buffer
     for line in sys.stdin.buffer:
         request = json.loads(line)

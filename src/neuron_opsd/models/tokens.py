@@ -8,13 +8,15 @@ control tokens must be read, a question that contains one is refused by name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
 
 from neuron_opsd import reasoning
 from neuron_opsd.errors import DataError, ModelError
 from neuron_opsd.models.endings import closing_token
+from neuron_opsd.models.faults import first_line_of
 from neuron_opsd.models.templates import ChatTemplate
 from neuron_opsd.reasoning import Marks
 from neuron_opsd.records import Prompt, TokenIds
@@ -222,11 +224,12 @@ class Tokens:
         """Return the ids of texts; `split` reads no control tokens in them."""
         if not texts:
             return []
-        found = self.tokenizer(
-            list(texts),
-            add_special_tokens=add_special_tokens,
-            split_special_tokens=split,
-        )
+        with giving_up(self.template.name):
+            found = self.tokenizer(
+                list(texts),
+                add_special_tokens=add_special_tokens,
+                split_special_tokens=split,
+            )
         return [tuple(ids) for ids in found.input_ids]
 
     def _answer_ids(self, text: str) -> TokenIds:
@@ -273,6 +276,24 @@ class Tokens:
         """Whether control tokens are looked for in normalised text, as few are."""
         added = self.tokenizer.added_tokens_decoder.values()
         return any(token.special and token.normalized for token in added)
+
+
+@contextmanager
+def giving_up(name: str) -> Iterator[None]:
+    """Turn the end of a tokenizer that gives up on a text into an error of ours.
+
+    Raises:
+        ModelError: In place of a panic of Rust's, which has no type that can be named.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        said = first_line_of(str(error), "")
+        raise ModelError(
+            f"the tokenizer of {name} gave up on a text: {said}"
+        ) from error
 
 
 def check_tokens(tokens: Tokens) -> None:
