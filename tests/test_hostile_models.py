@@ -45,6 +45,14 @@ QUICK = (
 )
 """Those that the suite tries, and a good model."""
 
+SAID = {
+    "not a number": "of model.layers.1.mlp.up_proj.weight are not finite",
+    "enormous width": "describes 933000000000000 weights, but its files hold 29856",
+    "epsilon that is none": "sets rms_norm_eps to nan",
+    "enormous layers": "sets num_hidden_layers to 1000000000, but its files hold 20",
+}
+"""Where others would refuse it too, later and for a worse reason."""
+
 
 def tried(*names: str) -> dict[str, Any]:
     """Return what attacks did."""
@@ -65,7 +73,9 @@ def check(name: str, found: dict[str, Any]) -> None:
     assert found["memory"] < MOST_MEMORY, name
     if name == "good":
         assert not found["said"]
-    elif name not in HARMLESS or found["said"]:
+        return
+    assert SAID.get(name, "") in found["said"]
+    if name not in HARMLESS or found["said"]:
         assert found["said"].startswith("ModelError: "), (name, found["said"])
         assert "\n" not in found["said"]
 
