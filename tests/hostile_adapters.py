@@ -157,6 +157,7 @@ ADAPTERS: dict[str, Spoil] = {
 
 UNHEARD = (
     "a field of the future",
+    "modules that are kept whole",
     "own code as the base",
     "own code",
     "runtime settings",

@@ -19,8 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from hostile_adapters import ADAPTERS
-
 Spoil: TypeAlias = Callable[[Path], None]
 
 WEIGHTS = "model.safetensors"
@@ -341,19 +339,12 @@ CASES: dict[str, Spoil] = {
 }
 """Names of attacks, and what each does to the folder of a good model."""
 
-ADAPTED = "good adapter"
-
 HARMLESS = (
     "own code of the tokenizer",
     "numbers of tokens beyond all",
     "padding without end",
 )
 """Never taken up by anybody: they must only cost nothing."""
-
-
-def untouched(folder: Path) -> None:
-    """Leave a folder as it is."""
-    del folder
 
 
 def loaded(folder: Path) -> str:
@@ -366,8 +357,7 @@ def loaded(folder: Path) -> str:
     gguf = folder / "model.gguf"
     name = gguf if gguf.exists() else folder
     try:
-        config = ModelConfig(name=str(name), device="cpu", compute="float32")
-        model = load_model(config, *folder.glob("adapter"))
+        model = load_model(ModelConfig(name=str(name), device="cpu", compute="float32"))
         model.encode(Prompt(text="a" * 4000 + "!"))
         model.encode(Prompt(messages=(Message("user", "Which gas? " * 99),)))
     except NeuronOpsdError as error:
@@ -417,7 +407,7 @@ def main() -> None:
 
     import peft  # noqa: F401
 
-    from loaded import learning
+    import loaded as _imports  # noqa: F401
     from tiny import tiny_model
 
     found = {}
@@ -425,16 +415,10 @@ def main() -> None:
         os.chdir(home)
         os.environ["NEURON_OPSD_CACHE"] = str(Path(home) / "cache")
         good = tiny_model(Path(home) / "good", chat=True)
-        trained = Path(home) / "trained"
-        if not set(sys.argv).isdisjoint({ADAPTED, *ADAPTERS}):
-            learning(good).save_adapter(trained)
         for number, name in enumerate(sys.argv[1:]):
             folder = Path(shutil.copytree(good, Path(home) / f"{number}"))
-            if name in CASES:
+            if name != "good":
                 CASES[name](folder)
-            if name in ADAPTERS or name == ADAPTED:
-                adapter = shutil.copytree(trained, folder / "adapter")
-                ADAPTERS.get(name, untouched)(Path(adapter))
             found[name] = tried(folder)
             shutil.rmtree(folder)
     sys.stdout.write(json.dumps(found))

@@ -51,6 +51,11 @@ def problem_of(
     ):
         return name, value, reason
     patterns = list(patterns_of(settings))
+    for name, pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            return name, pattern, f"it is no regular expression ({error})"
     if patterns and not matches_in_time([p for _, p in patterns], names):
         # One of them, and which is found by trying each alone.
         for name, pattern in patterns:

@@ -176,6 +176,8 @@ def without_future_warnings() -> Iterator[None]:
     """Keep to themselves what PEFT and transformers have to tell each other."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        # Weights that a file lacks are refused after it by their names.
+        warnings.filterwarnings("ignore", category=UserWarning, module="peft")
         # PEFT looks for experts in families that may have none.
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="peft")
         yield
