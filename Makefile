@@ -4,14 +4,22 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
+LOCKED := --no-deps --require-hashes --requirement
+AUDIT := $(VENV)-audit
+LOCK = $(AUDIT)/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
+  --python-version 3.11 --no-emit-package torch --override requirements/without-cuda.txt \
+  --custom-compile-command 'make lock'
 
 # Flags of `neuron-opsd demo`, for example DEMO_FLAGS=--quick.
 DEMO_FLAGS ?=
+# Flags of the sweep of faults, for example FAULT_FLAGS='--trials 50 --seed 1'.
+FAULT_FLAGS ?=
 # One pytest worker per processor, up to four: each loads torch for itself.
 TEST_FLAGS ?= -n logical --maxprocesses 4 --dist loadfile
 
-# The version that the numbers in the README were measured with. The second index has
-# builds without CUDA; where it cannot be reached, pip takes what its own index has.
+# Everything but torch is installed from the lock, byte for byte; torch by its version,
+# because the right build depends on the machine. The second index has builds without
+# CUDA; where it cannot be reached, pip takes what its own index has.
 TORCH := torch==2.13.0
 CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 15
 
@@ -21,16 +29,20 @@ FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14;
 PYTHON ?= $(shell $(FIND_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix docs clean
+.PHONY: help demo test test-faults check fix docs lock audit clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
 demo: $(VENV)/installed ## a small real model teaches itself; ends with a report
 	@$(BIN)/neuron-opsd demo $(DEMO_FLAGS)
 
 test: $(VENV)/installed-dev ## run the tests
 	@$(BIN)/python -m pytest $(TEST_FLAGS)
+
+test-faults: $(VENV)/installed-dev ## every fault at every call, and all long tests: hours
+	@$(BIN)/python -W ignore benchmarks/fault_sweep.py --json faults.json $(FAULT_FLAGS)
+	@$(BIN)/python -m pytest -m long $(TEST_FLAGS)
 
 check: $(VENV)/installed-dev ## formatter, linter, strict types, tests
 	$(BIN)/ruff format --check .
@@ -45,8 +57,19 @@ fix: $(VENV)/installed-dev ## let the linter and the formatter mend what they ca
 docs: $(VENV)/installed-dev ## write the generated pages again
 	$(BIN)/python docs/generate.py
 
+lock: $(AUDIT)/installed ## lock the dependencies again: newest versions, with hashes
+	$(LOCK) pyproject.toml requirements/build.txt --output-file requirements/lock.txt
+	$(LOCK) pyproject.toml requirements/build.txt requirements/dev.txt \
+	  --constraint requirements/lock.txt --output-file requirements/lock-dev.txt
+
+audit: $(AUDIT)/installed $(VENV)/installed ## list what is installed (sbom.json) and its known weaknesses
+	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --output-file sbom.json
+	$(AUDIT)/bin/pip-audit --strict --progress-spinner off --disable-pip \
+	  --require-hashes --requirement requirements/lock.txt
+	@echo "torch is not in the lock; $(TORCH): see its own advisories"
+
 clean: ## remove the environment and what the tools left
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) $(AUDIT) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 
 $(VENV)/made:
 	@if [ "$(PYTHON)" = no-python ]; then echo "make: no Python 3.11 or newer was" \
@@ -57,17 +80,25 @@ $(VENV)/made:
 	@touch $@
 
 # torch comes first and alone, so that no other package is asked of the second index.
-$(VENV)/installed: $(VENV)/made pyproject.toml
+$(VENV)/installed: $(VENV)/made pyproject.toml requirements/lock.txt
 	@echo "installing neuron-opsd into $(VENV); this takes a few minutes the first time"
 	@if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then \
-	  echo "an NVIDIA GPU was found: taking torch as the package index has it"; \
+	  echo "an NVIDIA GPU was found: taking $(TORCH) with CUDA"; \
+	  $(PIP) '$(TORCH)'; \
 	else \
 	  echo "no NVIDIA GPU was found: taking $(TORCH) for the processor"; \
 	  $(PIP) --no-deps $(CPU_INDEX) '$(TORCH)'; fi
-	@$(PIP) --editable .
+	@$(PIP) $(LOCKED) requirements/lock.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements/dev.txt
+$(VENV)/installed-dev: $(VENV)/installed requirements/lock-dev.txt
 	@echo "installing the development tools into $(VENV)"
-	@$(PIP) --requirement requirements/dev.txt
+	@$(PIP) $(LOCKED) requirements/lock-dev.txt
+	@touch $@
+
+$(AUDIT)/installed: requirements/audit.txt
+	@$(PYTHON) -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check -qq install \
+	  --requirement requirements/audit.txt
 	@touch $@

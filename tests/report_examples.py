@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -21,12 +22,19 @@ from neuron_opsd.records import (
     TestResult,
     Vote,
 )
+from neuron_opsd.report.condense import (
+    baseline_of,
+    measured,
+    pool_summary,
+    training_summary,
+)
 from neuron_opsd.report.data import (
     FORM_ONLY,
     PROMPTED,
     AnswerCount,
     Case,
     CaseDemonstration,
+    Measured,
     ModelSummary,
     ReportData,
     StageCost,
@@ -142,21 +150,27 @@ def example_test(
     before = example_result(name, accuracies[0], eces[0], 3.0)
     after = example_result(name, accuracies[1], eces[1], 6.0)
     form = example_result(name, accuracies[1] - 0.045, eces[1] + 0.03, 4.0)
+    prompted = example_result(name, accuracies[0] + 0.06, eces[0], 5.0)
     return TestComparison(
         name=name,
         in_domain=in_domain,
-        before=before,
-        after=after,
+        num_questions=len(before.scores),
+        before=example_measured(before),
+        after=example_measured(after),
         delta=example_delta(before, after),
         controls={
-            PROMPTED: example_result(name, accuracies[0] + 0.06, eces[0], 5.0),
-            FORM_ONLY: form,
+            PROMPTED: example_measured(prompted),
+            FORM_ONLY: example_measured(form),
         },
         net_of_form=example_delta(form, after),
         above_baseline=example_standing(before, after),
-        bins_before=example_bins(before.scores),
-        bins_after=example_bins(after.scores),
+        baseline=baseline_of(before.scores),
     )
+
+
+def example_measured(result: TestResult) -> Measured:
+    """Return what one model scored, with a bin per level of agreement."""
+    return replace(measured(result, 15, 8), bins=example_bins(result.scores))
 
 
 def example_standing(before: TestResult, after: TestResult) -> dict[str, Interval]:
@@ -288,11 +302,10 @@ def example_report() -> ReportData:
             "avg_at_k": Interval(-0.0133, -0.031, 0.004),
             "ece": Interval(0.012, -0.004, 0.027),
         },
-        training=example_training(),
+        training=training_summary(example_training()),
         fitness=example_fitness(),
         collapses=(Collapse(41, "share of the top answer", 0.83, 0.8),),
-        selection=selection,
-        votes=votes,
+        pool=pool_summary(selection, votes),
         cases=tuple(example_case(index) for index in range(12)),
         stage_costs=(
             StageCost("rollouts", 61.2, 48_000),

@@ -19,10 +19,12 @@ WORDS = {
     "config",
     "errors",
     "needs",
+    "outlines",
     "progress",
     "records",
     "seeds",
     "settings",
+    "stopping",
 }
 READING = {
     "answers",
@@ -38,6 +40,7 @@ READING = {
     "passages",
     "prompts",
     "reasoning",
+    "verifier",
     "votes",
 }
 FOLDERS = {"method", "models", "stages", "report", "world", "jobs", "cli"}

@@ -19,6 +19,7 @@ from neuron_opsd.models.protocol import (
     Pair,
     Sampling,
 )
+from neuron_opsd.models.room import Room
 from neuron_opsd.reasoning import ends_inside, final_start
 from neuron_opsd.records import Completion, Prompt, TokenIds
 from neuron_opsd.seeds import generator
@@ -54,6 +55,7 @@ class ScriptedModel:
     ) -> None:
         self.replies = {part: tuple(answers) for part, answers in replies.items()}
         self.facts = facts
+        self.room = Room(4096)
         self.asked: list[tuple[str, tuple[int, ...], Sampling]] = []
         """Every prompt that was sampled from, with its seeds, in order."""
 

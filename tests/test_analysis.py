@@ -22,7 +22,6 @@ from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.analyse.analysis import AnalysisRequest, analyse
 from neuron_opsd.jobs.analyse.cases import Findings, same_label, sharing
 from neuron_opsd.jobs.analyse.columns import told_apart, vote_readers
-from neuron_opsd.jobs.analyse.files import cell
 from neuron_opsd.jobs.analyse.inputs import (
     LabelledPool,
     PreparedRun,
@@ -57,6 +56,7 @@ from neuron_opsd.report.analyse.data import (
 )
 from neuron_opsd.settings import load_config
 from neuron_opsd.world.codecs import NEURONS, ROLLOUTS
+from neuron_opsd.world.csv_rows import cell
 from tiny_runs import FinishedRun, files_of, pool_rows, read_json, write_rows
 
 GOLD = {row["id"]: row["answer"] for row in pool_rows("choices")}
@@ -415,7 +415,9 @@ def test_answers_are_for_one_run_or_for_all(tmp_path: Path) -> None:
 
 
 def test_names_are_no_formulas_in_a_spreadsheet() -> None:
-    assert [cell(name) for name in ("run", "=1+1", "-x")] == ["run", "'=1+1", "'-x"]
+    assert cell("run") == "run"
+    for start in ("=1+1", "-x", "+x", "@SUM(A1)", "\t=x", "\r=x", "\n=x", "\uff1dx"):
+        assert cell(start) == f"'{start}"
 
 
 def test_the_command_says_where_everything_is(

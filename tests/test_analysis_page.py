@@ -381,6 +381,15 @@ def test_runs_that_cannot_be_compared_have_no_matrix() -> None:
     assert between_rows(apart) == []
 
 
+def test_distances_that_are_of_a_sample_say_so() -> None:
+    whole = read(render_analysis(example_analysis())).text
+    assert "drawn at random" not in whole.partition("Distances between")[2][:600]
+    runs = [replace(example_run(name), distances_of=40) for name in ("one", "other")]
+    text = read(render_analysis(example_analysis(*runs))).text
+    assert "one: distances of 40 questions drawn at random to all 400." in text
+    assert "as many questions drawn at random are compared with those of other" in text
+
+
 def test_drawings_are_announced_and_sound() -> None:
     data = example_analysis()
     run = data.runs[0]

@@ -12,13 +12,14 @@ from neuron_opsd.method.candidates import (
     lengthening,
     measure_width,
     nearest_candidates,
+    num_shared,
     rank_exactly,
     recall_of,
     true_nearest,
 )
 from neuron_opsd.method.neighbours import Ranking
 from neuron_opsd.records import NeuronIds
-from set_examples import few_neurons, ids_of, skewed_sets, slowly_nearest
+from set_examples import any_neurons, few_neurons, ids_of, skewed_sets, slowly_nearest
 
 POOL = [ids_of(1, 2), ids_of(1, 2, 3), ids_of(), ids_of(1, 2, 3), ids_of(9)]
 NONE = np.empty(0, np.int64)
@@ -34,6 +35,17 @@ def test_candidates_are_ranked_by_whole_sets_and_ties_by_row() -> None:
     )
     assert rows.tolist() == [1, 3, 2]
     assert distances.tolist() == [1 - 2 / 3, 1 - 2 / 3, 1.0]
+
+
+@given(few_neurons, st.lists(st.one_of(few_neurons, any_neurons), max_size=5))
+def test_neurons_shared_with_small_and_huge_sets(
+    ids: NeuronIds, others: list[NeuronIds]
+) -> None:
+    expected = [np.intersect1d(ids, other).size for other in others]
+    for huge in (0, 64):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(candidates, "HUGE", huge)
+            assert num_shared(ids, others).tolist() == expected
 
 
 def test_no_candidates_give_no_nearest() -> None:
@@ -67,6 +79,21 @@ def test_signatures_double_until_they_hold_every_neuron(
     monkeypatch.setattr(candidates, "NUM_COLUMNS", 1)
     names = [cut.columns.names.tolist() for cut in lengthening(POOL)]
     assert names == [[1], [1, 2], [1, 2, 3, 9]]
+
+
+def test_signatures_double_while_memory_holds_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sets with nothing in common would need a column for each of their neurons."""
+    pool = [ids_of(*range(9 * i, 9 * i + 9)) for i in range(40)]
+    barred = [np.array([i]) for i in range(40)]
+    monkeypatch.setattr(candidates, "NUM_COLUMNS", 8)
+    monkeypatch.setattr(candidates, "NUM_CANDIDATES", (2,))
+    monkeypatch.setattr(candidates, "MOST_BYTES", 160)
+    assert [cut.columns.names.size for cut in lengthening(pool)] == [8, 16, 32]
+    monkeypatch.setattr(candidates, "RECALL", 1.01)  # which none has
+    width, cut = measure_width(pool, pool, barred, 2)
+    assert width.num_columns == cut.columns.names.size == 32
 
 
 def test_barred_rows_do_not_take_the_place_of_candidates() -> None:

@@ -491,7 +491,13 @@ def test_a_bug_keeps_its_exception(pipeline: FakePipeline) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("number", "status"),
+    [
+        (signal.SIGHUP, 129),
+        (signal.SIGINT, 130),
+        (signal.SIGUSR1, 138),
+        (signal.SIGTERM, 143),
+    ],
 )
 def test_a_signal_ends_a_command_with_its_status(
     pipeline: FakePipeline,

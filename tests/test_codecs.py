@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -37,6 +37,7 @@ from neuron_opsd.world.codecs import (
     record_codec,
     writable,
 )
+from neuron_opsd.world.kept_rollouts import KeptRollouts
 
 T = TypeVar("T")
 
@@ -83,7 +84,9 @@ def through_file(codec: Codec[T], value: T) -> T:
         codec.save(value, first)
         codec.save(value, second)
         assert first.read_bytes() == second.read_bytes()
-        return codec.load(first)
+        found = codec.load(first)
+        # What stays in its file is gone with the folder.
+        return cast("T", tuple(found)) if isinstance(found, KeptRollouts) else found
 
 
 def neuron_set(question_id: str, neurons: Sequence[int]) -> NeuronSet:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import pytest
 
-from neuron_opsd.method.collapse import WINDOW, collapse_signs
+from neuron_opsd.method import collapse
+from neuron_opsd.method.collapse import WINDOW, CollapseWatch, collapse_signs
 from neuron_opsd.records import StepMetrics
 
 HEALTHY = StepMetrics(
@@ -77,3 +80,33 @@ def test_a_high_loss_among_the_first_steps_raises_the_limit() -> None:
     steps = course(20, loss=0.9)
     steps[0] = replace(steps[0], loss=0.4)
     assert collapse_signs(steps) == []
+
+
+def test_signs_after_every_step_are_those_of_the_steps_so_far() -> None:
+    steps = course(30, mean_length=99) + course(30, truncated=1.0)
+    steps = [replace(step, step=place) for place, step in enumerate(steps)]
+    watch = CollapseWatch()
+    for place, step in enumerate(steps):
+        watch.add(step)
+        assert watch.signs() == collapse_signs(steps[: place + 1])
+
+
+def test_each_step_costs_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither watching nor replaying looks at more than two windows a step."""
+    looked: list[int] = []
+
+    def counted(values: Iterable[float]) -> float:
+        found = list(values)
+        looked.append(len(found))
+        return fmean(found)
+
+    monkeypatch.setattr(collapse, "fmean", counted)
+    totals = []
+    for count in (100, 400):
+        looked.clear()
+        watch = CollapseWatch()
+        for step in course(count):
+            watch.add(step)
+            watch.signs()
+        totals.append(sum(looked))
+    assert totals[1] < 5 * totals[0]

@@ -55,6 +55,13 @@ def test_a_measurement_is_one_row() -> None:
     )
 
 
+def test_names_are_no_formulas_in_a_spreadsheet() -> None:
+    text = csv_text([{"source": "=cmd|'/c calc'!A1", "value": -0.5, "oracle": False}])
+    assert read(text) == [
+        {"source": "'=cmd|'/c calc'!A1", "value": "-0.5", "oracle": "False"}
+    ]
+
+
 def test_a_contrast_is_one_row() -> None:
     interval = Interval(0.1, math.nan, 0.3)
     (row,) = contrast_rows([Contrast(PLACE, BASE, interval, 0.02, math.nan)])

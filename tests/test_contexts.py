@@ -10,12 +10,17 @@ from hypothesis import strategies as st
 from neuron_opsd.method import contexts
 from neuron_opsd.method.contexts import (
     Neighbour,
+    drawn_rows,
+    free_row,
     jaccard_distance,
     jaccard_distances,
     nearest,
     random_neighbours,
+    recall_told,
+    word_sets,
 )
 from neuron_opsd.records import NeuronIds, NeuronSet
+from neuron_opsd.seeds import generator
 from set_examples import (
     any_neurons,
     few_neurons,
@@ -148,6 +153,8 @@ def test_a_search_by_signatures_says_so_and_how_much_it_finds(
     assert reason.startswith(
         "nearest 2 of 199 (by signatures, recall 1.000): Jaccard distance 0."
     )
+    assert recall_told(reason) == 1.0
+    assert recall_told(exact["q7"][1].reason) is None
 
 
 def test_the_last_pair_that_is_counted_exactly(
@@ -199,7 +206,50 @@ def test_random_neighbours_hang_on_the_seed_and_the_questions_own_id_alone() -> 
     assert len({tuple(names(found)) for found in all_at_once.values()}) > 25
 
 
-def test_random_neighbours_are_drawn_evenly() -> None:
+PINNED = {
+    "q3": ["q18", "q24", "q38", "q34"],
+    "q4": ["q25", "q11", "q14", "q31"],
+    "q5": ["q20", "q9", "q27", "q34"],
+}
+
+
+def test_random_neighbours_of_a_seed_stay_what_they_were() -> None:
+    """Those of a pool up to `MOST_PERMUTED`: results that were told hang on them."""
+    pool = [question(f"q{i}", i) for i in range(40)]
+    excluded = {"q3": frozenset({"q3", "q0", "q39"}), "q4": frozenset({"q9"})}
+    found = random_neighbours(pool[3:6], pool, 4, excluded, 7)
+    assert {name: names(drawn) for name, drawn in found.items()} == PINNED
+    for entry in pool[3:6]:
+        barred = excluded.get(entry.question_id, frozenset()) | {entry.question_id}
+        allowed = [other for other in pool if other.question_id not in barred]
+        rng = generator(7, "contexts", entry.question_id)
+        order = rng.permutation(len(allowed))[:4]
+        drawn = [allowed[int(i)].question_id for i in order]
+        assert names(found[entry.question_id]) == drawn
+
+
+@given(st.frozensets(st.integers(0, 30), max_size=25), st.integers(31, 40))
+def test_places_among_the_rows_that_may_be_drawn(
+    barred: frozenset[int], num_rows: int
+) -> None:
+    out = np.array(sorted(barred), np.int64)
+    free = [row for row in range(num_rows) if row not in barred]
+    assert [free_row(place, out) for place in range(len(free))] == free
+
+
+@pytest.mark.parametrize("most_permuted", [0, 100])
+def test_all_rows_are_drawn_where_no_more_are_free(most_permuted: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contexts, "MOST_PERMUTED", most_permuted)
+        drawn = drawn_rows(generator(1), 9, np.array([2, 5]), 50)
+    assert sorted(drawn) == [0, 1, 3, 4, 6, 7, 8]
+
+
+@pytest.mark.parametrize("most_permuted", [0, 100])
+def test_random_neighbours_are_drawn_evenly(
+    most_permuted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contexts, "MOST_PERMUTED", most_permuted)
     pool = [question(f"q{i}", i) for i in range(11)]
     asked = [question(f"a{i}", i) for i in range(1000)]
     found = random_neighbours(asked, pool, 1, {}, 0)
@@ -208,3 +258,13 @@ def test_random_neighbours_are_drawn_evenly() -> None:
     expected = 1000 / 11
     # 99.9 % of the chi-square distribution with 10 degrees of freedom lie below 29.6.
     assert ((counts - expected) ** 2 / expected).sum() < 29.6
+
+
+def test_words_are_numbered_by_their_order_whatever_text_is_first() -> None:
+    found = word_sets({"b": "Cow and bee, bee", "a": "air AND sea", "c": "?"})
+    assert {name: ids.tolist() for name, ids in found.items()} == {
+        "b": [1, 2, 3],
+        "a": [0, 1, 4],
+        "c": [],
+    }
+    assert all(ids.dtype == np.uint32 for ids in found.values())

@@ -13,19 +13,28 @@ from markupsafe import Markup
 
 from neuron_opsd.method.calibration import Bin
 from neuron_opsd.records import Interval, StepMetrics
+from neuron_opsd.report.condense import (
+    level_shares,
+    pool_summary,
+    thinned,
+    training_summary,
+)
 from neuron_opsd.report.figures import (
     agreement_histogram,
-    level_shares,
     neuron_chart,
     reliability_diagram,
     running_mean,
-    thinned,
     training_chart,
 )
 from neuron_opsd.report.forest import forest_plot, interval_strip, share_bar
 from neuron_opsd.report.page import page_figures
 from neuron_opsd.report.svg import PALETTE, Scale, round_ticks, share_ticks, tag
-from report_examples import example_pool, example_report, example_training
+from report_examples import (
+    example_pool,
+    example_report,
+    example_scores,
+    example_training,
+)
 
 
 def all_figures() -> list[Markup]:
@@ -94,8 +103,8 @@ def test_empty_bins_and_bins_without_a_number_are_left_out() -> None:
 
 
 def test_agreement_is_counted_by_level() -> None:
-    scores = example_report().tests[0].before.scores[:2]
-    three, eight = (replace(scores[0], agreement=share) for share in (3 / 8, 1.0))
+    score = example_scores("any", 0.5, 3.0)[0]
+    three, eight = (replace(score, agreement=share) for share in (3 / 8, 1.0))
     assert level_shares([three, eight, eight, eight], 8) == [
         *(0, 0, 0, 0.25, 0, 0, 0, 0),
         0.75,
@@ -104,7 +113,7 @@ def test_agreement_is_counted_by_level() -> None:
 
 def test_every_question_of_the_pool_is_drawn_once() -> None:
     selection, votes = example_pool(600)
-    drawn = neuron_chart(selection, votes)
+    drawn = neuron_chart(pool_summary(selection, votes))
     said = re.findall(r"<title>(\d+) (selected|not selected)</title>", drawn)
     totals = {"selected": 0, "not selected": 0}
     for count, kind in said:
@@ -113,13 +122,13 @@ def test_every_question_of_the_pool_is_drawn_once() -> None:
 
 
 def test_a_large_pool_gives_a_small_drawing() -> None:
-    assert len(neuron_chart(*example_pool(20_000))) < 80_000
+    assert len(neuron_chart(pool_summary(*example_pool(20_000)))) < 80_000
 
 
 def test_a_pool_whose_counts_are_all_equal_can_be_drawn() -> None:
     selection, votes = example_pool(30)
     equal = [replace(entry, neuron_count=7) for entry in selection]
-    drawn = neuron_chart(equal, votes)
+    drawn = neuron_chart(pool_summary(equal, votes))
     assert "\N{GREEK SMALL LETTER RHO} \N{EM DASH}" in drawn
     assert "nan" not in drawn
 
@@ -136,12 +145,12 @@ def test_a_running_mean_keeps_a_constant() -> None:
 
 def test_training_without_a_finite_loss_is_not_drawn() -> None:
     steps = [replace(step, loss=math.nan) for step in example_training(3)]
-    assert training_chart(steps, ()) == ""
+    assert training_chart(training_summary(steps), ()) == ""
 
 
 def test_one_step_can_be_drawn() -> None:
     step = StepMetrics(0, 0.0, 1.0, 1e-4, 3, 1.0, 0.0, 0.0, 1.0)
-    ET.fromstring(training_chart([step], ()))
+    ET.fromstring(training_chart(training_summary([step]), ()))
 
 
 def test_intervals_that_are_not_numbers_are_said_and_not_drawn() -> None:
@@ -158,8 +167,8 @@ def test_intervals_that_are_not_numbers_are_said_and_not_drawn() -> None:
 def test_nothing_to_draw_gives_nothing() -> None:
     assert reliability_diagram("any", (), ()) == ""
     assert agreement_histogram("any", (), ()) == ""
-    assert neuron_chart((), {}) == ""
-    assert training_chart((), ()) == ""
+    assert neuron_chart(None) == neuron_chart(pool_summary((), {})) == ""
+    assert training_chart(training_summary(()), ()) == ""
     assert forest_plot((), {}, "ece") == ""
 
 

@@ -68,6 +68,19 @@ def test_a_boxed_solution_needs_latex(check: Check) -> None:
     assert "1 of 1 gold answers are LaTeX" in said[1]
 
 
+def test_expressions_that_are_not_computed_are_told(check: Check) -> None:
+    rows = asked(r"\frac{1}{2}", "9^{9^{9^{9}}}", "2^{10}")
+    _, said = check(rows, "answers.reader=latex")
+    assert said == [
+        "exam: 1 of 3 gold answers are not computed, so that only answers that are "
+        "spelled alike match, first exam-2 (line 2) '9^{9^{9^{9}}}': a number of more "
+        "than 20,000 digits"
+    ]
+    long = "Because " * 300 + r"it is \boxed{7}"
+    _, said = check(asked(long), "answers.reader=latex")
+    assert not any("not computed" in text for text in said)
+
+
 def test_answers_of_several_lines_can_never_match_one(check: Check) -> None:
     rows = asked("one", "first\nsecond")
     for setting in ("answers.reader=auto", "answers.reader=text"):

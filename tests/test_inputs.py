@@ -11,6 +11,7 @@ from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.identity import model_fingerprint
 from neuron_opsd.jobs.inputs import (
+    LIMITS,
     environment,
     in_domain_name,
     questions_hash,
@@ -140,5 +141,16 @@ def test_every_setting_is_one_that_the_run_depends_on() -> None:
 
 def test_the_machine_is_described_in_words() -> None:
     found = environment()
-    assert set(found) == {"threads", "device", "cpu"}
+    assert set(found) == {
+        *("threads", "device", "cpu", "processor", "vectors", "limits"),
+    }
     assert all(found.values())
+
+
+def test_what_limits_the_arithmetic_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    assert environment()["limits"] == "none"
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert environment()["limits"] == "ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from neuron_opsd.errors import TryAgainError
-from neuron_opsd.world.codecs import json_codec
+from neuron_opsd.world.codecs import json_codec, records_codec
 from neuron_opsd.world.files import is_leftover, remove_leftovers
 from neuron_opsd.world.store import (
     RunDir,
@@ -28,7 +28,7 @@ from neuron_opsd.world.store import (
 
 INPUTS = {"pool.jsonl": "ab"}
 SUM = json_codec("sum.json")
-SQUARES = json_codec("squares.json")
+SQUARES = records_codec("squares.json", int)
 WRITING = ("fsync", "open", "mkdir", "rename", "replace", "rmdir", "unlink")
 
 

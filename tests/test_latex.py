@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,12 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.latex import (
-    Verifier,
-    equal_by_sight,
-    shared_verifier,
-    tidy,
-)
+from neuron_opsd.latex import equal_by_sight, tidy
+from neuron_opsd.verifier import Verifier, shared_verifier
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +51,7 @@ def test_expressions_stay_as_they_are_but_for_thousands(text: str, tidied: str) 
         ("1,000", "1000.0", True),
         (r"1\ 000", "0", False),
         ("-5", "5", False),
-        ("1" * 5000, "2" * 5000 + "x", False),
+        ("1" * 5000, "2" * 5000 + "x", None),
         ("x+1", "1+x", None),
     ],
 )
@@ -91,31 +86,6 @@ def test_math_verify_settles_the_rest(
 ) -> None:
     assert verifier.equal(one, other) is same
     assert verifier.equal(other, one) is same
-
-
-def test_a_process_that_hangs_is_killed_and_started_again() -> None:
-    with Verifier(seconds=1.0) as own:
-        start = time.monotonic()
-        assert not own.equal("9^{9^{9^{9}}}", "1+x")
-        assert own.num_killed == 1
-        assert not own.equal("1+x", "9^{9^{9^{9}}}")
-        assert own.num_killed == 1, "the verdict was remembered"
-        assert time.monotonic() - start < 60.0
-        own.seconds = 30.0
-        assert own.equal("x+1", "1+x")
-
-
-@pytest.mark.parametrize("text", ["9^(9^(9^9))", "10^{9}!", "{" * 900, "(" * 900])
-def test_hostile_expressions_end(text: str) -> None:
-    with Verifier(seconds=0.5) as own:
-        assert not own.equal(text, "x")
-
-
-def test_a_megabyte_never_reaches_the_process() -> None:
-    own = Verifier()
-    assert not own.equal(r"\frac{1}{2}+" * 90_000, "x")
-    assert own.equal("{" * 1_000_000, "{" * 1_000_000)
-    assert own.num_killed == 0
 
 
 def test_closing_twice_does_no_harm(verifier: Verifier) -> None:

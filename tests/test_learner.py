@@ -20,7 +20,7 @@ from torch import Tensor
 import neuron_opsd
 from loaded import learning, loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.config import Config, DistillConfig, PromptsConfig, RolloutsConfig
-from neuron_opsd.errors import TrainingError
+from neuron_opsd.errors import NotFiniteError, TrainingError
 from neuron_opsd.method.divergence import imitation_loss
 from neuron_opsd.method.one_pass import Readout
 from neuron_opsd.models.learner import HFLearner
@@ -434,7 +434,7 @@ def test_a_gradient_that_is_no_number_moves_nothing(
     assert last.grad is not None
     last.grad[0, 0] = wrong
     before = copies(learner.state())
-    with pytest.raises(FloatingPointError, match=r"gradient's norm is (nan|inf)"):
+    with pytest.raises(NotFiniteError, match=r"gradient's norm is (nan|inf)"):
         learner.step(1e-2)
     assert equal(before, learner.state())
 
@@ -455,7 +455,7 @@ def test_training_stops_with_the_questions_of_a_gradient_that_is_no_number(
             )
         ]
 
-    with pytest.raises(TrainingError, match=r"step 0: .* q\d, q\d, q\d, q\d; lower"):
+    with pytest.raises(TrainingError, match=r"step 0: the loss is .*q0, q1, q2, q3"):
         next(train(learner, examples(), imitation(config, write), config))
 
 

@@ -6,10 +6,13 @@ import random
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.records import Message, Question
-from neuron_opsd.world.overlap import words_of
+from neuron_opsd.world import near_texts
+from neuron_opsd.world.overlap import TestTexts, words_of
 from neuron_opsd.world.questions import check_overlap, duplicates_of
 
 
@@ -121,6 +124,74 @@ def test_the_index_finds_what_comparing_each_pair_finds(max_overlap: float) -> N
     assert 0 < found < 60
 
 
+texts = st.lists(st.sampled_from("aab"), max_size=18).map(" ".join)
+some_choices = st.sampled_from([(), ("x", "y"), ("Y!", "x"), ("x", "z")])
+asked = st.lists(st.tuples(texts, some_choices), max_size=12)
+
+
+@given(asked, asked, st.sampled_from([0.05, 0.4, 0.8, 0.9, 1.0]), st.integers(0, 3))
+def test_all_test_questions_are_found_that_comparing_each_pair_finds(
+    pool_texts: list[tuple[str, tuple[str, ...]]],
+    test_texts: list[tuple[str, tuple[str, ...]]],
+    max_overlap: float,
+    few: int,
+) -> None:
+    """With an equal question first, and then the first that is nearly so."""
+    pool = [ask(text, f"p{n}", own) for n, (text, own) in enumerate(pool_texts)]
+    tests = [ask(text, f"t{n}", own) for n, (text, own) in enumerate(test_texts)]
+    expected = []
+    for test in tests:
+        fits = [item for item in pool if may_equal(item, test)]
+        equal = [item for item in fits if words_of(item.text) == words_of(test.text)]
+        near = [item for item in fits if slow_overlaps(item, test, max_overlap)]
+        if near:
+            expected.append(("exam", test.id, pool.index((equal or near)[0])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near_texts, "FEW", few)
+        found = TestTexts({"exam": tests}, max_overlap)
+        assert all(found.look(place, item) for place, item in enumerate(pool))
+    assert list(found.found()) == expected
+
+
+def may_equal(one: Question, other: Question) -> bool:
+    """Say whether the choices of two questions allow that they are the same."""
+    own, others = ({words_of(choice) for choice in q.choices} for q in (one, other))
+    return not own or not others or own == others
+
+
+def test_runs_with_the_same_hash_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(near_texts, "hash", lambda run: run[0] % 3, raising=False)
+    pool = [ask(f"{LONG} {n}", f"p{n}") for n in range(40)]
+    check_overlap(pool, {"exam": [ask(LONG[::-1] + " " + LONG[::-1], "t")]}, 0.5)
+    with pytest.raises(DataError, match=r"'t' of exam is 'p0' of the pool"):
+        check_overlap(pool, {"exam": [ask(LONG, "t")]}, 0.9)
+
+
+def test_what_was_not_compared_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_texts, "LEAST_STEPS", 20)
+    monkeypatch.setattr(near_texts, "STEPS_PER_RUN", 0)
+    draw = random.Random(0)
+
+    def slots(seen: str) -> str:
+        return " ".join(
+            f"the {draw.choice(seen)} word of slot {n} is" for n in range(9)
+        )
+
+    tests = {"exam": [ask(slots("abcd"), f"t{n}") for n in range(200)]}
+    pool = [ask("short", "p0"), *(ask(slots("abcd"), f"p{n}") for n in range(1, 9))]
+    (told,) = check_overlap(pool, tests, 0.95)
+    assert told == (
+        "8 of the pool's questions, 'p1' first, resemble so many test questions that "
+        "each was compared with some of these only: no test question equals one of the "
+        "pool, but one that nearly does (evaluation.max_overlap) may have been missed"
+    )
+    # An equal one is found however little is compared.
+    with pytest.raises(DataError, match=r"'t7' of exam is 'p9' of the pool"):
+        check_overlap([*pool, ask(tests["exam"][7].text, "p9")], tests, 0.95)
+
+
 def varied(words: Sequence[str], draw: random.Random) -> list[str]:
     """Return the words with a few of them changed or more put after them."""
     changed = [draw.choice("abcd") if draw.random() < 0.1 else word for word in words]
@@ -134,9 +205,6 @@ def test_duplicates_are_found_whatever_their_choices() -> None:
         ask("How?", "c"),
         ask("WHY", "d"),
     ]
-    assert duplicates_of(pool) == {
-        "a": frozenset("bd"),
-        "b": frozenset("ad"),
-        "c": frozenset(),
-        "d": frozenset("ab"),
-    }
+    found = duplicates_of(pool)
+    assert found == dict.fromkeys("abd", frozenset("abd"))
+    assert found["a"] is found["b"]  # or a text of a million questions fills memory

@@ -18,7 +18,7 @@ from neuron_opsd.models import trial
 from neuron_opsd.pipeline import Request, estimate, evaluate, run
 from neuron_opsd.progress import Silent
 from neuron_opsd.settings import load_config
-from neuron_opsd.world.codecs import NEURONS, ROLLOUTS
+from neuron_opsd.world.codecs import NEURONS, ROLLOUTS, SELECTION
 from tiny_runs import (
     POOL_SIZE,
     SETTINGS,
@@ -244,7 +244,8 @@ def test_every_step_is_in_the_metrics(finished_run: FinishedRun) -> None:
     metrics = [json.loads(line) for line in lines]
     assert [entry["step"] for entry in metrics] == [0, 1, 2, 3]
     assert all(math.isfinite(entry["loss"]) for entry in metrics)
-    assert len(finished_run.data.training) == 4
+    assert finished_run.data.training is not None
+    assert finished_run.data.training.num_steps == 4
 
 
 def test_the_pool_is_answered_chosen_from_and_taught(finished_run: FinishedRun) -> None:
@@ -254,7 +255,8 @@ def test_the_pool_is_answered_chosen_from_and_taught(finished_run: FinishedRun) 
     assert [entry.question_id for entry in neurons] == [
         f"p{n}" for n in range(POOL_SIZE)
     ]
-    kept = {entry.question_id for entry in finished_run.data.selection if entry.kept}
+    selection = SELECTION.load(finished_run.folder / "selection.json")
+    kept = {entry.question_id for entry in selection if entry.kept}
     assert len(kept) >= POOL_SIZE / 2
     contexts = read_json(finished_run.folder / "contexts.json")
     assert {context["question_id"] for context in contexts} == kept
@@ -301,8 +303,9 @@ def test_every_way_of_running_ends(
     model = model_of(form, tiny_llama, tiny_llama_plain)
     request = tiny_request(tmp_path, kind=kind)
     done = tiny_run(request, tiny_config(model, *assignments))
-    assert all(math.isfinite(entry.loss) for entry in done.data.training)
-    assert len(done.data.training) == done.config.distill.steps
+    training = done.data.training
+    assert training is not None
+    assert len(training.losses) == training.num_steps == done.config.distill.steps
     table = done.evaluation()
     assert all(0 <= table[test]["after"]["avg_at_k"] <= 1 for test in TEST_SIZES)
     whole = done.config.distill.tuning == "full"
@@ -334,7 +337,8 @@ def test_a_live_teacher_without_a_context_has_nothing_to_teach(
         "distill.steps=2",
     )
     done = tiny_run(tiny_request(tmp_path), config)
-    assert all(abs(entry.loss) < 1e-6 for entry in done.data.training)
+    assert done.data.training is not None
+    assert all(abs(loss) < 1e-6 for _, loss in done.data.training.losses)
     assert done.data.fitness is None
 
 

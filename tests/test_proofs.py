@@ -16,7 +16,7 @@ from neuron_opsd.cli import main
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.analyse.analysis import AnalysisRequest, analyse
 from neuron_opsd.progress import Silent
-from neuron_opsd.world.codecs import json_codec
+from neuron_opsd.world.codecs import json_codec, records_codec
 from neuron_opsd.world.proofs import faults, files_in, hash_of
 from neuron_opsd.world.store import RunDir, read_manifest
 from tiny_runs import FinishedRun, files_of, outcome_of, read_json, tiny_run
@@ -113,7 +113,7 @@ def test_a_source_that_comes_to_be_while_computing_is_kept(tmp_path: Path) -> No
 
 
 def test_blocks_of_another_source_are_not_taken_up(tmp_path: Path) -> None:
-    codec = json_codec("same.json")
+    codec = records_codec("same.json", int)
 
     def open_with(told: str, stop: int) -> tuple[list[int], list[str]]:
         done: list[int] = []
@@ -155,12 +155,16 @@ def test_a_folder_is_proven_by_its_files_without_its_card(tmp_path: Path) -> Non
         (folder / "weights").write_text("1")
         run.record("adapter", "adapter")
     assert set(read_manifest(tmp_path).outputs["adapter"].files) == {"weights"}
-    harms: dict[str, Callable[[], object]] = {
-        "": lambda: (folder / "README.md").write_text("results"),
-        "is not as it was written": lambda: (folder / "other").write_text("1"),
-        "is gone": lambda: shutil.rmtree(folder),
-    }
-    for fault, harm in harms.items():
+    harms: list[tuple[str, Callable[[], object]]] = [
+        ("", lambda: (folder / "README.md").write_text("results")),
+        ("", lambda: (folder / "converted.gguf").write_text("somebody else's")),
+        ("is not as it was written", lambda: (folder / "other.json").write_text("1")),
+        ("", lambda: (folder / "other.json").unlink()),
+        ("is not as it was written", lambda: (folder / "weights").write_text("2")),
+        ("is not as it was written", lambda: (folder / "weights").unlink()),
+        ("is gone", lambda: shutil.rmtree(folder)),
+    ]
+    for fault, harm in harms:
         harm()
         found = faults(tmp_path, read_manifest(tmp_path))
         assert found == ({"adapter": f"{folder} {fault}"} if fault else {})

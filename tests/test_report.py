@@ -17,6 +17,7 @@ from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.method.selection import LEFT_OUT
 from neuron_opsd.records import Interval, SelectionEntry
 from neuron_opsd.report import render_page
+from neuron_opsd.report.condense import pool_summary
 from neuron_opsd.report.data import AnswerCount, ReportData
 from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.notes import (
@@ -28,9 +29,9 @@ from neuron_opsd.report.notes import (
 from neuron_opsd.report.views import selection_facts
 from neuron_opsd.settings import config_from_table
 from pages import HOSTILE, check_inert, check_links, read
-from report_examples import example_report
+from report_examples import example_pool, example_report
 
-FREE_KEYS = {"votes", "versions", "data_hashes"}
+FREE_KEYS = {"versions", "data_hashes"}
 
 
 def poisoned(value: Any, *, keys: bool = False) -> Any:
@@ -51,7 +52,7 @@ def poisoned(value: Any, *, keys: bool = False) -> Any:
             **{
                 name: poisoned(part, keys=name in FREE_KEYS)
                 for name, part in parts.items()
-                if name not in ("config", "counts", "pseudo_label")
+                if name != "config"
             },
         )
     return value
@@ -69,7 +70,8 @@ def blank(value: Any) -> Any:
         return tuple(map(blank, value))
     if is_dataclass(value) and not isinstance(value, type):
         parts = {field.name: getattr(value, field.name) for field in fields(value)}
-        kept = ("config", "scores", "votes")
+        # Curves hold finite points alone.
+        kept = ("config", "agreement", "bubbles", "tenths", "losses", "entropies")
         return replace(
             value, **{n: blank(p) for n, p in parts.items() if n not in kept}
         )
@@ -259,7 +261,8 @@ def test_what_was_left_out_of_the_selection_is_told_and_counted() -> None:
     label = "not selected, own completion cut or unread"
     assert label not in dict(selection_facts(data))
     entry = SelectionEntry("x", 5, 9, kept=False, reason=f"{LEFT_OUT}cut")
-    more = replace(data, selection=(*data.selection, entry, entry))
+    selection, votes = example_pool()
+    more = replace(data, pool=pool_summary((*selection, entry, entry), votes))
     assert dict(selection_facts(more))[label] == "2"
     notes = dict(method_notes(replace(data, config=Config())))
     assert "cut or holds no answer that can be read were left" in notes["Selection"]

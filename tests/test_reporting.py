@@ -14,13 +14,15 @@ from neuron_opsd.config import Config, EvaluationConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.reporting import (
     REPORT,
+    rebuild_report,
+    title_of,
+)
+from neuron_opsd.jobs.results import (
     Findings,
     compare_tests,
     comparison_entry,
     cross_domain,
     or_none,
-    rebuild_report,
-    title_of,
 )
 from neuron_opsd.jobs.setting import TestSet
 from neuron_opsd.method.calibration import METRICS
@@ -69,7 +71,7 @@ def test_differences_are_after_minus_before_and_net_of_form() -> None:
     assert law.net_of_form["avg_at_k"].value == pytest.approx(1 / 8)
     assert set(law.controls) == {PROMPTED, FORM_ONLY}
     assert set(art.controls) == {FORM_ONLY}
-    assert sum(one.num_questions for one in law.bins_after) == 4
+    assert sum(one.num_questions for one in law.after.bins) == 4
     (plain, _, _) = compare_tests(TESTS, findings(controls=False), CONFIG)
     assert plain.controls == {}
     assert plain.net_of_form is None

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from neuron_opsd.method import incidence, signatures
 from neuron_opsd.method.incidence import pack
 from neuron_opsd.method.signatures import (
+    Barring,
+    Bounds,
     Finds,
     candidates,
     kth_shares,
@@ -21,6 +23,8 @@ from neuron_opsd.method.signatures import (
 )
 from neuron_opsd.records import NeuronIds
 from set_examples import few_neurons, ids_of, skewed_sets, slowly_nearest
+
+NONE = np.empty(0, np.int64)
 
 
 def test_signatures_stand_by_size_and_know_their_rows() -> None:
@@ -51,8 +55,9 @@ def test_the_share_of_two_empty_signatures_is_whole() -> None:
 def test_the_bound_of_a_block_is_its_rows_kth_share() -> None:
     shared = np.array([[1, 2, 0]], np.int32)
     others = np.array([1, 2, 4])
-    assert kth_shares(shared, np.array([2]), others, 2).tolist() == [0.5]
-    assert kth_shares(shared, np.array([2]), others, 4).tolist() == [0.0]
+    for count, share in ((2, 0.5), (4, 0.0)):
+        found = kth_shares(shared, np.array([2]), others, np.array([count]))
+        assert found.tolist() == [share]
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
@@ -62,8 +67,13 @@ def test_no_find_that_reaches_the_bound_is_passed_over(
     shared = min(shared, size, other)
     used = size + other - shared
     share = np.array([shared / used if used else 1.0])
-    least = least_shared(share, np.array([size]), min(smaller, other))
-    assert shared >= least[0, 0]
+    bounds = Bounds(share, np.array([5]))
+    assert (
+        shared >= least_shared(bounds, np.array([size]), min(smaller, other), 4)[0, 0]
+    )
+    if shared < min(size, other):  # one bit more is a larger share
+        least = least_shared(bounds, np.array([size]), min(smaller, other), 5)
+        assert shared + 1 >= least[0, 0]
 
 
 @given(
@@ -71,20 +81,54 @@ def test_no_find_that_reaches_the_bound_is_passed_over(
     st.lists(few_neurons, max_size=4),
     few_neurons,
     st.integers(1, 9),
+    st.tuples(st.frozensets(st.integers(0, 11)), st.frozensets(st.integers(0, 11))),
+    st.integers(0, 3),
 )
 def test_candidates_equal_those_of_all_cut_sets_ranked(
-    pool: list[NeuronIds], sets: list[NeuronIds], names: NeuronIds, count: int
+    pool: list[NeuronIds],
+    sets: list[NeuronIds],
+    names: NeuronIds,
+    count: int,
+    kept_out: tuple[frozenset[int], frozenset[int]],
+    few: int,
 ) -> None:
     cut = [np.intersect1d(ids, names) for ids in pool]
+    lists = [np.array(sorted(rows), np.int64) for rows in kept_out]
+    barred = [lists[i % 2] for i in range(len(sets))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(incidence, "SETS_PER_BLOCK", 3)
-        patch.setattr(signatures, "ROWS_PER_PASS", 2)
-        passes = list(candidates(make_signatures(pool, names), sets, count))
+        patch.setattr(signatures, "ROWS_PER_PASS", 3)
+        patch.setattr(signatures, "FEW_BARRED", few)
+        passes = list(candidates(make_signatures(pool, names), sets, count, barred))
     found = [rows.tolist() for rows_of_pass in passes for rows in rows_of_pass]
     expected = [
-        slowly_nearest(np.intersect1d(ids, names), cut, count)[0] for ids in sets
+        slowly_nearest(np.intersect1d(ids, names), cut, count, out.tolist())[0]
+        for ids, out in zip(sets, barred, strict=True)
     ]
     assert found == expected
+
+
+def test_sets_that_are_all_alike_take_no_more_memory_than_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of finds as good as the last, those of later rows are not kept."""
+    monkeypatch.setattr(incidence, "SETS_PER_BLOCK", 50)
+    most = []
+    keep = Finds.keep
+    monkeypatch.setattr(
+        Finds,
+        "keep",
+        lambda finds, rows, count: (
+            most.append(finds.asked.size),
+            keep(finds, rows, count),
+        ),
+    )
+    cut = make_signatures([ids_of(1, 2)] * 2000, ids_of(1, 2))
+    asked = pack([ids_of(1, 2)] * 10, cut.columns)
+    found = search(cut, asked, 4, Barring([NONE] * 10, 2000))
+    assert found.places.tolist() == [0, 1, 2, 3] * 10
+    assert len(most) == 2
+    assert max(most) <= 10 * 50  # those of one block
 
 
 def test_small_blocks_and_late_cuts_give_the_same(
@@ -93,9 +137,10 @@ def test_small_blocks_and_late_cuts_give_the_same(
     pool = skewed_sets(400, 40)
     cut = make_signatures(pool, np.arange(300, dtype=np.uint32))
     asked = pack(pool[:30], cut.columns)
-    whole = search(cut, asked, 8)
+    none = Barring([NONE] * 30, 400)
+    whole = search(cut, asked, 8, none)
     monkeypatch.setattr(incidence, "SETS_PER_BLOCK", 11)
-    parts = search(cut, asked, 8)
+    parts = search(cut, asked, 8, none)
     assert whole.places.tolist() == parts.places.tolist()
     assert whole.shares.tolist() == parts.shares.tolist()
     assert whole.asked.tolist() == np.repeat(np.arange(30), 8).tolist()

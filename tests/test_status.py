@@ -13,9 +13,16 @@ import pytest
 
 import neuron_opsd
 from neuron_opsd.cli import main
-from neuron_opsd.cli.status import BlockStatus, alive, comparison_status, run_status
-from neuron_opsd.world.codecs import json_codec
-from neuron_opsd.world.store import RunDir
+from neuron_opsd.cli.status import (
+    BlockStatus,
+    alive,
+    comparison_status,
+    read_status,
+    run_status,
+)
+from neuron_opsd.world import proofs
+from neuron_opsd.world.codecs import json_codec, text_codec
+from neuron_opsd.world.store import RunDir, write_folder
 
 SOURCE = str(Path(neuron_opsd.__file__).parents[1])
 SETTINGS = {"seed": 0, "distill.steps": 150}
@@ -211,3 +218,36 @@ def test_nothing_heavy_is_imported(run: Path) -> None:
         stdout=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": SOURCE},
     )
+
+
+def test_large_files_are_read_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is told without reading is named; what is small is always read."""
+    monkeypatch.setattr(proofs, "MOST_READ", 1000)
+    with RunDir.open(tmp_path, {}, {}) as run:
+        run.once("large", text_codec("large.txt"), lambda: "a" * 2000)
+        run.once("small", text_codec("small.txt"), lambda: "a")
+        write_folder(tmp_path / "model", lambda folder: filled(folder, b"a" * 2000))
+        run.record("model", "model")
+    assert read_status(tmp_path).unread == ("large.txt", "model")
+    assert read_status(tmp_path, verify=True).unread == ()
+    assert main(["status", str(tmp_path)]) == 0
+    assert "(of large.txt, model, which are large, only the" in capsys.readouterr().out
+    filled(tmp_path / "model", b"b" * 2000)
+    assert read_status(tmp_path).amiss == ()
+    assert "model is not as it was written" in str(read_status(tmp_path, verify=True))
+    assert main(["status", str(tmp_path), "--verify"]) == 0
+    assert "model is not as it was written" in capsys.readouterr().out
+    filled(tmp_path / "model", b"b" * 1999)
+    (tmp_path / "small.txt").write_text("b")
+    told = read_status(tmp_path).amiss
+    assert [line.split("/")[-1] for line in told] == [
+        "small.txt is not as it was written",
+        "model is not as it was written",
+    ]
+
+
+def filled(folder: Path, data: bytes) -> None:
+    """Put a file into a folder."""
+    (folder / "weights").write_bytes(data)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from neuron_opsd.errors import ConfigError, DataError, TryAgainError
-from neuron_opsd.world.codecs import json_codec
+from neuron_opsd.world.codecs import json_codec, records_codec
 from neuron_opsd.world.files import readable_bytes
+from neuron_opsd.world.machine import known_changes
 from neuron_opsd.world.store import (
     RunDir,
     read_manifest,
@@ -25,7 +26,7 @@ from neuron_opsd.world.store import (
 
 INPUTS = {"pool.jsonl": "ab"}
 SUM = json_codec("sum.json")
-SQUARES = json_codec("squares.json")
+SQUARES = records_codec("squares.json", int)
 WRITING = ("fsync", "open", "mkdir", "rename", "replace", "rmdir", "unlink")
 
 
@@ -252,7 +253,7 @@ def test_blocks_go_on_after_the_last_whole_one(tmp_path: Path) -> None:
         run.blocks(*arguments)
     (tmp_path / "parts/same/00001.json").write_text("[9, 9]")
     with RunDir.open(tmp_path, {}, {}) as run:
-        assert run.blocks(*arguments) == [1, 2, 3, 4, 5]
+        assert run.blocks(*arguments) == (1, 2, 3, 4, 5)
     assert blocks == [[1, 2], [3, 4], [5], [3, 4], [5]]
     assert done == [2, 2, 2, 2, 1]
 
@@ -269,7 +270,7 @@ def test_blocks_of_another_size_are_not_taken_up(tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             run.blocks("same", SQUARES, items, 2, fail_at_five, done.append)
         whole = run.blocks("same", SQUARES, items, 3, lambda block: block, done.append)
-    assert whole == items
+    assert list(whole) == items
 
 
 def test_facts_are_merged(tmp_path: Path) -> None:
@@ -294,6 +295,7 @@ def test_the_manifest_says_what_made_the_run(tmp_path: Path) -> None:
     assert manifest.environment == threads
     assert set(manifest.versions) == {
         "python", "neuron_opsd", "torch", "transformers", "peft", "numpy",
+        "math-verify", "sympy",
     }  # fmt: skip
 
 
@@ -357,12 +359,57 @@ def test_other_inputs_are_refused_by_name(
         pass
 
 
-def test_another_machine_makes_a_warning(tmp_path: Path) -> None:
-    with RunDir.open(tmp_path, {}, {}, environment={"threads": "1"}):
-        pass
-    with RunDir.open(tmp_path, {}, {}, environment={"threads": "2"}) as run:
-        (warning,) = run.warnings
-    assert "threads was 1, now 2" in warning
+def test_another_machine_is_told_and_kept_where_it_computes(tmp_path: Path) -> None:
+    """The line is said at once; the manifest has it from when something is computed."""
+
+    def open_with(threads: int, name: str = "") -> list[str]:
+        told: list[str] = []
+        with RunDir.open(
+            tmp_path, {}, {}, environment={"threads": str(threads)}, warn=told.append
+        ) as run:
+            run.write("notes", json_codec("notes.json"), threads)
+            if name:
+                run.once(name, SUM.at(f"{name}.json"), lambda: 3)
+            assert run.warnings == []
+        return told
+
+    def kept() -> list[str]:
+        return known_changes(read_manifest(tmp_path))
+
+    assert open_with(1, "first") == []
+    (told,) = open_with(2)
+    assert told.startswith("not bit-exact: threads 1 -> 2; what is still to do may dif")
+    assert kept() == []
+    assert len(open_with(2, "second")) == 1
+    assert kept() == ["threads 1 -> 2"]
+    # Back where it was begun, a part of it is still from elsewhere.
+    (told,) = open_with(1, "third")
+    assert "a part was computed elsewhere than where the run was begun (threads" in told
+    assert len(open_with(3, "second")) == 2
+    assert kept() == ["threads 1 -> 2"]
+    open_with(3, "fourth")
+    assert kept() == ["threads 1 -> 2", "threads 1 -> 3"]
+
+
+def test_a_block_computed_elsewhere_is_kept_in_mind(tmp_path: Path) -> None:
+    """Also when the process that computed it was stopped before the last one."""
+
+    def open_with(threads: int, stop: int) -> None:
+        def compute(block: Sequence[int]) -> Sequence[int]:
+            if block[0] == stop:
+                raise ZeroDivisionError
+            return block
+
+        with RunDir.open(
+            tmp_path, {}, {}, environment={"threads": str(threads)}
+        ) as run:
+            run.blocks("all", SQUARES, [1, 2, 3], 1, compute, lambda _: None)
+
+    for threads, stop in ((1, 2), (2, 3)):
+        with pytest.raises(ZeroDivisionError):
+            open_with(threads, stop)
+    open_with(1, 0)
+    assert known_changes(read_manifest(tmp_path)) == ["threads 1 -> 2"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from neuron_opsd.records import (
     TeacherContext,
 )
 from neuron_opsd.settings import load_config
+from neuron_opsd.stages.library import search_remarks
 from neuron_opsd.stages.teaching import (
     Library,
     build_contexts,
@@ -235,6 +236,26 @@ def test_too_few_demonstrations_are_an_error_that_names_the_question() -> None:
         DataError, match="is 4, but question air can choose from only 3"
     ):
         build_contexts(POOL, library(POOL[:4]), config)
+
+
+@pytest.mark.parametrize("rule", ["nearest", "words", "random"])
+def test_a_search_that_is_not_exact_is_told(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of()
+    exact = build_contexts(POOL, library(), config, rule=rule)
+    assert search_remarks(exact, library()) == []
+    monkeypatch.setattr("neuron_opsd.method.contexts.EXACT_PAIRS", 5)
+    found = build_contexts(POOL, library(), config, rule=rule)
+    told = search_remarks(found, library())
+    if rule == "random":
+        assert told == []
+        return
+    assert told == [
+        "the demonstrations of 5 questions were searched among 5 by signatures, since "
+        "10,000,000,000 pairs at most are compared one by one: 100.0% of the nearest "
+        "were found in a sample, and in the place of the others some that are farther"
+    ]
 
 
 def test_a_question_outside_the_library_may_choose_from_all_of_it() -> None:

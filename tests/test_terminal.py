@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
+import subprocess
+import sys
+import time
+import tomllib
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from neuron_opsd.cli import main
 from neuron_opsd.cli.pace import Pace
 from neuron_opsd.cli.tables import fitting_table
 from neuron_opsd.cli.terminal import Terminal, numbers
@@ -246,3 +253,85 @@ def test_cells_are_no_markup() -> None:
         fitting_table(["[b]a", "b"], [["[red]x[/red]\x1b[31m", "1"]], 80)
     )
     assert {"[b]a", "[red]x[/red]"} <= set(stream.getvalue().split())
+
+
+ENCODINGS = ("ascii", "latin-1", "cp1252", "koi8-r", "shift-jis", "utf-8", "utf-16")
+FOREIGN = "é → 数 🙂 \ud800 \x1b]52;c;AAAA\x07\x9b31m\x1b[2J\u202e\u2066 \u22120.2 ≤ π…"
+
+
+def streams(encoding: str) -> tuple[io.TextIOWrapper, io.TextIOWrapper]:
+    """Return streams as Python opens them for a terminal of some encoding."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    return out, err
+
+
+def said(stream: io.TextIOWrapper, encoding: str) -> str:
+    stream.flush()
+    assert isinstance(stream.buffer, io.BytesIO)
+    return stream.buffer.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_no_encoding_loses_what_is_said(encoding: str) -> None:
+    out, err = streams(encoding)
+    terminal = Terminal(out, err)
+    terminal.show(FOREIGN)
+    terminal.show_table(["metric", FOREIGN], [[FOREIGN, "\u22120.2 [\u22120.3, 0.1]"]])
+    terminal.show_json({"a": FOREIGN, "b": [FOREIGN]})
+    terminal.note(FOREIGN)
+    terminal.warn(FOREIGN)
+    with terminal.stage(FOREIGN, 2, "π") as done:
+        done(2)
+    for text in (said(out, encoding), said(err, encoding)):
+        assert not set(text) & set("\x1b\x07\x9b\u202e\u2066\ud800")
+    assert "0.2" in said(out, encoding)
+    assert "e9" in said(err, encoding) or "é" in said(err, encoding)
+    document = said(out, encoding)
+    assert json.loads(document[document.index("{") :])["a"] == FOREIGN
+
+
+def test_our_own_signs_have_plain_ones() -> None:
+    out, err = streams("ascii")
+    Terminal(out, err).show("\u22120.2 ± 0.1 · → … ≤ é")
+    assert said(out, "ascii") == "-0.2 +- 0.1 - -> ... <= \\xe9\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_settings_mean_the_same_in_every_encoding(encoding: str) -> None:
+    text = 'x = "\u2212é🙂\u202e\u2028\u200f tab\\t"'
+    out, err = streams(encoding)
+    Terminal(out, err).show_toml(text)
+    written = said(out, encoding)
+    assert tomllib.loads(written) == tomllib.loads(text)
+    assert not set(written) & set("\u202e\u2028\u200f")
+
+
+@pytest.mark.parametrize("opening", ["\x9d", "\x1b]", "\x90", "\x9b", "\x1b[", "\x1b"])
+def test_openings_that_nothing_ends_take_no_time(opening: str) -> None:
+    start = time.process_time()
+    assert not set(clean(opening * 30_000)) & {"\x1b", "\x9d", "\x90", "\x9b"}
+    assert time.process_time() - start < 1.0
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_does_no_harm(
+    closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command, status in (("config", 0), ("no-such-command", 2)):
+        monkeypatch.setattr(sys, closed, None)
+        assert main([command]) == status
+        getattr(sys, closed).close()
+
+
+@pytest.mark.parametrize(("command", "status"), [("config", 0), ("no-such-command", 2)])
+def test_a_full_disk_behind_stderr_keeps_the_exit_status(
+    command: str, status: int
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        program = [sys.executable, "-m", "neuron_opsd", command]
+        done = subprocess.run(
+            program, stdout=subprocess.DEVNULL, stderr=full, check=False
+        )
+    assert done.returncode == status

@@ -14,7 +14,13 @@ from safetensors.torch import load_file
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.jobs.metrics import read_metrics
+from neuron_opsd.jobs.checkpoints import end_checkpoints
+from neuron_opsd.jobs.metrics import (
+    MetricsHash,
+    append_metrics,
+    hash_metrics,
+    read_metrics,
+)
 from neuron_opsd.jobs.prepare import Prepared
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import (
@@ -114,6 +120,63 @@ def test_only_checkpoints_that_training_names_are_dropped(
         (folder / "notes.txt").write_text("mine")
     trained(tmp_path, config)
     assert checkpoint_names(tmp_path) == sorted(["step-000004", "step-000006", *others])
+
+
+def test_what_is_not_of_training_stays_among_checkpoints(
+    tmp_path: Path, config: Config
+) -> None:
+    """Nothing but what training wrote goes, also when a comparison has no more use."""
+    trained(tmp_path, config)
+    home = tmp_path / "train/checkpoints"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "state.safetensors").write_text("mine")
+    (home / "step-000009").symlink_to(elsewhere)
+    for name in ("notes.txt", "step-000006/notes.txt", "my-folder/notes.txt"):
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_text("mine")
+    with opened(tmp_path, config) as job:
+        end_checkpoints(job, "train")
+        assert not any("checkpoints" in name for name in job.run.manifest.outputs)
+    left = sorted(path.relative_to(home).as_posix() for path in home.rglob("*.*"))
+    assert left == ["my-folder/notes.txt", "notes.txt", "step-000006/notes.txt"]
+    assert not (home / "step-000009").is_symlink()
+    assert (elsewhere / "state.safetensors").read_text() == "mine"
+
+
+def test_checkpoints_that_are_all_go_with_their_folder(
+    tmp_path: Path, config: Config
+) -> None:
+    trained(tmp_path, config)
+    with opened(tmp_path, config) as job:
+        end_checkpoints(job, "train")
+        end_checkpoints(job, "train")
+    assert not (tmp_path / "train/checkpoints").exists()
+
+
+def test_a_manifest_cannot_name_what_is_deleted(tmp_path: Path, config: Config) -> None:
+    trained(tmp_path, config)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "state.safetensors").write_text("mine")
+    with opened(tmp_path, config) as job:
+        output = job.run.manifest.outputs["train/checkpoints/step-000006"]
+        for name in ("../../mine", "step-000006/../../../mine", ".."):
+            job.run.manifest.outputs[f"train/checkpoints/{name}"] = output
+        end_checkpoints(job, "train")
+    assert (mine / "state.safetensors").exists()
+
+
+def test_metrics_are_hashed_as_they_grow(tmp_path: Path) -> None:
+    """Read on, the hash is that of the whole; nothing is read twice."""
+    hashed = MetricsHash(tmp_path)
+    assert hashed.now() == hash_metrics(tmp_path, 0)
+    for count, entry in enumerate(collapsing(5), start=1):
+        append_metrics(tmp_path, entry)
+        if count != 2:
+            assert hashed.now() == hash_metrics(tmp_path, count)
+    (tmp_path / "metrics.jsonl").write_bytes(b"x" * 10_000)
+    assert hashed.now() != hash_metrics(tmp_path, 1)
 
 
 def test_a_checkpoint_holds_student_teacher_and_optimiser(
@@ -326,10 +389,12 @@ def test_questions_without_choices_imitate_whole_answers_to_others(
     assert sorted(without.choices) == ["c", "so it is</think>a"]
 
 
+@pytest.mark.parametrize("many_same", [0, 1000])
 def test_a_question_imitates_some_of_very_many_others(
-    config: Config, monkeypatch: pytest.MonkeyPatch
+    many_same: int, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neuron_opsd.jobs.training.NUM_OTHERS", 3)
+    monkeypatch.setattr("neuron_opsd.jobs.imitating.MANY_SAME", many_same)
+    monkeypatch.setattr("neuron_opsd.jobs.imitating.NUM_OTHERS", 3)
     names = [f"q{n}" for n in range(20)]
     prepared = prepared_free(*(written_for(name, name) for name in names))
     _, example = examples_for(FORM_ONLY, prepared, config)

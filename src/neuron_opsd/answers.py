@@ -34,6 +34,7 @@ from neuron_opsd.passages import (
     whole_words,
 )
 from neuron_opsd.records import Question
+from neuron_opsd.verifier import same_within
 
 Same: TypeAlias = Callable[[str, str], bool]
 Bare: TypeAlias = Callable[[str, Question], str | None]
@@ -254,13 +255,12 @@ def same_text(one: str, other: str) -> bool:
 
 def latex_reader(config: AnswersConfig) -> Reader:
     """Return a reader of expressions, compared by math-verify."""
-    del config
 
     def find(text: str, question: Question, *, cut: bool) -> Reading:
         del question
         return read_latex(whole_words(text) if cut else text, cut=cut)
 
-    return Reader(find, latex.same_latex, bare_latex)
+    return Reader(find, same_within(config.max_minutes), bare_latex)
 
 
 def bare_latex(text: str, question: Question) -> str | None:

@@ -6,7 +6,12 @@ command line turns these, and only these, into one line on stderr and an exit st
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, Final
+
+MAX_NAMED = 16
+"""Questions that a message names; as many as a step has by default."""
 
 
 class NeuronOpsdError(Exception):
@@ -36,10 +41,78 @@ class TrainingError(NeuronOpsdError):
     """Training cannot go on, for example because the loss is no longer a number."""
 
 
+class NotFiniteError(NeuronOpsdError):
+    """What a model computed is not a number, or too large to be one."""
+
+    def __init__(
+        self, what: str, places: Sequence[int] = (), questions: Sequence[str] = ()
+    ) -> None:
+        """Say what it is, and of what.
+
+        Args:
+            what: For example ``the loss is nan``.
+            places: In what the model was given, where it is of some of that.
+            questions: Ids of the questions that it is of, once they are known.
+        """
+        of = f"{questions_text(questions)}: " if questions else ""
+        super().__init__(
+            f"{of}{what}; set model.compute=float32 if it is not, get the model's "
+            "files again, or leave such questions out"
+        )
+        self.what = what
+        self.places = tuple(places)
+        self.questions = tuple(questions)
+
+    def among(self, questions: Sequence[str]) -> NotFiniteError:
+        """Return the same with the ids of its questions; `questions` are by place."""
+        places = dict.fromkeys(self.places)
+        return NotFiniteError(self.what, (), [questions[i] for i in places])
+
+
+@contextmanager
+def naming(questions: Sequence[str]) -> Iterator[None]:
+    """Name the questions of what is not finite.
+
+    Args:
+        questions: Ids, in the order in which the model is given them.
+
+    Raises:
+        NotFiniteError: If it was raised inside, with the ids of its places.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        if not error.places:
+            raise
+        raise error.among(questions) from error
+
+
+def questions_text(questions: Sequence[str]) -> str:
+    """Name some questions, and say how many more there are."""
+    shown = ", ".join(questions[:MAX_NAMED])
+    hidden = len(questions) - MAX_NAMED
+    more = f" and {hidden} more" if hidden > 0 else ""
+    return f"question{'s' if len(questions) > 1 else ''} {shown}{more}"
+
+
 class TryAgainError(NeuronOpsdError):
     """The world is in the way: a full disk, no network, a run directory in use."""
 
     exit_status = 75
+
+
+NO_MEMORY: Final = "can't allocate memory"
+"""What PyTorch says on a processor; on a GPU the error has a type of its own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error of Python, NumPy, Arrow or PyTorch means no more memory.
+
+    PyTorch's are known by name and words, so that nobody imports it to ask.
+    """
+    if isinstance(error, RuntimeError):
+        return type(error).__name__ == "OutOfMemoryError" or NO_MEMORY in str(error)
+    return isinstance(error, MemoryError)
 
 
 class InUseError(TryAgainError):

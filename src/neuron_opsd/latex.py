@@ -1,30 +1,25 @@
-r"""LaTeX answers: where they stand in a text, and whether two of them are equal.
+r"""LaTeX answers by sight: how they are tidied, and which pairs need no math-verify.
 
-math-verify can hang or eat all memory on an expression such as ``9^{9^{9^{9}}}``, so
-it works in a process of its own that is killed when it is late. It is given expressions
-as they were written; only equal spellings and plain digits are settled here.
+Equal spellings, plain digits and plain contradictions are settled here. What nothing
+could settle in sensible time, such as ``9^{9^{9^{9}}}``, is known by its form; all else
+is for math-verify, see `verifier`.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import functools
-import json
-import queue
+import math
 import re
-import subprocess
-import sys
-import threading
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from itertools import accumulate
+from typing import Final
 
-from neuron_opsd.errors import ConfigError
 from neuron_opsd.numerals import read_decimal, same_number, write_fraction
 
 MAX_LENGTH: Final = 1000
-"""Longest expression that math-verify is asked about; longer ones are not equal."""
+"""Longest expression, in characters, that math-verify is asked about."""
+MAX_NESTING: Final = 60
+"""Deepest nesting of brackets that it is asked about."""
+MAX_DIGITS: Final = 20_000
+"""Digits of the largest power of numerals, or factorial, that it is asked about."""
 
 THOUSANDS: Final = re.compile(
     r"(?<![0-9.,])([0-9]{1,3})((?:(?:\{,\}|,\\!|\\[,! ;:]|[\s~\u2009\u202f])[0-9]{3})+)"
@@ -36,6 +31,10 @@ UNIT: Final = re.compile(
 )
 BASE: Final = re.compile(r"(?<=[0-9A-F])_\s?\{?\s?([0-9]+)")
 SCALE: Final = re.compile(r"\b(?:hundred|thousand|million|billion|trillion)\b")
+NUMERAL: Final = re.compile(r"[0-9]+")
+POWERS: Final = re.compile(r"[0-9]+(?:\s*\^[\s{(]*[-+]?[\s{(]*[0-9]+)+")
+FACTORIALS: Final = re.compile(r"([0-9]+)[\s})]*!")
+BINOMIALS: Final = re.compile(r"binom\s*\{\s*([0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
 MINUSES: Final = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}‑‐－", "-"))
 
 
@@ -62,9 +61,49 @@ def equal_by_sight(one: str, other: str) -> bool | None:
     number, another = plain_number(one), plain_number(other)
     if number is not None and another is not None:
         return same_number(number, another)
-    if max(len(one), len(other)) > MAX_LENGTH or contradict(one, other):
-        return False
-    return None
+    return False if contradict(one, other) else None
+
+
+def refusal(text: str) -> str:
+    """Say why an expression is not computed, by its form alone; empty where it is.
+
+    What is left out here would take minutes, or be stopped by a clock, which says one
+    thing on one machine and another on the next.
+    """
+    if len(text) > MAX_LENGTH:
+        return f"longer than {MAX_LENGTH:,} characters"
+    if nesting(text) > MAX_NESTING:
+        return f"nested deeper than {MAX_NESTING}"
+    if any(map(is_huge, POWERS.findall(text))) or is_many_factors(text):
+        return f"a number of more than {MAX_DIGITS:,} digits"
+    return ""
+
+
+def nesting(text: str) -> int:
+    """Return how many brackets are open at once, at most."""
+    steps = (1 if char in "{([" else -1 for char in text if char in "{([})]")
+    return max(accumulate(steps), default=0)
+
+
+def is_huge(power: str) -> bool:
+    """Say whether a power or tower of numerals has more than `MAX_DIGITS` digits."""
+    *bases, exponent = (int(number) for number in NUMERAL.findall(power))
+    for base in reversed(bases):
+        if base < 2:
+            exponent = base
+        elif exponent * math.log10(base) > MAX_DIGITS:
+            return True
+        else:
+            exponent = base**exponent
+    return False
+
+
+def is_many_factors(text: str) -> bool:
+    """Say whether a factorial or binomial coefficient is of about as many digits."""
+    products = [(int(n), int(n)) for n in FACTORIALS.findall(text)]
+    pairs = ((int(n), int(k)) for n, k in BINOMIALS.findall(text))
+    products += [(n, min(k, abs(n - k))) for n, k in pairs]
+    return any(count * math.log10(max(n, 2)) > MAX_DIGITS for n, count in products)
 
 
 def contradict(one: str, other: str) -> bool:
@@ -91,133 +130,3 @@ def plain_number(text: str) -> str | None:
     value = read_decimal(digits)
     sign = -1 if text.startswith("-") else 1
     return None if value is None else write_fraction(sign * value)
-
-
-class Verifier:
-    """Says whether two LaTeX expressions are equal; never longer than its limit.
-
-    The process starts with the first pair that needs it and again after each one it
-    was killed for. Use it as a context manager, or call `close`. Safe to share
-    between threads, one of which waits for the other.
-
-    Args:
-        seconds: Wall-clock limit of one comparison; a later verdict is `not equal`.
-        start_seconds: Limit of the process's start, which imports sympy.
-    """
-
-    def __init__(self, seconds: float = 2.0, start_seconds: float = 120.0) -> None:
-        self.seconds = seconds
-        self.start_seconds = start_seconds
-        self.num_killed = 0
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._known: dict[tuple[str, str], bool] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def equal(self, one: str, other: str) -> bool:
-        """Say whether two expressions have the same value.
-
-        Symmetric. What cannot be parsed, is longer than `MAX_LENGTH`, or takes too
-        long is not equal; within one verifier the verdict on a pair never changes.
-
-        Raises:
-            ConfigError: If the process cannot be started.
-        """
-        verdict = equal_by_sight(one, other)
-        if verdict is not None:
-            return verdict
-        first, second = sorted((tidy(one), tidy(other)))
-        with self._lock:
-            if (first, second) not in self._known:
-                self._known[first, second] = self._ask(first, second)
-            return self._known[first, second]
-
-    def close(self) -> None:
-        """End the process; a later comparison would start another."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        if process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-
-    def _ask(self, one: str, other: str) -> bool:
-        """Hand one pair to the process, which is started where none runs."""
-        process = self._process or self._start()
-        reply = ""
-        try:
-            if process.stdin is not None:
-                process.stdin.write(json.dumps([one, other]) + "\n")
-                process.stdin.flush()
-            reply = self._replies.get(timeout=self.seconds)
-        except (queue.Empty, BrokenPipeError):
-            pass
-        if not reply:
-            self.num_killed += 1
-            self.close()
-        return reply == "true\n"
-
-    def _start(self) -> subprocess.Popen[str]:
-        """Start the process and wait until it is ready."""
-        worker = Path(__file__).with_name("latex_worker.py")
-        # -P keeps this package's modules from shadowing the standard library's.
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(worker)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-        )
-        self._process, self._replies = process, queue.SimpleQueue()
-        threading.Thread(
-            target=forward, args=(process, self._replies), daemon=True
-        ).start()
-        try:
-            ready = self._replies.get(timeout=self.start_seconds)
-        except queue.Empty:
-            ready = ""
-        if ready != "true\n":
-            self.close()
-            raise ConfigError(
-                "answers.reader is latex, but the math-verify process did not start "
-                f"within {self.start_seconds:g} s; check that python -c 'import "
-                "math_verify' works, or choose another reader"
-            )
-        return process
-
-
-def forward(process: subprocess.Popen[str], replies: queue.SimpleQueue[str]) -> None:
-    """Pass on every line a process writes, and an empty one when it has ended."""
-    if process.stdout is None:
-        return
-    with process.stdout as lines:
-        for line in lines:
-            replies.put(line)
-    replies.put("")
-
-
-@functools.cache
-def shared_verifier() -> Verifier:
-    """Return the verifier that the `latex` reader uses, closed when Python ends."""
-    verifier = Verifier()
-    atexit.register(verifier.close)
-    return verifier
-
-
-def same_latex(one: str, other: str) -> bool:
-    """Say whether two LaTeX expressions are equal, by the shared verifier."""
-    return shared_verifier().equal(one, other)

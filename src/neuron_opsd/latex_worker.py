@@ -1,39 +1,110 @@
-"""The process that `latex.Verifier` starts and may kill: it asks math-verify.
+"""The process that `verifier.Verifier` starts: it asks math-verify.
 
 It is run as a file, with no import from this package, so that it starts quickly and
 stays small. Protocol, one JSON value a line: it writes `true` once it is ready; then
-for every pair of expressions it reads, it writes whether they are equal.
+for every pair of expressions that it reads, with `Limits`, it writes a `Reply`.
+
+Every pair is judged in a fork of this process, which itself judges nothing. So each
+starts from the same memory, caches and random state, whatever was asked before it.
+Most end within `quick_seconds` of processor time. Those that do not begin again and
+have their calls counted: whether they end within `steps` depends on the pair alone, not
+on the machine or what else runs there. The clock decides only what makes few calls and
+is in none of them for long, such as a number of a billion digits.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import random
+import signal
 import sys
+from types import FrameType
+from typing import Any, TypedDict
 
-MAX_BYTES = 1 << 30
-MAX_SECONDS = 10
+STACK_BYTES = 256 << 20
+RECURSION_LIMIT = 20_000
+"""Far above what expressions of the allowed length and nesting need, so that none
+fails for its depth."""
+
+SUSPECT = 0.25
+"""Share of the memory from which `not equal` is not believed: math-verify passes over
+most of its errors, that memory is out among them, and then finds nothing equal."""
+
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in which the system counts what a process held."""
+
+OUT_OF_STEPS = 3
+OUT_OF_MEMORY = 4
+STOPPED_BY_CLOCK = frozenset({signal.SIGPROF, signal.SIGXCPU})
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE})
+
+WARM_UP = (
+    (r"\sqrt{8}+x^2", r"2\sqrt{2}+x_1"),
+    (r"\{1,2\}", r"\{2,1\}"),
+    (r"\frac{3\pi}{4}", r"-\frac{\pi}{4}"),
+    (r"\sin^2 x+\cos^2 x", "1"),
+    (r"x \in (-\infty, 2] \cup [3,\infty)", r"x\le 2"),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{bmatrix}1&2\\3&4\end{bmatrix}"),
+    (r"f(x)=e^{2x}+\ln(x)", r"y=\log_2 x"),
+    (r"50\%", r"\text{even}"),
+    ("(1,2)", "(1,-2)"),
+    (r"\frac{a+b}{c-d}", r"\dfrac{a-b}{|c|}"),
+    ("3!", "10^{-3}"),
+    ("x=5", "5"),
+)
+"""Compared once before the first fork, so that no fork builds the parser's tables."""
 
 
-def limit_memory() -> None:
-    """Cap the address space of this process, where the system can."""
-    try:
-        import resource
-    except ImportError:  # there is none on Windows
-        return
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, hard))
+class Limits(TypedDict):
+    """What one comparison may take; see `verifier.Limits`."""
+
+    quick_seconds: float
+    steps: int
+    seconds: int
+    memory_bytes: int
 
 
-def limit_time() -> None:
-    """Let the system end this process if the parent can no longer do so."""
-    try:
-        import resource
-    except ImportError:
-        return
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    limit = int(usage.ru_utime + usage.ru_stime) + MAX_SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+class Reply(TypedDict):
+    """What became of one pair."""
+
+    same: bool
+    cut: str
+    """`steps`, `seconds`, `memory` or `crash` where it did not end; `killed` where
+    something outside ended it, so that nothing is known."""
+    seconds: float
+    """Processor time that it took."""
+
+
+class Trouble(logging.Handler):
+    """Ends a fork in which math-verify met the limit of memory and passed over it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """End the process if the record tells of such an error."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, MemoryError):
+            os._exit(OUT_OF_MEMORY)
+
+
+def prepare() -> None:
+    """Import and build all that forks share, in the same state each time."""
+    import resource
+
+    import sympy.core.random
+
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    room = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (room, hard))
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    logger = logging.getLogger("math_verify")
+    logger.propagate = False
+    for one, other in WARM_UP:
+        equal(one, other)
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(Trouble())
+    random.seed(0)
+    sympy.core.random.seed(0)
 
 
 def equal(one: str, other: str) -> bool:
@@ -47,21 +118,90 @@ def equal(one: str, other: str) -> bool:
             verify(first, second, timeout_seconds=None)
             or verify(second, first, timeout_seconds=None)
         )
-    except (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError):
+    except (ArithmeticError, RecursionError, TypeError, ValueError):
         return False
+
+
+def judge(one: str, other: str, limits: Limits) -> Reply:
+    """Compare two expressions, quickly if that is enough, else with counted calls."""
+    quick = attempt(one, other, limits, counted=False)
+    if quick["cut"] != "seconds":
+        return quick
+    full = attempt(one, other, limits, counted=True)
+    return {**full, "seconds": quick["seconds"] + full["seconds"]}
+
+
+def attempt(one: str, other: str, limits: Limits, *, counted: bool) -> Reply:
+    """Compare two expressions in a fork of this process."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            limit(limits, counted=counted)
+            os.write(theirs, b"1" if equal(one, other) else b"0")
+            os._exit(0)
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
+        finally:
+            os._exit(1)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        said = pipe.read()
+    _, status, usage = os.wait4(child, 0)
+    cut = "" if said else why(status)
+    if said == b"0" and usage.ru_maxrss * RSS_UNIT > limits["memory_bytes"] * SUSPECT:
+        cut = "memory"
+    taken = usage.ru_utime + usage.ru_stime
+    return {"same": said == b"1", "cut": cut, "seconds": taken}
+
+
+def limit(limits: Limits, *, counted: bool) -> None:
+    """Limit this process, which is a fork, in memory, processor time and calls."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (limits["memory_bytes"], hard))
+    seconds = limits["seconds"] if counted else limits["quick_seconds"]
+    # Its signal ends the process; it counts processor time, and no other.
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    if counted:
+        count_calls(limits["steps"])
+
+
+def count_calls(steps: int) -> None:
+    """End this process at the call, or return from one, after so many."""
+    left = steps
+
+    def count(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal left
+        del frame, event, argument
+        left -= 1
+        if left < 0:
+            os._exit(OUT_OF_STEPS)
+
+    sys.setprofile(count)
+
+
+def why(status: int) -> str:
+    """Say what ended a fork that said nothing."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number in STOPPED_BY_CLOCK:
+            return "seconds"
+        return "crash" if number in CRASHES else "killed"
+    known = {OUT_OF_STEPS: "steps", OUT_OF_MEMORY: "memory"}
+    return known.get(os.WEXITSTATUS(status), "crash")
 
 
 def main() -> None:
     """Answer pairs until the input ends."""
-    limit_memory()
-    equal("1", "1")  # imports everything and builds the parser's tables
+    prepare()
     replies = sys.stdout
     replies.write("true\n")
     replies.flush()
     for line in sys.stdin:
-        one, other = json.loads(line)
-        limit_time()
-        replies.write(json.dumps(equal(one, other)) + "\n")
+        one, other, limits = json.loads(line)
+        replies.write(json.dumps(judge(one, other, limits)) + "\n")
         replies.flush()
 
 

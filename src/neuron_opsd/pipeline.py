@@ -52,7 +52,9 @@ from neuron_opsd.jobs.methods import for_model, replaced_text, with_method
 from neuron_opsd.jobs.plan.estimate import estimate
 from neuron_opsd.jobs.prepare import Prepared, PreparedNames, prepare
 from neuron_opsd.jobs.previewing import Preview, preview
-from neuron_opsd.jobs.reporting import Findings, build_report, finish, rebuild_report
+from neuron_opsd.jobs.reporting import build_report, finish, rebuild_report
+from neuron_opsd.jobs.results import Findings
+from neuron_opsd.jobs.room import keep_room
 from neuron_opsd.jobs.setting import Job, TestSet, remarks, settle
 from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.jobs.training import (
@@ -70,6 +72,7 @@ from neuron_opsd.report.compare.data import ComparisonData
 from neuron_opsd.report.data import FORM_ONLY, PROMPTED, ReportData
 from neuron_opsd.settings import to_toml
 from neuron_opsd.stages.methods import METHODS
+from neuron_opsd.verifier import shared_verifier
 from neuron_opsd.world.codecs import text_codec
 from neuron_opsd.world.homes import check_home, claim
 from neuron_opsd.world.registry.fetch import fetch_demo
@@ -120,6 +123,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         NeuronOpsdError: For anything that the user can mend.
     """
     check_home(request.out, "run")
+    shared_verifier().forget()
     config = name_in_domain(request.tests, with_method(config))
     inputs = read_inputs(request.pool, request.tests, config, progress.warn)
     prompting = load_prompting(config.model)
@@ -137,6 +141,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     ) as directory:
         directory.write("config.toml", SETTINGS, to_toml(settled, comments=True))
         job = Job(directory, settled, constrained, progress)
+        keep_room(job, model)
         for remark in remarks(model.facts, settled.prompts, own.prompts):
             directory.warn(remark)
         if replaced := replaced_text(config, own):
@@ -168,7 +173,7 @@ def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportDat
     data = build_report(
         job, model.facts, prepared, inputs.tests, findings, metrics, cases, command
     )
-    finish(job, data)
+    finish(job, data, findings)
     return data
 
 
@@ -232,6 +237,7 @@ def compare(
         NeuronOpsdError: For anything that the user can mend.
     """
     check_home(comparison.out, "comparison", is_comparison)
+    shared_verifier().forget()
     setting = set_up(comparison, config, progress)
     claim(comparison.out, "comparison", is_comparison)
     outcome = fill(setting)

@@ -112,6 +112,31 @@ class Rollout:
     answer: str | None
     """Normalised final answer, `None` when the text holds none."""
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the completion, its end token included."""
+        return len(self.completion.token_ids)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the completion came to its end."""
+        return self.completion.finished
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether any reasoning was closed."""
+        return self.completion.final_start is not None
+
+    @property
+    def logprob(self) -> float:
+        """That of the completion."""
+        return self.completion.logprob
+
+    @property
+    def entropy(self) -> float:
+        """That of the completion."""
+        return self.completion.entropy
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:
@@ -234,6 +259,10 @@ class StepMetrics:
     agreement: float | None = None
     """Mean share of a question's rollouts that agree with their vote, where one was
     held."""
+    skipped: str = ""
+    """Why nothing was learnt in this step; what is measured of it is 0 then."""
+    spike: float = 0.0
+    """How many times the usual its loss, or gradient, was, where that was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,3 +347,4 @@ class TestResult:
     metrics: Mapping[str, float]
     """By the names in `method.calibration.METRICS`."""
     scores: tuple[QuestionScore, ...] = field(repr=False)
+    num_unsettled: int = 0  # comparisons that were not settled and count as different

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from neuron_opsd.answers import Reader
-from neuron_opsd.records import Rollout, Vote
+from neuron_opsd.outlines import RolloutFacts
+from neuron_opsd.records import Vote
+
+R = TypeVar("R", bound=RolloutFacts)
+"""A rollout or its outline."""
 
 
 def tally(
@@ -50,7 +55,7 @@ def tally(
 
 
 def tally_votes(
-    rollouts: Sequence[Rollout], readers: Mapping[str, Reader] | None = None
+    rollouts: Iterable[RolloutFacts], readers: Mapping[str, Reader] | None = None
 ) -> dict[str, Vote]:
     """Vote on every question by its sampled rollouts; greedy ones have no vote.
 
@@ -62,20 +67,23 @@ def tally_votes(
     Returns:
         Question id to vote, in the order in which the questions first appear.
     """
-    sampled = sampled_rollouts(rollouts)
-    return {
-        question_id: tally(
-            question_id,
-            [rollout.answer for rollout in group],
-            operator.eq if readers is None else readers[question_id].same,
-        )
-        for question_id, group in sampled.items()
-    }
+    given: dict[str, list[tuple[int, str | None]]] = {}
+    for rollout in rollouts:
+        if rollout.temperature > 0.0:
+            group = given.setdefault(rollout.question_id, [])
+            group.append((rollout.index, rollout.answer))
+    votes: dict[str, Vote] = {}
+    for question_id, group in given.items():
+        group.sort(key=operator.itemgetter(0))
+        same = operator.eq if readers is None else readers[question_id].same
+        votes[question_id] = tally(question_id, [answer for _, answer in group], same)
+        group.clear()  # a vote takes the place of what it was held on
+    return votes
 
 
-def sampled_rollouts(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
+def sampled_rollouts(rollouts: Iterable[R]) -> dict[str, list[R]]:
     """Return the sampled rollouts by question id, each question's in order of index."""
-    groups: dict[str, list[Rollout]] = {}
+    groups: dict[str, list[R]] = {}
     for rollout in rollouts:
         if rollout.temperature > 0.0:
             groups.setdefault(rollout.question_id, []).append(rollout)

@@ -6,6 +6,23 @@ what it needs when it runs, so that help pages come at once.
 
 from __future__ import annotations
 
-from neuron_opsd.cli.app import main
+from collections.abc import Sequence
+
+from neuron_opsd.stopping import STOPPING, stoppable
 
 __all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status, whenever a signal arrives.
+
+    Args:
+        argv: The arguments; those of the process when left out.
+    """
+    try:
+        with stoppable():
+            from neuron_opsd.cli import app
+
+            return app.main(argv)
+    except KeyboardInterrupt:
+        return STOPPING.status

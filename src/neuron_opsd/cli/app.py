@@ -5,29 +5,26 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import metadata
-from types import FrameType
-from typing import NoReturn
+from typing import TextIO
 
 from cyclopts import App, CycloptsError
 
 from neuron_opsd.cli import analyse, compare, look, prepare, read, settings, work
 from neuron_opsd.cli.environment import COMMAND_LINE, debugging
 from neuron_opsd.cli.mistakes import explain_mistake
-from neuron_opsd.cli.terminal import PROGRAM, complain
+from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.errors import NeuronOpsdError, TryAgainError
+from neuron_opsd.stopping import RESUMES, STOPPING
 
 DONE = 0
 MISTAKE = 2
 TRY_AGAIN = TryAgainError.exit_status
-INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
 BROKEN_PIPE = 128 + 13
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -40,10 +37,6 @@ OUT_OF_MEMORY = (
     "model.tokens_per_batch elsewhere, or take a smaller model; `neuron-opsd plan` "
     "says how much a run holds"
 )
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived; unwinds like an interrupt from the keyboard."""
 
 
 def build_app() -> App:
@@ -93,12 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; those of the process when left out.
 
     Returns:
-        0 done, 2 a user's mistake, 75 try again, 130 and 143 stopped by a signal.
+        0 done, 2 a user's mistake, 75 try again, from 129 on stopped by a signal.
     """
+    open_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
     typed = COMMAND_LINE.set(shlex.join([PROGRAM, *tokens]))
     try:
-        with stoppable(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             return run_command(tokens)
     except (NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError) as error:
@@ -132,14 +126,15 @@ def explain_end(error: BaseException) -> int:
         OSError: If it is neither a full disk nor a closed pipe.
         RuntimeError: If it is not that memory ran out.
     """
+    if isinstance(error, OSError) and STOPPING.number:
+        return explain_stop()  # what failed was to tidy up a terminal that is gone
     if isinstance(error, BrokenPipeError):
-        leave_pipe()
+        leave_pipe(sys.stdout)
         return BROKEN_PIPE
     if debugging():
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
-        complain("stopped; the same command resumes")
-        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        return explain_stop()
     if isinstance(error, NeuronOpsdError):
         complain(str(error))
         return error.exit_status
@@ -153,30 +148,17 @@ def explain_end(error: BaseException) -> int:
     raise error
 
 
-def leave_pipe() -> None:
-    """Point stdout elsewhere, so that closing it at exit does not complain."""
+def explain_stop() -> int:
+    """Say that a signal stopped the command, to whoever is still there."""
+    try:
+        complain(RESUMES)
+    except OSError:
+        leave_pipe(sys.stdout)
+        leave_pipe(sys.stderr)
+    return STOPPING.status
+
+
+def leave_pipe(stream: TextIO) -> None:
+    """Point a stream elsewhere, so that closing it at exit does not complain."""
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM unwind the program as an interrupt from the keyboard does."""
-    process = os.getpid()
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        del number, frame
-        # A forked worker inherits this handler, but has nothing to tidy up.
-        if os.getpid() != process:
-            os._exit(TERMINATED)
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread, where signals do not arrive
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from neuron_opsd.cli.status import ComparisonStatus, RunStatus
 
 
-def status(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
+def status(
+    run: Path, /, *, verify: bool = False, output: Output = DEFAULT_OUTPUT
+) -> None:
     """Say how far a run or a comparison is, from its files and without disturbing it.
 
     Args:
         run: Folder of the run or the comparison.
+        verify: Compare the hashes of large files too; else only their sizes are
+            compared, and what was changed and is as long as before is not seen.
         output: How to say what came out.
     """
     from neuron_opsd.cli.status import RunStatus, read_status
 
-    found = read_status(run)
+    found = read_status(run, verify=verify)
     with open_terminal(quiet=output.quiet) as terminal:
         if output.json:
             terminal.show_json(asdict(found))
@@ -47,7 +51,7 @@ def show_blocks(terminal: Terminal, found: ComparisonStatus) -> None:
     running = any(block.holder is not None for block in found.blocks)
     at_work = "running" if running else None
     state = state_text(at_work, finished=found.finished, amiss=found.amiss)
-    terminal.show(f"state: {state}")
+    terminal.show(f"state: {state}{unread_text(found.unread)}")
 
 
 def show_status(terminal: Terminal, found: RunStatus) -> None:
@@ -68,7 +72,18 @@ def show_status(terminal: Terminal, found: RunStatus) -> None:
     running = None if found.holder is None else f"running, {found.holder}"
     show_lines(terminal, found.amiss)
     state = state_text(running, finished=found.finished, amiss=found.amiss)
-    terminal.show(f"state: {state}")
+    terminal.show(f"state: {state}{unread_text(found.unread)}")
+
+
+def unread_text(names: Sequence[str]) -> str:
+    """Say which files a state was told without reading, up to three by name."""
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (
+        f" (of {', '.join(names[:3])}{more}, which are large, only the sizes were "
+        "compared; --verify reads them)"
+    )
 
 
 def show_lines(terminal: Terminal, lines: Sequence[str]) -> None:

@@ -18,7 +18,9 @@ FOOT = """
 | 1 | a fault of ours, with a traceback: tell us |
 | 2 | a mistake that the message explains: a flag, a setting, a file, a model |
 | 75 | try again: the disk is full, the network is away, the folder is in use |
-| 130, 143 | stopped by Ctrl-C or SIGTERM; the same command resumes |
+| 129, 130, 138, 143 | stopped by SIGHUP, Ctrl-C, SIGUSR1 or SIGTERM; the same \
+command resumes. In training the step that is being taken is finished and kept first; \
+a second signal ends the process at once, and loses no more than a power cut would |
 | 141 | whoever read the output went away |
 
 ## Environment

@@ -53,7 +53,8 @@ def config(
         if output.json:
             terminal.show_json(resolved.model_dump())
         else:
-            terminal.show(to_toml(resolved, comments=True, only_chosen=True).rstrip())
+            text = to_toml(resolved, comments=True, only_chosen=True)
+            terminal.show_toml(text.rstrip())
 
 
 def plan(

@@ -6,12 +6,19 @@ import json
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from neuron_opsd.world.manifest import MANIFEST, Manifest, read_manifest
-from neuron_opsd.world.proofs import faults, listed_faults
+from neuron_opsd.world.proofs import (
+    Check,
+    fault_of,
+    fault_seen_soon,
+    faults,
+    listed_faults,
+    unread,
+)
 
 HOLDER = "LOCK.holder"
 PARTS = "parts"
@@ -49,6 +56,8 @@ class RunStatus:
     stages: tuple[StageStatus, ...]
     amiss: tuple[str, ...] = ()
     """What is gone, was changed, or was made from another file than there is now."""
+    unread: tuple[str, ...] = ()
+    """Files and folders of which only the size was compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +83,45 @@ class ComparisonStatus:
     blocks: tuple[BlockStatus, ...]
     amiss: tuple[str, ...] = ()
     """As of a run, of the comparison and its blocks."""
+    unread: tuple[str, ...] = ()
+    """As of a run."""
 
 
-def read_status(folder: Path) -> RunStatus | ComparisonStatus:
+def read_status(folder: Path, *, verify: bool = False) -> RunStatus | ComparisonStatus:
     """Read how far a run or a comparison is; takes no lock and changes nothing.
+
+    Args:
+        folder: Of the run or the comparison.
+        verify: Whether to compare the hashes of large files too, not only their sizes.
 
     Raises:
         DataError: If the folder is neither.
     """
+    check = fault_of if verify else fault_seen_soon
     is_comparison = (folder / BLOCKS).is_dir()
-    return comparison_status(folder) if is_comparison else run_status(folder)
+    found = comparison_status if is_comparison else run_status
+    status = found(folder, check)
+    return replace(status, unread=()) if verify else status
 
 
-def comparison_status(folder: Path) -> ComparisonStatus:
+def comparison_status(folder: Path, check: Check = fault_seen_soon) -> ComparisonStatus:
     """Read how far every block of a comparison is."""
     manifests = sorted((folder / BLOCKS).glob(f"*/*/*/{MANIFEST}"))
-    blocks = tuple(block_status(folder, manifest.parent) for manifest in manifests)
+    homes = [manifest.parent for manifest in manifests]
+    blocks = tuple(block_status(folder, home, check) for home in homes)
     at_work = any(block.holder is not None for block in blocks)
-    own = [] if at_work else [*listed_faults(folder).values()]
+    own = [] if at_work else [*listed_faults(folder, check).values()]
     amiss = (*own, *(line for block in blocks for line in block.amiss))
     finished = (folder / PAGE).is_file() and not at_work and not amiss
-    return ComparisonStatus(folder, finished, blocks, amiss)
+    large = tuple(
+        (home / name).relative_to(folder).as_posix()
+        for home in homes
+        for name in unread(home, read_manifest(home))
+    )
+    return ComparisonStatus(folder, finished, blocks, amiss, large)
 
 
-def block_status(comparison: Path, block: Path) -> BlockStatus:
+def block_status(comparison: Path, block: Path, check: Check) -> BlockStatus:
     """Read which models of a block are done, and how far the next one is."""
     manifest = read_manifest(block)
     done = [Path(name) for name in manifest.outputs]
@@ -113,18 +137,18 @@ def block_status(comparison: Path, block: Path) -> BlockStatus:
         models_done=models,
         begun=", ".join(begun),
         holder=lock_holder(block),
-        amiss=amiss_in(block, manifest),
+        amiss=amiss_in(block, manifest, check),
     )
 
 
-def amiss_in(run: Path, manifest: Manifest) -> tuple[str, ...]:
+def amiss_in(run: Path, manifest: Manifest, check: Check) -> tuple[str, ...]:
     """Say what of a run is not proven; nothing while a process may be writing it."""
     if lock_holder(run) is not None:
         return ()
-    return tuple(faults(run, manifest).values())
+    return tuple(faults(run, manifest, check).values())
 
 
-def run_status(run: Path) -> RunStatus:
+def run_status(run: Path, check: Check = fault_seen_soon) -> RunStatus:
     """Read how far a run is.
 
     Raises:
@@ -133,7 +157,7 @@ def run_status(run: Path) -> RunStatus:
     manifest = read_manifest(run)
     steps, last = training_steps(run / METRICS)
     total = manifest.settings.get("distill.steps")
-    amiss = amiss_in(run, manifest)
+    amiss = amiss_in(run, manifest, check)
     return RunStatus(
         run=run,
         finished=(run / REPORT).is_file() and not amiss,
@@ -143,6 +167,7 @@ def run_status(run: Path) -> RunStatus:
         last_step=last,
         stages=(*finished_stages(manifest), *begun_stages(run)),
         amiss=amiss,
+        unread=tuple(unread(run, manifest)),
     )
 
 

@@ -6,11 +6,18 @@ holds the results and nothing else.
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    contextmanager,
+    redirect_stdout,
+    suppress,
+)
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -19,7 +26,16 @@ from rich.text import Text
 
 from neuron_opsd.cli.pace import Pace
 from neuron_opsd.cli.tables import fitting_table
-from neuron_opsd.cli.text import clean, duration, one_line, pace_text, plain_values
+from neuron_opsd.cli.text import (
+    PLAIN_SIGNS,
+    clean,
+    duration,
+    escaped_toml,
+    one_line,
+    pace_text,
+    plain_values,
+)
+from neuron_opsd.stopping import STOPPING
 
 PROGRAM = "neuron-opsd"
 FULL_WIDTH = 100
@@ -39,6 +55,8 @@ class Terminal:
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        lenient(out)
+        lenient(err)
         self._out = out
         self._err = Console(file=err, highlight=False, markup=False, emoji=False)
         self._quiet = quiet
@@ -49,6 +67,7 @@ class Terminal:
         self, name: str, total: int, unit: str
     ) -> AbstractContextManager[Callable[[int], None]]:
         """Open a stage of `total` units; call the value it gives with units done."""
+        STOPPING.check()
         pace = Pace(total, self._clock)
         if self._quiet:
             return self._silent(pace)
@@ -67,9 +86,12 @@ class Terminal:
 
     def show(self, text: str = "") -> None:
         """Write a line of results."""
-        encoding = self._out.encoding or "utf-8"
-        line = (clean(text) + "\n").encode(encoding, "backslashreplace")
-        self._out.write(line.decode(encoding))
+        self._out.write(clean(text) + "\n")
+        self._out.flush()
+
+    def show_toml(self, text: str) -> None:
+        """Write a TOML file that means what it meant, whatever the encoding lacks."""
+        self._out.write(escaped_toml(text, self._out.encoding or "utf-8") + "\n")
         self._out.flush()
 
     def show_json(self, document: Mapping[str, Any]) -> None:
@@ -170,10 +192,29 @@ def progress_line(pace: Pace, name: str, unit: str) -> str:
     return f"{name}: {numbers(pace, unit)}"
 
 
+def lenient(stream: TextIO) -> None:
+    """Let a stream write whatever its encoding lacks in other signs.
+
+    A result that a terminal cannot show must not be lost for that.
+    """
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors=PLAIN_SIGNS)
+
+
+def open_streams() -> None:
+    """Make both streams of the process fit for anything, closed ones too."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(nowhere, "w", encoding="utf-8"))
+        lenient(getattr(sys, name))
+
+
 @contextmanager
 def open_terminal(*, quiet: bool = False) -> Iterator[Terminal]:
     """Give a terminal that keeps stdout for results until it is closed."""
     terminal = Terminal(sys.stdout, sys.stderr, quiet=quiet)
+    STOPPING.has_begun = True
     with redirect_stdout(sys.stderr):
         yield terminal
 
@@ -181,7 +222,8 @@ def open_terminal(*, quiet: bool = False) -> Iterator[Terminal]:
 def complain(text: str) -> None:
     """Write one message of the program to stderr."""
     stream = sys.stderr
-    encoding = stream.encoding or "utf-8"
-    line = f"{PROGRAM}: {clean(text)}\n".encode(encoding, "backslashreplace")
-    stream.write(line.decode(encoding))
-    stream.flush()
+    lenient(stream)
+    # Where nobody can be told, the exit status still says it.
+    with suppress(OSError):
+        stream.write(f"{PROGRAM}: {clean(text)}\n")
+        stream.flush()

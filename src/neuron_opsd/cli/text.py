@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 import unicodedata
@@ -11,13 +12,45 @@ from typing import Any
 _SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, clearing
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])"  # OSC, DCS, SOS, PM, APC ...
-    r"[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # ... up to their end
+    r"[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)"  # ... up to their end
     r"|\x1b[ -/]*[0-~]?"  # two-byte sequences, and an escape that nothing ends
 )
 
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e")
 _ISOLATES = frozenset("\u2066\u2067\u2068\u2069")
 _KEPT = frozenset("\n\t")
+
+PLAIN_SIGNS = "neuron-opsd-plain-signs"
+"""Name of the rule by which a stream writes what its encoding lacks."""
+
+_SIGNS = {
+    "\N{MINUS SIGN}": "-",
+    "\N{EN DASH}": "-",
+    "\N{EM DASH}": "--",
+    "\N{MIDDLE DOT}": "-",
+    "\N{HORIZONTAL ELLIPSIS}": "...",
+    "\N{RIGHTWARDS ARROW}": "->",
+    "\N{PLUS-MINUS SIGN}": "+-",
+    "\N{LESS-THAN OR EQUAL TO}": "<=",
+    "\N{GREATER-THAN OR EQUAL TO}": ">=",
+}
+"""What we write ourselves, in ASCII."""
+
+
+def plain_signs(error: UnicodeError) -> tuple[str, int]:
+    """Stand in for characters that an encoding lacks: by a sign, else an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    signs = (_SIGNS.get(char) or _escaped(char) for char in lacking)
+    return "".join(signs), error.end
+
+
+def _escaped(char: str) -> str:
+    return char.encode("ascii", "backslashreplace").decode("ascii")
+
+
+codecs.register_error(PLAIN_SIGNS, plain_signs)
 
 
 def clean(text: str) -> str:
@@ -42,6 +75,24 @@ def _harmless(char: str) -> str:
     if category in {"Cc", "Zl", "Zp"} or char in _BIDI or char in _ISOLATES:
         return ""
     return char
+
+
+def escaped_toml(text: str, encoding: str = "utf-8") -> str:
+    r"""Return a TOML file that means the same, harmless and in the given encoding.
+
+    Only texts in double quotes may hold such characters, as those of the settings do.
+
+    Example:
+        >>> escaped_toml('a = "x\u202e\N{MINUS SIGN}"', "ascii")
+        'a = "x\\u202e\\u2212"'
+    """
+
+    def written(char: str) -> str:
+        if char in _KEPT or (clean(char) == char and char.encode(encoding, "ignore")):
+            return char
+        return f"\\u{ord(char):04x}" if ord(char) < 1 << 16 else f"\\U{ord(char):08x}"
+
+    return text if text.isascii() else "".join(map(written, text))
 
 
 def one_line(text: str, width: int = 60) -> str:

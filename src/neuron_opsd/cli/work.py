@@ -187,7 +187,7 @@ def show_metrics(
 
 
 def metric_text(value: float | None) -> str:
-    """Write a metric's value, a dash where there is none."""
+    """Write a metric's value or a count, a dash where there is none."""
     if value is None or value != value:
         return "-"
-    return f"{value:.3f}"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

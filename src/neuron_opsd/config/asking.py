@@ -38,8 +38,8 @@ class ModelConfig(Section):
     reasoning_end: str = ""
     """Mark after it, for example `</think>`."""
     tokens_per_batch: Positive = 4096
-    """Tokens that one forward pass may hold; lower it when memory runs out (in
-    training, `distill.micro_batch_size`), and take 16384 or more on a large GPU."""
+    """Tokens that one forward pass may hold, and half as many where memory runs out;
+    take 16384 or more on a large GPU."""
 
 
 class QuestionsConfig(Section):
@@ -96,6 +96,10 @@ class AnswersConfig(Section):
     or 1.234: with `point` they are 1234 and 1.234, with `comma` the other way round."""
     pattern: str = ""
     """Regular expression of the `regex` reader; its first group is the answer."""
+    max_minutes: Positive = 120
+    """Processor time that comparing expressions (reader `latex`) may take in one
+    command. After that it stops with status 75; what was compared is kept, and the same
+    command resumes for as long again."""
 
 
 class RolloutsConfig(Section):

@@ -114,7 +114,8 @@ class DistillConfig(Section):
     """Rollouts per question and step; methods that compare the rollouts of a question
     need more than one."""
     micro_batch_size: Positive = 4
-    """Completions per forward pass; changes memory, not the gradient."""
+    """Completions per forward pass, and half as many where memory runs out; changes
+    memory, not the gradient but by rounding."""
     temperature: Temperature = 1.0
     """Of the student's training rollouts; the loss itself uses the plain logits."""
     sampling_top_p: Fraction = 1.0
@@ -146,6 +147,10 @@ class DistillConfig(Section):
     """Positions whose logits are held at once; changes memory, not the gradient."""
     checkpoint_every: Positive = 10
     """Steps between checkpoints."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do with a step in which the loss, a gradient or a logit is not a number:
+    `stop`, or `skip` it, learning nothing, at most 3 in a row. May be changed when a
+    run that was stopped resumes."""
 
 
 class PolicyConfig(Section):

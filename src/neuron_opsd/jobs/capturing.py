@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.models.protocol import LanguageModel, Pair
-from neuron_opsd.records import NeuronSet, Question, Rollout
+from neuron_opsd.outlines import RolloutFacts
+from neuron_opsd.records import Completion, NeuronSet, Question, Rollout
 from neuron_opsd.stages.capture import capture_neurons, lacks_span, pair_of
 from neuron_opsd.stages.rollouts import Asked, ask
 from neuron_opsd.world.codecs import NEURONS
+from neuron_opsd.world.kept_rollouts import ROWS_READ, in_full
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The rollout that stands for each question."""
+
+    rollouts: Sequence[Rollout]
+    """That they were chosen from."""
+    facts: Mapping[str, RolloutFacts]
+    """By question id, without texts where a file keeps these."""
+
+    def completions(self, ids: Sequence[str]) -> list[Completion]:
+        """Return the completions of some questions in full."""
+        some = in_full(self.rollouts, [self.facts[name] for name in ids])
+        return [rollout.completion for rollout in some]
 
 
 def capture(
     job: Job,
     model: LanguageModel,
     questions: Sequence[Question],
-    chosen: Mapping[str, Rollout],
+    chosen: Chosen,
     name: str = "neurons",
     made_from: Sequence[str] = (),
 ) -> Sequence[NeuronSet]:
@@ -27,22 +45,22 @@ def capture(
         job: Keeps them.
         model: That wrote the rollouts.
         questions: All that are asked.
-        chosen: Question id to its rollout.
+        chosen: The rollout of each.
         name: Of the output.
         made_from: Names of what holds the rollouts.
     """
     config = job.config
     asked = ask(questions, config, constrained=job.constrained)
 
-    def pair(a: Asked) -> Pair:
-        own = chosen[a.question.id].completion
+    def pair(a: Asked, own: Completion) -> Pair:
         return pair_of(model, model.encode(a.prompt), own, config.neurons)
 
     def compute(block: Sequence[Asked]) -> Sequence[NeuronSet]:
+        ids = [a.question.id for a in block]
         return capture_neurons(
             model,
-            [a.question.id for a in block],
-            [pair(a) for a in block],
+            ids,
+            [pair(*one) for one in zip(block, chosen.completions(ids), strict=True)],
             config.neurons,
             config.model.tokens_per_batch,
         )
@@ -64,7 +82,7 @@ def capture(
 
 
 def tokens_read(
-    neurons: Sequence[NeuronSet], chosen: Mapping[str, Rollout], config: NeuronsConfig
+    neurons: Sequence[NeuronSet], chosen: Chosen, config: NeuronsConfig
 ) -> int:
     """Return how many tokens of completions passes went over.
 
@@ -72,17 +90,22 @@ def tokens_read(
     """
     if config.span == "answer":
         ids = (entry.question_id for entry in neurons)
-        return sum(len(chosen[name].completion.token_ids) for name in ids)
+        return sum(chosen.facts[name].num_tokens for name in ids)
     return sum(entry.num_tokens for entry in neurons)
 
 
-def warn_of_spans(
-    job: Job, chosen: Mapping[str, Rollout], config: NeuronsConfig
-) -> None:
+def warn_of_spans(job: Job, chosen: Chosen, config: NeuronsConfig) -> None:
     """Say how many completions do not hold the span whose neurons count."""
-    lacking = sum(lacks_span(one.completion, config) for one in chosen.values())
+    if config.span == "completion":
+        return
+    ids = list(chosen.facts)
+    lacking = sum(
+        lacks_span(own, config)
+        for start in range(0, len(ids), ROWS_READ)
+        for own in chosen.completions(ids[start : start + ROWS_READ])
+    )
     if lacking:
         job.run.warn(
-            f"{lacking} of {len(chosen)} completions hold no {config.span}; the "
+            f"{lacking} of {len(ids)} completions hold no {config.span}; the "
             "neurons of all their tokens count instead"
         )

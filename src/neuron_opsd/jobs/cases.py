@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from neuron_opsd.jobs.centring import BIAS_NAME
 from neuron_opsd.jobs.prepare import Prepared
@@ -15,6 +15,7 @@ from neuron_opsd.report.data import AnswerCount, Case, CaseDemonstration
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.votes import sampled_rollouts
 from neuron_opsd.world.codecs import ROLLOUTS
+from neuron_opsd.world.kept_rollouts import in_full, outlines_of
 
 NUM_CASES = 12
 
@@ -69,7 +70,9 @@ def build_cases(
     """
     example_of = {example.question_id: example for example in prepared.examples}
     reason_of = {entry.question_id: entry.reason for entry in prepared.selection}
-    before = sampled_rollouts(prepared.rollouts)
+    shown = choose_cases(prepared)
+    ids = {context.question_id for context in shown}
+    before = sampled_rollouts(of_questions(prepared.rollouts, ids))
     return tuple(
         Case(
             question_id=context.question_id,
@@ -86,8 +89,14 @@ def build_cases(
             rollouts_before=answer_counts(before[context.question_id]),
             rollouts_after=answer_counts(after.get(context.question_id, ())),
         )
-        for context in choose_cases(prepared)
+        for context in shown
     )
+
+
+def of_questions(rollouts: Sequence[Rollout], ids: Set[str]) -> list[Rollout]:
+    """Return the rollouts of some questions in full."""
+    some = [one for one in outlines_of(rollouts) if one.question_id in ids]
+    return in_full(rollouts, some)
 
 
 def case_demonstrations(

@@ -6,6 +6,7 @@ metrics up to it were. One that does not fit is passed over, with a line that sa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +15,15 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from neuron_opsd.jobs.metrics import METRICS, cut_metrics, hash_metrics, sync_metrics
+from neuron_opsd.jobs.metrics import (
+    METRICS,
+    MetricsHash,
+    cut_metrics,
+    hash_metrics,
+    sync_metrics,
+)
 from neuron_opsd.jobs.setting import Job
+from neuron_opsd.models.learner import first_not_finite
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.world.files import discard
 from neuron_opsd.world.proofs import fault_of, other_sources
@@ -36,7 +44,12 @@ def checkpoint_name(work: str, step: int) -> str:
 
 
 def keep_checkpoint(
-    job: Job, learner: Learner, work: str, step: int, made_from: Sequence[str]
+    job: Job,
+    learner: Learner,
+    work: str,
+    step: int,
+    made_from: Sequence[str],
+    metrics: MetricsHash,
 ) -> None:
     """Write student, teacher and optimiser, whole or not at all; drop old ones.
 
@@ -46,13 +59,14 @@ def keep_checkpoint(
         work: Folder of the training, below the run directory.
         step: Number of steps taken.
         made_from: Names of what it is trained from.
+        metrics: Of the steps taken.
     """
     home, name = job.run.path(work), checkpoint_name(work, step)
     sync_metrics(home)
     bound = {
         "step": step,
         "made_from": job.run.ledger.hashes(made_from),
-        "metrics": hash_metrics(home, step),
+        "metrics": metrics.now(),
     }
 
     def fill(folder: Path) -> None:
@@ -78,19 +92,36 @@ def drop_checkpoints(job: Job, names: Sequence[str]) -> None:
     """Delete checkpoints, which are listed no longer before they go."""
     job.run.forget(names)
     for name in names:
-        discard(job.run.path(name))
+        discard_checkpoint(job.run.path(name))
+
+
+def discard_checkpoint(folder: Path) -> None:
+    """Delete what training wrote into a checkpoint, and its folder if that was all."""
+    if folder.is_symlink() or not folder.is_dir():
+        discard(folder)
+        return
+    for name in (FACTS, STATE):
+        discard(folder / name)
+    leave(folder)
+
+
+def leave(folder: Path) -> None:
+    """Delete a folder that is empty; what is not ours stays in it."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def end_checkpoints(job: Job, work: str) -> None:
     """Delete all checkpoints of a training that nothing resumes from any more."""
     drop_checkpoints(job, [*{*checkpoints(job, work), *listed(job, work)}])
-    discard(job.run.path(work, CHECKPOINTS))
+    leave(job.run.path(work, CHECKPOINTS))
 
 
 def listed(job: Job, work: str) -> Iterator[str]:
     """Yield the names of a training's checkpoints that the manifest lists."""
     for name in job.run.manifest.outputs:
-        if name.startswith(f"{work}/{CHECKPOINTS}/"):
+        folder, _, last = name.rpartition("/")
+        if folder == f"{work}/{CHECKPOINTS}" and CHECKPOINT.fullmatch(last):
             yield name
 
 
@@ -129,7 +160,11 @@ def go_back(
         if fault:
             job.run.warn(f"{folder} is passed over: {fault}")
         elif (step := step_in(folder)) <= latest:
-            learner.load_state(load_file(folder / STATE))
+            state = load_file(folder / STATE)
+            if spoilt := first_not_finite(state):
+                job.run.warn(f"{folder} is passed over: {spoilt} is not finite")
+                continue
+            learner.load_state(state)
             first = step
             break
     if (home / METRICS).exists():

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError, DataError, ModelError
+from neuron_opsd.jobs.room import tell_of_room
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import Pair
@@ -51,6 +52,7 @@ def extract_neurons(
         )
     rows = read_completions(completions)
     model = load_model(config.model)
+    tell_of_room(model, progress.warn)
     if model.facts.why_no_neurons:
         raise ModelError(model.facts.why_no_neurons)
     pairs = [encode(model, row, completions) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.jobs.checks import check_sets
 from neuron_opsd.jobs.inputs import check_names, read_tests
-from neuron_opsd.jobs.reporting import metric_table
+from neuron_opsd.jobs.results import metric_table
+from neuron_opsd.jobs.room import tell_of_room
 from neuron_opsd.jobs.setting import TestSet, settle
 from neuron_opsd.jobs.testing import score
+from neuron_opsd.jobs.verdicts import num_unsettled
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.outline import load_prompting
 from neuron_opsd.models.protocol import LanguageModel
@@ -20,6 +23,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records import Rollout, TestResult
 from neuron_opsd.stages.centring import is_centring
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
+from neuron_opsd.verifier import shared_verifier, unsettled_text
 from neuron_opsd.world.codecs import save_json
 from neuron_opsd.world.formats.public_sets import check_targets
 from neuron_opsd.world.places import check_file_place
@@ -66,10 +70,13 @@ def evaluate(
     check_sets(prompting, asked, settled, tests, constrained=constrained)
     adapters = [] if adapter is None else [adapter]
     model = load_model(config.model, *adapters, prompting=prompting)
+    tell_of_room(model, progress.warn)
     table = {}
     for test in sets:
         result = test_model(model, test, settled, progress, constrained=constrained)
         table[test.name] = metric_table(result)
+        if settled.answers.reader == "latex":
+            table[test.name]["unsettled_comparisons"] = result.num_unsettled
     if out is not None:
         save_json(table, out)
     return table
@@ -95,4 +102,9 @@ def test_model(
                 model, block, config, f"test {test.name}", draws, config.test_tokens
             )
             done(len(block))
-    return score(test, rollouts, config)
+    with shared_verifier().noting() as notes:
+        result = score(test, rollouts, config)
+    verdicts = tuple(notes.values())
+    if text := unsettled_text(verdicts):
+        progress.warn(f"{test.name}: {text}")
+    return replace(result, num_unsettled=num_unsettled(verdicts))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import AnswersConfig
 from neuron_opsd.errors import DataError
+from neuron_opsd.latex import refusal
 from neuron_opsd.records import Question
 from neuron_opsd.world.questions import QuestionFile
 
@@ -51,6 +52,8 @@ def check_gold(
         refuse_lines(place, file, free)
         warn_of_latex(name, file, free, warn)
     refuse_unreadable(place, file, config)
+    if config.reader == "latex":
+        warn_of_uncomputed(name, file, config, warn)
 
 
 def where(file: QuestionFile, question: Question) -> str:
@@ -103,6 +106,29 @@ def warn_of_latex(
             f"{name}: {len(found)} of {len(file.questions)} gold answers are LaTeX, "
             f"first {shown(file, found[:1])}, and answers.reader=text compares them "
             "letter by letter; answers.reader=latex compares what they mean"
+        )
+
+
+def warn_of_uncomputed(
+    name: str,
+    file: QuestionFile,
+    config: AnswersConfig,
+    warn: Callable[[str], None],
+) -> None:
+    """Say which expressions are so large that only the same spelling is the same."""
+    readers, answers = readers_for(file.questions, config), file.gold.answer_of
+    found = [
+        (question, reason)
+        for question in file.questions
+        if (gold := readers[question.id].normalise(answers[question.id], question))
+        and (reason := refusal(gold))
+    ]
+    if found:
+        first, reason = found[0]
+        warn(
+            f"{name}: {len(found)} of {len(file.questions)} gold answers are not "
+            "computed, so that only answers that are spelled alike match, first "
+            f"{shown(file, [first])}: {reason}"
         )
 
 

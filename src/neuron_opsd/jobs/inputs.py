@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -28,6 +30,26 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 POOL = "pool"
 TAKEN = (POOL, "model")
 """Names under which a run's other inputs are kept."""
+PASSING = ("fitness.one_answer", "distill.on_nonfinite", "answers.max_minutes")
+"""Settings that let a run pass that was stopped, and change nothing else."""
+
+VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
+"""Names of a processor's abilities that choose how products are computed."""
+
+LIMITS: Final = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+"""Variables by which libraries use less, or other arithmetic, than the machine can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +103,13 @@ def read_inputs(
         warn(note)
     check_size(pool, len(asked.questions), config.contexts.num_demonstrations)
     sets = read_tests(tests, in_domain, config, warn)
-    check_overlap(
+    remarks = check_overlap(
         asked.questions,
         {test.name: test.questions for test in sets},
         config.evaluation.max_overlap,
     )
+    for text in remarks:
+        warn(text)
     hashes = {"pool": questions_hash(asked.questions)}
     hashes |= {test.name: test_hash(test) for test in sets}
     return Inputs(asked.questions, sets, hashes, {POOL: pool, **tests})
@@ -232,19 +256,24 @@ def test_hash(test: TestSet) -> str:
 def run_settings(config: Config) -> dict[str, Any]:
     """Return the settings that the results of a run depend on, by dotted name.
 
-    A model on this machine is named by its absolute path. One that only lets a run pass
-    that was stopped is none, so that it goes on.
+    A model on this machine is named by its absolute path. Those that only let a run
+    pass that was stopped are none, so that it goes on.
     """
     settings = flatten(config)
     settings["model.name"] = place_text(config.model.name)
-    del settings["fitness.one_answer"]
-    return settings
+    return {name: value for name, value in settings.items() if name not in PASSING}
 
 
 def environment() -> dict[str, str]:
     """Return what, besides versions, may change the last bits of a result."""
+    able = torch.cpu.get_capabilities()
+    vectors = [n for n in sorted(able) if able[n] is True and VECTORS.match(n)]
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
     return {
         "threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "processor": str(able.get("cpu_name", platform.processor())),
+        "vectors": " ".join(vectors) or "none",
+        "limits": " ".join(limits) or "none",
     }

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
+from neuron_opsd.errors import TrainingError
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.world.files import disk_errors, sync
+from neuron_opsd.world.files import disk_errors, make_folder, sync
 from neuron_opsd.world.store import write_atomic
 
 METRICS = "metrics.jsonl"
 
 
 def append_metrics(work: Path, entry: StepMetrics) -> None:
-    """Add a line to the metrics; a torn one is dropped when a run goes on."""
-    work.mkdir(parents=True, exist_ok=True)
-    with disk_errors(work / METRICS, 0), (work / METRICS).open("a") as file:
-        file.write(json.dumps(asdict(entry)) + "\n")
+    """Add a line to the metrics; a torn one is dropped when a run goes on.
+
+    Raises:
+        TrainingError: If a value is no number, which JSON cannot hold.
+    """
+    for name, value in asdict(entry).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TrainingError(
+                f"step {entry.step}: its {name} is {value}; the checkpoint before is "
+                "whole; begin again with a lower distill.learning_rate"
+            )
+    with disk_errors(work / METRICS, 0):
+        make_folder(work)
+        with (work / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(entry)) + "\n")
 
 
 def cut_metrics(work: Path, num_steps: int) -> None:
@@ -50,7 +63,28 @@ def hash_metrics(work: Path, num_steps: int) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
+class MetricsHash:
+    """The SHA-256 of all that a training's metrics hold, read on as they grow."""
+
+    def __init__(self, work: Path) -> None:
+        """Begin with what is there."""
+        self._path = work / METRICS
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def now(self) -> str:
+        """Return the hash of the file as it is now; it must only have grown."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._size)
+                added = file.read()
+            self._digest.update(added)
+            self._size += len(added)
+        return self._digest.hexdigest()
+
+
 def sync_metrics(work: Path) -> None:
     """Wait until the metrics are on the disk, before something relies on them."""
     with disk_errors(work / METRICS, 0):
         sync(work / METRICS)
+        sync(work)

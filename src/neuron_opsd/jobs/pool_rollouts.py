@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.jobs.centring import BIAS_NAME
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Question, Rollout, Vote
 from neuron_opsd.stages.rollouts import Asked, ask, is_constrained, sample_rollouts
 from neuron_opsd.stages.teaching import (
@@ -18,6 +20,7 @@ from neuron_opsd.stages.teaching import (
     shown_draws,
 )
 from neuron_opsd.world.codecs import ROLLOUTS
+from neuron_opsd.world.kept_rollouts import outlines_of
 
 NAME: Final = "rollouts"
 """Of the output."""
@@ -48,8 +51,10 @@ def roll_out(
             done,
             made_from=[BIAS_NAME],
         )
-    job.count_tokens("rollouts", rollout_tokens(model, asked, rollouts))
-    remarks = remarks_on_rollouts(rollouts, config.rollouts.max_new_tokens)
+    told = outlines_of(rollouts)
+    job.count_tokens("rollouts", rollout_tokens(model, asked, told))
+    told = outlines_of(rollouts)
+    remarks = remarks_on_rollouts(told, config.rollouts.max_new_tokens)
     free = remarks_on_free_answers(model, asked, config, constrained=job.constrained)
     for text in remarks + free:
         job.run.warn(text)
@@ -57,14 +62,14 @@ def roll_out(
 
 
 def rollout_tokens(
-    model: LanguageModel, asked: Sequence[Asked], rollouts: Sequence[Rollout]
+    model: LanguageModel, asked: Sequence[Asked], rollouts: Iterable[RolloutFacts]
 ) -> int:
     """Return the prompt and completion tokens of some rollouts, prompts once each."""
     prompts = sum(len(model.encode(a.prompt)) for a in asked)
-    return prompts + sum(len(r.completion.token_ids) for r in rollouts)
+    return prompts + sum(rollout.num_tokens for rollout in rollouts)
 
 
-def remarks_on_rollouts(rollouts: Sequence[Rollout], longest: int) -> list[str]:
+def remarks_on_rollouts(rollouts: Iterable[RolloutFacts], longest: int) -> list[str]:
     """Say how many rollouts were cut, or never came to an answer.
 
     Args:
@@ -72,16 +77,17 @@ def remarks_on_rollouts(rollouts: Sequence[Rollout], longest: int) -> list[str]:
         longest: The most tokens that they may have.
     """
     found = []
-    cut = sum(not rollout.completion.finished for rollout in rollouts)
+    facts = Counter((rollout.finished, rollout.is_closed) for rollout in rollouts)
+    cut = sum(count for (finished, _), count in facts.items() if not finished)
     if cut:
         found.append(
-            f"{cut} of {len(rollouts)} rollouts were cut at {longest} tokens; raise "
+            f"{cut} of {facts.total()} rollouts were cut at {longest} tokens; raise "
             "rollouts.max_new_tokens"
         )
-    thinking = sum(rollout.completion.final is None for rollout in rollouts)
+    thinking = sum(count for (_, closed), count in facts.items() if not closed)
     if thinking:
         found.append(
-            f"{thinking} of {len(rollouts)} rollouts never closed their reasoning and "
+            f"{thinking} of {facts.total()} rollouts never closed their reasoning and "
             "have no answer: they do not vote, and are neither shown nor imitated"
         )
     return found

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import TeacherError
-from neuron_opsd.jobs.capturing import capture
+from neuron_opsd.jobs.capturing import Chosen, capture
 from neuron_opsd.jobs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.jobs.pool_rollouts import answers_to_show, roll_out
 from neuron_opsd.jobs.selecting import unread_of, warn_of_selection
 from neuron_opsd.jobs.setting import Job
+from neuron_opsd.jobs.verdicts import noted, verdicts_name, vote, warn_as_kept
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.needs import needs_neurons
+from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import (
     Fitness,
     NeuronSet,
@@ -32,35 +33,41 @@ from neuron_opsd.report.data import FORM_ONLY
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
+from neuron_opsd.stages.library import Library, search_remarks
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import (
-    Library,
     build_contexts,
     build_examples,
     fits,
     fitted_prompt,
 )
-from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.codecs import (
     CONTEXTS,
     SELECTION,
     Codec,
     record_codec,
 )
+from neuron_opsd.world.kept_rollouts import outlines_of
 from neuron_opsd.world.questions import duplicates_of
 
 T = TypeVar("T")
+R = TypeVar("R", bound=RolloutFacts)
+"""A rollout or its outline."""
 
 FITNESS = record_codec("fitness.json", Fitness)
+
+ANSWERS = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
+"""What the model answered to the pool, and which of these answers are equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Everything that training needs, made from questions without labels."""
 
-    rollouts: tuple[Rollout, ...]
+    rollouts: Sequence[Rollout]
+    """Of the pool; those of a run stay in their file."""
     votes: Mapping[str, Vote]
     neurons: tuple[NeuronSet, ...]
     """Of every question, empty where the settings ask for none."""
@@ -81,8 +88,8 @@ class PreparedNames:
 
     @property
     def read(self) -> tuple[str, ...]:
-        """What the model answered, and the neurons that pushed it."""
-        return (ROLLOUTS_NAME, self.neurons)
+        """What the model answered, which answers are equal, and their neurons."""
+        return (*ANSWERS, self.neurons)
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -111,12 +118,10 @@ def prepare(
     """
     made = PreparedNames(folder, neurons_name)
     rollouts = roll_out(job, model, pool)
-    prompts = job.config.prompts
-    readers = readers_for(pool, job.config.answers, prompts.list_choices)
-    votes = tally_votes(rollouts, readers)
-    chosen = representatives(rollouts, votes, job.config)
+    votes = vote(job, pool, rollouts, ROLLOUTS_NAME)
+    chosen = representatives(outlines_of(rollouts), votes, job.config)
     own, unread = own_answers(chosen), unread_of(chosen)
-    neurons = neurons_of(job, model, pool, chosen, neurons_name)
+    neurons = neurons_of(job, model, pool, Chosen(rollouts, chosen), neurons_name)
     selection = job.run.once(
         inside(folder, "selection"),
         placed(SELECTION, folder),
@@ -134,9 +139,11 @@ def prepare(
         lambda: build_contexts(kept(neurons, selection), library, job.config),
         made_from=[*made.read, inside(folder, "selection")],
     )
+    for text in search_remarks(contexts, library):
+        job.run.warn(text)
     examples = written_examples(job, model, contexts, library)
     prepared = Prepared(
-        tuple(rollouts),
+        rollouts,
         votes,
         tuple(neurons),
         tuple(selection),
@@ -171,13 +178,13 @@ def neurons_of(
     job: Job,
     model: LanguageModel,
     pool: Sequence[Question],
-    chosen: Mapping[str, Rollout],
+    chosen: Chosen,
     name: str,
 ) -> Sequence[NeuronSet]:
     """Read off the neurons of the pool's answers, where the settings ask for them."""
     if not needs_neurons(job.config):
         return not_read([question.id for question in pool])
-    return capture(job, model, pool, chosen, name, [ROLLOUTS_NAME])
+    return capture(job, model, pool, chosen, name, ANSWERS)
 
 
 def inside(folder: str, name: str) -> str:
@@ -191,15 +198,15 @@ def placed(codec: Codec[T], folder: str) -> Codec[T]:
 
 
 def representatives(
-    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: Config
-) -> dict[str, Rollout]:
+    rollouts: Iterable[R], votes: Mapping[str, Vote], config: Config
+) -> dict[str, R]:
     """Return the rollout that stands for each question.
 
     It is the one a demonstration would show, and its neurons are the question's; the
     first one where none can be shown.
     """
-    chosen: dict[str, Rollout] = {}
-    first: dict[str, Rollout] = {}
+    chosen: dict[str, R] = {}
+    first: dict[str, R] = {}
     for rollout in rollouts:
         first.setdefault(rollout.question_id, rollout)
         if fits(rollout, votes, config.contexts):
@@ -207,7 +214,7 @@ def representatives(
     return {**first, **chosen}
 
 
-def own_answers(chosen: Mapping[str, Rollout]) -> dict[str, str | None]:
+def own_answers(chosen: Mapping[str, RolloutFacts]) -> dict[str, str | None]:
     """Return the answer that stands for each question."""
     return {question_id: rollout.answer for question_id, rollout in chosen.items()}
 
@@ -275,17 +282,21 @@ def check(
     if config.fitness.action == "off":
         return None
     questions = list(prepared.library.questions.values())
-    found = pool_findings(questions, prepared.rollouts, config.fitness)
+    found = pool_findings(questions, outlines_of(prepared.rollouts), config.fitness)
     found += one_answer_findings(prepared.votes, config.fitness)
     found += selection_findings(prepared.selection, own, config.fitness)
     fitness = None
     if config.contexts.num_demonstrations:
+        name = inside(made.folder, "fitness")
         fitness = job.run.once(
-            inside(made.folder, "fitness"),
+            name,
             placed(FITNESS, made.folder),
-            lambda: compare_teacher(job, model, prepared),
+            lambda: noted(
+                job, name, made.all, lambda: compare_teacher(job, model, prepared)
+            ),
             made_from=made.all,
         )
+        warn_as_kept(job, name, verdicts_name(name))
         found += fitness.findings
         if learns_from_itself(config.method):
             refuse_one_answer(fitness, config.fitness)

@@ -14,6 +14,7 @@ from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.prompts import resolve_prompts
 from neuron_opsd.reasoning import all_marks, final_part
 from neuron_opsd.records import Message, Question
+from neuron_opsd.verifier import shared_verifier
 from neuron_opsd.world.question_files import read_table
 from neuron_opsd.world.rows import BadRowError, Row, Values, kind_of, shorten
 
@@ -107,7 +108,7 @@ def judged(written: Written, final: str | None, reader: Reader) -> ReadAnswer:
         BadRowError: If the gold answer cannot be read.
     """
     reading = reader.read(final, written.question, finished=written.finished)
-    same = None
+    same, why = None, reading.why
     if written.gold is not None:
         gold = reader.normalise(written.gold, written.question)
         if gold is None:
@@ -115,8 +116,11 @@ def judged(written: Written, final: str | None, reader: Reader) -> ReadAnswer:
                 f"gold is {shorten(written.gold)}, which the reader cannot read; give "
                 "one of the choices where there are any, else a bare answer"
             )
-        same = reading.answer is not None and reader.same(reading.answer, gold)
-    return ReadAnswer(written.question.id, reading.answer, reading.why, same)
+        with shared_verifier().noting() as notes:
+            same = reading.answer is not None and reader.same(reading.answer, gold)
+        cut = [one.unsettled for one in notes.values() if one.unsettled]
+        why = "; ".join([why, *(f"not settled: {reason}" for reason in cut)])
+    return ReadAnswer(written.question.id, reading.answer, why, same)
 
 
 def reader_of(written: Written, config: Config, list_choices: str) -> Reader:

@@ -3,117 +3,86 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.metrics import METRICS
 from neuron_opsd.jobs.prepare import Prepared
+from neuron_opsd.jobs.results import (
+    Findings,
+    compare_tests,
+    comparison_entry,
+    cross_domain,
+    interval_table,
+    unsettled_entry,
+)
+from neuron_opsd.jobs.score_rows import save_run_scores
 from neuron_opsd.jobs.setting import ADAPTER_SETTINGS, Job, TestSet
-from neuron_opsd.method.calibration import reliability_bins
 from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.models.protocol import ModelFacts
-from neuron_opsd.records import Fitness, Interval, StepMetrics, TestResult
+from neuron_opsd.records import Fitness, StepMetrics
 from neuron_opsd.report.card import render_card
+from neuron_opsd.report.condense import (
+    fitted_cases,
+    pool_summary,
+    training_summary,
+)
 from neuron_opsd.report.data import (
-    FORM_ONLY,
     OURS,
+    REPORT_FORMAT,
     Case,
     ModelSummary,
     ReportData,
     StageCost,
-    TestComparison,
 )
 from neuron_opsd.report.outcome import outcome_sentence
 from neuron_opsd.report.page import render_page
 from neuron_opsd.stages.capture import sizes_of
 from neuron_opsd.stages.methods import METHODS
-from neuron_opsd.stages.scoring import above_baseline, compare, mean_of_tests
-from neuron_opsd.world.codecs import json_codec, record_codec, text_codec
+from neuron_opsd.world.codecs import (
+    json_codec,
+    load_json,
+    record_codec,
+    text_codec,
+)
 from neuron_opsd.world.homes import need_home
 from neuron_opsd.world.lock import locked
+from neuron_opsd.world.machine import computed_elsewhere, known_changes
 from neuron_opsd.world.manifest import Manifest, read_manifest, write_manifest
 from neuron_opsd.world.proofs import CARD, UNPROVEN, Ledger, fault_of, faults
-from neuron_opsd.world.store import ignore
+from neuron_opsd.world.store import RunDir, ignore
 
 EVALUATION = json_codec("evaluation.json")
 SUMMARY = json_codec("summary.json")
-REPORT = record_codec("report.json", ReportData)
 PAGE = text_codec("report.html")
+SCORES = "scores.parquet"
+"""What every model scored on every test question."""
 
-Results = Mapping[str, TestResult]
-"""By name of the test set."""
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What the models of a run answered to its tests."""
-
-    before: Results
-    after: Results
-    controls: Mapping[str, Results]
-    """By name of the control; a control need not have answered every set."""
+UNCHECKED = record_codec("report.json", ReportData)
+"""The report in whatever form it is."""
 
 
-def compare_tests(
-    tests: Sequence[TestSet], findings: Findings, config: Config
-) -> tuple[TestComparison, ...]:
-    """Compare the models on every test set, in the order in which these were given."""
-    return tuple(compare_test(test, findings, config) for test in tests)
+def load_report(path: Path) -> ReportData:
+    """Read a report.
+
+    Raises:
+        DataError: If another version wrote it in another form.
+    """
+    table = load_json(path)
+    found = table.get("format") if isinstance(table, dict) else None
+    if found != REPORT_FORMAT:
+        raise DataError(
+            f"{path} is in the form {found or 1} of reports, and this version reads "
+            f"{REPORT_FORMAT}; run the version that wrote it, or the same `neuron-opsd "
+            "run` command, which makes it again from the results"
+        )
+    return UNCHECKED.load(path)
 
 
-def compare_test(test: TestSet, findings: Findings, config: Config) -> TestComparison:
-    """Compare the models on one test set."""
-    settings, seed, name = config.evaluation, config.seed, test.name
-    before, after = findings.before[name], findings.after[name]
-    controls = {
-        label: results[name]
-        for label, results in findings.controls.items()
-        if name in results
-    }
-    form = controls.get(FORM_ONLY)
-    return TestComparison(
-        name=name,
-        in_domain=test.in_domain,
-        before=before,
-        after=after,
-        delta=compare(before, after, settings, seed),
-        controls=controls,
-        net_of_form=None if form is None else compare(form, after, settings, seed),
-        above_baseline=above_baselines(before, after, config),
-        bins_before=tuple(reliability_bins(before.scores, settings.num_bins)),
-        bins_after=tuple(reliability_bins(after.scores, settings.num_bins)),
-    )
-
-
-def above_baselines(
-    before: TestResult, after: TestResult, config: Config
-) -> dict[str, Interval]:
-    """Return by how much two models exceed the most frequent gold answer."""
-    found = {
-        "before": above_baseline(before, config.evaluation, config.seed),
-        "after": above_baseline(after, config.evaluation, config.seed),
-    }
-    return {name: one for name, one in found.items() if one is not None}
-
-
-def cross_domain(
-    tests: Sequence[TestSet], findings: Findings, config: Config
-) -> Mapping[str, Interval]:
-    """Return the mean differences over the test sets of other domains."""
-    names = [test.name for test in tests if not test.in_domain]
-    if not names:
-        return {}
-    return mean_of_tests(
-        [findings.before[name] for name in names],
-        [findings.after[name] for name in names],
-        config.evaluation,
-        config.seed,
-    )
+REPORT = replace(UNCHECKED, load=load_report)
 
 
 def summary_table(data: ReportData) -> dict[str, Any]:
@@ -123,45 +92,6 @@ def summary_table(data: ReportData) -> dict[str, Any]:
         "in_domain": data.config.evaluation.in_domain,
         "cross_domain_mean_delta": interval_table(data.cross_domain),
     }
-
-
-def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
-    """Return one test set's entry of `evaluation.json`."""
-    entry: dict[str, Any] = {
-        "domain": "in" if comparison.in_domain else "cross",
-        "num_questions": len(comparison.before.scores),
-        "before": metric_table(comparison.before),
-        "after": metric_table(comparison.after),
-        "delta": interval_table(comparison.delta),
-        "controls": {
-            label: metric_table(result) for label, result in comparison.controls.items()
-        },
-    }
-    if comparison.above_baseline:
-        entry["above_baseline"] = interval_table(comparison.above_baseline)
-    if comparison.net_of_form is not None:
-        entry["net_of_form"] = interval_table(comparison.net_of_form)
-    return entry
-
-
-def metric_table(result: TestResult) -> dict[str, float | None]:
-    """Return measures by name, `None` where one does not exist."""
-    return {name: or_none(value) for name, value in result.metrics.items()}
-
-
-def interval_table(
-    intervals: Mapping[str, Interval],
-) -> dict[str, dict[str, float | None]]:
-    """Return intervals by name as plain tables."""
-    return {
-        name: {key: or_none(value) for key, value in asdict(interval).items()}
-        for name, interval in intervals.items()
-    }
-
-
-def or_none(value: float) -> float | None:
-    """Return a number, `None` for one that JSON has no word for."""
-    return value if math.isfinite(value) else None
 
 
 def build_report(  # noqa: PLR0913 - it gathers what all stages made
@@ -184,12 +114,11 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
         num_selected=len(prepared.examples),
         tests=compare_tests(tests, findings, job.config),
         cross_domain=cross_domain(tests, findings, job.config),
-        training=tuple(metrics),
+        training=training_summary(metrics),
         fitness=prepared.fitness,
         collapses=tuple(collapse_signs(metrics)),
-        selection=prepared.selection,
-        votes=prepared.votes,
-        cases=tuple(cases),
+        pool=pool_summary(prepared.selection, prepared.votes),
+        cases=fitted_cases(cases),
         stage_costs=stage_costs(job),
         warnings=other_warnings(job, prepared.fitness),
         versions=job.run.manifest.versions,
@@ -204,7 +133,10 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
 def other_warnings(job: Job, fitness: Fitness | None) -> tuple[str, ...]:
     """Return what the run warned of, without the findings that `fitness` holds."""
     known = () if fitness is None else fitness.findings
-    return tuple(dict.fromkeys(w for w in job.run.warnings if w not in known))
+    found = [w for w in job.run.warnings if w not in known]
+    if elsewhere := known_changes(job.run.manifest):
+        found.append(computed_elsewhere(elsewhere))
+    return tuple(dict.fromkeys(found))
 
 
 def title_of(tests: Sequence[TestSet], method: str) -> str:
@@ -241,8 +173,8 @@ def stage_costs(job: Job) -> tuple[StageCost, ...]:
     )
 
 
-def finish(job: Job, data: ReportData) -> None:
-    """Write `evaluation.json`, `summary.json`, the report and the adapter's card.
+def finish(job: Job, data: ReportData, findings: Findings) -> None:
+    """Write the measures, the scores, the report and the adapter's card.
 
     Each names what it says something of: the answers to the tests, or all stages.
     """
@@ -253,7 +185,11 @@ def finish(job: Job, data: ReportData) -> None:
         if output.seconds is not None or name.endswith(METRICS)
     ]
     tests = [name for name in stages if name.startswith("tests/")]
-    evaluation = {test.name: comparison_entry(test) for test in data.tests}
+    evaluation = {
+        test.name: comparison_entry(test) | unsettled_entry(test, job.config)
+        for test in data.tests
+    }
+    keep_scores(run, findings, tests)
     run.write(EVALUATION.file_name, EVALUATION, evaluation, tests)
     run.write(SUMMARY.file_name, SUMMARY, summary_table(data), tests)
     run.write(REPORT.file_name, REPORT, data, stages)
@@ -262,6 +198,19 @@ def finish(job: Job, data: ReportData) -> None:
     run.write(card.file_name, card, text, [REPORT.file_name, "adapter"])
     page = render_page(REPORT.load(run.path(REPORT.file_name)))
     run.write(PAGE.file_name, PAGE, page, [REPORT.file_name])
+
+
+def keep_scores(run: RunDir, findings: Findings, made_from: Sequence[str]) -> None:
+    """Write what every model scored on every test question, unless that is there.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    if run.ledger.stands(SCORES, SCORES, made_from):
+        return
+    models = {"before": findings.before, "after": findings.after, **findings.controls}
+    save_run_scores(models, run.path(SCORES))
+    run.record(SCORES, SCORES, made_from)
 
 
 def base_of(adapter: Path) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.method.selection import rank_questions, selection_warnings
-from neuron_opsd.records import NeuronSet, Rollout
+from neuron_opsd.outlines import RolloutFacts
+from neuron_opsd.records import NeuronSet
 
 
-def unread_of(chosen: Mapping[str, Rollout]) -> dict[str, str]:
+def unread_of(chosen: Mapping[str, RolloutFacts]) -> dict[str, str]:
     """Return why some questions' own completions give no answer.
 
     Args:
@@ -21,7 +22,7 @@ def unread_of(chosen: Mapping[str, Rollout]) -> dict[str, str]:
     """
     why = {}
     for question_id, rollout in chosen.items():
-        if not rollout.completion.finished:
+        if not rollout.finished:
             why[question_id] = "its own completion was cut"
         elif rollout.answer is None:
             why[question_id] = "its own completion holds no answer that can be read"

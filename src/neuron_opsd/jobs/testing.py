@@ -5,22 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from neuron_opsd.answers import readers_for
+from neuron_opsd.answers import Reader, readers_for
 from neuron_opsd.config import Config
-from neuron_opsd.jobs.capturing import capture
+from neuron_opsd.jobs.capturing import Chosen, capture
 from neuron_opsd.jobs.centring import BIAS_NAME
 from neuron_opsd.jobs.pool_rollouts import rollout_tokens
 from neuron_opsd.jobs.prepare import Prepared, PreparedNames, representatives
 from neuron_opsd.jobs.setting import Job, TestSet
+from neuron_opsd.jobs.verdicts import (
+    grouped,
+    num_unsettled,
+    of_questions,
+    settle_equality,
+    verdicts_name,
+)
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.needs import shows_by_neurons
-from neuron_opsd.records import NeuronSet, Rollout, TestResult
+from neuron_opsd.records import NeuronSet, Question, Rollout, TestResult
 from neuron_opsd.stages.capture import not_read
+from neuron_opsd.stages.library import search_remarks
 from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
 from neuron_opsd.stages.scoring import score_rollouts, summarise
-from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, shown_draws
+from neuron_opsd.stages.teaching import (
+    build_contexts,
+    fitted_prompt,
+    shown_draws,
+)
+from neuron_opsd.verifier import Verdict
 from neuron_opsd.votes import tally_votes
 from neuron_opsd.world.codecs import ROLLOUTS
+from neuron_opsd.world.kept_rollouts import outlines_of
 
 BEFORE = "before"
 """Label of the untrained model, whose answers also choose demonstrations."""
@@ -66,7 +80,33 @@ def answer_test(
 ) -> TestResult:
     """Answer one test set, its questions put as `asked`, and score the answers."""
     rollouts = test_rollouts(job, model, test.name, label, asked, made_from)
-    return score(test, rollouts, job.config)
+    verdicts = settle_test(job, test, label, rollouts)
+    result = score(test, rollouts, job.config)
+    return replace(result, num_unsettled=num_unsettled(verdicts))
+
+
+def settle_test(
+    job: Job, test: TestSet, label: str, rollouts: Sequence[Rollout]
+) -> tuple[Verdict, ...]:
+    """Settle which answers to a test set equal each other and the gold ones."""
+    readers, sampled = test_readers(test, job.config), grouped(job, rollouts)
+
+    def judge(block: Sequence[Question]) -> None:
+        score_rollouts(block, of_questions(sampled, block), test.gold, readers)
+
+    source = rollouts_name(test.name, label)
+    return settle_equality(job, source, test.questions, judge, ["inputs"])
+
+
+def test_readers(test: TestSet, config: Config) -> dict[str, Reader]:
+    """Return question id to reader of a test set's answers."""
+    return readers_for(test.questions, config.answers, config.prompts.list_choices)
+
+
+def compared(test: str, label: str) -> list[str]:
+    """Return the names of a model's answers to a test set, and of what equals what."""
+    name = rollouts_name(test, label)
+    return [name, verdicts_name(name)]
 
 
 def test_rollouts(
@@ -95,7 +135,7 @@ def test_rollouts(
             done,
             made_from=[BIAS_NAME, *made_from],
         )
-    job.count_tokens(name, rollout_tokens(model, asked, rollouts))
+    job.count_tokens(name, rollout_tokens(model, asked, outlines_of(rollouts)))
     return rollouts
 
 
@@ -111,8 +151,8 @@ def neurons_name(test: str) -> str:
 
 def score(test: TestSet, rollouts: Sequence[Rollout], config: Config) -> TestResult:
     """Compare the answers to a test set with its gold answers."""
-    readers = readers_for(test.questions, config.answers, config.prompts.list_choices)
-    scores = score_rollouts(test.questions, rollouts, test.gold, readers)
+    readers, told = test_readers(test, config), outlines_of(rollouts)
+    scores = score_rollouts(test.questions, told, test.gold, readers)
     return summarise(test.name, scores, config.evaluation)
 
 
@@ -136,6 +176,8 @@ def answer_prompted(
         job.config,
         asked={question.id: question for question in test.questions},
     )
+    for text in search_remarks(contexts, prepared.library):
+        job.run.warn(f"{test.name}: {text}")
     asked = [
         replace(
             a,
@@ -145,7 +187,7 @@ def answer_prompted(
         )
         for a, context in zip(plain, contexts, strict=True)
     ]
-    own = [rollouts_name(test.name, BEFORE), neurons_name(test.name)]
+    own = [*compared(test.name, BEFORE), neurons_name(test.name)]
     return answer_test(job, model, test, "prompted", asked, [*made.all, *own])
 
 
@@ -158,8 +200,8 @@ def test_neurons(job: Job, model: LanguageModel, test: TestSet) -> Sequence[Neur
         return not_read([question.id for question in test.questions])
     codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
     rollouts = codec.load(job.run.path(codec.file_name))
-    prompts = job.config.prompts
-    readers = readers_for(test.questions, job.config.answers, prompts.list_choices)
-    own = representatives(rollouts, tally_votes(rollouts, readers), job.config)
-    source = [rollouts_name(test.name, BEFORE)]
+    settle_test(job, test, BEFORE, rollouts)
+    votes = tally_votes(outlines_of(rollouts), test_readers(test, job.config))
+    own = Chosen(rollouts, representatives(outlines_of(rollouts), votes, job.config))
+    source = compared(test.name, BEFORE)
     return capture(job, model, test.questions, own, neurons_name(test.name), source)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -12,24 +12,30 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.jobs.checkpoints import forget_lost, go_back, keep_checkpoint
 from neuron_opsd.jobs.identity import load_again
+from neuron_opsd.jobs.imitating import with_others
 from neuron_opsd.jobs.inputs import run_settings
-from neuron_opsd.jobs.metrics import METRICS, append_metrics, read_metrics
+from neuron_opsd.jobs.metrics import (
+    METRICS,
+    MetricsHash,
+    append_metrics,
+    read_metrics,
+    sync_metrics,
+)
 from neuron_opsd.jobs.prepare import Prepared, inside
+from neuron_opsd.jobs.room import keep_room, splits_of
 from neuron_opsd.jobs.setting import Job
-from neuron_opsd.method.collapse import collapse_signs
+from neuron_opsd.jobs.verdicts import training_name, training_verdicts, warn_as_kept
+from neuron_opsd.jobs.watching import SignWarnings, StepWatch, skipped_last
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.protocol import Learner
-from neuron_opsd.records import Collapse, StepMetrics, TrainingExample
+from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.report.data import FORM_ONLY
-from neuron_opsd.seeds import generator
 from neuron_opsd.stages.teaching import shown_rollouts
-from neuron_opsd.stages.training import Objective, train
+from neuron_opsd.stages.training import Earlier, Objective, train
+from neuron_opsd.stopping import STOPPING
 from neuron_opsd.world.proofs import CARD, GONE, fault_of, hash_of
 from neuron_opsd.world.store import write_folder
-
-NUM_OTHERS = 64
-"""Answers to other questions from which the form-only control draws for a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +100,19 @@ def train_adapter(
         check_metrics(job, training)
         forget_lost(job, training.work)
         metrics = read_metrics(work)
-        warn_of_collapse(job, metrics)
+        SignWarnings(job).replay(metrics)
+        StepWatch(job, metrics)
+        warn_as_kept(job, training.work, training_name(training.work))
         return metrics
+    keep_room(job, model)
     learner = learner_of(model, job.config.distill, job.config.seed)
     latest = min(lost.values()) - 1
     first_step = go_back(job, learner, training.work, made_from, latest)
     with job.progress.stage(name, job.config.distill.steps, "steps") as done:
         done(first_step)
-        steps = train(learner, examples, objective, job.config, first_step)
+        skipped = skipped_last(read_metrics(job.run.path(training.work)))
+        earlier = Earlier(skipped, splits_of(job, name))
+        steps = train(learner, examples, objective, job.config, first_step, earlier)
         steps = keeping(job, learner, steps, training, made_from)
         metrics = run_steps(job, learner, training, made_from, steps, done)
     job.count_tokens(name, sum(m.num_tokens for m in metrics))
@@ -116,6 +127,7 @@ def list_training(job: Job, training: Training, made_from: Sequence[str]) -> Non
     The card of a run's own adapter is replaced by one that holds the results.
     """
     card = f"{training.adapter}/{CARD}"
+    sync_metrics(job.run.path(training.work))
     job.run.ledger.strike([card])
     job.run.ledger.enter(training.metrics, training.metrics, made_from, None)
     if training.folder and job.run.path(card).is_file():
@@ -153,19 +165,36 @@ def run_steps(
     steps: Iterator[StepMetrics],
     done: Callable[[int], None],
 ) -> tuple[StepMetrics, ...]:
-    """Take the steps that are left, keeping metrics and checkpoints."""
+    """Take the steps that are left, keeping metrics and checkpoints.
+
+    A signal waits for the end of a step, after which there is a checkpoint.
+
+    Raises:
+        StoppedError: If there was one.
+    """
     start = perf_counter()
     work = job.run.path(training.work)
     metrics = list(read_metrics(work))
-    warned = warn_of_collapse(job, metrics)
-    for entry in steps:
-        metrics.append(entry)
-        append_metrics(work, entry)
-        if (entry.step + 1) % job.config.distill.checkpoint_every == 0:
-            keep_checkpoint(job, learner, training.work, entry.step + 1, made_from)
-            start = add_seconds(job, training.name, start)
-        warn_of_new_signs(job, metrics, warned)
-        done(1)
+    signs, hashed = SignWarnings(job), MetricsHash(work)
+    signs.replay(metrics)
+    watch = StepWatch(job, metrics)
+    kept = training_verdicts(job, training.work, made_from)
+    with STOPPING.after_the_step(), kept as write_verdicts:
+        for taken in steps:
+            entry = watch.see(taken)
+            metrics.append(entry)
+            append_metrics(work, entry)
+            signs.add(entry)
+            done(1)
+            step = entry.step + 1
+            if step % job.config.distill.checkpoint_every == 0 or STOPPING.number:
+                write_verdicts()
+                keep_checkpoint(job, learner, training.work, step, made_from, hashed)
+                start = add_seconds(job, training.name, start)
+                if STOPPING.number:
+                    break
+    if len(metrics) < job.config.distill.steps:
+        STOPPING.check()  # else the adapter is written first
     add_seconds(job, training.name, start)
     return tuple(metrics)
 
@@ -178,39 +207,11 @@ def add_seconds(job: Job, name: str, start: float) -> float:
     return now
 
 
-def warn_of_collapse(job: Job, metrics: Sequence[StepMetrics]) -> set[str]:
-    """Warn as if the steps were taken now, so that no stop loses a warning.
-
-    Returns:
-        The signs that were warned of.
-    """
-    warned: set[str] = set()
-    for count in range(1, len(metrics) + 1):
-        warn_of_new_signs(job, metrics[:count], warned)
-    return warned
-
-
-def warn_of_new_signs(
-    job: Job, metrics: Sequence[StepMetrics], warned: set[str]
-) -> None:
-    """Warn of the signs that the last steps show for the first time."""
-    for sign in collapse_signs(metrics):
-        if sign.sign not in warned:
-            warned.add(sign.sign)
-            job.run.warn(collapse_text(sign))
-
-
-def collapse_text(sign: Collapse) -> str:
-    """Say in one line what a sign of collapse is and what to do."""
-    return (
-        f"step {sign.step}: {sign.sign} ({sign.value:.2f}, limit {sign.limit:.2f}); "
-        "fewer steps or a lower distill.learning_rate may help"
-    )
-
-
 def trained_model(job: Job, folder: str) -> HFModel:
     """Load the base model with the adapter in a folder of the run directory."""
-    return load_again(job.run, job.config.model, job.run.path(folder))
+    model = load_again(job.run, job.config.model, job.run.path(folder))
+    keep_room(job, model)
+    return model
 
 
 def examples_for(
@@ -219,53 +220,19 @@ def examples_for(
     """Return what a method trains on.
 
     The form-only control draws from the examples' `choices`. Where a question has none,
-    they are the model's own whole answers to `NUM_OTHERS` other questions of the pool,
+    they are the model's own whole answers to some other questions of the pool,
     drawn at random.
 
     Raises:
         DataError: If a question has neither choices nor an answer to another question.
     """
-    if method != FORM_ONLY:
+    if method != FORM_ONLY or all(example.choices for example in prepared.examples):
         return prepared.examples
     shown = shown_rollouts(prepared.rollouts, prepared.votes, config.contexts)
-    answers = {name: rollout.completion.text for name, rollout in shown.items()}
-
-    def with_choices(example: TrainingExample) -> TrainingExample:
-        if example.choices:
-            return example
-        others = others_answers(example, answers, prepared.library.excluded, config)
-        return replace(example, choices=others)
-
-    return tuple(map(with_choices, prepared.examples))
-
-
-def others_answers(
-    example: TrainingExample,
-    answers: Mapping[str, str],
-    excluded: Mapping[str, frozenset[str]],
-    config: Config,
-) -> tuple[str, ...]:
-    """Draw some of the answers to other questions than an example's.
-
-    Raises:
-        DataError: If there is none.
-    """
-    name = example.question_id
-    barred = excluded.get(name, frozenset()) | {name}
-    names = list(answers)
-    count = min(len(names), NUM_OTHERS + len(barred))
-    drawn = generator(config.seed, "others", name).choice(
-        len(names), count, replace=False
+    answers = {rollout.question_id: rollout.completion.text for rollout in shown}
+    return with_others(
+        prepared.examples, answers, prepared.library.excluded, config.seed
     )
-    allowed = [names[i] for i in drawn.tolist() if names[i] not in barred]
-    found = tuple(answers[other] for other in allowed[:NUM_OTHERS])
-    if not found:
-        raise DataError(
-            f"the form-only control has no answer to imitate for question {name}: no "
-            "other question of the pool has a readable answer; set answers.reader or "
-            "rollouts.max_new_tokens so that answers can be read"
-        )
-    return found
 
 
 def sources_of(

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuron_opsd.method.incidence import (
     SETS_PER_BLOCK,
     NeuronSets,
     blocks,
     count_sets,
+    flatten,
 )
 from neuron_opsd.method.neighbours import (
     Ranking,
@@ -26,7 +28,12 @@ from neuron_opsd.method.neighbours import (
     make_index,
     shared_counts,
 )
-from neuron_opsd.method.signatures import Signatures, candidates, make_signatures
+from neuron_opsd.method.signatures import (
+    Signatures,
+    candidates,
+    is_among,
+    make_signatures,
+)
 from neuron_opsd.records import NeuronIds
 from neuron_opsd.seeds import generator
 
@@ -42,6 +49,12 @@ NUM_SAMPLED = 128
 
 NUM_COLUMNS = 1024
 """Neurons of the shortest signatures that are tried."""
+
+HUGE = 64
+"""How many times as large a set is that is looked up in instead of gone through."""
+
+MOST_BYTES = 2**30
+"""Of the signatures of a pool, whatever their recall."""
 
 NUM_CANDIDATES = (64, 128, 256)
 """How many are tried, in turn, before signatures are made longer."""
@@ -64,17 +77,25 @@ def rank_exactly(
     ids: NeuronIds, pool: NeuronSets, rows: Rows, barred: Rows, count: int
 ) -> Ranking:
     """Return the nearest among some rows of the pool by the distance of whole sets."""
-    allowed = np.sort(rows[~np.isin(rows, barred)])
+    allowed = np.sort(rows[~is_among(rows, barred)])
     others = [pool[int(row)] for row in allowed]
     sizes = np.array([other.size for other in others], np.int64)
-    flat = np.concatenate([np.empty(0, np.uint32), *others])
-    total = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.isin(flat, ids))])
-    ends = np.cumsum(sizes)
-    shared = (total[ends] - total[ends - sizes]).astype(np.int32)
+    shared = num_shared(ids, others)
     places, distances = first(
         distances_of(shared, ids.size, sizes), min(count, allowed.size)
     )
     return allowed[places], distances
+
+
+def num_shared(ids: NeuronIds, others: NeuronSets) -> NDArray[np.int32]:
+    """Return how many neurons a set shares with each of some others."""
+    # One huge set would otherwise be gone through for all whose candidate it is.
+    most = HUGE * (ids.size + 1)
+    cut = [o if o.size <= most else ids[is_among(ids, o)] for o in others]
+    flat, sizes = flatten(cut)
+    total = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.isin(flat, ids))])
+    ends = np.cumsum(sizes)
+    return np.asarray(total[ends] - total[ends - sizes], np.int32)
 
 
 def nearest_candidates(
@@ -91,13 +112,12 @@ def nearest_candidates(
         signatures: Of the pool.
         pool: The whole sets.
         sets: Those asked about.
-        barred: For each set the rows that may not be found.
+        barred: For each set the sorted rows that may not be found.
         count: How many to find for each.
         num_candidates: How many of those that may be found to rank exactly.
     """
-    most = max((rows.size for rows in barred), default=0)
     done = 0
-    for found in candidates(signatures, sets, num_candidates + most):
+    for found in candidates(signatures, sets, num_candidates, barred):
         for rows in found:
             yield rank_exactly(sets[done], pool, rows, barred[done], count)
             done += 1
@@ -116,7 +136,8 @@ def true_nearest(
         numbers = np.arange(block.start, block.stop)
         for i, ids in enumerate(sample):
             new = distances_of(np.ascontiguousarray(shared[:, i]), ids.size, sizes)
-            new[np.isin(numbers, barred[i])] = np.inf
+            start, stop = np.searchsorted(barred[i], [block.start, block.stop])
+            new[barred[i][start:stop] - block.start] = np.inf
             both = np.concatenate([distances[i], new])
             places, distances[i] = first(both, min(count, both.size))
             rows[i] = np.concatenate([rows[i], numbers])[places]
@@ -144,30 +165,42 @@ def measure_width(
     """Return how wide to search, and the signatures for it.
 
     Takes more candidates, and then longer signatures, until the recall of a sample is
-    `RECALL`. That of signatures which hold every neuron is 1.
+    `RECALL`, or the signatures are as long as memory allows. That of signatures which
+    hold every neuron is 1.
     """
     size = min(NUM_SAMPLED, len(sets))
     order = generator("candidates", len(sets)).permutation(len(sets))
     drawn = np.sort(order[:size]).tolist()
     sample, out = [sets[i] for i in drawn], [barred[i] for i in drawn]
     true = true_nearest(pool, sample, out, count)
-    for signatures in lengthening(pool):
-        for least in NUM_CANDIDATES:
-            width = max(least, 2 * count)
-            found = nearest_candidates(signatures, pool, sample, out, count, width)
-            recall = recall_of(list(found), true)
-            if recall >= RECALL:
-                num_columns = signatures.columns.names.size
-                return Width(num_columns, width, recall, size), signatures
-    raise AssertionError("signatures of whole sets missed a nearest set")
+
+    def measured(signatures: Signatures, width: int) -> tuple[Width, Signatures]:
+        ranked = nearest_candidates(signatures, pool, sample, out, count, width)
+        recall = recall_of(list(ranked), true)
+        return Width(signatures.columns.names.size, width, recall, size), signatures
+
+    tried = (
+        measured(signatures, max(least, 2 * count))
+        for signatures in lengthening(pool)
+        for least in NUM_CANDIDATES
+    )
+    found = next(tried)
+    while found[0].recall < RECALL and (wider := next(tried, None)):
+        found = wider
+    return found
 
 
 def lengthening(pool: NeuronSets) -> Iterator[Signatures]:
-    """Yield signatures of a pool, each twice as long, the last of whole sets."""
+    """Yield signatures of a pool, each twice as long, the last of whole sets.
+
+    Or of as many neurons as `MOST_BYTES` hold: sets that share hardly any neuron would
+    need one column for each.
+    """
     names, counts = count_sets(pool)
     order = np.argsort(-counts, kind="stable")
+    most = max(NUM_COLUMNS, 8 * MOST_BYTES // max(1, len(pool)))
     num_columns = NUM_COLUMNS
-    while num_columns < names.size:
+    while num_columns < names.size and 2 * num_columns <= most:
         yield make_signatures(pool, np.sort(names[order[:num_columns]]))
         num_columns *= 2
-    yield make_signatures(pool, names)
+    yield make_signatures(pool, np.sort(names[order[:num_columns]]))

@@ -6,7 +6,8 @@ Axes: Q questions asked for, P questions of the pool.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from sys import intern
 from typing import Final
@@ -26,8 +27,15 @@ from neuron_opsd.seeds import generator
 
 WORD: Final = re.compile(r"\w+")
 
+BY_SIGNATURES: Final = "by signatures, recall"
+"""Stands in the reason for a demonstration that was not found by counting all."""
+
 EXACT_PAIRS = 10**10
 """A hundred thousand questions of a pool of as many: some minutes on two cores."""
+
+
+MOST_PERMUTED: Final = 2**15
+"""Questions of a pool up to which random ones are the first of a permutation of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,7 @@ def nearest(
         rankings = nearest_candidates(
             signatures, library, sets, barred, count, width.num_candidates
         )
-        note = f" (by signatures, recall {width.recall:.3f})"
+        note = f" ({BY_SIGNATURES} {width.recall:.3f})"
     place = f"of {len(pool) - 1}{note}"
     return {
         entry.question_id: tuple(neighbours(ranking, pool, place))
@@ -112,27 +120,48 @@ def nearest(
     }
 
 
-def by_words(entries: Sequence[NeuronSet], texts: Mapping[str, str]) -> list[NeuronSet]:
-    """Return entries whose sets are those of their questions' words.
+def recall_told(reason: str) -> float | None:
+    """Return the recall of a search by signatures, `None` of one that was exact.
+
+    Args:
+        reason: Of a neighbour that it found.
+    """
+    told = re.search(rf"\({BY_SIGNATURES} ([01]\.\d+)\)", reason)
+    return float(told[1]) if told else None
+
+
+def word_sets(texts: Mapping[str, str]) -> dict[str, NeuronIds]:
+    """Return the words of texts as sets of numbers, by the id of the question.
 
     So the same search finds the questions with the most similar words, as a control of
     the search by neurons. Words are compared without case.
 
     Args:
-        entries: Of questions, each of whose ids has a text.
         texts: Question id to what is asked; the words of all are numbered together.
     """
-    words = {name: set(WORD.findall(text.lower())) for name, text in texts.items()}
-    number = {word: i for i, word in enumerate(sorted(set().union(*words.values())))}
-    return [
-        replace(
-            entry,
-            neuron_ids=np.array(
-                sorted(number[word] for word in words[entry.question_id]), np.uint32
-            ),
+    met: dict[str, int] = {}
+    found = {
+        name: np.array(
+            [met.setdefault(word, len(met)) for word in words_of(text)], np.uint32
         )
-        for entry in entries
-    ]
+        for name, text in texts.items()
+    }
+    # The number of a word is its place among all words, whatever text is first.
+    places = np.empty(len(met), np.uint32)
+    places[[met[word] for word in sorted(met)]] = np.arange(len(met), dtype=np.uint32)
+    return {name: np.sort(places[ids]) for name, ids in found.items()}
+
+
+def words_of(text: str) -> set[str]:
+    """Return the words of a text without case."""
+    return set(WORD.findall(text.lower()))
+
+
+def with_words(
+    entries: Sequence[NeuronSet], sets: Mapping[str, NeuronIds]
+) -> list[NeuronSet]:
+    """Return entries whose sets are those of their questions' words."""
+    return [replace(entry, neuron_ids=sets[entry.question_id]) for entry in entries]
 
 
 def barred_rows(
@@ -141,18 +170,42 @@ def barred_rows(
     excluded: Mapping[str, frozenset[str]],
 ) -> list[NDArray[np.int64]]:
     """Return for every question the rows of the pool that it may not be shown."""
-    barred = [
-        excluded.get(entry.question_id, frozenset()) | {entry.question_id}
-        for entry in questions
-    ]
-    rows_of: dict[str, list[int]] = {name: [] for names in barred for name in names}
-    for row, other in enumerate(pool):
-        if other.question_id in rows_of:
-            rows_of[other.question_id].append(row)
-    return [
-        np.array(sorted(row for name in names for row in rows_of[name]), np.int64)
-        for names in barred
-    ]
+    asked = [entry.question_id for entry in questions]
+    return rows_barred(asked, [other.question_id for other in pool], excluded)
+
+
+def rows_barred(
+    asked: Sequence[str], pool: Sequence[str], excluded: Mapping[str, frozenset[str]]
+) -> list[NDArray[np.int64]]:
+    """Return for every id its own rows in a pool and those of the ids it excludes.
+
+    Args:
+        asked: Ids.
+        pool: Ids, by row.
+        excluded: Ids by id. Those that share a set, as all questions of one text do,
+            share their rows as well: a million lists of a million would fill memory.
+
+    Returns:
+        Rows, sorted.
+    """
+    groups = {group for name in asked if (group := excluded.get(name))}
+    rows_of: dict[str, list[int]] = {name: [] for name in {*asked}.union(*groups)}
+    for row, name in enumerate(pool):
+        if name in rows_of:
+            rows_of[name].append(row)
+
+    def rows(barred: Iterable[str]) -> NDArray[np.int64]:
+        return np.array(
+            sorted(row for name in barred for row in rows_of[name]), np.int64
+        )
+
+    shared = {group: rows(group) for group in groups}
+
+    def rows_for(name: str) -> NDArray[np.int64]:
+        group = excluded.get(name) or frozenset()
+        return shared[group] if name in group else rows(group | {name})
+
+    return [rows_for(name) for name in asked]
 
 
 def neighbours(
@@ -173,18 +226,56 @@ def random_neighbours(
     seed: int,
 ) -> dict[str, tuple[Neighbour, ...]]:
     """Return random questions of the pool for every question, the paper's control."""
-    found = {}
-    for entry in questions:
-        barred = excluded.get(entry.question_id, frozenset()) | {entry.question_id}
-        allowed = [other for other in pool if other.question_id not in barred]
-        order = generator(seed, "contexts", entry.question_id).permutation(len(allowed))
-        drawn = [allowed[int(i)] for i in order[:count]]
-        found[entry.question_id] = tuple(
-            Neighbour(
-                other.question_id,
-                distance_between(entry, other),
-                f"drawn at random, place {place}",
+    barred = barred_rows(questions, pool, excluded)
+    reasons = [f"drawn at random, place {place}" for place in range(1, count + 1)]
+    return {
+        entry.question_id: tuple(
+            Neighbour(pool[row].question_id, distance_between(entry, pool[row]), reason)
+            for row, reason in zip(
+                drawn_rows(
+                    generator(seed, "contexts", entry.question_id),
+                    len(pool),
+                    out,
+                    count,
+                ),
+                reasons,
+                strict=False,
             )
-            for place, other in enumerate(drawn, start=1)
         )
-    return found
+        for entry, out in zip(questions, barred, strict=True)
+    }
+
+
+def drawn_rows(
+    rng: np.random.Generator, num_rows: int, barred: NDArray[np.int64], count: int
+) -> list[int]:
+    """Draw different rows of a pool, in random order.
+
+    Up to `MOST_PERMUTED` rows are permuted and the first taken. Of more, which would
+    take as long for each question as there are rows, only those asked for are drawn.
+
+    Args:
+        rng: Draws.
+        num_rows: Of the pool.
+        barred: Rows that may not be drawn, sorted.
+        count: How many to draw; all that are allowed if there are fewer.
+    """
+    num_free = num_rows - barred.size
+    if num_free <= MOST_PERMUTED:
+        places = rng.permutation(num_free)[:count]
+    else:
+        places = rng.choice(num_free, min(count, num_free), replace=False)
+    return [free_row(place, barred) for place in places.tolist()]
+
+
+def free_row(place: int, barred: NDArray[np.int64]) -> int:
+    """Return the row that stands at a place, from 0, among those that are not barred.
+
+    Args:
+        place: Of the row.
+        barred: Sorted.
+    """
+    num_before = bisect_right(
+        range(barred.size), place, key=lambda i: int(barred[i]) - i
+    )
+    return place + num_before

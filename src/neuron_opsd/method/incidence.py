@@ -20,6 +20,8 @@ from torch import Tensor
 from neuron_opsd.records import NeuronIds
 
 NeuronSets: TypeAlias = Sequence[NeuronIds]
+Counted: TypeAlias = tuple[NeuronIds, NDArray[np.int64]]
+"""Neurons, sorted, and how many sets hold each."""
 Product: TypeAlias = Callable[[Tensor, Tensor, Tensor], None]
 
 BLOCK_BYTES = 2**25
@@ -66,18 +68,27 @@ def flatten(sets: NeuronSets) -> tuple[NeuronIds, NDArray[np.int64]]:
     return np.concatenate([np.empty(0, np.uint32), *sets]), sizes
 
 
-def count_sets(sets: NeuronSets) -> tuple[NeuronIds, NDArray[np.int64]]:
+def count_sets(sets: NeuronSets) -> Counted:
     """Return the neurons that occur, sorted, and how many of the sets hold each."""
-    names, counts = np.empty(0, np.uint32), np.empty(0, np.int64)
+    none = np.empty(0, np.uint32), np.empty(0, np.int64)
+    counted, pending = none, [none]
     for block in blocks(len(sets), SETS_PER_BLOCK):
         flat, _ = flatten(sets[block])
-        new, times = np.unique(flat, return_counts=True)
-        merged, places = np.unique(np.concatenate([names, new]), return_inverse=True)
-        total = np.zeros(merged.size, np.int64)
-        total[places[: names.size]] = counts
-        total[places[names.size :]] += times
-        names, counts = merged, total
-    return names, counts
+        pending.append(np.unique(flat, return_counts=True))
+        # Merged once they are as many, so that each is sorted a few times only.
+        if sum(names.size for names, _ in pending) >= counted[0].size:
+            counted, pending = merged([counted, *pending]), []
+    return merged([counted, *pending])
+
+
+def merged(parts: Sequence[Counted]) -> Counted:
+    """Return the neurons of some parts, sorted, and their counts together."""
+    names, places = np.unique(
+        np.concatenate([names for names, _ in parts]), return_inverse=True
+    )
+    total = np.zeros(names.size, np.int64)
+    np.add.at(total, places, np.concatenate([counts for _, counts in parts]))
+    return names, total
 
 
 def columns_of(

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.records import NeuronIds
 
 Found: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -94,10 +95,25 @@ class NeuronCounter:
             sizes: How many.
         """
         self.keep = sizes.keep
+        self.lengths = list(lengths)
         self._lists = LISTS[rule](lengths, sizes)
 
     def add(self, layer: int, scores: Tensor) -> None:
-        """Take one layer's contribution scores ``(N, F)``; layers come in order."""
+        """Take one layer's contribution scores ``(N, F)``; layers come in order.
+
+        Raises:
+            NotFiniteError: If one is no number: it would be taken for the largest and
+                then left out. The error's places are completions'.
+        """
+        if not torch.stack(torch.aminmax(scores)).isfinite().all():
+            wrong = [
+                place
+                for place, part in enumerate(scores.split(self.lengths))
+                if not part.isfinite().all()
+            ]
+            raise NotFiniteError(
+                f"contribution scores of layer {layer} are not finite", wrong
+            )
         self._lists.add(layer, scores)
 
     def finish(self) -> list[Activated]:

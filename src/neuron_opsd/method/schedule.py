@@ -6,6 +6,10 @@ Both are pure functions of the step, so a run that is continued needs no memory 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.seeds import generator
@@ -25,9 +29,16 @@ def batch_at(step: int, num_examples: int, batch_size: int, seed: int) -> list[i
     batch = []
     for visit in range(step * batch_size, (step + 1) * batch_size):
         epoch, place = divmod(visit, num_examples)
-        order = generator(seed, "batch", epoch).permutation(num_examples)
-        batch.append(int(order[place]))
+        batch.append(int(epoch_order(num_examples, seed, epoch)[place]))
     return batch
+
+
+@lru_cache(maxsize=2)  # a batch may end one pass and begin the next
+def epoch_order(num_examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order ``(num_examples,)`` of one pass over the examples."""
+    order = generator(seed, "batch", epoch).permutation(num_examples)
+    order.flags.writeable = False
+    return order
 
 
 def learning_rate_at(step: int, config: DistillConfig) -> float:

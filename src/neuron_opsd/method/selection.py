@@ -71,8 +71,10 @@ class Ranking:
     """Whether a draw among equals kept the question or left it out."""
     barred: NDArray[np.bool_]
     """Whether it may not be kept."""
+    num_free: int
+    """How many questions may be kept."""
     num_asked: int
-    """How many questions the settings ask for."""
+    """How many the settings ask for."""
 
 
 def select_questions(
@@ -140,7 +142,8 @@ def rank_questions(
         kept[members[lowest(values[members], lots[members], share)]] = True
     order = np.lexsort((lots, values, barred))
     asked = limit_of(len(neurons), fraction)
-    return Ranking(np.argsort(order), kept, lots > 0.0, barred, asked)
+    places = np.argsort(order)
+    return Ranking(places, kept, lots > 0.0, barred, free.size, asked)
 
 
 def barred_questions(
@@ -192,17 +195,18 @@ def groups_of(
     Without balance that is all of them. With it, each answer that is given often
     enough for one of its questions to be kept is a group, and all others are one.
     """
-    whole = np.arange(len(answers))
     if not balance:
-        return [whole] if len(answers) else []
+        return [np.arange(len(answers))] if len(answers) else []
     often = {
         answer
         for answer, count in Counter(answers).items()
         if answer is not None and count * share >= 1.0 - 1e-9
     }
-    groups = [np.array([answer == one for answer in answers]) for one in sorted(often)]
-    groups.append(np.array([answer not in often for answer in answers], dtype=np.bool_))
-    return [whole[group] for group in groups if group.any()]
+    places: dict[str | None, list[int]] = {answer: [] for answer in sorted(often)}
+    rest: list[int] = []
+    for place, answer in enumerate(answers):
+        places.get(answer, rest).append(place)
+    return [np.array(group) for group in (*places.values(), rest) if group]
 
 
 def reason(
@@ -217,7 +221,7 @@ def reason(
         return LEFT_OUT + unread[entry.question_id]
     if config.rule == "all":
         return "every question is kept"
-    rank = f"place {ranking.places[place] + 1} of {(~ranking.barred).sum()}"
+    rank = f"place {ranking.places[place] + 1} of {ranking.num_free}"
     if config.rule == "random":
         return f"{rank} in a random order"
     end = "fewest" if config.rule == "fewest-neurons" else "most"

@@ -7,8 +7,9 @@ Axes: Q sets asked about, P sets of the pool.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from neuron_opsd.method.neighbours import Rows
 from neuron_opsd.records import NeuronIds
 
 BYTES_PER_MOVE = 32
+
+FEW_BARRED = 64
+"""Rows barred for a set that are listed for it alone."""
 
 ROWS_PER_PASS = 2048
 """Sets that are asked about in one pass over the pool."""
@@ -63,6 +67,44 @@ def num_bits(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
     return sizes
 
 
+class Barring:
+    """Which rows of a pool may not be found for which of some sets."""
+
+    def __init__(self, barred: Sequence[Rows], num_rows: int) -> None:
+        """Take for each set the sorted rows that may not be found for it.
+
+        Sets may share a long list: a million questions may have one text.
+        """
+        self.num_rows = num_rows
+        self.sizes = np.fromiter((rows.size for rows in barred), np.int64, len(barred))
+        few = [i for i, rows in enumerate(barred) if rows.size <= FEW_BARRED]
+        none = np.empty(0, np.int64)
+        keys = np.concatenate([none, *(i * num_rows + barred[i] for i in few)])
+        self.keys = np.sort(keys)
+        """Of pairs of a set and a row, where a set has few."""
+        many: dict[int, list[int]] = {}
+        for i, rows in enumerate(barred):
+            if rows.size > FEW_BARRED:
+                many.setdefault(id(rows), []).append(i)
+        self.many = [(np.array(sets), barred[sets[0]]) for sets in many.values()]
+
+    def allows(self, asked: Rows, rows: Rows) -> NDArray[np.bool_]:
+        """Say of each pair of a set and a row whether it may be found."""
+        allowed = ~is_among(asked * self.num_rows + rows, self.keys)
+        for sets, barred in self.many:
+            mine = np.flatnonzero(is_among(asked, sets))
+            allowed[mine] = ~is_among(rows[mine], barred)
+        return allowed
+
+
+def is_among(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which integers are among some others, which are sorted."""
+    if not others.size:
+        return np.zeros(values.size, np.bool_)
+    places = np.minimum(np.searchsorted(others, values), others.size - 1)
+    return np.asarray(others[places] == values, np.bool_)
+
+
 @dataclass(slots=True)
 class Finds:
     """What a pass over the pool has found for each of its sets so far.
@@ -92,39 +134,71 @@ class Finds:
 
 
 def candidates(
-    signatures: Signatures, sets: NeuronSets, count: int
+    signatures: Signatures, sets: NeuronSets, count: int, barred: Sequence[Rows]
 ) -> Iterator[list[Rows]]:
     """Yield, pass by pass, the rows of the `count` nearest signatures of each set.
 
-    Equal to sorting the whole pool by the share of common bits and then by row,
-    whatever the size of a block.
+    Equal to sorting the whole pool, less the sorted rows that are `barred` for a set,
+    by the share of common bits and then by row, whatever the size of a block.
     """
     for block in blocks(len(sets), ROWS_PER_PASS):
-        finds = search(signatures, pack(sets[block], signatures.columns), count)
+        asked = pack(sets[block], signatures.columns)
+        barring = Barring(barred[block], signatures.rows.size)
+        finds = search(signatures, asked, count, barring)
         edges = np.searchsorted(finds.asked, np.arange(1, block.stop - block.start))
         yield np.split(signatures.rows[finds.places], edges)
 
 
-def search(signatures: Signatures, asked: NDArray[np.uint8], count: int) -> Finds:
+def search(
+    signatures: Signatures, asked: NDArray[np.uint8], count: int, barring: Barring
+) -> Finds:
     """Go through the pool once for some packed sets and keep the nearest `count`."""
     sizes = num_bits(asked)
-    # A share is at least `bounds` for a find to be among the best.
-    bounds = np.zeros(len(asked))
+    bounds = Bounds(np.zeros(len(asked)), np.full(len(asked), signatures.rows.size))
     finds = Finds(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
     for block, shared in shared_bits(asked, signatures.packed):
-        others = signatures.sizes[block]
+        others, rows = signatures.sizes[block], signatures.rows[block]
         if block.start == 0:
-            bounds = kth_shares(shared, sizes, others, count)
-        spots = np.flatnonzero(shared >= least_shared(bounds, sizes, int(others[0])))
-        rows, columns = np.divmod(spots, shared.shape[1])
-        shares = share_of(shared.ravel()[spots], sizes[rows], others[columns])
-        good = shares >= bounds[rows]
-        finds.add(rows[good], block.start + columns[good], shares[good])
+            bounds.shares = kth_shares(shared, sizes, others, count + barring.sizes)
+        least = least_shared(bounds, sizes, int(others[0]), int(rows.min()))
+        spots = np.flatnonzero(shared >= least)
+        sets, columns = np.divmod(spots, shared.shape[1])
+        shares = share_of(shared.ravel()[spots], sizes[sets], others[columns])
+        good = np.flatnonzero(bounds.reached(sets, shares, rows[columns]))
+        good = good[barring.allows(sets[good], rows[columns[good]])]
+        finds.add(sets[good], block.start + columns[good], shares[good])
         if finds.asked.size > 2 * count * len(asked):
             finds.keep(signatures.rows, count)
-            bounds = raised(bounds, finds, count)
+            bounds.rise(finds, signatures.rows, count)
     finds.keep(signatures.rows, count)
     return finds
+
+
+@dataclass(slots=True)
+class Bounds:
+    """What a find must reach to be among the best of its set so far."""
+
+    shares: NDArray[np.float64]
+    """Of bits, ``(Q,)``: a larger one is good."""
+    rows: Rows
+    """``(Q,)``: with just that share a row before this one is good."""
+
+    def reached(
+        self, asked: Rows, shares: NDArray[np.float64], rows: Rows
+    ) -> NDArray[np.bool_]:
+        """Say which finds are good."""
+        bound = self.shares[asked]
+        earlier = rows < self.rows[asked]
+        return np.greater(shares, bound) | (np.equal(shares, bound) & earlier)
+
+    def rise(self, finds: Finds, rows: Rows, count: int) -> None:
+        """Rise after `Finds.keep` to the last find of each set that has `count`."""
+        ends = np.searchsorted(finds.asked, np.arange(self.rows.size), side="right")
+        starts = np.searchsorted(finds.asked, np.arange(self.rows.size))
+        is_full = ends - starts == count
+        last = ends[is_full] - 1
+        self.shares[is_full] = finds.shares[last]
+        self.rows[is_full] = rows[finds.places[last]]
 
 
 def share_of(
@@ -141,37 +215,28 @@ def kth_shares(
     shared: NDArray[np.int32],
     sizes: NDArray[np.int64],
     others: NDArray[np.int64],
-    count: int,
+    counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Return the `count`-th best share of each row of a block; 0 if there is none."""
-    if count > others.size:
-        return np.zeros(sizes.size)
-    shares = np.empty(sizes.size)
-    for i, row in enumerate(shared):
+    """Return each row's share of a rank in `counts` in a block; 0 if there is none."""
+    shares = np.zeros(sizes.size)
+    for i in np.flatnonzero(counts <= others.size):
+        row, place = shared[i], others.size - counts[i]
         share = share_of(row, np.broadcast_to(sizes[i], row.shape), others)
-        shares[i] = np.partition(share, row.size - count)[row.size - count]
+        shares[i] = np.partition(share, place)[place]
     return shares
 
 
 def least_shared(
-    bounds: NDArray[np.float64], sizes: NDArray[np.int64], smallest: int
+    bounds: Bounds, sizes: NDArray[np.int64], smallest: int, first_row: int
 ) -> NDArray[np.int32]:
-    """Return how many bits ``(Q, 1)`` a find must share at least.
+    """Return how many bits ``(Q, 1)`` a find of a block must share at least.
 
     One comparison of integers then stands for a division; nothing that reaches the
-    bound is lost, since no other set of the block is smaller.
+    bounds is lost, since no other set of the block is smaller. Where no row of the
+    block comes before the bound's, the share itself is not enough.
     """
-    least = bounds / (1.0 + bounds) * (sizes + smallest)
-    return np.ceil(least - 1e-6).astype(np.int32)[:, None]
-
-
-def raised(
-    bounds: NDArray[np.float64], finds: Finds, count: int
-) -> NDArray[np.float64]:
-    """Return the bounds after `Finds.keep`: the share of the `count`-th find."""
-    ends = np.searchsorted(finds.asked, np.arange(bounds.size), side="right")
-    starts = np.searchsorted(finds.asked, np.arange(bounds.size))
-    is_full = ends - starts == count
-    higher = bounds.copy()
-    higher[is_full] = finds.shares[ends[is_full] - 1]
-    return higher
+    least = bounds.shares / (1.0 + bounds.shares) * (sizes + smallest)
+    # Far below the least distance of such a quotient from a whole number.
+    above = np.floor(least + 1e-9) + 1.0
+    either = np.where(bounds.rows <= first_row, above, np.ceil(least - 1e-6))
+    return either.astype(np.int32)[:, None]

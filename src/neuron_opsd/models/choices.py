@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.errors import DataError
+from neuron_opsd.errors import DataError, NotFiniteError
 from neuron_opsd.models.protocol import LanguageModel, Pair
 from neuron_opsd.records import TokenIds
 
@@ -114,6 +114,9 @@ def score_choices(
         model: Scores the branches.
         prompts: One per question.
         completions: For every question the token ids of its choices, end included.
+
+    Raises:
+        NotFiniteError: If a logit is no number; its places are questions'.
     """
     branches = [find_branches(group) for group in completions]
     pairs: list[Pair] = []
@@ -131,6 +134,13 @@ def score_choices(
             )
             places.append((question, len(row)))
     logits = model.logits_at(pairs, columns)
+    wrong = [
+        question
+        for (question, _), values in zip(places, logits, strict=True)
+        if not all(np.isfinite(value).all() for value in values)
+    ]
+    if wrong:
+        raise NotFiniteError("the logits of its choices are not finite", wrong)
     found_at: list[dict[TokenIds, Logits]] = [{} for _ in prompts]
     for (question, _), (_, row), values in zip(places, pairs, logits, strict=True):
         for t, value in enumerate(values):

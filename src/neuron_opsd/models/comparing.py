@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.divergence import capped
 from neuron_opsd.models.protocol import Head, Pair
 from neuron_opsd.records import TokenIds
@@ -36,7 +38,11 @@ class Comparing:
     def divergences(
         self: Stating, pairs: Sequence[Pair], others: Sequence[Pair]
     ) -> list[float]:
-        """Return KL(pair || other) per completion token, in nats."""
+        """Return KL(pair || other) per completion token, in nats.
+
+        Raises:
+            NotFiniteError: If one is no number; its places are pairs'.
+        """
         found = []
         with torch.inference_mode():
             for pair, other in zip(pairs, others, strict=True):
@@ -47,6 +53,12 @@ class Comparing:
                 )
                 total = sum(total_divergence(self, *both) for both in chunks)
                 found.append(total / len(pair[1]))
+        wrong = [i for i, value in enumerate(found) if not math.isfinite(value)]
+        if wrong:
+            raise NotFiniteError(
+                "the divergence of what it says with demonstrations is not finite",
+                wrong,
+            )
         return found
 
 

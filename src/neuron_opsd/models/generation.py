@@ -8,6 +8,7 @@ row are made in one order.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ from neuron_opsd.models.batches import batches
 from neuron_opsd.models.faults import FAULTS
 from neuron_opsd.models.prefix_memory import PrefixMemory
 from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.room import attempt, refuse_single
 from neuron_opsd.models.rows import Row, append, begin, completions, ending_of
 from neuron_opsd.models.sampling import draw_tokens
 from neuron_opsd.models.shared_prefix import (
@@ -49,12 +51,58 @@ def generate(
     seeds: Sequence[Sequence[int]],
     sampling: Sampling,
 ) -> list[list[Completion]]:
-    """Sample one completion per seed for every prompt."""
-    if not model.facts.shares_prompts:
-        return plain_generation.generate(model, prompts, seeds, sampling)
-    batch = Batch(model, prompts, seeds, sampling)
-    batch.run()
-    return completions(batch.ending, batch.ended, prompts)
+    """Sample one completion per seed for every prompt.
+
+    Where memory runs out, what has not ended is begun again with half as much side by
+    side, and with half the samples of a prompt where there is one prompt alone.
+
+    Raises:
+        NotFiniteError: If a logit is no number; its places are prompts'.
+        TryAgainError: If a single completion has no room.
+    """
+    shares = model.facts.shares_prompts
+    way = Batch if shares else plain_generation.Groups
+    ended: list[Row] = []
+    said = attempt(lambda: way(model, prompts, seeds, sampling, ended).run())
+    ending = ending_of(model.tokens, sampling)
+    if not said:
+        return completions(ending, ended, prompts)
+    num_ended = Counter(row.place[0] for row in ended)
+    whole = [i for i, group in enumerate(seeds) if num_ended[i] == len(group)]
+    left = [i for i in range(len(prompts)) if i not in set(whole)]
+    rest = [prompts[i] for i in left], [seeds[i] for i in left]
+    used, alone = way(model, *rest, sampling, []).holds()
+    if not alone:
+        model.room.lower(used, said)
+        found = generate(model, *rest, sampling)
+    else:
+        found = in_two(model, *rest, sampling, said)
+    kept = completions(ending, [r for r in ended if r.place[0] in set(whole)], prompts)
+    for i, group in zip(left, found, strict=True):
+        kept[i] = group
+    return kept
+
+
+def in_two(
+    model: HFModel,
+    prompts: Sequence[TokenIds],
+    seeds: Sequence[Sequence[int]],
+    sampling: Sampling,
+    said: str,
+) -> list[list[Completion]]:
+    """Sample half the completions of every prompt, then the other half.
+
+    Raises:
+        TryAgainError: If there is one of each alone.
+    """
+    most = max(map(len, seeds))
+    longest = max(map(len, prompts)) + sampling.max_new_tokens
+    refuse_single(most, f"one completion of up to {longest} tokens", said)
+    first, second = (
+        generate(model, prompts, [group[part] for group in seeds], sampling)
+        for part in (slice(most // 2), slice(most // 2, None))
+    )
+    return [a + b for a, b in zip(first, second, strict=True)]
 
 
 def decodes_alike(model: HFModel) -> bool:
@@ -111,8 +159,17 @@ class Batch:
         prompts: Sequence[TokenIds],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
+        ended: list[Row],
     ) -> None:
-        """Begin with everything waiting, the longest prompt first."""
+        """Begin with everything waiting, the longest prompt first.
+
+        Args:
+            model: Writes.
+            prompts: Before the completions.
+            seeds: Of every prompt's completions.
+            sampling: How they are drawn.
+            ended: Gets the rows that have ended.
+        """
         self.model = model
         self.prompts = prompts
         self.seeds = seeds
@@ -123,7 +180,7 @@ class Batch:
             key=lambda i: (len(prompts[i]), i),
         )
         self.growing: list[Row] = []
-        self.ended: list[Row] = []
+        self.ended = ended
         self.num_samples = max(map(len, seeds), default=1)
         self.size = min(self._most_places(), len(self.waiting))
         self.free = list(range(self.size))[::-1]
@@ -140,10 +197,20 @@ class Batch:
             if self.growing:
                 self._step()
 
-    def _most_places(self) -> int:
+    def holds(self) -> tuple[int, bool]:
+        """Return what it holds at its fullest, and whether that is of one prompt alone.
+
+        In tokens of a pass's room.
+        """
+        return -(-self.size * self._positions() // ROOM), self.size <= 1
+
+    def _positions(self) -> int:
+        """Return the positions of a prompt and all that is written after it."""
         longest = max((len(self.prompts[i]) for i in self.waiting), default=0)
-        positions = longest + self.num_samples * self.sampling.max_new_tokens
-        room = ROOM * self.model.tokens_per_batch // positions
+        return longest + self.num_samples * self.sampling.max_new_tokens
+
+    def _most_places(self) -> int:
+        room = ROOM * self.model.room.tokens // self._positions()
         return max(1, min(room, MAX_ROWS // self.num_samples))
 
     def _admit(self) -> None:
@@ -168,7 +235,7 @@ class Batch:
     def _read(self, texts: Sequence[TokenIds], places: Sequence[int]) -> Tensor:
         """Return the states at the ends of prompts, read with others of like length."""
         states: dict[int, Tensor] = {}
-        for batch in batches([(t, ()) for t in texts], self.model.tokens_per_batch):
+        for batch in batches([(t, ()) for t in texts], self.model.room.tokens):
             some = [texts[i] for i in batch], [places[i] for i in batch]
             found = read(self.memory, self.model.run_decoder, *some)
             states |= zip(batch, found, strict=True)

@@ -21,7 +21,7 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.method.divergence import capped
 from neuron_opsd.method.products import multiply
 from neuron_opsd.models.attention import Whole, replacing
-from neuron_opsd.models.batches import batches, padded
+from neuron_opsd.models.batches import padded
 from neuron_opsd.models.comparing import Comparing, some_logits
 from neuron_opsd.models.generation import generate
 from neuron_opsd.models.low_rank import LowRank, apart
@@ -35,6 +35,7 @@ from neuron_opsd.models.protocol import (
     Pair,
     Sampling,
 )
+from neuron_opsd.models.room import Room
 from neuron_opsd.models.tokens import Tokens
 from neuron_opsd.records import Completion, TokenIds
 
@@ -65,6 +66,7 @@ class HFModel(Prompting, Comparing):
         self.network: Any = network
         self.changes = changes or {}
         self.tokens_per_batch = tokens_per_batch
+        self.room = Room(tokens_per_batch)
         self.mlps = tuple(mlps)
         self._products: ProductWeights | None = None
 
@@ -95,16 +97,19 @@ class HFModel(Prompting, Comparing):
         """Return the logits of a few tokens at a few positions."""
         results: list[list[NDArray[np.float32]]] = [[] for _ in pairs]
         head = self.student_head()
+
+        def score(batch: Sequence[int]) -> None:
+            # One position more than the completion: what would come next.
+            states = self.states([pairs[i] for i in batch], after=1)
+            sizes = [len(pairs[i][1]) + 1 for i in batch]
+            for i, rows in zip(batch, states.split(sizes), strict=True):
+                results[i] = [
+                    some_logits(row, head, wanted)
+                    for row, wanted in zip(rows, columns[i], strict=True)
+                ]
+
         with torch.inference_mode():
-            for batch in batches(pairs, self.tokens_per_batch):
-                # One position more than the completion: what would come next.
-                states = self.states([pairs[i] for i in batch], after=1)
-                sizes = [len(pairs[i][1]) + 1 for i in batch]
-                for i, rows in zip(batch, states.split(sizes), strict=True):
-                    results[i] = [
-                        some_logits(row, head, wanted)
-                        for row, wanted in zip(rows, columns[i], strict=True)
-                    ]
+            self.room.each_pass(pairs, score)
         return results
 
     def capture(

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.models.adapters import changes_of
 from neuron_opsd.models.batches import batches
 from neuron_opsd.models.hf import HFModel, ProductWeights
@@ -52,6 +53,7 @@ class HFLearner(HFModel):
             network, base.tokens, base.facts, base.mlps, base.tokens_per_batch
         )
         self.base = base
+        self.room = base.room
         self.trained = trained
         self.max_grad_norm = max_grad_norm
         self.weights: dict[str, nn.Parameter] = {
@@ -114,18 +116,36 @@ class HFLearner(HFModel):
         """Apply the gradients gathered so far; return their norm before clipping.
 
         Raises:
-            FloatingPointError: If the norm is not finite; no weight has moved then.
+            NotFiniteError: If the norm is not finite; no weight has moved then.
         """
         weights = list(self.weights.values())
-        norm = nn.utils.clip_grad_norm_(weights, self.max_grad_norm, foreach=False)
+        gradients = self._gradients()
+        norm = nn.utils.get_total_norm(gradients.values(), foreach=False)
         if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient's norm is {norm.item()}")
+            name = first_not_finite(gradients)
+            where = f", from that of {name}" if name else ""
+            raise NotFiniteError(f"the gradient's norm is {norm.item()}{where}")
+        nn.utils.clip_grads_with_norm_(weights, self.max_grad_norm, norm, foreach=False)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._holds = ""
         return float(norm)
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients gathered so far."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def check(self) -> None:
+        """Refuse to be kept with a weight or a moment that is no number.
+
+        Raises:
+            NotFiniteError: Naming the first one of student, optimiser or teacher.
+        """
+        name = first_not_finite(self._kept())
+        if name:
+            raise NotFiniteError(f"{name} is not finite")
 
     def update_teacher(self, rate: float) -> None:
         """Move the teacher's weights the share `rate` of the way to the student's."""
@@ -135,15 +155,27 @@ class HFLearner(HFModel):
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of student, teacher and optimiser for a checkpoint."""
-        saved: dict[str, Tensor] = {}
-        for name, weight in self.weights.items():
-            saved[f"student.{name}"] = weight.detach()
-            saved[f"teacher.{name}"] = self.teacher[name]
-            for key, value in self.optimizer.state.get(weight, {}).items():
-                saved[f"optimizer.{key}.{name}"] = value
         return {
             name: value.detach().cpu().clone().contiguous()
-            for name, value in saved.items()
+            for name, value in self._kept().items()
+        }
+
+    def _kept(self) -> dict[str, Tensor]:
+        """Return all that a checkpoint must hold, as it is used here."""
+        kept: dict[str, Tensor] = {}
+        for name, weight in self.weights.items():
+            kept[f"student.{name}"] = weight.detach()
+            kept[f"teacher.{name}"] = self.teacher[name]
+            for key, value in self.optimizer.state.get(weight, {}).items():
+                kept[f"optimizer.{key}.{name}"] = value
+        return kept
+
+    def _gradients(self) -> dict[str, Tensor]:
+        """Return the gradients that there are, by the weights' names."""
+        return {
+            name: weight.grad
+            for name, weight in self.weights.items()
+            if weight.grad is not None
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -280,6 +312,20 @@ class HFLearner(HFModel):
     def _moment(self, value: Tensor, key: str) -> Tensor:
         copy = value.clone()
         return copy if key == "step" else copy.to(self.device)
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Return the name of the first tensor with a value that is not finite, or none.
+
+    Each is read once, and all are waited for together.
+    """
+    # Single numbers count steps, on the processor whatever the device.
+    large = {name: tensor for name, tensor in tensors.items() if tensor.dim() > 0}
+    if not large:
+        return ""
+    ends = torch.stack([torch.stack(torch.aminmax(t)) for t in large.values()])
+    finite = ends.isfinite().all(dim=-1).tolist()
+    return next((n for n, ok in zip(large, finite, strict=True) if not ok), "")
 
 
 def merged(decoder: nn.Module, changes: Mapping[str, LowRank]) -> dict[str, Tensor]:

@@ -105,9 +105,11 @@ def learner_of(base: HFModel, tuning: DistillConfig, seed: int) -> HFLearner:
 def in_float32(model: HFModel) -> HFModel:
     """Return a model of the same weights whose products are not rounded."""
     facts = replace(model.facts, compute="float32")
-    return HFModel(
+    found = HFModel(
         model.network, model.tokens, facts, model.mlps, model.tokens_per_batch
     )
+    found.room = model.room
+    return found
 
 
 def twin(network: Any) -> Any:

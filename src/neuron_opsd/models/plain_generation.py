@@ -19,30 +19,65 @@ from transformers import DynamicCache
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.protocol import Sampling
-from neuron_opsd.models.rows import Row, append, begin, completions, ending_of
+from neuron_opsd.models.rows import Row, append, begin, ending_of
 from neuron_opsd.models.sampling import draw_tokens
-from neuron_opsd.records import Completion, TokenIds
+from neuron_opsd.records import TokenIds
 
 if TYPE_CHECKING:
     from neuron_opsd.models.hf import HFModel
+
+ROOM: Final = 8
+"""Decoding holds one position a row at a time, so this many times the tokens of a
+training batch still fit."""
 
 TOLERANCE: Final = 1e-3
 """How far apart logits of two ways of decoding may be, beside the largest of them."""
 
 
-def generate(
-    model: HFModel,
-    prompts: Sequence[TokenIds],
-    seeds: Sequence[Sequence[int]],
-    sampling: Sampling,
-) -> list[list[Completion]]:
-    """Sample completions for many prompts, group by group."""
-    rows = [
-        row
-        for group in groups(model, prompts, seeds, sampling)
-        for row in run_group(model, group, prompts, seeds, sampling)
-    ]
-    return completions(ending_of(model.tokens, sampling), rows, prompts)
+class Groups:
+    """Prompts of like length whose samples together fit into a batch."""
+
+    def __init__(
+        self,
+        model: HFModel,
+        prompts: Sequence[TokenIds],
+        seeds: Sequence[Sequence[int]],
+        sampling: Sampling,
+        ended: list[Row],
+    ) -> None:
+        """Group the prompts.
+
+        Args:
+            model: Writes.
+            prompts: Before the completions.
+            seeds: Of every prompt's completions.
+            sampling: How they are drawn.
+            ended: Gets the rows that have ended.
+        """
+        self.model = model
+        self.prompts = prompts
+        self.seeds = seeds
+        self.sampling = sampling
+        self.ended = ended
+        self.groups = list(groups(model, prompts, seeds, sampling))
+
+    def run(self) -> None:
+        """Make every completion, group by group."""
+        for group in self.groups:
+            rows = run_group(self.model, group, self.prompts, self.seeds, self.sampling)
+            self.ended.extend(rows)
+
+    def holds(self) -> tuple[int, bool]:
+        """Return what its fullest group holds, and whether that is of one prompt alone.
+
+        In tokens of a pass's room.
+        """
+        held = [
+            sum(len(self.seeds[i]) for i in group)
+            * (max(len(self.prompts[i]) for i in group) + self.sampling.max_new_tokens)
+            for group in self.groups
+        ]
+        return -(-max(held) // ROOM), all(len(group) == 1 for group in self.groups)
 
 
 def groups(
@@ -52,14 +87,13 @@ def groups(
     sampling: Sampling,
 ) -> Iterator[list[int]]:
     """Group prompts of like length whose samples together fit into a batch."""
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    wanted = [i for i, group in enumerate(seeds) if group]
+    order = sorted(wanted, key=lambda i: (len(prompts[i]), i))
     group: list[int] = []
     rows = 0
     for i in order:
         length = len(prompts[i]) + sampling.max_new_tokens
-        # Decoding holds one position a row at a time, so eight times the tokens of a
-        # training batch still fit.
-        too_many = (rows + len(seeds[i])) * length > 8 * model.tokens_per_batch
+        too_many = (rows + len(seeds[i])) * length > ROOM * model.room.tokens
         if group and too_many:
             yield group
             group, rows = [], 0

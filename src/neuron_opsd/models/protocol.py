@@ -85,6 +85,22 @@ class Head:
     """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
 
 
+class Passes(Protocol):
+    """How pairs become passes of a model; `models.room` has the one there is."""
+
+    tokens: int
+    """Most that a pass may hold, padding included."""
+
+    def each_pass(
+        self,
+        pairs: Sequence[Pair],
+        work: Callable[[list[int]], None],
+        most: int | None = None,
+    ) -> None:
+        """Group pairs into passes and do the work of each, in halves at need."""
+        ...
+
+
 class Prompter(Protocol):
     """What a model makes of texts, for which none of its weights are needed."""
 
@@ -133,6 +149,11 @@ class Prompter(Protocol):
 
 class LanguageModel(Prompter, Protocol):
     """All that the method asks of a model whose weights stay as they are."""
+
+    @property
+    def room(self) -> Passes:
+        """How much its passes may hold."""
+        ...
 
     def sample(
         self,
@@ -224,7 +245,23 @@ class Learner(LanguageModel, Protocol):
         ...
 
     def step(self, learning_rate: float) -> float:
-        """Apply the gradients gathered so far; return their norm before clipping."""
+        """Apply the gradients gathered so far; return their norm before clipping.
+
+        Raises:
+            NotFiniteError: If the norm is not finite; no weight has moved then.
+        """
+        ...
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients gathered so far."""
+        ...
+
+    def check(self) -> None:
+        """Refuse to be kept with a weight or a moment that is no number.
+
+        Raises:
+            NotFiniteError: Naming the first one of student, optimiser or teacher.
+        """
         ...
 
     def update_teacher(self, rate: float) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.models.protocol import Sampling
 from neuron_opsd.models.sampling import Draw
 from neuron_opsd.models.tokens import Tokens
@@ -84,9 +86,24 @@ def begin(prompt: int, seeds: Sequence[int], sampling: Sampling) -> list[Row]:
 
 
 def append(rows: Sequence[Row], draw: Draw, ending: Ending) -> list[int]:
-    """Append a step's tokens to their rows; return the places of rows that grow on."""
+    """Append a step's tokens to their rows; return the places of rows that grow on.
+
+    Raises:
+        NotFiniteError: If a row's logits were no numbers; its places are prompts'.
+    """
     values: list[Tensor] = [draw.tokens, draw.logprobs, draw.entropies]
     columns = [value.tolist() for value in values]
+    wrong = [
+        row
+        for row, logprob, entropy in zip(rows, *columns[1:], strict=True)
+        if not math.isfinite(logprob + entropy)
+    ]
+    if wrong:
+        raise NotFiniteError(
+            f"the logits of token {len(wrong[0].token_ids) + 1} of an answer are not "
+            "finite, so none can be drawn",
+            [row.place[0] for row in wrong],
+        )
     for row, token, logprob, entropy in zip(rows, *columns, strict=True):
         row.add(token, logprob, entropy, ending)
     return [place for place, row in enumerate(rows) if row.grows]

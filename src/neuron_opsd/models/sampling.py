@@ -52,11 +52,13 @@ def draw_tokens(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
             transformers.
 
     Returns:
-        Tokens with the log-probability and entropy of what they were drawn from.
+        Tokens with the log-probability and entropy of what they were drawn from; the
+        log-probability of a row is no number where its logits cannot be drawn from.
     """
     if sampling.temperature == 0.0:
         tokens = logits.argmax(dim=-1)
-        zeros = torch.zeros_like(tokens, dtype=torch.float32)
+        best = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).float()
+        zeros = best - best  # no number where the best is none, or infinite
         return Draw(tokens, zeros, zeros)
     # A GPU is kept busy by many rows at once.
     size = ROWS if logits.device.type == "cpu" else max(1, len(logits))
@@ -78,17 +80,20 @@ def draw_some(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
     temperature = sampling.temperature
     scaled = logits.float() / temperature if temperature != 1.0 else logits
     # Minus infinity would make its share of the entropy no number.
-    scaled = scaled.float().clamp(min=torch.finfo(torch.float32).min / 2)
+    least = torch.finfo(torch.float32).min / 2
+    scaled = scaled.float().clamp(min=least)
     if 0 < sampling.top_k < scaled.shape[-1]:
-        least = scaled.topk(sampling.top_k).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < least, torch.finfo(scaled.dtype).min / 2)
+        last = scaled.topk(sampling.top_k).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < last, least)
     if sampling.top_p < 1.0:
         scaled = within_nucleus(scaled, sampling.top_p)
     # Beside the largest, so that a sure token loses nothing to rounding.
-    scaled -= scaled.amax(dim=-1, keepdim=True)
+    largest = scaled.amax(dim=-1, keepdim=True)
+    # Where all logits are minus infinity there is nothing to draw.
+    scaled -= largest.masked_fill(largest <= least, torch.nan)
     if sampling.min_p > 0.0:
         far = scaled < math.log(sampling.min_p)
-        scaled = scaled.masked_fill(far, torch.finfo(scaled.dtype).min / 2)
+        scaled = scaled.masked_fill(far, least)
     weights = scaled.exp()
     tokens = inverted(weights, uniform)
     total = weights.sum(dim=-1)

@@ -27,6 +27,7 @@ import jinja2.utils
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from neuron_opsd.models.english_dates import write_day
 from neuron_opsd.models.limits import limit_memory, limit_time
 
 MAX_SECONDS = 1.0
@@ -185,8 +186,9 @@ class Templates:
 
     def strftime_now(self, format: str) -> str:  # noqa: A002  # as templates call it
         """Tell a template what day it is."""
-        now = date.fromisoformat(self.day) if self.day else datetime.now()  # noqa: DTZ005
-        return now.strftime(format)
+        if self.day:
+            return write_day(date.fromisoformat(self.day), format)
+        return datetime.now().strftime(format)  # noqa: DTZ005  # as transformers does
 
 
 def kind_of(error: Exception) -> str:

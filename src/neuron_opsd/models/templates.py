@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.english_dates import write_day
 from neuron_opsd.models.faults import first_line
 from neuron_opsd.models.rendering import Refusal, Written, shared_renderer
 from neuron_opsd.records import Message, Prompt
@@ -155,7 +156,7 @@ class ChatTemplate:
         if thinking is not None:
             given |= dict.fromkeys(THINKING_SWITCHES, thinking)
         if day and not self.prints_date and DATE_STRING in source:
-            given[DATE_STRING] = date.fromisoformat(day).strftime("%d %b %Y")
+            given[DATE_STRING] = write_day(date.fromisoformat(day), "%d %b %Y")
         return shared_renderer().render(
             source,
             [

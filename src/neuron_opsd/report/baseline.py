@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from neuron_opsd.method.labels import baseline_answer, gold_counts, top_answer
 from neuron_opsd.records import Interval
 from neuron_opsd.report.data import Least, TestComparison
 from neuron_opsd.report.wording import (
@@ -82,15 +81,13 @@ def standing(test: TestComparison, least: float) -> Standing | None:
         test: Both models on a test set.
         least: The least difference in accuracy that matters.
     """
-    scores = test.before.scores
-    answer = baseline_answer(scores)
-    if answer is None:
+    if test.baseline is None:
         return None
-    before, after = (top_answer(one.scores)[1] for one in (test.before, test.after))
+    before, after = test.before.top_answer_share, test.after.top_answer_share
     above = test.above_baseline
     return Standing(
-        answer=answer,
-        share=gold_counts(scores)[answer] / len(scores),
+        answer=test.baseline.answer,
+        share=test.baseline.share,
         top_before=before,
         top_after=after,
         at_before=at_baseline(above.get("before"), before, least),

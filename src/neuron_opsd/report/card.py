@@ -117,8 +117,9 @@ def training_text(data: ReportData, base_model: str) -> str:
     method = data.config.method
     how = "on-policy self-distillation" if method == OURS else code(method)
     what = f" ({prose(data.method_summary)})" if method != OURS else ""
+    num_steps = 0 if data.training is None else data.training.num_steps
     text = (
-        f"{kind} of {code(base_model)}, trained for {len(data.training)} steps by "
+        f"{kind} of {code(base_model)}, trained for {num_steps} steps by "
         f"{how}{what} on {data.num_selected:,} of {data.pool_size:,} "
         "unlabelled questions. No gold answer was read before the evaluation."
     )

@@ -7,31 +7,20 @@ left out of a drawing and said in its description where they matter.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 from markupsafe import Markup
 
 from neuron_opsd.method.calibration import Bin
-from neuron_opsd.method.statistics import spearman
-from neuron_opsd.records import (
-    Collapse,
-    QuestionScore,
-    SelectionEntry,
-    StepMetrics,
-    Vote,
-)
+from neuron_opsd.records import Collapse
 from neuron_opsd.report import svg
+from neuron_opsd.report.data import Bubble, PoolSummary, TrainingSummary
 from neuron_opsd.report.svg import Point, Scale
 from neuron_opsd.report.wording import number, one_line, percent
 
 LEFT, RIGHT = 46.0, 382.0
 TOP, BASE = 36.0, 262.0
 HEIGHT = 302.0
-MOST_LEVELS = 16
-MOST_STEPS = 240
-COUNT_BINS = 30
 
 
 def reliability_diagram(
@@ -96,14 +85,20 @@ def calibration_curve(bins: Sequence[Bin], kind: str, x: Scale, y: Scale) -> Mar
 
 
 def agreement_histogram(
-    name: str, before: Sequence[QuestionScore], after: Sequence[QuestionScore]
+    name: str, before: Sequence[float], after: Sequence[float]
 ) -> Markup:
-    """Draw how many questions reach each share of agreeing rollouts."""
+    """Draw how many questions reach each share of agreeing rollouts.
+
+    Args:
+        name: Of the test set.
+        before: Share of the questions at each level, from none to all rollouts.
+        after: The same after training, at as many levels.
+    """
     if not before or not after:
         return Markup("")
-    levels = num_levels(score.num_rollouts for score in (*before, *after))
-    shares = [level_shares(scores, levels) for scores in (before, after)]
-    top = max(max(shares[0]), max(shares[1]))
+    levels = len(before) - 1
+    shares = [before, after]
+    top = max(*before, *after)
     x = Scale(-0.5, levels + 0.5, LEFT, RIGHT)
     y = Scale(0, top, BASE, TOP + 10)
     return svg.figure(
@@ -118,17 +113,6 @@ def agreement_histogram(
         paired_bars(shares, x, y),
         svg.axis_x(x, level_ticks(levels), BASE, "rollouts that agree"),
     )
-
-
-def num_levels(num_rollouts: Iterable[int]) -> int:
-    """Return into how many steps a share of agreeing rollouts is cut."""
-    return max(1, min(MOST_LEVELS, max(num_rollouts, default=1)))
-
-
-def level_shares(scores: Sequence[QuestionScore], levels: int) -> list[float]:
-    """Return the share of questions at each level of agreement, from 0 upwards."""
-    counts = Counter(round(score.agreement * levels) for score in scores)
-    return [counts[level] / len(scores) for level in range(levels + 1)]
 
 
 def level_ticks(levels: int) -> svg.Ticks:
@@ -148,23 +132,13 @@ def paired_bars(shares: Sequence[Sequence[float]], x: Scale, y: Scale) -> Markup
     return Markup("").join(drawn)
 
 
-def neuron_chart(
-    selection: Sequence[SelectionEntry], votes: Mapping[str, Vote]
-) -> Markup:
+def neuron_chart(pool: PoolSummary | None) -> Markup:
     """Draw neuron count against vote share, the selected questions in colour."""
-    known = [
-        (entry, entry.neuron_count)
-        for entry in selection
-        if entry.question_id in votes and entry.neuron_count is not None
-    ]
-    if not known:
+    if pool is None or pool.neurons is None:
         return Markup("")
-    entries, counts = zip(*known, strict=True)
-    shares = [votes[entry.question_id].agreement for entry in entries]
-    x = Scale(min(counts), max(counts), LEFT + 8, RIGHT - 8)
+    x = Scale(*pool.neurons, LEFT + 8, RIGHT - 8)
     y = Scale(0, 1, BASE - 6, TOP + 10)
-    correlation = number(rank_correlation(counts, shares), 2)
-    rho = f"Spearman \N{GREEK SMALL LETTER RHO} {correlation}"
+    rho = f"Spearman \N{GREEK SMALL LETTER RHO} {number(pool.correlation, 2)}"
     return svg.figure(
         "Neuron count against vote share",
         "One mark for all questions of the pool with about the same neuron count and "
@@ -174,72 +148,41 @@ def neuron_chart(
         svg.words("rollouts that agree", (4, 16)),
         svg.words(rho, (RIGHT, 16), anchor="end"),
         svg.axis_y(y, svg.share_ticks(), (LEFT, RIGHT)),
-        bubbles([(e.kept, n) for e, n in known], shares, x, y),
-        mean_line(counts, shares, x, y),
+        bubble_marks(pool.bubbles, x, y),
+        tenths_line(pool.tenths, x, y),
         svg.axis_x(x, svg.round_ticks(x.low, x.high), BASE, "neurons counted"),
     )
 
 
-def rank_correlation(counts: Sequence[int], shares: Sequence[float]) -> float:
-    """Return Spearman's correlation, not a number where one side never varies."""
-    if len(set(counts)) < 2 or len(set(shares)) < 2:
-        return math.nan
-    return spearman(np.array(counts, dtype=np.float64), np.array(shares))
-
-
-def bubbles(
-    marks: Sequence[tuple[bool, int]], shares: Sequence[float], x: Scale, y: Scale
-) -> Markup:
-    """Draw the questions gathered on a grid, so that any pool gives a small drawing.
-
-    Args:
-        marks: Whether each question is selected, and its neuron count.
-        shares: Its vote share.
-        x: Of counts.
-        y: Of shares.
-    """
-    cell = (x.high - x.low) / COUNT_BINS or 1.0
-    grid: Counter[tuple[bool, float, float]] = Counter()
-    for (kept, count), share in zip(marks, shares, strict=True):
-        place = min(COUNT_BINS - 1, int((count - x.low) / cell))
-        level = round(share * MOST_LEVELS) / MOST_LEVELS
-        grid[kept, x.low + (place + 0.5) * cell, level] += 1
-    most = max(grid.values())
+def bubble_marks(bubbles: Sequence[Bubble], x: Scale, y: Scale) -> Markup:
+    """Draw the questions, gathered on a grid."""
+    most = max(one.num_questions for one in bubbles)
     return Markup("").join(
         svg.circle(
-            (x(count), y(share)),
-            1.2 + 7.3 * math.sqrt(num / most),
-            "mark after" if kept else "mark rest",
-            f"{num} {'selected' if kept else 'not selected'}",
+            (x(one.neurons), y(one.agreement)),
+            1.2 + 7.3 * math.sqrt(one.num_questions / most),
+            "mark after" if one.kept else "mark rest",
+            f"{one.num_questions} {'selected' if one.kept else 'not selected'}",
         )
-        for (kept, count, share), num in sorted(grid.items())
+        for one in bubbles
     )
 
 
-def mean_line(
-    counts: Sequence[int], shares: Sequence[float], x: Scale, y: Scale
-) -> Markup:
+def tenths_line(tenths: Sequence[Point], x: Scale, y: Scale) -> Markup:
     """Draw the mean vote share of each tenth of the questions by neuron count."""
-    if len(counts) < 20:
+    if not tenths:
         return Markup("")
-    order = np.argsort(np.array(counts), kind="stable")
-    tenths = np.array_split(order, 10)
-    pairs = [
-        (x(float(np.mean(np.take(counts, t)))), y(float(np.mean(np.take(shares, t)))))
-        for t in tenths
-    ]
-    return svg.path(pairs, "line trend")
+    return svg.path([(x(count), y(share)) for count, share in tenths], "line trend")
 
 
 def training_chart(
-    training: Sequence[StepMetrics], collapses: Sequence[Collapse]
+    training: TrainingSummary | None, collapses: Sequence[Collapse]
 ) -> Markup:
     """Draw loss and entropy step by step, one above the other."""
-    losses = thinned([(float(m.step), m.loss) for m in training])
-    entropies = thinned([(float(m.step), m.entropy) for m in training])
-    if not losses or not entropies:
+    if training is None or not training.losses or not training.entropies:
         return Markup("")
-    x = Scale(training[0].step, max(m.step for m in training), LEFT, RIGHT)
+    losses, entropies = training.losses, training.entropies
+    x = Scale(training.first.step, training.last.step, LEFT, RIGHT)
     ends = (number(losses[0][1]), number(losses[-1][1]))
     lower = HEIGHT + 96
     signs = [
@@ -260,16 +203,6 @@ def training_chart(
         *signs,
         svg.axis_x(x, svg.round_ticks(x.low, x.high, 5), lower - 40, "step"),
     )
-
-
-def thinned(values: Sequence[Point]) -> list[Point]:
-    """Return the finite points, averaged in groups where there are very many."""
-    known = [point for point in values if math.isfinite(point[1])]
-    if len(known) <= MOST_STEPS:
-        return known
-    groups = np.array_split(np.array(known), MOST_STEPS)
-    means = [group.mean(axis=0) for group in groups]
-    return [(float(step), float(value)) for step, value in means]
 
 
 def curve_panel(

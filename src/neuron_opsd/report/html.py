@@ -84,10 +84,14 @@ def presentable(value: object) -> object:
 
 
 def clip(text: str, limit: int) -> str:
-    """Cut a very long text, and say how much is missing."""
+    """Cut a very long text, and say how much is missing, within the limit.
+
+    What was cut is not cut again by the same limit.
+    """
     if len(text) <= limit:
         return text
-    return f"{text[:limit]}\n[{len(text) - limit:,} more characters]"
+    kept = max(0, limit - len(f"\n[{len(text):,} more characters]"))
+    return f"{text[:kept]}\n[{len(text) - kept:,} more characters]"
 
 
 def style_sheet(*more: str) -> str:

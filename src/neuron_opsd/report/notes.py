@@ -95,6 +95,7 @@ def method_notes(data: ReportData) -> list[tuple[str, str]]:
         ("Demonstrations", demonstrations_note(config)),
         ("Training", training_note(data)),
         ("Accuracy", accuracy_note(config)),
+        *equality_note(data),
         ("Baseline", BASELINE_NOTE),
         ("Calibration", calibration_note(config)),
         ("Intervals", intervals_note(config)),
@@ -197,6 +198,25 @@ def accuracy_note(config: Config) -> str:
         f"Pass@{k} the share of questions that any of them answers. Both models "
         "answer the same questions with the same seeds."
     )
+
+
+def equality_note(data: ReportData) -> list[tuple[str, str]]:
+    """Say how expressions were compared, and how often that did not end."""
+    if data.config.answers.reader != "latex":
+        return []
+    results = [
+        result
+        for test in data.tests
+        for result in (test.before, test.after, *test.controls.values())
+    ]
+    count = sum(result.num_unsettled for result in results)
+    unsettled = f"{count:,} comparisons" if count != 1 else "1 comparison"
+    text = (
+        "Two expressions are the same answer where math-verify says so, within limits "
+        f"of steps and memory. {unsettled} of answers to the test sets could not be "
+        "settled within them and count as different."
+    )
+    return [("Equality", text)]
 
 
 def calibration_note(config: Config) -> str:

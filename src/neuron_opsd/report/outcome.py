@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.records import Interval, TestResult
+from neuron_opsd.records import Interval
 from neuron_opsd.report.baseline import (
     AT_BASELINE,
     LABEL_HEADINGS,
@@ -19,6 +19,7 @@ from neuron_opsd.report.baseline import (
 from neuron_opsd.report.data import (
     FORM_ONLY,
     PROMPTED,
+    Measured,
     ReportData,
     TestComparison,
 )
@@ -71,7 +72,7 @@ def comparison_row(test: TestComparison) -> ComparisonRow:
     return ComparisonRow(
         name=test.name,
         in_domain=test.in_domain,
-        num_questions=len(test.before.scores),
+        num_questions=test.num_questions,
         base=test.before.metrics.get("avg_at_k"),
         base_majority=test.before.metrics.get("maj_at_k"),
         base_prompted=metric(test.controls.get(PROMPTED), "avg_at_k"),
@@ -86,7 +87,7 @@ def comparison_row(test: TestComparison) -> ComparisonRow:
     )
 
 
-def metric(result: TestResult | None, name: str) -> float | None:
+def metric(result: Measured | None, name: str) -> float | None:
     """Return one metric of a result that may not have been run."""
     return None if result is None else result.metrics.get(name)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases
 from neuron_opsd.report.data import ReportData, TestComparison
 from neuron_opsd.report.figures import (
     agreement_histogram,
@@ -42,6 +43,7 @@ def render_page(data: ReportData) -> str:
 def context(data: ReportData) -> dict[str, Any]:
     """Return what the template names."""
     k = data.config.evaluation.num_samples
+    cases = fitted_cases(data.cases[:MOST_CASES])
     return {
         "data": data,
         "outcome": outcome_sentence(data),
@@ -54,7 +56,8 @@ def context(data: ReportData) -> dict[str, Any]:
             (test, metric_rows(test, data.config.evaluation)) for test in ordered(data)
         ],
         "selection_facts": selection_facts(data),
-        "cases": [(case, rollout_sides(case)) for case in data.cases[:MOST_CASES]],
+        "cases": [(case, rollout_sides(case)) for case in cases],
+        "most_answers": MOST_ANSWERS,
         "fitness_rows": fitness_rows(data.fitness) if data.fitness else [],
         "concerns": num_concerns(data),
         "settings": written_settings(data),
@@ -90,16 +93,16 @@ def page_figures(data: ReportData) -> dict[str, Any]:
         "forest_ece": forest_plot(data.tests, data.cross_domain, "ece"),
         "agreement": Markup("")
         if own is None
-        else agreement_histogram(own.name, own.before.scores, own.after.scores),
+        else agreement_histogram(own.name, own.before.agreement, own.after.agreement),
         "reliability": [
             (test, drawing)
             for test in ordered(data)
             if (
                 drawing := reliability_diagram(
-                    test.name, test.bins_before, test.bins_after
+                    test.name, test.before.bins, test.after.bins
                 )
             )
         ],
-        "neurons": neuron_chart(data.selection, data.votes),
+        "neurons": neuron_chart(data.pool),
         "training": training_chart(data.training, data.collapses),
     }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.method.selection import num_left_out
-from neuron_opsd.records import Fitness, Interval, SelectionEntry
+from neuron_opsd.records import Fitness, Interval
+from neuron_opsd.report.condense import by_count
 from neuron_opsd.report.data import (
     Case,
     ReportData,
@@ -116,30 +116,21 @@ def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
 
 def selection_facts(data: ReportData) -> list[tuple[str, str]]:
     """Return what can be said in numbers about the selected questions."""
-    kept = [entry for entry in data.selection if entry.kept]
-    rest = [entry for entry in data.selection if not entry.kept]
     facts = [("questions selected", f"{data.num_selected:,} of {data.pool_size:,}")]
-    if left_out := num_left_out(data.selection):
+    if data.pool is None:
+        return facts
+    if left_out := data.pool.num_left_out:
         facts.append(("not selected, own completion cut or unread", f"{left_out:,}"))
-    for name, entries in (("selected", kept), ("not selected", rest)):
-        if not entries:
-            continue
-        counts = sorted(neuron_counts(entries))
-        if counts:
-            middle = counts[len(counts) // 2]
-            spread = f"{counts[0]:,} to {counts[-1]:,}, median {middle:,}"
+    for one in data.pool.shares:
+        name = "selected" if one.kept else "not selected"
+        if one.neurons is not None:
+            low, middle, high = one.neurons
+            spread = f"{low:,} to {high:,}, median {middle:,}"
             facts.append((f"neurons counted, {name}", spread))
-        votes = [data.votes.get(entry.question_id) for entry in entries]
-        shares = [vote.agreement for vote in votes if vote is not None]
-        if shares:
-            mean = percent(sum(shares) / len(shares))
-            facts.append((f"rollouts that agree, {name}", f"{mean} in the mean"))
+        if one.agreement is not None:
+            mean = f"{percent(one.agreement)} in the mean"
+            facts.append((f"rollouts that agree, {name}", mean))
     return facts
-
-
-def neuron_counts(entries: Iterable[SelectionEntry]) -> list[int]:
-    """Return the neuron counts of questions, without those that nobody read."""
-    return [e.neuron_count for e in entries if e.neuron_count is not None]
 
 
 def fitness_rows(fitness: Fitness) -> list[tuple[str, str, str]]:
@@ -230,7 +221,7 @@ def rollout_sides(case: Case) -> Mapping[str, list[RolloutRow]]:
                 share_bar(one.count / total if total else 0.0, side),
                 one.text if one.text.strip() != (one.answer or "").strip() else "",
             )
-            for one in sorted(answers, key=lambda one: -one.count)
+            for one in sorted(answers, key=by_count)
         ]
         for side, answers in sides.items()
         for total in [sum(one.count for one in answers)]

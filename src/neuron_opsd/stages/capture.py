@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from neuron_opsd.config import NeuronsConfig
-from neuron_opsd.errors import DataError
+from neuron_opsd.errors import DataError, naming
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
-from neuron_opsd.models.batches import batches
 from neuron_opsd.models.protocol import LanguageModel, ModelFacts, Pair
 from neuron_opsd.records import Completion, NeuronSet, TokenIds
 
@@ -114,19 +113,26 @@ def capture_neurons(
             the latter must not be empty.
         config: Which neurons count.
         tokens_per_batch: Tokens, padding included, that one forward pass may hold.
+
+    Raises:
+        NotFiniteError: If a score is no number.
     """
     sizes = sizes_of(config, model.facts)
     found: dict[int, Activated] = {}
-    for batch in batches(pairs, tokens_per_batch):
+
+    def read_off(batch: list[int]) -> None:
         chosen = [pairs[i] for i in batch]
         counter = NeuronCounter([len(c) for _, c in chosen], config.rule, sizes)
-        model.capture(
-            chosen,
-            config.value,
-            counter.add,
-            half_projections=config.rule == "neufs",
-        )
+        with naming([question_ids[i] for i in batch]):
+            model.capture(
+                chosen,
+                config.value,
+                counter.add,
+                half_projections=config.rule == "neufs",
+            )
         found.update(zip(batch, counter.finish(), strict=True))
+
+    model.room.each_pass(pairs, read_off, tokens_per_batch)
     return [
         NeuronSet(
             question_id=question_id,

@@ -9,7 +9,7 @@ another context changes everything.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -17,13 +17,14 @@ import numpy as np
 
 from neuron_opsd.answers import Same, readers_for
 from neuron_opsd.config import Config, FitnessConfig
+from neuron_opsd.errors import naming
 from neuron_opsd.models.choices import choice_logprobs, entropy
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import (
     Fitness,
     Prompt,
     Question,
-    Rollout,
     SelectionEntry,
     TokenIds,
     Vote,
@@ -151,7 +152,9 @@ def initial_divergence(
     if len(known) == len(asked):
         return fmean(known)
     prompts = [a.prompt for a in asked], teacher_prompts
-    return token_divergence(model, prompts, [belief.token_ids for belief in student])
+    written = [belief.token_ids for belief in student]
+    with naming([a.question.id for a in asked]):
+        return token_divergence(model, prompts, written)
 
 
 def beliefs(
@@ -247,7 +250,9 @@ def with_findings(fitness: Fitness, config: FitnessConfig) -> Fitness:
 
 
 def pool_findings(
-    questions: Sequence[Question], rollouts: Sequence[Rollout], config: FitnessConfig
+    questions: Sequence[Question],
+    rollouts: Iterable[RolloutFacts],
+    config: FitnessConfig,
 ) -> tuple[str, ...]:
     """Say when one free-text answer takes too much of the pool.
 

@@ -9,6 +9,7 @@ Source: Shao et al., arXiv:2402.03300.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -18,11 +19,13 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config import Config
+from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.one_pass import Readout
 from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_loss
 from neuron_opsd.method.rewards import advantages
 from neuron_opsd.models.choices import allowed_tokens
 from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.stages.centring import refuse_centring
 from neuron_opsd.stages.distill import (
@@ -66,6 +69,7 @@ def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Obj
     def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
         groups = vote_on_policy(learner, batch, step, config)
         paid = pay(learner, [group.trained for group in groups])
+        refuse_not_finite(groups, paid)
         return [
             paid_lesson(group, rewards)
             for group, rewards in zip(groups, paid, strict=True)
@@ -87,6 +91,21 @@ def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Obj
         return policy_loss(student, reference, tokens, limits, chunk)
 
     return Objective(write, loss)
+
+
+def refuse_not_finite(groups: Sequence[Group], paid: Sequence[Sequence[float]]) -> None:
+    """Refuse rewards that are no numbers.
+
+    Raises:
+        NotFiniteError: Naming their questions.
+    """
+    wrong = [
+        group.example.question_id
+        for group, rewards in zip(groups, paid, strict=True)
+        if not all(map(math.isfinite, rewards))
+    ]
+    if wrong:
+        raise NotFiniteError("what rollouts are paid is not finite", (), wrong)
 
 
 def paid_lesson(group: Group, rewards: Sequence[float]) -> Lesson:
@@ -127,19 +146,33 @@ def certainties(
 
     They are those of the student's whole distribution at the positions that predict
     the completion, the end token's included; in nats.
+
+    Raises:
+        NotFiniteError: If one is no number: the least of a group would hide it.
     """
     distinct = [
         e for group in groups for e in exercises_of(group.example, group.completions)
     ]
-    with torch.no_grad():
-        found = certainty(
-            student_readout(learner, distinct), config.distill.chunk_positions
-        )
-    sizes = [len(e.completion.token_ids) for e in distinct]
-    means = [[float(part.mean()) for part in values.split(sizes)] for values in found]
+
+    def of_some(exercises: Sequence[Exercise]) -> list[tuple[float, float]]:
+        with torch.no_grad():
+            chunk = config.distill.chunk_positions
+            found = certainty(student_readout(learner, exercises), chunk)
+        sizes = [len(e.completion.token_ids) for e in exercises]
+        columns = [[float(p.mean()) for p in values.split(sizes)] for values in found]
+        return list(zip(*columns, strict=True))
+
+    means = in_halves(distinct, of_some, "the certainty of a completion")
+    wrong = [
+        e.example.question_id
+        for e, values in zip(distinct, means, strict=True)
+        if not all(map(math.isfinite, values))
+    ]
+    if wrong:
+        raise NotFiniteError("the certainty of rollouts is not finite", (), wrong)
     of: dict[tuple[str, TokenIds], tuple[float, float]] = {
-        (e.example.question_id, e.completion.token_ids): (sure, spread)
-        for e, sure, spread in zip(distinct, *means, strict=True)
+        (e.example.question_id, e.completion.token_ids): values
+        for e, values in zip(distinct, means, strict=True)
     }
 
     def looked_up(group: Group, completion: Completion) -> tuple[float, float]:

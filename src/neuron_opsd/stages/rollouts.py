@@ -10,6 +10,7 @@ import numpy as np
 
 from neuron_opsd.answers import reader_for
 from neuron_opsd.config import Config, PromptsConfig, RolloutsConfig
+from neuron_opsd.errors import naming
 from neuron_opsd.models.choices import (
     ChoiceScores,
     check_choices,
@@ -190,6 +191,9 @@ def complete(
 
     Returns:
         For every draw and every question one completion per seed.
+
+    Raises:
+        NotFiniteError: If a logit is no number.
     """
     results: list[list[list[Completion]]] = [[[] for _ in asked] for _ in draws]
     among = [i for i, a in enumerate(asked) if a.written]
@@ -202,7 +206,8 @@ def complete(
             result[i] = drawn(score, asked[i], draw.seeds[i], temperature)
         if free:
             seeds = [draw.seeds[i] for i in free]
-            groups = model.sample(prompts, seeds, draw.sampling)
+            with naming([asked[i].question.id for i in free]):
+                groups = model.sample(prompts, seeds, draw.sampling)
             for i, group in zip(free, groups, strict=True):
                 result[i] = group
     return results
@@ -213,10 +218,12 @@ def scored_choices(model: LanguageModel, asked: Sequence[Asked]) -> list[ChoiceS
 
     Raises:
         DataError: If choices of a question tokenise to the same ids.
+        NotFiniteError: If a logit of one is no number.
     """
     prompts = [model.encode(a.prompt) for a in asked]
     completions = [choice_tokens(model, a) for a in asked]
-    scores = score_choices(model, prompts, completions)
+    with naming([a.question.id for a in asked]):
+        scores = score_choices(model, prompts, completions)
     return [replace(s, bias=a.bias) for s, a in zip(scores, asked, strict=True)]
 
 

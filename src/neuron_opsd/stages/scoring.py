@@ -6,7 +6,7 @@ Gold answers are read here and nowhere before, and nothing here feeds training.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,12 +23,12 @@ from neuron_opsd.method.statistics import (
     plain_difference,
     resampled_differences,
 )
+from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import (
     GoldAnswers,
     Interval,
     Question,
     QuestionScore,
-    Rollout,
     TestResult,
 )
 from neuron_opsd.seeds import generator
@@ -40,7 +40,7 @@ MAX_NAMED = 5
 
 def score_rollouts(
     questions: Sequence[Question],
-    rollouts: Sequence[Rollout],
+    rollouts: Iterable[RolloutFacts],
     gold: GoldAnswers,
     readers: Mapping[str, Reader],
 ) -> tuple[QuestionScore, ...]:
@@ -51,7 +51,7 @@ def score_rollouts(
 
     Args:
         questions: Of one test set; the scores keep their order.
-        rollouts: Of at least these questions, in any order.
+        rollouts: Of at least these questions, in any order; outlines will do.
         gold: Of at least these questions.
         readers: Question id to reader, as `answers.readers_for` returns.
 
@@ -125,7 +125,10 @@ def named(ids: Sequence[str]) -> str:
 
 
 def score_question(
-    rollouts: Sequence[Rollout], gold: str, reader: Reader, aliases: Sequence[str] = ()
+    rollouts: Sequence[RolloutFacts],
+    gold: str,
+    reader: Reader,
+    aliases: Sequence[str] = (),
 ) -> QuestionScore:
     """Score one question.
 
@@ -153,10 +156,8 @@ def score_question(
         majority_correct=majority is not None and correct[majority],
         agreement=vote.agreement,
         num_unread=answers.count(None),
-        num_truncated=sum(not rollout.completion.finished for rollout in rollouts),
-        mean_length=float(
-            np.mean([len(rollout.completion.token_ids) for rollout in rollouts])
-        ),
+        num_truncated=sum(not rollout.finished for rollout in rollouts),
+        mean_length=float(np.mean([rollout.num_tokens for rollout in rollouts])),
         gold_answer=gold,
         answers=tuple(counts.items()),
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from neuron_opsd import reasoning
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.contexts import (
     Neighbour,
-    by_words,
     nearest,
     random_neighbours,
+    with_words,
+    word_sets,
 )
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.prompts import student_prompt, teacher_prompt
 from neuron_opsd.records import (
     Completion,
@@ -28,47 +29,34 @@ from neuron_opsd.records import (
     TrainingExample,
     Vote,
 )
+from neuron_opsd.stages.library import Library as Library
+from neuron_opsd.stages.library import check_enough
 from neuron_opsd.stages.rollouts import written
 
 
-@dataclass(frozen=True, slots=True)
-class Library:
-    """The questions that may become demonstrations, with the answers they show."""
-
-    questions: Mapping[str, Question]
-    answers: Mapping[str, str]
-    """What each demonstration shows; a question without a readable one is left out."""
-    neurons: tuple[NeuronSet, ...]
-    """In the order of the pool, only of questions that have an answer to show."""
-    excluded: Mapping[str, frozenset[str]]
-    """For a question's id the ids of the same text."""
-
-
 def shown_rollouts(
-    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: ContextsConfig
-) -> dict[str, Rollout]:
-    """Return the rollout of each question that a demonstration would show.
+    rollouts: Iterable[Rollout], votes: Mapping[str, Vote], config: ContextsConfig
+) -> Iterator[Rollout]:
+    """Yield the rollout of each question that a demonstration would show.
 
     A question whose rollout holds no readable answer, or no text, shows none.
     """
-    shown: dict[str, Rollout] = {}
+    shown: set[str] = set()
     for rollout in rollouts:
         if rollout.question_id in shown or not fits(rollout, votes, config):
             continue
         if rollout.completion.final:
-            shown[rollout.question_id] = rollout
-    return shown
+            shown.add(rollout.question_id)
+            yield rollout
 
 
 def shown_answers(
-    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: Config
+    rollouts: Iterable[Rollout], votes: Mapping[str, Vote], config: Config
 ) -> dict[str, str]:
     """Return what a demonstration of each question says the assistant answered."""
     return {
-        question_id: shown_text(rollout.completion, config)
-        for question_id, rollout in shown_rollouts(
-            rollouts, votes, config.contexts
-        ).items()
+        rollout.question_id: shown_text(rollout.completion, config)
+        for rollout in shown_rollouts(rollouts, votes, config.contexts)
     }
 
 
@@ -126,7 +114,9 @@ def shown_draws(config: ContextsConfig) -> list[tuple[float, int]]:
     return [(0.0, 1)] if config.answer == "greedy" else []
 
 
-def fits(rollout: Rollout, votes: Mapping[str, Vote], config: ContextsConfig) -> bool:
+def fits(
+    rollout: RolloutFacts, votes: Mapping[str, Vote], config: ContextsConfig
+) -> bool:
     """Whether a rollout is the one that a demonstration shows."""
     if rollout.answer is None:
         return False
@@ -170,7 +160,8 @@ def build_contexts(
     if chosen == "words":
         known = {**library.questions, **(asked or {})}
         texts = {name: question.text for name, question in known.items()}
-        pool, wanted = by_words(pool, texts), by_words(wanted, texts)
+        sets = word_sets(texts)
+        pool, wanted = with_words(pool, sets), with_words(wanted, sets)
     if chosen == "random":
         found = random_neighbours(
             wanted, pool, count, library.excluded, seed=config.seed
@@ -187,25 +178,6 @@ def build_contexts(
         )
         for entry in questions
     )
-
-
-def check_enough(questions: Sequence[NeuronSet], library: Library, count: int) -> None:
-    """Refuse a pool that cannot give every question its demonstrations.
-
-    Raises:
-        DataError: Naming the first question that would get too few.
-    """
-    usable = {entry.question_id for entry in library.neurons}
-    for entry in questions:
-        barred = library.excluded.get(entry.question_id, frozenset())
-        have = len(usable - barred - {entry.question_id})
-        if have < count:
-            raise DataError(
-                f"contexts.num_demonstrations is {count}, but question "
-                f"{entry.question_id} can choose from only {have} with a readable "
-                "answer; lower it, give a larger pool, or, if many answers are cut or "
-                "unread, look at rollouts.max_new_tokens and answers.reader"
-            )
 
 
 def demonstration(neighbour: Neighbour, library: Library) -> Demonstration:

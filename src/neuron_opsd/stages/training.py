@@ -7,22 +7,27 @@ so its caller logs, checkpoints or stops. What is trained on and towards what is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from torch import Tensor
 
 from neuron_opsd.config import Config, DistillConfig
-from neuron_opsd.errors import TrainingError
+from neuron_opsd.errors import NotFiniteError, TrainingError, questions_text
 from neuron_opsd.method.schedule import batch_at, learning_rate_at
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.records import Completion, StepMetrics, TrainingExample
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.rollouts import top_share
+from neuron_opsd.stages.splitting import Splits, StepSplit
 
 Examples: TypeAlias = Sequence[TrainingExample]
+
+MAX_SKIPPED: Final = 3
+"""Steps that may be skipped one after the other; more are not the questions' fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +80,23 @@ class Objective:
     loss: Loss
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a training that resumes knows of the steps before."""
+
+    num_skipped: int = 0
+    """How many of them were skipped, one after the other, at the end."""
+    splits: Splits = field(default_factory=Splits)
+    """How their batches were split."""
+
+
 def train(
     learner: Learner,
     examples: Examples,
     objective: Objective,
     config: Config,
     first_step: int = 0,
+    earlier: Earlier | None = None,
 ) -> Iterator[StepMetrics]:
     """Train the student and yield one record per optimiser step.
 
@@ -88,29 +104,128 @@ def train(
     micro-batches. Which questions a step meets and what is drawn in it depend on the
     step alone, so a run that goes on at `first_step` takes the same path.
 
+    Args:
+        learner: The student and its teacher.
+        examples: What both see.
+        objective: What is trained on, and towards what.
+        config: The settings.
+        first_step: Number of steps taken before.
+        earlier: What else is known of these.
+
     Raises:
-        TrainingError: If loss or gradient is no longer finite; no weight has moved
-            in that step.
+        TrainingError: If something in a step is not finite, and the settings say to
+            stop, or too many steps were skipped; no weight has moved in that step. Or
+            if what came of a step is not finite.
     """
     tuning = config.distill
     seed = derive_seed(config.seed, "train")
+    earlier = earlier or Earlier()
+    num_skipped = earlier.num_skipped
     for step in range(first_step, tuning.steps):
         places = batch_at(step, len(examples), tuning.batch_size, seed)
         batch = [examples[i] for i in places]
-        lessons = objective.write(learner, batch, step)
-        exercises = all_exercises(lessons)
-        loss = gather_gradients(learner, exercises, objective, tuning)
-        rate = learning_rate_at(step, tuning)
         try:
-            grad_norm = learner.step(rate)
-        except FloatingPointError as error:
-            raise TrainingError(
-                f"step {step}: {error} after questions "
-                f"{', '.join(example.question_id for example in batch)}; lower "
-                "distill.learning_rate or look at these questions"
-            ) from error
-        move_teacher(learner, step, tuning)
-        yield metrics_of(step, lessons, loss, grad_norm, rate)
+            split = StepSplit(learner, step, tuning.micro_batch_size, earlier.splits)
+            entry = take_step(split, batch, objective, config, step)
+        except NotFiniteError as error:
+            learner.drop_gradients()
+            num_skipped += 1
+            reason = reason_of(error, batch)
+            refuse_step(step, reason, num_skipped, tuning)
+            entry = skipped_step(step, reason, tuning)
+        else:
+            num_skipped = 0
+            move_teacher(learner, step, tuning)
+            check_state(learner, step)
+        yield entry
+
+
+def take_step(
+    split: StepSplit, batch: Examples, objective: Objective, config: Config, step: int
+) -> StepMetrics:
+    """Write, compare and learn.
+
+    Raises:
+        NotFiniteError: If anything on the way is no number; no weight has moved then.
+    """
+    learner = split.learner
+    lessons = objective.write(learner, batch, step)
+    while split.shrank():  # all of a step is made in one way
+        lessons = objective.write(learner, batch, step)
+    exercises = all_exercises(lessons)
+
+    def gather(size: int) -> float:
+        tuning = config.distill.model_copy(update={"micro_batch_size": size})
+        return gather_gradients(learner, exercises, objective, tuning)
+
+    loss = split.gather(gather, len(exercises))
+    rate = learning_rate_at(step, config.distill)
+    grad_norm = learner.step(rate)
+    return metrics_of(step, lessons, loss, grad_norm, rate)
+
+
+def reason_of(error: NotFiniteError, batch: Examples) -> str:
+    """Say what is not finite, and of which questions of a batch."""
+    names = error.questions or [example.question_id for example in batch]
+    return f"{error.what} ({questions_text(list(dict.fromkeys(names)))})"
+
+
+def refuse_step(
+    step: int, reason: str, num_skipped: int, config: DistillConfig
+) -> None:
+    """Stop at a step that cannot be taken, unless it may be skipped.
+
+    Raises:
+        TrainingError: If it may not.
+    """
+    if config.on_nonfinite == "skip" and num_skipped <= MAX_SKIPPED:
+        return
+    advice = (
+        "resume with --set distill.on_nonfinite=skip to leave such steps out, or begin "
+        "again with a lower distill.learning_rate, model.compute=float32, or without "
+        "these questions"
+    )
+    if config.on_nonfinite == "skip":
+        advice = (
+            f"{MAX_SKIPPED} steps before it were skipped, so it is not the questions; "
+            "begin again with a lower distill.learning_rate or model.compute=float32"
+        )
+    raise TrainingError(
+        f"step {step}: {reason}; nothing has moved and the last checkpoint is "
+        f"whole; {advice}"
+    )
+
+
+def skipped_step(step: int, reason: str, config: DistillConfig) -> StepMetrics:
+    """Return the record of a step in which nothing was learnt."""
+    return StepMetrics(
+        step=step,
+        loss=0.0,
+        grad_norm=0.0,
+        learning_rate=learning_rate_at(step, config),
+        num_tokens=0,
+        mean_length=0.0,
+        truncated=0.0,
+        entropy=0.0,
+        top_answer_share=0.0,
+        skipped=reason,
+    )
+
+
+def check_state(learner: Learner, step: int) -> None:
+    """Stop when what a step made is no number.
+
+    Raises:
+        TrainingError: If it is; what was kept before is whole.
+    """
+    try:
+        learner.check()
+    except NotFiniteError as error:
+        raise TrainingError(
+            f"step {step}: {error.what} after it; what this step made is not kept and "
+            "the last checkpoint is whole; begin again with a lower "
+            "distill.learning_rate or distill.max_grad_norm"
+        ) from error
 
 
 def metrics_of(
@@ -152,14 +267,22 @@ def gather_gradients(
     objective: Objective,
     config: DistillConfig,
 ) -> float:
-    """Add up the gradient of a batch, micro-batch by micro-batch; return the loss."""
+    """Add up the gradient of a batch, micro-batch by micro-batch; return the loss.
+
+    Raises:
+        NotFiniteError: If the loss of one is no number, naming its questions.
+    """
     num_tokens = sum(exercise.num_tokens for exercise in exercises)
     total = 0.0
     for start in range(0, len(exercises), config.micro_batch_size):
         part = exercises[start : start + config.micro_batch_size]
         term = objective.loss(learner, part) / num_tokens
         term.backward()
-        total += term.item()
+        value = term.item()
+        if not math.isfinite(value):
+            names = [exercise.example.question_id for exercise in part]
+            raise NotFiniteError(f"the loss is {value}", (), names)
+        total += value
     return total
 
 

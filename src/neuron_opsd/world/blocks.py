@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 from neuron_opsd.world.codecs import Codec
 from neuron_opsd.world.files import disk_errors, remove, sha256_file, write_atomic
@@ -87,6 +88,10 @@ class Blocks(Generic[R]):
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
+    def all(self, numbers: range) -> Sequence[R]:
+        """Return the results of some blocks; memory holds those of one at a time."""
+        return Joined(self, numbers)
+
     def total_seconds(self, numbers: Iterable[int]) -> float:
         """Return what some blocks took together."""
         return sum(self.seconds(number) or 0.0 for number in numbers)
@@ -99,3 +104,33 @@ class Blocks(Generic[R]):
     def ticket(self, number: int) -> Path:
         """Return where a block's hash lies."""
         return self.folder / f"{number:05d}.done"
+
+
+class Joined(Sequence[R]):
+    """The results of blocks that are kept, one after the other."""
+
+    def __init__(self, blocks: Blocks[R], numbers: range) -> None:
+        """Take blocks that are all there."""
+        self._blocks = blocks
+        self._numbers = numbers
+
+    def __iter__(self) -> Iterator[R]:
+        """Yield the results, read block by block."""
+        for number in self._numbers:
+            yield from self._blocks.load(number)
+
+    def __len__(self) -> int:
+        """Return how many results there are."""
+        return sum(len(self._blocks.load(number)) for number in self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> R: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[R]: ...
+    def __getitem__(self, index: int | slice) -> R | Sequence[R]:
+        """Return one result or some; all before them are read."""
+        places = range(len(self))[index]
+        if isinstance(places, int):
+            return next(islice(self, places, None))
+        wanted = {place: result for place, result in enumerate(self) if place in places}
+        return [wanted[place] for place in places]

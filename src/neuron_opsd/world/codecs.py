@@ -7,7 +7,8 @@ bytes. Half a surrogate pair, which no file can hold, becomes the character U+FF
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -19,9 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from neuron_opsd.reasoning import final_start
 from neuron_opsd.records import (
-    Completion,
     NeuronSet,
     Rollout,
     SelectionEntry,
@@ -29,6 +28,8 @@ from neuron_opsd.records import (
     TestResult,
 )
 from neuron_opsd.world.files import write_atomic, write_file
+from neuron_opsd.world.kept_rollouts import KeptRollouts
+from neuron_opsd.world.listings import read_listing, write_listing
 
 T = TypeVar("T")
 Record = TypeVar("Record")
@@ -109,11 +110,11 @@ def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]
     adapter = TypeAdapter(kind)
 
     def save(records: Sequence[Record], path: Path) -> None:
-        lines = [to_json(adapter.dump_python(record)) for record in records]
-        write_atomic(path, encode("[\n" + ",\n".join(lines) + "\n]\n"))
+        tables = (adapter.dump_python(record) for record in records)
+        write_listing((encode(to_json(table)) for table in tables), path)
 
     def load(path: Path) -> Sequence[Record]:
-        return tuple(adapter.validate_python(table) for table in load_json(path))
+        return tuple(adapter.validate_python(table) for table in read_listing(path))
 
     return Codec(file_name, save, load)
 
@@ -144,7 +145,7 @@ def writable(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def save_rollouts(rollouts: Sequence[Rollout], path: Path) -> None:
+def save_rollouts(rollouts: Iterable[Rollout], path: Path) -> None:
     """Write rollouts as a Parquet file."""
     save_table(map(rollout_batch, groups(rollouts)), ROLLOUT_SCHEMA, path)
 
@@ -168,42 +169,7 @@ def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=ROLLOUT_SCHEMA)
 
 
-def load_rollouts(path: Path) -> Sequence[Rollout]:
-    """Read rollouts from a Parquet file."""
-    known: dict[int, int] = {}
-    return tuple(
-        rollout_of(row, known) for batch in batches(path) for row in batch.to_pylist()
-    )
-
-
-def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
-    """Turn a row of a Parquet file into a rollout.
-
-    Args:
-        row: Its values by the names of the columns.
-        known: The token ids met so far. There are few, and one object for each takes a
-            fifth of the memory that one for every token of long traces would.
-    """
-    ids, text = row["token_ids"], row["text"]
-    known_start = None if "final_start" in row else final_start(text)
-    return Rollout(
-        question_id=row["question_id"],
-        index=row["index"],
-        temperature=row["temperature"],
-        completion=Completion(
-            token_ids=tuple(map(known.setdefault, ids, ids)),
-            text=text,
-            finished=row["finished"],
-            logprob=row["logprob"],
-            entropy=row["entropy"],
-            # Files of version 0.1 have no such column.
-            final_start=row.get("final_start", known_start),
-        ),
-        answer=row["answer"],
-    )
-
-
-def save_neurons(sets: Sequence[NeuronSet], path: Path) -> None:
+def save_neurons(sets: Iterable[NeuronSet], path: Path) -> None:
     """Write neuron sets as a Parquet file."""
     save_table(map(neuron_batch, groups(sets)), NEURON_SCHEMA, path)
 
@@ -263,11 +229,28 @@ def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -
     """Write batches of rows as a Parquet file with one row group each."""
 
     def fill(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        with table_writer(temporary, schema) as writer:
             for batch in table:
                 writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
 
     write_file(path, fill)
+
+
+@contextmanager
+def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Open a new Parquet file to write to.
+
+    The file is Python's, whose errors say what the disk said; Arrow's own only say that
+    the file could not be closed.
+    """
+    with path.open("xb") as file:
+        writer = pq.ParquetWriter(file, schema, compression="zstd")
+        try:
+            yield writer
+            writer.close()
+        finally:
+            # Else it writes once more, and complains once more, when it is collected.
+            writer.is_open = False
 
 
 def batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -276,7 +259,9 @@ def batches(path: Path) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(batch_size=ROWS_PER_GROUP)
 
 
-ROLLOUTS = Codec("rollouts.parquet", save_rollouts, load_rollouts)
+ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
+    "rollouts.parquet", save_rollouts, KeptRollouts
+)
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
 SELECTION = records_codec("selection.json", SelectionEntry)
 CONTEXTS = records_codec("contexts.json", TeacherContext)

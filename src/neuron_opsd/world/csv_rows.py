@@ -31,6 +31,18 @@ HINTS = {
 """By what stands in a line that cannot be read."""
 
 
+FORMULA_STARTS = (
+    *("=", "+", "-", "@", "\t", "\r", "\n"),
+    *("\uff1d", "\uff0b", "\uff0d", "\uff20"),  # the first four in full width
+)
+"""What a spreadsheet would take for the start of a formula."""
+
+
+def cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
 def read_csv(data: bytes) -> Iterator[Row]:
     """Yield the rows of a file whose first row names the columns.
 

@@ -81,13 +81,22 @@ def write_file(
     temporary = temporary_name(path)
     try:
         with disk_errors(path, temporary if num_bytes is None else num_bytes):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             fill(temporary)
             sync(temporary)
             os.replace(temporary, path)  # noqa: PTH105 - one call to shim in tests
             sync(path.parent)
     finally:
         discard(temporary)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each of whose names is on the disk by then."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync(folder.parent)
 
 
 def refuse_special(path: Path) -> None:
@@ -119,7 +128,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     temporary = temporary_name(path)
     try:
         with disk_errors(path, temporary):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             temporary.mkdir()
             fill(temporary)
             sync_tree(temporary)

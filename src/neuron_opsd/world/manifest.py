@@ -17,9 +17,13 @@ from neuron_opsd.world.files import write_atomic
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
-PACKAGES = ("neuron_opsd", "torch", "transformers", "peft", "numpy")
+PACKAGES = (
+    *("neuron_opsd", "torch", "transformers", "peft", "numpy"),
+    *("math-verify", "sympy"),
+)
 MAX_SHOWN = 5
 UNSET = "(unset)"
+USE_THE_OTHER = "use the version that wrote it, or start again with another --out"
 PLACES = ("model.name",)
 """Settings that may name a place on this machine, which can be written in many ways."""
 
@@ -43,6 +47,9 @@ class Output(BaseModel):
     from versions that did not keep it."""
     files: dict[str, str] = {}
     """The SHA-256 of a folder's files by name."""
+    size: int | None = None
+    """Bytes of the file, or of those in `files`; `None` from versions that did not
+    keep it."""
 
 
 class Manifest(BaseModel):
@@ -90,6 +97,7 @@ def read_manifest(folder: Path) -> Manifest:
         DataError: If there is no manifest or it cannot be understood.
     """
     path = folder / MANIFEST
+    table: Any = None
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         found = table.get("schema_version")
@@ -98,13 +106,39 @@ def read_manifest(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder} is not a run directory: no {MANIFEST}") from None
     except (ValueError, ValidationError, AttributeError) as error:
+        if names := unknown_names(error):
+            raise DataError(
+                f"{path}{written_by(table)} has what this version does not know "
+                f"({listing(names)}); {USE_THE_OTHER}"
+            ) from None
         raise DataError(
             f"{path} is damaged ({first_line(error)}); start again with another --out"
         ) from None
     raise DataError(
-        f"{path} has schema version {found!r}, this program reads {SCHEMA_VERSION}; "
-        "use the version that wrote it, or start again with another --out"
+        f"{path}{written_by(table)} has schema version {found!r}, this program reads "
+        f"{SCHEMA_VERSION}; {USE_THE_OTHER}"
     )
+
+
+def unknown_names(error: Exception) -> list[str]:
+    """Return the fields that a later version added; none where other things are wrong.
+
+    A manifest that is damaged has wrong values, not only more of them.
+    """
+    if not isinstance(error, ValidationError):
+        return []
+    found = error.errors()
+    unknown = [one for one in found if one["type"] == "extra_forbidden"]
+    if len(unknown) < len(found):
+        return []
+    return [".".join(map(str, one["loc"])) for one in unknown]
+
+
+def written_by(table: Any) -> str:
+    """Say which version of this package wrote a manifest, if it says so."""
+    versions = table.get("versions") if isinstance(table, dict) else None
+    found = versions.get("neuron_opsd") if isinstance(versions, dict) else None
+    return f" (of neuron-opsd {found})" if isinstance(found, str) else ""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -130,8 +164,8 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
         if value_text(old, name) != value_text(fresh, name)
     ]
     if changed:
-        # All settings stand in a manifest, so one that is not there is a newer one.
-        ours = all(name in old for name in fresh)
+        # All settings stand in a manifest: another version knows more or fewer.
+        ours = old.keys() == fresh.keys()
         with_what = "the old ones" if ours else "the version it was begun with"
         raise ConfigError(
             f"{folder} was begun with other settings: {listing(changed)}; resume with "
@@ -171,15 +205,6 @@ def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -
             f"{folder} was begun with other input files: {listing(problems)}; give the "
             "old files, or choose another --out"
         )
-
-
-def changed_versions(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Say of every package whose version differs what it was and what it is."""
-    return [
-        f"{name} was {old.get(name, 'not there')}, now {new.get(name, 'not there')}"
-        for name in dict.fromkeys([*old, *new])
-        if old.get(name) != new.get(name)
-    ]
 
 
 @cache

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.world.files import sha256_file, write_atomic
@@ -21,6 +21,14 @@ CARD = "README.md"
 
 HASHES = "hashes.json"
 """Lists the files of a comparison, whose blocks have a manifest each."""
+
+MOST_READ = 32_000_000
+"""Bytes of a file or folder that are read wherever a run is looked at."""
+
+READ = {"merges.txt", "vocab.txt"}
+READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
+"""What changes a model or adapter by its mere presence. Other files that somebody puts
+beside our own, a converted copy or a note, are none of our business."""
 
 GONE = "is gone"
 CHANGED = "is not as it was written"
@@ -49,6 +57,11 @@ def is_bare(path: Path) -> bool:
     return path.name != CARD
 
 
+def is_read(name: str) -> bool:
+    """Whether a file of that name may be read when a model or adapter is loaded."""
+    return name in READ or Path(name).suffix in READ_SUFFIXES
+
+
 def proof_of(path: Path) -> tuple[str, dict[str, str]]:
     """Return the SHA-256 of a file or folder, and of a folder's files."""
     if path.is_dir():
@@ -60,9 +73,46 @@ def proof_of(path: Path) -> tuple[str, dict[str, str]]:
 def fault_of(folder: Path, output: Output) -> str:
     """Say what became of an output of a run directory; nothing where it is whole."""
     path = folder / output.file
-    if not (path.is_dir() if output.files else path.is_file()):
+    if not is_there(path, output):
         return GONE
-    return "" if proof_of(path)[0] == output.sha256 else CHANGED
+    if not output.files:
+        return "" if sha256_file(path) == output.sha256 else CHANGED
+    found = files_in(path)
+    ours = {name: found[name] for name in found if name in output.files}
+    read = {name: found[name] for name in found if is_read(name)}
+    return "" if hash_of(ours | read) == output.sha256 else CHANGED
+
+
+def is_there(path: Path, output: Output) -> bool:
+    """Say whether there is a file or folder where an output should be."""
+    return path.is_dir() if output.files else path.is_file()
+
+
+def fault_seen_soon(folder: Path, output: Output) -> str:
+    """Say the same as `fault_of`, of what is large by its size alone.
+
+    That is no proof: what was changed and is as long as before is not seen.
+    """
+    path = folder / output.file
+    if not is_there(path, output):
+        return GONE
+    size = size_of(path, output.files)
+    if output.size not in (None, size):
+        return CHANGED
+    return "" if size > MOST_READ else fault_of(folder, output)
+
+
+def unread(folder: Path, manifest: Manifest) -> list[str]:
+    """Return the files and folders of a run that `fault_seen_soon` does not read."""
+    found = manifest.outputs.values()
+    sizes = {one.file: size_of(folder / one.file, one.files) for one in found}
+    return [file for file, size in sizes.items() if size > MOST_READ]
+
+
+def size_of(path: Path, names: Iterable[str]) -> int:
+    """Return the bytes of a file, or of some files in a folder that are there."""
+    files = [path / name for name in names] or [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def other_sources(made_from: Mapping[str, str], now: Mapping[str, str]) -> str:
@@ -71,12 +121,22 @@ def other_sources(made_from: Mapping[str, str], now: Mapping[str, str]) -> str:
     return ", ".join(name for name in names if made_from.get(name) != now.get(name))
 
 
-def faults(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """Say of every output that is not proven what is wrong with it, by its name."""
+Check: TypeAlias = Callable[[Path, Output], str]
+"""Says what became of an output of a folder; nothing where it seems whole."""
+
+
+def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[str, str]:
+    """Say of every output that is not proven what is wrong with it, by its name.
+
+    Args:
+        folder: Of the run.
+        manifest: Of the run.
+        check: `fault_of`, or `fault_seen_soon`, which does not read what is large.
+    """
     return {
         name: f"{folder / output.file} {fault}"
         for name, output in manifest.outputs.items()
-        if (fault := fault_of(folder, output) or misfit(output, manifest))
+        if (fault := check(folder, output) or misfit(output, manifest))
     }
 
 
@@ -130,8 +190,10 @@ def listed(folder: Path) -> list[Output]:
         ) from None
 
 
-def listed_faults(folder: Path) -> dict[str, str]:
+def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:
     """Say the same as `faults` of the files that `hashes.json` lists.
+
+    It keeps no sizes, so of what is large `fault_seen_soon` sees only that it is gone.
 
     Raises:
         DataError: If it cannot be understood.
@@ -139,7 +201,7 @@ def listed_faults(folder: Path) -> dict[str, str]:
     return {
         output.file: f"{folder / output.file} {fault}"
         for output in listed(folder)
-        if (fault := fault_of(folder, output))
+        if (fault := check(folder, output))
     }
 
 
@@ -211,6 +273,7 @@ class Ledger:
             seconds=seconds,
             made_from=self.hashes(made_from),
             files=files,
+            size=size_of(self.folder / file, files),
         )
         self._whole.add(name)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
+from neuron_opsd.errors import DataError
 from neuron_opsd.world.blocks import Blocks, Plan
 from neuron_opsd.world.codecs import Codec
 from neuron_opsd.world.files import (
@@ -29,15 +30,14 @@ from neuron_opsd.world.files import (
 )
 from neuron_opsd.world.homes import check_home, claim
 from neuron_opsd.world.lock import locked
+from neuron_opsd.world.machine import CHANGES, Elsewhere
 from neuron_opsd.world.manifest import (
     MANIFEST,
     Manifest,
     Settings,
-    changed_versions,
     check_inputs,
     check_proofs,
     check_settings,
-    listing,
     new_manifest,
     read_manifest,
     write_manifest,
@@ -80,13 +80,18 @@ class RunDir:
     """
 
     def __init__(
-        self, path: Path, manifest: Manifest, warn: Callable[[str], None] = ignore
+        self,
+        path: Path,
+        manifest: Manifest,
+        warn: Callable[[str], None] = ignore,
+        fresh: Manifest | None = None,
     ) -> None:
         """Take a directory that is locked and in order; `RunDir.open` sees to that."""
         self.folder = path
         self.manifest = manifest
         self.warnings: list[str] = []
         self._warn = warn
+        self._elsewhere = Elsewhere(manifest, fresh or manifest, warn)
         self.ledger = Ledger(path, manifest, self.warn)
 
     @classmethod
@@ -124,9 +129,9 @@ class RunDir:
         with locked(path):
             with disk_errors(path, 0):
                 remove_leftovers(path)
-            run = cls(path, begun(path, fresh) or begin(path, fresh), warn)
-            run.compare_machine(fresh)
+            run = cls(path, begun(path, fresh) or begin(path, fresh), warn, fresh)
             yield run
+            run.clear_parts()
 
     def path(self, *parts: str) -> Path:
         """Return the path of something in the directory."""
@@ -157,6 +162,7 @@ class RunDir:
         """
         if not self.has(name, codec, made_from):
             start = perf_counter()
+            self.computing()
             self.keep(name, codec, compute())
             seconds = perf_counter() - start
             self.record(name, codec.file_name, made_from, seconds)
@@ -170,11 +176,17 @@ class RunDir:
         Raises:
             TryAgainError: If the disk is full or ails.
         """
-        stands = self.has(name, codec, made_from)
-        if stands and codec.load(self.path(codec.file_name)) == value:
+        if self.has(name, codec, made_from) and self.says(codec, value):
             return
         self.keep(name, codec, value)
-        self.record(name, codec.file_name, made_from)
+        self._enter(name, codec.file_name, made_from)
+
+    def says(self, codec: Codec[T], value: T) -> bool:
+        """Whether an output says a value; it does not in another version's form."""
+        try:
+            return codec.load(self.path(codec.file_name)) == value
+        except DataError:
+            return False
 
     def blocks(  # noqa: PLR0913 - what is made, from what, and how
         self,
@@ -212,15 +224,20 @@ class RunDir:
             starts = range(0, len(items), size)
             for number, start in enumerate(starts):
                 block = items[start : start + size]
-                parts.keep(number, partial(compute, block))
+                parts.keep(number, partial(self._computed, compute, block))
                 on_done(len(block))
             numbers = range(len(starts))
-            whole = tuple(r for number in numbers for r in parts.load(number))
-            self.keep(name, codec, whole)
+            self.keep(name, codec, parts.all(numbers))
             seconds = parts.total_seconds(numbers)
             self.record(name, codec.file_name, made_from, seconds)
         discard(folder)
         return codec.load(self.path(codec.file_name))
+
+    def clear_parts(self) -> None:
+        """Delete blocks of outputs that are done, which a stop may have left."""
+        if self.path(PARTS).is_dir():
+            for name in self.manifest.outputs:
+                discard(self.path(PARTS, name))
 
     def note(self, name: str, value: Any) -> None:
         """Keep a fact in the manifest; a mapping is merged into the one that is there.
@@ -255,7 +272,7 @@ class RunDir:
         made_from: Sequence[str] = (),
         seconds: float | None = None,
     ) -> None:
-        """List a file or folder that is written as done.
+        """List a file or folder that was computed and is written as done.
 
         Args:
             name: Of the output.
@@ -263,9 +280,25 @@ class RunDir:
             made_from: As of `once`.
             seconds: What it took, of what is computed.
         """
+        self.computing()
+        self._enter(name, file, made_from, seconds)
+
+    def _enter(
+        self,
+        name: str,
+        file: str,
+        made_from: Sequence[str],
+        seconds: float | None = None,
+    ) -> None:
         rounded = None if seconds is None else round(seconds, 3)
         self.ledger.enter(name, file, made_from, rounded)
         write_manifest(self.folder, self.manifest)
+
+    def _computed(
+        self, compute: Callable[[Sequence[Item]], Sequence[R]], block: Sequence[Item]
+    ) -> Sequence[R]:
+        self.computing()
+        return compute(block)
 
     def forget(self, names: Iterable[str]) -> None:
         """List outputs no longer, before their files are deleted."""
@@ -277,17 +310,10 @@ class RunDir:
         self.warnings.append(text)
         self._warn(text)
 
-    def compare_machine(self, fresh: Manifest) -> None:
-        """Warn when other versions or another machine may end in other bytes."""
-        changes = changed_versions(
-            self.manifest.versions | self.manifest.environment,
-            fresh.versions | fresh.environment,
-        )
-        if changes:
-            self.warn(
-                f"{self.folder} was begun elsewhere ({listing(changes)}); what is "
-                "still to do may differ in the last bits from what one run would give"
-            )
+    def computing(self) -> None:
+        """Keep in the manifest that what is computed now is computed elsewhere."""
+        if found := self._elsewhere.to_keep():
+            self.note(CHANGES, found)
 
 
 def begun(path: Path, fresh: Manifest) -> Manifest | None:

@@ -54,6 +54,7 @@ from neuron_opsd.report.analyse.data import (
     RunAnalysis,
 )
 from neuron_opsd.seeds import generator
+from neuron_opsd.verifier import shared_verifier, unsettled_text
 from neuron_opsd.world.manifest import MANIFEST, installed_versions
 
 NUM_RESAMPLES: Final = 2000
@@ -90,7 +91,7 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
     with progress.stage("analysis", len(folders), "runs") as done:
         for name, folder in folders.items():
             run = read_run(name, folder, progress.warn)
-            findings = look_at(run, sources[name])
+            findings = look_at_answers(run, sources[name], progress)
             analysis, measures = analyse_run(findings)
             runs.append(run)
             found.append(analysis)
@@ -132,6 +133,19 @@ def title_of(names: Sequence[str]) -> str:
     if len(names) <= 3:
         return "Neurons and answers of " + ", ".join(names)
     return f"Neurons and answers of {len(names)} runs"
+
+
+def look_at_answers(
+    run: PreparedRun, source: str | None, progress: Progress
+) -> Findings:
+    """Look at a run with the verdicts that it kept; say what cannot be settled."""
+    verifier = shared_verifier()
+    verifier.learn(run.verdicts)
+    with verifier.noting() as notes:
+        findings = look_at(run, source)
+    if text := unsettled_text(notes.values()):
+        progress.warn(f"{run.name}: {text}")
+    return findings
 
 
 def look_at(run: PreparedRun, source: str | None) -> Findings:

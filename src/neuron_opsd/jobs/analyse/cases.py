@@ -46,12 +46,11 @@ class Findings:
     def candidates(self) -> frozenset[str]:
         """Ids of the questions that could be a demonstration."""
         contexts = self.run.config.contexts
-        answered = shown_rollouts(self.run.rollouts, self.columns.votes, contexts)
+        shown = shown_rollouts(self.run.rollouts, self.columns.votes, contexts)
+        answered = frozenset(rollout.question_id for rollout in shown)
         if contexts.source == "pool":
-            return frozenset(answered)
-        return frozenset(e.question_id for e in self.run.selection if e.kept) & {
-            *answered
-        }
+            return answered
+        return answered & {e.question_id for e in self.run.selection if e.kept}
 
     @cached_property
     def written(self) -> Mapping[str, Labels]:

@@ -24,7 +24,8 @@ from neuron_opsd.method.association import (
     residuals,
 )
 from neuron_opsd.method.labels import LabelColumns, known_measures, label_columns
-from neuron_opsd.records import Completion, NeuronSet, Rollout, Vote
+from neuron_opsd.outlines import RolloutFacts
+from neuron_opsd.records import NeuronSet, Vote
 from neuron_opsd.report.analyse.data import (
     ACCURACY,
     AGREEMENT,
@@ -40,6 +41,7 @@ from neuron_opsd.report.analyse.data import (
 )
 from neuron_opsd.stages.scoring import normalised_gold, score_rollouts
 from neuron_opsd.votes import sampled_rollouts, tally_votes
+from neuron_opsd.world.kept_rollouts import outlines_of
 
 FEW: Final = 5
 """Right, and wrong, answers below which nothing is said to go with being right."""
@@ -50,7 +52,7 @@ class PoolColumns:
     """What is known of the questions without labels; every array is ``(Q,)``."""
 
     ids: tuple[str, ...]
-    captured: Mapping[str, Rollout]
+    captured: Mapping[str, RolloutFacts]
     """By question id the rollout whose neurons were read."""
     votes: Mapping[str, Vote]
     captured_greedy: bool
@@ -101,9 +103,9 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
     """
     config = run.config
     readers = vote_readers(run, labels)
-    votes = tally_votes(run.rollouts, readers)
-    captured = representatives(run.rollouts, votes, config)
-    sampled = sampled_rollouts(run.rollouts)
+    votes = tally_votes(outlines_of(run.rollouts), readers)
+    captured = representatives(outlines_of(run.rollouts), votes, config)
+    sampled = sampled_rollouts(outlines_of(run.rollouts))
     neurons = {entry.question_id: entry for entry in run.neurons}
     ids = tuple(entry.question_id for entry in run.selection)
     greedy = any(captured[i].temperature == 0.0 for i in ids)
@@ -115,9 +117,9 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
         votes=votes,
         captured_greedy=greedy,
         count=column(count_of(neurons[i]) for i in ids),
-        length=column(len(captured[i].completion.token_ids) for i in ids),
-        mean_length=average(sampled, ids, lambda c: float(len(c.token_ids))),
-        entropy=average(told, ids, lambda c: c.entropy),
+        length=column(captured[i].num_tokens for i in ids),
+        mean_length=average(sampled, ids, lambda r: float(r.num_tokens)),
+        entropy=average(told, ids, lambda r: r.entropy),
         logprob=average(told, ids, per_token),
         agreement=agreement,
         unanimous=agreement == 1.0,
@@ -154,20 +156,19 @@ def column(values: Iterator[float]) -> FloatArray:
 
 
 def average(
-    rollouts: Mapping[str, Sequence[Rollout]],
+    rollouts: Mapping[str, Sequence[RolloutFacts]],
     ids: Sequence[str],
-    value: Callable[[Completion], float],
+    value: Callable[[RolloutFacts], float],
 ) -> FloatArray:
     """Return for each question the mean of a number over some of its rollouts."""
     return column(
-        sum(value(rollout.completion) for rollout in rollouts[i]) / len(rollouts[i])
-        for i in ids
+        sum(value(rollout) for rollout in rollouts[i]) / len(rollouts[i]) for i in ids
     )
 
 
-def per_token(completion: Completion) -> float:
-    """Return the mean log-probability of a completion's tokens."""
-    return completion.logprob / max(1, len(completion.token_ids))
+def per_token(rollout: RolloutFacts) -> float:
+    """Return the mean log-probability of a rollout's tokens."""
+    return rollout.logprob / max(1, rollout.num_tokens)
 
 
 def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdicts:
@@ -179,7 +180,7 @@ def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdi
     config, questions = run.config, labels.questions
     readers = readers_for(questions, config.answers, config.prompts.list_choices)
     gold = normalised_gold(questions, labels.gold, readers)
-    scores = score_rollouts(questions, run.rollouts, labels.gold, readers)
+    scores = score_rollouts(questions, outlines_of(run.rollouts), labels.gold, readers)
     own = {i: columns.captured[i].answer for i in columns.ids}
     right = [
         answer is not None and readers[i].same(answer, gold[i])

@@ -16,6 +16,7 @@ from neuron_opsd.records import Interval
 from neuron_opsd.report.analyse.data import PAIRS, AnalysisData, RunAnalysis
 from neuron_opsd.report.analyse.page import render_analysis
 from neuron_opsd.world.codecs import save_json
+from neuron_opsd.world.csv_rows import cell
 from neuron_opsd.world.files import write_atomic
 from neuron_opsd.world.places import check_file_place, check_folder_place
 
@@ -23,9 +24,6 @@ JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
 
 OVERALL: Final = "mean of runs"
 """What the CSV calls the mean over runs."""
-
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet would take for the start of a formula."""
 
 
 def check_places(out: Path) -> None:
@@ -125,8 +123,3 @@ def numbers(interval: Interval) -> list[str]:
     """Write a number and the ends of its interval, nothing for what is none."""
     values = (interval.value, interval.low, interval.high)
     return [repr(float(v)) if math.isfinite(v) else "" for v in values]
-
-
-def cell(text: str) -> str:
-    """Return a name that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -11,6 +11,7 @@ from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.analyse.places import Place, place_of, read_output
 from neuron_opsd.jobs.inputs import questions_hash, unheard
 from neuron_opsd.jobs.prepare import FITNESS
+from neuron_opsd.jobs.verdicts import verdicts_codec, verdicts_name
 from neuron_opsd.needs import needs_neurons
 from neuron_opsd.records import (
     Fitness,
@@ -21,6 +22,7 @@ from neuron_opsd.records import (
     SelectionEntry,
     TeacherContext,
 )
+from neuron_opsd.verifier import Verdict
 from neuron_opsd.world.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
 from neuron_opsd.world.lock import HOLDER
 from neuron_opsd.world.manifest import Manifest
@@ -45,6 +47,8 @@ class PreparedRun:
     selection: Sequence[SelectionEntry]
     contexts: Sequence[TeacherContext]
     fitness: Fitness | None
+    verdicts: Sequence[Verdict] = ()
+    """Which of the rollouts' answers are equal, where math-verify was asked."""
 
     @property
     def model(self) -> str:
@@ -134,6 +138,10 @@ def read_run(
     fitness = None
     if place.own("fitness") in place.manifest.outputs:
         fitness = read_output(place, place.own("fitness"), FITNESS)
+    equal = verdicts_name("rollouts")
+    verdicts: Sequence[Verdict] = ()
+    if equal in place.manifest.outputs:
+        verdicts = read_output(place, equal, verdicts_codec(equal))
     return PreparedRun(
         name=name,
         manifest=place.manifest,
@@ -143,6 +151,7 @@ def read_run(
         selection=read_output(place, place.own("selection"), SELECTION),
         contexts=read_output(place, place.own("contexts"), CONTEXTS),
         fitness=fitness,
+        verdicts=verdicts,
     )
 
 

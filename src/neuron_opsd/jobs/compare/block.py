@@ -21,12 +21,13 @@ from neuron_opsd.jobs.inputs import run_settings
 from neuron_opsd.jobs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.jobs.pool_rollouts import roll_out
 from neuron_opsd.jobs.prepare import Prepared, PreparedNames, prepare
+from neuron_opsd.jobs.room import keep_room
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.jobs.testing import (
     BEFORE,
     answer_prompted,
     answer_tests,
-    rollouts_name,
+    compared,
 )
 from neuron_opsd.jobs.training import Training, examples_for, train_adapter
 from neuron_opsd.models.hf import HFModel
@@ -99,6 +100,7 @@ class StartModel:
         if self._model is None:
             run, config = self.job.run, self.job.config
             self._model = load_again(run, config.model, *self.adapters)
+        keep_room(self.job, self._model)
         return self._model
 
 
@@ -148,7 +150,8 @@ def measure_start(block: Block, start: StartModel) -> CellResult:
         job = shared_job(block)
         return CellResult({0: answer_tests(job, start.get(), tests, BEFORE)})
 
-    return once(block, BASE, compute, [rollouts_name(t.name, BEFORE) for t in tests])
+    made_from = [name for t in tests for name in compared(t.name, BEFORE)]
+    return once(block, BASE, compute, made_from)
 
 
 def measure_prompted(block: Block, start: StartModel) -> CellResult:
@@ -158,7 +161,12 @@ def measure_prompted(block: Block, start: StartModel) -> CellResult:
         block,
         PROMPTED,
         lambda: CellResult({0: answer_with_demonstrations(block, start.get())}),
-        [rollouts_name(name, label) for name in tests for label in (BEFORE, PROMPTED)],
+        [
+            name
+            for test in tests
+            for label in (BEFORE, PROMPTED)
+            for name in compared(test, label)
+        ],
     )
 
 
@@ -246,9 +254,10 @@ def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResu
         return CellResult(tests, spent(job, variant.name, metrics))
 
     tests = [
-        rollouts_name(test.name, label_after(variant.name, step))
+        name
         for step in adapters
         for test in block.tests
+        for name in compared(test.name, label_after(variant.name, step))
     ]
     made = names_for(block, config, folder)
     made_from = [*told, *made.all, *adapters.values(), training.metrics, *tests]
@@ -289,6 +298,7 @@ def test_after(
     """Test a method's model as it was after a number of steps."""
     path = job.run.path(adapter)
     trained = load_again(job.run, job.config.model, *block.adapters, path)
+    keep_room(job, trained)
     label = label_after(name, step)
     return answer_tests(job, trained, block.tests, label, [adapter])
 

@@ -52,7 +52,12 @@ from neuron_opsd.report.compare.data import BASE, FORM, Failure
 from neuron_opsd.report.data import PROMPTED
 from neuron_opsd.stages.methods import METHODS
 from neuron_opsd.stages.methods.method import Targets
-from neuron_opsd.world.proofs import files_in
+from neuron_opsd.world.proofs import (
+    fault_seen_soon,
+    faults,
+    files_in,
+    is_read,
+)
 from neuron_opsd.world.store import RunDir
 
 BlockKey: TypeAlias = tuple[int, str, str]
@@ -158,6 +163,9 @@ def filled(block: Block, setting: Setting) -> Outcome:
             block.job.progress.warn(f"{name} is left out: {reason}")
             continue
         results[Cell(block.start, block.source, name, seed)] = result
+    # What a result depends on is whole by now, or was made again.
+    for fault in faults(job.run.folder, job.run.manifest, fault_seen_soon).values():
+        block.job.progress.warn(f"{fault}; no result depends on it")
     return Outcome(results, tuple(failures), warnings)
 
 
@@ -230,7 +238,7 @@ def form_adapter(folder: Path) -> dict[str, str]:
             f"there is no form-only model at {folder} to begin from, though it was "
             "trained; put the folder back, or give the comparison another one"
         )
-    return files_in(folder)
+    return {name: found for name, found in files_in(folder).items() if is_read(name)}
 
 
 class Prefixed:

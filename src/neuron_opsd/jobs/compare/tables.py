@@ -11,8 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TypeAlias
 
-from neuron_opsd.jobs.reporting import or_none
+from neuron_opsd.jobs.results import or_none
 from neuron_opsd.report.compare.data import BudgetLine, Contrast, Measurement
+from neuron_opsd.world.csv_rows import cell
 
 Value: TypeAlias = str | bool | int | float | list[float | None] | None
 
@@ -97,4 +98,4 @@ def field_of(value: Value) -> str | bool | int | float | None:
     """Return a value as the csv module takes it; `None` stands for an empty field."""
     if isinstance(value, list):
         return ";".join("" if part is None else repr(part) for part in value)
-    return value
+    return cell(value) if isinstance(value, str) else value

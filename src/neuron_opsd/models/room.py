@@ -1,0 +1,148 @@
+"""How much one pass may hold, found out by going down where memory runs out.
+
+What is halved is what one pass holds, never what is computed: the same questions are
+answered from the same random numbers, and a step's gradient is that of its whole batch.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+import torch
+
+from neuron_opsd.errors import TryAgainError, is_out_of_memory
+from neuron_opsd.models.batches import batches
+from neuron_opsd.models.protocol import Pair
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+SAID: Final = (
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "not enough memory: you tried to allocate",
+)
+"""What PyTorch says besides, where memory runs out on other devices and systems."""
+
+ASKED_FOR: Final = re.compile(r"[Tt]ried to allocate ([0-9.]+ ?(?:[KMGT]i?B|bytes))")
+
+
+def attempt(work: Callable[[], None]) -> str:
+    """Do some work; return what was said where memory ran out, or nothing.
+
+    What the work held is let go of before.
+    """
+    try:
+        work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) and not any(t in str(error) for t in SAID):
+            raise
+        found = ASKED_FOR.search(str(error))
+        said = f"{found[1]} more were asked for" if found else "how much is not said"
+    else:
+        return ""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return said
+
+
+def in_halves(
+    items: Sequence[T], work: Callable[[Sequence[T]], list[R]], what: str
+) -> list[R]:
+    """Work on all items at once, or on halves of them where memory runs out.
+
+    Args:
+        items: At least one.
+        work: Gives a result for each.
+        what: One of them, for the message.
+
+    Raises:
+        TryAgainError: If there is no room for a single one.
+    """
+    found: list[R] = []
+    said = attempt(lambda: found.extend(work(items)))
+    if not said:
+        return found
+    refuse_single(len(items), what, said)
+    half = len(items) // 2
+    return in_halves(items[:half], work, what) + in_halves(items[half:], work, what)
+
+
+def refuse_single(count: int, what: str, said: str) -> None:
+    """Stop where even one row has no room.
+
+    Raises:
+        TryAgainError: If it was one.
+    """
+    if count > 1:
+        return
+    raise TryAgainError(
+        f"memory ran out on {what} alone ({said}); make it shorter (lower "
+        "rollouts.max_new_tokens, distill.max_new_tokens, contexts.num_demonstrations "
+        "or contexts.max_tokens), set model.compute=bfloat16, take a smaller model, or "
+        "free memory and try again; `neuron-opsd plan` says how much a run holds"
+    )
+
+
+class Room:
+    """Tokens that one pass without gradient may hold."""
+
+    def __init__(self, tokens: int) -> None:
+        """Begin with what the settings say."""
+        self.tokens = tokens
+        self.told: Callable[[str], None] | None = None
+        """Told why, as soon as it has become less."""
+
+    def lower(self, used: int, said: str) -> None:
+        """Halve what a pass used that found no room.
+
+        Args:
+            used: Tokens; at least two, and at most what was allowed.
+            said: What was said when memory ran out.
+        """
+        self.tokens = max(1, min(used, self.tokens) // 2)
+        if self.told is not None:
+            self.told(said)
+
+    def each_pass(
+        self,
+        pairs: Sequence[Pair],
+        work: Callable[[list[int]], None],
+        most: int | None = None,
+    ) -> None:
+        """Group pairs into passes and do the work of each.
+
+        Where memory runs out all passes are made again, so that they are alike: in
+        which passes pairs stand may change the last bits of what comes of them.
+
+        Args:
+            pairs: Prompts and completions.
+            work: Takes places in them, also a second time.
+            most: Tokens of a pass, where that is less than there is room for.
+
+        Raises:
+            TryAgainError: If a single pair has no room.
+        """
+        while True:
+            tokens = min(self.tokens, most or self.tokens)
+            if all(self._has_room(b, pairs, work) for b in batches(pairs, tokens)):
+                return
+
+    def _has_room(
+        self,
+        batch: list[int],
+        pairs: Sequence[Pair],
+        work: Callable[[list[int]], None],
+    ) -> bool:
+        said = attempt(partial(work, batch))
+        if said:
+            longest = max(sum(map(len, pairs[i])) for i in batch)
+            refuse_single(len(batch), f"a row of {longest} tokens", said)
+            self.lower(len(batch) * longest, said)
+        return not said

@@ -1,0 +1,287 @@
+"""From a row for every question, rollout or step to what a report says of them all.
+
+However many there are, what comes out has about the same size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from markupsafe import escape
+
+from neuron_opsd.method.calibration import reliability_bins
+from neuron_opsd.method.labels import baseline_answer, gold_counts, top_answer
+from neuron_opsd.method.selection import num_left_out
+from neuron_opsd.method.statistics import spearman
+from neuron_opsd.records import (
+    QuestionScore,
+    SelectionEntry,
+    StepMetrics,
+    TestResult,
+    Vote,
+)
+from neuron_opsd.report.data import (
+    AnswerCount,
+    Baseline,
+    Bubble,
+    Case,
+    Measured,
+    PoolShare,
+    PoolSummary,
+    TrainingSummary,
+)
+from neuron_opsd.report.html import LONGEST_PROMPT, LONGEST_TEXT, clip
+from neuron_opsd.report.svg import Point
+from neuron_opsd.report.wording import one_line, visible
+
+MOST_LEVELS = 16
+MOST_STEPS = 240
+COUNT_BINS = 30
+
+MOST_ANSWERS = 16
+"""Different answers to a question that are shown."""
+
+MOST_CHOICES = 26
+MOST_DEMONSTRATIONS = 16
+
+LIMITS: Final = {
+    "prompt": LONGEST_PROMPT,
+    "text": LONGEST_TEXT,
+    "answer": 300,
+    "brief": 200,
+}
+"""Characters of the texts of a case; choices and demonstrations are brief."""
+
+CASES_ROOM: Final = 500_000
+"""Bytes that the texts of all cases may take on a page."""
+
+LEAST_SHARE: Final = 1 / 64
+
+
+def measured(result: TestResult, num_bins: int, levels: int) -> Measured:
+    """Return what one model scored, without its questions.
+
+    Args:
+        result: Of one test set.
+        num_bins: Of the reliability diagram.
+        levels: Into how many steps a share of agreeing rollouts is cut.
+    """
+    if not result.scores:
+        return Measured(result.metrics, num_unsettled=result.num_unsettled)
+    return Measured(
+        metrics=result.metrics,
+        top_answer_share=top_answer(result.scores)[1],
+        agreement=tuple(level_shares(result.scores, levels)),
+        bins=tuple(reliability_bins(result.scores, num_bins)),
+        num_unsettled=result.num_unsettled,
+    )
+
+
+def num_levels(num_rollouts: Iterable[int]) -> int:
+    """Return into how many steps a share of agreeing rollouts is cut."""
+    return max(1, min(MOST_LEVELS, max(num_rollouts, default=1)))
+
+
+def level_shares(scores: Sequence[QuestionScore], levels: int) -> list[float]:
+    """Return the share of questions at each level of agreement, from 0 upwards."""
+    counts = Counter(round(score.agreement * levels) for score in scores)
+    return [counts[level] / len(scores) for level in range(levels + 1)]
+
+
+def baseline_of(scores: Sequence[QuestionScore]) -> Baseline | None:
+    """Return the most frequent gold answer, `None` where answers do not repeat."""
+    answer = baseline_answer(scores)
+    if answer is None:
+        return None
+    return Baseline(answer, gold_counts(scores)[answer] / len(scores))
+
+
+def pool_summary(
+    selection: Sequence[SelectionEntry], votes: Mapping[str, Vote]
+) -> PoolSummary:
+    """Return what a report says of the questions of a pool."""
+    shares = tuple(
+        pool_share(entries, votes)
+        for kept in (True, False)
+        if (entries := [entry for entry in selection if entry.kept is kept])
+    )
+    summary = PoolSummary(num_left_out(selection), shares)
+    known = [
+        (entry.kept, entry.neuron_count, votes[entry.question_id].agreement)
+        for entry in selection
+        if entry.question_id in votes and entry.neuron_count is not None
+    ]
+    return with_neurons(summary, known) if known else summary
+
+
+def pool_share(
+    entries: Sequence[SelectionEntry], votes: Mapping[str, Vote]
+) -> PoolShare:
+    """Return what some questions, all selected or none, have in common."""
+    counts = sorted(e.neuron_count for e in entries if e.neuron_count is not None)
+    held = [votes.get(entry.question_id) for entry in entries]
+    shares = [vote.agreement for vote in held if vote is not None]
+    return PoolShare(
+        kept=entries[0].kept,
+        num_questions=len(entries),
+        neurons=(counts[0], counts[len(counts) // 2], counts[-1]) if counts else None,
+        agreement=sum(shares) / len(shares) if shares else None,
+    )
+
+
+def with_neurons(
+    summary: PoolSummary, known: Sequence[tuple[bool, int, float]]
+) -> PoolSummary:
+    """Add how neuron count and vote share go together.
+
+    Args:
+        summary: Of the pool.
+        known: Whether a question is selected, its neuron count, its vote share.
+    """
+    counts = [count for _, count, _ in known]
+    shares = [share for _, _, share in known]
+    return replace(
+        summary,
+        neurons=(min(counts), max(counts)),
+        correlation=rank_correlation(counts, shares),
+        bubbles=tuple(bubbles(known, min(counts), max(counts))),
+        tenths=tuple(tenths(counts, shares)),
+    )
+
+
+def rank_correlation(counts: Sequence[int], shares: Sequence[float]) -> float | None:
+    """Return Spearman's correlation, `None` where one side never varies."""
+    if len(set(counts)) < 2 or len(set(shares)) < 2:
+        return None
+    return spearman(np.array(counts, dtype=np.float64), np.array(shares))
+
+
+def bubbles(
+    known: Sequence[tuple[bool, int, float]], low: int, high: int
+) -> list[Bubble]:
+    """Gather questions on a grid, so that any pool gives a small drawing.
+
+    Args:
+        known: As of `with_neurons`.
+        low: The least neuron count.
+        high: The most.
+    """
+    cell = (high - low) / COUNT_BINS or 1.0
+    grid: Counter[tuple[bool, float, float]] = Counter()
+    for kept, count, share in known:
+        place = min(COUNT_BINS - 1, int((count - low) / cell))
+        level = round(share * MOST_LEVELS) / MOST_LEVELS
+        grid[kept, low + (place + 0.5) * cell, level] += 1
+    return [Bubble(*place, num) for place, num in sorted(grid.items())]
+
+
+def tenths(counts: Sequence[int], shares: Sequence[float]) -> list[Point]:
+    """Return the means of each tenth of the questions by neuron count."""
+    if len(counts) < 20:
+        return []
+    order = np.argsort(np.array(counts), kind="stable")
+    return [
+        (float(np.mean(np.take(counts, some))), float(np.mean(np.take(shares, some))))
+        for some in np.array_split(order, 10)
+    ]
+
+
+def training_summary(steps: Sequence[StepMetrics]) -> TrainingSummary | None:
+    """Return what a report says of the steps of a training, `None` without any."""
+    if not steps:
+        return None
+    taken = [step for step in steps if not step.skipped]
+    return TrainingSummary(
+        num_steps=len(steps),
+        num_tokens=sum(step.num_tokens for step in steps),
+        first=steps[0],
+        last=steps[-1],
+        losses=tuple(thinned([(float(m.step), m.loss) for m in taken])),
+        entropies=tuple(thinned([(float(m.step), m.entropy) for m in taken])),
+    )
+
+
+def thinned(values: Sequence[Point]) -> list[Point]:
+    """Return the finite points, averaged in groups where there are very many."""
+    known = [point for point in values if math.isfinite(point[1])]
+    if len(known) <= MOST_STEPS:
+        return known
+    groups = np.array_split(np.array(known), MOST_STEPS)
+    means = [group.mean(axis=0) for group in groups]
+    return [(float(step), float(value)) for step, value in means]
+
+
+def fitted_cases(cases: Sequence[Case]) -> tuple[Case, ...]:
+    """Cut the texts of cases to what a page has room for.
+
+    Ordinary cases are shown as far as `LIMITS` allow. Where reasoning is long, or marks
+    take many bytes each, all are cut shorter alike. What fits is not cut again.
+    """
+    share = 1.0
+    found = tuple(shortened(case, share) for case in cases)
+    while (size := sum(map(shown_size, found))) > CASES_ROOM and share > LEAST_SHARE:
+        share *= 0.9 * CASES_ROOM / size
+        found = tuple(shortened(case, share) for case in cases)
+    return found
+
+
+def shown_size(case: Case) -> int:
+    """Return the bytes that the texts of a case take on the page."""
+    answers = (*shown(case.rollouts_before), *shown(case.rollouts_after))
+    texts = (
+        *(case.question, case.student_prompt, case.teacher_prompt, *case.choices),
+        *(text for d in case.demonstrations for text in (d.question, d.answer)),
+        *(text for a in answers for text in (a.answer or "", a.text)),
+    )
+    return sum(len(escape(visible(text)).encode()) for text in texts)
+
+
+def shortened(case: Case, share: float) -> Case:
+    """Cut the texts of a case to a share of their limits."""
+
+    def cut(text: str, what: str) -> str:
+        return clip(text, int(share * LIMITS[what]))
+
+    def brief(text: str) -> str:
+        limit = int(share * LIMITS["brief"])
+        return one_line(clip(text, 4 * limit), limit)
+
+    def answers(some: Sequence[AnswerCount]) -> tuple[AnswerCount, ...]:
+        told = set(map(id, shown(some)))
+        return tuple(
+            replace(
+                one,
+                answer=None if one.answer is None else cut(one.answer, "answer"),
+                text=cut(one.text, "text") if id(one) in told else "",
+            )
+            for one in some
+        )
+
+    return replace(
+        case,
+        question=cut(case.question, "text"),
+        choices=tuple(map(brief, case.choices[:MOST_CHOICES])),
+        student_prompt=cut(case.student_prompt, "prompt"),
+        teacher_prompt=cut(case.teacher_prompt, "prompt"),
+        demonstrations=tuple(
+            replace(one, question=brief(one.question), answer=brief(one.answer))
+            for one in case.demonstrations[:MOST_DEMONSTRATIONS]
+        ),
+        rollouts_before=answers(case.rollouts_before),
+        rollouts_after=answers(case.rollouts_after),
+    )
+
+
+def shown(answers: Sequence[AnswerCount]) -> list[AnswerCount]:
+    """Return the answers that are shown, those that most rollouts gave first."""
+    return sorted(answers, key=by_count)[:MOST_ANSWERS]
+
+
+def by_count(answer: AnswerCount) -> int:
+    """Order answers by how many rollouts gave them, most first."""
+    return -answer.count

@@ -1,0 +1,107 @@
+"""How a step's batch is split into passes, which halve where memory runs out.
+
+The gradient is that of the whole batch whatever the split, up to the order in which it
+is added up. A step in which memory ran out is begun again, so that all of it is made
+with one split; which one is kept by step, and a run that resumes takes the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.room import attempt, refuse_single
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How the batches of a training are split into passes, from a step on."""
+
+    step: int
+    micro_batch_size: int
+    """Completions of a pass with gradient."""
+    tokens: int
+    """Tokens of a pass without."""
+
+
+def tell_nobody(splits: Sequence[Split], said: str) -> None:
+    """Hear of other splits, and do nothing."""
+    del splits, said
+
+
+class Splits:
+    """The splits of a training by step, as they are found or were found before."""
+
+    def __init__(
+        self,
+        known: Sequence[Split] = (),
+        note: Callable[[Sequence[Split], str], None] = tell_nobody,
+    ) -> None:
+        """Take what was found before.
+
+        Args:
+            known: In the order of their steps.
+            note: Told of all splits before the first step with a new one is taken,
+                and what was said when memory ran out.
+        """
+        self.known = list(known)
+        self.note = note
+
+    def at(self, step: int, usual: Split) -> Split:
+        """Return the split of a step, which is the usual one before any was found."""
+        earlier = [split for split in self.known if split.step <= step]
+        return earlier[-1] if earlier else usual
+
+    def change(self, before: Split, after: Split, said: str) -> None:
+        """Split otherwise from a step on."""
+        if not self.known:
+            self.known.append(replace(before, step=0))
+        first = max(after.step, 1)
+        self.known = [split for split in self.known if split.step < first]
+        self.known.append(after)
+        self.note(self.known, said)
+
+
+class StepSplit:
+    """The split of one step, which may have to be changed while it is taken."""
+
+    def __init__(self, learner: Learner, step: int, usual: int, splits: Splits) -> None:
+        """Give the learner the room that the step has."""
+        self.learner = learner
+        self.splits = splits
+        found = splits.at(step, Split(step, usual, learner.room.tokens))
+        self.now = replace(found, step=step)
+        learner.room.tokens = self.now.tokens
+
+    def shrank(self) -> bool:
+        """Whether passes without gradient have found less room in this step."""
+        tokens = self.learner.room.tokens
+        if tokens >= self.now.tokens:
+            return False
+        self._change(replace(self.now, tokens=tokens), "")
+        return True
+
+    def gather(self, gather: Callable[[int], float], num_exercises: int) -> float:
+        """Gather the gradient of a batch; return its loss.
+
+        Args:
+            gather: Does it with passes of so many completions.
+            num_exercises: Completions of the batch.
+
+        Raises:
+            TryAgainError: If a single completion has no room.
+        """
+        while True:
+            losses: list[float] = []
+            said = attempt(lambda: losses.append(gather(self.now.micro_batch_size)))  # noqa: B023 - called at once
+            if not said:
+                return losses[0]
+            self.learner.drop_gradients()
+            used = min(self.now.micro_batch_size, num_exercises)
+            refuse_single(used, "the training pass of a completion", said)
+            self._change(replace(self.now, micro_batch_size=used // 2), said)
+
+    def _change(self, after: Split, said: str) -> None:
+        self.splits.change(self.now, after, said)
+        self.now = after

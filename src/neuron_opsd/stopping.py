@@ -1,0 +1,161 @@
+"""Being asked to stop by a signal: once, and then once more.
+
+The first signal unwinds the program as an interrupt from the keyboard does; while steps
+are taken it waits for the end of the one that is being taken. The second ends the
+process at once, whatever it is in: what a run keeps is whole at any time. So is the
+first before anything has begun, since an interrupt can get lost in an import.
+
+There is one `STOPPING`, because signals are the process's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Final
+
+SIGNALS: Final = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)  # Windows has the first two
+)
+"""Ctrl-C; what batch systems and containers send; a terminal that is gone; and what
+batch systems can be told to send some time before."""
+
+STDERR: Final = 2
+SHOW_CURSOR: Final = "\x1b[?25h"
+RESUMES: Final = "stopped; the same command resumes"
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal arrived; unwinds like an interrupt from the keyboard."""
+
+
+class Stopping:
+    """Whether this process was asked to stop, and when it may."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Of the signal; 0 while there was none."""
+        self.has_begun = False
+        """Whether there is anything to unwind."""
+        self.waits = False
+        """Whether a step is being taken."""
+        self.unwinds = False
+        """Whether the program was told to end, and is on its way."""
+
+    @property
+    def status(self) -> int:
+        """What the process ends with: 128 and the signal's number."""
+        return 128 + (self.number or signal.SIGINT)
+
+    def take(self, number: int, frame: FrameType | None = None) -> None:
+        """Hear of a signal in the main thread.
+
+        Raises:
+            StoppedError: Unless a step is being taken.
+        """
+        del frame
+        self.number = self.number or number
+        if not self.has_begun:
+            self.end(RESUMES)
+        if not self.unwinds:
+            self.check()
+
+    def hear(self, number: int, count: int) -> None:
+        """Hear of a signal in another thread, even while the main one cannot.
+
+        Args:
+            number: Of the signal.
+            count: How many there were, this one included.
+        """
+        self.number = self.number or number
+        if count > 1 or not self.has_begun:
+            self.end(RESUMES)
+        if self.waits:
+            say("stopping after this step; once more stops at once")
+
+    def end(self, text: str) -> None:
+        """End the process, with a line and nothing unwound."""
+        say(text)
+        os._exit(self.status)
+
+    @contextmanager
+    def after_the_step(self) -> Iterator[None]:
+        """Let a signal wait until whoever takes steps looks at `number`."""
+        self.waits = True
+        try:
+            yield
+        finally:
+            self.waits = False
+
+    def check(self) -> None:
+        """Stop where a signal has waited, or its interrupt got lost in a library.
+
+        Raises:
+            StoppedError: If there was one, and no step is being taken.
+        """
+        if self.number and not self.waits:
+            self.unwinds = True
+            raise StoppedError
+
+
+STOPPING: Final = Stopping()
+
+
+def say(text: str) -> None:
+    """Write a line to stderr by its number, which no half-written line can forbid."""
+    cursor = SHOW_CURSOR if os.isatty(STDERR) else ""
+    with suppress(OSError):  # the terminal may be what is gone
+        os.write(STDERR, f"{cursor}neuron-opsd: {text}\n".encode())
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let signals stop what is done, in the main thread; elsewhere none arrive.
+
+    A signal that whoever started the process has it ignore, as `nohup` does, stays
+    ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    vars(STOPPING).update(vars(Stopping()))
+    taken = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+    with heard():
+        before = {number: signal.signal(number, STOPPING.take) for number in taken}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Have a thread hear of signals as soon as they arrive."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    listener = threading.Thread(target=listen, args=(reading,), daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)  # the thread ends once it has heard of all there were
+        listener.join()
+
+
+def listen(reading: int) -> None:
+    """Hear of every signal whose number arrives, until there are no more."""
+    count = 0
+    with os.fdopen(reading, "rb", buffering=0) as numbers:
+        while number := numbers.read(1):
+            if number[0] in SIGNALS:
+                count += 1
+                STOPPING.hear(number[0], count)
