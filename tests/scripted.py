@@ -64,6 +64,15 @@ class ScriptedModel:
         turns = [f"{turn.role}: {turn.content}" for turn in prompt.messages]
         return tuple("\n".join([prompt.text, *turns]).strip("\n").encode())
 
+    def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
+        """Return what `encode` returns of each."""
+        return [self.encode(prompt) for prompt in prompts]
+
+    def refusal(self, prompt: Prompt) -> str:
+        """Say nothing, for there are no control tokens."""
+        del prompt
+        return ""
+
     def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
         """Return the bytes of a space, the answer and a line break."""
         del prompt

@@ -17,8 +17,8 @@ from loaded import learning, loaded, model_config, plain_logits
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models import precision
-from neuron_opsd.models.load import device_of, load_model
-from neuron_opsd.models.precision import compute_of, halves_serve
+from neuron_opsd.models.load import load_model
+from neuron_opsd.models.precision import compute_of, device_of, halves_serve
 from tiny import tiny_model, tiny_tokenizer
 
 WEIGHTS = "model.safetensors"

@@ -65,6 +65,7 @@ from neuron_opsd.jobs.training import (
 )
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
+from neuron_opsd.models.outline import load_prompting
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import StepMetrics, TestResult
 from neuron_opsd.report.compare.data import ComparisonData
@@ -125,10 +126,11 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     shared_verifier().forget()
     config = name_in_domain(request.tests, with_method(config))
     inputs = read_inputs(request.pool, request.tests, config, progress.warn)
-    model = load_model(config.model)
-    own = for_model(config, model.facts)
-    settled, constrained = settle(own, model, [request.out], chooses=inputs.chooses)
-    check_questions(model, inputs, settled, constrained=constrained)
+    prompting = load_prompting(config.model)
+    own = for_model(config, prompting.facts)
+    settled, constrained = settle(own, prompting, [request.out], chooses=inputs.chooses)
+    check_questions(prompting, inputs, settled, constrained=constrained)
+    model = load_model(config.model, prompting=prompting)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDir.open(
         request.out,

@@ -9,7 +9,7 @@ from typing import Any
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.jobs.checks import check_set
+from neuron_opsd.jobs.checks import check_sets
 from neuron_opsd.jobs.inputs import check_names, read_tests
 from neuron_opsd.jobs.results import metric_table
 from neuron_opsd.jobs.room import tell_of_room
@@ -17,6 +17,7 @@ from neuron_opsd.jobs.setting import TestSet, settle
 from neuron_opsd.jobs.testing import score
 from neuron_opsd.jobs.verdicts import num_unsettled
 from neuron_opsd.models.load import load_model
+from neuron_opsd.models.outline import load_prompting
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Rollout, TestResult
@@ -62,13 +63,14 @@ def evaluate(
             "none; set rollouts.choice_bias to what choice-bias.json of the run holds"
         )
     sets = read_tests(tests, "", config, progress.warn)
-    model = load_model(config.model, *([] if adapter is None else [adapter]))
+    prompting = load_prompting(config.model)
+    asked = {test.name: test.questions for test in sets}
+    chooses = any(q.choices for questions in asked.values() for q in questions)
+    settled, constrained = settle(config, prompting, chooses=chooses)
+    check_sets(prompting, asked, settled, tests, constrained=constrained)
+    adapters = [] if adapter is None else [adapter]
+    model = load_model(config.model, *adapters, prompting=prompting)
     tell_of_room(model, progress.warn)
-    settled, constrained = settle(
-        config, model, chooses=any(q.choices for test in sets for q in test.questions)
-    )
-    for test in sets:
-        check_set(model, test.name, test.questions, settled, constrained=constrained)
     table = {}
     for test in sets:
         result = test_model(model, test, settled, progress, constrained=constrained)

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -64,6 +64,8 @@ class Inputs:
     tests: tuple[TestSet, ...]
     hashes: Mapping[str, str]
     """SHA-256 of what every file asks, by `pool` and by the test sets' names."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """File or dataset of each, by the same names."""
 
     @property
     def chooses(self) -> bool:
@@ -114,7 +116,7 @@ def read_inputs(
         warn(text)
     hashes = {"pool": questions_hash(asked.questions)}
     hashes |= {test.name: test_hash(test) for test in sets}
-    return Inputs(asked.questions, sets, hashes)
+    return Inputs(asked.questions, sets, hashes, {POOL: pool, **tests})
 
 
 def read_pool(pool: str, config: Config) -> QuestionFile:
@@ -130,6 +132,21 @@ def read_pool(pool: str, config: Config) -> QuestionFile:
         name=POOL,
         labelled=False,
     )
+
+
+def places_of(source: str, name: str, config: Config) -> Mapping[str, str]:
+    """Return where each question stands in a file, by id, by reading that again.
+
+    Nobody keeps the places of a million good questions for the sake of a bad one.
+    """
+    found = read_questions(
+        source,
+        allow_download=config.model.allow_download,
+        config=config.questions,
+        name=name,
+        labelled=False,
+    )
+    return found.place_of
 
 
 def check_size(pool: str, size: int, num_demonstrations: int) -> None:

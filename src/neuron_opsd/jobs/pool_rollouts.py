@@ -13,7 +13,12 @@ from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Question, Rollout, Vote
 from neuron_opsd.stages.rollouts import Asked, ask, is_constrained, sample_rollouts
-from neuron_opsd.stages.teaching import demonstrable, shown_answers, shown_draws
+from neuron_opsd.stages.teaching import (
+    demonstrable,
+    misread,
+    shown_answers,
+    shown_draws,
+)
 from neuron_opsd.world.codecs import ROLLOUTS
 from neuron_opsd.world.kept_rollouts import outlines_of
 
@@ -125,9 +130,15 @@ def answers_to_show(
             f"{len(pool) - len(found)} of {len(pool)} questions of the pool cannot be "
             f"demonstrations, because {LACKS[job.config.contexts.answer]}"
         )
-    if len(short) < len(found):
+    spelled = sum(misread(model, answer, job.config) for answer in found.values())
+    if spelled:
         job.run.warn(
-            f"{len(found) - len(short)} questions cannot be demonstrations, since with "
+            f"{spelled} questions cannot be demonstrations, since their answers spell "
+            "a control token, which a conversation would have read as one"
+        )
+    if long := len(found) - spelled - len(short):
+        job.run.warn(
+            f"{long} questions cannot be demonstrations, since with "
             "their answers they are longer than contexts.max_demonstration_tokens "
             f"{job.config.contexts.max_demonstration_tokens}"
         )

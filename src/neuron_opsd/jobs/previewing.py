@@ -21,6 +21,7 @@ from neuron_opsd.jobs.setting import settle
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
+from neuron_opsd.models.outline import load_prompting
 from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
@@ -86,11 +87,15 @@ def preview(
     chosen = find_question(questions.questions, question_id, pool)
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
-    model = load_model(config.model)
+    prompting = load_prompting(config.model)
     settled, constrained = settle(
-        for_model(config, model.facts), model, chooses=any(q.choices for q in some)
+        for_model(config, prompting.facts),
+        prompting,
+        chooses=any(q.choices for q in some),
     )
-    check_sets(model, {POOL: some}, settled, constrained=constrained)
+    sources = {POOL: pool}
+    check_sets(prompting, {POOL: some}, settled, sources, constrained=constrained)
+    model = load_model(config.model, prompting=prompting)
     asked = ask(some, settled, constrained=constrained)
     if is_centring(settled.rollouts):
         settled = with_bias(settled, choice_bias(model, asked, len(asked)))

@@ -10,10 +10,10 @@ from typing import Final
 
 from neuron_opsd.config import Config, PromptsConfig
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.protocol import LanguageModel, ModelFacts
+from neuron_opsd.models.protocol import ModelFacts, Prompter
 from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
-from neuron_opsd.records import GoldAnswers, Message, Question, TokenIds
+from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
 from neuron_opsd.stages.rollouts import is_constrained
 from neuron_opsd.world.manifest import MANIFEST
 from neuron_opsd.world.memory import peak_memory
@@ -79,7 +79,7 @@ PROBE = Question("probe", (Message("user", "Which one?"),))
 
 def settle(
     config: Config,
-    model: LanguageModel,
+    model: Prompter,
     begun: Iterable[Path] = (),
     *,
     chooses: bool = True,
@@ -102,11 +102,12 @@ def settle(
         choices are sampled among these.
 
     Raises:
-        ConfigError: If choices are to be sampled inside reasoning, or student and
-            teacher do not begin alike.
+        ConfigError: If choices are to be sampled inside reasoning, student and teacher
+            do not begin alike, or a text of the settings contains a control token.
     """
     constrained = is_constrained(config.rollouts, model.facts.num_parameters)
     found = with_prompts(config, model, constrained=constrained)
+    check_own_texts(model, found)
     if constrained and chooses:
         found = quietened(found, model)
     if constrained and chooses and opens_reasoning(found, model):
@@ -124,7 +125,24 @@ def settle(
     return found.model_copy(update={"prompts": prompts}), constrained
 
 
-def with_prompts(config: Config, model: LanguageModel, *, constrained: bool) -> Config:
+def check_own_texts(model: Prompter, config: Config) -> None:
+    """Refuse a control token in what the settings add to every question.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    if config.prompts.form != "chat":
+        return
+    own = (
+        ("system", Message("system", config.prompts.system)),
+        ("instruction", Message("user", config.prompts.instruction)),
+    )
+    for name, message in own:
+        if problem := model.refusal(Prompt(messages=(message,))):
+            raise ConfigError(f"prompts.{name} stands in every prompt: {problem}")
+
+
+def with_prompts(config: Config, model: Prompter, *, constrained: bool) -> Config:
     """Return the settings with the prompts resolved."""
     prompts = resolve_prompts(
         config.prompts,
@@ -134,7 +152,7 @@ def with_prompts(config: Config, model: LanguageModel, *, constrained: bool) -> 
     return config.model_copy(update={"prompts": prompts})
 
 
-def quietened(config: Config, model: LanguageModel) -> Config:
+def quietened(config: Config, model: Prompter) -> Config:
     """Return the settings with reasoning off where the template has a switch for it.
 
     A template of a model that may reason or not need not open a block: the model then
@@ -145,7 +163,7 @@ def quietened(config: Config, model: LanguageModel) -> Config:
     return config if same or opens_reasoning(quiet, model) else quiet
 
 
-def beginnings(config: Config, model: LanguageModel) -> tuple[TokenIds, TokenIds]:
+def beginnings(config: Config, model: Prompter) -> tuple[TokenIds, TokenIds]:
     """Return how a question is put to the student and to the teacher."""
     student = student_prompt(PROBE, config.prompts)
     teacher = teacher_prompt(PROBE, (), config.prompts)
@@ -160,12 +178,12 @@ def without_thinking(config: Config) -> Config:
     return config.model_copy(update={"prompts": prompts})
 
 
-def opens_reasoning(config: Config, model: LanguageModel) -> bool:
+def opens_reasoning(config: Config, model: Prompter) -> bool:
     """Whether the student's prompts end inside a block of reasoning."""
     return model.opens_reasoning(beginnings(config, model)[0])
 
 
-def check_alike(config: Config, model: LanguageModel) -> None:
+def check_alike(config: Config, model: Prompter) -> None:
     """Refuse a teacher that reasons where the student does not, or the other way.
 
     Raises:

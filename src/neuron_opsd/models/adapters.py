@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError, is_out_of_memory
-from neuron_opsd.models.faults import FAULTS, first_line
+from neuron_opsd.models.faults import FAULTS, first_line, refusing
 from neuron_opsd.models.foreign_adapters import check_settings, check_weights
 from neuron_opsd.models.low_rank import LowRank
+from neuron_opsd.models.stored import header_of, refuse_not_finite
 from neuron_opsd.seeds import derive_seed
 
 ADAPTER = "default"
@@ -110,11 +111,14 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
             f"{', '.join(pickles_in(adapter)) or 'none'}; pickled weights are never "
             "loaded"
         )
-    check_settings(adapter)
+    with refusing(f"adapter {adapter} cannot be loaded", "get its files again"):
+        check_settings(adapter, network, rank_of(adapter / ADAPTER_WEIGHTS))
     try:
         with without_future_warnings():
             adapted = PeftModel.from_pretrained(network, str(adapter))
         check_weights(adapter, adapter / ADAPTER_WEIGHTS, adapted)
+        held = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        refuse_not_finite(f"adapter {adapter}", held.items())
     except ModelError:
         raise
     except FAULTS as error:
@@ -123,12 +127,26 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
         raise ModelError(
             f"adapter {adapter} does not fit this model: {first_line(error)}"
         ) from error
-    held = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     decoder = network.get_decoder()
     with torch.no_grad():
         changes = changes_of(decoder, dict(decoder.named_parameters()))
     merged: Any = adapted.merge_and_unload()
-    return Adapted(merged.eval(), changes, rest_of(held, changes))
+    return Adapted(merged.eval(), changes, rest_of(set(held), changes))
+
+
+def rank_of(weights: Path) -> int:
+    """Return the largest rank of an adapter's weights.
+
+    Raises:
+        ModelError: If they are stored as no floats.
+        SafetensorError: If the file is none.
+    """
+    ranks = [
+        entry["shape"][0]
+        for name, entry in header_of(weights).items()
+        if "lora_A" in name or "lora_embedding_A" in name
+    ]
+    return max(ranks, default=0)
 
 
 def changes_of(decoder: nn.Module, values: Mapping[str, Tensor]) -> dict[str, LowRank]:
@@ -161,6 +179,8 @@ def without_future_warnings() -> Iterator[None]:
     """Keep to themselves what PEFT and transformers have to tell each other."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        # Weights that a file lacks are refused after it by their names.
+        warnings.filterwarnings("ignore", category=UserWarning, module="peft")
         # PEFT looks for experts in families that may have none.
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="peft")
         yield

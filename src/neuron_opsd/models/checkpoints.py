@@ -29,6 +29,22 @@ def refuse_own_code(source: str, settings: Mapping[str, Any]) -> None:
         )
 
 
+def refuse_own_kernels(source: str, settings: Mapping[str, Any]) -> None:
+    """Refuse a model that names code on the hub to compute its layers with.
+
+    Raises:
+        ModelError: If it does.
+    """
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            refuse_own_kernels(source, value)
+        if "implementation" in key and isinstance(value, str) and "/" in value:
+            raise ModelError(
+                f"config.json of {source} asks to run code from the hub ({key} = "
+                f"{value!r}), which is never done here; remove that line"
+            )
+
+
 def refuse_quantised(name: str, settings: Mapping[str, Any]) -> None:
     """Refuse weights that are stored in fewer bits, whatever libraries are installed.
 

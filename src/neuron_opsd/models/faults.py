@@ -87,12 +87,28 @@ def refusing(
 
 def first_line(error: Exception) -> str:
     """Return what an error says, as far as its first full line; its kind if nothing."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    if not lines:
-        return type(error).__name__
     # A key alone, or the name of a field, says nothing without what is next to it.
-    if isinstance(error, KeyError):
+    kind = KeyError if isinstance(error, KeyError) else type(error)
+    return first_line_of(str(error), kind.__name__)
+
+
+def first_line_of(said: str, kind: str) -> str:
+    """Return the first full line of what an error says.
+
+    Args:
+        said: All of it.
+        kind: Name of the error's type, which stands where it says nothing.
+    """
+    lines = [shortened(line.strip()) for line in said.strip().splitlines()]
+    if not lines:
+        return kind
+    if kind == KeyError.__name__:
         return f"there is no {lines[0]}"
     if lines[0].endswith(":") and len(lines) > 1:
         return f"{lines[0]} {lines[1]}"
     return lines[0] if lines[0].endswith("..") else lines[0].removesuffix(".")
+
+
+def shortened(text: str, most: int = 400) -> str:
+    """Return the beginning of a text that is too long for a message."""
+    return text if len(text) <= most else f"{text[:most]} ..."

@@ -20,8 +20,13 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors import safe_open
 
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.adapter_bounds import problem_of
+from neuron_opsd.models.faults import first_line, shortened
 
 SETTINGS = "adapter_config.json"
+
+MOST_BYTES = 1 << 20
+"""Of the file of settings; those of an adapter on every layer have a few thousand."""
 
 TASKS = {None, "CAUSAL_LM"}
 
@@ -48,8 +53,13 @@ REFUSED: Mapping[str, str] = MappingProxyType(
 what each does; an adapter that leaves them empty is an ordinary one."""
 
 
-def check_settings(adapter: Path) -> None:
+def check_settings(adapter: Path, network: Any, rank: int) -> None:
     """Refuse an adapter that is no low-rank one, or does what cannot be followed.
+
+    Args:
+        adapter: Its folder.
+        network: The base.
+        rank: The largest of its weights.
 
     Raises:
         ModelError: In either case, with the setting and its value.
@@ -59,7 +69,7 @@ def check_settings(adapter: Path) -> None:
     if kind != "LORA":
         refuse(adapter, "peft_type", kind, "only LORA adapters can be used here")
     task = settings.get("task_type")
-    if task not in TASKS:
+    if not isinstance(task, str | None) or task not in TASKS:
         refuse(adapter, "task_type", task, "it must be trained as CAUSAL_LM")
     start = settings.get("init_lora_weights", True)
     if not isinstance(start, bool | str) or start not in STARTS:
@@ -67,6 +77,14 @@ def check_settings(adapter: Path) -> None:
     for name, does in REFUSED.items():
         if settings.get(name):
             refuse(adapter, name, settings[name], f"such an adapter {does}")
+    problem = problem_of(
+        settings,
+        rank=rank,
+        num_layers=network.config.get_text_config().num_hidden_layers,
+        names=[name for name, _ in network.named_modules()],
+    )
+    if problem:
+        refuse(adapter, *problem)
 
 
 def read_settings(adapter: Path) -> dict[str, Any]:
@@ -76,10 +94,15 @@ def read_settings(adapter: Path) -> dict[str, Any]:
         ModelError: If it is not there or no JSON object.
     """
     path = adapter / SETTINGS
+    if path.stat().st_size > MOST_BYTES:
+        raise ModelError(
+            f"{path} has {path.stat().st_size} bytes, more than the {MOST_BYTES} that "
+            "settings can need; get the adapter again from a place that you trust"
+        )
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
     if not isinstance(settings, dict):
         raise ModelError(f"{path} holds {type(settings).__name__}, not an object")
     return settings
@@ -91,9 +114,10 @@ def refuse(adapter: Path, name: str, value: Any, why: str) -> NoReturn:
     Raises:
         ModelError: Always.
     """
+    shown = shortened(json.dumps(value))
     raise ModelError(
-        f"adapter {adapter} sets {name} = {json.dumps(value)}: {why}; merge it into "
-        "its base with its own trainer and give the merged model"
+        f"adapter {adapter} sets {name} = {shown}: {why}; merge it into its "
+        "base with its own trainer and give the merged model"
     )
 
 

@@ -26,6 +26,7 @@ from neuron_opsd.models.comparing import Comparing, some_logits
 from neuron_opsd.models.generation import generate
 from neuron_opsd.models.low_rank import LowRank, apart
 from neuron_opsd.models.mlps import GatedMLP
+from neuron_opsd.models.prompting import Prompting
 from neuron_opsd.models.protocol import (
     ContributionConsumer,
     Head,
@@ -36,10 +37,10 @@ from neuron_opsd.models.protocol import (
 )
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.tokens import Tokens
-from neuron_opsd.records import Completion, Prompt, TokenIds
+from neuron_opsd.records import Completion, TokenIds
 
 
-class HFModel(Comparing):
+class HFModel(Prompting, Comparing):
     """A frozen model: prompts in; completions, logits and contributions out."""
 
     def __init__(
@@ -61,19 +62,13 @@ class HFModel(Comparing):
             tokens_per_batch: Tokens of one forward pass.
             changes: What adapters put into its matrices, by the decoder's names.
         """
+        super().__init__(tokens, facts)
         self.network: Any = network
         self.changes = changes or {}
-        self.tokens = tokens
         self.tokens_per_batch = tokens_per_batch
         self.room = Room(tokens_per_batch)
-        self._facts = facts
         self.mlps = tuple(mlps)
         self._products: ProductWeights | None = None
-
-    @property
-    def facts(self) -> ModelFacts:
-        """What the model is."""
-        return self._facts
 
     @property
     def device(self) -> torch.device:
@@ -85,26 +80,6 @@ class HFModel(Comparing):
         """What passes without gradient run through."""
         decoder: nn.Module = self.network.get_decoder()
         return decoder
-
-    def encode(self, prompt: Prompt) -> TokenIds:
-        """Return the prompt's token ids, chat template and first token included."""
-        return self.tokens.encode(prompt)
-
-    def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
-        """Return what would complete the prompt with this answer, end included."""
-        return self.tokens.encode_answer(prompt, answer)
-
-    def decode(self, token_ids: TokenIds) -> str:
-        """Return the text of a completion without control tokens, stripped."""
-        return self.tokens.decode(token_ids)
-
-    def prompt_text(self, prompt: Prompt) -> str:
-        """Return a prompt as text, as the chat template writes it."""
-        return self.tokens.prompt_text(prompt)
-
-    def opens_reasoning(self, prompt: TokenIds) -> bool:
-        """Whether a prompt ends inside a block of reasoning."""
-        return self.tokens.opens_reasoning(prompt)
 
     def sample(
         self,

@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-)
-from transformers.utils import logging as transformers_logging
+from transformers import AutoModelForCausalLM
 
 from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError, is_out_of_memory
@@ -23,35 +17,37 @@ from neuron_opsd.models.adapters import (
     add_adapter,
     with_adapter,
 )
-from neuron_opsd.models.checkpoints import (
-    refuse_mismatched,
-    refuse_missing,
-    refuse_other_kinds,
-    refuse_own_code,
-    refuse_quantised,
-)
-from neuron_opsd.models.faults import first_line, refusing
+from neuron_opsd.models.checkpoints import refuse_mismatched, refuse_missing
+from neuron_opsd.models.faults import first_line
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.linear import as_linear
 from neuron_opsd.models.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.mlps import readable_mlps
-from neuron_opsd.models.precision import compute_of
-from neuron_opsd.models.protocol import ModelFacts
-from neuron_opsd.models.shards import check_weights
-from neuron_opsd.models.source import check_source
-from neuron_opsd.models.tokens import Tokens, check_tokens
+from neuron_opsd.models.outline import (
+    facts_of,
+    load_prompting,
+    loading,
+    quiet,
+    settings_of,
+)
+from neuron_opsd.models.precision import compute_of, device_of
+from neuron_opsd.models.prompting import Prompting
+from neuron_opsd.models.source import check_source, hub_options
+from neuron_opsd.models.stored import refuse_not_finite
 from neuron_opsd.models.trial import tried
-from neuron_opsd.reasoning import Marks
 
 
-def load_model(config: ModelConfig, *adapters: Path) -> HFModel:
+def load_model(
+    config: ModelConfig, *adapters: Path, prompting: Prompting | None = None
+) -> HFModel:
     """Load a frozen model, with what training made if that is given.
 
     Args:
         config: `name` must be a folder in transformers' form or a hub id.
         adapters: What `Learner.save_adapter` wrote, each a PEFT adapter or a whole
             model; one that was trained on top of another comes after it.
+        prompting: What `load_prompting` returned for these settings, if it was asked.
 
     Raises:
         ModelError: If the model is missing, is pickled or needs its own code.
@@ -66,8 +62,9 @@ def load_model(config: ModelConfig, *adapters: Path) -> HFModel:
         else:
             # Rounded, it would lose what training changed.
             whole = {"name": str(adapter), "compute": "float32"}
-            config = config.model_copy(update=whole)
+            config, prompting = config.model_copy(update=whole), None
             merged.clear()
+    prompting = prompting or load_prompting(config)
     source = check_source(config)
     network = load_network(source, config)
     changes: dict[str, LowRank] = {}
@@ -75,7 +72,7 @@ def load_model(config: ModelConfig, *adapters: Path) -> HFModel:
         adapted = with_adapter(network, adapter)
         refuse_rounding(adapter, adapted.rest, config)
         network, changes = adapted.network, added(changes, adapted.changes)
-    return wrap(network, source, config, changes)
+    return wrap(network, prompting, config, changes)
 
 
 def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLearner:
@@ -121,12 +118,6 @@ def twin(network: Any) -> Any:
     return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
 
 
-def quiet() -> None:
-    """Keep transformers' own bars and hints off the terminal."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-
-
 def refuse_rounding(adapter: Path, rest: str, config: ModelConfig) -> None:
     """Refuse an adapter whose changes cannot stand beside rounded matrices.
 
@@ -152,17 +143,8 @@ def load_network(source: str, config: ModelConfig) -> Any:
     Raises:
         ModelError: If transformers cannot.
     """
-    options = hub_options(config)
-    with refusing(
-        f"model {config.name} cannot be loaded",
-        advice(config) or "get its files again from one place, or use another model",
-    ):
-        written, _ = PreTrainedConfig.get_config_dict(source, **options)
-        refuse_own_code(source, written)
-        refuse_quantised(config.name, written)
-        check_weights(source, written, options)
-        settings = AutoConfig.from_pretrained(source, **options)
-        refuse_other_kinds(config.name, settings)
+    settings = settings_of(config, source)
+    with loading(config):
         found: Any = AutoModelForCausalLM.from_pretrained(
             source,
             config=settings,
@@ -170,12 +152,14 @@ def load_network(source: str, config: ModelConfig) -> Any:
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            **options,
+            **hub_options(config),
         )
     network, report = found
     refuse_mismatched(config.name, report["mismatched_keys"])
     refuse_missing(config.name, report["missing_keys"])
-    return on_device(as_linear(network).eval(), device_of(config))
+    placed = on_device(as_linear(network).eval(), device_of(config))
+    refuse_not_finite(f"model {config.name}", placed.named_parameters())
+    return placed
 
 
 def on_device(network: Any, device: str) -> Any:
@@ -196,132 +180,17 @@ def on_device(network: Any, device: str) -> Any:
         ) from error
 
 
-def hub_options(config: ModelConfig) -> dict[str, Any]:
-    """Return what every call that may reach the hub is told."""
-    return {
-        "revision": config.revision,
-        "local_files_only": not config.allow_download,
-        "trust_remote_code": False,
-    }
-
-
-def advice(config: ModelConfig) -> str:
-    """Say what to do about a hub id that is not in the local cache."""
-    if Path(config.name).exists() or config.allow_download:
-        return ""
-    return (
-        "it is no local folder and nothing is downloaded unless "
-        "--set model.allow_download=true"
-    )
-
-
-def load_tokens(source: str, config: ModelConfig, network: Any) -> Tokens:
-    """Load the tokenizer and find the tokens that end a completion.
-
-    These are what the model's settings and its tokenizer name, and what its chat
-    template closes an answer with.
-
-    Raises:
-        ModelError: If there is no tokenizer, it names no end token, or is not the
-            model's own.
-    """
-    # The tokenizers library raises a bare Exception over a file that it cannot read.
-    with refusing(
-        f"the tokenizer of {config.name} cannot be loaded",
-        advice(config) or "get its tokenizer files again",
-        faults=(Exception,),
-    ):
-        tokenizer = AutoTokenizer.from_pretrained(source, **hub_options(config))
-        ends = named_ends(network, tokenizer)
-        found = Tokens(tokenizer, ends, marks_of(config), config.name)
-        check_tokens(found)
-    ending = found.ending_as_written()
-    if not ending.end_ids:
-        raise ModelError(f"the tokenizer of {config.name} names no end token")
-    return ending
-
-
-def named_ends(network: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the end tokens that a model's settings and its tokenizer name."""
-    settings = network.generation_config
-    named = None if settings is None else settings.eos_token_id
-    ends = named if isinstance(named, list) else [named]
-    wrong = [end for end in ends if not isinstance(end, int | None)]
-    if wrong:
-        raise ModelError(
-            f"eos_token_id of the generation settings is {wrong[0]!r}, but it must be "
-            "the number of a token; fix generation_config.json"
-        )
-    found = {*ends, tokenizer.eos_token_id} - {None}
-    return frozenset(found)
-
-
-def marks_of(config: ModelConfig) -> tuple[Marks, ...]:
-    """Return the marks of reasoning that the settings name, none where they do not.
-
-    Raises:
-        ModelError: If they name one of the two alone.
-    """
-    start, end = config.reasoning_start, config.reasoning_end
-    if not start and not end:
-        return ()
-    if not (start and end) or start == end:
-        raise ModelError(
-            f"model.reasoning_start is {start!r} and model.reasoning_end {end!r}, but "
-            "reasoning has two different marks; give both, or neither for the known "
-            "ones"
-        )
-    return (Marks(start, end),)
-
-
 def wrap(
-    network: Any, source: str, config: ModelConfig, changes: Mapping[str, LowRank]
+    network: Any,
+    prompting: Prompting,
+    config: ModelConfig,
+    changes: Mapping[str, LowRank],
 ) -> HFModel:
     """Put a network behind the doorway, with what adapters changed in it."""
     carry_changes(network.get_decoder())
-    tokens = load_tokens(source, config, network)
-    mlps, why_none = readable_mlps(network)
-    head = network.get_output_embeddings().weight
-    settings = network.config.get_text_config()
-    device = device_of(config)
-    facts = ModelFacts(
-        name=config.name,
-        family=settings.model_type,
-        num_parameters=sum(weight.numel() for weight in network.parameters()),
-        num_layers=settings.num_hidden_layers,
-        num_neurons=mlps[0].down_proj.in_features if mlps else 0,
-        width=head.shape[1],
-        vocab_size=head.shape[0],
-        max_positions=max_positions_of(settings),
-        has_chat_template=tokens.has_chat_template,
-        device=device,
-        compute=compute_of(config, device),
-        why_no_neurons=why_none,
-        prints_date=tokens.has_chat_template and tokens.template.prints_date,
-        closes_answers=tokens.closing_id is not None,
-    )
+    tokens, known = prompting.tokens, prompting.facts
+    mlps, _ = readable_mlps(network)
+    facts = facts_of(network, tokens, config, known.device, known.compute)
     model = HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
     facts = replace(facts, shares_prompts=tried(model))
     return HFModel(network, tokens, facts, mlps, config.tokens_per_batch, changes)
-
-
-def max_positions_of(settings: Any) -> int:
-    """Return how many positions a model holds.
-
-    Raises:
-        ModelError: If its configuration does not say, as Bloom's and MPT's do not.
-    """
-    found = getattr(settings, "max_position_embeddings", None)
-    if not isinstance(found, int):
-        raise ModelError(
-            f"the configuration of this {settings.model_type} model does not say how "
-            "many positions it holds; use a model of another family"
-        )
-    return found
-
-
-def device_of(config: ModelConfig) -> str:
-    """Return the device that the settings mean."""
-    if config.device != "auto":
-        return config.device
-    return "cuda" if torch.cuda.is_available() else "cpu"

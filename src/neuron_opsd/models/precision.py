@@ -17,6 +17,13 @@ SLOWER: Final = 1.5
 """A product in bfloat16 that takes so many times as long as in float32 is no gain."""
 
 
+def device_of(config: ModelConfig) -> str:
+    """Return the device that the settings mean."""
+    if config.device != "auto":
+        return config.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def compute_of(config: ModelConfig, device: str) -> str:
     """Return the precision of matrix products that the settings mean."""
     if config.compute != "auto":

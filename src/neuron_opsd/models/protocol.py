@@ -101,13 +101,8 @@ class Passes(Protocol):
         ...
 
 
-class LanguageModel(Protocol):
-    """All that the method asks of a model whose weights stay as they are."""
-
-    @property
-    def room(self) -> Passes:
-        """How much its passes may hold."""
-        ...
+class Prompter(Protocol):
+    """What a model makes of texts, for which none of its weights are needed."""
 
     @property
     def facts(self) -> ModelFacts:
@@ -116,6 +111,17 @@ class LanguageModel(Protocol):
 
     def encode(self, prompt: Prompt) -> TokenIds:
         """Return the prompt's token ids, chat template and first token included."""
+        ...
+
+    def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
+        """Return what `encode` returns of each, sooner."""
+        ...
+
+    def refusal(self, prompt: Prompt) -> str:
+        """Say which control token a turn of a prompt contains, if any does.
+
+        `encode` raises over such a prompt. In the plain form there is nothing to say.
+        """
         ...
 
     def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
@@ -138,6 +144,15 @@ class LanguageModel(Protocol):
 
     def opens_reasoning(self, prompt: TokenIds) -> bool:
         """Whether a prompt ends inside a block of reasoning."""
+        ...
+
+
+class LanguageModel(Prompter, Protocol):
+    """All that the method asks of a model whose weights stay as they are."""
+
+    @property
+    def room(self) -> Passes:
+        """How much its passes may hold."""
         ...
 
     def sample(

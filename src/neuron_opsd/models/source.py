@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Final
 
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.adapters import pickles_in
 from neuron_opsd.models.gguf import is_gguf, unpacked
+from neuron_opsd.models.shards import INDEX
+
+MOST_BYTES: Final = {
+    ".jinja": 4 << 20,
+    ".json": 256 << 20,
+    ".model": 256 << 20,
+    ".safetensors": 1 << 60,
+    ".txt": 256 << 20,
+}
+"""What files of a model may measure, by their endings; the longest are vocabularies."""
+
+MOST_SETTINGS: Final = 16 << 20
+"""The same of those that hold settings, or the names of a model's tensors."""
+
+SETTINGS: Final = ("config.json", "generation_config.json", INDEX)
 
 
 def check_source(config: ModelConfig) -> str:
@@ -48,6 +64,8 @@ def check_folder(path: Path) -> None:
             f"{path} has no config.json; a model folder holds config.json, tokenizer "
             "files and *.safetensors"
         )
+    for entry in sorted(path.iterdir()):
+        check_entry(entry)
     if any(path.glob("*.safetensors")):
         return
     pickled = pickles_in(path)
@@ -56,4 +74,43 @@ def check_folder(path: Path) -> None:
         f"{path} must hold weights as *.safetensors but has {found}; pickled weights "
         "can run code when they are loaded, so convert them with save_pretrained in a "
         "place you trust"
+    )
+
+
+def check_entry(entry: Path) -> None:
+    """Refuse a part of a model that is no file, or is longer than any of its kind.
+
+    Raises:
+        ModelError: In either case.
+    """
+    most = MOST_BYTES.get(entry.suffix)
+    if entry.name in SETTINGS:
+        most = MOST_SETTINGS
+    if most is None or entry.is_dir() or not entry.exists():
+        return
+    if not entry.is_file():
+        raise ModelError(f"{entry} is a pipe or a device; a model is made of files")
+    if entry.stat().st_size > most:
+        raise ModelError(
+            f"{entry} has {entry.stat().st_size} bytes, more than the {most} that such "
+            "a file can need; get the model's files again from a place that you trust"
+        )
+
+
+def hub_options(config: ModelConfig) -> dict[str, Any]:
+    """Return what every call that may reach the hub is told."""
+    return {
+        "revision": config.revision,
+        "local_files_only": not config.allow_download,
+        "trust_remote_code": False,
+    }
+
+
+def advice(config: ModelConfig) -> str:
+    """Say what to do about a hub id that is not in the local cache."""
+    if Path(config.name).exists() or config.allow_download:
+        return ""
+    return (
+        "it is no local folder and nothing is downloaded unless "
+        "--set model.allow_download=true"
     )

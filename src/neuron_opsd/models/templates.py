@@ -6,19 +6,16 @@ not compile, or print today's date; each of these is found before a model reads 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import cache
-from string import ascii_letters
+from functools import cached_property
 from typing import Any, Final, TypeAlias
-
-from jinja2 import TemplateError, TemplateSyntaxError
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.english_dates import write_day
 from neuron_opsd.models.faults import first_line
-from neuron_opsd.records import Message
+from neuron_opsd.models.rendering import Refusal, Written, shared_renderer
+from neuron_opsd.records import Message, Prompt
 
 Turn: TypeAlias = Mapping[str, str]
 """A message as templates know it."""
@@ -38,17 +35,6 @@ and Granite."""
 
 DATE_STRING: Final = "date_string"
 """The variable in which Llama's templates take the date."""
-
-RAISED: Final = (
-    TemplateError,
-    TypeError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    RecursionError,
-)
-"""What a template can raise: what it says itself, or what Python says of its code."""
 
 PLAIN: Final = "set prompts.form=plain"
 SYSTEM_ADVICE: Final = (
@@ -79,45 +65,59 @@ class ChatTemplate:
     @property
     def source(self) -> str:
         """The template's own text; empty where none of several is the default."""
+        return self._source[0]
+
+    @cached_property
+    def _source(self) -> tuple[str, Refusal | None]:
+        """The template's own text, or why there is none."""
         try:
-            return str(self.tokenizer.get_chat_template())
-        except RAISED:
-            return ""
+            return str(self.tokenizer.get_chat_template()), None
+        except ValueError as error:
+            return "", Refusal(first_line(error))
 
     @property
     def prints_date(self) -> bool:
         """Whether it asks what day it is."""
         return CLOCK in self.source
 
-    def text(
-        self,
-        messages: Sequence[Message],
-        *,
-        answering: bool = True,
-        thinking: bool | None = None,
-        day: str = "",
-    ) -> str:
-        """Return a conversation as the template writes it.
+    def texts(self, prompts: Sequence[Prompt], *, answering: bool = True) -> list[str]:
+        """Return conversations as the template writes them.
 
         Args:
-            messages: The turns.
+            prompts: Conversations, each with its switch for reasoning and its date.
             answering: Whether the model's answer comes next.
-            thinking: The template's switch for reasoning, if it has one.
-            day: Printed as the date, as ``2026-11-29``; today where it is empty.
 
         Raises:
             ModelError: If it refuses such turns, or leaves one of them out.
         """
-        roles = [message.role for message in messages]
-        self._check(roles, answering=answering, thinking=thinking)
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        try:
-            return self.write(turns, answering=answering, thinking=thinking, day=day)
-        except UnwrittenError as error:
+        found: dict[int, str] = {}
+        kinds: dict[tuple[bool | None, str], list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            roles = [message.role for message in prompt.messages]
+            self._check(roles, answering=answering, thinking=prompt.thinking)
+            kinds.setdefault((prompt.thinking, prompt.date), []).append(place)
+        for (thinking, day), places in kinds.items():
+            written = self.write_all(
+                [turns_of(prompts[place].messages) for place in places],
+                answering=answering,
+                thinking=thinking,
+                day=day,
+            )
+            found |= zip(places, map(self._accepted, written), strict=True)
+        return [found[place] for place in range(len(prompts))]
+
+    def _accepted(self, written: Written) -> str:
+        """Return what a template wrote.
+
+        Raises:
+            ModelError: If it wrote nothing.
+        """
+        if isinstance(written, Refusal):
             raise ModelError(
                 f"the chat template of {self.name} cannot write this conversation: "
-                f"{error}; reword it, or {PLAIN}"
-            ) from error
+                f"{written.reason}; reword it, or {PLAIN}"
+            )
+        return written
 
     def write(
         self,
@@ -132,20 +132,38 @@ class ChatTemplate:
         Raises:
             UnwrittenError: With what it said.
         """
-        given: dict[str, Any] = {}
+        (written,) = self.write_all(
+            [turns], answering=answering, thinking=thinking, day=day
+        )
+        if isinstance(written, Refusal):
+            raise UnwrittenError(written.reason)
+        return written
+
+    def write_all(
+        self,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        answering: bool = False,
+        thinking: bool | None = None,
+        day: str = "",
+    ) -> list[Written]:
+        """Return conversations as the template writes them, or why it does not."""
+        source, problem = self._source
+        if problem:
+            return [problem] * len(conversations)
+        given = {**self.tokenizer.special_tokens_map, "tools": None, "documents": None}
+        given["add_generation_prompt"] = answering
         if thinking is not None:
-            given = dict.fromkeys(THINKING_SWITCHES, thinking)
-        if day and self.prints_date:
-            given["chat_template"] = clock_of(day) + self.source
-        elif day and DATE_STRING in self.source:
+            given |= dict.fromkeys(THINKING_SWITCHES, thinking)
+        if day and not self.prints_date and DATE_STRING in source:
             given[DATE_STRING] = write_day(date.fromisoformat(day), "%d %b %Y")
-        try:
-            text: str = self.tokenizer.apply_chat_template(
-                list(turns), tokenize=False, add_generation_prompt=answering, **given
-            )
-        except RAISED as error:
-            raise UnwrittenError(said(error)) from error
-        return text
+        return shared_renderer().render(
+            source,
+            [
+                ({**given, "messages": [thinking_too(turn) for turn in turns]}, day)
+                for turns in conversations
+            ],
+        )
 
     def _check(
         self, roles: Sequence[str], *, answering: bool, thinking: bool | None
@@ -208,32 +226,12 @@ def probe(role: str, number: int = 0, *, reasoning: str = "") -> Turn:
     return turn
 
 
-def said(error: Exception) -> str:
-    """Return what a template said, with the line where it does not compile."""
-    line = error.lineno if isinstance(error, TemplateSyntaxError) else None
-    where = f" (line {line} of the template)" if line else ""
-    return f"{first_line(error)}{where}"
+def turns_of(messages: Sequence[Message]) -> list[Turn]:
+    """Return turns as templates know them."""
+    return [{"role": m.role, "content": m.content} for m in messages]
 
 
-@cache
-def clock_of(day: str) -> str:
-    """Return the beginning of a template whose clock stands still at a day's start.
-
-    transformers gives templates a clock of its own and no functions of ours, but a
-    macro of the same name goes before it. The line break after it is not printed.
-
-    Args:
-        day: As ``2026-11-29``.
-    """
-    start = date.fromisoformat(day)
-    marks = [f"%{flag}{letter}" for flag in ("", "-") for letter in ascii_letters]
-    texts = {mark: write_day(start, mark) for mark in marks}
-    known = [[mark, text] for mark, text in texts.items() if text != mark]
-    # A doubled sign is a sign, and hides what follows it from the others.
-    pairs = json.dumps([["%%", "\x00"], *known, ["\x00", "%"]], ensure_ascii=False)
-    return (
-        f"{{%- macro {CLOCK}(format) -%}}{{%- set at = namespace(text=format) -%}}"
-        f"{{%- for mark, text in {pairs} -%}}"
-        "{%- set at.text = at.text.replace(mark, text) -%}{%- endfor -%}"
-        "{{- at.text -}}{%- endmacro %}\n"
-    )
+def thinking_too(turn: Turn) -> Turn:
+    """Return a turn with its reasoning under both names that templates read."""
+    reasoning = turn.get("reasoning_content")
+    return turn if reasoning is None else {"thinking": reasoning, **turn}

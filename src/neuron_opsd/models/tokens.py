@@ -8,16 +8,18 @@ control tokens must be read, a question that contains one is refused by name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
 
 from neuron_opsd import reasoning
 from neuron_opsd.errors import DataError, ModelError
 from neuron_opsd.models.endings import closing_token
+from neuron_opsd.models.faults import first_line_of
 from neuron_opsd.models.templates import ChatTemplate
 from neuron_opsd.reasoning import Marks
-from neuron_opsd.records import Message, Prompt, TokenIds
+from neuron_opsd.records import Prompt, TokenIds
 
 # What a plain prompt ends with; answers are tokenised after it so that the space before
 # them is theirs in every tokenizer.
@@ -75,21 +77,43 @@ class Tokens:
             DataError: If a turn of a conversation contains a control token.
             ModelError: If the chat template refuses such turns or loses one.
         """
-        if prompt.messages:
-            return self._ids(self.chat_text(prompt))
-        ids = self.tokenizer(prompt.text, split_special_tokens=True).input_ids
-        return tuple(ids)
+        return self.encode_all([prompt])[0]
+
+    def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
+        """Return the token ids of prompts, in which all that can be is done at once.
+
+        Raises:
+            DataError: If a turn of a conversation contains a control token.
+            ModelError: If the chat template refuses such turns or loses one.
+        """
+        chats = [prompt for prompt in prompts if prompt.messages]
+        plain = [prompt.text for prompt in prompts if not prompt.messages]
+        written = iter(self._all_ids(self.chat_texts(chats)))
+        read = iter(self._all_ids(plain, add_special_tokens=True, split=True))
+        return [next(written if prompt.messages else read) for prompt in prompts]
+
+    def chat_texts(
+        self, prompts: Sequence[Prompt], *, answering: bool = True
+    ) -> list[str]:
+        """Return conversations as the chat template writes them."""
+        for prompt in prompts:
+            if problem := self.refusal(prompt):
+                raise DataError(problem)
+        return self.template.texts(prompts, answering=answering)
 
     def chat_text(self, prompt: Prompt, *, answering: bool = True) -> str:
         """Return a conversation as the chat template writes it."""
+        return self.chat_texts([prompt], answering=answering)[0]
+
+    def refusal(self, prompt: Prompt) -> str:
+        """Say which control token a turn of a conversation contains, if any does."""
         for message in prompt.messages:
-            self._refuse_control(message)
-        return self.template.text(
-            prompt.messages,
-            answering=answering,
-            thinking=prompt.thinking,
-            day=prompt.date,
-        )
+            if control := self._control_in(message.content):
+                return (
+                    f"a {message.role} message contains the control token {control!r}: "
+                    f"{message.content[:60]!r}; remove it, or use prompts.form=plain"
+                )
+        return ""
 
     def prompt_text(self, prompt: Prompt) -> str:
         """Return a prompt as text, for people to read."""
@@ -188,7 +212,25 @@ class Tokens:
         return text
 
     def _ids(self, text: str) -> TokenIds:
-        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return self._all_ids([text])[0]
+
+    def _all_ids(
+        self,
+        texts: Sequence[str],
+        *,
+        add_special_tokens: bool = False,
+        split: bool = False,
+    ) -> list[TokenIds]:
+        """Return the ids of texts; `split` reads no control tokens in them."""
+        if not texts:
+            return []
+        with giving_up(self.template.name):
+            found = self.tokenizer(
+                list(texts),
+                add_special_tokens=add_special_tokens,
+                split_special_tokens=split,
+            )
+        return [tuple(ids) for ids in found.input_ids]
 
     def _answer_ids(self, text: str) -> TokenIds:
         """Return the ids of an answer; marks of reasoning are read as what they are."""
@@ -203,10 +245,7 @@ class Tokens:
         return tuple(token for part in ids for token in part)
 
     def _data_ids(self, text: str) -> TokenIds:
-        ids = self.tokenizer(
-            text, add_special_tokens=False, split_special_tokens=True
-        ).input_ids
-        return tuple(ids)
+        return self._all_ids([text], split=True)[0]
 
     @cached_property
     def _control(self) -> list[str]:
@@ -215,13 +254,46 @@ class Tokens:
         written = self.tokenizer.convert_ids_to_tokens(closing)
         return sorted({*control_texts(self.tokenizer), *written})
 
-    def _refuse_control(self, message: Message) -> None:
-        for control in self._control:
-            if control in message.content:
-                raise DataError(
-                    f"a {message.role} message contains the control token {control!r}: "
-                    f"{message.content[:60]!r}; remove it, or use prompts.form=plain"
-                )
+    @cached_property
+    def _control_signs(self) -> str:
+        """The characters with which control tokens begin; next to no text has one."""
+        return "".join(sorted({control[0] for control in self._control}))
+
+    def _control_in(self, text: str) -> str:
+        """Return the first control token that a text would be read to contain."""
+        if any(sign in text for sign in self._control_signs):
+            for control in self._control:
+                if control in text:
+                    return control
+        # Where a tokenizer turns texts into others first, these may hold one too.
+        if self._rewrites and not self._control_ids.isdisjoint(self._ids(text)):
+            found = next(i for i in self._ids(text) if i in self._control_ids)
+            return str(self.tokenizer.convert_ids_to_tokens(found))
+        return ""
+
+    @cached_property
+    def _rewrites(self) -> bool:
+        """Whether control tokens are looked for in normalised text, as few are."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return any(token.special and token.normalized for token in added)
+
+
+@contextmanager
+def giving_up(name: str) -> Iterator[None]:
+    """Turn the end of a tokenizer that gives up on a text into an error of ours.
+
+    Raises:
+        ModelError: In place of a panic of Rust's, which has no type that can be named.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        said = first_line_of(str(error), "")
+        raise ModelError(
+            f"the tokenizer of {name} gave up on a text: {said}"
+        ) from error
 
 
 def check_tokens(tokens: Tokens) -> None:

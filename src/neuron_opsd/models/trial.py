@@ -60,12 +60,23 @@ def check_order(model: HFModel) -> None:
     ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device)
     with torch.inference_mode():
         states = model.decoder(input_ids=ids, use_cache=False).last_hidden_state
+    if not bool(states.isfinite().all()):
+        raise no_numbers(model)
     first, second = states[:, :2]
     if not torch.allclose(first, second, rtol=1e-3, atol=1e-4):
         raise ModelError(
             f"a {model.facts.family} model looks ahead at tokens that are still to "
             "come, so it is no causal language model; use a model of another family"
         )
+
+
+def no_numbers(model: HFModel) -> ModelError:
+    """Return the error for finite weights that give no finite results."""
+    return ModelError(
+        f"this {model.facts.family} model computes values that are not finite (NaN or "
+        "infinite), so a number of its config.json is wrong; get that and its other "
+        "files again"
+    )
 
 
 def check_logits(model: HFModel) -> None:
@@ -78,6 +89,8 @@ def check_logits(model: HFModel) -> None:
     head = model.student_head()
     with torch.inference_mode():
         own = model.network(input_ids=one).logits[0, 0]
+        if not bool(own.isfinite().all()):
+            raise no_numbers(model)
         decoder = model.network.get_decoder()
         states = decoder(input_ids=one, use_cache=False).last_hidden_state
         ours = capped(head.weight @ states[0, 0], head.softcap)

@@ -19,7 +19,7 @@ from neuron_opsd.models.choices import (
     entropy,
     score_choices,
 )
-from neuron_opsd.models.protocol import LanguageModel, Sampling
+from neuron_opsd.models.protocol import LanguageModel, Prompter, Sampling
 from neuron_opsd.passages import Reading
 from neuron_opsd.prompts import choice_answers, student_prompt
 from neuron_opsd.records import Completion, Prompt, Question, Rollout, TokenIds
@@ -227,7 +227,7 @@ def scored_choices(model: LanguageModel, asked: Sequence[Asked]) -> list[ChoiceS
     return [replace(s, bias=a.bias) for s, a in zip(scores, asked, strict=True)]
 
 
-def choice_tokens(model: LanguageModel, asked: Asked) -> list[TokenIds]:
+def choice_tokens(model: Prompter, asked: Asked) -> list[TokenIds]:
     """Return the completion of each choice, end token included."""
     tokens = [model.encode_answer(asked.prompt, text) for text in asked.written]
     check_choices(asked.question.id, asked.written, tokens)

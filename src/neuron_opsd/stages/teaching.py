@@ -20,6 +20,7 @@ from neuron_opsd.prompts import student_prompt, teacher_prompt
 from neuron_opsd.records import (
     Completion,
     Demonstration,
+    Message,
     NeuronSet,
     Prompt,
     Question,
@@ -67,21 +68,32 @@ def demonstrable(
 ) -> dict[str, str]:
     """Return the answers that are short enough to be shown with their questions.
 
+    An answer that spells a control token, in letters of its own, cannot be shown in a
+    conversation, where it would be read as one.
+
     Args:
         model: Counts tokens.
         questions: By id.
         answers: What a demonstration of each question shows.
         config: Has the limit.
     """
+    answers = {n: a for n, a in answers.items() if not misread(model, a, config)}
     most = config.contexts.max_demonstration_tokens
     if not most:
-        return dict(answers)
+        return answers
 
     def length(question_id: str) -> int:
         text = f"{questions[question_id].text}\n{answers[question_id]}"
         return len(model.encode(Prompt(text=text)))
 
     return {name: answer for name, answer in answers.items() if length(name) <= most}
+
+
+def misread(model: LanguageModel, answer: str, config: Config) -> bool:
+    """Say whether a conversation would not hold an answer as the text that it is."""
+    if config.prompts.form != "chat":
+        return False
+    return bool(model.refusal(Prompt(messages=(Message("assistant", answer),))))
 
 
 def shown_text(completion: Completion, config: Config) -> str:
@@ -258,11 +270,13 @@ def with_solution(
 ) -> Prompt:
     """Return the prompt of a teacher who has seen the question solved before it.
 
-    A solution that does not fit is left out.
+    A solution that does not fit is left out, and so is one that spells a control token.
 
     Raises:
         DataError: If the chat template leaves out what the solution says.
     """
+    if misread(model, solution, config):
+        return teacher_prompt(example.question, (), config.prompts)
     most = room(model, config)
     shown = (example.question, solution)
     prompt = teacher_prompt(example.question, [shown], config.prompts)

@@ -22,6 +22,7 @@ from neuron_opsd.jobs.inputs import Inputs, check_names, read_inputs
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
+from neuron_opsd.models.outline import load_prompting
 from neuron_opsd.progress import Progress
 from neuron_opsd.report.compare.data import (
     BASE,
@@ -132,14 +133,16 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
         own = config_of(variant, shared)
         METHODS[variant.method].objective(own, {})
         check_steps(variant, own, comparison.shown_steps)
-    model = load_model(shared.model)
-    check_prompted(shared, model.facts, progress.warn)
-    variants = variants_for(comparison.variants, shared, model.facts, progress.warn)
+    prompting = load_prompting(shared.model)
+    facts = prompting.facts
+    check_prompted(shared, facts, progress.warn)
+    variants = variants_for(comparison.variants, shared, facts, progress.warn)
     begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
     chooses = any(one.chooses for one in inputs.values())
-    settled, constrained = settle(shared, model, begun, chooses=chooses)
+    settled, constrained = settle(shared, prompting, begun, chooses=chooses)
     for one in inputs.values():
-        check_questions(model, one, settled, constrained=constrained)
+        check_questions(prompting, one, settled, constrained=constrained)
+    model = load_model(shared.model, prompting=prompting)
     return Setting(
         replace(comparison, variants=variants),
         settled,

@@ -40,6 +40,7 @@ from neuron_opsd.jobs.plan.trials import (
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of, load_model
+from neuron_opsd.models.outline import load_prompting
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
@@ -89,15 +90,16 @@ def estimate(
     """
     config = with_method(config)
     inputs = read_inputs(pool, tests, config, progress.warn)
+    prompting = load_prompting(config.model)
+    settled, constrained = settle(
+        for_model(config, prompting.facts), prompting, chooses=inputs.chooses
+    )
+    check_questions(prompting, inputs, settled, constrained=constrained)
     before, start = held_memory("cpu"), perf_counter()
-    model = load_model(config.model)
+    model = load_model(config.model, prompting=prompting)
     loading = perf_counter() - start
     device = model.facts.device
     network = held_memory(device) - (0 if device.startswith("cuda") else before)
-    settled, constrained = settle(
-        for_model(config, model.facts), model, chooses=inputs.chooses
-    )
-    check_questions(model, inputs, settled, constrained=constrained)
     trial = Trial(model, settled, clock_of(device), needs_neurons(settled))
     with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
         found = try_base(trial, inputs, done, constrained=constrained)

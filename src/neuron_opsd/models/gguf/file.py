@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.gguf.bounds import check_claims
 
 MAGIC = b"GGUF"
 
@@ -135,6 +136,7 @@ def read_gguf(path: Path) -> GGUFFile:
             f"{path} is not a GGUF file: it does not begin with {MAGIC.decode()}; "
             "give a .gguf file or a folder with safetensors"
         )
+    check_claims(path)
     with readable(path):
         from gguf import GGUFReader
 
