@@ -52,7 +52,7 @@ PROMISED = (".safetensors", ".parquet", "evaluation.json", "metrics.jsonl")
 """Ends of the names of files that never depend on the time or the place."""
 
 HELPERS = {
-    "neuron_opsd.latex": "shared_verifier",
+    "neuron_opsd.verifier": "shared_verifier",
     "neuron_opsd.models.rendering": "shared_renderer",
 }
 """Modules that keep a process at work, by what returns its owner; not all may be."""
