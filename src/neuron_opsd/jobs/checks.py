@@ -13,7 +13,7 @@ from neuron_opsd.models.protocol import Prompter
 from neuron_opsd.prompts import LETTERS, teacher_prompt
 from neuron_opsd.records import Prompt, Question, TokenIds
 from neuron_opsd.stages.rollouts import Asked, ask, choice_tokens
-from neuron_opsd.world.questions import MAX_SHOWN
+from neuron_opsd.world.rows import MAX_PROBLEMS
 
 BLOCK: Final = 256
 """Questions that are written by the template and read by the tokenizer at once."""
@@ -39,7 +39,7 @@ class Problems:
     def add(self, name: str, question: Question, text: str) -> None:
         """Take one more."""
         self.count += 1
-        if self.count <= MAX_SHOWN:
+        if self.count <= MAX_PROBLEMS:
             self.shown.append(Problem(name, question.id, text))
 
 
