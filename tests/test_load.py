@@ -290,7 +290,7 @@ def test_an_adapter_cut_short_is_refused(
     spoilt = Path(shutil.copytree(adapter, tmp_path / "spoilt"))
     path = spoilt / ADAPTER_WEIGHTS
     path.write_bytes(path.read_bytes()[:-100])
-    assert f"adapter {spoilt} does not fit this model: " in refusal(tiny_llama, spoilt)
+    assert f"adapter {spoilt} cannot be loaded: " in refusal(tiny_llama, spoilt)
 
 
 # --- where and how it is computed ---
