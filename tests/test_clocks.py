@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from neuron_opsd.models.english_dates import write_day
-from neuron_opsd.models.templates import clock_of
+from neuron_opsd.models.template_worker import Templates
 from tiny_runs import (
     FinishedRun,
     command_line,
@@ -148,22 +148,36 @@ def test_days_are_written_in_english_and_universal_time() -> None:
     assert write_day(date(1970, 1, 2), "%s %%s %d") == "86400 %s 02"
 
 
+def told_day() -> str:
+    """Return a day as a chat template prints it."""
+    form = "%A, %-d %B: %c"
+    source = f"{{{{ strftime_now({form!r}) }}}}"
+    told = Templates().render(source, {"messages": []}, "2026-05-03")
+    return str(told[1])
+
+
 def test_a_template_prints_the_same_day_in_every_locale(
     locales: dict[str, str],
 ) -> None:
     program = (
-        "import locale, sys, time; locale.setlocale(locale.LC_ALL, ''); "
-        "from neuron_opsd.models.templates import clock_of; "
-        "sys.stdout.buffer.write(clock_of('2026-05-03').encode())"
+        "import locale, sys; locale.setlocale(locale.LC_ALL, ''); "
+        "from test_clocks import told_day; "
+        "sys.stdout.buffer.write(told_day().encode())"
     )
     for place in ("de_DE.UTF-8", "tr_TR.ISO-8859-9"):
         if not (Path(locales["LOCPATH"]) / place).is_dir():
             pytest.skip(f"the locale {place} cannot be made here")
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, **locales, "LC_ALL": "de_DE.UTF-8", "TZ": "Asia/Kathmandu"},
+        env={
+            **os.environ,
+            **locales,
+            "LC_ALL": "de_DE.UTF-8",
+            "TZ": "Asia/Kathmandu",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
         capture_output=True,
         check=True,
     )
-    assert done.stdout.decode() == clock_of("2026-05-03")
-    assert "Sun May  3 00:00:00 2026" in done.stdout.decode()
+    assert done.stdout.decode() == told_day()
+    assert told_day() == "Sunday, 3 May: Sun May  3 00:00:00 2026"
