@@ -273,7 +273,7 @@ def environment() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "processor": str(able.get("cpu_name", platform.processor())),
+        "processor": str(able.get("cpu_name", platform.machine())),
         "vectors": " ".join(vectors) or "none",
         "limits": " ".join(limits) or "none",
     }
