@@ -122,10 +122,12 @@ def test_choices_that_tokenise_alike_are_refused(
     rows = parity_rows(range(8))
     # In the plain form an answer is one line, so white space within it is collapsed.
     rows[5] |= {"choices": ["an odd one", "an  odd one"], "answer": 0}
-    text = complaint(with_pool(tmp_path, rows), tiny_llama_plain)
+    request = with_pool(tmp_path, rows)
+    text = complaint(request, tiny_llama_plain)
     assert text == (
-        "question p5: the choices 'an odd one' and 'an  odd one' tokenise to the same "
-        "ids, so the model cannot choose between them; reword one of them\n"
+        f"{request.pool}, line 6: question p5: the choices 'an odd one' and "
+        "'an  odd one' tokenise to the same ids, so the model cannot choose between "
+        "them; reword one of them\n"
     )
 
 
@@ -274,8 +276,9 @@ def test_a_question_too_long_for_the_model_is_named(
 ) -> None:
     rows = pool_rows("choices")
     rows[2]["question"] = "odd? " * 400
-    text = complaint(with_pool(tmp_path, rows), tiny_llama, "selection.rule=all")
-    assert text.startswith("pool: question p2 takes ")
+    request = with_pool(tmp_path, rows)
+    text = complaint(request, tiny_llama, "selection.rule=all")
+    assert text.startswith(f"{request.pool}, line 3: question p2 takes ")
     assert "but the model holds 1024" in text
 
 

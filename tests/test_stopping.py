@@ -195,6 +195,7 @@ def test_an_interrupt_that_got_lost_is_raised_again() -> None:
         with pytest.raises(StoppedError):
             STOPPING.check()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    STOPPING.check()  # what is trained next in this process was not asked to stop
 
 
 # --- the sweep ---

@@ -124,15 +124,18 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    vars(STOPPING).update(vars(Stopping()))
     taken = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
-    with heard():
-        before = {number: signal.signal(number, STOPPING.take) for number in taken}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    try:
+        with heard():
+            before = {number: signal.signal(number, STOPPING.take) for number in taken}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+    finally:
+        # Whoever trains next in this process was not asked to stop.
+        vars(STOPPING).update(vars(Stopping()))
 
 
 @contextmanager

@@ -19,10 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; those of the process when left out.
     """
-    try:
-        with stoppable():
+    with stoppable():
+        try:
             from neuron_opsd.cli import app
 
             return app.main(argv)
-    except KeyboardInterrupt:
-        return STOPPING.status
+        except KeyboardInterrupt:
+            return STOPPING.status

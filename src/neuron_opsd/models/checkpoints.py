@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
 from neuron_opsd.errors import ModelError
 
@@ -75,6 +75,20 @@ def storage(described: object) -> str:
         (n for n in (4, 8) if described.get(f"load_in_{n}bit")), None
     )
     return f"{method}, {bits} bits" if bits else method
+
+
+def usual_settings(written: Mapping[str, Any]) -> Any:
+    """Return the usual configuration of a model's family, `None` of an unknown one.
+
+    It tells what kind of model that is before the model's own numbers are believed.
+
+    Args:
+        written: The content of `config.json`.
+    """
+    family = written.get("model_type")
+    if not isinstance(family, str) or family not in CONFIG_MAPPING:
+        return None
+    return CONFIG_MAPPING[family]()
 
 
 def refuse_other_kinds(name: str, settings: Any) -> None:

@@ -26,6 +26,7 @@ from neuron_opsd.models.checkpoints import (
     refuse_own_code,
     refuse_own_kernels,
     refuse_quantised,
+    usual_settings,
 )
 from neuron_opsd.models.faults import refusing
 from neuron_opsd.models.linear import as_linear
@@ -98,6 +99,8 @@ def settings_of(config: ModelConfig, source: str) -> Any:
         refuse_own_kernels(source, written)
         refuse_quantised(config.name, written)
         check_weights(source, written, options)
+        if usual := usual_settings(written):
+            refuse_other_kinds(config.name, usual)
         refuse_absurd(config.name, written, stored_weights(source, options))
         settings = AutoConfig.from_pretrained(source, **options)
         refuse_other_kinds(config.name, settings)

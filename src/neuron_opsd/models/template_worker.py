@@ -188,7 +188,7 @@ class Templates:
         """Tell a template what day it is."""
         if self.day:
             return write_day(date.fromisoformat(self.day), format)
-        return write_day(datetime.now().astimezone().date(), format)
+        return datetime.now().strftime(format)  # noqa: DTZ005  # as transformers does
 
 
 def kind_of(error: Exception) -> str:
