@@ -199,7 +199,7 @@ def test_a_signal_that_arrives_twice_at_once_is_one(
 ) -> None:
     # As `timeout` does, which signals the process and then its group.
     ended: list[str] = []
-    monkeypatch.setattr(Stopping, "end", lambda self, text: ended.append(text))
+    monkeypatch.setattr(STOPPING, "end", ended.append)
     with stoppable():
         STOPPING.has_begun = True
         with STOPPING.after_the_step():
