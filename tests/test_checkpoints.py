@@ -323,8 +323,11 @@ def test_a_tokenizer_without_its_vocabulary_is_found_out(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
-        ('{"peft_type": "LORA", "r": "x"}', "not supported between"),
-        ('{"peft_type": "LORA", "lora_alpha": null}', ""),
+        ('{"peft_type": "LORA", "r": "x"}', 'sets r = "x": a rank is a whole number'),
+        (
+            '{"peft_type": "LORA", "lora_alpha": null}',
+            "sets lora_alpha = null: it must",
+        ),
     ],
 )
 def test_whatever_is_raised_over_an_adapter_is_one_line(
@@ -334,8 +337,7 @@ def test_whatever_is_raised_over_an_adapter_is_one_line(
     learning(tiny_llama).save_adapter(adapter)
     (adapter / "adapter_config.json").write_text(written, "utf-8")
     message = refusal(tiny_llama, adapter)
-    assert message.startswith(f"adapter {adapter} does not fit this model")
-    assert reason in message
+    assert message.startswith(f"adapter {adapter} {reason}")
 
 
 # --- the doorway itself ---
