@@ -21,11 +21,13 @@ from killing import Arm, Workshop, at_rename, fork, open_workshop, wait
 from neuron_opsd.jobs import training
 from neuron_opsd.jobs.metrics import append_metrics
 from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.stopping import SIGNALS
+from neuron_opsd.stopping import SIGNALS, TOGETHER
 from tiny_runs import run_command
 
 SLOW = 1.5
 """Seconds that a slow step takes."""
+APART = TOGETHER + 0.1
+"""Seconds between signals that are two."""
 
 
 def begin(shop: Workshop, name: str, arm: Arm | None = None) -> int:
@@ -95,7 +97,7 @@ def send(number: int, times: int = 1) -> Callable[[], None]:
     def act() -> None:
         for _ in range(times):
             os.kill(os.getpid(), number)
-            time.sleep(0.05)
+            time.sleep(APART if times > 1 else 0.05)
 
     return act
 
@@ -175,7 +177,7 @@ def grace(shop: Workshop, name: str) -> dict[str, Any]:
         time.sleep(0.3)
         for _ in range(times):
             os.kill(child, signal.SIGINT)
-            time.sleep(0.1)
+            time.sleep(APART)
         status, took = wait_and_see(child)
         said = what_was_said(shop, run)
         found[str(times)] = {"status": status, "seconds": took, "said": said}

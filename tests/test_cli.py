@@ -449,6 +449,8 @@ def test_a_mistake_is_one_line_and_exit_status_2(
         (KeyboardInterrupt(), 130, "stopped; the same command resumes\n"),
         (torch.OutOfMemoryError("CUDA out of memory"), 75, "memory ran out; lower "),
         (RuntimeError("x: can't allocate memory: 1 GB"), 75, "memory ran out; lower "),
+        (RuntimeError("MPS backend out of memory (1 GB)"), 75, "memory ran out; lower"),
+        (RuntimeError("CUDA error: out of memory\nx"), 75, "memory ran out; lower "),
     ],
 )
 def test_what_happens_becomes_a_line_and_an_exit_status(

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.jobs import inputs
 from neuron_opsd.jobs.identity import model_fingerprint
 from neuron_opsd.jobs.inputs import (
     LIMITS,
@@ -139,12 +141,32 @@ def test_every_setting_is_one_that_the_run_depends_on() -> None:
     assert settings["contexts.num_demonstrations"] == 2
 
 
-def test_the_machine_is_described_in_words() -> None:
+def test_the_machine_is_described_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     found = environment()
     assert set(found) == {
         *("threads", "device", "cpu", "processor", "vectors", "limits"),
     }
     assert all(found.values())
+
+
+def test_a_gpu_is_told_with_what_drives_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    driver = tmp_path / "version"
+    driver.write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release "
+        "Build  (builder@host)  Thu Jan 23 22:50:36 UTC 2025\nGCC version: gcc 12.3.0\n"
+    )
+    monkeypatch.setattr(inputs, "DRIVER", driver)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    found = environment()
+    told = [found[name] for name in ("device", "cuda", "driver")]
+    assert told == ["NVIDIA H200", "12.8", "570.86.15"]
+    driver.unlink()
+    assert environment()["driver"] == "unknown"
 
 
 def test_what_limits_the_arithmetic_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from neuron_opsd.cli import main
 from neuron_opsd.errors import DataError
+from neuron_opsd.jobs import checkpoints
 from neuron_opsd.jobs.analyse.analysis import AnalysisRequest, analyse
 from neuron_opsd.progress import Silent
+from neuron_opsd.world import proofs
 from neuron_opsd.world.codecs import json_codec, records_codec
+from neuron_opsd.world.files import sha256_file
 from neuron_opsd.world.proofs import faults, files_in
 from neuron_opsd.world.seals import hash_of
 from neuron_opsd.world.store import RunDir, read_manifest
@@ -254,6 +257,54 @@ def test_a_checkpoint_that_does_not_fit_is_passed_over(
     assert read_json(run.folder / "evaluation.json") == finished_run.evaluation()
     assert why in lines_of(again, "is passed over")[0]
     assert again.data.training == finished_run.data.training
+
+
+def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what fills with the names of files whose hash is taken."""
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return sha256_file(path)
+
+    for module in (checkpoints, proofs):
+        monkeypatch.setattr(module, "sha256_file", counted)
+    return read
+
+
+def test_a_state_is_read_once_where_it_is_kept_and_where_it_is_taken(
+    run: FinishedRun, finished_run: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a model that is trained in full it has four times the size of the weights.
+    monkeypatch.setattr(proofs, "MOST_READ", 10)
+    unfinish(run)
+    read = files_read(monkeypatch)
+    resumed(run)
+    # None of them is of the control, which has ended and resumes from none.
+    assert read.count("state.safetensors") == 1
+    unfinish(run)
+    shutil.rmtree(run.folder / "train")
+    read.clear()
+    resumed(run)
+    assert read.count("state.safetensors") == 2  # after steps 2 and 4
+    assert outcome_of(run.folder) == outcome_of(finished_run.folder)
+    assert faults(run.folder, read_manifest(run.folder)) == {}
+
+
+def test_a_page_is_made_again_without_reading_what_is_large(
+    run: FinishedRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(proofs, "MOST_READ", 10)
+    read = files_read(monkeypatch)
+    assert main(["report", str(run.folder)]) == 0
+    assert "adapter_model.safetensors" not in read
+    assert capsys.readouterr().err == ""
+    # What the page is made from is read whatever its size.
+    spoil(run.folder / "report.json")
+    assert main(["report", str(run.folder)]) == 2
+    assert "report.json is not as it was written" in capsys.readouterr().err
 
 
 def rebind(folder: Path, changes: dict[str, str], factor: float = 1.0) -> None:

@@ -16,7 +16,14 @@ import pytest
 
 import neuron_opsd
 import signalled
-from neuron_opsd.stopping import SIGNALS, STOPPING, StoppedError, Stopping, stoppable
+from neuron_opsd.stopping import (
+    SIGNALS,
+    STOPPING,
+    TOGETHER,
+    StoppedError,
+    Stopping,
+    stoppable,
+)
 from signalled import PLACES, SLOW, until_it_hears
 from tiny import tiny_model
 from tiny_runs import command_line, tiny_request
@@ -185,6 +192,25 @@ def test_what_waits_is_told_and_checked() -> None:
     # It unwinds already; another handler does not throw it off its way.
     stopping.take(signal.SIGINT)
     assert stopping.status == 143
+
+
+def test_a_signal_that_arrives_twice_at_once_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As `timeout` does, which signals the process and then its group.
+    ended: list[str] = []
+    monkeypatch.setattr(STOPPING, "end", ended.append)
+    with stoppable():
+        STOPPING.has_begun = True
+        with STOPPING.after_the_step():
+            for _ in range(3):
+                signal.raise_signal(signal.SIGTERM)
+                time.sleep(TOGETHER / 10)
+            assert (STOPPING.number, ended) == (signal.SIGTERM, [])
+            time.sleep(TOGETHER)
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(TOGETHER / 3)
+            assert len(ended) == 1
 
 
 def test_an_interrupt_that_got_lost_is_raised_again() -> None:

@@ -214,6 +214,15 @@ def test_a_process_that_is_killed_is_asked_once_more(verifier: Verifier) -> None
     assert verifier.equal("z+1", "1+z")
 
 
+def test_a_signal_to_all_of_a_job_ends_no_comparison(verifier: Verifier) -> None:
+    verifier.equal("x+1", "1+x")
+    process: Any = vars(verifier)["_process"]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        os.killpg(process.pid, number)
+    assert verifier.equal("y+1", "1+y")
+    assert vars(verifier)["_process"] is process
+
+
 def test_a_process_that_is_killed_again_gives_no_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

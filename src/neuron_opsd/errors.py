@@ -101,8 +101,15 @@ class TryAgainError(NeuronOpsdError):
     exit_status = 75
 
 
-NO_MEMORY: Final = "can't allocate memory"
-"""What PyTorch says on a processor; on a GPU the error has a type of its own."""
+NO_MEMORY: Final = (
+    "can't allocate memory",
+    "not enough memory: you tried to allocate",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "_STATUS_ALLOC_FAILED",
+)
+"""What PyTorch says: on a processor, on Windows, on Apple's GPUs, and where the driver,
+or a library such as cuBLAS, finds no room; its own allocator's error has a type."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -111,7 +118,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     PyTorch's are known by name and words, so that nobody imports it to ask.
     """
     if isinstance(error, RuntimeError):
-        return type(error).__name__ == "OutOfMemoryError" or NO_MEMORY in str(error)
+        said = str(error)
+        named = type(error).__name__ == "OutOfMemoryError"
+        return named or any(words in said for words in NO_MEMORY)
     return isinstance(error, MemoryError)
 
 

@@ -193,8 +193,18 @@ def why(status: int) -> str:
     return known.get(os.WEXITSTATUS(status), "crash")
 
 
+def ignore_signals() -> None:
+    """Leave it to the parent when to end: batch systems signal all processes of a job.
+
+    The input ends when the parent does.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def main() -> None:
     """Answer pairs until the input ends."""
+    ignore_signals()
     prepare()
     replies = sys.stdout
     replies.write("true\n")

@@ -2,8 +2,10 @@
 
 The first signal unwinds the program as an interrupt from the keyboard does; while steps
 are taken it waits for the end of the one that is being taken. The second ends the
-process at once, whatever it is in: what a run keeps is whole at any time. So is the
-first before anything has begun, since an interrupt can get lost in an import.
+process at once, whatever it is in: what a run keeps is whole at any time. So does the
+first before anything has begun, since an interrupt can get lost in an import. What
+arrives together is one signal: `timeout`, batch systems and wrappers send theirs to the
+process and to its group, so that it arrives twice.
 
 There is one `STOPPING`, because signals are the process's.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -25,6 +28,9 @@ SIGNALS: Final = tuple(
 )
 """Ctrl-C; what batch systems and containers send; a terminal that is gone; and what
 batch systems can be told to send some time before."""
+
+TOGETHER: Final = 0.3
+"""Seconds after the first signal in which others are the same wish, told twice."""
 
 STDERR: Final = 2
 SHOW_CURSOR: Final = "\x1b[?25h"
@@ -66,15 +72,15 @@ class Stopping:
         if not self.unwinds:
             self.check()
 
-    def hear(self, number: int, count: int) -> None:
+    def hear(self, number: int, *, again: bool = False) -> None:
         """Hear of a signal in another thread, even while the main one cannot.
 
         Args:
             number: Of the signal.
-            count: How many there were, this one included.
+            again: Whether there was one before.
         """
         self.number = self.number or number
-        if count > 1 or not self.has_begun:
+        if again or not self.has_begun:
             self.end(RESUMES)
         if self.waits:
             say("stopping after this step; once more stops at once")
@@ -156,9 +162,14 @@ def heard() -> Iterator[None]:
 
 def listen(reading: int) -> None:
     """Hear of every signal whose number arrives, until there are no more."""
-    count = 0
+    first: float | None = None
     with os.fdopen(reading, "rb", buffering=0) as numbers:
         while number := numbers.read(1):
-            if number[0] in SIGNALS:
-                count += 1
-                STOPPING.hear(number[0], count)
+            if number[0] not in SIGNALS:
+                continue
+            now = time.monotonic()
+            if first is None:
+                first = now
+                STOPPING.hear(number[0])
+            elif now - first > TOGETHER:
+                STOPPING.hear(number[0], again=True)

@@ -20,7 +20,8 @@ FOOT = """
 | 75 | try again: disk or memory is full, the network is away, the folder is in use |
 | 129, 130, 138, 143 | stopped by SIGHUP, Ctrl-C, SIGUSR1 or SIGTERM; the same \
 command resumes. In training the step that is being taken is finished and kept first; \
-a second signal ends the process at once, and loses no more than a power cut would |
+a second signal ends the process at once, and loses no more than a power cut would; \
+what arrives within a third of a second of the first is the same one |
 | 141 | whoever read the output went away |
 
 ## Environment

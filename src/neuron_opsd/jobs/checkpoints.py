@@ -32,7 +32,8 @@ from neuron_opsd.models.learner import first_not_finite
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.world.disk import read_plain
 from neuron_opsd.world.files import discard
-from neuron_opsd.world.proofs import fault_of, other_sources
+from neuron_opsd.world.proofs import CHANGED, fault_seen_soon, other_sources
+from neuron_opsd.world.seals import hash_of
 from neuron_opsd.world.store import sha256_file, write_atomic, write_folder
 
 STATE = "state.safetensors"
@@ -77,19 +78,21 @@ def keep_checkpoint(
         "metrics": metrics.now(),
     }
 
-    state = learner.state()
+    state, files = learner.state(), dict[str, str]()
 
     def fill(folder: Path) -> None:
         # One key: several would be written in any order.
         metadata = {BOUND: json.dumps(bound, sort_keys=True)}
         with saving():
             save_file(state, folder / STATE, metadata=metadata)
-        facts = {"step": step, "sha256": sha256_file(folder / STATE)}
+        files[STATE] = sha256_file(folder / STATE)
+        facts = {"step": step, "sha256": files[STATE]}
         write_atomic(folder / FACTS, json.dumps(facts).encode())
+        files[FACTS] = sha256_file(folder / FACTS)
 
     num_bytes = sum(value.nbytes for value in state.values())
     write_folder(job.run.path(name), fill, num_bytes)
-    job.run.record(name, name, made_from)
+    job.run.record(name, name, made_from, files=files)
     drop_checkpoints(job, checkpoints(job, work)[:-KEPT_CHECKPOINTS])
 
 
@@ -138,12 +141,15 @@ def listed(job: Job, work: str) -> Iterator[str]:
 
 
 def forget_lost(job: Job, work: str) -> None:
-    """Say which checkpoints of a finished training are not whole; list them no more."""
+    """Say which checkpoints of a finished training are not whole; list them no more.
+
+    Nothing resumes from them, so of large ones the size tells enough.
+    """
     outputs = job.run.manifest.outputs
     lost = {
         name: fault
         for name in listed(job, work)
-        if (fault := fault_of(job.run.folder, outputs[name]))
+        if (fault := fault_seen_soon(job.run.folder, outputs[name]))
     }
     for name, fault in lost.items():
         job.run.warn(f"{job.run.path(name)} {fault}; the training has ended without it")
@@ -254,6 +260,16 @@ def misfit(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
 
 
 def unlike_listed(job: Job, name: str) -> str:
-    """Say whether a checkpoint is not the one that the manifest lists, if it does."""
+    """Say whether a checkpoint is not the one that the manifest lists, if it does.
+
+    Args:
+        job: Holds the manifest.
+        name: Of a checkpoint whose state is what is said beside it, so that its
+            gigabytes are not read once more.
+    """
     output = job.run.manifest.outputs.get(name)
-    return "" if output is None else fault_of(job.run.folder, output)
+    if output is None:
+        return ""
+    folder = job.run.path(name)
+    files = {STATE: facts_of(folder).sha256, FACTS: sha256_file(folder / FACTS)}
+    return "" if hash_of(files) == output.sha256 else CHANGED

@@ -7,7 +7,9 @@ import os
 import platform
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -39,6 +41,9 @@ PASSING = (
 
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
 """Names of a processor's abilities that choose how products are computed."""
+
+DRIVER: Final = Path("/proc/driver/nvidia/version")
+DRIVER_NUMBER: Final = re.compile(r"\b\d{3,}\.\d+(\.\d+)?\b")
 
 LIMITS: Final = (
     "ATEN_CPU_CAPABILITY",
@@ -271,9 +276,25 @@ def environment() -> dict[str, str]:
     limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
     return {
         "threads": str(torch.get_num_threads()),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "processor": str(able.get("cpu_name", platform.machine())),
         "vectors": " ".join(vectors) or "none",
         "limits": " ".join(limits) or "none",
+    } | gpu_environment()
+
+
+def gpu_environment() -> dict[str, str]:
+    """Return the same of the GPU, if there is one: a driver compiles for it too."""
+    if not torch.cuda.is_available():
+        return {}
+    driver = ""
+    with suppress(OSError):
+        found = DRIVER_NUMBER.search(DRIVER.read_text("utf-8", "replace"))
+        driver = found[0] if found else ""
+    return {
+        "device": torch.cuda.get_device_name(),
+        "cuda": str(torch.version.cuda or torch.version.hip),
+        "cudnn": str(torch.backends.cudnn.version()),
+        "driver": driver or "unknown",
     }

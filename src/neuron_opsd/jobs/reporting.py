@@ -52,7 +52,14 @@ from neuron_opsd.world.homes import need_home
 from neuron_opsd.world.lock import locked
 from neuron_opsd.world.machine import computed_elsewhere, known_changes
 from neuron_opsd.world.manifest import Manifest, read_manifest, write_manifest
-from neuron_opsd.world.proofs import CARD, UNPROVEN, Ledger, fault_of, faults
+from neuron_opsd.world.proofs import (
+    CARD,
+    UNPROVEN,
+    Ledger,
+    fault_of,
+    fault_seen_soon,
+    faults,
+)
 from neuron_opsd.world.store import RunDir, ignore
 
 EVALUATION = json_codec("evaluation.json")
@@ -253,12 +260,18 @@ def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
 def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> None:
     """Refuse a report that is not proven; say what else of the run is not.
 
+    Of what is large, such as the adapter and checkpoints of a model that was trained
+    in full, only the size is compared: no page is made from it.
+
     Raises:
-        DataError: If it is not.
+        DataError: If the report is not proven.
     """
-    found = faults(run, manifest)
+    found = faults(run, manifest, fault_seen_soon)
     found.pop(PAGE.file_name, None)
     fault = found.pop(REPORT.file_name, None)
+    known = manifest.outputs.get(REPORT.file_name)
+    if known is not None and (changed := fault_of(run, known)):
+        fault = f"{run / known.file} {changed}"
     if fault is not None:
         raise DataError(
             f"{fault}; the `neuron-opsd run` command that began the run makes it again"

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from neuron_opsd.errors import ModelError
 
@@ -103,11 +104,35 @@ def refuse_other_kinds(name: str, settings: Any) -> None:
             an encoder.
     """
     if settings.is_encoder_decoder or type(settings) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(
-            f"model {name} is of the family {settings.model_type}, which transformers "
-            "does not load as a causal language model; give a model that reads and "
-            "writes text alone, such as Llama, Qwen 3 or Gemma 3"
-        )
+        raise of_another_kind(name, settings.model_type)
+
+
+def refuse_other_families(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse a family that is known and has no causal language model.
+
+    Told before anything is counted, since other families count other things.
+
+    Args:
+        name: Of the model.
+        settings: What `config.json` holds.
+
+    Raises:
+        ModelError: If it is one.
+    """
+    family = settings.get("model_type")
+    if not isinstance(family, str) or family not in CONFIG_MAPPING:
+        return
+    if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise of_another_kind(name, family)
+
+
+def of_another_kind(name: str, family: str) -> ModelError:
+    """Return what to raise over what is no causal language model."""
+    return ModelError(
+        f"model {name} is of the family {family}, which transformers does not load as "
+        "a causal language model; give a model that reads and writes text alone, such "
+        "as Llama, Qwen 3 or Gemma 3"
+    )
 
 
 def refuse_mismatched(name: str, mismatched: Collection[tuple[str, Any, Any]]) -> None:

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.checkpoints import (
+    refuse_other_families,
     refuse_other_kinds,
     refuse_own_code,
     refuse_own_kernels,
@@ -99,8 +100,7 @@ def settings_of(config: ModelConfig, source: str) -> Any:
         refuse_own_kernels(source, written)
         refuse_quantised(config.name, written)
         check_weights(source, written, options)
-        if usual := usual_settings(written):
-            refuse_other_kinds(config.name, usual)
+        refuse_other_families(config.name, written)
         refuse_absurd(config.name, written, stored_weights(source, options))
         settings = AutoConfig.from_pretrained(source, **options)
         refuse_other_kinds(config.name, settings)

@@ -21,14 +21,6 @@ from neuron_opsd.models.protocol import Pair
 T = TypeVar("T")
 R = TypeVar("R")
 
-SAID: Final = (
-    "MPS backend out of memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "not enough memory: you tried to allocate",
-)
-"""What PyTorch says besides, where memory runs out on other devices and systems."""
-
 ASKED_FOR: Final = re.compile(r"[Tt]ried to allocate ([0-9.]+ ?(?:[KMGT]i?B|bytes))")
 
 
@@ -40,7 +32,7 @@ def attempt(work: Callable[[], None]) -> str:
     try:
         work()
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error) and not any(t in str(error) for t in SAID):
+        if not is_out_of_memory(error):
             raise
         found = ASKED_FOR.search(str(error))
         said = f"{found[1]} more were asked for" if found else "how much is not said"

@@ -296,17 +296,31 @@ class Ledger:
         return not fault
 
     def enter(
-        self, name: str, file: str, made_from: Sequence[str], seconds: float | None
+        self,
+        name: str,
+        file: str,
+        made_from: Sequence[str],
+        seconds: float | None,
+        files: Mapping[str, str] | None = None,
     ) -> None:
-        """Put a file or folder into the manifest as it is now."""
-        sha256, files = proof_of(self.folder / file)
+        """Put a file or folder into the manifest as it is now.
+
+        Args:
+            name: Of the output.
+            file: Its file or folder in the run directory.
+            made_from: Names of what it is made from.
+            seconds: What it took, of what is computed.
+            files: The hashes of a folder's files, where they were taken just now.
+        """
+        known = files and (hash_of(dict(files)), dict(files))
+        sha256, found = known or proof_of(self.folder / file)
         self.manifest.outputs[name] = Output(
             file=file,
             sha256=sha256,
             seconds=seconds,
             made_from=self.hashes(made_from),
-            files=files,
-            size=size_of(self.folder / file, files),
+            files=found,
+            size=size_of(self.folder / file, found),
         )
         self._whole.add(name)
 

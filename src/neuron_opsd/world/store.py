@@ -271,6 +271,8 @@ class RunDir:
         file: str,
         made_from: Sequence[str] = (),
         seconds: float | None = None,
+        *,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         """List a file or folder that was computed and is written as done.
 
@@ -279,9 +281,10 @@ class RunDir:
             file: Where it lies in the directory.
             made_from: As of `once`.
             seconds: What it took, of what is computed.
+            files: The hashes of a folder's files, if they are known already.
         """
         self.computing()
-        self._enter(name, file, made_from, seconds)
+        self._enter(name, file, made_from, seconds, files)
 
     def _enter(
         self,
@@ -289,9 +292,10 @@ class RunDir:
         file: str,
         made_from: Sequence[str],
         seconds: float | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         rounded = None if seconds is None else round(seconds, 3)
-        self.ledger.enter(name, file, made_from, rounded)
+        self.ledger.enter(name, file, made_from, rounded, files)
         write_manifest(self.folder, self.manifest)
 
     def _computed(

@@ -26,7 +26,7 @@ from neuron_opsd.verifier import Verdict
 from neuron_opsd.world.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
 from neuron_opsd.world.lock import HOLDER
 from neuron_opsd.world.manifest import Manifest
-from neuron_opsd.world.proofs import faults
+from neuron_opsd.world.proofs import fault_seen_soon, faults
 from neuron_opsd.world.questions import QuestionFile, read_questions
 
 POOL, MODEL = "pool", "model"
@@ -125,9 +125,10 @@ def read_run(
     """
     place = place_of(folder)
     check_neurons(folder, place)
-    # What a process is writing need not be whole yet.
+    # What a process is writing need not be whole yet. What is read here is compared
+    # with its hash then; of all else that is large, the size tells enough.
     if not (place.folder / HOLDER).exists():
-        for line in faults(place.folder, place.manifest).values():
+        for line in faults(place.folder, place.manifest, fault_seen_soon).values():
             warn(line)
     neurons = read_output(place, place.neurons, NEURONS)
     if len(neurons) < 2:
