@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel
 
 from loaded import learning, loaded, model_config
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.faults import first_line, refusing
+from neuron_opsd.models.faults import full_line, refusing
 from neuron_opsd.models.load import load_model
 
 Spoil: TypeAlias = Callable[[Path], None]
@@ -353,7 +353,7 @@ def test_whatever_is_raised_over_an_adapter_is_one_line(
     ],
 )
 def test_an_errors_first_full_line_is_told(error: Exception, line: str) -> None:
-    assert first_line(error) == line
+    assert full_line(error) == line
 
 
 def test_a_fault_of_our_own_is_no_fault_of_a_file() -> None:

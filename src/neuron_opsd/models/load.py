@@ -18,7 +18,7 @@ from neuron_opsd.models.adapters import (
     with_adapter,
 )
 from neuron_opsd.models.checkpoints import refuse_mismatched, refuse_missing
-from neuron_opsd.models.faults import first_line
+from neuron_opsd.models.faults import full_line
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.linear import as_linear
@@ -175,7 +175,7 @@ def on_device(network: Any, device: str) -> Any:
             error.add_note(f"putting the model on device {device}")
             raise
         raise ModelError(
-            f"the model cannot be put on device {device}: {first_line(error)}; set "
+            f"the model cannot be put on device {device}: {full_line(error)}; set "
             "model.device to auto or cpu"
         ) from error
 

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 
 from neuron_opsd import workers
 from neuron_opsd.errors import TryAgainError
-from neuron_opsd.models.faults import first_line_of
+from neuron_opsd.models.faults import full_line_of
 from neuron_opsd.models.template_worker import MAX_BYTES, MAX_SECONDS
 
 Conversation: TypeAlias = tuple[Mapping[str, Any], str]
@@ -211,7 +211,7 @@ def read_reply(reply: list[Any]) -> Written:
     if kind == MemoryError.__name__:
         return Refusal(FILLED, runaway=True)
     where = f" (line {line} of the template)" if line else ""
-    return Refusal(f"{first_line_of(said, kind)}{where}")
+    return Refusal(f"{full_line_of(said, kind)}{where}")
 
 
 def why_ended(status: int) -> str:
