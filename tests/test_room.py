@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from loaded import loaded, random_pairs
 from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.errors import TryAgainError
-from neuron_opsd.jobs.room import ROOM, SPLITS, keep_room
+from neuron_opsd.jobs.kept_room import ROOM, SPLITS, keep_room
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import Training, train_adapter
 from neuron_opsd.models.hf import HFModel

@@ -24,18 +24,18 @@ from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.linear import as_linear
 from neuron_opsd.models.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.mlps import readable_mlps
-from neuron_opsd.models.outline import (
+from neuron_opsd.models.precision import compute_of, device_of
+from neuron_opsd.models.prompting import Prompting
+from neuron_opsd.models.source import check_source, hub_options
+from neuron_opsd.models.stored import refuse_not_finite
+from neuron_opsd.models.trial import tried
+from neuron_opsd.models.weightless import (
     facts_of,
     load_prompting,
     loading,
     quiet,
     settings_of,
 )
-from neuron_opsd.models.precision import compute_of, device_of
-from neuron_opsd.models.prompting import Prompting
-from neuron_opsd.models.source import check_source, hub_options
-from neuron_opsd.models.stored import refuse_not_finite
-from neuron_opsd.models.trial import tried
 
 
 def load_model(
