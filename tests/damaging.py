@@ -145,10 +145,12 @@ def inside(data: bytes) -> Iterator[tuple[str, bytes]]:
         return
     for place in places_in(document):
         name = ".".join(map(str, place)) or "all"
+        before = json.dumps(value_at(document, place))
+        marked = with_mark(document, place)
         for kind, text in VALUES.items():
-            if text == json.dumps(value_at(document, place)):
+            if text == before:
                 continue
-            spoilt = replaced(document, place, text)
+            spoilt = marked.replace(f'"{MARK}"', text, 1)
             yield f"{name} is {kind}", spoilt.encode()
             if isinstance(document, dict) and SEAL in document:
                 yield f"{name} is {kind}, sealed", sealed_again(spoilt).encode()
@@ -174,14 +176,14 @@ def value_at(document: Any, place: Sequence[Any]) -> Any:
     return document
 
 
-def replaced(document: Any, place: Sequence[Any], text: str) -> str:
-    """Return a document as text with another value at a place."""
+def with_mark(document: Any, place: Sequence[Any]) -> str:
+    """Return a document as text with a mark in place of a value."""
     spoilt = copy.deepcopy(document)
     inner = spoilt
     for key in place[:-1]:
         inner = inner[key]
     inner[place[-1]] = MARK
-    return json.dumps(spoilt, indent=1).replace(f'"{MARK}"', text, 1)
+    return json.dumps(spoilt, indent=1)
 
 
 def places_in(value: Any, depth: int = 4) -> Iterator[tuple[Any, ...]]:

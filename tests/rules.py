@@ -26,6 +26,7 @@ WORDS = {
     "seeds",
     "settings",
     "stopping",
+    "workers",
 }
 READING = {
     "answers",

@@ -29,6 +29,7 @@ LIBRARIES = tuple(
     )
 )
 SYSTEM = ("/proc/", "/sys/", "/etc/", "/usr/", "/lib", "/dev/null", "/dev/urandom")
+WORKERS = ("latex_worker", "template_worker")
 ELSEWHERE = ("home", "scratch", "cache", "current")
 
 Events = list[tuple[str, list[str]]]
@@ -136,14 +137,14 @@ def test_nothing_is_unpickled(audit: Audit) -> None:
     assert [event for event, _ in audit.events if event.startswith("pickle.")] == []
 
 
-def test_only_the_workers_for_latex_and_templates_are_started(audit: Audit) -> None:
+def test_only_our_own_workers_are_started(audit: Audit) -> None:
     starts = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork")
     started = [(e, args) for e, args in audit.events if e.startswith(starts)]
     assert started
     for event, arguments in started:
         assert event == "subprocess.Popen"
         assert arguments[0] == repr(sys.executable)
-        assert arguments[1].endswith(("latex_worker.py']", "template_worker.py']"))
+        assert any(arguments[1].endswith(f"{name}.py']") for name in WORKERS)
 
 
 def is_program(path: str) -> bool:
@@ -177,7 +178,7 @@ SEES: list[tuple[str, Callable[[Audit], None]]] = [
     ("read", test_only_program_model_and_inputs_are_read),
     ("socket.connect", test_nothing_is_asked_of_a_network),
     ("pickle.find_class", test_nothing_is_unpickled),
-    ("subprocess.Popen", test_only_the_workers_for_latex_and_templates_are_started),
+    ("subprocess.Popen", test_only_our_own_workers_are_started),
     ("exec", test_no_data_is_run),
 ]
 

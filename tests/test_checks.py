@@ -15,7 +15,7 @@ from neuron_opsd.jobs.checks import BLOCK, check_questions
 from neuron_opsd.jobs.inputs import Inputs
 from neuron_opsd.jobs.setting import TestSet
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.outline import load_prompting
+from neuron_opsd.models.weightless import load_prompting
 from neuron_opsd.pipeline import Request, run
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question

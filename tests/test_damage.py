@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import random
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -53,23 +53,27 @@ def wanted_of(specimen: Specimen) -> dict[str, Any]:
         return found
 
 
-def cases_of(specimen: Specimen, command: str, count: int) -> list[tuple[str, Damage]]:
-    """Return some files with damage, the same for the same specimen; all for none."""
-    cases = [
-        (file, damage)
-        for file in specimen.files()
-        for damage in damages(specimen.folder / file)
-    ]
-    random.Random(f"{specimen.name} {command}").shuffle(cases)
-    return cases[: count or None]
+Case: TypeAlias = tuple[str, Damage]
+"""A file and what is done to it."""
+
+
+def some_of(cases: Sequence[Case], seed: str, count: int) -> list[Case]:
+    """Return some cases, the same for the same seed; all for a count of 0."""
+    return random.Random(seed).sample(cases, min(count or len(cases), len(cases)))
 
 
 def sweep(specimen: Specimen, counts: Mapping[str, int]) -> list[str]:
     """Try damage after damage; say what went wrong."""
     wanted = wanted_of(specimen)
+    cases = [
+        (file, damage)
+        for file in specimen.files()
+        for damage in damages(specimen.folder / file)
+    ]
     found = []
     for command, count in counts.items():
-        for file, damage in cases_of(specimen, command, count):
+        seed = f"{specimen.name} {command}"
+        for file, damage in some_of(cases, seed, count):
             fault = specimens.fault_after(specimen, file, damage, command, wanted)
             if fault:
                 found.append(f"{command} after {file} ({damage}): {fault}")

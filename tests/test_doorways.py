@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import json
 import os
 import resource
@@ -26,7 +27,7 @@ from tokenizers import Tokenizer, models
 from damaging import AS_JSON, AS_TOML, HUGE
 from loaded import loaded
 from neuron_opsd.cli import main
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, QuestionsConfig
 from neuron_opsd.documents import (
     DocumentError,
     TooDeepError,
@@ -46,11 +47,13 @@ from neuron_opsd.jobs.checkpoints import go_back
 from neuron_opsd.models.faults import refusing, saving
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.settings import load_config
+from neuron_opsd.world import parquet_rows
 from neuron_opsd.world.codecs import NEURONS, ROLLOUTS, json_codec, record_codec
 from neuron_opsd.world.disk import disk_errors, read_plain, reading
 from neuron_opsd.world.files import write_folder
 from neuron_opsd.world.lock import HOLDER, LOCK, locked
 from neuron_opsd.world.manifest import read_manifest
+from neuron_opsd.world.question_files import open_table
 from neuron_opsd.world.seals import hash_of, seal, unseal
 from neuron_opsd.world.store import RunDir
 from tiny_runs import (
@@ -113,6 +116,42 @@ def test_only_plain_files_are_read(tmp_path: Path) -> None:
 
 
 # Full disks, at every file of a run that a library writes.
+
+
+class AilingFile(io.BytesIO):
+    """A file of a disk that fails after the first half."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return all of the first half, and nothing of the second."""
+        if self.tell() >= len(self.getbuffer()) // 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(size if size is not None and size > 0 else -1)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".parquet"])
+def test_a_disk_that_ails_is_no_fault_of_a_question_file(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"pool{ending}"
+    path.touch()
+    monkeypatch.setattr(Path, "open", lambda *_: AilingFile(b'{"x": 1}\n' * 100_000))
+    rows = open_table(path, QuestionsConfig()).rows
+    with pytest.raises(TryAgainError, match=r"input/output error.*the same command"):
+        list(rows)
+
+
+def test_memory_that_runs_out_is_no_fault_of_a_parquet_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pool.parquet"
+    pq.write_table(pa.table({"question": ["Why?"]}), path)
+
+    def filled(*_: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(parquet_rows, "batches_of", filled)
+    with pytest.raises(MemoryError):
+        list(open_table(path, QuestionsConfig()).rows)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from loaded import loaded, random_pairs
 from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.errors import TryAgainError
-from neuron_opsd.jobs.room import ROOM, SPLITS, keep_room
+from neuron_opsd.jobs.kept_room import ROOM, SPLITS, keep_room
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.training import Training, train_adapter
 from neuron_opsd.models.hf import HFModel
@@ -535,7 +535,9 @@ def test_room_is_kept_with_the_run(
         assert told.startswith("memory ran out (4000 bytes more were asked for); ")
     shortage.most_rows = None  # a model that is loaded is tried with four rows
     with opened(tmp_path, config) as job:
+        shortage.most_rows = None
         again = load_model(config.model)
+        shortage.most_rows = 3
         keep_room(job, again)
         shortage.most_rows = 3
         assert again.room.tokens == 33

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64
 """Of settings and of our own JSON objects; what parses may be too deep to be used."""
 
-
 LONG_NAME = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}""")
 """A dotted name too deep to be one, over which `tomllib` takes time squared."""
 
@@ -48,7 +47,7 @@ def parse_json(text: str | bytes) -> Any:
     except RecursionError:
         raise TooDeepError from None
     except ValueError as error:
-        raise DocumentError(reason_of(error)) from None
+        raise DocumentError(why_not_parsed(error)) from None
 
 
 def parse_toml(text: str | bytes) -> dict[str, Any]:
@@ -67,7 +66,7 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
     except RecursionError:
         raise TooDeepError from None
     except ValueError as error:
-        raise DocumentError(reason_of(error)) from None
+        raise DocumentError(why_not_parsed(error)) from None
     check_depth(table)
     return table
 
@@ -123,7 +122,7 @@ def without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def reason_of(error: ValueError) -> str:
+def why_not_parsed(error: ValueError) -> str:
     """Say in a line why a parser refused a text."""
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8"

@@ -13,6 +13,9 @@ from typing import ClassVar, Final
 MAX_NAMED = 16
 """Questions that a message names; as many as a step has by default."""
 
+MAX_LISTED = 5
+"""Of anything else that a message lists."""
+
 
 class NeuronOpsdError(Exception):
     """Base of every error below."""
@@ -89,10 +92,20 @@ def naming(questions: Sequence[str]) -> Iterator[None]:
 
 def questions_text(questions: Sequence[str]) -> str:
     """Name some questions, and say how many more there are."""
-    shown = ", ".join(questions[:MAX_NAMED])
-    hidden = len(questions) - MAX_NAMED
-    more = f" and {hidden} more" if hidden > 0 else ""
-    return f"question{'s' if len(questions) > 1 else ''} {shown}{more}"
+    plural = "s" if len(questions) > 1 else ""
+    return f"question{plural} {listing(questions, MAX_NAMED)}"
+
+
+def listing(items: Sequence[str], most: int = MAX_LISTED) -> str:
+    """Join some names, and say how many more there are."""
+    hidden = len(items) - most
+    return ", ".join(items[:most]) + (f" and {hidden} more" if hidden > 0 else "")
+
+
+def clauses(items: Sequence[str], most: int = MAX_LISTED) -> str:
+    """Join some phrases, and say how many more there are."""
+    hidden = len(items) - most
+    return "; ".join(items[:most]) + (f"; and {hidden} more" if hidden > 0 else "")
 
 
 class TryAgainError(NeuronOpsdError):

@@ -48,13 +48,13 @@ from neuron_opsd.jobs.inputs import (
     read_inputs,
     run_settings,
 )
+from neuron_opsd.jobs.kept_room import keep_room
 from neuron_opsd.jobs.methods import for_model, replaced_text, with_method
 from neuron_opsd.jobs.plan.estimate import estimate
 from neuron_opsd.jobs.prepare import Prepared, PreparedNames, prepare
 from neuron_opsd.jobs.previewing import Preview, preview
 from neuron_opsd.jobs.reporting import build_report, finish, rebuild_report
 from neuron_opsd.jobs.results import Findings
-from neuron_opsd.jobs.room import keep_room
 from neuron_opsd.jobs.setting import Job, TestSet, remarks, settle
 from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.jobs.training import (
@@ -65,7 +65,7 @@ from neuron_opsd.jobs.training import (
 )
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.outline import load_prompting
+from neuron_opsd.models.weightless import load_prompting
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import StepMetrics, TestResult
 from neuron_opsd.report.compare.data import ComparisonData

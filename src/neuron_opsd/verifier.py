@@ -16,14 +16,13 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from neuron_opsd import workers
 from neuron_opsd.errors import ConfigError, TryAgainError
 from neuron_opsd.latex import equal_by_sight, refusal, tidy
 
@@ -32,6 +31,8 @@ MAX_SHOWN: Final = 40
 
 STARTS: Final = 2
 """How often a pair is asked about before its process is given up."""
+
+COMPARES: Final = "compares expressions"
 
 VARIABLES: Final = "SYMPY_", "MPMATH_"
 """Beginnings of the variables that change how sympy computes, which it does not see."""
@@ -88,8 +89,8 @@ class Verifier:
         self.seconds = 0.0
         """Processor time that comparing took."""
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._known: dict[tuple[str, str], Verdict] = {}
         self._notes: list[dict[tuple[str, str], Verdict]] = []
 
@@ -116,8 +117,9 @@ class Verifier:
             max_minutes: Of processor time that all comparisons together may take.
 
         Raises:
-            ConfigError: If the process cannot be started.
-            TryAgainError: If it ends or stands still, or the minutes are over.
+            ConfigError: If the process does not get ready.
+            TryAgainError: If it cannot be started, ends or stands still, or the
+                minutes are over.
         """
         same = equal_by_sight(one, other)
         if same is not None:
@@ -209,20 +211,20 @@ class Verifier:
         Raises:
             TryAgainError: If it was killed again, or does not reply.
         """
-        question = json.dumps([one, other, asdict(self.limits)])
+        question = json.dumps([one, other, asdict(self.limits)]).encode() + b"\n"
         for _ in range(STARTS):
             process = self._process or self._start()
             try:
                 if process.stdin is not None:
-                    process.stdin.write(question + "\n")
+                    process.stdin.write(question)
                     process.stdin.flush()
                 line = self._replies.get(timeout=self.wait_seconds)
             except BrokenPipeError:
-                line = ""
+                line = b""
             except queue.Empty:
                 self.close()
                 raise TryAgainError(
-                    "the process that compares expressions did not reply within "
+                    f"the process that {COMPARES} did not reply within "
                     f"{self.wait_seconds:g} s, though it may work for "
                     f"{self.limits.seconds} s only: this machine stood still or is "
                     "overloaded; the same command resumes"
@@ -232,26 +234,14 @@ class Verifier:
                 return reply
             self.close()
         raise TryAgainError(
-            f"the process that compares expressions was killed over {shown(one)} and "
+            f"the process that {COMPARES} was killed over {shown(one)} and "
             f"{shown(other)}, {STARTS} times; if memory ran out, make room; the same "
             "command resumes"
         )
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> subprocess.Popen[bytes]:
         """Start the process and wait until it is ready."""
-        worker = Path(__file__).with_name("latex_worker.py")
-        # -P keeps this package's modules from shadowing the standard library's. A group
-        # of its own keeps Ctrl-C from ending it before this process has heard of it.
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(worker)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            env=same_everywhere(),
-            start_new_session=True,
-        )
+        process = workers.start("latex_worker", COMPARES, same_everywhere())
         self._process, self._replies = process, queue.SimpleQueue()
         threading.Thread(
             target=forward, args=(process, self._replies), daemon=True
@@ -259,8 +249,8 @@ class Verifier:
         try:
             ready = self._replies.get(timeout=self.start_seconds)
         except queue.Empty:
-            ready = ""
-        if ready != "true\n":
+            ready = b""
+        if ready != b"true\n":
             self.close()
             raise ConfigError(
                 "answers.reader is latex, but the math-verify process did not start "
@@ -276,14 +266,16 @@ def same_everywhere() -> dict[str, str]:
     return {**kept, "PYTHONHASHSEED": "0"}
 
 
-def forward(process: subprocess.Popen[str], replies: queue.SimpleQueue[str]) -> None:
+def forward(
+    process: subprocess.Popen[bytes], replies: queue.SimpleQueue[bytes]
+) -> None:
     """Pass on every line a process writes, and an empty one when it has ended."""
     if process.stdout is None:
         return
     with process.stdout as lines:
         for line in lines:
             replies.put(line)
-    replies.put("")
+    replies.put(b"")
 
 
 def unsettled_text(verdicts: Iterable[Verdict]) -> str:

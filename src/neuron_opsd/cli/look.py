@@ -11,6 +11,7 @@ from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.options import DEFAULT_OUTPUT, Output
 from neuron_opsd.cli.terminal import Terminal, open_terminal
 from neuron_opsd.cli.text import duration
+from neuron_opsd.errors import listing
 
 if TYPE_CHECKING:
     from neuron_opsd.cli.status import ComparisonStatus, RunStatus
@@ -79,9 +80,8 @@ def unread_text(names: Sequence[str]) -> str:
     """Say which files a state was told without reading, up to three by name."""
     if not names:
         return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (
-        f" (of {', '.join(names[:3])}{more}, which are large, only the sizes were "
+        f" (of {listing(names, 3)}, which are large, only the sizes were "
         "compared; --verify reads them)"
     )
 

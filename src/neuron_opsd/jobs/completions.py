@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from neuron_opsd.config import Config, QuestionsConfig
 from neuron_opsd.errors import ConfigError, DataError, ModelError
-from neuron_opsd.jobs.room import tell_of_room
+from neuron_opsd.jobs.kept_room import tell_of_room
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import Pair

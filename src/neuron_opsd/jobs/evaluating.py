@@ -11,14 +11,14 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.jobs.checks import check_sets
 from neuron_opsd.jobs.inputs import check_names, read_tests
+from neuron_opsd.jobs.kept_room import tell_of_room
 from neuron_opsd.jobs.results import metric_table
-from neuron_opsd.jobs.room import tell_of_room
 from neuron_opsd.jobs.setting import TestSet, settle
 from neuron_opsd.jobs.testing import score
 from neuron_opsd.jobs.verdicts import num_unsettled
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.outline import load_prompting
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.weightless import load_prompting
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Rollout, TestResult
 from neuron_opsd.stages.centring import is_centring

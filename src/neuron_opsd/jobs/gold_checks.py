@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import AnswersConfig
-from neuron_opsd.errors import DataError
+from neuron_opsd.errors import DataError, listing
 from neuron_opsd.latex import refusal
 from neuron_opsd.records import Question
 from neuron_opsd.world.questions import QuestionFile
 
-MAX_SHOWN = 5
 TEXT_READERS = ("auto", "text")
 """Settings of `answers.reader` by which a free answer is its first line."""
 
@@ -155,9 +154,9 @@ def refuse_unreadable(place: str, file: QuestionFile, config: AnswersConfig) -> 
 
 def shown(file: QuestionFile, questions: Sequence[Question]) -> str:
     """Name a few questions with where they stand and their gold answers."""
-    named = [
-        f"{where(file, question)} {file.gold.answer_of[question.id][:60]!r}"
-        for question in questions[:MAX_SHOWN]
-    ]
-    more = len(questions) - MAX_SHOWN
-    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
+    return listing(
+        [
+            f"{where(file, question)} {file.gold.answer_of[question.id][:60]!r}"
+            for question in questions
+        ]
+    )

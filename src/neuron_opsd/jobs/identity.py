@@ -15,7 +15,7 @@ from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.shards import loaded_weights, snapshot_of
+from neuron_opsd.models.shards import snapshot_of, weight_files
 from neuron_opsd.world.store import RunDir, sha256_file
 
 IMAGES = (".gif", ".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")
@@ -47,7 +47,7 @@ def model_fingerprint(config: ModelConfig) -> str:
     snapshot = snapshot_of(config.name, config.revision)
     if snapshot is None:
         return f"{config.name}@{config.revision}"
-    weights = files_hash(snapshot, loaded_weights(snapshot))
+    weights = files_hash(snapshot, weight_files(str(snapshot), {}))
     return f"{config.name}@{snapshot.name} {weights}"
 
 

@@ -14,6 +14,7 @@ from neuron_opsd.jobs.checkpoints import forget_lost, go_back, keep_checkpoint
 from neuron_opsd.jobs.identity import load_again
 from neuron_opsd.jobs.imitating import with_others
 from neuron_opsd.jobs.inputs import run_settings
+from neuron_opsd.jobs.kept_room import keep_room, splits_of
 from neuron_opsd.jobs.metrics import (
     METRICS,
     MetricsHash,
@@ -22,7 +23,6 @@ from neuron_opsd.jobs.metrics import (
     sync_metrics,
 )
 from neuron_opsd.jobs.prepare import Prepared, inside
-from neuron_opsd.jobs.room import keep_room, splits_of
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.jobs.verdicts import training_name, training_verdicts, warn_as_kept
 from neuron_opsd.jobs.watching import SignWarnings, StepWatch, skipped_last

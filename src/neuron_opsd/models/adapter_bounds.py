@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from neuron_opsd.errors import TryAgainError
-from neuron_opsd.models.workers import worker
+from neuron_opsd import workers
 
 MOST_NAMES: Final = 10_000
 """Names, layers or patterns that one setting may hold."""
@@ -156,18 +154,5 @@ def matches_in_time(patterns: Sequence[str], names: Sequence[str]) -> bool:
         TryAgainError: If that cannot be tried.
     """
     given = json.dumps({"patterns": patterns, "names": names}).encode()
-    try:
-        done = subprocess.run(
-            **worker("pattern_worker"), input=given, capture_output=True, check=False
-        )
-    except OSError as error:
-        raise TryAgainError(
-            f"the process that tries an adapter cannot be started: {error.strerror}; "
-            "free memory or processes and run the same command again"
-        ) from error
-    if b"ready" not in done.stdout:
-        raise TryAgainError(
-            "the process that tries an adapter does not start; run the same command "
-            "again"
-        )
+    done = workers.run_once("models/pattern_worker", "tries an adapter", given=given)
     return b"done" in done.stdout

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError, is_out_of_memory
-from neuron_opsd.models.faults import FAULTS, first_line, refusing
+from neuron_opsd.models.faults import FAULTS, full_line, refusing
 from neuron_opsd.models.foreign_adapters import check_settings, check_weights
 from neuron_opsd.models.low_rank import LowRank
 from neuron_opsd.models.stored import header_of, refuse_not_finite
@@ -125,7 +125,7 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
         if is_out_of_memory(error):
             raise
         raise ModelError(
-            f"adapter {adapter} does not fit this model: {first_line(error)}"
+            f"adapter {adapter} does not fit this model: {full_line(error)}"
         ) from error
     decoder = network.get_decoder()
     with torch.no_grad():

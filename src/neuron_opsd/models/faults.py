@@ -82,17 +82,17 @@ def refusing(
             raise  # it is no fault of the file
         # Who misses a library says which one, and how to get it.
         hint = f"; {advice}" if advice and not isinstance(error, ImportError) else ""
-        raise ModelError(f"{what}: {first_line(error)}{hint}") from error
+        raise ModelError(f"{what}: {full_line(error)}{hint}") from error
 
 
-def first_line(error: Exception) -> str:
+def full_line(error: Exception) -> str:
     """Return what an error says, as far as its first full line; its kind if nothing."""
     # A key alone, or the name of a field, says nothing without what is next to it.
     kind = KeyError if isinstance(error, KeyError) else type(error)
-    return first_line_of(str(error), kind.__name__)
+    return full_line_of(str(error), kind.__name__)
 
 
-def first_line_of(said: str, kind: str) -> str:
+def full_line_of(said: str, kind: str) -> str:
     """Return the first full line of what an error says.
 
     Args:

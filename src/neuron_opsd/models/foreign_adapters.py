@@ -21,7 +21,7 @@ from safetensors import safe_open
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.adapter_bounds import problem_of
-from neuron_opsd.models.faults import first_line, shortened
+from neuron_opsd.models.faults import full_line, shortened
 
 SETTINGS = "adapter_config.json"
 
@@ -102,7 +102,7 @@ def read_settings(adapter: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
+        raise ModelError(f"{path} cannot be read: {full_line(error)}") from error
     if not isinstance(settings, dict):
         raise ModelError(f"{path} holds {type(settings).__name__}, not an object")
     return settings

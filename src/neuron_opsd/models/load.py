@@ -18,24 +18,24 @@ from neuron_opsd.models.adapters import (
     with_adapter,
 )
 from neuron_opsd.models.checkpoints import refuse_mismatched, refuse_missing
-from neuron_opsd.models.faults import first_line
+from neuron_opsd.models.faults import full_line
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.linear import as_linear
 from neuron_opsd.models.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.mlps import readable_mlps
-from neuron_opsd.models.outline import (
+from neuron_opsd.models.precision import compute_of, device_of
+from neuron_opsd.models.prompting import Prompting
+from neuron_opsd.models.source import check_source, hub_options
+from neuron_opsd.models.stored import refuse_not_finite
+from neuron_opsd.models.trial import tried
+from neuron_opsd.models.weightless import (
     facts_of,
     load_prompting,
     loading,
     quiet,
     settings_of,
 )
-from neuron_opsd.models.precision import compute_of, device_of
-from neuron_opsd.models.prompting import Prompting
-from neuron_opsd.models.source import check_source, hub_options
-from neuron_opsd.models.stored import refuse_not_finite
-from neuron_opsd.models.trial import tried
 
 
 def load_model(
@@ -175,7 +175,7 @@ def on_device(network: Any, device: str) -> Any:
             error.add_note(f"putting the model on device {device}")
             raise
         raise ModelError(
-            f"the model cannot be put on device {device}: {first_line(error)}; set "
+            f"the model cannot be put on device {device}: {full_line(error)}; set "
             "model.device to auto or cpu"
         ) from error
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, TypeAlias
 
+from neuron_opsd import workers
 from neuron_opsd.errors import TryAgainError
-from neuron_opsd.models.faults import first_line_of
+from neuron_opsd.models.faults import full_line_of
 from neuron_opsd.models.template_worker import MAX_BYTES, MAX_SECONDS
-from neuron_opsd.models.workers import worker
 
 Conversation: TypeAlias = tuple[Mapping[str, Any], str]
 """The variables of a template, `messages` among them, and the day that it is told."""
@@ -31,6 +31,8 @@ BATCH: Final = 1 << 16
 
 MOST: Final = 1 << 22
 """Characters of one conversation; more are no prompt of any model."""
+
+WRITES: Final = "writes conversations by the chat template"
 
 RAN_ON: Final = (
     f"it was stopped after {MAX_SECONDS:g} s of processor time, and writing a "
@@ -120,7 +122,7 @@ class Renderer:
             if len(found) == len(batch) or source in self._runaways:
                 return found
         raise TryAgainError(
-            "the process that writes conversations by the chat template was ended "
+            f"the process that {WRITES} was ended "
             "twice from outside; make room in memory and run the same command again"
         )
 
@@ -152,19 +154,7 @@ class Renderer:
         Raises:
             TryAgainError: If the system has no room for one more.
         """
-        try:
-            self._process = subprocess.Popen(
-                **worker("template_worker"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-        except OSError as error:
-            raise TryAgainError(
-                "the process that writes conversations by the chat template cannot be "
-                f"started: {error.strerror or error}; free memory or processes and run "
-                "the same command again"
-            ) from error
+        self._process = workers.start("models/template_worker", WRITES)
         self._sources = {}
         return self._process
 
@@ -221,7 +211,7 @@ def read_reply(reply: list[Any]) -> Written:
     if kind == MemoryError.__name__:
         return Refusal(FILLED, runaway=True)
     where = f" (line {line} of the template)" if line else ""
-    return Refusal(f"{first_line_of(said, kind)}{where}")
+    return Refusal(f"{full_line_of(said, kind)}{where}")
 
 
 def why_ended(status: int) -> str:

@@ -138,13 +138,15 @@ def snapshot_of(name: str, revision: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def loaded_weights(folder: Path) -> list[Path]:
-    """Return the files of weights that are loaded from a folder.
+def weight_files(source: str, options: Mapping[str, Any]) -> list[Path]:
+    """Return the files of weights that transformers loads from a folder or hub id.
 
     Raises:
         ModelError: If its index cannot be read.
     """
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    index = folder / INDEX
-    return [folder / name for name in shards_of(index)] if index.is_file() else []
+    whole = file_of(source, WEIGHTS, options)
+    index = file_of(source, INDEX, options)
+    if whole is not None or index is None:
+        return [] if whole is None else [whole]
+    found = [file_of(source, name, options) for name in shards_of(index)]
+    return [path for path in found if path is not None]

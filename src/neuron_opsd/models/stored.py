@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.shards import INDEX, WEIGHTS, file_of, shards_of
+from neuron_opsd.models.shards import weight_files
 
 MOST_HEADER: Final = 32 << 20
 """Bytes of a header; those of the largest models take a third of it."""
@@ -57,16 +57,6 @@ def stored_weights(source: str, options: Mapping[str, Any]) -> Stored:
     return Stored(
         len(tensors), sum(math.prod(entry["shape"]) for entry in tensors.values())
     )
-
-
-def weight_files(source: str, options: Mapping[str, Any]) -> list[Path]:
-    """Return the files that transformers would load."""
-    whole = file_of(source, WEIGHTS, options)
-    index = file_of(source, INDEX, options)
-    if whole is not None or index is None:
-        return [] if whole is None else [whole]
-    found = [file_of(source, name, options) for name in shards_of(index)]
-    return [path for path in found if path is not None]
 
 
 def header_of(path: Path) -> dict[str, Any]:

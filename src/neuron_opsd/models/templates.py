@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.english_dates import write_day
-from neuron_opsd.models.faults import first_line
+from neuron_opsd.models.faults import full_line
 from neuron_opsd.models.rendering import Refusal, Written, shared_renderer
 from neuron_opsd.records import Message, Prompt
 
@@ -73,7 +73,7 @@ class ChatTemplate:
         try:
             return str(self.tokenizer.get_chat_template()), None
         except ValueError as error:
-            return "", Refusal(first_line(error))
+            return "", Refusal(full_line(error))
 
     @property
     def prints_date(self) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from neuron_opsd.errors import ModelError, TryAgainError
+from neuron_opsd import workers
+from neuron_opsd.errors import ModelError
 from neuron_opsd.models.tokenizer_worker import SECONDS
-from neuron_opsd.models.workers import worker
 
 TRIED: Final = (b'"Regex"', b'"Replace"', b'"Prepend"')
 """What lets a tokenizer take time or let a text grow; the rest is bounded as it is."""
@@ -42,24 +41,7 @@ def try_once(path: str, digest: str) -> None:
         TryAgainError: If the process cannot be started.
     """
     del digest
-    try:
-        done = subprocess.run(
-            **worker("tokenizer_worker", path),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-    except OSError as error:
-        raise TryAgainError(
-            f"the process that tries a tokenizer cannot be started: {error.strerror}; "
-            "free memory or processes and run the same command again"
-        ) from error
-    if b"ready" not in done.stdout:
-        last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise TryAgainError(
-            f"the process that tries a tokenizer does not start: {last}; see that "
-            "python -c 'import tokenizers' works and run the same command again"
-        )
+    done = workers.run_once("models/tokenizer_worker", "tries a tokenizer", path)
     # Killed or given up over a text; what it could not read at all is told later.
     gave_up = done.returncode < 0 or b"PanicException" in done.stderr
     if gave_up or b"MemoryError" in done.stderr:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from neuron_opsd import reasoning
 from neuron_opsd.errors import DataError, ModelError
 from neuron_opsd.models.endings import closing_token
-from neuron_opsd.models.faults import first_line_of
+from neuron_opsd.models.faults import full_line_of
 from neuron_opsd.models.templates import ChatTemplate
 from neuron_opsd.reasoning import Marks
 from neuron_opsd.records import Prompt, TokenIds
@@ -290,7 +290,7 @@ def giving_up(name: str) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        said = first_line_of(str(error), "")
+        said = full_line_of(str(error), "")
         raise ModelError(
             f"the tokenizer of {name} gave up on a text: {said}"
         ) from error

@@ -13,7 +13,7 @@ import numpy as np
 
 from neuron_opsd.answers import Reader
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.errors import DataError
+from neuron_opsd.errors import DataError, questions_text
 from neuron_opsd.method.calibration import METRICS, ScoreColumns, columns_of, measure
 from neuron_opsd.method.labels import baseline_answer
 from neuron_opsd.method.statistics import (
@@ -33,9 +33,6 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.seeds import generator
 from neuron_opsd.votes import sampled_rollouts, tally
-
-MAX_NAMED = 5
-"""Question ids that a message spells out."""
 
 
 def score_rollouts(
@@ -64,7 +61,9 @@ def score_rollouts(
     sampled = sampled_rollouts(rollouts)
     missing = [question.id for question in questions if question.id not in sampled]
     if missing:
-        raise ValueError(f"no sampled rollouts of {named(missing)}; sample them first")
+        raise ValueError(
+            f"no sampled rollouts of {questions_text(missing)}; sample them first"
+        )
     return tuple(
         score_question(
             sampled[question.id],
@@ -87,8 +86,8 @@ def normalised_gold(
     missing = [q.id for q in questions if q.id not in gold.answer_of]
     if missing:
         raise DataError(
-            f"no gold answer for {named(missing)}; every test question needs the "
-            "column answer"
+            f"no gold answer for {questions_text(missing)}; every test question needs "
+            "the column answer"
         )
     gold_of: dict[str, str] = {}
     unreadable: list[str] = []
@@ -101,9 +100,9 @@ def normalised_gold(
             gold_of[question.id] = answer
     if unreadable:
         raise DataError(
-            f"cannot read the gold answer of {named(unreadable)}; it must be one of "
-            "the choices where there are any, else what answers.reader can read: one "
-            "line, or a worked solution whose last line begins with ####"
+            f"cannot read the gold answer of {questions_text(unreadable)}; it must be "
+            "one of the choices where there are any, else what answers.reader can "
+            "read: one line, or a worked solution whose last line begins with ####"
         )
     return gold_of
 
@@ -115,13 +114,6 @@ def normalised_aliases(
     texts = gold.aliases_of.get(question.id, ())
     answers = (reader.normalise(text, question) for text in texts)
     return tuple(answer for answer in answers if answer is not None)
-
-
-def named(ids: Sequence[str]) -> str:
-    """Name a few questions and say how many there are."""
-    rest = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
-    plural = "question" if len(ids) == 1 else "questions"
-    return f"{plural} {', '.join(ids[:MAX_NAMED])}{rest}"
 
 
 def score_question(

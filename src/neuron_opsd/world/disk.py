@@ -7,13 +7,13 @@ project's errors: the tables only hold the better words.
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from neuron_opsd.documents import first_line
 from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, TryAgainError
 
 PASSING: Final = {
@@ -57,13 +57,7 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB")
 def reason_of(error: OSError) -> str:
     """Say in words what the operating system refused."""
     code = error.errno or 0
-    return (
-        PASSING.get(code)
-        or LASTING.get(code)
-        or error.strerror
-        or str(error).partition("\n")[0]
-        or type(error).__name__
-    )
+    return PASSING.get(code) or LASTING.get(code) or error.strerror or first_line(error)
 
 
 @contextmanager
@@ -164,8 +158,3 @@ def readable_bytes(count: int) -> str:
             return f"{amount:.3g} {unit}"
         amount /= 1000
     return f"{amount:.3g} {UNITS[-1]}"
-
-
-def os_error(code: int) -> OSError:
-    """Return the error of a number, as the operating system words it."""
-    return OSError(code, os.strerror(code))

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.world.disk import disk_errors as disk_errors
+from neuron_opsd.world.disk import disk_errors
 
 OWN = "neuron-opsd"
 """Part of every name under which something stands for a while, so that a file of

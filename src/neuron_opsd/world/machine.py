@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from neuron_opsd.world.manifest import Manifest, listing
+from neuron_opsd.errors import clauses
+from neuron_opsd.world.manifest import Manifest
 
 CHANGES: Final = "not_bit_exact"
 """Fact of a manifest: what was otherwise than at the beginning where a part of the run
@@ -71,7 +72,7 @@ class Elsewhere:
 def begun_elsewhere(found: list[str]) -> str:
     """Say that what is still to do need not end as it would have where it was begun."""
     return (
-        f"not bit-exact: {listing(found)}; what is still to do may differ in the last "
+        f"not bit-exact: {clauses(found)}; what is still to do may differ in the last "
         "bits from what one run would give"
     )
 
@@ -80,6 +81,6 @@ def computed_elsewhere(found: list[str]) -> str:
     """Say that a part of a run was not computed where it was begun."""
     return (
         f"not bit-exact: a part was computed elsewhere than where the run was begun "
-        f"({listing(found)}), and may differ in the last bits from what one run would "
+        f"({clauses(found)}), and may differ in the last bits from what one run would "
         "give"
     )

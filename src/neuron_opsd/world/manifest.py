@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from neuron_opsd.documents import DocumentError, fault_in, parse_table
-from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError
+from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, clauses
 from neuron_opsd.world.disk import read_plain
 from neuron_opsd.world.files import write_atomic
 from neuron_opsd.world.seals import seal, unseal
@@ -31,7 +31,6 @@ PACKAGES = (
     *("neuron_opsd", "torch", "transformers", "peft", "numpy"),
     *("math-verify", "sympy"),
 )
-MAX_SHOWN = 5
 UNSET = "(unset)"
 USE_THE_OTHER = "use the version that wrote it, or start again with another --out"
 NEW_PLACE = "; start again with another --out"
@@ -160,7 +159,7 @@ def read_manifest(folder: Path) -> Manifest:
         if names := unknown_names(error):
             raise DataError(
                 f"{path}{written_by(table)} has what this version does not know "
-                f"({listing(names)}); {USE_THE_OTHER}"
+                f"({clauses(names)}); {USE_THE_OTHER}"
             ) from None
         raise DataError(f"{path} is damaged ({fault_in(error)}){NEW_PLACE}") from None
     raise DataError(
@@ -216,7 +215,7 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
         ours = old.keys() == fresh.keys()
         with_what = "the old ones" if ours else "the version it was begun with"
         raise ConfigError(
-            f"{folder} was begun with other settings: {listing(changed)}; resume with "
+            f"{folder} was begun with other settings: {clauses(changed)}; resume with "
             f"{with_what}, or choose another --out"
         )
 
@@ -250,7 +249,7 @@ def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -
     ]
     if problems:
         raise DataError(
-            f"{folder} was begun with other input files: {listing(problems)}; give the "
+            f"{folder} was begun with other input files: {clauses(problems)}; give the "
             "old files, or choose another --out"
         )
 
@@ -296,10 +295,3 @@ def place_text(value: str) -> str:
 def as_json(settings: Settings) -> dict[str, Any]:
     """Return the settings as they come back from a file: tuples as lists and so on."""
     return dict(json.loads(json.dumps(dict(settings))))
-
-
-def listing(items: Sequence[str]) -> str:
-    """Join up to five items, and say how many more there are."""
-    shown = "; ".join(items[:MAX_SHOWN])
-    hidden = len(items) - MAX_SHOWN
-    return f"{shown}; and {hidden} more" if hidden > 0 else shown

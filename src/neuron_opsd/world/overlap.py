@@ -8,11 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
 
-from neuron_opsd.errors import DataError
+from neuron_opsd.errors import DataError, clauses
 from neuron_opsd.records import Question
 from neuron_opsd.world.near_texts import Choices, NearTexts, Sought, Words
-
-MAX_SHOWN = 5
 
 WORD = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff]"  # scripts that put no space between words
@@ -62,16 +60,14 @@ def check_overlap(
 
 def overlap_text(found: Sequence[str]) -> str:
     """Say which test questions stand in the pool, and what to do."""
-    shown = "; ".join(found[:MAX_SHOWN])
-    more = f"; and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
     count = (
         "1 test question stands"
         if len(found) == 1
         else f"{len(found)} test questions stand"
     )
     return (
-        f"{count} in the pool, so the test would measure memory: {shown}{more}; "
-        "remove them from the pool or from the test set"
+        f"{count} in the pool, so the test would measure memory: "
+        f"{clauses(found)}; remove them from the pool or from the test set"
     )
 
 

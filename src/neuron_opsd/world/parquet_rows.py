@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from neuron_opsd.config import QuestionsConfig
+from neuron_opsd.documents import first_line
 from neuron_opsd.errors import DataError
 from neuron_opsd.world.bounds import (
     VALUE_BYTES,
@@ -26,6 +27,7 @@ from neuron_opsd.world.bounds import (
     refuse_columns,
     refuse_expansion,
 )
+from neuron_opsd.world.disk import PASSING
 from neuron_opsd.world.rows import BadRowError, Row, Values, not_utf8
 
 BATCH_BYTES: Final = 16_000_000
@@ -42,6 +44,7 @@ def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[Row]:
 
     Raises:
         DataError: If it cannot be read, or goes beyond a bound as a whole.
+        OSError: If the disk ails.
     """
     number = expanded = 0
     try:
@@ -58,8 +61,12 @@ def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[Row]:
                     yield Row(f"row {number}", found)
     except BoundError as error:
         raise BoundError(f"row {number}: {error}" if number else str(error)) from None
+    except MemoryError:
+        raise  # Arrow's own is of both kinds
     except (pa.ArrowException, OSError, OverflowError) as error:
-        reason = str(error).partition("\n")[0]
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise  # of the disk, and no fault of the file
+        reason = first_line(error)
         after = f" after row {number:,}" if number else ""
         raise DataError(f"not a readable Parquet file{after} ({reason})") from None
 
@@ -211,7 +218,7 @@ def num_values(array: pa.Array) -> int:
     kind = array.type
     if pa.types.is_struct(kind):
         return sum(map(num_values, array.flatten()))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if is_list(kind):
         return len(array) + num_values(array.flatten())
     return len(array)
 

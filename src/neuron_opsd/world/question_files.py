@@ -23,6 +23,7 @@ from neuron_opsd.world.byte_streams import (
     unzipped_pieces_of,
 )
 from neuron_opsd.world.csv_rows import read_csv, read_tsv
+from neuron_opsd.world.disk import reading
 from neuron_opsd.world.json_arrays import read_json
 from neuron_opsd.world.json_rows import read_json_lines
 from neuron_opsd.world.parquet_rows import read_parquet
@@ -62,14 +63,14 @@ def rows_of(
 
     Raises:
         DataError: If the file is unreadable as a whole.
+        TryAgainError: If the disk ails.
     """
-    try:
-        with path.open("rb") as file:
-            yield from read(file, digest, config)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+    with reading(path):
+        try:
+            with path.open("rb") as file:
+                yield from read(file, digest, config)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
 
 
 def refuse_no_file(path: Path) -> None:

@@ -18,10 +18,10 @@ from neuron_opsd.jobs.compare.neurons import prompted
 from neuron_opsd.jobs.compare.variants import Variant, config_of
 from neuron_opsd.jobs.identity import load_again
 from neuron_opsd.jobs.inputs import run_settings
+from neuron_opsd.jobs.kept_room import keep_room
 from neuron_opsd.jobs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.jobs.pool_rollouts import roll_out
 from neuron_opsd.jobs.prepare import Prepared, PreparedNames, prepare
-from neuron_opsd.jobs.room import keep_room
 from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.jobs.testing import (
     BEFORE,

@@ -22,7 +22,7 @@ from neuron_opsd.jobs.inputs import Inputs, check_names, read_inputs
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.outline import load_prompting
+from neuron_opsd.models.weightless import load_prompting
 from neuron_opsd.progress import Progress
 from neuron_opsd.report.compare.data import (
     BASE,

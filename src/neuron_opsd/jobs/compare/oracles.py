@@ -7,12 +7,12 @@ from dataclasses import asdict
 
 from neuron_opsd.answers import readers_for
 from neuron_opsd.config import Config
-from neuron_opsd.errors import DataError
+from neuron_opsd.errors import DataError, questions_text
 from neuron_opsd.jobs.inputs import POOL
 from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
 from neuron_opsd.stages.methods.method import Target, Targets
-from neuron_opsd.stages.scoring import named, normalised_gold
+from neuron_opsd.stages.scoring import normalised_gold
 from neuron_opsd.world.questions import read_questions
 from neuron_opsd.world.seals import hash_of
 
@@ -32,8 +32,8 @@ def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targ
     missing = [q.id for q in questions if q.id not in gold.answer_of]
     if missing:
         raise DataError(
-            f"{pool} has no answer for {named(missing)}, which an oracle must be told; "
-            "add the column answer or leave the oracle out"
+            f"{pool} has no answer for {questions_text(missing)}, which an oracle must "
+            "be told; add the column answer or leave the oracle out"
         )
     prompts = config.prompts
     readers = readers_for(questions, config.answers, prompts.list_choices)

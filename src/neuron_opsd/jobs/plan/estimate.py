@@ -40,8 +40,8 @@ from neuron_opsd.jobs.plan.trials import (
 from neuron_opsd.jobs.setting import settle
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of, load_model
-from neuron_opsd.models.outline import load_prompting
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.weightless import load_prompting
 from neuron_opsd.needs import needs_neurons
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TrainingExample

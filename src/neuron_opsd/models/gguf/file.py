@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from neuron_opsd.documents import first_line
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.gguf.bounds import check_claims
 
@@ -171,10 +172,9 @@ def readable(path: Path) -> Iterator[None]:
     except ModelError:
         raise
     except UNREADABLE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ModelError(
-            f"cannot read {path}: {reason}; the file may be cut or damaged: fetch it "
-            "again, or give a folder with safetensors"
+            f"cannot read {path}: {first_line(error)}; the file may be cut or damaged: "
+            "fetch it again, or give a folder with safetensors"
         ) from error
 
 

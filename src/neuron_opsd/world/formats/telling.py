@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from neuron_opsd.errors import listing
 from neuron_opsd.world.formats.choice_gold import Evidence
 from neuron_opsd.world.formats.items import Item, RawAnswer, tidy, whole
 from neuron_opsd.world.formats.public_sets import PublicSet
@@ -14,7 +15,6 @@ from neuron_opsd.world.formats.public_sets import PublicSet
 ENTITY: Final = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,5});")
 LETTER: Final = re.compile("[A-J]")
 POINT: Final = re.compile(r"-?\d+\.0")
-MAX_PLACES: Final = 5
 
 
 class Telling:
@@ -145,9 +145,5 @@ def dropped_note(dropped: Sequence[str]) -> str:
     """Say which rows were left out."""
     if not dropped:
         return ""
-    more = f" and {len(dropped) - MAX_PLACES} more" if dropped[MAX_PLACES:] else ""
     rows = "1 row was" if len(dropped) == 1 else f"{len(dropped)} rows were"
-    return (
-        f"{rows} left out, as a choice appears twice: "
-        f"{', '.join(dropped[:MAX_PLACES])}{more}"
-    )
+    return f"{rows} left out, as a choice appears twice: {listing(dropped)}"
