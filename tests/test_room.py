@@ -541,6 +541,5 @@ def test_room_is_kept_with_the_run(
         keep_room(job, again)
         shortage.most_rows = 3
         assert again.room.tokens == 33
-        shortage.most_rows = 3
         again.logits_at(pairs, columns)
         assert job.run.warnings == []

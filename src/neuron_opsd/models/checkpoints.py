@@ -78,20 +78,6 @@ def storage(described: object) -> str:
     return f"{method}, {bits} bits" if bits else method
 
 
-def usual_settings(written: Mapping[str, Any]) -> Any:
-    """Return the usual configuration of a model's family, `None` of an unknown one.
-
-    It tells what kind of model that is before the model's own numbers are believed.
-
-    Args:
-        written: The content of `config.json`.
-    """
-    family = written.get("model_type")
-    if not isinstance(family, str) or family not in CONFIG_MAPPING:
-        return None
-    return CONFIG_MAPPING[family]()
-
-
 def refuse_other_kinds(name: str, settings: Any) -> None:
     """Refuse what is no causal language model.
 

@@ -27,7 +27,6 @@ from neuron_opsd.models.checkpoints import (
     refuse_own_code,
     refuse_own_kernels,
     refuse_quantised,
-    usual_settings,
 )
 from neuron_opsd.models.faults import refusing
 from neuron_opsd.models.linear import as_linear
