@@ -161,7 +161,7 @@ class Templates:
         self.environment.globals["strftime_now"] = self.strftime_now
         self.compiled: dict[str, jinja2.Template] = {}
         self.day = ""
-        """At whose start the clock stands still; empty for one that runs."""
+        """At whose start the clock stands still; today where it is empty."""
 
     def render(self, source: str, given: Mapping[str, Any], day: str) -> list[Any]:
         """Return the reply for one conversation.
@@ -186,9 +186,9 @@ class Templates:
 
     def strftime_now(self, format: str) -> str:  # noqa: A002  # as templates call it
         """Tell a template what day it is."""
-        if self.day:
-            return write_day(date.fromisoformat(self.day), format)
-        return datetime.now().strftime(format)  # noqa: DTZ005  # as transformers does
+        today = datetime.now().astimezone().date()
+        day = date.fromisoformat(self.day) if self.day else today
+        return write_day(day, format)
 
 
 def kind_of(error: Exception) -> str:
