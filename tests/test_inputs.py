@@ -23,6 +23,7 @@ from neuron_opsd.jobs.inputs import (
     test_hash,
 )
 from neuron_opsd.jobs.setting import TestSet
+from neuron_opsd.models import precision
 from neuron_opsd.records import GoldAnswers
 from neuron_opsd.settings import load_config
 from tiny import tiny_model
@@ -143,11 +144,23 @@ def test_every_setting_is_one_that_the_run_depends_on() -> None:
 
 def test_the_machine_is_described_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    found = environment()
+    found = environment(ModelConfig())
     assert set(found) == {
-        *("threads", "device", "cpu", "processor", "vectors", "limits"),
+        *("threads", "device", "cpu", "processor", "vectors", "limits", "precision"),
     }
     assert all(found.values())
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_the_precision_that_a_machine_chose_is_told(
+    monkeypatch: pytest.MonkeyPatch, compute: str
+) -> None:
+    halves = compute == "bfloat16"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": halves})
+    monkeypatch.setattr(precision, "halves_serve", lambda _device: True)
+    assert environment(ModelConfig())["precision"] == compute
+    assert environment(ModelConfig(compute="float32"))["precision"] == "float32"
 
 
 def test_a_gpu_is_told_with_what_drives_it(
@@ -160,19 +173,23 @@ def test_a_gpu_is_told_with_what_drives_it(
     )
     monkeypatch.setattr(inputs, "DRIVER", driver)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
     monkeypatch.setattr(torch.version, "cuda", "12.8")
-    found = environment()
+    found = environment(ModelConfig())
     told = [found[name] for name in ("device", "cuda", "driver")]
     assert told == ["NVIDIA H200", "12.8", "570.86.15"]
     driver.unlink()
-    assert environment()["driver"] == "unknown"
+    assert environment(ModelConfig())["driver"] == "unknown"
 
 
 def test_what_limits_the_arithmetic_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LIMITS:
         monkeypatch.delenv(name, raising=False)
-    assert environment()["limits"] == "none"
+    assert environment(ModelConfig())["limits"] == "none"
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
-    assert environment()["limits"] == "ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2"
+    assert (
+        environment(ModelConfig())["limits"]
+        == "ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2"
+    )

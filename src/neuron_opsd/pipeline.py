@@ -136,7 +136,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         request.out,
         run_settings(settled),
         hashes,
-        environment=environment(),
+        environment=environment(settled.model),
         warn=progress.warn,
     ) as directory:
         directory.write("config.toml", SETTINGS, to_toml(settled, comments=True))

@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import torch
 
-from neuron_opsd.config import Config, QuestionsConfig
+from neuron_opsd.config import Config, ModelConfig, QuestionsConfig
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.jobs.gold_checks import check_gold
 from neuron_opsd.jobs.setting import TestSet
+from neuron_opsd.models.precision import compute_of, device_of
 from neuron_opsd.records import Question
 from neuron_opsd.settings import flatten
 from neuron_opsd.world.formats.public_sets import check_targets
@@ -269,8 +270,12 @@ def run_settings(config: Config) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in PASSING}
 
 
-def environment() -> dict[str, str]:
-    """Return what, besides versions, may change the last bits of a result."""
+def environment(model: ModelConfig) -> dict[str, str]:
+    """Return what, besides versions, may change the last bits of a result, or more.
+
+    Args:
+        model: Settings, of which some leave it to the machine how to compute.
+    """
     able = torch.cpu.get_capabilities()
     vectors = [n for n in sorted(able) if able[n] is True and VECTORS.match(n)]
     limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
@@ -281,6 +286,7 @@ def environment() -> dict[str, str]:
         "processor": str(able.get("cpu_name", platform.machine())),
         "vectors": " ".join(vectors) or "none",
         "limits": " ".join(limits) or "none",
+        "precision": compute_of(model, device_of(model)),
     } | gpu_environment()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from time import perf_counter
 from typing import Final
 
@@ -36,11 +37,13 @@ def compute_of(config: ModelConfig, device: str) -> str:
     return "bfloat16" if fast and halves_serve(device) else "float32"
 
 
+@cache
 def halves_serve(device: str) -> bool:
     """Whether products in bfloat16 are right here, and no slower than in float32.
 
     The least of a few times is compared, with room, so that a busy machine does not
-    change the precision of a run.
+    change the precision of a run; and once a process, so that a model is never tested
+    in one precision before training and in another after it.
     """
     whole = torch.linspace(-1.0, 1.0, 512 * 512, device=device).view(512, 512)
     half = whole.bfloat16()

@@ -207,7 +207,7 @@ def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Blo
         block_folder(comparison, source, seed, start),
         run_settings(config),
         hashes,
-        environment=environment(),
+        environment=environment(config.model),
         warn=progress.warn,
     ) as run:
         job = Job(run, config, setting.constrained, progress)
