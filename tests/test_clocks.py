@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import told_day
 from neuron_opsd.models.english_dates import write_day
-from neuron_opsd.models.template_worker import Templates
 from tiny_runs import (
     FinishedRun,
     command_line,
@@ -148,27 +148,14 @@ def test_days_are_written_in_english_and_universal_time() -> None:
     assert write_day(date(1970, 1, 2), "%s %%s %d") == "86400 %s 02"
 
 
-def told_day() -> str:
-    """Return a day as a chat template prints it."""
-    form = "%A, %-d %B: %c"
-    source = f"{{{{ strftime_now({form!r}) }}}}"
-    told = Templates().render(source, {"messages": []}, "2026-05-03")
-    return str(told[1])
-
-
 def test_a_template_prints_the_same_day_in_every_locale(
     locales: dict[str, str],
 ) -> None:
-    program = (
-        "import locale, sys; locale.setlocale(locale.LC_ALL, ''); "
-        "from test_clocks import told_day; "
-        "sys.stdout.buffer.write(told_day().encode())"
-    )
     for place in ("de_DE.UTF-8", "tr_TR.ISO-8859-9"):
         if not (Path(locales["LOCPATH"]) / place).is_dir():
             pytest.skip(f"the locale {place} cannot be made here")
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, told_day.__file__],
         env={
             **os.environ,
             **locales,
@@ -179,5 +166,5 @@ def test_a_template_prints_the_same_day_in_every_locale(
         capture_output=True,
         check=True,
     )
-    assert done.stdout.decode() == told_day()
-    assert told_day() == "Sunday, 3 May: Sun May  3 00:00:00 2026"
+    assert done.stdout.decode() == told_day.told_day()
+    assert told_day.told_day() == "Sunday, 3 May: Sun May  3 00:00:00 2026"

@@ -12,7 +12,8 @@ from typing import Any
 from neuron_opsd.documents import DocumentError, parse_table
 from neuron_opsd.errors import NeuronOpsdError
 from neuron_opsd.world.disk import read_plain
-from neuron_opsd.world.manifest import MANIFEST, Manifest, read_manifest
+from neuron_opsd.world.lock import HOLDER
+from neuron_opsd.world.manifest import MANIFEST, PARTS, Manifest, read_manifest
 from neuron_opsd.world.proofs import (
     Check,
     fault_of,
@@ -23,8 +24,6 @@ from neuron_opsd.world.proofs import (
 )
 from neuron_opsd.world.tickets import read_ticket
 
-HOLDER = "LOCK.holder"
-PARTS = "parts"
 METRICS = Path("train", "metrics.jsonl")
 REPORT = "report.html"
 BLOCKS, METHODS = "blocks", "methods"

@@ -20,9 +20,10 @@ from neuron_opsd.jobs.results import (
     unsettled_entry,
 )
 from neuron_opsd.jobs.score_rows import save_run_scores
-from neuron_opsd.jobs.setting import ADAPTER_SETTINGS, Job, TestSet
+from neuron_opsd.jobs.setting import Job, TestSet
 from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.shards import ADAPTER_SETTINGS
 from neuron_opsd.records import Fitness, StepMetrics
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.condense import (

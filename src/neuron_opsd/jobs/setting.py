@@ -22,8 +22,6 @@ from neuron_opsd.world.store import RunDir, read_manifest
 PEAK = "peak_memory_bytes"
 """The fact of a manifest that says how much memory the run took."""
 
-ADAPTER_SETTINGS = "adapter_config.json"
-"""What PEFT keeps of an adapter besides its weights, the base's name among it."""
 PLAIN_DECODING: Final = (
     "this model's attention cannot be followed, so free answers are made with "
     "transformers' own cache, which is slower"

@@ -22,8 +22,7 @@ from safetensors import safe_open
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.adapter_bounds import problem_of
 from neuron_opsd.models.faults import full_line, shortened
-
-SETTINGS = "adapter_config.json"
+from neuron_opsd.models.shards import ADAPTER_SETTINGS
 
 MOST_BYTES = 1 << 20
 """Of the file of settings; those of an adapter on every layer have a few thousand."""
@@ -93,7 +92,7 @@ def read_settings(adapter: Path) -> dict[str, Any]:
     Raises:
         ModelError: If it is not there or no JSON object.
     """
-    path = adapter / SETTINGS
+    path = adapter / ADAPTER_SETTINGS
     if path.stat().st_size > MOST_BYTES:
         raise ModelError(
             f"{path} has {path.stat().st_size} bytes, more than the {MOST_BYTES} that "
@@ -146,7 +145,7 @@ def check_weights(adapter: Path, weights: Path, adapted: Any) -> None:
     if missing:
         raise ModelError(
             f"adapter {adapter} is not whole: it lacks {min(missing)}, which its "
-            f"{SETTINGS} asks for"
+            f"{ADAPTER_SETTINGS} asks for"
         )
     refuse_tied(adapter, adapted)
 

@@ -26,6 +26,7 @@ from neuron_opsd.models.hf import HFModel, ProductWeights
 from neuron_opsd.models.low_rank import LowRank, learning, rewrite, widened
 from neuron_opsd.models.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.protocol import Head, Pair
+from neuron_opsd.models.shards import ADAPTER_SETTINGS
 
 
 class HFLearner(HFModel):
@@ -204,7 +205,7 @@ class HFLearner(HFModel):
                 return
             # Otherwise PEFT asks the hub whether the embedding was resized.
             self.trained.save_pretrained(folder, save_embedding_layers=False)
-            sort_targets(folder / "adapter_config.json")
+            sort_targets(folder / ADAPTER_SETTINGS)
 
     @property
     def num_bytes(self) -> int:

@@ -26,6 +26,7 @@ from neuron_opsd.models.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.mlps import readable_mlps
 from neuron_opsd.models.precision import compute_of, device_of
 from neuron_opsd.models.prompting import Prompting
+from neuron_opsd.models.shards import ADAPTER_SETTINGS
 from neuron_opsd.models.source import check_source, hub_options
 from neuron_opsd.models.stored import refuse_not_finite
 from neuron_opsd.models.trial import tried
@@ -57,7 +58,7 @@ def load_model(
     for adapter in adapters:
         if not adapter.is_dir():
             raise ModelError(f"adapter folder {adapter} does not exist")
-        if (adapter / "adapter_config.json").exists():
+        if (adapter / ADAPTER_SETTINGS).exists():
             merged.append(adapter)
         else:
             # Rounded, it would lose what training changed.

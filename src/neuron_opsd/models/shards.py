@@ -18,7 +18,8 @@ from neuron_opsd.errors import ModelError
 
 WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
-ADAPTER: Final = "adapter_config.json"
+ADAPTER_SETTINGS: Final = "adapter_config.json"
+"""What PEFT keeps of an adapter besides its weights, the base's name among it."""
 SUFFIX: Final = ".safetensors"
 NAMED: Final = "transformers_weights"
 """Under this name `config.json` may ask for other weights than the usual."""
@@ -43,11 +44,11 @@ def check_weights(
             f"config.json of {source} names the weights {settings[NAMED]!r} "
             f"({NAMED}), but only {WEIGHTS} and {INDEX} are read; remove that line"
         )
-    if file_of(source, ADAPTER, options) is not None:
+    if file_of(source, ADAPTER_SETTINGS, options) is not None:
         raise ModelError(
-            f"{source} holds {ADAPTER} beside its configuration, and the adapter would "
-            "be loaded with it; keep the two in folders of their own and give the "
-            "adapter with --adapter"
+            f"{source} holds {ADAPTER_SETTINGS} beside its configuration, and the "
+            "adapter would be loaded with it; keep the two in folders of their own and "
+            "give the adapter with --adapter"
         )
     index = file_of(source, INDEX, options)
     if index is None:

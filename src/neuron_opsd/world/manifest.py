@@ -23,9 +23,12 @@ from neuron_opsd.documents import DocumentError, fault_in, parse_table
 from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, clauses
 from neuron_opsd.world.disk import read_plain
 from neuron_opsd.world.files import write_atomic
-from neuron_opsd.world.seals import seal, unseal
+from neuron_opsd.world.seals import as_json, seal, unseal
 
 MANIFEST = "manifest.json"
+PARTS = "parts"
+"""Folder of a run with what its long stages have done so far."""
+
 SCHEMA_VERSION = 1
 PACKAGES = (
     *("neuron_opsd", "torch", "transformers", "peft", "numpy"),
@@ -290,8 +293,3 @@ def place_text(value: str) -> str:
         return str(path.resolve()) if value and path.exists() else value
     except (OSError, RuntimeError, ValueError):
         return value
-
-
-def as_json(settings: Settings) -> dict[str, Any]:
-    """Return the settings as they come back from a file: tuples as lists and so on."""
-    return dict(json.loads(json.dumps(dict(settings))))

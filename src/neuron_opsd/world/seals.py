@@ -23,10 +23,17 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def as_json(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table as it comes back from a file.
+
+    Tuples are lists then, and names that were numbers are texts.
+    """
+    return dict(json.loads(json.dumps(dict(table))))
+
+
 def seal(table: Mapping[str, Any]) -> bytes:
     """Return the JSON text of a table with its seal."""
-    # As it comes back: names that were numbers are texts then.
-    held = json.loads(json.dumps(dict(table)))
+    held = as_json(table)
     return (json.dumps({**held, SEAL: hash_of(held)}, indent=2) + "\n").encode()
 
 

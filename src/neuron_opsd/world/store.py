@@ -33,6 +33,7 @@ from neuron_opsd.world.lock import locked
 from neuron_opsd.world.machine import CHANGES, Elsewhere
 from neuron_opsd.world.manifest import (
     MANIFEST,
+    PARTS,
     Manifest,
     Settings,
     check_inputs,
@@ -58,8 +59,6 @@ __all__ = [
 T = TypeVar("T")
 R = TypeVar("R")
 Item = TypeVar("Item")
-
-PARTS = "parts"
 
 
 def ignore(text: str) -> None:
