@@ -149,14 +149,28 @@ class Renderer:
         return found
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """Start the process.
+        """Start the process, and wait until it is ready.
 
         Raises:
-            TryAgainError: If the system has no room for one more.
+            TryAgainError: If the system has no room for one more, or it does not begin,
+                which is no fault of a template.
         """
-        self._process = workers.start("models/template_worker", WRITES)
-        self._sources = {}
-        return self._process
+        process = workers.start("models/template_worker", WRITES)
+        self._process, self._sources = process, {}
+        try:
+            ready = process.stdout.readline() if process.stdout else b""
+        except BaseException:
+            self.close()
+            raise
+        if ready.strip() != workers.READY:
+            process.communicate()
+            self.close()
+            raise TryAgainError(
+                f"the process that {WRITES} does not start (status "
+                f"{process.returncode}); free memory and run the same command again, "
+                "and install this package again if that is in vain"
+            )
+        return process
 
 
 def exchange(

@@ -5,10 +5,10 @@ and the system ends it when it takes more processor time or memory than a conver
 is worth, whatever it does: no list of forbidden filters could promise that.
 
 It is run as a file and imports next to nothing, so that it starts quickly and stays
-small. Protocol, one JSON value a line: for each request it reads, which may hold
-many conversations, it writes a reply for each as soon as that is rendered. A reply is
-``["text", text]``, ``["long", characters]`` where that is too much to be sent, or
-``["error", kind, what it said, line of the template or null]``.
+small. Protocol, a line each: it writes ``ready``; then for each request it reads, in
+JSON, which may hold many conversations, it writes a reply for each as soon as that is
+rendered. A reply is ``["text", text]``, ``["long", characters]`` where that is too much
+to be sent, or ``["error", kind, what it said, line of the template or null]``.
 """
 
 from __future__ import annotations
@@ -211,6 +211,8 @@ def main() -> None:
     ignore_signals()
     limit_memory(MAX_BYTES)
     templates, sources, replies = Templates(), [], sys.stdout.buffer
+    replies.write(b"ready\n")
+    replies.flush()
     for line in sys.stdin.buffer:
         request = json.loads(line)
         sources += request["new"]
