@@ -119,13 +119,6 @@ def promised(run: Path) -> dict[str, bytes]:
     return {**outcome_of(run), **{name: (run / name).read_bytes() for name in names}}
 
 
-def test_a_run_ends_alike_where_nothing_is_utf_8(
-    tiny_llama: Path, tmp_path: Path, finished_run: FinishedRun
-) -> None:
-    found = run_in(PLACES[0], tmp_path, tiny_llama)
-    assert found == promised(finished_run.folder)
-
-
 @pytest.mark.long
 def test_a_run_ends_alike_in_every_place(
     tiny_llama: Path, tmp_path: Path, locales: dict[str, str]

@@ -31,10 +31,10 @@ from neuron_opsd.world.codecs import (
     NEURONS,
     ROLLOUTS,
     SELECTION,
-    TEST_RESULTS,
     Codec,
     json_codec,
     record_codec,
+    records_codec,
     writable,
 )
 from neuron_opsd.world.kept_rollouts import KeptRollouts
@@ -75,6 +75,8 @@ CONTEXT = st.builds(
         max_size=3,
     ).map(tuple),
 )
+
+TEST_RESULTS = records_codec("results.json", TestResult)
 
 
 def through_file(codec: Codec[T], value: T) -> T:

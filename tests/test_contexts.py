@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from neuron_opsd.method import contexts
 from neuron_opsd.method.contexts import (
@@ -13,12 +16,12 @@ from neuron_opsd.method.contexts import (
     drawn_rows,
     free_row,
     jaccard_distance,
-    jaccard_distances,
     nearest,
     random_neighbours,
     recall_told,
     word_sets,
 )
+from neuron_opsd.method.neighbours import distance_rows, make_index
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.seeds import generator
 from set_examples import (
@@ -28,6 +31,14 @@ from set_examples import (
     skewed_sets,
     slowly_nearest,
 )
+
+
+def jaccard_distances(
+    rows: Sequence[NeuronIds], columns: Sequence[NeuronIds]
+) -> NDArray[np.float64]:
+    """Return the distances of all pairs as `nearest` counts them."""
+    found = list(distance_rows(make_index(columns), rows))
+    return np.array(found).reshape(len(rows), len(columns))
 
 
 def question(question_id: str, *neurons: int) -> NeuronSet:

@@ -61,11 +61,14 @@ def reported(run: FinishedRun) -> list[str]:
 def test_what_must_make_no_difference_makes_none(
     tiny_llama: Path, finished_run: FinishedRun, tmp_path: Path
 ) -> None:
-    """Another process, hash seed, order of folders, place, language and time zone."""
+    """Another process, hash seed, order of folders, place, encoding and time zone."""
     variables = {
         "OMP_NUM_THREADS": "1",
         "PYTHONHASHSEED": "4242",
+        # Else Python would make C a locale of UTF-8.
         "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
         "TZ": "Pacific/Kiritimati",
     }
     place = tmp_path / "other place"

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from neuron_opsd.config import PromptsConfig
 from neuron_opsd.records import Message, Prompt, Question
 
 Shown: TypeAlias = tuple[Question, str]
 """A question and the answer that a demonstration shows for it."""
-
-Seat: TypeAlias = Literal["student", "teacher"]
 
 LETTERS = string.ascii_uppercase
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from neuron_opsd.method.candidates import measure_width, nearest_candidates
 from neuron_opsd.method.neighbours import (
     Ranking,
-    distance_rows,
     make_index,
     nearest_rows,
 )
@@ -66,17 +65,6 @@ def distance_between(one: NeuronSet, other: NeuronSet) -> float | None:
     if one.neuron_count is None or other.neuron_count is None:
         return None
     return jaccard_distance(one.neuron_ids, other.neuron_ids)
-
-
-def jaccard_distances(
-    rows: Sequence[NeuronIds], columns: Sequence[NeuronIds]
-) -> NDArray[np.float64]:
-    """Return the distances ``(Q, P)`` between two lists of sets.
-
-    Equal to `jaccard_distance` of every pair, bit for bit.
-    """
-    found = list(distance_rows(make_index(columns), rows))
-    return np.array(found).reshape(len(rows), len(columns))
 
 
 def nearest(

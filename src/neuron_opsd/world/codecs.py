@@ -26,7 +26,6 @@ from neuron_opsd.records import (
     Rollout,
     SelectionEntry,
     TeacherContext,
-    TestResult,
 )
 from neuron_opsd.world.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.world.files import write_atomic, write_file
@@ -263,4 +262,3 @@ ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
 SELECTION = records_codec("selection.json", SelectionEntry)
 CONTEXTS = records_codec("contexts.json", TeacherContext)
-TEST_RESULTS = records_codec("results.json", TestResult)

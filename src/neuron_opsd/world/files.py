@@ -178,11 +178,6 @@ def remove_leftovers(folder: Path) -> None:
             remove_leftovers(entry)
 
 
-def is_leftover(path: Path) -> bool:
-    """Say whether the name is one that only an unfinished write has."""
-    return bool(TEMPORARY.fullmatch(path.name) or SET_ASIDE.fullmatch(path.name))
-
-
 def is_leftover_of(name: str, entry: str) -> bool:
     """Say whether a name is that of an unfinished write of one certain file."""
     found = TEMPORARY.fullmatch(entry)
