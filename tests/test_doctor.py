@@ -208,3 +208,10 @@ def test_what_was_fetched_needs_no_network(tmp_path: Path) -> None:
     assert doctor.check_cache(tmp_path).state == "warn"
     (tmp_path / "sources.json").write_text("{}")
     assert doctor.check_cache(tmp_path).state == "ok"
+
+
+def test_what_is_no_folder_takes_no_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check = doctor.check_writing("writing runs", tmp_path / "file")
+    assert (check.state, check.advice) == ("fail", "choose another place")
+    assert check.value.endswith("it is a file, not a folder")

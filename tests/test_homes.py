@@ -17,7 +17,14 @@ from neuron_opsd.jobs.demo import are_questions
 from neuron_opsd.progress import Silent
 from neuron_opsd.world.codecs import json_codec
 from neuron_opsd.world.files import write_atomic
-from neuron_opsd.world.homes import MARKER, check_home, claim, is_run, need_home
+from neuron_opsd.world.homes import (
+    MARKER,
+    check_home,
+    claim,
+    is_run,
+    marker_of,
+    need_home,
+)
 from neuron_opsd.world.registry.fetch import fetch_demo
 from neuron_opsd.world.registry.marker import claim_cache
 from neuron_opsd.world.store import RunDir
@@ -397,3 +404,55 @@ def test_no_write_takes_the_place_of_a_device_or_pipe(tmp_path: Path) -> None:
         write_atomic(Path("/dev/null"), b"x")
     assert Path("/dev/null").is_char_device()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+# --- what a command reads, and what other commands keep ---
+
+
+def test_a_result_takes_the_place_of_nothing_that_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    read = {"exam": tmp_path / "exam.jsonl", "model": tmp_path / "model/config.json"}
+    for path in read.values():
+        path.write_text("mine")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path, target_is_directory=True)
+    model = ["--model", str(tmp_path / "model")]
+    evaluate = ["evaluate", *model, "--test", f"exam={read['exam']}", "--out"]
+    neurons = ["neurons", *model, "--completions", str(read["exam"]), "--out"]
+    for command in (evaluate, neurons):
+        for out in (*read.values(), link / "exam.jsonl"):
+            assert main([*command, str(out)]) == 2
+            assert "this command reads that" in capsys.readouterr().err
+    assert {path.read_text() for path in read.values()} == {"mine"}
+
+
+def test_a_result_changes_no_file_of_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_for(tmp_path)
+    before = state(run)
+    for text in TO_FILE:
+        for name in ("manifest.json", "train/new.json"):
+            assert main(command_line(text, run / name, run)) == 2
+            assert "a run directory; nothing else" in capsys.readouterr().err
+    assert state(run) == before
+
+
+@pytest.mark.parametrize("kind", ["others", "comparison"])
+def test_an_analysis_goes_where_nothing_of_others_is(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = run_for(tmp_path), tmp_path / "out"
+    out.mkdir()
+    if kind == "others":
+        (out / "analysis.html").write_text("mine")
+    else:
+        (out / MARKER).write_bytes(marker_of("comparison"))
+    before = state(out)
+    assert main(["analyse", str(run), "--out", str(out)]) == 2
+    assert "analysis.html and no" in (said := capsys.readouterr().err) or (
+        "a folder of a comparison" in said
+    )
+    assert state(out) == before

@@ -17,7 +17,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.world.codecs import groups, neuron_batch, save_table
-from neuron_opsd.world.places import check_file_place
+from neuron_opsd.world.homes import check_result_place
 from neuron_opsd.world.question_files import open_table
 from neuron_opsd.world.rows import BadRowError, Problems, Row, shorten
 from neuron_opsd.world.tables import NEURON_SCHEMA
@@ -52,7 +52,7 @@ def extract_neurons(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    check_file_place(out)
+    check_result_place(out, (completions, Path(config.model.name)))
     if config.neurons.span != "completion":
         raise ConfigError(
             f"neurons.span is {config.neurons.span}, but this command takes every "

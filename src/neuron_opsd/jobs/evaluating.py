@@ -26,7 +26,7 @@ from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.verifier import shared_verifier, unsettled_text
 from neuron_opsd.world.codecs import save_json
 from neuron_opsd.world.formats.public_sets import check_targets
-from neuron_opsd.world.places import check_file_place
+from neuron_opsd.world.homes import check_result_place
 
 
 def evaluate(
@@ -52,7 +52,7 @@ def evaluate(
         NeuronOpsdError: For anything that the user can mend.
     """
     if out is not None:
-        check_file_place(out)
+        check_result_place(out, inputs_of(tests, config, adapter))
     if not tests:
         raise ConfigError("no test set is given; add --test NAME=FILE")
     check_names(tests)
@@ -80,6 +80,14 @@ def evaluate(
     if out is not None:
         save_json(table, out)
     return table
+
+
+def inputs_of(
+    tests: Mapping[str, str], config: Config, adapter: Path | None
+) -> list[Path]:
+    """Return the files and folders that a test of a model reads, hub ids as well."""
+    adapters = [] if adapter is None else [adapter]
+    return [Path(config.model.name), *map(Path, tests.values()), *adapters]
 
 
 def test_model(

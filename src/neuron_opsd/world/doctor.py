@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
 from neuron_opsd.world.lock import native_locks
+from neuron_opsd.world.places import kind_of
 
 State: TypeAlias = Literal["ok", "warn", "fail"]
 
@@ -248,6 +249,9 @@ def check_disk(name: str, folder: Path) -> Check:
 
 def check_writing(name: str, folder: Path) -> Check:
     """Ask whether files can be made where a folder is or will be."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        value = f"cannot write at {folder}: it is {kind_of(folder)}, not a folder"
+        return Check(name, "fail", value, "choose another place")
     try:
         with tempfile.NamedTemporaryFile(dir=existing_parent(folder)):
             return Check(name, "ok", f"can write at {folder}")

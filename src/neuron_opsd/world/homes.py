@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -17,7 +17,12 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.world.files import is_leftover_of, write_atomic
 from neuron_opsd.world.lock import HOLDER, LOCK
 from neuron_opsd.world.manifest import MANIFEST, is_manifest
-from neuron_opsd.world.places import FILE, check_folder_place, kind_of
+from neuron_opsd.world.places import (
+    FILE,
+    check_file_place,
+    check_folder_place,
+    kind_of,
+)
 
 MARKER: Final = ".neuron-opsd"
 FORMAT: Final = 1
@@ -100,6 +105,46 @@ def claim(
     check_home(folder, kind, recognise, flag)
     if not os.path.lexists(folder / MARKER):
         write_atomic(folder / MARKER, marker_of(kind))
+
+
+def check_result_place(path: Path, inputs: Iterable[Path], flag: str = "--out") -> None:
+    """Refuse to put a command's one file over what it reads, or among files of ours.
+
+    Args:
+        path: Of the file, which is replaced where it is there.
+        inputs: Files and folders that the command reads; may be missing, or no names.
+        flag: Who named the file.
+
+    Raises:
+        ConfigError: If no file can stand there, or another one's is to stay there.
+        TryAgainError: If the disk is read-only or ails.
+    """
+    check_file_place(path, flag)
+    place = path.resolve()
+    for one in (one for one in inputs if one.parts):
+        if place.is_relative_to(one.resolve()):
+            where = "lies in" if one.is_dir() else "is"
+            raise ConfigError(
+                f"{flag} is {path}, which {where} {one}, and this command reads that; "
+                "choose another place"
+            )
+    check_outside(path, flag)
+
+
+def check_outside(path: Path, flag: str = "--out") -> None:
+    """Refuse a place within a run directory, or another folder of ours.
+
+    Raises:
+        ConfigError: If the path is such a folder, or a folder above it is.
+    """
+    place = path.resolve()
+    for folder in (place, *place.parents):
+        kind = kind_in(folder) if folder.is_dir() else ""
+        if kind:
+            raise ConfigError(
+                f"{flag} is {path}, which lies in {folder}, a {NAMES[kind]}; nothing "
+                "else is written there, so choose a place elsewhere"
+            )
 
 
 def need_home(folder: Path, *kinds: Kind, recognise: Recognise = is_run) -> None:

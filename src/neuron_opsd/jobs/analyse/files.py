@@ -12,12 +12,14 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from neuron_opsd.errors import ConfigError
 from neuron_opsd.records import Interval
 from neuron_opsd.report.analyse.data import PAIRS, AnalysisData, RunAnalysis
 from neuron_opsd.report.analyse.page import render_analysis
 from neuron_opsd.world.codecs import encode, save_json
 from neuron_opsd.world.csv_rows import cell
-from neuron_opsd.world.files import write_atomic
+from neuron_opsd.world.files import is_leftover_of, write_atomic
+from neuron_opsd.world.homes import check_outside
 from neuron_opsd.world.places import check_file_place, check_folder_place
 
 JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
@@ -30,12 +32,21 @@ def check_places(out: Path) -> None:
     """Refuse a folder in which the files of an analysis cannot be written.
 
     Raises:
-        ConfigError: If it is none, or something else than a file has one's name.
+        ConfigError: If it is none, holds what is of others, or something else than a
+            file has one's name.
         TryAgainError: If the disk is read-only or ails.
     """
     check_folder_place(out)
+    check_outside(out)
     for name in (JSON, CSV, PAGE):
         check_file_place(out / name)
+    held = sorted(one.name for one in out.iterdir()) if out.is_dir() else []
+    others = [name for name in held if not is_leftover_of(JSON, name)]
+    if others and JSON not in others:
+        raise ConfigError(
+            f"{out} holds {others[0]} and no {JSON}; choose a new or empty folder for "
+            "--out, or that of an earlier analysis"
+        )
 
 
 def write_analysis(data: AnalysisData, out: Path) -> None:
