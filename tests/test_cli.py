@@ -160,6 +160,16 @@ def environment() -> Iterator[None]:
 RUN = ["run", "--model", "m", "--pool", "pool.jsonl", "--test", "exam=a.jsonl"]
 
 
+@pytest.mark.parametrize("flag", ["--quiet", "--json"])
+def test_how_a_run_is_shown_is_no_part_of_what_made_it(
+    pipeline: FakePipeline, tmp_path: Path, flag: str
+) -> None:
+    for more in ([], [flag]):
+        assert main([*RUN, "--out", str(tmp_path / "run"), *more]) == 0
+    (plain, _), (shown, _) = pipeline.calls
+    assert plain.command == shown.command
+
+
 def test_run_hands_on_the_pool_the_tests_and_the_settings(
     pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

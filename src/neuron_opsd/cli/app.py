@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from cyclopts import App, CycloptsError
 
@@ -84,6 +84,10 @@ def version() -> str:
         return "0+unknown"
 
 
+SHOWN_ONLY: Final = ("--quiet", "--json")
+"""Flags that change what is shown and nothing that is made, so no report names them."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status.
 
@@ -95,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     open_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
-    typed = COMMAND_LINE.set(shlex.join([PROGRAM, *tokens]))
+    named = [token for token in tokens if token not in SHOWN_ONLY]
+    typed = COMMAND_LINE.set(shlex.join([PROGRAM, *named]))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
