@@ -218,6 +218,23 @@ def test_a_training_resumes_with_its_verdicts(
         assert "is gone; which comparisons" in job.run.warnings[0]
 
 
+def test_a_training_that_has_to_try_again_keeps_its_verdicts(
+    tmp_path: Path, asked: list[Pair]
+) -> None:
+    with opened(tmp_path, config_of()) as job:
+        job.run.ledger.know("settings of adapter", "0")
+        made_from = ["settings of adapter"]
+        with (
+            pytest.raises(TryAgainError),
+            training_verdicts(job, "train", made_from),
+        ):
+            shared_verifier().equal("a+b", "b+a")
+            raise TryAgainError("the time for comparisons is over")
+    asked.clear()
+    train(tmp_path, [("a+b", "b+a")])
+    assert asked == []
+
+
 def read_some(text: str, *, cut: bool = False) -> Reading:
     """Read one of four expressions from whatever a tiny model writes."""
     del cut

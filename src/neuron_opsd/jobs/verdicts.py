@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from neuron_opsd.answers import readers_for
+from neuron_opsd.errors import TryAgainError
 from neuron_opsd.jobs.setting import Job
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Question, Rollout, Vote
@@ -168,7 +169,11 @@ def training_verdicts(
         def write() -> None:
             job.run.write(name, codec, tuple(notes.values()), made_from)
 
-        yield write
+        try:
+            yield write
+        except TryAgainError:
+            write()  # what cost two hours is not asked for again
+            raise
         write()
         warn_of_unsettled(job, work, tuple(notes.values()))
 
