@@ -218,18 +218,20 @@ def test_a_training_resumes_with_its_verdicts(
         assert "is gone; which comparisons" in job.run.warnings[0]
 
 
+def out_of_time(folder: Path) -> None:
+    """Compare a pair as a training does whose time for comparisons is over."""
+    with opened(folder, config_of()) as job:
+        job.run.ledger.know("settings of adapter", "0")
+        with training_verdicts(job, "train", ["settings of adapter"]):
+            shared_verifier().equal("a+b", "b+a")
+            raise TryAgainError("the time for comparisons is over")
+
+
 def test_a_training_that_has_to_try_again_keeps_its_verdicts(
     tmp_path: Path, asked: list[Pair]
 ) -> None:
-    with opened(tmp_path, config_of()) as job:
-        job.run.ledger.know("settings of adapter", "0")
-        made_from = ["settings of adapter"]
-        with (
-            pytest.raises(TryAgainError),
-            training_verdicts(job, "train", made_from),
-        ):
-            shared_verifier().equal("a+b", "b+a")
-            raise TryAgainError("the time for comparisons is over")
+    with pytest.raises(TryAgainError):
+        out_of_time(tmp_path)
     asked.clear()
     train(tmp_path, [("a+b", "b+a")])
     assert asked == []
