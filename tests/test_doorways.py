@@ -547,3 +547,9 @@ def test_a_json_file_that_is_no_utf_8_names_itself(tmp_path: Path) -> None:
     path.write_bytes(b'{"a": "\xff"}')
     with pytest.raises(DataError, match=r"a\.json does not .*byte 7 is not UTF-8"):
         json_codec("a.json").load(path)
+
+
+def test_a_thread_without_room_is_no_fault_of_the_model() -> None:
+    message = "model m cannot be loaded"
+    with pytest.raises(RuntimeError, match="new thread"), refusing(message, "get it"):
+        raise RuntimeError("can't start new thread")

@@ -120,9 +120,11 @@ NO_MEMORY: Final = (
     "MPS backend out of memory",
     "CUDA error: out of memory",
     "_STATUS_ALLOC_FAILED",
+    "can't start new thread",
 )
 """What PyTorch says: on a processor, on Windows, on Apple's GPUs, and where the driver,
-or a library such as cuBLAS, finds no room; its own allocator's error has a type."""
+or a library such as cuBLAS, finds no room; its own allocator's error has a type.
+The last is Python's word where a thread's stack finds none."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
