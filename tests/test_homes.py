@@ -413,7 +413,11 @@ def test_a_result_takes_the_place_of_nothing_that_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "model").mkdir()
-    read = {"exam": tmp_path / "exam.jsonl", "model": tmp_path / "model/config.json"}
+    read = {
+        "exam": tmp_path / "exam.jsonl",
+        "model": tmp_path / "model/config.json",
+        "settings": tmp_path / "mine.toml",
+    }
     for path in read.values():
         path.write_text("mine")
     link = tmp_path / "link"
@@ -421,8 +425,12 @@ def test_a_result_takes_the_place_of_nothing_that_is_read(
     model = ["--model", str(tmp_path / "model")]
     evaluate = ["evaluate", *model, "--test", f"exam={read['exam']}", "--out"]
     neurons = ["neurons", *model, "--completions", str(read["exam"]), "--out"]
+    more = ["--config", str(read["settings"]), "--out"]
     for command in (evaluate, neurons):
-        for out in (*read.values(), link / "exam.jsonl"):
+        assert main([*command[:-1], *more, str(read["settings"])]) == 2
+        assert "this command reads that" in capsys.readouterr().err
+    for command in (evaluate, neurons):
+        for out in (read["exam"], read["model"], link / "exam.jsonl"):
             assert main([*command, str(out)]) == 2
             assert "this command reads that" in capsys.readouterr().err
     assert {path.read_text() for path in read.values()} == {"mine"}

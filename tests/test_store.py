@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -483,3 +484,27 @@ def test_a_killed_process_frees_the_directory(tmp_path: Path) -> None:
         process.kill()
     with RunDir.open(tmp_path, {}, {}) as run:
         assert run.once("sum", SUM, lambda: 3) == 3
+
+
+def test_what_should_say_something_else_takes_along_what_is_made_from_it(
+    tmp_path: Path,
+) -> None:
+    page = json_codec("page.json")
+    said: list[str] = []
+    for value in (3, 4):
+        with RunDir.open(tmp_path / "run", {}, INPUTS, warn=said.append) as run:
+            run.write("sum", SUM, value)
+            run.write("page", page, f"it is {value}", ["sum"])
+    assert page.load(tmp_path / "run" / "page.json") == "it is 4"
+    assert said == []
+
+
+def test_what_is_made_from_a_changed_file_is_told(tmp_path: Path) -> None:
+    page = json_codec("page.json")
+    said: list[str] = []
+    for value in (3, 4):
+        with RunDir.open(tmp_path / "run", {}, INPUTS, warn=said.append) as run:
+            run.once("sum", SUM, partial(int, value))
+            run.write("page", page, "it is", ["sum"])
+        (tmp_path / "run" / "sum.json").write_text("7")
+    assert any("page.json was made from another sum" in line for line in said)

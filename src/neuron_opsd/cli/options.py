@@ -65,6 +65,18 @@ DEFAULT_SETTINGS = Settings()
 DEFAULT_OUTPUT = Output()
 
 
+def keep_settings_file(out: Path, settings: Settings) -> None:
+    """Refuse to write a result over the file that the settings come from.
+
+    Raises:
+        ConfigError: If `out` is that file.
+    """
+    from neuron_opsd.world.homes import check_result_place
+
+    if settings.config is not None:
+        check_result_place(out, [settings.config])
+
+
 def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
     """Build the settings of a command from its file and flags.
 

@@ -15,6 +15,7 @@ from neuron_opsd.cli.options import (
     DEFAULT_SETTINGS,
     Output,
     Settings,
+    keep_settings_file,
     resolve_with_model,
 )
 from neuron_opsd.cli.terminal import Terminal, open_terminal
@@ -111,6 +112,7 @@ def neurons(
         settings: The settings of the run.
         output: How to say what came out.
     """
+    keep_settings_file(out, settings)
     config = resolve_with_model(settings, {"neurons": flags.given()})
     prepare_libraries(allow_download=config.model.allow_download)
     from neuron_opsd.pipeline import extract_neurons

@@ -15,6 +15,7 @@ from neuron_opsd.cli.options import (
     Output,
     Settings,
     Tests,
+    keep_settings_file,
     need_tests,
     read_named,
     resolve_with_model,
@@ -109,6 +110,7 @@ def evaluate(
         settings: The settings of the run.
         output: How to say what came out.
     """
+    keep_settings_file(out, settings)
     config = resolve_with_model(settings)
     files = need_tests(tests)
     prepare_libraries(allow_download=config.model.allow_download)

@@ -249,7 +249,7 @@ def misfit(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
     if bound.step != facts.step:
         return f"{FACTS} says step {facts.step}, but its state is of {bound.step}"
     if others := other_sources(bound.made_from, wanted):
-        return f"it was trained from another {others}"
+        return f"it was trained from another {', '.join(others)}"
     # A power cut can leave a checkpoint whole whose metrics never reached the disk.
     if bound.metrics != hash_metrics(home, bound.step):
         return (

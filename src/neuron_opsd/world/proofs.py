@@ -132,10 +132,10 @@ def size_of(path: Path, names: Iterable[str]) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def other_sources(made_from: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Name what something was made from and is another now; empty where nothing is."""
+def other_sources(made_from: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Name what something was made from and is another now."""
     names = dict.fromkeys([*made_from, *now])
-    return ", ".join(name for name in names if made_from.get(name) != now.get(name))
+    return [name for name in names if made_from.get(name) != now.get(name)]
 
 
 Check: TypeAlias = Callable[[Path, Output], str]
@@ -165,7 +165,7 @@ def misfit(output: Output, manifest: Manifest) -> str:
         if name in manifest.outputs
     }
     others = other_sources(kept, hashes(manifest, kept))
-    return f"was made from another {others}" if others else ""
+    return f"was made from another {', '.join(others)}" if others else ""
 
 
 def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
@@ -253,10 +253,18 @@ class Ledger:
         self.warn = warn
         self._known = {"inputs": hash_of(manifest.inputs)}
         self._whole: set[str] = set()
+        self._said_anew: set[str] = set()
 
     def know(self, name: str, sha256: str) -> None:
         """Take the hash of something that outputs are made from and is none itself."""
         self._known[name] = sha256
+
+    def says_anew(self, name: str) -> None:
+        """Take note of an output that says something else than before, as it should.
+
+        What is made from it is made again without a word.
+        """
+        self._said_anew.add(name)
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:
         """Return the hashes of what outputs are made from, of those that there are."""
@@ -280,9 +288,10 @@ class Ledger:
         if not all([self.is_whole(name), *map(self.is_whole, sources)]):
             return False
         others = other_sources(output.made_from or {}, self.hashes(made_from))
-        if others:
+        if others and not set(others) <= self._said_anew:
+            named = ", ".join(others)
             path = self.folder / file
-            self.warn(f"{path} was made from another {others}; it is made again")
+            self.warn(f"{path} was made from another {named}; it is made again")
         return not others
 
     def is_whole(self, name: str) -> bool:

@@ -175,8 +175,11 @@ class RunDir:
         Raises:
             TryAgainError: If the disk is full or ails.
         """
-        if self.has(name, codec, made_from) and self.says(codec, value):
+        stands = self.has(name, codec, made_from)
+        if stands and self.says(codec, value):
             return
+        if stands:
+            self.ledger.says_anew(name)
         self.keep(name, codec, value)
         self._enter(name, codec.file_name, made_from)
 
