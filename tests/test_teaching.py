@@ -230,7 +230,11 @@ def test_every_question_gets_as_many_others_as_asked_for(count: int, rule: str) 
 def test_too_few_demonstrations_are_an_error_that_names_the_question() -> None:
     config = config_of("contexts.num_demonstrations=4")
     build_contexts(POOL, library(), config)
-    with pytest.raises(DataError, match="question elk can choose from only 3 with a"):
+    with pytest.raises(
+        DataError,
+        match=r"elk can choose from only 3 with a readable answer "
+        r"\(1 others have its text and are not shown\)",
+    ):
         build_contexts(POOL[-1:], library(elk=frozenset({"air"})), config)
     with pytest.raises(
         DataError, match="is 4, but question air can choose from only 3"

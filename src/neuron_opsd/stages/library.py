@@ -39,11 +39,14 @@ def check_enough(questions: Sequence[NeuronSet], library: Library, count: int) -
         is_own = entry.question_id in usable and entry.question_id not in barred
         have = len(usable) - num_barred[barred] - is_own
         if have < count:
+            own = entry.question_id
+            alike = num_barred[barred] - (own in usable and own in barred)
+            also = f" ({alike} others have its text and are not shown)" if alike else ""
             raise DataError(
-                f"contexts.num_demonstrations is {count}, but question "
-                f"{entry.question_id} can choose from only {have} with a readable "
-                "answer; lower it, give a larger pool, or, if many answers are cut or "
-                "unread, look at rollouts.max_new_tokens and answers.reader"
+                f"contexts.num_demonstrations is {count}, but question {own} can "
+                f"choose from only {have} with a readable answer{also}; lower it, give "
+                "a larger pool, or, if many answers are cut or unread, look at "
+                "rollouts.max_new_tokens and answers.reader"
             )
 
 
