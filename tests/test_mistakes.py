@@ -159,8 +159,9 @@ def test_questions_of_one_text_are_no_demonstrations_of_each_other(
     text = complaint(with_pool(tmp_path, rows), tiny_llama, *settings)
     assert text == (
         "contexts.num_demonstrations is 2, but question p0 can choose from only 1 "
-        "with a readable answer; lower it, give a larger pool, or, if many answers are "
-        "cut or unread, look at rollouts.max_new_tokens and answers.reader\n"
+        "with a readable answer (5 others have its text and are not shown); lower it, "
+        "give a larger pool, or, if many answers are cut or unread, look at "
+        "rollouts.max_new_tokens and answers.reader\n"
     )
 
 
