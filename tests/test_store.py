@@ -508,3 +508,16 @@ def test_what_is_made_from_a_changed_file_is_told(tmp_path: Path) -> None:
             run.write("page", page, "it is", ["sum"])
         (tmp_path / "run" / "sum.json").write_text("7")
     assert any("page.json was made from another sum" in line for line in said)
+
+
+def test_a_file_of_somebody_else_stays_among_the_blocks(tmp_path: Path) -> None:
+    done: list[int] = []
+    mine = tmp_path / "run" / "parts" / "squares" / "mine.json"
+    with RunDir.open(tmp_path / "run", {}, INPUTS) as run:
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+        (mine.parent / "plan.json").write_text("of other things")
+        squares = run.blocks("squares", SQUARES, [1, 2, 3], 2, list, done.append)
+        assert list(squares) == [1, 2, 3]
+    assert [path.name for path in mine.parent.iterdir()] == ["mine.json"]
+    assert mine.read_text() == "mine"

@@ -19,6 +19,7 @@ from faults.sweeps import Plan, Trial
 from faults.workshop import Complaints, Task, speaking
 from killing import Arm, at_rename, fork, wait
 from neuron_opsd.cli import main
+from neuron_opsd.world.files import OWN
 from tiny_runs import files_of
 
 Harm: TypeAlias = Callable[[Path, bytes, Random], None]
@@ -126,9 +127,16 @@ def stopped(task: Task, name: str, arm: Arm, *more: str) -> dict[str, bytes]:
 
 
 def damaged(subject: Subject, plan: Plan) -> Iterator[Trial]:
-    """Harm each file in each way, and each folder by a file more."""
+    """Harm each file in each way, and each folder by a file more.
+
+    Not a folder that a stopped write has left: its name says that it goes.
+    """
     cases = [(name, harm) for name in subject.files for harm in HARMS]
-    folders = {os.path.dirname(name) for name in subject.files}  # noqa: PTH120
+    folders = {
+        os.path.dirname(name)  # noqa: PTH120
+        for name in subject.files
+        if f".{OWN}.tmp/" not in name
+    }
     cases += [(f"{folder}/{EXTRA}".lstrip("/"), EXTRA) for folder in sorted(folders)]
     for name, harm in plan.drawn(cases):
         complaints = harmed(subject, name, harm, plan.seed)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Generic, TypeVar, overload
+from typing import Final, Generic, TypeVar, overload
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.world.codecs import Codec
@@ -19,6 +21,10 @@ from neuron_opsd.world.seals import seal
 from neuron_opsd.world.tickets import read_ticket
 
 R = TypeVar("R")
+
+PLAN: Final = "plan.json"
+NUMBER: Final = re.compile("[0-9]{5,}")
+TICKET: Final = ".done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,38 @@ def holds(path: Path, data: bytes) -> bool:
         return read_plain(path) == data
     except DataError:
         return False
+
+
+def suffix_of(file_name: str) -> str:
+    """Return what the names of an output's blocks end in."""
+    return "".join(Path(file_name).suffixes)
+
+
+def is_block(name: str, file_name: str) -> bool:
+    """Say whether a name is that of a block of an output, or of its ticket."""
+    number = NUMBER.match(name)
+    ends = (suffix_of(file_name), TICKET)
+    return number is not None and name[number.end() :] in ends
+
+
+def clear_blocks(folder: Path, file_name: str) -> None:
+    """Delete the blocks of an output, and their folder where nothing else is in it.
+
+    Args:
+        folder: Of the blocks; need not be there.
+        file_name: Of the output.
+
+    Raises:
+        OSError: If a block cannot be deleted.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        remove(folder)
+        return
+    for entry in sorted(folder.iterdir()):
+        if entry.name == PLAN or is_block(entry.name, file_name):
+            remove(entry)
+    with suppress(OSError):  # somebody else's file is in it
+        folder.rmdir()
 
 
 class Blocks(Generic[R]):
@@ -64,12 +102,12 @@ class Blocks(Generic[R]):
         self.codec = codec
         self.warn = warn
         wanted = json.dumps(asdict(plan)).encode()
-        path = folder / "plan.json"
+        path = folder / PLAN
         if not holds(path, wanted):
             if os.path.lexists(path):
                 warn(f"{folder} was made from other things; it is made again")
             with disk_errors(folder, 0):
-                remove(folder)
+                clear_blocks(folder, codec.file_name)
             write_atomic(path, wanted)
 
     def keep(self, number: int, compute: Callable[[], Sequence[R]]) -> None:
@@ -113,12 +151,11 @@ class Blocks(Generic[R]):
 
     def path(self, number: int) -> Path:
         """Return where a block lies."""
-        suffixes = "".join(Path(self.codec.file_name).suffixes)
-        return self.folder / f"{number:05d}{suffixes}"
+        return self.folder / f"{number:05d}{suffix_of(self.codec.file_name)}"
 
     def ticket(self, number: int) -> Path:
         """Return where a block's hash lies."""
-        return self.folder / f"{number:05d}.done"
+        return self.folder / f"{number:05d}{TICKET}"
 
 
 class Joined(Sequence[R]):

@@ -9,18 +9,17 @@ the file is as it was written and what it was made from is still the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 from neuron_opsd.errors import DataError
-from neuron_opsd.world.blocks import Blocks, Plan
+from neuron_opsd.world.blocks import Blocks, Plan, clear_blocks
 from neuron_opsd.world.codecs import Codec
 from neuron_opsd.world.disk import disk_errors
 from neuron_opsd.world.files import (
-    discard,
     remove_leftovers,
     settle_folder,
     sha256_file,
@@ -232,14 +231,16 @@ class RunDir:
             self.keep(name, codec, parts.all(numbers))
             seconds = parts.total_seconds(numbers)
             self.record(name, codec.file_name, made_from, seconds)
-        discard(folder)
+        with suppress(OSError):
+            clear_blocks(folder, codec.file_name)
         return codec.load(self.path(codec.file_name))
 
     def clear_parts(self) -> None:
         """Delete blocks of outputs that are done, which a stop may have left."""
         if self.path(PARTS).is_dir():
-            for name in self.manifest.outputs:
-                discard(self.path(PARTS, name))
+            for name, output in self.manifest.outputs.items():
+                with suppress(OSError):
+                    clear_blocks(self.path(PARTS, name), output.file)
 
     def note(self, name: str, value: Any) -> None:
         """Keep a fact in the manifest; a mapping is merged into the one that is there.
