@@ -13,8 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from neuron_opsd.jobs.compare.reporting import DATA
-from neuron_opsd.report.compare.data import (
+from neuron_opsd.compare.reporting import DATA
+from neuron_opsd.report.compare.index import Results, ordered_starts, results_from
+from neuron_opsd.report.forest import MEASURES, in_words
+from neuron_opsd.report.wording import MINUS
+from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
     CROSS_DOMAIN,
@@ -24,9 +27,6 @@ from neuron_opsd.report.compare.data import (
     Contrast,
     Place,
 )
-from neuron_opsd.report.compare.index import Results, ordered_starts, results_from
-from neuron_opsd.report.forest import MEASURES, in_words
-from neuron_opsd.report.wording import MINUS
 
 HEADINGS = (
     "Avg@8",

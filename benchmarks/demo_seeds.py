@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.cache import cache_folder
 from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.terminal import open_terminal
+from neuron_opsd.storage.cache import cache_folder
 
 HEADINGS = (
     "seed",

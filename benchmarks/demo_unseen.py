@@ -16,12 +16,12 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.jobs.demo import IN_DOMAIN
+from neuron_opsd.answers.votes import sampled_rollouts
+from neuron_opsd.data.questions import QuestionFile, read_questions
+from neuron_opsd.demo.settings import IN_DOMAIN
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.seeds import generator
-from neuron_opsd.votes import sampled_rollouts
-from neuron_opsd.world.codecs import ROLLOUTS
-from neuron_opsd.world.questions import QuestionFile, read_questions
+from neuron_opsd.storage.codecs import ROLLOUTS
 
 NUM_RESAMPLES = 10_000
 MODELS = ("before", "prompted", "form-only", "after")

@@ -31,7 +31,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [
     os.environ.get("FAULTS_SOURCES", str(ROOT / "src")),
-    str(ROOT / "tests"),
+    str(ROOT / "tests" / "support"),
 ]
 
 from faults.damage import damaged, finished, runs  # noqa: E402

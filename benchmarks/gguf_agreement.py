@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks.llama_cpp import LlamaCpp
 from neuron_opsd.cli.environment import prepare_libraries
+from neuron_opsd.demo import sources
+from neuron_opsd.demo.wheels import copy_member, get_wheel
 from neuron_opsd.models.gguf import convert_gguf
 from neuron_opsd.progress import Silent
-from neuron_opsd.world.registry import sources
-from neuron_opsd.world.registry.wheels import copy_member, get_wheel
 
 TEXTS = (
     "The capital of France is",

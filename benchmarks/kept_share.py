@@ -42,14 +42,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from neuron_opsd.cache import cache_folder  # noqa: E402
 from neuron_opsd.cli.environment import prepare_libraries  # noqa: E402
 from neuron_opsd.config import ModelConfig  # noqa: E402
-from neuron_opsd.models.adapters import without_future_warnings  # noqa: E402
+from neuron_opsd.config.tables import config_from_table  # noqa: E402
+from neuron_opsd.models.adapters.low_rank import DOWN, UP, LowRank  # noqa: E402
+from neuron_opsd.models.adapters.reading import without_future_warnings  # noqa: E402
 from neuron_opsd.models.hf import HFModel  # noqa: E402
 from neuron_opsd.models.learner import HFLearner  # noqa: E402
 from neuron_opsd.models.load import learner_of, load_model  # noqa: E402
-from neuron_opsd.models.low_rank import DOWN, UP, LowRank  # noqa: E402
 from neuron_opsd.models.protocol import Pair, Sampling  # noqa: E402
 from neuron_opsd.records import (  # noqa: E402
     Message,
@@ -57,9 +57,9 @@ from neuron_opsd.records import (  # noqa: E402
     Question,
     TrainingExample,
 )
-from neuron_opsd.settings import config_from_table  # noqa: E402
 from neuron_opsd.stages.distill import distillation  # noqa: E402
 from neuron_opsd.stages.training import train  # noqa: E402
+from neuron_opsd.storage.cache import cache_folder  # noqa: E402
 
 SHOWN: Final = (1, 2, 5, 10, 15, 20)
 NUM_QUESTIONS: Final = 32

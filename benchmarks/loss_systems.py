@@ -104,7 +104,7 @@ def ours(job: Job, inputs: Any) -> Repetition:
     """Return the package's own sum over tiles."""
     from neuron_opsd.config import DistillConfig
     from neuron_opsd.method import divergence as module
-    from neuron_opsd.method.one_pass import Readout
+    from neuron_opsd.method.fused_loss import Readout
 
     states, teacher, weight = inputs
     chunk = {"chunk_positions": job.chunk} if job.chunk else {}

@@ -40,20 +40,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from neuron_opsd.answers import readers_for  # noqa: E402
+from neuron_opsd.answers.readers import readers_for  # noqa: E402
+from neuron_opsd.answers.votes import tally_votes  # noqa: E402
 from neuron_opsd.config import Config  # noqa: E402
-from neuron_opsd.jobs.inputs import (  # noqa: E402
-    questions_hash,
-    read_pool,
-    read_tests,
-)
-from neuron_opsd.jobs.prepare import (  # noqa: E402
-    kept,
-    make_library,
-    own_answers,
-    representatives,
-)
-from neuron_opsd.jobs.selecting import unread_of  # noqa: E402
+from neuron_opsd.data.overlap import check_overlap, duplicates_of  # noqa: E402
 from neuron_opsd.method.selection import (  # noqa: E402
     rank_questions,
     select_questions,
@@ -70,6 +60,18 @@ from neuron_opsd.records import (  # noqa: E402
     TeacherContext,
     TokenIds,
 )
+from neuron_opsd.runs.inputs import (  # noqa: E402
+    questions_hash,
+    read_pool,
+    read_tests,
+)
+from neuron_opsd.runs.prepare import (  # noqa: E402
+    kept,
+    make_library,
+    own_answers,
+    representatives,
+)
+from neuron_opsd.runs.selection import unread_of  # noqa: E402
 from neuron_opsd.stages.fitness import (  # noqa: E402
     pool_findings,
     selection_findings,
@@ -83,15 +85,13 @@ from neuron_opsd.stages.teaching import (  # noqa: E402
     demonstrable,
     shown_answers,
 )
-from neuron_opsd.votes import tally_votes  # noqa: E402
-from neuron_opsd.world.codecs import (  # noqa: E402
+from neuron_opsd.storage.codecs import (  # noqa: E402
     CONTEXTS,
     NEURONS,
     ROLLOUTS,
     SELECTION,
 )
-from neuron_opsd.world.kept_rollouts import outlines_of  # noqa: E402
-from neuron_opsd.world.overlap import check_overlap, duplicates_of  # noqa: E402
+from neuron_opsd.storage.kept_rollouts import outlines_of  # noqa: E402
 
 GB: Final = 1e9
 LIMIT: Final = 6.0

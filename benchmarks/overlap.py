@@ -34,15 +34,15 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from neuron_opsd.method.candidates import (  # noqa: E402
+from neuron_opsd.method.contexts import Neighbour, barred_rows, neighbours  # noqa: E402
+from neuron_opsd.method.retrieval.approximate import (  # noqa: E402
     measure_width,
     nearest_candidates,
     recall_of,
     true_nearest,
 )
-from neuron_opsd.method.contexts import Neighbour, barred_rows, neighbours  # noqa: E402
-from neuron_opsd.method.incidence import fastest_product  # noqa: E402
-from neuron_opsd.method.neighbours import make_index, nearest_rows  # noqa: E402
+from neuron_opsd.method.retrieval.bitsets import fastest_product  # noqa: E402
+from neuron_opsd.method.retrieval.exact import make_index, nearest_rows  # noqa: E402
 from neuron_opsd.records import NeuronIds, NeuronSet  # noqa: E402
 
 COUNT = 10

@@ -31,10 +31,10 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from neuron_opsd.method.one_pass import Readout
+from neuron_opsd.method.fused_loss import Readout
 from neuron_opsd.method.policy import Limits, PolicyTokens, policy_loss
 from neuron_opsd.method.rewards import advantages
-from neuron_opsd.world.files import write_atomic
+from neuron_opsd.storage.files import write_atomic
 
 LENGTHS: Final = (6, 5, 3, 1)
 """Tokens of each completion."""

@@ -20,18 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "support")]
 
+from neuron_opsd.answers.votes import tally_votes  # noqa: E402
 from neuron_opsd.config import Config, EvaluationConfig  # noqa: E402
-from neuron_opsd.jobs.prepare import representatives  # noqa: E402
-from neuron_opsd.jobs.reporting import REPORT  # noqa: E402
-from neuron_opsd.jobs.results import (  # noqa: E402
-    Findings,
-    compare_tests,
-    comparison_entry,
-)
-from neuron_opsd.jobs.score_rows import save_run_scores  # noqa: E402
-from neuron_opsd.jobs.setting import TestSet  # noqa: E402
 from neuron_opsd.records import (  # noqa: E402
     Completion,
     GoldAnswers,
@@ -42,11 +34,19 @@ from neuron_opsd.records import (  # noqa: E402
 )
 from neuron_opsd.report.condense import pool_summary  # noqa: E402
 from neuron_opsd.report.page import render_page  # noqa: E402
+from neuron_opsd.runs.context import TestSet  # noqa: E402
+from neuron_opsd.runs.findings import (  # noqa: E402
+    Findings,
+    compare_tests,
+    comparison_entry,
+)
+from neuron_opsd.runs.prepare import representatives  # noqa: E402
+from neuron_opsd.runs.reporting import REPORT  # noqa: E402
 from neuron_opsd.stages.scoring import summarise  # noqa: E402
-from neuron_opsd.votes import tally_votes  # noqa: E402
-from neuron_opsd.world.codecs import ROLLOUTS, to_json  # noqa: E402
-from neuron_opsd.world.kept_rollouts import outlines_of  # noqa: E402
-from neuron_opsd.world.store import RunDir  # noqa: E402
+from neuron_opsd.storage.codecs import ROLLOUTS, to_json  # noqa: E402
+from neuron_opsd.storage.kept_rollouts import outlines_of  # noqa: E402
+from neuron_opsd.storage.run_directory import RunDir  # noqa: E402
+from neuron_opsd.storage.score_rows import save_run_scores  # noqa: E402
 from report_examples import example_report  # noqa: E402
 
 CONFIG = Config(evaluation=EvaluationConfig(num_resamples=20))

@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 from neuron_opsd.cli.reference import commands_page
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.config.section import MOST
-from neuron_opsd.jobs.methods import own_settings
-from neuron_opsd.settings import config_from_table, merge, toml_value
-from neuron_opsd.stages.methods import METHODS, Method
+from neuron_opsd.config.tables import config_from_table, merge, toml_value
+from neuron_opsd.methods import METHODS, Method
+from neuron_opsd.runs.resolution import own_settings
 
 HERE = Path(__file__).parent
 

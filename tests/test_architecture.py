@@ -5,79 +5,86 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import neuron_opsd
+import places
 from rules import PACKAGE, RULES
 
-SOURCES = Path(neuron_opsd.__file__).parent
+SOURCES = places.PACKAGE
 
 HEAD = '"""A module."""\n'
 
 PLANTED = {
     "upward_imports": [
-        ("records", "from neuron_opsd.votes import tally"),
+        ("records", "from neuron_opsd.answers.votes import tally"),
         ("method.neurons", "from neuron_opsd.models import hf"),
         ("models.hf", "def f():\n    import neuron_opsd.stages.distill"),
-        ("stages.distill", "from neuron_opsd.world.store import RunDir"),
+        ("stages.distill", "from neuron_opsd.storage.run_directory import RunDir"),
         ("stages.distill", "from neuron_opsd.report.svg import line"),
-        ("report.html", "from neuron_opsd.stages import evaluate"),
-        ("world.store", "from neuron_opsd.models.gguf import convert"),
-        ("world.registry.fetch", "from neuron_opsd.models.hf import load"),
-        ("world.registry.fetch", "from neuron_opsd.models.gguf_other import load"),
+        ("storage.files", "from neuron_opsd.models.gguf import convert"),
+        ("data.hub", "from neuron_opsd.models.hf import load"),
+        ("models.hf", "from neuron_opsd.data.hub import read"),
+        ("report.page", "from neuron_opsd.storage.files import read"),
+        ("report.page", "from neuron_opsd.stages.rollouts import ask"),
         ("method.neurons", "from neuron_opsd import stages"),
         ("method.neurons", "from neuron_opsd import run"),
         ("pipeline", "from neuron_opsd.cli.app import main"),
-        ("jobs.training", "from neuron_opsd.pipeline import run"),
-        ("votes", "from . import records"),
+        ("runs.training", "from neuron_opsd.pipeline import run"),
+        ("answers.votes", "from . import records"),
     ],
     "transformers_outside_models": [
         ("stages.distill", "import transformers"),
         ("cli.app", "def f():\n    from transformers.models import llama"),
-        ("world.registry.fetch", "from peft import LoraConfig"),
+        ("demo.fetch", "from peft import LoraConfig"),
     ],
     "gold_answers_below_evaluation": [
         ("stages.distill", "from neuron_opsd.records import GoldAnswers"),
-        ("jobs.prepare", "from neuron_opsd.records import GoldAnswers"),
-        ("jobs.training", "from neuron_opsd.records import GoldAnswers"),
+        ("runs.prepare", "from neuron_opsd.records import GoldAnswers"),
+        ("runs.training", "from neuron_opsd.records import GoldAnswers"),
         ("method.selection", "def f(gold):\n    return gold.answer_of['a']"),
-        ("votes", "import neuron_opsd.records as r\nx = r.GoldAnswers({})"),
+        ("answers.votes", "import neuron_opsd.records as r\nx = r.GoldAnswers({})"),
     ],
     "unsafe_calls": [
         ("models.hf", "import torch\nx = torch.load('x.bin')"),
         ("models.hf", "from torch import load"),
-        ("world.store", "import pickle"),
-        ("world.store", "from joblib import dump"),
-        ("answers", "x = eval('1')"),
-        ("answers", "exec('x = 1')"),
+        ("storage.run_directory", "import pickle"),
+        ("storage.run_directory", "from joblib import dump"),
+        ("answers.readers", "x = eval('1')"),
+        ("answers.readers", "exec('x = 1')"),
         ("models.hf", "x = make(trust_remote_code=True)"),
         ("models.hf", "x = make(trust_remote_code=flag)"),
-        ("world.store", "x = np.load('x.npy', allow_pickle=True)"),
+        ("storage.run_directory", "x = np.load('x.npy', allow_pickle=True)"),
     ],
-    "prints_outside_cli": [("pipeline", "print('x')"), ("votes", "show = print")],
+    "prints_outside_cli": [
+        ("pipeline", "print('x')"),
+        ("answers.votes", "show = print"),
+    ],
     "too_long": [
-        ("votes", "def f():\n" + "    x = 1\n" * 60),
-        ("votes", "x = 1\n" * 351),
+        ("answers.votes", "def f():\n" + "    x = 1\n" * 60),
+        ("answers.votes", "x = 1\n" * 351),
     ],
     "empty_names": [("utils", ""), ("models.helpers", "")],
     "public_without_docstring": [
-        ("votes", "def tally():\n    pass"),
-        ("votes", "class Box:\n    '''A box.'''\n    def open(self):\n        pass"),
+        ("answers.votes", "def tally():\n    pass"),
+        (
+            "answers.votes",
+            "class Box:\n    '''A box.'''\n    def open(self):\n        pass",
+        ),
     ],
 }
 
 INNOCENT = [
-    ("world.registry.fetch", "from neuron_opsd.models.gguf import convert"),
-    ("world.manifest", "from neuron_opsd import __version__"),
+    ("demo.fetch", "from neuron_opsd.models.gguf import convert"),
+    ("storage.manifest", "from neuron_opsd import __version__"),
     ("models.hf", "import transformers\nx = make(trust_remote_code=False)"),
     ("models.hf", "model.eval()"),
-    ("stages.evaluate", "from neuron_opsd.records import GoldAnswers"),
+    ("stages.scoring", "from neuron_opsd.records import GoldAnswers"),
     ("report.page", "from neuron_opsd.records import GoldAnswers"),
     ("cli.app", "print('x')"),
-    ("votes", "def f():\n    '''F.'''\n" + "    x = 1\n" * 58),
-    ("votes", "def _hidden():\n    pass"),
+    ("answers.votes", "def f():\n    '''F.'''\n" + "    x = 1\n" * 58),
+    ("answers.votes", "def _hidden():\n    pass"),
 ]
 
 
@@ -136,5 +143,5 @@ def test_every_exported_name_can_be_had(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match=f"{PACKAGE} has no runs"):
-        _ = neuron_opsd.runs
+    with pytest.raises(AttributeError, match=f"{PACKAGE} has no attics"):
+        _ = neuron_opsd.attics

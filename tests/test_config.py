@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.section import Section
-from neuron_opsd.errors import ConfigError
-from neuron_opsd.settings import (
+from neuron_opsd.config.tables import (
     changed_settings,
     config_from_table,
     differences,
@@ -24,6 +23,7 @@ from neuron_opsd.settings import (
     parse_assignment,
     to_toml,
 )
+from neuron_opsd.errors import ConfigError
 
 EVERY_SETTING = flatten(Config())
 

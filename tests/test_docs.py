@@ -11,9 +11,9 @@ import pytest
 
 from generate import HERE, settings_page
 from neuron_opsd.config import Config
-from neuron_opsd.settings import flatten
-from neuron_opsd.world.formats.cells import squash
-from neuron_opsd.world.formats.column_names import (
+from neuron_opsd.config.tables import flatten
+from neuron_opsd.data.formats.cells import squash
+from neuron_opsd.data.formats.column_names import (
     ANSWERS,
     CHOICES,
     IDS,
@@ -21,7 +21,7 @@ from neuron_opsd.world.formats.column_names import (
     PROMPTS,
     QUESTIONS,
 )
-from neuron_opsd.world.formats.public_sets import SETS
+from neuron_opsd.data.formats.public_sets import SETS
 
 ROOT = HERE.parent
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parents[1]
+import places
+
+ROOT = places.ROOT
 LOCKED = re.compile(r"^([A-Za-z0-9._-]+==[^ \\]+)(?: ; [^\\]*)?(?: \\)?$", re.MULTILINE)
 NOT_LOCKED = {"torch"}
 """Installed by its version, because the right build depends on the machine."""

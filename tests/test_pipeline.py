@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from neuron_opsd.cli import main
+from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.jobs.setting import QUIET_ANSWERS
 from neuron_opsd.method.calibration import METRICS
-from neuron_opsd.models import trial
+from neuron_opsd.models import probing as trial
 from neuron_opsd.pipeline import Request, estimate, evaluate, run
 from neuron_opsd.progress import Silent
-from neuron_opsd.settings import load_config
-from neuron_opsd.world.codecs import NEURONS, ROLLOUTS, SELECTION
+from neuron_opsd.runs.context import QUIET_ANSWERS
+from neuron_opsd.storage.codecs import NEURONS, ROLLOUTS, SELECTION
 from tiny_runs import (
     POOL_SIZE,
     SETTINGS,

@@ -26,11 +26,11 @@ from benchmarks.speed.outcome import Outcome
 from benchmarks.speed.peers import model_as_gguf, peers_python
 from benchmarks.speed.process import ROOT, Process, Setting
 from benchmarks.speed.tables import placed, section
-from neuron_opsd.cache import cache_folder
 from neuron_opsd.cli.environment import prepare_libraries
+from neuron_opsd.demo.fetch import fetch_demo
 from neuron_opsd.progress import Silent
-from neuron_opsd.world.files import write_atomic
-from neuron_opsd.world.registry.fetch import fetch_demo
+from neuron_opsd.storage.cache import cache_folder
+from neuron_opsd.storage.files import write_atomic
 
 TITLE = "# Benchmarks\n"
 

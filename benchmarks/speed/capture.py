@@ -19,7 +19,7 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import Pair
 from neuron_opsd.records import TokenIds
 from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.world.codecs import save_neurons
+from neuron_opsd.storage.codecs import save_neurons
 
 NEUFS_BATCH = 4
 """Completions that the NeuFS code takes at a time unless it is told otherwise."""

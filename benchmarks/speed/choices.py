@@ -13,7 +13,11 @@ import torch
 
 from benchmarks.speed.job import Facts, Job, Turns
 from benchmarks.speed.rollouts import load_network, model_settings
-from neuron_opsd.models.choices import choice_logprobs, find_branches, score_choices
+from neuron_opsd.models.decoding.choices import (
+    choice_logprobs,
+    find_branches,
+    score_choices,
+)
 from neuron_opsd.models.load import load_model
 
 

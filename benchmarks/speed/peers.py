@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.speed.process import ROOT
+from neuron_opsd.demo.sources import MODEL
+from neuron_opsd.demo.wheels import copy_member, get_wheel
 from neuron_opsd.progress import Progress
-from neuron_opsd.world.registry.sources import MODEL
-from neuron_opsd.world.registry.wheels import copy_member, get_wheel
 
 TORCH: Final = "torch==2.13.0"
 PINS: Final = (

@@ -22,10 +22,10 @@ from transformers import AutoConfig, AutoTokenizer
 
 from benchmarks.speed.job import Work
 from neuron_opsd.config import PromptsConfig
-from neuron_opsd.models.tokens import Tokens
+from neuron_opsd.data.questions import read_questions
+from neuron_opsd.models.tokenizer.tokens import Tokens
 from neuron_opsd.prompts import choice_answers, student_prompt, teacher_prompt
 from neuron_opsd.records import Question
-from neuron_opsd.world.questions import read_questions
 
 FORM: Final = PromptsConfig(form="plain")
 NUM_SAMPLES: Final = 8

@@ -11,7 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from neuron_opsd.answers.votes import tally_votes as tally_votes
     from neuron_opsd.config import Config as Config
+    from neuron_opsd.config.tables import load_config as load_config
+    from neuron_opsd.data.questions import read_questions as read_questions
     from neuron_opsd.errors import NeuronOpsdError as NeuronOpsdError
     from neuron_opsd.method.selection import select_questions as select_questions
     from neuron_opsd.models.load import load_learner as load_learner
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from neuron_opsd.records import GoldAnswers as GoldAnswers
     from neuron_opsd.records import Message as Message
     from neuron_opsd.records import Question as Question
-    from neuron_opsd.settings import load_config as load_config
     from neuron_opsd.stages.capture import capture_neurons as capture_neurons
     from neuron_opsd.stages.distill import distillation as distillation
     from neuron_opsd.stages.fitness import check_teacher as check_teacher
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from neuron_opsd.stages.teaching import build_contexts as build_contexts
     from neuron_opsd.stages.teaching import build_examples as build_examples
     from neuron_opsd.stages.training import train as train
-    from neuron_opsd.votes import tally_votes as tally_votes
-    from neuron_opsd.world.questions import read_questions as read_questions
 
 __version__ = "0.1.0"
 
@@ -82,7 +82,7 @@ _HOMES = {
     "pipeline": ("Request", "evaluate", "extract_neurons", "run"),
     "progress": ("Silent",),
     "records": ("GoldAnswers", "Message", "Question"),
-    "settings": ("load_config",),
+    "config.tables": ("load_config",),
     "stages.capture": ("capture_neurons",),
     "stages.distill": ("distillation",),
     "stages.fitness": ("check_teacher",),
@@ -90,8 +90,8 @@ _HOMES = {
     "stages.scoring": ("compare", "score_rollouts", "summarise"),
     "stages.teaching": ("Library", "build_contexts", "build_examples"),
     "stages.training": ("train",),
-    "votes": ("tally_votes",),
-    "world.questions": ("read_questions",),
+    "answers.votes": ("tally_votes",),
+    "data.questions": ("read_questions",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -12,26 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuron_opsd.config import Config
-from neuron_opsd.jobs.cases import answer_cases, build_cases
-from neuron_opsd.jobs.centring import centred
-from neuron_opsd.jobs.checks import check_questions
-from neuron_opsd.jobs.compare.comparison import (
-    BLOCKS,
-    Comparison,
-    is_comparison,
-    set_up,
-)
-from neuron_opsd.jobs.compare.forecast import forecast
-from neuron_opsd.jobs.compare.grid import fill
-from neuron_opsd.jobs.compare.reporting import (
+from neuron_opsd.answers.verifier import shared_verifier
+from neuron_opsd.compare.comparison import BLOCKS, Comparison, is_comparison, set_up
+from neuron_opsd.compare.forecast import forecast
+from neuron_opsd.compare.grid import fill
+from neuron_opsd.compare.reporting import (
     build_comparison,
     rebuild_comparison,
     write_comparison,
 )
-from neuron_opsd.jobs.compare.variants import parse_variant
-from neuron_opsd.jobs.completions import extract_neurons
-from neuron_opsd.jobs.demo import (
+from neuron_opsd.compare.variants import parse_variant
+from neuron_opsd.config import Config
+from neuron_opsd.config.tables import to_toml
+from neuron_opsd.demo.fetch import fetch_demo
+from neuron_opsd.demo.settings import (
     CROSS_DOMAIN,
     IN_DOMAIN,
     are_questions,
@@ -39,44 +33,45 @@ from neuron_opsd.jobs.demo import (
     demo_questions,
     questions_folder,
 )
-from neuron_opsd.jobs.evaluating import evaluate
-from neuron_opsd.jobs.identity import model_fingerprint
-from neuron_opsd.jobs.inputs import (
+from neuron_opsd.methods import METHODS
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import load_model
+from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.planning.estimate import estimate
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import StepMetrics, TestResult
+from neuron_opsd.results.comparison import ComparisonData
+from neuron_opsd.results.run import FORM_ONLY, PROMPTED, ReportData
+from neuron_opsd.runs.cases import answer_cases, build_cases
+from neuron_opsd.runs.centring import centred
+from neuron_opsd.runs.completions import extract_neurons
+from neuron_opsd.runs.context import Job, TestSet, remarks, settle
+from neuron_opsd.runs.evaluation import evaluate
+from neuron_opsd.runs.findings import Findings
+from neuron_opsd.runs.fingerprint import model_fingerprint
+from neuron_opsd.runs.inputs import (
     Inputs,
     environment,
     name_in_domain,
     read_inputs,
     run_settings,
 )
-from neuron_opsd.jobs.kept_room import keep_room
-from neuron_opsd.jobs.methods import for_model, replaced_text, with_method
-from neuron_opsd.jobs.plan.estimate import estimate
-from neuron_opsd.jobs.prepare import Prepared, PreparedNames, prepare
-from neuron_opsd.jobs.previewing import Preview, preview
-from neuron_opsd.jobs.reporting import build_report, finish, rebuild_report
-from neuron_opsd.jobs.results import Findings
-from neuron_opsd.jobs.setting import Job, TestSet, remarks, settle
-from neuron_opsd.jobs.testing import BEFORE, answer_prompted, answer_tests
-from neuron_opsd.jobs.training import (
+from neuron_opsd.runs.kept_room import keep_room
+from neuron_opsd.runs.model_checks import check_questions
+from neuron_opsd.runs.prepare import Prepared, PreparedNames, prepare
+from neuron_opsd.runs.preview import Preview, preview
+from neuron_opsd.runs.reporting import build_report, finish, rebuild_report
+from neuron_opsd.runs.resolution import for_model, replaced_text, with_method
+from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests
+from neuron_opsd.runs.training import (
     Training,
     examples_for,
     train_adapter,
     trained_model,
 )
-from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.weightless import load_prompting
-from neuron_opsd.progress import Progress
-from neuron_opsd.records import StepMetrics, TestResult
-from neuron_opsd.report.compare.data import ComparisonData
-from neuron_opsd.report.data import FORM_ONLY, PROMPTED, ReportData
-from neuron_opsd.settings import to_toml
-from neuron_opsd.stages.methods import METHODS
-from neuron_opsd.verifier import shared_verifier
-from neuron_opsd.world.codecs import text_codec
-from neuron_opsd.world.homes import check_home, claim
-from neuron_opsd.world.registry.fetch import fetch_demo
-from neuron_opsd.world.store import RunDir
+from neuron_opsd.storage.codecs import text_codec
+from neuron_opsd.storage.folders import check_home, claim
+from neuron_opsd.storage.run_directory import RunDir
 
 __all__ = [
     "Comparison",

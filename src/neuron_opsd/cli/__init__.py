@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neuron_opsd.stopping import STOPPING, stoppable
+from neuron_opsd.processes.stopping import STOPPING, stoppable
 
 __all__ = ["main"]
 

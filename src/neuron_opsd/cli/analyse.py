@@ -12,7 +12,7 @@ from neuron_opsd.cli.options import DEFAULT_OUTPUT, Output
 from neuron_opsd.cli.terminal import Terminal, open_terminal
 
 if TYPE_CHECKING:
-    from neuron_opsd.report.analyse.data import AnalysisData
+    from neuron_opsd.results.analysis import AnalysisData
 
 Answers: TypeAlias = Annotated[
     tuple[str, ...],
@@ -42,8 +42,8 @@ def analyse(
         output: How to say what came out.
     """
     prepare_libraries(allow_download=False)
-    from neuron_opsd.jobs.analyse.analysis import AnalysisRequest
-    from neuron_opsd.jobs.analyse.analysis import analyse as analyse_runs
+    from neuron_opsd.analysis.analyse import AnalysisRequest
+    from neuron_opsd.analysis.analyse import analyse as analyse_runs
 
     request = AnalysisRequest(runs, out, answers, COMMAND_LINE.get())
     with open_terminal(quiet=output.quiet) as terminal:
@@ -56,7 +56,7 @@ def analyse(
 
 def show_document(terminal: Terminal, data: AnalysisData, out: Path) -> None:
     """Show the outcome, the numbers and where the files lie, for a machine."""
-    from neuron_opsd.jobs.analyse.files import CSV, JSON, PAGE, measures_of
+    from neuron_opsd.analysis.files import CSV, JSON, PAGE, measures_of
     from neuron_opsd.report.analyse.page import outcome
 
     terminal.show_json(
@@ -73,7 +73,7 @@ def show_document(terminal: Terminal, data: AnalysisData, out: Path) -> None:
 
 def show_analysis(terminal: Terminal, data: AnalysisData, out: Path) -> None:
     """Show the correlations, the outcome in a few sentences and where the page lies."""
-    from neuron_opsd.jobs.analyse.files import PAGE
+    from neuron_opsd.analysis.files import PAGE
     from neuron_opsd.report.analyse.page import outcome
     from neuron_opsd.report.analyse.views import GIVEN, UNLABELLED, correlation_rows
 

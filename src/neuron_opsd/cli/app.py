@@ -15,18 +15,30 @@ from typing import Final, TextIO
 
 from cyclopts import App, CycloptsError
 
-from neuron_opsd.cli import analyse, compare, look, prepare, read, settings, work
+from neuron_opsd.cli import (
+    analyse,
+    compare,
+    prepare,
+    read,
+    settings,
+)
+from neuron_opsd.cli import (
+    inspect as look,
+)
+from neuron_opsd.cli import (
+    run as work,
+)
 from neuron_opsd.cli.environment import COMMAND_LINE, debugging
-from neuron_opsd.cli.mistakes import explain_mistake
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
+from neuron_opsd.cli.usage_errors import explain_mistake
 from neuron_opsd.errors import (
     ConfigError,
     NeuronOpsdError,
     TryAgainError,
     is_out_of_memory,
 )
-from neuron_opsd.stopping import RESUMES, STOPPING
-from neuron_opsd.world.disk import LASTING, reason_of
+from neuron_opsd.processes.stopping import RESUMES, STOPPING
+from neuron_opsd.storage.disk import LASTING, reason_of
 
 DONE = 0
 MISTAKE = 2

@@ -20,14 +20,14 @@ from neuron_opsd.cli.options import (
     read_named,
     resolve_with_model,
 )
+from neuron_opsd.cli.run import metric_text
 from neuron_opsd.cli.terminal import Terminal, open_terminal
 from neuron_opsd.cli.text import duration
-from neuron_opsd.cli.work import metric_text
 
 if TYPE_CHECKING:
-    from neuron_opsd.jobs.compare.forecast import Forecast
-    from neuron_opsd.report.compare.data import ComparisonData, MethodLine
+    from neuron_opsd.compare.forecast import Forecast
     from neuron_opsd.report.compare.index import Results
+    from neuron_opsd.results.comparison import ComparisonData, MethodLine
 
 STARTS = {
     "no": ("base",),
@@ -128,7 +128,7 @@ def show_comparison(
     terminal: Terminal, data: ComparisonData, out: Path, *, as_json: bool
 ) -> None:
     """Show how every method did in its own domain and in others, and where to look."""
-    from neuron_opsd.jobs.compare.reporting import PAGE
+    from neuron_opsd.compare.reporting import PAGE
     from neuron_opsd.report.compare.index import ordered_starts, results_from
     from neuron_opsd.report.compare.outcome import opening
 
@@ -205,8 +205,8 @@ def summary_row(results: Results, line: MethodLine) -> list[str]:
 
 def document(out: Path) -> dict[str, Any]:
     """Return the tables of a comparison."""
-    from neuron_opsd.jobs.compare.reporting import RESULTS
-    from neuron_opsd.world.codecs import json_codec
+    from neuron_opsd.compare.reporting import RESULTS
+    from neuron_opsd.storage.codecs import json_codec
 
     found: dict[str, Any] = json_codec(RESULTS).load(out / RESULTS)
     return found
@@ -219,7 +219,7 @@ def methods(*, output: Output = DEFAULT_OUTPUT) -> None:
         output: How to say what came out.
     """
     prepare_libraries(allow_download=False)
-    from neuron_opsd.stages.methods import METHODS
+    from neuron_opsd.methods import METHODS
 
     with open_terminal(quiet=output.quiet) as terminal:
         if output.json:

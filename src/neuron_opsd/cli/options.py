@@ -71,7 +71,7 @@ def keep_settings_file(out: Path, settings: Settings) -> None:
     Raises:
         ConfigError: If `out` is that file.
     """
-    from neuron_opsd.world.homes import check_result_place
+    from neuron_opsd.storage.folders import check_result_place
 
     if settings.config is not None:
         check_result_place(out, [settings.config])
@@ -88,7 +88,7 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
         ConfigError: If a setting is unknown or out of range.
     """
     # Imported late: pydantic alone would take a third of the time of a help page.
-    from neuron_opsd.settings import config_from_table, load_config, merge
+    from neuron_opsd.config.tables import config_from_table, load_config, merge
 
     config = load_config(settings.config, settings.assignments)
     if settings.config is not None:
@@ -110,9 +110,9 @@ def warn_of_change(file: Path) -> None:
 
     Who changed them on purpose reads on; a flipped bit would go unseen otherwise.
     """
-    from neuron_opsd.world.homes import kind_in
-    from neuron_opsd.world.manifest import read_manifest
-    from neuron_opsd.world.proofs import fault_of
+    from neuron_opsd.storage.folders import kind_in
+    from neuron_opsd.storage.manifest import read_manifest
+    from neuron_opsd.storage.proofs import fault_of
 
     folder = file.parent
     if kind_in(folder) != "run":

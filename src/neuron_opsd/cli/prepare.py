@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from neuron_opsd.cache import cache_folder
 from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.options import (
     DEFAULT_OUTPUT,
@@ -19,6 +18,7 @@ from neuron_opsd.cli.options import (
     resolve_with_model,
 )
 from neuron_opsd.cli.terminal import Terminal, open_terminal
+from neuron_opsd.storage.cache import cache_folder
 
 if TYPE_CHECKING:
     from neuron_opsd.pipeline import Preview
@@ -76,8 +76,8 @@ def fetch(
     """
     del what
     prepare_libraries(allow_download=False)
-    from neuron_opsd.world.registry.fetch import fetch_demo
-    from neuron_opsd.world.registry.sources import DEFAULT_SETS
+    from neuron_opsd.demo.fetch import fetch_demo
+    from neuron_opsd.demo.sources import DEFAULT_SETS
 
     with open_terminal(quiet=output.quiet) as terminal:
         files = fetch_demo(cache_folder(), terminal, sets or DEFAULT_SETS, wheels)

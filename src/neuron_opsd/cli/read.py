@@ -19,7 +19,7 @@ from neuron_opsd.cli.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from neuron_opsd.jobs.reading import ReadAnswer
+    from neuron_opsd.runs.reading import ReadAnswer
 
 SAME = {None: "", True: "yes", False: "no"}
 
@@ -42,7 +42,7 @@ def read(
         output: How to say what came out.
     """
     config = resolve(settings)
-    from neuron_opsd.jobs.reading import read_answers
+    from neuron_opsd.runs.reading import read_answers
 
     with open_terminal(quiet=output.quiet) as terminal:
         rows = read_answers(file, config)

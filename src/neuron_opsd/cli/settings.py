@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neuron_opsd.cache import cache_folder
 from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.options import (
     DEFAULT_OUTPUT,
@@ -21,10 +20,11 @@ from neuron_opsd.cli.options import (
 )
 from neuron_opsd.cli.terminal import Terminal, open_terminal
 from neuron_opsd.cli.text import duration, size
+from neuron_opsd.storage.cache import cache_folder
 
 if TYPE_CHECKING:
-    from neuron_opsd.world.doctor import Check
-    from neuron_opsd.world.plan import Plan
+    from neuron_opsd.planning.costs import Plan
+    from neuron_opsd.planning.doctor import Check
 
 UNFIT = 2
 """Exit status of `doctor` where something must be mended first."""
@@ -41,12 +41,12 @@ def config(
         settings: The settings of the run.
         output: How to say what came out.
     """
-    from neuron_opsd.settings import to_toml
+    from neuron_opsd.config.tables import to_toml
 
     resolved = resolve(settings)
     if "method" in resolved.model_fields_set:
         # Imported where it is needed: the methods bring PyTorch with them.
-        from neuron_opsd.jobs.methods import with_method
+        from neuron_opsd.runs.resolution import with_method
 
         resolved = with_method(resolved)
     with open_terminal(quiet=output.quiet) as terminal:
@@ -118,7 +118,7 @@ def doctor(*, out: Path = Path(), output: Output = DEFAULT_OUTPUT) -> int:
         The exit status: 2 where something must be mended, else 0.
     """
     prepare_libraries(allow_download=False)
-    from neuron_opsd.world.doctor import diagnose
+    from neuron_opsd.planning.doctor import diagnose
 
     with open_terminal(quiet=output.quiet) as terminal:
         checks = diagnose(cache_folder(), out)

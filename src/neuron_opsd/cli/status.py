@@ -11,10 +11,10 @@ from typing import Any
 
 from neuron_opsd.documents import DocumentError, parse_table
 from neuron_opsd.errors import NeuronOpsdError
-from neuron_opsd.world.disk import read_plain
-from neuron_opsd.world.lock import HOLDER
-from neuron_opsd.world.manifest import MANIFEST, PARTS, Manifest, read_manifest
-from neuron_opsd.world.proofs import (
+from neuron_opsd.storage.disk import read_plain
+from neuron_opsd.storage.lock import HOLDER
+from neuron_opsd.storage.manifest import MANIFEST, PARTS, Manifest, read_manifest
+from neuron_opsd.storage.proofs import (
     Check,
     fault_of,
     fault_seen_soon,
@@ -22,7 +22,7 @@ from neuron_opsd.world.proofs import (
     listed_faults,
     unread,
 )
-from neuron_opsd.world.tickets import read_ticket
+from neuron_opsd.storage.tickets import read_ticket
 
 METRICS = Path("train", "metrics.jsonl")
 REPORT = "report.html"

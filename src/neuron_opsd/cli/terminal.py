@@ -36,7 +36,7 @@ from neuron_opsd.cli.text import (
     plain_values,
 )
 from neuron_opsd.errors import is_out_of_memory
-from neuron_opsd.stopping import STOPPING
+from neuron_opsd.processes.stopping import STOPPING
 
 PROGRAM = "neuron-opsd"
 FULL_WIDTH = 100

@@ -14,10 +14,7 @@ from neuron_opsd.config.asking import (
     QuestionsConfig,
     RolloutsConfig,
 )
-from neuron_opsd.config.judging import (
-    EvaluationConfig,
-    FitnessConfig,
-)
+from neuron_opsd.config.judging import EvaluationConfig, FitnessConfig
 from neuron_opsd.config.learning import (
     ContextsConfig,
     DistillConfig,

@@ -15,12 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.method.candidates import measure_width, nearest_candidates
-from neuron_opsd.method.neighbours import (
-    Ranking,
-    make_index,
-    nearest_rows,
-)
+from neuron_opsd.method.retrieval.approximate import measure_width, nearest_candidates
+from neuron_opsd.method.retrieval.exact import Ranking, make_index, nearest_rows
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.seeds import generator
 

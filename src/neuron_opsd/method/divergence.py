@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config import DistillConfig
-from neuron_opsd.method.one_pass import Readout, one_pass, weighted
+from neuron_opsd.method.fused_loss import Readout, one_pass, weighted
 
 
 @dataclass(frozen=True, slots=True)

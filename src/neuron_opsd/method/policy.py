@@ -18,7 +18,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from neuron_opsd.method.one_pass import Readout, measured, one_pass
+from neuron_opsd.method.fused_loss import Readout, measured, one_pass
 from neuron_opsd.records import TokenIds
 
 Readouts: TypeAlias = tuple[Readout, ...]

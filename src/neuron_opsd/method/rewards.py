@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Final
 
-from neuron_opsd.votes import tally
+from neuron_opsd.answers.votes import tally
 
 UNREAD_REWARD: Final = -7.0
 """What RENT's code pays, in nats, where no answer can be read."""

@@ -20,13 +20,11 @@ from torch import Tensor, nn
 from neuron_opsd.errors import ModelError
 from neuron_opsd.method.divergence import capped
 from neuron_opsd.method.products import multiply
+from neuron_opsd.models.adapters.low_rank import LowRank, apart
 from neuron_opsd.models.attention import Whole, replacing
 from neuron_opsd.models.batches import padded
-from neuron_opsd.models.comparing import Comparing, some_logits
-from neuron_opsd.models.generation import generate
-from neuron_opsd.models.low_rank import LowRank, apart
+from neuron_opsd.models.decoding.generation import generate
 from neuron_opsd.models.mlps import GatedMLP
-from neuron_opsd.models.prompting import Prompting
 from neuron_opsd.models.protocol import (
     ContributionConsumer,
     Head,
@@ -36,7 +34,9 @@ from neuron_opsd.models.protocol import (
     Sampling,
 )
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.tokens import Tokens
+from neuron_opsd.models.scoring import Comparing, some_logits
+from neuron_opsd.models.tokenizer.prompting import Prompting
+from neuron_opsd.models.tokenizer.tokens import Tokens
 from neuron_opsd.records import Completion, TokenIds
 
 

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from neuron_opsd.errors import NotFiniteError
-from neuron_opsd.models.adapters import changes_of, sort_targets
+from neuron_opsd.models.adapters.low_rank import LowRank, learning, rewrite, widened
+from neuron_opsd.models.adapters.reading import changes_of, sort_targets
 from neuron_opsd.models.batches import batches
-from neuron_opsd.models.faults import saving
 from neuron_opsd.models.hf import HFModel, ProductWeights
-from neuron_opsd.models.low_rank import LowRank, learning, rewrite, widened
+from neuron_opsd.models.library_errors import saving
 from neuron_opsd.models.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.protocol import Head, Pair
-from neuron_opsd.models.shards import ADAPTER_SETTINGS
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 
 
 class HFLearner(HFModel):

@@ -13,30 +13,27 @@ from transformers import AutoModelForCausalLM
 
 from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError, is_out_of_memory
-from neuron_opsd.models.adapters import (
-    add_adapter,
-    with_adapter,
-)
-from neuron_opsd.models.checkpoints import refuse_mismatched, refuse_missing
-from neuron_opsd.models.faults import full_line
+from neuron_opsd.models.adapters.low_rank import LowRank, added, carry_changes
+from neuron_opsd.models.adapters.reading import add_adapter, with_adapter
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
+from neuron_opsd.models.library_errors import full_line
 from neuron_opsd.models.linear import as_linear
-from neuron_opsd.models.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.mlps import readable_mlps
-from neuron_opsd.models.precision import compute_of, device_of
-from neuron_opsd.models.prompting import Prompting
-from neuron_opsd.models.shards import ADAPTER_SETTINGS
-from neuron_opsd.models.source import check_source, hub_options
-from neuron_opsd.models.stored import refuse_not_finite
-from neuron_opsd.models.trial import tried
-from neuron_opsd.models.weightless import (
+from neuron_opsd.models.probing import tried
+from neuron_opsd.models.tokenizer.prompting import Prompting
+from neuron_opsd.models.tokenizer.weightless import (
     facts_of,
     load_prompting,
     loading,
     quiet,
     settings_of,
 )
+from neuron_opsd.models.weights.checkpoints import refuse_mismatched, refuse_missing
+from neuron_opsd.models.weights.precision import compute_of, device_of
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+from neuron_opsd.models.weights.source import check_source, hub_options
+from neuron_opsd.models.weights.stored import refuse_not_finite
 
 
 def load_model(

@@ -6,9 +6,9 @@ Every function here is pure: records in, text out. Files are written by the pipe
 from __future__ import annotations
 
 from neuron_opsd.report.card import render_card
-from neuron_opsd.report.data import ReportData
 from neuron_opsd.report.outcome import comparison_table, outcome_sentence
 from neuron_opsd.report.page import render_page
+from neuron_opsd.results.run import ReportData
 
 __all__ = [
     "ReportData",

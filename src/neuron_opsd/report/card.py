@@ -7,13 +7,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from neuron_opsd.config import ModelConfig
-from neuron_opsd.report.data import OURS, ReportData
-from neuron_opsd.report.outcome import (
-    comparison_table,
-    outcome_sentence,
-    result_table,
-)
+from neuron_opsd.report.outcome import comparison_table, outcome_sentence, result_table
 from neuron_opsd.report.wording import one_line
+from neuron_opsd.results.run import OURS, ReportData
 
 TAGS = ("neuron-opsd", "annotation-free")
 

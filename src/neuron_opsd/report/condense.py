@@ -25,19 +25,19 @@ from neuron_opsd.records import (
     TestResult,
     Vote,
 )
-from neuron_opsd.report.data import (
+from neuron_opsd.report.html import LONGEST_PROMPT, LONGEST_TEXT, clip
+from neuron_opsd.report.wording import one_line, visible
+from neuron_opsd.results.run import (
     AnswerCount,
     Baseline,
     Bubble,
     Case,
     Measured,
+    Point,
     PoolShare,
     PoolSummary,
     TrainingSummary,
 )
-from neuron_opsd.report.html import LONGEST_PROMPT, LONGEST_TEXT, clip
-from neuron_opsd.report.svg import Point
-from neuron_opsd.report.wording import one_line, visible
 
 MOST_LEVELS = 16
 MOST_STEPS = 240

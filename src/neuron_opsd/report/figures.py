@@ -14,9 +14,9 @@ from markupsafe import Markup
 from neuron_opsd.method.calibration import Bin
 from neuron_opsd.records import Collapse
 from neuron_opsd.report import svg
-from neuron_opsd.report.data import Bubble, PoolSummary, TrainingSummary
-from neuron_opsd.report.svg import Point, Scale
+from neuron_opsd.report.svg import Scale
 from neuron_opsd.report.wording import number, one_line, percent
+from neuron_opsd.results.run import Bubble, Point, PoolSummary, TrainingSummary
 
 LEFT, RIGHT = 46.0, 382.0
 TOP, BASE = 36.0, 262.0

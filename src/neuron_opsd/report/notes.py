@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from neuron_opsd.config import Config, DistillConfig
-from neuron_opsd.needs import needs_neurons
+from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
-from neuron_opsd.report.data import OURS, ReportData, least_of
+from neuron_opsd.results.run import OURS, ReportData, least_of
 
 NEURON_RULES: Mapping[str, str] = MappingProxyType(
     {

@@ -16,13 +16,6 @@ from neuron_opsd.report.baseline import (
     no_gain_at_baseline,
     standing,
 )
-from neuron_opsd.report.data import (
-    FORM_ONLY,
-    PROMPTED,
-    Measured,
-    ReportData,
-    TestComparison,
-)
 from neuron_opsd.report.wording import (
     NO_DIFFERENCE,
     NO_MATTER,
@@ -35,6 +28,13 @@ from neuron_opsd.report.wording import (
     signed,
     signed_range,
     verdict,
+)
+from neuron_opsd.results.run import (
+    FORM_ONLY,
+    PROMPTED,
+    Measured,
+    ReportData,
+    TestComparison,
 )
 
 

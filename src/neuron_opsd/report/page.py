@@ -6,8 +6,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from neuron_opsd.config.tables import changed_settings, toml_value
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases
-from neuron_opsd.report.data import ReportData, TestComparison
 from neuron_opsd.report.figures import (
     agreement_histogram,
     neuron_chart,
@@ -30,7 +30,7 @@ from neuron_opsd.report.views import (
     selection_facts,
     stats,
 )
-from neuron_opsd.settings import changed_settings, toml_value
+from neuron_opsd.results.run import ReportData, TestComparison
 
 MOST_CASES = 24
 

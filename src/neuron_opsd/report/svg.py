@@ -15,6 +15,7 @@ from types import MappingProxyType
 from markupsafe import Markup, escape
 
 from neuron_opsd.report.wording import number, visible
+from neuron_opsd.results.run import Point
 
 WIDTH = 400.0
 
@@ -47,8 +48,6 @@ PALETTE: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Light and dark colour of each role; orange, blue and bluish green stay apart for
 every common kind of colour blindness, and shape says the same as colour."""
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)

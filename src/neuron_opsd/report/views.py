@@ -10,12 +10,6 @@ from markupsafe import Markup
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.records import Fitness, Interval
 from neuron_opsd.report.condense import by_count
-from neuron_opsd.report.data import (
-    Case,
-    ReportData,
-    StageCost,
-    TestComparison,
-)
 from neuron_opsd.report.forest import interval_strip, share_bar
 from neuron_opsd.report.outcome import accuracy_verdict, in_domain_test, net_verdict
 from neuron_opsd.report.wording import (
@@ -31,6 +25,7 @@ from neuron_opsd.report.wording import (
     signed_range,
     verdict,
 )
+from neuron_opsd.results.run import Case, ReportData, StageCost, TestComparison
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Final
 
 from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.choices import choice_logprobs
+from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.stages.rollouts import Asked, scored_choices
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuron_opsd.config import Config
 from neuron_opsd.method.divergence import distillation_loss, imitation_loss
-from neuron_opsd.method.one_pass import Readout
+from neuron_opsd.method.fused_loss import Readout
 from neuron_opsd.models.protocol import Learner, Pair
 from neuron_opsd.stages.training import Exercise, Objective, Writer
 from neuron_opsd.stages.writing import on_policy

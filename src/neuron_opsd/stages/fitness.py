@@ -15,10 +15,11 @@ from statistics import fmean
 
 import numpy as np
 
-from neuron_opsd.answers import Same, readers_for
+from neuron_opsd.answers.readers import Same, readers_for
+from neuron_opsd.answers.votes import tally
 from neuron_opsd.config import Config, FitnessConfig
 from neuron_opsd.errors import naming
-from neuron_opsd.models.choices import choice_logprobs, entropy
+from neuron_opsd.models.decoding.choices import choice_logprobs, entropy
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import (
@@ -44,7 +45,6 @@ from neuron_opsd.stages.rollouts import (
     scored_choices,
     top_share,
 )
-from neuron_opsd.votes import tally
 
 
 @dataclass(frozen=True, slots=True, eq=False)

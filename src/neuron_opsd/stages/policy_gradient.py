@@ -20,10 +20,10 @@ from torch import Tensor
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import NotFiniteError
-from neuron_opsd.method.one_pass import Readout
+from neuron_opsd.method.fused_loss import Readout
 from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_loss
 from neuron_opsd.method.rewards import advantages
-from neuron_opsd.models.choices import allowed_tokens
+from neuron_opsd.models.decoding.choices import allowed_tokens
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import Completion, TokenIds

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from neuron_opsd.answers import reader_for
+from neuron_opsd.answers.readers import reader_for
+from neuron_opsd.answers.spans import Reading
 from neuron_opsd.config import Config, PromptsConfig, RolloutsConfig
 from neuron_opsd.errors import naming
-from neuron_opsd.models.choices import (
+from neuron_opsd.models.decoding.choices import (
     ChoiceScores,
     check_choices,
     choice_logprobs,
@@ -20,7 +21,6 @@ from neuron_opsd.models.choices import (
     score_choices,
 )
 from neuron_opsd.models.protocol import LanguageModel, Prompter, Sampling
-from neuron_opsd.passages import Reading
 from neuron_opsd.prompts import choice_answers, student_prompt
 from neuron_opsd.records import Completion, Prompt, Question, Rollout, TokenIds
 from neuron_opsd.seeds import derive_seed, uniforms

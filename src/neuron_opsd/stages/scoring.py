@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from neuron_opsd.answers import Reader
+from neuron_opsd.answers.readers import Reader
+from neuron_opsd.answers.votes import sampled_rollouts, tally
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.errors import DataError, questions_text
 from neuron_opsd.method.calibration import METRICS, ScoreColumns, columns_of, measure
@@ -32,7 +33,6 @@ from neuron_opsd.records import (
     TestResult,
 )
 from neuron_opsd.seeds import generator
-from neuron_opsd.votes import sampled_rollouts, tally
 
 
 def score_rollouts(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from neuron_opsd.answers import reader_for
+from neuron_opsd.answers.readers import reader_for
+from neuron_opsd.answers.votes import tally
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.protocol import LanguageModel, Learner, Sampling
@@ -13,7 +14,6 @@ from neuron_opsd.records import Completion, TokenIds, TrainingExample, Vote
 from neuron_opsd.seeds import derive_seed, generator
 from neuron_opsd.stages.rollouts import Asked, Draw, bias_of, complete, read
 from neuron_opsd.stages.training import Examples, Exercise, Lesson, Writer
-from neuron_opsd.votes import tally
 
 
 @dataclass(frozen=True, slots=True)

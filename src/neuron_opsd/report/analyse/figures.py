@@ -12,7 +12,10 @@ from markupsafe import Markup
 
 from neuron_opsd.records import Interval
 from neuron_opsd.report import svg
-from neuron_opsd.report.analyse.data import (
+from neuron_opsd.report.forest import whisker
+from neuron_opsd.report.svg import Scale
+from neuron_opsd.report.wording import finite, number, one_line, percent
+from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
     CAPTURED,
@@ -23,9 +26,6 @@ from neuron_opsd.report.analyse.data import (
     area_name,
     correlation_name,
 )
-from neuron_opsd.report.forest import whisker
-from neuron_opsd.report.svg import Scale
-from neuron_opsd.report.wording import finite, number, one_line, percent
 
 LEFT, RIGHT = 46.0, 382.0
 TOP, BASE = 46.0, 262.0

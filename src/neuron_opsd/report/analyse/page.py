@@ -8,15 +8,6 @@ from typing import Any
 from markupsafe import Markup
 
 from neuron_opsd.records import Interval
-from neuron_opsd.report.analyse.data import (
-    ACCURACY,
-    CAPTURED,
-    RIVALS,
-    AnalysisData,
-    RunAnalysis,
-    area_name,
-    correlation_name,
-)
 from neuron_opsd.report.analyse.figures import (
     bins_chart,
     correlations_chart,
@@ -40,6 +31,15 @@ from neuron_opsd.report.analyse.views import (
 )
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.wording import finite, number, signed, signed_range
+from neuron_opsd.results.analysis import (
+    ACCURACY,
+    CAPTURED,
+    RIVALS,
+    AnalysisData,
+    RunAnalysis,
+    area_name,
+    correlation_name,
+)
 
 CASES_ON_PAGE = 120
 """Of all runs together; `analysis.json` holds the others too."""

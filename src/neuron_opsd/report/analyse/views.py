@@ -8,7 +8,16 @@ from functools import partial
 from typing import TypeAlias
 
 from neuron_opsd.records import Fitness, Interval
-from neuron_opsd.report.analyse.data import (
+from neuron_opsd.report.wording import (
+    NOT_MEASURED,
+    finite,
+    is_measured,
+    number,
+    percent,
+    points,
+    signed,
+)
+from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
     CAPTURED,
@@ -28,15 +37,6 @@ from neuron_opsd.report.analyse.data import (
     correlation_name,
     shared_name,
     vote_name,
-)
-from neuron_opsd.report.wording import (
-    NOT_MEASURED,
-    finite,
-    is_measured,
-    number,
-    percent,
-    points,
-    signed,
 )
 
 Measures: TypeAlias = Mapping[str, Interval]

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from neuron_opsd.report.compare.data import BudgetLine, ComparisonData
 from neuron_opsd.report.compare.index import method_label, ordered_starts
 from neuron_opsd.report.compare.tables import Cell, Group, Row, Table
 from neuron_opsd.report.wording import duration, number, one_line
+from neuron_opsd.results.comparison import BudgetLine, ComparisonData
 
 COLUMNS = ("prompts", "generated tokens", "trained tokens", "time")
 SAME = 1e-9

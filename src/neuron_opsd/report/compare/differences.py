@@ -4,15 +4,6 @@ from __future__ import annotations
 
 import math
 
-from neuron_opsd.report.compare.data import (
-    BASE,
-    CROSS_DOMAIN,
-    FORM,
-    IN_DOMAIN,
-    SPECIFICITY,
-    Contrast,
-    MethodLine,
-)
 from neuron_opsd.report.compare.index import Results, method_label
 from neuron_opsd.report.compare.outcome import (
     accuracy_verdict,
@@ -33,6 +24,15 @@ from neuron_opsd.report.compare.tables import (
     titled,
 )
 from neuron_opsd.report.measures import METRIC_KINDS, MetricKind, judged, written_change
+from neuron_opsd.results.comparison import (
+    BASE,
+    CROSS_DOMAIN,
+    FORM,
+    IN_DOMAIN,
+    SPECIFICITY,
+    Contrast,
+    MethodLine,
+)
 
 ACCURACIES = frozenset({"avg_at_k", "maj_at_k"})
 """Measures whose gains form-only training may explain."""

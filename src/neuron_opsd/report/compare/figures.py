@@ -9,15 +9,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from neuron_opsd.report import svg
-from neuron_opsd.report.compare.data import BASE, IN_DOMAIN, Place
 from neuron_opsd.report.compare.forest import source_name
 from neuron_opsd.report.compare.heat_map import NARROW
-from neuron_opsd.report.compare.index import (
-    UNTRAINED,
-    Results,
-    is_ours,
-    method_label,
-)
+from neuron_opsd.report.compare.index import UNTRAINED, Results, is_ours, method_label
 from neuron_opsd.report.forest import MEASURES, MeasureKind
 from neuron_opsd.report.labels import (
     LINE,
@@ -28,8 +22,10 @@ from neuron_opsd.report.labels import (
     short_name,
     spread,
 )
-from neuron_opsd.report.svg import SERIES, Point, Scale
+from neuron_opsd.report.svg import SERIES, Scale
 from neuron_opsd.report.wording import number
+from neuron_opsd.results.comparison import BASE, IN_DOMAIN, Place
+from neuron_opsd.results.run import Point
 
 LEFT, RIGHT, TOP = 46.0, NARROW - 8, 44.0
 SCATTER_BASE = 304.0

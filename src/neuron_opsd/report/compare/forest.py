@@ -10,7 +10,13 @@ from markupsafe import Markup
 
 from neuron_opsd.records import Interval
 from neuron_opsd.report import svg
-from neuron_opsd.report.compare.data import (
+from neuron_opsd.report.compare.heat_map import NARROW
+from neuron_opsd.report.compare.index import Results, is_ours, method_label
+from neuron_opsd.report.compare.outcome import SIGNIFICANT
+from neuron_opsd.report.forest import MEASURES, MeasureKind, in_words, interval_mark
+from neuron_opsd.report.labels import short_name
+from neuron_opsd.report.svg import Scale
+from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
     CROSS_DOMAIN,
@@ -19,12 +25,6 @@ from neuron_opsd.report.compare.data import (
     Contrast,
     MethodLine,
 )
-from neuron_opsd.report.compare.heat_map import NARROW
-from neuron_opsd.report.compare.index import Results, is_ours, method_label
-from neuron_opsd.report.compare.outcome import SIGNIFICANT
-from neuron_opsd.report.forest import MEASURES, MeasureKind, in_words, interval_mark
-from neuron_opsd.report.labels import short_name
-from neuron_opsd.report.svg import Scale
 
 RIGHT = NARROW - 8
 TOP = 46.0

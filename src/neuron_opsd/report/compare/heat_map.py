@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from neuron_opsd.report import svg
-from neuron_opsd.report.compare.data import BASE, IN_DOMAIN, Contrast, MethodLine
 from neuron_opsd.report.compare.index import Results, method_label
 from neuron_opsd.report.labels import LETTER, short_name
-from neuron_opsd.report.svg import Point
 from neuron_opsd.report.wording import (
     NOT_MEASURED,
     one_line,
@@ -19,6 +17,8 @@ from neuron_opsd.report.wording import (
     points,
     signed,
 )
+from neuron_opsd.results.comparison import BASE, IN_DOMAIN, Contrast, MethodLine
+from neuron_opsd.results.run import Point
 
 NARROW = 360.0
 """Width of a drawing that is to be read on a phone."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from neuron_opsd.report.compare.data import (
+from neuron_opsd.report.wording import finite, one_line
+from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
     CROSS_DOMAIN,
@@ -17,8 +18,7 @@ from neuron_opsd.report.compare.data import (
     MethodLine,
     Place,
 )
-from neuron_opsd.report.data import OURS
-from neuron_opsd.report.wording import finite, one_line
+from neuron_opsd.results.run import OURS
 
 ORACLE_MARK = "\N{DAGGER}"
 """After the name of a method that saw gold answers, wherever it stands."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
-from neuron_opsd.report.compare.data import ComparisonData
+from neuron_opsd.results.comparison import ComparisonData
 
 
 def comparison_notes(data: ComparisonData) -> list[tuple[str, str]]:

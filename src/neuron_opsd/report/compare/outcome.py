@@ -7,7 +7,22 @@ training: what any training teaches about the look of an answer is not one.
 from __future__ import annotations
 
 from neuron_opsd.report.baseline import AT_BASELINE, at_baseline, not_above
-from neuron_opsd.report.compare.data import (
+from neuron_opsd.report.compare.index import (
+    Results,
+    method_label,
+    ordered_starts,
+    results_from,
+)
+from neuron_opsd.report.outcome import error_numbers, point_numbers
+from neuron_opsd.report.wording import (
+    GOT_BETTER,
+    NO_MATTER,
+    matters,
+    one_line,
+    percent,
+    verdict,
+)
+from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
     BASELINE,
@@ -18,22 +33,7 @@ from neuron_opsd.report.compare.data import (
     Contrast,
     MethodLine,
 )
-from neuron_opsd.report.compare.index import (
-    Results,
-    method_label,
-    ordered_starts,
-    results_from,
-)
-from neuron_opsd.report.data import Least
-from neuron_opsd.report.outcome import error_numbers, point_numbers
-from neuron_opsd.report.wording import (
-    GOT_BETTER,
-    NO_MATTER,
-    matters,
-    one_line,
-    percent,
-    verdict,
-)
+from neuron_opsd.results.run import Least
 
 SIGNIFICANT = 0.05
 NOT_MEASURED = "not measured"

@@ -9,7 +9,6 @@ from typing import Any
 from markupsafe import Markup
 
 from neuron_opsd.report.compare.budgets import budget_table, equality, source_budgets
-from neuron_opsd.report.compare.data import BASE, FORM, ComparisonData
 from neuron_opsd.report.compare.differences import (
     difference_tables,
     overview,
@@ -38,6 +37,7 @@ from neuron_opsd.report.compare.tables import (
 )
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.wording import one_line
+from neuron_opsd.results.comparison import BASE, FORM, ComparisonData
 
 MOST_OPEN = 3
 """Sources whose drawings are open when the page is; those of more are folded away."""

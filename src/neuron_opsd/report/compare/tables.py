@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from neuron_opsd.report.compare.data import (
+from neuron_opsd.report.compare.index import Results, method_label, target_words
+from neuron_opsd.report.measures import METRIC_KINDS, MetricKind, written
+from neuron_opsd.report.wording import NOT_MEASURED
+from neuron_opsd.results.comparison import (
     BASE,
     CROSS_DOMAIN,
     IN_DOMAIN,
     Measurement,
     MethodLine,
 )
-from neuron_opsd.report.compare.index import Results, method_label, target_words
-from neuron_opsd.report.measures import METRIC_KINDS, MetricKind, written
-from neuron_opsd.report.wording import NOT_MEASURED
 
 KINDS = {kind.name: kind for kind in METRIC_KINDS}
 ACCURACY, ERROR = KINDS["avg_at_k"], KINDS["ece"]

@@ -1,0 +1,275 @@
+"""What neuron counts say about being right, from the files of prepared runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from neuron_opsd.analysis.cases import Findings, sharing_measures, show_cases
+from neuron_opsd.analysis.columns import (
+    judge,
+    labelled_measures,
+    pool_columns,
+    unlabelled_measures,
+)
+from neuron_opsd.analysis.files import check_places, write_analysis
+from neuron_opsd.analysis.inputs import (
+    PreparedRun,
+    assign_answers,
+    read_labels,
+    read_run,
+    same_neurons,
+)
+from neuron_opsd.analysis.places import block_of, named_runs
+from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.method.association import (
+    FloatArray,
+    Measured,
+    Measures,
+    equal_mass_bins,
+    joined,
+    mean_of,
+    means,
+    measure_resamples,
+)
+from neuron_opsd.method.retrieval.spread import (
+    Spread,
+    distance_between,
+    mean_distance,
+    measure_spread,
+)
+from neuron_opsd.progress import Progress
+from neuron_opsd.results.analysis import (
+    ACCURACY,
+    AGREEMENT,
+    CAPTURED,
+    NEAREST,
+    PAIRS,
+    AnalysisData,
+    BinMean,
+    RunAnalysis,
+)
+from neuron_opsd.seeds import generator
+from neuron_opsd.storage.manifest import MANIFEST, installed_versions
+
+NUM_RESAMPLES: Final = 2000
+NUM_BINS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisRequest:
+    """What is to be analysed."""
+
+    runs: tuple[Path, ...]
+    """Run directories, told apart by their folders' names."""
+    out: Path
+    """Folder for `analysis.json`, `analysis.csv` and `analysis.html`."""
+    answers: tuple[str, ...] = ()
+    """Files with the pools' gold answers, as `assign_answers` reads them."""
+    command: str = ""
+    """How it was called, for the page."""
+
+
+def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
+    """Analyse prepared runs and write what was found.
+
+    Nothing in the runs' folders is changed. Equal runs give equal files.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    folders = named_runs(request.runs)
+    check_out(request.out, folders)
+    check_places(request.out)
+    sources = assign_answers(request.answers, tuple(folders))
+    runs, found, drawn = [], [], []
+    with progress.stage("analysis", len(folders), "runs") as done:
+        for name, folder in folders.items():
+            run = read_run(name, folder, progress.warn)
+            findings = look_at_answers(run, sources[name], progress)
+            analysis, measures = analyse_run(findings)
+            runs.append(run)
+            found.append(analysis)
+            drawn.append(measures)
+            done(1)
+    data = AnalysisData(
+        title=title_of(tuple(folders)),
+        runs=tuple(found),
+        overall=mean_of(drawn).intervals() if len(drawn) > 1 else {},
+        between=distances_between(runs, found),
+        num_resamples=NUM_RESAMPLES,
+        command=request.command,
+        versions=installed_versions(),
+        data_hashes={f"{run.name}, pool": run.pool_hash for run in runs},
+    )
+    write_analysis(data, request.out)
+    return data
+
+
+def check_out(out: Path, runs: Mapping[str, Path]) -> None:
+    """Refuse to write into a run directory.
+
+    Raises:
+        ConfigError: If the folder is one, or lies in one.
+    """
+    place = out.resolve()
+    for run in runs.values():
+        folder = block_of(run) or run
+        inside = place.is_relative_to(folder.resolve())
+        if inside and (folder / MANIFEST).is_file():
+            raise ConfigError(
+                f"--out is {out}, which lies in the run directory {folder}; an "
+                "analysis changes nothing there, so choose a folder elsewhere"
+            )
+
+
+def title_of(names: Sequence[str]) -> str:
+    """Return a title for an analysis of some runs."""
+    if len(names) <= 3:
+        return "Neurons and answers of " + ", ".join(names)
+    return f"Neurons and answers of {len(names)} runs"
+
+
+def look_at_answers(
+    run: PreparedRun, source: str | None, progress: Progress
+) -> Findings:
+    """Look at a run with the verdicts that it kept; say what cannot be settled."""
+    verifier = shared_verifier()
+    verifier.learn(run.verdicts)
+    with verifier.noting() as notes:
+        findings = look_at(run, source)
+    if text := unsettled_text(notes.values()):
+        progress.warn(f"{run.name}: {text}")
+    return findings
+
+
+def look_at(run: PreparedRun, source: str | None) -> Findings:
+    """Gather a run's columns and, where its answers are given, what is right.
+
+    Raises:
+        DataError: If the answers are not those of the run's pool.
+    """
+    labels = None if source is None else read_labels(run, source)
+    columns = pool_columns(run, labels)
+    verdicts = None if labels is None else judge(run, columns, labels)
+    return Findings(run, columns, labels, verdicts)
+
+
+def analyse_run(found: Findings) -> tuple[RunAnalysis, Measured]:
+    """Measure one run; return what the page says and the resamples behind it."""
+    run, columns = found.run, found.columns
+    sets = [entry.neuron_ids for entry in run.neurons]
+    spread = measure_spread(sets, generator(0, "analysis", "spread", run.pool_hash))
+    drawn = joined(all_measures(found, spread))
+    config = run.config
+    sizes = [columns.votes[i].num_rollouts for i in columns.ids]
+    analysis = RunAnalysis(
+        name=run.name,
+        model=run.model,
+        num_questions=len(columns.ids),
+        num_selected=int(columns.selected.sum()),
+        num_samples=min(sizes),
+        selection_rule=config.selection.rule,
+        contexts_rule=config.contexts.rule,
+        num_demonstrations=config.contexts.num_demonstrations,
+        labelled=found.verdicts is not None,
+        with_texts=found.labels is not None,
+        captured_greedy=columns.captured_greedy,
+        measures=drawn.intervals(),
+        bins=all_bins(found),
+        fitness=run.fitness,
+        distances_of=spread.mean.size,
+        cases=show_cases(found),
+    )
+    return analysis, drawn
+
+
+def all_measures(found: Findings, spread: Spread) -> Iterator[Measured]:
+    """Yield every measure of a run, from equal draws for equal numbers of questions."""
+    columns, verdicts = found.columns, found.verdicts
+    size = len(columns.ids)
+    yield drawn_of(found, unlabelled_measures(columns), size)
+    if verdicts is not None:
+        yield drawn_of(found, labelled_measures(columns, verdicts), size)
+    yield drawn_of(
+        found,
+        lambda weights: {
+            PAIRS: mean_distance(spread, weights),
+            NEAREST: means(spread.nearest, weights),
+        },
+        spread.mean.size,
+    )
+    if found.shown:
+        yield drawn_of(found, sharing_measures(found), len(found.shown))
+
+
+def drawn_of(found: Findings, measures: Measures, size: int) -> Measured:
+    """Measure with draws that are the same for all runs of one pool."""
+    rng = generator(0, "analysis", found.run.pool_hash)
+    return measure_resamples(measures, size, NUM_RESAMPLES, rng)
+
+
+def all_bins(found: Findings) -> dict[str, tuple[BinMean, ...]]:
+    """Return the mean of each target at low and high neuron counts."""
+    targets = {AGREEMENT: found.columns.agreement}
+    if found.verdicts is not None:
+        targets[ACCURACY] = found.verdicts.accuracy
+        targets[CAPTURED] = found.verdicts.captured.astype(np.float64)
+    return {target: bin_means(found, values) for target, values in targets.items()}
+
+
+def bin_means(found: Findings, values: FloatArray) -> tuple[BinMean, ...]:
+    """Return the mean of some values in bins of equally many questions by count."""
+    count = found.columns.count
+    bins = equal_mass_bins(count, NUM_BINS)
+
+    def measures(weights: FloatArray) -> dict[str, FloatArray]:
+        return {
+            str(number): means(values[places], weights[:, places])
+            for number, places in enumerate(bins)
+        }
+
+    found_means = drawn_of(found, measures, count.size).intervals().values()
+    return tuple(
+        BinMean(
+            low=float(count[places].min()),
+            high=float(count[places].max()),
+            center=float(count[places].mean()),
+            num_questions=places.size,
+            mean=mean,
+        )
+        for places, mean in zip(bins, found_means, strict=True)
+    )
+
+
+def distances_between(
+    runs: Sequence[PreparedRun], found: Sequence[RunAnalysis]
+) -> tuple[tuple[float | None, ...], ...]:
+    """Return the mean distance of a question of each run to one of each other.
+
+    On the diagonal stands the mean distance within a run.
+    """
+    if len(runs) < 2:
+        return ()
+    table: list[list[float | None]] = [[None] * len(runs) for _ in runs]
+    for i, one in enumerate(runs):
+        table[i][i] = found[i].measures[PAIRS].value
+        for j in range(i):
+            if same_neurons(one, runs[j]):
+                table[i][j] = table[j][i] = distance(one, runs[j])
+    return tuple(map(tuple, table))
+
+
+def distance(one: PreparedRun, other: PreparedRun) -> float:
+    """Return the mean distance of a question of one run to one of another."""
+    rng = generator(0, "analysis", "between", one.pool_hash, other.pool_hash)
+    return distance_between(
+        [entry.neuron_ids for entry in one.neurons],
+        [entry.neuron_ids for entry in other.neurons],
+        rng,
+    )

@@ -1,0 +1,217 @@
+"""Which demonstrations were retrieved, and whether neighbours share their answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from neuron_opsd.analysis.columns import PoolColumns, Verdicts
+from neuron_opsd.analysis.inputs import LabelledPool, PreparedRun
+from neuron_opsd.method.association import FloatArray, Measures, means
+from neuron_opsd.prompts import LETTERS
+from neuron_opsd.records import Demonstration, Question, TeacherContext
+from neuron_opsd.results.analysis import ShownCase, ShownDemonstration, shared_name
+from neuron_opsd.stages.teaching import shown_rollouts
+
+MOST_CASES: Final = 40
+
+Labels: TypeAlias = Mapping[str, str | None]
+"""Question id to an answer; `None` where there is none, which equals no other."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that is known of a run's pool."""
+
+    run: PreparedRun
+    columns: PoolColumns
+    labels: LabelledPool | None
+    verdicts: Verdicts | None
+
+    @cached_property
+    def own(self) -> Labels:
+        """Question id to the captured answer."""
+        return {i: self.columns.captured[i].answer for i in self.columns.ids}
+
+    @property
+    def candidates(self) -> frozenset[str]:
+        """Ids of the questions that could be a demonstration."""
+        contexts = self.run.config.contexts
+        shown = shown_rollouts(self.run.rollouts, self.columns.votes, contexts)
+        answered = frozenset(rollout.question_id for rollout in shown)
+        if contexts.source == "pool":
+            return answered
+        return answered & {e.question_id for e in self.run.selection if e.kept}
+
+    @cached_property
+    def written(self) -> Mapping[str, Labels]:
+        """By `answer` and `gold` what answers are compared by; gold where it is known.
+
+        The captured answers and the true ones, as the model writes them.
+        """
+        kinds = {"answer": self.own}
+        if self.verdicts is not None:
+            kinds["gold"] = self.verdicts.gold
+        return {kind: self.as_written(labels) for kind, labels in kinds.items()}
+
+    def as_written(self, answers: Labels) -> Labels:
+        """Return answers as the model writes them: as letters where choices have some.
+
+        Without the questions' texts they stay as they are read.
+        """
+        listed = self.run.config.prompts.list_choices == "letters"
+        if self.labels is None or not listed:
+            return answers
+        choices_of = {q.id: q.choices for q in self.labels.questions}
+        return {
+            name: LETTERS[choices_of[name].index(answer)]
+            if answer in choices_of[name]
+            else answer
+            for name, answer in answers.items()
+        }
+
+    @property
+    def shown(self) -> list[TeacherContext]:
+        """The contexts that hold demonstrations, by the rank of their question."""
+        rank = {entry.question_id: entry.rank for entry in self.run.selection}
+        full = [context for context in self.run.contexts if context.demonstrations]
+        return sorted(full, key=lambda context: rank[context.question_id])
+
+
+def sharing_measures(found: Findings) -> Measures:
+    """Return how often demonstrations share an answer with their question.
+
+    It is measured over the questions that have demonstrations: the share of these with
+    the same answer, the share of all other questions that could have been one with the
+    same, which is what random ones come to in the mean, and the difference.
+    """
+    some = found.candidates
+    shares = {
+        kind: sharing(found.shown, labels, some)
+        for kind, labels in found.written.items()
+    }
+
+    def measures(weights: FloatArray) -> dict[str, FloatArray]:
+        values: dict[str, FloatArray] = {}
+        for kind, (near, random) in shares.items():
+            observed, expected = means(near, weights), means(random, weights)
+            values[shared_name(kind, "demonstrations")] = observed
+            values[shared_name(kind, "random")] = expected
+            values[shared_name(kind, "excess")] = observed - expected
+        return values
+
+    return measures
+
+
+def sharing(
+    contexts: Sequence[TeacherContext], labels: Labels, candidates: frozenset[str]
+) -> tuple[FloatArray, FloatArray]:
+    """Return for each context the shares of like demonstrations and like others.
+
+    Args:
+        contexts: Each with at least one demonstration.
+        labels: Of the whole pool.
+        candidates: Ids of the questions that could be a demonstration.
+    """
+    known = [labels[name] for name in candidates]
+    counts = Counter(folded(label) for label in known if label is not None)
+    near, random = [], []
+    for context in contexts:
+        label = labels[context.question_id]
+        alike = [
+            same_label(label, labels[shown.question_id])
+            for shown in context.demonstrations
+        ]
+        near.append(sum(alike) / len(alike))
+        own = context.question_id in candidates
+        like = 0 if label is None else counts[folded(label)] - own
+        random.append(like / max(1, len(candidates) - own))
+    return np.array(near), np.array(random)
+
+
+def same_label(one: str | None, other: str | None) -> bool:
+    """Whether two questions have one answer, whatever its case."""
+    return one is not None and other is not None and folded(one) == folded(other)
+
+
+def folded(label: str) -> str:
+    """Return an answer without differences of case and of spaces around it."""
+    return label.strip().casefold()
+
+
+def show_cases(found: Findings) -> tuple[ShownCase, ...]:
+    """Return up to forty selected questions, spread over their ranks."""
+    contexts = found.shown
+    count = min(MOST_CASES, len(contexts))
+    places = np.linspace(0, len(contexts) - 1, count).round().astype(int)
+    questions = (
+        {} if found.labels is None else {q.id: q for q in found.labels.questions}
+    )
+    return tuple(show_case(contexts[place], found, questions) for place in places)
+
+
+def show_case(
+    context: TeacherContext, found: Findings, questions: Mapping[str, Question]
+) -> ShownCase:
+    """Return one question with its demonstrations, nearest first."""
+    own_id = context.question_id
+    question = questions.get(own_id)
+    vote = found.columns.votes[own_id]
+    reasons = {entry.question_id: entry.reason for entry in found.run.selection}
+    verdicts = found.verdicts
+    return ShownCase(
+        question_id=own_id,
+        question="" if question is None else question.text,
+        choices=() if question is None else question.choices,
+        reason=reasons[own_id],
+        answer=found.columns.captured[own_id].answer,
+        majority=vote.pseudo_label,
+        agreement=vote.agreement,
+        num_correct=None if verdicts is None else verdicts.num_correct[own_id],
+        num_rollouts=vote.num_rollouts,
+        correct=captured_correct(found, own_id),
+        gold=None if verdicts is None else verdicts.gold[own_id],
+        demonstrations=tuple(
+            show_demonstration(shown, own_id, found, questions)
+            for shown in reversed(context.demonstrations)
+        ),
+    )
+
+
+def show_demonstration(
+    shown: Demonstration,
+    asked: str,
+    found: Findings,
+    questions: Mapping[str, Question],
+) -> ShownDemonstration:
+    """Return one demonstration of the question with the id `asked`."""
+    own_id, verdicts = shown.question_id, found.verdicts
+    alike = {
+        kind: same_label(labels[own_id], labels[asked])
+        for kind, labels in found.written.items()
+    }
+    question = questions.get(own_id)
+    return ShownDemonstration(
+        question_id=own_id,
+        question="" if question is None else question.text,
+        distance=shown.distance,
+        shown=shown.answer,
+        answer=found.own[own_id],
+        correct=captured_correct(found, own_id),
+        gold=None if verdicts is None else verdicts.gold[own_id],
+        shares_answer=alike["answer"],
+        shares_gold=alike.get("gold"),
+    )
+
+
+def captured_correct(found: Findings, question_id: str) -> bool | None:
+    """Whether the captured answer is right; `None` without gold."""
+    if found.verdicts is None:
+        return None
+    place = found.columns.ids.index(question_id)
+    return bool(found.verdicts.captured[place])

@@ -1,0 +1,308 @@
+"""What a run's rollouts and neurons say of each question, as columns, and measured.
+
+Axes: Q questions of the pool, in its order; R rows of weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from neuron_opsd.analysis.inputs import LabelledPool, PreparedRun
+from neuron_opsd.answers.readers import READERS, Reader, readers_for
+from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
+from neuron_opsd.method.association import (
+    BoolArray,
+    FloatArray,
+    Measures,
+    areas,
+    correlations,
+    means,
+    residuals,
+)
+from neuron_opsd.method.labels import LabelColumns, known_measures, label_columns
+from neuron_opsd.outlines import RolloutFacts
+from neuron_opsd.records import NeuronSet, Vote
+from neuron_opsd.results.analysis import (
+    ACCURACY,
+    AGREEMENT,
+    CAPTURED,
+    ENTROPY,
+    LENGTH,
+    RIVALS,
+    VOTE,
+    area_gain_name,
+    area_name,
+    correlation_name,
+    vote_name,
+)
+from neuron_opsd.runs.prepare import representatives
+from neuron_opsd.stages.scoring import normalised_gold, score_rollouts
+from neuron_opsd.storage.kept_rollouts import outlines_of
+
+FEW: Final = 5
+"""Right, and wrong, answers below which nothing is said to go with being right."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoolColumns:
+    """What is known of the questions without labels; every array is ``(Q,)``."""
+
+    ids: tuple[str, ...]
+    captured: Mapping[str, RolloutFacts]
+    """By question id the rollout whose neurons were read."""
+    votes: Mapping[str, Vote]
+    captured_greedy: bool
+    """Whether any captured rollout is greedy; entropy and log-probability are then
+    means over the sampled ones, since a greedy one has none of its own."""
+    count: FloatArray
+    length: FloatArray
+    """Tokens of the captured rollout."""
+    mean_length: FloatArray
+    """Mean tokens of the sampled rollouts."""
+    entropy: FloatArray
+    logprob: FloatArray
+    """Mean per token, in nats."""
+    agreement: FloatArray
+    unanimous: BoolArray
+    selected: BoolArray
+
+    def groups(self) -> Iterator[tuple[str, FloatArray]]:
+        """Yield the groups that hold questions, with 1 for each member, else 0."""
+        everyone = np.ones(len(self.ids), dtype=np.bool_)
+        members = {"selected": self.selected, "rest": ~self.selected, "all": everyone}
+        for name, member in members.items():
+            if member.any():
+                yield name, member.astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdicts:
+    """What of the questions' answers is right; every array is ``(Q,)``."""
+
+    gold: Mapping[str, str]
+    """Question id to the true answer, normalised as answers are."""
+    num_correct: Mapping[str, int]
+    """Question id to how many sampled rollouts are right."""
+    accuracy: FloatArray
+    """Share of the question's sampled rollouts that are right."""
+    captured: BoolArray
+    vote: BoolArray
+    labels: LabelColumns
+
+
+def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
+    """Gather what a run made of its pool.
+
+    Args:
+        run: Its votes are held anew.
+        labels: Its questions say how answers are read; without them the settings do.
+    """
+    config = run.config
+    readers = vote_readers(run, labels)
+    votes = tally_votes(outlines_of(run.rollouts), readers)
+    captured = representatives(outlines_of(run.rollouts), votes, config)
+    sampled = sampled_rollouts(outlines_of(run.rollouts))
+    neurons = {entry.question_id: entry for entry in run.neurons}
+    ids = tuple(entry.question_id for entry in run.selection)
+    greedy = any(captured[i].temperature == 0.0 for i in ids)
+    told = sampled if greedy else {i: [captured[i]] for i in ids}
+    agreement = column(votes[i].agreement for i in ids)
+    return PoolColumns(
+        ids=ids,
+        captured=captured,
+        votes=votes,
+        captured_greedy=greedy,
+        count=column(count_of(neurons[i]) for i in ids),
+        length=column(captured[i].num_tokens for i in ids),
+        mean_length=average(sampled, ids, lambda r: float(r.num_tokens)),
+        entropy=average(told, ids, lambda r: r.entropy),
+        logprob=average(told, ids, per_token),
+        agreement=agreement,
+        unanimous=agreement == 1.0,
+        selected=np.array([entry.kept for entry in run.selection], dtype=np.bool_),
+    )
+
+
+def vote_readers(
+    run: PreparedRun, labels: LabelledPool | None
+) -> Mapping[str, Reader] | None:
+    """Return what says which answers of a question are the same.
+
+    `None` stands for those that are spelled alike, as all readers of choices and of
+    text have it.
+    """
+    answers = run.config.answers
+    if labels is not None:
+        listed = run.config.prompts.list_choices
+        return readers_for(labels.questions, answers, listed)
+    if answers.reader not in READERS:
+        return None
+    ids = [entry.question_id for entry in run.selection]
+    return dict.fromkeys(ids, READERS[answers.reader](answers))
+
+
+def count_of(entry: NeuronSet) -> float:
+    """Return a neuron count as a number, not a number where nobody read it."""
+    return float("nan") if entry.neuron_count is None else float(entry.neuron_count)
+
+
+def column(values: Iterator[float]) -> FloatArray:
+    """Return some numbers as an array."""
+    return np.fromiter(values, dtype=np.float64)
+
+
+def average(
+    rollouts: Mapping[str, Sequence[RolloutFacts]],
+    ids: Sequence[str],
+    value: Callable[[RolloutFacts], float],
+) -> FloatArray:
+    """Return for each question the mean of a number over some of its rollouts."""
+    return column(
+        sum(value(rollout) for rollout in rollouts[i]) / len(rollouts[i]) for i in ids
+    )
+
+
+def per_token(rollout: RolloutFacts) -> float:
+    """Return the mean log-probability of a rollout's tokens."""
+    return rollout.logprob / max(1, rollout.num_tokens)
+
+
+def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdicts:
+    """Compare a run's answers to its pool with the true ones.
+
+    Raises:
+        DataError: If a true answer cannot be read as the run reads answers.
+    """
+    config, questions = run.config, labels.questions
+    readers = readers_for(questions, config.answers, config.prompts.list_choices)
+    gold = normalised_gold(questions, labels.gold, readers)
+    scores = score_rollouts(questions, outlines_of(run.rollouts), labels.gold, readers)
+    own = {i: columns.captured[i].answer for i in columns.ids}
+    right = [
+        answer is not None and readers[i].same(answer, gold[i])
+        for i, answer in own.items()
+    ]
+    return Verdicts(
+        gold=gold,
+        num_correct={score.question_id: score.num_correct for score in scores},
+        accuracy=column(score.num_correct / score.num_rollouts for score in scores),
+        captured=np.array(right, dtype=np.bool_),
+        vote=np.array([score.majority_correct for score in scores], dtype=np.bool_),
+        labels=label_columns(scores),
+    )
+
+
+def unlabelled_measures(columns: PoolColumns) -> Measures:
+    """Return what can be measured of a pool without labels."""
+    targets = {
+        AGREEMENT: columns.agreement,
+        LENGTH: columns.length,
+        ENTROPY: columns.entropy,
+    }
+    unanimous = columns.unanimous.astype(np.float64)
+
+    def measures(weights: FloatArray) -> dict[str, FloatArray]:
+        found = plain_correlations(columns.count, targets, weights)
+        for group, member in columns.groups():
+            some = weights * member
+            found[vote_name(group, "agreement")] = means(columns.agreement, some)
+            found[vote_name(group, "unanimity")] = means(unanimous, some)
+        return found
+
+    return measures
+
+
+def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
+    """Return what can be measured of a pool whose true answers are known."""
+    targets = {
+        ACCURACY: told_apart(verdicts.accuracy),
+        CAPTURED: told_apart(verdicts.captured.astype(np.float64)),
+    }
+    given = (columns.length, columns.entropy, columns.agreement)
+    scores = rival_scores(columns)
+    vote = verdicts.vote.astype(np.float64)
+
+    def measures(weights: FloatArray) -> dict[str, FloatArray]:
+        found = plain_correlations(columns.count, targets, weights)
+        for target, values in targets.items():
+            found |= {
+                correlation_name(kind, target): correlations(
+                    columns.count, values, weights, given, ranked=ranked
+                )
+                for kind, ranked in (("partial", False), ("partial_ranks", True))
+            }
+        found |= rival_areas(scores, CAPTURED, targets[CAPTURED] > 0, weights)
+        found |= rival_areas(scores, VOTE, told_apart(vote) > 0, weights)
+        for group, member in columns.groups():
+            some = weights * member
+            average, majority = means(verdicts.accuracy, some), means(vote, some)
+            found[vote_name(group, "avg_at_k")] = average
+            found[vote_name(group, "maj_at_k")] = majority
+            found[vote_name(group, "maj_minus_avg")] = majority - average
+            if not np.isnan(verdicts.labels.baseline).any():
+                known = known_measures(verdicts.labels, some)
+                found |= {vote_name(group, name): of for name, of in known.items()}
+        return found
+
+    return measures
+
+
+def told_apart(values: FloatArray) -> FloatArray:
+    """Return values, or zeros where fewer than `FEW` differ from the commonest.
+
+    Nothing can be said then of what goes with them: a resample holds such a question
+    or not, and intervals are far too narrow.
+    """
+    _, counts = np.unique(values, return_counts=True)
+    return values if values.size - counts.max() >= FEW else np.zeros(values.size)
+
+
+def plain_correlations(
+    count: FloatArray, targets: Mapping[str, FloatArray], weights: FloatArray
+) -> dict[str, FloatArray]:
+    """Correlate the neuron count with each target, as it is and in ranks."""
+    return {
+        correlation_name(kind, target): correlations(
+            count, values, weights, ranked=ranked
+        )
+        for target, values in targets.items()
+        for kind, ranked in (("pearson", False), ("spearman", True))
+    }
+
+
+def rival_scores(columns: PoolColumns) -> dict[str, FloatArray]:
+    """Return every rival's scores, turned so that the highest are said to be right.
+
+    The regression of the count on length is made once, of the questions as they are.
+    """
+    values = {
+        "count": columns.count,
+        "length": columns.length,
+        "mean_length": columns.mean_length,
+        "entropy": columns.entropy,
+        "logprob": columns.logprob,
+        "agreement": columns.agreement,
+        "count_per_token": columns.count / np.maximum(1.0, columns.length),
+        "count_residual": residuals(columns.count, [columns.length]),
+    }
+    return {name: RIVALS[name].sign * score for name, score in values.items()}
+
+
+def rival_areas(
+    scores: Mapping[str, FloatArray],
+    target: str,
+    correct: BoolArray,
+    weights: FloatArray,
+) -> dict[str, FloatArray]:
+    """Return every rival's area under the ROC curve, and what the count has above."""
+    area = {name: areas(score, correct, weights) for name, score in scores.items()}
+    found = {area_name(target, name): value for name, value in area.items()}
+    return found | {
+        area_gain_name(target, name): area["count"] - value
+        for name, value in area.items()
+        if name != "count"
+    }

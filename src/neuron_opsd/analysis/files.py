@@ -1,0 +1,136 @@
+"""An analysis as files: JSON with everything, CSV with every number, and a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from neuron_opsd.data.csv_rows import cell
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.records import Interval
+from neuron_opsd.report.analyse.page import render_analysis
+from neuron_opsd.results.analysis import PAIRS, AnalysisData, RunAnalysis
+from neuron_opsd.storage.codecs import encode, save_json
+from neuron_opsd.storage.files import is_leftover_of, write_atomic
+from neuron_opsd.storage.folders import check_outside
+from neuron_opsd.storage.output_paths import check_file_place, check_folder_place
+
+JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
+
+OVERALL: Final = "mean of runs"
+"""What the CSV calls the mean over runs."""
+
+
+def check_places(out: Path) -> None:
+    """Refuse a folder in which the files of an analysis cannot be written.
+
+    Raises:
+        ConfigError: If it is none, holds what is of others, or something else than a
+            file has one's name.
+        TryAgainError: If the disk is read-only or ails.
+    """
+    check_folder_place(out)
+    check_outside(out)
+    for name in (JSON, CSV, PAGE):
+        check_file_place(out / name)
+    held = sorted(one.name for one in out.iterdir()) if out.is_dir() else []
+    others = [name for name in held if not is_leftover_of(JSON, name)]
+    if others and JSON not in others:
+        raise ConfigError(
+            f"{out} holds {others[0]} and no {JSON}; choose a new or empty folder for "
+            "--out, or that of an earlier analysis"
+        )
+
+
+def write_analysis(data: AnalysisData, out: Path) -> None:
+    """Write an analysis as JSON, as CSV and as a page.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+        ConfigError: If nothing may be written there.
+    """
+    save_json(document_of(data), out / JSON)
+    write_atomic(out / CSV, encode(csv_of(data)))
+    write_atomic(out / PAGE, encode(render_analysis(data)))
+
+
+def document_of(data: AnalysisData) -> dict[str, Any]:
+    """Return an analysis as JSON can hold it."""
+    table: dict[str, Any] = TypeAdapter(AnalysisData).dump_python(data)
+    return {name: without_nan(value) for name, value in table.items()}
+
+
+def measures_of(measures: Mapping[str, Interval]) -> dict[str, Any]:
+    """Return numbers with their intervals by name, as JSON can hold them."""
+    return {name: without_nan(asdict(value)) for name, value in measures.items()}
+
+
+def without_nan(value: Any) -> Any:
+    """Return nested values with `None` for numbers that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return value
+
+
+def csv_of(data: AnalysisData) -> str:
+    """Return every number as a row: run, quantity, value, low, high."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", "quantity", "value", "low", "high"])
+    for run in data.runs:
+        for quantity, interval in quantities(run):
+            writer.writerow([cell(run.name), quantity, *numbers(interval)])
+    for quantity, interval in data.overall.items():
+        writer.writerow([OVERALL, quantity, *numbers(interval)])
+    for one, row in zip(data.runs, data.between, strict=False):
+        for other, value in zip(data.runs, row, strict=True):
+            if value is not None and one is not other:
+                name = cell(f"{one.name} to {other.name}")
+                writer.writerow([name, PAIRS, repr(value), "", ""])
+    return text.getvalue()
+
+
+def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:
+    """Yield what was measured of one run, its bins and teacher included."""
+    yield from run.measures.items()
+    for target, bins in run.bins.items():
+        for place, one in enumerate(bins, 1):
+            yield f"bin.{target}.{place}", one.mean
+            yield f"bin.{target}.{place}.count", alone(one.center)
+    for name, value in teacher_check(run).items():
+        yield f"teacher_check.{name}", alone(value)
+
+
+def teacher_check(run: RunAnalysis) -> dict[str, float]:
+    """Return what was asked of student and teacher, by name; nothing if not asked."""
+    fitness = run.fitness
+    if fitness is None:
+        return {}
+    return {
+        "student_agreement": fitness.student_agreement,
+        "teacher_agreement": fitness.teacher_agreement,
+        "student_entropy": fitness.student_entropy,
+        "teacher_entropy": fitness.teacher_entropy,
+    }
+
+
+def alone(value: float) -> Interval:
+    """Return a number without an interval."""
+    return Interval(value, math.nan, math.nan)
+
+
+def numbers(interval: Interval) -> list[str]:
+    """Write a number and the ends of its interval, nothing for what is none."""
+    values = (interval.value, interval.low, interval.high)
+    return [repr(float(v)) if math.isfinite(v) else "" for v in values]

@@ -1,0 +1,1 @@
+"""Reading answers, telling when two are the same, and voting."""

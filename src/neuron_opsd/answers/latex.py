@@ -1,0 +1,132 @@
+r"""LaTeX answers by sight: how they are tidied, and which pairs need no math-verify.
+
+Equal spellings, plain digits and plain contradictions are settled here. What nothing
+could settle in sensible time, such as ``9^{9^{9^{9}}}``, is known by its form; all else
+is for math-verify, see `verifier`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import accumulate
+from typing import Final
+
+from neuron_opsd.answers.numbers import read_decimal, same_number, write_fraction
+
+MAX_LENGTH: Final = 1000
+"""Longest expression, in characters, that math-verify is asked about."""
+MAX_NESTING: Final = 60
+"""Deepest nesting of brackets that it is asked about."""
+MAX_DIGITS: Final = 20_000
+"""Digits of the largest power of numerals, or factorial, that it is asked about."""
+
+THOUSANDS: Final = re.compile(
+    r"(?<![0-9.,])([0-9]{1,3})((?:(?:\{,\}|,\\!|\\[,! ;:]|[\s~\u2009\u202f])[0-9]{3})+)"
+    r"(?![0-9])"
+)
+PLAIN: Final = re.compile(r"[-+]? ?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]+)?")
+UNIT: Final = re.compile(
+    r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?!(?:and|or|if)\b)([A-Za-z]{1,3}|[ap]\.m\.)\s*\}"
+)
+BASE: Final = re.compile(r"(?<=[0-9A-F])_\s?\{?\s?([0-9]+)")
+SCALE: Final = re.compile(r"\b(?:hundred|thousand|million|billion|trillion)\b")
+NUMERAL: Final = re.compile(r"[0-9]+")
+POWERS: Final = re.compile(r"[0-9]+(?:\s*\^[\s{(]*[-+]?[\s{(]*[0-9]+)+")
+FACTORIALS: Final = re.compile(r"([0-9]+)[\s})]*!")
+BINOMIALS: Final = re.compile(r"binom\s*\{\s*([0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
+MINUSES: Final = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}‑‐－", "-"))
+
+
+def tidy(text: str) -> str:
+    r"""Take an expression out of its dollar signs, and mend its thousands alone.
+
+    ``1\ 000``, ``1\,000`` and ``1{,}000`` lose their separators, because math-verify
+    takes the first two for products.
+    """
+    text = " ".join(text.split()).translate(MINUSES)
+    text = text.rstrip(".,;").strip()
+    for start, end in (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$")):
+        if text.startswith(start) and text.endswith(end) and len(text) > len(start):
+            text = text.removeprefix(start).removesuffix(end)
+    text = text.rstrip(".,;").strip()
+    return THOUSANDS.sub(lambda match: re.sub(r"[^0-9]", "", match.group()), text)
+
+
+def equal_by_sight(one: str, other: str) -> bool | None:
+    """Compare what is identical, or plain digits; `None` where math-verify must."""
+    one, other = tidy(one), tidy(other)
+    if one == other:
+        return True
+    number, another = plain_number(one), plain_number(other)
+    if number is not None and another is not None:
+        return same_number(number, another)
+    return False if contradict(one, other) else None
+
+
+def refusal(text: str) -> str:
+    """Say why an expression is not computed, by its form alone; empty where it is.
+
+    What is left out here would take minutes, or be stopped by a clock, which says one
+    thing on one machine and another on the next.
+    """
+    if len(text) > MAX_LENGTH:
+        return f"longer than {MAX_LENGTH:,} characters"
+    if nesting(text) > MAX_NESTING:
+        return f"nested deeper than {MAX_NESTING}"
+    if any(map(is_huge, POWERS.findall(text))) or is_many_factors(text):
+        return f"a number of more than {MAX_DIGITS:,} digits"
+    return ""
+
+
+def nesting(text: str) -> int:
+    """Return how many brackets are open at once, at most."""
+    steps = (1 if char in "{([" else -1 for char in text if char in "{([})]")
+    return max(accumulate(steps), default=0)
+
+
+def is_huge(power: str) -> bool:
+    """Say whether a power or tower of numerals has more than `MAX_DIGITS` digits."""
+    *bases, exponent = (int(number) for number in NUMERAL.findall(power))
+    for base in reversed(bases):
+        if base < 2:
+            exponent = base
+        elif exponent * math.log10(base) > MAX_DIGITS:
+            return True
+        else:
+            exponent = base**exponent
+    return False
+
+
+def is_many_factors(text: str) -> bool:
+    """Say whether a factorial or binomial coefficient is of about as many digits."""
+    products = [(int(n), int(n)) for n in FACTORIALS.findall(text)]
+    pairs = ((int(n), int(k)) for n, k in BINOMIALS.findall(text))
+    products += [(n, min(k, abs(n - k))) for n, k in pairs]
+    return any(count * math.log10(max(n, 2)) > MAX_DIGITS for n, count in products)
+
+
+def contradict(one: str, other: str) -> bool:
+    """Say whether two expressions name what math-verify passes over, and differently.
+
+    That are short units and bases, where both have one; words such as `million`; and
+    the braces of a set against the brackets of a tuple.
+    """
+    for pattern in (UNIT, BASE):
+        said, also = set(pattern.findall(one)), set(pattern.findall(other))
+        if said and also and said != also:
+            return True
+    if SCALE.findall(one) != SCALE.findall(other):
+        return True
+    first, second = (text.replace("\\left", "").strip() for text in (one, other))
+    return {first[:1], second[:1]} == {"(", "\\"} and "\\{" in {first[:2], second[:2]}
+
+
+def plain_number(text: str) -> str | None:
+    """Return the numeral of plain digits, `None` for anything else."""
+    if not PLAIN.fullmatch(text) or not re.search("[0-9]", text):
+        return None
+    digits = text.lstrip("+- ")
+    value = read_decimal(digits)
+    sign = -1 if text.startswith("-") else 1
+    return None if value is None else write_fraction(sign * value)

@@ -1,0 +1,331 @@
+"""Reading the final answer from a completion, and telling when two answers are one.
+
+Each reader is one function and one line in `READERS`. It is given the final part of a
+completion, after any reasoning, and says with every answer where it stood. An answer is
+normalised when it is read, so that most pairs can be compared by spelling alone.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import string
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from neuron_opsd.answers import latex
+from neuron_opsd.answers import numbers as numerals
+from neuron_opsd.answers.choice_letters import read_choice_letter
+from neuron_opsd.answers.choice_texts import equal_choice, read_choice_text, unwrapped
+from neuron_opsd.answers.latex_reader import read_latex
+from neuron_opsd.answers.number_reader import read_number
+from neuron_opsd.answers.spans import (
+    OUTER,
+    Reading,
+    announcements,
+    collapse,
+    hashed,
+    last_boxed,
+    own_part,
+    plain,
+    whole_words,
+)
+from neuron_opsd.answers.verifier import same_within
+from neuron_opsd.config import AnswersConfig
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.records import Question
+
+Same: TypeAlias = Callable[[str, str], bool]
+Bare: TypeAlias = Callable[[str, Question], str | None]
+
+MAX_TEXT_LENGTH: Final = 1000
+"""Longest line that still counts as a short answer."""
+
+OPEN: Final = Reading(None, "reasoning is not closed")
+EMPTY: Final = Reading(None, "nothing is written")
+
+LEAD_IN: Final = re.compile(
+    r"^(?:so,? |therefore,? |thus,? )?(?:the )?(?:final |correct )?answer(?: is\b|:)"
+)
+ARTICLE: Final = re.compile(r"^(?:the|an?) (?=\S)")
+END_OF_SENTENCE: Final = re.compile(
+    r"(?:(?<=[^\W\d_]{4})|(?<=[0-9)%\"']))[.!?]\s+(?=[A-Z])"
+)
+
+
+class Find(Protocol):
+    """Reads the final part of a completion, which may have been cut."""
+
+    def __call__(self, text: str, question: Question, *, cut: bool) -> Reading:
+        """Return the answer, normalised, and where it stood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How the answers to one question are read and compared."""
+
+    find: Find
+    same: Same = operator.eq
+    """Says whether two normalised answers mean the same."""
+    bare: Bare | None = None
+    """Reads an answer that stands without a completion, such as a gold one, where
+    `find` might take it for another."""
+
+    def read(
+        self, final: str | None, question: Question, *, finished: bool = True
+    ) -> Reading:
+        """Read the answer of a completion.
+
+        Args:
+            final: What follows its reasoning; `None` where that is still open.
+            question: That is answered.
+            finished: Whether the completion ended of itself. Of what was cut, choices,
+                numbers and expressions are read only where they are boxed, announced or
+                lead, and the last word is not.
+        """
+        if final is None:
+            return OPEN
+        text = unicodedata.normalize("NFC", final)
+        if not text.strip():
+            return EMPTY
+        return self.find(text, question, cut=not finished)
+
+    def normalise(self, answer: str, question: Question) -> str | None:
+        """Return the normalised form of an answer that stands without a completion.
+
+        Of a worked solution in the form of GSM8K, what follows its last `####` counts.
+        """
+        marked = hashed(answer) if "\n" in answer.strip() else []
+        answer = marked[0] if marked else answer
+        if self.bare is not None:
+            return self.bare(answer, question)
+        return self.read(answer, question).answer
+
+
+def reader_for(
+    question: Question, config: AnswersConfig, list_choices: str = "no"
+) -> Reader:
+    """Return the reader of a question's answers, `auto` resolved.
+
+    Args:
+        question: Whose choices, if any, decide what `auto` means.
+        config: Names the reader.
+        list_choices: The setting of that name of the prompts: with `letters`, `auto`
+            reads the letters of choices.
+
+    Raises:
+        ConfigError: If the reader needs choices that the question lacks, or needs a
+            pattern and that is missing or no regular expression.
+    """
+    name = config.reader
+    if name == "auto" and not question.choices:
+        name = "text"
+    elif name == "auto":
+        name = "choice-letter" if list_choices == "letters" else "choice-text"
+    if name.startswith("choice-") and not question.choices:
+        raise ConfigError(
+            f"answers.reader is {name}, but question {question.id!r} has no choices; "
+            "give it some, or let answers.reader be auto"
+        )
+    return READERS[name](config)
+
+
+def readers_for(
+    questions: Sequence[Question], config: AnswersConfig, list_choices: str = "no"
+) -> dict[str, Reader]:
+    """Return question id to reader, for the votes and for scoring.
+
+    Raises:
+        ConfigError: As `reader_for` does.
+    """
+    return {
+        question.id: reader_for(question, config, list_choices)
+        for question in questions
+    }
+
+
+class ReadChoice(Protocol):
+    """Reads which of the choices a text gives, by letter or by text."""
+
+    def __call__(self, text: str, choices: Sequence[str], *, cut: bool) -> Reading:
+        """Return the choice, and where it stood."""
+
+
+def reader_of_choices(read: ReadChoice) -> Reader:
+    """Return a reader of questions with choices."""
+
+    def find(text: str, question: Question, *, cut: bool) -> Reading:
+        return read(whole_words(text) if cut else text, question.choices, cut=cut)
+
+    return Reader(find, bare=bare_choice_for(find))
+
+
+def bare_choice_for(find: Find) -> Bare:
+    """Return what reads a gold choice: by its text first, so that it stays what it is.
+
+    Then by its letter, then as a completion is read.
+    """
+
+    def bare(text: str, question: Question) -> str | None:
+        if (choice := equal_choice(text, question.choices)) is not None:
+            return choice
+        name = text.strip()
+        letters = string.ascii_uppercase[: len(question.choices)]
+        if len(name) == 1 and name in letters:
+            return question.choices[letters.index(name)]
+        return find(text, question, cut=False).answer
+
+    return bare
+
+
+def number_reader(config: AnswersConfig) -> Reader:
+    """Return a reader of numbers; gold answers are read by the same rule."""
+
+    def find(text: str, question: Question, *, cut: bool) -> Reading:
+        del question
+        text = whole_words(text) if cut else text
+        return read_number(text, config.decimal_mark, cut=cut)
+
+    return Reader(find, numerals.same_number)
+
+
+def text_reader(config: AnswersConfig) -> Reader:
+    """Return a reader of short texts."""
+    del config
+    return Reader(read_text, same_text, bare_text)
+
+
+def read_text(text: str, question: Question, *, cut: bool) -> Reading:
+    r"""Read a short text, without lead-in, article and punctuation, in lower case.
+
+    In this order: the last ``\boxed{...}``, the last announcement, the first line. A
+    line without a letter or digit, or longer than `MAX_TEXT_LENGTH`, is no answer; one
+    that was cut is read as it stands.
+    """
+    del question, cut
+    text = own_part(text, bool)
+    if (boxed := last_boxed(text)) is not None:
+        return short(boxed, "boxed")
+    for announced in announcements(text)[:1]:
+        passage = END_OF_SENTENCE.split(announced.after or announced.passage)[0]
+        return short(passage, "announced")
+    for passage in hashed(text)[:1]:
+        return short(passage, "after ####")
+    line, _, rest = text.strip().partition("\n")
+    return short(line, "first line" if rest else "only answer")
+
+
+def short(line: str, why: str) -> Reading:
+    """Return a line as a normalised answer, if it is one."""
+    line = plain(unwrapped(line) if "\\text" in line else line)
+    if len(line) > MAX_TEXT_LENGTH:
+        return Reading(None, f"{why}, but longer than {MAX_TEXT_LENGTH} characters")
+    line = LEAD_IN.sub("", line.strip(OUTER)).strip(OUTER)
+    line = ARTICLE.sub("", line)
+    if not any(char.isalnum() for char in line):
+        return Reading(None, f"{why}, but without a letter or digit")
+    return Reading(line, why)
+
+
+def bare_text(text: str, question: Question) -> str | None:
+    """Return a gold answer as the text reader spells it.
+
+    One of several lines that neither boxes nor announces its answer has none, because
+    no completion could match it.
+    """
+    if "\n" not in text.strip():
+        return short(text, "gold").answer
+    if last_boxed(text) is None and not announcements(text):
+        return None
+    return read_text(text, question, cut=False).answer
+
+
+def same_text(one: str, other: str) -> bool:
+    """Say whether two normalised texts are one: alike, or the same plain number."""
+    if one == other:
+        return True
+    number, another = latex.plain_number(one), latex.plain_number(other)
+    return (
+        number is not None
+        and another is not None
+        and numerals.same_number(number, another)
+    )
+
+
+def latex_reader(config: AnswersConfig) -> Reader:
+    """Return a reader of expressions, compared by math-verify."""
+
+    def find(text: str, question: Question, *, cut: bool) -> Reading:
+        del question
+        return read_latex(whole_words(text) if cut else text, cut=cut)
+
+    return Reader(find, same_within(config.max_minutes), bare_latex)
+
+
+def bare_latex(text: str, question: Question) -> str | None:
+    """Return what a text announces, or holds as math, else the whole of it."""
+    found = read_latex(text, cut=False)
+    del question
+    return found.answer or latex.tidy(collapse(text)) or None
+
+
+def regex_reader(config: AnswersConfig) -> Reader:
+    """Return a reader of the last match of the user's pattern, its first group.
+
+    Without a group the whole match is the answer. Case and the spelling of quotes and
+    accents make no difference between answers. The pattern is the user's own and runs
+    without a limit of time.
+
+    Raises:
+        ConfigError: If the pattern is missing or no regular expression.
+    """
+    if not config.pattern:
+        raise ConfigError(
+            "answers.reader is regex, but answers.pattern is empty; give a regular "
+            r"expression, for example answers.pattern='Answer: (\w+)'"
+        )
+    try:
+        pattern = re.compile(config.pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"answers.pattern is {config.pattern!r}, but that is no regular "
+            f"expression: {error}"
+        ) from None
+    group = min(1, pattern.groups)
+
+    def find(text: str, question: Question, *, cut: bool) -> Reading:
+        del question, cut
+        last = None
+        for match in pattern.finditer(text):
+            last = match
+        found = None if last is None else collapse(last[group] or "") or None
+        return Reading(found, "last match" if found else "the pattern matches nothing")
+
+    return Reader(find, same_spelling, matched_or_whole(find))
+
+
+def matched_or_whole(find: Find) -> Bare:
+    """Return what reads a gold answer: by the pattern, else the whole of it."""
+
+    def bare(text: str, question: Question) -> str | None:
+        return find(text, question, cut=False).answer or collapse(text) or None
+
+    return bare
+
+
+def same_spelling(one: str, other: str) -> bool:
+    """Say whether two answers differ in nothing but case, quotes and accents' form."""
+    return plain(one) == plain(other)
+
+
+READERS: Final[Mapping[str, Callable[[AnswersConfig], Reader]]] = {
+    "choice-text": lambda _: reader_of_choices(read_choice_text),
+    "choice-letter": lambda _: reader_of_choices(read_choice_letter),
+    "number": number_reader,
+    "text": text_reader,
+    "latex": latex_reader,
+    "regex": regex_reader,
+}
+"""By the names that `answers.reader` takes; `auto` becomes one of these."""

@@ -1,0 +1,92 @@
+"""Majority voting over the answers of one question's rollouts."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from neuron_opsd.answers.readers import Reader
+from neuron_opsd.outlines import RolloutFacts
+from neuron_opsd.records import Vote
+
+R = TypeVar("R", bound=RolloutFacts)
+"""A rollout or its outline."""
+
+
+def tally(
+    question_id: str,
+    answers: Sequence[str | None],
+    same: Callable[[str, str], bool] = operator.eq,
+) -> Vote:
+    """Count the answers and name the most frequent one.
+
+    A rollout without a readable answer supports nothing but stays in the denominator,
+    so a model that seldom finishes cannot look sure of itself. Of answers tied for
+    first place, the one given earliest wins.
+
+    Args:
+        question_id: Of the question that all the answers are to.
+        answers: Normalised answers in rollout order; `None` where none could be read.
+        same: Whether two answers are one; an answer counts for the earliest one that
+            it is the same as, and is asked about once however often it was given.
+
+    Returns:
+        The vote; its `pseudo_label` is `None` when no answer could be read.
+
+    Raises:
+        ValueError: If `answers` is empty.
+
+    Source: confidence as max count over rollouts, arXiv:2607.02460, appendix C.1.
+    """
+    if not answers:
+        raise ValueError(f"question {question_id!r} has no answers to vote on")
+    counts: dict[str, int] = {}
+    joined: dict[str, str] = {}
+    for answer in answers:
+        if answer is None:
+            continue
+        if answer not in joined:
+            joined[answer] = next((old for old in counts if same(old, answer)), answer)
+        counts[joined[answer]] = counts.get(joined[answer], 0) + 1
+    # A dict keeps first-seen order and max() keeps the first maximum it meets.
+    pseudo_label = max(counts, key=counts.__getitem__, default=None)
+    return Vote(question_id, pseudo_label, counts, len(answers), joined)
+
+
+def tally_votes(
+    rollouts: Iterable[RolloutFacts], readers: Mapping[str, Reader] | None = None
+) -> dict[str, Vote]:
+    """Vote on every question by its sampled rollouts; greedy ones have no vote.
+
+    Args:
+        rollouts: Of any questions, in any order; they vote in the order of `index`.
+        readers: Question id to the reader of its answers, as `answers.readers_for`
+            returns; without them answers are the same when they are spelled alike.
+
+    Returns:
+        Question id to vote, in the order in which the questions first appear.
+    """
+    given: dict[str, list[tuple[int, str | None]]] = {}
+    for rollout in rollouts:
+        if rollout.temperature > 0.0:
+            group = given.setdefault(rollout.question_id, [])
+            group.append((rollout.index, rollout.answer))
+    votes: dict[str, Vote] = {}
+    for question_id, group in given.items():
+        group.sort(key=operator.itemgetter(0))
+        same = operator.eq if readers is None else readers[question_id].same
+        votes[question_id] = tally(question_id, [answer for _, answer in group], same)
+        group.clear()  # a vote takes the place of what it was held on
+    return votes
+
+
+def sampled_rollouts(rollouts: Iterable[R]) -> dict[str, list[R]]:
+    """Return the sampled rollouts by question id, each question's in order of index."""
+    groups: dict[str, list[R]] = {}
+    for rollout in rollouts:
+        if rollout.temperature > 0.0:
+            groups.setdefault(rollout.question_id, []).append(rollout)
+    for group in groups.values():
+        group.sort(key=operator.attrgetter("index"))
+    return groups

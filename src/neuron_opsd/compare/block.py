@@ -1,0 +1,313 @@
+"""One block of a comparison: a source, a seed and a start, with all its methods.
+
+A block is a run directory. The pool is answered once for all methods; each method has a
+folder, and once its result is there nothing of it is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from neuron_opsd.compare.neurons import prompted
+from neuron_opsd.compare.variants import Variant, config_of
+from neuron_opsd.config import Config
+from neuron_opsd.config.tables import differences
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.methods import METHODS
+from neuron_opsd.methods.method import Targets
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.records import Question, StepMetrics, TestResult
+from neuron_opsd.results.comparison import BASE
+from neuron_opsd.results.run import PROMPTED
+from neuron_opsd.runs.centring import BIAS_NAME
+from neuron_opsd.runs.checkpoints import end_checkpoints
+from neuron_opsd.runs.context import Job, TestSet
+from neuron_opsd.runs.fingerprint import load_again
+from neuron_opsd.runs.inputs import run_settings
+from neuron_opsd.runs.kept_room import keep_room
+from neuron_opsd.runs.pool_rollouts import NAME as ROLLOUTS_NAME
+from neuron_opsd.runs.pool_rollouts import roll_out
+from neuron_opsd.runs.prepare import Prepared, PreparedNames, prepare
+from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
+from neuron_opsd.runs.training import Training, examples_for, train_adapter
+from neuron_opsd.storage.codecs import ROLLOUTS, Codec, json_codec, record_codec
+from neuron_opsd.storage.manifest import value_text
+
+GOLD = "gold answers of the pool"
+"""What oracles are told, as the ledger names it; nothing else is made from it."""
+
+METHOD_FOLDERS = "methods"
+"""Folder of a block that holds a folder for each method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a training took."""
+
+    prompts: int
+    generated_tokens: int
+    trained_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """What became of one model of a comparison."""
+
+    tests: Mapping[int, Mapping[str, TestResult]]
+    """Number of steps to results by name of the test set."""
+    spent: Spent | None = None
+    """`None` for a model that was not trained."""
+    warnings: tuple[str, ...] = ()
+    """What was warned of while it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What the methods of a block share."""
+
+    job: Job
+    source: str
+    start: str
+    pool: tuple[Question, ...]
+    tests: tuple[TestSet, ...]
+    shown_steps: tuple[int, ...] = ()
+    """Numbers of steps after which models are tested besides the end of training."""
+    adapters: tuple[Path, ...] = ()
+    """What training that led to the start has made."""
+    targets: Targets = field(default_factory=dict)
+    """What oracles are told, by question id."""
+
+
+class StartModel:
+    """The model where a block's training begins, loaded when it is first needed."""
+
+    def __init__(self, base: HFModel, job: Job, adapters: Sequence[Path]) -> None:
+        """Load nothing yet; without adapters it is the base model itself."""
+        self.job = job
+        self.adapters = tuple(adapters)
+        self._model = None if self.adapters else base
+
+    def get(self) -> HFModel:
+        """Return the model."""
+        if self._model is None:
+            run, config = self.job.run, self.job.config
+            self._model = load_again(run, config.model, *self.adapters)
+        keep_room(self.job, self._model)
+        return self._model
+
+
+def result_codec(folder: str) -> Codec[CellResult]:
+    """Return how the result of a model is kept."""
+    return record_codec(f"{folder}/result.json", CellResult)
+
+
+def cell_folder(name: str) -> str:
+    """Return where a method's files lie in a block."""
+    return f"{METHOD_FOLDERS}/{name}"
+
+
+def once(
+    block: Block,
+    name: str,
+    compute: Callable[[], CellResult],
+    made_from: Sequence[str],
+) -> CellResult:
+    """Return the result of a model, computed if it is not there; warnings stay.
+
+    Args:
+        block: Keeps it.
+        name: Of the model.
+        compute: Makes the result.
+        made_from: Names of all in the block that it is made from.
+    """
+    run, folder = block.job.run, cell_folder(name)
+
+    def warned() -> CellResult:
+        before = len(run.warnings)
+        result = compute()
+        return replace(result, warnings=tuple(run.warnings[before:]))
+
+    return run.once(folder, result_codec(folder), warned, made_from=made_from)
+
+
+def measure_start(block: Block, start: StartModel) -> CellResult:
+    """Test the model where training begins.
+
+    A model that was trained was tested on every set before; of it, only the in-domain
+    answers are needed here, which find its demonstrations.
+    """
+    tests = [test for test in block.tests if block.start == BASE or test.in_domain]
+
+    def compute() -> CellResult:
+        job = shared_job(block)
+        return CellResult({0: answer_tests(job, start.get(), tests, BEFORE)})
+
+    made_from = [name for t in tests for name in compared(t.name, BEFORE)]
+    return once(block, BASE, compute, made_from)
+
+
+def measure_prompted(block: Block, start: StartModel) -> CellResult:
+    """Test the model where training begins with its own demonstrations before it."""
+    tests = [test.name for test in block.tests if test.in_domain]
+    return once(
+        block,
+        PROMPTED,
+        lambda: CellResult({0: answer_with_demonstrations(block, start.get())}),
+        [
+            name
+            for test in tests
+            for label in (BEFORE, PROMPTED)
+            for name in compared(test, label)
+        ],
+    )
+
+
+def shared_job(block: Block) -> Job:
+    """Return the job of what all methods share: greedy answers are drawn as well."""
+    config = block.job.config
+    contexts = config.contexts.model_copy(update={"answer": "greedy"})
+    return replace(block.job, config=config.model_copy(update={"contexts": contexts}))
+
+
+def answer_with_demonstrations(block: Block, model: HFModel) -> dict[str, TestResult]:
+    """Test a model with its own demonstrations in the prompt, in its own domain."""
+    config = never_stopped(prompted(block.job.config, model.facts))
+    job = replace(block.job, config=config)
+    prepared = prepared_for(block, model, job, cell_folder(PROMPTED))
+    made = names_for(block, config, cell_folder(PROMPTED))
+    return {
+        test.name: answer_prompted(job, model, test, prepared, made)
+        for test in block.tests
+        if test.in_domain
+    }
+
+
+def never_stopped(config: Config) -> Config:
+    """Return settings that pass a teacher who has nothing to teach: none is asked."""
+    fitness = config.fitness.model_copy(update={"one_answer": "warn"})
+    return config.model_copy(update={"fitness": fitness})
+
+
+def prepared_for(block: Block, model: HFModel, job: Job, folder: str) -> Prepared:
+    """Make what training needs from the pool, for the settings of one method."""
+    if not job.run.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
+        roll_out(shared_job(block), model, block.pool)
+    made = names_for(block, job.config, folder)
+    return prepare(job, model, block.pool, folder=folder, neurons_name=made.neurons)
+
+
+def names_for(block: Block, config: Config, folder: str) -> PreparedNames:
+    """Return what a method's preparation is called in its block."""
+    return PreparedNames(folder, neurons_name(block.job.config, config))
+
+
+def neurons_name(shared: Config, own: Config) -> str:
+    """Return under what name a block keeps the neuron sets that a method needs.
+
+    Methods that capture the same answers in the same way share them.
+    """
+    changed = "".join(
+        f"-{name.removeprefix('neurons.')}-{value}"
+        for name, value in differences(shared, own).items()
+        if name.startswith("neurons.")
+    )
+    return f"neurons-{own.contexts.answer}{changed}"
+
+
+def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResult:
+    """Train one method and test what it made; at once if that is done."""
+    folder = cell_folder(variant.name)
+    config = config_of(variant, block.job.config)
+    job = replace(block.job, config=config)
+    last = config.distill.steps
+    between = tuple(step for step in block.shown_steps if step < last)
+    check_settings(job, folder, variant)
+    told = (GOLD,) if METHODS[variant.method].oracle else ()
+    training = Training(variant.name, folder, between, told)
+    adapters = {step: training.kept(step) for step in between}
+    adapters |= {last: training.adapter}
+
+    def compute() -> CellResult:
+        model = start.get()
+        prepared = prepared_for(block, model, job, folder)
+        objective = METHODS[variant.method].objective(config, block.targets)
+        metrics = train_adapter(
+            job,
+            model,
+            training,
+            examples_for(variant.method, prepared, config),
+            objective,
+        )
+        model.forget_products()  # they make room for those of the trained model
+        tests = {
+            step: test_after(block, job, variant.name, step, adapter)
+            for step, adapter in adapters.items()
+        }
+        return CellResult(tests, spent(job, variant.name, metrics))
+
+    tests = [
+        name
+        for step in adapters
+        for test in block.tests
+        for name in compared(test.name, label_after(variant.name, step))
+    ]
+    made = names_for(block, config, folder)
+    made_from = [*told, *made.all, *adapters.values(), training.metrics, *tests]
+    result = once(block, variant.name, compute, made_from)
+    end_checkpoints(job, training.work)
+    late = [str(step) for step in between if step not in result.tests]
+    if late:
+        block.job.progress.warn(
+            f"{variant.name} was trained before --at named {', '.join(late)}, so it is "
+            "not tested there; another --out trains it anew"
+        )
+    return result
+
+
+def check_settings(job: Job, folder: str, variant: Variant) -> None:
+    """Refuse a method that was begun with other settings.
+
+    Raises:
+        ConfigError: If it was; they are named.
+    """
+    codec = json_codec(f"{folder}/settings.json")
+    wanted = run_settings(job.config)
+    known = job.run.once(f"{folder}/settings", codec, lambda: wanted)
+    changed = [
+        name for name in wanted if value_text(known, name) != value_text(wanted, name)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{job.run.folder} has begun {variant.name} with other settings "
+            f"({', '.join(changed)}); give the method another name or the comparison "
+            "another folder"
+        )
+
+
+def test_after(
+    block: Block, job: Job, name: str, step: int, adapter: str
+) -> dict[str, TestResult]:
+    """Test a method's model as it was after a number of steps."""
+    path = job.run.path(adapter)
+    trained = load_again(job.run, job.config.model, *block.adapters, path)
+    keep_room(job, trained)
+    label = label_after(name, step)
+    return answer_tests(job, trained, block.tests, label, [adapter])
+
+
+def label_after(name: str, step: int) -> str:
+    """Return what a method's model is called after a number of steps."""
+    return f"{name}-{step}"
+
+
+def spent(job: Job, name: str, metrics: Sequence[StepMetrics]) -> Spent:
+    """Add up what a training took."""
+    return Spent(
+        prompts=len(metrics) * job.config.distill.batch_size,
+        generated_tokens=sum(m.num_generated for m in metrics),
+        trained_tokens=sum(m.num_tokens for m in metrics),
+        seconds=float(job.run.manifest.facts.get("seconds", {}).get(name, 0.0)),
+    )

@@ -1,0 +1,240 @@
+"""What a comparison compares, and whether it can be: before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from neuron_opsd.compare.neurons import check_prompted, variants_for
+from neuron_opsd.compare.variants import (
+    Variant,
+    check_variants,
+    config_of,
+    shared_config,
+    with_form,
+)
+from neuron_opsd.config import Config
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.methods import METHODS
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import load_model
+from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.progress import Progress
+from neuron_opsd.results.comparison import (
+    BASE,
+    CROSS_DOMAIN,
+    FORM,
+    IN_DOMAIN,
+    SPECIFICITY,
+)
+from neuron_opsd.runs.context import settle
+from neuron_opsd.runs.fingerprint import model_fingerprint
+from neuron_opsd.runs.inputs import Inputs, check_names, read_inputs
+from neuron_opsd.runs.model_checks import check_questions
+from neuron_opsd.storage.folders import is_run
+
+BLOCKS = "blocks"
+"""Folder of a comparison that holds its run directories."""
+
+
+MOST_SEEDS = 1000
+"""More trainings of one method would tell nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is compared on what."""
+
+    sources: Mapping[str, str]
+    """Name to the file of its unlabelled questions; a test set has the same name."""
+    tests: Mapping[str, str]
+    """Name to file of every test set."""
+    variants: tuple[Variant, ...]
+    num_seeds: int
+    starts: tuple[str, ...]
+    """Where the variants' training begins: `BASE`, `FORM`, or both."""
+    out: Path
+    shown_steps: tuple[int, ...] = ()
+    """Numbers of steps after which models are tested besides the end of training."""
+    oracle: bool = False
+    """Whether methods may be told gold answers."""
+    command: str = ""
+
+    def seeds(self, config: Config) -> tuple[int, ...]:
+        """Return the seeds of its trainings."""
+        return tuple(config.seed + k for k in range(self.num_seeds))
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Starts of which there is a block; the base's comes first and always."""
+        return (BASE, FORM) if FORM in self.starts else (BASE,)
+
+    def trained_from(self, start: str) -> tuple[Variant, ...]:
+        """Return what is trained from a start.
+
+        The form-only control is trained from the base, whatever else is.
+        """
+        form, *others = with_form(self.variants)
+        own = tuple(others) if start in self.starts else ()
+        return (form, *own) if start == BASE else own
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One model of a comparison."""
+
+    start: str
+    source: str
+    method: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all blocks of a comparison share."""
+
+    comparison: Comparison
+    config: Config
+    """Settled for the model, before any method has its say."""
+    constrained: bool
+    inputs: Mapping[str, Inputs]
+    """By source."""
+    model: HFModel
+    model_hash: str
+    progress: Progress
+
+
+def is_comparison(folder: Path) -> bool:
+    """Say whether a comparison of an earlier version began in an unmarked folder."""
+    blocks = (folder / BLOCKS).glob("*/*/*")
+    return any(is_run(block) for block in blocks if block.is_dir())
+
+
+def set_up(comparison: Comparison, config: Config, progress: Progress) -> Setting:
+    """Read and check everything before any work is done.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    check(comparison)
+    shared = shared_config(config)
+    warn = once_each(progress.warn)
+    inputs = {
+        source: read_inputs(
+            file,
+            in_domain_first(comparison.tests, source),
+            in_domain(shared, source),
+            warn,
+        )
+        for source, file in comparison.sources.items()
+    }
+    for variant in comparison.variants:
+        own = config_of(variant, shared)
+        METHODS[variant.method].objective(own, {})
+        check_steps(variant, own, comparison.shown_steps)
+    prompting = load_prompting(shared.model)
+    facts = prompting.facts
+    check_prompted(shared, facts, progress.warn)
+    variants = variants_for(comparison.variants, shared, facts, progress.warn)
+    begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
+    chooses = any(one.chooses for one in inputs.values())
+    settled, constrained = settle(shared, prompting, begun, chooses=chooses)
+    for one in inputs.values():
+        check_questions(prompting, one, settled, constrained=constrained)
+    model = load_model(shared.model, prompting=prompting)
+    return Setting(
+        replace(comparison, variants=variants),
+        settled,
+        constrained,
+        inputs,
+        model,
+        model_fingerprint(shared.model),
+        progress,
+    )
+
+
+def once_each(warn: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a way to warn that says the same thing once, as tests are read often."""
+    said: set[str] = set()
+
+    def hear(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            warn(text)
+
+    return hear
+
+
+def check(comparison: Comparison) -> None:
+    """Refuse a comparison that cannot be.
+
+    Raises:
+        ConfigError: If there is no source, one has no test set of its own, a test set
+            cannot have its name, a variant cannot be, or there is no seed.
+    """
+    if not comparison.sources:
+        raise ConfigError(
+            "no source is given; add --source NAME=FILE, for example "
+            "--source science=pool.jsonl"
+        )
+    check_names(comparison.tests)
+    for name in comparison.tests:
+        if name in (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY):
+            raise ConfigError(
+                f"a test set cannot be named {name!r}, which stands for what the "
+                "tables sum up; give it another name"
+            )
+    for source in comparison.sources:
+        if source not in comparison.tests:
+            raise ConfigError(
+                f"the source {source} has no test set; add --test {source}=FILE with "
+                "questions and answers of the same domain"
+            )
+    if not 1 <= comparison.num_seeds <= MOST_SEEDS:
+        raise ConfigError(
+            f"--seeds is {comparison.num_seeds}, but it must be 1 to {MOST_SEEDS}"
+        )
+    check_variants(comparison.variants, oracle=comparison.oracle)
+
+
+def check_steps(variant: Variant, config: Config, shown: Sequence[int]) -> None:
+    """Refuse to test a model after more steps than it is trained for.
+
+    Raises:
+        ConfigError: If a number of steps lies outside the training.
+    """
+    for step in shown:
+        if not 0 < step <= config.distill.steps:
+            raise ConfigError(
+                f"--at has {step}, but {variant.name} is trained for "
+                f"{config.distill.steps} steps; name steps from 1 to that"
+            )
+
+
+def in_domain_first(tests: Mapping[str, str], source: str) -> dict[str, str]:
+    """Return the test sets, the source's own first."""
+    return {source: tests[source], **tests}
+
+
+def in_domain(config: Config, source: str) -> Config:
+    """Return settings that name a source's own test set."""
+    evaluation = config.evaluation.model_copy(update={"in_domain": source})
+    return config.model_copy(update={"evaluation": evaluation})
+
+
+def block_folder(comparison: Comparison, source: str, seed: int, start: str) -> Path:
+    """Return the run directory of a block."""
+    return comparison.out / BLOCKS / source / f"seed-{seed}" / start
+
+
+def cells_of(setting: Setting) -> list[Cell]:
+    """Return every model that is to be trained, in the order of the work."""
+    comparison = setting.comparison
+    return [
+        Cell(start, source, variant.name, seed)
+        for seed in comparison.seeds(setting.config)
+        for source in comparison.sources
+        for start in comparison.blocks
+        for variant in comparison.trained_from(start)
+    ]

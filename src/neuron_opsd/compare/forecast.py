@@ -1,0 +1,164 @@
+"""What is left of a comparison and how long it will take: `compare --dry-run`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from neuron_opsd.compare.block import cell_folder
+from neuron_opsd.compare.comparison import (
+    Cell,
+    Comparison,
+    Setting,
+    block_folder,
+    cells_of,
+    set_up,
+)
+from neuron_opsd.compare.neurons import prompted
+from neuron_opsd.compare.variants import Variant, config_of, with_form
+from neuron_opsd.config import Config
+from neuron_opsd.config.needs import needs_neurons
+from neuron_opsd.methods import METHODS
+from neuron_opsd.methods.method import Target
+from neuron_opsd.models.load import learner_of
+from neuron_opsd.planning.costs import (
+    answering,
+    fitness,
+    reading_off,
+    rollouts,
+    with_demonstrations,
+)
+from neuron_opsd.planning.estimate import Reading, clock_of, count_work, try_base
+from neuron_opsd.planning.step_trials import size_of_step, try_step, warm_up
+from neuron_opsd.planning.trials import Trial
+from neuron_opsd.planning.workload import Rates, Work
+from neuron_opsd.progress import Progress
+from neuron_opsd.storage.manifest import MANIFEST, read_manifest
+
+SOME_TARGET = Target("yes", "yes")
+"""What an oracle is told while its step is timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is left of a comparison."""
+
+    num_cells: int
+    """Models to be trained in all."""
+    left: Mapping[str, int]
+    """By method, of those that are not trained yet."""
+    step_seconds: Mapping[str, float]
+    """Of one optimiser step, by method."""
+    test_seconds: float
+    """Of testing one model on all sets."""
+    seconds: float
+    """Of all that is left."""
+
+
+def forecast(comparison: Comparison, config: Config, progress: Progress) -> Forecast:
+    """Count what is left, and time samples of it on the first source.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    setting = set_up(comparison, config, progress)
+    comparison = setting.comparison
+    cells = cells_of(setting)
+    left = [cell for cell in cells if not is_done(comparison, cell)]
+    variants = with_form(comparison.variants)
+    source = next(iter(comparison.sources))
+    inputs = setting.inputs[source]
+    trial = Trial(
+        setting.model,
+        setting.config,
+        clock_of(setting.model.facts.device),
+        reads_neurons(setting),
+    )
+    with progress.stage("measuring", 3 + len(variants), "samples") as done:
+        found = try_base(trial, inputs, done, constrained=setting.constrained)
+        steps = {}
+        for variant in variants:
+            steps[variant.name] = step_seconds(setting, variant, found)
+            done(1)
+    work = count_work(
+        setting.model, inputs, setting.config, found, constrained=setting.constrained
+    )
+    rates = rates_of(found)
+    own = config.evaluation.num_samples
+    tested = answering(work, work.tests, rates, setting.config, (own,)).seconds
+    last = config.distill.steps
+    num_tests = 1 + sum(step < last for step in comparison.shown_steps)
+    training = sum(steps[cell.method] * last + num_tests * tested for cell in left)
+    blocks = {(cell.start, cell.source, cell.seed) for cell in left}
+    shared = sum(
+        tested + block_seconds(setting, start, work, rates) for start, _, _ in blocks
+    )
+    return Forecast(
+        num_cells=len(cells),
+        left=dict(Counter(cell.method for cell in left)),
+        step_seconds=steps,
+        test_seconds=tested,
+        seconds=training + shared,
+    )
+
+
+def reads_neurons(setting: Setting) -> bool:
+    """Whether any model of a comparison needs neurons."""
+    config = setting.config
+    asking = [config_of(v, config) for v in with_form(setting.comparison.variants)]
+    if config.tests_prompted:
+        asking.append(prompted(config, setting.model.facts))
+    return any(needs_neurons(own) for own in asking)
+
+
+def is_done(comparison: Comparison, cell: Cell) -> bool:
+    """Whether a model has its result, by its block's manifest."""
+    folder = block_folder(comparison, cell.source, cell.seed, cell.start)
+    if not (folder / MANIFEST).is_file():
+        return False
+    return cell_folder(cell.method) in read_manifest(folder).outputs
+
+
+def step_seconds(setting: Setting, variant: Variant, found: Reading) -> float:
+    """Time one optimiser step of a method on samples."""
+    config = config_of(variant, setting.config)
+    trial = Trial(setting.model, config, clock_of(setting.model.facts.device))
+    learner = learner_of(setting.model, config.distill, config.seed)
+    examples = found.trained
+    if not config.contexts.num_demonstrations:
+        examples = tuple(replace(e, teacher_prompt=e.student_prompt) for e in examples)
+    targets = {e.question_id: SOME_TARGET for e in examples}
+    objective = METHODS[variant.method].objective(config, targets)
+    size = size_of_step(trial, examples, found.reading, found.showing)
+    warm_up(trial, learner, examples, objective, size)
+    return try_step(trial, learner, examples, objective, size)
+
+
+def rates_of(found: Reading) -> Rates:
+    """Return the rates of everything but training."""
+    return Rates(
+        reading=found.reading,
+        showing=found.showing,
+        capture=found.capture,
+        distil_step=0.0,
+        form_step=0.0,
+        saving=0.0,
+        loading=0.0,
+        decoding=found.written.decoding,
+    )
+
+
+def block_seconds(setting: Setting, start: str, work: Work, rates: Rates) -> float:
+    """Return how long a block takes besides training and testing what was trained."""
+    config = setting.config
+    variants = setting.comparison.trained_from(start)
+    configs = [config_of(variant, config) for variant in variants]
+    read = {own.contexts.answer for own in configs if needs_neurons(own)}
+    with_teacher = [own for own in configs if own.contexts.num_demonstrations]
+    return (
+        with_demonstrations(work, rates, config).seconds
+        + rollouts(work, rates, config).seconds
+        + len(read) * reading_off(work, work.pool, rates).seconds
+        + sum(fitness(work, rates, own).seconds for own in with_teacher)
+    )

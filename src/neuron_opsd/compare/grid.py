@@ -1,0 +1,252 @@
+"""Methods, sources and seeds, one cell after another: the `compare` command.
+
+Whatever stopped it, the same call goes on: a block is a run directory, and a cell whose
+result is there is only read. Several processes may make the same call: each takes the
+blocks that no other holds. Gold answers are read to test, and by oracles where the
+user asked for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TypeAlias
+
+from neuron_opsd.compare.block import (
+    GOLD,
+    Block,
+    CellResult,
+    StartModel,
+    cell_folder,
+    measure_prompted,
+    measure_start,
+    train_variant,
+)
+from neuron_opsd.compare.comparison import (
+    Cell,
+    Comparison,
+    Setting,
+    block_folder,
+    in_domain,
+)
+from neuron_opsd.compare.oracles import hash_targets, targets_of
+from neuron_opsd.errors import (
+    ConfigError,
+    DataError,
+    InUseError,
+    NeuronOpsdError,
+    TryAgainError,
+)
+from neuron_opsd.methods import METHODS
+from neuron_opsd.methods.method import Targets
+from neuron_opsd.progress import Progress
+from neuron_opsd.results.comparison import BASE, FORM, Failure
+from neuron_opsd.results.run import PROMPTED
+from neuron_opsd.runs.centring import centred
+from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.inputs import environment, run_settings
+from neuron_opsd.storage.proofs import fault_seen_soon, faults, files_in, is_read
+from neuron_opsd.storage.run_directory import RunDir
+
+BlockKey: TypeAlias = tuple[int, str, str]
+"""Seed, source and start of a block."""
+
+NO_START = "there is no form-only model to begin from, because its training failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What there is of a comparison."""
+
+    results: Mapping[Cell, CellResult]
+    failures: tuple[Failure, ...]
+    warnings: tuple[str, ...]
+
+
+def fill(setting: Setting) -> Outcome:
+    """Train and test all that is not there yet; return what there is.
+
+    A method that fails, for example because its loss is no longer finite, is left out
+    and named; the others go on. A block that another process fills is passed over and
+    looked at again as long as there is other work.
+
+    Raises:
+        TryAgainError: If the disk is full, or other processes hold all that is left.
+        ConfigError: If something was begun with other settings.
+    """
+    comparison = setting.comparison
+    seeds = comparison.seeds(setting.config)
+    keys = [*product(seeds, comparison.sources, comparison.blocks)]
+    parts: dict[BlockKey, Outcome] = {}
+    while left := [key for key in keys if key not in parts]:
+        for key in left:
+            with suppress(InUseError):
+                parts[key] = fill_block(setting, key, parts)
+        if not parts.keys() & left:
+            raise InUseError(
+                f"other processes are at work on all that is left of {comparison.out}: "
+                f"{', '.join(block_name(*key) for key in left)}; the same command "
+                "ends with the page once they are done"
+            )
+    return joined([parts[key] for key in keys])
+
+
+def joined(parts: Sequence[Outcome]) -> Outcome:
+    """Put the parts of a comparison together; each model's warnings say whose."""
+    results = {cell: one for part in parts for cell, one in part.results.items()}
+    warnings = [text for part in parts for text in part.warnings]
+    warnings += [
+        f"{block_name(cell.seed, cell.source, cell.start)}, {cell.method}: {text}"
+        for cell, result in results.items()
+        for text in result.warnings
+    ]
+    failures = tuple(failure for part in parts for failure in part.failures)
+    return Outcome(results, failures, tuple(dict.fromkeys(warnings)))
+
+
+def fill_block(
+    setting: Setting, key: BlockKey, parts: Mapping[BlockKey, Outcome]
+) -> Outcome:
+    """Train and test all methods of a block, or say why there can be none.
+
+    Raises:
+        InUseError: If another process holds it, or the block that it begins from.
+    """
+    seed, source, start = key
+    if start == FORM:
+        base = parts.get((seed, source, BASE))
+        if base is None:
+            raise InUseError(f"what {source} seed {seed} begins from is in use")
+        if Cell(BASE, source, FORM, seed) not in base.results:
+            variants = setting.comparison.trained_from(start)
+            failures = (
+                Failure(start, source, v.name, seed, NO_START) for v in variants
+            )
+            return Outcome({}, tuple(failures), ())
+    with opened(setting, source, seed, start) as block:
+        return filled(block, setting)
+
+
+def filled(block: Block, setting: Setting) -> Outcome:
+    """Train and test all methods of a block; return what became of them."""
+    job = centred(block.job, setting.model, block.pool)
+    block = replace(block, job=job)
+    results: dict[Cell, CellResult] = {}
+    failures: list[Failure] = []
+    warnings = tuple(block.job.run.warnings)
+    seed = block.job.config.seed
+    start = StartModel(setting.model, block.job, block.adapters)
+    first = measure_start(block, start)
+    # What a warm start begins from stands in the tables as the form-only model.
+    if block.start == BASE:
+        results[Cell(block.start, block.source, BASE, seed)] = first
+    for name, work in works(block, start, setting.comparison).items():
+        try:
+            result = work()
+        except (TryAgainError, ConfigError):
+            raise
+        except NeuronOpsdError as error:
+            reason = str(error)
+            failures.append(Failure(block.start, block.source, name, seed, reason))
+            block.job.progress.warn(f"{name} is left out: {reason}")
+            continue
+        results[Cell(block.start, block.source, name, seed)] = result
+    # What a result depends on is whole by now, or was made again.
+    for fault in faults(job.run.folder, job.run.manifest, fault_seen_soon).values():
+        block.job.progress.warn(f"{fault}; no result depends on it")
+    return Outcome(results, tuple(failures), warnings)
+
+
+def works(
+    block: Block, start: StartModel, comparison: Comparison
+) -> dict[str, Callable[[], CellResult]]:
+    """Return what makes the result of every model of a block but the first."""
+    found: dict[str, Callable[[], CellResult]] = {}
+    if block.job.config.tests_prompted:
+        found[PROMPTED] = partial(measure_prompted, block, start)
+    for variant in comparison.trained_from(block.start):
+        found[variant.name] = partial(train_variant, block, variant, start)
+    return found
+
+
+def block_name(seed: int, source: str, start: str) -> str:
+    """Return what a block is called in messages."""
+    begun = "" if start == BASE else f" from {start}"
+    return f"{source} seed {seed}{begun}"
+
+
+@contextmanager
+def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Block]:
+    """Open a block, new or begun.
+
+    Raises:
+        DataError: If it begins from a form-only model that is not there.
+    """
+    comparison, inputs = setting.comparison, setting.inputs[source]
+    config = in_domain(setting.config, source).model_copy(update={"seed": seed})
+    hashes = {**inputs.hashes, "model": setting.model_hash}
+    adapters: tuple[Path, ...] = ()
+    if start == FORM:
+        folder = block_folder(comparison, source, seed, BASE)
+        adapters = (folder / cell_folder(FORM) / "adapter",)
+        hashes["start"] = repr(form_adapter(adapters[0]))
+    progress = Prefixed(setting.progress, block_name(seed, source, start))
+    with RunDir.open(
+        block_folder(comparison, source, seed, start),
+        run_settings(config),
+        hashes,
+        environment=environment(config.model),
+        warn=progress.warn,
+    ) as run:
+        job = Job(run, config, setting.constrained, progress)
+        targets: Targets = {}
+        if any(METHODS[variant.method].oracle for variant in comparison.variants):
+            targets = targets_of(comparison.sources[source], inputs.pool, config)
+            run.ledger.know(GOLD, hash_targets(targets))
+        yield Block(
+            job,
+            source,
+            start,
+            inputs.pool,
+            inputs.tests,
+            comparison.shown_steps,
+            adapters,
+            targets,
+        )
+
+
+def form_adapter(folder: Path) -> dict[str, str]:
+    """Return the hashes of the adapter that a block begins from.
+
+    Raises:
+        DataError: If it is not there although it was trained.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no form-only model at {folder} to begin from, though it was "
+            "trained; put the folder back, or give the comparison another one"
+        )
+    return {name: found for name, found in files_in(folder).items() if is_read(name)}
+
+
+class Prefixed:
+    """Progress whose stages say what block they are of."""
+
+    def __init__(self, progress: Progress, prefix: str) -> None:
+        """Take the progress to tell."""
+        self.progress = progress
+        self.prefix = prefix
+
+    def stage(
+        self, name: str, total: int, unit: str
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a stage."""
+        return self.progress.stage(f"{self.prefix}, {name}", total, unit)
+
+    def warn(self, text: str) -> None:
+        """Hand on a warning."""
+        self.progress.warn(f"{self.prefix}: {text}")

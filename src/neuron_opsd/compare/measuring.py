@@ -1,0 +1,200 @@
+"""What the models of a comparison measured: means over seeds, sets and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from neuron_opsd.method.calibration import METRICS
+from neuron_opsd.method.statistics import FloatArray
+from neuron_opsd.records import TestResult
+from neuron_opsd.results.comparison import (
+    ALL_SOURCES,
+    BASE,
+    CROSS_DOMAIN,
+    IN_DOMAIN,
+    SPECIFICITY,
+    Measurement,
+    Place,
+)
+
+Tests: TypeAlias = Mapping[str, TestResult]
+"""Name of the test set to one model's result on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """One model of the comparison with its test results."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    start: str
+    source: str
+    method: str
+    seed: int
+    step: int
+    """Optimiser steps after which it was tested; 0 for an untrained one."""
+    tests: Tests
+    """By name of the test set; a model need not have answered all."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Arm:
+    """What the models of a comparison that differ in their seed alone share."""
+
+    start: str
+    source: str
+    method: str
+    step: int
+
+
+ByArm: TypeAlias = Mapping[Arm, Mapping[int, Tests]]
+"""The test results of every model, by arm and seed."""
+
+BySeed: TypeAlias = Mapping[int, FloatArray]
+"""Seed to all measures, in the order of `METRICS`."""
+
+
+def by_arm(tested: Sequence[Tested], sources: Sequence[str]) -> ByArm:
+    """Return the test results of every model of these sources.
+
+    Arms and seeds ascend, whatever the order of the models.
+
+    Raises:
+        ValueError: If a model appears twice.
+    """
+    arms: dict[Arm, dict[int, Tests]] = {}
+    for one in sorted(tested, key=lambda one: (arm_of(one), one.seed)):
+        if one.source not in sources:
+            continue
+        seeds = arms.setdefault(arm_of(one), {})
+        if one.seed in seeds:
+            raise ValueError(f"{arm_of(one)} appears twice with seed {one.seed}")
+        seeds[one.seed] = one.tests
+    return arms
+
+
+def arm_of(one: Tested) -> Arm:
+    """Return what a model shares with those of other seeds."""
+    return Arm(one.start, one.source, one.method, one.step)
+
+
+def place_of(arm: Arm, target: str, metric: str) -> Place:
+    """Return what a number of an arm's models belongs to."""
+    return Place(arm.start, arm.source, arm.method, arm.step, target, metric)
+
+
+def measurements(
+    tested: Sequence[Tested], sources: Sequence[str], targets: Sequence[str]
+) -> tuple[Measurement, ...]:
+    """Return every measure of every model as the mean over its seeds.
+
+    A model counts on the test sets that it answered, and in the cross-domain mean if
+    it answered all sets but its source's own. The mean over sources is there where each
+    source has a value and at least one seed was run on all; `by_seed` then holds the
+    seeds that were. A measure that does not exist for one seed has no mean (NaN).
+
+    Args:
+        tested: In any order; models of other sources are left out.
+        sources: Each also the name of its own test set.
+        targets: Names of the test sets; results on others are left out.
+
+    Raises:
+        ValueError: If a model appears twice.
+    """
+    measured: dict[tuple[Arm, str], dict[int, FloatArray]] = {}
+    for arm, seeds in by_arm(tested, sources).items():
+        for seed, tests in seeds.items():
+            for target, values in target_values(tests, arm.source, targets):
+                measured.setdefault((arm, target), {})[seed] = values
+    rows = [
+        row
+        for (arm, target), by_seed in measured.items()
+        for row in arm_rows(arm, target, mean_of(by_seed), list(by_seed.values()))
+    ]
+    rows += source_mean_rows(measured, sources)
+    order = place_order(sources, targets)
+    return tuple(sorted(rows, key=lambda row: order(row.place)))
+
+
+def target_values(
+    tests: Tests, source: str, targets: Sequence[str]
+) -> Iterator[tuple[str, FloatArray]]:
+    """Yield one model's measures on every test set and on what sums them up."""
+    values = {name: vector_of(tests[name]) for name in targets if name in tests}
+    yield from values.items()
+    if source in values:
+        yield IN_DOMAIN, values[source]
+    others = [name for name in targets if name != source]
+    if others and all(name in values for name in others):
+        yield CROSS_DOMAIN, np.mean([values[name] for name in others], axis=0)
+
+
+def vector_of(result: TestResult) -> FloatArray:
+    """Return the measures of a result in the order of `METRICS`; NaN where missing."""
+    return np.array([result.metrics.get(name, np.nan) for name in METRICS])
+
+
+def mean_of(by_seed: BySeed) -> FloatArray:
+    """Return every measure's mean over seeds."""
+    return np.asarray(np.mean(list(by_seed.values()), axis=0), dtype=np.float64)
+
+
+def source_mean_rows(
+    measured: Mapping[tuple[Arm, str], BySeed], sources: Sequence[str]
+) -> Iterator[Measurement]:
+    """Yield the means over all sources, where all of them are there."""
+    summed_up = {
+        (replace(arm, source=ALL_SOURCES), target)
+        for arm, target in measured
+        if target in {IN_DOMAIN, CROSS_DOMAIN}
+    }
+    for arm, target in sorted(summed_up):
+        keys = [(replace(arm, source=source), target) for source in sources]
+        parts = [measured[key] for key in keys if key in measured]
+        common = [seed for seed in parts[0] if all(seed in part for part in parts)]
+        if len(parts) < len(sources) or not common:
+            continue
+        by_seed = [
+            np.mean([part[seed] for part in parts], axis=0) for seed in sorted(common)
+        ]
+        mean = np.mean([mean_of(part) for part in parts], axis=0)
+        yield from arm_rows(arm, target, mean, by_seed)
+
+
+def arm_rows(
+    arm: Arm, target: str, mean: FloatArray, by_seed: Sequence[FloatArray]
+) -> Iterator[Measurement]:
+    """Yield one row per measure."""
+    for column, metric in enumerate(METRICS):
+        yield Measurement(
+            place_of(arm, target, metric),
+            float(mean[column]),
+            tuple(float(values[column]) for values in by_seed),
+        )
+
+
+def place_order(
+    sources: Sequence[str], targets: Sequence[str]
+) -> Callable[[Place], tuple[object, ...]]:
+    """Return the key by which rows are sorted.
+
+    Models that began from the base come first; then by source (their mean last),
+    method, step, target (what sums them up first) and measure.
+    """
+    source_rank = {name: rank for rank, name in enumerate([*sources, ALL_SOURCES])}
+    summaries = [IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY]
+    target_rank = {name: rank for rank, name in enumerate([*summaries, *targets])}
+    metric_rank = {name: rank for rank, name in enumerate(METRICS)}
+    return lambda place: (
+        place.start != BASE,
+        place.start,
+        source_rank[place.source],
+        place.method,
+        place.step,
+        target_rank[place.target],
+        metric_rank[place.metric],
+    )

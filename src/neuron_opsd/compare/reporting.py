@@ -1,0 +1,234 @@
+"""From the results of a comparison to its files and its page."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+
+from neuron_opsd.compare.baselines import baseline_contrasts
+from neuron_opsd.compare.block import Spent
+from neuron_opsd.compare.comparison import Cell, Setting, cells_of, is_comparison
+from neuron_opsd.compare.contrasting import contrasts
+from neuron_opsd.compare.grid import Outcome
+from neuron_opsd.compare.measuring import Tested, measurements
+from neuron_opsd.compare.scores import save_scores
+from neuron_opsd.compare.tables import (
+    budget_rows,
+    contrast_rows,
+    csv_text,
+    measurement_rows,
+)
+from neuron_opsd.compare.variants import method_line, untrained_lines, with_form
+from neuron_opsd.config.tables import changed_settings, toml_value
+from neuron_opsd.errors import DataError
+from neuron_opsd.report.compare.page import render_comparison
+from neuron_opsd.results.comparison import FORM, BudgetLine, ComparisonData, MethodLine
+from neuron_opsd.results.run import OURS, least_of
+from neuron_opsd.runs.reporting import model_summary
+from neuron_opsd.storage.codecs import encode, record_codec, save_json
+from neuron_opsd.storage.folders import need_home
+from neuron_opsd.storage.manifest import installed_versions
+from neuron_opsd.storage.proofs import (
+    UNPROVEN,
+    list_again,
+    list_files,
+    listed,
+    listed_faults,
+)
+from neuron_opsd.storage.run_directory import write_atomic
+
+DATA = record_codec("comparison.json", ComparisonData)
+PAGE = "comparison.html"
+SCORES = "scores.parquet"
+RESULTS = "results.json"
+
+
+def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
+    """Gather all that the page and the files say."""
+    comparison, config = setting.comparison, setting.config
+    sources = tuple(comparison.sources)
+    targets = (*sources, *(t for t in comparison.tests if t not in sources))
+    tested = list(all_tested(outcome))
+    return ComparisonData(
+        title=f"{len(comparison.variants)} methods on {', '.join(sources)}",
+        model=model_summary(setting.model.facts),
+        sources=sources,
+        targets=targets,
+        methods=method_lines(setting),
+        starts=comparison.blocks,
+        seeds=comparison.seeds(config),
+        steps=tuple(sorted({one.step for one in tested if one.step})),
+        num_samples=config.evaluation.num_samples,
+        num_questions=test_sizes(setting, targets),
+        measurements=measurements(tested, sources, targets),
+        contrasts=(
+            *contrasts(
+                tested,
+                sources,
+                targets,
+                config.evaluation,
+                config.seed,
+                rivals=rivals(setting),
+            ),
+            *baseline_contrasts(tested, sources, config.evaluation, config.seed),
+        ),
+        budgets=tuple(budgets(outcome)),
+        failures=outcome.failures,
+        missing=len({*cells_of(setting)} - {*outcome.results} - failed(outcome)),
+        settings=written(setting),
+        warnings=outcome.warnings,
+        versions=dict(installed_versions()),
+        data_hashes=hashes(setting),
+        command=comparison.command,
+        least=least_of(config.evaluation),
+    )
+
+
+def test_sizes(setting: Setting, targets: Iterable[str]) -> dict[str, int]:
+    """Return how many questions each test set has."""
+    tests = next(iter(setting.inputs.values())).tests
+    sizes = {test.name: len(test.questions) for test in tests}
+    return {name: sizes[name] for name in targets}
+
+
+def failed(outcome: Outcome) -> set[Cell]:
+    """Return the models that could not be made."""
+    return {
+        Cell(one.start, one.source, one.method, one.seed) for one in outcome.failures
+    }
+
+
+def all_tested(outcome: Outcome) -> Iterator[Tested]:
+    """Yield every model with its results, at every number of steps."""
+    for cell, result in outcome.results.items():
+        for step, tests in result.tests.items():
+            yield Tested(
+                cell.start, cell.source, cell.method, cell.seed, int(step), tests
+            )
+
+
+def method_lines(setting: Setting) -> tuple[MethodLine, ...]:
+    """Return the methods in the order of the tables: untrained, form, the others."""
+    trained = with_form(setting.comparison.variants)
+    lines = [method_line(variant, setting.config) for variant in trained]
+    return (*untrained_lines(setting.config), *lines)
+
+
+def rivals(setting: Setting) -> list[tuple[str, str]]:
+    """Return the pairs to compare besides: each variant of ours with all others."""
+    variants = setting.comparison.variants
+    ours = [variant.name for variant in variants if variant.method == OURS]
+    return [
+        (own, other.name)
+        for own, other in product(ours, variants)
+        if other.name not in (own, FORM)
+    ]
+
+
+def budgets(outcome: Outcome) -> Iterator[BudgetLine]:
+    """Yield what every method took, as the mean over seeds."""
+    found: dict[tuple[str, str, str], list[Spent]] = defaultdict(list)
+    for cell, result in outcome.results.items():
+        if result.spent is not None:
+            found[key_of(cell)].append(result.spent)
+
+    def mean(every: list[Spent], of: Callable[[Spent], float]) -> float:
+        return fmean(of(one) for one in every)
+
+    for (start, source, method), every in found.items():
+        yield BudgetLine(
+            start=start,
+            source=source,
+            method=method,
+            prompts=mean(every, lambda one: one.prompts),
+            generated_tokens=mean(every, lambda one: one.generated_tokens),
+            trained_tokens=mean(every, lambda one: one.trained_tokens),
+            seconds=mean(every, lambda one: one.seconds),
+        )
+
+
+def key_of(cell: Cell) -> tuple[str, str, str]:
+    """Return what the cells of different seeds share."""
+    return cell.start, cell.source, cell.method
+
+
+def written(setting: Setting) -> dict[str, str]:
+    """Return the settings that all methods share, where they are not the defaults."""
+    return {
+        name: "unset" if value is None else toml_value(value)
+        for name, value in changed_settings(setting.config).items()
+        if name != "evaluation.in_domain"
+    }
+
+
+def hashes(setting: Setting) -> dict[str, str]:
+    """Return the SHA-256 of every pool and every test set."""
+    found: dict[str, str] = {}
+    for source, inputs in setting.inputs.items():
+        found[f"pool {source}"] = inputs.hashes["pool"]
+        found |= {f"test {t.name}": inputs.hashes[t.name] for t in inputs.tests}
+    return found
+
+
+def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
+    """Write all files of a comparison; return where its page lies."""
+    save_scores(all_tested(outcome), out / SCORES)
+    DATA.save(data, out / DATA.file_name)
+    oracles = frozenset(line.name for line in data.methods if line.oracle)
+    tables = {
+        "measurements": measurement_rows(data.measurements, oracles),
+        "contrasts": contrast_rows(data.contrasts, oracles),
+        "budgets": budget_rows(data.budgets, oracles),
+    }
+    save_json(tables, out / RESULTS)
+    for name, rows in tables.items():
+        write_atomic(out / f"{name}.csv", encode(csv_text(rows)))
+    write_page(out)
+    names = (SCORES, DATA.file_name, RESULTS, *(f"{name}.csv" for name in tables))
+    list_files(out, (*names, PAGE))
+    return out / PAGE
+
+
+def write_page(out: Path) -> None:
+    """Write the page of a comparison from its data."""
+    page = render_comparison(DATA.load(out / DATA.file_name))
+    write_atomic(out / PAGE, encode(page))
+
+
+def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
+    """Write the page of a comparison anew from what its folder holds.
+
+    Args:
+        out: Its folder.
+        warn: Told what else in it is gone or was changed.
+
+    Raises:
+        DataError: If the comparison has no results yet, or they were changed.
+    """
+    path = out / DATA.file_name
+    if not os.path.lexists(path):
+        raise DataError(
+            f"{out} has no {DATA.file_name}: the comparison is not finished; the same "
+            "`neuron-opsd compare` command resumes it"
+        )
+    need_home(out, "comparison", recognise=is_comparison)
+    found = listed_faults(out)
+    found.pop(PAGE, None)
+    fault = found.pop(DATA.file_name, None)
+    if fault is not None:
+        raise DataError(
+            f"{fault}; the `neuron-opsd compare` command that began it makes it again"
+        )
+    known = {output.file for output in listed(out)}
+    if DATA.file_name not in known:
+        warn(f"{path} {UNPROVEN}")
+    for line in found.values():
+        warn(line)
+    write_page(out)
+    if known:
+        list_again(out, PAGE)
+    return out / PAGE

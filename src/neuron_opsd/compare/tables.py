@@ -1,0 +1,101 @@
+"""The rows of a comparison as plain tables, for JSON and for CSV.
+
+Where a number is of a model that saw gold answers, the column `oracle` says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import TypeAlias
+
+from neuron_opsd.data.csv_rows import cell
+from neuron_opsd.results.comparison import BudgetLine, Contrast, Measurement
+from neuron_opsd.runs.findings import or_none
+
+Value: TypeAlias = str | bool | int | float | list[float | None] | None
+
+Row: TypeAlias = dict[str, Value]
+"""Column to value; a number that does not exist is `None`."""
+
+
+def measurement_rows(
+    measurements: Sequence[Measurement], oracles: Collection[str] = ()
+) -> list[Row]:
+    """Return one row per measurement, its values by seed as a list."""
+    return [
+        {
+            **asdict(one.place),
+            "value": or_none(one.value),
+            "by_seed": [or_none(value) for value in one.by_seed],
+            "oracle": one.place.method in oracles,
+        }
+        for one in measurements
+    ]
+
+
+def contrast_rows(
+    contrasts: Sequence[Contrast], oracles: Collection[str] = ()
+) -> list[Row]:
+    """Return one row per contrast."""
+    return [
+        {
+            **asdict(one.place),
+            "reference": one.reference,
+            "difference": or_none(one.difference.value),
+            "low": or_none(one.difference.low),
+            "high": or_none(one.difference.high),
+            "p_value": or_none(one.p_value),
+            "p_adjusted": or_none(one.p_adjusted),
+            "oracle": one.place.method in oracles or one.reference in oracles,
+        }
+        for one in contrasts
+    ]
+
+
+def budget_rows(
+    budgets: Sequence[BudgetLine], oracles: Collection[str] = ()
+) -> list[Row]:
+    """Return one row per budget."""
+    return [
+        {
+            "start": one.start,
+            "source": one.source,
+            "method": one.method,
+            "prompts": or_none(one.prompts),
+            "generated_tokens": or_none(one.generated_tokens),
+            "trained_tokens": or_none(one.trained_tokens),
+            "seconds": or_none(one.seconds),
+            "oracle": one.method in oracles,
+        }
+        for one in budgets
+    ]
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Return rows as CSV under the names of the first one's columns.
+
+    What does not exist is an empty field; the parts of a list are joined by semicolons.
+    Numbers are written so that reading them gives the same numbers. No rows make an
+    empty text.
+
+    Raises:
+        ValueError: If a row has a column that the first one lacks.
+    """
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: field_of(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def field_of(value: Value) -> str | bool | int | float | None:
+    """Return a value as the csv module takes it; `None` stands for an empty field."""
+    if isinstance(value, list):
+        return ";".join("" if part is None else repr(part) for part in value)
+    return cell(value) if isinstance(value, str) else value

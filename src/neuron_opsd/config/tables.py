@@ -1,0 +1,244 @@
+"""Settings from files and flags, and back to TOML; the records are in `config`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ValidationError
+
+from neuron_opsd.config import Config
+from neuron_opsd.config.section import Section
+from neuron_opsd.documents import DocumentError, TooDeepError, half_pair, parse_toml
+from neuron_opsd.errors import ConfigError
+
+Table: TypeAlias = dict[str, Any]
+"""Settings as a TOML file holds them: values and one level of tables."""
+
+MAX_BYTES = 2**20
+"""Of a settings file: reading stops there, also of a device that never ends."""
+MAX_PARTS = 8
+"""Of a dotted name; no setting has so many."""
+MAX_SHOWN = 80
+"""Characters of a value in a message."""
+
+
+def load_config(
+    path: Path | None = None,
+    assignments: Iterable[str] = (),
+    base: Mapping[str, Any] | None = None,
+) -> Config:
+    """Build the settings from a base, then a TOML file, then `section.field=value`.
+
+    Raises:
+        ConfigError: If the file is missing or not TOML, a name is unknown (the nearest
+            one is given) or a value is out of range.
+    """
+    table: Table = merge({}, base or {})
+    if path is not None:
+        table = merge(table, read_toml(path))
+    for assignment in assignments:
+        table = merge(table, parse_assignment(assignment))
+    return config_from_table(table)
+
+
+def config_from_table(table: Mapping[str, Any]) -> Config:
+    """Check a nested table and return the settings, defaults filled in.
+
+    Raises:
+        ConfigError: For the first name or value that cannot be.
+    """
+    broken = half_pair(table)
+    if broken is not None:
+        raise ConfigError(
+            f"a setting is {shortened(broken)}, which is not UTF-8, so no file could "
+            "hold it; write it in UTF-8 or leave it out"
+        )
+    try:
+        return Config.model_validate(dict(table))
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
+    """Return a table with the entries of both, those of `above` winning."""
+    merged: Table = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def read_toml(path: Path) -> Table:
+    """Read a settings file.
+
+    Raises:
+        ConfigError: If it is missing or not TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"settings file {path} does not exist") from None
+    except IsADirectoryError:
+        raise ConfigError(f"settings file {path} is a folder") from None
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ConfigError(f"settings file {path} cannot be read: {why}") from None
+    if len(data) > MAX_BYTES:
+        raise ConfigError(
+            f"settings file {path} is larger than {MAX_BYTES:,} bytes, so it holds "
+            "something else; give a file such as `neuron-opsd config` prints"
+        )
+    try:
+        return parse_toml(data)
+    except DocumentError as error:
+        raise ConfigError(f"{path} is not a TOML file: {error}") from None
+
+
+def parse_assignment(text: str) -> Table:
+    """Read one `section.field=value`; the value is TOML, or else a bare string.
+
+    Raises:
+        ConfigError: If there is no `=` or no name before it.
+    """
+    name, equals, value = text.partition("=")
+    parts = name.strip().split(".")
+    if not equals or not all(parts) or len(parts) > MAX_PARTS:
+        raise ConfigError(
+            f"{shortened(text)} is not a setting; write section.field=value, for "
+            "example selection.keep_fraction=0.1"
+        )
+    try:
+        parsed = parse_toml(f"value = {value}")["value"]
+    except TooDeepError as error:
+        raise ConfigError(f"{shortened(name)} cannot be read: {error}") from None
+    except DocumentError:
+        parsed = value
+    for part in reversed(parts):
+        parsed = {part: parsed}
+    return dict(parsed)
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line what is wrong with a setting, what is allowed, what to do."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return unknown_name(path)
+    limit = first["msg"].replace("Input should be", "it must be")
+    return f"{'.'.join(path)} is {shortened(first['input'])}, but {limit}"
+
+
+def shortened(value: object) -> str:
+    """Write a value as Python does, cut where nobody would read on."""
+    try:
+        text = repr(value)
+    except ValueError:  # of a number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def unknown_name(path: list[str]) -> str:
+    """Say that a setting does not exist and which one is nearest."""
+    known = list(section_fields(path[:-1]))
+    path = [*path[:-1], path[-1][:MAX_SHOWN]]
+    near = difflib.get_close_matches(path[-1], known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+    if len(path) == 1:
+        return f"there is no section or setting {path[0]}; {hint}"
+    return f"[{'.'.join(path[:-1])}] has no setting {path[-1]}; {hint}"
+
+
+def section_fields(path: list[str]) -> Mapping[str, Any]:
+    """Return the fields of the section at a path, by name."""
+    section: type[BaseModel] = Config
+    for part in path:
+        kind = section.model_fields[part].annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return {}
+        section = kind
+    return section.model_fields
+
+
+def changed_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that differ from the defaults, by dotted name."""
+    return differences(Config(), config)
+
+
+def differences(before: Config, after: Config) -> dict[str, Any]:
+    """Return the settings of `after` that `before` has otherwise, by dotted name."""
+    old, new = flatten(before), flatten(after)
+    return {name: value for name, value in new.items() if old[name] != value}
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Return every setting by dotted name, in values that JSON can hold."""
+    flat: dict[str, Any] = {}
+    for name, value in config.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{field}": inner for field, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def to_toml(
+    config: Config, *, comments: bool = False, only_chosen: bool = False
+) -> str:
+    """Write the settings as TOML.
+
+    Args:
+        config: The settings.
+        comments: Whether each field's docstring stands above it.
+        only_chosen: Whether what was not chosen stands there as a comment, so that a
+            later version or another method may bring its own.
+    """
+    lines = setting_lines(config, comments=comments, only_chosen=only_chosen)
+    for name, info in Config.model_fields.items():
+        section = getattr(config, name)
+        if isinstance(section, Section):
+            lines += ["", f"[{name}]"]
+            if comments:
+                lines.insert(-1, f"# {type(section).__doc__ or info.description}")
+            lines += setting_lines(section, comments=comments, only_chosen=only_chosen)
+    return "\n".join(lines) + "\n"
+
+
+def setting_lines(section: Section, *, comments: bool, only_chosen: bool) -> list[str]:
+    """Write the plain fields of one section as TOML lines."""
+    lines: list[str] = []
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            continue
+        if comments and info.description:
+            lines += [f"# {line.strip()}" for line in info.description.splitlines()]
+        # TOML has no null: an unset switch is left out, as a comment where asked.
+        if value is not None:
+            chosen = name in section.model_fields_set or not only_chosen
+            lines.append(f"{'' if chosen else '# '}{name} = {toml_value(value)}")
+        elif comments:
+            lines.append(f"# {name} = (unset)")
+    return lines
+
+
+def toml_value(value: object) -> str:
+    """Write one value as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        parts = (f"{toml_value(key)} = {toml_value(one)}" for key, one in value.items())
+        return f"{{{', '.join(parts)}}}"
+    if isinstance(value, str):
+        # A JSON string is a TOML one, but for one control character.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return repr(value)

@@ -1,0 +1,1 @@
+"""Question files: formats, columns, overlap."""

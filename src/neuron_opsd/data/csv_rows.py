@@ -1,0 +1,233 @@
+"""The rows of CSV files as spreadsheets, pandas and people write them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from neuron_opsd.config import QuestionsConfig
+from neuron_opsd.data.bounds import long_row, refuse_columns
+from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
+from neuron_opsd.data.rows import BadRowError, Row, Values, attempt, not_utf8
+from neuron_opsd.errors import DataError
+
+SEPARATORS = ",;\t|"
+"""What may separate the columns, in this order where the header allows several."""
+
+DECLARED = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
+"""The first line with which spreadsheets name the separator."""
+
+HINTS = {
+    "'": "a field that holds the separator stands in double quotes, not single ones",
+    '\\"': "a double quote within a field is doubled, not written with a backslash",
+}
+"""By what stands in a line that cannot be read."""
+
+NO_LINE = Line(1, b"", 0)
+
+FORMULA_STARTS = (
+    *("=", "+", "-", "@", "\t", "\r", "\n"),
+    *("\uff1d", "\uff0b", "\uff0d", "\uff20"),  # the first four in full width
+)
+"""What a spreadsheet would take for the start of a formula."""
+
+
+def cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
+    """Yield the rows of a file whose first row names the columns.
+
+    The separator is the comma, semicolon, tab or bar that the header uses.
+    """
+    lines = TextLines(pieces, config)
+    declared = DECLARED.match(lines.first)
+    if declared is not None:
+        lines.drop(declared[0])
+    separator = separator_of(lines.first) if declared is None else declared[1]
+    return read_separated(lines, separator)
+
+
+def read_tsv(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
+    """Yield the rows of a file with tabs between its columns."""
+    return read_separated(TextLines(pieces, config), "\t")
+
+
+def separator_of(first: str) -> str:
+    """Return what separates the names in the first line."""
+    unquoted = re.sub(r'"[^"]*"', "", first)
+    return max(SEPARATORS, key=unquoted.count)
+
+
+class TextLines:
+    """The lines of a CSV file, several of which may be one row."""
+
+    def __init__(self, pieces: Pieces, config: QuestionsConfig) -> None:
+        """Look at the first line."""
+        self.config = config
+        self.lines = lines_of(pieces, config.max_row_bytes, blank=True)
+        self.ahead = next(self.lines, NO_LINE)
+        self.start = self.number = 1
+        """Of the first and the last line that were read of the row."""
+        self.text = ""
+        """The last of them."""
+        self.row_bytes = 0
+
+    @property
+    def first(self) -> str:
+        """What the file begins with; what is not UTF-8 is told when it is read."""
+        return self.ahead.data.decode(errors="replace")
+
+    def drop(self, text: str) -> None:
+        """Pass over what the file begins with."""
+        rest = self.ahead.data[len(text.encode()) :]
+        if rest:
+            self.ahead = Line(self.ahead.number, rest, len(rest))
+        else:
+            self.ahead = next(self.lines, NO_LINE)
+
+    def begin_row(self) -> None:
+        """Count from the next line on what belongs to a row."""
+        self.row_bytes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the lines, each with what ends it.
+
+        Raises:
+            BadRowError: If a line is not UTF-8, or a row is too long.
+        """
+        if self.ahead.data:
+            yield self.decoded(self.ahead)
+        for line in self.lines:
+            yield self.decoded(line)
+
+    def decoded(self, line: Line) -> str:
+        """Return the text of a line.
+
+        Raises:
+            BadRowError: If it is not UTF-8, or its row is too long.
+        """
+        self.number = line.number
+        self.start = self.start if self.row_bytes else line.number
+        self.row_bytes += line.num_bytes
+        if self.row_bytes > self.config.max_row_bytes:
+            self.number = self.start
+            raise long_row(self.row_bytes, self.config, "; is a quote not closed?")
+        try:
+            self.text = line.data.decode()
+        except UnicodeDecodeError as error:
+            raise BadRowError(not_utf8(error)) from None
+        return self.text
+
+
+def read_separated(lines: TextLines, separator: str) -> Iterator[Row]:
+    """Yield the rows of a file.
+
+    Rows of empty fields at its end, as spreadsheets export them, are passed over. What
+    cannot be read ends it, since nobody can tell where the next row begins.
+    """
+    reader = csv.reader(
+        lines,
+        strict=True,
+        delimiter=separator,
+        skipinitialspace=f"{separator} " in lines.first,
+    )
+    try:
+        with wide_fields(lines.config):
+            header = next(reader, [])
+            check_header(header, lines.config)
+            blank = array("Q")
+            for fields in rows_of(reader, lines):
+                if any(field.strip() for field in fields):
+                    yield from blank_rows(header, blank)
+                    yield csv_row(header, fields, lines.start)
+                    blank = array("Q")
+                elif fields:
+                    blank.extend((lines.start, len(fields)))
+    except BadRowError as error:
+        yield Row(f"line {lines.number}", error)
+    except csv.Error as error:
+        problem = BadRowError(f"not CSV ({error}){hint_of(lines.text)}")
+        yield Row(f"line {lines.number}", problem)
+
+
+@contextmanager
+def wide_fields(config: QuestionsConfig) -> Iterator[None]:
+    """Let a field be as long as a row may be."""
+    before = csv.field_size_limit(config.max_row_bytes)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def rows_of(reader: Iterator[list[str]], lines: TextLines) -> Iterator[list[str]]:
+    """Yield the fields of every row."""
+    while True:
+        lines.begin_row()
+        fields = next(reader, None)
+        if fields is None:
+            return
+        yield fields
+
+
+def csv_row(header: Sequence[str], fields: Sequence[str], start: int) -> Row:
+    """Return the row that begins on a line."""
+    return Row(f"line {start}", attempt(parse_csv_row, (header, fields)))
+
+
+def blank_rows(header: Sequence[str], blank: array[int]) -> Iterator[Row]:
+    """Yield rows of empty fields, of which starts and widths were kept."""
+    for start, width in zip(blank[::2], blank[1::2], strict=True):
+        yield csv_row(header, [""] * width, start)
+
+
+def check_header(header: Sequence[str], config: QuestionsConfig) -> None:
+    """Refuse a first row that does not name columns.
+
+    Raises:
+        BadRowError: If there are too many.
+        DataError: If a name appears twice.
+    """
+    refuse_columns(len(header), config)
+    counts = Counter(name.strip() for name in header)
+    twice = [name for name, count in counts.items() if name and count > 1]
+    if twice:
+        raise DataError(f"two columns are called {twice[0]!r}")
+
+
+def parse_csv_row(row: tuple[Sequence[str], Sequence[str]]) -> Values:
+    """Read the header's columns from a row's fields; an empty field is a missing one.
+
+    Raises:
+        BadRowError: If their numbers differ, or a field without a name is filled.
+    """
+    header, fields = row
+    if not any(field.strip() for field in fields[len(header) :]):
+        fields = fields[: len(header)]
+    if len(fields) != len(header):
+        raise BadRowError(
+            f"{len(fields)} fields, but {len(header)} columns{hint_of(''.join(fields))}"
+        )
+    values: dict[str, Any] = {}
+    for place, (name, field) in enumerate(zip(header, fields, strict=True)):
+        if name.strip():
+            values[name] = field or None
+        elif field.strip() and not (place == 0 and field.strip().isdigit()):
+            raise BadRowError(
+                f"column {place + 1} has no name in the header, but holds {field!r}"
+            )
+    return values
+
+
+def hint_of(line: str) -> str:
+    """Say which quoting a line that cannot be read seems to use."""
+    found = [hint for mark, hint in HINTS.items() if mark in line]
+    return f"; {found[-1]}" if found else ""

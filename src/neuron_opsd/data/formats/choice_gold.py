@@ -1,0 +1,324 @@
+"""Which choices the gold answers of a file are, read all together.
+
+One row alone often cannot tell: `1` may be the first choice or the second, and `A` a
+blood group or a letter. What the other rows of its file say decides where they can;
+else the row is refused.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import string
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from neuron_opsd.data.formats.items import Item, RawAnswer, tidy, whole
+from neuron_opsd.data.rows import BadRowError, shorten
+
+KEYED: Final = re.compile(
+    r"(?:(?:options?|opt|op|choices?|answer)[\s_:]*)?"
+    r"[(\[]?([A-Z]|\d{1,2})[)\].:]{0,2}",
+    re.IGNORECASE,
+)
+"""A letter or number alone, in brackets, or as a column of choices is called."""
+WITH_TEXT: Final = re.compile(
+    r"[(\[\uff08]?([A-Za-z]|\d{1,2})[)\].:\uff09\uff0e\uff1a\u3001]{1,2}\s*(\S.*)",
+    re.DOTALL,
+)
+"""A letter with its choice's text, as in ``B. Salt melts``."""
+QUOTES: Final = {
+    **dict.fromkeys((0x2018, 0x2019, 0x201B, 0xB4), "'"),
+    **dict.fromkeys((0x201C, 0x201D, 0x201E), '"'),
+}
+"""Curly quotes and accents, by code point, to plain ones."""
+UNLABELLED: Final = -1
+"""What the hub writes for the answers of a set that keeps them to itself."""
+WORDS: Final = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the answers of one file can and cannot be."""
+
+    base: int | None = None
+    """From what indices count; `None` where no row tells."""
+    letters: bool = False
+    """Whether an answer can only be a letter."""
+    indices: bool = False
+    """Whether an answer can only be an index."""
+    texts: bool = False
+    """Whether an answer can only be a choice's text."""
+    numbers: bool = False
+    """Whether an answer in digits can only be a choice's text."""
+
+
+def evidence_of(items: Iterable[Item]) -> Evidence:
+    """Return what the answers of a file tell of one another."""
+    letters = texts = numbers = zero = last = indices = False
+    for item in items:
+        for answer in item.answers:
+            if not item.choices or answer.how not in ("auto", "index"):
+                continue
+            value = value_of(answer)
+            text = equal_choice(value, item.choices) if answer.how == "auto" else None
+            number = whole(value)
+            letter = lettered(value, item)
+            texts |= text is not None and letter is None and number is None
+            letters |= letter is not None and text is None and number is None
+            if number is not None and text is not None:
+                numbers |= not 0 <= number <= len(item.choices)
+            if number is not None and text is None:
+                indices = True
+                zero |= number == 0
+                last |= number == len(item.choices)
+    base = 0 if zero else 1 if last else None
+    return Evidence(base, letters, indices, texts, numbers)
+
+
+def value_of(answer: RawAnswer) -> Any:
+    """Return what an answer holds; a list of one, as AGIEval has it, holds that."""
+    value = answer.value
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return tidy(value)
+
+
+def fold(text: str) -> str:
+    """Return what spellings of one text have in common."""
+    plain = unicodedata.normalize("NFC", html.unescape(text)).translate(QUOTES)
+    return " ".join(plain.split()).casefold()
+
+
+def equal_choice(value: Any, choices: Sequence[str]) -> int | None:
+    """Return the choice that a value is by its text, case apart if only one is."""
+    text = str(value)
+    if text in choices:
+        return choices.index(text)
+    same = [n for n, choice in enumerate(choices) if fold(choice) == fold(text)]
+    return same[0] if len(same) == 1 else None
+
+
+def lettered(value: Any, item: Item) -> int | None:
+    """Return the choice whose key or letter a value is, alone or with its text."""
+    if not isinstance(value, str):
+        return None
+    exact = place_of_key(value, item)
+    match = KEYED.fullmatch(value)
+    if exact is not None or match is not None:
+        return place_of_key(match[1], item) if match is not None else exact
+    match = WITH_TEXT.fullmatch(value)
+    place = None if match is None else place_of_key(match[1], item)
+    if place is None or match is None:
+        return None
+    return place if fold(match[2]) == fold(item.choices[place]) else None
+
+
+def place_of_key(key: str, item: Item) -> int | None:
+    """Return the place of a key among the choices, of its letter where none has one.
+
+    Choices that are numbered have their letters besides.
+    """
+    letters = tuple(string.ascii_uppercase[: len(item.choices)])
+    folded = [one.casefold() for one in item.keys or letters]
+    if key.isalpha() and all(one.isdigit() for one in folded):
+        folded = [letter.casefold() for letter in letters]
+    return folded.index(key.casefold()) if key.casefold() in folded else None
+
+
+def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
+    """Return which choice an answer is, `None` where the row has none.
+
+    Raises:
+        BadRowError: If it is none of them, or could be two.
+    """
+    value = value_of(answer)
+    counts = answer.how == "truth" or answer.how.startswith("index")
+    if counts and whole(value) == UNLABELLED:
+        return None
+    if whole(value) is not None:
+        refuse_unordered(answer, item)
+    place = PLACES.get(answer.how, place_by_file)(value, answer, item, evidence)
+    if place is None or not 0 <= place < len(item.choices):
+        raise BadRowError(no_choice(answer, item, evidence))
+    return place
+
+
+def refuse_unordered(answer: RawAnswer, item: Item) -> None:
+    """Refuse a number where the choices' own letters stand in another order.
+
+    Raises:
+        BadRowError: Naming the letters.
+    """
+    letters = [key for key in item.keys if key.isalpha()]
+    if letters != sorted(letters):
+        raise BadRowError(
+            f"{answer.column} {shorten(answer.value)} is a number, but the choices "
+            f"have the letters {', '.join(letters)} in this order; give the letter"
+        )
+
+
+def place_by_text(
+    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
+) -> int | None:
+    """Return the place of a choice's text."""
+    del answer, evidence
+    return equal_choice(value, item.choices)
+
+
+def place_by_key(
+    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
+) -> int | None:
+    """Return the place of a key, or of a text that is nobody's key."""
+    del answer, evidence
+    key = (
+        str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    )
+    place = lettered(key, item)
+    return equal_choice(key, item.choices) if place is None else place
+
+
+def place_by_index(
+    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
+) -> int | None:
+    """Return the place that a number gives, counted as the set or the file does."""
+    number = whole(value)
+    if number is None:
+        return place_by_key(value, answer, item, evidence)
+    base = {"index-from-0": 0, "index-from-1": 1}.get(answer.how, evidence.base or 0)
+    return number - base
+
+
+def place_by_truth(
+    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
+) -> int | None:
+    """Return the second choice for what is true, the first for what is not."""
+    del answer, item, evidence
+    return WORDS.get(str(value).casefold())
+
+
+def place_by_row(
+    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
+) -> int | None:
+    """Return the place that a row alone gives: a number counts from 0."""
+    del answer, evidence
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    text = equal_choice(value, item.choices)
+    letter = lettered(value, item) if text is None else text
+    return whole(value) if letter is None else letter
+
+
+def place_by_file(
+    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
+) -> int | None:
+    """Return the place that an answer gives, the other rows of its file considered.
+
+    Raises:
+        BadRowError: If it could be two things and no other row tells which.
+    """
+    if isinstance(value, bool):
+        return place_of_truth(item.choices, true=value)
+    text, letter = equal_choice(value, item.choices), lettered(value, item)
+    number = whole(value)
+    if number is not None and item.keys and item.keys[0].isdigit():
+        return numbered_key(number, text, answer, item, evidence)
+    if number is not None:
+        return numbered(number, text, answer, evidence)
+    if text is None or letter is None or text == letter:
+        return letter if text is None else text
+    if not evidence.letters and (evidence.texts or not item.keys):
+        return text
+    if item.keys and evidence.letters and not evidence.texts:
+        return letter
+    raise BadRowError(
+        f"{answer.column} {shorten(answer.value)} is both a choice's text and the "
+        f"letter of {shorten(item.choices[letter])}, and other rows do not show which "
+        "is meant; set questions.answers=letter or text"
+    )
+
+
+def place_of_truth(choices: Sequence[str], *, true: bool) -> int | None:
+    """Return the only choice that says yes, or no."""
+    places = [n for n, text in enumerate(choices) if WORDS.get(fold(text)) == true]
+    return places[0] if len(places) == 1 else None
+
+
+def numbered_key(
+    number: int, text: int | None, answer: RawAnswer, item: Item, evidence: Evidence
+) -> int | None:
+    """Return the place that a number gives where the choices' columns are numbered.
+
+    Raises:
+        BadRowError: If it could be a column's number, an index or a choice's text.
+    """
+    key = place_of_key(str(number), item)
+    if evidence.base == 0 and item.keys[0] != "0":
+        key = number
+    sure = isinstance(answer.value, str) or evidence.base is not None
+    if (sure or item.keys[0] == "0") and text in (None, key):
+        return key
+    raise BadRowError(
+        f"{answer.column} {shorten(answer.value)} may be the number of a column, an "
+        "index from 0 or a choice's text, and other rows do not show which; say "
+        "questions.answers=index-from-1, index-from-0 or text"
+    )
+
+
+def numbered(
+    number: int, text: int | None, answer: RawAnswer, evidence: Evidence
+) -> int | None:
+    """Return the place that a number gives, as a choice's text or as an index.
+
+    Raises:
+        BadRowError: If it could be either, or count from 0 or from 1.
+    """
+    is_text = isinstance(answer.value, str)
+    if text is not None and not evidence.indices and (is_text or evidence.numbers):
+        return text
+    index = number - (evidence.base or 0)
+    if text is not None and text != index and (is_text or not evidence.indices):
+        raise BadRowError(
+            f"{answer.column} {shorten(answer.value)} is both a choice's text and an "
+            "index; write letters, or questions.answers=text or index-from-0"
+        )
+    if is_text and evidence.base is None:
+        raise BadRowError(
+            f"{answer.column} {shorten(answer.value)} may count from 0 or from 1: no "
+            "answer of the file is 0 or as high as its number of choices; write "
+            "letters or texts, or set questions.answers=index-from-0 or index-from-1"
+        )
+    return index
+
+
+PLACES: Final = {
+    "text": place_by_text,
+    "letter": place_by_key,
+    "index": place_by_index,
+    "index-from-0": place_by_index,
+    "index-from-1": place_by_index,
+    "truth": place_by_truth,
+    "exact": place_by_row,
+}
+"""By what an answer is; `auto` is found out from the file."""
+
+
+def no_choice(answer: RawAnswer, item: Item, evidence: Evidence) -> str:
+    """Say that an answer is no choice, and what would be one."""
+    if isinstance(answer.value, list) and len(answer.value) > 1:
+        return (
+            f"{answer.column} {shorten(answer.value)} names several choices, but only "
+            "one can be right; leave out such rows"
+        )
+    base = evidence.base or 0
+    last = len(item.choices) - 1 + base
+    keys = item.keys or tuple(string.ascii_uppercase[: len(item.choices)])
+    places = f"its number from {base} to {last} or its letter from"
+    if keys[0].isdigit():
+        places = "its number from"
+    return (
+        f"{answer.column} {shorten(answer.value)} is no choice; give a choice's text, "
+        f"{places} {keys[0]} to {keys[-1]}"
+    )

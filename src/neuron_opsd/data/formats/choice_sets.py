@@ -1,0 +1,286 @@
+"""Public sets with choices, each as its authors or the Hugging Face hub publish it.
+
+A reader is one function from a row's cells to what the row says. None looks into a gold
+answer: it hands the cell on, and only a test set has it read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from neuron_opsd.data.formats.cells import Cells
+from neuron_opsd.data.formats.choosing import keyed_choices
+from neuron_opsd.data.formats.fields import (
+    checked_text,
+    joined,
+    parse_choices,
+    structure,
+)
+from neuron_opsd.data.formats.items import How, Item, RawAnswer, in_drawn_order
+from neuron_opsd.data.formats.set_columns import (
+    answer_in,
+    asked,
+    identity,
+    need,
+    text_of,
+    texts_of,
+)
+from neuron_opsd.data.rows import BadRowError, kind_of
+
+COPA_ASKS: Final = {
+    "cause": "What was the cause of this?",
+    "effect": "What happened as a result?",
+}
+PADDING: Final = "N/A"
+"""What early versions of MMLU-Pro fill missing options with."""
+FULL: Final = 10
+"""Options of its rows once they are filled."""
+
+UNTITLED: Final = re.compile(r"\s*\[title\]", re.IGNORECASE)
+BRACKETED: Final = re.compile(r"\[[^\]]{0,80}\]")
+"""Marks of WikiHow headings in HellaSwag, such as ``[step]``."""
+
+
+def read_arc(cells: Cells) -> Item:
+    """Read choices as ``{text, label}`` and their key: ARC, CommonsenseQA, OpenBookQA.
+
+    The authors' own files hold ``question: {stem, choices: [{text, label}]}``.
+    """
+    question = structure(cells.get("questionstem") or need(cells, "question"))
+    choices = structure(cells.get("choices"))
+    if isinstance(question, Mapping):
+        listed = question.get("choices")
+        if not isinstance(listed, list) or not all(
+            isinstance(choice, Mapping) for choice in listed
+        ):
+            raise BadRowError("question has no list of choices with text and label")
+        choices = {
+            "text": [choice.get("text") for choice in listed],
+            "label": [choice.get("label") for choice in listed],
+        }
+        question = question.get("stem")
+    if not isinstance(choices, dict):
+        raise BadRowError(
+            f"choices must be an object with text and label, not {kind_of(choices)}"
+        )
+    texts, keys = keyed_choices(choices, "choices")
+    return Item(
+        asked(checked_text(question, "question").strip()),
+        texts,
+        keys,
+        answer_in(cells, "answerkey", "letter"),
+        id=identity(cells),
+    )
+
+
+def read_sciknoweval(cells: Cells) -> Item:
+    """Read the questions of SciKnowEval that have choices.
+
+    Raises:
+        BadRowError: If a row has none, naming its type.
+    """
+    choices = structure(cells.get("choices"))
+    if not isinstance(choices, Mapping) or not choices.get("text"):
+        raise BadRowError(
+            f"type {cells.get('type')!r} has no choices; keep the rows of the types "
+            "mcq-4-choices and mcq-2-choices alone"
+        )
+    return read_arc(cells)
+
+
+def read_mmlu(cells: Cells) -> Item:
+    """Read MMLU: the answer is an index from 0, or its letter."""
+    answer = cells.get("answer")
+    how: How = "index-from-0"
+    if isinstance(answer, str) and not answer.strip().isdigit():
+        how = "letter"
+    return Item(
+        asked(text_of(cells, "question")),
+        parse_choices(need(cells, "choices"), cells.name("choices")),
+        answers=answer_in(cells, "answer", how),
+        id=identity(cells),
+    )
+
+
+def read_mmlu_pro(cells: Cells) -> Item:
+    """Read MMLU-Pro: a letter and an index from 0, which must agree."""
+    options = structure(need(cells, "options"))
+    if isinstance(options, list):
+        options = without_padding(options)
+    return Item(
+        asked(text_of(cells, "question")),
+        parse_choices(options, cells.name("options")),
+        answers=(
+            *answer_in(cells, "answer", "letter"),
+            *answer_in(cells, "answerindex", "index-from-0"),
+        ),
+        id=identity(cells),
+    )
+
+
+def without_padding(options: list[Any]) -> list[Any]:
+    """Return options without what fills them up to ten; `N/A` once may be a choice."""
+    kept = list(options)
+    while kept and kept[-1] == PADDING:
+        kept.pop()
+    filled = len(options) == FULL or len(options) - len(kept) > 1
+    return kept if filled else options
+
+
+def read_medmcqa(cells: Cells) -> Item:
+    """Read MedMCQA: `cop` counts from 0 on the hub, from 1 in the authors' files."""
+    return Item(
+        asked(text_of(cells, "question")),
+        texts_of(cells, "opa", "opb", "opc", "opd"),
+        answers=answer_in(cells, "cop", "index"),
+        id=identity(cells),
+    )
+
+
+def read_race(cells: Cells) -> Item:
+    """Read RACE: an article, a question about it, options and a letter."""
+    return Item(
+        asked(joined(text_of(cells, "article"), text_of(cells, "question"))),
+        parse_choices(need(cells, "options"), cells.name("options")),
+        answers=answer_in(cells, "answer", "letter"),
+    )
+
+
+def apart(cells: Cells, correct: str, wrong: tuple[str, ...]) -> Item:
+    """Read a set that writes the right choice apart; the order is drawn.
+
+    Raises:
+        BadRowError: If a choice is missing: without the right one a pool would tell it.
+    """
+    question = text_of(cells, "question")
+    choices = texts_of(cells, correct, *wrong)
+    return Item(
+        asked(question),
+        in_drawn_order(question, choices),
+        answers=(RawAnswer(cells.name(correct), choices[0], "text"),),
+        id=identity(cells),
+    )
+
+
+def read_gpqa(cells: Cells) -> Item:
+    """Read GPQA: a right answer and three wrong ones, each in a column."""
+    return apart(
+        cells, "correctanswer", tuple(f"incorrectanswer{n}" for n in (1, 2, 3))
+    )
+
+
+def read_sciq(cells: Cells) -> Item:
+    """Read SciQ: a right answer and three distractors; the support is left out."""
+    return apart(cells, "correctanswer", tuple(f"distractor{n}" for n in (1, 2, 3)))
+
+
+def read_trivia_api(cells: Cells) -> Item:
+    """Read a right answer and a list of wrong ones, as Open Trivia DB has them."""
+    question = text_of(cells, "question")
+    wrong = structure(need(cells, "incorrectanswers"))
+    if not isinstance(wrong, list):
+        raise BadRowError(
+            f"{cells.name('incorrectanswers')} must be a list, not {kind_of(wrong)}"
+        )
+    correct = text_of(cells, "correctanswer")
+    choices = parse_choices([correct, *wrong], cells.name("incorrectanswers"))
+    return Item(
+        asked(question),
+        in_drawn_order(question, choices),
+        answers=(RawAnswer(cells.name("correctanswer"), correct, "text"),),
+        id=identity(cells),
+    )
+
+
+def read_truthfulqa(cells: Cells) -> Item:
+    """Read TruthfulQA's single-answer form; its order is drawn, as the first is right.
+
+    Raises:
+        BadRowError: If not exactly one choice is marked as right.
+    """
+    question, targets = text_of(cells, "question"), structure(need(cells, "mc1targets"))
+    if not isinstance(targets, Mapping) or "labels" not in targets:
+        raise BadRowError("mc1_targets must be an object with choices and labels")
+    choices = parse_choices(targets.get("choices"), "choices of mc1_targets")
+    labels = targets["labels"]
+    if not isinstance(labels, list) or len(labels) != len(choices):
+        raise BadRowError("mc1_targets has not as many labels as choices")
+    right = [c for c, label in zip(choices, labels, strict=True) if label == 1]
+    if len(right) != 1:
+        raise BadRowError(f"labels of mc1_targets mark {len(right)} choices, not one")
+    answers = (RawAnswer("mc1_targets", right[0], "text"),)
+    return Item(asked(question), in_drawn_order(question, choices), answers=answers)
+
+
+def read_boolq(cells: Cells) -> Item:
+    """Read BoolQ: a passage and a question about it that yes or no answers."""
+    question = text_of(cells, "question")
+    mark = "" if question.endswith("?") else "?"
+    key = "answer" if cells.has("answer") else "label"
+    return Item(
+        asked(f"{text_of(cells, 'passage')}\nQuestion: {question}{mark}"),
+        ("no", "yes"),
+        answers=answer_in(cells, key, "truth"),
+        id=identity(cells),
+    )
+
+
+def read_hellaswag(cells: Cells) -> Item:
+    """Read HellaSwag: a text and four endings; the label is an index from 0."""
+    return Item(
+        asked(without_marks(text_of(cells, "ctx"))),
+        tuple(map(without_marks, parse_choices(need(cells, "endings"), "endings"))),
+        answers=answer_in(cells, "label", "index-from-0"),
+    )
+
+
+def without_marks(text: str) -> str:
+    """Return a text of HellaSwag without the marks of its headings."""
+    plain = BRACKETED.sub("", UNTITLED.sub(". ", text))
+    return " ".join(plain.split()) or text
+
+
+def read_winogrande(cells: Cells) -> Item:
+    """Read WinoGrande: which of two fills the gap, counted from 1."""
+    return Item(
+        asked(text_of(cells, "sentence")),
+        texts_of(cells, "option1", "option2"),
+        ("1", "2"),
+        answer_in(cells, "answer", "index-from-1"),
+    )
+
+
+def read_piqa(cells: Cells) -> Item:
+    """Read PIQA: a goal and two ways to reach it, counted from 0."""
+    return Item(
+        asked(text_of(cells, "goal")),
+        texts_of(cells, "sol1", "sol2"),
+        answers=answer_in(cells, "label", "index-from-0"),
+        id=identity(cells),
+    )
+
+
+def read_siqa(cells: Cells) -> Item:
+    """Read SocialIQA: a situation, a question and three answers, counted from 1."""
+    return Item(
+        asked(f"{text_of(cells, 'context')} {text_of(cells, 'question')}"),
+        texts_of(cells, "answera", "answerb", "answerc"),
+        answers=(
+            *answer_in(cells, "label", "index-from-1"),
+            *answer_in(cells, "correct", "letter"),
+        ),
+    )
+
+
+def read_copa(cells: Cells) -> Item:
+    """Read COPA: a premise, and what caused it or followed from it."""
+    kind = text_of(cells, "question")
+    if kind not in COPA_ASKS:
+        raise BadRowError(f"question must be cause or effect, not {kind!r}")
+    return Item(
+        asked(f"{text_of(cells, 'premise')} {COPA_ASKS[kind]}"),
+        texts_of(cells, "choice1", "choice2"),
+        answers=answer_in(cells, "label", "index-from-0"),
+    )

@@ -1,0 +1,150 @@
+"""Where the choices of a row stand: in one column, or in a column each."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from neuron_opsd.data.formats.cells import Cells, is_blank, only_of
+from neuron_opsd.data.formats.column_names import CHOICES, GROUP
+from neuron_opsd.data.formats.fields import parse_choices, structure
+from neuron_opsd.data.rows import BadRowError
+
+PAIRS = (("label", "text"), ("key", "value"), ("key", "text"), ("id", "text"))
+"""What an object of one choice calls its key and its text."""
+
+
+def read_choices(
+    cells: Cells,
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the choices, what the file calls each, and the columns that hold them."""
+    listed = only_of(cells, CHOICES, "choices")
+    group = grouped(cells)
+    if listed is not None and group:
+        raise BadRowError(
+            f"has both {cells.name(listed)!r} and {cells.name(group[0])!r}, which may "
+            "all be choices; keep one kind"
+        )
+    if listed is not None:
+        choices, keys = listed_choices(cells, listed)
+        return choices, keys, (listed,)
+    if not group:
+        return (), (), ()
+    texts = [cells.get(key) for key in group]
+    texts = [None if is_blank(text) else text for text in texts]
+    choices = parse_choices(texts, span(cells, group))
+    keys = tuple(group_key(key) for key in group[: len(choices)])
+    return choices, keys, tuple(group)
+
+
+def listed_choices(cells: Cells, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the choices of one column, and their keys where it gives them."""
+    name, value = cells.name(key), structure(cells.get(key))
+    if isinstance(value, dict):
+        return keyed_choices(value, name)
+    if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+        return keyed_choices(merged(value, name), name)
+    return parse_choices(value, name), ()
+
+
+def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
+    """Return choices as one object: ``[{"A": "yes"}, ...]``, ``[{label, text}, ...]``.
+
+    Raises:
+        BadRowError: If they are objects of another kind.
+    """
+    for key, text in PAIRS:
+        if all({key, text} == choice.keys() for choice in choices):
+            return {
+                "text": [choice[text] for choice in choices],
+                "label": [choice[key] for choice in choices],
+            }
+    if all(len(choice) == 1 for choice in choices):
+        return {key: text for choice in choices for key, text in choice.items()}
+    raise BadRowError(
+        f"{name} must be a list of texts, or of objects with label and text, not with "
+        f"{', '.join(map(str, choices[0]))}"
+    )
+
+
+def keyed_choices(
+    value: dict[Any, Any], name: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return choices that come with their keys: ``{"A": "yes"}``, ``{text, label}``.
+
+    Raises:
+        BadRowError: If they come in neither form, or a choice has no key.
+    """
+    if set(value) == {"text", "label"}:
+        texts, keys = value["text"], value["label"]
+        if not isinstance(keys, list) or not isinstance(texts, list):
+            raise BadRowError(f"{name} must hold lists of text and label")
+        if len(keys) != len(texts):
+            raise BadRowError(f"{name} has {len(texts)} texts, but {len(keys)} labels")
+    else:
+        filled = {key: text for key, text in value.items() if text is not None}
+        keys, texts = list(filled), list(filled.values())
+    wrong = [key for key in keys if not isinstance(key, str) or len(key.strip()) > 2]
+    if wrong:
+        raise BadRowError(
+            f"{name} must be a list of texts, or an object from letters to texts, but "
+            f"has {wrong[0]!r}"
+        )
+    keys = [key.strip() for key in keys]
+    counts = Counter(key.casefold() for key in keys)
+    twice = [key for key in keys if counts[key.casefold()] > 1]
+    if twice:
+        raise BadRowError(f"{name} has two choices with the key {twice[0]!r}")
+    return parse_choices(texts, name), tuple(keys)
+
+
+def grouped(cells: Cells) -> list[str]:
+    """Return the columns that hold one choice each, in order.
+
+    Raises:
+        BadRowError: If there are two sets of them, or one is missing in between.
+    """
+    groups: dict[str, list[str]] = {}
+    for key in cells.written:
+        match = GROUP.fullmatch(key)
+        if match is not None:
+            stem = match[1] if match[2] else f"{match[3]}0"
+            groups.setdefault(stem, []).append(key)
+    whole = [
+        sorted(keys, key=group_place)
+        for stem, keys in groups.items()
+        # Single letters such as x and y may be anything; A and B are choices.
+        if len(keys) > 1 and (stem or "a" in keys)
+    ]
+    if len(whole) > 1:
+        names = " and ".join(cells.name(keys[0]) for keys in whole)
+        raise BadRowError(f"has two sets of columns with choices, from {names}")
+    if not whole:
+        return []
+    (keys,) = whole
+    places = [group_place(key) for key in keys]
+    if places[0] > 1 or places != list(range(places[0], places[0] + len(keys))):
+        names = ", ".join(cells.name(key) for key in keys)
+        raise BadRowError(
+            f"has the columns {names}, which may be choices, but one is missing"
+        )
+    return keys
+
+
+def span(cells: Cells, keys: Sequence[str]) -> str:
+    """Name the first and the last of some columns."""
+    return f"{cells.name(keys[0])!r} to {cells.name(keys[-1])!r}"
+
+
+def group_key(key: str) -> str:
+    """Return the letter or number at the end of a column's name."""
+    digits = re.search(r"\d+$", key)
+    return digits[0] if digits else key[-1].upper()
+
+
+def group_place(key: str) -> int:
+    """Return the place of a column among its like: ``A`` and ``1`` are first."""
+    last = group_key(key)
+    return int(last) if last.isdigit() else ord(last) - ord("A") + 1

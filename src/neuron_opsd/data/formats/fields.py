@@ -1,0 +1,313 @@
+"""Reading the parts of a row: texts, conversations, lists of choices."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import string
+import token
+import tokenize
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from neuron_opsd.data.formats.cells import is_blank
+from neuron_opsd.data.json_rows import unique_keys
+from neuron_opsd.data.rows import BadRowError, kind_of, shorten
+from neuron_opsd.records import Message, Role
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+PREFIX = re.compile(
+    r"\s*[(\[\uff08]?([A-Za-z])\s?[)\].:\uff09\uff0e\uff1a\u3001]\s*(?=\S)"
+)
+"""A choice's own letter before its text, as in ``B. Paris``, also in wide letters."""
+NUMBER = re.compile(r"\s*(?=\(?\d+[).:])\(?(\d{1,2})(?:\)\.?|[.:](?=\s))\s*(?=\S)")
+"""The same with a number, as in ``2. Paris``, which 2.5 is not."""
+
+NOTHING = ("nan", "NaN", "<NA>")
+"""What pandas and NumPy print where a value is missing."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+EATEN = re.compile(
+    r"(?:\x08(?=eta|egin|oxed|inom)|\x0c(?=rac|orall|loor)|\x07(?=lpha)"
+    r"|\t(?=heta|imes|ext\{)|\r(?=ho\b|ight)|\n(?=eq\b|abla\b))(\w{1,9})"
+)
+r"""What is left of ``\frac``, ``\beta`` or ``\times`` after an escape of one letter."""
+
+
+def checked_text(value: Any, what: str) -> str:
+    """Return a text that a model can be given.
+
+    Raises:
+        BadRowError: If it is none, is blank, or holds what no text should.
+    """
+    if not isinstance(value, str):
+        raise BadRowError(f"{what} must be text, not {kind_of(value)}")
+    if not value.strip():
+        raise BadRowError(f"{what} is empty")
+    if "\0" in value:
+        raise BadRowError(f"{what} holds a NUL character")
+    if not value.isascii() and SURROGATE.search(value):
+        raise BadRowError(f"{what} holds half of a surrogate pair")
+    eaten = EATEN.search(value)
+    if eaten is not None:
+        raise BadRowError(
+            f"{what} holds a control character before {eaten[1]!r}, which LaTeX in "
+            "JSON becomes where its backslash is not doubled; write two backslashes"
+        )
+    return value
+
+
+def parse_id(value: Any, default_id: str) -> str:
+    """Return a row's id; a whole number is taken for its digits."""
+    if value is None:
+        return default_id
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return checked_text(value, "id")
+
+
+def parse_conversation(messages: Sequence[Any], what: str) -> tuple[Message, ...]:
+    """Return the turns of a conversation, the last of which must be the user's.
+
+    Raises:
+        BadRowError: If a turn cannot be used, or a system turn does not stand first.
+    """
+    if not messages:
+        raise BadRowError(f"{what} is an empty list of messages")
+    turns = tuple(parse_message(item, n, what) for n, item in enumerate(messages, 1))
+    if turns[-1].role != "user":
+        raise BadRowError(
+            f"the last message of {what} is from {turns[-1].role}, not from user; "
+            "leave it out, and write a gold answer into the column answer"
+        )
+    late = [n for n, turn in enumerate(turns, 1) if turn.role == "system" and n > 1]
+    if late:
+        raise BadRowError(
+            f"message {late[0]} of {what} is from system; a system turn "
+            "may only come first"
+        )
+    return turns
+
+
+def parse_message(message: Any, number: int, prompt: str) -> Message:
+    """Return one turn of a conversation."""
+    what = f"message {number} of {prompt}"
+    if not isinstance(message, Mapping):
+        raise BadRowError(f"{what} must be an object, not {kind_of(message)}")
+    for key, value in message.items():
+        if key not in ("role", "content") and value is not None:
+            raise BadRowError(
+                f"{what} has {shorten(key)}, which is not used; remove it"
+            )
+    role = message.get("role")
+    if role not in ROLES:
+        raise BadRowError(
+            f"{what} has the role {shorten(role)}; allowed are {', '.join(ROLES)}"
+        )
+    content = message.get("content")
+    if isinstance(content, list):
+        content = joined_parts(content, f"content of {what}")
+    return Message(role, checked_text(content, f"content of {what}"))
+
+
+def joined_parts(parts: Sequence[Any], what: str) -> str:
+    """Return the text of a message that comes in parts.
+
+    Raises:
+        BadRowError: If a part is no text, such as an image.
+    """
+    texts = []
+    for number, part in enumerate(parts, 1):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if not isinstance(part, Mapping) or kind != "text":
+            found = kind_of(part) if kind is None else shorten(kind)
+            raise BadRowError(
+                f"{what} must be text, or parts of the type 'text', but part {number} "
+                f"is {found}"
+            )
+        texts.append(checked_text(part.get("text"), f"part {number} of {what}"))
+    return "".join(texts)
+
+
+def parse_choices(value: Any, what: str) -> tuple[str, ...]:
+    """Return the texts to choose from without white space around them.
+
+    Missing ones at the end are left out, as tables pad shorter lists.
+
+    Raises:
+        BadRowError: If there are fewer than two, or one is no text, is empty or stands
+            twice.
+    """
+    listed = structure(value)
+    if not isinstance(listed, list | tuple):
+        raise BadRowError(
+            f'{what} must be a list of texts such as ["yes", "no"], not '
+            + (shorten(value) if isinstance(value, str) else kind_of(value))
+        )
+    items = list(listed)
+    while items and items[-1] is None:
+        items.pop()
+    one = "choice" if what == "choices" else what
+    choices = tuple(
+        checked_text(item, f"{one} {number}").strip()
+        for number, item in enumerate(items, 1)
+    )
+    for number, choice in enumerate(choices, 1):
+        if choice in NOTHING:
+            raise BadRowError(
+                f"{one} {number} is {choice!r}, which is written for a missing value; "
+                "leave it out"
+            )
+    if len(choices) < 2:
+        raise BadRowError(
+            f"has fewer than two choices; leave {what} out where the answer is free"
+        )
+    return choices
+
+
+class RepeatedChoiceError(BadRowError):
+    """A row offers the same choice twice."""
+
+
+def refuse_repeated(choices: Sequence[str]) -> None:
+    """Refuse choices of which two are the same text.
+
+    Raises:
+        RepeatedChoiceError: If any is.
+    """
+    if len(set(choices)) == len(choices):
+        return
+    counts = Counter(choices)
+    twice = next(choice for choice in choices if counts[choice] > 1)
+    raise RepeatedChoiceError(
+        f"the choice {shorten(twice)} appears twice; fix the row, or leave such rows "
+        "out with questions.drop_repeated_choices=true"
+    )
+
+
+def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return choices without their own letters or numbers, and the numbers as keys.
+
+    They are left out if each choice begins with its own, as in ``B. Paris``.
+
+    Raises:
+        BadRowError: If their letters stand in another order: an answer that is a letter
+            could be the choice's own, or that of its place.
+    """
+    letters = [match[1] for match in map(PREFIX.match, choices) if match is not None]
+    upper, lower = (
+        list(alphabet[: len(choices)])
+        for alphabet in (string.ascii_uppercase, string.ascii_lowercase)
+    )
+    if choices and letters in (upper, lower):
+        return tuple(PREFIX.sub("", choice, count=1) for choice in choices), ()
+    if choices and sorted(letters) in (upper, lower):
+        raise BadRowError(
+            f"its choices begin with the letters {', '.join(letters)}, which are not "
+            "in order; sort them, or leave the letters out"
+        )
+    numbers = [match[1] for match in map(NUMBER.match, choices) if match is not None]
+    bare = tuple(NUMBER.sub("", choice, count=1) for choice in choices)
+    in_order = numbers == [str(n) for n in range(1, len(choices) + 1)]
+    if choices and in_order and len(set(bare)) == len(bare):
+        return bare, tuple(numbers)
+    return tuple(choices), ()
+
+
+def structure(value: Any) -> Any:
+    """Return the list or object that a text spells, as JSON or as Python writes it.
+
+    Any other value comes back as it is.
+
+    Raises:
+        BadRowError: If it is JSON that names a key twice.
+    """
+    if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
+        return value
+    try:
+        return CELL.decode(value)
+    except BadRowError:
+        if is_json(value):  # and not a text that only begins so
+            raise
+    except (ValueError, RecursionError):
+        pass
+    return python_list(value) if value.strip().startswith("[") else value
+
+
+def is_json(text: str) -> bool:
+    """Say whether a text is JSON, whatever it names twice."""
+    try:
+        json.loads(text, parse_constant=refuse_number)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def refuse_number(name: str) -> float:
+    """Refuse what is no JSON number."""
+    raise ValueError(name)
+
+
+CELL = json.JSONDecoder(object_pairs_hook=unique_keys, parse_constant=refuse_number)
+"""Reads what stands in one cell."""
+
+
+def python_list(text: str) -> Any:
+    """Return the texts of a list that Python or NumPy printed, else the text itself.
+
+    ``['a' 'b']`` is how NumPy prints two texts, and how Python spells one; so the
+    literals are counted one by one, and all or none must be parted by commas.
+    """
+    parts = list_tokens(text.strip())
+    if len(parts) < 2 or parts[0].string != "[" or parts[-1].string != "]":
+        return text
+    inner = parts[1:-1]
+    literals = [part.string for part in inner if part.type == token.STRING]
+    commas = [part.string for part in inner if part.type != token.STRING]
+    if any(comma != "," for comma in commas) or not are_plain(literals):
+        return text
+    if commas and len(commas) not in (len(literals) - 1, len(literals)):
+        return text
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return [ast.literal_eval(literal) for literal in literals]
+    except (SyntaxError, ValueError, SyntaxWarning, DeprecationWarning):
+        return text
+
+
+def list_tokens(text: str) -> list[tokenize.TokenInfo]:
+    """Return the literals, commas and brackets of a text; none if it holds more.
+
+    A long text of another kind is known by its first word.
+    """
+    space = {token.NEWLINE, token.ENDMARKER, tokenize.NL}
+    parts: list[tokenize.TokenInfo] = []
+    try:
+        for part in tokenize.generate_tokens(io.StringIO(text).readline):
+            if part.type in space:
+                continue
+            if part.type != token.STRING and part.string not in ("[", "]", ","):
+                return []
+            parts.append(part)
+    except (tokenize.TokenError, SyntaxError, IndentationError):
+        return []
+    return parts
+
+
+def are_plain(literals: Sequence[str]) -> bool:
+    """Say whether all literals are texts without a prefix such as ``f`` or ``b``."""
+    return all(literal[0] in "'\"" for literal in literals)
+
+
+def joined(*texts: Any) -> str:
+    """Join those of some texts that are not blank by line breaks."""
+    return "\n".join(str(text).strip() for text in texts if not is_blank(text))

@@ -1,0 +1,149 @@
+"""What the gold answer of a row says; nothing here is called for a pool."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from neuron_opsd.answers.spans import last_boxed
+from neuron_opsd.data.formats.cells import is_blank, squash
+from neuron_opsd.data.formats.choice_gold import Evidence, choice_of
+from neuron_opsd.data.formats.fields import NOTHING, checked_text, structure
+from neuron_opsd.data.formats.items import Item, RawAnswer, tidy
+from neuron_opsd.data.rows import BadRowError, shorten
+
+FINAL_MARK: Final = "####"
+
+
+def gold_texts(item: Item, evidence: Evidence) -> tuple[str, ...]:
+    """Return the texts that answer a row, the first of which is its main one.
+
+    Args:
+        item: The row; several columns with an answer must agree.
+        evidence: What the whole file tells.
+
+    Returns:
+        One choice's text where there are choices; nothing where no answer is given.
+
+    Raises:
+        BadRowError: If an answer cannot be read, could be two things, or two disagree.
+    """
+    found: list[tuple[RawAnswer, tuple[str, ...]]] = []
+    for answer in item.answers:
+        if item.choices:
+            place = choice_of(answer, item, evidence)
+            if place is not None:
+                found.append((answer, (item.choices[place],)))
+        else:
+            found.append((answer, free_texts(answer)))
+    if len({texts for _, texts in found}) > 1:
+        (one, first), (other, second) = found[0], found[-1]
+        raise BadRowError(
+            f"{one.column} {shorten(one.value)} and {other.column} "
+            f"{shorten(other.value)} are not the same answer ({shorten(first[0])} and "
+            f"{shorten(second[0])}); leave out the wrong one"
+        )
+    return found[0][1] if found else ()
+
+
+def free_texts(answer: RawAnswer) -> tuple[str, ...]:
+    """Return the texts of an answer that is no choice, the main one first.
+
+    Raises:
+        BadRowError: If it is no text, or lacks the form of its set.
+    """
+    value = answer.value
+    if answer.how == "auto" and isinstance(value, str):
+        value = texts_or(value)
+    if isinstance(value, Mapping):
+        value = aliases_of(value, answer.column)
+    if isinstance(value, list):
+        texts = [one_text(part, answer) for part in value]
+        if not texts:
+            raise BadRowError(f"{answer.column} is an empty list")
+        return tuple(dict.fromkeys(texts))
+    return (one_text(value, answer),)
+
+
+def texts_or(value: str) -> Any:
+    """Return the texts that a list spells, else the value itself."""
+    found = structure(value)
+    is_texts = isinstance(found, list) and all(isinstance(t, str) for t in found)
+    return found if is_texts and found else value
+
+
+def aliases_of(value: Mapping[str, Any], column: str) -> list[Any]:
+    """Return the value and the aliases of an answer as TriviaQA has it.
+
+    Raises:
+        BadRowError: If it has no value.
+    """
+    if is_blank(value.get("value")):
+        raise BadRowError(f"{column} is an object without a value")
+    return [value["value"], *(value.get("aliases") or [])]
+
+
+def one_text(value: Any, answer: RawAnswer) -> str:
+    """Return one free answer as text; whole numbers have no point.
+
+    Raises:
+        BadRowError: If it cannot be one.
+    """
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        value = tidy(value)
+        if not isinstance(value, int) and not math.isfinite(value):
+            raise BadRowError(f"{answer.column} {value} is no number to compare with")
+        if squash(answer.column) in CLASSES:
+            raise BadRowError(
+                f"{answer.column} {value} is the number of a class without a name, and "
+                "there are no choices; write its name, and the names of all classes as "
+                "choices"
+            )
+        value = str(value)
+    if isinstance(value, bool):
+        raise BadRowError(
+            f"{answer.column} must be text, not true or false; give the choices no and "
+            "yes, or name the set with --format (boolq)"
+        )
+    text = checked_text(value, answer.column).strip()
+    if text in (*NOTHING, *UNKNOWN):
+        raise BadRowError(
+            f"{answer.column} is {text!r}, which is written for a missing value; leave "
+            "the field empty"
+        )
+    if answer.how in FORMS:
+        return formed(text, answer)
+    return text
+
+
+def formed(text: str, answer: RawAnswer) -> str:
+    """Return the final answer within a worked one.
+
+    Raises:
+        BadRowError: If there is none.
+    """
+    found, form = FORMS[answer.how]
+    final = found(text)
+    if not final:
+        raise BadRowError(
+            f"{answer.column} {shorten(text)} has no {form}, which other rows have"
+        )
+    return final.strip()
+
+
+def after_mark(text: str) -> str | None:
+    """Return what stands after the last ``####``."""
+    lines = (line.strip() for line in reversed(text.split("\n")))
+    final = next((line for line in lines if line.startswith(FINAL_MARK)), None)
+    return None if final is None else final.removeprefix(FINAL_MARK).strip()
+
+
+UNKNOWN: Final = ("notfound",)
+"""What NuminaMath writes where its authors found no answer."""
+CLASSES: Final = ("label", "target")
+FORMS: Final = {
+    "final-line": (after_mark, "line with ####"),
+    "box": (last_boxed, r"\boxed{}"),
+}

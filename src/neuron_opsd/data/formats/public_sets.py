@@ -1,0 +1,310 @@
+"""The named sets: by which columns each is known, what reads it, whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
+
+from neuron_opsd.answers.spans import last_boxed
+from neuron_opsd.data.formats import choice_sets, free_sets
+from neuron_opsd.data.formats.cells import Cells, is_missing
+from neuron_opsd.data.formats.column_names import QUESTIONS
+from neuron_opsd.data.formats.fields import structure
+from neuron_opsd.data.formats.items import Item
+from neuron_opsd.errors import ConfigError
+
+AUTO, PLAIN = "auto", "plain"
+
+YES_OR_NO: Final = ("true", "false", "yes", "no")
+DRAWN: Final = "; its choices come in an order that is drawn from their texts"
+
+
+def always(cells: Cells) -> bool:
+    """Say that the columns alone tell a set."""
+    del cells
+    return True
+
+
+def has_keyed_choices(cells: Cells) -> bool:
+    """Say whether choices come as ``{text, label}``, or within the question."""
+    question = structure(cells.get("question"))
+    if isinstance(question, Mapping):
+        return "stem" in question
+    choices = structure(cells.get("choices"))
+    return isinstance(choices, Mapping) and {"text", "label"} <= set(choices)
+
+
+def is_yes_or_no(cells: Cells) -> bool:
+    """Say whether a row's answer is true or false."""
+    answer, label = cells.get("answer"), cells.get("label")
+    return (
+        isinstance(answer, bool)
+        or (isinstance(answer, str) and answer.strip().casefold() in YES_OR_NO)
+        or (isinstance(label, int) and label in (-1, 0, 1))
+    )
+
+
+def has_aliases(cells: Cells) -> bool:
+    """Say whether a row's answer comes with others that are right."""
+    answer = structure(cells.get("answer"))
+    return isinstance(answer, Mapping) and "value" in answer
+
+
+@dataclass(frozen=True, slots=True)
+class PublicSet:
+    """One public set, or a shape that several share."""
+
+    name: str
+    """As `--format` takes it."""
+    title: str
+    needs: tuple[str, ...]
+    """Squashed names of the columns by which it is known."""
+    read: Callable[[Cells], Item]
+    licence: str
+    """Of the set, for whoever uses it; the docs say which were looked up."""
+    fits: Callable[[Cells], bool] = always
+    """What else must hold for it to be recognised."""
+    by_answer: bool = False
+    """Whether only the answer tells it, so that a pool must be told its name."""
+    told: str = ""
+    """What a user should know of how it is read."""
+    reader: str = ""
+    """The `answers.reader` that its free answers need."""
+    left_out: tuple[str, ...] = ()
+    """Squashed names of columns that its questions do without."""
+
+
+SETS: Final = (
+    PublicSet(
+        *("gpqa", "GPQA", ("question", "correctanswer", "incorrectanswer1")),
+        *(
+            choice_sets.read_gpqa,
+            "CC BY 4.0; asks not to be shown in plain text online",
+        ),
+        told=DRAWN,
+    ),
+    PublicSet(
+        *("sciq", "SciQ", ("question", "correctanswer", "distractor1")),
+        *(choice_sets.read_sciq, "CC BY-NC 3.0, not commercial"),
+        told=f"{DRAWN}, and its support is left out",
+        left_out=("support",),
+    ),
+    PublicSet(
+        *("opentdb", "Open Trivia DB", ("question", "correctanswer")),
+        *(choice_sets.read_trivia_api, "CC BY-SA 4.0"),
+        fits=lambda cells: cells.has("incorrectanswers"),
+        told=DRAWN,
+    ),
+    PublicSet(
+        *("truthfulqa", "TruthfulQA, single-answer", ("question", "mc1targets")),
+        *(choice_sets.read_truthfulqa, "Apache-2.0"),
+        told=DRAWN,
+    ),
+    PublicSet(
+        *("medmcqa", "MedMCQA", ("question", "opa", "opb", "opc", "opd")),
+        *(choice_sets.read_medmcqa, "Apache-2.0"),
+    ),
+    PublicSet(
+        *("sciknoweval", "SciKnowEval", ("question", "choices", "type", "domain")),
+        *(choice_sets.read_sciknoweval, "MIT"),
+        left_out=("prompt",),
+        fits=lambda cells: isinstance(structure(cells.get("choices")), Mapping),
+    ),
+    PublicSet(
+        *("openbookqa", "OpenBookQA", ("questionstem", "choices")),
+        *(choice_sets.read_arc, "Apache-2.0 of its repository"),
+        fits=has_keyed_choices,
+    ),
+    PublicSet(
+        *("commonsense_qa", "CommonsenseQA", ("question", "questionconcept")),
+        *(choice_sets.read_arc, "MIT"),
+        fits=has_keyed_choices,
+    ),
+    PublicSet(
+        *("arc", "ARC-Easy, ARC-Challenge", ("question",), choice_sets.read_arc),
+        "CC BY-SA 4.0",
+        fits=has_keyed_choices,
+    ),
+    PublicSet(
+        *("mmlu_pro", "MMLU-Pro", ("question", "options", "category")),
+        *(choice_sets.read_mmlu_pro, "MIT"),
+        fits=lambda cells: cells.has("src") or cells.has("cotcontent"),
+    ),
+    PublicSet(
+        *("mmlu", "MMLU", ("question", "subject", "choices"), choice_sets.read_mmlu),
+        "MIT",
+    ),
+    PublicSet(
+        *("race", "RACE", ("article", "question", "options"), choice_sets.read_race),
+        "research only, not commercial",
+    ),
+    PublicSet(
+        *("hellaswag", "HellaSwag", ("ctx", "endings"), choice_sets.read_hellaswag),
+        "MIT",
+        left_out=("activitylabel", "ctxa", "ctxb"),
+    ),
+    PublicSet(
+        *("winogrande", "WinoGrande", ("sentence", "option1", "option2")),
+        *(choice_sets.read_winogrande, "Apache-2.0"),
+    ),
+    PublicSet(
+        *("piqa", "PIQA", ("goal", "sol1", "sol2"), choice_sets.read_piqa, "AFL-3.0"),
+    ),
+    PublicSet(
+        *("siqa", "SocialIQA", ("context", "question", "answera", "answerb")),
+        *(choice_sets.read_siqa, "CC BY 4.0"),
+    ),
+    PublicSet(
+        *("copa", "COPA", ("premise", "question", "choice1", "choice2")),
+        *(choice_sets.read_copa, "BSD 2-clause"),
+    ),
+    PublicSet(
+        *("boolq", "BoolQ", ("question", "passage"), choice_sets.read_boolq),
+        "CC BY-SA 3.0",
+        fits=is_yes_or_no,
+        by_answer=True,
+        told="; the passage stands before the question, the choices are no and yes",
+    ),
+    PublicSet(
+        *("math", "MATH, MATH-500", ("problem", "solution"), free_sets.read_math),
+        "MIT",
+        by_answer=True,
+        told=r"; its answers are what the solutions have in the last \boxed{}",
+        reader="latex",
+    ),
+    PublicSet(
+        *("triviaqa", "TriviaQA", ("question", "answer"), free_sets.read_triviaqa),
+        "Apache-2.0 of its repository; the questions belong to their authors",
+        fits=has_aliases,
+        by_answer=True,
+        told="; every alias of an answer is right",
+    ),
+    PublicSet(
+        *("alpaca", "instruction, input, output", ("instruction",)),
+        *(free_sets.read_alpaca, "Alpaca's own: CC BY-NC 4.0"),
+        fits=lambda cells: all(is_missing(cells.get(key)) for key in QUESTIONS),
+        left_out=("text",),
+    ),
+    PublicSet(
+        *("verl", "verl's rows, such as DAPO-Math", ("prompt", "rewardmodel")),
+        *(free_sets.read_verl, "DAPO-Math-17k: Apache-2.0"),
+    ),
+    PublicSet(
+        *("gsm8k", "GSM8K", ("question", "answer"), free_sets.read_gsm8k, "MIT"),
+        fits=lambda cells: is_worked(cells.get("answer")),
+        by_answer=True,
+        told="; its answers are what stands after ####",
+        reader="number",
+    ),
+    PublicSet(
+        *("boxed", r"worked solutions with \boxed{}", ("question", "answer")),
+        *(free_sets.read_boxed, "that of the set"),
+        fits=lambda cells: is_boxed(cells.get("answer")),
+        by_answer=True,
+        told=r"; its answers are what stands in the last \boxed{}",
+        reader="latex",
+    ),
+)
+"""In the order in which they are tried; the first that fits a row reads it."""
+
+BY_NAME: Final[Mapping[str, PublicSet]] = {one.name: one for one in SETS}
+
+
+def is_worked(answer: object) -> bool:
+    """Say whether an answer is a solution with its result after ``####``."""
+    return isinstance(answer, str) and "\n####" in f"\n{answer}"
+
+
+def is_boxed(answer: object) -> bool:
+    r"""Say whether an answer is a solution with its result in ``\boxed{}``."""
+    return isinstance(answer, str) and bool(last_boxed(answer))
+
+
+def recognise(cells: Cells, *, labelled: bool) -> PublicSet | None:
+    """Return the set that a row is of, `None` where it is of none.
+
+    Args:
+        cells: Of the row.
+        labelled: Whether the answer may be looked at to tell.
+    """
+    for one in SETS:
+        if one.by_answer and not labelled:
+            continue
+        if cells.has(*one.needs) and one.fits(cells):
+            return one
+    return None
+
+
+def format_of(setting: str, name: str) -> str:
+    """Return the format of one file from `questions.format`.
+
+    Args:
+        setting: A format for all files, or ``pool=arc,exam=gpqa``.
+        name: ``pool``, or of the test set.
+
+    Raises:
+        ConfigError: If it names no format.
+    """
+    formats = formats_by_name(setting)
+    return formats.get(name, formats.get("", AUTO))
+
+
+def formats_by_name(setting: str) -> dict[str, str]:
+    """Return the formats that `questions.format` gives, ``""`` for all other files.
+
+    Raises:
+        ConfigError: If it names no format.
+    """
+    formats: dict[str, str] = {}
+    for part in setting.split(","):
+        target, _, value = part.rpartition("=")
+        check_name(value.strip())
+        formats[target.strip()] = value.strip()
+    return formats
+
+
+def check_targets(setting: str, names: Collection[str]) -> None:
+    """Refuse a setting that gives a format to a file that is not there.
+
+    Raises:
+        ConfigError: Naming it.
+    """
+    for target in formats_by_name(setting):
+        if target and target not in names:
+            raise ConfigError(
+                f"questions.format (--format) names {target!r}, but the files are "
+                f"{', '.join(names)}; name one of these"
+            )
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no format's name.
+
+    Raises:
+        ConfigError: With the nearest name.
+    """
+    names = [AUTO, PLAIN, *BY_NAME]
+    if name in names:
+        return
+    near = get_close_matches(name.lower(), names, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigError(
+        f"questions.format (--format) is {name!r}, but it must be one of "
+        f"{', '.join(names)}{hint}"
+    )
+
+
+def missing_columns(chosen: PublicSet, cells: Cells) -> list[str]:
+    """Return which columns of a set a row's file lacks."""
+    return [key for key in chosen.needs if not cells.has(key)]
+
+
+def names_of(cells: Cells) -> str:
+    """Name the filled columns of a row."""
+    return ", ".join(
+        repr(name)
+        for key, name in cells.written.items()
+        if not is_missing(cells.get(key))
+    )

@@ -1,0 +1,149 @@
+"""What a user is told of how a file was read, where that is not as the docs begin."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from neuron_opsd.data.formats.choice_gold import Evidence
+from neuron_opsd.data.formats.items import Item, RawAnswer, tidy, whole
+from neuron_opsd.data.formats.public_sets import PublicSet
+from neuron_opsd.errors import listing
+
+ENTITY: Final = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,5});")
+LETTER: Final = re.compile("[A-J]")
+POINT: Final = re.compile(r"-?\d+\.0")
+
+
+class Telling:
+    """What the good rows of a file, one after the other, give to tell."""
+
+    def __init__(self) -> None:
+        """Know no row yet."""
+        self.renamed: dict[tuple[str, str], None] = {}
+        self.told: dict[str, None] = {}
+        self.entities: Counter[str] = Counter()
+        self.num_rows = 0
+        self.num_free_answers = 0
+        self.all_letters = True
+        """Whether every free answer is a single letter."""
+        self.all_points = True
+        """Whether every free answer is a whole number that ends in .0."""
+        self.any_index = False
+        """Whether an answer to a question with choices is a number."""
+
+    def hear(self, item: Item) -> None:
+        """Take one more row."""
+        self.num_rows += 1
+        self.renamed.update(dict.fromkeys(item.renamed))
+        self.told.update(dict.fromkeys(item.told))
+        for text in (item.messages[-1].content, *item.choices):
+            if "&" in text:
+                self.entities.update(set(ENTITY.findall(text)))
+        for answer in item.answers:
+            value = answer.value
+            text = value.strip() if isinstance(value, str) else ""
+            if item.choices:
+                self.any_index |= is_index(answer)
+            else:
+                self.num_free_answers += 1
+                self.all_letters &= bool(LETTER.fullmatch(text))
+                self.all_points &= bool(POINT.fullmatch(text))
+
+    def notes(
+        self,
+        name: str,
+        public: PublicSet | None,
+        evidence: Evidence,
+        dropped: Sequence[str],
+    ) -> tuple[str, ...]:
+        """Return what is worth a line about how a file was read.
+
+        Args:
+            name: Of the file.
+            public: The set that it was taken for, if any.
+            evidence: What its answers tell.
+            dropped: Where rows were left out because a choice appears twice.
+        """
+        found = [
+            set_note(public),
+            self.renamed_note(),
+            *self.told,
+            self.base_note(evidence),
+            self.letters_note(),
+            self.point_note(),
+            self.entity_note(),
+            dropped_note(dropped),
+        ]
+        return tuple(f"{name}: {note}" for note in found if note)
+
+    def renamed_note(self) -> str:
+        """Say which columns stand for others."""
+        pairs = [f"{column!r} as {role}" for column, role in self.renamed]
+        return f"read {', '.join(pairs)}" if pairs else ""
+
+    def base_note(self, evidence: Evidence) -> str:
+        """Say from what the answers count, where no 0 among them shows it."""
+        if evidence.base == 1:
+            return (
+                "its answers count from 1, as one is as high as its number of choices "
+                "and none is 0"
+            )
+        if self.any_index and evidence.base is None:
+            return (
+                "its answers are taken to count from 0, though none is 0; if they "
+                "count from 1, set questions.answers=index-from-1"
+            )
+        return ""
+
+    def letters_note(self) -> str:
+        """Say that answers look like letters of choices that are not there."""
+        enough = self.num_free_answers >= max(2, self.num_rows)
+        if not enough or not self.all_letters:
+            return ""
+        return (
+            "every answer is a single letter, but there are no choices; if they stand "
+            "within the questions, answers will be compared as letters"
+        )
+
+    def point_note(self) -> str:
+        """Say that whole numbers come as texts with a point, as pandas writes them."""
+        if not self.num_free_answers or not self.all_points:
+            return ""
+        return (
+            "every answer is a whole number that ends in .0, as pandas writes them "
+            "beside missing ones; answers.reader=number takes 42 for 42.0, text does "
+            "not"
+        )
+
+    def entity_note(self) -> str:
+        """Say that texts hold marks of HTML, which the model sees as they are."""
+        if not self.entities:
+            return ""
+        mark, count = self.entities.most_common(1)[0]
+        rows = "row holds" if count == 1 else "rows hold"
+        return f"{count} {rows} {mark!r}, which the model sees as it stands"
+
+
+def is_index(answer: RawAnswer) -> bool:
+    """Say whether an answer is a number that may be a place among the choices."""
+    return (
+        answer.how in ("auto", "index")
+        and not isinstance(answer.value, str)
+        and whole(tidy(answer.value)) is not None
+    )
+
+
+def set_note(public: PublicSet | None) -> str:
+    """Say that a file was taken for a public set."""
+    return "" if public is None else f"read as {public.title}{public.told}"
+
+
+def dropped_note(dropped: Sequence[str]) -> str:
+    """Say which rows were left out."""
+    if not dropped:
+        return ""
+    rows = "1 row was" if len(dropped) == 1 else f"{len(dropped)} rows were"
+    return f"{rows} left out, as a choice appears twice: {listing(dropped)}"

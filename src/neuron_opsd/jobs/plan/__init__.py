@@ -1,1 +1,0 @@
-"""What a run would cost, from small samples of its own stages: `plan`."""

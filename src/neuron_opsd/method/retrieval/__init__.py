@@ -1,0 +1,1 @@
+"""The nearest neuron sets of a pool: exact, and by sketches."""

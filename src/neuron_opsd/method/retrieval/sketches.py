@@ -1,0 +1,242 @@
+"""The sets of a pool of a million that look nearest by their signatures.
+
+A signature is a set cut to the neurons that most sets hold: one bit for each.
+
+Axes: Q sets asked about, P sets of the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.method.retrieval.bitsets import (
+    SETS_PER_BLOCK,
+    Columns,
+    NeuronSets,
+    blocks,
+    make_columns,
+    pack,
+    shared_bits,
+)
+from neuron_opsd.method.retrieval.exact import Rows
+from neuron_opsd.records import NeuronIds
+
+BYTES_PER_MOVE = 32
+
+FEW_BARRED = 64
+"""Rows barred for a set that are listed for it alone."""
+
+ROWS_PER_PASS = 2048
+"""Sets that are asked about in one pass over the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signatures:
+    """A pool's sets cut to some neurons, smallest first."""
+
+    columns: Columns
+    packed: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+    """Bits that are set; ascending, so that a block's sizes differ little."""
+    rows: Rows
+    """Where each stands in the pool."""
+
+
+def make_signatures(pool: NeuronSets, names: NeuronIds) -> Signatures:
+    """Cut a pool to the sorted `names`."""
+    columns = make_columns(names)
+    packed = pack(pool, columns)
+    sizes = num_bits(packed)
+    rows = np.argsort(sizes, kind="stable")
+    # Some bytes of all rows at a time: a second copy of a million would be too much.
+    for few in blocks(packed.shape[1], BYTES_PER_MOVE):
+        packed[:, few] = packed[rows, few]
+    return Signatures(columns, packed, sizes[rows], rows)
+
+
+def num_bits(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return how many bits are set in each row."""
+    sizes = np.empty(len(packed), np.int64)
+    for block in blocks(len(packed), SETS_PER_BLOCK):
+        sizes[block] = np.bitwise_count(packed[block]).sum(axis=1, dtype=np.int64)
+    return sizes
+
+
+class Barring:
+    """Which rows of a pool may not be found for which of some sets."""
+
+    def __init__(self, barred: Sequence[Rows], num_rows: int) -> None:
+        """Take for each set the sorted rows that may not be found for it.
+
+        Sets may share a long list: a million questions may have one text.
+        """
+        self.num_rows = num_rows
+        self.sizes = np.fromiter((rows.size for rows in barred), np.int64, len(barred))
+        few = [i for i, rows in enumerate(barred) if rows.size <= FEW_BARRED]
+        none = np.empty(0, np.int64)
+        keys = np.concatenate([none, *(i * num_rows + barred[i] for i in few)])
+        self.keys = np.sort(keys)
+        """Of pairs of a set and a row, where a set has few."""
+        many: dict[int, list[int]] = {}
+        for i, rows in enumerate(barred):
+            if rows.size > FEW_BARRED:
+                many.setdefault(id(rows), []).append(i)
+        self.many = [(np.array(sets), barred[sets[0]]) for sets in many.values()]
+
+    def allows(self, asked: Rows, rows: Rows) -> NDArray[np.bool_]:
+        """Say of each pair of a set and a row whether it may be found."""
+        allowed = ~is_among(asked * self.num_rows + rows, self.keys)
+        for sets, barred in self.many:
+            mine = np.flatnonzero(is_among(asked, sets))
+            allowed[mine] = ~is_among(rows[mine], barred)
+        return allowed
+
+
+def is_among(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which integers are among some others, which are sorted."""
+    if not others.size:
+        return np.zeros(values.size, np.bool_)
+    places = np.minimum(np.searchsorted(others, values), others.size - 1)
+    return np.asarray(others[places] == values, np.bool_)
+
+
+@dataclass(slots=True)
+class Finds:
+    """What a pass over the pool has found for each of its sets so far.
+
+    A find is a set asked about, a place in `Signatures`, and the share of bits.
+    """
+
+    asked: Rows
+    places: Rows
+    shares: NDArray[np.float64]
+
+    def keep(self, rows: Rows, count: int) -> None:
+        """Drop all but the `count` best finds of each set; ties to the earlier row."""
+        order = np.lexsort((rows[self.places], -self.shares, self.asked))
+        asked = self.asked[order]
+        rank = np.arange(asked.size) - np.searchsorted(asked, asked)
+        kept = order[rank < count]
+        self.asked = self.asked[kept]
+        self.places = self.places[kept]
+        self.shares = self.shares[kept]
+
+    def add(self, asked: Rows, places: Rows, shares: NDArray[np.float64]) -> None:
+        """Take in more finds."""
+        self.asked = np.concatenate([self.asked, asked])
+        self.places = np.concatenate([self.places, places])
+        self.shares = np.concatenate([self.shares, shares])
+
+
+def candidates(
+    signatures: Signatures, sets: NeuronSets, count: int, barred: Sequence[Rows]
+) -> Iterator[list[Rows]]:
+    """Yield, pass by pass, the rows of the `count` nearest signatures of each set.
+
+    Equal to sorting the whole pool, less the sorted rows that are `barred` for a set,
+    by the share of common bits and then by row, whatever the size of a block.
+    """
+    for block in blocks(len(sets), ROWS_PER_PASS):
+        asked = pack(sets[block], signatures.columns)
+        barring = Barring(barred[block], signatures.rows.size)
+        finds = search(signatures, asked, count, barring)
+        edges = np.searchsorted(finds.asked, np.arange(1, block.stop - block.start))
+        yield np.split(signatures.rows[finds.places], edges)
+
+
+def search(
+    signatures: Signatures, asked: NDArray[np.uint8], count: int, barring: Barring
+) -> Finds:
+    """Go through the pool once for some packed sets and keep the nearest `count`."""
+    sizes = num_bits(asked)
+    bounds = Bounds(np.zeros(len(asked)), np.full(len(asked), signatures.rows.size))
+    finds = Finds(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    for block, shared in shared_bits(asked, signatures.packed):
+        others, rows = signatures.sizes[block], signatures.rows[block]
+        if block.start == 0:
+            bounds.shares = kth_shares(shared, sizes, others, count + barring.sizes)
+        least = least_shared(bounds, sizes, int(others[0]), int(rows.min()))
+        spots = np.flatnonzero(shared >= least)
+        sets, columns = np.divmod(spots, shared.shape[1])
+        shares = share_of(shared.ravel()[spots], sizes[sets], others[columns])
+        good = np.flatnonzero(bounds.reached(sets, shares, rows[columns]))
+        good = good[barring.allows(sets[good], rows[columns[good]])]
+        finds.add(sets[good], block.start + columns[good], shares[good])
+        if finds.asked.size > 2 * count * len(asked):
+            finds.keep(signatures.rows, count)
+            bounds.rise(finds, signatures.rows, count)
+    finds.keep(signatures.rows, count)
+    return finds
+
+
+@dataclass(slots=True)
+class Bounds:
+    """What a find must reach to be among the best of its set so far."""
+
+    shares: NDArray[np.float64]
+    """Of bits, ``(Q,)``: a larger one is good."""
+    rows: Rows
+    """``(Q,)``: with just that share a row before this one is good."""
+
+    def reached(
+        self, asked: Rows, shares: NDArray[np.float64], rows: Rows
+    ) -> NDArray[np.bool_]:
+        """Say which finds are good."""
+        bound = self.shares[asked]
+        earlier = rows < self.rows[asked]
+        return np.greater(shares, bound) | (np.equal(shares, bound) & earlier)
+
+    def rise(self, finds: Finds, rows: Rows, count: int) -> None:
+        """Rise after `Finds.keep` to the last find of each set that has `count`."""
+        ends = np.searchsorted(finds.asked, np.arange(self.rows.size), side="right")
+        starts = np.searchsorted(finds.asked, np.arange(self.rows.size))
+        is_full = ends - starts == count
+        last = ends[is_full] - 1
+        self.shares[is_full] = finds.shares[last]
+        self.rows[is_full] = rows[finds.places[last]]
+
+
+def share_of(
+    shared: NDArray[np.int32], sizes: NDArray[np.int64], others: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the share of bits that two signatures have in common; 1 for empty ones."""
+    used = sizes + others - shared
+    shares = np.ones(used.shape)
+    np.divide(shared, used, out=shares, where=used > 0)
+    return shares
+
+
+def kth_shares(
+    shared: NDArray[np.int32],
+    sizes: NDArray[np.int64],
+    others: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return each row's share of a rank in `counts` in a block; 0 if there is none."""
+    shares = np.zeros(sizes.size)
+    for i in np.flatnonzero(counts <= others.size):
+        row, place = shared[i], others.size - counts[i]
+        share = share_of(row, np.broadcast_to(sizes[i], row.shape), others)
+        shares[i] = np.partition(share, place)[place]
+    return shares
+
+
+def least_shared(
+    bounds: Bounds, sizes: NDArray[np.int64], smallest: int, first_row: int
+) -> NDArray[np.int32]:
+    """Return how many bits ``(Q, 1)`` a find of a block must share at least.
+
+    One comparison of integers then stands for a division; nothing that reaches the
+    bounds is lost, since no other set of the block is smaller. Where no row of the
+    block comes before the bound's, the share itself is not enough.
+    """
+    least = bounds.shares / (1.0 + bounds.shares) * (sizes + smallest)
+    # Far below the least distance of such a quotient from a whole number.
+    above = np.floor(least + 1e-9) + 1.0
+    either = np.where(bounds.rows <= first_row, above, np.ceil(least - 1e-6))
+    return either.astype(np.int32)[:, None]

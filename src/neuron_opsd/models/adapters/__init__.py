@@ -1,0 +1,1 @@
+"""Low-rank adapters: ours, and what other tools wrote."""

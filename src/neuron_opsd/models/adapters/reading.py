@@ -1,0 +1,198 @@
+"""Low-rank adapters: a new one to train, or a trained one merged into a network."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from neuron_opsd.config import DistillConfig
+from neuron_opsd.errors import ModelError, is_out_of_memory
+from neuron_opsd.models.adapters.foreign import check_settings, check_weights
+from neuron_opsd.models.adapters.low_rank import LowRank
+from neuron_opsd.models.library_errors import FAULTS, full_line, refusing
+from neuron_opsd.models.weights.stored import header_of, refuse_not_finite
+from neuron_opsd.seeds import derive_seed
+
+ADAPTER = "default"
+"""PEFT's name of the one adapter that is trained or loaded."""
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+EXPERT_LAYERS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
+"""Names that PEFT takes for those of layers within experts."""
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> Any:
+    """Put a new adapter on the linear layers of a network; return the PEFT model.
+
+    Args:
+        network: Is changed.
+        tuning: Rank and scaling.
+        name: What the network was loaded from, for the adapter's file.
+        seed: Of the adapter.
+    """
+    settings = LoraConfig(
+        r=tuning.lora_rank,
+        lora_alpha=tuning.lora_alpha,
+        target_modules=targets_of(network),
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=name,
+    )
+    with torch.random.fork_rng(devices=[]), without_future_warnings():
+        adapted = get_peft_model(network, settings)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_A" in name:
+                draw_kaiming(weight, derive_seed(seed, "adapter", name))
+    return adapted
+
+
+def targets_of(network: Any) -> str | list[str]:
+    """Return where an adapter goes: on every linear layer.
+
+    Where experts hold their weights in one tensor, it goes on the layers besides
+    theirs, which is the attention: an expert's part of such a tensor is no layer.
+    """
+    stacked = any(
+        weight.ndim == 3 and ".experts." in name
+        for name, weight in network.named_parameters()
+    )
+    if not stacked:
+        return "all-linear"
+    head = network.get_output_embeddings()
+    found = {
+        name.rpartition(".")[2]
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+    return sorted(found - EXPERT_LAYERS)
+
+
+def draw_kaiming(weight: torch.Tensor, seed: int) -> None:
+    """Fill a weight ``(r, D)`` as PEFT does, from a seed of its own."""
+    source = torch.Generator().manual_seed(seed)
+    values = torch.empty(weight.shape)
+    torch.nn.init.kaiming_uniform_(values, a=5**0.5, generator=source)
+    weight.copy_(values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapted:
+    """A network with an adapter merged, and how its change can be told apart."""
+
+    network: Any
+    changes: Mapping[str, LowRank]
+    """By the names of the decoder's linear layers."""
+    rest: str
+    """First weight of the adapter that is in none of these; empty where all are."""
+
+
+def with_adapter(network: Any, adapter: Path) -> Adapted:
+    """Return the network with a PEFT adapter merged into its weights.
+
+    Raises:
+        ModelError: If the adapter is pickled or does not fit.
+    """
+    if not (adapter / ADAPTER_WEIGHTS).exists():
+        raise ModelError(
+            f"{adapter} must hold {ADAPTER_WEIGHTS} but has "
+            f"{', '.join(pickles_in(adapter)) or 'none'}; pickled weights are never "
+            "loaded"
+        )
+    with refusing(f"adapter {adapter} cannot be loaded", "get its files again"):
+        check_settings(adapter, network, rank_of(adapter / ADAPTER_WEIGHTS))
+    try:
+        with without_future_warnings():
+            adapted = PeftModel.from_pretrained(network, str(adapter))
+        check_weights(adapter, adapter / ADAPTER_WEIGHTS, adapted)
+        held = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        refuse_not_finite(f"adapter {adapter}", held.items())
+    except ModelError:
+        raise
+    except FAULTS as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"adapter {adapter} does not fit this model: {full_line(error)}"
+        ) from error
+    decoder = network.get_decoder()
+    with torch.no_grad():
+        changes = changes_of(decoder, dict(decoder.named_parameters()))
+    merged: Any = adapted.merge_and_unload()
+    return Adapted(merged.eval(), changes, rest_of(set(held), changes))
+
+
+def rank_of(weights: Path) -> int:
+    """Return the largest rank of an adapter's weights.
+
+    Raises:
+        ModelError: If they are stored as no floats.
+        SafetensorError: If the file is none.
+    """
+    ranks = [
+        entry["shape"][0]
+        for name, entry in header_of(weights).items()
+        if "lora_A" in name or "lora_embedding_A" in name
+    ]
+    return max(ranks, default=0)
+
+
+def changes_of(decoder: nn.Module, values: Mapping[str, Tensor]) -> dict[str, LowRank]:
+    """Return what an adapter changes, by the names of the decoder's linear layers.
+
+    Args:
+        decoder: Holds PEFT's layers.
+        values: The adapter's weights by the decoder's names.
+    """
+    return {
+        name: LowRank(
+            values[f"{name}.lora_A.{ADAPTER}.weight"],
+            values[f"{name}.lora_B.{ADAPTER}.weight"] * module.scaling[ADAPTER],
+        )
+        for name, module in decoder.named_modules()
+        if isinstance(module, LoraLayer) and ADAPTER in module.lora_A
+    }
+
+
+def rest_of(held: set[str], changes: Mapping[str, LowRank]) -> str:
+    """Return the first of an adapter's weights that is no factor of these changes."""
+    endings = tuple(
+        f".{name}.lora_{factor}.weight" for name in changes for factor in "AB"
+    )
+    return min((name for name in held if not name.endswith(endings)), default="")
+
+
+@contextmanager
+def without_future_warnings() -> Iterator[None]:
+    """Keep to themselves what PEFT and transformers have to tell each other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        # Weights that a file lacks are refused after it by their names.
+        warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+        # PEFT looks for experts in families that may have none.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module="peft")
+        yield
+
+
+def pickles_in(folder: Path) -> list[str]:
+    """Return the names of the files of a folder that hold pickled weights."""
+    return sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+
+
+def sort_targets(path: Path) -> None:
+    """Put the adapter's target modules in order; PEFT writes a set in any order."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["target_modules"] = sorted(settings["target_modules"])
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")

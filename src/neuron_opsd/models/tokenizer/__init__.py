@@ -1,0 +1,1 @@
+"""Prompts into tokens and back: tokenizer, chat template, endings."""

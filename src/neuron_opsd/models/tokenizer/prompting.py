@@ -1,0 +1,56 @@
+"""What a model makes of texts, which can be told before its weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.tokenizer.tokens import Tokens
+from neuron_opsd.records import Prompt, TokenIds
+
+
+class Prompting:
+    """Fulfils `Prompter` with a tokenizer."""
+
+    def __init__(self, tokens: Tokens, facts: ModelFacts) -> None:
+        """Hold a tokenizer.
+
+        Args:
+            tokens: The model's tokenizer.
+            facts: What the model is, as far as its configuration says it.
+        """
+        self.tokens = tokens
+        self._facts = facts
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the model is."""
+        return self._facts
+
+    def encode(self, prompt: Prompt) -> TokenIds:
+        """Return the prompt's token ids, chat template and first token included."""
+        return self.tokens.encode(prompt)
+
+    def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
+        """Return what `encode` returns of each, sooner."""
+        return self.tokens.encode_all(prompts)
+
+    def refusal(self, prompt: Prompt) -> str:
+        """Say which control token a turn of a prompt contains, if any does."""
+        return self.tokens.refusal(prompt)
+
+    def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
+        """Return what would complete the prompt with this answer, end included."""
+        return self.tokens.encode_answer(prompt, answer)
+
+    def decode(self, token_ids: TokenIds) -> str:
+        """Return the text of a completion without control tokens, stripped."""
+        return self.tokens.decode(token_ids)
+
+    def prompt_text(self, prompt: Prompt) -> str:
+        """Return a prompt as text, as the chat template writes it."""
+        return self.tokens.prompt_text(prompt)
+
+    def opens_reasoning(self, prompt: TokenIds) -> bool:
+        """Whether a prompt ends inside a block of reasoning."""
+        return self.tokens.opens_reasoning(prompt)

@@ -1,0 +1,249 @@
+"""Chat templates rendered in a process of their own, which can be ended at any time.
+
+What a template does with a conversation is bounded for every conversation, not only for
+those it was tried on: the process has so much processor time for each and so much
+memory for all, and the system sees to both.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, TypeAlias
+
+from neuron_opsd.errors import TryAgainError
+from neuron_opsd.models.library_errors import full_line_of
+from neuron_opsd.models.tokenizer.template_worker import MAX_BYTES, MAX_SECONDS
+from neuron_opsd.processes import workers
+
+Conversation: TypeAlias = tuple[Mapping[str, Any], str]
+"""The variables of a template, `messages` among them, and the day that it is told."""
+
+BATCH: Final = 1 << 16
+"""Characters of the conversations that are handed over at once."""
+
+MOST: Final = 1 << 22
+"""Characters of one conversation; more are no prompt of any model."""
+
+WRITES: Final = "writes conversations by the chat template"
+
+RAN_ON: Final = (
+    f"it was stopped after {MAX_SECONDS:g} s of processor time, and writing a "
+    "conversation takes milliseconds"
+)
+FILLED: Final = (
+    f"it took more than {MAX_BYTES >> 20} MiB of memory, and writing a conversation "
+    "takes next to none"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a template did not write a conversation."""
+
+    reason: str
+    runaway: bool = False
+    """Whether it had to be stopped, and must not be tried again."""
+
+
+Written: TypeAlias = str | Refusal
+
+
+class Renderer:
+    """Runs chat templates; the process starts with the first and after each it lost.
+
+    Safe to share between threads, one of which waits for the other.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sources: dict[str, int] = {}
+        """What the process was sent, by its number there."""
+        self._runaways: dict[str, Refusal] = {}
+        """Templates that had to be stopped, and will not be run again."""
+
+    def render(
+        self, source: str, conversations: Sequence[Conversation]
+    ) -> list[Written]:
+        """Return what a template makes of each conversation.
+
+        After one for which it had to be stopped it is asked no more, so that the rest
+        cost nothing.
+
+        Args:
+            source: The template's text.
+            conversations: Their variables must be plain values.
+
+        Raises:
+            TryAgainError: If the process does not start, or is ended from outside.
+        """
+        with self._lock:
+            found: list[Written] = []
+            while len(found) < len(conversations):
+                if source in self._runaways:
+                    found += [self._runaways[source]] * (
+                        len(conversations) - len(found)
+                    )
+                    break
+                batch = first_batch(conversations[len(found) :])
+                found += self._rendered(source, batch) if batch else [too_long()]
+            return found
+
+    def close(self) -> None:
+        """End the process, if one runs."""
+        process, self._process, self._sources = self._process, None, {}
+        if process is None:
+            return
+        process.kill()
+        # Waits, and closes what the pipes still hold.
+        process.communicate()
+
+    def _rendered(self, source: str, batch: Sequence[Conversation]) -> list[Written]:
+        """Return the replies to a batch, or those up to where the template ran on.
+
+        Raises:
+            TryAgainError: If the process was ended from outside, and again.
+        """
+        found: list[Written] = []
+        for _ in range(2):
+            found += self._ask(source, batch[len(found) :])
+            last = found[-1] if found else None
+            if isinstance(last, Refusal) and last.runaway:
+                self._runaways[source] = last
+                self.close()
+            if len(found) == len(batch) or source in self._runaways:
+                return found
+        raise TryAgainError(
+            f"the process that {WRITES} was ended "
+            "twice from outside; make room in memory and run the same command again"
+        )
+
+    def _ask(self, source: str, batch: Sequence[Conversation]) -> list[Written]:
+        """Return the replies to a batch; fewer if the process was ended."""
+        process = self._process or self._start()
+        new = [] if source in self._sources else [source]
+        number = self._sources.setdefault(source, len(self._sources))
+        request = {"new": new, "source": number, "conversations": batch}
+        found: list[Written] = []
+        try:
+            for line in exchange(process, request, len(batch)):
+                found.append(read_reply(json.loads(line)))
+                if isinstance(found[-1], Refusal) and found[-1].runaway:
+                    return found
+        except BaseException:
+            # Replies that nobody read must not be taken for others.
+            self.close()
+            raise
+        if len(found) < len(batch):
+            reason = why_ended(process.wait())
+            self.close()
+            found += [Refusal(reason, runaway=True)] if reason else []
+        return found
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Start the process, and wait until it is ready.
+
+        Raises:
+            TryAgainError: If the system has no room for one more, or it does not begin,
+                which is no fault of a template.
+        """
+        process = workers.start("models/tokenizer/template_worker", WRITES)
+        self._process, self._sources = process, {}
+        try:
+            ready = process.stdout.readline() if process.stdout else b""
+        except BaseException:
+            self.close()
+            raise
+        if ready.strip() != workers.READY:
+            process.communicate()
+            self.close()
+            raise TryAgainError(
+                f"the process that {WRITES} does not start (status "
+                f"{process.returncode}); free memory and run the same command again, "
+                "and install this package again if that is in vain"
+            )
+        return process
+
+
+def exchange(
+    process: subprocess.Popen[bytes], request: object, replies: int
+) -> Iterator[bytes]:
+    """Send a request and yield the lines that answer it, as far as there are any."""
+    if process.stdin is None or process.stdout is None:
+        return
+    # As short as can be, for its process has little memory; half a pair stays half.
+    line = json.dumps(request, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    with suppress(BrokenPipeError):
+        process.stdin.write(line + b"\n")
+        process.stdin.flush()
+    for _ in range(replies):
+        reply = process.stdout.readline()
+        if not reply.endswith(b"\n"):
+            return
+        yield reply
+
+
+def first_batch(conversations: Sequence[Conversation]) -> Sequence[Conversation]:
+    """Return the first conversations, as many as are handed over at once.
+
+    Returns:
+        At least one, unless the first is longer than any prompt.
+    """
+    total = 0
+    for place, (given, _) in enumerate(conversations):
+        size = sum(len(turn["content"]) for turn in given["messages"])
+        total += size
+        if size > MOST:
+            return conversations[:place]
+        if total > BATCH:
+            return conversations[: place + 1]
+    return conversations
+
+
+def too_long() -> Refusal:
+    """Return why a conversation is not given to a template at all."""
+    return Refusal(f"it has more than {MOST} characters, which no model reads at once")
+
+
+def read_reply(reply: list[Any]) -> Written:
+    """Return what a reply of the process says."""
+    if reply[0] == "text":
+        return str(reply[1])
+    if reply[0] == "long":
+        return Refusal(
+            f"it wrote {reply[1]} characters, far more than the conversation has"
+        )
+    _, kind, said, line = reply
+    if kind == MemoryError.__name__:
+        return Refusal(FILLED, runaway=True)
+    where = f" (line {line} of the template)" if line else ""
+    return Refusal(f"{full_line_of(said, kind)}{where}")
+
+
+def why_ended(status: int) -> str:
+    """Say what a template did to its process; empty where others ended that.
+
+    Args:
+        status: As `Popen.wait` returns it.
+    """
+    if status == -signal.SIGPROF:
+        return RAN_ON
+    if status in (-signal.SIGKILL, -signal.SIGTERM):
+        return ""
+    return f"it broke the process that runs it (status {status})"
+
+
+@cache
+def shared_renderer() -> Renderer:
+    """Return the renderer of this process, closed when Python ends."""
+    renderer = Renderer()
+    atexit.register(renderer.close)
+    return renderer

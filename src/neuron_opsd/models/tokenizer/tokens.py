@@ -1,0 +1,322 @@
+"""Text to token ids and back, for one tokenizer.
+
+Text of a question is data: no part of it may become a control token. In the plain form
+control tokens inside text are split into ordinary ones; in a chat template, whose own
+control tokens must be read, a question that contains one is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Final
+
+from neuron_opsd.answers import reasoning
+from neuron_opsd.answers.reasoning import Marks
+from neuron_opsd.errors import DataError, ModelError
+from neuron_opsd.models.library_errors import full_line_of
+from neuron_opsd.models.tokenizer.endings import closing_token
+from neuron_opsd.models.tokenizer.templates import ChatTemplate
+from neuron_opsd.records import Prompt, TokenIds
+
+# What a plain prompt ends with; answers are tokenised after it so that the space before
+# them is theirs in every tokenizer.
+ANCHOR = ":"
+# No tokenizer of a language model has a token for two of these words.
+SAMPLE = "is 2 + 3 a number? yes."
+
+TAIL: Final = 64
+"""Last tokens of a prompt that are looked at where it has no control tokens."""
+
+
+class Tokens:
+    """A tokenizer with the two prompt forms and the tokens that end a completion."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        end_ids: frozenset[int],
+        marks: Sequence[Marks] = (),
+        name: str = "",
+    ) -> None:
+        """Look up what control tokens and marks of reasoning there are.
+
+        Args:
+            tokenizer: Of the transformers library.
+            end_ids: Tokens that end a completion.
+            marks: What opens and closes reasoning, besides the known pairs that the
+                chat template names, or else all known ones.
+            name: Of the model, for messages.
+        """
+        self.tokenizer = tokenizer
+        self.end_ids = end_ids
+        self.template = ChatTemplate(tokenizer, name or tokenizer.name_or_path)
+        named = reasoning.marks_in(self.template.source)
+        # Marks that a prompt asks for stand beside the model's own, not in their place.
+        self.marks = tuple(dict.fromkeys((*(named or reasoning.KNOWN), *marks)))
+        self._control_ids = frozenset(
+            int(i) for i in tokenizer.convert_tokens_to_ids(control_texts(tokenizer))
+        )
+        # Where marks are control tokens, a text without these would lose them.
+        self._mark_ids = self._control_ids.intersection(
+            token for pair in self.marks for mark in pair for token in self._ids(mark)
+        )
+        self._newline_ids: frozenset[int] | None = None
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether there is a chat template, good or bad."""
+        return bool(self.tokenizer.chat_template)
+
+    def encode(self, prompt: Prompt) -> TokenIds:
+        """Return a prompt's token ids.
+
+        Raises:
+            DataError: If a turn of a conversation contains a control token.
+            ModelError: If the chat template refuses such turns or loses one.
+        """
+        return self.encode_all([prompt])[0]
+
+    def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
+        """Return the token ids of prompts, in which all that can be is done at once.
+
+        Raises:
+            DataError: If a turn of a conversation contains a control token.
+            ModelError: If the chat template refuses such turns or loses one.
+        """
+        chats = [prompt for prompt in prompts if prompt.messages]
+        plain = [prompt.text for prompt in prompts if not prompt.messages]
+        written = iter(self._all_ids(self.chat_texts(chats)))
+        read = iter(self._all_ids(plain, add_special_tokens=True, split=True))
+        return [next(written if prompt.messages else read) for prompt in prompts]
+
+    def chat_texts(
+        self, prompts: Sequence[Prompt], *, answering: bool = True
+    ) -> list[str]:
+        """Return conversations as the chat template writes them."""
+        for prompt in prompts:
+            if problem := self.refusal(prompt):
+                raise DataError(problem)
+        return self.template.texts(prompts, answering=answering)
+
+    def chat_text(self, prompt: Prompt, *, answering: bool = True) -> str:
+        """Return a conversation as the chat template writes it."""
+        return self.chat_texts([prompt], answering=answering)[0]
+
+    def refusal(self, prompt: Prompt) -> str:
+        """Say which control token a turn of a conversation contains, if any does."""
+        for message in prompt.messages:
+            if control := self._control_in(message.content):
+                return (
+                    f"a {message.role} message contains the control token {control!r}: "
+                    f"{message.content[:60]!r}; remove it, or use prompts.form=plain"
+                )
+        return ""
+
+    def prompt_text(self, prompt: Prompt) -> str:
+        """Return a prompt as text, for people to read."""
+        return self.chat_text(prompt) if prompt.messages else prompt.text
+
+    def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
+        """Return the completion that gives this answer, end token included."""
+        if prompt.messages:
+            return (*self._answer_ids(answer), self._answer_end)
+        # An answer is one line in the plain form, since a line break ends it.
+        line = " ".join(answer.split())
+        return (*self._after_anchor(f" {line}"), self.newline_id)
+
+    def encode_rendered(
+        self, prompt: str, completion: str
+    ) -> tuple[TokenIds, TokenIds]:
+        """Return the ids of texts that are rendered already, control tokens and all."""
+        return self._ids(prompt), self._ids(completion)
+
+    def decode(self, token_ids: TokenIds) -> str:
+        """Return the text of token ids without control tokens, stripped.
+
+        The marks of reasoning stay, also where they are control tokens.
+        """
+        ids = list(token_ids)
+        if self._mark_ids.isdisjoint(ids):
+            text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+            return text.strip()
+        dropped = self._control_ids - self._mark_ids
+        return self._text([i for i in ids if i not in dropped]).strip()
+
+    def opens_reasoning(self, prompt: TokenIds) -> bool:
+        """Whether a prompt ends inside a block of reasoning.
+
+        What stands after its last control token says so, which is never a question's
+        own text; without control tokens the very end must be the opening mark.
+        """
+        other = self._control_ids - self._mark_ids
+        # A first token stands before the question, not after it.
+        for place in range(len(prompt) - 1, 0, -1):
+            if prompt[place] in other:
+                text = self._text(prompt[place + 1 :])
+                return reasoning.final_start(text, marks=self.marks) is None
+        return reasoning.ends_inside(self._text(prompt[-TAIL:]), self.marks)
+
+    def final_start(self, text: str, *, opened: bool) -> int | None:
+        """Return where the final answer begins in a text that `decode` returned."""
+        return reasoning.final_start(text, opened=opened, marks=self.marks)
+
+    @property
+    def newline_id(self) -> int:
+        """The token that a line break becomes after text."""
+        return self._after_anchor("\n")[-1]
+
+    @property
+    def newline_ids(self) -> frozenset[int]:
+        """Every token whose text holds a line break; each ends a plain completion."""
+        if self._newline_ids is None:
+            texts = self.tokenizer.batch_decode(
+                [[i] for i in range(len(self.tokenizer))]
+            )
+            found = (i for i, text in enumerate(texts) if "\n" in text)
+            self._newline_ids = frozenset(found) | {self.newline_id}
+        return self._newline_ids
+
+    def _after_anchor(self, text: str) -> TokenIds:
+        anchor = self._data_ids(ANCHOR)
+        joined = self._data_ids(ANCHOR + text)
+        # A tokenizer may merge across the join; then the text stands alone.
+        if joined[: len(anchor)] == anchor:
+            return joined[len(anchor) :]
+        return self._data_ids(text)
+
+    @cached_property
+    def closing_id(self) -> int | None:
+        """The control token with which the chat template closes an answer, if any."""
+        return closing_token(self.template, self.end_ids)
+
+    def ending_as_written(self) -> Tokens:
+        """Return the same tokens, whose end is also what the chat template writes."""
+        closing = frozenset(() if self.closing_id is None else (self.closing_id,))
+        return Tokens(
+            self.tokenizer, self.end_ids | closing, self.marks, self.template.name
+        )
+
+    @property
+    def _answer_end(self) -> int:
+        """What ends an answer in the chat form."""
+        if self.closing_id is not None:
+            return self.closing_id
+        own = self.tokenizer.eos_token_id
+        return min(self.end_ids) if own is None else int(own)
+
+    def _text(self, token_ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=False)
+        return text
+
+    def _ids(self, text: str) -> TokenIds:
+        return self._all_ids([text])[0]
+
+    def _all_ids(
+        self,
+        texts: Sequence[str],
+        *,
+        add_special_tokens: bool = False,
+        split: bool = False,
+    ) -> list[TokenIds]:
+        """Return the ids of texts; `split` reads no control tokens in them."""
+        if not texts:
+            return []
+        with giving_up(self.template.name):
+            found = self.tokenizer(
+                list(texts),
+                add_special_tokens=add_special_tokens,
+                split_special_tokens=split,
+            )
+        return [tuple(ids) for ids in found.input_ids]
+
+    def _answer_ids(self, text: str) -> TokenIds:
+        """Return the ids of an answer; marks of reasoning are read as what they are."""
+        if not self._mark_ids:
+            return self._data_ids(text)
+        pieces = re.split(f"({reasoning.pattern_of(self.marks).pattern})", text)
+        # Every second piece is a mark.
+        ids = [
+            self._ids(piece) if place % 2 else self._data_ids(piece)
+            for place, piece in enumerate(pieces)
+        ]
+        return tuple(token for part in ids for token in part)
+
+    def _data_ids(self, text: str) -> TokenIds:
+        return self._all_ids([text], split=True)[0]
+
+    @cached_property
+    def _control(self) -> list[str]:
+        """Every text that no turn may contain."""
+        closing = [] if self.closing_id is None else [self.closing_id]
+        written = self.tokenizer.convert_ids_to_tokens(closing)
+        return sorted({*control_texts(self.tokenizer), *written})
+
+    @cached_property
+    def _control_signs(self) -> str:
+        """The characters with which control tokens begin; next to no text has one."""
+        return "".join(sorted({control[0] for control in self._control}))
+
+    def _control_in(self, text: str) -> str:
+        """Return the first control token that a text would be read to contain."""
+        if any(sign in text for sign in self._control_signs):
+            for control in self._control:
+                if control in text:
+                    return control
+        # Where a tokenizer turns texts into others first, these may hold one too.
+        if self._rewrites and not self._control_ids.isdisjoint(self._ids(text)):
+            found = next(i for i in self._ids(text) if i in self._control_ids)
+            return str(self.tokenizer.convert_ids_to_tokens(found))
+        return ""
+
+    @cached_property
+    def _rewrites(self) -> bool:
+        """Whether control tokens are looked for in normalised text, as few are."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return any(token.special and token.normalized for token in added)
+
+
+@contextmanager
+def giving_up(name: str) -> Iterator[None]:
+    """Turn the end of a tokenizer that gives up on a text into an error of ours.
+
+    Raises:
+        ModelError: In place of a panic of Rust's, which has no type that can be named.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        said = full_line_of(str(error), "")
+        raise ModelError(
+            f"the tokenizer of {name} gave up on a text: {said}"
+        ) from error
+
+
+def check_tokens(tokens: Tokens) -> None:
+    """Refuse a tokenizer that reads next to nothing of a text; it lacks its vocabulary.
+
+    Raises:
+        ModelError: If it does.
+    """
+    ids = tokens.encode(Prompt(text=SAMPLE))
+    if len(ids) < len(SAMPLE.split()):
+        raise ModelError(
+            f"the tokenizer of {tokens.template.name} reads {SAMPLE!r} as "
+            f"{tokens.decode(ids)!r}, so it lacks its vocabulary; get its tokenizer "
+            "files again"
+        )
+
+
+def control_texts(tokenizer: Any) -> list[str]:
+    """Return every text that a tokenizer reads as a control token.
+
+    Many have no role, such as Llama 3's ``<|start_header_id|>``, and so are missing
+    among the named ones.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    marked = {token.content for token in added if token.special}
+    return sorted((marked | set(tokenizer.all_special_tokens)) - {""})

@@ -1,0 +1,116 @@
+"""Where a model lies: a folder, a GGUF file or a hub id; never pickled weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from neuron_opsd.config import ModelConfig
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.adapters.reading import pickles_in
+from neuron_opsd.models.gguf import is_gguf, unpacked
+from neuron_opsd.models.weights.shards import INDEX
+
+MOST_BYTES: Final = {
+    ".jinja": 4 << 20,
+    ".json": 256 << 20,
+    ".model": 256 << 20,
+    ".safetensors": 1 << 60,
+    ".txt": 256 << 20,
+}
+"""What files of a model may measure, by their endings; the longest are vocabularies."""
+
+MOST_SETTINGS: Final = 16 << 20
+"""The same of those that hold settings, or the names of a model's tensors."""
+
+SETTINGS: Final = ("config.json", "generation_config.json", INDEX)
+
+
+def check_source(config: ModelConfig) -> str:
+    """Return what transformers should load from.
+
+    Raises:
+        ModelError: If there is no name, or the path cannot be a model.
+    """
+    if not config.name:
+        raise ModelError(
+            "no model is named; give a folder, a GGUF file or a hub id with --model"
+        )
+    path = Path(config.name).expanduser()
+    if is_gguf(path):
+        return str(unpacked(path.resolve()))
+    if path.is_file():
+        raise ModelError(
+            f"{path} is a file; a model is a folder with config.json and safetensors, "
+            "a GGUF file or a hub id"
+        )
+    if path.is_dir():
+        check_folder(path)
+        # An adapter names it as its base, and must not depend on where it is loaded.
+        return str(path.resolve())
+    if path.is_absolute() or config.name.startswith(".") or config.name.count("/") > 1:
+        raise ModelError(f"model folder {path} does not exist")
+    return config.name
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder without a configuration or with pickled weights alone.
+
+    Raises:
+        ModelError: In either case.
+    """
+    if not (path / "config.json").exists():
+        raise ModelError(
+            f"{path} has no config.json; a model folder holds config.json, tokenizer "
+            "files and *.safetensors"
+        )
+    for entry in sorted(path.iterdir()):
+        check_entry(entry)
+    if any(path.glob("*.safetensors")):
+        return
+    pickled = pickles_in(path)
+    found = f"only {', '.join(pickled)}" if pickled else "none"
+    raise ModelError(
+        f"{path} must hold weights as *.safetensors but has {found}; pickled weights "
+        "can run code when they are loaded, so convert them with save_pretrained in a "
+        "place you trust"
+    )
+
+
+def check_entry(entry: Path) -> None:
+    """Refuse a part of a model that is no file, or is longer than any of its kind.
+
+    Raises:
+        ModelError: In either case.
+    """
+    most = MOST_BYTES.get(entry.suffix)
+    if entry.name in SETTINGS:
+        most = MOST_SETTINGS
+    if most is None or entry.is_dir() or not entry.exists():
+        return
+    if not entry.is_file():
+        raise ModelError(f"{entry} is a pipe or a device; a model is made of files")
+    if entry.stat().st_size > most:
+        raise ModelError(
+            f"{entry} has {entry.stat().st_size} bytes, more than the {most} that such "
+            "a file can need; get the model's files again from a place that you trust"
+        )
+
+
+def hub_options(config: ModelConfig) -> dict[str, Any]:
+    """Return what every call that may reach the hub is told."""
+    return {
+        "revision": config.revision,
+        "local_files_only": not config.allow_download,
+        "trust_remote_code": False,
+    }
+
+
+def advice(config: ModelConfig) -> str:
+    """Say what to do about a hub id that is not in the local cache."""
+    if Path(config.name).exists() or config.allow_download:
+        return ""
+    return (
+        "it is no local folder and nothing is downloaded unless "
+        "--set model.allow_download=true"
+    )

@@ -1,0 +1,343 @@
+"""What a run will cost: plain arithmetic on counts of tokens and measured rates.
+
+`planning.workload` counts, `planning.trials` takes the samples that the rates come from.
+
+Tokens of three kinds are told apart: *prefill* (read many at once), *decode* (made one
+after another) and *train* (forward and backward).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neuron_opsd.config import Config
+from neuron_opsd.config.needs import needs_neurons, shows_by_neurons
+from neuron_opsd.planning.workload import (
+    Held,
+    QuestionTokens,
+    Rates,
+    Work,
+    answer_length,
+    decoding_steps,
+    expected_longest,
+    part_of,
+    places_of,
+)
+
+if TYPE_CHECKING:
+    from neuron_opsd.models.protocol import ModelFacts
+
+MARGIN = 0.25
+"""Share by which times are uncertain, up and down."""
+
+REPORT_BYTES = 3 * 2**20
+
+BYTES_PER_TOKEN_STORED = 8
+"""Of a rollout on the disk: ids and text, compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """The cost of one stage."""
+
+    name: str
+    prefill_tokens: int
+    decode_tokens: int
+    train_tokens: int
+    seconds: float
+    low: float
+    high: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all kinds."""
+        return self.prefill_tokens + self.decode_tokens + self.train_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The cost of a run."""
+
+    stages: tuple[StagePlan, ...]
+    peak_memory_bytes: int
+    """0 where the system does not tell."""
+    disk_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def low(self) -> float:
+        """Time if everything goes well."""
+        return sum(stage.low for stage in self.stages)
+
+    @property
+    def high(self) -> float:
+        """Time if everything goes slowly."""
+        return sum(stage.high for stage in self.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Tokens of each kind and the time that they take; costs add up."""
+
+    prefill: float = 0.0
+    decode: float = 0.0
+    train: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.prefill + other.prefill,
+            self.decode + other.decode,
+            self.train + other.train,
+            self.seconds + other.seconds,
+        )
+
+    def stage(self, name: str) -> StagePlan:
+        """Return it as a stage, with a margin."""
+        return StagePlan(
+            name=name,
+            prefill_tokens=round(self.prefill),
+            decode_tokens=round(self.decode),
+            train_tokens=round(self.train),
+            seconds=self.seconds,
+            low=self.seconds * (1 - MARGIN),
+            high=self.seconds * (1 + MARGIN),
+        )
+
+
+def plan(
+    work: Work, rates: Rates, held: Held, facts: ModelFacts, config: Config
+) -> Plan:
+    """Work out what a run will cost, without running anything."""
+    costs = {
+        "loading": Cost(seconds=num_loads(config) * rates.loading),
+        "rollouts": rollouts(work, rates, config),
+        "neurons": pool_neurons(work, rates, config),
+        "fitness": fitness(work, rates, config),
+        "training": training(work, rates, config),
+        "evaluation": evaluation(work, rates, config),
+        "form-only control": control(work, rates, config),
+    }
+    return Plan(
+        stages=tuple(cost.stage(name) for name, cost in costs.items() if cost.seconds),
+        peak_memory_bytes=peak_memory(work, held, config),
+        disk_bytes=disk(work, facts, config),
+    )
+
+
+def num_loads(config: Config) -> int:
+    """Return how often a model is loaded: the base, and one after each training."""
+    return 3 if config.evaluation.form_only else 2
+
+
+def rollouts(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of answering the pool, the greedy answers included where they are shown."""
+    return answering(work, work.pool, rates, config, own_draws(config))
+
+
+def own_draws(config: Config, num_samples: int | None = None) -> tuple[int, ...]:
+    """Return how many answers are drawn at once where demonstrations need some."""
+    samples = num_samples or config.rollouts.num_samples
+    return (samples, 1) if config.contexts.answer == "greedy" else (samples,)
+
+
+def reading_off(work: Work, questions: QuestionTokens, rates: Rates) -> Cost:
+    """Cost of one pass over each question with its completion."""
+    answers = questions.num_questions * answer_length(work, questions)
+    tokens = questions.prompt_tokens + answers
+    return Cost(prefill=tokens, seconds=tokens * rates.capture)
+
+
+def pool_neurons(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of reading the pool's neurons, where anything asks for them."""
+    return reading_off(work, work.pool, rates) if needs_neurons(config) else Cost()
+
+
+def fitness(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of asking student and teacher, the teacher with two contexts."""
+    if config.fitness.action == "off" or not config.contexts.num_demonstrations:
+        return Cost()
+    count = min(config.fitness.num_questions, num_selected(work, config))
+    some = part_of(work.pool, count)
+    shown = answering(work, some, rates, config, (1,), shown=work.shown_tokens)
+    return answering(work, some, rates, config, (1,)) + shown + shown
+
+
+def training(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of the optimiser's steps: a rollout, a teacher's and a student's pass."""
+    tuning = config.distill
+    count = tuning.steps * tuning.batch_size
+    some = part_of(work.pool, count)
+    free = some.num_free * work.completion_tokens
+    answers = count * answer_length(work, work.pool)
+    read = 2 * count * work.trained_prompt + some.extra_tokens
+    return Cost(
+        prefill=read + count * work.shown_tokens + answers,
+        decode=free,
+        train=count * work.trained_prompt + answers,
+        seconds=tuning.steps * rates.distil_step + num_saved(config) * rates.saving,
+    )
+
+
+def control(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of training and testing on random choices, where that is asked for."""
+    if not config.evaluation.form_only:
+        return Cost()
+    tuning = config.distill
+    count = tuning.steps * tuning.batch_size
+    trained = count * (work.trained_prompt + answer_length(work, work.pool))
+    seconds = tuning.steps * rates.form_step + num_saved(config) * rates.saving
+    draws = (config.evaluation.num_samples,)
+    tested = answering(work, work.tests, rates, config, draws)
+    return Cost(train=trained, seconds=seconds) + tested
+
+
+def evaluation(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of testing the model before and after, and with demonstrations."""
+    samples = config.evaluation.num_samples
+    before = answering(work, work.tests, rates, config, own_draws(config, samples))
+    after = answering(work, work.tests, rates, config, (samples,))
+    return before + after + with_demonstrations(work, rates, config)
+
+
+def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
+    """Cost of testing the model with its own demonstrations, where that is asked."""
+    if not config.tests_prompted:
+        return Cost()
+    draws = (config.evaluation.num_samples,)
+    asked = answering(
+        work, work.in_domain, rates, config, draws, shown=work.shown_tokens
+    )
+    if not shows_by_neurons(config):
+        return asked
+    return reading_off(work, work.in_domain, rates) + asked
+
+
+def answering(
+    work: Work,
+    questions: QuestionTokens,
+    rates: Rates,
+    config: Config,
+    draws: tuple[int, ...],
+    *,
+    shown: float = 0.0,
+) -> Cost:
+    """Cost of sampling answers to some questions.
+
+    Choices are scored once whatever is drawn; free answers are begun anew for every
+    draw, and all samples of a draw grow side by side.
+
+    Args:
+        work: How long answers are.
+        questions: What is asked.
+        rates: What it takes.
+        config: How many questions are answered together.
+        draws: Samples per question, of each draw.
+        shown: Tokens of the demonstrations before every question.
+    """
+    free = questions.num_free / max(1, questions.num_questions)
+    prompts = questions.prompt_tokens + questions.num_questions * shown
+    again = questions.extra_tokens + questions.extra_rows * shown
+    read = prompts * (1.0 + free * (len(draws) - 1)) + again
+    per_token = rates.showing if shown else rates.reading
+    made = questions.num_free * sum(draws) * work.completion_tokens
+    length = prompts / max(1, questions.num_questions)
+    steps = sum(
+        decoding_steps(work, questions.num_free, samples, length, config)
+        for samples in draws
+    )
+    seconds = steps * rates.decoding.step_seconds + made * rates.decoding.token_seconds
+    return Cost(prefill=read, decode=made, seconds=read * per_token + seconds)
+
+
+def num_selected(work: Work, config: Config) -> int:
+    """Return how many questions of the pool are trained on, ties left out."""
+    if config.selection.rule == "all":
+        return work.pool.num_questions
+    return math.ceil(config.selection.keep_fraction * work.pool.num_questions)
+
+
+def num_saved(config: Config) -> int:
+    """Return how many checkpoints a training writes."""
+    return config.distill.steps // config.distill.checkpoint_every
+
+
+def trained_parameters(facts: ModelFacts, config: Config) -> int:
+    """Return how many numbers are trained: all, or the adapter on linear layers."""
+    if config.distill.tuning == "full":
+        return facts.num_parameters
+    attention = 4 * 2 * facts.width
+    # Where neurons cannot be read, MLPs are about four times as wide as the stream.
+    mlp = 3 * (facts.width + (facts.num_neurons or 4 * facts.width))
+    return config.distill.lora_rank * facts.num_layers * (attention + mlp)
+
+
+def checkpoint_bytes(facts: ModelFacts, config: Config) -> int:
+    """Return the size of a checkpoint: student, teacher and two moments."""
+    return 4 * 4 * trained_parameters(facts, config)
+
+
+def peak_memory(work: Work, held: Held, config: Config) -> int:
+    """Return the most memory that a run holds, in bytes; 0 if none was measured.
+
+    The base model stays to the end. Beside it a model learns, and what that took is
+    seldom given back before the trained one is loaded and answers the tests.
+    """
+    if not held.answering:
+        return 0
+    positions = max(0.0, num_positions(work, config) - held.num_positions)
+    more = positions * held.position
+    return round(max(held.answering, held.training) + more + held.network)
+
+
+def num_positions(work: Work, config: Config) -> float:
+    """Return how many positions of growing completions a run holds, at most."""
+    sets = (
+        (work.pool, config.rollouts.num_samples),
+        (work.tests, config.evaluation.num_samples),
+    )
+    limit = config.most_new_tokens
+    rows = [
+        samples
+        * min(
+            questions.num_free,
+            config.rollouts.block_size,
+            places_of(
+                samples, questions.prompt_tokens / questions.num_questions, config
+            ),
+        )
+        for questions, samples in sets
+        if questions.num_free
+    ]
+    if not rows:
+        return 0.0
+    return max(rows) * expected_longest(work.completion_tokens, max(rows), limit)
+
+
+def disk(work: Work, facts: ModelFacts, config: Config) -> int:
+    """Estimate the bytes of a finished run directory.
+
+    Two checkpoints, the adapter, every rollout and the neurons of every question of
+    the pool, eight bytes each.
+    """
+    samples = config.rollouts.num_samples * work.pool.num_questions
+    tested = 3 * config.evaluation.num_samples * work.tests.num_questions
+    tokens = samples * answer_length(work, work.pool)
+    tokens += tested * answer_length(work, work.tests)
+    kept = config.neurons.keep or scaled_keep(facts)
+    sets = work.pool.num_questions * kept * 8 if needs_neurons(config) else 0
+    trained = trained_parameters(facts, config) * 4
+    checkpoints = 2 * checkpoint_bytes(facts, config)
+    stored = tokens * BYTES_PER_TOKEN_STORED
+    return round(trained + checkpoints + stored + sets + REPORT_BYTES)
+
+
+def scaled_keep(facts: ModelFacts) -> int:
+    """Return the paper's 5,000 of 36 x 9,728 neurons for a model of another size."""
+    return max(1, round(5000 * facts.num_layers * facts.num_neurons / (36 * 9728)))

@@ -1,0 +1,312 @@
+"""Whether a machine is fit to run, and how to mend what is not.
+
+Every check looks at one thing and answers with a `Check`; none changes anything but
+temporary files that it removes again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from filelock import FileLock, Timeout
+from packaging.requirements import Requirement
+
+from neuron_opsd.storage.lock import native_locks
+from neuron_opsd.storage.output_paths import kind_of
+
+State: TypeAlias = Literal["ok", "warn", "fail"]
+
+DISTRIBUTION = "neuron-opsd"
+GIB = 2**30
+OLDEST_PYTHON = (3, 11)
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+CPU_INFO = Path("/proc/cpuinfo")
+MEMORY_INFO = Path("/proc/meminfo")
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
+MARKER = "sources.json"
+"""What `neuron-opsd fetch` leaves in the cache when it is done."""
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found about one thing that a run needs."""
+
+    name: str
+    state: State
+    value: str
+    """What was found."""
+    advice: str = ""
+    """How to mend it; empty where nothing needs mending."""
+
+
+def diagnose(cache: Path, out: Path) -> tuple[Check, ...]:
+    """Look at everything that a run needs.
+
+    Args:
+        cache: Where fetched models and questions lie.
+        out: Where runs are to be written.
+    """
+    checks: list[Callable[[], Check]] = [
+        lambda: check_python(sys.version_info[:3]),
+        check_dependencies,
+        check_torch,
+        check_cuda,
+        check_bf16,
+        check_memory,
+        lambda: check_disk("disk for runs", out),
+        lambda: check_disk("disk for the cache", cache),
+        lambda: check_writing("writing runs", out),
+        lambda: check_writing("writing the cache", cache),
+        lambda: check_lock(out),
+        lambda: check_cache(cache),
+    ]
+    return tuple(check() for check in checks)
+
+
+def check_python(version: tuple[int, ...]) -> Check:
+    """Ask whether Python is new enough."""
+    value = ".".join(map(str, version))
+    if version[:2] >= OLDEST_PYTHON:
+        return Check("python", "ok", value)
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    return Check("python", "fail", value, f"install Python {oldest} or newer")
+
+
+def check_dependencies() -> Check:
+    """Compare the versions of the dependencies with the ranges that are required."""
+    try:
+        required = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return Check(
+            "dependencies",
+            "warn",
+            f"{DISTRIBUTION} is not installed as a package, so the ranges are unknown",
+            "install it with pip, or run from the source tree",
+        )
+    return compare_versions(required, installed_version)
+
+
+def compare_versions(
+    required: Iterable[str], version_of: Callable[[str], str | None]
+) -> Check:
+    """Compare versions with requirements.
+
+    Args:
+        required: Requirements as in package metadata; those of extras are skipped.
+        version_of: Gives the installed version of a package, `None` where there is
+            none.
+    """
+    needed: list[str] = []
+    wrong: list[str] = []
+    count = 0
+    for line in required:
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        count += 1
+        found = version_of(requirement.name)
+        if found is None or not requirement.specifier.contains(found, prereleases=True):
+            needed.append(f"{requirement.name}{requirement.specifier}")
+            wrong.append(f"{needed[-1]} needed, {found or 'none'} installed")
+    if not wrong:
+        return Check("dependencies", "ok", f"{count} in the required ranges")
+    names = " ".join(f"'{name}'" for name in needed)
+    advice = f"run: {Path(sys.executable).name} -m pip install {names}"
+    return Check("dependencies", "fail", "; ".join(wrong), advice)
+
+
+def installed_version(name: str) -> str | None:
+    """Return the version of an installed package."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_torch() -> Check:
+    """Ask which build of torch there is and how many threads it uses."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Check(
+            "torch", "fail", f"cannot be imported: {error}", "install torch again"
+        )
+    threads, cores = torch.get_num_threads(), usable_cores()
+    value = f"{torch.__version__}, {threads} threads on {cores} cores"
+    if threads > cores:
+        advice = f"set OMP_NUM_THREADS={cores}; more threads than cores are slow"
+        return Check("torch", "warn", value, advice)
+    return Check("torch", "ok", value)
+
+
+def usable_cores() -> int:
+    """Return how many processor cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_cuda() -> Check:
+    """Ask whether there is a GPU and whether torch can use it."""
+    try:
+        import torch
+    except (ImportError, OSError):
+        return Check("cuda", "warn", "unknown without torch", "install torch again")
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / GIB
+        value = f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
+        return Check("cuda", "ok", value)
+    return explain_no_cuda(torch.version.cuda, has_driver=NVIDIA_DRIVER.exists())
+
+
+def explain_no_cuda(build: str | None, *, has_driver: bool) -> Check:
+    """Say why no GPU is used.
+
+    Args:
+        build: CUDA version that torch was built for, `None` for a CPU build.
+        has_driver: Whether the machine has an NVIDIA driver.
+    """
+    if not has_driver:
+        return Check("cuda", "ok", "no NVIDIA GPU; the processor is used")
+    if build is None:
+        return Check(
+            "cuda",
+            "warn",
+            "an NVIDIA GPU, but torch is a build for the processor alone",
+            "install a CUDA build of torch",
+        )
+    return Check(
+        "cuda",
+        "warn",
+        f"an NVIDIA GPU, but torch for CUDA {build} cannot use it",
+        "update the driver, or install a torch built for the driver's CUDA",
+    )
+
+
+def check_bf16() -> Check:
+    """Ask whether the processor multiplies bfloat16 in hardware."""
+    found = sorted(BF16_FLAGS & processor_flags(read_text(CPU_INFO)))
+    if found:
+        return Check("bfloat16", "ok", f"in hardware ({', '.join(found)})")
+    value = "not in the processor's hardware; float32 is used there"
+    return Check("bfloat16", "ok", value)
+
+
+def processor_flags(cpu_info: str) -> frozenset[str]:
+    """Return the features of the first processor of `/proc/cpuinfo`."""
+    line = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu_info, re.MULTILINE)
+    return frozenset(line[1].split()) if line else frozenset()
+
+
+def check_memory() -> Check:
+    """Ask how much memory is free for this process."""
+    free = free_memory(
+        read_text(MEMORY_INFO), read_text(MEMORY_LIMIT), read_text(MEMORY_USED)
+    )
+    if free is None:
+        return Check("memory", "ok", "not known on this system")
+    value = f"{free / GIB:.1f} GiB free"
+    if free < 1.5 * GIB:
+        return Check("memory", "fail", value, "close other programs; 4 GiB do well")
+    if free < 4 * GIB:
+        advice = "enough for small models; lower model.tokens_per_batch if it runs out"
+        return Check("memory", "warn", value, advice)
+    return Check("memory", "ok", value)
+
+
+def free_memory(memory_info: str, limit: str, used: str) -> int | None:
+    """Return free bytes from `/proc/meminfo` and a container's limit and use."""
+    line = re.search(r"^MemAvailable:\s*(\d+) kB", memory_info, re.MULTILINE)
+    free = [int(line[1]) * 1024] if line else []
+    if limit.strip().isdigit() and used.strip().isdigit():
+        free.append(max(0, int(limit) - int(used)))
+    return min(free, default=None)
+
+
+def check_disk(name: str, folder: Path) -> Check:
+    """Ask how much room is left where a folder is or will be."""
+    free = shutil.disk_usage(existing_parent(folder)).free
+    value = f"{free / GIB:.1f} GiB free at {folder}"
+    if free < GIB / 2:
+        return Check(name, "fail", value, "make room, or choose another place")
+    if free < 2 * GIB:
+        return Check(name, "warn", value, "enough for the demo, little for more")
+    return Check(name, "ok", value)
+
+
+def check_writing(name: str, folder: Path) -> Check:
+    """Ask whether files can be made where a folder is or will be."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        value = f"cannot write at {folder}: it is {kind_of(folder)}, not a folder"
+        return Check(name, "fail", value, "choose another place")
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing_parent(folder)):
+            return Check(name, "ok", f"can write at {folder}")
+    except OSError as error:
+        value = f"cannot write at {folder}: {error.strerror}"
+        return Check(name, "fail", value, "choose another place, or fix its rights")
+
+
+def check_lock(folder: Path) -> Check:
+    """Ask whether locks hold on the file system of a folder."""
+    try:
+        with tempfile.TemporaryDirectory(dir=existing_parent(folder)) as scratch:
+            held = lock_holds(Path(scratch) / "lock")
+    except (OSError, NotImplementedError, UserWarning) as error:
+        held, reason = False, str(error)
+    else:
+        reason = "a second lock was granted while the first was held"
+    if held:
+        return Check("locks", "ok", f"hold at {folder}")
+    return Check(
+        "locks",
+        "fail",
+        f"do not hold at {folder}: {reason}",
+        "write runs to a local disk; two processes could fill one folder here",
+    )
+
+
+def lock_holds(path: Path) -> bool:
+    """Say whether a second lock on a file is refused while a first is held."""
+    with native_locks(), FileLock(path, timeout=0):
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+
+def check_cache(cache: Path) -> Check:
+    """Ask whether the demo's files are there, so that it needs no network."""
+    name = "offline cache"
+    if (cache / MARKER).is_file():
+        return Check(name, "ok", f"the demo's files are at {cache}")
+    value = f"nothing at {cache} yet"
+    return Check(name, "warn", value, "run: neuron-opsd fetch demo (needs a network)")
+
+
+def existing_parent(folder: Path) -> Path:
+    """Return the folder itself, or the nearest one above it that exists."""
+    resolved = folder.absolute()
+    return next(path for path in (resolved, *resolved.parents) if path.is_dir())
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file of the system, empty where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,282 @@
+"""What a run would cost, from a few seconds of measurement: the `plan` command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+
+from neuron_opsd.config import Config
+from neuron_opsd.config.needs import needs_neurons
+from neuron_opsd.methods import METHODS, method_named
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import learner_of, load_model
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.planning.costs import Plan, num_saved, plan
+from neuron_opsd.planning.samples import (
+    Sample,
+    make_examples,
+    make_sample,
+    selected,
+    try_capture,
+    try_shown,
+)
+from neuron_opsd.planning.step_trials import (
+    StepSize,
+    for_form,
+    size_of_step,
+    try_saving,
+    try_step,
+    warm_up,
+)
+from neuron_opsd.planning.trials import (
+    Answered,
+    Trial,
+    Written,
+    count_questions,
+    decoded,
+    try_choices,
+    try_writing,
+)
+from neuron_opsd.planning.workload import (
+    Held,
+    QuestionTokens,
+    Rates,
+    Work,
+    expected_longest,
+)
+from neuron_opsd.processes.memory import held_memory, peak_memory
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import Question, TrainingExample
+from neuron_opsd.results.run import FORM_ONLY
+from neuron_opsd.runs.context import settle
+from neuron_opsd.runs.inputs import Inputs, read_inputs
+from neuron_opsd.runs.model_checks import check_questions
+from neuron_opsd.runs.resolution import for_model, with_method
+from neuron_opsd.stages.rollouts import Asked, ask
+from neuron_opsd.stages.teaching import shown_text
+
+NUM_SAMPLES = 3
+"""Groups of samples that progress tells of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What samples of the base model gave."""
+
+    written: Written
+    sample: Sample
+    examples: tuple[TrainingExample, ...]
+    """Of all questions of the sample."""
+    trained: tuple[TrainingExample, ...]
+    """Of those that a run would select."""
+    reading: float
+    showing: float
+    capture: float
+    """Seconds per token."""
+    peak: int
+
+
+def estimate(
+    pool: str, tests: Mapping[str, str], config: Config, progress: Progress
+) -> Plan:
+    """Return tokens, time, memory and disk of every stage of a run.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    config = with_method(config)
+    inputs = read_inputs(pool, tests, config, progress.warn)
+    prompting = load_prompting(config.model)
+    settled, constrained = settle(
+        for_model(config, prompting.facts), prompting, chooses=inputs.chooses
+    )
+    check_questions(prompting, inputs, settled, constrained=constrained)
+    before, start = held_memory("cpu"), perf_counter()
+    model = load_model(config.model, prompting=prompting)
+    loading = perf_counter() - start
+    device = model.facts.device
+    network = held_memory(device) - (0 if device.startswith("cuda") else before)
+    trial = Trial(model, settled, clock_of(device), needs_neurons(settled))
+    with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
+        found = try_base(trial, inputs, done, constrained=constrained)
+        rates, peak = try_learner(trial, model, found, loading)
+        done(1)
+    work = count_work(model, inputs, settled, found, constrained=constrained)
+    held = Held(
+        answering=found.peak,
+        training=peak,
+        network=network,
+        position=found.written.position,
+        num_positions=found.written.num_positions,
+    )
+    return plan(work, rates, held, model.facts, settled)
+
+
+def clock_of(device: str) -> Callable[[], float]:
+    """Return a clock that waits for what a device still has to do."""
+    if not device.startswith("cuda"):
+        return perf_counter
+
+    def now() -> float:
+        torch.cuda.synchronize(device)
+        return perf_counter()
+
+    return now
+
+
+def try_base(
+    trial: Trial, inputs: Inputs, done: Callable[[int], None], *, constrained: bool
+) -> Reading:
+    """Take samples of all that a run asks of the base model."""
+    pool = ask(inputs.pool, trial.config, constrained=constrained)
+    tests = [question for test in inputs.tests for question in test.questions]
+    others = ask(tests, trial.config, constrained=constrained)
+    answered: list[Answered] = []
+    written = Written()
+    if among := of_kind(pool, others, free=False):
+        answered.append(try_choices(trial, among))
+    if free := of_kind(pool, others, free=True):
+        one, written = try_writing(trial, free)
+        answered.append(one)
+    reading = answered[0].seconds_per_token
+    done(1)
+    sample = make_sample(trial, pool, answered, written.rest)
+    capture, neurons = try_capture(trial, sample, reading)
+    examples = make_examples(trial, sample)
+    showing = try_showing(trial, sample, examples, reading, written)
+    kept = selected(sample, neurons, trial.config)
+    done(1)
+    return Reading(
+        written=written,
+        sample=sample,
+        examples=tuple(examples),
+        trained=tuple(e for e in examples if e.question_id in kept),
+        reading=reading,
+        showing=showing,
+        capture=capture,
+        peak=peak_memory(trial.model.facts.device),
+    )
+
+
+def of_kind(
+    pool: Sequence[Asked], tests: Sequence[Asked], *, free: bool
+) -> list[Asked]:
+    """Return the questions of one kind, the pool's if it has any, else the tests'."""
+    kinds = ([a for a in some if bool(a.written) != free] for some in (pool, tests))
+    return next(filter(None, kinds), [])
+
+
+def try_showing(
+    trial: Trial,
+    sample: Sample,
+    examples: Sequence[TrainingExample],
+    reading: float,
+    written: Written,
+) -> float:
+    """Return the seconds per token of prompts with demonstrations."""
+    if not trial.config.contexts.num_demonstrations:
+        return reading
+    asked, rollouts, seconds = try_shown(trial, sample, examples, reading)
+    free = {a.question.id for a in asked if not a.written}
+    made = [rollout for rollout in rollouts if rollout.question_id in free]
+    if made:
+        steps, tokens = decoded(made)
+        decoding = written.decoding
+        making = steps * decoding.step_seconds + tokens * decoding.token_seconds
+        seconds = max(seconds - making, 0.05 * seconds)
+    return seconds / trial.tokens(asked)
+
+
+def try_learner(
+    trial: Trial, model: HFModel, found: Reading, loading: float
+) -> tuple[Rates, int]:
+    """Take samples of the training, and gather what all samples took.
+
+    Returns:
+        The rates, and the most memory that was held.
+    """
+    config, device = trial.config, trial.model.facts.device
+    learner = learner_of(model, config.distill, config.seed)
+    size = size_of_step(trial, found.trained, found.reading, found.showing)
+    longest = write_scale(trial, found.written, size)
+    size = replace(size, rest=found.written.rest, write_scale=longest)
+    base, peak = held_memory(device), 0
+    cut = replace(trial, config=trial.cut_config(trial.limit()))
+    objective = method_named(config.method).objective(cut.config, {})
+    warm_up(cut, learner, found.trained, objective, size)
+    distil = try_step(cut, learner, found.trained, objective, size)
+    peak = scaled_peak(base, peak_memory(device), size, config)
+    form = 0.0
+    if config.evaluation.form_only:
+        texts = [shown_text(c, config) for c in found.sample.completions]
+        examples = for_form(found.trained, texts)
+        objective = METHODS[FORM_ONLY].objective(config, {})
+        form = try_step(trial, learner, examples, objective, replace(size, rest=0.0))
+    saving = 0.0
+    if num_saved(config):
+        saving, held = try_saving(trial, learner)
+        peak = max(peak, held)
+    rates = Rates(
+        reading=found.reading,
+        showing=found.showing,
+        capture=found.capture,
+        distil_step=distil,
+        form_step=form,
+        saving=saving,
+        loading=loading,
+        decoding=found.written.decoding,
+    )
+    return rates, peak
+
+
+def write_scale(trial: Trial, written: Written, size: StepSize) -> float:
+    """Return how much longer rollouts take that are not cut early."""
+    longest = trial.config.rollouts.max_new_tokens
+    rows = size.written
+    cut = expected_longest(written.length, rows, trial.limit())
+    return expected_longest(written.length, rows, longest) / cut
+
+
+def scaled_peak(base: int, peak: int, size: StepSize, config: Config) -> int:
+    """Return the peak as a whole micro-batch would make it."""
+    whole = min(config.distill.micro_batch_size, config.distill.batch_size)
+    if size.trained >= whole:
+        return peak
+    return round(base + max(0, peak - base) * whole / size.trained)
+
+
+def count_work(
+    model: LanguageModel,
+    inputs: Inputs,
+    config: Config,
+    found: Reading,
+    *,
+    constrained: bool,
+) -> Work:
+    """Count what a run will do."""
+
+    def count(questions: Sequence[Question]) -> QuestionTokens:
+        asked = ask(questions, config, constrained=constrained)
+        return count_questions(model, asked)
+
+    def mean(prompts: Sequence[int]) -> float:
+        return sum(prompts) / len(prompts)
+
+    plain = mean([len(model.encode(e.student_prompt)) for e in found.examples])
+    shown = mean([len(model.encode(e.teacher_prompt)) for e in found.examples])
+    tests = [question for test in inputs.tests for question in test.questions]
+    home = [q for test in inputs.tests if test.in_domain for q in test.questions]
+    return Work(
+        pool=count(inputs.pool),
+        tests=count(tests),
+        in_domain=count(home),
+        completion_tokens=found.written.length,
+        trained_prompt=mean(
+            [len(model.encode(e.student_prompt)) for e in found.trained]
+        ),
+        shown_tokens=shown - plain,
+    )

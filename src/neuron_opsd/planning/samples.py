@@ -1,0 +1,206 @@
+"""A block of the pool with answers: neurons, contexts and examples as a run makes them.
+
+What a plan times after the answers are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from neuron_opsd.answers.readers import readers_for
+from neuron_opsd.answers.votes import tally_votes
+from neuron_opsd.config import Config
+from neuron_opsd.config.needs import selects_by_neurons
+from neuron_opsd.method.selection import select_questions
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.planning.measuring import affordable, spread
+from neuron_opsd.planning.trials import TRIAL, Answered, Trial
+from neuron_opsd.records import (
+    Completion,
+    Demonstration,
+    NeuronSet,
+    Rollout,
+    TeacherContext,
+    TrainingExample,
+)
+from neuron_opsd.runs.prepare import representatives
+from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
+from neuron_opsd.stages.rollouts import Asked, sample_rollouts
+from neuron_opsd.stages.teaching import Library, fitted_prompt, shown_text
+
+CAPTURE_SECONDS = 3.0
+SHOWING_SECONDS = 3.0
+"""What reading off neurons and answering with demonstrations may take, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Questions of the pool with the answers that stand for them."""
+
+    asked: tuple[Asked, ...]
+    completions: tuple[Completion, ...]
+
+
+def make_sample(
+    trial: Trial, pool: Sequence[Asked], answered: Sequence[Answered], rest: float
+) -> Sample:
+    """Give a block of the pool's questions answers, borrowed where not their own.
+
+    Args:
+        trial: Says how long questions are.
+        pool: All questions of the pool.
+        answered: Those that were answered.
+        rest: Tokens that are put on to a completion that was cut.
+    """
+    ordered = sorted(pool, key=trial.length)
+    count = min(len(ordered), trial.config.rollouts.block_size)
+    own = own_answers(trial, answered)
+    free = [c for a, c in own.values() if not a.written]
+    sample = spread(ordered, count)
+    completions = [
+        own[a.question.id][1]
+        if a.question.id in own
+        else borrowed(trial.model, a, free, place)
+        for place, a in enumerate(sample)
+    ]
+    return Sample(tuple(sample), tuple(grown(c, rest) for c in completions))
+
+
+def own_answers(
+    trial: Trial, answered: Sequence[Answered]
+) -> dict[str, tuple[Asked, Completion]]:
+    """Return the answer that stands for each question, as in a run."""
+    asked = [a for one in answered for a in one.asked]
+    rollouts = [rollout for one in answered for rollout in one.rollouts]
+    config = trial.config
+    questions = [a.question for a in asked]
+    readers = readers_for(questions, config.answers, config.prompts.list_choices)
+    chosen = representatives(rollouts, tally_votes(rollouts, readers), config)
+    return {a.question.id: (a, chosen[a.question.id].completion) for a in asked}
+
+
+def borrowed(
+    model: LanguageModel, asked: Asked, free: Sequence[Completion], place: int
+) -> Completion:
+    """Return a choice of the question, or another question's free answer."""
+    if not asked.written:
+        return free[place % len(free)]
+    text = asked.written[place % len(asked.written)]
+    ids = model.encode_answer(asked.prompt, text)
+    return Completion(ids, text, finished=True, logprob=0.0, entropy=0.0)
+
+
+def grown(completion: Completion, rest: float) -> Completion:
+    """Return a completion that was cut as long as it may have become."""
+    ids = completion.token_ids
+    if completion.finished or rest < 1.0:
+        return completion
+    length = len(ids) + round(rest)
+    copies = -(-length // len(ids))
+    text = " ".join([completion.text] * copies)
+    return replace(completion, token_ids=(ids * copies)[:length], text=text)
+
+
+def try_capture(
+    trial: Trial, sample: Sample, reading: float
+) -> tuple[float, tuple[NeuronSet, ...]]:
+    """Read off the neurons of a sample, if the run will.
+
+    Returns:
+        Seconds per token, 0 where none are read, and the sets.
+    """
+    if not trial.reads_neurons:
+        return 0.0, tuple(not_read([a.question.id for a in sample.asked]))
+    pairs = [
+        pair_of(trial.model, trial.model.encode(a.prompt), c, trial.config.neurons)
+        for a, c in zip(sample.asked, sample.completions, strict=True)
+    ]
+    total = sum(len(prompt) + len(made) for prompt, made in pairs)
+    count = affordable(total / len(pairs) * reading, CAPTURE_SECONDS, len(pairs))
+    places = spread(range(len(pairs)), count)
+
+    def capture(chosen: Sequence[int]) -> list[NeuronSet]:
+        return capture_neurons(
+            trial.model,
+            [sample.asked[i].question.id for i in chosen],
+            [pairs[i] for i in chosen],
+            trial.config.neurons,
+            trial.config.model.tokens_per_batch,
+        )
+
+    capture(places[:1])
+    sets, seconds = trial.timed(partial(capture, places))
+    read = sum(len(pairs[i][0]) + len(pairs[i][1]) for i in places)
+    return seconds / read, tuple(sets)
+
+
+def selected(
+    sample: Sample, neurons: Sequence[NeuronSet], config: Config
+) -> frozenset[str]:
+    """Return the ids of the sample's questions that a run would train on."""
+    everyone = frozenset(a.question.id for a in sample.asked)
+    uncounted = any(entry.neuron_count is None for entry in neurons)
+    if selects_by_neurons(config) and uncounted:
+        return everyone
+    entries = select_questions(neurons, config.selection, config.seed)
+    kept = frozenset(entry.question_id for entry in entries if entry.kept)
+    return kept or everyone
+
+
+def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
+    """Return what student and teacher see of a sample's questions.
+
+    Each is shown the questions that stand after it, which costs as much as others.
+    """
+    config = trial.config
+    ids = [a.question.id for a in sample.asked]
+    texts = [shown_text(c, config) for c in sample.completions]
+    library = Library(
+        questions={a.question.id: a.question for a in sample.asked},
+        answers=dict(zip(ids, texts, strict=True)),
+        neurons=(),
+        excluded={},
+    )
+    count = config.contexts.num_demonstrations
+    examples = []
+    for place, a in enumerate(sample.asked):
+        turned = [ids[(place + k) % len(ids)] for k in range(1, count + 1)]
+        shown = [Demonstration(i, library.answers[i], 0.0, "") for i in turned]
+        context = TeacherContext(a.question.id, tuple(shown))
+        prompt, _ = fitted_prompt(trial.model, a.question, context, library, config)
+        examples.append(TrainingExample(a.question, a.prompt, prompt, a.written))
+    return examples
+
+
+def try_shown(
+    trial: Trial, sample: Sample, examples: Sequence[TrainingExample], rate: float
+) -> tuple[list[Asked], list[Rollout], float]:
+    """Answer questions with demonstrations before them, about a batch of tokens.
+
+    Args:
+        trial: The model of the run.
+        sample: Has the questions of the examples.
+        examples: Whose teacher prompts are answered.
+        rate: Seconds per token of plain prompts, to begin from.
+
+    Returns:
+        What was asked, the answers and the seconds.
+    """
+    question_of = {a.question.id: a.question for a in sample.asked}
+    asked = [
+        Asked(question_of[e.question_id], e.teacher_prompt, e.choices) for e in examples
+    ]
+    asked.sort(key=trial.length)
+    mean = trial.tokens(asked) / len(asked)
+    room = max(1, int(trial.config.model.tokens_per_batch // mean))
+    count = affordable(mean * rate, SHOWING_SECONDS, min(room, len(asked)))
+    some = spread(asked, count)
+    config = trial.config.rollouts
+    draws = [(config.temperature, config.num_samples)]
+    cut = trial.cut_config(trial.limit())
+    made, seconds = trial.timed(
+        lambda: sample_rollouts(trial.model, some, cut, TRIAL, draws)
+    )
+    return some, made, seconds

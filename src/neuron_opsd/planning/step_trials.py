@@ -1,0 +1,182 @@
+"""An optimiser step, timed part by part, and the checkpoints between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from neuron_opsd.models.library_errors import saving
+from neuron_opsd.models.protocol import Learner
+from neuron_opsd.planning.measuring import affordable, spread
+from neuron_opsd.planning.samples import grown
+from neuron_opsd.planning.trials import Trial
+from neuron_opsd.processes.memory import held_memory
+from neuron_opsd.records import TrainingExample
+from neuron_opsd.stages.training import (
+    Exercise,
+    Objective,
+    all_exercises,
+    gather_gradients,
+    move_teacher,
+)
+from neuron_opsd.storage.disk import disk_errors
+from neuron_opsd.storage.run_directory import sha256_file
+
+TRAINING_SECONDS = 6.0
+"""What the parts of a step may take together, about."""
+
+NUM_PARTS = 4
+"""Parts of a step that are about as long: rollouts, and three times gradients."""
+
+SAVED_BYTES = 128 * 2**20
+"""Bytes of a checkpoint that are written to see how long all of them take."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepSize:
+    """How much of an optimiser step a sample holds."""
+
+    written: int
+    """Questions that are answered, at most `distill.batch_size`."""
+    trained: int
+    """Questions that are trained on, at most `distill.micro_batch_size`."""
+    rest: float = 0.0
+    """Tokens that a completion cut in the sample would have had besides."""
+    write_scale: float = 1.0
+    """How much longer than in the sample writing takes, completions not cut."""
+
+
+def size_of_step(
+    trial: Trial, examples: Sequence[TrainingExample], reading: float, showing: float
+) -> StepSize:
+    """Return how many questions a step's sample may hold in its time.
+
+    Args:
+        trial: Counts tokens.
+        examples: What is trained on.
+        reading: Seconds per token of plain prompts.
+        showing: The same of prompts with demonstrations.
+    """
+    tuning = trial.config.distill
+    student = sum(len(trial.model.encode(e.student_prompt)) for e in examples)
+    teacher = sum(len(trial.model.encode(e.teacher_prompt)) for e in examples)
+    # A pass with gradient takes about as long as three without.
+    each = (teacher * showing + 3 * student * reading) / len(examples)
+    allowed = TRAINING_SECONDS / NUM_PARTS
+    whole = min(tuning.micro_batch_size, tuning.batch_size)
+    written = affordable(student * reading / len(examples), allowed, tuning.batch_size)
+    if tuning.tuning == "full":
+        # The gradients of all weights take the same time and room in every pass, so a
+        # smaller one would not tell.
+        return StepSize(written, whole)
+    return StepSize(written, affordable(each, allowed, whole))
+
+
+def warm_up(
+    trial: Trial,
+    learner: Learner,
+    examples: Sequence[TrainingExample],
+    objective: Objective,
+    size: StepSize,
+) -> None:
+    """Take a step on the longest examples, so as to hold what a run holds at most."""
+    ordered = sorted(examples, key=partial(example_length, learner))
+    longest = [ordered[-1 - i % len(ordered)] for i in range(size.trained)]
+    made = all_exercises(objective.write(learner, longest, 0))
+    train_on(learner, made[: size.trained], objective, trial, size)
+    update(learner, trial)
+
+
+def try_step(
+    trial: Trial,
+    learner: Learner,
+    examples: Sequence[TrainingExample],
+    objective: Objective,
+    size: StepSize,
+) -> float:
+    """Return the seconds of one optimiser step; `warm_up` must have been called."""
+    tuning = trial.config.distill
+    ordered = sorted(examples, key=partial(example_length, learner))
+    batch = spread(ordered, size.written)
+    lessons, writing = trial.timed(lambda: objective.write(learner, batch, 1))
+    made = all_exercises(lessons)
+    scale = tuning.batch_size / size.written
+    writing *= size.write_scale * scale
+    some = spread(made, min(size.trained, len(made)))
+    go = partial(train_on, learner, some, objective, trial, size)
+    _, first = trial.timed(go)
+    passes = scale * len(made) / len(some)
+    _, again = trial.timed(go) if passes > 1.0 else (None, first)
+    _, updating = trial.timed(partial(update, learner, trial))
+    # The first pass after an update also prepares the teacher.
+    gathering = max(0.0, first - again) + again * passes
+    return writing + gathering + updating
+
+
+def example_length(learner: Learner, example: TrainingExample) -> tuple[int, int]:
+    """Return the tokens of the student's prompt, then of the teacher's."""
+    student = len(learner.encode(example.student_prompt))
+    return student, len(learner.encode(example.teacher_prompt))
+
+
+def train_on(
+    learner: Learner,
+    exercises: Sequence[Exercise],
+    objective: Objective,
+    trial: Trial,
+    size: StepSize,
+) -> None:
+    """Gather the gradient of some exercises, in one micro-batch."""
+    whole = [replace(e, completion=grown(e.completion, size.rest)) for e in exercises]
+    gather_gradients(learner, whole, objective, trial.config.distill)
+
+
+def update(learner: Learner, trial: Trial) -> None:
+    """Take the step and move the teacher; at a rate of 0 no weight changes."""
+    learner.step(0.0)
+    move_teacher(learner, trial.config.distill.teacher_period - 1, trial.config.distill)
+
+
+def try_saving(trial: Trial, learner: Learner) -> tuple[float, int]:
+    """Write a part of a checkpoint.
+
+    Returns:
+        The seconds that a whole one takes, and the most memory while it is written.
+    """
+    state, copying = trial.timed(learner.state)
+    total = sum(map(num_bytes, state.values()))
+    part: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if not part or sum(map(num_bytes, part.values())) < SAVED_BYTES:
+            part[name] = value
+
+    def save(folder: Path) -> None:
+        with disk_errors(folder, total), saving():
+            save_file(part, folder / "part.safetensors")
+        sha256_file(folder / "part.safetensors")
+
+    with TemporaryDirectory() as folder:
+        _, writing = trial.timed(partial(save, Path(folder)))
+    written = sum(map(num_bytes, part.values()))
+    device = learner.facts.device
+    # The copy is held already; safetensors makes another one to write from.
+    extra = 0 if device.startswith("cuda") else total
+    return copying + writing * total / written, held_memory(device) + extra
+
+
+def num_bytes(value: Tensor) -> int:
+    """Return the size of a tensor."""
+    return value.numel() * value.element_size()
+
+
+def for_form(
+    examples: Sequence[TrainingExample], texts: Sequence[str]
+) -> list[TrainingExample]:
+    """Return examples with answers to draw from where they have no choices."""
+    return [e if e.choices else replace(e, choices=tuple(texts)) for e in examples]

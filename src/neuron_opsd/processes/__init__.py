@@ -1,0 +1,1 @@
+"""Signals, worker processes and what they may take."""

@@ -1,0 +1,100 @@
+"""Processes of our own for work that can run on or fill all memory, and may be lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from neuron_opsd.errors import TryAgainError
+
+HERE: Final = Path(__file__).resolve().parents[1]
+READY: Final = b"ready"
+"""What a worker that is run once writes when it begins."""
+
+
+def start(
+    name: str, what: str, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a worker that answers lines with lines until its input ends.
+
+    Args:
+        name: Of its file in this package, without the ending.
+        what: It does, for messages, as in ``compares expressions``.
+        environment: Its variables; those of this process when left out.
+
+    Raises:
+        TryAgainError: If the system has no room for one more.
+    """
+    with starting(what):
+        return subprocess.Popen(
+            **command(name, environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def run_once(
+    name: str, what: str, *arguments: str, given: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a worker to its end, whatever that is.
+
+    Args:
+        name: Of its file in this package, without the ending.
+        what: It does, for messages, as in ``tries a tokenizer``.
+        arguments: For its command line.
+        given: Its input.
+
+    Raises:
+        TryAgainError: If it could not begin.
+    """
+    with starting(what):
+        done = subprocess.run(
+            **command(name, None, *arguments),
+            input=given,
+            capture_output=True,
+            check=False,
+        )
+    if READY not in done.stdout:
+        last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise TryAgainError(
+            f"the process that {what} does not start: {last or done.returncode}; run "
+            "the same command again, and install this package again if that is in vain"
+        )
+    return done
+
+
+def command(
+    name: str, environment: Mapping[str, str] | None, *arguments: str
+) -> dict[str, Any]:
+    """Return how `subprocess` starts a worker, which may import this package."""
+    given = os.environ if environment is None else environment
+    paths = [str(HERE.parent), given.get("PYTHONPATH", "")]
+    return {
+        # -P keeps this package's modules from shadowing the standard library's.
+        "args": [sys.executable, "-P", str(HERE / f"{name}.py"), *arguments],
+        "env": {**given, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        # A stop from the terminal is the parent's to follow.
+        "start_new_session": True,
+    }
+
+
+@contextmanager
+def starting(what: str) -> Iterator[None]:
+    """Turn what the system says where it starts no process into a line.
+
+    Raises:
+        TryAgainError: If it says something.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TryAgainError(
+            f"the process that {what} cannot be started: {error.strerror or error}; "
+            "free memory or processes and run the same command again"
+        ) from error

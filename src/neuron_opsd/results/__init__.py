@@ -1,0 +1,1 @@
+"""What runs found, as records without words."""

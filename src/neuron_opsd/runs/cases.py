@@ -1,0 +1,124 @@
+"""A dozen questions of the pool in full, before and after training, for the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+
+from neuron_opsd.answers.votes import sampled_rollouts
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.records import Rollout, TeacherContext
+from neuron_opsd.results.run import AnswerCount, Case, CaseDemonstration
+from neuron_opsd.runs.centring import BIAS_NAME
+from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.prepare import Prepared
+from neuron_opsd.stages.rollouts import ask, sample_rollouts
+from neuron_opsd.storage.codecs import ROLLOUTS
+from neuron_opsd.storage.kept_rollouts import in_full, outlines_of
+
+NUM_CASES = 12
+
+
+def answer_cases(
+    job: Job,
+    model: LanguageModel,
+    prepared: Prepared,
+    made_from: Sequence[str],
+) -> Mapping[str, Sequence[Rollout]]:
+    """Answer the dozen questions with the trained model; return rollouts by id.
+
+    Args:
+        job: Keeps the rollouts.
+        model: The trained one.
+        prepared: Chooses the questions.
+        made_from: Names of the model's adapter and of what `prepared` holds.
+    """
+    config = job.config
+    questions = [
+        prepared.library.questions[context.question_id]
+        for context in choose_cases(prepared)
+    ]
+    asked = ask(questions, config, constrained=job.constrained)
+    draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
+    rollouts = job.run.once(
+        "cases",
+        ROLLOUTS.at("cases.parquet"),
+        lambda: sample_rollouts(model, asked, config, "rollout", draws),
+        made_from=[BIAS_NAME, *made_from],
+    )
+    return sampled_rollouts(rollouts)
+
+
+def choose_cases(prepared: Prepared) -> tuple[TeacherContext, ...]:
+    """Return the contexts of a dozen selected questions, spread over their ranks."""
+    rank = {entry.question_id: entry.rank for entry in prepared.selection}
+    ordered = sorted(prepared.contexts, key=lambda c: rank[c.question_id])
+    step = max(1, len(ordered) // NUM_CASES)
+    return tuple(ordered[::step][:NUM_CASES])
+
+
+def build_cases(
+    model: HFModel, prepared: Prepared, after: Mapping[str, Sequence[Rollout]]
+) -> tuple[Case, ...]:
+    """Show a dozen questions in full.
+
+    Args:
+        model: Writes prompts as text.
+        prepared: What was made of the pool.
+        after: The trained model's rollouts by question id.
+    """
+    example_of = {example.question_id: example for example in prepared.examples}
+    reason_of = {entry.question_id: entry.reason for entry in prepared.selection}
+    shown = choose_cases(prepared)
+    ids = {context.question_id for context in shown}
+    before = sampled_rollouts(of_questions(prepared.rollouts, ids))
+    return tuple(
+        Case(
+            question_id=context.question_id,
+            question=prepared.library.questions[context.question_id].text,
+            choices=prepared.library.questions[context.question_id].choices,
+            student_prompt=model.tokens.prompt_text(
+                example_of[context.question_id].student_prompt
+            ),
+            teacher_prompt=model.tokens.prompt_text(
+                example_of[context.question_id].teacher_prompt
+            ),
+            reason=reason_of[context.question_id],
+            demonstrations=case_demonstrations(context, prepared),
+            rollouts_before=answer_counts(before[context.question_id]),
+            rollouts_after=answer_counts(after.get(context.question_id, ())),
+        )
+        for context in shown
+    )
+
+
+def of_questions(rollouts: Sequence[Rollout], ids: Set[str]) -> list[Rollout]:
+    """Return the rollouts of some questions in full."""
+    some = [one for one in outlines_of(rollouts) if one.question_id in ids]
+    return in_full(rollouts, some)
+
+
+def case_demonstrations(
+    context: TeacherContext, prepared: Prepared
+) -> tuple[CaseDemonstration, ...]:
+    """Return the demonstrations of a question in words."""
+    return tuple(
+        CaseDemonstration(
+            question=prepared.library.questions[d.question_id].text,
+            answer=d.answer,
+            distance=d.distance,
+            reason=d.reason,
+        )
+        for d in context.demonstrations
+    )
+
+
+def answer_counts(rollouts: Sequence[Rollout]) -> tuple[AnswerCount, ...]:
+    """Count the answers of a question's rollouts, most frequent first."""
+    counts = Counter(rollout.answer for rollout in rollouts)
+    text_of = {rollout.answer: rollout.completion.text for rollout in rollouts}
+    return tuple(
+        AnswerCount(answer, count, text_of[answer])
+        for answer, count in counts.most_common()
+    )

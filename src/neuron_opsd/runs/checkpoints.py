@@ -1,0 +1,275 @@
+"""Checkpoints of a training: where it would resume, and what it was made from.
+
+The state itself says after which step it was taken, what it was made from and what the
+metrics up to it were. One that does not fit is passed over, with a line that says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from neuron_opsd.documents import DocumentError, parse_json
+from neuron_opsd.errors import DataError
+from neuron_opsd.models.learner import first_not_finite
+from neuron_opsd.models.library_errors import saving
+from neuron_opsd.models.protocol import Learner
+from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.metrics import (
+    METRICS,
+    MetricsHash,
+    cut_metrics,
+    hash_metrics,
+    sync_metrics,
+)
+from neuron_opsd.storage.disk import read_plain
+from neuron_opsd.storage.files import discard
+from neuron_opsd.storage.proofs import CHANGED, fault_seen_soon, other_sources
+from neuron_opsd.storage.run_directory import sha256_file, write_atomic, write_folder
+from neuron_opsd.storage.seals import hash_of
+
+STATE = "state.safetensors"
+FACTS = "checkpoint.json"
+BOUND = "neuron-opsd"
+"""Key of a state's metadata for what it is bound to: step, sources and metrics."""
+CHECKPOINTS = "checkpoints"
+CHECKPOINT = re.compile(r"step-\d{6,}")
+KEPT_CHECKPOINTS = 2
+UNREAD = (DataError, DocumentError, OSError, SafetensorError, ValidationError)
+"""What is raised over a checkpoint that cannot be read."""
+
+
+def checkpoint_name(work: str, step: int) -> str:
+    """Return where the checkpoint after a number of steps lies, which names it too."""
+    return f"{work}/{CHECKPOINTS}/step-{step:06d}"
+
+
+def keep_checkpoint(
+    job: Job,
+    learner: Learner,
+    work: str,
+    step: int,
+    made_from: Sequence[str],
+    metrics: MetricsHash,
+) -> None:
+    """Write student, teacher and optimiser, whole or not at all; drop old ones.
+
+    Args:
+        job: Lists the checkpoint.
+        learner: Has taken the steps.
+        work: Folder of the training, below the run directory.
+        step: Number of steps taken.
+        made_from: Names of what it is trained from.
+        metrics: Of the steps taken.
+    """
+    home, name = job.run.path(work), checkpoint_name(work, step)
+    sync_metrics(home)
+    bound = {
+        "step": step,
+        "made_from": job.run.ledger.hashes(made_from),
+        "metrics": metrics.now(),
+    }
+
+    state, files = learner.state(), dict[str, str]()
+
+    def fill(folder: Path) -> None:
+        # One key: several would be written in any order.
+        metadata = {BOUND: json.dumps(bound, sort_keys=True)}
+        with saving():
+            save_file(state, folder / STATE, metadata=metadata)
+        files[STATE] = sha256_file(folder / STATE)
+        facts = {"step": step, "sha256": files[STATE]}
+        write_atomic(folder / FACTS, json.dumps(facts).encode())
+        files[FACTS] = sha256_file(folder / FACTS)
+
+    num_bytes = sum(value.nbytes for value in state.values())
+    write_folder(job.run.path(name), fill, num_bytes)
+    job.run.record(name, name, made_from, files=files)
+    drop_checkpoints(job, checkpoints(job, work)[:-KEPT_CHECKPOINTS])
+
+
+def checkpoints(job: Job, work: str) -> list[str]:
+    """Return the names of a training's checkpoints, oldest first."""
+    found = (path.name for path in job.run.path(work, CHECKPOINTS).glob("step-*"))
+    names = sorted(name for name in found if CHECKPOINT.fullmatch(name))
+    return [f"{work}/{CHECKPOINTS}/{name}" for name in names]
+
+
+def drop_checkpoints(job: Job, names: Sequence[str]) -> None:
+    """Delete checkpoints, which are listed no longer before they go."""
+    job.run.forget(names)
+    for name in names:
+        discard_checkpoint(job.run.path(name))
+
+
+def discard_checkpoint(folder: Path) -> None:
+    """Delete what training wrote into a checkpoint, and its folder if that was all."""
+    if folder.is_symlink() or not folder.is_dir():
+        discard(folder)
+        return
+    for name in (FACTS, STATE):
+        discard(folder / name)
+    leave(folder)
+
+
+def leave(folder: Path) -> None:
+    """Delete a folder that is empty; what is not ours stays in it."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def end_checkpoints(job: Job, work: str) -> None:
+    """Delete all checkpoints of a training that nothing resumes from any more."""
+    drop_checkpoints(job, [*{*checkpoints(job, work), *listed(job, work)}])
+    leave(job.run.path(work, CHECKPOINTS))
+
+
+def listed(job: Job, work: str) -> Iterator[str]:
+    """Yield the names of a training's checkpoints that the manifest lists."""
+    for name in job.run.manifest.outputs:
+        folder, _, last = name.rpartition("/")
+        if folder == f"{work}/{CHECKPOINTS}" and CHECKPOINT.fullmatch(last):
+            yield name
+
+
+def forget_lost(job: Job, work: str) -> None:
+    """Say which checkpoints of a finished training are not whole; list them no more.
+
+    Nothing resumes from them, so of large ones the size tells enough.
+    """
+    outputs = job.run.manifest.outputs
+    lost = {
+        name: fault
+        for name in listed(job, work)
+        if (fault := fault_seen_soon(job.run.folder, outputs[name]))
+    }
+    for name, fault in lost.items():
+        job.run.warn(f"{job.run.path(name)} {fault}; the training has ended without it")
+    drop_checkpoints(job, list(lost))
+
+
+def go_back(
+    job: Job, learner: Learner, work: str, made_from: Sequence[str], latest: int
+) -> int:
+    """Put a learner where its last checkpoint that fits is; return the next step.
+
+    Metrics of steps after it are dropped: these steps will be taken again.
+
+    Args:
+        job: Says what it passes over.
+        learner: Has taken no step.
+        work: Folder of the training, below the run directory.
+        made_from: Names of what it is trained from.
+        latest: Number of steps that may have been taken at most.
+    """
+    home, wanted = job.run.path(work), job.run.ledger.hashes(made_from)
+    first = 0
+    for name in reversed(checkpoints(job, work)):
+        folder = job.run.path(name)
+        fault = misfit(folder, home, wanted) or unlike_listed(job, name)
+        if fault:
+            job.run.warn(f"{folder} is passed over: {fault}")
+        elif (step := facts_of(folder).step) <= latest:
+            state = load_file(folder / STATE)
+            if spoilt := first_not_finite(state):
+                job.run.warn(f"{folder} is passed over: {spoilt} is not finite")
+                continue
+            learner.load_state(state)
+            first = step
+            break
+    if os.path.lexists(home / METRICS):
+        cut_metrics(home, first)
+    return first
+
+
+class Facts(BaseModel):
+    """What a checkpoint says of its state, beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int = Field(ge=1)
+    sha256: str
+
+
+class Bound(BaseModel):
+    """What a state says of itself: its step, its sources, and the metrics up to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    made_from: dict[str, str]
+    metrics: str
+
+
+def facts_of(folder: Path) -> Facts:
+    """Return what a checkpoint says of its state.
+
+    Raises:
+        DataError: If it says nothing.
+        DocumentError: If it is damaged; pydantic's `ValidationError` too.
+    """
+    return Facts.model_validate(parse_json(read_plain(folder / FACTS)))
+
+
+def bound_in(state: Path) -> Bound:
+    """Return what a state says of itself.
+
+    Raises:
+        SafetensorError: If it is none; `OSError`, `DocumentError` and pydantic's
+            `ValidationError` too.
+    """
+    with safe_open(state, "pt") as file:
+        text = (file.metadata() or {}).get(BOUND, "")
+    return Bound.model_validate(parse_json(text))
+
+
+def misfit(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
+    """Say why a training cannot resume from a checkpoint; nothing where it can.
+
+    Args:
+        folder: Of the checkpoint.
+        home: Of the training, with its metrics.
+        wanted: The hashes of what it is trained from.
+    """
+    try:
+        facts = facts_of(folder)
+        if sha256_file(folder / STATE) != facts.sha256:
+            return f"its {STATE} is not as it was written"
+        bound = bound_in(folder / STATE)
+    except UNREAD:
+        return f"its {FACTS} or {STATE} cannot be read"
+    if bound.step != facts.step:
+        return f"{FACTS} says step {facts.step}, but its state is of {bound.step}"
+    if others := other_sources(bound.made_from, wanted):
+        return f"it was trained from another {', '.join(others)}"
+    # A power cut can leave a checkpoint whole whose metrics never reached the disk.
+    if bound.metrics != hash_metrics(home, bound.step):
+        return (
+            f"{METRICS} does not hold the {bound.step} steps before it as they were "
+            "taken"
+        )
+    return ""
+
+
+def unlike_listed(job: Job, name: str) -> str:
+    """Say whether a checkpoint is not the one that the manifest lists, if it does.
+
+    Args:
+        job: Holds the manifest.
+        name: Of a checkpoint whose state is what is said beside it, so that its
+            gigabytes are not read once more.
+    """
+    output = job.run.manifest.outputs.get(name)
+    if output is None:
+        return ""
+    folder = job.run.path(name)
+    files = {STATE: facts_of(folder).sha256, FACTS: sha256_file(folder / FACTS)}
+    return "" if hash_of(files) == output.sha256 else CHANGED

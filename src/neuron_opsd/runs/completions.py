@@ -1,0 +1,157 @@
+"""Neuron sets of texts that exist already: the `neurons` command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from neuron_opsd.config import Config, QuestionsConfig
+from neuron_opsd.data.question_files import open_table
+from neuron_opsd.data.rows import BadRowError, Problems, Row, shorten
+from neuron_opsd.errors import ConfigError, DataError, ModelError
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import load_model
+from neuron_opsd.models.protocol import Pair
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import NeuronSet
+from neuron_opsd.runs.kept_room import tell_of_room
+from neuron_opsd.stages.capture import capture_neurons
+from neuron_opsd.storage.codecs import groups, neuron_batch, save_table
+from neuron_opsd.storage.folders import check_result_place
+from neuron_opsd.storage.tables import NEURON_SCHEMA
+
+FIELDS = ("id", "prompt", "completion")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One row: a prompt as it was rendered, and what a model wrote."""
+
+    id: str
+    prompt: str
+    completion: str
+
+
+def extract_neurons(
+    completions: Path, out: Path, config: Config, progress: Progress
+) -> int:
+    """Write the neuron sets of completions to a Parquet file.
+
+    Args:
+        completions: JSON lines with `id`, `prompt` and `completion`; the prompt is
+            rendered already, control tokens and all.
+        out: Gets `id`, `neuron_count`, `neuron_ids`, `scores` and `num_tokens`.
+        config: Model and rule.
+        progress: Told of every completion.
+
+    Returns:
+        How many completions there were.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    check_result_place(out, (completions, Path(config.model.name)))
+    if config.neurons.span != "completion":
+        raise ConfigError(
+            f"neurons.span is {config.neurons.span}, but this command takes every "
+            "completion whole; end the prompt where the span begins and the completion "
+            "where it ends, or leave it at completion"
+        )
+    rows = read_completions(completions, config.questions)
+    model = load_model(config.model)
+    tell_of_room(model, progress.warn)
+    if model.facts.why_no_neurons:
+        raise ModelError(model.facts.why_no_neurons)
+    pairs = [encode(model, row, completions) for row in rows]
+    size = config.rollouts.block_size
+    sets: list[NeuronSet] = []
+    with progress.stage("neurons", len(pairs), "completions") as done:
+        for start in range(0, len(pairs), size):
+            block = slice(start, start + size)
+            sets += capture_neurons(
+                model,
+                [row.id for row in rows[block]],
+                pairs[block],
+                config.neurons,
+                config.model.tokens_per_batch,
+            )
+            done(len(pairs[block]))
+    write_sets(sets, out)
+    return len(sets)
+
+
+def read_completions(path: Path, bounds: QuestionsConfig) -> list[Written]:
+    """Read the rows of a completions file, as files of questions are read.
+
+    Args:
+        path: JSON lines, or a file whose name has another ending that is known.
+        bounds: Of what is read.
+
+    Raises:
+        DataError: If it is missing, empty or has bad rows; the first twenty are named.
+    """
+    table = open_table(path, bounds, otherwise=".jsonl")
+    rows: list[Written] = []
+    problems = Problems(path.name)
+    places: dict[str, str] = {}
+    for number, row in enumerate(table.rows, 1):
+        try:
+            written = parse(row)
+            first = places.setdefault(written.id, row.place)
+            if first != row.place:
+                raise BadRowError(f"has the id {shorten(written.id)} of {first}")
+            rows.append(written)
+        except BadRowError as error:
+            problems.add(number, row.place, error)
+    problems.tell()
+    if not rows:
+        raise DataError(f"completions {path} holds no rows")
+    return rows
+
+
+def parse(row: Row) -> Written:
+    """Return what a row holds.
+
+    Raises:
+        BadRowError: If it cannot be used.
+    """
+    if isinstance(row.values, BadRowError):
+        raise row.values
+    for field in FIELDS:
+        found = row.values.get(field)
+        if not isinstance(found, str) or not found:
+            raise BadRowError(f"{field} is {shorten(found)}, but it must be a text")
+        if any("\ud800" <= character <= "\udfff" for character in found):
+            raise BadRowError(f"{field} holds half of a surrogate pair")
+    return Written(*(row.values[field] for field in FIELDS))
+
+
+def encode(model: HFModel, row: Written, path: Path) -> Pair:
+    """Return a row's token ids.
+
+    Raises:
+        DataError: If the model cannot hold it.
+    """
+    prompt, completion = model.tokens.encode_rendered(row.prompt, row.completion)
+    length = len(prompt) + len(completion)
+    if length > model.facts.max_positions:
+        raise DataError(
+            f"{path.name}, id {row.id}: {length} tokens, but the model holds "
+            f"{model.facts.max_positions}; shorten the prompt"
+        )
+    return prompt, completion
+
+
+def write_sets(sets: list[NeuronSet], out: Path) -> None:
+    """Write neuron sets under the names that the command promises."""
+    names = ["id", *NEURON_SCHEMA.names[1:]]
+    schema = pa.schema(
+        [
+            field.with_name(name)
+            for field, name in zip(NEURON_SCHEMA, names, strict=True)
+        ]
+    )
+    tables = (neuron_batch(group).rename_columns(names) for group in groups(sets))
+    save_table(tables, schema, out)

@@ -1,0 +1,233 @@
+"""What every job of a run shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from neuron_opsd.config import Config, PromptsConfig
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.models.protocol import ModelFacts, Prompter
+from neuron_opsd.processes.memory import peak_memory
+from neuron_opsd.progress import Progress
+from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
+from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
+from neuron_opsd.stages.rollouts import is_constrained
+from neuron_opsd.storage.manifest import MANIFEST
+from neuron_opsd.storage.run_directory import RunDir, read_manifest
+
+PEAK = "peak_memory_bytes"
+"""The fact of a manifest that says how much memory the run took."""
+
+PLAIN_DECODING: Final = (
+    "this model's attention cannot be followed, so free answers are made with "
+    "transformers' own cache, which is slower"
+)
+OPEN_ANSWERS: Final = (
+    "the chat template closes answers with no token of their own, so completions end "
+    "where the model's settings say; if many are cut, set prompts.form=plain"
+)
+
+QUIET_ANSWERS: Final = (
+    "the chat template's switch of reasoning is turned off, since answers are sampled "
+    "among choices; set rollouts.mode=free to let the model reason first"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """A test set under the name the user gave it."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    name: str
+    questions: tuple[Question, ...]
+    gold: GoldAnswers
+    in_domain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run directory with settings that are decided for a model."""
+
+    run: RunDir
+    config: Config
+    """Its `prompts.form` and `prompts.list_choices` are resolved."""
+    constrained: bool
+    """Whether questions with choices are answered among these."""
+    progress: Progress
+
+    def count_tokens(self, stage: str, num_tokens: int) -> None:
+        """Keep how many tokens a stage read and wrote."""
+        if self.run.manifest.facts.get("tokens", {}).get(stage) != num_tokens:
+            self.run.note("tokens", {stage: num_tokens})
+
+    def note_peak_memory(self, device: str) -> None:
+        """Keep the most memory held by the process that ended this run first."""
+        if PEAK not in self.run.manifest.facts:
+            self.run.note(PEAK, peak_memory(device))
+
+
+PROBE = Question("probe", (Message("user", "Which one?"),))
+"""Asked of a template to see how it begins an answer."""
+
+
+def settle(
+    config: Config,
+    model: Prompter,
+    begun: Iterable[Path] = (),
+    *,
+    chooses: bool = True,
+) -> tuple[Config, bool]:
+    """Decide for a model what the settings leave open.
+
+    Choices are never scored where the model would reason: the template's switch turns
+    that off. Without one, answers are written freely if the template opens a block.
+
+    Args:
+        config: The settings.
+        model: That will be asked.
+        begun: Run directories that may have been begun; what was decided there by the
+            day stays.
+        chooses: Whether any question has choices; if none has, a model that reasons
+            goes on doing so.
+
+    Returns:
+        The settings with the prompts resolved, and whether answers to questions with
+        choices are sampled among these.
+
+    Raises:
+        ConfigError: If choices are to be sampled inside reasoning, student and teacher
+            do not begin alike, or a text of the settings contains a control token.
+    """
+    constrained = is_constrained(config.rollouts, model.facts.num_parameters)
+    found = with_prompts(config, model, constrained=constrained)
+    check_own_texts(model, found)
+    if constrained and chooses:
+        found = quietened(found, model)
+    if constrained and chooses and opens_reasoning(found, model):
+        if config.rollouts.mode == "constrained":
+            raise ConfigError(
+                f"rollouts.mode is constrained, but the chat template of "
+                f"{model.facts.name} begins every answer with reasoning, in which no "
+                "choice can be scored; set rollouts.mode=free, prompts.form=plain, or "
+                "leave prompts.student_thinking unset if the template has a switch"
+            )
+        constrained = False
+        found = with_prompts(config, model, constrained=False)
+    check_alike(found, model)
+    prompts = with_date(found.prompts, model.facts, begun)
+    return found.model_copy(update={"prompts": prompts}), constrained
+
+
+def check_own_texts(model: Prompter, config: Config) -> None:
+    """Refuse a control token in what the settings add to every question.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    if config.prompts.form != "chat":
+        return
+    own = (
+        ("system", Message("system", config.prompts.system)),
+        ("instruction", Message("user", config.prompts.instruction)),
+    )
+    for name, message in own:
+        if problem := model.refusal(Prompt(messages=(message,))):
+            raise ConfigError(f"prompts.{name} stands in every prompt: {problem}")
+
+
+def with_prompts(config: Config, model: Prompter, *, constrained: bool) -> Config:
+    """Return the settings with the prompts resolved."""
+    prompts = resolve_prompts(
+        config.prompts,
+        has_chat_template=model.facts.has_chat_template,
+        constrained=constrained,
+    )
+    return config.model_copy(update={"prompts": prompts})
+
+
+def quietened(config: Config, model: Prompter) -> Config:
+    """Return the settings with reasoning off where the template has a switch for it.
+
+    A template of a model that may reason or not need not open a block: the model then
+    writes the mark itself, and a choice in its place has next to no probability.
+    """
+    quiet = without_thinking(config)
+    same = beginnings(quiet, model) == beginnings(config, model)
+    return config if same or opens_reasoning(quiet, model) else quiet
+
+
+def beginnings(config: Config, model: Prompter) -> tuple[TokenIds, TokenIds]:
+    """Return how a question is put to the student and to the teacher."""
+    student = student_prompt(PROBE, config.prompts)
+    teacher = teacher_prompt(PROBE, (), config.prompts)
+    return model.encode(student), model.encode(teacher)
+
+
+def without_thinking(config: Config) -> Config:
+    """Return the settings with the switches of reasoning off that were left open."""
+    names = ("student_thinking", "teacher_thinking")
+    off = {name: False for name in names if getattr(config.prompts, name) is None}
+    prompts = config.prompts.model_copy(update=off)
+    return config.model_copy(update={"prompts": prompts})
+
+
+def opens_reasoning(config: Config, model: Prompter) -> bool:
+    """Whether the student's prompts end inside a block of reasoning."""
+    return model.opens_reasoning(beginnings(config, model)[0])
+
+
+def check_alike(config: Config, model: Prompter) -> None:
+    """Refuse a teacher that reasons where the student does not, or the other way.
+
+    Raises:
+        ConfigError: If the template opens reasoning for one of them alone: the tokens
+            that the student writes would mean another thing to the teacher.
+    """
+    student, teacher = beginnings(config, model)
+    if model.opens_reasoning(student) != model.opens_reasoning(teacher):
+        prompts = config.prompts
+        raise ConfigError(
+            f"prompts.student_thinking is {prompts.student_thinking} and "
+            f"prompts.teacher_thinking {prompts.teacher_thinking}, so the chat "
+            "template opens reasoning for one of them alone, and the teacher would "
+            "read the student's answer as thoughts; set both alike"
+        )
+
+
+def with_date(
+    prompts: PromptsConfig, facts: ModelFacts, begun: Iterable[Path]
+) -> PromptsConfig:
+    """Return the settings with a day where the chat template prints one.
+
+    It holds for the life of a run, which may be stopped on one day and resumed on
+    another, and must ask with the same tokens.
+    """
+    if prompts.date or prompts.form != "chat" or not facts.prints_date:
+        return prompts
+    folders = [folder for folder in begun if (folder / MANIFEST).is_file()]
+    known = [read_manifest(folder).settings.get("prompts.date") for folder in folders]
+    today = datetime.now().astimezone().date().isoformat()
+    return prompts.model_copy(update={"date": next(filter(None, known), today)})
+
+
+def remarks(
+    facts: ModelFacts, prompts: PromptsConfig, given: PromptsConfig
+) -> list[str]:
+    """Say what a user should know of how a model is run.
+
+    Args:
+        facts: Of the model.
+        prompts: As they were settled.
+        given: As the user has them.
+    """
+    found = [] if facts.shares_prompts else [PLAIN_DECODING]
+    if prompts.form == "chat" and not facts.closes_answers:
+        found.append(OPEN_ANSWERS)
+    if given.student_thinking is None and prompts.student_thinking is False:
+        found.append(QUIET_ANSWERS)
+    return found

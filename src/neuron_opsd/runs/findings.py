@@ -1,0 +1,141 @@
+"""What the models of a run scored on its tests, compared and written as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from neuron_opsd.config import Config
+from neuron_opsd.records import Interval, TestResult
+from neuron_opsd.report.condense import baseline_of, measured, num_levels
+from neuron_opsd.results.run import FORM_ONLY, Measured, TestComparison
+from neuron_opsd.runs.context import TestSet
+from neuron_opsd.stages.scoring import above_baseline, compare, mean_of_tests
+
+Results = Mapping[str, TestResult]
+"""By name of the test set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the models of a run answered to its tests."""
+
+    before: Results
+    after: Results
+    controls: Mapping[str, Results]
+    """By name of the control; a control need not have answered every set."""
+
+
+def compare_tests(
+    tests: Sequence[TestSet], findings: Findings, config: Config
+) -> tuple[TestComparison, ...]:
+    """Compare the models on every test set, in the order in which these were given."""
+    return tuple(compare_test(test, findings, config) for test in tests)
+
+
+def compare_test(test: TestSet, findings: Findings, config: Config) -> TestComparison:
+    """Compare the models on one test set."""
+    settings, seed, name = config.evaluation, config.seed, test.name
+    before, after = findings.before[name], findings.after[name]
+    controls = {
+        label: results[name]
+        for label, results in findings.controls.items()
+        if name in results
+    }
+    form = controls.get(FORM_ONLY)
+    levels = num_levels(s.num_rollouts for s in chain(before.scores, after.scores))
+    told = partial(measured, num_bins=settings.num_bins, levels=levels)
+    return TestComparison(
+        name=name,
+        in_domain=test.in_domain,
+        num_questions=len(before.scores),
+        before=told(before),
+        after=told(after),
+        delta=compare(before, after, settings, seed),
+        controls={label: told(result) for label, result in controls.items()},
+        net_of_form=None if form is None else compare(form, after, settings, seed),
+        above_baseline=above_baselines(before, after, config),
+        baseline=baseline_of(before.scores),
+    )
+
+
+def above_baselines(
+    before: TestResult, after: TestResult, config: Config
+) -> dict[str, Interval]:
+    """Return by how much two models exceed the most frequent gold answer."""
+    found = {
+        "before": above_baseline(before, config.evaluation, config.seed),
+        "after": above_baseline(after, config.evaluation, config.seed),
+    }
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def cross_domain(
+    tests: Sequence[TestSet], findings: Findings, config: Config
+) -> Mapping[str, Interval]:
+    """Return the mean differences over the test sets of other domains."""
+    names = [test.name for test in tests if not test.in_domain]
+    if not names:
+        return {}
+    return mean_of_tests(
+        [findings.before[name] for name in names],
+        [findings.after[name] for name in names],
+        config.evaluation,
+        config.seed,
+    )
+
+
+def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
+    """Return one test set's entry of `evaluation.json`."""
+    entry: dict[str, Any] = {
+        "domain": "in" if comparison.in_domain else "cross",
+        "num_questions": comparison.num_questions,
+        "before": metric_table(comparison.before),
+        "after": metric_table(comparison.after),
+        "delta": interval_table(comparison.delta),
+        "controls": {
+            label: metric_table(result) for label, result in comparison.controls.items()
+        },
+    }
+    if comparison.above_baseline:
+        entry["above_baseline"] = interval_table(comparison.above_baseline)
+    if comparison.net_of_form is not None:
+        entry["net_of_form"] = interval_table(comparison.net_of_form)
+    return entry
+
+
+def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any]:
+    """Return how many comparisons of each model's answers were not settled.
+
+    Only expressions can fail to be; with other readers there is no such entry.
+    """
+    if config.answers.reader != "latex":
+        return {}
+    models = {"before": comparison.before, "after": comparison.after}
+    models |= comparison.controls
+    counts = {label: result.num_unsettled for label, result in models.items()}
+    return {"unsettled_comparisons": counts}
+
+
+def metric_table(result: TestResult | Measured) -> dict[str, float | None]:
+    """Return measures by name, `None` where one does not exist."""
+    return {name: or_none(value) for name, value in result.metrics.items()}
+
+
+def interval_table(
+    intervals: Mapping[str, Interval],
+) -> dict[str, dict[str, float | None]]:
+    """Return intervals by name as plain tables."""
+    return {
+        name: {key: or_none(value) for key, value in asdict(interval).items()}
+        for name, interval in intervals.items()
+    }
+
+
+def or_none(value: float) -> float | None:
+    """Return a number, `None` for one that JSON has no word for."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,106 @@
+"""What a model is known by: a run resumes with the very model it was begun with.
+
+Every file that is loaded is in a hash; where a model lies, and how that is written, is
+no part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from neuron_opsd.config import ModelConfig
+from neuron_opsd.errors import DataError
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import load_model
+from neuron_opsd.models.weights.shards import snapshot_of, weight_files
+from neuron_opsd.storage.run_directory import RunDir, sha256_file
+
+IMAGES = (".gif", ".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")
+PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+OTHER_FORMS = (".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".tflite")
+NEVER_READ = frozenset((".md", *IMAGES, *PICKLES, *OTHER_FORMS))
+"""Endings of files in a model's folder that no model or tokenizer is loaded from."""
+
+TEMPLATES = "additional_chat_templates"
+"""Folder, within a model's, of chat templates besides the first."""
+
+
+def model_fingerprint(config: ModelConfig) -> str:
+    """Return what a model is known by, wherever it lies and however that is written.
+
+    Returns:
+        Of a folder a hash of every file that weights, settings, tokenizer and chat
+        template may be loaded from; of a GGUF file its hash; of a hub id the commit
+        that the revision stood for when it was loaded, with a hash of the weights.
+
+    Raises:
+        ModelError: If the index of the weights cannot be read.
+    """
+    folder = Path(config.name).expanduser()
+    if folder.is_file():
+        return known_hash(folder)
+    if folder.is_dir():
+        return files_hash(folder, read_files(folder))
+    snapshot = snapshot_of(config.name, config.revision)
+    if snapshot is None:
+        return f"{config.name}@{config.revision}"
+    weights = files_hash(snapshot, weight_files(str(snapshot), {}))
+    return f"{config.name}@{snapshot.name} {weights}"
+
+
+def read_files(folder: Path) -> list[Path]:
+    """Return the files of a model's folder that may change what it answers."""
+    files = [
+        path
+        for path in folder.iterdir()
+        if path.suffix
+        and path.suffix.lower() not in NEVER_READ
+        and not path.name.startswith(".")
+        and path.is_file()
+    ]
+    return sorted(files) + sorted((folder / TEMPLATES).glob("*.jinja"))
+
+
+def files_hash(folder: Path, files: Iterable[Path]) -> str:
+    """Return a hash of the names and contents of files in a folder."""
+    digest = hashlib.sha256()
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        known = f"{name} {known_hash(path)}"
+        digest.update(known.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def known_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, read again only when its status has changed."""
+    found = path.stat()
+    marks = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return hash_as_of(path, marks)
+
+
+@cache
+def hash_as_of(path: Path, marks: tuple[int, ...]) -> str:
+    """Return the SHA-256 of a file as it was when its status was this."""
+    del marks
+    return sha256_file(path)
+
+
+def load_again(run: RunDir, config: ModelConfig, *adapters: Path) -> HFModel:
+    """Load the model that a run was begun with, once more and with adapters.
+
+    Raises:
+        DataError: If its files were changed since.
+        ModelError: If it or an adapter cannot be loaded.
+    """
+    model = load_model(config, *adapters)
+    known = run.manifest.inputs.get("model")
+    if known is not None and known != model_fingerprint(config):
+        raise DataError(
+            f"the files of model {config.name} were changed while {run.folder} was at "
+            "work; put them back and run the same command again, or choose another "
+            "--out"
+        )
+    return model

@@ -1,0 +1,302 @@
+"""What a run is made from: questions, settings and the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from neuron_opsd.config import Config, ModelConfig, QuestionsConfig
+from neuron_opsd.config.tables import flatten
+from neuron_opsd.data.formats.public_sets import check_targets
+from neuron_opsd.data.questions import QuestionFile, check_overlap, read_questions
+from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.models.weights.precision import compute_of, device_of
+from neuron_opsd.records import Question
+from neuron_opsd.runs.context import TestSet
+from neuron_opsd.runs.gold_checks import check_gold
+from neuron_opsd.storage.manifest import place_text
+from neuron_opsd.storage.names import check_names as refuse_names
+
+POOL = "pool"
+TAKEN = (POOL, "model")
+"""Names under which a run's other inputs are kept."""
+
+PASSING = (
+    *("fitness.one_answer", "distill.on_nonfinite", "answers.max_minutes"),
+    *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
+)
+"""Settings that let pass what was stopped or refused, and change nothing else."""
+
+VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
+"""Names of a processor's abilities that choose how products are computed."""
+
+DRIVER: Final = Path("/proc/driver/nvidia/version")
+DRIVER_NUMBER: Final = re.compile(r"\b\d{3,}\.\d+(\.\d+)?\b")
+
+LIMITS: Final = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+"""Variables by which libraries use less, or other arithmetic, than the machine can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The questions of a run."""
+
+    pool: tuple[Question, ...]
+    tests: tuple[TestSet, ...]
+    hashes: Mapping[str, str]
+    """SHA-256 of what every file asks, by `pool` and by the test sets' names."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """File or dataset of each, by the same names."""
+
+    @property
+    def chooses(self) -> bool:
+        """Whether any question has choices."""
+        sets = [self.pool, *(test.questions for test in self.tests)]
+        return any(question.choices for asked in sets for question in asked)
+
+
+def unheard(text: str) -> None:
+    """Hear a warning, and do nothing."""
+    del text
+
+
+def read_inputs(
+    pool: str,
+    tests: Mapping[str, str],
+    config: Config,
+    warn: Callable[[str], None] = unheard,
+) -> Inputs:
+    """Read the pool and the test sets.
+
+    The pool's gold answers, if its file has any, are not looked at.
+
+    Args:
+        pool: File or dataset of unlabelled questions.
+        tests: Name to file of every test set.
+        config: Of the run.
+        warn: Told how files were read that are not in the product's own columns.
+
+    Raises:
+        ConfigError: If a name cannot be a test set's.
+        DataError: If a file has bad rows, the pool is too small, a test question has
+            no answer or one that cannot be read, or stands in the pool.
+    """
+    in_domain = in_domain_name(tests, config)
+    check_targets(config.questions.format, (POOL, *tests))
+    asked = read_pool(pool, config)
+    for note in asked.notes:
+        warn(note)
+    check_size(pool, len(asked.questions), config.contexts.num_demonstrations)
+    sets = read_tests(tests, in_domain, config, warn)
+    remarks = check_overlap(
+        asked.questions,
+        {test.name: test.questions for test in sets},
+        config.evaluation.max_overlap,
+    )
+    for text in remarks:
+        warn(text)
+    hashes = {"pool": questions_hash(asked.questions)}
+    hashes |= {test.name: test_hash(test) for test in sets}
+    return Inputs(asked.questions, sets, hashes, {POOL: pool, **tests})
+
+
+def read_pool(pool: str, config: Config) -> QuestionFile:
+    """Read the questions of a pool, and nothing of the answers it may have.
+
+    Raises:
+        DataError: If it has bad rows.
+    """
+    return read_questions(
+        pool,
+        allow_download=config.model.allow_download,
+        config=config.questions,
+        name=POOL,
+        labelled=False,
+    )
+
+
+def places_of(source: str, name: str, config: Config) -> Mapping[str, str]:
+    """Return where each question stands in a file, by id, by reading that again.
+
+    Nobody keeps the places of a million good questions for the sake of a bad one.
+    """
+    found = read_questions(
+        source,
+        allow_download=config.model.allow_download,
+        config=config.questions,
+        name=name,
+        labelled=False,
+    )
+    return found.place_of
+
+
+def check_size(pool: str, size: int, num_demonstrations: int) -> None:
+    """Refuse a pool too small for the demonstrations, before any work is done.
+
+    Raises:
+        DataError: If it is.
+    """
+    if size <= num_demonstrations:
+        raise DataError(
+            f"contexts.num_demonstrations is {num_demonstrations}, but {pool} holds "
+            f"only {size} questions, one of which is asked; lower it or give a larger "
+            "pool"
+        )
+
+
+def read_tests(
+    tests: Mapping[str, str],
+    in_domain: str,
+    config: Config,
+    warn: Callable[[str], None] = unheard,
+) -> tuple[TestSet, ...]:
+    """Read the test sets; each question must have an answer that can be read.
+
+    Raises:
+        DataError: If one has not, or a row is bad.
+    """
+    sets = []
+    for name, source in tests.items():
+        found = read_questions(
+            source,
+            allow_download=config.model.allow_download,
+            config=config.questions,
+            name=name,
+        )
+        for note in found.notes:
+            warn(note)
+        check_gold(name, source, found, config.answers, warn)
+        sets.append(TestSet(name, found.questions, found.gold, name == in_domain))
+    return tuple(sets)
+
+
+def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
+    """Return the settings with the in-domain test set named, the first by default.
+
+    Raises:
+        ConfigError: If a name cannot be a test set's.
+    """
+    evaluation = config.evaluation.model_copy(
+        update={"in_domain": in_domain_name(tests, config)}
+    )
+    return config.model_copy(update={"evaluation": evaluation})
+
+
+def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
+    """Return the name of the test set of the pool's own domain; empty without any.
+
+    Raises:
+        ConfigError: If a name cannot be a test set's.
+    """
+    check_names(tests)
+    chosen = config.evaluation.in_domain or next(iter(tests), "")
+    if chosen and chosen not in tests:
+        raise ConfigError(
+            f"evaluation.in_domain is {chosen!r}, but the test sets are "
+            f"{', '.join(tests) or 'none'}"
+        )
+    return chosen
+
+
+def check_names(tests: Mapping[str, str]) -> None:
+    """Refuse what cannot name a test set.
+
+    Raises:
+        ConfigError: Naming the first such name.
+    """
+    refuse_names(tests, "a test set")
+    for name in tests:
+        if name.casefold() in TAKEN:
+            raise ConfigError(
+                f"a test set cannot be named {name!r}, because the run keeps its "
+                f"{name.casefold()} under that name; give it another one"
+            )
+
+
+def questions_hash(questions: tuple[Question, ...]) -> str:
+    """Return a hash of what is asked, in order; answers are no part of it."""
+    digest = hashlib.sha256()
+    for question in questions:
+        asked: tuple[object, ...] = question.id, question.messages, question.choices
+        labels = question.question_label, question.answer_label
+        if any(labels):
+            asked = (*asked, labels)
+        digest.update(repr(asked).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def test_hash(test: TestSet) -> str:
+    """Return a hash of a test set's questions and gold answers."""
+    gold = sorted(test.gold.answer_of.items())
+    text = questions_hash(test.questions) + repr(gold)
+    if test.gold.aliases_of:
+        text += repr(sorted(test.gold.aliases_of.items()))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def run_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that the results of a run depend on, by dotted name.
+
+    A model on this machine is named by its absolute path. Those that only let a run
+    pass that was stopped, or a file that was refused, are none, so that it resumes.
+    """
+    settings = flatten(config)
+    settings["model.name"] = place_text(config.model.name)
+    return {name: value for name, value in settings.items() if name not in PASSING}
+
+
+def environment(model: ModelConfig) -> dict[str, str]:
+    """Return what, besides versions, may change the last bits of a result, or more.
+
+    Args:
+        model: Settings, of which some leave it to the machine how to compute.
+    """
+    able = torch.cpu.get_capabilities()
+    vectors = [n for n in sorted(able) if able[n] is True and VECTORS.match(n)]
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
+    return {
+        "threads": str(torch.get_num_threads()),
+        "device": "cpu",
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "processor": str(able.get("cpu_name", platform.machine())),
+        "vectors": " ".join(vectors) or "none",
+        "limits": " ".join(limits) or "none",
+        "precision": compute_of(model, device_of(model)),
+    } | gpu_environment()
+
+
+def gpu_environment() -> dict[str, str]:
+    """Return the same of the GPU, if there is one: a driver compiles for it too."""
+    if not torch.cuda.is_available():
+        return {}
+    driver = ""
+    with suppress(OSError):
+        found = DRIVER_NUMBER.search(DRIVER.read_text("utf-8", "replace"))
+        driver = found[0] if found else ""
+    return {
+        "device": torch.cuda.get_device_name(),
+        "cuda": str(torch.version.cuda or torch.version.hip),
+        "cudnn": str(torch.backends.cudnn.version()),
+        "driver": driver or "unknown",
+    }

@@ -1,0 +1,68 @@
+"""Keeping how much room a run found for its passes, so that it resumes with as much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Final
+
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.runs.context import Job
+from neuron_opsd.stages.splitting import Split, Splits
+
+ROOM: Final = "tokens_per_batch"
+"""The fact of a manifest that says to how many tokens passes had to be lowered."""
+SPLITS: Final = "splits"
+"""The fact that says how the batches of each training had to be split, by step."""
+
+
+def keep_room(job: Job, model: HFModel) -> None:
+    """Give a model the room that a run has found, and keep what it finds."""
+    usual = job.config.model.tokens_per_batch
+    model.room.tokens = min(usual, job.run.manifest.facts.get(ROOM, usual))
+
+    def keep(text: str) -> None:
+        if model.room.tokens < job.run.manifest.facts.get(ROOM, usual):
+            job.run.note(ROOM, model.room.tokens)
+        job.run.warn(text)
+
+    tell_of_room(model, keep)
+
+
+def tell_of_room(model: HFModel, warn: Callable[[str], None]) -> None:
+    """Warn when a model's passes have to be made smaller."""
+
+    def tell(said: str) -> None:
+        warn(
+            f"memory ran out ({said}); passes hold at most {model.room.tokens} tokens "
+            "from here on, which makes the same more slowly; model.tokens_per_batch "
+            f"{model.tokens_per_batch} is more than there is room for"
+        )
+
+    model.room.told = tell
+
+
+def splits_of(job: Job, name: str) -> Splits:
+    """Return how the batches of a training were split so far; keep what is found."""
+    rows = job.run.manifest.facts.get(SPLITS, {}).get(name, [])
+    known = [Split(**row) for row in rows]
+    for split in known[1:]:
+        job.run.warn(split_text(split))
+    return Splits(known, partial(keep_splits, job, name))
+
+
+def keep_splits(job: Job, name: str, splits: Sequence[Split], said: str) -> None:
+    """Keep the splits of a training, and tell of the last one."""
+    job.run.note(SPLITS, {name: [asdict(split) for split in splits]})
+    if said:
+        job.run.warn(split_text(splits[-1]))
+
+
+def split_text(split: Split) -> str:
+    """Say in one line how batches are split, and since when."""
+    return (
+        f"step {split.step}: memory ran out; from here on training passes hold at most "
+        f"{split.micro_batch_size} completions and others {split.tokens} tokens, which "
+        "changes no gradient but by rounding; a run that resumes does the same"
+    )

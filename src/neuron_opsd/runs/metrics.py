@@ -1,0 +1,103 @@
+"""The metrics of a training: one line per step, added as soon as it is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from neuron_opsd.documents import DocumentError, parse_json
+from neuron_opsd.errors import TrainingError
+from neuron_opsd.records import StepMetrics
+from neuron_opsd.storage.disk import disk_errors, read_plain, reading
+from neuron_opsd.storage.files import make_folder, sync
+from neuron_opsd.storage.run_directory import write_atomic
+
+METRICS = "metrics.jsonl"
+STEP = TypeAdapter(StepMetrics)
+
+
+def append_metrics(work: Path, entry: StepMetrics) -> None:
+    """Add a line to the metrics; a torn one is dropped when a run goes on.
+
+    Raises:
+        TrainingError: If a value is no number, which JSON cannot hold.
+    """
+    for name, value in asdict(entry).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TrainingError(
+                f"step {entry.step}: its {name} is {value}; the checkpoint before is "
+                "whole; begin again with a lower distill.learning_rate"
+            )
+    line = json.dumps(asdict(entry)) + "\n"
+    with disk_errors(work / METRICS, len(line)):
+        make_folder(work)
+        with (work / METRICS).open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+def cut_metrics(work: Path, num_steps: int) -> None:
+    """Keep the metrics of the first steps alone, in a file that is there."""
+    kept = read_metrics(work)[:num_steps]
+    lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in kept)
+    write_atomic(work / METRICS, lines.encode())
+
+
+def read_metrics(work: Path) -> tuple[StepMetrics, ...]:
+    """Read the metrics of all steps, up to the first line that is torn."""
+    metrics = []
+    for line in lines_of(work):
+        try:
+            metrics.append(STEP.validate_python(parse_json(line)))
+        except (DocumentError, ValidationError):
+            break
+    return tuple(metrics)
+
+
+def hash_metrics(work: Path, num_steps: int) -> str:
+    """Return the SHA-256 of the lines of the first steps, as they stand in the file."""
+    return hashlib.sha256(b"".join(lines_of(work)[:num_steps])).hexdigest()
+
+
+def lines_of(work: Path) -> list[bytes]:
+    """Return the lines of the metrics with their ends, none where there is no file.
+
+    Raises:
+        DataError: If something else stands in its place.
+    """
+    path = work / METRICS
+    if not os.path.lexists(path):
+        return []
+    return read_plain(path).splitlines(keepends=True)
+
+
+class MetricsHash:
+    """The SHA-256 of all that a training's metrics hold, read on as they grow."""
+
+    def __init__(self, work: Path) -> None:
+        """Begin with what is there."""
+        self._path = work / METRICS
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def now(self) -> str:
+        """Return the hash of the file as it is now; it must only have grown."""
+        if self._path.exists():
+            with reading(self._path), self._path.open("rb") as file:
+                file.seek(self._size)
+                added = file.read()
+            self._digest.update(added)
+            self._size += len(added)
+        return self._digest.hexdigest()
+
+
+def sync_metrics(work: Path) -> None:
+    """Wait until the metrics are on the disk, before something relies on them."""
+    with disk_errors(work / METRICS, 0):
+        sync(work / METRICS)
+        sync(work)

@@ -1,0 +1,276 @@
+"""What a model's tokenizer can say of questions, asked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from neuron_opsd.config import Config
+from neuron_opsd.data.rows import MAX_PROBLEMS
+from neuron_opsd.errors import DataError, ModelError
+from neuron_opsd.models.protocol import Prompter
+from neuron_opsd.prompts import LETTERS, teacher_prompt
+from neuron_opsd.records import Prompt, Question, TokenIds
+from neuron_opsd.runs.inputs import POOL, Inputs, places_of
+from neuron_opsd.stages.rollouts import Asked, ask, choice_tokens
+
+BLOCK: Final = 256
+"""Questions that are written by the template and read by the tokenizer at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one question."""
+
+    name: str
+    """Of its file: `pool`, or the test set's."""
+    question_id: str
+    text: str
+
+
+@dataclass(slots=True)
+class Problems:
+    """What is wrong with all questions: the first are kept, the others counted."""
+
+    shown: list[Problem] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, name: str, question: Question, text: str) -> None:
+        """Take one more."""
+        self.count += 1
+        if self.count <= MAX_PROBLEMS:
+            self.shown.append(Problem(name, question.id, text))
+
+
+def check_questions(
+    model: Prompter, inputs: Inputs, config: Config, *, constrained: bool
+) -> None:
+    """Refuse questions that the model cannot hold, or choices it cannot tell apart.
+
+    Raises:
+        DataError: Naming the files, the places in them and the questions.
+    """
+    sets = {POOL: inputs.pool} | {test.name: test.questions for test in inputs.tests}
+    check_sets(model, sets, config, inputs.sources, constrained=constrained)
+
+
+def check_sets(
+    model: Prompter,
+    sets: Mapping[str, Sequence[Question]],
+    config: Config,
+    sources: Mapping[str, str],
+    *,
+    constrained: bool,
+) -> None:
+    """Check questions of several files, the pool's under the name `pool`.
+
+    Args:
+        model: Who will be asked; its weights are not needed.
+        sets: Questions by the name of their file.
+        config: Its prompts must be resolved.
+        sources: File or dataset of each name, as far as they are known.
+        constrained: Whether answers are sampled among choices.
+
+    Raises:
+        DataError: For all bad questions at once, of which it shows twenty.
+    """
+    found = Problems()
+    for name, questions in sets.items():
+        for start in range(0, len(questions), BLOCK):
+            block = questions[start : start + BLOCK]
+            asked = ask(block, config, constrained=constrained)
+            check_block(model, name, asked, config, found)
+    if found.count:
+        raise DataError(told(found, sources, config))
+    if POOL in sets and config.contexts.num_demonstrations:
+        check_shown(model, sets, config)
+
+
+def told(found: Problems, sources: Mapping[str, str], config: Config) -> str:
+    """Say what is wrong, a line each, with the file and the place in it."""
+    names = dict.fromkeys(problem.name for problem in found.shown)
+    places = {
+        name: places_of(sources[name], name, config)
+        for name in names
+        if name in sources
+    }
+    lines = [
+        f"{where(problem, sources, places.get(problem.name, {}))}: {problem.text}"
+        for problem in found.shown
+    ]
+    hidden = found.count - len(found.shown)
+    return "\n".join([*lines, *([f"and {hidden} more"] if hidden else [])])
+
+
+def where(
+    problem: Problem, sources: Mapping[str, str], place_of: Mapping[str, str]
+) -> str:
+    """Say where a question stands, as exactly as is known."""
+    file = sources.get(problem.name, problem.name)
+    place = place_of.get(problem.question_id)
+    return f"{file}, {place}" if place else file
+
+
+def check_block(
+    model: Prompter, name: str, asked: Sequence[Asked], config: Config, found: Problems
+) -> None:
+    """Note what is wrong with some questions of one file.
+
+    Raises:
+        DataError: If the chat template does not write the turns of one: whatever
+            refuses one conversation refuses most, so it is told alone.
+    """
+    sound = []
+    for one in asked:
+        who = f"question {one.question.id}"
+        if problem := letters_problem(one.question, config):
+            found.add(name, one.question, f"{who} {problem}")
+        elif problem := model.refusal(one.prompt):
+            found.add(name, one.question, f"{who}: {problem}")
+        else:
+            sound.append(one)
+    prompts = encoded(
+        model, [one.prompt for one in sound], [f"{name}: {whose(o)}" for o in sound]
+    )
+    fine = []
+    for one, prompt in zip(sound, prompts, strict=True):
+        if problem := token_problem(model, one, prompt, config):
+            found.add(name, one.question, problem)
+        else:
+            fine.append(one)
+    if name == POOL:
+        note_long_teachers(model, fine, config, found)
+
+
+def whose(asked: Asked) -> str:
+    """Name a question."""
+    return f"question {asked.question.id}"
+
+
+def encoded(
+    model: Prompter, prompts: Sequence[Prompt], names: Sequence[str]
+) -> list[TokenIds]:
+    """Return the token ids of prompts.
+
+    Raises:
+        DataError: If one cannot be written, with its name.
+    """
+    try:
+        return model.encode_all(prompts)
+    except (DataError, ModelError) as error:
+        for name, prompt in zip(names, prompts, strict=True):
+            try:
+                model.encode(prompt)
+            except (DataError, ModelError) as own:
+                raise DataError(f"{name}: {own}") from own
+        raise DataError(f"{names[0]}: {error}") from error
+
+
+def token_problem(
+    model: Prompter, asked: Asked, prompt: TokenIds, config: Config
+) -> str:
+    """Say what is wrong with the tokens of a question or of its choices."""
+    try:
+        answers = choice_tokens(model, asked) if asked.written else []
+    except DataError as error:
+        return str(error)
+    longest = max(map(len, answers), default=config.most_new_tokens)
+    return length_problem(model, whose(asked), len(prompt), longest) or unknown_problem(
+        model, whose(asked), [prompt, *answers]
+    )
+
+
+def length_problem(model: Prompter, who: str, length: int, longest: int) -> str:
+    """Say that a prompt and its longest answer are too long, if they are."""
+    if length + longest <= model.facts.max_positions:
+        return ""
+    return (
+        f"{who} takes {length} tokens and its answer up to {longest}, but the model "
+        f"holds {model.facts.max_positions}; shorten the question, leave it out or "
+        "lower max_new_tokens"
+    )
+
+
+def unknown_problem(model: Prompter, who: str, texts: Sequence[TokenIds]) -> str:
+    """Say for which token a model has no weights, as some tokenizers have such."""
+    last = max(max(text, default=0) for text in texts)
+    if last < model.facts.vocab_size:
+        return ""
+    return (
+        f"{who} is written with token {last} ({model.decode((last,))!r}), but the "
+        f"model has weights for {model.facts.vocab_size}; its tokenizer or its chat "
+        "template belongs to another model, so get their files again"
+    )
+
+
+def note_long_teachers(
+    model: Prompter, asked: Sequence[Asked], config: Config, found: Problems
+) -> None:
+    """Note questions that the student can hold and the teacher cannot.
+
+    Demonstrations that do not fit are left out, so what must fit is the question alone,
+    as the teacher is asked it. That differs only where its switch of reasoning does.
+    """
+    prompts = [teacher_prompt(one.question, (), config.prompts) for one in asked]
+    other = [
+        (one, prompt)
+        for one, prompt in zip(asked, prompts, strict=True)
+        if prompt != one.prompt
+    ]
+    lengths = encoded(
+        model,
+        [prompt for _, prompt in other],
+        [f"{POOL}: {whose(o)}" for o, _ in other],
+    )
+    for (one, _), ids in zip(other, lengths, strict=True):
+        who = f"{whose(one)} as the teacher is asked it"
+        problem = length_problem(model, who, len(ids), config.most_new_tokens)
+        if problem:
+            found.add(POOL, one.question, problem)
+
+
+def check_shown(
+    model: Prompter, sets: Mapping[str, Sequence[Question]], config: Config
+) -> None:
+    """Refuse turns that the chat template does not write after a demonstration.
+
+    What a template takes depends on whose turns follow each other, so one question
+    stands for all with the same ones.
+
+    Raises:
+        DataError: Naming the file and the question.
+    """
+    names, prompts = [], []
+    for name, question, other in joined(sets):
+        prompts.append(teacher_prompt(question, [(other, "answer")], config.prompts))
+        names.append(f"{name}: question {question.id} after the answered {other.id}")
+    encoded(model, prompts, names)
+
+
+def joined(
+    sets: Mapping[str, Sequence[Question]],
+) -> Iterator[tuple[str, Question, Question]]:
+    """Yield a question of each kind with one of each kind of the pool's before it."""
+    shown = {roles(question): question for question in sets[POOL]}
+    for name, questions in sets.items():
+        asked = {roles(question): question for question in reversed(questions)}
+        for question in asked.values():
+            for other in shown.values():
+                yield name, question, other
+
+
+def roles(question: Question) -> tuple[str, ...]:
+    """Return whose turns a question consists of."""
+    return tuple(message.role for message in question.messages)
+
+
+def letters_problem(question: Question, config: Config) -> str:
+    """Say that there are more choices than letters, where the prompt lists letters."""
+    many = len(question.choices)
+    if config.prompts.list_choices != "letters" or many <= len(LETTERS):
+        return ""
+    return (
+        f"has {many} choices, but there are {len(LETTERS)} letters; set "
+        "prompts.list_choices to texts"
+    )

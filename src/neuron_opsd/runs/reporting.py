@@ -1,0 +1,290 @@
+"""From stored results to `evaluation.json`, the report and the model card."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from neuron_opsd.errors import DataError
+from neuron_opsd.method.collapse import collapse_signs
+from neuron_opsd.methods import METHODS
+from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+from neuron_opsd.records import Fitness, StepMetrics
+from neuron_opsd.report.card import render_card
+from neuron_opsd.report.condense import fitted_cases, pool_summary, training_summary
+from neuron_opsd.report.outcome import outcome_sentence
+from neuron_opsd.report.page import render_page
+from neuron_opsd.results.run import (
+    OURS,
+    REPORT_FORMAT,
+    Case,
+    ModelSummary,
+    ReportData,
+    StageCost,
+)
+from neuron_opsd.runs.context import Job, TestSet
+from neuron_opsd.runs.findings import (
+    Findings,
+    compare_tests,
+    comparison_entry,
+    cross_domain,
+    interval_table,
+    unsettled_entry,
+)
+from neuron_opsd.runs.metrics import METRICS
+from neuron_opsd.runs.prepare import Prepared
+from neuron_opsd.stages.capture import sizes_of
+from neuron_opsd.storage.codecs import json_codec, load_json, record_codec, text_codec
+from neuron_opsd.storage.folders import need_home
+from neuron_opsd.storage.lock import locked
+from neuron_opsd.storage.machine import computed_elsewhere, known_changes
+from neuron_opsd.storage.manifest import Manifest, read_manifest, write_manifest
+from neuron_opsd.storage.proofs import (
+    CARD,
+    UNPROVEN,
+    Ledger,
+    fault_of,
+    fault_seen_soon,
+    faults,
+)
+from neuron_opsd.storage.run_directory import RunDir, ignore
+from neuron_opsd.storage.score_rows import save_run_scores
+
+EVALUATION = json_codec("evaluation.json")
+SUMMARY = json_codec("summary.json")
+PAGE = text_codec("report.html")
+SCORES = "scores.parquet"
+"""What every model scored on every test question."""
+
+UNCHECKED = record_codec("report.json", ReportData)
+"""The report in whatever form it is."""
+
+
+def load_report(path: Path) -> ReportData:
+    """Read a report, with whatever the libraries raise.
+
+    Raises:
+        DataError: If another version wrote it in another form.
+    """
+    table = load_json(path)
+    found = table.get("format") if isinstance(table, dict) else None
+    if found != REPORT_FORMAT:
+        raise DataError(
+            f"{path} is in the form {found or 1} of reports, and this version reads "
+            f"{REPORT_FORMAT}; run the version that wrote it, or the same `neuron-opsd "
+            "run` command, which makes it again from the results"
+        )
+    return UNCHECKED.read(path)
+
+
+REPORT = replace(UNCHECKED, read=load_report)
+
+
+def summary_table(data: ReportData) -> dict[str, Any]:
+    """Return `summary.json`: the outcome and what concerns several test sets."""
+    return {
+        "outcome": outcome_sentence(data),
+        "in_domain": data.config.evaluation.in_domain,
+        "cross_domain_mean_delta": interval_table(data.cross_domain),
+    }
+
+
+def build_report(  # noqa: PLR0913 - it gathers what all stages made
+    job: Job,
+    facts: ModelFacts,
+    prepared: Prepared,
+    tests: Sequence[TestSet],
+    findings: Findings,
+    metrics: Sequence[StepMetrics],
+    cases: Sequence[Case],
+    command: str,
+) -> ReportData:
+    """Gather everything that the report says."""
+    sizes = sizes_of(job.config.neurons, facts)
+    return ReportData(
+        title=title_of(tests, job.config.method),
+        model=model_summary(facts),
+        config=job.config,
+        pool_size=len(prepared.selection),
+        num_selected=len(prepared.examples),
+        tests=compare_tests(tests, findings, job.config),
+        cross_domain=cross_domain(tests, findings, job.config),
+        training=training_summary(metrics),
+        fitness=prepared.fitness,
+        collapses=tuple(collapse_signs(metrics)),
+        pool=pool_summary(prepared.selection, prepared.votes),
+        cases=fitted_cases(cases),
+        stage_costs=stage_costs(job),
+        warnings=other_warnings(job, prepared.fitness),
+        versions=job.run.manifest.versions,
+        command=command,
+        method_summary=METHODS[job.config.method].summary,
+        neurons_per_layer=sizes.per_layer,
+        neurons_kept=sizes.keep,
+        data_hashes=job.run.manifest.inputs,
+    )
+
+
+def other_warnings(job: Job, fitness: Fitness | None) -> tuple[str, ...]:
+    """Return what the run warned of, without the findings that `fitness` holds."""
+    known = () if fitness is None else fitness.findings
+    found = [w for w in job.run.warnings if w not in known]
+    if elsewhere := known_changes(job.run.manifest):
+        found.append(computed_elsewhere(elsewhere))
+    return tuple(dict.fromkeys(found))
+
+
+def title_of(tests: Sequence[TestSet], method: str) -> str:
+    """Name the run by its method and the domain it was trained for."""
+    names = [f" on {test.name}" for test in tests if test.in_domain]
+    return f"{'Neuron-OPSD' if method == OURS else method}{''.join(names)}"
+
+
+def model_summary(facts: ModelFacts) -> ModelSummary:
+    """Return what the report says of a model."""
+    return ModelSummary(
+        name=facts.name,
+        family=facts.family,
+        num_parameters=facts.num_parameters,
+        num_layers=facts.num_layers,
+        num_neurons=facts.num_neurons,
+        device=facts.device,
+        compute=facts.compute,
+    )
+
+
+def stage_costs(job: Job) -> tuple[StageCost, ...]:
+    """Return time and tokens of every stage that the manifest lists."""
+    tokens = job.run.manifest.facts.get("tokens", {})
+    seconds = {
+        name: output.seconds
+        for name, output in job.run.manifest.outputs.items()
+        if output.seconds is not None and not output.files
+    } | job.run.manifest.facts.get("seconds", {})
+    names = list(dict.fromkeys([*seconds, *tokens]))
+    return tuple(
+        StageCost(name, float(seconds.get(name, 0.0)), int(tokens.get(name, 0)))
+        for name in names
+    )
+
+
+def finish(job: Job, data: ReportData, findings: Findings) -> None:
+    """Write the measures, the scores, the report and the adapter's card.
+
+    Each names what it says something of: the answers to the tests, or all stages.
+    """
+    run = job.run
+    stages = [
+        name
+        for name, output in run.manifest.outputs.items()
+        if output.seconds is not None or name.endswith(METRICS)
+    ]
+    tests = [name for name in stages if name.startswith("tests/")]
+    evaluation = {
+        test.name: comparison_entry(test) | unsettled_entry(test, job.config)
+        for test in data.tests
+    }
+    keep_scores(run, findings, tests)
+    run.write(EVALUATION.file_name, EVALUATION, evaluation, tests)
+    run.write(SUMMARY.file_name, SUMMARY, summary_table(data), tests)
+    run.write(REPORT.file_name, REPORT, data, stages)
+    card = text_codec(f"adapter/{CARD}")
+    text = render_card(data, job.config.model.name, base_of(run.path("adapter")))
+    run.write(card.file_name, card, text, [REPORT.file_name, "adapter"])
+    page = render_page(REPORT.load(run.path(REPORT.file_name)))
+    run.write(PAGE.file_name, PAGE, page, [REPORT.file_name])
+
+
+def keep_scores(run: RunDir, findings: Findings, made_from: Sequence[str]) -> None:
+    """Write what every model scored on every test question, unless that is there.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    if run.ledger.stands(SCORES, SCORES, made_from):
+        return
+    models = {"before": findings.before, "after": findings.after, **findings.controls}
+    save_run_scores(models, run.path(SCORES))
+    run.record(SCORES, SCORES, made_from)
+
+
+def base_of(adapter: Path) -> str:
+    """Return what an adapter says it was trained on; nothing for a whole model."""
+    settings = json_codec(ADAPTER_SETTINGS)
+    path = adapter / settings.file_name
+    if not path.is_file():
+        return ""
+    return str(settings.load(path).get("base_model_name_or_path") or "")
+
+
+def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
+    """Write the report of a finished run anew from what its directory holds.
+
+    Args:
+        run: Its directory.
+        warn: Told what else of the run is gone or was changed.
+
+    Raises:
+        DataError: If the run is not finished, or `report.json` is not proven: it was
+            changed, or made from another file than there is now.
+        TryAgainError: If another process works in the directory.
+    """
+    path = run / REPORT.file_name
+    if not os.path.lexists(path):
+        raise DataError(
+            f"{run} has no {REPORT.file_name}: the run is not finished; the same "
+            "`neuron-opsd run` command resumes it"
+        )
+    need_home(run, "run")
+    manifest = read_manifest(run)
+    check_report(run, manifest, warn)
+    page = run / PAGE.file_name
+    PAGE.save(render_page(REPORT.load(path)), page)
+    if REPORT.file_name in manifest.outputs:
+        list_page(run)
+    return page
+
+
+def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> None:
+    """Refuse a report that is not proven; say what else of the run is not.
+
+    Of what is large, such as the adapter and checkpoints of a model that was trained
+    in full, only the size is compared: no page is made from it.
+
+    Raises:
+        DataError: If the report is not proven.
+    """
+    found = faults(run, manifest, fault_seen_soon)
+    found.pop(PAGE.file_name, None)
+    fault = found.pop(REPORT.file_name, None)
+    known = manifest.outputs.get(REPORT.file_name)
+    if known is not None and (changed := fault_of(run, known)):
+        fault = f"{run / known.file} {changed}"
+    if fault is not None:
+        raise DataError(
+            f"{fault}; the `neuron-opsd run` command that began the run makes it again"
+        )
+    if REPORT.file_name not in manifest.outputs:
+        warn(f"{run / REPORT.file_name} {UNPROVEN}")
+    for line in found.values():
+        warn(line)
+
+
+def list_page(run: Path) -> None:
+    """Put the page's hash into the manifest where another version writes it otherwise.
+
+    Raises:
+        TryAgainError: If another process works in the directory.
+    """
+    name = PAGE.file_name
+    known = read_manifest(run).outputs.get(name)
+    if known is not None and not fault_of(run, known):
+        return
+    with locked(run):
+        manifest = read_manifest(run)
+        Ledger(run, manifest, ignore).enter(name, name, [REPORT.file_name], None)
+        write_manifest(run, manifest)

@@ -1,0 +1,293 @@
+"""Training in a run directory: checkpoints, metrics, and going on after a stop."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from neuron_opsd.config import Config
+from neuron_opsd.errors import DataError
+from neuron_opsd.methods.borrowed_answers import with_others
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import learner_of
+from neuron_opsd.models.protocol import Learner
+from neuron_opsd.processes.stopping import STOPPING
+from neuron_opsd.records import StepMetrics, TrainingExample
+from neuron_opsd.results.run import FORM_ONLY
+from neuron_opsd.runs.checkpoints import forget_lost, go_back, keep_checkpoint
+from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.fingerprint import load_again
+from neuron_opsd.runs.inputs import run_settings
+from neuron_opsd.runs.kept_room import keep_room, splits_of
+from neuron_opsd.runs.metrics import (
+    METRICS,
+    MetricsHash,
+    append_metrics,
+    read_metrics,
+    sync_metrics,
+)
+from neuron_opsd.runs.prepare import Prepared, inside
+from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_kept
+from neuron_opsd.runs.watching import SignWarnings, StepWatch, skipped_last
+from neuron_opsd.stages.teaching import shown_rollouts
+from neuron_opsd.stages.training import Earlier, Objective, train
+from neuron_opsd.storage.proofs import CARD, GONE, fault_of
+from neuron_opsd.storage.run_directory import write_folder
+from neuron_opsd.storage.seals import hash_of
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training is called, and where its files lie."""
+
+    name: str
+    """In the manifest and in progress."""
+    folder: str = ""
+    """Where below the run directory metrics, checkpoints and adapter go; empty for the
+    run directory itself, whose `train/` then holds the first two."""
+    keep_after: tuple[int, ...] = ()
+    """Numbers of steps after which the adapter is kept as well."""
+    made_from: tuple[str, ...] = ()
+    """What the objective was told besides settings and examples, by the ledger's
+    names."""
+
+    @property
+    def adapter(self) -> str:
+        """Where the adapter lies in the run directory, which names it there too."""
+        return inside(self.folder, "adapter")
+
+    @property
+    def work(self) -> str:
+        """Where metrics and checkpoints lie."""
+        return inside(self.folder, "train")
+
+    @property
+    def metrics(self) -> str:
+        """Where the metrics lie, which names them too."""
+        return f"{self.work}/{METRICS}"
+
+    def kept(self, step: int) -> str:
+        """Where the adapter lies as it was after a number of steps."""
+        return inside(self.folder, kept_adapter(step))
+
+
+def train_adapter(
+    job: Job,
+    model: HFModel,
+    training: Training,
+    examples: Sequence[TrainingExample],
+    objective: Objective,
+) -> tuple[StepMetrics, ...]:
+    """Train an adapter into the run directory, or return the metrics of one that is.
+
+    Args:
+        job: Where, and with which settings.
+        model: Where training begins; it stays as it is.
+        training: Its name and place.
+        examples: What student and teacher see.
+        objective: What is trained on, and towards what.
+
+    Raises:
+        TrainingError: If the loss is no longer finite.
+        TryAgainError: If the disk is full or ails.
+    """
+    name, work = training.name, job.run.path(training.work)
+    made_from = sources_of(job, training, examples)
+    lost = lost_adapters(job, training, made_from)
+    if not lost:
+        check_metrics(job, training)
+        forget_lost(job, training.work)
+        metrics = read_metrics(work)
+        SignWarnings(job).replay(metrics)
+        StepWatch(job, metrics)
+        warn_as_kept(job, training.work, training_name(training.work))
+        return metrics
+    keep_room(job, model)
+    learner = learner_of(model, job.config.distill, job.config.seed)
+    latest = min(lost.values()) - 1
+    first_step = go_back(job, learner, training.work, made_from, latest)
+    with job.progress.stage(name, job.config.distill.steps, "steps") as done:
+        done(first_step)
+        skipped = skipped_last(read_metrics(job.run.path(training.work)))
+        earlier = Earlier(skipped, splits_of(job, name))
+        steps = train(learner, examples, objective, job.config, first_step, earlier)
+        steps = keeping(job, learner, steps, training, made_from)
+        metrics = run_steps(job, learner, training, made_from, steps, done)
+    job.count_tokens(name, sum(m.num_tokens for m in metrics))
+    write_folder(
+        job.run.path(training.adapter), learner.save_adapter, learner.num_bytes
+    )
+    list_training(job, training, made_from)
+    return metrics
+
+
+def list_training(job: Job, training: Training, made_from: Sequence[str]) -> None:
+    """List the adapter of a training that has ended, its card and its metrics.
+
+    The card of a run's own adapter is replaced by one that holds the results.
+    """
+    card = f"{training.adapter}/{CARD}"
+    sync_metrics(job.run.path(training.work))
+    job.run.ledger.strike([card])
+    job.run.ledger.enter(training.metrics, training.metrics, made_from, None)
+    if training.folder and job.run.path(card).is_file():
+        job.run.ledger.enter(card, card, made_from, None)
+    seconds = job.run.manifest.facts["seconds"][training.name]
+    job.run.record(training.adapter, training.adapter, made_from, seconds)
+
+
+def keeping(
+    job: Job,
+    learner: Learner,
+    steps: Iterator[StepMetrics],
+    training: Training,
+    made_from: Sequence[str],
+) -> Iterator[StepMetrics]:
+    """Take steps, and write the adapter after some of them."""
+    for entry in steps:
+        if entry.step + 1 in training.keep_after:
+            name = training.kept(entry.step + 1)
+            write_folder(job.run.path(name), learner.save_adapter, learner.num_bytes)
+            job.run.record(name, name, made_from)
+        yield entry
+
+
+def kept_adapter(step: int) -> str:
+    """Return the folder of the adapter as it was after a number of steps."""
+    return f"adapter-{step:06d}"
+
+
+def run_steps(
+    job: Job,
+    learner: Learner,
+    training: Training,
+    made_from: Sequence[str],
+    steps: Iterator[StepMetrics],
+    done: Callable[[int], None],
+) -> tuple[StepMetrics, ...]:
+    """Take the steps that are left, keeping metrics and checkpoints.
+
+    A signal waits for the end of a step, after which there is a checkpoint.
+
+    Raises:
+        StoppedError: If there was one.
+    """
+    start = perf_counter()
+    work = job.run.path(training.work)
+    metrics = list(read_metrics(work))
+    signs, hashed = SignWarnings(job), MetricsHash(work)
+    signs.replay(metrics)
+    watch = StepWatch(job, metrics)
+    kept = training_verdicts(job, training.work, made_from)
+    with STOPPING.after_the_step(), kept as write_verdicts:
+        for taken in steps:
+            entry = watch.see(taken)
+            metrics.append(entry)
+            append_metrics(work, entry)
+            signs.add(entry)
+            done(1)
+            step = entry.step + 1
+            if step % job.config.distill.checkpoint_every == 0 or STOPPING.number:
+                write_verdicts()
+                keep_checkpoint(job, learner, training.work, step, made_from, hashed)
+                start = add_seconds(job, training.name, start)
+                if STOPPING.number:
+                    break
+    if len(metrics) < job.config.distill.steps:
+        STOPPING.check()  # else the adapter is written first
+    add_seconds(job, training.name, start)
+    return tuple(metrics)
+
+
+def add_seconds(job: Job, name: str, start: float) -> float:
+    """Count the time since `start` towards a training; return what time it is now."""
+    now = perf_counter()
+    before = job.run.manifest.facts.get("seconds", {}).get(name, 0.0)
+    job.run.note("seconds", {name: round(before + now - start, 3)})
+    return now
+
+
+def trained_model(job: Job, folder: str) -> HFModel:
+    """Load the base model with the adapter in a folder of the run directory."""
+    model = load_again(job.run, job.config.model, job.run.path(folder))
+    keep_room(job, model)
+    return model
+
+
+def examples_for(
+    method: str, prepared: Prepared, config: Config
+) -> tuple[TrainingExample, ...]:
+    """Return what a method trains on.
+
+    The form-only control draws from the examples' `choices`. Where a question has none,
+    they are the model's own whole answers to some other questions of the pool,
+    drawn at random.
+
+    Raises:
+        DataError: If a question has neither choices nor an answer to another question.
+    """
+    if method != FORM_ONLY or all(example.choices for example in prepared.examples):
+        return prepared.examples
+    shown = shown_rollouts(prepared.rollouts, prepared.votes, config.contexts)
+    answers = {rollout.question_id: rollout.completion.text for rollout in shown}
+    return with_others(
+        prepared.examples, answers, prepared.library.excluded, config.seed
+    )
+
+
+def sources_of(
+    job: Job, training: Training, examples: Sequence[TrainingExample]
+) -> list[str]:
+    """Name what a training is made from, and tell the ledger what of it is no output.
+
+    Besides what `Training.made_from` names these are the run's inputs, the settings,
+    and the examples themselves.
+    """
+    settings = f"settings of {training.adapter}"
+    shown = f"examples of {training.adapter}"
+    job.run.ledger.know(settings, hash_of(trained_by(job.config)))
+    job.run.ledger.know(shown, hash_examples(examples))
+    return ["inputs", settings, shown, *training.made_from]
+
+
+def trained_by(config: Config) -> dict[str, Any]:
+    """Return the settings, less the model's place: its hash is one of the inputs."""
+    return {n: v for n, v in run_settings(config).items() if n != "model.name"}
+
+
+def hash_examples(examples: Sequence[TrainingExample]) -> str:
+    """Return the SHA-256 of all that student and teacher are shown."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(repr(example).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def check_metrics(job: Job, training: Training) -> None:
+    """Refuse a training that has ended and whose metrics are not as they were written.
+
+    Raises:
+        DataError: If they are not: they could be had by training again only, in the
+            place of an adapter that is whole.
+    """
+    output = job.run.manifest.outputs.get(training.metrics)
+    fault = GONE if output is None else fault_of(job.run.folder, output)
+    if fault:
+        raise DataError(
+            f"{job.run.path(training.metrics)} {fault}, and only training again could "
+            f"make it; put it back, or delete {job.run.path(training.adapter)} to "
+            "train again"
+        )
+
+
+def lost_adapters(
+    job: Job, training: Training, made_from: Sequence[str]
+) -> dict[str, int]:
+    """Return the adapters that are not there, each with the steps it is kept after."""
+    after = {training.kept(step): step for step in training.keep_after}
+    after[training.adapter] = job.config.distill.steps + 1
+    stands = job.run.ledger.stands
+    return {n: step for n, step in after.items() if not stands(n, n, made_from)}

@@ -1,0 +1,95 @@
+"""Telling of steps that were skipped or stand out, and of signs of collapse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from neuron_opsd.method.collapse import CollapseWatch
+from neuron_opsd.method.spikes import SpikeWatch
+from neuron_opsd.records import Collapse, StepMetrics
+from neuron_opsd.runs.context import Job
+
+
+class StepWatch:
+    """Sees the steps of a training one after the other, those taken before as well.
+
+    So that a run that was stopped warns of the same steps as one that was not.
+    """
+
+    def __init__(self, job: Job, metrics: Sequence[StepMetrics]) -> None:
+        """See the steps taken before."""
+        self.job = job
+        self._spikes = SpikeWatch()
+        self._stood_out = False
+        for entry in metrics:
+            self.see(entry)
+
+    def see(self, entry: StepMetrics) -> StepMetrics:
+        """Return a step's record with how far it stands out; warn where it begins to.
+
+        Of steps that stand out one after the other the first is told.
+        """
+        entry = replace(entry, spike=round(self._spikes.see(entry), 2))
+        if entry.skipped:
+            self.job.run.warn(
+                f"step {entry.step} was skipped, nothing was learnt in it: "
+                f"{entry.skipped}"
+            )
+        if entry.spike and not self._stood_out:
+            self.job.run.warn(spike_text(entry))
+        self._stood_out = entry.spike > 0.0
+        return entry
+
+
+def spike_text(entry: StepMetrics) -> str:
+    """Say in one line what stands out of a step and what to do."""
+    what, value = "loss", entry.loss
+    if entry.reward is not None:
+        what, value = "gradient's norm", entry.grad_norm
+    return (
+        f"step {entry.step}: the {what} is {value:.3g}, {entry.spike:.0f} times that "
+        "of the steps before; if it stays there or comes again, lower "
+        "distill.learning_rate or distill.max_grad_norm"
+    )
+
+
+def skipped_last(metrics: Sequence[StepMetrics]) -> int:
+    """Return how many steps were skipped one after the other at the end."""
+    count = 0
+    for entry in reversed(metrics):
+        if not entry.skipped:
+            break
+        count += 1
+    return count
+
+
+class SignWarnings:
+    """Warns of each sign of collapse when the steps show it for the first time."""
+
+    def __init__(self, job: Job) -> None:
+        """Begin before the first step."""
+        self._job = job
+        self._watch = CollapseWatch()
+        self._told: set[str] = set()
+
+    def add(self, entry: StepMetrics) -> None:
+        """Take the metrics of the next step."""
+        self._watch.add(entry)
+        for sign in self._watch.signs():
+            if sign.sign not in self._told:
+                self._told.add(sign.sign)
+                self._job.run.warn(collapse_text(sign))
+
+    def replay(self, metrics: Sequence[StepMetrics]) -> None:
+        """Warn as if some steps were taken now, so that no stop loses a warning."""
+        for entry in metrics:
+            self.add(entry)
+
+
+def collapse_text(sign: Collapse) -> str:
+    """Say in one line what a sign of collapse is and what to do."""
+    return (
+        f"step {sign.step}: {sign.sign} ({sign.value:.2f}, limit {sign.limit:.2f}); "
+        "fewer steps or a lower distill.learning_rate may help"
+    )

@@ -1,0 +1,1 @@
+"""Run directories: atomic files, locks, manifests and proofs."""

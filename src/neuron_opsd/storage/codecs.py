@@ -1,0 +1,259 @@
+"""How the records that stages hand on become files and come back unchanged.
+
+Tables are Parquet and the rest is JSON; neither can hold code. Equal values give equal
+bytes. Half a surrogate pair, which no file can hold, becomes the character U+FFFD.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from neuron_opsd.documents import DocumentError, fault_in, first_line, parse_json
+from neuron_opsd.records import NeuronSet, Rollout, SelectionEntry, TeacherContext
+from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
+from neuron_opsd.storage.files import write_atomic, write_file
+from neuron_opsd.storage.json_lines import read_listing, write_listing
+from neuron_opsd.storage.kept_rollouts import KeptRollouts
+from neuron_opsd.storage.tables import NEURON_SCHEMA, ROLLOUT_SCHEMA, batches, damaged
+
+T = TypeVar("T")
+Record = TypeVar("Record")
+
+ROWS_PER_GROUP = 4096
+"""Records that are turned into a table at a time, which bounds memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codec(Generic[T]):
+    """How one kind of value becomes a file and comes back."""
+
+    file_name: str
+    """Where the value lies in a run directory, `/` for folders."""
+    save: Callable[[T, Path], None]
+    """Writes the file, whole or not at all."""
+    read: Callable[[Path], T]
+    """Reads it, with whatever the libraries raise."""
+
+    def load(self, path: Path) -> T:
+        """Return the value of a file: the doorway of all that reads our own files.
+
+        Raises:
+            DataError: If it is gone, or does not hold such a value.
+            TryAgainError: If the disk ails.
+        """
+        try:
+            with reading(path, MAKE_AGAIN):
+                return self.read(path)
+        except ValidationError as error:
+            reason = fault_in(error)
+        except (DocumentError, UnicodeDecodeError) as error:
+            reason = first_line(error)
+        raise damaged(path, reason)
+
+    def at(self, file_name: str) -> Codec[T]:
+        """Return the same codec for a file of another name."""
+        return replace(self, file_name=file_name)
+
+
+def json_codec(file_name: str) -> Codec[Any]:
+    """Return a codec for anything that JSON can hold; tuples come back as lists."""
+    return Codec(file_name, save_json, load_json)
+
+
+def text_codec(file_name: str) -> Codec[str]:
+    """Return a codec for a text."""
+    return Codec(
+        file_name,
+        lambda text, path: write_atomic(path, encode(text)),
+        lambda path: read_plain(path).decode(),
+    )
+
+
+def record_codec(file_name: str, kind: type[Record]) -> Codec[Record]:
+    """Return a codec for one record, a JSON object with the record's fields."""
+    adapter = TypeAdapter(kind)
+
+    def save(record: Record, path: Path) -> None:
+        save_json(adapter.dump_python(record), path)
+
+    def load(path: Path) -> Record:
+        return adapter.validate_python(load_json(path))
+
+    return Codec(file_name, save, load)
+
+
+def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]:
+    """Return a codec for many records, a JSON list with one record a line."""
+    adapter = TypeAdapter(kind)
+
+    def save(records: Sequence[Record], path: Path) -> None:
+        tables = (adapter.dump_python(record) for record in records)
+        write_listing((encode(to_json(table)) for table in tables), path)
+
+    def load(path: Path) -> Sequence[Record]:
+        return tuple(adapter.validate_python(table) for table in read_listing(path))
+
+    return Codec(file_name, save, load)
+
+
+def save_json(value: Any, path: Path) -> None:
+    """Write a value as JSON with one field a line."""
+    write_atomic(path, encode(to_json(value, indent=2) + "\n"))
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DocumentError: If it is none.
+        DataError: If it cannot be read.
+    """
+    return parse_json(read_plain(path))
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Write a value as JSON text; numbers that are not finite as Python reads them."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def encode(text: str) -> bytes:
+    """Return a text as UTF-8 without half surrogate pairs."""
+    return writable(text).encode()
+
+
+def writable(text: str) -> str:
+    """Return the text with half surrogate pairs replaced by U+FFFD."""
+    # Going through UTF-16 also joins pairs that stand as two characters.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def save_rollouts(rollouts: Iterable[Rollout], path: Path) -> None:
+    """Write rollouts as a Parquet file."""
+    save_table(map(rollout_batch, groups(rollouts)), ROLLOUT_SCHEMA, path)
+
+
+def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
+    """Return some rollouts as columns."""
+    completions = [rollout.completion for rollout in rollouts]
+    answers = [rollout.answer for rollout in rollouts]
+    columns = {
+        "question_id": [writable(rollout.question_id) for rollout in rollouts],
+        "index": [rollout.index for rollout in rollouts],
+        "temperature": [rollout.temperature for rollout in rollouts],
+        "token_ids": [completion.token_ids for completion in completions],
+        "text": [writable(completion.text) for completion in completions],
+        "finished": [completion.finished for completion in completions],
+        "logprob": [completion.logprob for completion in completions],
+        "entropy": [completion.entropy for completion in completions],
+        "answer": [None if answer is None else writable(answer) for answer in answers],
+        "final_start": [completion.final_start for completion in completions],
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=ROLLOUT_SCHEMA)
+
+
+def save_neurons(sets: Iterable[NeuronSet], path: Path) -> None:
+    """Write neuron sets as a Parquet file."""
+    save_table(map(neuron_batch, groups(sets)), NEURON_SCHEMA, path)
+
+
+def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
+    """Return some neuron sets as columns."""
+    columns = {
+        "question_id": [writable(item.question_id) for item in sets],
+        "neuron_count": [item.neuron_count for item in sets],
+        "neuron_ids": list_array([item.neuron_ids for item in sets], pa.uint32()),
+        "scores": list_array([item.scores for item in sets], pa.float32()),
+        "num_tokens": [int(item.num_tokens) for item in sets],
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=NEURON_SCHEMA)
+
+
+def load_neurons(path: Path) -> Sequence[NeuronSet]:
+    """Read neuron sets from a Parquet file; their arrays are read-only."""
+    return tuple(
+        item
+        for batch in batches(path, NEURON_SCHEMA, ROWS_PER_GROUP)
+        for item in neuron_sets(batch)
+    )
+
+
+def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:
+    """Yield the neuron sets of some rows."""
+    return map(
+        NeuronSet,
+        batch.column("question_id").to_pylist(),
+        batch.column("neuron_count").to_pylist(),
+        list_items(batch.column("neuron_ids")),
+        list_items(batch.column("scores")),
+        batch.column("num_tokens").to_pylist(),
+    )
+
+
+def list_array(arrays: Sequence[NDArray[Any]], kind: pa.DataType) -> pa.ListArray:
+    """Return arrays of any lengths as one column of lists."""
+    lengths = [len(array) for array in arrays]
+    offsets = np.cumsum([0, *lengths], dtype=np.int32)
+    values = np.concatenate(arrays).astype(kind.to_pandas_dtype(), copy=False)
+    return pa.ListArray.from_arrays(offsets, pa.array(values, kind))
+
+
+def list_items(column: pa.ListArray) -> list[NDArray[Any]]:
+    """Return a column of lists as arrays."""
+    offsets = column.offsets.to_numpy()
+    values = column.values.to_numpy()
+    return [values[start:stop] for start, stop in pairwise(offsets)]
+
+
+def groups(records: Iterable[T], size: int | None = None) -> Iterator[Sequence[T]]:
+    """Cut records into runs of `size` or `ROWS_PER_GROUP`, the last one shorter."""
+    remaining = iter(records)
+    while group := list(islice(remaining, size or ROWS_PER_GROUP)):
+        yield group
+
+
+def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
+    """Write batches of rows as a Parquet file with one row group each."""
+
+    def fill(temporary: Path) -> None:
+        with table_writer(temporary, schema) as writer:
+            for batch in table:
+                writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
+
+    write_file(path, fill)
+
+
+@contextmanager
+def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Open a new Parquet file to write to.
+
+    The file is Python's, whose errors say what the disk said; Arrow's own only say that
+    the file could not be closed.
+    """
+    with path.open("xb") as file:
+        writer = pq.ParquetWriter(file, schema, compression="zstd")
+        try:
+            yield writer
+            writer.close()
+        finally:
+            # Else it writes once more, and complains once more, when it is collected.
+            writer.is_open = False
+
+
+ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
+    "rollouts.parquet", save_rollouts, KeptRollouts
+)
+NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
+SELECTION = records_codec("selection.json", SelectionEntry)
+CONTEXTS = records_codec("contexts.json", TeacherContext)

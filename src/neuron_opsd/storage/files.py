@@ -1,0 +1,243 @@
+"""Writing files and folders whole or not at all, whenever the process is killed.
+
+A file or folder is filled under a temporary name beside its place, made durable and
+only then renamed. What a killed process leaves under temporary names is never read;
+`remove_leftovers` clears it away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.storage.disk import disk_errors
+
+OWN = "neuron-opsd"
+"""Part of every name under which something stands for a while, so that a file of
+somebody else's is never taken for one."""
+
+TEMPORARY = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}\.{OWN}\.tmp", re.DOTALL)
+SET_ASIDE = re.compile(rf"\.(.+)\.{OWN}\.old", re.DOTALL)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file, making its folder where there is none.
+
+    At every moment, also after a power cut, `path` holds either what it held before or
+    all of `data`.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+        ConfigError: If nothing may be written there.
+    """
+    write_file(path, lambda temporary: put(temporary, data), len(data))
+
+
+def write_file(
+    path: Path, fill: Callable[[Path], None], num_bytes: int | None = None
+) -> None:
+    """Write a file that `fill` makes at the temporary path it is given.
+
+    Args:
+        path: The file; its folder is made where there is none.
+        fill: Makes the file.
+        num_bytes: Its size where that is known, for the message of a full disk.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+        ConfigError: If nothing may be written there.
+    """
+    refuse_special(path)
+    temporary = temporary_name(path)
+    try:
+        with disk_errors(path, temporary if num_bytes is None else num_bytes):
+            make_folder(path.parent)
+            fill(temporary)
+            sync(temporary)
+            os.replace(temporary, path)  # noqa: PTH105 - one call to shim in tests
+            sync(path.parent)
+    finally:
+        discard(temporary)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each of whose names is on the disk by then."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync(folder.parent)
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse to put a file in the place of a device, a named pipe or a socket.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    with disk_errors(path, 0):
+        special = path.exists() and not (path.is_file() or path.is_dir())
+    if special:
+        raise ConfigError(
+            f"cannot write {path}: it is a device, a named pipe or a socket; choose "
+            "another place"
+        )
+
+
+def write_folder(
+    path: Path, fill: Callable[[Path], None], num_bytes: int | None = None
+) -> None:
+    """Write a folder that `fill` makes in the empty temporary folder it is given.
+
+    A folder that stands at `path` is set aside, replaced and then deleted. A process
+    killed in between leaves the old one or the new one, after `settle_folder`, which
+    whoever reads the folder must call first (opening a run directory does).
+
+    Args:
+        path: The folder; the one above it is made where there is none.
+        fill: Makes what is in it.
+        num_bytes: About its size where that is known, for the message of a full disk.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+        ConfigError: If nothing may be written there.
+    """
+    temporary = temporary_name(path)
+    try:
+        with disk_errors(path, temporary if num_bytes is None else num_bytes):
+            make_folder(path.parent)
+            temporary.mkdir()
+            fill(temporary)
+            open_to_same(temporary)
+            sync_tree(temporary)
+            settle_folder(path)
+            put_in_place(temporary, path)
+    finally:
+        discard(temporary)
+
+
+def open_to_same(folder: Path) -> None:
+    """Let whoever may read or write a new folder do the same with its files.
+
+    Libraries make files that only their owner may read, whatever the umask says.
+    """
+    mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Rename a finished folder to its place, out of which an older one is taken."""
+    try:
+        if path.exists():
+            path.rename(set_aside_name(path))
+        folder.rename(path)
+        sync(path.parent)
+    finally:
+        settle_folder(path)
+
+
+def settle_folder(path: Path) -> None:
+    """Bring a folder into order whose replacement was cut short.
+
+    The old folder comes back where the new one did not get to its place, and is
+    deleted where it did. Does nothing where nothing was cut short.
+    """
+    aside = set_aside_name(path)
+    if not aside.exists():
+        return
+    if path.exists():
+        discard(aside)
+    else:
+        aside.rename(path)
+        sync(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Clear a folder, at any depth, of what killed processes left in it.
+
+    Call it only while no other process can be writing there.
+    """
+    for entry in sorted(folder.iterdir()):
+        aside = SET_ASIDE.fullmatch(entry.name)
+        if TEMPORARY.fullmatch(entry.name):
+            discard(entry)
+        elif aside:
+            settle_folder(folder / aside[1])
+        elif entry.is_dir() and not entry.is_symlink():
+            remove_leftovers(entry)
+
+
+def is_leftover_of(name: str, entry: str) -> bool:
+    """Say whether a name is that of an unfinished write of one certain file."""
+    found = TEMPORARY.fullmatch(entry)
+    return found is not None and found[1] == name
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def temporary_name(path: Path) -> Path:
+    """Return an unused name beside `path`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{OWN}.tmp")
+
+
+def set_aside_name(path: Path) -> Path:
+    """Return where a folder stays while another takes its place."""
+    return path.with_name(f".{path.name}.{OWN}.old")
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a new file's bytes as they are."""
+    with path.open("xb") as file:
+        file.write(data)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync folders; their renames are durable.
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder and all that is in it is on the disk."""
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            sync_tree(entry)
+        else:
+            sync(entry)
+    sync(folder)
+
+
+def discard(path: Path) -> None:
+    """Delete a file or folder if it is there, and if the disk lets us."""
+    with contextlib.suppress(OSError):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""Folders of our own: each carries a marker, and no other folder is ever touched.
+
+The marker is written first, into a folder that is new or empty. Locks, clean-up and
+outputs come after it, so what somebody else keeps in a folder is never changed, however
+much its names look like ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.storage.files import is_leftover_of, write_atomic
+from neuron_opsd.storage.lock import HOLDER, LOCK
+from neuron_opsd.storage.manifest import MANIFEST, is_manifest
+from neuron_opsd.storage.output_paths import (
+    FILE,
+    check_file_place,
+    check_folder_place,
+    kind_of,
+)
+
+MARKER: Final = ".neuron-opsd"
+FORMAT: Final = 1
+
+Kind: TypeAlias = Literal["run", "comparison", "cache", "questions"]
+"""What a folder of ours is for."""
+
+NAMES: Final[dict[str, str]] = {
+    "run": "run directory",
+    "comparison": "folder of a comparison",
+    "cache": "cache of neuron-opsd",
+    "questions": "folder of a demo's questions",
+}
+
+Recognise: TypeAlias = Callable[[Path], bool]
+"""Says whether a folder without a marker is one that an earlier version made."""
+
+
+def is_run(folder: Path) -> bool:
+    """Say whether a run of an earlier version began in a folder without a marker."""
+    manifest = folder / MANIFEST
+    held = {entry.name for entry in folder.iterdir()}
+    only_locked = {LOCK} <= held <= {LOCK, HOLDER}
+    return has_no_other_lock(folder) and (only_locked or is_manifest(manifest))
+
+
+def has_no_other_lock(folder: Path) -> bool:
+    """Say whether a folder's lock, if there is one, is an empty file as ours are."""
+    lock = folder / LOCK
+    return not kind_of(lock) or (kind_of(lock) == FILE and not lock.stat().st_size)
+
+
+def check_home(
+    folder: Path, kind: Kind, recognise: Recognise = is_run, flag: str = "--out"
+) -> None:
+    """Refuse a folder that is neither new, empty nor ours; change nothing.
+
+    Args:
+        folder: May be missing.
+        kind: What it is to be.
+        recognise: Asked where a folder holds something and has no marker.
+        flag: Who named the folder.
+
+    Raises:
+        ConfigError: If it holds other things, or nothing may be written there.
+        TryAgainError: If the disk is read-only or ails.
+    """
+    check_folder_place(folder, flag)
+    if not folder.is_dir():
+        return
+    name = NAMES[kind]
+    if os.path.lexists(folder / MARKER):
+        found = kind_in(folder)
+        if found != kind:
+            said = f"a {NAMES[found]}" if found else f"one whose {MARKER} is not ours"
+            raise ConfigError(
+                f"{folder} is {said}, not a {name}; choose another folder for {flag}"
+            )
+        return
+    entries = sorted(entry.name for entry in folder.iterdir())
+    held = [entry for entry in entries if not is_leftover_of(MARKER, entry)]
+    if held and not recognise(folder):
+        other = next((entry for entry in held if entry not in (LOCK, HOLDER)), held[0])
+        what = f"{other} which no run wrote" if other == MANIFEST else other
+        raise ConfigError(
+            f"{folder} is no {name}, yet it holds {what}; choose a new or empty "
+            f"folder for {flag}"
+        )
+
+
+def claim(
+    folder: Path, kind: Kind, recognise: Recognise = is_run, flag: str = "--out"
+) -> None:
+    """Make a folder ours, unless it is already, by writing its marker.
+
+    Raises:
+        ConfigError: If it holds other things, or nothing may be written there.
+        TryAgainError: If the disk is full or ails.
+    """
+    check_home(folder, kind, recognise, flag)
+    if not os.path.lexists(folder / MARKER):
+        write_atomic(folder / MARKER, marker_of(kind))
+
+
+def check_result_place(path: Path, inputs: Iterable[Path], flag: str = "--out") -> None:
+    """Refuse to put a command's one file over what it reads, or among files of ours.
+
+    Args:
+        path: Of the file, which is replaced where it is there.
+        inputs: Files and folders that the command reads; may be missing, or no names.
+        flag: Who named the file.
+
+    Raises:
+        ConfigError: If no file can stand there, or another one's is to stay there.
+        TryAgainError: If the disk is read-only or ails.
+    """
+    check_file_place(path, flag)
+    place = path.resolve()
+    for one in (one for one in inputs if one.parts):
+        if place.is_relative_to(one.resolve()):
+            where = "lies in" if one.is_dir() else "is"
+            raise ConfigError(
+                f"{flag} is {path}, which {where} {one}, and this command reads that; "
+                "choose another place"
+            )
+    check_outside(path, flag)
+
+
+def check_outside(path: Path, flag: str = "--out") -> None:
+    """Refuse a place within a run directory, or another folder of ours.
+
+    Raises:
+        ConfigError: If the path is such a folder, or a folder above it is.
+    """
+    place = path.resolve()
+    for folder in (place, *place.parents):
+        kind = kind_in(folder) if folder.is_dir() else ""
+        if kind:
+            raise ConfigError(
+                f"{flag} is {path}, which lies in {folder}, a {NAMES[kind]}; nothing "
+                "else is written there, so choose a place elsewhere"
+            )
+
+
+def need_home(folder: Path, *kinds: Kind, recognise: Recognise = is_run) -> None:
+    """Refuse to write into a folder that was never one of ours.
+
+    Raises:
+        ConfigError: If it has no marker of these kinds and is not recognised either.
+    """
+    known = kind_in(folder) in kinds or (
+        not os.path.lexists(folder / MARKER) and folder.is_dir() and recognise(folder)
+    )
+    if not known:
+        names = " or a ".join(NAMES[kind] for kind in kinds)
+        raise ConfigError(f"{folder} is not a {names}; name one that was begun here")
+
+
+def kind_in(folder: Path) -> str:
+    """Return what a folder's marker says it is, nothing where there is no such word."""
+    path = folder / MARKER
+    if kind_of(path) != FILE or path.stat().st_size > len(marker_of("comparison")):
+        return ""
+    data = path.read_bytes()
+    return next((kind for kind in NAMES if marker_of(kind) == data), "")
+
+
+def marker_of(kind: str) -> bytes:
+    """Return the bytes of a marker."""
+    return (json.dumps({"neuron-opsd": kind, "format": FORMAT}) + "\n").encode()

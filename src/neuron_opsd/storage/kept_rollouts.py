@@ -1,0 +1,206 @@
+"""Rollouts that stay in their file, so that memory holds neither texts nor tokens.
+
+Eight rollouts of thousands of tokens for each of 50,000 questions take tens of
+gigabytes as objects. Whoever goes over them sees one batch at a time; votes and
+measures take their outlines, which are read without making objects of texts or tokens.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, groupby, islice
+from pathlib import Path
+from typing import Any, Final, overload
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from neuron_opsd.answers.reasoning import final_start
+from neuron_opsd.outlines import Outline, RolloutFacts
+from neuron_opsd.records import Completion, Rollout
+from neuron_opsd.storage.tables import ROLLOUT_SCHEMA, opened_table
+
+ROWS_READ: Final = 64
+"""Rollouts that are objects at a time while a file is gone over."""
+
+OUTLINES_READ: Final = 4096
+"""Rows whose outlines are read at a time."""
+
+FACTS: Final = (
+    "question_id",
+    "index",
+    "temperature",
+    "answer",
+    "finished",
+    "logprob",
+    "entropy",
+)
+"""Columns that an outline takes as they are."""
+
+REPEATED: Final = frozenset(("question_id", "answer"))
+"""Columns of texts that come again from row to row, and are held once a batch."""
+
+
+class KeptRollouts(Sequence[Rollout]):
+    """The rollouts of a Parquet file, read anew whenever they are gone over."""
+
+    def __init__(self, path: Path) -> None:
+        """Take a file; it must stay as it is."""
+        self.path = path
+        with opened_table(path, ROLLOUT_SCHEMA) as file:
+            meta = file.metadata
+            sizes = [meta.row_group(n).num_rows for n in range(meta.num_row_groups)]
+        self._ends = list(accumulate(sizes))
+
+    def __len__(self) -> int:
+        """Return the number of rollouts."""
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[Rollout]:
+        """Yield the rollouts in full, in the order of the file."""
+        known: dict[int, int] = {}
+        with opened_table(self.path, ROLLOUT_SCHEMA) as file:
+            for batch in file.iter_batches(ROWS_READ):
+                yield from rollouts_in(batch, known)
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether another sequence holds equal rollouts."""
+        if not isinstance(other, Sequence) or len(other) != len(self):
+            return False
+        return all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment] # equal to other sequences
+
+    @overload
+    def __getitem__(self, index: int) -> Rollout: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Rollout]: ...
+    def __getitem__(self, index: int | slice) -> Rollout | Sequence[Rollout]:
+        """Return one rollout, or some of them, in full."""
+        places = range(len(self))[index]
+        if isinstance(places, range):
+            return tuple(self.at(places))
+        return next(self.at([places]))
+
+    def at(self, rows: Iterable[int]) -> Iterator[Rollout]:
+        """Yield the rollouts of some rows in full, in the order in which these come.
+
+        Args:
+            rows: From 0; those that stand together are read together.
+        """
+        known: dict[int, int] = {}
+        with opened_table(self.path, ROLLOUT_SCHEMA) as file:
+            for group, places in groupby(map(self._place, rows), key=lambda p: p[0]):
+                table = file.read_row_group(group)
+                while some := [row for _, row in islice(places, ROWS_READ)]:
+                    for batch in table.take(some).to_batches():
+                        yield from rollouts_in(batch, known)
+
+    def outlines(self) -> Iterator[Outline]:
+        """Yield what votes and measures need of every rollout."""
+        row = 0
+        with opened_table(self.path, ROLLOUT_SCHEMA) as file:
+            # Files of version 0.1 do not say where the final answer begins.
+            told = "final_start" in file.schema_arrow.names
+            columns = [*FACTS, "token_ids", "final_start" if told else "text"]
+            for batch in file.iter_batches(OUTLINES_READ, columns=columns):
+                yield from outlines_in(batch, row)
+                row += batch.num_rows
+
+    def _place(self, row: int) -> tuple[int, int]:
+        """Return the row group of a row, and its place there."""
+        group = bisect_right(self._ends, row)
+        return group, row - (self._ends[group - 1] if group else 0)
+
+
+def outlines_of(rollouts: Iterable[Rollout]) -> Iterable[RolloutFacts]:
+    """Return what votes and measures need, without texts where a file keeps these."""
+    return rollouts.outlines() if isinstance(rollouts, KeptRollouts) else rollouts
+
+
+def in_full(rollouts: Sequence[Rollout], some: Iterable[RolloutFacts]) -> list[Rollout]:
+    """Return some rollouts with their texts and tokens, in the given order.
+
+    Args:
+        rollouts: That they are of.
+        some: As they are, or the outlines that `outlines_of` returned.
+    """
+    if not isinstance(rollouts, KeptRollouts):
+        return [one for one in some if isinstance(one, Rollout)]
+    return list(rollouts.at(one.row for one in some if isinstance(one, Outline)))
+
+
+def outlines_in(batch: pa.RecordBatch, row: int) -> Iterator[Outline]:
+    """Yield the outlines of some rows.
+
+    Args:
+        batch: With the columns that `KeptRollouts.outlines` reads.
+        row: Place of the first one in the file.
+    """
+    columns = [plain_list(batch, name) for name in FACTS]
+    lengths = pc.list_value_length(batch.column("token_ids")).to_pylist()
+    if "final_start" in batch.schema.names:
+        closed = batch.column("final_start").is_valid().to_pylist()
+    else:
+        texts = batch.column("text").to_pylist()
+        closed = [final_start(text) is not None for text in texts]
+    rows = range(row, row + batch.num_rows)
+    for facts in zip(*columns, lengths, closed, rows, strict=True):
+        name, index, temperature, answer, finished, logprob, entropy, *rest = facts
+        length, is_closed, place = rest
+        yield Outline(
+            question_id=name,
+            index=index,
+            temperature=temperature,
+            answer=answer,
+            num_tokens=length,
+            finished=finished,
+            is_closed=is_closed,
+            logprob=logprob,
+            entropy=entropy,
+            row=place,
+        )
+
+
+def plain_list(batch: pa.RecordBatch, name: str) -> list[Any]:
+    """Return a column as Python values, those that come again as one object."""
+    column = batch.column(name)
+    if name not in REPEATED:
+        return list(column.to_pylist())
+    coded = column.dictionary_encode()
+    values = coded.dictionary.to_pylist()
+    codes = coded.indices.to_pylist()
+    return [None if code is None else values[code] for code in codes]
+
+
+def rollouts_in(batch: pa.RecordBatch, known: dict[int, int]) -> Iterator[Rollout]:
+    """Yield the rollouts of some rows in full."""
+    return (rollout_of(row, known) for row in batch.to_pylist())
+
+
+def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
+    """Turn a row of a Parquet file into a rollout.
+
+    Args:
+        row: Its values by the names of the columns.
+        known: The token ids met so far. There are few, and one object for each takes a
+            fifth of the memory that one for every token of long traces would.
+    """
+    ids, text = row["token_ids"], row["text"]
+    known_start = None if "final_start" in row else final_start(text)
+    return Rollout(
+        question_id=row["question_id"],
+        index=row["index"],
+        temperature=row["temperature"],
+        completion=Completion(
+            token_ids=tuple(map(known.setdefault, ids, ids)),
+            text=text,
+            finished=row["finished"],
+            logprob=row["logprob"],
+            entropy=row["entropy"],
+            # Files of version 0.1 have no such column.
+            final_start=row.get("final_start", known_start),
+        ),
+        answer=row["answer"],
+    )

@@ -1,0 +1,127 @@
+"""One process at a time in a run directory, and who that is."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from neuron_opsd.documents import DocumentError, parse_table
+from neuron_opsd.errors import ConfigError, InUseError, NeuronOpsdError
+from neuron_opsd.storage.disk import read_plain, reason_of, writing_error
+from neuron_opsd.storage.files import discard, write_atomic
+from neuron_opsd.storage.output_paths import FILE, kind_of
+
+LOCK = "LOCK"
+HOLDER = "LOCK.holder"
+
+NO_FLOCK = "flock not supported"
+"""How filelock begins to say that it takes another kind of lock."""
+
+LOCKLESS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+"""Numbers with which file systems say that they have no locks."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which the kernel frees however this process ends.
+
+    Raises:
+        InUseError: If another process holds it; names process, machine and start.
+        ConfigError: If no lock can be had there.
+        TryAgainError: If the disk is full or ails.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
+    take(lock, folder)
+    try:
+        with named_holder(folder):
+            yield
+    finally:
+        lock.release()
+
+
+def take(lock: BaseFileLock, folder: Path) -> None:
+    """Take a folder's lock: the doorway of filelock.
+
+    Raises:
+        InUseError: If another process holds it.
+        ConfigError: If no lock can be had there.
+        TryAgainError: If the disk is full or ails.
+    """
+    path = folder / LOCK
+    found = kind_of(path)
+    if found not in ("", FILE):
+        raise ConfigError(
+            f"the lock {path} is {found}, not a file; remove it if no process works in "
+            f"{folder}, or choose another folder"
+        )
+    try:
+        with native_locks():
+            lock.acquire()
+    except Timeout:
+        raise InUseError(
+            f"{folder} is in use by {holder_text(folder)}; wait until it has ended, or "
+            "choose another --out"
+        ) from None
+    except (UserWarning, NotImplementedError) as error:
+        raise ConfigError(lockless(folder, "it knows no flock")) from error
+    except OSError as error:
+        if error.errno in LOCKLESS:
+            raise ConfigError(lockless(folder, reason_of(error))) from error
+        raise writing_error(path, 0, error) from error
+
+
+@contextmanager
+def native_locks() -> Iterator[None]:
+    """Let filelock raise a `UserWarning` where the file system has no locks.
+
+    It would write a file in the lock's place, which outlives a process that is killed.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=NO_FLOCK)
+        yield
+
+
+def lockless(folder: Path, reason: str) -> str:
+    """Say that a file system has no locks, and what to do."""
+    return (
+        f"the file system of {folder} cannot lock files ({reason}), so two processes "
+        "could spoil each other's work; choose a folder on another file system"
+    )
+
+
+@contextmanager
+def named_holder(folder: Path) -> Iterator[None]:
+    """Say in the folder who holds it."""
+    write_atomic(folder / HOLDER, json.dumps(this_process()).encode())
+    try:
+        yield
+    finally:
+        discard(folder / HOLDER)
+
+
+def this_process() -> dict[str, str | int]:
+    """Return what another process is told about this one."""
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "start": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def holder_text(folder: Path) -> str:
+    """Say who holds a folder's lock."""
+    try:
+        holder = parse_table(read_plain(folder / HOLDER))
+        return f"process {holder['pid']} on {holder['host']} since {holder['start']}"
+    except (NeuronOpsdError, DocumentError, KeyError):
+        # The holder takes the lock a moment before it can say so.
+        return "another process that has not said who it is"

@@ -1,0 +1,295 @@
+"""What a run directory says about itself: what made it, from what, and what is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from neuron_opsd.documents import DocumentError, fault_in, parse_table
+from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, clauses
+from neuron_opsd.storage.disk import read_plain
+from neuron_opsd.storage.files import write_atomic
+from neuron_opsd.storage.seals import as_json, seal, unseal
+
+MANIFEST = "manifest.json"
+PARTS = "parts"
+"""Folder of a run with what its long stages have done so far."""
+
+SCHEMA_VERSION = 1
+PACKAGES = (
+    *("neuron_opsd", "torch", "transformers", "peft", "numpy"),
+    *("math-verify", "sympy"),
+)
+UNSET = "(unset)"
+USE_THE_OTHER = "use the version that wrote it, or start again with another --out"
+NEW_PLACE = "; start again with another --out"
+PLACES = ("model.name",)
+"""Settings that may name a place on this machine, which can be written in many ways."""
+
+Settings: TypeAlias = Mapping[str, Any]
+"""Values that JSON can hold, by dotted name."""
+
+
+def inner_path(name: str) -> str:
+    """Return a path below a run directory as it is.
+
+    Raises:
+        ValueError: If it leads out of it: what it names may be deleted one day.
+    """
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ValueError(f"{name!r} is no path below the run directory")
+    return name
+
+
+InnerPath: TypeAlias = Annotated[str, AfterValidator(inner_path)]
+Seconds: TypeAlias = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=10**18)]
+
+
+class KnownFacts(BaseModel):
+    """Facts of a manifest that others calculate with, by stage; there may be others."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    tokens: dict[str, Count] = {}
+    seconds: dict[str, Seconds] = {}
+    adapters: dict[str, Any] = {}
+
+
+def checked_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts as they are, of which those that are calculated with can be.
+
+    Raises:
+        ValidationError: If one cannot.
+    """
+    KnownFacts.model_validate(facts)
+    return facts
+
+
+class Output(BaseModel):
+    """One finished file or folder of a run directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: InnerPath
+    sha256: str
+    """Of the file, or of the names and hashes in `files`."""
+    seconds: Seconds | None = None
+    """Time spent computing it, over all the processes that did; `None` for what is
+    only written."""
+    made_from: dict[str, str] | None = None
+    """Names of what it was made from, outputs and others, to their SHA-256; `None`
+    from versions that did not keep it."""
+    files: dict[str, str] = {}
+    """The SHA-256 of a folder's files by name."""
+    size: int | None = None
+    """Bytes of the file, or of those in `files`; `None` from versions that did not
+    keep it."""
+
+
+class Manifest(BaseModel):
+    """The contents of `manifest.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    """File name to SHA-256."""
+    versions: dict[str, str]
+    environment: dict[str, str] = {}
+    outputs: dict[InnerPath, Output] = {}
+    facts: Annotated[dict[str, Any], AfterValidator(checked_facts)] = {}
+
+
+def new_manifest(
+    settings: Settings, inputs: Mapping[str, str], environment: Mapping[str, str]
+) -> Manifest:
+    """Return the manifest of a run of which nothing is done yet."""
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        settings=as_json(settings),
+        inputs=dict(inputs),
+        versions=dict(installed_versions()),
+        environment=dict(environment),
+    )
+
+
+def is_manifest(path: Path) -> bool:
+    """Say whether a file has the fields of a run's manifest, whatever they hold."""
+    try:
+        table = parse_table(read_plain(path))
+    except (NeuronOpsdError, DocumentError):
+        return False
+    needed = {name for name, one in Manifest.model_fields.items() if one.is_required()}
+    return needed <= table.keys()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read what a run directory says about itself, also while another process runs it.
+
+    Raises:
+        DataError: If there is no manifest or it cannot be understood.
+    """
+    path = folder / MANIFEST
+    if not os.path.lexists(path):
+        raise DataError(f"{folder} is not a run directory: no {MANIFEST}")
+    data = read_plain(path, NEW_PLACE)
+    try:
+        table = unseal(data)
+    except DocumentError as error:
+        raise DataError(f"{path} is damaged ({error}){NEW_PLACE}") from None
+    try:
+        found = table.get("schema_version")
+        if found == SCHEMA_VERSION:
+            return Manifest.model_validate(table)
+    except ValidationError as error:
+        if names := unknown_names(error):
+            raise DataError(
+                f"{path}{written_by(table)} has what this version does not know "
+                f"({clauses(names)}); {USE_THE_OTHER}"
+            ) from None
+        raise DataError(f"{path} is damaged ({fault_in(error)}){NEW_PLACE}") from None
+    raise DataError(
+        f"{path}{written_by(table)} has schema version {found!r}, this program reads "
+        f"{SCHEMA_VERSION}; {USE_THE_OTHER}"
+    )
+
+
+def unknown_names(error: Exception) -> list[str]:
+    """Return the fields that a later version added; none where other things are wrong.
+
+    A manifest that is damaged has wrong values, not only more of them.
+    """
+    if not isinstance(error, ValidationError):
+        return []
+    found = error.errors()
+    unknown = [one for one in found if one["type"] == "extra_forbidden"]
+    if len(unknown) < len(found):
+        return []
+    return [".".join(map(str, one["loc"])) for one in unknown]
+
+
+def written_by(table: Any) -> str:
+    """Say which version of this package wrote a manifest, if it says so."""
+    versions = table.get("versions") if isinstance(table, dict) else None
+    found = versions.get("neuron_opsd") if isinstance(versions, dict) else None
+    return f" (of neuron-opsd {found})" if isinstance(found, str) else ""
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` whole or not at all.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    write_atomic(folder / MANIFEST, seal(manifest.model_dump()))
+
+
+def check_settings(folder: Path, old: Settings, new: Settings) -> None:
+    """Make sure that a run goes on with the settings it was begun with.
+
+    Raises:
+        ConfigError: If any setting differs; names up to five of them.
+    """
+    fresh = as_json(new)
+    changed = [
+        f"{name} was {value_text(old, name)}, now {value_text(fresh, name)}"
+        for name in dict.fromkeys([*old, *fresh])
+        if value_text(old, name) != value_text(fresh, name)
+    ]
+    if changed:
+        # All settings stand in a manifest: another version knows more or fewer.
+        ours = old.keys() == fresh.keys()
+        with_what = "the old ones" if ours else "the version it was begun with"
+        raise ConfigError(
+            f"{folder} was begun with other settings: {clauses(changed)}; resume with "
+            f"{with_what}, or choose another --out"
+        )
+
+
+def check_proofs(folder: Path, manifest: Manifest) -> None:
+    """Refuse to resume what a version left that did not keep what files came from.
+
+    Raises:
+        DataError: If it did.
+    """
+    for output in manifest.outputs.values():
+        if output.made_from is None:
+            raise DataError(
+                f"{folder} was begun by a version that kept no hashes of what "
+                f"{output.file} was made from, so it can be read (status, report, "
+                "analyse) but not resumed; finish it with the version that began it, "
+                "or choose another --out"
+            )
+
+
+def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    """Make sure that a run goes on with the files it was begun with.
+
+    Raises:
+        DataError: If any file was changed, added or left out.
+    """
+    problems = [
+        f"{name} {input_change(name, old, new)}"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    ]
+    if problems:
+        raise DataError(
+            f"{folder} was begun with other input files: {clauses(problems)}; give the "
+            "old files, or choose another --out"
+        )
+
+
+@cache
+def installed_versions() -> Mapping[str, str]:
+    """Return the versions of Python and of what results depend on, importing none."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def input_change(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """Say what became of an input file."""
+    if name not in new:
+        return "is left out"
+    return "was changed" if name in old else "is new"
+
+
+def value_text(settings: Settings, name: str) -> str:
+    """Write a setting's value as JSON, which also tells 1 from 1.0 and true."""
+    if name not in settings:
+        return UNSET
+    value = settings[name]
+    if name in PLACES and isinstance(value, str):
+        value = place_text(value)
+    return json.dumps(value, sort_keys=True)
+
+
+def place_text(value: str) -> str:
+    """Write a place that exists by its absolute path, without links; others as is."""
+    try:
+        path = Path(value).expanduser()
+        return str(path.resolve()) if value and path.exists() else value
+    except (OSError, RuntimeError, ValueError):
+        return value

@@ -1,0 +1,342 @@
+"""Whether what a run directory holds is what its manifest says it wrote.
+
+A file is proven by its SHA-256, a folder by those of its files; and by the hashes of
+what it was made from, which must be those of what lies beside it now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from pydantic import TypeAdapter, ValidationError
+
+from neuron_opsd.documents import DocumentError, fault_in
+from neuron_opsd.errors import DataError
+from neuron_opsd.storage.disk import read_plain, reason_of
+from neuron_opsd.storage.files import sha256_file, write_atomic
+from neuron_opsd.storage.manifest import Manifest, Output
+from neuron_opsd.storage.seals import hash_of, seal, unseal
+
+CARD = "README.md"
+"""What describes a folder's other files: written after them, and proven apart."""
+
+HASHES = "hashes.json"
+"""Lists the files of a comparison, whose blocks have a manifest each."""
+
+MOST_READ = 32_000_000
+"""Bytes of a file or folder that are read wherever a run is looked at."""
+
+READ = {"merges.txt", "vocab.txt"}
+READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
+"""What changes a model or adapter by its mere presence. Other files that somebody puts
+beside our own, a converted copy or a note, are none of our business."""
+
+TABLE = TypeAdapter(dict[str, str])
+MADE_AGAIN = "; delete it, and the command that began the comparison makes it again"
+
+GONE = "is gone"
+CHANGED = "is not as it was written"
+UNPROVEN = "was written by a version that kept no hash of it, so nothing proves it"
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of a folder's files by name, without its card's.
+
+    A place that is no folder has none.
+    """
+    if not folder.is_dir():
+        return {}
+    found = (path for path in folder.iterdir() if path.is_file())
+    return {path.name: sha256_file(path) for path in sorted(found) if is_bare(path)}
+
+
+def is_bare(path: Path) -> bool:
+    """Whether a file belongs to what its folder is proven by."""
+    return path.name != CARD
+
+
+def is_read(name: str) -> bool:
+    """Whether a file of that name may be read when a model or adapter is loaded."""
+    return name in READ or Path(name).suffix in READ_SUFFIXES
+
+
+def proof_of(path: Path) -> tuple[str, dict[str, str]]:
+    """Return the SHA-256 of a file or folder, and of a folder's files."""
+    if path.is_dir():
+        files = files_in(path)
+        return hash_of(files), files
+    return sha256_file(path), {}
+
+
+def fault_of(folder: Path, output: Output) -> str:
+    """Say what became of an output of a run directory; nothing where it is whole."""
+    path = folder / output.file
+    try:
+        if not is_there(path, output):
+            return GONE
+        return "" if hash_now(path, output) == output.sha256 else CHANGED
+    except OSError as error:
+        return unreadable(error)
+
+
+def hash_now(path: Path, output: Output) -> str:
+    """Return the hash of an output as it is, less what others put beside its files."""
+    if not output.files:
+        return sha256_file(path)
+    found = files_in(path)
+    ours = {name: found[name] for name in found if name in output.files}
+    read = {name: found[name] for name in found if is_read(name)}
+    return hash_of(ours | read)
+
+
+def unreadable(error: OSError) -> str:
+    """Say that an output cannot be read, and why."""
+    return f"cannot be read ({reason_of(error)})"
+
+
+def is_there(path: Path, output: Output) -> bool:
+    """Say whether there is a file or folder where an output should be."""
+    return path.is_dir() if output.files else path.is_file()
+
+
+def fault_seen_soon(folder: Path, output: Output) -> str:
+    """Say the same as `fault_of`, of what is large by its size alone.
+
+    That is no proof: what was changed and is as long as before is not seen.
+    """
+    path = folder / output.file
+    try:
+        if not is_there(path, output):
+            return GONE
+        size = size_of(path, output.files)
+    except OSError as error:
+        return unreadable(error)
+    if output.size not in (None, size):
+        return CHANGED
+    return "" if size > MOST_READ else fault_of(folder, output)
+
+
+def unread(folder: Path, manifest: Manifest) -> list[str]:
+    """Return the files and folders of a run that `fault_seen_soon` does not read."""
+    found = manifest.outputs.values()
+    sizes = {one.file: size_of(folder / one.file, one.files) for one in found}
+    return [file for file, size in sizes.items() if size > MOST_READ]
+
+
+def size_of(path: Path, names: Iterable[str]) -> int:
+    """Return the bytes of a file, or of some files in a folder that are there."""
+    files = [path / name for name in names] or [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def other_sources(made_from: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Name what something was made from and is another now."""
+    names = dict.fromkeys([*made_from, *now])
+    return [name for name in names if made_from.get(name) != now.get(name)]
+
+
+Check: TypeAlias = Callable[[Path, Output], str]
+"""Says what became of an output of a folder; nothing where it seems whole."""
+
+
+def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[str, str]:
+    """Say of every output that is not proven what is wrong with it, by its name.
+
+    Args:
+        folder: Of the run.
+        manifest: Of the run.
+        check: `fault_of`, or `fault_seen_soon`, which does not read what is large.
+    """
+    return {
+        name: f"{folder / output.file} {fault}"
+        for name, output in manifest.outputs.items()
+        if (fault := check(folder, output) or misfit(output, manifest))
+    }
+
+
+def misfit(output: Output, manifest: Manifest) -> str:
+    """Say which of the outputs that an output was made from are others by now."""
+    kept = {
+        name: known
+        for name, known in (output.made_from or {}).items()
+        if name in manifest.outputs
+    }
+    others = other_sources(kept, hashes(manifest, kept))
+    return f"was made from another {', '.join(others)}" if others else ""
+
+
+def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
+    """Return the hashes of those outputs of some names that there are."""
+    found = manifest.outputs
+    return {name: found[name].sha256 for name in names if name in found}
+
+
+def list_files(folder: Path, names: Iterable[str]) -> None:
+    """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    write_hashes(folder, {name: sha256_file(folder / name) for name in names})
+
+
+def list_again(folder: Path, name: str) -> None:
+    """Keep the hash of one file of those that `hashes.json` lists, or may.
+
+    Raises:
+        DataError: If it cannot be understood.
+        TryAgainError: If the disk is full or ails.
+    """
+    table = {output.file: output.sha256 for output in listed(folder)}
+    write_hashes(folder, table | {name: sha256_file(folder / name)})
+
+
+def write_hashes(folder: Path, table: Mapping[str, str]) -> None:
+    """Write `hashes.json`.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    write_atomic(folder / HASHES, seal(table))
+
+
+def listed(folder: Path) -> list[Output]:
+    """Return the files that `hashes.json` lists, none where there is no such file.
+
+    Raises:
+        DataError: If it cannot be understood.
+    """
+    path = folder / HASHES
+    if not os.path.lexists(path):
+        return []
+    data = read_plain(path, MADE_AGAIN)
+    try:
+        table = TABLE.validate_python(unseal(data))
+        return [Output(file=name, sha256=value) for name, value in table.items()]
+    except ValidationError as error:
+        reason = fault_in(error)
+    except DocumentError as error:
+        reason = str(error)
+    raise DataError(f"{path} is damaged ({reason}){MADE_AGAIN}")
+
+
+def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:
+    """Say the same as `faults` of the files that `hashes.json` lists.
+
+    It keeps no sizes, so of what is large `fault_seen_soon` sees only that it is gone.
+
+    Raises:
+        DataError: If it cannot be understood.
+    """
+    return {
+        output.file: f"{folder / output.file} {fault}"
+        for output in listed(folder)
+        if (fault := check(folder, output))
+    }
+
+
+class Ledger:
+    """The proofs in a manifest, kept while a process holds the run directory.
+
+    A file is hashed once a process, since no other one may change it meanwhile.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, warn: Callable[[str], None]
+    ) -> None:
+        """Take a manifest, and who is told of what does not fit."""
+        self.folder = folder
+        self.manifest = manifest
+        self.warn = warn
+        self._known = {"inputs": hash_of(manifest.inputs)}
+        self._whole: set[str] = set()
+        self._said_anew: set[str] = set()
+
+    def know(self, name: str, sha256: str) -> None:
+        """Take the hash of something that outputs are made from and is none itself."""
+        self._known[name] = sha256
+
+    def says_anew(self, name: str) -> None:
+        """Take note of an output that says something else than before, as it should.
+
+        What is made from it is made again without a word.
+        """
+        self._said_anew.add(name)
+
+    def hashes(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the hashes of what outputs are made from, of those that there are."""
+        listed = list(names)
+        known = {name: self._known[name] for name in listed if name in self._known}
+        return known | hashes(self.manifest, listed)
+
+    def stands(self, name: str, file: str, made_from: Sequence[str] = ()) -> bool:
+        """Say whether an output is done, whole, and made from what there is now.
+
+        Args:
+            name: Of the output.
+            file: Its file or folder in the run directory.
+            made_from: Names of what it must be made from; outputs among them must be
+                whole themselves.
+        """
+        output = self.manifest.outputs.get(name)
+        if output is None or output.file != file:
+            return False
+        sources = [one for one in made_from if one in self.manifest.outputs]
+        if not all([self.is_whole(name), *map(self.is_whole, sources)]):
+            return False
+        others = other_sources(output.made_from or {}, self.hashes(made_from))
+        if others and not set(others) <= self._said_anew:
+            named = ", ".join(others)
+            path = self.folder / file
+            self.warn(f"{path} was made from another {named}; it is made again")
+        return not others
+
+    def is_whole(self, name: str) -> bool:
+        """Say whether a listed output is as it was written; warn where it is not."""
+        output = self.manifest.outputs[name]
+        fault = "" if name in self._whole else fault_of(self.folder, output)
+        if fault:
+            self.warn(f"{self.folder / output.file} {fault}; it is computed again")
+        else:
+            self._whole.add(name)
+        return not fault
+
+    def enter(
+        self,
+        name: str,
+        file: str,
+        made_from: Sequence[str],
+        seconds: float | None,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put a file or folder into the manifest as it is now.
+
+        Args:
+            name: Of the output.
+            file: Its file or folder in the run directory.
+            made_from: Names of what it is made from.
+            seconds: What it took, of what is computed.
+            files: The hashes of a folder's files, where they were taken just now.
+        """
+        known = files and (hash_of(dict(files)), dict(files))
+        sha256, found = known or proof_of(self.folder / file)
+        self.manifest.outputs[name] = Output(
+            file=file,
+            sha256=sha256,
+            seconds=seconds,
+            made_from=self.hashes(made_from),
+            files=found,
+            size=size_of(self.folder / file, found),
+        )
+        self._whole.add(name)
+
+    def strike(self, names: Iterable[str]) -> bool:
+        """Take outputs out of the manifest; say whether there were any."""
+        listed = [name for name in names if name in self.manifest.outputs]
+        for name in listed:
+            del self.manifest.outputs[name]
+            self._whole.discard(name)
+        return bool(listed)

@@ -1,0 +1,346 @@
+"""The run directory: what is done stays done, whatever stops the process.
+
+An output counts from the moment when `manifest.json` lists it with its SHA-256, which
+is after the file itself is safe on the disk. So a run that was killed anywhere loses
+the computation it was in, or one block of it, and nothing else. It counts as long as
+the file is as it was written and what it was made from is still the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeVar
+
+from neuron_opsd.errors import DataError
+from neuron_opsd.storage.chunks import Blocks, Plan, clear_blocks
+from neuron_opsd.storage.codecs import Codec
+from neuron_opsd.storage.disk import disk_errors
+from neuron_opsd.storage.files import (
+    remove_leftovers,
+    settle_folder,
+    sha256_file,
+    write_atomic,
+    write_file,
+    write_folder,
+)
+from neuron_opsd.storage.folders import check_home, claim
+from neuron_opsd.storage.lock import locked
+from neuron_opsd.storage.machine import CHANGES, Elsewhere
+from neuron_opsd.storage.manifest import (
+    MANIFEST,
+    PARTS,
+    Manifest,
+    Settings,
+    check_inputs,
+    check_proofs,
+    check_settings,
+    new_manifest,
+    read_manifest,
+    write_manifest,
+)
+from neuron_opsd.storage.proofs import Ledger
+
+__all__ = [
+    "Manifest",
+    "RunDir",
+    "read_manifest",
+    "settle_folder",
+    "sha256_file",
+    "write_atomic",
+    "write_file",
+    "write_folder",
+]
+
+T = TypeVar("T")
+R = TypeVar("R")
+Item = TypeVar("Item")
+
+
+def ignore(text: str) -> None:
+    """Hear a warning and do nothing."""
+    del text
+
+
+class RunDir:
+    """A directory that one run fills, file by file, over one or more processes.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from neuron_opsd.storage.codecs import json_codec
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunDir.open(Path(folder), {"seed": 0}, {}) as run:
+        ...         run.once("sum", json_codec("sum.json"), lambda: 1 + 2)
+        3
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        warn: Callable[[str], None] = ignore,
+        fresh: Manifest | None = None,
+    ) -> None:
+        """Take a directory that is locked and in order; `RunDir.open` sees to that."""
+        self.folder = path
+        self.manifest = manifest
+        self.warnings: list[str] = []
+        self._warn = warn
+        self._elsewhere = Elsewhere(manifest, fresh or manifest, warn)
+        self.ledger = Ledger(path, manifest, self.warn)
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        path: Path,
+        settings: Settings,
+        inputs: Mapping[str, str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        warn: Callable[[str], None] = ignore,
+    ) -> Iterator[RunDir]:
+        """Begin a run in a directory, or go on with the one that is there.
+
+        Args:
+            path: New, empty, or a run directory.
+            settings: All that the outputs depend on, by dotted name, as JSON values.
+            inputs: File name to SHA-256.
+            environment: Facts about this machine that may change results, for example
+                the number of threads; kept in the manifest.
+            warn: Told what the user should know; `warnings` keeps it as well.
+
+        Raises:
+            TryAgainError: If another process holds the directory, or the disk ails.
+            ConfigError: If the run was begun with other settings, or the directory
+                holds something else.
+            DataError: If an input file differs from the one the run was begun with,
+                or the manifest is damaged.
+        """
+        fresh = new_manifest(settings, inputs, environment or {})
+        check_home(path, "run")
+        begun(path, fresh)  # refused before anything is written, locked or cleaned
+        claim(path, "run")
+        with locked(path):
+            with disk_errors(path, 0):
+                remove_leftovers(path)
+            run = cls(path, begun(path, fresh) or begin(path, fresh), warn, fresh)
+            yield run
+            run.clear_parts()
+
+    def path(self, *parts: str) -> Path:
+        """Return the path of something in the directory."""
+        return self.folder.joinpath(*parts)
+
+    def once(
+        self,
+        name: str,
+        codec: Codec[T],
+        compute: Callable[[], T],
+        *,
+        made_from: Sequence[str] = (),
+    ) -> T:
+        """Return an output, computed unless an earlier process has done so.
+
+        The value always comes back through its file, so that what follows sees the
+        same whether it was computed just now or not.
+
+        Args:
+            name: Of the output.
+            codec: How it is kept.
+            compute: Makes it.
+            made_from: Names of what it is made from: outputs, or what the ledger knows.
+                What is not there now, and will be once it is computed, counts too.
+
+        Raises:
+            TryAgainError: If the disk is full or ails.
+        """
+        if not self.has(name, codec, made_from):
+            start = perf_counter()
+            self.computing()
+            self.keep(name, codec, compute())
+            seconds = perf_counter() - start
+            self.record(name, codec.file_name, made_from, seconds)
+        return codec.load(self.path(codec.file_name))
+
+    def write(
+        self, name: str, codec: Codec[T], value: T, made_from: Sequence[str] = ()
+    ) -> None:
+        """Write an output that is cheap to make, unless it says the same already.
+
+        Raises:
+            TryAgainError: If the disk is full or ails.
+        """
+        stands = self.has(name, codec, made_from)
+        if stands and self.says(codec, value):
+            return
+        if stands:
+            self.ledger.says_anew(name)
+        self.keep(name, codec, value)
+        self._enter(name, codec.file_name, made_from)
+
+    def says(self, codec: Codec[T], value: T) -> bool:
+        """Whether an output says a value; it does not in another version's form."""
+        try:
+            return codec.load(self.path(codec.file_name)) == value
+        except DataError:
+            return False
+
+    def blocks(  # noqa: PLR0913 - what is made, from what, and how
+        self,
+        name: str,
+        codec: Codec[Sequence[R]],
+        items: Sequence[Item],
+        size: int,
+        compute: Callable[[Sequence[Item]], Sequence[R]],
+        on_done: Callable[[int], None],
+        *,
+        made_from: Sequence[str] = (),
+    ) -> Sequence[R]:
+        """Return an output made of blocks, each kept as soon as it is computed.
+
+        Args:
+            name: Of the output.
+            codec: For a block as well as for the whole.
+            items: Cut into consecutive blocks, always at the same places.
+            size: Items of a block.
+            compute: Makes a block's results from its items, whatever blocks were
+                computed before it.
+            on_done: Told how many items were done, block by block, also of blocks
+                that an earlier process did.
+            made_from: As of `once`, but all of it must be there.
+
+        Raises:
+            TryAgainError: If the disk is full or ails.
+        """
+        folder = self.path(PARTS, name)
+        if self.has(name, codec, made_from):
+            on_done(len(items))
+        else:
+            plan = Plan(len(items), size, self.ledger.hashes(made_from))
+            parts = Blocks(folder, codec, plan, self.warn)
+            starts = range(0, len(items), size)
+            for number, start in enumerate(starts):
+                block = items[start : start + size]
+                parts.keep(number, partial(self._computed, compute, block))
+                on_done(len(block))
+            numbers = range(len(starts))
+            self.keep(name, codec, parts.all(numbers))
+            seconds = parts.total_seconds(numbers)
+            self.record(name, codec.file_name, made_from, seconds)
+        with suppress(OSError):
+            clear_blocks(folder, codec.file_name)
+        return codec.load(self.path(codec.file_name))
+
+    def clear_parts(self) -> None:
+        """Delete blocks of outputs that are done, which a stop may have left."""
+        if self.path(PARTS).is_dir():
+            for name, output in self.manifest.outputs.items():
+                with suppress(OSError):
+                    clear_blocks(self.path(PARTS, name), output.file)
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a fact in the manifest; a mapping is merged into the one that is there.
+
+        Raises:
+            TryAgainError: If the disk is full or ails.
+        """
+        old = self.manifest.facts.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = {**old, **value}
+        self.manifest.facts[name] = value
+        write_manifest(self.folder, self.manifest)
+
+    def has(self, name: str, codec: Codec[Any], made_from: Sequence[str] = ()) -> bool:
+        """Say whether an output is done, whole, and made from what there is now.
+
+        What is not makes a warning, because it will be computed again.
+        """
+        return self.ledger.stands(name, codec.file_name, made_from)
+
+    def keep(self, name: str, codec: Codec[T], value: T) -> None:
+        """Write an output's file, which is not listed until `record`."""
+        for other, output in self.manifest.outputs.items():
+            if output.file == codec.file_name and other != name:
+                raise ValueError(f"{codec.file_name} is the file of {other} already")
+        codec.save(value, self.path(codec.file_name))
+
+    def record(
+        self,
+        name: str,
+        file: str,
+        made_from: Sequence[str] = (),
+        seconds: float | None = None,
+        *,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """List a file or folder that was computed and is written as done.
+
+        Args:
+            name: Of the output.
+            file: Where it lies in the directory.
+            made_from: As of `once`.
+            seconds: What it took, of what is computed.
+            files: The hashes of a folder's files, if they are known already.
+        """
+        self.computing()
+        self._enter(name, file, made_from, seconds, files)
+
+    def _enter(
+        self,
+        name: str,
+        file: str,
+        made_from: Sequence[str],
+        seconds: float | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        rounded = None if seconds is None else round(seconds, 3)
+        self.ledger.enter(name, file, made_from, rounded, files)
+        write_manifest(self.folder, self.manifest)
+
+    def _computed(
+        self, compute: Callable[[Sequence[Item]], Sequence[R]], block: Sequence[Item]
+    ) -> Sequence[R]:
+        self.computing()
+        return compute(block)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """List outputs no longer, before their files are deleted."""
+        if self.ledger.strike(names):
+            write_manifest(self.folder, self.manifest)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning and hand it on."""
+        self.warnings.append(text)
+        self._warn(text)
+
+    def computing(self) -> None:
+        """Keep in the manifest that what is computed now is computed elsewhere."""
+        if found := self._elsewhere.to_keep():
+            self.note(CHANGES, found)
+
+
+def begun(path: Path, fresh: Manifest) -> Manifest | None:
+    """Return the manifest of a directory where there is one, and it fits.
+
+    Raises:
+        ConfigError: If the run was begun with other settings.
+        DataError: If it was begun with other inputs, or by a version that kept no
+            proofs, or the manifest is damaged.
+    """
+    if not (path / MANIFEST).exists():
+        return None
+    found = read_manifest(path)
+    check_settings(path, found.settings, fresh.settings)
+    check_inputs(path, found.inputs, fresh.inputs)
+    check_proofs(path, found)
+    return found
+
+
+def begin(path: Path, fresh: Manifest) -> Manifest:
+    """Write the first manifest of a run, and return it."""
+    write_manifest(path, fresh)
+    return fresh

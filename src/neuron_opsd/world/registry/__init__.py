@@ -1,1 +1,0 @@
-"""What package registries carry: a small model and question sets, fetched once."""

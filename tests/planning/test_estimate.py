@@ -1,0 +1,166 @@
+"""The plan of a short run: measured on a tiny model, and held against the run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+
+from loaded import learning
+from neuron_opsd.config import Config
+from neuron_opsd.config.tables import load_config
+from neuron_opsd.models.learner import HFLearner
+from neuron_opsd.planning.costs import Plan
+from neuron_opsd.planning.estimate import clock_of, estimate, of_kind, scaled_peak
+from neuron_opsd.planning.step_trials import (
+    StepSize,
+    for_form,
+    size_of_step,
+    try_saving,
+    try_step,
+    warm_up,
+)
+from neuron_opsd.planning.trials import Trial
+from neuron_opsd.progress import Silent
+from neuron_opsd.records import Message, Question
+from neuron_opsd.runs.context import PEAK
+from neuron_opsd.stages.distill import distillation
+from neuron_opsd.stages.rollouts import ask
+from neuron_opsd.storage.run_directory import read_manifest
+from tiny_runs import SETTINGS, FinishedRun, tiny_config, tiny_examples, tiny_request
+
+EXAMPLES = tiny_examples(3)
+
+
+@pytest.fixture(autouse=True)
+def quiet_peft() -> Iterator[None]:
+    # PEFT asks transformers for what it calls by a new name now.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def settings(*assignments: str) -> Config:
+    return load_config(None, [*SETTINGS, "prompts.form=plain", *assignments])
+
+
+def names(found: Plan) -> list[str]:
+    return [stage.name for stage in found.stages]
+
+
+@pytest.mark.parametrize("kind", ["choices", "free"])
+def test_every_stage_of_a_run_is_foretold(
+    tiny_llama: Path, tmp_path: Path, kind: str
+) -> None:
+    request = tiny_request(tmp_path, kind=kind)
+    config = tiny_config(tiny_llama, "evaluation.form_only=true")
+    found = estimate(request.pool, request.tests, config, Silent())
+    assert names(found) == [
+        *("loading", "rollouts", "neurons", "fitness"),
+        *("training", "evaluation", "form-only control"),
+    ]
+    assert all(0.0 < stage.seconds < 60.0 for stage in found.stages)
+    assert all(stage.tokens for stage in found.stages[1:])
+    assert 50 * 2**20 < found.peak_memory_bytes < 20 * 2**30
+
+
+def test_a_run_without_demonstrations_has_a_plan(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    request = tiny_request(tmp_path)
+    config = tiny_config(
+        tiny_llama, "contexts.num_demonstrations=0", "distill.tuning=full"
+    )
+    found = estimate(request.pool, request.tests, config, Silent())
+    assert names(found) == ["loading", "rollouts", "neurons", "training", "evaluation"]
+
+
+def test_a_run_keeps_the_most_memory_that_it_held(finished_run: FinishedRun) -> None:
+    facts = read_manifest(finished_run.folder).facts
+    assert 50 * 2**20 < facts[PEAK] < 50 * 2**30
+
+
+def test_a_plan_leaves_the_model_as_it_is(tiny_llama: Path) -> None:
+    learner, trial = learner_and_trial(tiny_llama)
+    before = {k: v for k, v in learner.state().items() if k.startswith("student.")}
+    objective = distillation(trial.config)
+    warm_up(trial, learner, EXAMPLES, objective, StepSize(written=4, trained=2))
+    try_step(trial, learner, EXAMPLES, objective, StepSize(written=4, trained=2))
+    after = learner.state()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def learner_and_trial(folder: Path, *assignments: str) -> tuple[HFLearner, Trial]:
+    learner = learning(folder)
+    ticks = count()
+    return learner, Trial(learner, settings(*assignments), lambda: float(next(ticks)))
+
+
+def test_a_step_is_the_sum_of_its_parts(tiny_llama: Path) -> None:
+    # Batches of four in micro-batches of two; every timed part takes one tick.
+    learner, trial = learner_and_trial(tiny_llama)
+    objective = distillation(trial.config)
+
+    def seconds(size: StepSize, of: Trial = trial) -> float:
+        return try_step(of, learner, EXAMPLES, objective, size)
+
+    warm_up(trial, learner, EXAMPLES, objective, StepSize(4, 2))
+    # Rollouts, two micro-batches, update.
+    assert seconds(StepSize(written=4, trained=2)) == 1 + 2 + 1
+    # A quarter of the rollouts, and of the micro-batches one example of two.
+    assert seconds(StepSize(written=1, trained=1)) == 4 + 4 + 1
+    assert seconds(StepSize(4, 2, write_scale=3.0)) == 3 + 2 + 1
+    whole = replace(trial, config=settings("distill.micro_batch_size=4"))
+    assert seconds(StepSize(4, 4), whole) == 1 + 1 + 1
+
+
+def test_a_slow_model_takes_a_smaller_step(tiny_llama: Path) -> None:
+    _, trial = learner_and_trial(tiny_llama)
+    quick = size_of_step(trial, EXAMPLES, 1e-6, 1e-6)
+    assert quick == StepSize(written=4, trained=2)
+    slow = size_of_step(trial, EXAMPLES, 1.0, 1.0)
+    assert slow == StepSize(written=1, trained=1)
+
+
+def test_saving_counts_all_of_a_checkpoint(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, trial = learner_and_trial(tiny_llama)
+    seconds, held = try_saving(trial, learner)
+    assert seconds == 1 + 1
+    assert held > sum(v.numel() * v.element_size() for v in learner.state().values())
+    monkeypatch.setattr("neuron_opsd.planning.step_trials.SAVED_BYTES", 1)
+    # One tensor of many takes a tick, so all take many.
+    assert try_saving(trial, learner)[0] > 3
+
+
+def test_a_part_of_a_micro_batch_foretells_the_memory_of_the_whole() -> None:
+    config = settings("distill.micro_batch_size=4")
+    assert scaled_peak(100, 130, StepSize(4, 1), config) == 100 + 4 * 30
+    assert scaled_peak(100, 130, StepSize(4, 4), config) == 130
+    assert scaled_peak(100, 90, StepSize(4, 1), config) == 100
+
+
+def test_questions_of_a_kind_are_the_pools_before_the_tests() -> None:
+    plain = Question("a", (Message("user", "Why?"),))
+    choosing = replace(plain, id="b", choices=("x", "y"))
+    first = ask([plain], settings(), constrained=True)
+    second = ask([choosing, replace(plain, id="c")], settings(), constrained=True)
+    assert [a.question.id for a in of_kind(first, second, free=True)] == ["a"]
+    assert [a.question.id for a in of_kind(first, second, free=False)] == ["b"]
+    assert of_kind(first, [], free=False) == []
+
+
+def test_the_control_draws_from_answers_where_there_are_no_choices() -> None:
+    free = replace(EXAMPLES[0], choices=())
+    found = for_form([free, EXAMPLES[1]], ["seven"])
+    assert [example.choices for example in found] == [("seven",), ("yes", "no")]
+
+
+def test_the_clock_of_a_processor_does_not_wait() -> None:
+    assert clock_of("cpu")() <= clock_of("cpu")()

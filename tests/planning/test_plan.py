@@ -1,0 +1,263 @@
+"""The cost of a run, worked out by hand from what samples took."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuron_opsd.config import Config
+from neuron_opsd.config.tables import load_config
+from neuron_opsd.planning.costs import (
+    StagePlan,
+    num_positions,
+    plan,
+    scaled_keep,
+    trained_parameters,
+)
+from neuron_opsd.planning.workload import (
+    Decoding,
+    Held,
+    QuestionTokens,
+    Rates,
+    Work,
+    answer_length,
+    decoding_steps,
+    expected_longest,
+    part_of,
+    places_of,
+)
+from scripted import FACTS
+
+RATES = Rates(
+    reading=0.01,
+    showing=0.02,
+    capture=0.03,
+    distil_step=5.0,
+    form_step=2.0,
+    saving=0.5,
+    loading=3.0,
+    decoding=Decoding(step_seconds=0.0, token_seconds=0.1),
+)
+HELD = Held(answering=1000, training=1500, network=100)
+
+POOL = QuestionTokens(num_questions=10, prompt_tokens=200, num_free=10)
+TESTS = QuestionTokens(num_questions=5, prompt_tokens=100, num_free=5)
+FREE = Work(
+    pool=POOL,
+    tests=TESTS,
+    in_domain=TESTS,
+    completion_tokens=4.0,
+    trained_prompt=18.0,
+    shown_tokens=48.0,
+)
+# 20 choices of 3 tokens for the pool's questions, 10 for the tests'; in one question
+# they part in two places, so that its prompt is read again.
+CHOICES = replace(
+    POOL,
+    num_free=0,
+    choice_tokens=60,
+    num_choices=20,
+    extra_rows=1,
+    extra_tokens=30,
+)
+TEST_CHOICES = replace(TESTS, choice_tokens=30, num_choices=10, num_free=0)
+CONSTRAINED = replace(FREE, pool=CHOICES, tests=TEST_CHOICES, in_domain=TEST_CHOICES)
+
+
+def settings(*assignments: str) -> Config:
+    small = ["distill.steps=2", "distill.batch_size=3", "rollouts.num_samples=2"]
+    small += ["evaluation.num_samples=2", "contexts.num_demonstrations=2"]
+    return load_config(assignments=[*small, *assignments])
+
+
+def stages(work: Work, config: Config, rates: Rates = RATES) -> dict[str, StagePlan]:
+    found = plan(work, rates, HELD, FACTS, config)
+    return {stage.name: stage for stage in found.stages}
+
+
+def tokens(stage: StagePlan) -> tuple[int, int, int]:
+    return stage.prefill_tokens, stage.decode_tokens, stage.train_tokens
+
+
+def test_free_answers_cost_what_the_sum_on_paper_says() -> None:
+    found = stages(FREE, settings("fitness.num_questions=1"))
+    assert {name: tokens(stage) for name, stage in found.items()} == {
+        "loading": (0, 0, 0),
+        "rollouts": (200, 10 * 2 * 4, 0),
+        "neurons": (200 + 10 * 4, 0, 0),
+        # The student's prompt, and twice the teacher's, which is 48 tokens longer.
+        "fitness": (20 + 2 * 68, 3 * 4, 0),
+        # Read by the writer, by the teacher with its context and the answer.
+        "training": (6 * (2 * 18 + 48 + 4), 6 * 4, 6 * (18 + 4)),
+        # Before, after, prompted (each 48 longer), and once read with the answers.
+        "evaluation": (3 * 100 + 5 * 48 + 100 + 5 * 4, 3 * 5 * 2 * 4, 0),
+    }
+    assert found["loading"].seconds == 2 * 3.0
+    assert found["rollouts"].seconds == pytest.approx(200 * 0.01 + 80 * 0.1)
+    assert found["rollouts"].low == pytest.approx(7.5)
+    assert found["rollouts"].high == pytest.approx(12.5)
+    assert found["neurons"].seconds == pytest.approx(240 * 0.03)
+    assert found["fitness"].seconds == pytest.approx(0.2 + 136 * 0.02 + 1.2)
+    assert found["training"].seconds == 2 * 5.0
+    prompted = 340 * 0.02 + 4.0
+    assert found["evaluation"].seconds == pytest.approx(
+        2 * (1.0 + 4.0) + 120 * 0.03 + prompted
+    )
+
+
+def test_choices_are_read_once_whatever_is_drawn() -> None:
+    config = settings("evaluation.prompted=false", "contexts.answer=greedy")
+    found = stages(CONSTRAINED, config)
+    assert tokens(found["rollouts"]) == (230, 0, 0)
+    assert tokens(found["neurons"]) == (200 + 10 * 3, 0, 0)
+    # Of the 30 tokens more, six of ten questions read 18.
+    assert tokens(found["training"]) == (6 * (36 + 48 + 3) + 18, 0, 6 * 21)
+    assert tokens(found["evaluation"]) == (2 * 100, 0, 0)
+    assert found["evaluation"].seconds == pytest.approx(2.0)
+
+
+def test_demonstrations_are_read_as_often_as_the_prompt() -> None:
+    found = stages(CONSTRAINED, settings("fitness.num_questions=10"))["fitness"]
+    # Two of ten are selected; a fifth of a row is rounded away, six tokens are not.
+    assert tokens(found) == (3 * (40 + 6) + 2 * 2 * 48, 0, 0)
+    every = settings("fitness.num_questions=10", "selection.rule=all")
+    assert tokens(stages(CONSTRAINED, every)["fitness"]) == (
+        *(3 * 230 + 2 * 11 * 48, 0, 0),
+    )
+
+
+def test_demonstrations_are_shown_to_the_in_domain_test_alone() -> None:
+    work = replace(FREE, in_domain=QuestionTokens(1, 20, num_free=1))
+    found = stages(work, settings())["evaluation"]
+    assert tokens(found) == (2 * 100 + 68 + 24, 2 * 40 + 8, 0)
+
+
+def test_what_is_switched_off_is_not_in_the_plan() -> None:
+    names = set(stages(FREE, settings("fitness.action=off")))
+    assert names == {"loading", "rollouts", "neurons", "training", "evaluation"}
+    none = QuestionTokens(0, 0)
+    assert "evaluation" not in stages(
+        replace(FREE, tests=none, in_domain=none), settings()
+    )
+    alone = settings("contexts.num_demonstrations=0")
+    assert "fitness" not in stages(FREE, alone)
+    assert tokens(stages(FREE, alone)["evaluation"]) == (200, 2 * 40, 0)
+
+
+def test_greedy_answers_are_begun_anew_and_the_control_costs_more() -> None:
+    config = settings("contexts.answer=greedy", "evaluation.form_only=true")
+    found = stages(FREE, config)
+    assert tokens(found["rollouts"]) == (2 * 200, 10 * 3 * 4, 0)
+    assert tokens(found["form-only control"]) == (100, 5 * 2 * 4, 6 * 22)
+    assert found["form-only control"].seconds == pytest.approx(2 * 2.0 + 1.0 + 4.0)
+    assert found["loading"].seconds == 3 * 3.0
+
+
+def test_every_checkpoint_takes_time() -> None:
+    found = stages(FREE, settings("distill.steps=25", "distill.checkpoint_every=10"))
+    assert found["training"].seconds == 25 * 5.0 + 2 * 0.5
+
+
+def test_the_sums_are_those_of_the_stages() -> None:
+    found = plan(FREE, RATES, HELD, FACTS, settings())
+    assert found.seconds == sum(stage.seconds for stage in found.stages)
+    assert found.low == pytest.approx(0.75 * found.seconds)
+    assert found.high == pytest.approx(1.25 * found.seconds)
+
+
+def test_an_adapter_has_rank_times_the_sides_of_every_matrix() -> None:
+    # Four square matrices of width 4 and three of 4 x 8, in each of two layers.
+    expected = 16 * 2 * (4 * (4 + 4) + 3 * (4 + 8))
+    assert trained_parameters(FACTS, settings()) == expected
+    full = trained_parameters(FACTS, settings("distill.tuning=full"))
+    assert full == FACTS.num_parameters
+
+
+def test_the_most_memory_is_that_of_training_or_of_testing_the_trained() -> None:
+    def peak(held: Held, *assignments: str) -> int:
+        config = settings(*assignments)
+        return plan(CONSTRAINED, RATES, held, FACTS, config).peak_memory_bytes
+
+    # What training leaves, and the trained model beside it.
+    assert peak(HELD) == 1600
+    assert peak(replace(HELD, training=0)) == 1100
+    assert peak(HELD, "evaluation.form_only=true") == 1600
+    assert peak(Held(answering=0, training=0, network=0)) == 0
+
+
+def test_completions_that_grow_side_by_side_take_memory() -> None:
+    config = settings("rollouts.max_new_tokens=4")
+    # Ten questions, two samples each, of four tokens.
+    assert num_positions(FREE, config) == 80
+    held = Held(answering=1000, training=0, network=0, position=2.0, num_positions=30)
+    assert plan(FREE, RATES, held, FACTS, config).peak_memory_bytes == 1100
+    assert num_positions(CONSTRAINED, config) == 0
+
+
+def test_the_disk_holds_the_neurons_of_the_pool() -> None:
+    def disk(keep: int) -> int:
+        config = settings(f"neurons.keep={keep}")
+        return plan(FREE, RATES, HELD, FACTS, config).disk_bytes
+
+    assert disk(1010) - disk(10) == 10 * 1000 * 8
+    assert scaled_keep(replace(FACTS, num_layers=36, num_neurons=9728)) == 5000
+
+
+def test_an_answer_is_a_choice_or_free() -> None:
+    assert answer_length(FREE, POOL) == 4.0
+    assert answer_length(CONSTRAINED, CHOICES) == 3.0
+    assert answer_length(FREE, replace(CHOICES, num_free=5)) == 3.5
+    assert answer_length(FREE, QuestionTokens(0, 0)) == 0.0
+
+
+def test_a_part_of_questions_is_like_the_whole() -> None:
+    assert part_of(CHOICES, 20) == QuestionTokens(20, 400, 120, 40, 2, 60, 0)
+    assert part_of(POOL, 20) == QuestionTokens(20, 400, num_free=20)
+
+
+def test_waiting_questions_take_the_places_of_those_that_ended() -> None:
+    # Two samples of 256 tokens and a prompt of 512 are 1,024 positions a question.
+    config = settings("rollouts.max_new_tokens=256", "model.tokens_per_batch=1024")
+    assert places_of(2, 512, config) == 4
+    work = replace(FREE, completion_tokens=256.0)
+    # Eight questions in four places: twice as many steps as the longest has tokens.
+    assert decoding_steps(work, 8, 2, 512, config) == 2 * 256
+    assert decoding_steps(work, 2, 2, 512, config) == 256
+    assert decoding_steps(work, 0, 2, 512, config) == 0
+    assert places_of(8, 10, settings()) == 3
+    assert places_of(8, 10, settings("rollouts.max_new_tokens=16")) == 256 // 8
+    assert places_of(300, 10, settings()) == 1
+
+
+def test_the_longest_of_many_is_longer_than_the_mean_and_never_above_the_limit() -> (
+    None
+):
+    assert expected_longest(4.0, 1, 100) == pytest.approx(4.0)
+    assert 8.0 < expected_longest(4.0, 8, 100) < 12.0
+    assert expected_longest(4.0, 8, 6) == 6.0
+    assert expected_longest(1.0, 50, 6) == 1.0
+    assert expected_longest(6.0, 1, 6) == 6.0
+
+
+@given(st.floats(1.01, 50), st.integers(1, 500), st.integers(1, 500))
+def test_more_completions_have_a_longer_longest(
+    mean: float, rows: int, more: int
+) -> None:
+    fewer, many = (expected_longest(mean, n, 60) for n in (rows, rows + more))
+    assert mean - 1e-9 <= fewer <= many <= 60
+
+
+@given(st.integers(0, 500), st.integers(1, 500), st.floats(1, 300), st.floats(0.0, 1.0))
+def test_more_work_never_costs_less(
+    pool: int, more: int, length: float, free: float
+) -> None:
+    def cost(num_questions: int) -> float:
+        num_free = int(free * num_questions)
+        questions = QuestionTokens(num_questions, 20 * num_questions, num_free=num_free)
+        work = Work(questions, questions, questions, length, 20.0, 30.0)
+        return plan(work, RATES, HELD, FACTS, settings()).seconds
+
+    assert 0 <= cost(pool) <= cost(pool + more) + 1e-6

@@ -1,0 +1,122 @@
+"""The model card: what it holds, and that no text can break out of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuron_opsd.config.tables import config_from_table
+from neuron_opsd.report.card import code, front_matter, prose, render_card
+from neuron_opsd.report.notes import method_notes
+from report_examples import example_report
+
+HOSTILE = (
+    'x"\n---\nlicense: mit\n<script>alert(1)</script> [a](http://evil.example) '
+    "![b](//evil) | `c` \x1b[31m\u202e\u2028\u0085 # h"
+)
+
+
+def split(card: str) -> tuple[dict[str, object], str]:
+    """Return the front matter as YAML reads it, and the rest."""
+    _, front, body = card.split("---\n", 2)
+    loaded = yaml.safe_load(front)
+    assert isinstance(loaded, dict)
+    return loaded, body
+
+
+def test_the_card_says_what_was_measured_and_how_to_load_it() -> None:
+    front, body = split(render_card(example_report(), "org/base-135M"))
+    assert front["base_model"] == "org/base-135M"
+    assert front["library_name"] == "peft"
+    assert "license" not in front
+    assert "| sst2 (in-domain) | 69.1 % | 70.3 % | 75.1 % | 73.8 % | 78.3 % |" in body
+    assert 'AutoModelForCausalLM.from_pretrained("org/base-135M")' in body
+    assert "SHA-256 of pool: `9f86d081" in body
+    assert "The teacher gives one answer to 61 % of the questions." in body
+
+
+def test_full_tuning_is_loaded_without_peft() -> None:
+    config = config_from_table({"distill": {"tuning": "full"}})
+    front, body = split(render_card(replace(example_report(), config=config), "a/b"))
+    assert front["library_name"] == "transformers"
+    assert "PeftModel" not in body
+
+
+@pytest.mark.parametrize(
+    ("contexts", "said"),
+    [
+        ({"num_demonstrations": 0}, "without any demonstrations"),
+        ({"rule": "random"}, "drawn by chance"),
+        ({"rule": "words"}, "chosen by the words they share"),
+        ({"rule": "nearest"}, "overlap of activated neurons"),
+    ],
+)
+def test_the_card_says_what_the_teacher_saw(
+    contexts: dict[str, object], said: str
+) -> None:
+    config = config_from_table({"contexts": contexts})
+    assert said in render_card(replace(example_report(), config=config), "a/b")
+
+
+def test_another_method_is_called_by_its_name() -> None:
+    data = example_report()
+    config = data.config.model_copy(update={"method": "lmsi"})
+    card = render_card(
+        replace(data, config=config, method_summary="imitates the vote"), "a/b"
+    )
+    assert "by `lmsi` (imitates the vote) on" in card
+    assert "self-distillation" not in card
+    assert dict(method_notes(replace(data, config=config)))["Training"].startswith(
+        "By lmsi: "
+    )
+
+
+def test_without_test_sets_the_card_says_so() -> None:
+    card = render_card(replace(example_report(), tests=()), "a/b")
+    assert "No test set was given." in card
+
+
+def test_hostile_names_change_neither_front_matter_nor_table() -> None:
+    data = example_report()
+    tests = tuple(replace(test, name=HOSTILE) for test in data.tests)
+    bad = replace(
+        data,
+        title=HOSTILE,
+        tests=tests,
+        command=HOSTILE,
+        versions={HOSTILE: HOSTILE},
+        warnings=(HOSTILE,),
+    )
+    card = render_card(bad, HOSTILE)
+    front, body = split(card)
+    assert set(front) == {"base_model", "library_name", "pipeline_tag", "tags"}
+    assert "<script" not in prose(HOSTILE)
+    assert "\n---" not in body
+    outside_code = re.sub(r"```.*?```|`[^`\n]*`", "", body, flags=re.DOTALL)
+    assert "](http" not in outside_code.replace("\\](", "")
+    assert "://" not in outside_code
+    assert "\x1b" not in card
+    assert "\u202e" not in card
+    table = [line for line in body.splitlines() if line.startswith("| ")]
+    assert len({line.replace("\\|", "").count("|") for line in table}) == 1
+
+
+@given(st.text())
+@settings(max_examples=200)
+def test_any_name_survives_the_front_matter_on_one_line(name: str) -> None:
+    front = front_matter(name, full=False)
+    loaded = yaml.safe_load(front.strip("-\n"))
+    assert set(loaded) == {"base_model", "library_name", "pipeline_tag", "tags"}
+    assert isinstance(loaded["base_model"], str)
+
+
+@given(st.text())
+def test_prose_and_code_stay_on_one_line(text: str) -> None:
+    assert "\n" not in prose(text)
+    assert "<" not in prose(text)
+    assert code(text).count("`") in (0, 2)
