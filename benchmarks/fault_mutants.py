@@ -84,7 +84,7 @@ MUTANTS = (
     Mutant(
         "metrics are not synced when a training ends",
         "jobs/training.py",
-        "    sync_metrics(job.run.path(training.work))\n",
+        "    sync_metrics(run.directory.path(training.work))\n",
         "",
         POWER,
     ),
@@ -162,7 +162,7 @@ MUTANTS = (
     Mutant(
         "nobody says what is harmed in a comparison",
         "jobs/compare/grid.py",
-        'block.job.progress.warn(f"{fault}; no result depends on it")',
+        'block.run.progress.warn(f"{fault}; no result depends on it")',
         "pass",
         COMPARED,
     ),

@@ -104,7 +104,7 @@ def ours(job: Job, inputs: Any) -> Repetition:
     """Return the package's own sum over tiles."""
     from neuron_opsd.config import DistillConfig
     from neuron_opsd.method import divergence as module
-    from neuron_opsd.method.fused_loss import Readout
+    from neuron_opsd.method.fused_loss import HiddenStates
 
     states, teacher, weight = inputs
     chunk = {"chunk_positions": job.chunk} if job.chunk else {}
@@ -113,7 +113,7 @@ def ours(job: Job, inputs: Any) -> Repetition:
     )
 
     def repetition() -> float:
-        readouts = Readout(states, weight), Readout(teacher, weight)
+        readouts = HiddenStates(states, weight), HiddenStates(teacher, weight)
         total = module.distillation_loss(*readouts, config)
         total.backward()
         return total.item()

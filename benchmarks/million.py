@@ -67,7 +67,7 @@ from neuron_opsd.runs.inputs import (  # noqa: E402
 )
 from neuron_opsd.runs.prepare import (  # noqa: E402
     kept,
-    make_library,
+    make_demonstration_pool,
     own_answers,
     representatives,
 )
@@ -76,7 +76,7 @@ from neuron_opsd.stages.fitness import (  # noqa: E402
     pool_findings,
     selection_findings,
 )
-from neuron_opsd.stages.library import Library, search_remarks  # noqa: E402
+from neuron_opsd.stages.library import DemonstrationPool, search_remarks  # noqa: E402
 from neuron_opsd.stages.one_answer import one_answer_findings  # noqa: E402
 from neuron_opsd.stages.rollouts import ask  # noqa: E402
 from neuron_opsd.stages.teaching import (  # noqa: E402
@@ -274,7 +274,7 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
         answers = demonstrable(
             MODEL, by_id, shown_answers(rollouts, votes, config), config
         )
-        library = make_library(pool, answers, neurons, selection, config)
+        library = make_demonstration_pool(pool, answers, neurons, selection, config)
     path = files.folder / CONTEXTS.file_name
     with measured.stage(f"contexts ({options.rule})", path):
         CONTEXTS.save(build_contexts(kept(neurons, selection), library, config), path)
@@ -310,7 +310,7 @@ def read_all(files: Files, config: Config, measured: Measured) -> tuple[Question
 
 
 def write_examples(
-    contexts: Sequence[TeacherContext], library: Library, config: Config
+    contexts: Sequence[TeacherContext], library: DemonstrationPool, config: Config
 ) -> Sequence[Any]:
     """Write out what student and teacher see."""
     return build_examples(

@@ -129,7 +129,7 @@ def signature_table(num_pool: int, num_asked: int, seed: int, rate: float) -> in
     start = perf_counter()
     barred = barred_rows(asked, pool, {})
     width, signatures = measure_width(library, sets, barred, COUNT)
-    settled = perf_counter()
+    resolved = perf_counter()
     found: list[tuple[Neighbour, ...]] = [
         tuple(neighbours(ranking, pool, f"of {num_pool - 1}"))
         for ranking in nearest_candidates(
@@ -143,8 +143,10 @@ def signature_table(num_pool: int, num_asked: int, seed: int, rate: float) -> in
     print("| | |\n|---|---|")
     print(f"| pool, asked | {num_pool:,}, {num_asked:,} |")
     print(f"| columns, candidates | {width.num_columns}, {width.num_candidates} |")
-    print(f"| settling the width | {settled - start:.0f} s |")
-    print(f"| search | {end - settled:.0f} s, {bound / (end - settled):.0%} of bound |")
+    print(f"| settling the width | {resolved - start:.0f} s |")
+    print(
+        f"| search | {end - resolved:.0f} s, {bound / (end - resolved):.0%} of bound |"
+    )
     print(f"| all | {end - start:.0f} s |")
     print(f"| recall of its own sample of {width.num_sampled} | {width.recall:.4f} |")
     print(f"| recall of {min(NUM_CHECKED, num_asked)} others | {recall:.4f} |")

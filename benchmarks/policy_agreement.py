@@ -31,7 +31,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from neuron_opsd.method.fused_loss import Readout
+from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.policy import Limits, PolicyTokens, policy_loss
 from neuron_opsd.method.rewards import advantages
 from neuron_opsd.storage.files import write_atomic
@@ -203,7 +203,7 @@ def ours(inputs: Inputs, case: Case) -> Found:
         old_logprobs=old if case.old else None,
     )
     head = torch.eye(2, dtype=torch.float64)
-    readouts = Readout(states, head), Readout(two_logits(reference), head)
+    readouts = HiddenStates(states, head), HiddenStates(two_logits(reference), head)
     loss = policy_loss(*readouts, tokens, case.limits, chunk=4) / len(own)
     (grad,) = torch.autograd.grad(loss, states)
     by_logprob = torch.zeros_like(given["mask"])

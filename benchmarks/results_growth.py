@@ -45,7 +45,7 @@ from neuron_opsd.runs.reporting import REPORT  # noqa: E402
 from neuron_opsd.stages.scoring import summarise  # noqa: E402
 from neuron_opsd.storage.codecs import ROLLOUTS, to_json  # noqa: E402
 from neuron_opsd.storage.kept_rollouts import outlines_of  # noqa: E402
-from neuron_opsd.storage.run_directory import RunDir  # noqa: E402
+from neuron_opsd.storage.run_directory import RunDirectory  # noqa: E402
 from neuron_opsd.storage.score_rows import save_run_scores  # noqa: E402
 from report_examples import example_report  # noqa: E402
 
@@ -109,7 +109,7 @@ def rollouts_of(questions: Sequence[int], num_tokens: int) -> list[Rollout]:
 
 def pool(folder: Path, count: int, num_tokens: int) -> str:
     """Join a pool's rollouts, vote, and choose what stands for each question."""
-    with RunDir.open(folder / "run", {}, {}) as run:
+    with RunDirectory.open(folder / "run", {}, {}) as run:
         rollouts = run.blocks(
             "rollouts",
             ROLLOUTS,

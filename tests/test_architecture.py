@@ -21,7 +21,10 @@ PLANTED = {
         ("records", "from neuron_opsd.answers.votes import tally"),
         ("method.neurons", "from neuron_opsd.models import hf"),
         ("models.hf", "def f():\n    import neuron_opsd.stages.distill"),
-        ("stages.distill", "from neuron_opsd.storage.run_directory import RunDir"),
+        (
+            "stages.distill",
+            "from neuron_opsd.storage.run_directory import RunDirectory",
+        ),
         ("stages.distill", "from neuron_opsd.report.svg import line"),
         ("storage.files", "from neuron_opsd.models.gguf import convert"),
         ("data.hub", "from neuron_opsd.models.hf import load"),

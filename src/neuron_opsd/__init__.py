@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from neuron_opsd.stages.scoring import compare as compare
     from neuron_opsd.stages.scoring import score_rollouts as score_rollouts
     from neuron_opsd.stages.scoring import summarise as summarise
-    from neuron_opsd.stages.teaching import Library as Library
+    from neuron_opsd.stages.teaching import DemonstrationPool as DemonstrationPool
     from neuron_opsd.stages.teaching import build_contexts as build_contexts
     from neuron_opsd.stages.teaching import build_examples as build_examples
     from neuron_opsd.stages.training import train as train
@@ -44,8 +44,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Config",
+    "DemonstrationPool",
     "GoldAnswers",
-    "Library",
     "Message",
     "NeuronOpsdError",
     "Question",
@@ -88,7 +88,7 @@ _HOMES = {
     "stages.fitness": ("check_teacher",),
     "stages.rollouts": ("ask", "sample_rollouts"),
     "stages.scoring": ("compare", "score_rollouts", "summarise"),
-    "stages.teaching": ("Library", "build_contexts", "build_examples"),
+    "stages.teaching": ("DemonstrationPool", "build_contexts", "build_examples"),
     "stages.training": ("train",),
     "answers.votes": ("tally_votes",),
     "data.questions": ("read_questions",),

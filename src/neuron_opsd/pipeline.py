@@ -45,7 +45,7 @@ from neuron_opsd.results.run import FORM_ONLY, PROMPTED, ReportData
 from neuron_opsd.runs.cases import answer_cases, build_cases
 from neuron_opsd.runs.centring import centred
 from neuron_opsd.runs.completions import extract_neurons
-from neuron_opsd.runs.context import Job, TestSet, remarks, settle
+from neuron_opsd.runs.context import RunContext, TestSet, remarks, resolve
 from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.findings import Findings
 from neuron_opsd.runs.fingerprint import model_fingerprint
@@ -71,7 +71,7 @@ from neuron_opsd.runs.training import (
 )
 from neuron_opsd.storage.codecs import text_codec
 from neuron_opsd.storage.folders import check_home, claim
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 
 __all__ = [
     "Comparison",
@@ -123,64 +123,68 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     inputs = read_inputs(request.pool, request.tests, config, progress.warn)
     prompting = load_prompting(config.model)
     own = for_model(config, prompting.facts)
-    settled, constrained = settle(own, prompting, [request.out], chooses=inputs.chooses)
-    check_questions(prompting, inputs, settled, constrained=constrained)
+    resolved, constrained = resolve(
+        own, prompting, [request.out], chooses=inputs.chooses
+    )
+    check_questions(prompting, inputs, resolved, constrained=constrained)
     model = load_model(config.model, prompting=prompting)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
-    with RunDir.open(
+    with RunDirectory.open(
         request.out,
-        run_settings(settled),
+        run_settings(resolved),
         hashes,
-        environment=environment(settled.model),
+        environment=environment(resolved.model),
         warn=progress.warn,
     ) as directory:
-        directory.write("config.toml", SETTINGS, to_toml(settled, comments=True))
-        job = Job(directory, settled, constrained, progress)
-        keep_room(job, model)
-        for remark in remarks(model.facts, settled.prompts, own.prompts):
+        directory.write("config.toml", SETTINGS, to_toml(resolved, comments=True))
+        run = RunContext(directory, resolved, constrained, progress)
+        keep_room(run, model)
+        for remark in remarks(model.facts, resolved.prompts, own.prompts):
             directory.warn(remark)
         if replaced := replaced_text(config, own):
             directory.warn(replaced)
-        data = improve(job, model, inputs, request.command)
-        job.note_peak_memory(model.facts.device)
+        data = improve(run, model, inputs, request.command)
+        run.note_peak_memory(model.facts.device)
         return data
 
 
-def improve(job: Job, model: HFModel, inputs: Inputs, command: str) -> ReportData:
+def improve(
+    run: RunContext, model: HFModel, inputs: Inputs, command: str
+) -> ReportData:
     """Run all stages in a run directory."""
-    job = centred(job, model, inputs.pool)
-    prepared = prepare(job, model, inputs.pool)
-    before = answer_tests(job, model, inputs.tests, BEFORE)
-    controls = untrained_controls(job, model, inputs.tests, prepared)
+    run = centred(run, model, inputs.pool)
+    prepared = prepare(run, model, inputs.pool)
+    before = answer_tests(run, model, inputs.tests, BEFORE)
+    controls = untrained_controls(run, model, inputs.tests, prepared)
 
     main = Training("distillation")
-    metrics = train(job, model, prepared, main)
+    metrics = train(run, model, prepared, main)
 
     model.forget_products()  # they make room for the trained model's
-    trained = trained_model(job, main.adapter)
-    after = answer_tests(job, trained, inputs.tests, "after", [main.adapter])
+    trained = trained_model(run, main.adapter)
+    after = answer_tests(run, trained, inputs.tests, "after", [main.adapter])
     made = [main.adapter, *PreparedNames().all]
-    cases = build_cases(model, prepared, answer_cases(job, trained, prepared, made))
+    cases = build_cases(model, prepared, answer_cases(run, trained, prepared, made))
     del trained  # its weights make room for the control's
-    if job.config.evaluation.form_only:
-        controls[FORM_ONLY] = form_only(job, model, prepared, inputs.tests)
+    if run.config.evaluation.form_only:
+        controls[FORM_ONLY] = form_only(run, model, prepared, inputs.tests)
     findings = Findings(before, after, controls)
     data = build_report(
-        job, model.facts, prepared, inputs.tests, findings, metrics, cases, command
+        run, model.facts, prepared, inputs.tests, findings, metrics, cases, command
     )
-    finish(job, data, findings)
+    finish(run, data, findings)
     return data
 
 
 def untrained_controls(
-    job: Job, model: HFModel, tests: Sequence[TestSet], prepared: Prepared
+    run: RunContext, model: HFModel, tests: Sequence[TestSet], prepared: Prepared
 ) -> dict[str, Mapping[str, TestResult]]:
     """Answer the in-domain test with demonstrations in the prompt, if asked for."""
-    if not job.config.tests_prompted:
+    if not run.config.tests_prompted:
         return {}
     return {
         PROMPTED: {
-            test.name: answer_prompted(job, model, test, prepared, PreparedNames())
+            test.name: answer_prompted(run, model, test, prepared, PreparedNames())
             for test in tests
             if test.in_domain
         }
@@ -188,28 +192,28 @@ def untrained_controls(
 
 
 def train(
-    job: Job, model: HFModel, prepared: Prepared, training: Training
+    run: RunContext, model: HFModel, prepared: Prepared, training: Training
 ) -> tuple[StepMetrics, ...]:
     """Train by the method of the settings; return the metrics of every step."""
-    method = METHODS[job.config.method]
-    objective = method.objective(job.config, {})
-    examples = examples_for(method.name, prepared, job.config)
-    return train_adapter(job, model, training, examples, objective)
+    method = METHODS[run.config.method]
+    objective = method.objective(run.config, {})
+    examples = examples_for(method.name, prepared, run.config)
+    return train_adapter(run, model, training, examples, objective)
 
 
 def form_only(
-    job: Job, model: HFModel, prepared: Prepared, tests: Sequence[TestSet]
+    run: RunContext, model: HFModel, prepared: Prepared, tests: Sequence[TestSet]
 ) -> Mapping[str, TestResult]:
     """Train the same steps on random choices and answer the tests.
 
     What this gains, any training gains from seeing what an answer looks like.
     """
-    objective = METHODS[FORM_ONLY].objective(job.config, {})
-    examples = examples_for(FORM_ONLY, prepared, job.config)
+    objective = METHODS[FORM_ONLY].objective(run.config, {})
+    examples = examples_for(FORM_ONLY, prepared, run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
-    train_adapter(job, model, training, examples, objective)
-    trained = trained_model(job, training.adapter)
-    return answer_tests(job, trained, tests, FORM_ONLY, [training.adapter])
+    train_adapter(run, model, training, examples, objective)
+    trained = trained_model(run, training.adapter)
+    return answer_tests(run, trained, tests, FORM_ONLY, [training.adapter])
 
 
 def rebuild_page(folder: Path, progress: Progress) -> Path:

@@ -49,7 +49,7 @@ def teacher_prompt(
     """Return the prompt of a question with demonstrations before it.
 
     Args:
-        question: Asked last, exactly as the student is asked.
+        question: PromptedQuestion last, exactly as the student is asked.
         demonstrations: Shown in this order; none leaves the student's prompt.
         config: `form` must be resolved.
     """

@@ -347,4 +347,4 @@ class TestResult:
     metrics: Mapping[str, float]
     """By the names in `method.calibration.METRICS`."""
     scores: tuple[QuestionScore, ...] = field(repr=False)
-    num_unsettled: int = 0  # comparisons that were not settled and count as different
+    num_unsettled: int = 0  # comparisons that were not resolved and count as different

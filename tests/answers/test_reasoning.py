@@ -31,11 +31,11 @@ from neuron_opsd.records import (
     TeacherContext,
     TrainingExample,
 )
-from neuron_opsd.runs.context import QUIET_ANSWERS, TestSet, remarks, settle
+from neuron_opsd.runs.context import QUIET_ANSWERS, TestSet, remarks, resolve
 from neuron_opsd.runs.inputs import Inputs
 from neuron_opsd.stages.rollouts import ask, read, sample_rollouts
 from neuron_opsd.stages.teaching import (
-    Library,
+    DemonstrationPool,
     fitted_prompt,
     shown_text,
     with_solution,
@@ -200,7 +200,7 @@ def settled(
     folder: Path, *assignments: str, chooses: bool = True
 ) -> tuple[Config, bool]:
     config = load_config(assignments=[f"model.name={folder}", *assignments])
-    return settle(config, load_model(config.model), chooses=chooses)
+    return resolve(config, load_model(config.model), chooses=chooses)
 
 
 @pytest.mark.parametrize("template", [SWITCHED, HYBRID], ids=["opens", "hybrid"])
@@ -275,8 +275,8 @@ def test_student_and_teacher_begin_alike(tmp_path: Path) -> None:
 # --- what the teacher sees ---
 
 
-def library_with(answer: str) -> Library:
-    return Library({"sky": SKY, "sea": FREE}, {"sea": answer}, (), {})
+def library_with(answer: str) -> DemonstrationPool:
+    return DemonstrationPool({"sky": SKY, "sea": FREE}, {"sea": answer}, (), {})
 
 
 def teacher_text(folder: Path, answer: str, *assignments: str) -> str:

@@ -22,7 +22,7 @@ from neuron_opsd.cli.status import (
 )
 from neuron_opsd.storage import proofs
 from neuron_opsd.storage.codecs import json_codec, text_codec
-from neuron_opsd.storage.run_directory import RunDir, write_folder
+from neuron_opsd.storage.run_directory import RunDirectory, write_folder
 
 SOURCE = str(places.SOURCES)
 SETTINGS = {"seed": 0, "distill.steps": 150}
@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
             raise KeyboardInterrupt
         return block
 
-    with RunDir.open(folder, SETTINGS, {}) as directory:
+    with RunDirectory.open(folder, SETTINGS, {}) as directory:
         directory.once("selection", json_codec("selection.json"), lambda: [1])
         directory.note("adapters", {"distillation": {}})
         with pytest.raises(KeyboardInterrupt):
@@ -72,7 +72,7 @@ def test_stages_and_steps_are_counted(run: Path) -> None:
 
 
 def test_whoever_holds_the_run_is_named(run: Path) -> None:
-    with RunDir.open(run, SETTINGS, {}):
+    with RunDirectory.open(run, SETTINGS, {}):
         holder = run_status(run).holder
     assert holder is not None
     assert holder.startswith(f"process {os.getpid()} on {socket.gethostname()} since")
@@ -121,7 +121,7 @@ def test_the_command_says_what_to_do(
     (run / "report.html").write_text("")
     assert main(["status", str(run)]) == 0
     assert "state: finished" in capsys.readouterr().out
-    with RunDir.open(run, SETTINGS, {}):
+    with RunDirectory.open(run, SETTINGS, {}):
         assert main(["status", str(run)]) == 0
     assert f"state: running, process {os.getpid()}" in capsys.readouterr().out
 
@@ -143,7 +143,7 @@ def test_it_can_be_read_by_machines(
 def comparison(tmp_path: Path) -> Path:
     """Give a comparison with one model done, and two steps taken by another."""
     folder = tmp_path / "compared"
-    with RunDir.open(block_of(folder), SETTINGS, {}) as directory:
+    with RunDirectory.open(block_of(folder), SETTINGS, {}) as directory:
         for name in ("rollouts", "methods/base"):
             directory.once(name, json_codec(f"{name}.json"), lambda: [1])
     for model in ("base", "lmsi"):
@@ -189,7 +189,7 @@ def test_a_comparison_has_ended_when_its_page_is_there_and_nobody_works(
 ) -> None:
     (comparison / "comparison.html").write_text("")
     assert comparison_status(comparison).finished
-    with RunDir.open(block_of(comparison), SETTINGS, {}):
+    with RunDirectory.open(block_of(comparison), SETTINGS, {}):
         found = comparison_status(comparison)
     assert not found.finished
     assert (found.blocks[0].holder or "").startswith(f"process {os.getpid()}")
@@ -203,7 +203,7 @@ def test_the_command_shows_the_blocks_of_a_comparison(
     assert "sst2 seed-0 base" in out
     assert "lmsi 2/150" in out
     assert "state: stopped; the command that began it resumes it" in out
-    with RunDir.open(block_of(comparison), SETTINGS, {}):
+    with RunDirectory.open(block_of(comparison), SETTINGS, {}):
         assert main(["status", str(comparison)]) == 0
     assert "state: running" in capsys.readouterr().out
     assert main(["status", str(comparison), "--json"]) == 0
@@ -244,7 +244,7 @@ def test_large_files_are_read_where_that_is_asked_for(
 ) -> None:
     """What is told without reading is named; what is small is always read."""
     monkeypatch.setattr(proofs, "MOST_READ", 1000)
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         run.once("large", text_codec("large.txt"), lambda: "a" * 2000)
         run.once("small", text_codec("small.txt"), lambda: "a")
         write_folder(tmp_path / "model", lambda folder: filled(folder, b"a" * 2000))

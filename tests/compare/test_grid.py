@@ -40,13 +40,13 @@ from neuron_opsd.results.comparison import (
     ComparisonData,
     Place,
 )
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.training import Training, train_adapter
 from neuron_opsd.stages.training import Objective
 from neuron_opsd.storage.codecs import json_codec
 from neuron_opsd.storage.lock import locked
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 from tiny_runs import (
     POOL_SIZE,
     Row,
@@ -443,20 +443,20 @@ def test_more_methods_and_seeds_can_be_asked_for_later(
 
 
 def fail(
-    monkeypatch: pytest.MonkeyPatch, where: Callable[[Job, Training], bool]
+    monkeypatch: pytest.MonkeyPatch, where: Callable[[RunContext, Training], bool]
 ) -> None:
     """Let the trainings that are meant fail."""
 
     def failing(
-        job: Job,
+        run: RunContext,
         model: HFModel,
         training: Training,
         examples: Sequence[TrainingExample],
         objective: Objective,
     ) -> tuple[StepMetrics, ...]:
-        if where(job, training):
+        if where(run, training):
             raise TrainingError("step 3: the gradient's norm is nan")
-        return train_adapter(job, model, training, examples, objective)
+        return train_adapter(run, model, training, examples, objective)
 
     monkeypatch.setattr("neuron_opsd.compare.block.train_adapter", failing)
 
@@ -498,28 +498,36 @@ def test_a_method_resumes_by_any_way_to_write_its_model(
     codec = json_codec("methods/lmsi/settings.json")
     for number, name in enumerate((tiny_llama_plain.name, "./elsewhere")):
         kept = run_settings(config) | {"model.name": name}
-        with RunDir.open(tmp_path / str(number), {}, {}) as run:
+        with RunDirectory.open(tmp_path / str(number), {}, {}) as run:
             run.write("methods/lmsi/settings", codec, kept)
-            job = Job(run, config, True, Silent())  # noqa: FBT003
+            context = RunContext(run, config, True, Silent())  # noqa: FBT003
             if number:
                 with pytest.raises(ConfigError, match=r"\(model\.name\)"):
-                    check_settings(job, "methods/lmsi", parse_variant("lmsi"))
+                    check_settings(context, "methods/lmsi", parse_variant("lmsi"))
             else:
-                check_settings(job, "methods/lmsi", parse_variant("lmsi"))
+                check_settings(context, "methods/lmsi", parse_variant("lmsi"))
 
 
 def test_a_method_that_was_stopped_may_be_told_to_train(
     tmp_path: Path, config: Config
 ) -> None:
     variant = parse_variant("lmsi")
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         for given in ("stop", "warn"):
             fitness = config.fitness.model_copy(update={"one_answer": given})
             own = config.model_copy(update={"fitness": fitness})
-            check_settings(Job(run, own, True, Silent()), "methods/lmsi", variant)  # noqa: FBT003
+            check_settings(
+                RunContext(run, own, constrained=True, progress=Silent()),
+                "methods/lmsi",
+                variant,
+            )
         other = config.model_copy(update={"seed": config.seed + 1})
         with pytest.raises(ConfigError, match="has begun lmsi with other settings"):
-            check_settings(Job(run, other, True, Silent()), "methods/lmsi", variant)  # noqa: FBT003
+            check_settings(
+                RunContext(run, other, constrained=True, progress=Silent()),
+                "methods/lmsi",
+                variant,
+            )
 
 
 def test_variants_with_neurons_of_their_own_read_them_anew(
@@ -557,7 +565,9 @@ def test_a_failed_form_only_training_leaves_out_what_would_begin_from_it(
 ) -> None:
     fail(
         monkeypatch,
-        lambda job, training: training.name == FORM and "parity" in str(job.run.folder),
+        lambda run, training: (
+            training.name == FORM and "parity" in str(run.directory.folder)
+        ),
     )
     data = compared(comparison(tmp_path, "lmsi", starts=(FORM,)), config)
     assert [(f.start, f.source, f.method) for f in data.failures] == [

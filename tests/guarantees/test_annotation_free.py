@@ -11,7 +11,7 @@ import pytest
 
 from neuron_opsd import records
 from neuron_opsd.records import GoldAnswers, TrainingExample
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.prepare import Prepared
 from neuron_opsd.stages.training import train
 from tiny_runs import (
@@ -85,7 +85,7 @@ def held(kind: object, seen: set[object] | None = None) -> Iterator[type]:
 
 
 def test_what_is_trained_on_has_no_room_for_a_gold_answer() -> None:
-    for kind in (Prepared, TrainingExample, Job):
+    for kind in (Prepared, TrainingExample, RunContext):
         assert GoldAnswers not in set(held(kind))
         assert not [name for name in names_in(kind) if "gold" in name]
     assert records.Question in set(held(Prepared))

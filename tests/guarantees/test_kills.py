@@ -19,7 +19,7 @@ from neuron_opsd.errors import TryAgainError
 from neuron_opsd.storage.codecs import json_codec, records_codec
 from neuron_opsd.storage.files import SET_ASIDE, TEMPORARY, remove_leftovers
 from neuron_opsd.storage.run_directory import (
-    RunDir,
+    RunDirectory,
     read_manifest,
     settle_folder,
     write_atomic,
@@ -169,7 +169,7 @@ class Run:
 
     def work(self) -> Sequence[int]:
         """Run, or go on with, the whole."""
-        with RunDir.open(self.folder, {"seed": 0}, INPUTS) as run:
+        with RunDirectory.open(self.folder, {"seed": 0}, INPUTS) as run:
             run.once("sum", SUM, self.total)
             items = [1, 2, 3, 4, 5]
             squares = run.blocks("squares", SQUARES, items, 2, self.squares, self.done)

@@ -31,7 +31,7 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import Learner, Sampling
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.metrics import append_metrics, read_metrics
 from neuron_opsd.runs.training import Training, train_adapter
@@ -39,11 +39,11 @@ from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.distill import distillation, imitation
 from neuron_opsd.stages.one_answer import token_divergence
 from neuron_opsd.stages.policy_gradient import policy_gradient
-from neuron_opsd.stages.rollouts import Asked, Draw, complete
-from neuron_opsd.stages.training import MAX_SKIPPED, Exercise, Objective
+from neuron_opsd.stages.rollouts import Draw, PromptedQuestion, complete
+from neuron_opsd.stages.training import MAX_SKIPPED, Objective, TrainingSequence
 from neuron_opsd.stages.writing import Group, random_choices
 from neuron_opsd.storage.proofs import proof_of
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 from tiny import tiny_model
 from tiny_runs import SETTINGS, files_of, read_sealed, tiny_examples, write_sealed
 
@@ -108,9 +108,9 @@ def test_a_huge_logit_and_forbidden_tokens_are_drawn_as_ever(
     assert rows[0].token_ids == [250]
 
 
-def questions(count: int, *, free: bool) -> list[Asked]:
+def questions(count: int, *, free: bool) -> list[PromptedQuestion]:
     return [
-        Asked(e.question, e.student_prompt, () if free else e.choices)
+        PromptedQuestion(e.question, e.student_prompt, () if free else e.choices)
         for e in tiny_examples(count)
     ]
 
@@ -201,7 +201,7 @@ def test_products_that_overflow_are_told(tiny_qwen3: Path, compute: str) -> None
     model.forget_products()
     draws = [Draw(Sampling(1.0, max_new_tokens=3), [[1]])]
     prompt = replace(tiny_examples(1)[0].student_prompt)
-    asked = [Asked(tiny_examples(1)[0].question, prompt)]
+    asked = [PromptedQuestion(tiny_examples(1)[0].question, prompt)]
     with pytest.raises(NotFiniteError, match="question q0"):
         complete(model, asked, draws)
 
@@ -305,7 +305,7 @@ class SpoiltObjective:
             self.fault(learner, self.value)
         return lessons
 
-    def loss(self, learner: Any, exercises: Sequence[Exercise]) -> Tensor:
+    def loss(self, learner: Any, exercises: Sequence[TrainingSequence]) -> Tensor:
         """Return the real loss, spoilt where nothing else is."""
         loss = self.real.loss(learner, exercises)
         if self.step in self.steps and self.fault is None:
@@ -314,20 +314,20 @@ class SpoiltObjective:
 
 
 @contextmanager
-def opened(folder: Path, config: Config) -> Iterator[Job]:
+def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     progress = Silent()
-    with RunDir.open(folder, {}, {}, warn=progress.warn) as run:
-        yield Job(run, config, constrained=True, progress=progress)
+    with RunDirectory.open(folder, {}, {}, warn=progress.warn) as run:
+        yield RunContext(run, config, constrained=True, progress=progress)
 
 
 def trained(
     folder: Path, config: Config, objective: Objective
 ) -> tuple[tuple[StepMetrics, ...], list[str]]:
     """Train; return metrics and warnings."""
-    with opened(folder, config) as job:
+    with opened(folder, config) as run:
         base = load_model(config.model)
-        found = train_adapter(job, base, Training("main"), EXAMPLES, objective)
-        return found, job.run.warnings
+        found = train_adapter(run, base, Training("main"), EXAMPLES, objective)
+        return found, run.directory.warnings
 
 
 def assert_all_finite(folder: Path) -> None:

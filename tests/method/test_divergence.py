@@ -22,7 +22,7 @@ from neuron_opsd.method.divergence import (
     distillation_loss,
     imitation_loss,
 )
-from neuron_opsd.method.fused_loss import Readout
+from neuron_opsd.method.fused_loss import HiddenStates
 
 N, D, V = 11, 6, 17
 
@@ -151,7 +151,7 @@ def test_no_entry_adds_more_than_the_clip() -> None:
 
 def test_cross_entropy_of_a_coin_by_hand() -> None:
     states, head = logits_of(1 / 4, 3 / 4).requires_grad_(), torch.eye(2).double()
-    total = imitation_loss(Readout(states, head), torch.tensor([0]), 1)
+    total = imitation_loss(HiddenStates(states, head), torch.tensor([0]), 1)
     assert total.item() == pytest.approx(math.log(4))
     # p - 1 for the target, p for the other
     (grad,) = torch.autograd.grad(total, states)
@@ -276,7 +276,9 @@ def test_a_logit_that_is_no_number_is_not_hidden(variant: dict[str, Any]) -> Non
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 4\)"):
         compare(torch.zeros(2, 3), torch.zeros(2, 4), DistillConfig())
-    student, teacher = (Readout(torch.zeros(n, D), torch.zeros(V, D)) for n in (2, 3))
+    student, teacher = (
+        HiddenStates(torch.zeros(n, D), torch.zeros(V, D)) for n in (2, 3)
+    )
     with pytest.raises(ValueError, match=r"student has 2 .* teacher has 3"):
         distillation_loss(student, teacher, DistillConfig())
     # One weight would fit any number of positions if it were only multiplied with.
@@ -333,18 +335,18 @@ def test_formula_and_autograd_agree(
     )
 
 
-def example(dtype: torch.dtype) -> tuple[Readout, Readout]:
+def example(dtype: torch.dtype) -> tuple[HiddenStates, HiddenStates]:
     """Return a student that learns and a teacher with a head of its own."""
     gen = torch.Generator().manual_seed(0)
     hidden, weight, other_hidden, other_weight = (
         torch.randn(shape, generator=gen, dtype=torch.float64).to(dtype)
         for shape in ((N, D), (V, D), (N, D), (V, D))
     )
-    student = Readout(hidden.requires_grad_(), weight.requires_grad_())
-    return student, Readout(other_hidden, other_weight)
+    student = HiddenStates(hidden.requires_grad_(), weight.requires_grad_())
+    return student, HiddenStates(other_hidden, other_weight)
 
 
-def gradients(total: Tensor, student: Readout) -> list[Tensor]:
+def gradients(total: Tensor, student: HiddenStates) -> list[Tensor]:
     return list(torch.autograd.grad(total, [student.hidden, student.weight]))
 
 
@@ -391,7 +393,9 @@ def test_a_large_vocabulary_costs_no_precision(name: str) -> None:
     other = hidden + 0.2 * torch.randn(6, 16, generator=gen)
     config = settings_of(divergence=name)
     states = hidden.clone().requires_grad_()
-    total = distillation_loss(Readout(states, weight), Readout(other, weight), config)
+    total = distillation_loss(
+        HiddenStates(states, weight), HiddenStates(other, weight), config
+    )
     exact = hidden.double().requires_grad_()
     head = weight.double().T
     wanted = dense(exact @ head, other.double() @ head, config).sum()
@@ -428,7 +432,7 @@ def test_imitation_equals_torch(
         capped(student.hidden @ student.weight.T, softcap), targets, reduction="none"
     )
     wanted = (weights * entropies if weighing else entropies).sum()
-    readout = Readout(student.hidden, student.weight, softcap)
+    readout = HiddenStates(student.hidden, student.weight, softcap)
     found = imitation_loss(readout, targets, chunk, weights if weighing else None)
     torch.testing.assert_close(
         (found, *gradients(found, student)),
@@ -443,9 +447,9 @@ def test_imitation_equals_torch(
 HOW_OFTEN = torch.tensor([1, 2, 0, 3, 1, 1, 2, 1, 4, 1, 1])
 
 
-def repeated(readout: Readout) -> Readout:
+def repeated(readout: HiddenStates) -> HiddenStates:
     """Return a readout with each state as often as it counts."""
-    return Readout(readout.hidden.repeat_interleave(HOW_OFTEN, 0), readout.weight)
+    return HiddenStates(readout.hidden.repeat_interleave(HOW_OFTEN, 0), readout.weight)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 1000])

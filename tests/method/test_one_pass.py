@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.method import fused_loss as module
 from neuron_opsd.method.divergence import capped, distillation_loss
-from neuron_opsd.method.fused_loss import Readout, measured, one_pass, weighted
+from neuron_opsd.method.fused_loss import HiddenStates, measured, one_pass, weighted
 
 N, D, V = 11, 6, 17
 
@@ -56,7 +56,10 @@ def test_the_sum_over_tiles_is_that_of_all_logits(
     hidden, weight, other = example()
     other_weight = weight if shared else 0.5 * weight.detach()
     # The other's head may be squashed otherwise, or not at all.
-    readouts = (Readout(hidden, weight, softcap), Readout(other, other_weight, 3.0))
+    readouts = (
+        HiddenStates(hidden, weight, softcap),
+        HiddenStates(other, other_weight, 3.0),
+    )
     found = one_pass(readouts, half_square, chunk)
     constant = capped(other @ other_weight.detach().T, 3.0)
     dense = (capped(hidden @ weight.T, softcap) - constant).square().sum() / 2
@@ -83,14 +86,14 @@ def test_blocks_of_a_tile_cover_every_position_once_and_in_order(
         places.extend(range(N)[rows])
         return half_square(tiles, rows)
 
-    found = one_pass((Readout(hidden, weight),), loss, chunk)
+    found = one_pass((HiddenStates(hidden, weight),), loss, chunk)
     assert places == list(range(N))
     torch.testing.assert_close(found.detach(), logits.square().sum() / 2)
 
 
 def test_a_factor_after_the_sum_scales_the_gradients() -> None:
     hidden, weight, other = example()
-    readouts = (Readout(hidden, weight), Readout(other, weight))
+    readouts = (HiddenStates(hidden, weight), HiddenStates(other, weight))
     once = gradients(one_pass(readouts, half_square, 3), hidden, weight)
     third = gradients(one_pass(readouts, half_square, 3) / 3, hidden, weight)
     torch.testing.assert_close([3 * grad for grad in third], once)
@@ -99,7 +102,7 @@ def test_a_factor_after_the_sum_scales_the_gradients() -> None:
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_never_more_than_a_tile_of_logits_is_made(chunk: int) -> None:
     hidden, weight, other = example(torch.float32)
-    readouts = (Readout(hidden, weight), Readout(other, weight))
+    readouts = (HiddenStates(hidden, weight), HiddenStates(other, weight))
     with Products() as products:
         one_pass(readouts, half_square, chunk).backward()
     assert all(rows <= 2 * chunk for rows, width in products.shapes if width == V)
@@ -115,7 +118,7 @@ def test_a_frozen_head_costs_no_product_for_its_gradient() -> None:
         (frozen, frozen.clone(), 3),
         (frozen, frozen, 2),
     ):
-        readouts = (Readout(hidden, head), Readout(other, other_head))
+        readouts = (HiddenStates(hidden, head), HiddenStates(other, other_head))
         with Products() as made:
             one_pass(readouts, half_square, 4).backward()
         assert len(made.shapes) == 3 * products_per_tile
@@ -126,7 +129,7 @@ def test_a_frozen_head_costs_no_product_for_its_gradient() -> None:
 def test_only_the_first_readout_receives_gradients() -> None:
     hidden, weight, other = example()
     other.requires_grad_()
-    readouts = (Readout(hidden, weight.detach()), Readout(other, weight))
+    readouts = (HiddenStates(hidden, weight.detach()), HiddenStates(other, weight))
     one_pass(readouts, half_square, 4).backward()
     assert hidden.grad is not None
     assert other.grad is None
@@ -135,7 +138,7 @@ def test_only_the_first_readout_receives_gradients() -> None:
 
 def test_no_positions_cost_nothing() -> None:
     hidden, weight, other = example()
-    readouts = (Readout(hidden[:0], weight), Readout(other[:0], weight))
+    readouts = (HiddenStates(hidden[:0], weight), HiddenStates(other[:0], weight))
     found = one_pass(readouts, half_square, 4)
     assert found.item() == 0.0
     assert torch.equal(gradients(found, weight)[0], torch.zeros(V, D).double())
@@ -146,11 +149,15 @@ def test_half_precision_states_are_read_out_and_added_up_in_float32() -> None:
     hidden.requires_grad_()
     weight.requires_grad_()
     config = DistillConfig(chunk_positions=4)
-    found = distillation_loss(Readout(hidden, weight), Readout(other, weight), config)
+    found = distillation_loss(
+        HiddenStates(hidden, weight), HiddenStates(other, weight), config
+    )
     exact, head, exact_other = (x.detach().double() for x in (hidden, weight, other))
     exact.requires_grad_()
     head.requires_grad_()
-    wanted = distillation_loss(Readout(exact, head), Readout(exact_other, head), config)
+    wanted = distillation_loss(
+        HiddenStates(exact, head), HiddenStates(exact_other, head), config
+    )
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), wanted, rtol=1e-6, atol=1e-6)
     for grad, wanted_grad in zip(
@@ -163,7 +170,7 @@ def test_half_precision_states_are_read_out_and_added_up_in_float32() -> None:
 
 def test_autocast_around_the_sum_does_not_round_logits() -> None:
     hidden, weight, other = example(torch.float32)
-    readouts = (Readout(hidden, weight), Readout(other, weight))
+    readouts = (HiddenStates(hidden, weight), HiddenStates(other, weight))
     plain = one_pass(readouts, half_square, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = one_pass(readouts, half_square, 4)
@@ -184,7 +191,7 @@ def test_a_loss_may_leave_its_gradient_to_autograd(chunk: int) -> None:
         tile.copy_(grad)
         return values.detach()
 
-    found = one_pass((Readout(hidden, weight, 2.0),), by_autograd, chunk)
+    found = one_pass((HiddenStates(hidden, weight, 2.0),), by_autograd, chunk)
     logits = 2 * torch.tanh(hidden @ weight.T / 2)
     dense = functional.cross_entropy(logits, targets, reduction="sum")
     torch.testing.assert_close(found, dense)
@@ -201,7 +208,7 @@ def test_weights_multiply_the_loss_of_their_positions(
     hidden, weight, _ = example()
     weights = torch.arange(N) - 2.0
     loss = weighted(half_square, weights, N)
-    found = one_pass((Readout(hidden, weight, softcap),), loss, chunk)
+    found = one_pass((HiddenStates(hidden, weight, softcap),), loss, chunk)
     logits = capped(hidden @ weight.T, softcap)
     dense = (weights.double() * logits.square().sum(-1)).sum() / 2
     torch.testing.assert_close(found, dense)
@@ -237,7 +244,7 @@ def test_measures_are_those_of_all_logits(
     hidden, weight, other = example()
     logits = capped(other @ weight.T, softcap)
     wanted = torch.stack([logits.sum(-1), logits.amax(-1)], dim=-1)
-    first, second = Readout(hidden, weight), Readout(other, weight, softcap)
+    first, second = HiddenStates(hidden, weight), HiddenStates(other, weight, softcap)
     with Products() as products:
         found = measured((first, second), sum_and_largest, 2, chunk)
         alone = measured((second,), sum_and_largest, 2, chunk)
@@ -249,7 +256,9 @@ def test_measures_are_those_of_all_logits(
 
 def test_no_positions_have_no_measures() -> None:
     hidden, weight, _ = example()
-    assert measured((Readout(hidden[:0], weight),), sum_and_largest, 2, 4).shape == (
+    assert measured(
+        (HiddenStates(hidden[:0], weight),), sum_and_largest, 2, 4
+    ).shape == (
         0,
         2,
     )
@@ -269,7 +278,10 @@ def test_a_gpu_gives_what_the_processor_gives(
     for device in ("cpu", "cuda"):
         states = hidden.to(device).requires_grad_()
         head = weight.to(device)
-        student, teacher = Readout(states, head), Readout(other.to(device), head)
+        student, teacher = (
+            HiddenStates(states, head),
+            HiddenStates(other.to(device), head),
+        )
         total = distillation_loss(student, teacher, config)
         grads.append(gradients(total, states)[0].cpu())
     torch.testing.assert_close(grads[1], grads[0], rtol=tolerance, atol=tolerance)

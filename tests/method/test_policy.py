@@ -20,7 +20,7 @@ import places
 from benchmarks.policy_agreement import Case, clipped, ours
 from neuron_opsd.method import fused_loss as module
 from neuron_opsd.method.divergence import capped
-from neuron_opsd.method.fused_loss import Readout
+from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.policy import (
     Limits,
     PolicyTokens,
@@ -56,7 +56,7 @@ every_allowed = pytest.mark.parametrize("allowed", ALLOWED.values(), ids=ALLOWED
 
 def example(
     dtype: torch.dtype = torch.float64, softcap: float | None = None
-) -> tuple[Readout, Readout]:
+) -> tuple[HiddenStates, HiddenStates]:
     """Return a student that learns and a reference with the same head."""
     gen = torch.Generator().manual_seed(0)
     hidden, weight, other = (
@@ -64,8 +64,8 @@ def example(
         for shape in ((N, D), (V, D), (N, D))
     )
     weight.requires_grad_()
-    student = Readout(hidden.requires_grad_(), weight, softcap)
-    return student, Readout(other, weight, softcap)
+    student = HiddenStates(hidden.requires_grad_(), weight, softcap)
+    return student, HiddenStates(other, weight, softcap)
 
 
 def drawn(
@@ -86,7 +86,7 @@ def drawn(
     return replace(tokens, **fields)
 
 
-def gradients(total: Tensor, student: Readout) -> list[Tensor]:
+def gradients(total: Tensor, student: HiddenStates) -> list[Tensor]:
     return list(torch.autograd.grad(total, [student.hidden, student.weight]))
 
 
@@ -115,7 +115,7 @@ def test_low_variance_kl_by_hand() -> None:
 
 def coin(
     head: float, allowed: TokenIds = (), temperature: float = 1.0
-) -> tuple[Readout, PolicyTokens]:
+) -> tuple[HiddenStates, PolicyTokens]:
     """Return who throws a coin that may land on its edge, and a head that was paid."""
     rest = (1 - head) / 2
     logits = torch.tensor([[head, rest, rest]], dtype=torch.float64).log()
@@ -126,11 +126,11 @@ def coin(
         allowed=[allowed],
         temperature=temperature,
     )
-    return Readout(logits.requires_grad_(), torch.eye(3).double()), tokens
+    return HiddenStates(logits.requires_grad_(), torch.eye(3).double()), tokens
 
 
 def value_and_grad(
-    student: Readout, tokens: PolicyTokens, reference: Readout | None = None
+    student: HiddenStates, tokens: PolicyTokens, reference: HiddenStates | None = None
 ) -> tuple[float, list[float]]:
     """Return the loss and its gradient by the first state; a KL weighs 1/2."""
     limits = FREELY if reference is None else HELD
@@ -182,7 +182,7 @@ def test_an_old_probability_clips_by_hand() -> None:
 
 
 def dense(
-    student: Readout, reference: Readout, tokens: PolicyTokens, limits: Limits
+    student: HiddenStates, reference: HiddenStates, tokens: PolicyTokens, limits: Limits
 ) -> Tensor:
     """Return the loss from probabilities, position by position."""
     total = torch.zeros((), dtype=torch.float64)
@@ -206,7 +206,7 @@ def dense(
 
 
 def probability(
-    readout: Readout, tokens: PolicyTokens, n: int, allowed: TokenIds
+    readout: HiddenStates, tokens: PolicyTokens, n: int, allowed: TokenIds
 ) -> Tensor:
     """Return how probable a token was among those allowed, in float64."""
     state, head = readout.hidden[n].double(), readout.weight[list(allowed)].double()
@@ -243,7 +243,7 @@ def test_blocks_of_a_tile_and_heads_of_their_own_change_nothing(
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_BYTES", 2 * V * 8)
     student, reference = example(softcap=2.0)
-    reference = Readout(reference.hidden, 0.5 * reference.weight.detach())
+    reference = HiddenStates(reference.hidden, 0.5 * reference.weight.detach())
     tokens = drawn(allowed)
     found = policy_loss(student, reference, tokens, HELD, chunk)
     wanted = dense(student, reference, tokens, HELD)
@@ -251,12 +251,12 @@ def test_blocks_of_a_tile_and_heads_of_their_own_change_nothing(
     torch.testing.assert_close(gradients(found, student), gradients(wanted, student))
 
 
-def in_float64(readout: Readout) -> Readout:
+def in_float64(readout: HiddenStates) -> HiddenStates:
     """Return a readout of the same values that learns."""
     hidden, weight = (
         x.detach().double().requires_grad_() for x in (readout.hidden, readout.weight)
     )
-    return Readout(hidden, weight, readout.softcap)
+    return HiddenStates(hidden, weight, readout.softcap)
 
 
 @every_allowed
@@ -325,7 +325,7 @@ def test_a_gpu_gives_what_the_processor_gives(
     grads = []
     for device in ("cpu", "cuda"):
         student, reference = (
-            Readout(x.hidden.detach().to(device), x.weight.detach().to(device))
+            HiddenStates(x.hidden.detach().to(device), x.weight.detach().to(device))
             for x in example(dtype)
         )
         student.hidden.requires_grad_()
@@ -403,7 +403,7 @@ def test_a_student_that_is_the_reference_is_not_pulled(
 ) -> None:
     student, _ = example()
     tokens = drawn(allowed)
-    same = Readout(student.hidden.detach(), student.weight)
+    same = HiddenStates(student.hidden.detach(), student.weight)
     alone = policy_loss(student, None, tokens, FREELY, 4)
     found = policy_loss(student, same, tokens, Limits(0.2, 0.2, 9.0), 4)
     torch.testing.assert_close(found, alone)
@@ -414,7 +414,7 @@ def test_only_the_student_receives_gradients() -> None:
     student, reference = example()
     reference.hidden.requires_grad_()
     head = reference.weight.detach().clone().requires_grad_()
-    other = Readout(reference.hidden, head)
+    other = HiddenStates(reference.hidden, head)
     tokens = drawn(ALLOWED["mixed"])
     tokens.advantages.requires_grad_()
     policy_loss(student, other, tokens, HELD, 4).backward()
@@ -603,7 +603,7 @@ def test_advantages_are_those_of_trl_but_for_what_is_added_to_the_deviation(
 
 def test_certainty_of_coins_by_hand() -> None:
     probabilities = torch.tensor([[1 / 4, 3 / 4], [1 / 2, 1 / 2]])
-    sure, entropy = certainty(Readout(probabilities.log(), torch.eye(2)), 4)
+    sure, entropy = certainty(HiddenStates(probabilities.log(), torch.eye(2)), 4)
     # 1/2 ln((1/2) / (1/4)) + 1/2 ln((1/2) / (3/4)) = 1/2 ln(4/3)
     assert sure.tolist() == pytest.approx([math.log(4 / 3) / 2, 0], abs=1e-6)
     bent = math.log(4) / 4 + 3 / 4 * math.log(4 / 3)
@@ -635,7 +635,7 @@ def test_certainty_is_that_of_all_logits(
 def test_certainty_of_a_large_vocabulary_costs_no_precision() -> None:
     gen = torch.Generator().manual_seed(0)
     weight, hidden = (torch.randn(n, 16, generator=gen) for n in (49_152, 5))
-    sure, entropy = certainty(Readout(hidden, weight), 2)
+    sure, entropy = certainty(HiddenStates(hidden, weight), 2)
     log_p = (hidden.double() @ weight.double().T).log_softmax(-1)
     wanted_sure = -log_p.mean(-1) - math.log(49_152)
     wanted_entropy = -(log_p.exp() * log_p).sum(-1)

@@ -36,13 +36,13 @@ from neuron_opsd.stages.policy_gradient import allowed, certainties
 from neuron_opsd.stages.rollouts import scored_choices
 from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import (
-    Exercise,
-    Lesson,
+    RolloutGroup,
+    TrainingSequence,
     all_exercises,
     gather_gradients,
     train,
 )
-from neuron_opsd.stages.writing import asked, draw, exercises_of, grouped
+from neuron_opsd.stages.writing import asked, draw, grouped, sequences_of
 
 LABEL_FREE = [name for name, method in METHODS.items() if not method.oracle]
 GROUPED = ("u-opsd", "lmsi", "ttrl", "intuitor", "rent", "empo")
@@ -106,12 +106,12 @@ def learner_for(config: Config) -> HFLearner:
         return load_learner(config.model, config.distill, config.seed)
 
 
-def lessons_of(
+def rollout_groups_of(
     name: str,
     config: Config,
     examples: Sequence[TrainingExample] = EXAMPLES,
     step: int = 0,
-) -> list[Lesson]:
+) -> list[RolloutGroup]:
     objective = METHODS[name].objective(config, {})
     return objective.write(learner_for(config), examples, step)
 
@@ -212,7 +212,7 @@ def test_every_method_takes_a_step_on_choices_and_on_free_text(
 def test_all_methods_draw_the_same_number_of_rollouts(
     shared: Config, name: str
 ) -> None:
-    lessons = lessons_of(name, settings_of(name, shared))
+    lessons = rollout_groups_of(name, settings_of(name, shared))
     assert [len(lesson.drawn) for lesson in lessons] == [8] * 10
 
 
@@ -220,7 +220,7 @@ def test_all_methods_draw_the_same_number_of_rollouts(
 def test_equal_rollouts_are_trained_on_once_and_counted(
     shared: Config, name: str
 ) -> None:
-    for lesson in lessons_of(name, settings_of(name, shared)):
+    for lesson in rollout_groups_of(name, settings_of(name, shared)):
         ids = [e.completion.token_ids for e in lesson.exercises]
         assert len(set(ids)) == len(ids) <= 3
         assert sum(e.count for e in lesson.exercises) == 8
@@ -263,7 +263,7 @@ def test_the_first_rollout_does_not_depend_on_how_many_are_drawn(
 
 
 def test_lmsi_imitates_what_agrees_and_nothing_else(shared: Config) -> None:
-    for lesson in lessons_of("lmsi", settings_of("lmsi", shared)):
+    for lesson in rollout_groups_of("lmsi", settings_of("lmsi", shared)):
         texts = [completion.text for completion in lesson.drawn]
         label = max(texts, key=texts.count)
         (only,) = lesson.exercises
@@ -287,7 +287,7 @@ def test_lmsi_is_written_by_the_frozen_model_however_far_the_student_is(
 
 def test_u_opsd_shows_what_agrees_and_trains_on_what_does_not(shared: Config) -> None:
     some_disagree = False
-    for lesson in lessons_of("u-opsd", settings_of("u-opsd", shared)):
+    for lesson in rollout_groups_of("u-opsd", settings_of("u-opsd", shared)):
         texts = [completion.text for completion in lesson.drawn]
         label = max(texts, key=texts.count)
         for e in lesson.exercises:
@@ -317,7 +317,7 @@ def test_context_sft_does_not_imitate_what_cannot_be_read(shared: Config) -> Non
     numbers = shared.answers.model_copy(update={"reader": "number"})
     config = settings_of("context-sft", shared.model_copy(update={"answers": numbers}))
     seen = {True: 0, False: 0}
-    for lesson in lessons_of("context-sft", config, FREE):
+    for lesson in rollout_groups_of("context-sft", config, FREE):
         trained_on = {e.completion.token_ids for e in lesson.exercises}
         for completion in lesson.drawn:
             readable = any(letter.isdecimal() for letter in completion.text)
@@ -335,7 +335,7 @@ def test_intuitor_pays_no_rollout_for_being_sure_without_an_answer(
     groups = grouped(FREE, draw(learner, FREE, 0, 8, config), config)
     unread = [a is None for group in groups for a in group.answers]
     assert sum(unread) > 0
-    lessons = lessons_of("intuitor", config, FREE)
+    lessons = rollout_groups_of("intuitor", config, FREE)
     for group, lesson in zip(groups, lessons, strict=True):
         gains = {e.completion.token_ids: e.advantage for e in lesson.exercises}
         for completion, answer in zip(group.completions, group.answers, strict=True):
@@ -345,7 +345,7 @@ def test_intuitor_pays_no_rollout_for_being_sure_without_an_answer(
 
 def test_more_rollouts_can_vote_than_are_trained_on(shared: Config) -> None:
     config = settings_of("ttrl", shared, "policy.num_votes=24")
-    for lesson in lessons_of("ttrl", config):
+    for lesson in rollout_groups_of("ttrl", config):
         assert len(lesson.drawn) == 24
         assert sum(e.count for e in lesson.exercises) == 8
 
@@ -361,7 +361,7 @@ def test_the_distribution_that_counts_is_the_one_that_was_drawn_from(
         draw(learner, EXAMPLES, 0, 4, shared), EXAMPLES, strict=True
     ):
         for completion in group:
-            exercise = Exercise(example, completion)
+            exercise = TrainingSequence(example, completion)
             rows = allowed(learner, exercise)
             readout = student_readout(learner, [exercise])
             logits = (readout.hidden @ readout.weight.T).detach()
@@ -376,7 +376,7 @@ def test_the_distribution_that_counts_is_the_one_that_was_drawn_from(
 def test_free_answers_are_drawn_from_the_whole_vocabulary(shared: Config) -> None:
     learner = learner_for(shared)
     ((completion,),) = draw(learner, FREE[:1], 0, 1, shared)
-    rows = allowed(learner, Exercise(FREE[0], completion))
+    rows = allowed(learner, TrainingSequence(FREE[0], completion))
     assert rows == [()] * len(completion.token_ids)
 
 
@@ -388,7 +388,7 @@ def test_certainty_and_entropy_are_means_over_the_tokens_of_a_rollout(
     found = certainties(learner, groups, shared)
     for group, pairs in zip(groups, found, strict=True):
         for completion, (sure, spread) in zip(group.completions, pairs, strict=True):
-            (exercise,) = exercises_of(group.example, [completion])
+            (exercise,) = sequences_of(group.example, [completion])
             readout = student_readout(learner, [exercise])
             logs = (readout.hidden @ readout.weight.T).detach().double().log_softmax(-1)
             uniform = -(logs + math.log(logs.shape[-1])).mean(-1)
@@ -437,7 +437,7 @@ def test_ttrl_as_its_authors_measure_it_where_the_majority_is_right_on_80_percen
 
 
 def test_the_reward_of_ttrl_is_the_share_that_agrees(shared: Config) -> None:
-    for lesson in lessons_of("ttrl", settings_of("ttrl", shared)):
+    for lesson in rollout_groups_of("ttrl", settings_of("ttrl", shared)):
         assert lesson.reward == lesson.agreement
 
 
@@ -508,7 +508,7 @@ def test_the_teacher_of_oracle_opsd_sees_the_answer(shared: Config) -> None:
 def test_rollouts_that_only_vote_are_not_trained_on(shared: Config, name: str) -> None:
     config = settings_of(name, shared, "policy.num_votes=12", "distill.num_samples=4")
     counts = []
-    for lesson in lessons_of(name, config):
+    for lesson in rollout_groups_of(name, config):
         assert len(lesson.drawn) == 12
         trained_on = [c.token_ids for c in lesson.drawn[:4]]
         for e in lesson.exercises:
@@ -537,7 +537,7 @@ def test_a_step_in_which_nothing_can_be_trained_on_changes_nothing(
     learner = learner_for(config)
     objective = replace(
         METHODS["lmsi"].objective(config, {}),
-        write=lambda *_: [Lesson((), (silent,), agreement=0.0)],
+        write=lambda *_: [RolloutGroup((), (silent,), agreement=0.0)],
     )
     before = learner.state()
     (entry,) = train(learner, EXAMPLES[:1], objective, config)

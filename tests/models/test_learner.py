@@ -22,14 +22,14 @@ from loaded import learning, loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.config import Config, DistillConfig, PromptsConfig, RolloutsConfig
 from neuron_opsd.errors import NotFiniteError, TrainingError
 from neuron_opsd.method.divergence import imitation_loss
-from neuron_opsd.method.fused_loss import Readout
+from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.protocol import Pair
 from neuron_opsd.records import Completion, Message, Prompt, Question, TrainingExample
 from neuron_opsd.stages.distill import distillation, imitation
 from neuron_opsd.stages.training import (
-    Exercise,
-    Lesson,
+    RolloutGroup,
+    TrainingSequence,
     gather_gradients,
     move_teacher,
     train,
@@ -103,7 +103,7 @@ def gather(learner: HFLearner, **tuning: Any) -> float:
     return gather_gradients(
         learner,
         [
-            Exercise(example, completion)
+            TrainingSequence(example, completion)
             for example, completion in zip(
                 examples(), completions(learner), strict=True
             )
@@ -367,7 +367,7 @@ def test_the_end_token_is_trained_though_it_also_pads(tiny_llama: Path) -> None:
     hidden = learner.student_hidden(pairs)
     hidden.retain_grad()
     head = learner.student_head()
-    imitation_loss(Readout(hidden, head.weight), targets, 4).backward()
+    imitation_loss(HiddenStates(hidden, head.weight), targets, 4).backward()
     assert hidden.grad is not None
     # Softmax minus one-hot, through the unembedding: no row may be masked away.
     shares = (hidden.detach() @ head.weight.T).softmax(-1)
@@ -381,9 +381,11 @@ def test_imitation_makes_the_end_token_likelier(tiny_llama: Path) -> None:
     config = config_of(steps=10, learning_rate=1e-2)
     answers = completions(learner)
 
-    def write(*_: Any) -> list[Lesson]:
+    def write(*_: Any) -> list[RolloutGroup]:
         example = examples()[0]
-        return [Lesson((Exercise(example, answer),)) for answer in answers]
+        return [
+            RolloutGroup((TrainingSequence(example, answer),)) for answer in answers
+        ]
 
     def end_logprob() -> float:
         example, ids = examples()[0], answers[0].token_ids
@@ -441,9 +443,9 @@ def test_training_stops_with_the_questions_of_a_gradient_that_is_no_number(
         next(iter(learner.weights.values())).fill_(float("inf"))
     config = config_of()
 
-    def write(*_: Any) -> list[Lesson]:
+    def write(*_: Any) -> list[RolloutGroup]:
         return [
-            Lesson((Exercise(example, completion),))
+            RolloutGroup((TrainingSequence(example, completion),))
             for example, completion in zip(
                 examples(), completions(learner), strict=True
             )

@@ -28,16 +28,22 @@ from neuron_opsd.models.protocol import Learner, Sampling
 from neuron_opsd.models.room import attempt, in_halves
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, StepMetrics
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.kept_room import ROOM, SPLITS, keep_room
 from neuron_opsd.runs.training import Training, train_adapter
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.policy_gradient import certainties, policy_gradient
 from neuron_opsd.stages.splitting import Split, Splits
-from neuron_opsd.stages.training import Earlier, Exercise, Lesson, Objective, train
+from neuron_opsd.stages.training import (
+    Earlier,
+    Objective,
+    RolloutGroup,
+    TrainingSequence,
+    train,
+)
 from neuron_opsd.stages.writing import Group
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 from tiny import tiny_model
 from tiny_runs import SETTINGS, files_of, tiny_examples
 
@@ -248,21 +254,21 @@ OBJECTIVES: dict[str, Callable[[Config], Objective]] = {
 
 
 @contextmanager
-def opened(folder: Path, config: Config) -> Iterator[Job]:
+def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     progress = Silent()
-    with RunDir.open(folder, {}, {}, warn=progress.warn) as run:
-        yield Job(run, config, constrained=True, progress=progress)
+    with RunDirectory.open(folder, {}, {}, warn=progress.warn) as run:
+        yield RunContext(run, config, constrained=True, progress=progress)
 
 
 def trained(
     folder: Path, config: Config, objective: Objective | None = None
 ) -> tuple[tuple[StepMetrics, ...], dict[str, Any], list[str]]:
     """Train; return metrics, facts and warnings."""
-    with opened(folder, config) as job:
+    with opened(folder, config) as run:
         base = load_model(config.model)
         objective = objective or distillation(config)
-        found = train_adapter(job, base, Training("main"), EXAMPLES, objective)
-        return found, job.run.manifest.facts, job.run.warnings
+        found = train_adapter(run, base, Training("main"), EXAMPLES, objective)
+        return found, run.directory.manifest.facts, run.directory.warnings
 
 
 def calls_of_a_step(
@@ -284,14 +290,14 @@ def adapter_with(
     folder: Path, config: Config, objective: Objective, **split: int
 ) -> dict[str, bytes]:
     """Return the adapter of a training that has known its split from step 1 on."""
-    with opened(folder, config) as job:
+    with opened(folder, config) as run:
         first = Split(0, config.distill.micro_batch_size, 4096)
         then = replace(first, step=1, **split)
         rows = [
             {"step": s.step, "micro_batch_size": s.micro_batch_size, "tokens": s.tokens}
             for s in (first, then)
         ]
-        job.run.note(SPLITS, {"main": rows})
+        run.directory.note(SPLITS, {"main": rows})
     trained(folder, config, objective)
     return files_of(folder / "adapter")
 
@@ -372,12 +378,12 @@ print([repr(float(step.grad_norm)) for step in steps], len(found))
 """
 
 
-def long_lessons(learner: Learner, batch: Any, step: int) -> list[Lesson]:
+def long_lessons(learner: Learner, batch: Any, step: int) -> list[RolloutGroup]:
     """Have every question imitate the same long answer."""
     del learner, step
     ids = tuple(range(100, 200)) * 4
     written = Completion(ids, "", finished=True, logprob=0.0, entropy=0.0)
-    return [Lesson((Exercise(example, written),)) for example in batch]
+    return [RolloutGroup((TrainingSequence(example, written),)) for example in batch]
 
 
 @pytest.mark.long
@@ -413,7 +419,7 @@ def fails_backward(objective: Objective, steps: dict[int, int]) -> Objective:
         now[:] = [step]
         return objective.write(learner, batch, step)
 
-    def loss(learner: Any, exercises: Sequence[Exercise]) -> Tensor:
+    def loss(learner: Any, exercises: Sequence[TrainingSequence]) -> Tensor:
         found = objective.loss(learner, exercises)
         if steps.get(now[0], 0) > 0 and len(exercises) > 1:
             *_, weight = learner.weights.values()
@@ -525,21 +531,21 @@ def test_room_is_kept_with_the_run(
 ) -> None:
     pairs = random_pairs([(9, 2)] * 6, 300)
     columns = [[(5,)] * 3] * 6
-    with opened(tmp_path, config) as job:
+    with opened(tmp_path, config) as run:
         model = load_model(config.model)
-        keep_room(job, model)
+        keep_room(run, model)
         shortage.most_rows = 3
         model.logits_at(pairs, columns)
-        assert job.run.manifest.facts[ROOM] == 33
-        (told,) = job.run.warnings
+        assert run.directory.manifest.facts[ROOM] == 33
+        (told,) = run.directory.warnings
         assert told.startswith("memory ran out (4000 bytes more were asked for); ")
     shortage.most_rows = None  # a model that is loaded is tried with four rows
-    with opened(tmp_path, config) as job:
+    with opened(tmp_path, config) as run:
         shortage.most_rows = None
         again = load_model(config.model)
         shortage.most_rows = 3
-        keep_room(job, again)
+        keep_room(run, again)
         shortage.most_rows = 3
         assert again.room.tokens == 33
         again.logits_at(pairs, columns)
-        assert job.run.warnings == []
+        assert run.directory.warnings == []

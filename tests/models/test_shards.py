@@ -23,7 +23,7 @@ from neuron_opsd.models.gguf import unpacked
 from neuron_opsd.models.load import load_model
 from neuron_opsd.runs.fingerprint import load_again, model_fingerprint
 from neuron_opsd.runs.inputs import run_settings
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 from tiny import tiny_model
 from tiny_gguf import TinyGGUF
 from tiny_runs import tiny_config, tiny_request, tiny_run
@@ -203,16 +203,16 @@ def test_a_model_is_the_same_however_its_place_is_written(
     found = [run_settings(load_config(None, [f"model.name={n}"])) for n in names]
     for settings in found:
         assert settings["model.name"] == str(copy)
-        with RunDir.open(tmp_path / "run", settings, {}):
+        with RunDirectory.open(tmp_path / "run", settings, {}):
             pass
     # A run of the version before, which kept the name as it was typed.
-    with RunDir.open(tmp_path / "old", {"model.name": "copy"}, {}):
+    with RunDirectory.open(tmp_path / "old", {"model.name": "copy"}, {}):
         pass
-    with RunDir.open(tmp_path / "old", {"model.name": str(copy)}, {}):
+    with RunDirectory.open(tmp_path / "old", {"model.name": str(copy)}, {}):
         pass
     with (
         pytest.raises(ConfigError, match=r"model\.name was"),
-        RunDir.open(tmp_path / "run", {**found[0], "model.name": "within"}, {}),
+        RunDirectory.open(tmp_path / "run", {**found[0], "model.name": "within"}, {}),
     ):
         pass
 
@@ -251,7 +251,9 @@ def test_weights_that_change_while_a_run_is_at_work_stop_it(
     copy: Path, tmp_path: Path
 ) -> None:
     config = model_config(copy)
-    with RunDir.open(tmp_path / "run", {}, {"model": model_fingerprint(config)}) as run:
+    with RunDirectory.open(
+        tmp_path / "run", {}, {"model": model_fingerprint(config)}
+    ) as run:
         load_again(run, config)
         scale(copy / WEIGHTS)
         with pytest.raises(DataError, match=r"were changed while .* was at work"):

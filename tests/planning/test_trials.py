@@ -29,7 +29,7 @@ from neuron_opsd.planning.trials import (
 )
 from neuron_opsd.planning.workload import QuestionTokens
 from neuron_opsd.records import Completion, Message, NeuronSet, Question
-from neuron_opsd.stages.rollouts import Asked, ask
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from scripted import ScriptedModel
 
 MODEL = ScriptedModel({"Is": ["odd", "even"], "What": ["seven", "eight or so"]})
@@ -46,7 +46,7 @@ def trial(*assignments: str) -> Trial:
     return Trial(MODEL, settings(*assignments), lambda: float(next(ticks)))
 
 
-def choosing(numbers: Sequence[int]) -> list[Asked]:
+def choosing(numbers: Sequence[int]) -> list[PromptedQuestion]:
     questions = [
         Question(f"q{n}", (Message("user", f"Is {n} odd?"),), choices=("odd", "even"))
         for n in numbers
@@ -54,7 +54,7 @@ def choosing(numbers: Sequence[int]) -> list[Asked]:
     return ask(questions, settings(), constrained=True)
 
 
-def free(numbers: Sequence[int]) -> list[Asked]:
+def free(numbers: Sequence[int]) -> list[PromptedQuestion]:
     questions = [
         Question(f"f{n}", (Message("user", f"What is {n}?"),)) for n in numbers
     ]
@@ -67,7 +67,7 @@ def test_a_call_is_timed_by_the_trials_clock() -> None:
     assert still.timed(lambda: None)[1] > 0.0
 
 
-def choosing_among(*choices: str) -> Asked:
+def choosing_among(*choices: str) -> PromptedQuestion:
     question = Question("q", (Message("user", "Is it?"),), choices=choices)
     return ask([question], settings(), constrained=True)[0]
 

@@ -24,13 +24,13 @@ from neuron_opsd.models.decoding.choices import (
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Prompt, Question, TrainingExample
 from neuron_opsd.runs.centring import centred
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.prepare import prepare
 from neuron_opsd.stages.centring import choice_bias, with_bias
 from neuron_opsd.stages.rollouts import ask, bias_of, sample_rollouts
 from neuron_opsd.stages.writing import draw
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 from scripted import ScriptedModel
 
 NUMBERS = range(20)
@@ -127,17 +127,17 @@ def test_training_draws_are_centred_too() -> None:
 
 
 @contextmanager
-def opened(folder: Path, config: Config) -> Iterator[Job]:
+def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     """Open a run directory."""
-    with RunDir.open(folder, {}, {}, warn=Silent().warn) as run:
-        yield Job(run, config, constrained=True, progress=Silent())
+    with RunDirectory.open(folder, {}, {}, warn=Silent().warn) as run:
+        yield RunContext(run, config, constrained=True, progress=Silent())
 
 
 def test_a_run_measures_the_means_once_and_keeps_them(tmp_path: Path) -> None:
     config = config_of("rollouts.centre_choices=true")
-    with opened(tmp_path, config) as job:
-        first = centred(job, ScriptedModel(PULLED), POOL)
-        assert centred(job, ScriptedModel({}), POOL).config == first.config
+    with opened(tmp_path, config) as run:
+        first = centred(run, ScriptedModel(PULLED), POOL)
+        assert centred(run, ScriptedModel({}), POOL).config == first.config
         assert centred(first, ScriptedModel({}), POOL) is first
     kept = json.loads((tmp_path / "choice-bias.json").read_text())
     assert kept == first.config.rollouts.choice_bias == pytest.approx(bias())
@@ -150,9 +150,9 @@ def test_the_check_of_the_teacher_sees_centred_choices(tmp_path: Path) -> None:
     small = ["contexts.num_demonstrations=2", "fitness.one_answer=warn"]
     found = {}
     for name, extra in (("plain", []), ("centred", ["rollouts.centre_choices=true"])):
-        with opened(tmp_path / name, config_of(*small, *extra)) as job:
+        with opened(tmp_path / name, config_of(*small, *extra)) as run:
             model = ScriptedModel(PULLED)
-            found[name] = prepare(centred(job, model, POOL), model, POOL).fitness
+            found[name] = prepare(centred(run, model, POOL), model, POOL).fitness
     assert found["plain"] is not None
     assert found["centred"] is not None
     assert found["plain"].pool_answer_share > 0.95
@@ -161,9 +161,11 @@ def test_the_check_of_the_teacher_sees_centred_choices(tmp_path: Path) -> None:
 
 
 def test_centring_that_can_do_nothing_is_said(tmp_path: Path) -> None:
-    with opened(tmp_path, config_of("rollouts.centre_choices=true")) as job:
-        centred(job, ScriptedModel(PULLED), POOL[:5])
-        assert job.run.warnings[0].startswith("rollouts.centre_choices has no effect")
+    with opened(tmp_path, config_of("rollouts.centre_choices=true")) as run:
+        centred(run, ScriptedModel(PULLED), POOL[:5])
+        assert run.directory.warnings[0].startswith(
+            "rollouts.centre_choices has no effect"
+        )
 
 
 @pytest.mark.parametrize("method", ["ttrl", "intuitor", "rent", "empo"])

@@ -23,12 +23,12 @@ from neuron_opsd.records import (
     SelectionEntry,
     TokenIds,
 )
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.prepare import Prepared, prepare, representatives
 from neuron_opsd.runs.selection import unread_of
 from neuron_opsd.stages.one_answer import one_answer_findings
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 from scripted import FACTS, ScriptedModel
 
 NAMES = [f"thing {n}" for n in range(12)]
@@ -60,18 +60,18 @@ def config_of(*assignments: str) -> Config:
 
 
 @contextmanager
-def opened(folder: Path, config: Config, *, free: bool = False) -> Iterator[Job]:
+def opened(folder: Path, config: Config, *, free: bool = False) -> Iterator[RunContext]:
     progress = Silent()
-    with RunDir.open(folder, {}, {}, warn=progress.warn) as run:
-        yield Job(run, config, not free, progress)
+    with RunDirectory.open(folder, {}, {}, warn=progress.warn) as run:
+        yield RunContext(run, config, not free, progress)
 
 
 def prepared(
     folder: Path, model: ScriptedModel, config: Config, *, free: bool = False
 ) -> tuple[Prepared, list[str]]:
     """Prepare a pool; return also what was warned of."""
-    with opened(folder, config, free=free) as job:
-        return prepare(job, model, FREE if free else POOL), job.run.warnings
+    with opened(folder, config, free=free) as run:
+        return prepare(run, model, FREE if free else POOL), run.directory.warnings
 
 
 def test_every_selected_question_becomes_an_example(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_the_pool_is_asked_once_in_blocks(tmp_path: Path) -> None:
 
 def test_tokens_are_counted_by_stage(tmp_path: Path) -> None:
     config = config_of("fitness.action=off")
-    with opened(tmp_path, config, free=True) as job:
-        prepare(job, ScriptedModel(BLAND), FREE)
-        tokens = job.run.manifest.facts["tokens"]
+    with opened(tmp_path, config, free=True) as run:
+        prepare(run, ScriptedModel(BLAND), FREE)
+        tokens = run.directory.manifest.facts["tokens"]
     prompts = sum(len(f"Question: Is {name} odd?\nAnswer:") for name in NAMES)
     # Each question: " yes\n" twice and " no\n" once; neurons read the first alone.
     assert tokens == {"rollouts": prompts + 12 * 14, "neurons": prompts + 12 * 5}
@@ -251,17 +251,17 @@ def test_the_span_that_is_asked_for_is_what_counts(
     config = config_of(
         f"neurons.span={span}", "fitness.action=off", "selection.keep_fraction=1.0"
     )
-    with opened(tmp_path, config, free=True) as job:
-        found = prepare(job, model, FREE)
-        tokens = job.run.manifest.facts["tokens"]
-        assert job.run.warnings == []
+    with opened(tmp_path, config, free=True) as run:
+        found = prepare(run, model, FREE)
+        tokens = run.directory.manifest.facts["tokens"]
+        assert run.directory.warnings == []
     length = {"completion": 9, "reasoning": 5, "answer": 4}[span]
     assert {entry.num_tokens for entry in found.neurons} == {length}
     prompts = sum(len(f"Question: Is {name} odd?\nAnswer:") for name in NAMES)
     assert tokens["neurons"] == prompts + 12 * read
     # What is kept is not looked for again among thousands of tokens.
-    with opened(tmp_path, config, free=True) as job:
-        prepare(job, Mute({asked: ["hmm|yes"] for asked in BLAND}), FREE)
+    with opened(tmp_path, config, free=True) as run:
+        prepare(run, Mute({asked: ["hmm|yes"] for asked in BLAND}), FREE)
 
 
 def test_demonstrations_that_do_not_fit_are_warned_of(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from neuron_opsd.models.load import load_learner
 from neuron_opsd.prompts import student_prompt
 from neuron_opsd.records import Completion, Message, Question, Rollout, TrainingExample
 from neuron_opsd.runs.resolution import with_method
-from neuron_opsd.stages.training import Exercise
+from neuron_opsd.stages.training import TrainingSequence
 from neuron_opsd.storage.codecs import CONTEXTS, ROLLOUTS, SELECTION
 from thinking import thinking_model
 from tiny_runs import FinishedRun, tiny_config, tiny_request, tiny_run
@@ -93,7 +93,7 @@ def test_no_open_trace_is_selected(
     assert kept <= read
 
 
-def exercises(model: Path, method: str) -> list[Exercise]:
+def exercises(model: Path, method: str) -> list[TrainingSequence]:
     """Return what a few steps of a method train on, with what they were paid."""
     config = with_method(
         load_config(

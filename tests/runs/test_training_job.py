@@ -21,7 +21,7 @@ from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, Rollout, StepMetrics
 from neuron_opsd.results.run import FORM_ONLY
 from neuron_opsd.runs.checkpoints import end_checkpoints
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.metrics import (
     MetricsHash,
     append_metrics,
@@ -36,9 +36,9 @@ from neuron_opsd.runs.training import (
     trained_model,
 )
 from neuron_opsd.stages.distill import distillation
-from neuron_opsd.stages.teaching import Library
+from neuron_opsd.stages.teaching import DemonstrationPool
 from neuron_opsd.storage.proofs import CARD, proof_of
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 from tiny_runs import SETTINGS, files_of, read_sealed, tiny_examples, write_sealed
 
 EXAMPLES = tiny_examples(4)
@@ -51,15 +51,15 @@ def config(tiny_llama_plain: Path) -> Config:
 
 
 @contextmanager
-def opened(folder: Path, config: Config) -> Iterator[Job]:
+def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     progress = Silent()
     with (
-        RunDir.open(folder, {}, {}, warn=progress.warn) as run,
+        RunDirectory.open(folder, {}, {}, warn=progress.warn) as run,
         warnings.catch_warnings(),
     ):
         # PEFT asks transformers for what it calls by a new name now.
         warnings.simplefilter("ignore", FutureWarning)
-        yield Job(run, config, constrained=True, progress=progress)
+        yield RunContext(run, config, constrained=True, progress=progress)
 
 
 def base(config: Config) -> HFModel:
@@ -67,9 +67,9 @@ def base(config: Config) -> HFModel:
 
 
 def trained(folder: Path, config: Config) -> tuple[StepMetrics, ...]:
-    with opened(folder, config) as job:
+    with opened(folder, config) as run:
         return train_adapter(
-            job, base(config), Training("main"), EXAMPLES, distillation(config)
+            run, base(config), Training("main"), EXAMPLES, distillation(config)
         )
 
 
@@ -85,8 +85,8 @@ def steps_taken(folder: Path, config: Config) -> int:
             del name, total, unit
             yield taken.append
 
-    with opened(folder, config) as job:
-        watched = replace(job, progress=Watching())
+    with opened(folder, config) as run:
+        watched = replace(run, progress=Watching())
         train_adapter(
             watched, base(config), Training("main"), EXAMPLES, distillation(config)
         )
@@ -135,9 +135,9 @@ def test_what_is_not_of_training_stays_among_checkpoints(
     for name in ("notes.txt", "step-000006/notes.txt", "my-folder/notes.txt"):
         (home / name).parent.mkdir(exist_ok=True)
         (home / name).write_text("mine")
-    with opened(tmp_path, config) as job:
-        end_checkpoints(job, "train")
-        assert not any("checkpoints" in name for name in job.run.manifest.outputs)
+    with opened(tmp_path, config) as run:
+        end_checkpoints(run, "train")
+        assert not any("checkpoints" in name for name in run.directory.manifest.outputs)
     left = sorted(path.relative_to(home).as_posix() for path in home.rglob("*.*"))
     assert left == ["my-folder/notes.txt", "notes.txt", "step-000006/notes.txt"]
     assert not (home / "step-000009").is_symlink()
@@ -148,9 +148,9 @@ def test_checkpoints_that_are_all_go_with_their_folder(
     tmp_path: Path, config: Config
 ) -> None:
     trained(tmp_path, config)
-    with opened(tmp_path, config) as job:
-        end_checkpoints(job, "train")
-        end_checkpoints(job, "train")
+    with opened(tmp_path, config) as run:
+        end_checkpoints(run, "train")
+        end_checkpoints(run, "train")
     assert not (tmp_path / "train/checkpoints").exists()
 
 
@@ -159,11 +159,11 @@ def test_a_manifest_cannot_name_what_is_deleted(tmp_path: Path, config: Config) 
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "state.safetensors").write_text("mine")
-    with opened(tmp_path, config) as job:
-        output = job.run.manifest.outputs["train/checkpoints/step-000006"]
+    with opened(tmp_path, config) as run:
+        output = run.directory.manifest.outputs["train/checkpoints/step-000006"]
         for name in ("../../mine", "step-000006/../../../mine", ".."):
-            job.run.manifest.outputs[f"train/checkpoints/{name}"] = output
-        end_checkpoints(job, "train")
+            run.directory.manifest.outputs[f"train/checkpoints/{name}"] = output
+        end_checkpoints(run, "train")
     assert (mine / "state.safetensors").exists()
 
 
@@ -267,23 +267,23 @@ def test_time_and_tokens_of_a_training_are_noted(
     tmp_path: Path, config: Config
 ) -> None:
     metrics = trained(tmp_path, config)
-    with opened(tmp_path, config) as job:
-        facts = job.run.manifest.facts
+    with opened(tmp_path, config) as run:
+        facts = run.directory.manifest.facts
         assert facts["tokens"] == {"main": sum(m.num_tokens for m in metrics)}
         seconds = facts["seconds"]["main"]
     assert seconds > 0
     forget_adapter(tmp_path)
     trained(tmp_path, config)
-    with opened(tmp_path, config) as job:
-        assert job.run.manifest.facts["seconds"]["main"] > seconds
+    with opened(tmp_path, config) as run:
+        assert run.directory.manifest.facts["seconds"]["main"] > seconds
 
 
 def test_the_adapter_is_kept_after_the_steps_asked_for(
     tmp_path: Path, config: Config
 ) -> None:
     training = Training("main", keep_after=(3, 5))
-    with opened(tmp_path / "long", config) as job:
-        train_adapter(job, base(config), training, EXAMPLES, distillation(config))
+    with opened(tmp_path / "long", config) as run:
+        train_adapter(run, base(config), training, EXAMPLES, distillation(config))
     names = {path.name for path in (tmp_path / "long").glob("adapter*")}
     assert names == {"adapter", "adapter-000003", "adapter-000005"}
     # It is what a training of as many steps ends with.
@@ -295,37 +295,37 @@ def test_the_adapter_is_kept_after_the_steps_asked_for(
     # One that is lost is made again, from before the step after which it was kept.
     before = files_of(tmp_path / "long/adapter")
     other.unlink()
-    with opened(tmp_path / "long", config) as job:
-        train_adapter(job, base(config), training, EXAMPLES, distillation(config))
-        assert "adapter-000003 is not as it was written" in job.run.warnings[0]
+    with opened(tmp_path / "long", config) as run:
+        train_adapter(run, base(config), training, EXAMPLES, distillation(config))
+        assert "adapter-000003 is not as it was written" in run.directory.warnings[0]
     assert one.read_bytes() == other.read_bytes()
     assert files_of(tmp_path / "long/adapter") == before
 
 
 def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
-    with opened(tmp_path, config) as job:
+    with opened(tmp_path, config) as run:
         train_adapter(
-            job, base(config), Training("main"), EXAMPLES, distillation(config)
+            run, base(config), Training("main"), EXAMPLES, distillation(config)
         )
         train_adapter(
-            job,
+            run,
             base(config),
             Training("other", "deep/er"),
             EXAMPLES[:2],
             distillation(config),
         )
-        assert {"adapter", "deep/er/adapter"} < set(job.run.manifest.outputs)
+        assert {"adapter", "deep/er/adapter"} < set(run.directory.manifest.outputs)
     weights = "adapter/adapter_model.safetensors"
     one, other = tmp_path / weights, tmp_path / "deep/er" / weights
     assert one.read_bytes() != other.read_bytes()
 
 
 def test_what_was_trained_can_be_loaded(tmp_path: Path, config: Config) -> None:
-    with opened(tmp_path, config) as job:
+    with opened(tmp_path, config) as run:
         train_adapter(
-            job, base(config), Training("main"), EXAMPLES, distillation(config)
+            run, base(config), Training("main"), EXAMPLES, distillation(config)
         )
-        model = trained_model(job, "adapter")
+        model = trained_model(run, "adapter")
     assert model.facts.name == config.model.name
 
 
@@ -350,11 +350,11 @@ def test_signs_of_collapse_are_told_the_same_whatever_stopped_a_run(
     write_sealed(tmp_path / "manifest.json", manifest)
     told = []
     for _ in range(2):
-        with opened(tmp_path, config) as job:
+        with opened(tmp_path, config) as run:
             train_adapter(
-                job, base(config), Training("main"), EXAMPLES, distillation(config)
+                run, base(config), Training("main"), EXAMPLES, distillation(config)
             )
-            told.append(job.run.warnings)
+            told.append(run.directory.warnings)
     assert told[0] == told[1]
     assert told[0] == [
         "step 19: rollouts grow long (40.00, limit 15.00); fewer steps or a lower "
@@ -369,7 +369,7 @@ def written_for(question: str, text: str, answer: str | None = "a") -> Rollout:
 
 def prepared_free(*rollouts: Rollout) -> Prepared:
     free = replace(EXAMPLES[1], choices=())
-    library = Library({}, {}, (), {"q1": frozenset({"q4"})})
+    library = DemonstrationPool({}, {}, (), {"q1": frozenset({"q4"})})
     return Prepared(rollouts, {}, (), (), library, (), (EXAMPLES[0], free))
 
 

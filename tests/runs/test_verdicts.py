@@ -17,12 +17,12 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
-from neuron_opsd.runs.context import Job, TestSet
+from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.prepare import prepare
 from neuron_opsd.runs.testing import answer_tests
 from neuron_opsd.runs.verdicts import training_verdicts, warn_as_kept
 from neuron_opsd.storage.manifest import read_manifest
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 from scripted import ScriptedModel
 from tiny_runs import files_of, tiny_config, tiny_request, tiny_run
 
@@ -70,17 +70,17 @@ def config_of(*assignments: str) -> Config:
 
 
 @contextmanager
-def opened(folder: Path, config: Config) -> Iterator[Job]:
-    """Give a job as a process that has just begun would have it."""
+def opened(folder: Path, config: Config) -> Iterator[RunContext]:
+    """Give a run as a process that has just begun would have it."""
     shared_verifier().forget()
-    with RunDir.open(folder, {}, {}) as run:
-        yield Job(run, config, constrained=False, progress=Silent())
+    with RunDirectory.open(folder, {}, {}) as run:
+        yield RunContext(run, config, constrained=False, progress=Silent())
 
 
 def votes_in(folder: Path, config: Config) -> tuple[list[dict[str, int]], list[str]]:
-    with opened(folder, config) as job:
-        prepared = prepare(job, ScriptedModel(SAID), POOL)
-        return [dict(v.counts) for v in prepared.votes.values()], job.run.warnings
+    with opened(folder, config) as run:
+        prepared = prepare(run, ScriptedModel(SAID), POOL)
+        return [dict(v.counts) for v in prepared.votes.values()], run.directory.warnings
 
 
 def test_verdicts_lie_in_the_manifest_and_are_not_asked_for_again(
@@ -171,9 +171,9 @@ def test_tests_count_what_could_not_be_settled(
     gold = GoldAnswers({q.id: f"x + {n}" for n, q in enumerate(POOL)}, {})
     test = TestSet("exam", POOL, gold, in_domain=True)
     for _ in range(2):
-        with opened(tmp_path, config_of()) as job:
-            result = answer_tests(job, ScriptedModel(SAID), [test], "before")["exam"]
-            told = [text for text in job.run.warnings if "settled" in text]
+        with opened(tmp_path, config_of()) as run:
+            result = answer_tests(run, ScriptedModel(SAID), [test], "before")["exam"]
+            told = [text for text in run.directory.warnings if "settled" in text]
         assert result.num_unsettled == 36
         assert result.metrics["avg_at_k"] == pytest.approx(0.5)
         assert told[0].startswith("tests/exam/before: 36 of")
@@ -190,14 +190,14 @@ def test_other_readers_keep_no_verdicts(tmp_path: Path, asked: list[Pair]) -> No
 
 def train(folder: Path, pairs: Sequence[Pair]) -> list[str]:
     """Compare pairs as a training does, with a checkpoint after each."""
-    with opened(folder, config_of()) as job:
-        job.run.ledger.know("settings of adapter", "0")
+    with opened(folder, config_of()) as run:
+        run.directory.ledger.know("settings of adapter", "0")
         made_from = ["settings of adapter"]
-        with training_verdicts(job, "train", made_from) as write:
+        with training_verdicts(run, "train", made_from) as write:
             for one, other in pairs:
                 shared_verifier().equal(one, other)
                 write()
-        return job.run.warnings
+        return run.directory.warnings
 
 
 def test_a_training_resumes_with_its_verdicts(
@@ -209,20 +209,20 @@ def test_a_training_resumes_with_its_verdicts(
     warnings = train(tmp_path, pairs)
     assert asked == [("d+e", "e+d")]
     assert warnings[0].startswith("train: 1 of 3 comparisons")
-    with opened(tmp_path, config_of()) as job:
-        warn_as_kept(job, "train", "train/verdicts")
-        assert job.run.warnings == warnings
+    with opened(tmp_path, config_of()) as run:
+        warn_as_kept(run, "train", "train/verdicts")
+        assert run.directory.warnings == warnings
     (tmp_path / "train" / "verdicts.json").unlink()
-    with opened(tmp_path, config_of()) as job:
-        warn_as_kept(job, "train", "train/verdicts")
-        assert "is gone; which comparisons" in job.run.warnings[0]
+    with opened(tmp_path, config_of()) as run:
+        warn_as_kept(run, "train", "train/verdicts")
+        assert "is gone; which comparisons" in run.directory.warnings[0]
 
 
 def out_of_time(folder: Path) -> None:
     """Compare a pair as a training does whose time for comparisons is over."""
-    with opened(folder, config_of()) as job:
-        job.run.ledger.know("settings of adapter", "0")
-        with training_verdicts(job, "train", ["settings of adapter"]):
+    with opened(folder, config_of()) as run:
+        run.directory.ledger.know("settings of adapter", "0")
+        with training_verdicts(run, "train", ["settings of adapter"]):
             shared_verifier().equal("a+b", "b+a")
             raise TryAgainError("the time for comparisons is over")
 

@@ -35,9 +35,9 @@ from neuron_opsd.stages.distill import distillation, imitation
 from neuron_opsd.stages.rollouts import scored_choices
 from neuron_opsd.stages.training import (
     Examples,
-    Exercise,
-    Lesson,
     Objective,
+    RolloutGroup,
+    TrainingSequence,
     gather_gradients,
     move_teacher,
     train,
@@ -76,7 +76,7 @@ COMPLETIONS = (
 
 
 EXERCISES = tuple(
-    Exercise(example, written)
+    TrainingSequence(example, written)
     for example, written in zip(EXAMPLES, COMPLETIONS, strict=True)
 )
 
@@ -156,18 +156,18 @@ def by_hand(learner: HFLearner, divergence: str) -> float:
     return sum(terms) / len(terms)
 
 
-def written(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+def written(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
     """Write what is fixed for every question."""
     del learner, step
-    return [Lesson((EXERCISES[EXAMPLES.index(example)],)) for example in batch]
+    return [RolloutGroup((EXERCISES[EXAMPLES.index(example)],)) for example in batch]
 
 
-def drawn(lessons: Sequence[Lesson]) -> list[Completion]:
+def drawn(lessons: Sequence[RolloutGroup]) -> list[Completion]:
     """Return all that was drawn for some questions."""
     return [completion for lesson in lessons for completion in lesson.drawn]
 
 
-def taught(lessons: Sequence[Lesson]) -> list[Completion]:
+def taught(lessons: Sequence[RolloutGroup]) -> list[Completion]:
     """Return all that some questions are trained on."""
     return [e.completion for lesson in lessons for e in lesson.exercises]
 
@@ -226,7 +226,7 @@ def test_the_end_token_is_trained_like_any_other(config: Config) -> None:
     ends = (completion(50), completion(50, 1))
     losses = [
         gather_gradients(
-            learner, [Exercise(EXAMPLES[0], one)], objective, config.distill
+            learner, [TrainingSequence(EXAMPLES[0], one)], objective, config.distill
         )
         for one in ends
     ]
@@ -331,7 +331,7 @@ def test_a_step_says_what_it_did(config: Config) -> None:
 
 
 def test_cut_rollouts_and_repeated_ones_are_counted(config: Config) -> None:
-    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
         del learner, step
         texts = ["a", "b", "b", "b", "c"]
         completions = [
@@ -339,7 +339,7 @@ def test_cut_rollouts_and_repeated_ones_are_counted(config: Config) -> None:
             for n, text in enumerate(texts)
         ]
         return [
-            Lesson((Exercise(example, one),), (one,))
+            RolloutGroup((TrainingSequence(example, one),), (one,))
             for example, one in zip(batch, completions, strict=True)
         ]
 
@@ -374,7 +374,7 @@ def test_training_goes_on_from_a_state_as_if_it_had_not_stopped(
 
 
 def test_a_loss_that_is_no_number_names_step_and_questions(config: Config) -> None:
-    def broken(learner: Learner, exercises: Sequence[Exercise]) -> Tensor:
+    def broken(learner: Learner, exercises: Sequence[TrainingSequence]) -> Tensor:
         hidden = learner.student_hidden(
             [
                 (learner.encode(e.example.student_prompt), e.completion.token_ids)

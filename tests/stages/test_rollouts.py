@@ -22,8 +22,8 @@ from neuron_opsd.models.protocol import Pair
 from neuron_opsd.records import Message, Question, Rollout
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.rollouts import (
-    Asked,
     Draw,
+    PromptedQuestion,
     ask,
     complete,
     is_constrained,
@@ -60,7 +60,7 @@ def config_of(*assignments: str) -> Config:
     )
 
 
-def asked_freely(*questions: Question) -> list[Asked]:
+def asked_freely(*questions: Question) -> list[PromptedQuestion]:
     return ask(questions, PLAIN, constrained=False)
 
 

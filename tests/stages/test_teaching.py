@@ -26,10 +26,10 @@ from neuron_opsd.records import (
     Rollout,
     TeacherContext,
 )
-from neuron_opsd.runs.prepare import make_library
+from neuron_opsd.runs.prepare import make_demonstration_pool
 from neuron_opsd.stages.library import search_remarks
 from neuron_opsd.stages.teaching import (
-    Library,
+    DemonstrationPool,
     build_contexts,
     build_examples,
     fits,
@@ -86,8 +86,10 @@ POOL = (
 )
 
 
-def library(pool: Sequence[NeuronSet] = POOL, **excluded: frozenset[str]) -> Library:
-    return Library(
+def library(
+    pool: Sequence[NeuronSet] = POOL, **excluded: frozenset[str]
+) -> DemonstrationPool:
+    return DemonstrationPool(
         QUESTIONS, {name: f"a {name}" for name in QUESTIONS}, tuple(pool), excluded
     )
 
@@ -290,7 +292,9 @@ def test_demonstrations_come_from_the_pool_or_from_the_selected(
     selection = select_questions(pool, config.selection, 0)
     assert [e.question_id for e in selection if e.kept] == ["bee", "dew", "elk"]
     answers = shown_answers(drawn, tally_votes(drawn), config)
-    found = make_library(list(QUESTIONS.values()), answers, pool, selection, config)
+    found = make_demonstration_pool(
+        list(QUESTIONS.values()), answers, pool, selection, config
+    )
     # The question dew has no readable answer to show.
     assert [entry.question_id for entry in found.neurons] == names
     assert "dew" not in found.answers

@@ -54,7 +54,7 @@ from neuron_opsd.storage.disk import disk_errors, read_plain, reading
 from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.lock import HOLDER, LOCK, locked
 from neuron_opsd.storage.manifest import read_manifest
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.seals import hash_of, seal, unseal
 from tiny_runs import (
     FinishedRun,
@@ -417,15 +417,15 @@ def test_a_state_that_is_no_state_is_passed_over(
     class Learner:
         """Is never asked."""
 
-    with RunDir.open(tmp_path / "run", {}, {}) as run:
+    with RunDirectory.open(tmp_path / "run", {}, {}) as run:
         folder = run.path("train/checkpoints/step-000002")
         folder.mkdir(parents=True)
         (folder / "state.safetensors").write_bytes(b"abc" * 1000)
         for facts in AS_JSON.values():
             (folder / "checkpoint.json").write_bytes(facts)
-            job: Any = type("Job", (), {"run": run, "config": config})
+            context: Any = type("RunContext", (), {"directory": run, "config": config})
             learner: Any = Learner()
-            assert go_back(job, learner, "train", [], 9) == 0
+            assert go_back(context, learner, "train", [], 9) == 0
             assert "cannot be read" in run.warnings[-1]
 
 

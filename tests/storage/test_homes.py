@@ -26,7 +26,7 @@ from neuron_opsd.storage.folders import (
     marker_of,
     need_home,
 )
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.sources import claim_cache
 
 SUM = json_codec("sum.json")
@@ -46,7 +46,7 @@ def state(folder: Path) -> dict[str, str]:
 
 def begin(folder: Path) -> None:
     """Open a folder as a run directory, and compute something there."""
-    with RunDir.open(folder, {"seed": 0}, {}) as run:
+    with RunDirectory.open(folder, {"seed": 0}, {}) as run:
         run.once("sum", SUM, lambda: 3)
 
 
@@ -206,7 +206,7 @@ def test_a_run_of_an_earlier_version_resumes_and_is_marked(tmp_path: Path) -> No
     begin(tmp_path)
     (tmp_path / MARKER).unlink()
     need_home(tmp_path, "run")
-    with RunDir.open(tmp_path, {"seed": 0}, {}) as run:
+    with RunDirectory.open(tmp_path, {"seed": 0}, {}) as run:
         assert run.once("sum", SUM, lambda: 4) == 3
     assert (tmp_path / MARKER).read_bytes() == b'{"neuron-opsd": "run", "format": 1}\n'
 
@@ -260,7 +260,7 @@ def test_settings_are_compared_before_anything_is_locked(tmp_path: Path) -> None
     before = state(tmp_path)
     with (
         pytest.raises(ConfigError, match="begun with other settings"),
-        RunDir.open(tmp_path, {"seed": 1}, {}),
+        RunDirectory.open(tmp_path, {"seed": 1}, {}),
     ):
         pass
     assert state(tmp_path) == before

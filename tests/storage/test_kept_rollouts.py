@@ -15,7 +15,7 @@ from neuron_opsd.records import Completion, Rollout
 from neuron_opsd.storage import codecs, kept_rollouts
 from neuron_opsd.storage.codecs import ROLLOUTS
 from neuron_opsd.storage.kept_rollouts import KeptRollouts, in_full, outlines_of
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 
 FACTS = (
     "question_id",
@@ -147,7 +147,7 @@ def test_joining_blocks_holds_one_of_them(
     monkeypatch.setattr(codecs, "ROWS_PER_GROUP", 24)
     peaks = []
     for count in (64, 256):
-        with RunDir.open(tmp_path / str(count), {}, {}) as run:
+        with RunDirectory.open(tmp_path / str(count), {}, {}) as run:
 
             def block_of(some: Sequence[int]) -> list[Rollout]:
                 return [
@@ -161,7 +161,7 @@ def test_joining_blocks_holds_one_of_them(
                     for n in some
                 ]
 
-            def work(run: RunDir = run, count: int = count) -> None:
+            def work(run: RunDirectory = run, count: int = count) -> None:
                 run.blocks(
                     "rollouts", ROLLOUTS, range(count), 8, block_of, lambda _: None
                 )

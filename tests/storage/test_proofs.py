@@ -21,7 +21,7 @@ from neuron_opsd.storage import proofs
 from neuron_opsd.storage.codecs import json_codec, records_codec
 from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.proofs import faults, files_in
-from neuron_opsd.storage.run_directory import RunDir, read_manifest
+from neuron_opsd.storage.run_directory import RunDirectory, read_manifest
 from neuron_opsd.storage.seals import hash_of
 from tiny_runs import (
     FinishedRun,
@@ -75,7 +75,7 @@ def spoil(path: Path) -> None:
 
 def test_an_output_is_made_again_when_its_source_is_another(tmp_path: Path) -> None:
     def open_with(number: int) -> tuple[int, list[str]]:
-        with RunDir.open(tmp_path, {}, {}) as run:
+        with RunDirectory.open(tmp_path, {}, {}) as run:
             total = run.once("sum", SUM, lambda: number)
             found = run.once("product", PRODUCT, lambda: 2 * total, made_from=["sum"])
             return found, run.warnings
@@ -97,7 +97,7 @@ def test_an_output_is_made_again_when_its_source_is_another(tmp_path: Path) -> N
 
 def test_what_is_no_output_counts_as_a_source_too(tmp_path: Path) -> None:
     def open_with(told: str) -> int:
-        with RunDir.open(tmp_path, {}, {}) as run:
+        with RunDirectory.open(tmp_path, {}, {}) as run:
             run.ledger.know("gold", told)
             return int(run.once("sum", SUM, lambda: int(told), made_from=["gold"]))
 
@@ -108,7 +108,7 @@ def test_a_source_that_comes_to_be_while_computing_is_kept(tmp_path: Path) -> No
     calls: list[int] = []
 
     def open_once() -> None:
-        with RunDir.open(tmp_path, {}, {}) as run:
+        with RunDirectory.open(tmp_path, {}, {}) as run:
 
             def compute() -> int:
                 calls.append(1)
@@ -136,7 +136,7 @@ def test_blocks_of_another_source_are_not_taken_up(tmp_path: Path) -> None:
             done.extend(block)
             return block
 
-        with RunDir.open(tmp_path, {}, {}) as run:
+        with RunDirectory.open(tmp_path, {}, {}) as run:
             run.ledger.know("adapter", told)
             with suppress(ZeroDivisionError):
                 run.blocks(
@@ -162,7 +162,7 @@ def test_blocks_of_another_source_are_not_taken_up(tmp_path: Path) -> None:
 
 def test_a_folder_is_proven_by_its_files_without_its_card(tmp_path: Path) -> None:
     folder = tmp_path / "adapter"
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         folder.mkdir()
         (folder / "weights").write_text("1")
         run.record("adapter", "adapter")
@@ -341,7 +341,7 @@ def test_what_another_adapter_answered_is_asked_again(
     manifest = read_sealed(run.folder / "manifest.json")
     output = manifest["outputs"]["adapter"]
     files = files_in(run.folder / "adapter")
-    with RunDir.open(run.folder.parent / "scratch", {}, {}) as scratch:
+    with RunDirectory.open(run.folder.parent / "scratch", {}, {}) as scratch:
         shutil.copytree(run.folder / "adapter", scratch.path("adapter"))
         scratch.record("adapter", "adapter")
         output |= {

@@ -18,7 +18,7 @@ from neuron_opsd.storage.codecs import json_codec, records_codec
 from neuron_opsd.storage.disk import readable_bytes
 from neuron_opsd.storage.machine import known_changes
 from neuron_opsd.storage.run_directory import (
-    RunDir,
+    RunDirectory,
     read_manifest,
     sha256_file,
     write_atomic,
@@ -164,10 +164,10 @@ def test_a_folder_whose_filling_fails_leaves_the_old_one(tmp_path: Path) -> None
 
 
 def test_an_output_is_computed_once(tmp_path: Path) -> None:
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         assert run.once("sum", SUM, lambda: 3) == 3
         assert run.once("sum", SUM, no_work) == 3
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         assert run.once("sum", SUM, no_work) == 3
         assert run.path("a", "b") == tmp_path / "a" / "b"
         assert not run.warnings
@@ -179,23 +179,23 @@ def test_an_output_is_computed_once(tmp_path: Path) -> None:
 
 
 def test_a_value_comes_back_through_its_file(tmp_path: Path) -> None:
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         assert run.once("pair", json_codec("pair.json"), lambda: (1, 2)) == [1, 2]
 
 
 def test_a_changed_output_is_computed_again_with_a_warning(tmp_path: Path) -> None:
     heard: list[str] = []
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         run.once("sum", SUM, lambda: 3)
     (tmp_path / "sum.json").write_text("4\n")
-    with RunDir.open(tmp_path, {}, {}, warn=heard.append) as run:
+    with RunDirectory.open(tmp_path, {}, {}, warn=heard.append) as run:
         assert run.once("sum", SUM, lambda: 5) == 5
         assert run.warnings == heard
     assert heard == [
         f"{tmp_path / 'sum.json'} is not as it was written; it is computed again"
     ]
     (tmp_path / "sum.json").unlink()
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         assert run.once("sum", SUM, lambda: 6) == 6
         assert run.warnings == [
             f"{tmp_path / 'sum.json'} is gone; it is computed again"
@@ -203,7 +203,7 @@ def test_a_changed_output_is_computed_again_with_a_warning(tmp_path: Path) -> No
 
 
 def test_two_outputs_cannot_share_a_file(tmp_path: Path) -> None:
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         run.once("sum", SUM, lambda: 3)
         with pytest.raises(ValueError, match="file of sum already"):
             run.once("other", SUM, lambda: 4)
@@ -219,7 +219,7 @@ def test_blocks_are_cut_at_fixed_places_and_joined(tmp_path: Path) -> None:
         blocks.append(block)
         return [n * n for n in block]
 
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         items = range(1, 6)
         whole = run.blocks("squares", SQUARES, items, 2, squares, done.append)
         assert list(whole) == [1, 4, 9, 16, 25]
@@ -233,7 +233,7 @@ def test_blocks_are_cut_at_fixed_places_and_joined(tmp_path: Path) -> None:
 
 
 def test_no_items_make_an_empty_output(tmp_path: Path) -> None:
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         nothing: list[int] = []
         assert not run.blocks("none", SQUARES, nothing, 2, lambda b: b, nothing.append)
     assert (tmp_path / "squares.json").exists()
@@ -250,10 +250,10 @@ def test_blocks_go_on_after_the_last_whole_one(tmp_path: Path) -> None:
         return block
 
     arguments = ("same", SQUARES, [1, 2, 3, 4, 5], 2, fail_at_five, done.append)
-    with RunDir.open(tmp_path, {}, {}) as run, pytest.raises(ZeroDivisionError):
+    with RunDirectory.open(tmp_path, {}, {}) as run, pytest.raises(ZeroDivisionError):
         run.blocks(*arguments)
     (tmp_path / "parts/same/00001.json").write_text("[9, 9]")
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         assert run.blocks(*arguments) == (1, 2, 3, 4, 5)
     assert blocks == [[1, 2], [3, 4], [5], [3, 4], [5]]
     assert done == [2, 2, 2, 2, 1]
@@ -267,7 +267,7 @@ def test_blocks_of_another_size_are_not_taken_up(tmp_path: Path) -> None:
 
     done: list[int] = []
     items = [1, 2, 3, 4, 5]
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         with pytest.raises(ZeroDivisionError):
             run.blocks("same", SQUARES, items, 2, fail_at_five, done.append)
         whole = run.blocks("same", SQUARES, items, 3, lambda block: block, done.append)
@@ -275,7 +275,7 @@ def test_blocks_of_another_size_are_not_taken_up(tmp_path: Path) -> None:
 
 
 def test_facts_are_merged(tmp_path: Path) -> None:
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         run.note("tokens", {"pool": 1, "test": 2})
         run.note("tokens", {"pool": 3})
         run.note("device", "cpu")
@@ -288,7 +288,7 @@ def test_facts_are_merged(tmp_path: Path) -> None:
 
 def test_the_manifest_says_what_made_the_run(tmp_path: Path) -> None:
     threads = {"threads": "2"}
-    with RunDir.open(tmp_path, {"a.b": (1, None)}, INPUTS, environment=threads):
+    with RunDirectory.open(tmp_path, {"a.b": (1, None)}, INPUTS, environment=threads):
         manifest = read_manifest(tmp_path)
     assert manifest.schema_version == 1
     assert manifest.settings == {"a.b": [1, None]}
@@ -309,9 +309,9 @@ def test_the_store_does_not_import_torch() -> None:
 def test_other_settings_are_refused_and_five_named(tmp_path: Path) -> None:
     old: Mapping[str, Any] = {f"s.{n}": n for n in range(7)} | {"same": 1.0}
     new: Mapping[str, Any] = {f"s.{n}": n + 1 for n in range(7)} | {"same": 1.0}
-    with RunDir.open(tmp_path, old, {}):
+    with RunDirectory.open(tmp_path, old, {}):
         pass
-    with pytest.raises(ConfigError) as caught, RunDir.open(tmp_path, new, {}):
+    with pytest.raises(ConfigError) as caught, RunDirectory.open(tmp_path, new, {}):
         pass
     assert str(caught.value) == (
         f"{tmp_path} was begun with other settings: s.0 was 0, now 1; s.1 was 1, now "
@@ -321,11 +321,11 @@ def test_other_settings_are_refused_and_five_named(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_was_added_or_left_out_is_another_one(tmp_path: Path) -> None:
-    with RunDir.open(tmp_path, {"a": None}, {}):
+    with RunDirectory.open(tmp_path, {"a": None}, {}):
         pass
     with (
         pytest.raises(ConfigError, match=r"a was null, now \(unset\); b was \(unset\)"),
-        RunDir.open(tmp_path, {"b": 1}, {}),
+        RunDirectory.open(tmp_path, {"b": 1}, {}),
     ):
         pass
 
@@ -333,13 +333,13 @@ def test_a_setting_that_was_added_or_left_out_is_another_one(tmp_path: Path) -> 
 def test_a_run_of_an_older_version_is_told_from_one_with_other_values(
     tmp_path: Path,
 ) -> None:
-    with RunDir.open(tmp_path, {"a": 1}, {}):
+    with RunDirectory.open(tmp_path, {"a": 1}, {}):
         pass
     with (
         pytest.raises(
             ConfigError, match=r"now 2; resume with the version it was begun"
         ),
-        RunDir.open(tmp_path, {"a": 1, "b": 2}, {}),
+        RunDirectory.open(tmp_path, {"a": 1, "b": 2}, {}),
     ):
         pass
 
@@ -355,9 +355,12 @@ def test_a_run_of_an_older_version_is_told_from_one_with_other_values(
 def test_other_inputs_are_refused_by_name(
     tmp_path: Path, inputs: Mapping[str, str], problem: str
 ) -> None:
-    with RunDir.open(tmp_path, {}, INPUTS):
+    with RunDirectory.open(tmp_path, {}, INPUTS):
         pass
-    with pytest.raises(DataError, match=problem), RunDir.open(tmp_path, {}, inputs):
+    with (
+        pytest.raises(DataError, match=problem),
+        RunDirectory.open(tmp_path, {}, inputs),
+    ):
         pass
 
 
@@ -366,7 +369,7 @@ def test_another_machine_is_told_and_kept_where_it_computes(tmp_path: Path) -> N
 
     def open_with(threads: int, name: str = "") -> list[str]:
         told: list[str] = []
-        with RunDir.open(
+        with RunDirectory.open(
             tmp_path, {}, {}, environment={"threads": str(threads)}, warn=told.append
         ) as run:
             run.write("notes", json_codec("notes.json"), threads)
@@ -402,7 +405,7 @@ def test_a_block_computed_elsewhere_is_kept_in_mind(tmp_path: Path) -> None:
                 raise ZeroDivisionError
             return block
 
-        with RunDir.open(
+        with RunDirectory.open(
             tmp_path, {}, {}, environment={"threads": str(threads)}
         ) as run:
             run.blocks("all", SQUARES, [1, 2, 3], 1, compute, lambda _: None)
@@ -426,10 +429,10 @@ def test_a_block_computed_elsewhere_is_kept_in_mind(tmp_path: Path) -> None:
 def test_a_manifest_that_cannot_be_understood_is_refused(
     tmp_path: Path, text: str, problem: str
 ) -> None:
-    with RunDir.open(tmp_path, {}, {}):
+    with RunDirectory.open(tmp_path, {}, {}):
         pass
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(DataError, match=problem), RunDir.open(tmp_path, {}, {}):
+    with pytest.raises(DataError, match=problem), RunDirectory.open(tmp_path, {}, {}):
         pass
 
 
@@ -438,7 +441,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "zebra.txt").write_text("x")
     with (
         pytest.raises(ConfigError, match=r"yet it holds thesis\.txt"),
-        RunDir.open(tmp_path, {}, {}),
+        RunDirectory.open(tmp_path, {}, {}),
     ):
         pass
     assert len(list(tmp_path.iterdir())) == 2
@@ -450,27 +453,27 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_second_opening_is_told_who_holds_the_directory(tmp_path: Path) -> None:
-    with RunDir.open(tmp_path, {}, {}):
+    with RunDirectory.open(tmp_path, {}, {}):
         with (
             pytest.raises(TryAgainError, match=f"in use by process {os.getpid()} on "),
-            RunDir.open(tmp_path, {}, {}),
+            RunDirectory.open(tmp_path, {}, {}),
         ):
             pass
         (tmp_path / "LOCK.holder").unlink()
         with (
             pytest.raises(TryAgainError, match="has not said who it is"),
-            RunDir.open(tmp_path, {}, {}),
+            RunDirectory.open(tmp_path, {}, {}),
         ):
             pass
-    with RunDir.open(tmp_path, {}, {}):
+    with RunDirectory.open(tmp_path, {}, {}):
         pass
 
 
 def test_a_killed_process_frees_the_directory(tmp_path: Path) -> None:
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from neuron_opsd.storage.run_directory import RunDir\n"
-        "with RunDir.open(Path(sys.argv[1]), {}, {}):\n"
+        "from neuron_opsd.storage.run_directory import RunDirectory\n"
+        "with RunDirectory.open(Path(sys.argv[1]), {}, {}):\n"
         "    print('open', flush=True)\n    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
@@ -479,11 +482,11 @@ def test_a_killed_process_frees_the_directory(tmp_path: Path) -> None:
         assert process.stdout.readline() == b"open\n"
         with (
             pytest.raises(TryAgainError, match=f"process {process.pid} on .* since 2"),
-            RunDir.open(tmp_path, {}, {}),
+            RunDirectory.open(tmp_path, {}, {}),
         ):
             pass
         process.kill()
-    with RunDir.open(tmp_path, {}, {}) as run:
+    with RunDirectory.open(tmp_path, {}, {}) as run:
         assert run.once("sum", SUM, lambda: 3) == 3
 
 
@@ -493,7 +496,7 @@ def test_what_should_say_something_else_takes_along_what_is_made_from_it(
     page = json_codec("page.json")
     said: list[str] = []
     for value in (3, 4):
-        with RunDir.open(tmp_path / "run", {}, INPUTS, warn=said.append) as run:
+        with RunDirectory.open(tmp_path / "run", {}, INPUTS, warn=said.append) as run:
             run.write("sum", SUM, value)
             run.write("page", page, f"it is {value}", ["sum"])
     assert page.load(tmp_path / "run" / "page.json") == "it is 4"
@@ -504,7 +507,7 @@ def test_what_is_made_from_a_changed_file_is_told(tmp_path: Path) -> None:
     page = json_codec("page.json")
     said: list[str] = []
     for value in (3, 4):
-        with RunDir.open(tmp_path / "run", {}, INPUTS, warn=said.append) as run:
+        with RunDirectory.open(tmp_path / "run", {}, INPUTS, warn=said.append) as run:
             run.once("sum", SUM, partial(int, value))
             run.write("page", page, "it is", ["sum"])
         (tmp_path / "run" / "sum.json").write_text("7")
@@ -514,7 +517,7 @@ def test_what_is_made_from_a_changed_file_is_told(tmp_path: Path) -> None:
 def test_a_file_of_somebody_else_stays_among_the_blocks(tmp_path: Path) -> None:
     done: list[int] = []
     mine = tmp_path / "run" / "parts" / "squares" / "mine.json"
-    with RunDir.open(tmp_path / "run", {}, INPUTS) as run:
+    with RunDirectory.open(tmp_path / "run", {}, INPUTS) as run:
         mine.parent.mkdir(parents=True)
         mine.write_text("mine")
         (mine.parent / "plan.json").write_text("of other things")

@@ -78,7 +78,7 @@ def finished(home: Path, model: Path) -> Specimen:
 def in_blocks(home: Path, model: Path) -> Specimen:
     """Return a run that was stopped between two blocks of its rollouts."""
     specimen = run_specimen("run in its blocks", home, model)
-    with stopped(blocks.Blocks, "keep", after=2):
+    with stopped(blocks.Chunks, "keep", after=2):
         assert main(specimen.command(specimen.folder)) == 130
     assert list(specimen.folder.rglob("*.done"))
     return specimen

@@ -138,7 +138,7 @@ def title_of(names: Sequence[str]) -> str:
 def look_at_answers(
     run: PreparedRun, source: str | None, progress: Progress
 ) -> Findings:
-    """Look at a run with the verdicts that it kept; say what cannot be settled."""
+    """Look at a run with the verdicts that it kept; say what cannot be resolved."""
     verifier = shared_verifier()
     verifier.learn(run.verdicts)
     with verifier.noting() as notes:

@@ -194,7 +194,7 @@ def why(status: int) -> str:
 
 
 def ignore_signals() -> None:
-    """Leave it to the parent when to end: batch systems signal all processes of a job.
+    """Leave it to the parent when to end: batch systems signal all processes of a run.
 
     The input ends when the parent does.
     """

@@ -1,4 +1,4 @@
-"""The commands that do the main job: run, demo, evaluate."""
+"""The commands that do the main run: run, demo, evaluate."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from neuron_opsd.results.comparison import BASE
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.centring import BIAS_NAME
 from neuron_opsd.runs.checkpoints import end_checkpoints
-from neuron_opsd.runs.context import Job, TestSet
+from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.fingerprint import load_again
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.kept_room import keep_room
@@ -65,10 +65,10 @@ class CellResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class RunGroup:
     """What the methods of a block share."""
 
-    job: Job
+    run: RunContext
     source: str
     start: str
     pool: tuple[Question, ...]
@@ -84,18 +84,20 @@ class Block:
 class StartModel:
     """The model where a block's training begins, loaded when it is first needed."""
 
-    def __init__(self, base: HFModel, job: Job, adapters: Sequence[Path]) -> None:
+    def __init__(
+        self, base: HFModel, run: RunContext, adapters: Sequence[Path]
+    ) -> None:
         """Load nothing yet; without adapters it is the base model itself."""
-        self.job = job
+        self.run = run
         self.adapters = tuple(adapters)
         self._model = None if self.adapters else base
 
     def get(self) -> HFModel:
         """Return the model."""
         if self._model is None:
-            run, config = self.job.run, self.job.config
-            self._model = load_again(run, config.model, *self.adapters)
-        keep_room(self.job, self._model)
+            directory, config = self.run.directory, self.run.config
+            self._model = load_again(directory, config.model, *self.adapters)
+        keep_room(self.run, self._model)
         return self._model
 
 
@@ -110,7 +112,7 @@ def cell_folder(name: str) -> str:
 
 
 def once(
-    block: Block,
+    block: RunGroup,
     name: str,
     compute: Callable[[], CellResult],
     made_from: Sequence[str],
@@ -123,17 +125,17 @@ def once(
         compute: Makes the result.
         made_from: Names of all in the block that it is made from.
     """
-    run, folder = block.job.run, cell_folder(name)
+    directory, folder = block.run.directory, cell_folder(name)
 
     def warned() -> CellResult:
-        before = len(run.warnings)
+        before = len(directory.warnings)
         result = compute()
-        return replace(result, warnings=tuple(run.warnings[before:]))
+        return replace(result, warnings=tuple(directory.warnings[before:]))
 
-    return run.once(folder, result_codec(folder), warned, made_from=made_from)
+    return directory.once(folder, result_codec(folder), warned, made_from=made_from)
 
 
-def measure_start(block: Block, start: StartModel) -> CellResult:
+def measure_start(block: RunGroup, start: StartModel) -> CellResult:
     """Test the model where training begins.
 
     A model that was trained was tested on every set before; of it, only the in-domain
@@ -142,14 +144,14 @@ def measure_start(block: Block, start: StartModel) -> CellResult:
     tests = [test for test in block.tests if block.start == BASE or test.in_domain]
 
     def compute() -> CellResult:
-        job = shared_job(block)
-        return CellResult({0: answer_tests(job, start.get(), tests, BEFORE)})
+        run = shared_job(block)
+        return CellResult({0: answer_tests(run, start.get(), tests, BEFORE)})
 
     made_from = [name for t in tests for name in compared(t.name, BEFORE)]
     return once(block, BASE, compute, made_from)
 
 
-def measure_prompted(block: Block, start: StartModel) -> CellResult:
+def measure_prompted(block: RunGroup, start: StartModel) -> CellResult:
     """Test the model where training begins with its own demonstrations before it."""
     tests = [test.name for test in block.tests if test.in_domain]
     return once(
@@ -165,21 +167,23 @@ def measure_prompted(block: Block, start: StartModel) -> CellResult:
     )
 
 
-def shared_job(block: Block) -> Job:
-    """Return the job of what all methods share: greedy answers are drawn as well."""
-    config = block.job.config
+def shared_job(block: RunGroup) -> RunContext:
+    """Return the run of what all methods share: greedy answers are drawn as well."""
+    config = block.run.config
     contexts = config.contexts.model_copy(update={"answer": "greedy"})
-    return replace(block.job, config=config.model_copy(update={"contexts": contexts}))
+    return replace(block.run, config=config.model_copy(update={"contexts": contexts}))
 
 
-def answer_with_demonstrations(block: Block, model: HFModel) -> dict[str, TestResult]:
+def answer_with_demonstrations(
+    block: RunGroup, model: HFModel
+) -> dict[str, TestResult]:
     """Test a model with its own demonstrations in the prompt, in its own domain."""
-    config = never_stopped(prompted(block.job.config, model.facts))
-    job = replace(block.job, config=config)
-    prepared = prepared_for(block, model, job, cell_folder(PROMPTED))
+    config = never_stopped(prompted(block.run.config, model.facts))
+    run = replace(block.run, config=config)
+    prepared = prepared_for(block, model, run, cell_folder(PROMPTED))
     made = names_for(block, config, cell_folder(PROMPTED))
     return {
-        test.name: answer_prompted(job, model, test, prepared, made)
+        test.name: answer_prompted(run, model, test, prepared, made)
         for test in block.tests
         if test.in_domain
     }
@@ -191,17 +195,19 @@ def never_stopped(config: Config) -> Config:
     return config.model_copy(update={"fitness": fitness})
 
 
-def prepared_for(block: Block, model: HFModel, job: Job, folder: str) -> Prepared:
+def prepared_for(
+    block: RunGroup, model: HFModel, run: RunContext, folder: str
+) -> Prepared:
     """Make what training needs from the pool, for the settings of one method."""
-    if not job.run.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
+    if not run.directory.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
         roll_out(shared_job(block), model, block.pool)
-    made = names_for(block, job.config, folder)
-    return prepare(job, model, block.pool, folder=folder, neurons_name=made.neurons)
+    made = names_for(block, run.config, folder)
+    return prepare(run, model, block.pool, folder=folder, neurons_name=made.neurons)
 
 
-def names_for(block: Block, config: Config, folder: str) -> PreparedNames:
+def names_for(block: RunGroup, config: Config, folder: str) -> PreparedNames:
     """Return what a method's preparation is called in its block."""
-    return PreparedNames(folder, neurons_name(block.job.config, config))
+    return PreparedNames(folder, neurons_name(block.run.config, config))
 
 
 def neurons_name(shared: Config, own: Config) -> str:
@@ -217,14 +223,14 @@ def neurons_name(shared: Config, own: Config) -> str:
     return f"neurons-{own.contexts.answer}{changed}"
 
 
-def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResult:
+def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellResult:
     """Train one method and test what it made; at once if that is done."""
     folder = cell_folder(variant.name)
-    config = config_of(variant, block.job.config)
-    job = replace(block.job, config=config)
+    config = config_of(variant, block.run.config)
+    run = replace(block.run, config=config)
     last = config.distill.steps
     between = tuple(step for step in block.shown_steps if step < last)
-    check_settings(job, folder, variant)
+    check_settings(run, folder, variant)
     told = (GOLD,) if METHODS[variant.method].oracle else ()
     training = Training(variant.name, folder, between, told)
     adapters = {step: training.kept(step) for step in between}
@@ -232,10 +238,10 @@ def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResu
 
     def compute() -> CellResult:
         model = start.get()
-        prepared = prepared_for(block, model, job, folder)
+        prepared = prepared_for(block, model, run, folder)
         objective = METHODS[variant.method].objective(config, block.targets)
         metrics = train_adapter(
-            job,
+            run,
             model,
             training,
             examples_for(variant.method, prepared, config),
@@ -243,10 +249,10 @@ def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResu
         )
         model.forget_products()  # they make room for those of the trained model
         tests = {
-            step: test_after(block, job, variant.name, step, adapter)
+            step: test_after(block, run, variant.name, step, adapter)
             for step, adapter in adapters.items()
         }
-        return CellResult(tests, spent(job, variant.name, metrics))
+        return CellResult(tests, spent(run, variant.name, metrics))
 
     tests = [
         name
@@ -257,45 +263,45 @@ def train_variant(block: Block, variant: Variant, start: StartModel) -> CellResu
     made = names_for(block, config, folder)
     made_from = [*told, *made.all, *adapters.values(), training.metrics, *tests]
     result = once(block, variant.name, compute, made_from)
-    end_checkpoints(job, training.work)
+    end_checkpoints(run, training.work)
     late = [str(step) for step in between if step not in result.tests]
     if late:
-        block.job.progress.warn(
+        block.run.progress.warn(
             f"{variant.name} was trained before --at named {', '.join(late)}, so it is "
             "not tested there; another --out trains it anew"
         )
     return result
 
 
-def check_settings(job: Job, folder: str, variant: Variant) -> None:
+def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
     """Refuse a method that was begun with other settings.
 
     Raises:
         ConfigError: If it was; they are named.
     """
     codec = json_codec(f"{folder}/settings.json")
-    wanted = run_settings(job.config)
-    known = job.run.once(f"{folder}/settings", codec, lambda: wanted)
+    wanted = run_settings(run.config)
+    known = run.directory.once(f"{folder}/settings", codec, lambda: wanted)
     changed = [
         name for name in wanted if value_text(known, name) != value_text(wanted, name)
     ]
     if changed:
         raise ConfigError(
-            f"{job.run.folder} has begun {variant.name} with other settings "
+            f"{run.directory.folder} has begun {variant.name} with other settings "
             f"({', '.join(changed)}); give the method another name or the comparison "
             "another folder"
         )
 
 
 def test_after(
-    block: Block, job: Job, name: str, step: int, adapter: str
+    block: RunGroup, run: RunContext, name: str, step: int, adapter: str
 ) -> dict[str, TestResult]:
     """Test a method's model as it was after a number of steps."""
-    path = job.run.path(adapter)
-    trained = load_again(job.run, job.config.model, *block.adapters, path)
-    keep_room(job, trained)
+    path = run.directory.path(adapter)
+    trained = load_again(run.directory, run.config.model, *block.adapters, path)
+    keep_room(run, trained)
     label = label_after(name, step)
-    return answer_tests(job, trained, block.tests, label, [adapter])
+    return answer_tests(run, trained, block.tests, label, [adapter])
 
 
 def label_after(name: str, step: int) -> str:
@@ -303,11 +309,11 @@ def label_after(name: str, step: int) -> str:
     return f"{name}-{step}"
 
 
-def spent(job: Job, name: str, metrics: Sequence[StepMetrics]) -> Spent:
+def spent(run: RunContext, name: str, metrics: Sequence[StepMetrics]) -> Spent:
     """Add up what a training took."""
     return Spent(
-        prompts=len(metrics) * job.config.distill.batch_size,
+        prompts=len(metrics) * run.config.distill.batch_size,
         generated_tokens=sum(m.num_generated for m in metrics),
         trained_tokens=sum(m.num_tokens for m in metrics),
-        seconds=float(job.run.manifest.facts.get("seconds", {}).get(name, 0.0)),
+        seconds=float(run.directory.manifest.facts.get("seconds", {}).get(name, 0.0)),
     )

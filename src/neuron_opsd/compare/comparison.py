@@ -28,7 +28,7 @@ from neuron_opsd.results.comparison import (
     IN_DOMAIN,
     SPECIFICITY,
 )
-from neuron_opsd.runs.context import settle
+from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import Inputs, check_names, read_inputs
 from neuron_opsd.runs.model_checks import check_questions
@@ -91,7 +91,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ComparisonContext:
     """What all blocks of a comparison share."""
 
     comparison: Comparison
@@ -111,7 +111,9 @@ def is_comparison(folder: Path) -> bool:
     return any(is_run(block) for block in blocks if block.is_dir())
 
 
-def set_up(comparison: Comparison, config: Config, progress: Progress) -> Setting:
+def set_up(
+    comparison: Comparison, config: Config, progress: Progress
+) -> ComparisonContext:
     """Read and check everything before any work is done.
 
     Raises:
@@ -139,13 +141,13 @@ def set_up(comparison: Comparison, config: Config, progress: Progress) -> Settin
     variants = variants_for(comparison.variants, shared, facts, progress.warn)
     begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
     chooses = any(one.chooses for one in inputs.values())
-    settled, constrained = settle(shared, prompting, begun, chooses=chooses)
+    resolved, constrained = resolve(shared, prompting, begun, chooses=chooses)
     for one in inputs.values():
-        check_questions(prompting, one, settled, constrained=constrained)
+        check_questions(prompting, one, resolved, constrained=constrained)
     model = load_model(shared.model, prompting=prompting)
-    return Setting(
+    return ComparisonContext(
         replace(comparison, variants=variants),
-        settled,
+        resolved,
         constrained,
         inputs,
         model,
@@ -228,7 +230,7 @@ def block_folder(comparison: Comparison, source: str, seed: int, start: str) -> 
     return comparison.out / BLOCKS / source / f"seed-{seed}" / start
 
 
-def cells_of(setting: Setting) -> list[Cell]:
+def cells_of(setting: ComparisonContext) -> list[Cell]:
     """Return every model that is to be trained, in the order of the work."""
     comparison = setting.comparison
     return [

@@ -10,7 +10,7 @@ from neuron_opsd.compare.block import cell_folder
 from neuron_opsd.compare.comparison import (
     Cell,
     Comparison,
-    Setting,
+    ComparisonContext,
     block_folder,
     cells_of,
     set_up,
@@ -103,7 +103,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     )
 
 
-def reads_neurons(setting: Setting) -> bool:
+def reads_neurons(setting: ComparisonContext) -> bool:
     """Whether any model of a comparison needs neurons."""
     config = setting.config
     asking = [config_of(v, config) for v in with_form(setting.comparison.variants)]
@@ -120,7 +120,7 @@ def is_done(comparison: Comparison, cell: Cell) -> bool:
     return cell_folder(cell.method) in read_manifest(folder).outputs
 
 
-def step_seconds(setting: Setting, variant: Variant, found: Reading) -> float:
+def step_seconds(setting: ComparisonContext, variant: Variant, found: Reading) -> float:
     """Time one optimiser step of a method on samples."""
     config = config_of(variant, setting.config)
     trial = Trial(setting.model, config, clock_of(setting.model.facts.device))
@@ -149,7 +149,9 @@ def rates_of(found: Reading) -> Rates:
     )
 
 
-def block_seconds(setting: Setting, start: str, work: Work, rates: Rates) -> float:
+def block_seconds(
+    setting: ComparisonContext, start: str, work: Work, rates: Rates
+) -> float:
     """Return how long a block takes besides training and testing what was trained."""
     config = setting.config
     variants = setting.comparison.trained_from(start)

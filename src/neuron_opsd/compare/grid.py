@@ -18,8 +18,8 @@ from typing import TypeAlias
 
 from neuron_opsd.compare.block import (
     GOLD,
-    Block,
     CellResult,
+    RunGroup,
     StartModel,
     cell_folder,
     measure_prompted,
@@ -29,7 +29,7 @@ from neuron_opsd.compare.block import (
 from neuron_opsd.compare.comparison import (
     Cell,
     Comparison,
-    Setting,
+    ComparisonContext,
     block_folder,
     in_domain,
 )
@@ -47,10 +47,10 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import BASE, FORM, Failure
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.centring import centred
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import environment, run_settings
 from neuron_opsd.storage.proofs import fault_seen_soon, faults, files_in, is_read
-from neuron_opsd.storage.run_directory import RunDir
+from neuron_opsd.storage.run_directory import RunDirectory
 
 BlockKey: TypeAlias = tuple[int, str, str]
 """Seed, source and start of a block."""
@@ -67,7 +67,7 @@ class Outcome:
     warnings: tuple[str, ...]
 
 
-def fill(setting: Setting) -> Outcome:
+def fill(setting: ComparisonContext) -> Outcome:
     """Train and test all that is not there yet; return what there is.
 
     A method that fails, for example because its loss is no longer finite, is left out
@@ -109,7 +109,7 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
 
 
 def fill_block(
-    setting: Setting, key: BlockKey, parts: Mapping[BlockKey, Outcome]
+    setting: ComparisonContext, key: BlockKey, parts: Mapping[BlockKey, Outcome]
 ) -> Outcome:
     """Train and test all methods of a block, or say why there can be none.
 
@@ -131,15 +131,15 @@ def fill_block(
         return filled(block, setting)
 
 
-def filled(block: Block, setting: Setting) -> Outcome:
+def filled(block: RunGroup, setting: ComparisonContext) -> Outcome:
     """Train and test all methods of a block; return what became of them."""
-    job = centred(block.job, setting.model, block.pool)
-    block = replace(block, job=job)
+    run = centred(block.run, setting.model, block.pool)
+    block = replace(block, run=run)
     results: dict[Cell, CellResult] = {}
     failures: list[Failure] = []
-    warnings = tuple(block.job.run.warnings)
-    seed = block.job.config.seed
-    start = StartModel(setting.model, block.job, block.adapters)
+    warnings = tuple(block.run.directory.warnings)
+    seed = block.run.config.seed
+    start = StartModel(setting.model, block.run, block.adapters)
     first = measure_start(block, start)
     # What a warm start begins from stands in the tables as the form-only model.
     if block.start == BASE:
@@ -152,21 +152,23 @@ def filled(block: Block, setting: Setting) -> Outcome:
         except NeuronOpsdError as error:
             reason = str(error)
             failures.append(Failure(block.start, block.source, name, seed, reason))
-            block.job.progress.warn(f"{name} is left out: {reason}")
+            block.run.progress.warn(f"{name} is left out: {reason}")
             continue
         results[Cell(block.start, block.source, name, seed)] = result
     # What a result depends on is whole by now, or was made again.
-    for fault in faults(job.run.folder, job.run.manifest, fault_seen_soon).values():
-        block.job.progress.warn(f"{fault}; no result depends on it")
+    for fault in faults(
+        run.directory.folder, run.directory.manifest, fault_seen_soon
+    ).values():
+        block.run.progress.warn(f"{fault}; no result depends on it")
     return Outcome(results, tuple(failures), warnings)
 
 
 def works(
-    block: Block, start: StartModel, comparison: Comparison
+    block: RunGroup, start: StartModel, comparison: Comparison
 ) -> dict[str, Callable[[], CellResult]]:
     """Return what makes the result of every model of a block but the first."""
     found: dict[str, Callable[[], CellResult]] = {}
-    if block.job.config.tests_prompted:
+    if block.run.config.tests_prompted:
         found[PROMPTED] = partial(measure_prompted, block, start)
     for variant in comparison.trained_from(block.start):
         found[variant.name] = partial(train_variant, block, variant, start)
@@ -180,7 +182,9 @@ def block_name(seed: int, source: str, start: str) -> str:
 
 
 @contextmanager
-def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Block]:
+def opened(
+    setting: ComparisonContext, source: str, seed: int, start: str
+) -> Iterator[RunGroup]:
     """Open a block, new or begun.
 
     Raises:
@@ -195,20 +199,20 @@ def opened(setting: Setting, source: str, seed: int, start: str) -> Iterator[Blo
         adapters = (folder / cell_folder(FORM) / "adapter",)
         hashes["start"] = repr(form_adapter(adapters[0]))
     progress = Prefixed(setting.progress, block_name(seed, source, start))
-    with RunDir.open(
+    with RunDirectory.open(
         block_folder(comparison, source, seed, start),
         run_settings(config),
         hashes,
         environment=environment(config.model),
         warn=progress.warn,
-    ) as run:
-        job = Job(run, config, setting.constrained, progress)
+    ) as directory:
+        run = RunContext(directory, config, setting.constrained, progress)
         targets: Targets = {}
         if any(METHODS[variant.method].oracle for variant in comparison.variants):
             targets = targets_of(comparison.sources[source], inputs.pool, config)
-            run.ledger.know(GOLD, hash_targets(targets))
-        yield Block(
-            job,
+            directory.ledger.know(GOLD, hash_targets(targets))
+        yield RunGroup(
+            run,
             source,
             start,
             inputs.pool,

@@ -1,4 +1,4 @@
-"""A comparison on a model whose neurons cannot be read, settled before any work."""
+"""A comparison on a model whose neurons cannot be read, resolved before any work."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def fitted(
 ) -> Variant:
     """Return a variant as a model can have it."""
     own = config_of(variant, shared)
-    settled = for_model(own, facts)
-    text = replaced_text(own, settled)
+    resolved = for_model(own, facts)
+    text = replaced_text(own, resolved)
     if not text:
         return variant
     warn(text)
     taken: Table = {}
-    for name, value in differences(own, settled).items():
+    for name, value in differences(own, resolved).items():
         section, _, field = name.partition(".")
         taken = merge(taken, {section: {field: value}})
     return Variant(variant.name, variant.method, merge(taken, variant.settings))

@@ -11,7 +11,12 @@ from statistics import fmean
 
 from neuron_opsd.compare.baselines import baseline_contrasts
 from neuron_opsd.compare.block import Spent
-from neuron_opsd.compare.comparison import Cell, Setting, cells_of, is_comparison
+from neuron_opsd.compare.comparison import (
+    Cell,
+    ComparisonContext,
+    cells_of,
+    is_comparison,
+)
 from neuron_opsd.compare.contrasting import contrasts
 from neuron_opsd.compare.grid import Outcome
 from neuron_opsd.compare.measuring import Tested, measurements
@@ -47,7 +52,7 @@ SCORES = "scores.parquet"
 RESULTS = "results.json"
 
 
-def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
+def build_comparison(setting: ComparisonContext, outcome: Outcome) -> ComparisonData:
     """Gather all that the page and the files say."""
     comparison, config = setting.comparison, setting.config
     sources = tuple(comparison.sources)
@@ -88,7 +93,7 @@ def build_comparison(setting: Setting, outcome: Outcome) -> ComparisonData:
     )
 
 
-def test_sizes(setting: Setting, targets: Iterable[str]) -> dict[str, int]:
+def test_sizes(setting: ComparisonContext, targets: Iterable[str]) -> dict[str, int]:
     """Return how many questions each test set has."""
     tests = next(iter(setting.inputs.values())).tests
     sizes = {test.name: len(test.questions) for test in tests}
@@ -111,14 +116,14 @@ def all_tested(outcome: Outcome) -> Iterator[Tested]:
             )
 
 
-def method_lines(setting: Setting) -> tuple[MethodLine, ...]:
+def method_lines(setting: ComparisonContext) -> tuple[MethodLine, ...]:
     """Return the methods in the order of the tables: untrained, form, the others."""
     trained = with_form(setting.comparison.variants)
     lines = [method_line(variant, setting.config) for variant in trained]
     return (*untrained_lines(setting.config), *lines)
 
 
-def rivals(setting: Setting) -> list[tuple[str, str]]:
+def rivals(setting: ComparisonContext) -> list[tuple[str, str]]:
     """Return the pairs to compare besides: each variant of ours with all others."""
     variants = setting.comparison.variants
     ours = [variant.name for variant in variants if variant.method == OURS]
@@ -156,7 +161,7 @@ def key_of(cell: Cell) -> tuple[str, str, str]:
     return cell.start, cell.source, cell.method
 
 
-def written(setting: Setting) -> dict[str, str]:
+def written(setting: ComparisonContext) -> dict[str, str]:
     """Return the settings that all methods share, where they are not the defaults."""
     return {
         name: "unset" if value is None else toml_value(value)
@@ -165,7 +170,7 @@ def written(setting: Setting) -> dict[str, str]:
     }
 
 
-def hashes(setting: Setting) -> dict[str, str]:
+def hashes(setting: ComparisonContext) -> dict[str, str]:
     """Return the SHA-256 of every pool and every test set."""
     found: dict[str, str] = {}
     for source, inputs in setting.inputs.items():

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config import DistillConfig
-from neuron_opsd.method.fused_loss import Readout, one_pass, weighted
+from neuron_opsd.method.fused_loss import HiddenStates, one_pass, weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +158,8 @@ def value_and_grad(
 
 
 def distillation_loss(
-    student: Readout,
-    teacher: Readout,
+    student: HiddenStates,
+    teacher: HiddenStates,
     config: DistillConfig,
     weights: Tensor | None = None,
 ) -> Tensor:
@@ -195,7 +195,7 @@ def distillation_loss(
 
 
 def imitation_loss(
-    student: Readout, targets: Tensor, chunk: int, weights: Tensor | None = None
+    student: HiddenStates, targets: Tensor, chunk: int, weights: Tensor | None = None
 ) -> Tensor:
     """Sum the cross-entropy of targets over all positions, in nats.
 

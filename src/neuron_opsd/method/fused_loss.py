@@ -25,7 +25,7 @@ BLOCK_BYTES = 2**21
 
 
 @dataclass(frozen=True, slots=True)
-class Readout:
+class HiddenStates:
     """States, and the head that turns them into logits."""
 
     hidden: Tensor
@@ -44,7 +44,7 @@ TileMeasure: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
 """Takes what a `TileLoss` takes, leaves anything in its place and gives ``(r, m)``."""
 
 
-def one_pass(readouts: Sequence[Readout], loss: TileLoss, chunk: int) -> Tensor:
+def one_pass(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> Tensor:
     """Sum a loss over tiles of positions; the first readout receives gradients."""
     first = readouts[0]
     total: Tensor = OnePass.apply(  # type: ignore[no-untyped-call]
@@ -89,7 +89,7 @@ class OnePass(torch.autograd.Function):
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
-        readouts: Sequence[Readout],
+        readouts: Sequence[HiddenStates],
         loss: TileLoss,
         chunk: int,
     ) -> Tensor:
@@ -124,7 +124,10 @@ class OnePass(torch.autograd.Function):
 
 @torch.no_grad()
 def measured(
-    readouts: Sequence[Readout], measure: TileMeasure, num_measures: int, chunk: int
+    readouts: Sequence[HiddenStates],
+    measure: TileMeasure,
+    num_measures: int,
+    chunk: int,
 ) -> Tensor:
     """Return measures ``(N, m)`` of the logits of all positions, without gradient."""
     factors = in_product_type(readouts)
@@ -136,7 +139,7 @@ def measured(
     return result
 
 
-def in_product_type(readouts: Sequence[Readout]) -> list[Readout]:
+def in_product_type(readouts: Sequence[HiddenStates]) -> list[HiddenStates]:
     """Return constants of the type that products are made in; shared weights stay so.
 
     Half precision goes into products only where these give float32 logits: rounding
@@ -146,7 +149,7 @@ def in_product_type(readouts: Sequence[Readout]) -> list[Readout]:
     kind = factor_type(first.hidden)
     weight = first.weight.detach().to(kind)
     return [
-        Readout(
+        HiddenStates(
             readout.hidden.detach().to(kind),
             weight
             if readout.weight is first.weight
@@ -163,7 +166,7 @@ def factor_type(hidden: Tensor) -> torch.dtype:
 
 
 def tiles_of(
-    readouts: Sequence[Readout], chunk: int
+    readouts: Sequence[HiddenStates], chunk: int
 ) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
     """Yield tiles' places in N and their logits ``(c, V)`` of each readout, uncapped.
 
@@ -178,7 +181,7 @@ def tiles_of(
 
 
 def project(
-    readouts: Sequence[Readout], rows: slice, tiles: Tensor
+    readouts: Sequence[HiddenStates], rows: slice, tiles: Tensor
 ) -> tuple[Tensor, ...]:
     """Write the logits ``(c, V)`` of each readout into `tiles`; return them."""
     weight = readouts[0].weight
@@ -195,7 +198,10 @@ def project(
 
 
 def by_blocks(
-    loss: TileLoss, logits: Sequence[Tensor], readouts: Sequence[Readout], rows: slice
+    loss: TileLoss,
+    logits: Sequence[Tensor],
+    readouts: Sequence[HiddenStates],
+    rows: slice,
 ) -> Tensor:
     """Apply softcaps and a loss, or a measure, block by block; return what it gives."""
     num_rows, num_tokens = logits[0].shape

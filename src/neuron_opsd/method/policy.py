@@ -18,10 +18,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from neuron_opsd.method.fused_loss import Readout, measured, one_pass
+from neuron_opsd.method.fused_loss import HiddenStates, measured, one_pass
 from neuron_opsd.records import TokenIds
 
-Readouts: TypeAlias = tuple[Readout, ...]
+Readouts: TypeAlias = tuple[HiddenStates, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ def low_variance_kl(logprobs: Tensor, reference: Tensor) -> Tensor:
 
 
 def policy_loss(
-    student: Readout,
-    reference: Readout | None,
+    student: HiddenStates,
+    reference: HiddenStates | None,
     tokens: PolicyTokens,
     limits: Limits,
     chunk: int,
@@ -265,7 +265,7 @@ def value_and_slope(
     return values.detach(), slopes
 
 
-def certainty(student: Readout, chunk: int) -> tuple[Tensor, Tensor]:
+def certainty(student: HiddenStates, chunk: int) -> tuple[Tensor, Tensor]:
     """Return how sure the student is at each position, in two ways, without gradient.
 
     Both are of its distribution p over the whole vocabulary at temperature 1, at the

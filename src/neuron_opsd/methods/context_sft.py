@@ -9,8 +9,8 @@ from neuron_opsd.methods.method import TEMPERED, Method, Targets
 from neuron_opsd.methods.preset import preset
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.distill import imitation
-from neuron_opsd.stages.training import Examples, Lesson, Objective
-from neuron_opsd.stages.writing import Group, draw, exercises_of, grouped
+from neuron_opsd.stages.training import Examples, Objective, RolloutGroup
+from neuron_opsd.stages.writing import Group, draw, grouped, sequences_of
 
 
 def objective(config: Config, targets: Targets) -> Objective:
@@ -18,7 +18,7 @@ def objective(config: Config, targets: Targets) -> Objective:
     del targets
     count = config.distill.num_samples
 
-    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
         drawn = draw(learner.frozen, batch, step, count, config, with_context=True)
         return [lesson(group) for group in grouped(batch, drawn, config)]
 
@@ -32,11 +32,11 @@ PRESET: Final = preset(
 )
 
 
-def lesson(group: Group) -> Lesson:
+def lesson(group: Group) -> RolloutGroup:
     """Keep what gives an answer that can be read."""
     pairs = zip(group.completions, group.answers, strict=True)
     read = [completion for completion, answer in pairs if answer is not None]
-    return Lesson(exercises_of(group.example, read), group.completions)
+    return RolloutGroup(sequences_of(group.example, read), group.completions)
 
 
 METHOD = Method(

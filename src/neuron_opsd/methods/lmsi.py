@@ -9,8 +9,8 @@ from neuron_opsd.methods.method import GROUPS, TEMPERED, Method, Targets
 from neuron_opsd.methods.preset import preset
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.distill import imitation
-from neuron_opsd.stages.training import Examples, Lesson, Objective
-from neuron_opsd.stages.writing import Group, check_votes, draw, exercises_of, grouped
+from neuron_opsd.stages.training import Examples, Objective, RolloutGroup
+from neuron_opsd.stages.writing import Group, check_votes, draw, grouped, sequences_of
 
 
 def objective(config: Config, targets: Targets) -> Objective:
@@ -23,19 +23,19 @@ def objective(config: Config, targets: Targets) -> Objective:
     check_votes(config)
     count = max(config.distill.num_samples, config.policy.num_votes)
 
-    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
         drawn = draw(learner.frozen, batch, step, count, config)
         return [lesson(group) for group in grouped(batch, drawn, config)]
 
     return imitation(config, write)
 
 
-def lesson(group: Group) -> Lesson:
+def lesson(group: Group) -> RolloutGroup:
     """Keep what gives the voted answer, of the rollouts that do not only vote."""
     pairs = zip(group.trained.completions, group.trained.answers, strict=True)
     agreeing = [completion for completion, answer in pairs if group.agrees(answer)]
-    exercises = exercises_of(group.example, agreeing)
-    return Lesson(exercises, group.completions, agreement=group.vote.agreement)
+    exercises = sequences_of(group.example, agreeing)
+    return RolloutGroup(exercises, group.completions, agreement=group.vote.agreement)
 
 
 PRESET: Final = preset(

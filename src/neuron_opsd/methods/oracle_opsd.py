@@ -11,15 +11,15 @@ from neuron_opsd.methods.preset import Preset
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import with_solution
-from neuron_opsd.stages.training import Examples, Lesson, Objective
-from neuron_opsd.stages.writing import draw, lessons_of
+from neuron_opsd.stages.training import Examples, Objective, RolloutGroup
+from neuron_opsd.stages.writing import draw, rollout_groups_of
 
 
 def objective(config: Config, targets: Targets) -> Objective:
     """Return distillation towards a teacher who sees the answer it is told."""
     count = config.distill.num_samples
 
-    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
         told = [
             replace(
                 e,
@@ -29,7 +29,7 @@ def objective(config: Config, targets: Targets) -> Objective:
             )
             for e in batch
         ]
-        return lessons_of(told, draw(learner, told, step, count, config))
+        return rollout_groups_of(told, draw(learner, told, step, count, config))
 
     return distillation(config, write)
 

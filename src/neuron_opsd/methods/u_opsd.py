@@ -11,8 +11,8 @@ from neuron_opsd.methods.preset import preset
 from neuron_opsd.models.protocol import Learner
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import shown_text, with_solution
-from neuron_opsd.stages.training import Examples, Lesson, Objective
-from neuron_opsd.stages.writing import Group, check_group, exercises_of, vote_on_policy
+from neuron_opsd.stages.training import Examples, Objective, RolloutGroup
+from neuron_opsd.stages.writing import Group, check_group, sequences_of, vote_on_policy
 
 
 def objective(config: Config, targets: Targets) -> Objective:
@@ -26,19 +26,19 @@ def objective(config: Config, targets: Targets) -> Objective:
     del targets
     check_group(config)
 
-    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
         groups = vote_on_policy(learner, batch, step, config)
         return [lesson(learner, group, config) for group in groups]
 
     return distillation(config, write)
 
 
-def lesson(learner: Learner, group: Group, config: Config) -> Lesson:
+def lesson(learner: Learner, group: Group, config: Config) -> RolloutGroup:
     """Split a group into what is shown to the teacher and what is trained on."""
     pairs = zip(group.completions, group.answers, strict=True)
     agreeing = [completion for completion, a in pairs if group.agrees(a)]
     if not agreeing:
-        return Lesson((), group.completions, agreement=0.0)
+        return RolloutGroup((), group.completions, agreement=0.0)
     shortest = min(agreeing, key=lambda completion: len(completion.token_ids))
     solution = shown_text(shortest, config)
     example = replace(
@@ -47,8 +47,8 @@ def lesson(learner: Learner, group: Group, config: Config) -> Lesson:
     )
     trained = zip(group.trained.completions, group.trained.answers, strict=True)
     others = [completion for completion, a in trained if not group.agrees(a)]
-    return Lesson(
-        exercises_of(example, others),
+    return RolloutGroup(
+        sequences_of(example, others),
         group.completions,
         agreement=group.vote.agreement,
     )

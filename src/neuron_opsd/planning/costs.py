@@ -1,6 +1,7 @@
 """What a run will cost: plain arithmetic on counts of tokens and measured rates.
 
-`planning.workload` counts, `planning.trials` takes the samples that the rates come from.
+`planning.workload` counts tokens, `planning.trials` takes the samples that rates are
+from.
 
 Tokens of three kinds are told apart: *prefill* (read many at once), *decode* (made one
 after another) and *train* (forward and backward).

@@ -52,11 +52,11 @@ from neuron_opsd.processes.memory import held_memory, peak_memory
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TrainingExample
 from neuron_opsd.results.run import FORM_ONLY
-from neuron_opsd.runs.context import settle
+from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.inputs import Inputs, read_inputs
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.resolution import for_model, with_method
-from neuron_opsd.stages.rollouts import Asked, ask
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.stages.teaching import shown_text
 
 NUM_SAMPLES = 3
@@ -91,21 +91,21 @@ def estimate(
     config = with_method(config)
     inputs = read_inputs(pool, tests, config, progress.warn)
     prompting = load_prompting(config.model)
-    settled, constrained = settle(
+    resolved, constrained = resolve(
         for_model(config, prompting.facts), prompting, chooses=inputs.chooses
     )
-    check_questions(prompting, inputs, settled, constrained=constrained)
+    check_questions(prompting, inputs, resolved, constrained=constrained)
     before, start = held_memory("cpu"), perf_counter()
     model = load_model(config.model, prompting=prompting)
     loading = perf_counter() - start
     device = model.facts.device
     network = held_memory(device) - (0 if device.startswith("cuda") else before)
-    trial = Trial(model, settled, clock_of(device), needs_neurons(settled))
+    trial = Trial(model, resolved, clock_of(device), needs_neurons(resolved))
     with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
         found = try_base(trial, inputs, done, constrained=constrained)
         rates, peak = try_learner(trial, model, found, loading)
         done(1)
-    work = count_work(model, inputs, settled, found, constrained=constrained)
+    work = count_work(model, inputs, resolved, found, constrained=constrained)
     held = Held(
         answering=found.peak,
         training=peak,
@@ -113,7 +113,7 @@ def estimate(
         position=found.written.position,
         num_positions=found.written.num_positions,
     )
-    return plan(work, rates, held, model.facts, settled)
+    return plan(work, rates, held, model.facts, resolved)
 
 
 def clock_of(device: str) -> Callable[[], float]:
@@ -163,8 +163,8 @@ def try_base(
 
 
 def of_kind(
-    pool: Sequence[Asked], tests: Sequence[Asked], *, free: bool
-) -> list[Asked]:
+    pool: Sequence[PromptedQuestion], tests: Sequence[PromptedQuestion], *, free: bool
+) -> list[PromptedQuestion]:
     """Return the questions of one kind, the pool's if it has any, else the tests'."""
     kinds = ([a for a in some if bool(a.written) != free] for some in (pool, tests))
     return next(filter(None, kinds), [])

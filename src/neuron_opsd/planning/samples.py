@@ -27,8 +27,8 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.runs.prepare import representatives
 from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
-from neuron_opsd.stages.rollouts import Asked, sample_rollouts
-from neuron_opsd.stages.teaching import Library, fitted_prompt, shown_text
+from neuron_opsd.stages.rollouts import PromptedQuestion, sample_rollouts
+from neuron_opsd.stages.teaching import DemonstrationPool, fitted_prompt, shown_text
 
 CAPTURE_SECONDS = 3.0
 SHOWING_SECONDS = 3.0
@@ -39,12 +39,15 @@ SHOWING_SECONDS = 3.0
 class Sample:
     """Questions of the pool with the answers that stand for them."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[PromptedQuestion, ...]
     completions: tuple[Completion, ...]
 
 
 def make_sample(
-    trial: Trial, pool: Sequence[Asked], answered: Sequence[Answered], rest: float
+    trial: Trial,
+    pool: Sequence[PromptedQuestion],
+    answered: Sequence[Answered],
+    rest: float,
 ) -> Sample:
     """Give a block of the pool's questions answers, borrowed where not their own.
 
@@ -70,7 +73,7 @@ def make_sample(
 
 def own_answers(
     trial: Trial, answered: Sequence[Answered]
-) -> dict[str, tuple[Asked, Completion]]:
+) -> dict[str, tuple[PromptedQuestion, Completion]]:
     """Return the answer that stands for each question, as in a run."""
     asked = [a for one in answered for a in one.asked]
     rollouts = [rollout for one in answered for rollout in one.rollouts]
@@ -82,7 +85,10 @@ def own_answers(
 
 
 def borrowed(
-    model: LanguageModel, asked: Asked, free: Sequence[Completion], place: int
+    model: LanguageModel,
+    asked: PromptedQuestion,
+    free: Sequence[Completion],
+    place: int,
 ) -> Completion:
     """Return a choice of the question, or another question's free answer."""
     if not asked.written:
@@ -157,7 +163,7 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
     config = trial.config
     ids = [a.question.id for a in sample.asked]
     texts = [shown_text(c, config) for c in sample.completions]
-    library = Library(
+    library = DemonstrationPool(
         questions={a.question.id: a.question for a in sample.asked},
         answers=dict(zip(ids, texts, strict=True)),
         neurons=(),
@@ -176,7 +182,7 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
 
 def try_shown(
     trial: Trial, sample: Sample, examples: Sequence[TrainingExample], rate: float
-) -> tuple[list[Asked], list[Rollout], float]:
+) -> tuple[list[PromptedQuestion], list[Rollout], float]:
     """Answer questions with demonstrations before them, about a batch of tokens.
 
     Args:
@@ -190,7 +196,8 @@ def try_shown(
     """
     question_of = {a.question.id: a.question for a in sample.asked}
     asked = [
-        Asked(question_of[e.question_id], e.teacher_prompt, e.choices) for e in examples
+        PromptedQuestion(question_of[e.question_id], e.teacher_prompt, e.choices)
+        for e in examples
     ]
     asked.sort(key=trial.length)
     mean = trial.tokens(asked) / len(asked)

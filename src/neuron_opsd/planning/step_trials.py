@@ -19,8 +19,8 @@ from neuron_opsd.planning.trials import Trial
 from neuron_opsd.processes.memory import held_memory
 from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.training import (
-    Exercise,
     Objective,
+    TrainingSequence,
     all_exercises,
     gather_gradients,
     move_teacher,
@@ -127,7 +127,7 @@ def example_length(learner: Learner, example: TrainingExample) -> tuple[int, int
 
 def train_on(
     learner: Learner,
-    exercises: Sequence[Exercise],
+    exercises: Sequence[TrainingSequence],
     objective: Objective,
     trial: Trial,
     size: StepSize,

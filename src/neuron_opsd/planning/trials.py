@@ -23,7 +23,7 @@ from neuron_opsd.planning.measuring import (
 from neuron_opsd.planning.workload import MAX_ROWS, Decoding, QuestionTokens
 from neuron_opsd.processes.memory import forget_peak, peak_memory
 from neuron_opsd.records import Rollout
-from neuron_opsd.stages.rollouts import Asked, choice_tokens, sample_rollouts
+from neuron_opsd.stages.rollouts import PromptedQuestion, choice_tokens, sample_rollouts
 from neuron_opsd.stages.teaching import shown_draws
 
 T = TypeVar("T")
@@ -48,7 +48,9 @@ TRIAL = "plan"
 """The stage that draws are derived for."""
 
 
-def count_questions(model: LanguageModel, asked: Sequence[Asked]) -> QuestionTokens:
+def count_questions(
+    model: LanguageModel, asked: Sequence[PromptedQuestion]
+) -> QuestionTokens:
     """Count the tokens of questions, and what scoring their choices reads.
 
     A prompt is read once for every place where choices part that no other place lies
@@ -90,12 +92,12 @@ class Trial:
         result = call()
         return result, max(self.clock() - start, SHORTEST)
 
-    def length(self, asked: Asked) -> int:
+    def length(self, asked: PromptedQuestion) -> int:
         """Return the tokens that are read to answer a question."""
         found = count_questions(self.model, [asked])
         return found.prompt_tokens + found.extra_tokens
 
-    def tokens(self, asked: Sequence[Asked]) -> int:
+    def tokens(self, asked: Sequence[PromptedQuestion]) -> int:
         """Return the tokens that are read to answer some questions."""
         return sum(map(self.length, asked))
 
@@ -120,7 +122,7 @@ class Trial:
 class Answered:
     """A sample of questions of one kind with the model's answers."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[PromptedQuestion, ...]
     rollouts: tuple[Rollout, ...]
     seconds_per_token: float
     """Of what `Trial.length` counts."""
@@ -141,7 +143,7 @@ class Written:
     """Such positions in the larger sample."""
 
 
-def try_choices(trial: Trial, asked: Sequence[Asked]) -> Answered:
+def try_choices(trial: Trial, asked: Sequence[PromptedQuestion]) -> Answered:
     """Answer a sample of questions among their choices, as the run does."""
     rollouts = trial.config.rollouts
     draws = [(rollouts.temperature, rollouts.num_samples)]
@@ -151,14 +153,14 @@ def try_choices(trial: Trial, asked: Sequence[Asked]) -> Answered:
 
 def grow_sample(
     trial: Trial,
-    asked: Sequence[Asked],
+    asked: Sequence[PromptedQuestion],
     config: Config,
     draws: Sequence[tuple[float, int]],
 ) -> Answered:
     """Answer a few questions, then as many as the time allows, up to a block."""
     ordered = sorted(asked, key=trial.length)
 
-    def answer(some: Sequence[Asked]) -> list[Rollout]:
+    def answer(some: Sequence[PromptedQuestion]) -> list[Rollout]:
         return sample_rollouts(trial.model, some, config, TRIAL, draws)
 
     answer(ordered[:1])
@@ -172,7 +174,9 @@ def grow_sample(
     return Answered(tuple(sample), tuple(rollouts), seconds / trial.tokens(sample))
 
 
-def try_writing(trial: Trial, asked: Sequence[Asked]) -> tuple[Answered, Written]:
+def try_writing(
+    trial: Trial, asked: Sequence[PromptedQuestion]
+) -> tuple[Answered, Written]:
     """Answer a sample of questions freely, completions cut after a few dozen tokens.
 
     A pass that makes one token each says what prompts cost; a small and a larger
@@ -207,7 +211,7 @@ def try_writing(trial: Trial, asked: Sequence[Asked]) -> tuple[Answered, Written
 class WritingSample:
     """Free answers of some questions with what they took."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[PromptedQuestion, ...]
     rollouts: tuple[Rollout, ...]
     seconds: float
     """Without the reading of prompts."""
@@ -222,7 +226,9 @@ class WritingSample:
         return len(self.rollouts) * decoded(self.rollouts)[0]
 
 
-def write(trial: Trial, asked: Sequence[Asked], reading: float) -> WritingSample:
+def write(
+    trial: Trial, asked: Sequence[PromptedQuestion], reading: float
+) -> WritingSample:
     """Answer some questions freely, as often as the run does."""
     rollouts = trial.config.rollouts
     device = trial.model.facts.device

@@ -214,7 +214,7 @@ def equality_note(data: ReportData) -> list[tuple[str, str]]:
     text = (
         "Two expressions are the same answer where math-verify says so, within limits "
         f"of steps and memory. {unsettled} of answers to the test sets could not be "
-        "settled within them and count as different."
+        "resolved within them and count as different."
     )
     return [("Equality", text)]
 

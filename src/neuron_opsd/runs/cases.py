@@ -11,7 +11,7 @@ from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.records import Rollout, TeacherContext
 from neuron_opsd.results.run import AnswerCount, Case, CaseDemonstration
 from neuron_opsd.runs.centring import BIAS_NAME
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.prepare import Prepared
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.storage.codecs import ROLLOUTS
@@ -21,7 +21,7 @@ NUM_CASES = 12
 
 
 def answer_cases(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     prepared: Prepared,
     made_from: Sequence[str],
@@ -29,19 +29,19 @@ def answer_cases(
     """Answer the dozen questions with the trained model; return rollouts by id.
 
     Args:
-        job: Keeps the rollouts.
+        run: Keeps the rollouts.
         model: The trained one.
         prepared: Chooses the questions.
         made_from: Names of the model's adapter and of what `prepared` holds.
     """
-    config = job.config
+    config = run.config
     questions = [
         prepared.library.questions[context.question_id]
         for context in choose_cases(prepared)
     ]
-    asked = ask(questions, config, constrained=job.constrained)
+    asked = ask(questions, config, constrained=run.constrained)
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
-    rollouts = job.run.once(
+    rollouts = run.directory.once(
         "cases",
         ROLLOUTS.at("cases.parquet"),
         lambda: sample_rollouts(model, asked, config, "rollout", draws),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.records import Question
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.stages.centring import choice_bias, is_centring, with_bias
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.codecs import json_codec
@@ -21,23 +21,25 @@ NO_EFFECT = (
 )
 
 
-def centred(job: Job, model: LanguageModel, pool: Sequence[Question]) -> Job:
-    """Return a job whose choices are centred, where its settings ask for that.
+def centred(
+    run: RunContext, model: LanguageModel, pool: Sequence[Question]
+) -> RunContext:
+    """Return a run whose choices are centred, where its settings ask for that.
 
     Args:
-        job: Keeps the means.
+        run: Keeps the means.
         model: The untrained one.
         pool: The questions that the means are over.
     """
-    config = job.config
+    config = run.config
     if not is_centring(config.rollouts):
-        return job
-    asked = ask(pool, config, constrained=job.constrained)
-    bias = job.run.once(
+        return run
+    asked = ask(pool, config, constrained=run.constrained)
+    bias = run.directory.once(
         BIAS_NAME,
         BIAS,
         lambda: choice_bias(model, asked, config.rollouts.block_size),
     )
     if not bias:
-        job.run.warn(NO_EFFECT)
-    return replace(job, config=with_bias(config, bias))
+        run.directory.warn(NO_EFFECT)
+    return replace(run, config=with_bias(config, bias))

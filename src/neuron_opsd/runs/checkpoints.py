@@ -22,7 +22,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.models.learner import first_not_finite
 from neuron_opsd.models.library_errors import saving
 from neuron_opsd.models.protocol import Learner
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.metrics import (
     METRICS,
     MetricsHash,
@@ -53,7 +53,7 @@ def checkpoint_name(work: str, step: int) -> str:
 
 
 def keep_checkpoint(
-    job: Job,
+    run: RunContext,
     learner: Learner,
     work: str,
     step: int,
@@ -63,18 +63,18 @@ def keep_checkpoint(
     """Write student, teacher and optimiser, whole or not at all; drop old ones.
 
     Args:
-        job: Lists the checkpoint.
+        run: Lists the checkpoint.
         learner: Has taken the steps.
         work: Folder of the training, below the run directory.
         step: Number of steps taken.
         made_from: Names of what it is trained from.
         metrics: Of the steps taken.
     """
-    home, name = job.run.path(work), checkpoint_name(work, step)
+    home, name = run.directory.path(work), checkpoint_name(work, step)
     sync_metrics(home)
     bound = {
         "step": step,
-        "made_from": job.run.ledger.hashes(made_from),
+        "made_from": run.directory.ledger.hashes(made_from),
         "metrics": metrics.now(),
     }
 
@@ -91,23 +91,23 @@ def keep_checkpoint(
         files[FACTS] = sha256_file(folder / FACTS)
 
     num_bytes = sum(value.nbytes for value in state.values())
-    write_folder(job.run.path(name), fill, num_bytes)
-    job.run.record(name, name, made_from, files=files)
-    drop_checkpoints(job, checkpoints(job, work)[:-KEPT_CHECKPOINTS])
+    write_folder(run.directory.path(name), fill, num_bytes)
+    run.directory.record(name, name, made_from, files=files)
+    drop_checkpoints(run, checkpoints(run, work)[:-KEPT_CHECKPOINTS])
 
 
-def checkpoints(job: Job, work: str) -> list[str]:
+def checkpoints(run: RunContext, work: str) -> list[str]:
     """Return the names of a training's checkpoints, oldest first."""
-    found = (path.name for path in job.run.path(work, CHECKPOINTS).glob("step-*"))
+    found = (path.name for path in run.directory.path(work, CHECKPOINTS).glob("step-*"))
     names = sorted(name for name in found if CHECKPOINT.fullmatch(name))
     return [f"{work}/{CHECKPOINTS}/{name}" for name in names]
 
 
-def drop_checkpoints(job: Job, names: Sequence[str]) -> None:
+def drop_checkpoints(run: RunContext, names: Sequence[str]) -> None:
     """Delete checkpoints, which are listed no longer before they go."""
-    job.run.forget(names)
+    run.directory.forget(names)
     for name in names:
-        discard_checkpoint(job.run.path(name))
+        discard_checkpoint(run.directory.path(name))
 
 
 def discard_checkpoint(folder: Path) -> None:
@@ -126,61 +126,63 @@ def leave(folder: Path) -> None:
         folder.rmdir()
 
 
-def end_checkpoints(job: Job, work: str) -> None:
+def end_checkpoints(run: RunContext, work: str) -> None:
     """Delete all checkpoints of a training that nothing resumes from any more."""
-    drop_checkpoints(job, [*{*checkpoints(job, work), *listed(job, work)}])
-    leave(job.run.path(work, CHECKPOINTS))
+    drop_checkpoints(run, [*{*checkpoints(run, work), *listed(run, work)}])
+    leave(run.directory.path(work, CHECKPOINTS))
 
 
-def listed(job: Job, work: str) -> Iterator[str]:
+def listed(run: RunContext, work: str) -> Iterator[str]:
     """Yield the names of a training's checkpoints that the manifest lists."""
-    for name in job.run.manifest.outputs:
+    for name in run.directory.manifest.outputs:
         folder, _, last = name.rpartition("/")
         if folder == f"{work}/{CHECKPOINTS}" and CHECKPOINT.fullmatch(last):
             yield name
 
 
-def forget_lost(job: Job, work: str) -> None:
+def forget_lost(run: RunContext, work: str) -> None:
     """Say which checkpoints of a finished training are not whole; list them no more.
 
     Nothing resumes from them, so of large ones the size tells enough.
     """
-    outputs = job.run.manifest.outputs
+    outputs = run.directory.manifest.outputs
     lost = {
         name: fault
-        for name in listed(job, work)
-        if (fault := fault_seen_soon(job.run.folder, outputs[name]))
+        for name in listed(run, work)
+        if (fault := fault_seen_soon(run.directory.folder, outputs[name]))
     }
     for name, fault in lost.items():
-        job.run.warn(f"{job.run.path(name)} {fault}; the training has ended without it")
-    drop_checkpoints(job, list(lost))
+        run.directory.warn(
+            f"{run.directory.path(name)} {fault}; the training has ended without it"
+        )
+    drop_checkpoints(run, list(lost))
 
 
 def go_back(
-    job: Job, learner: Learner, work: str, made_from: Sequence[str], latest: int
+    run: RunContext, learner: Learner, work: str, made_from: Sequence[str], latest: int
 ) -> int:
     """Put a learner where its last checkpoint that fits is; return the next step.
 
     Metrics of steps after it are dropped: these steps will be taken again.
 
     Args:
-        job: Says what it passes over.
+        run: Says what it passes over.
         learner: Has taken no step.
         work: Folder of the training, below the run directory.
         made_from: Names of what it is trained from.
         latest: Number of steps that may have been taken at most.
     """
-    home, wanted = job.run.path(work), job.run.ledger.hashes(made_from)
+    home, wanted = run.directory.path(work), run.directory.ledger.hashes(made_from)
     first = 0
-    for name in reversed(checkpoints(job, work)):
-        folder = job.run.path(name)
-        fault = misfit(folder, home, wanted) or unlike_listed(job, name)
+    for name in reversed(checkpoints(run, work)):
+        folder = run.directory.path(name)
+        fault = misfit(folder, home, wanted) or unlike_listed(run, name)
         if fault:
-            job.run.warn(f"{folder} is passed over: {fault}")
+            run.directory.warn(f"{folder} is passed over: {fault}")
         elif (step := facts_of(folder).step) <= latest:
             state = load_file(folder / STATE)
             if spoilt := first_not_finite(state):
-                job.run.warn(f"{folder} is passed over: {spoilt} is not finite")
+                run.directory.warn(f"{folder} is passed over: {spoilt} is not finite")
                 continue
             learner.load_state(state)
             first = step
@@ -259,17 +261,17 @@ def misfit(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
     return ""
 
 
-def unlike_listed(job: Job, name: str) -> str:
+def unlike_listed(run: RunContext, name: str) -> str:
     """Say whether a checkpoint is not the one that the manifest lists, if it does.
 
     Args:
-        job: Holds the manifest.
+        run: Holds the manifest.
         name: Of a checkpoint whose state is what is said beside it, so that its
             gigabytes are not read once more.
     """
-    output = job.run.manifest.outputs.get(name)
+    output = run.directory.manifest.outputs.get(name)
     if output is None:
         return ""
-    folder = job.run.path(name)
+    folder = run.directory.path(name)
     files = {STATE: facts_of(folder).sha256, FACTS: sha256_file(folder / FACTS)}
     return "" if hash_of(files) == output.sha256 else CHANGED

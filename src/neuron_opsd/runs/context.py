@@ -1,4 +1,4 @@
-"""What every job of a run shares."""
+"""What all stages of a run share, and what its settings come to for a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
 from neuron_opsd.stages.rollouts import is_constrained
 from neuron_opsd.storage.manifest import MANIFEST
-from neuron_opsd.storage.run_directory import RunDir, read_manifest
+from neuron_opsd.storage.run_directory import RunDirectory, read_manifest
 
 PEAK = "peak_memory_bytes"
 """The fact of a manifest that says how much memory the run took."""
@@ -50,10 +50,10 @@ class TestSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RunContext:
     """A run directory with settings that are decided for a model."""
 
-    run: RunDir
+    directory: RunDirectory
     config: Config
     """Its `prompts.form` and `prompts.list_choices` are resolved."""
     constrained: bool
@@ -62,20 +62,20 @@ class Job:
 
     def count_tokens(self, stage: str, num_tokens: int) -> None:
         """Keep how many tokens a stage read and wrote."""
-        if self.run.manifest.facts.get("tokens", {}).get(stage) != num_tokens:
-            self.run.note("tokens", {stage: num_tokens})
+        if self.directory.manifest.facts.get("tokens", {}).get(stage) != num_tokens:
+            self.directory.note("tokens", {stage: num_tokens})
 
     def note_peak_memory(self, device: str) -> None:
         """Keep the most memory held by the process that ended this run first."""
-        if PEAK not in self.run.manifest.facts:
-            self.run.note(PEAK, peak_memory(device))
+        if PEAK not in self.directory.manifest.facts:
+            self.directory.note(PEAK, peak_memory(device))
 
 
 PROBE = Question("probe", (Message("user", "Which one?"),))
-"""Asked of a template to see how it begins an answer."""
+"""Put to a template to see how it begins an answer."""
 
 
-def settle(
+def resolve(
     config: Config,
     model: Prompter,
     begun: Iterable[Path] = (),
@@ -222,7 +222,7 @@ def remarks(
 
     Args:
         facts: Of the model.
-        prompts: As they were settled.
+        prompts: As they were resolved.
         given: As the user has them.
     """
     found = [] if facts.shares_prompts else [PLAIN_DECODING]

@@ -16,7 +16,7 @@ from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.models.tokenizer.weightless import load_prompting
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Rollout, TestResult
-from neuron_opsd.runs.context import TestSet, settle
+from neuron_opsd.runs.context import TestSet, resolve
 from neuron_opsd.runs.findings import metric_table
 from neuron_opsd.runs.inputs import check_names, read_tests
 from neuron_opsd.runs.kept_room import tell_of_room
@@ -66,16 +66,16 @@ def evaluate(
     prompting = load_prompting(config.model)
     asked = {test.name: test.questions for test in sets}
     chooses = any(q.choices for questions in asked.values() for q in questions)
-    settled, constrained = settle(config, prompting, chooses=chooses)
-    check_sets(prompting, asked, settled, tests, constrained=constrained)
+    resolved, constrained = resolve(config, prompting, chooses=chooses)
+    check_sets(prompting, asked, resolved, tests, constrained=constrained)
     adapters = [] if adapter is None else [adapter]
     model = load_model(config.model, *adapters, prompting=prompting)
     tell_of_room(model, progress.warn)
     table = {}
     for test in sets:
-        result = test_model(model, test, settled, progress, constrained=constrained)
+        result = test_model(model, test, resolved, progress, constrained=constrained)
         table[test.name] = metric_table(result)
-        if settled.answers.reader == "latex":
+        if resolved.answers.reader == "latex":
             table[test.name]["unsettled_comparisons"] = result.num_unsettled
     if out is not None:
         save_json(table, out)

@@ -109,7 +109,7 @@ def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
 
 
 def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any]:
-    """Return how many comparisons of each model's answers were not settled.
+    """Return how many comparisons of each model's answers were not resolved.
 
     Only expressions can fail to be; with other readers there is no such entry.
     """

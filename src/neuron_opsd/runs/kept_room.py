@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.stages.splitting import Split, Splits
 
 ROOM: Final = "tokens_per_batch"
@@ -17,15 +17,15 @@ SPLITS: Final = "splits"
 """The fact that says how the batches of each training had to be split, by step."""
 
 
-def keep_room(job: Job, model: HFModel) -> None:
+def keep_room(run: RunContext, model: HFModel) -> None:
     """Give a model the room that a run has found, and keep what it finds."""
-    usual = job.config.model.tokens_per_batch
-    model.room.tokens = min(usual, job.run.manifest.facts.get(ROOM, usual))
+    usual = run.config.model.tokens_per_batch
+    model.room.tokens = min(usual, run.directory.manifest.facts.get(ROOM, usual))
 
     def keep(text: str) -> None:
-        if model.room.tokens < job.run.manifest.facts.get(ROOM, usual):
-            job.run.note(ROOM, model.room.tokens)
-        job.run.warn(text)
+        if model.room.tokens < run.directory.manifest.facts.get(ROOM, usual):
+            run.directory.note(ROOM, model.room.tokens)
+        run.directory.warn(text)
 
     tell_of_room(model, keep)
 
@@ -43,20 +43,20 @@ def tell_of_room(model: HFModel, warn: Callable[[str], None]) -> None:
     model.room.told = tell
 
 
-def splits_of(job: Job, name: str) -> Splits:
+def splits_of(run: RunContext, name: str) -> Splits:
     """Return how the batches of a training were split so far; keep what is found."""
-    rows = job.run.manifest.facts.get(SPLITS, {}).get(name, [])
+    rows = run.directory.manifest.facts.get(SPLITS, {}).get(name, [])
     known = [Split(**row) for row in rows]
     for split in known[1:]:
-        job.run.warn(split_text(split))
-    return Splits(known, partial(keep_splits, job, name))
+        run.directory.warn(split_text(split))
+    return Splits(known, partial(keep_splits, run, name))
 
 
-def keep_splits(job: Job, name: str, splits: Sequence[Split], said: str) -> None:
+def keep_splits(run: RunContext, name: str, splits: Sequence[Split], said: str) -> None:
     """Keep the splits of a training, and tell of the last one."""
-    job.run.note(SPLITS, {name: [asdict(split) for split in splits]})
+    run.directory.note(SPLITS, {name: [asdict(split) for split in splits]})
     if said:
-        job.run.warn(split_text(splits[-1]))
+        run.directory.warn(split_text(splits[-1]))
 
 
 def split_text(split: Split) -> str:

@@ -13,7 +13,7 @@ from neuron_opsd.models.protocol import Prompter
 from neuron_opsd.prompts import LETTERS, teacher_prompt
 from neuron_opsd.records import Prompt, Question, TokenIds
 from neuron_opsd.runs.inputs import POOL, Inputs, places_of
-from neuron_opsd.stages.rollouts import Asked, ask, choice_tokens
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask, choice_tokens
 
 BLOCK: Final = 256
 """Questions that are written by the template and read by the tokenizer at once."""
@@ -113,7 +113,11 @@ def where(
 
 
 def check_block(
-    model: Prompter, name: str, asked: Sequence[Asked], config: Config, found: Problems
+    model: Prompter,
+    name: str,
+    asked: Sequence[PromptedQuestion],
+    config: Config,
+    found: Problems,
 ) -> None:
     """Note what is wrong with some questions of one file.
 
@@ -143,7 +147,7 @@ def check_block(
         note_long_teachers(model, fine, config, found)
 
 
-def whose(asked: Asked) -> str:
+def whose(asked: PromptedQuestion) -> str:
     """Name a question."""
     return f"question {asked.question.id}"
 
@@ -168,7 +172,7 @@ def encoded(
 
 
 def token_problem(
-    model: Prompter, asked: Asked, prompt: TokenIds, config: Config
+    model: Prompter, asked: PromptedQuestion, prompt: TokenIds, config: Config
 ) -> str:
     """Say what is wrong with the tokens of a question or of its choices."""
     try:
@@ -205,7 +209,7 @@ def unknown_problem(model: Prompter, who: str, texts: Sequence[TokenIds]) -> str
 
 
 def note_long_teachers(
-    model: Prompter, asked: Sequence[Asked], config: Config, found: Problems
+    model: Prompter, asked: Sequence[PromptedQuestion], config: Config, found: Problems
 ) -> None:
     """Note questions that the student can hold and the teacher cannot.
 

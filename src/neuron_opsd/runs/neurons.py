@@ -9,9 +9,9 @@ from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.models.protocol import LanguageModel, Pair
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Completion, NeuronSet, Question, Rollout
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.stages.capture import capture_neurons, lacks_span, pair_of
-from neuron_opsd.stages.rollouts import Asked, ask
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.storage.codecs import NEURONS
 from neuron_opsd.storage.kept_rollouts import ROWS_READ, in_full
 
@@ -32,7 +32,7 @@ class Chosen:
 
 
 def capture(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     questions: Sequence[Question],
     chosen: Chosen,
@@ -42,20 +42,20 @@ def capture(
     """Read off the neurons that pushed each question's rollout.
 
     Args:
-        job: Keeps them.
+        run: Keeps them.
         model: That wrote the rollouts.
         questions: All that are asked.
         chosen: The rollout of each.
         name: Of the output.
         made_from: Names of what holds the rollouts.
     """
-    config = job.config
-    asked = ask(questions, config, constrained=job.constrained)
+    config = run.config
+    asked = ask(questions, config, constrained=run.constrained)
 
-    def pair(a: Asked, own: Completion) -> Pair:
+    def pair(a: PromptedQuestion, own: Completion) -> Pair:
         return pair_of(model, model.encode(a.prompt), own, config.neurons)
 
-    def compute(block: Sequence[Asked]) -> Sequence[NeuronSet]:
+    def compute(block: Sequence[PromptedQuestion]) -> Sequence[NeuronSet]:
         ids = [a.question.id for a in block]
         return capture_neurons(
             model,
@@ -65,8 +65,8 @@ def capture(
             config.model.tokens_per_batch,
         )
 
-    with job.progress.stage(name, len(asked), "questions") as done:
-        neurons = job.run.blocks(
+    with run.progress.stage(name, len(asked), "questions") as done:
+        neurons = run.directory.blocks(
             name,
             NEURONS.at(f"{name}.parquet"),
             asked,
@@ -76,8 +76,8 @@ def capture(
             made_from=made_from,
         )
     prompts = sum(len(model.encode(a.prompt)) for a in asked)
-    job.count_tokens(name, prompts + tokens_read(neurons, chosen, config.neurons))
-    warn_of_spans(job, chosen, config.neurons)
+    run.count_tokens(name, prompts + tokens_read(neurons, chosen, config.neurons))
+    warn_of_spans(run, chosen, config.neurons)
     return neurons
 
 
@@ -94,7 +94,7 @@ def tokens_read(
     return sum(entry.num_tokens for entry in neurons)
 
 
-def warn_of_spans(job: Job, chosen: Chosen, config: NeuronsConfig) -> None:
+def warn_of_spans(run: RunContext, chosen: Chosen, config: NeuronsConfig) -> None:
     """Say how many completions do not hold the span whose neurons count."""
     if config.span == "completion":
         return
@@ -105,7 +105,7 @@ def warn_of_spans(job: Job, chosen: Chosen, config: NeuronsConfig) -> None:
         for own in chosen.completions(ids[start : start + ROWS_READ])
     )
     if lacking:
-        job.run.warn(
+        run.directory.warn(
             f"{lacking} of {len(ids)} completions hold no {config.span}; the "
             "neurons of all their tokens count instead"
         )

@@ -11,8 +11,13 @@ from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Question, Rollout, Vote
 from neuron_opsd.runs.centring import BIAS_NAME
-from neuron_opsd.runs.context import Job
-from neuron_opsd.stages.rollouts import Asked, ask, is_constrained, sample_rollouts
+from neuron_opsd.runs.context import RunContext
+from neuron_opsd.stages.rollouts import (
+    PromptedQuestion,
+    ask,
+    is_constrained,
+    sample_rollouts,
+)
 from neuron_opsd.stages.teaching import (
     demonstrable,
     misread,
@@ -34,15 +39,15 @@ LACKS: Final = {
 
 
 def roll_out(
-    job: Job, model: LanguageModel, pool: Sequence[Question]
+    run: RunContext, model: LanguageModel, pool: Sequence[Question]
 ) -> Sequence[Rollout]:
     """Answer every question of the pool without a context."""
-    config = job.config
+    config = run.config
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
     draws += shown_draws(config.contexts)
-    asked = ask(pool, config, constrained=job.constrained)
-    with job.progress.stage("rollouts", len(pool), "questions") as done:
-        rollouts = job.run.blocks(
+    asked = ask(pool, config, constrained=run.constrained)
+    with run.progress.stage("rollouts", len(pool), "questions") as done:
+        rollouts = run.directory.blocks(
             NAME,
             ROLLOUTS,
             asked,
@@ -52,17 +57,19 @@ def roll_out(
             made_from=[BIAS_NAME],
         )
     told = outlines_of(rollouts)
-    job.count_tokens("rollouts", rollout_tokens(model, asked, told))
+    run.count_tokens("rollouts", rollout_tokens(model, asked, told))
     told = outlines_of(rollouts)
     remarks = remarks_on_rollouts(told, config.rollouts.max_new_tokens)
-    free = remarks_on_free_answers(model, asked, config, constrained=job.constrained)
+    free = remarks_on_free_answers(model, asked, config, constrained=run.constrained)
     for text in remarks + free:
-        job.run.warn(text)
+        run.directory.warn(text)
     return rollouts
 
 
 def rollout_tokens(
-    model: LanguageModel, asked: Sequence[Asked], rollouts: Iterable[RolloutFacts]
+    model: LanguageModel,
+    asked: Sequence[PromptedQuestion],
+    rollouts: Iterable[RolloutFacts],
 ) -> int:
     """Return the prompt and completion tokens of some rollouts, prompts once each."""
     prompts = sum(len(model.encode(a.prompt)) for a in asked)
@@ -94,7 +101,11 @@ def remarks_on_rollouts(rollouts: Iterable[RolloutFacts], longest: int) -> list[
 
 
 def remarks_on_free_answers(
-    model: LanguageModel, asked: Sequence[Asked], config: Config, *, constrained: bool
+    model: LanguageModel,
+    asked: Sequence[PromptedQuestion],
+    config: Config,
+    *,
+    constrained: bool,
 ) -> list[str]:
     """Say when reasoning keeps answers from being sampled among choices."""
     wanted = is_constrained(config.rollouts, model.facts.num_parameters)
@@ -113,33 +124,33 @@ def remarks_on_free_answers(
 
 
 def answers_to_show(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     pool: Sequence[Question],
     rollouts: Sequence[Rollout],
     votes: Mapping[str, Vote],
 ) -> dict[str, str]:
     """Return what demonstrations would show; say how many questions show nothing."""
-    found = shown_answers(rollouts, votes, job.config)
+    found = shown_answers(rollouts, votes, run.config)
     questions = {question.id: question for question in pool}
-    short = demonstrable(model, questions, found, job.config)
-    if not job.config.contexts.num_demonstrations:
+    short = demonstrable(model, questions, found, run.config)
+    if not run.config.contexts.num_demonstrations:
         return short
     if len(found) < len(pool):
-        job.run.warn(
+        run.directory.warn(
             f"{len(pool) - len(found)} of {len(pool)} questions of the pool cannot be "
-            f"demonstrations, because {LACKS[job.config.contexts.answer]}"
+            f"demonstrations, because {LACKS[run.config.contexts.answer]}"
         )
-    spelled = sum(misread(model, answer, job.config) for answer in found.values())
+    spelled = sum(misread(model, answer, run.config) for answer in found.values())
     if spelled:
-        job.run.warn(
+        run.directory.warn(
             f"{spelled} questions cannot be demonstrations, since their answers spell "
             "a control token, which a conversation would have read as one"
         )
     if long := len(found) - spelled - len(short):
-        job.run.warn(
+        run.directory.warn(
             f"{long} questions cannot be demonstrations, since with "
             "their answers they are longer than contexts.max_demonstration_tokens "
-            f"{job.config.contexts.max_demonstration_tokens}"
+            f"{run.config.contexts.max_demonstration_tokens}"
         )
     return short

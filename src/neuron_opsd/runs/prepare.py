@@ -26,7 +26,7 @@ from neuron_opsd.records import (
     Vote,
 )
 from neuron_opsd.results.run import FORM_ONLY
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.neurons import Chosen, capture
 from neuron_opsd.runs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.runs.pool_rollouts import answers_to_show, roll_out
@@ -35,7 +35,7 @@ from neuron_opsd.runs.verdicts import noted, verdicts_name, vote, warn_as_kept
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
-from neuron_opsd.stages.library import Library, search_remarks
+from neuron_opsd.stages.library import DemonstrationPool, search_remarks
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import (
@@ -67,7 +67,7 @@ class Prepared:
     neurons: tuple[NeuronSet, ...]
     """Of every question, empty where the settings ask for none."""
     selection: tuple[SelectionEntry, ...]
-    library: Library
+    library: DemonstrationPool
     contexts: tuple[TeacherContext, ...]
     examples: tuple[TrainingExample, ...]
     fitness: Fitness | None = None
@@ -94,7 +94,7 @@ class PreparedNames:
 
 
 def prepare(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     pool: Sequence[Question],
     *,
@@ -104,7 +104,7 @@ def prepare(
     """Run Algorithm 1 up to training: rollouts, neurons, selection, contexts.
 
     Args:
-        job: Keeps everything.
+        run: Keeps everything.
         model: Answers.
         pool: The questions.
         folder: Where selection, contexts and the teacher's check go, below the run
@@ -112,31 +112,31 @@ def prepare(
         neurons_name: Of the neuron sets, shared by all that asks for the same.
     """
     made = PreparedNames(folder, neurons_name)
-    rollouts = roll_out(job, model, pool)
-    votes = vote(job, pool, rollouts, ROLLOUTS_NAME)
-    chosen = representatives(outlines_of(rollouts), votes, job.config)
+    rollouts = roll_out(run, model, pool)
+    votes = vote(run, pool, rollouts, ROLLOUTS_NAME)
+    chosen = representatives(outlines_of(rollouts), votes, run.config)
     own, unread = own_answers(chosen), unread_of(chosen)
-    neurons = neurons_of(job, model, pool, Chosen(rollouts, chosen), neurons_name)
-    selection = job.run.once(
+    neurons = neurons_of(run, model, pool, Chosen(rollouts, chosen), neurons_name)
+    selection = run.directory.once(
         inside(folder, "selection"),
         placed(SELECTION, folder),
         lambda: select_questions(
-            neurons, job.config.selection, job.config.seed, own, unread
+            neurons, run.config.selection, run.config.seed, own, unread
         ),
         made_from=made.read,
     )
-    warn_of_selection(job, neurons, own, unread)
-    answers = answers_to_show(job, model, pool, rollouts, votes)
-    library = make_library(pool, answers, neurons, selection, job.config)
-    contexts = job.run.once(
+    warn_of_selection(run, neurons, own, unread)
+    answers = answers_to_show(run, model, pool, rollouts, votes)
+    library = make_demonstration_pool(pool, answers, neurons, selection, run.config)
+    contexts = run.directory.once(
         inside(folder, "contexts"),
         placed(CONTEXTS, folder),
-        lambda: build_contexts(kept(neurons, selection), library, job.config),
+        lambda: build_contexts(kept(neurons, selection), library, run.config),
         made_from=[*made.read, inside(folder, "selection")],
     )
     for text in search_remarks(contexts, library):
-        job.run.warn(text)
-    examples = written_examples(job, model, contexts, library)
+        run.directory.warn(text)
+    examples = written_examples(run, model, contexts, library)
     prepared = Prepared(
         rollouts,
         votes,
@@ -146,40 +146,40 @@ def prepare(
         tuple(contexts),
         examples,
     )
-    return replace(prepared, fitness=check(job, model, prepared, own, made))
+    return replace(prepared, fitness=check(run, model, prepared, own, made))
 
 
 def written_examples(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     contexts: Sequence[TeacherContext],
-    library: Library,
+    library: DemonstrationPool,
 ) -> tuple[TrainingExample, ...]:
     """Write out what student and teacher see; say which demonstrations do not fit."""
-    with job.progress.stage("contexts", len(contexts), "questions") as done:
+    with run.progress.stage("contexts", len(contexts), "questions") as done:
         examples = build_examples(
             model,
             contexts,
             library,
-            job.config,
-            constrained=job.constrained,
+            run.config,
+            constrained=run.constrained,
             on_done=done,
         )
-    warn_of_dropped(job, examples)
+    warn_of_dropped(run, examples)
     return examples
 
 
 def neurons_of(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     pool: Sequence[Question],
     chosen: Chosen,
     name: str,
 ) -> Sequence[NeuronSet]:
     """Read off the neurons of the pool's answers, where the settings ask for them."""
-    if not needs_neurons(job.config):
+    if not needs_neurons(run.config):
         return not_read([question.id for question in pool])
-    return capture(job, model, pool, chosen, name, ANSWERS)
+    return capture(run, model, pool, chosen, name, ANSWERS)
 
 
 def inside(folder: str, name: str) -> str:
@@ -222,18 +222,18 @@ def kept(
     return [entry for entry in neurons if entry.question_id in chosen]
 
 
-def make_library(
+def make_demonstration_pool(
     pool: Sequence[Question],
     answers: Mapping[str, str],
     neurons: Sequence[NeuronSet],
     selection: Sequence[SelectionEntry],
     config: Config,
-) -> Library:
+) -> DemonstrationPool:
     """Return the questions that may become demonstrations, by their answers."""
     source = neurons
     if config.contexts.source == "selected":
         source = kept(neurons, selection)
-    return Library(
+    return DemonstrationPool(
         questions={question.id: question for question in pool},
         answers=answers,
         neurons=tuple(entry for entry in source if entry.question_id in answers),
@@ -241,11 +241,11 @@ def make_library(
     )
 
 
-def warn_of_dropped(job: Job, examples: Sequence[TrainingExample]) -> None:
+def warn_of_dropped(run: RunContext, examples: Sequence[TrainingExample]) -> None:
     """Say how many demonstrations did not fit into the teacher's prompt."""
     dropped = sum(example.num_dropped for example in examples)
     if dropped:
-        job.run.warn(
+        run.directory.warn(
             f"{dropped} demonstrations of "
             f"{sum(example.num_dropped > 0 for example in examples)} questions were "
             "left out because the teacher's prompt would have been too long; the "
@@ -254,7 +254,7 @@ def warn_of_dropped(job: Job, examples: Sequence[TrainingExample]) -> None:
 
 
 def check(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     prepared: Prepared,
     own: Mapping[str, str | None],
@@ -263,7 +263,7 @@ def check(
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
 
     Args:
-        job: Keeps what was found.
+        run: Keeps what was found.
         model: Student and teacher, which still are one.
         prepared: What training will use.
         own: Question id to the model's own answer.
@@ -273,7 +273,7 @@ def check(
         TeacherError: If it is not and the settings say to stop, or if there is nothing
             to learn and they do not say to train all the same.
     """
-    config = job.config
+    config = run.config
     if config.fitness.action == "off":
         return None
     questions = list(prepared.library.questions.values())
@@ -283,20 +283,20 @@ def check(
     fitness = None
     if config.contexts.num_demonstrations:
         name = inside(made.folder, "fitness")
-        fitness = job.run.once(
+        fitness = run.directory.once(
             name,
             placed(FITNESS, made.folder),
             lambda: noted(
-                job, name, made.all, lambda: compare_teacher(job, model, prepared)
+                run, name, made.all, lambda: compare_teacher(run, model, prepared)
             ),
             made_from=made.all,
         )
-        warn_as_kept(job, name, verdicts_name(name))
+        warn_as_kept(run, name, verdicts_name(name))
         found += fitness.findings
         if learns_from_itself(config.method):
             refuse_one_answer(fitness, config.fitness)
     for finding in found:
-        job.run.warn(finding)
+        run.directory.warn(finding)
     if found and config.fitness.action == "stop":
         raise TeacherError(f"{found[0]} (fitness.action is stop)")
     return fitness
@@ -310,9 +310,11 @@ def learns_from_itself(name: str) -> bool:
     return name != FORM_ONLY and not METHODS[name].oracle
 
 
-def compare_teacher(job: Job, model: LanguageModel, prepared: Prepared) -> Fitness:
+def compare_teacher(
+    run: RunContext, model: LanguageModel, prepared: Prepared
+) -> Fitness:
     """Compare student and teacher on the first of the selected questions."""
-    config, library = job.config, prepared.library
+    config, library = run.config, prepared.library
     some = prepared.contexts[: config.fitness.num_questions]
     ids = {context.question_id for context in some}
     sets = [entry for entry in prepared.neurons if entry.question_id in ids]
@@ -330,9 +332,9 @@ def compare_teacher(job: Job, model: LanguageModel, prepared: Prepared) -> Fitne
     asked = ask(
         [library.questions[context.question_id] for context in some],
         config,
-        constrained=job.constrained,
+        constrained=run.constrained,
     )
-    with job.progress.stage("teacher check", len(some), "questions") as done:
+    with run.progress.stage("teacher check", len(some), "questions") as done:
         fitness = check_teacher(
             model, asked, prompts(some), prompts(random), prepared.votes, config
         )

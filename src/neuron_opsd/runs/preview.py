@@ -16,18 +16,27 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.tokenizer.weightless import load_prompting
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
-from neuron_opsd.runs.context import settle
+from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.inputs import POOL, read_pool
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.pool_rollouts import remarks_on_free_answers, remarks_on_rollouts
-from neuron_opsd.runs.prepare import make_library, own_answers, representatives
+from neuron_opsd.runs.prepare import (
+    make_demonstration_pool,
+    own_answers,
+    representatives,
+)
 from neuron_opsd.runs.resolution import for_model, with_method
 from neuron_opsd.runs.selection import unread_of
 from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
 from neuron_opsd.stages.centring import choice_bias, is_centring, with_bias
-from neuron_opsd.stages.rollouts import Asked, ask, reading_of, sample_rollouts
+from neuron_opsd.stages.rollouts import (
+    PromptedQuestion,
+    ask,
+    reading_of,
+    sample_rollouts,
+)
 from neuron_opsd.stages.teaching import (
-    Library,
+    DemonstrationPool,
     build_contexts,
     demonstrable,
     fitted_prompt,
@@ -85,32 +94,35 @@ def preview(
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     prompting = load_prompting(config.model)
-    settled, constrained = settle(
+    resolved, constrained = resolve(
         for_model(config, prompting.facts),
         prompting,
         chooses=any(q.choices for q in some),
     )
     sources = {POOL: pool}
-    check_sets(prompting, {POOL: some}, settled, sources, constrained=constrained)
+    check_sets(prompting, {POOL: some}, resolved, sources, constrained=constrained)
     model = load_model(config.model, prompting=prompting)
-    asked = ask(some, settled, constrained=constrained)
-    if is_centring(settled.rollouts):
-        settled = with_bias(settled, choice_bias(model, asked, len(asked)))
-        asked = ask(some, settled, constrained=constrained)
-    draws = [(settled.rollouts.temperature, settled.rollouts.num_samples)]
-    draws += shown_draws(settled.contexts)
+    asked = ask(some, resolved, constrained=constrained)
+    if is_centring(resolved.rollouts):
+        resolved = with_bias(resolved, choice_bias(model, asked, len(asked)))
+        asked = ask(some, resolved, constrained=constrained)
+    draws = [(resolved.rollouts.temperature, resolved.rollouts.num_samples)]
+    draws += shown_draws(resolved.contexts)
     with progress.stage("preview", len(some), "questions") as done:
-        rollouts = sample_rollouts(model, asked, settled, "rollout", draws)
+        rollouts = sample_rollouts(model, asked, resolved, "rollout", draws)
         done(len(some))
-    remarks = remarks_on_rollouts(rollouts, settled.rollouts.max_new_tokens)
-    free = remarks_on_free_answers(model, asked, settled, constrained=constrained)
+    remarks = remarks_on_rollouts(rollouts, resolved.rollouts.max_new_tokens)
+    free = remarks_on_free_answers(model, asked, resolved, constrained=constrained)
     for text in remarks + free:
         progress.warn(text)
-    return show_first(model, asked, rollouts, settled)
+    return show_first(model, asked, rollouts, resolved)
 
 
 def show_first(
-    model: HFModel, asked: Sequence[Asked], rollouts: Sequence[Rollout], config: Config
+    model: HFModel,
+    asked: Sequence[PromptedQuestion],
+    rollouts: Sequence[Rollout],
+    config: Config,
 ) -> Preview:
     """Show the first of some questions, with demonstrations from the others."""
     some = [a.question for a in asked]
@@ -126,13 +138,13 @@ def show_first(
         shown_answers(rollouts, votes, config),
         config,
     )
-    library = make_library(some, shown_texts, neurons, selection, config)
+    library = make_demonstration_pool(some, shown_texts, neurons, selection, config)
     return show(model, asked[0], shown[some[0].id], neurons[0], library, config)
 
 
 def neurons_of(
     model: HFModel,
-    asked: Sequence[Asked],
+    asked: Sequence[PromptedQuestion],
     shown: Mapping[str, Rollout],
     config: Config,
 ) -> list[NeuronSet]:
@@ -172,10 +184,10 @@ def find_question(
 
 def show(
     model: HFModel,
-    asked: Asked,
+    asked: PromptedQuestion,
     rollout: Rollout,
     neurons: NeuronSet,
-    library: Library,
+    library: DemonstrationPool,
     config: Config,
 ) -> Preview:
     """Put together what is shown of a question."""

@@ -115,7 +115,7 @@ def judged(written: Written, final: str | None, reader: Reader) -> ReadAnswer:
         with shared_verifier().noting() as notes:
             same = reading.answer is not None and reader.same(reading.answer, gold)
         cut = [one.unsettled for one in notes.values() if one.unsettled]
-        why = "; ".join([why, *(f"not settled: {reason}" for reason in cut)])
+        why = "; ".join([why, *(f"not resolved: {reason}" for reason in cut)])
     return ReadAnswer(written.question.id, reading.answer, why, same)
 
 

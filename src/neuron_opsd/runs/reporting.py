@@ -26,7 +26,7 @@ from neuron_opsd.results.run import (
     ReportData,
     StageCost,
 )
-from neuron_opsd.runs.context import Job, TestSet
+from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.findings import (
     Findings,
     compare_tests,
@@ -51,7 +51,7 @@ from neuron_opsd.storage.proofs import (
     fault_seen_soon,
     faults,
 )
-from neuron_opsd.storage.run_directory import RunDir, ignore
+from neuron_opsd.storage.run_directory import RunDirectory, ignore
 from neuron_opsd.storage.score_rows import save_run_scores
 
 EVALUATION = json_codec("evaluation.json")
@@ -94,7 +94,7 @@ def summary_table(data: ReportData) -> dict[str, Any]:
 
 
 def build_report(  # noqa: PLR0913 - it gathers what all stages made
-    job: Job,
+    run: RunContext,
     facts: ModelFacts,
     prepared: Prepared,
     tests: Sequence[TestSet],
@@ -104,36 +104,36 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
     command: str,
 ) -> ReportData:
     """Gather everything that the report says."""
-    sizes = sizes_of(job.config.neurons, facts)
+    sizes = sizes_of(run.config.neurons, facts)
     return ReportData(
-        title=title_of(tests, job.config.method),
+        title=title_of(tests, run.config.method),
         model=model_summary(facts),
-        config=job.config,
+        config=run.config,
         pool_size=len(prepared.selection),
         num_selected=len(prepared.examples),
-        tests=compare_tests(tests, findings, job.config),
-        cross_domain=cross_domain(tests, findings, job.config),
+        tests=compare_tests(tests, findings, run.config),
+        cross_domain=cross_domain(tests, findings, run.config),
         training=training_summary(metrics),
         fitness=prepared.fitness,
         collapses=tuple(collapse_signs(metrics)),
         pool=pool_summary(prepared.selection, prepared.votes),
         cases=fitted_cases(cases),
-        stage_costs=stage_costs(job),
-        warnings=other_warnings(job, prepared.fitness),
-        versions=job.run.manifest.versions,
+        stage_costs=stage_costs(run),
+        warnings=other_warnings(run, prepared.fitness),
+        versions=run.directory.manifest.versions,
         command=command,
-        method_summary=METHODS[job.config.method].summary,
+        method_summary=METHODS[run.config.method].summary,
         neurons_per_layer=sizes.per_layer,
         neurons_kept=sizes.keep,
-        data_hashes=job.run.manifest.inputs,
+        data_hashes=run.directory.manifest.inputs,
     )
 
 
-def other_warnings(job: Job, fitness: Fitness | None) -> tuple[str, ...]:
+def other_warnings(run: RunContext, fitness: Fitness | None) -> tuple[str, ...]:
     """Return what the run warned of, without the findings that `fitness` holds."""
     known = () if fitness is None else fitness.findings
-    found = [w for w in job.run.warnings if w not in known]
-    if elsewhere := known_changes(job.run.manifest):
+    found = [w for w in run.directory.warnings if w not in known]
+    if elsewhere := known_changes(run.directory.manifest):
         found.append(computed_elsewhere(elsewhere))
     return tuple(dict.fromkeys(found))
 
@@ -157,14 +157,14 @@ def model_summary(facts: ModelFacts) -> ModelSummary:
     )
 
 
-def stage_costs(job: Job) -> tuple[StageCost, ...]:
+def stage_costs(run: RunContext) -> tuple[StageCost, ...]:
     """Return time and tokens of every stage that the manifest lists."""
-    tokens = job.run.manifest.facts.get("tokens", {})
+    tokens = run.directory.manifest.facts.get("tokens", {})
     seconds = {
         name: output.seconds
-        for name, output in job.run.manifest.outputs.items()
+        for name, output in run.directory.manifest.outputs.items()
         if output.seconds is not None and not output.files
-    } | job.run.manifest.facts.get("seconds", {})
+    } | run.directory.manifest.facts.get("seconds", {})
     names = list(dict.fromkeys([*seconds, *tokens]))
     return tuple(
         StageCost(name, float(seconds.get(name, 0.0)), int(tokens.get(name, 0)))
@@ -172,34 +172,36 @@ def stage_costs(job: Job) -> tuple[StageCost, ...]:
     )
 
 
-def finish(job: Job, data: ReportData, findings: Findings) -> None:
+def finish(run: RunContext, data: ReportData, findings: Findings) -> None:
     """Write the measures, the scores, the report and the adapter's card.
 
     Each names what it says something of: the answers to the tests, or all stages.
     """
-    run = job.run
+    directory = run.directory
     stages = [
         name
-        for name, output in run.manifest.outputs.items()
+        for name, output in directory.manifest.outputs.items()
         if output.seconds is not None or name.endswith(METRICS)
     ]
     tests = [name for name in stages if name.startswith("tests/")]
     evaluation = {
-        test.name: comparison_entry(test) | unsettled_entry(test, job.config)
+        test.name: comparison_entry(test) | unsettled_entry(test, run.config)
         for test in data.tests
     }
-    keep_scores(run, findings, tests)
-    run.write(EVALUATION.file_name, EVALUATION, evaluation, tests)
-    run.write(SUMMARY.file_name, SUMMARY, summary_table(data), tests)
-    run.write(REPORT.file_name, REPORT, data, stages)
+    keep_scores(directory, findings, tests)
+    directory.write(EVALUATION.file_name, EVALUATION, evaluation, tests)
+    directory.write(SUMMARY.file_name, SUMMARY, summary_table(data), tests)
+    directory.write(REPORT.file_name, REPORT, data, stages)
     card = text_codec(f"adapter/{CARD}")
-    text = render_card(data, job.config.model.name, base_of(run.path("adapter")))
-    run.write(card.file_name, card, text, [REPORT.file_name, "adapter"])
-    page = render_page(REPORT.load(run.path(REPORT.file_name)))
-    run.write(PAGE.file_name, PAGE, page, [REPORT.file_name])
+    text = render_card(data, run.config.model.name, base_of(directory.path("adapter")))
+    directory.write(card.file_name, card, text, [REPORT.file_name, "adapter"])
+    page = render_page(REPORT.load(directory.path(REPORT.file_name)))
+    directory.write(PAGE.file_name, PAGE, page, [REPORT.file_name])
 
 
-def keep_scores(run: RunDir, findings: Findings, made_from: Sequence[str]) -> None:
+def keep_scores(
+    run: RunDirectory, findings: Findings, made_from: Sequence[str]
+) -> None:
     """Write what every model scored on every test question, unless that is there.
 
     Raises:

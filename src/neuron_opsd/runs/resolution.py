@@ -36,9 +36,9 @@ def with_method(config: Config) -> Config:
             "`neuron-opsd compare --oracle` shows it beside the others"
         )
     chosen = config.model_dump(exclude_unset=True)
-    settled = config_from_table(merge(own_settings(method, config), chosen))
-    method.objective(settled, {})  # refuses, for example, groups of one rollout
-    return settled
+    resolved = config_from_table(merge(own_settings(method, config), chosen))
+    method.objective(resolved, {})  # refuses, for example, groups of one rollout
+    return resolved
 
 
 def own_settings(method: Method, config: Config) -> Table:
@@ -77,14 +77,14 @@ def for_model(
     }
     taken = {section: table for section, table in own.items() if reads[section]}
     chosen = config.model_dump(exclude_unset=True)
-    settled = config_from_table(merge(taken, chosen))
-    if needs_neurons(settled):
+    resolved = config_from_table(merge(taken, chosen))
+    if needs_neurons(resolved):
         raise ConfigError(
-            f"{config.method} asks for neurons ({asking(settled)}), but "
-            f"{facts.why_no_neurons}; set {readable(settled)}, or take a method that "
+            f"{config.method} asks for neurons ({asking(resolved)}), but "
+            f"{facts.why_no_neurons}; set {readable(resolved)}, or take a method that "
             "reads none, such as ttrl, or another model"
         )
-    return settled
+    return resolved
 
 
 def asking(config: Config) -> str:
@@ -107,9 +107,9 @@ def readable(config: Config) -> str:
     return " and ".join(found)
 
 
-def replaced_text(config: Config, settled: Config) -> str:
+def replaced_text(config: Config, resolved: Config) -> str:
     """Say what `for_model` put in place of what reads neurons; empty for nothing."""
-    changed = differences(config, settled)
+    changed = differences(config, resolved)
     if not changed:
         return ""
     taken = " and ".join(f"{name} = {toml_value(v)}" for name, v in changed.items())

@@ -8,7 +8,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.method.selection import rank_questions, selection_warnings
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import NeuronSet
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 
 
 def unread_of(chosen: Mapping[str, RolloutFacts]) -> dict[str, str]:
@@ -30,7 +30,7 @@ def unread_of(chosen: Mapping[str, RolloutFacts]) -> dict[str, str]:
 
 
 def warn_of_selection(
-    job: Job,
+    run: RunContext,
     neurons: Sequence[NeuronSet],
     own: Mapping[str, str | None],
     unread: Mapping[str, str],
@@ -40,8 +40,8 @@ def warn_of_selection(
     Raises:
         DataError: If nothing is left to train on.
     """
-    config = job.config.selection
-    ranking = rank_questions(neurons, config, job.config.seed, own, unread)
+    config = run.config.selection
+    ranking = rank_questions(neurons, config, run.config.seed, own, unread)
     if not ranking.kept.any():
         raise DataError(
             f"none of the {len(neurons)} questions can be selected, since every own "
@@ -50,4 +50,4 @@ def warn_of_selection(
             "selection.include_unread to true"
         )
     for text in selection_warnings(ranking, config):
-        job.run.warn(text)
+        run.directory.warn(text)

@@ -13,7 +13,7 @@ from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.records import NeuronSet, Question, Rollout, TestResult
 from neuron_opsd.runs.centring import BIAS_NAME
-from neuron_opsd.runs.context import Job, TestSet
+from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.neurons import Chosen, capture
 from neuron_opsd.runs.pool_rollouts import rollout_tokens
 from neuron_opsd.runs.prepare import Prepared, PreparedNames, representatives
@@ -26,7 +26,7 @@ from neuron_opsd.runs.verdicts import (
 )
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.library import search_remarks
-from neuron_opsd.stages.rollouts import Asked, ask, sample_rollouts
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
 from neuron_opsd.stages.scoring import score_rollouts, summarise
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, shown_draws
 from neuron_opsd.storage.codecs import ROLLOUTS
@@ -37,7 +37,7 @@ BEFORE = "before"
 
 
 def answer_tests(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     tests: Sequence[TestSet],
     label: str,
@@ -46,7 +46,7 @@ def answer_tests(
     """Answer all test sets with one model, by the prompts it was trained on.
 
     Args:
-        job: Where rollouts are kept.
+        run: Where rollouts are kept.
         model: Answers.
         tests: The sets.
         label: Names the model, for example ``before``; the draws do not depend on it,
@@ -55,11 +55,11 @@ def answer_tests(
     """
     return {
         test.name: answer_test(
-            job,
+            run,
             model,
             test,
             label,
-            ask(test.questions, job.config, constrained=job.constrained),
+            ask(test.questions, run.config, constrained=run.constrained),
             made_from,
         )
         for test in tests
@@ -67,31 +67,31 @@ def answer_tests(
 
 
 def answer_test(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     test: TestSet,
     label: str,
-    asked: Sequence[Asked],
+    asked: Sequence[PromptedQuestion],
     made_from: Sequence[str] = (),
 ) -> TestResult:
     """Answer one test set, its questions put as `asked`, and score the answers."""
-    rollouts = test_rollouts(job, model, test.name, label, asked, made_from)
-    verdicts = settle_test(job, test, label, rollouts)
-    result = score(test, rollouts, job.config)
+    rollouts = test_rollouts(run, model, test.name, label, asked, made_from)
+    verdicts = settle_test(run, test, label, rollouts)
+    result = score(test, rollouts, run.config)
     return replace(result, num_unsettled=num_unsettled(verdicts))
 
 
 def settle_test(
-    job: Job, test: TestSet, label: str, rollouts: Sequence[Rollout]
+    run: RunContext, test: TestSet, label: str, rollouts: Sequence[Rollout]
 ) -> tuple[Verdict, ...]:
     """Settle which answers to a test set equal each other and the gold ones."""
-    readers, sampled = test_readers(test, job.config), grouped(job, rollouts)
+    readers, sampled = test_readers(test, run.config), grouped(run, rollouts)
 
     def judge(block: Sequence[Question]) -> None:
         score_rollouts(block, of_questions(sampled, block), test.gold, readers)
 
     source = rollouts_name(test.name, label)
-    return settle_equality(job, source, test.questions, judge, ["inputs"])
+    return settle_equality(run, source, test.questions, judge, ["inputs"])
 
 
 def test_readers(test: TestSet, config: Config) -> dict[str, Reader]:
@@ -106,21 +106,21 @@ def compared(test: str, label: str) -> list[str]:
 
 
 def test_rollouts(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     test: str,
     label: str,
-    asked: Sequence[Asked],
+    asked: Sequence[PromptedQuestion],
     made_from: Sequence[str],
 ) -> Sequence[Rollout]:
     """Sample the answers to one test set."""
-    config = job.config
+    config = run.config
     draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
     if label == BEFORE:
         draws += shown_draws(config.contexts)
     name = rollouts_name(test, label)
-    with job.progress.stage(f"{test}: {label}", len(asked), "questions") as done:
-        rollouts = job.run.blocks(
+    with run.progress.stage(f"{test}: {label}", len(asked), "questions") as done:
+        rollouts = run.directory.blocks(
             name,
             ROLLOUTS.at(f"{name}.parquet"),
             asked,
@@ -131,7 +131,7 @@ def test_rollouts(
             done,
             made_from=[BIAS_NAME, *made_from],
         )
-    job.count_tokens(name, rollout_tokens(model, asked, outlines_of(rollouts)))
+    run.count_tokens(name, rollout_tokens(model, asked, outlines_of(rollouts)))
     return rollouts
 
 
@@ -153,7 +153,7 @@ def score(test: TestSet, rollouts: Sequence[Rollout], config: Config) -> TestRes
 
 
 def answer_prompted(
-    job: Job,
+    run: RunContext,
     model: LanguageModel,
     test: TestSet,
     prepared: Prepared,
@@ -165,39 +165,41 @@ def answer_prompted(
     demonstrations that it would get as the teacher's question, and no label is read.
     The untrained model's own answers, which find them, must be there already.
     """
-    plain = ask(test.questions, job.config, constrained=job.constrained)
+    plain = ask(test.questions, run.config, constrained=run.constrained)
     contexts = build_contexts(
-        test_neurons(job, model, test),
+        test_neurons(run, model, test),
         prepared.library,
-        job.config,
+        run.config,
         asked={question.id: question for question in test.questions},
     )
     for text in search_remarks(contexts, prepared.library):
-        job.run.warn(f"{test.name}: {text}")
+        run.directory.warn(f"{test.name}: {text}")
     asked = [
         replace(
             a,
             prompt=fitted_prompt(
-                model, a.question, context, prepared.library, job.config
+                model, a.question, context, prepared.library, run.config
             )[0],
         )
         for a, context in zip(plain, contexts, strict=True)
     ]
     own = [*compared(test.name, BEFORE), neurons_name(test.name)]
-    return answer_test(job, model, test, "prompted", asked, [*made.all, *own])
+    return answer_test(run, model, test, "prompted", asked, [*made.all, *own])
 
 
-def test_neurons(job: Job, model: LanguageModel, test: TestSet) -> Sequence[NeuronSet]:
+def test_neurons(
+    run: RunContext, model: LanguageModel, test: TestSet
+) -> Sequence[NeuronSet]:
     """Return the neurons of the untrained model's answers, if demonstrations need them.
 
     Other rules find demonstrations by the questions alone.
     """
-    if not shows_by_neurons(job.config):
+    if not shows_by_neurons(run.config):
         return not_read([question.id for question in test.questions])
     codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
-    rollouts = codec.load(job.run.path(codec.file_name))
-    settle_test(job, test, BEFORE, rollouts)
-    votes = tally_votes(outlines_of(rollouts), test_readers(test, job.config))
-    own = Chosen(rollouts, representatives(outlines_of(rollouts), votes, job.config))
+    rollouts = codec.load(run.directory.path(codec.file_name))
+    settle_test(run, test, BEFORE, rollouts)
+    votes = tally_votes(outlines_of(rollouts), test_readers(test, run.config))
+    own = Chosen(rollouts, representatives(outlines_of(rollouts), votes, run.config))
     source = compared(test.name, BEFORE)
-    return capture(job, model, test.questions, own, neurons_name(test.name), source)
+    return capture(run, model, test.questions, own, neurons_name(test.name), source)

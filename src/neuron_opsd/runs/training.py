@@ -18,7 +18,7 @@ from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.results.run import FORM_ONLY
 from neuron_opsd.runs.checkpoints import forget_lost, go_back, keep_checkpoint
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.fingerprint import load_again
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.kept_room import keep_room, splits_of
@@ -75,7 +75,7 @@ class Training:
 
 
 def train_adapter(
-    job: Job,
+    run: RunContext,
     model: HFModel,
     training: Training,
     examples: Sequence[TrainingExample],
@@ -84,7 +84,7 @@ def train_adapter(
     """Train an adapter into the run directory, or return the metrics of one that is.
 
     Args:
-        job: Where, and with which settings.
+        run: Where, and with which settings.
         model: Where training begins; it stays as it is.
         training: Its name and place.
         examples: What student and teacher see.
@@ -94,53 +94,55 @@ def train_adapter(
         TrainingError: If the loss is no longer finite.
         TryAgainError: If the disk is full or ails.
     """
-    name, work = training.name, job.run.path(training.work)
-    made_from = sources_of(job, training, examples)
-    lost = lost_adapters(job, training, made_from)
+    name, work = training.name, run.directory.path(training.work)
+    made_from = sources_of(run, training, examples)
+    lost = lost_adapters(run, training, made_from)
     if not lost:
-        check_metrics(job, training)
-        forget_lost(job, training.work)
+        check_metrics(run, training)
+        forget_lost(run, training.work)
         metrics = read_metrics(work)
-        SignWarnings(job).replay(metrics)
-        StepWatch(job, metrics)
-        warn_as_kept(job, training.work, training_name(training.work))
+        SignWarnings(run).replay(metrics)
+        StepWatch(run, metrics)
+        warn_as_kept(run, training.work, training_name(training.work))
         return metrics
-    keep_room(job, model)
-    learner = learner_of(model, job.config.distill, job.config.seed)
+    keep_room(run, model)
+    learner = learner_of(model, run.config.distill, run.config.seed)
     latest = min(lost.values()) - 1
-    first_step = go_back(job, learner, training.work, made_from, latest)
-    with job.progress.stage(name, job.config.distill.steps, "steps") as done:
+    first_step = go_back(run, learner, training.work, made_from, latest)
+    with run.progress.stage(name, run.config.distill.steps, "steps") as done:
         done(first_step)
-        skipped = skipped_last(read_metrics(job.run.path(training.work)))
-        earlier = Earlier(skipped, splits_of(job, name))
-        steps = train(learner, examples, objective, job.config, first_step, earlier)
-        steps = keeping(job, learner, steps, training, made_from)
-        metrics = run_steps(job, learner, training, made_from, steps, done)
-    job.count_tokens(name, sum(m.num_tokens for m in metrics))
+        skipped = skipped_last(read_metrics(run.directory.path(training.work)))
+        earlier = Earlier(skipped, splits_of(run, name))
+        steps = train(learner, examples, objective, run.config, first_step, earlier)
+        steps = keeping(run, learner, steps, training, made_from)
+        metrics = run_steps(run, learner, training, made_from, steps, done)
+    run.count_tokens(name, sum(m.num_tokens for m in metrics))
     write_folder(
-        job.run.path(training.adapter), learner.save_adapter, learner.num_bytes
+        run.directory.path(training.adapter), learner.save_adapter, learner.num_bytes
     )
-    list_training(job, training, made_from)
+    list_training(run, training, made_from)
     return metrics
 
 
-def list_training(job: Job, training: Training, made_from: Sequence[str]) -> None:
+def list_training(
+    run: RunContext, training: Training, made_from: Sequence[str]
+) -> None:
     """List the adapter of a training that has ended, its card and its metrics.
 
     The card of a run's own adapter is replaced by one that holds the results.
     """
     card = f"{training.adapter}/{CARD}"
-    sync_metrics(job.run.path(training.work))
-    job.run.ledger.strike([card])
-    job.run.ledger.enter(training.metrics, training.metrics, made_from, None)
-    if training.folder and job.run.path(card).is_file():
-        job.run.ledger.enter(card, card, made_from, None)
-    seconds = job.run.manifest.facts["seconds"][training.name]
-    job.run.record(training.adapter, training.adapter, made_from, seconds)
+    sync_metrics(run.directory.path(training.work))
+    run.directory.ledger.strike([card])
+    run.directory.ledger.enter(training.metrics, training.metrics, made_from, None)
+    if training.folder and run.directory.path(card).is_file():
+        run.directory.ledger.enter(card, card, made_from, None)
+    seconds = run.directory.manifest.facts["seconds"][training.name]
+    run.directory.record(training.adapter, training.adapter, made_from, seconds)
 
 
 def keeping(
-    job: Job,
+    run: RunContext,
     learner: Learner,
     steps: Iterator[StepMetrics],
     training: Training,
@@ -150,8 +152,10 @@ def keeping(
     for entry in steps:
         if entry.step + 1 in training.keep_after:
             name = training.kept(entry.step + 1)
-            write_folder(job.run.path(name), learner.save_adapter, learner.num_bytes)
-            job.run.record(name, name, made_from)
+            write_folder(
+                run.directory.path(name), learner.save_adapter, learner.num_bytes
+            )
+            run.directory.record(name, name, made_from)
         yield entry
 
 
@@ -161,7 +165,7 @@ def kept_adapter(step: int) -> str:
 
 
 def run_steps(
-    job: Job,
+    run: RunContext,
     learner: Learner,
     training: Training,
     made_from: Sequence[str],
@@ -176,12 +180,12 @@ def run_steps(
         StoppedError: If there was one.
     """
     start = perf_counter()
-    work = job.run.path(training.work)
+    work = run.directory.path(training.work)
     metrics = list(read_metrics(work))
-    signs, hashed = SignWarnings(job), MetricsHash(work)
+    signs, hashed = SignWarnings(run), MetricsHash(work)
     signs.replay(metrics)
-    watch = StepWatch(job, metrics)
-    kept = training_verdicts(job, training.work, made_from)
+    watch = StepWatch(run, metrics)
+    kept = training_verdicts(run, training.work, made_from)
     with STOPPING.after_the_step(), kept as write_verdicts:
         for taken in steps:
             entry = watch.see(taken)
@@ -190,30 +194,30 @@ def run_steps(
             signs.add(entry)
             done(1)
             step = entry.step + 1
-            if step % job.config.distill.checkpoint_every == 0 or STOPPING.number:
+            if step % run.config.distill.checkpoint_every == 0 or STOPPING.number:
                 write_verdicts()
-                keep_checkpoint(job, learner, training.work, step, made_from, hashed)
-                start = add_seconds(job, training.name, start)
+                keep_checkpoint(run, learner, training.work, step, made_from, hashed)
+                start = add_seconds(run, training.name, start)
                 if STOPPING.number:
                     break
-    if len(metrics) < job.config.distill.steps:
+    if len(metrics) < run.config.distill.steps:
         STOPPING.check()  # else the adapter is written first
-    add_seconds(job, training.name, start)
+    add_seconds(run, training.name, start)
     return tuple(metrics)
 
 
-def add_seconds(job: Job, name: str, start: float) -> float:
+def add_seconds(run: RunContext, name: str, start: float) -> float:
     """Count the time since `start` towards a training; return what time it is now."""
     now = perf_counter()
-    before = job.run.manifest.facts.get("seconds", {}).get(name, 0.0)
-    job.run.note("seconds", {name: round(before + now - start, 3)})
+    before = run.directory.manifest.facts.get("seconds", {}).get(name, 0.0)
+    run.directory.note("seconds", {name: round(before + now - start, 3)})
     return now
 
 
-def trained_model(job: Job, folder: str) -> HFModel:
+def trained_model(run: RunContext, folder: str) -> HFModel:
     """Load the base model with the adapter in a folder of the run directory."""
-    model = load_again(job.run, job.config.model, job.run.path(folder))
-    keep_room(job, model)
+    model = load_again(run.directory, run.config.model, run.directory.path(folder))
+    keep_room(run, model)
     return model
 
 
@@ -239,7 +243,7 @@ def examples_for(
 
 
 def sources_of(
-    job: Job, training: Training, examples: Sequence[TrainingExample]
+    run: RunContext, training: Training, examples: Sequence[TrainingExample]
 ) -> list[str]:
     """Name what a training is made from, and tell the ledger what of it is no output.
 
@@ -248,8 +252,8 @@ def sources_of(
     """
     settings = f"settings of {training.adapter}"
     shown = f"examples of {training.adapter}"
-    job.run.ledger.know(settings, hash_of(trained_by(job.config)))
-    job.run.ledger.know(shown, hash_examples(examples))
+    run.directory.ledger.know(settings, hash_of(trained_by(run.config)))
+    run.directory.ledger.know(shown, hash_examples(examples))
     return ["inputs", settings, shown, *training.made_from]
 
 
@@ -266,28 +270,28 @@ def hash_examples(examples: Sequence[TrainingExample]) -> str:
     return digest.hexdigest()
 
 
-def check_metrics(job: Job, training: Training) -> None:
+def check_metrics(run: RunContext, training: Training) -> None:
     """Refuse a training that has ended and whose metrics are not as they were written.
 
     Raises:
         DataError: If they are not: they could be had by training again only, in the
             place of an adapter that is whole.
     """
-    output = job.run.manifest.outputs.get(training.metrics)
-    fault = GONE if output is None else fault_of(job.run.folder, output)
+    output = run.directory.manifest.outputs.get(training.metrics)
+    fault = GONE if output is None else fault_of(run.directory.folder, output)
     if fault:
         raise DataError(
-            f"{job.run.path(training.metrics)} {fault}, and only training again could "
-            f"make it; put it back, or delete {job.run.path(training.adapter)} to "
-            "train again"
+            f"{run.directory.path(training.metrics)} {fault}, and only training again "
+            "could make it; put it back, or delete "
+            f"{run.directory.path(training.adapter)} to train again"
         )
 
 
 def lost_adapters(
-    job: Job, training: Training, made_from: Sequence[str]
+    run: RunContext, training: Training, made_from: Sequence[str]
 ) -> dict[str, int]:
     """Return the adapters that are not there, each with the steps it is kept after."""
     after = {training.kept(step): step for step in training.keep_after}
-    after[training.adapter] = job.config.distill.steps + 1
-    stands = job.run.ledger.stands
+    after[training.adapter] = run.config.distill.steps + 1
+    stands = run.directory.ledger.stands
     return {n: step for n, step in after.items() if not stands(n, n, made_from)}

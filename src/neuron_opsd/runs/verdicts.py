@@ -16,7 +16,7 @@ from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Question, Rollout, Vote
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.storage.codecs import Codec, records_codec
 from neuron_opsd.storage.kept_rollouts import outlines_of
 from neuron_opsd.storage.proofs import fault_of
@@ -36,13 +36,13 @@ def verdicts_codec(name: str) -> Codec[Sequence[Verdict]]:
     return records_codec(f"{name}.json", Verdict)
 
 
-def is_compared(job: Job) -> bool:
+def is_compared(run: RunContext) -> bool:
     """Whether answers are expressions, which math-verify compares."""
-    return job.config.answers.reader == "latex"
+    return run.config.answers.reader == "latex"
 
 
 def settle_equality(
-    job: Job,
+    run: RunContext,
     source: str,
     questions: Sequence[Question],
     judge: Callable[[Sequence[Question]], object],
@@ -53,7 +53,7 @@ def settle_equality(
     Warns of what could not be settled.
 
     Args:
-        job: Keeps the verdicts.
+        run: Keeps the verdicts.
         source: Name of the output that holds the answers.
         questions: That were answered.
         judge: Compares the answers to some of the questions, all that will be compared.
@@ -65,7 +65,7 @@ def settle_equality(
     Raises:
         TryAgainError: If it takes longer than `answers.max_minutes`.
     """
-    if not is_compared(job):
+    if not is_compared(run):
         return ()
     name, verifier = verdicts_name(source), shared_verifier()
 
@@ -75,25 +75,27 @@ def settle_equality(
         return tuple(notes.values())
 
     stage = f"{source}: comparing"
-    with job.progress.stage(stage, len(questions), "questions") as done:
-        found = job.run.blocks(
+    with run.progress.stage(stage, len(questions), "questions") as done:
+        found = run.directory.blocks(
             name,
             verdicts_codec(name),
             questions,
-            job.config.rollouts.block_size,
+            run.config.rollouts.block_size,
             compute,
             done,
             made_from=[source, *made_from],
         )
     verifier.learn(found)
-    warn_of_unsettled(job, source, found)
+    warn_of_unsettled(run, source, found)
     return tuple(found)
 
 
-def warn_of_unsettled(job: Job, source: str, verdicts: Sequence[Verdict]) -> None:
+def warn_of_unsettled(
+    run: RunContext, source: str, verdicts: Sequence[Verdict]
+) -> None:
     """Say how many comparisons were not settled, if any."""
     if text := unsettled_text(verdicts):
-        job.run.warn(f"{source}: {text}")
+        run.directory.warn(f"{source}: {text}")
 
 
 def num_unsettled(verdicts: Sequence[Verdict]) -> int:
@@ -102,30 +104,35 @@ def num_unsettled(verdicts: Sequence[Verdict]) -> int:
 
 
 def vote(
-    job: Job, questions: Sequence[Question], rollouts: Sequence[Rollout], source: str
+    run: RunContext,
+    questions: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    source: str,
 ) -> dict[str, Vote]:
     """Vote on questions by their sampled rollouts.
 
     Args:
-        job: Keeps the verdicts, and says how answers are read.
+        run: Keeps the verdicts, and says how answers are read.
         questions: All that were answered.
         rollouts: Of these questions.
         source: Name of the output that holds the rollouts.
     """
-    listed = job.config.prompts.list_choices
-    readers = readers_for(questions, job.config.answers, listed)
+    listed = run.config.prompts.list_choices
+    readers = readers_for(questions, run.config.answers, listed)
 
     def judge(block: Sequence[Question]) -> None:
         tally_votes(of_questions(sampled, block), readers)
 
-    sampled = grouped(job, rollouts)
-    settle_equality(job, source, questions, judge)
+    sampled = grouped(run, rollouts)
+    settle_equality(run, source, questions, judge)
     return tally_votes(outlines_of(rollouts), readers)
 
 
-def grouped(job: Job, rollouts: Sequence[Rollout]) -> dict[str, list[RolloutFacts]]:
+def grouped(
+    run: RunContext, rollouts: Sequence[Rollout]
+) -> dict[str, list[RolloutFacts]]:
     """Return sampled rollouts by question; none where nothing is to be settled."""
-    return sampled_rollouts(outlines_of(rollouts)) if is_compared(job) else {}
+    return sampled_rollouts(outlines_of(rollouts)) if is_compared(run) else {}
 
 
 def of_questions(
@@ -142,32 +149,32 @@ def training_name(work: str) -> str:
 
 @contextmanager
 def training_verdicts(
-    job: Job, work: str, made_from: Sequence[str]
+    run: RunContext, work: str, made_from: Sequence[str]
 ) -> Iterator[Callable[[], None]]:
     """Keep the verdicts of a training's votes, those of an earlier process too.
 
     Args:
-        job: Keeps them, and hears of those that could not be settled.
+        run: Keeps them, and hears of those that could not be settled.
         work: Folder of the training in the run directory.
         made_from: Names of what is trained from.
 
     Yields:
         What writes all there are by now.
     """
-    if not is_compared(job):
+    if not is_compared(run):
         yield lambda: None
         return
     name = training_name(work)
     codec, verifier = verdicts_codec(name), shared_verifier()
     kept: Sequence[Verdict] = ()
-    if job.run.has(name, codec, made_from):
-        kept = codec.load(job.run.path(codec.file_name))
+    if run.directory.has(name, codec, made_from):
+        kept = codec.load(run.directory.path(codec.file_name))
     verifier.learn(kept)
     with verifier.noting() as notes:
         notes.update({(v.one, v.other): v for v in kept})
 
         def write() -> None:
-            job.run.write(name, codec, tuple(notes.values()), made_from)
+            run.directory.write(name, codec, tuple(notes.values()), made_from)
 
         try:
             yield write
@@ -175,45 +182,45 @@ def training_verdicts(
             write()  # what cost two hours is not asked for again
             raise
         write()
-        warn_of_unsettled(job, work, tuple(notes.values()))
+        warn_of_unsettled(run, work, tuple(notes.values()))
 
 
 def noted(
-    job: Job, source: str, made_from: Sequence[str], compute: Callable[[], T]
+    run: RunContext, source: str, made_from: Sequence[str], compute: Callable[[], T]
 ) -> T:
     """Compute an output, and keep the verdicts that it took.
 
     Args:
-        job: Keeps them.
+        run: Keeps them.
         source: Name of the output.
         made_from: Names of what it is made from.
         compute: Makes it.
     """
-    if not is_compared(job):
+    if not is_compared(run):
         return compute()
     name = verdicts_name(source)
     with shared_verifier().noting() as notes:
         value = compute()
-    job.run.write(name, verdicts_codec(name), tuple(notes.values()), made_from)
+    run.directory.write(name, verdicts_codec(name), tuple(notes.values()), made_from)
     return value
 
 
-def warn_as_kept(job: Job, source: str, name: str) -> None:
+def warn_as_kept(run: RunContext, source: str, name: str) -> None:
     """Warn of what could not be settled when an output was made, if that is known.
 
     Args:
-        job: Hears of it.
+        run: Hears of it.
         source: What the output is called.
         name: Of the verdicts that were kept.
     """
-    output = job.run.manifest.outputs.get(name)
+    output = run.directory.manifest.outputs.get(name)
     if output is None:
         return
-    path = job.run.path(output.file)
-    if fault := fault_of(job.run.folder, output):
-        job.run.warn(
+    path = run.directory.path(output.file)
+    if fault := fault_of(run.directory.folder, output):
+        run.directory.warn(
             f"{path} {fault}; which comparisons of {source} could not be settled is "
             "no longer known"
         )
         return
-    warn_of_unsettled(job, source, verdicts_codec(name).load(path))
+    warn_of_unsettled(run, source, verdicts_codec(name).load(path))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from neuron_opsd.method.collapse import CollapseWatch
 from neuron_opsd.method.spikes import SpikeWatch
 from neuron_opsd.records import Collapse, StepMetrics
-from neuron_opsd.runs.context import Job
+from neuron_opsd.runs.context import RunContext
 
 
 class StepWatch:
@@ -17,9 +17,9 @@ class StepWatch:
     So that a run that was stopped warns of the same steps as one that was not.
     """
 
-    def __init__(self, job: Job, metrics: Sequence[StepMetrics]) -> None:
+    def __init__(self, run: RunContext, metrics: Sequence[StepMetrics]) -> None:
         """See the steps taken before."""
-        self.job = job
+        self.run = run
         self._spikes = SpikeWatch()
         self._stood_out = False
         for entry in metrics:
@@ -32,12 +32,12 @@ class StepWatch:
         """
         entry = replace(entry, spike=round(self._spikes.see(entry), 2))
         if entry.skipped:
-            self.job.run.warn(
+            self.run.directory.warn(
                 f"step {entry.step} was skipped, nothing was learnt in it: "
                 f"{entry.skipped}"
             )
         if entry.spike and not self._stood_out:
-            self.job.run.warn(spike_text(entry))
+            self.run.directory.warn(spike_text(entry))
         self._stood_out = entry.spike > 0.0
         return entry
 
@@ -67,9 +67,9 @@ def skipped_last(metrics: Sequence[StepMetrics]) -> int:
 class SignWarnings:
     """Warns of each sign of collapse when the steps show it for the first time."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, run: RunContext) -> None:
         """Begin before the first step."""
-        self._job = job
+        self._run = run
         self._watch = CollapseWatch()
         self._told: set[str] = set()
 
@@ -79,7 +79,7 @@ class SignWarnings:
         for sign in self._watch.signs():
             if sign.sign not in self._told:
                 self._told.add(sign.sign)
-                self._job.run.warn(collapse_text(sign))
+                self._run.directory.warn(collapse_text(sign))
 
     def replay(self, metrics: Sequence[StepMetrics]) -> None:
         """Warn as if some steps were taken now, so that no stop loses a warning."""

@@ -21,14 +21,14 @@ from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.stages.rollouts import Asked, scored_choices
+from neuron_opsd.stages.rollouts import PromptedQuestion, scored_choices
 
 LEAST_QUESTIONS: Final = 10
 """Questions that a choice must stand in for its mean to say anything."""
 
 
 def choice_bias(
-    model: LanguageModel, asked: Sequence[Asked], block_size: int
+    model: LanguageModel, asked: Sequence[PromptedQuestion], block_size: int
 ) -> dict[str, float]:
     """Return what the model gives each choice on average over the pool.
 

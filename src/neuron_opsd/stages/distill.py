@@ -9,13 +9,13 @@ from torch import Tensor
 
 from neuron_opsd.config import Config
 from neuron_opsd.method.divergence import distillation_loss, imitation_loss
-from neuron_opsd.method.fused_loss import Readout
+from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.models.protocol import Learner, Pair
-from neuron_opsd.stages.training import Exercise, Objective, Writer
+from neuron_opsd.stages.training import Objective, RolloutFunction, TrainingSequence
 from neuron_opsd.stages.writing import on_policy
 
 
-def distillation(config: Config, write: Writer | None = None) -> Objective:
+def distillation(config: Config, write: RolloutFunction | None = None) -> Objective:
     """Return distillation towards the teacher who sees the context.
 
     The student answers without the context; at every token of its answer, the end
@@ -29,14 +29,14 @@ def distillation(config: Config, write: Writer | None = None) -> Objective:
     Source: Eq. 10 of arXiv:2607.02460.
     """
 
-    def loss(learner: Learner, exercises: Sequence[Exercise]) -> Tensor:
+    def loss(learner: Learner, exercises: Sequence[TrainingSequence]) -> Tensor:
         pairs = [
             (learner.encode(e.example.teacher_prompt), e.completion.token_ids)
             for e in exercises
         ]
         # The teacher goes first, while nothing of the student's graph is alive.
         hidden, head = learner.teacher_hidden(pairs), learner.teacher_head()
-        teacher = Readout(hidden, head.weight, head.softcap)
+        teacher = HiddenStates(hidden, head.weight, head.softcap)
         student = student_readout(learner, exercises)
         weights = token_counts(exercises, student.hidden)
         return distillation_loss(student, teacher, config.distill, weights)
@@ -44,10 +44,10 @@ def distillation(config: Config, write: Writer | None = None) -> Objective:
     return Objective(on_policy(config) if write is None else write, loss)
 
 
-def imitation(config: Config, write: Writer) -> Objective:
+def imitation(config: Config, write: RolloutFunction) -> Objective:
     """Return supervised training on given completions, with cross-entropy."""
 
-    def loss(learner: Learner, exercises: Sequence[Exercise]) -> Tensor:
+    def loss(learner: Learner, exercises: Sequence[TrainingSequence]) -> Tensor:
         student = student_readout(learner, exercises)
         targets = completion_tokens(exercises, student.hidden)
         weights = token_counts(exercises, student.hidden)
@@ -56,7 +56,9 @@ def imitation(config: Config, write: Writer) -> Objective:
     return Objective(write, loss)
 
 
-def student_pairs(learner: Learner, exercises: Sequence[Exercise]) -> list[Pair]:
+def student_pairs(
+    learner: Learner, exercises: Sequence[TrainingSequence]
+) -> list[Pair]:
     """Return the student's prompts with the completions that follow them."""
     return [
         (learner.encode(e.example.student_prompt), e.completion.token_ids)
@@ -64,20 +66,22 @@ def student_pairs(learner: Learner, exercises: Sequence[Exercise]) -> list[Pair]
     ]
 
 
-def student_readout(learner: Learner, exercises: Sequence[Exercise]) -> Readout:
+def student_readout(
+    learner: Learner, exercises: Sequence[TrainingSequence]
+) -> HiddenStates:
     """Return what makes the student's logits at all completion tokens."""
     head = learner.student_head()
     hidden = learner.student_hidden(student_pairs(learner, exercises))
-    return Readout(hidden, head.weight, head.softcap)
+    return HiddenStates(hidden, head.weight, head.softcap)
 
 
-def completion_tokens(exercises: Sequence[Exercise], like: Tensor) -> Tensor:
+def completion_tokens(exercises: Sequence[TrainingSequence], like: Tensor) -> Tensor:
     """Return the completion tokens ``(N,)`` of all exercises, where a tensor is."""
     ids = [token for e in exercises for token in e.completion.token_ids]
     return torch.tensor(ids, device=like.device)
 
 
-def token_counts(exercises: Sequence[Exercise], like: Tensor) -> Tensor | None:
+def token_counts(exercises: Sequence[TrainingSequence], like: Tensor) -> Tensor | None:
     """Return how often each completion token ``(N,)`` counts, `None` for once each."""
     if all(e.count == 1 for e in exercises):
         return None
@@ -85,7 +89,7 @@ def token_counts(exercises: Sequence[Exercise], like: Tensor) -> Tensor | None:
 
 
 def per_token(
-    values: Sequence[float], exercises: Sequence[Exercise], like: Tensor
+    values: Sequence[float], exercises: Sequence[TrainingSequence], like: Tensor
 ) -> Tensor:
     """Return each exercise's value at all its completion tokens, ``(N,)``."""
     sizes = [len(e.completion.token_ids) for e in exercises]

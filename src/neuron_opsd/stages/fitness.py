@@ -40,7 +40,7 @@ from neuron_opsd.stages.one_answer import (
     token_divergence,
 )
 from neuron_opsd.stages.rollouts import (
-    Asked,
+    PromptedQuestion,
     sample_rollouts,
     scored_choices,
     top_share,
@@ -48,7 +48,7 @@ from neuron_opsd.stages.rollouts import (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Belief:
+class AnswerDistribution:
     """What a model answers to one question."""
 
     answer: str
@@ -66,7 +66,7 @@ class Belief:
 
 def check_teacher(
     model: LanguageModel,
-    asked: Sequence[Asked],
+    asked: Sequence[PromptedQuestion],
     teacher_prompts: Sequence[Prompt],
     other_prompts: Sequence[Prompt],
     votes: Mapping[str, Vote],
@@ -107,7 +107,7 @@ def check_teacher(
     return with_findings(fitness, config.fitness)
 
 
-def equality_of(asked: Sequence[Asked], config: Config) -> Same:
+def equality_of(asked: Sequence[PromptedQuestion], config: Config) -> Same:
     """Return what says whether two answers, or two missing ones, are the same.
 
     It is that of the questions' reader; where they have several, answers are the same
@@ -134,10 +134,10 @@ def top_answer(answers: Sequence[str], same: Same) -> tuple[str, float]:
 
 def initial_divergence(
     model: LanguageModel,
-    asked: Sequence[Asked],
+    asked: Sequence[PromptedQuestion],
     teacher_prompts: Sequence[Prompt],
-    student: Sequence[Belief],
-    teacher: Sequence[Belief],
+    student: Sequence[AnswerDistribution],
+    teacher: Sequence[AnswerDistribution],
 ) -> float:
     """Return KL(student || teacher), the mean over questions, in nats.
 
@@ -159,11 +159,11 @@ def initial_divergence(
 
 def beliefs(
     model: LanguageModel,
-    asked: Sequence[Asked],
+    asked: Sequence[PromptedQuestion],
     prompts: Sequence[Prompt],
     votes: Mapping[str, Vote],
     config: Config,
-) -> list[Belief]:
+) -> list[AnswerDistribution]:
     """Return what the model answers to questions under the given prompts."""
     put = [replace(a, prompt=prompt) for a, prompt in zip(asked, prompts, strict=True)]
     if all(a.written for a in put):
@@ -173,10 +173,10 @@ def beliefs(
 
 def choice_beliefs(
     model: LanguageModel,
-    asked: Sequence[Asked],
+    asked: Sequence[PromptedQuestion],
     votes: Mapping[str, Vote],
     config: Config,
-) -> list[Belief]:
+) -> list[AnswerDistribution]:
     """Return beliefs from the exact distribution over each question's choices."""
     found = []
     for a, scores in zip(asked, scored_choices(model, asked), strict=True):
@@ -190,23 +190,23 @@ def choice_beliefs(
         )
         best = a.question.choices[int(probability.argmax())]
         plain = choice_logprobs(replace(scores, bias=()), 1.0)
-        found.append(Belief(best, agreement, entropy(logprobs), plain))
+        found.append(AnswerDistribution(best, agreement, entropy(logprobs), plain))
     return found
 
 
 def sampled_beliefs(
     model: LanguageModel,
-    asked: Sequence[Asked],
+    asked: Sequence[PromptedQuestion],
     votes: Mapping[str, Vote],
     config: Config,
-) -> list[Belief]:
+) -> list[AnswerDistribution]:
     """Return beliefs from one sample per question at the pool's temperature."""
     rollouts = sample_rollouts(
         model, asked, config, "fitness", [(config.rollouts.temperature, 1)]
     )
     same = equality_of(asked, config)
     return [
-        Belief(
+        AnswerDistribution(
             answer=rollout.answer or "",
             agreement=float(
                 rollout.answer is not None

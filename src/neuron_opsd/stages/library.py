@@ -11,7 +11,7 @@ from neuron_opsd.records import NeuronSet, Question, TeacherContext
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class DemonstrationPool:
     """The questions that may become demonstrations, with the answers they show."""
 
     questions: Mapping[str, Question]
@@ -23,7 +23,9 @@ class Library:
     """For a question's id the ids of the same text; its own may be among them."""
 
 
-def check_enough(questions: Sequence[NeuronSet], library: Library, count: int) -> None:
+def check_enough(
+    questions: Sequence[NeuronSet], library: DemonstrationPool, count: int
+) -> None:
     """Refuse a pool that cannot give every question its demonstrations.
 
     Raises:
@@ -50,7 +52,9 @@ def check_enough(questions: Sequence[NeuronSet], library: Library, count: int) -
             )
 
 
-def search_remarks(contexts: Sequence[TeacherContext], library: Library) -> list[str]:
+def search_remarks(
+    contexts: Sequence[TeacherContext], library: DemonstrationPool
+) -> list[str]:
     """Say when not all pairs of a question and a demonstration were compared."""
     first = next((c.demonstrations[0] for c in contexts if c.demonstrations), None)
     recall = None if first is None else recall_told(first.reason)

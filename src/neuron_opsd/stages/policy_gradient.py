@@ -20,7 +20,7 @@ from torch import Tensor
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import NotFiniteError
-from neuron_opsd.method.fused_loss import Readout
+from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_loss
 from neuron_opsd.method.rewards import advantages
 from neuron_opsd.models.decoding.choices import allowed_tokens
@@ -35,12 +35,17 @@ from neuron_opsd.stages.distill import (
     student_readout,
 )
 from neuron_opsd.stages.rollouts import choice_tokens
-from neuron_opsd.stages.training import Examples, Exercise, Lesson, Objective
+from neuron_opsd.stages.training import (
+    Examples,
+    Objective,
+    RolloutGroup,
+    TrainingSequence,
+)
 from neuron_opsd.stages.writing import (
     Group,
     asked,
     check_group,
-    exercises_of,
+    sequences_of,
     vote_on_policy,
 )
 
@@ -66,7 +71,7 @@ def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Obj
     weight = kl_weight if chosen is None else chosen
     limits = Limits(config.policy.clip_low, config.policy.clip_high, weight)
 
-    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
         groups = vote_on_policy(learner, batch, step, config)
         paid = pay(learner, [group.trained for group in groups])
         refuse_not_finite(groups, paid)
@@ -75,7 +80,7 @@ def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Obj
             for group, rewards in zip(groups, paid, strict=True)
         ]
 
-    def loss(learner: Learner, exercises: Sequence[Exercise]) -> Tensor:
+    def loss(learner: Learner, exercises: Sequence[TrainingSequence]) -> Tensor:
         reference = reference_readout(learner, exercises) if weight else None
         student = student_readout(learner, exercises)
         tokens = PolicyTokens(
@@ -108,7 +113,7 @@ def refuse_not_finite(groups: Sequence[Group], paid: Sequence[Sequence[float]]) 
         raise NotFiniteError("what rollouts are paid is not finite", (), wrong)
 
 
-def paid_lesson(group: Group, rewards: Sequence[float]) -> Lesson:
+def paid_lesson(group: Group, rewards: Sequence[float]) -> RolloutGroup:
     """Return the lesson of a question whose rollouts were paid."""
     gains = advantages(rewards, scale=group.config.policy.scale_rewards)
     completions = group.completions[: len(rewards)]
@@ -119,12 +124,14 @@ def paid_lesson(group: Group, rewards: Sequence[float]) -> Lesson:
     }
     exercises = tuple(
         replace(e, advantage=gain_of[e.completion.token_ids])
-        for e in exercises_of(group.example, completions)
+        for e in sequences_of(group.example, completions)
     )
-    return Lesson(exercises, group.completions, fmean(rewards), group.vote.agreement)
+    return RolloutGroup(
+        exercises, group.completions, fmean(rewards), group.vote.agreement
+    )
 
 
-def allowed(learner: Learner, exercise: Exercise) -> Sequence[TokenIds]:
+def allowed(learner: Learner, exercise: TrainingSequence) -> Sequence[TokenIds]:
     """Return which tokens each token was drawn from; none stands for all."""
     tokens = exercise.completion.token_ids
     if not exercise.example.choices:
@@ -132,11 +139,13 @@ def allowed(learner: Learner, exercise: Exercise) -> Sequence[TokenIds]:
     return allowed_tokens(choice_tokens(learner, asked(exercise.example)), tokens)
 
 
-def reference_readout(learner: Learner, exercises: Sequence[Exercise]) -> Readout:
+def reference_readout(
+    learner: Learner, exercises: Sequence[TrainingSequence]
+) -> HiddenStates:
     """Return what makes the logits of the model where training began."""
     head = learner.reference_head()
     hidden = learner.reference_hidden(student_pairs(learner, exercises))
-    return Readout(hidden, head.weight, head.softcap)
+    return HiddenStates(hidden, head.weight, head.softcap)
 
 
 def certainties(
@@ -151,10 +160,10 @@ def certainties(
         NotFiniteError: If one is no number: the least of a group would hide it.
     """
     distinct = [
-        e for group in groups for e in exercises_of(group.example, group.completions)
+        e for group in groups for e in sequences_of(group.example, group.completions)
     ]
 
-    def of_some(exercises: Sequence[Exercise]) -> list[tuple[float, float]]:
+    def of_some(exercises: Sequence[TrainingSequence]) -> list[tuple[float, float]]:
         with torch.no_grad():
             chunk = config.distill.chunk_positions
             found = certainty(student_readout(learner, exercises), chunk)

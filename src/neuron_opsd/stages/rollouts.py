@@ -27,7 +27,7 @@ from neuron_opsd.seeds import derive_seed, uniforms
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PromptedQuestion:
     """A question in the words in which a model is asked."""
 
     question: Question
@@ -48,7 +48,7 @@ def bias_of(question: Question, config: RolloutsConfig) -> tuple[float, ...]:
 
 def ask(
     questions: Sequence[Question], config: Config, *, constrained: bool
-) -> list[Asked]:
+) -> list[PromptedQuestion]:
     """Put questions as the student is asked.
 
     Args:
@@ -58,7 +58,7 @@ def ask(
     """
     prompts = config.prompts
     return [
-        Asked(
+        PromptedQuestion(
             question,
             student_prompt(question, prompts),
             written(question, prompts, constrained=constrained),
@@ -106,7 +106,7 @@ def sampling_of(
 
 def sample_rollouts(
     model: LanguageModel,
-    asked: Sequence[Asked],
+    asked: Sequence[PromptedQuestion],
     config: Config,
     stage: str,
     draws: Sequence[tuple[float, int]],
@@ -156,12 +156,14 @@ def sample_rollouts(
     ]
 
 
-def read(asked: Asked, completion: Completion, config: Config) -> str | None:
+def read(asked: PromptedQuestion, completion: Completion, config: Config) -> str | None:
     """Read the final answer of a completion, `None` where there is none."""
     return reading_of(asked, completion, config).answer
 
 
-def reading_of(asked: Asked, completion: Completion, config: Config) -> Reading:
+def reading_of(
+    asked: PromptedQuestion, completion: Completion, config: Config
+) -> Reading:
     """Read the final answer; a completion sampled among choices cannot be misread.
 
     There is none where reasoning is not closed.
@@ -183,7 +185,7 @@ class Draw:
 
 
 def complete(
-    model: LanguageModel, asked: Sequence[Asked], draws: Sequence[Draw]
+    model: LanguageModel, asked: Sequence[PromptedQuestion], draws: Sequence[Draw]
 ) -> list[list[list[Completion]]]:
     """Sample completions, among the choices where a question is asked with some.
 
@@ -213,7 +215,9 @@ def complete(
     return results
 
 
-def scored_choices(model: LanguageModel, asked: Sequence[Asked]) -> list[ChoiceScores]:
+def scored_choices(
+    model: LanguageModel, asked: Sequence[PromptedQuestion]
+) -> list[ChoiceScores]:
     """Score the choices of questions that are asked with some.
 
     Raises:
@@ -227,7 +231,7 @@ def scored_choices(model: LanguageModel, asked: Sequence[Asked]) -> list[ChoiceS
     return [replace(s, bias=a.bias) for s, a in zip(scores, asked, strict=True)]
 
 
-def choice_tokens(model: Prompter, asked: Asked) -> list[TokenIds]:
+def choice_tokens(model: Prompter, asked: PromptedQuestion) -> list[TokenIds]:
     """Return the completion of each choice, end token included."""
     tokens = [model.encode_answer(asked.prompt, text) for text in asked.written]
     check_choices(asked.question.id, asked.written, tokens)
@@ -235,7 +239,10 @@ def choice_tokens(model: Prompter, asked: Asked) -> list[TokenIds]:
 
 
 def drawn(
-    scores: ChoiceScores, asked: Asked, seeds: Sequence[int], temperature: float
+    scores: ChoiceScores,
+    asked: PromptedQuestion,
+    seeds: Sequence[int],
+    temperature: float,
 ) -> list[Completion]:
     """Draw one choice per seed; entropy is that of the choice, per token."""
     logprobs = choice_logprobs(scores, temperature)

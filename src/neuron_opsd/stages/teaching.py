@@ -29,7 +29,7 @@ from neuron_opsd.records import (
     TrainingExample,
     Vote,
 )
-from neuron_opsd.stages.library import Library as Library
+from neuron_opsd.stages.library import DemonstrationPool as DemonstrationPool
 from neuron_opsd.stages.library import check_enough
 from neuron_opsd.stages.rollouts import written
 
@@ -131,7 +131,7 @@ def fits(
 
 def build_contexts(
     questions: Sequence[NeuronSet],
-    library: Library,
+    library: DemonstrationPool,
     config: Config,
     *,
     rule: str | None = None,
@@ -180,7 +180,7 @@ def build_contexts(
     )
 
 
-def demonstration(neighbour: Neighbour, library: Library) -> Demonstration:
+def demonstration(neighbour: Neighbour, library: DemonstrationPool) -> Demonstration:
     """Turn a neighbour into a demonstration."""
     return Demonstration(
         question_id=neighbour.question_id,
@@ -193,7 +193,7 @@ def demonstration(neighbour: Neighbour, library: Library) -> Demonstration:
 def context_prompt(
     question: Question,
     demonstrations: Sequence[Demonstration],
-    library: Library,
+    library: DemonstrationPool,
     config: Config,
 ) -> Prompt:
     """Return the prompt of a question with its demonstrations before it."""
@@ -205,7 +205,7 @@ def fitted_prompt(
     model: LanguageModel,
     question: Question,
     context: TeacherContext,
-    library: Library,
+    library: DemonstrationPool,
     config: Config,
 ) -> tuple[Prompt, int]:
     """Return the teacher's prompt, the farthest demonstrations left out if too long.
@@ -290,7 +290,7 @@ def with_solution(
 def build_examples(
     model: LanguageModel,
     contexts: Sequence[TeacherContext],
-    library: Library,
+    library: DemonstrationPool,
     config: Config,
     *,
     constrained: bool,

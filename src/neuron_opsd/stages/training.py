@@ -31,7 +31,7 @@ MAX_SKIPPED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Exercise:
+class TrainingSequence:
     """One completion that a step trains on."""
 
     example: TrainingExample
@@ -48,10 +48,10 @@ class Exercise:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class RolloutGroup:
     """What one step makes of one question."""
 
-    exercises: tuple[Exercise, ...]
+    exercises: tuple[TrainingSequence, ...]
     drawn: tuple[Completion, ...] = ()
     """All that was drawn for it, trained on or not; empty where no model wrote."""
     reward: float | None = None
@@ -65,10 +65,10 @@ class Lesson:
         return self.drawn or tuple(e.completion for e in self.exercises)
 
 
-Writer: TypeAlias = Callable[[Learner, Examples, int], list[Lesson]]
+RolloutFunction: TypeAlias = Callable[[Learner, Examples, int], list[RolloutGroup]]
 """Makes a batch's lessons for a step, one for each question."""
 
-Loss: TypeAlias = Callable[[Learner, Sequence[Exercise]], Tensor]
+Loss: TypeAlias = Callable[[Learner, Sequence[TrainingSequence]], Tensor]
 """Gives the sum over all completion tokens of some exercises, repeats counted."""
 
 
@@ -76,7 +76,7 @@ Loss: TypeAlias = Callable[[Learner, Sequence[Exercise]], Tensor]
 class Objective:
     """What a method trains on, and towards what."""
 
-    write: Writer
+    write: RolloutFunction
     loss: Loss
 
 
@@ -229,7 +229,11 @@ def check_state(learner: Learner, step: int) -> None:
 
 
 def metrics_of(
-    step: int, lessons: Sequence[Lesson], loss: float, grad_norm: float, rate: float
+    step: int,
+    lessons: Sequence[RolloutGroup],
+    loss: float,
+    grad_norm: float,
+    rate: float,
 ) -> StepMetrics:
     """Say what a step did."""
     shown = [completion for lesson in lessons for completion in lesson.shown]
@@ -250,7 +254,7 @@ def metrics_of(
     )
 
 
-def all_exercises(lessons: Sequence[Lesson]) -> list[Exercise]:
+def all_exercises(lessons: Sequence[RolloutGroup]) -> list[TrainingSequence]:
     """Return all that a step trains on."""
     return [exercise for lesson in lessons for exercise in lesson.exercises]
 
@@ -263,7 +267,7 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 def gather_gradients(
     learner: Learner,
-    exercises: Sequence[Exercise],
+    exercises: Sequence[TrainingSequence],
     objective: Objective,
     config: DistillConfig,
 ) -> float:

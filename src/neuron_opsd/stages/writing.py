@@ -12,8 +12,13 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.protocol import LanguageModel, Learner, Sampling
 from neuron_opsd.records import Completion, TokenIds, TrainingExample, Vote
 from neuron_opsd.seeds import derive_seed, generator
-from neuron_opsd.stages.rollouts import Asked, Draw, bias_of, complete, read
-from neuron_opsd.stages.training import Examples, Exercise, Lesson, Writer
+from neuron_opsd.stages.rollouts import Draw, PromptedQuestion, bias_of, complete, read
+from neuron_opsd.stages.training import (
+    Examples,
+    RolloutFunction,
+    RolloutGroup,
+    TrainingSequence,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +104,10 @@ def draw_seeds(
     return [derive_seed(*parts), *(derive_seed(*parts, k) for k in range(1, count))]
 
 
-def asked(example: TrainingExample, *, with_context: bool = False) -> Asked:
+def asked(example: TrainingExample, *, with_context: bool = False) -> PromptedQuestion:
     """Return an example as a question that student or teacher is asked."""
     prompt = example.teacher_prompt if with_context else example.student_prompt
-    return Asked(example.question, prompt, example.choices)
+    return PromptedQuestion(example.question, prompt, example.choices)
 
 
 def grouped(
@@ -165,56 +170,56 @@ def vote_on_policy(
     return grouped(batch, draw(learner, batch, step, count, config), config)
 
 
-def exercises_of(
+def sequences_of(
     example: TrainingExample, completions: Sequence[Completion]
-) -> tuple[Exercise, ...]:
+) -> tuple[TrainingSequence, ...]:
     """Return each different completion once, with how often it is there."""
-    first: dict[TokenIds, Exercise] = {}
+    first: dict[TokenIds, TrainingSequence] = {}
     for completion in completions:
         known = first.get(completion.token_ids)
         first[completion.token_ids] = (
-            Exercise(example, completion)
+            TrainingSequence(example, completion)
             if known is None
             else replace(known, count=known.count + 1)
         )
     return tuple(first.values())
 
 
-def lessons_of(
+def rollout_groups_of(
     batch: Examples, groups: Sequence[tuple[Completion, ...]]
-) -> list[Lesson]:
+) -> list[RolloutGroup]:
     """Return lessons that train on all that was drawn."""
     return [
-        Lesson(exercises_of(example, group), group)
+        RolloutGroup(sequences_of(example, group), group)
         for example, group in zip(batch, groups, strict=True)
     ]
 
 
-def on_policy(config: Config) -> Writer:
+def on_policy(config: Config) -> RolloutFunction:
     """Return the writer of the student's own rollouts."""
 
-    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
         groups = draw(learner, batch, step, config.distill.num_samples, config)
-        return lessons_of(batch, groups)
+        return rollout_groups_of(batch, groups)
 
     return write
 
 
-def random_choices(config: Config) -> Writer:
+def random_choices(config: Config) -> RolloutFunction:
     """Return the writer of uniformly random choices.
 
     For questions without choices it takes the base model's own answers to other
     questions, which the caller puts into the examples' `choices`.
     """
 
-    def write(learner: Learner, batch: Examples, step: int) -> list[Lesson]:
+    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
         lessons = []
         for place, example in enumerate(batch):
             rng = generator(config.seed, "form-only", step, place, example.question_id)
             text = example.choices[int(rng.integers(len(example.choices)))]
             ids = learner.encode_answer(example.student_prompt, text)
             written = Completion(ids, text, finished=True, logprob=0.0, entropy=0.0)
-            lessons.append(Lesson((Exercise(example, written),)))
+            lessons.append(RolloutGroup((TrainingSequence(example, written),)))
         return lessons
 
     return write

@@ -76,7 +76,7 @@ def clear_blocks(folder: Path, file_name: str) -> None:
         folder.rmdir()
 
 
-class Blocks(Generic[R]):
+class Chunks(Generic[R]):
     """The finished blocks of one output, in a folder of their own.
 
     Block number n lies in ``0000n.<suffix>`` and counts only with its ticket, a file
@@ -161,7 +161,7 @@ class Blocks(Generic[R]):
 class Joined(Sequence[R]):
     """The results of blocks that are kept, one after the other."""
 
-    def __init__(self, blocks: Blocks[R], numbers: range) -> None:
+    def __init__(self, blocks: Chunks[R], numbers: range) -> None:
         """Take blocks that are all there."""
         self._blocks = blocks
         self._numbers = numbers

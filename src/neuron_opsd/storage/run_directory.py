@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from neuron_opsd.errors import DataError
-from neuron_opsd.storage.chunks import Blocks, Plan, clear_blocks
+from neuron_opsd.storage.chunks import Chunks, Plan, clear_blocks
 from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors
 from neuron_opsd.storage.files import (
@@ -46,7 +46,7 @@ from neuron_opsd.storage.proofs import Ledger
 
 __all__ = [
     "Manifest",
-    "RunDir",
+    "RunDirectory",
     "read_manifest",
     "settle_folder",
     "sha256_file",
@@ -65,14 +65,14 @@ def ignore(text: str) -> None:
     del text
 
 
-class RunDir:
+class RunDirectory:
     """A directory that one run fills, file by file, over one or more processes.
 
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> from neuron_opsd.storage.codecs import json_codec
         >>> with TemporaryDirectory() as folder:
-        ...     with RunDir.open(Path(folder), {"seed": 0}, {}) as run:
+        ...     with RunDirectory.open(Path(folder), {"seed": 0}, {}) as run:
         ...         run.once("sum", json_codec("sum.json"), lambda: 1 + 2)
         3
     """
@@ -84,7 +84,7 @@ class RunDir:
         warn: Callable[[str], None] = ignore,
         fresh: Manifest | None = None,
     ) -> None:
-        """Take a directory that is locked and in order; `RunDir.open` sees to that."""
+        """Take a directory that is locked and in order; `open` sees to that."""
         self.folder = path
         self.manifest = manifest
         self.warnings: list[str] = []
@@ -102,7 +102,7 @@ class RunDir:
         *,
         environment: Mapping[str, str] | None = None,
         warn: Callable[[str], None] = ignore,
-    ) -> Iterator[RunDir]:
+    ) -> Iterator[RunDirectory]:
         """Begin a run in a directory, or go on with the one that is there.
 
         Args:
@@ -221,7 +221,7 @@ class RunDir:
             on_done(len(items))
         else:
             plan = Plan(len(items), size, self.ledger.hashes(made_from))
-            parts = Blocks(folder, codec, plan, self.warn)
+            parts = Chunks(folder, codec, plan, self.warn)
             starts = range(0, len(items), size)
             for number, start in enumerate(starts):
                 block = items[start : start + size]

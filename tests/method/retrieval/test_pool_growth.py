@@ -41,7 +41,7 @@ from neuron_opsd.method.schedule import batch_at
 from neuron_opsd.method.selection import groups_of
 from neuron_opsd.records import Message, NeuronSet, Question
 from neuron_opsd.seeds import generator
-from neuron_opsd.stages.library import Library, check_enough
+from neuron_opsd.stages.library import DemonstrationPool, check_enough
 from neuron_opsd.storage.json_lines import read_listing, write_listing
 from set_examples import ids_of
 
@@ -241,7 +241,7 @@ class Group(AbstractSet[str]):
 def test_questions_of_one_text_are_counted_out_once() -> None:
     names = [f"q{n}" for n in range(60)]
     group: Any = Group(frozenset(names[:50]))
-    library = Library(
+    library = DemonstrationPool(
         {}, {}, tuple(entry(name, 1) for name in names), dict.fromkeys(names, group)
     )
     check_enough(library.neurons, library, 9)

@@ -24,7 +24,7 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.method import fused_loss as one_pass
 from neuron_opsd.method import products
 from neuron_opsd.method.divergence import distillation_loss
-from neuron_opsd.method.fused_loss import Readout
+from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.models.adapters.low_rank import (
     LowRank,
     apart,
@@ -352,11 +352,13 @@ def test_sampled_logits_are_not_rounded(folder: Path) -> None:
     assert (exact.bfloat16() - exact).abs().max() / exact.abs().max() > 2**-11
 
 
-def readouts_of(learner: HFLearner, pairs: list[Pair]) -> tuple[Readout, Readout]:
+def readouts_of(
+    learner: HFLearner, pairs: list[Pair]
+) -> tuple[HiddenStates, HiddenStates]:
     hidden, head = learner.student_hidden(pairs), learner.student_head()
     return (
-        Readout(hidden, head.weight),
-        Readout(learner.reference_hidden(pairs), learner.reference_head().weight),
+        HiddenStates(hidden, head.weight),
+        HiddenStates(learner.reference_hidden(pairs), learner.reference_head().weight),
     )
 
 

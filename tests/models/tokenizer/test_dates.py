@@ -18,7 +18,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.pipeline import parse_variant, preview
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs import context as setting
-from neuron_opsd.runs.context import settle, with_date
+from neuron_opsd.runs.context import resolve, with_date
 from neuron_opsd.storage.manifest import new_manifest, write_manifest
 from scripted import FACTS, ScriptedModel
 from templates import templated
@@ -84,16 +84,16 @@ def test_what_is_no_day_is_refused(written: str) -> None:
 
 def test_the_day_is_today_where_a_template_prints_it(set_day: SetDay) -> None:
     set_day(FIRST_DAY)
-    settled, _ = settle(load_config(), ScriptedModel({}, DATING))
-    assert settled.prompts.date == FIRST_DAY
+    resolved, _ = resolve(load_config(), ScriptedModel({}, DATING))
+    assert resolved.prompts.date == FIRST_DAY
 
 
 def test_a_day_that_was_set_stays(set_day: SetDay) -> None:
     set_day(FIRST_DAY)
-    settled, _ = settle(
+    resolved, _ = resolve(
         load_config(None, ["prompts.date=2020-02-02"]), ScriptedModel({}, DATING)
     )
-    assert settled.prompts.date == "2020-02-02"
+    assert resolved.prompts.date == "2020-02-02"
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_a_day_that_was_set_stays(set_day: SetDay) -> None:
 )
 def test_where_no_date_is_printed_none_is_kept(form: str, facts: Any) -> None:
     """Two runs of the same settings on two days are then the same run."""
-    settled, _ = settle(
+    resolved, _ = resolve(
         load_config(None, [f"prompts.form={form}"]), ScriptedModel({}, facts)
     )
-    assert settled.prompts.date == ""
+    assert resolved.prompts.date == ""
 
 
 def test_the_day_of_a_run_that_was_begun_holds(tmp_path: Path, set_day: SetDay) -> None:

@@ -163,6 +163,6 @@ def shared_out(task: Task, num_blocks: int) -> Iterator[Trial]:
         complaints += ended.complaints
         if ended.status not in (0, 75):
             complaints.append(f"who has a block ends with {ended.status}")
-    complaints += task.settled("raced")
+    complaints += task.resolved("raced")
     task.clear("raced")
     yield Trial(f"{num_blocks + 1} processes on {num_blocks} blocks", complaints)

@@ -81,7 +81,7 @@ def trial(task: Task, watch: Watch, judge: Callable[[Attempt], Complaints]) -> T
     """Let one call go wrong, and resume."""
     name = Path(watch.root).name
     first = task.begin(name, watch)
-    complaints = judge(first) + task.settled(name)
+    complaints = judge(first) + task.resolved(name)
     task.clear(name)
     return Trial(f"{label(watch)}: {watch.fired}", complaints, bool(watch.fired))
 
@@ -155,7 +155,7 @@ def without_power(task: Task, plan: Plan) -> Iterator[Trial]:
         task.begin("power", watch)
         watch.disk.cut(draw)
         complaints = [f"after the cut {one}" for one in lost(folder)]
-        complaints += task.settled("power")
+        complaints += task.resolved("power")
         task.clear("power")
         yield Trial(f"seed {seed} at {watch.at}: {watch.fired}", complaints)
 
@@ -180,7 +180,7 @@ def at_random(task: Task, plan: Plan) -> Iterator[Trial]:
             status = kill_after(child, draw.uniform(0.0, 0.8 * whole))
             kills += status == KILLED
             complaints += was_killed(Attempt(status, said.read_text(errors="replace")))
-        complaints += task.settled("random")
+        complaints += task.resolved("random")
         task.clear("random")
         yield Trial(f"seed {seed}: {kills} kills", complaints, kills > 0)
 

@@ -140,7 +140,7 @@ class Task:
             f"{one} was touched" for one in self.inputs if now[one] != self.inputs[one]
         ]
 
-    def settled(self, name: str) -> Complaints:
+    def resolved(self, name: str) -> Complaints:
         """Give the command once more; say what is not as it must be."""
         folder = self.folder / name
         foreign = put_foreign(folder)

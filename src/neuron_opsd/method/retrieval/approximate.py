@@ -1,7 +1,7 @@
 """The nearest sets of a pool of a million: candidates ranked exactly, recall measured.
 
 The sets whose signatures are nearest are the candidates, and these are ranked by the
-distance of the whole sets. How wide to search is settled before, on a sample of the
+distance of the whole sets. How wide to search is resolved before, on a sample of the
 sets asked about whose true nearest are found by counting.
 """
 

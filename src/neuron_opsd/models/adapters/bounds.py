@@ -154,5 +154,7 @@ def matches_in_time(patterns: Sequence[str], names: Sequence[str]) -> bool:
         TryAgainError: If that cannot be tried.
     """
     given = json.dumps({"patterns": patterns, "names": names}).encode()
-    done = workers.run_once("models/tokenizer/pattern_worker", "tries an adapter", given=given)
+    done = workers.run_once(
+        "models/tokenizer/pattern_worker", "tries an adapter", given=given
+    )
     return b"done" in done.stdout

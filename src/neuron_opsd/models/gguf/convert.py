@@ -68,7 +68,7 @@ def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
         convert_gguf(gguf, scratch)
         about = note(scratch, digest, {})
         write_atomic(scratch / NOTE, json.dumps(about).encode())
-        settle(scratch, folder)
+        resolve(scratch, folder)
     except OSError as error:
         raise unwritable(home, error) from error
     finally:
@@ -132,7 +132,7 @@ def unwritable(home: Path, error: OSError) -> TryAgainError:
     )
 
 
-def settle(scratch: Path, folder: Path) -> None:
+def resolve(scratch: Path, folder: Path) -> None:
     """Give a finished folder its name, unless another process was faster.
 
     Raises:

@@ -41,7 +41,9 @@ def try_once(path: str, digest: str) -> None:
         TryAgainError: If the process cannot be started.
     """
     del digest
-    done = workers.run_once("models/tokenizer/loading_worker", "tries a tokenizer", path)
+    done = workers.run_once(
+        "models/tokenizer/loading_worker", "tries a tokenizer", path
+    )
     # Killed or given up over a text; what it could not read at all is told later.
     gave_up = done.returncode < 0 or b"PanicException" in done.stderr
     if gave_up or b"MemoryError" in done.stderr:
