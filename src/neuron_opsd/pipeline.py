@@ -39,9 +39,10 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.tokenizer.weightless import load_prompting
 from neuron_opsd.planning.estimate import estimate
 from neuron_opsd.progress import Progress
-from neuron_opsd.records import StepMetrics, TestResult
+from neuron_opsd.records import StepMetrics
 from neuron_opsd.results.comparison import ComparisonData
 from neuron_opsd.results.run import FORM_ONLY, PROMPTED, ReportData
+from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.cases import answer_cases, build_cases
 from neuron_opsd.runs.centring import centred
 from neuron_opsd.runs.completions import extract_neurons

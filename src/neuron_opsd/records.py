@@ -2,8 +2,8 @@
 
 All are frozen and hold plain values, tuples and arrays, so any stage can restart from
 what the stage before it wrote. Gold answers travel apart, as `GoldAnswers`, to
-evaluation alone, whose scores hold them; no other record has a field for one, and so
-training stays annotation-free.
+evaluation alone, whose scores (`results.scores`) hold them; nothing here has a field
+for one, and so training stays annotation-free.
 """
 
 from __future__ import annotations
@@ -301,50 +301,3 @@ class Collapse:
     sign: str
     value: float
     limit: float
-
-
-@dataclass(frozen=True, slots=True)
-class QuestionScore:
-    """How one test question was answered; all shares are of its rollouts."""
-
-    question_id: str
-    num_correct: int
-    num_rollouts: int
-    majority_answer: str | None
-    majority_correct: bool
-    agreement: float
-    num_unread: int
-    num_truncated: int
-    mean_length: float
-    """Completion tokens, end token included."""
-    gold_answer: str = ""
-    """Normalised; empty where it is not known. Nothing that trains sees a score."""
-    answers: tuple[tuple[str, int], ...] = ()
-    """Every answer with how many rollouts gave it, a right one spelled as gold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A difference with its 95 % bootstrap interval over questions."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def holds_zero(self) -> bool:
-        """Whether no difference was seen; it was not where there is no number."""
-        return not (self.low > 0.0 or self.high < 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class TestResult:
-    """One model on one test set."""
-
-    __test__ = False  # pytest would take the name for a test class
-
-    name: str
-    metrics: Mapping[str, float]
-    """By the names in `method.calibration.METRICS`."""
-    scores: tuple[QuestionScore, ...] = field(repr=False)
-    num_unsettled: int = 0  # comparisons that were not resolved and count as different

@@ -33,7 +33,6 @@ from neuron_opsd.progress import Silent
 from neuron_opsd.records import (
     Demonstration,
     GoldAnswers,
-    Interval,
     Message,
     Question,
     SelectionEntry,
@@ -53,6 +52,7 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
+from neuron_opsd.results.scores import Interval
 from neuron_opsd.storage.codecs import NEURONS, ROLLOUTS
 from tiny_runs import (
     FinishedRun,

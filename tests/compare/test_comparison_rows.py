@@ -17,7 +17,6 @@ from neuron_opsd.compare.tables import (
     csv_text,
     measurement_rows,
 )
-from neuron_opsd.records import Interval
 from neuron_opsd.results.comparison import (
     BASE,
     IN_DOMAIN,
@@ -26,6 +25,7 @@ from neuron_opsd.results.comparison import (
     Measurement,
     Place,
 )
+from neuron_opsd.results.scores import Interval
 
 PLACE = Place(BASE, "law", "ttrl", 10, IN_DOMAIN, "auroc")
 

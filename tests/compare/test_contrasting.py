@@ -17,7 +17,6 @@ from neuron_opsd.compare.resampled import CONTRASTED
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.calibration import METRICS, ScoreColumns
 from neuron_opsd.method.statistics import FloatArray
-from neuron_opsd.records import Interval
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
@@ -28,6 +27,7 @@ from neuron_opsd.results.comparison import (
     Contrast,
     Place,
 )
+from neuron_opsd.results.scores import Interval
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import compare, mean_of_tests
 from tested_examples import CONFIG, OURS, model

@@ -11,7 +11,7 @@ import pytest
 
 from neuron_opsd.config import Config, EvaluationConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.records import GoldAnswers, QuestionScore, TestResult
+from neuron_opsd.records import GoldAnswers
 from neuron_opsd.report.condense import (
     CASES_ROOM,
     fitted_cases,
@@ -21,6 +21,7 @@ from neuron_opsd.report.condense import (
 )
 from neuron_opsd.report.page import render_page
 from neuron_opsd.results.run import AnswerCount, Case, ReportData
+from neuron_opsd.results.scores import QuestionScore, TestResult
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.findings import Findings, compare_tests, comparison_entry
 from neuron_opsd.runs.reporting import REPORT

@@ -18,7 +18,6 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from neuron_opsd.method.calibration import (
     METRICS,
-    Bin,
     adaptive_calibration_error,
     area_under_roc,
     brier_score,
@@ -28,7 +27,7 @@ from neuron_opsd.method.calibration import (
     reliability_bins,
 )
 from neuron_opsd.method.labels import OF_LABELS
-from neuron_opsd.records import QuestionScore
+from neuron_opsd.results.scores import Bin, QuestionScore
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its imports are not ours to mend

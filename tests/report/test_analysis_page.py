@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from neuron_opsd.records import Fitness, Interval
+from neuron_opsd.records import Fitness
 from neuron_opsd.report.analyse.figures import (
     bins_chart,
     correlations_chart,
@@ -49,6 +49,7 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
+from neuron_opsd.results.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read
 
 LABEL_FREE = ("agreement", "length", "entropy", "unanimity", "answer")

@@ -24,7 +24,6 @@ from comparison_examples import (
     troubled_comparison,
 )
 from neuron_opsd.method.calibration import METRICS
-from neuron_opsd.records import Interval
 from neuron_opsd.report.compare.budgets import equality
 from neuron_opsd.report.compare.differences import p_words
 from neuron_opsd.report.compare.figures import role_of, step_chart, trade_off
@@ -67,6 +66,7 @@ from neuron_opsd.results.comparison import (
     Contrast,
     Place,
 )
+from neuron_opsd.results.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read, read_tables
 from tests.report.test_figures import contrast as contrast_ratio
 

@@ -11,8 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from markupsafe import Markup
 
-from neuron_opsd.method.calibration import Bin
-from neuron_opsd.records import Interval, StepMetrics
+from neuron_opsd.records import StepMetrics
 from neuron_opsd.report.condense import (
     level_shares,
     pool_summary,
@@ -29,6 +28,7 @@ from neuron_opsd.report.figures import (
 from neuron_opsd.report.forest import forest_plot, interval_strip, share_bar
 from neuron_opsd.report.page import page_figures
 from neuron_opsd.report.svg import PALETTE, Scale, round_ticks, share_ticks, tag
+from neuron_opsd.results.scores import Bin, Interval
 from report_examples import (
     example_pool,
     example_report,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
-from neuron_opsd.records import GoldAnswers, Interval, QuestionScore, TestResult
+from neuron_opsd.records import GoldAnswers
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.measures import metric_rows
 from neuron_opsd.report.outcome import (
@@ -32,6 +32,7 @@ from neuron_opsd.results.run import (
     ReportData,
     TestComparison,
 )
+from neuron_opsd.results.scores import Interval, QuestionScore, TestResult
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.findings import Findings, compare_tests
 from neuron_opsd.stages.scoring import summarise

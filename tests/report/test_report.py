@@ -16,7 +16,7 @@ from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.method.selection import LEFT_OUT
-from neuron_opsd.records import Interval, SelectionEntry
+from neuron_opsd.records import SelectionEntry
 from neuron_opsd.report import render_page
 from neuron_opsd.report.condense import pool_summary
 from neuron_opsd.report.measures import METRIC_KINDS
@@ -28,6 +28,7 @@ from neuron_opsd.report.notes import (
 )
 from neuron_opsd.report.views import selection_facts
 from neuron_opsd.results.run import AnswerCount, ReportData
+from neuron_opsd.results.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read
 from report_examples import example_pool, example_report
 

@@ -15,15 +15,8 @@ from neuron_opsd.config import AnswersConfig, EvaluationConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.method.labels import OF_LABELS
-from neuron_opsd.records import (
-    Completion,
-    GoldAnswers,
-    Message,
-    Question,
-    QuestionScore,
-    Rollout,
-    TestResult,
-)
+from neuron_opsd.records import Completion, GoldAnswers, Message, Question, Rollout
+from neuron_opsd.results.scores import QuestionScore, TestResult
 from neuron_opsd.stages.scoring import compare, mean_of_tests, score_rollouts, summarise
 
 CONFIG = EvaluationConfig(num_resamples=500)

@@ -19,12 +19,11 @@ from neuron_opsd.records import (
     Demonstration,
     Fitness,
     NeuronSet,
-    QuestionScore,
     Rollout,
     SelectionEntry,
     TeacherContext,
-    TestResult,
 )
+from neuron_opsd.results.scores import QuestionScore, TestResult
 from neuron_opsd.storage import codecs
 from neuron_opsd.storage.codecs import (
     CONTEXTS,

@@ -12,17 +12,7 @@ import numpy as np
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table
-from neuron_opsd.method.calibration import Bin
-from neuron_opsd.records import (
-    Collapse,
-    Fitness,
-    Interval,
-    QuestionScore,
-    SelectionEntry,
-    StepMetrics,
-    TestResult,
-    Vote,
-)
+from neuron_opsd.records import Collapse, Fitness, SelectionEntry, StepMetrics, Vote
 from neuron_opsd.report.condense import (
     baseline_of,
     measured,
@@ -41,6 +31,7 @@ from neuron_opsd.results.run import (
     StageCost,
     TestComparison,
 )
+from neuron_opsd.results.scores import Bin, Interval, QuestionScore, TestResult
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import above_baseline, summarise
 

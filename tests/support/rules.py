@@ -17,9 +17,9 @@ Rule: TypeAlias = Callable[[str, str], list[str]]
 LAYERS: tuple[set[str], ...] = (
     {"documents", "errors", "outlines", "progress", "records", "seeds"},
     {"config", "processes"},
-    {"answers", "prompts"},
+    {"answers", "prompts", "results"},
     {"method", "storage"},
-    {"data", "models", "results"},
+    {"data", "models"},
     {"demo", "report", "stages"},
     {"methods"},
     {"runs"},
@@ -35,7 +35,7 @@ neighbours nor what stands above."""
 APART: dict[str, set[str]] = {
     "method": {"processes"},
     "report": {"data", "models", "storage"},
-    "stages": {"data", "results", "storage"},
+    "stages": {"data", "storage"},
     "methods": {"data", "results", "storage"},
 }
 """What a room does not import though it stands below: pure numerics start no process,

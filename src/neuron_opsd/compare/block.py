@@ -18,9 +18,10 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS
 from neuron_opsd.methods.method import Targets
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.records import Question, StepMetrics, TestResult
+from neuron_opsd.records import Question, StepMetrics
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.results.run import PROMPTED
+from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.centring import BIAS_NAME
 from neuron_opsd.runs.checkpoints import end_checkpoints
 from neuron_opsd.runs.context import RunContext, TestSet

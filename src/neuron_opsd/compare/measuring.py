@@ -10,7 +10,6 @@ import numpy as np
 
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.method.statistics import FloatArray
-from neuron_opsd.records import TestResult
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
@@ -20,6 +19,7 @@ from neuron_opsd.results.comparison import (
     Measurement,
     Place,
 )
+from neuron_opsd.results.scores import TestResult
 
 Tests: TypeAlias = Mapping[str, TestResult]
 """Name of the test set to one model's result on it."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_opsd.method.statistics import percentile_intervals, weight_chunks
-from neuron_opsd.records import Interval
+from neuron_opsd.results.scores import Interval
 
 FloatArray: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]

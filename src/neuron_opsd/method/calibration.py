@@ -22,7 +22,7 @@ from neuron_opsd.method.labels import (
     label_columns,
     macro_f1,
 )
-from neuron_opsd.records import QuestionScore
+from neuron_opsd.results.scores import Bin, QuestionScore
 
 FloatArray: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -48,19 +48,6 @@ class ScoreColumns:
     """Mean completion tokens."""
     num_bins: int
     labels: LabelColumns
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """The questions whose confidence lies above `low` and not above `high`."""
-
-    low: float
-    high: float
-    confidence: float
-    """Mean of its questions."""
-    accuracy: float
-    """Share of its questions whose majority answer is correct."""
-    num_questions: int
 
 
 Metric: TypeAlias = Callable[[ScoreColumns, FloatArray], FloatArray]

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.records import QuestionScore
+from neuron_opsd.results.scores import QuestionScore
 
 FloatArray: TypeAlias = NDArray[np.float64]
 

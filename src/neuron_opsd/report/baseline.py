@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from neuron_opsd.records import Interval
 from neuron_opsd.report.wording import (
     GOT_BETTER,
     NOT_MEASURED,
@@ -14,6 +13,7 @@ from neuron_opsd.report.wording import (
     percent,
 )
 from neuron_opsd.results.run import Least, TestComparison
+from neuron_opsd.results.scores import Interval
 
 NEARLY_ALL = 0.9
 """Share of a model's answers from which one answer is as good as all of them."""

@@ -18,13 +18,7 @@ from neuron_opsd.method.calibration import reliability_bins
 from neuron_opsd.method.labels import baseline_answer, gold_counts, top_answer
 from neuron_opsd.method.selection import num_left_out
 from neuron_opsd.method.statistics import spearman
-from neuron_opsd.records import (
-    QuestionScore,
-    SelectionEntry,
-    StepMetrics,
-    TestResult,
-    Vote,
-)
+from neuron_opsd.records import SelectionEntry, StepMetrics, Vote
 from neuron_opsd.report.html import LONGEST_PROMPT, LONGEST_TEXT, clip
 from neuron_opsd.report.wording import one_line, visible
 from neuron_opsd.results.run import (
@@ -33,11 +27,11 @@ from neuron_opsd.results.run import (
     Bubble,
     Case,
     Measured,
-    Point,
     PoolShare,
     PoolSummary,
     TrainingSummary,
 )
+from neuron_opsd.results.scores import Point, QuestionScore, TestResult
 
 MOST_LEVELS = 16
 MOST_STEPS = 240

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from neuron_opsd.method.calibration import Bin
 from neuron_opsd.records import Collapse
 from neuron_opsd.report import svg
 from neuron_opsd.report.svg import Scale
 from neuron_opsd.report.wording import number, one_line, percent
-from neuron_opsd.results.run import Bubble, Point, PoolSummary, TrainingSummary
+from neuron_opsd.results.run import Bubble, PoolSummary, TrainingSummary
+from neuron_opsd.results.scores import Bin, Point
 
 LEFT, RIGHT = 46.0, 382.0
 TOP, BASE = 36.0, 262.0

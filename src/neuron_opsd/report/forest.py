@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 from markupsafe import Markup
 
-from neuron_opsd.records import Interval
 from neuron_opsd.report import svg
 from neuron_opsd.report.svg import Scale
 from neuron_opsd.report.wording import finite, one_line, signed
 from neuron_opsd.results.run import TestComparison
+from neuron_opsd.results.scores import Interval
 
 ForestRow: TypeAlias = tuple[str, Interval | None, Interval | None]
 """Name, trained minus base, trained minus form-only."""

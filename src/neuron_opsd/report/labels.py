@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from neuron_opsd.report.wording import one_line
-from neuron_opsd.results.run import Point
+from neuron_opsd.results.scores import Point
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom."""

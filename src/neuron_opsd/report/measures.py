@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.labels import OF_LABELS
-from neuron_opsd.records import Interval
 from neuron_opsd.report.baseline import no_gain_at_baseline, standing
 from neuron_opsd.report.wording import (
     NO_DIFFERENCE,
@@ -22,6 +21,7 @@ from neuron_opsd.report.wording import (
     verdict,
 )
 from neuron_opsd.results.run import Least, TestComparison, least_of
+from neuron_opsd.results.scores import Interval
 
 
 @dataclass(frozen=True, slots=True)

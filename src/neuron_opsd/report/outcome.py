@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.records import Interval
 from neuron_opsd.report.baseline import (
     AT_BASELINE,
     LABEL_HEADINGS,
@@ -36,6 +35,7 @@ from neuron_opsd.results.run import (
     ReportData,
     TestComparison,
 )
+from neuron_opsd.results.scores import Interval
 
 
 @dataclass(frozen=True, slots=True)

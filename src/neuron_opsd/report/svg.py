@@ -15,7 +15,7 @@ from types import MappingProxyType
 from markupsafe import Markup, escape
 
 from neuron_opsd.report.wording import number, visible
-from neuron_opsd.results.run import Point
+from neuron_opsd.results.scores import Point
 
 WIDTH = 400.0
 

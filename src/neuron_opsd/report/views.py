@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.records import Fitness, Interval
+from neuron_opsd.records import Fitness
 from neuron_opsd.report.condense import by_count
 from neuron_opsd.report.forest import interval_strip, share_bar
 from neuron_opsd.report.outcome import accuracy_verdict, in_domain_test, net_verdict
@@ -26,6 +26,7 @@ from neuron_opsd.report.wording import (
     verdict,
 )
 from neuron_opsd.results.run import Case, ReportData, StageCost, TestComparison
+from neuron_opsd.results.scores import Interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from neuron_opsd.records import Fitness, Interval
+from neuron_opsd.records import Fitness
+from neuron_opsd.results.scores import Interval
 
 ACCURACY = "accuracy"
 """Target: the share of a question's sampled rollouts that are right."""

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.records import Interval
 from neuron_opsd.results.run import Least, ModelSummary, least_of
+from neuron_opsd.results.scores import Interval
 
 BASE = "base"
 """The model before any training: a method of the tables, and where training begins."""

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from neuron_opsd.config import Config, EvaluationConfig
-from neuron_opsd.method.calibration import Bin
-from neuron_opsd.records import Collapse, Fitness, Interval, StepMetrics
-
-Point: TypeAlias = tuple[float, float]
-"""Abscissa and ordinate of a curve."""
+from neuron_opsd.records import Collapse, Fitness, StepMetrics
+from neuron_opsd.results.scores import Bin, Interval, Point
 
 PROMPTED = "prompted"
 """Control: the untrained model with its own demonstrations in the prompt."""

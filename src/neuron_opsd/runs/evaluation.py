@@ -15,7 +15,8 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.models.tokenizer.weightless import load_prompting
 from neuron_opsd.progress import Progress
-from neuron_opsd.records import Rollout, TestResult
+from neuron_opsd.records import Rollout
+from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.context import TestSet, resolve
 from neuron_opsd.runs.findings import metric_table
 from neuron_opsd.runs.inputs import check_names, read_tests

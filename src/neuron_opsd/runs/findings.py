@@ -10,9 +10,9 @@ from itertools import chain
 from typing import Any
 
 from neuron_opsd.config import Config
-from neuron_opsd.records import Interval, TestResult
 from neuron_opsd.report.condense import baseline_of, measured, num_levels
 from neuron_opsd.results.run import FORM_ONLY, Measured, TestComparison
+from neuron_opsd.results.scores import Interval, TestResult
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.stages.scoring import above_baseline, compare, mean_of_tests
 

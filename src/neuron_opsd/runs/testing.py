@@ -11,7 +11,8 @@ from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
 from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.records import NeuronSet, Question, Rollout, TestResult
+from neuron_opsd.records import NeuronSet, Question, Rollout
+from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.centring import BIAS_NAME
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.neurons import Chosen, capture

@@ -25,13 +25,8 @@ from neuron_opsd.method.statistics import (
     resampled_differences,
 )
 from neuron_opsd.outlines import RolloutFacts
-from neuron_opsd.records import (
-    GoldAnswers,
-    Interval,
-    Question,
-    QuestionScore,
-    TestResult,
-)
+from neuron_opsd.records import GoldAnswers, Question
+from neuron_opsd.results.scores import Interval, QuestionScore, TestResult
 from neuron_opsd.seeds import generator
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from neuron_opsd.records import Interval
 from neuron_opsd.report import svg
 from neuron_opsd.report.forest import whisker
 from neuron_opsd.report.svg import Scale
@@ -26,6 +25,7 @@ from neuron_opsd.results.analysis import (
     area_name,
     correlation_name,
 )
+from neuron_opsd.results.scores import Interval
 
 LEFT, RIGHT = 46.0, 382.0
 TOP, BASE = 46.0, 262.0

@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from neuron_opsd.records import Interval
 from neuron_opsd.report.analyse.figures import (
     bins_chart,
     correlations_chart,
@@ -40,6 +39,7 @@ from neuron_opsd.results.analysis import (
     area_name,
     correlation_name,
 )
+from neuron_opsd.results.scores import Interval
 
 CASES_ON_PAGE = 120
 """Of all runs together; `analysis.json` holds the others too."""

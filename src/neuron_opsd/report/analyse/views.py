@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from neuron_opsd.records import Fitness, Interval
+from neuron_opsd.records import Fitness
 from neuron_opsd.report.wording import (
     NOT_MEASURED,
     finite,
@@ -38,6 +38,7 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
+from neuron_opsd.results.scores import Interval
 
 Measures: TypeAlias = Mapping[str, Interval]
 

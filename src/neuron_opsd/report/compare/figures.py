@@ -25,7 +25,7 @@ from neuron_opsd.report.labels import (
 from neuron_opsd.report.svg import SERIES, Scale
 from neuron_opsd.report.wording import number
 from neuron_opsd.results.comparison import BASE, IN_DOMAIN, Place
-from neuron_opsd.results.run import Point
+from neuron_opsd.results.scores import Point
 
 LEFT, RIGHT, TOP = 46.0, NARROW - 8, 44.0
 SCATTER_BASE = 304.0

@@ -8,7 +8,6 @@ from itertools import accumulate
 
 from markupsafe import Markup
 
-from neuron_opsd.records import Interval
 from neuron_opsd.report import svg
 from neuron_opsd.report.compare.heat_map import NARROW
 from neuron_opsd.report.compare.index import Results, is_ours, method_label
@@ -25,6 +24,7 @@ from neuron_opsd.results.comparison import (
     Contrast,
     MethodLine,
 )
+from neuron_opsd.results.scores import Interval
 
 RIGHT = NARROW - 8
 TOP = 46.0

@@ -18,7 +18,7 @@ from neuron_opsd.report.wording import (
     signed,
 )
 from neuron_opsd.results.comparison import BASE, IN_DOMAIN, Contrast, MethodLine
-from neuron_opsd.results.run import Point
+from neuron_opsd.results.scores import Point
 
 NARROW = 360.0
 """Width of a drawing that is to be read on a phone."""

@@ -1,0 +1,70 @@
+"""How a model answered its test questions: scores, their summary, and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Point: TypeAlias = tuple[float, float]
+"""Abscissa and ordinate of a curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionScore:
+    """How one test question was answered; all shares are of its rollouts."""
+
+    question_id: str
+    num_correct: int
+    num_rollouts: int
+    majority_answer: str | None
+    majority_correct: bool
+    agreement: float
+    num_unread: int
+    num_truncated: int
+    mean_length: float
+    """Completion tokens, end token included."""
+    gold_answer: str = ""
+    """Normalised; empty where it is not known. Nothing that trains sees a score."""
+    answers: tuple[tuple[str, int], ...] = ()
+    """Every answer with how many rollouts gave it, a right one spelled as gold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A difference with its 95 % bootstrap interval over questions."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether no difference was seen; it was not where there is no number."""
+        return not (self.low > 0.0 or self.high < 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """One model on one test set."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    name: str
+    metrics: Mapping[str, float]
+    """By the names in `method.calibration.METRICS`."""
+    scores: tuple[QuestionScore, ...] = field(repr=False)
+    num_unsettled: int = 0  # comparisons that were not resolved and count as different
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The questions whose confidence lies above `low` and not above `high`."""
+
+    low: float
+    high: float
+    confidence: float
+    """Mean of its questions."""
+    accuracy: float
+    """Share of its questions whose majority answer is correct."""
+    num_questions: int
