@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from neuron_opsd.compare.reporting import DATA
-from neuron_opsd.report.compare.index import Results, ordered_starts, results_from
-from neuron_opsd.report.forest import MEASURES, in_words
+from neuron_opsd.report.charts.intervals import MEASURES, in_words
+from neuron_opsd.report.comparison_index import Results, ordered_starts, results_from
 from neuron_opsd.report.wording import MINUS
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,

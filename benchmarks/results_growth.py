@@ -31,7 +31,7 @@ from neuron_opsd.records import (  # noqa: E402
     SelectionEntry,
 )
 from neuron_opsd.report.condense import pool_summary  # noqa: E402
-from neuron_opsd.report.page import render_page  # noqa: E402
+from neuron_opsd.report.run_page import render_page  # noqa: E402
 from neuron_opsd.results.scores import QuestionScore, TestResult  # noqa: E402
 from neuron_opsd.runs.context import TestSet  # noqa: E402
 from neuron_opsd.runs.findings import (  # noqa: E402

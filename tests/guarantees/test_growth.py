@@ -19,7 +19,7 @@ from neuron_opsd.report.condense import (
     shown_size,
     training_summary,
 )
-from neuron_opsd.report.page import render_page
+from neuron_opsd.report.run_page import render_page
 from neuron_opsd.results.run import AnswerCount, Case, ReportData
 from neuron_opsd.results.scores import QuestionScore, TestResult
 from neuron_opsd.runs.context import TestSet

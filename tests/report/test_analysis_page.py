@@ -12,13 +12,13 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from neuron_opsd.records import Fitness
-from neuron_opsd.report.analyse.figures import (
+from neuron_opsd.report.analysis_charts import (
     bins_chart,
     correlations_chart,
     rivals_chart,
 )
-from neuron_opsd.report.analyse.page import outcome, remainder, render_analysis
-from neuron_opsd.report.analyse.views import (
+from neuron_opsd.report.analysis_page import outcome, remainder, render_analysis
+from neuron_opsd.report.analysis_tables import (
     GIVEN,
     area_tables,
     between_rows,

@@ -11,9 +11,9 @@ import pytest
 
 from browser import Browser, find_browser, open_browser
 from comparison_examples import small_comparison
-from neuron_opsd.report.analyse.page import render_analysis
-from neuron_opsd.report.compare.page import render_comparison
-from neuron_opsd.report.page import render_page
+from neuron_opsd.report.analysis_page import render_analysis
+from neuron_opsd.report.comparison_page import render_comparison
+from neuron_opsd.report.run_page import render_page
 from report_examples import example_report
 from tests.report import test_analysis_page, test_comparison_page, test_report
 

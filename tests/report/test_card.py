@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.report.card import code, front_matter, prose, render_card
-from neuron_opsd.report.notes import method_notes
+from neuron_opsd.report.run_notes import method_notes
 from report_examples import example_report
 
 HOSTILE = (

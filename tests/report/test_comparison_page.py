@@ -24,24 +24,8 @@ from comparison_examples import (
     troubled_comparison,
 )
 from neuron_opsd.method.calibration import METRICS
-from neuron_opsd.report.compare.budgets import equality
-from neuron_opsd.report.compare.differences import p_words
-from neuron_opsd.report.compare.figures import role_of, step_chart, trade_off
-from neuron_opsd.report.compare.forest import PANELS, method_forest
-from neuron_opsd.report.compare.heat_map import NARROW, STRONGEST, heat_maps
-from neuron_opsd.report.compare.index import Results, results_from
-from neuron_opsd.report.compare.outcome import (
-    BELOW_FORM,
-    FORM_ALONE,
-    FORM_UNKNOWN,
-    LITTLE_MORE,
-    ONLY_FORM,
-    gain_verdict,
-    opening,
-)
-from neuron_opsd.report.compare.page import render_comparison
-from neuron_opsd.report.compare.tables import CONSTANT
-from neuron_opsd.report.labels import (
+from neuron_opsd.report.charts.heat_map import NARROW, STRONGEST, heat_maps
+from neuron_opsd.report.charts.labels import (
     LETTER,
     STRONG_LETTER,
     Box,
@@ -51,8 +35,24 @@ from neuron_opsd.report.labels import (
     spread,
     text_box,
 )
+from neuron_opsd.report.charts.svg import PALETTE, SERIES
+from neuron_opsd.report.comparison_budgets import equality
+from neuron_opsd.report.comparison_charts import role_of, step_chart, trade_off
+from neuron_opsd.report.comparison_differences import p_words
+from neuron_opsd.report.comparison_forest import PANELS, method_forest
+from neuron_opsd.report.comparison_index import Results, results_from
+from neuron_opsd.report.comparison_outcome import (
+    BELOW_FORM,
+    FORM_ALONE,
+    FORM_UNKNOWN,
+    LITTLE_MORE,
+    ONLY_FORM,
+    gain_verdict,
+    opening,
+)
+from neuron_opsd.report.comparison_page import render_comparison
+from neuron_opsd.report.comparison_tables import CONSTANT
 from neuron_opsd.report.measures import METRIC_KINDS
-from neuron_opsd.report.svg import PALETTE, SERIES
 from neuron_opsd.report.wording import number, percent, points
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,

@@ -12,22 +12,22 @@ import pytest
 from markupsafe import Markup
 
 from neuron_opsd.records import StepMetrics
+from neuron_opsd.report.charts.intervals import forest_plot, interval_strip, share_bar
+from neuron_opsd.report.charts.svg import PALETTE, Scale, round_ticks, share_ticks, tag
 from neuron_opsd.report.condense import (
     level_shares,
     pool_summary,
     thinned,
     training_summary,
 )
-from neuron_opsd.report.figures import (
+from neuron_opsd.report.run_charts import (
     agreement_histogram,
     neuron_chart,
     reliability_diagram,
     running_mean,
     training_chart,
 )
-from neuron_opsd.report.forest import forest_plot, interval_strip, share_bar
-from neuron_opsd.report.page import page_figures
-from neuron_opsd.report.svg import PALETTE, Scale, round_ticks, share_ticks, tag
+from neuron_opsd.report.run_page import page_figures
 from neuron_opsd.results.scores import Bin, Interval
 from report_examples import (
     example_pool,

@@ -14,15 +14,15 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.records import GoldAnswers
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.measures import metric_rows
-from neuron_opsd.report.outcome import (
+from neuron_opsd.report.run_outcome import (
     comparison_headings,
     comparison_table,
     outcome_sentence,
     result_table,
     row_cells,
 )
-from neuron_opsd.report.page import render_page
-from neuron_opsd.report.views import stats
+from neuron_opsd.report.run_page import render_page
+from neuron_opsd.report.run_sections import stats
 from neuron_opsd.report.wording import duration, number, signed, size, verdict, visible
 from neuron_opsd.results.run import (
     FORM_ONLY,

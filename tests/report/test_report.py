@@ -20,13 +20,13 @@ from neuron_opsd.records import SelectionEntry
 from neuron_opsd.report import render_page
 from neuron_opsd.report.condense import pool_summary
 from neuron_opsd.report.measures import METRIC_KINDS
-from neuron_opsd.report.notes import (
+from neuron_opsd.report.run_notes import (
     DEMONSTRATION_ANSWERS,
     NEURON_RULES,
     SELECTION_RULES,
     method_notes,
 )
-from neuron_opsd.report.views import selection_facts
+from neuron_opsd.report.run_sections import selection_facts
 from neuron_opsd.results.run import AnswerCount, ReportData
 from neuron_opsd.results.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from neuron_opsd.data.csv_rows import cell
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.report.analyse.page import render_analysis
+from neuron_opsd.report.analysis_page import render_analysis
 from neuron_opsd.results.analysis import PAIRS, AnalysisData, RunAnalysis
 from neuron_opsd.results.scores import Interval
 from neuron_opsd.storage.codecs import encode, save_json

@@ -57,7 +57,7 @@ def analyse(
 def show_document(terminal: Terminal, data: AnalysisData, out: Path) -> None:
     """Show the outcome, the numbers and where the files lie, for a machine."""
     from neuron_opsd.analysis.files import CSV, JSON, PAGE, measures_of
-    from neuron_opsd.report.analyse.page import outcome
+    from neuron_opsd.report.analysis_page import outcome
 
     terminal.show_json(
         {
@@ -74,8 +74,8 @@ def show_document(terminal: Terminal, data: AnalysisData, out: Path) -> None:
 def show_analysis(terminal: Terminal, data: AnalysisData, out: Path) -> None:
     """Show the correlations, the outcome in a few sentences and where the page lies."""
     from neuron_opsd.analysis.files import PAGE
-    from neuron_opsd.report.analyse.page import outcome
-    from neuron_opsd.report.analyse.views import GIVEN, UNLABELLED, correlation_rows
+    from neuron_opsd.report.analysis_page import outcome
+    from neuron_opsd.report.analysis_tables import GIVEN, UNLABELLED, correlation_rows
 
     rows = correlation_rows(data, GIVEN[:3])
     headings = ["run", "rank correlation with accuracy", "partial", "partial, ranks"]

@@ -26,7 +26,7 @@ from neuron_opsd.cli.text import duration
 
 if TYPE_CHECKING:
     from neuron_opsd.compare.forecast import Forecast
-    from neuron_opsd.report.compare.index import Results
+    from neuron_opsd.report.comparison_index import Results
     from neuron_opsd.results.comparison import ComparisonData, MethodLine
 
 STARTS = {
@@ -129,8 +129,8 @@ def show_comparison(
 ) -> None:
     """Show how every method did in its own domain and in others, and where to look."""
     from neuron_opsd.compare.reporting import PAGE
-    from neuron_opsd.report.compare.index import ordered_starts, results_from
-    from neuron_opsd.report.compare.outcome import opening
+    from neuron_opsd.report.comparison_index import ordered_starts, results_from
+    from neuron_opsd.report.comparison_outcome import opening
 
     page = out / PAGE
     if as_json:
@@ -150,7 +150,7 @@ def show_comparison(
 
 def summary_table(results: Results) -> tuple[tuple[str, ...], list[list[str]]]:
     """Return headings and one line per method: own domain, others, calibration."""
-    from neuron_opsd.report.compare.index import UNTRAINED
+    from neuron_opsd.report.comparison_index import UNTRAINED
 
     lines = (UNTRAINED, *results.untrained, *results.trained)
     rows = [summary_row(results, line) for line in lines]
@@ -177,7 +177,7 @@ def label_row(results: Results, line: MethodLine) -> list[str]:
 
 def summary_row(results: Results, line: MethodLine) -> list[str]:
     """Return a method's line, as means over sources and seeds."""
-    from neuron_opsd.report.compare.index import method_label
+    from neuron_opsd.report.comparison_index import method_label
 
     def value(target: str, metric: str) -> str:
         found = results.measurement(results.widest, line.name, target, metric)

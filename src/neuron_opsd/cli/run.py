@@ -135,7 +135,7 @@ def show_results(
     terminal: Terminal, data: ReportData, run: Path, *, as_json: bool
 ) -> None:
     """Show the table, the outcome in a sentence and where the report lies."""
-    from neuron_opsd.report.outcome import outcome_sentence, result_table
+    from neuron_opsd.report.run_outcome import outcome_sentence, result_table
 
     outcome = outcome_sentence(data)
     if as_json:

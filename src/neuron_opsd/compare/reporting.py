@@ -30,7 +30,7 @@ from neuron_opsd.compare.tables import (
 from neuron_opsd.compare.variants import method_line, untrained_lines, with_form
 from neuron_opsd.config.tables import changed_settings, toml_value
 from neuron_opsd.errors import DataError
-from neuron_opsd.report.compare.page import render_comparison
+from neuron_opsd.report.comparison_page import render_comparison
 from neuron_opsd.results.comparison import FORM, BudgetLine, ComparisonData, MethodLine
 from neuron_opsd.results.run import OURS, least_of
 from neuron_opsd.runs.reporting import model_summary

@@ -6,8 +6,8 @@ Every function here is pure: records in, text out. Files are written by the pipe
 from __future__ import annotations
 
 from neuron_opsd.report.card import render_card
-from neuron_opsd.report.outcome import comparison_table, outcome_sentence
-from neuron_opsd.report.page import render_page
+from neuron_opsd.report.run_outcome import comparison_table, outcome_sentence
+from neuron_opsd.report.run_page import render_page
 from neuron_opsd.results.run import ReportData
 
 __all__ = [

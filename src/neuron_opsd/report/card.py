@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from neuron_opsd.config import ModelConfig
-from neuron_opsd.report.outcome import comparison_table, outcome_sentence, result_table
+from neuron_opsd.report.run_outcome import (
+    comparison_table,
+    outcome_sentence,
+    result_table,
+)
 from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.run import OURS, ReportData
 

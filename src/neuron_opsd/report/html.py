@@ -16,7 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from neuron_opsd.report import wording
-from neuron_opsd.report.svg import PALETTE
+from neuron_opsd.report.charts.svg import PALETTE
 
 LONGEST_PROMPT = 12_000
 LONGEST_TEXT = 2_000
@@ -73,7 +73,11 @@ def environment() -> Environment:
 
 def resource(name: str) -> str:
     """Return a file of this package."""
-    return files("neuron_opsd.report").joinpath(name).read_text(encoding="utf-8")
+    return (
+        files("neuron_opsd.report")
+        .joinpath("templates", name)
+        .read_text(encoding="utf-8")
+    )
 
 
 def presentable(value: object) -> object:

@@ -16,8 +16,8 @@ from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 from neuron_opsd.records import Fitness, StepMetrics
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.condense import fitted_cases, pool_summary, training_summary
-from neuron_opsd.report.outcome import outcome_sentence
-from neuron_opsd.report.page import render_page
+from neuron_opsd.report.run_outcome import outcome_sentence
+from neuron_opsd.report.run_page import render_page
 from neuron_opsd.results.run import (
     OURS,
     REPORT_FORMAT,

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from neuron_opsd.report.compare.index import method_label, ordered_starts
-from neuron_opsd.report.compare.tables import Cell, Group, Row, Table
+from neuron_opsd.report.comparison_index import method_label, ordered_starts
+from neuron_opsd.report.comparison_tables import Cell, Group, Row, Table
 from neuron_opsd.report.wording import duration, number, one_line
 from neuron_opsd.results.comparison import BudgetLine, ComparisonData
 

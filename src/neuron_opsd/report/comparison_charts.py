@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from neuron_opsd.report import svg
-from neuron_opsd.report.compare.forest import source_name
-from neuron_opsd.report.compare.heat_map import NARROW
-from neuron_opsd.report.compare.index import UNTRAINED, Results, is_ours, method_label
-from neuron_opsd.report.forest import MEASURES, MeasureKind
-from neuron_opsd.report.labels import (
+from neuron_opsd.report.charts import svg
+from neuron_opsd.report.charts.heat_map import NARROW
+from neuron_opsd.report.charts.intervals import MEASURES, MeasureKind
+from neuron_opsd.report.charts.labels import (
     LINE,
     STRONG_LETTER,
     Box,
@@ -22,7 +20,14 @@ from neuron_opsd.report.labels import (
     short_name,
     spread,
 )
-from neuron_opsd.report.svg import SERIES, Scale
+from neuron_opsd.report.charts.svg import SERIES, Scale
+from neuron_opsd.report.comparison_forest import source_name
+from neuron_opsd.report.comparison_index import (
+    UNTRAINED,
+    Results,
+    is_ours,
+    method_label,
+)
 from neuron_opsd.report.wording import number
 from neuron_opsd.results.comparison import BASE, IN_DOMAIN, Place
 from neuron_opsd.results.scores import Point

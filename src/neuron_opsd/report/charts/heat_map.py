@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from neuron_opsd.report import svg
-from neuron_opsd.report.compare.index import Results, method_label
-from neuron_opsd.report.labels import LETTER, short_name
+from neuron_opsd.report.charts import svg
+from neuron_opsd.report.charts.labels import LETTER, short_name
+from neuron_opsd.report.comparison_index import Results, method_label
 from neuron_opsd.report.wording import (
     NOT_MEASURED,
     one_line,

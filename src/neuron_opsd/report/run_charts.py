@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from neuron_opsd.records import Collapse
-from neuron_opsd.report import svg
-from neuron_opsd.report.svg import Scale
+from neuron_opsd.report.charts import svg
+from neuron_opsd.report.charts.svg import Scale
 from neuron_opsd.report.wording import number, one_line, percent
 from neuron_opsd.results.run import Bubble, PoolSummary, TrainingSummary
 from neuron_opsd.results.scores import Bin, Point

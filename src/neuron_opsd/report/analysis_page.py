@@ -7,12 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from neuron_opsd.report.analyse.figures import (
+from neuron_opsd.report.analysis_charts import (
     bins_chart,
     correlations_chart,
     rivals_chart,
 )
-from neuron_opsd.report.analyse.views import (
+from neuron_opsd.report.analysis_tables import (
     CORRELATED,
     GIVEN,
     LABEL_HEADINGS,
@@ -52,7 +52,7 @@ UNKNOWN = (
 
 def render_analysis(data: AnalysisData) -> str:
     """Return the whole page; equal data give equal bytes."""
-    return render_template("analyse/page.html.jinja", context(data), "analyse/page.css")
+    return render_template("analysis.html.jinja", context(data), "analysis.css")
 
 
 def context(data: AnalysisData) -> dict[str, Any]:

@@ -8,13 +8,18 @@ from itertools import accumulate
 
 from markupsafe import Markup
 
-from neuron_opsd.report import svg
-from neuron_opsd.report.compare.heat_map import NARROW
-from neuron_opsd.report.compare.index import Results, is_ours, method_label
-from neuron_opsd.report.compare.outcome import SIGNIFICANT
-from neuron_opsd.report.forest import MEASURES, MeasureKind, in_words, interval_mark
-from neuron_opsd.report.labels import short_name
-from neuron_opsd.report.svg import Scale
+from neuron_opsd.report.charts import svg
+from neuron_opsd.report.charts.heat_map import NARROW
+from neuron_opsd.report.charts.intervals import (
+    MEASURES,
+    MeasureKind,
+    in_words,
+    interval_mark,
+)
+from neuron_opsd.report.charts.labels import short_name
+from neuron_opsd.report.charts.svg import Scale
+from neuron_opsd.report.comparison_index import Results, is_ours, method_label
+from neuron_opsd.report.comparison_outcome import SIGNIFICANT
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,

@@ -8,26 +8,26 @@ from typing import Any
 
 from markupsafe import Markup
 
-from neuron_opsd.report.compare.budgets import budget_table, equality, source_budgets
-from neuron_opsd.report.compare.differences import (
+from neuron_opsd.report.charts.heat_map import heat_maps
+from neuron_opsd.report.comparison_budgets import budget_table, equality, source_budgets
+from neuron_opsd.report.comparison_charts import step_chart, trade_off
+from neuron_opsd.report.comparison_differences import (
     difference_tables,
     overview,
     rival_table,
     specificity_table,
 )
-from neuron_opsd.report.compare.figures import step_chart, trade_off
-from neuron_opsd.report.compare.forest import PANELS, Panel, method_forest
-from neuron_opsd.report.compare.heat_map import heat_maps
-from neuron_opsd.report.compare.index import (
+from neuron_opsd.report.comparison_forest import PANELS, Panel, method_forest
+from neuron_opsd.report.comparison_index import (
     ORACLE_MARK,
     Results,
     method_label,
     ordered_starts,
     results_from,
 )
-from neuron_opsd.report.compare.notes import comparison_notes
-from neuron_opsd.report.compare.outcome import facts, opening, source_sentences
-from neuron_opsd.report.compare.tables import (
+from neuron_opsd.report.comparison_notes import comparison_notes
+from neuron_opsd.report.comparison_outcome import facts, opening, source_sentences
+from neuron_opsd.report.comparison_tables import (
     ACCURACY,
     ERROR,
     Table,
@@ -77,7 +77,7 @@ class StartView:
 
 def render_comparison(data: ComparisonData) -> str:
     """Return the whole page; equal data give equal bytes."""
-    return render_template("compare/page.html.jinja", context(data), "compare/page.css")
+    return render_template("comparison.html.jinja", context(data), "comparison.css")
 
 
 def context(data: ComparisonData) -> dict[str, Any]:

@@ -7,23 +7,23 @@ from typing import Any
 from markupsafe import Markup
 
 from neuron_opsd.config.tables import changed_settings, toml_value
+from neuron_opsd.report.charts.intervals import forest_plot
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases
-from neuron_opsd.report.figures import (
+from neuron_opsd.report.html import render_template
+from neuron_opsd.report.measures import metric_rows
+from neuron_opsd.report.run_charts import (
     agreement_histogram,
     neuron_chart,
     reliability_diagram,
     training_chart,
 )
-from neuron_opsd.report.forest import forest_plot
-from neuron_opsd.report.html import render_template
-from neuron_opsd.report.measures import metric_rows
-from neuron_opsd.report.notes import method_notes
-from neuron_opsd.report.outcome import (
+from neuron_opsd.report.run_notes import method_notes
+from neuron_opsd.report.run_outcome import (
     comparison_table,
     in_domain_test,
     outcome_sentence,
 )
-from neuron_opsd.report.views import (
+from neuron_opsd.report.run_sections import (
     cost_rows,
     fitness_rows,
     rollout_sides,
@@ -37,7 +37,7 @@ MOST_CASES = 24
 
 def render_page(data: ReportData) -> str:
     """Return the whole page; equal data give equal bytes."""
-    return render_template("page.html.jinja", context(data))
+    return render_template("run.html.jinja", context(data))
 
 
 def context(data: ReportData) -> dict[str, Any]:

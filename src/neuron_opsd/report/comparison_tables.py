@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from neuron_opsd.report.compare.index import Results, method_label, target_words
+from neuron_opsd.report.comparison_index import Results, method_label, target_words
 from neuron_opsd.report.measures import METRIC_KINDS, MetricKind, written
 from neuron_opsd.report.wording import NOT_MEASURED
 from neuron_opsd.results.comparison import (

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from markupsafe import Markup
 
-from neuron_opsd.report import svg
-from neuron_opsd.report.svg import Scale
+from neuron_opsd.report.charts import svg
+from neuron_opsd.report.charts.svg import Scale
 from neuron_opsd.report.wording import finite, one_line, signed
 from neuron_opsd.results.run import TestComparison
 from neuron_opsd.results.scores import Interval

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from neuron_opsd.report import svg
-from neuron_opsd.report.forest import whisker
-from neuron_opsd.report.svg import Scale
+from neuron_opsd.report.charts import svg
+from neuron_opsd.report.charts.intervals import whisker
+from neuron_opsd.report.charts.svg import Scale
 from neuron_opsd.report.wording import finite, number, one_line, percent
 from neuron_opsd.results.analysis import (
     ACCURACY,

@@ -7,13 +7,13 @@ training: what any training teaches about the look of an answer is not one.
 from __future__ import annotations
 
 from neuron_opsd.report.baseline import AT_BASELINE, at_baseline, not_above
-from neuron_opsd.report.compare.index import (
+from neuron_opsd.report.comparison_index import (
     Results,
     method_label,
     ordered_starts,
     results_from,
 )
-from neuron_opsd.report.outcome import error_numbers, point_numbers
+from neuron_opsd.report.run_outcome import error_numbers, point_numbers
 from neuron_opsd.report.wording import (
     GOT_BETTER,
     NO_MATTER,

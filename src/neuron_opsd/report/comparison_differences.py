@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from neuron_opsd.report.compare.index import Results, method_label
-from neuron_opsd.report.compare.outcome import (
+from neuron_opsd.report.comparison_index import Results, method_label
+from neuron_opsd.report.comparison_outcome import (
     accuracy_verdict,
     corrected,
     ece_verdict,
     source_verdict,
 )
-from neuron_opsd.report.compare.tables import (
+from neuron_opsd.report.comparison_tables import (
     ACCURACY,
     ERROR,
     NO_CELL,

@@ -1,1 +1,0 @@
-"""The page of an analysis: records in, one HTML page out."""

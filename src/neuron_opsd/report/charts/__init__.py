@@ -1,0 +1,1 @@
+"""Three marks that all pages draw with: intervals, curves and cells, as static SVG."""

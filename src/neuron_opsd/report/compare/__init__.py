@@ -1,1 +1,0 @@
-"""The page of a comparison: rows of numbers in, one HTML page out."""
