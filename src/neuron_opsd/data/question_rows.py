@@ -50,11 +50,7 @@ class Reading:
 
 
 def parse_row(row: Row, number: int, stem: str, reading: Reading) -> Parsed:
-    """Return what one row says.
-
-    Raises:
-        BadRowError: If it cannot be used.
-    """
+    """Return what one row says."""
     if isinstance(row.values, BadRowError):
         raise row.values
     item, public = item_of(row, reading)
@@ -70,11 +66,7 @@ def parse_row(row: Row, number: int, stem: str, reading: Reading) -> Parsed:
 
 
 def item_of(row: Row, reading: Reading) -> tuple[Item, PublicSet | None]:
-    """Return what a row says, and of which set it is.
-
-    Raises:
-        BadRowError: If it cannot be used.
-    """
+    """Return what a row says, and of which set it is."""
     assert not isinstance(row.values, BadRowError)
     cells = cells_of(row.values)
     if reading.format == PLAIN:

@@ -110,11 +110,7 @@ def is_dataset(source: str | Path) -> bool:
 
 
 def parse_table(table: Table, reading: Reading) -> QuestionFile:
-    """Return a table's questions.
-
-    Raises:
-        DataError: For all bad rows at once, or if rows are of two sets.
-    """
+    """Return a table's questions."""
     found = Found(table.name, reading)
     for number, row in enumerate(table.rows, 1):
         found.take(row, number, table.stem)
@@ -144,12 +140,6 @@ class Found:
     """What was read of a file so far; of its rows no more is held than is needed."""
 
     def __init__(self, name: str, reading: Reading) -> None:
-        """Begin with nothing.
-
-        Args:
-            name: Of the file.
-            reading: How it is read.
-        """
         self.reading = reading
         self.num_rows = 0
         self.questions: list[Question] = []
@@ -211,22 +201,14 @@ class Found:
 
 
 def refuse_known(row: Parsed, place_of: dict[str, str]) -> None:
-    """Enter a row's id, and refuse one that stands there already.
-
-    Raises:
-        BadRowError: If it does.
-    """
+    """Enter a row's id, and refuse one that stands there already."""
     first = place_of.setdefault(row.question.id, row.place)
     if first != row.place:
         raise BadRowError(f"has the id {shorten(row.question.id)} of {first}")
 
 
 def refuse_mixed(name: str, first_of: Mapping[str, str]) -> None:
-    """Refuse a file whose rows are of several sets.
-
-    Raises:
-        DataError: Naming a row of each.
-    """
+    """Refuse a file whose rows are of several sets."""
     if len(first_of) > 1:
         places = [f"{place} as {known}" for known, place in first_of.items()]
         found = ", ".join(reversed(places))

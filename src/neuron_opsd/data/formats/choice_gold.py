@@ -129,11 +129,7 @@ def place_of_key(key: str, item: Item) -> int | None:
 
 
 def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
-    """Return which choice an answer is, `None` where the row has none.
-
-    Raises:
-        BadRowError: If it is none of them, or could be two.
-    """
+    """Return which choice an answer is, `None` where the row has none."""
     value = value_of(answer)
     counts = answer.how == "truth" or answer.how.startswith("index")
     if counts and whole(value) == UNLABELLED:
@@ -147,11 +143,7 @@ def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
 
 
 def refuse_unordered(answer: RawAnswer, item: Item) -> None:
-    """Refuse a number where the choices' own letters stand in another order.
-
-    Raises:
-        BadRowError: Naming the letters.
-    """
+    """Refuse a number where the choices' own letters stand in another order."""
     letters = [key for key in item.keys if key.isalpha()]
     if letters != sorted(letters):
         raise BadRowError(
@@ -214,11 +206,7 @@ def place_by_row(
 def place_by_file(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the place that an answer gives, the other rows of its file considered.
-
-    Raises:
-        BadRowError: If it could be two things and no other row tells which.
-    """
+    """Return the place that an answer gives, the other rows of its file considered."""
     if isinstance(value, bool):
         return place_of_truth(item.choices, true=value)
     text, letter = equal_choice(value, item.choices), lettered(value, item)
@@ -249,11 +237,7 @@ def place_of_truth(choices: Sequence[str], *, true: bool) -> int | None:
 def numbered_key(
     number: int, text: int | None, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the place that a number gives where the choices' columns are numbered.
-
-    Raises:
-        BadRowError: If it could be a column's number, an index or a choice's text.
-    """
+    """Return the place that a number gives where the choices' columns are numbered."""
     key = place_of_key(str(number), item)
     if evidence.base == 0 and item.keys[0] != "0":
         key = number
@@ -270,11 +254,7 @@ def numbered_key(
 def numbered(
     number: int, text: int | None, answer: RawAnswer, evidence: Evidence
 ) -> int | None:
-    """Return the place that a number gives, as a choice's text or as an index.
-
-    Raises:
-        BadRowError: If it could be either, or count from 0 or from 1.
-    """
+    """Return the place that a number gives, as a choice's text or as an index."""
     is_text = isinstance(answer.value, str)
     if text is not None and not evidence.indices and (is_text or evidence.numbers):
         return text

@@ -50,11 +50,7 @@ def listed_choices(cells: Cells, key: str) -> tuple[tuple[str, ...], tuple[str, 
 
 
 def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
-    """Return choices as one object: ``[{"A": "yes"}, ...]``, ``[{label, text}, ...]``.
-
-    Raises:
-        BadRowError: If they are objects of another kind.
-    """
+    """Return ``[{"A": "yes"}, ...]`` or ``[{label, text}, ...]`` as one object."""
     for key, text in PAIRS:
         if all({key, text} == choice.keys() for choice in choices):
             return {
@@ -72,11 +68,7 @@ def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
 def keyed_choices(
     value: dict[Any, Any], name: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return choices that come with their keys: ``{"A": "yes"}``, ``{text, label}``.
-
-    Raises:
-        BadRowError: If they come in neither form, or a choice has no key.
-    """
+    """Return choices that come with their keys: ``{"A": "yes"}``, ``{text, label}``."""
     if set(value) == {"text", "label"}:
         texts, keys = value["text"], value["label"]
         if not isinstance(keys, list) or not isinstance(texts, list):
@@ -101,11 +93,7 @@ def keyed_choices(
 
 
 def grouped(cells: Cells) -> list[str]:
-    """Return the columns that hold one choice each, in order.
-
-    Raises:
-        BadRowError: If there are two sets of them, or one is missing in between.
-    """
+    """Return the columns that hold one choice each, in order."""
     groups: dict[str, list[str]] = {}
     for key in cells.written:
         match = GROUP.fullmatch(key)

@@ -41,11 +41,7 @@ r"""What is left of ``\frac``, ``\beta`` or ``\times`` after an escape of one le
 
 
 def checked_text(value: Any, what: str) -> str:
-    """Return a text that a model can be given.
-
-    Raises:
-        BadRowError: If it is none, is blank, or holds what no text should.
-    """
+    """Return a text that a model can be given."""
     if not isinstance(value, str):
         raise BadRowError(f"{what} must be text, not {kind_of(value)}")
     if not value.strip():
@@ -75,11 +71,7 @@ def parse_id(value: Any, default_id: str) -> str:
 
 
 def parse_conversation(messages: Sequence[Any], what: str) -> tuple[Message, ...]:
-    """Return the turns of a conversation, the last of which must be the user's.
-
-    Raises:
-        BadRowError: If a turn cannot be used, or a system turn does not stand first.
-    """
+    """Return the turns of a conversation, the last of which must be the user's."""
     if not messages:
         raise BadRowError(f"{what} is an empty list of messages")
     turns = tuple(parse_message(item, n, what) for n, item in enumerate(messages, 1))
@@ -119,11 +111,7 @@ def parse_message(message: Any, number: int, prompt: str) -> Message:
 
 
 def joined_parts(parts: Sequence[Any], what: str) -> str:
-    """Return the text of a message that comes in parts.
-
-    Raises:
-        BadRowError: If a part is no text, such as an image.
-    """
+    """Return the text of a message that comes in parts."""
     texts = []
     for number, part in enumerate(parts, 1):
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -141,10 +129,6 @@ def parse_choices(value: Any, what: str) -> tuple[str, ...]:
     """Return the texts to choose from without white space around them.
 
     Missing ones at the end are left out, as tables pad shorter lists.
-
-    Raises:
-        BadRowError: If there are fewer than two, or one is no text, is empty or stands
-            twice.
     """
     listed = structure(value)
     if not isinstance(listed, list | tuple):
@@ -178,11 +162,7 @@ class RepeatedChoiceError(BadRowError):
 
 
 def refuse_repeated(choices: Sequence[str]) -> None:
-    """Refuse choices of which two are the same text.
-
-    Raises:
-        RepeatedChoiceError: If any is.
-    """
+    """Refuse choices of which two are the same text."""
     if len(set(choices)) == len(choices):
         return
     counts = Counter(choices)
@@ -197,10 +177,6 @@ def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ..
     """Return choices without their own letters or numbers, and the numbers as keys.
 
     They are left out if each choice begins with its own, as in ``B. Paris``.
-
-    Raises:
-        BadRowError: If their letters stand in another order: an answer that is a letter
-            could be the choice's own, or that of its place.
     """
     letters = [match[1] for match in map(PREFIX.match, choices) if match is not None]
     upper, lower = (
@@ -226,9 +202,6 @@ def structure(value: Any) -> Any:
     """Return the list or object that a text spells, as JSON or as Python writes it.
 
     Any other value comes back as it is.
-
-    Raises:
-        BadRowError: If it is JSON that names a key twice.
     """
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
         return value

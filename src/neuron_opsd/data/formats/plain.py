@@ -41,10 +41,6 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
         cells: Of the row.
         labelled: Whether gold answers are wanted; columns that may hold one are not
             looked at otherwise.
-
-    Raises:
-        BadRowError: If it asks nothing, a role is filled twice, or a column that seems
-            to be meant is not one of those that are read.
     """
     messages, asking = read_prompt(cells)
     choices, keys, choosing = read_choices(cells)
@@ -78,11 +74,7 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
 
 
 def read_exact(cells: Cells, *, labelled: bool) -> Item:
-    """Return what the columns of the product's own names say; all others are passed by.
-
-    Raises:
-        BadRowError: If the row cannot be used.
-    """
+    """Return what the columns with the product's own names say, and no others."""
     own = ("id", "question", "prompt", "choices", "answer", *LABELS)
     kept = {key: value for key, value in cells.values.items() if key in own}
     item = read_plain(Cells(kept, cells.written), labelled=labelled)

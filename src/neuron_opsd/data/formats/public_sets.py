@@ -243,20 +243,13 @@ def format_of(setting: str, name: str) -> str:
     Args:
         setting: A format for all files, or ``pool=arc,exam=gpqa``.
         name: ``pool``, or of the test set.
-
-    Raises:
-        ConfigError: If it names no format.
     """
     formats = formats_by_name(setting)
     return formats.get(name, formats.get("", AUTO))
 
 
 def formats_by_name(setting: str) -> dict[str, str]:
-    """Return the formats that `questions.format` gives, ``""`` for all other files.
-
-    Raises:
-        ConfigError: If it names no format.
-    """
+    """Return the formats that `questions.format` gives, ``""`` for all other files."""
     formats: dict[str, str] = {}
     for part in setting.split(","):
         target, _, value = part.rpartition("=")
@@ -280,11 +273,7 @@ def check_targets(setting: str, names: Collection[str]) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no format's name.
-
-    Raises:
-        ConfigError: With the nearest name.
-    """
+    """Refuse what is no format's name."""
     names = [AUTO, PLAIN, *BY_NAME]
     if name in names:
         return

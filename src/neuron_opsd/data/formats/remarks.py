@@ -21,7 +21,6 @@ class Telling:
     """What the good rows of a file, one after the other, give to tell."""
 
     def __init__(self) -> None:
-        """Know no row yet."""
         self.renamed: dict[tuple[str, str], None] = {}
         self.told: dict[str, None] = {}
         self.entities: Counter[str] = Counter()

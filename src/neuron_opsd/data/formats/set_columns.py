@@ -12,11 +12,7 @@ from neuron_opsd.records import Message
 
 
 def need(cells: Cells, key: str) -> Any:
-    """Return a value that a set's every row has.
-
-    Raises:
-        BadRowError: If it is missing.
-    """
+    """Return a value that a set's every row has."""
     value = cells.get(key)
     if value is None:
         raise BadRowError(f"{cells.name(key)} is missing")

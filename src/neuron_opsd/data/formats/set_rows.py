@@ -32,10 +32,6 @@ def read_set(public: PublicSet, cells: Cells, *, labelled: bool) -> Item:
         cells: Of the row.
         labelled: Whether gold answers are wanted; those beside the set's own must agree
             with it.
-
-    Raises:
-        BadRowError: If it cannot be used, or has a column that seems to be meant and
-            is not read.
     """
     cells = cells.fresh()
     item = public.read(cells)
@@ -54,11 +50,7 @@ def read_set(public: PublicSet, cells: Cells, *, labelled: bool) -> Item:
 
 
 def refuse_asked(cells: Cells, unread: Sequence[str], public: PublicSet) -> None:
-    """Refuse a question or a choice beside those of the set.
-
-    Raises:
-        BadRowError: Naming it.
-    """
+    """Refuse a question or a choice beside those of the set."""
     stems = {stem_of(key) for key in cells.asked if key in cells.written} - {""}
     group = grouped(cells) if stems.isdisjoint(map(stem_of, cells.written)) else []
     for key in unread:

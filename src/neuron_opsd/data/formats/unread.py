@@ -39,11 +39,7 @@ LONG: Final = 7
 
 
 def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
-    """Refuse a column that belongs to the question and would not be asked.
-
-    Raises:
-        BadRowError: Naming it.
-    """
+    """Refuse a column that belongs to the question and would not be asked."""
     for key in unread:
         if may_be_asked(cells.name(key), cells.values.get(key)):
             raise BadRowError(
@@ -54,11 +50,7 @@ def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
 
 
 def refuse_picture(messages: Sequence[Message]) -> None:
-    """Refuse a question that shows where a picture stood.
-
-    Raises:
-        BadRowError: With the mark.
-    """
+    """Refuse a question that shows where a picture stood."""
     for message in messages:
         found = PICTURE.search(message.content)
         if found is not None:
@@ -91,11 +83,7 @@ def needed_words(name: str) -> frozenset[str]:
 
 
 def refuse_choices(cells: Cells, unread: Sequence[str], *, labelled: bool) -> None:
-    """Refuse a column that seems to hold choices where none were found.
-
-    Raises:
-        BadRowError: Naming it.
-    """
+    """Refuse a column that seems to hold choices where none were found."""
     several = in_a_row(unread)
     if not KEYS_OF_ANSWERS.isdisjoint(cells.written):
         several.add("answers")
@@ -145,11 +133,7 @@ ROW_WORDS: Final = ("answer", *LIKE_CHOICES)
 
 
 def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
-    """Refuse a column that seems to hold the answer where none was found.
-
-    Raises:
-        BadRowError: Naming it.
-    """
+    """Refuse a column that seems to hold the answer where none was found."""
     for key in unread:
         if is_like(key, LIKE_ANSWERS, ANSWERS) and not is_blank(cells.values.get(key)):
             raise BadRowError(
