@@ -18,8 +18,8 @@ from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.formats.choice_gold import Evidence, evidence_of
 from neuron_opsd.data.formats.fields import RepeatedChoiceError, refuse_repeated
 from neuron_opsd.data.formats.gold import gold_texts
+from neuron_opsd.data.formats.notes import FileNotes
 from neuron_opsd.data.formats.public_sets import PublicSet, format_of
-from neuron_opsd.data.formats.remarks import Telling
 from neuron_opsd.data.hub import DATASET_ID, open_dataset
 from neuron_opsd.data.overlap import check_overlap, duplicates_of
 from neuron_opsd.data.question_files import READERS, open_table
@@ -130,7 +130,7 @@ def parse_table(table: Table, reading: Reading) -> QuestionFile:
             {name: texts[1:] for name, texts in golds.items() if texts[1:]},
         ),
         table.hash(),
-        found.telling.notes(table.name, public, evidence, found.dropped),
+        found.notes.lines(table.name, public, evidence, found.dropped),
         found.place_of,
         public.reader if public is not None else "",
     )
@@ -150,7 +150,7 @@ class Found:
         """By the name of each set, where its first row stands."""
         self.public: PublicSet | None = None
         """The set of the first good row."""
-        self.telling = Telling()
+        self.notes = FileNotes()
         self.problems = Problems(name)
         self.dropped: list[str] = []
         self.known: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -178,7 +178,7 @@ class Found:
         if not self.questions:
             self.public = row.public
         self.first_of.setdefault(row.format, row.place)
-        self.telling.hear(row.item)
+        self.notes.add(row.item)
         self.questions.append(replace(row.question, choices=self.shared(row.question)))
         if row.item.answers:
             self.answered.append(row)

@@ -11,9 +11,9 @@ import html
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from neuron_opsd.data.formats.items import Item, RawAnswer, tidy, whole
 from neuron_opsd.data.rows import BadRowError, shorten
@@ -128,6 +128,10 @@ def place_of_key(key: str, item: Item) -> int | None:
     return folded.index(key.casefold()) if key.casefold() in folded else None
 
 
+PlaceOf: TypeAlias = Callable[[Any, RawAnswer, Item, Evidence], int | None]
+"""Returns the place among a row's choices that a tidied value of an answer gives."""
+
+
 def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
     """Return which choice an answer is, `None` where the row has none."""
     value = value_of(answer)
@@ -152,14 +156,6 @@ def refuse_unordered(answer: RawAnswer, item: Item) -> None:
         )
 
 
-def place_by_text(
-    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
-) -> int | None:
-    """Return the place of a choice's text."""
-    del answer, evidence
-    return equal_choice(value, item.choices)
-
-
 def place_by_key(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
@@ -181,14 +177,6 @@ def place_by_index(
         return place_by_key(value, answer, item, evidence)
     base = {"index-from-0": 0, "index-from-1": 1}.get(answer.how, evidence.base or 0)
     return number - base
-
-
-def place_by_truth(
-    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
-) -> int | None:
-    """Return the second choice for what is true, the first for what is not."""
-    del answer, item, evidence
-    return WORDS.get(str(value).casefold())
 
 
 def place_by_row(
@@ -273,13 +261,14 @@ def numbered(
     return index
 
 
-PLACES: Final = {
-    "text": place_by_text,
+PLACES: Final[Mapping[str, PlaceOf]] = {
+    "text": lambda value, _, item, __: equal_choice(value, item.choices),
     "letter": place_by_key,
     "index": place_by_index,
     "index-from-0": place_by_index,
     "index-from-1": place_by_index,
-    "truth": place_by_truth,
+    # The second choice for what is true, the first for what is not.
+    "truth": lambda value, *_: WORDS.get(str(value).casefold()),
     "exact": place_by_row,
 }
 """By what an answer is; `auto` is found out from the file."""

@@ -11,22 +11,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from neuron_opsd.data.formats.cells import Cells
-from neuron_opsd.data.formats.choosing import keyed_choices
+from neuron_opsd.data.formats.columns import keyed_choices
 from neuron_opsd.data.formats.fields import (
-    checked_text,
-    joined,
-    parse_choices,
-    structure,
-)
-from neuron_opsd.data.formats.items import How, Item, RawAnswer, in_drawn_order
-from neuron_opsd.data.formats.set_columns import (
     answer_in,
     asked,
+    checked_text,
     identity,
+    joined,
     need,
+    parse_choices,
+    structure,
     text_of,
     texts_of,
 )
+from neuron_opsd.data.formats.items import How, Item, RawAnswer, in_drawn_order
 from neuron_opsd.data.rows import BadRowError, kind_of
 
 COPA_ASKS: Final = {

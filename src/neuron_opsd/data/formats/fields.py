@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from neuron_opsd.data.formats.cells import is_blank
-from neuron_opsd.data.json_rows import unique_keys
+from neuron_opsd.data.formats.cells import Cells, is_blank
+from neuron_opsd.data.formats.items import How, RawAnswer
+from neuron_opsd.data.json_rows import STRICT, refuse_constant
 from neuron_opsd.data.rows import BadRowError, kind_of, shorten
 from neuron_opsd.records import Message, Role
 
@@ -206,7 +207,7 @@ def structure(value: Any) -> Any:
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
         return value
     try:
-        return CELL.decode(value)
+        return STRICT.decode(value)
     except BadRowError:
         if is_json(value):  # and not a text that only begins so
             raise
@@ -218,19 +219,10 @@ def structure(value: Any) -> Any:
 def is_json(text: str) -> bool:
     """Say whether a text is JSON, whatever it names twice."""
     try:
-        json.loads(text, parse_constant=refuse_number)
+        json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def refuse_number(name: str) -> float:
-    """Refuse what is no JSON number."""
-    raise ValueError(name)
-
-
-CELL = json.JSONDecoder(object_pairs_hook=unique_keys, parse_constant=refuse_number)
-"""Reads what stands in one cell."""
 
 
 def python_list(text: str) -> Any:
@@ -284,3 +276,38 @@ def are_plain(literals: Sequence[str]) -> bool:
 def joined(*texts: Any) -> str:
     """Join those of some texts that are not blank by line breaks."""
     return "\n".join(str(text).strip() for text in texts if not is_blank(text))
+
+
+def need(cells: Cells, key: str) -> Any:
+    """Return a value that a set's every row has."""
+    value = cells.get(key)
+    if value is None:
+        raise BadRowError(f"{cells.name(key)} is missing")
+    return value
+
+
+def text_of(cells: Cells, key: str) -> str:
+    """Return a text that a set's every row has, white space around it removed."""
+    return checked_text(need(cells, key), cells.name(key)).strip()
+
+
+def texts_of(cells: Cells, *keys: str) -> tuple[str, ...]:
+    """Return the choices that stand in columns of their own."""
+    return tuple(text_of(cells, key) for key in keys)
+
+
+def answer_in(cells: Cells, key: str, how: How) -> tuple[RawAnswer, ...]:
+    """Return the answer of one column, nothing where it is blank."""
+    value = cells.get(key)
+    return () if is_blank(value) else (RawAnswer(cells.name(key), value, how),)
+
+
+def asked(text: str) -> tuple[Message, ...]:
+    """Return the one turn that asks a text."""
+    return (Message("user", text),)
+
+
+def identity(cells: Cells) -> Any:
+    """Return a row's id under the names that public sets have for it."""
+    keys = ("id", "questionid", "uniqueid", "recordid")
+    return next((cells.get(k) for k in keys if not is_blank(cells.get(k))), None)

@@ -11,10 +11,9 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
-from neuron_opsd.data.formats.answer_columns import read_answers
 from neuron_opsd.data.formats.cells import Cells, only_of, squash
-from neuron_opsd.data.formats.choosing import read_choices, span
 from neuron_opsd.data.formats.column_names import IDS, LABELS, PROMPTS, QUESTIONS
+from neuron_opsd.data.formats.columns import read_answers, read_choices, span
 from neuron_opsd.data.formats.fields import (
     checked_text,
     parse_conversation,
@@ -22,7 +21,7 @@ from neuron_opsd.data.formats.fields import (
     without_keys,
 )
 from neuron_opsd.data.formats.items import Item
-from neuron_opsd.data.formats.unread import (
+from neuron_opsd.data.formats.unused_columns import (
     refuse_answers,
     refuse_choices,
     refuse_needed,
@@ -57,16 +56,16 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
     renamed += [(choosing[0], "choices")] if len(choosing) == 1 else []
     renamed += [(squash(answer.column), "answer") for answer in answers]
     bare, own = without_keys(choices)
-    told = [] if bare == choices else [NUMBERS_LEFT_OUT if own else LETTERS_LEFT_OUT]
+    notes = [] if bare == choices else [NUMBERS_LEFT_OUT if own else LETTERS_LEFT_OUT]
     if len(choosing) > 1:
-        told.append(f"read {span(cells, choosing)} as choices")
+        notes.append(f"read {span(cells, choosing)} as choices")
     return Item(
         messages,
         bare,
         keys or own,
         answers,
         tuple((cells.name(key), role) for key, role in renamed if key != role),
-        tuple(told),
+        tuple(notes),
         id=None if named is None else cells.get(named),
         question_label=read_label(cells, "questionlabel"),
         answer_label=read_label(cells, "answerlabel"),

@@ -13,6 +13,7 @@ from neuron_opsd.data.formats.column_names import (
     ABOUT,
     ANSWERS,
     CHOICES,
+    GROUP,
     INDICES,
     LIKE_ANSWERS,
     LIKE_CHOICES,
@@ -20,7 +21,10 @@ from neuron_opsd.data.formats.column_names import (
     NEEDED,
     NEEDED_ALONE,
     NOT_ANSWERS,
+    PROMPTS,
+    QUESTIONS,
 )
+from neuron_opsd.data.formats.columns import grouped
 from neuron_opsd.data.formats.fields import structure
 from neuron_opsd.data.rows import BadRowError, kind_of
 from neuron_opsd.records import Message
@@ -157,3 +161,33 @@ def is_list(value: Any) -> bool:
         and len(found) > 1
         and all(isinstance(item, str) for item in found)
     )
+
+
+def refuse_asked(cells: Cells, unread: Sequence[str], title: str) -> None:
+    """Refuse a question or a choice beside those of the set."""
+    stems = {stem_of(key) for key in cells.asked if key in cells.written} - {""}
+    group = grouped(cells) if stems.isdisjoint(map(stem_of, cells.written)) else []
+    for key in unread:
+        if is_blank(cells.values.get(key)):
+            continue
+        if key in (*QUESTIONS, *PROMPTS):
+            what = "may be what is asked"
+        elif key in CHOICES:
+            what = "may hold the choices"
+        elif key in group or stem_of(key) in stems:
+            what = "may be one choice more"
+        else:
+            continue
+        raise BadRowError(
+            f"{cells.name(key)!r} {what}, but is no column of {title}, which "
+            "this row is taken for; remove it, or call the columns question, choices "
+            "and answer and say --format plain"
+        )
+
+
+def stem_of(key: str) -> str:
+    """Return what columns of choices have in common: `option` of `option3`."""
+    match = GROUP.fullmatch(key)
+    if match is not None:
+        return match[1] or match[3] or ""
+    return re.sub(r"\d+$", "", key) if key[-1:].isdigit() else ""
