@@ -86,11 +86,7 @@ def parse_table(text: str | bytes) -> dict[str, Any]:
 
 
 def check_depth(value: object) -> None:
-    """Refuse what is nested more than `MAX_DEPTH` times.
-
-    Raises:
-        TooDeepError: If it is.
-    """
+    """Refuse what is nested more than `MAX_DEPTH` times."""
     if depth_of(value) > MAX_DEPTH:
         raise TooDeepError
 
@@ -109,11 +105,7 @@ def depth_of(value: object) -> int:
 
 
 def without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the fields of a JSON object.
-
-    Raises:
-        DocumentError: If two have one name, of which all but one would be lost.
-    """
+    """Return the fields of a JSON object."""
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]

@@ -112,11 +112,7 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
 
 
 def check_out(out: Path, runs: Mapping[str, Path]) -> None:
-    """Refuse to write into a run directory.
-
-    Raises:
-        ConfigError: If the folder is one, or lies in one.
-    """
+    """Refuse to write into a run directory."""
     place = out.resolve()
     for run in runs.values():
         folder = block_of(run) or run
@@ -149,11 +145,7 @@ def look_at_answers(
 
 
 def look_at(run: PreparedRun, source: str | None) -> Findings:
-    """Gather a run's columns and, where its answers are given, what is right.
-
-    Raises:
-        DataError: If the answers are not those of the run's pool.
-    """
+    """Gather a run's columns and, where its answers are given, what is right."""
     labels = None if source is None else read_labels(run, source)
     columns = pool_columns(run, labels)
     verdicts = None if labels is None else judge(run, columns, labels)

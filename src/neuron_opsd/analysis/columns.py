@@ -172,11 +172,7 @@ def per_token(rollout: RolloutFacts) -> float:
 
 
 def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdicts:
-    """Compare a run's answers to its pool with the true ones.
-
-    Raises:
-        DataError: If a true answer cannot be read as the run reads answers.
-    """
+    """Compare a run's answers to its pool with the true ones."""
     config, questions = run.config, labels.questions
     readers = readers_for(questions, config.answers, config.prompts.list_choices)
     gold = normalised_gold(questions, labels.gold, readers)

@@ -29,13 +29,7 @@ OVERALL: Final = "mean of runs"
 
 
 def check_places(out: Path) -> None:
-    """Refuse a folder in which the files of an analysis cannot be written.
-
-    Raises:
-        ConfigError: If it is none, holds what is of others, or something else than a
-            file has one's name.
-        TryAgainError: If the disk is read-only or ails.
-    """
+    """Refuse a folder in which the files of an analysis cannot be written."""
     check_folder_place(out)
     check_outside(out)
     for name in (JSON, CSV, PAGE):
@@ -50,12 +44,7 @@ def check_places(out: Path) -> None:
 
 
 def write_analysis(data: AnalysisData, out: Path) -> None:
-    """Write an analysis as JSON, as CSV and as a page.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-        ConfigError: If nothing may be written there.
-    """
+    """Write an analysis as JSON, as CSV and as a page."""
     save_json(document_of(data), out / JSON)
     write_atomic(out / CSV, encode(csv_of(data)))
     write_atomic(out / PAGE, encode(render_analysis(data)))

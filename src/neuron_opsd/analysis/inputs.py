@@ -78,9 +78,6 @@ def assign_answers(
     Args:
         specs: ``NAME=FILE`` for one run; ``FILE`` for all that have none of their own.
         names: Of the runs.
-
-    Raises:
-        ConfigError: If a name is no run's, or a run is given two files.
     """
     own: dict[str, str] = {}
     shared: list[str] = []
@@ -118,10 +115,6 @@ def read_run(
         name: Of the run.
         folder: Of the run or the method.
         warn: Told what else of the run is gone or was changed.
-
-    Raises:
-        DataError: If the folder is neither, the run has not come as far as the
-            teacher's contexts, or a file is not as the run wrote it.
     """
     place = place_of(folder)
     check_neurons(folder, place)
@@ -157,11 +150,7 @@ def read_run(
 
 
 def check_neurons(folder: Path, place: Place) -> None:
-    """Refuse a run whose method reads no neurons, of which an analysis speaks.
-
-    Raises:
-        DataError: If it does not, and no other method of its block has.
-    """
+    """Refuse a run whose method reads no neurons, of which an analysis speaks."""
     if needs_neurons(place.config) or place.neurons in place.manifest.outputs:
         return
     raise DataError(
@@ -177,10 +166,6 @@ def read_labels(run: PreparedRun, source: str) -> LabelledPool:
     The file may hold other questions besides; those of the pool are found by id, or,
     where there are as many and no id is known, by their places. They must ask what the
     run was asked.
-
-    Raises:
-        DataError: If a question is missing, asks something else or has no answer.
-        TryAgainError: If the network fails.
     """
     found = read_questions(source, config=run.config.questions, name=POOL)
     ids = [entry.question_id for entry in run.selection]
@@ -207,11 +192,7 @@ def read_labels(run: PreparedRun, source: str) -> LabelledPool:
 def check_ids(
     run: PreparedRun, source: str, missing: Sequence[str], found: QuestionFile
 ) -> None:
-    """Refuse a file in which questions of a run are missing.
-
-    Raises:
-        DataError: If there are any.
-    """
+    """Refuse a file in which questions of a run are missing."""
     if missing:
         raise DataError(
             f"{source} holds {len(found.questions)} questions, but not {len(missing)} "
@@ -222,11 +203,7 @@ def check_ids(
 
 
 def check_texts(run: PreparedRun, source: str, questions: Sequence[Question]) -> None:
-    """Refuse a file whose questions are not those that a run was asked.
-
-    Raises:
-        DataError: If their hash is not the one that the run keeps.
-    """
+    """Refuse a file whose questions are not those that a run was asked."""
     kept = run.manifest.inputs.get(POOL)
     if kept is not None and questions_hash(tuple(questions)) != kept:
         raise DataError(

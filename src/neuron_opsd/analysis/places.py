@@ -55,11 +55,7 @@ class Place:
 
 
 def place_of(folder: Path) -> Place:
-    """Find the outputs of a run, or of a method of a comparison.
-
-    Raises:
-        DataError: If the folder is neither.
-    """
+    """Find the outputs of a run, or of a method of a comparison."""
     block = block_of(folder)
     if block is not None:
         return place_in_block(block, cell_folder(folder.resolve().name))
@@ -80,11 +76,7 @@ def block_of(folder: Path) -> Path | None:
 
 
 def place_in_block(block: Path, method: str) -> Place:
-    """Find the outputs of one method among those of its block.
-
-    Raises:
-        DataError: If the method shows no demonstrations, or was not begun.
-    """
+    """Find the outputs of one method among those of its block."""
     manifest = read_manifest(block)
     shared = Place(block, manifest, settings_of(manifest.settings))
     known = read_output(
@@ -108,11 +100,7 @@ def name_of(folder: Path) -> str:
 
 
 def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return the folders of runs by their names.
-
-    Raises:
-        ConfigError: If there is none, or two have one name.
-    """
+    """Return the folders of runs by their names."""
     if not folders:
         raise ConfigError("no run is named; give the folder of at least one")
     runs: dict[str, Path] = {}
@@ -128,11 +116,7 @@ def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_output(place: Place, name: str, codec: Codec[T]) -> T:
-    """Read one output of a run.
-
-    Raises:
-        DataError: If it is not there yet, or not as it was written.
-    """
+    """Read one output of a run."""
     output = place.manifest.outputs.get(name)
     if output is None or not (place.folder / output.file).is_file():
         raise DataError(
@@ -154,11 +138,7 @@ def read_output(place: Place, name: str, codec: Codec[T]) -> T:
 
 
 def settings_of(flat: Mapping[str, Any]) -> Config:
-    """Return the settings of `SECTIONS` that are kept by dotted name.
-
-    Raises:
-        ConfigError: If this version does not know one of them.
-    """
+    """Return the settings of `SECTIONS` that are kept by dotted name."""
     table: dict[str, dict[str, Any]] = {}
     for dotted, value in flat.items():
         section, _, field = dotted.partition(".")

@@ -161,9 +161,6 @@ def same_number(one: str, other: str) -> bool:
 
     Whole numbers are compared exactly, others with a relative tolerance of 1e-9. A
     percent sign may be a unit or a factor: ``20%`` equals both ``20`` and ``0.2``.
-
-    Raises:
-        ValueError: If either is not a canonical numeral.
     """
     if one.endswith("%") and other.endswith("%"):
         return near(readings(one)[0], readings(other)[0])

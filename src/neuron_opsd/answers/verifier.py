@@ -115,11 +115,6 @@ class Verifier:
             one: As it was written.
             other: The same.
             max_minutes: Of processor time that all comparisons together may take.
-
-        Raises:
-            ConfigError: If the process does not get ready.
-            TryAgainError: If it cannot be started, ends or stands still, or the
-                minutes are over.
         """
         same = equal_by_sight(one, other)
         if same is not None:
@@ -206,11 +201,7 @@ class Verifier:
         }
 
     def _ask(self, one: str, other: str) -> dict[str, Any]:
-        """Hand one pair to the process, once more if something killed it.
-
-        Raises:
-            TryAgainError: If it was killed again, or does not reply.
-        """
+        """Hand one pair to the process, once more if something killed it."""
         question = json.dumps([one, other, asdict(self.limits)]).encode() + b"\n"
         for _ in range(STARTS):
             process = self._process or self._start()

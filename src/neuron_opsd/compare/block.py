@@ -88,7 +88,6 @@ class StartModel:
     def __init__(
         self, base: HFModel, run: RunContext, adapters: Sequence[Path]
     ) -> None:
-        """Load nothing yet; without adapters it is the base model itself."""
         self.run = run
         self.adapters = tuple(adapters)
         self._model = None if self.adapters else base
@@ -275,11 +274,7 @@ def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellR
 
 
 def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
-    """Refuse a method that was begun with other settings.
-
-    Raises:
-        ConfigError: If it was; they are named.
-    """
+    """Refuse a method that was begun with other settings."""
     codec = json_codec(f"{folder}/settings.json")
     wanted = run_settings(run.config)
     known = run.directory.once(f"{folder}/settings", codec, lambda: wanted)

@@ -169,12 +169,7 @@ def once_each(warn: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def check(comparison: Comparison) -> None:
-    """Refuse a comparison that cannot be.
-
-    Raises:
-        ConfigError: If there is no source, one has no test set of its own, a test set
-            cannot have its name, a variant cannot be, or there is no seed.
-    """
+    """Refuse a comparison that cannot be."""
     if not comparison.sources:
         raise ConfigError(
             "no source is given; add --source NAME=FILE, for example "
@@ -201,11 +196,7 @@ def check(comparison: Comparison) -> None:
 
 
 def check_steps(variant: Variant, config: Config, shown: Sequence[int]) -> None:
-    """Refuse to test a model after more steps than it is trained for.
-
-    Raises:
-        ConfigError: If a number of steps lies outside the training.
-    """
+    """Refuse to test a model after more steps than it is trained for."""
     for step in shown:
         if not 0 < step <= config.distill.steps:
             raise ConfigError(

@@ -86,10 +86,6 @@ def contrasts(
         seed: The comparison's; draws depend on it and on names of sets and sources.
         rivals: Pairs of methods to compare besides, the second the reference, of the
             same start, source and step.
-
-    Raises:
-        ValueError: If a model appears twice, or two models did not answer the same
-            questions of a test set in the same order.
     """
     frame = Frame(tuple(sources), tuple(targets), config, seed)
     arms = by_arm(tested, sources)

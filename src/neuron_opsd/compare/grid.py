@@ -111,11 +111,7 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
 def fill_block(
     setting: ComparisonContext, key: BlockKey, parts: Mapping[BlockKey, Outcome]
 ) -> Outcome:
-    """Train and test all methods of a block, or say why there can be none.
-
-    Raises:
-        InUseError: If another process holds it, or the block that it begins from.
-    """
+    """Train and test all methods of a block, or say why there can be none."""
     seed, source, start = key
     if start == FORM:
         base = parts.get((seed, source, BASE))
@@ -185,11 +181,7 @@ def block_name(seed: int, source: str, start: str) -> str:
 def opened(
     setting: ComparisonContext, source: str, seed: int, start: str
 ) -> Iterator[RunGroup]:
-    """Open a block, new or begun.
-
-    Raises:
-        DataError: If it begins from a form-only model that is not there.
-    """
+    """Open a block, new or begun."""
     comparison, inputs = setting.comparison, setting.inputs[source]
     config = in_domain(setting.config, source).model_copy(update={"seed": seed})
     hashes = {**inputs.hashes, "model": setting.model_hash}
@@ -224,11 +216,7 @@ def opened(
 
 
 def form_adapter(folder: Path) -> dict[str, str]:
-    """Return the hashes of the adapter that a block begins from.
-
-    Raises:
-        DataError: If it is not there although it was trained.
-    """
+    """Return the hashes of the adapter that a block begins from."""
     if not folder.is_dir():
         raise DataError(
             f"there is no form-only model at {folder} to begin from, though it was "
@@ -241,7 +229,6 @@ class Prefixed:
     """Progress whose stages say what block they are of."""
 
     def __init__(self, progress: Progress, prefix: str) -> None:
-        """Take the progress to tell."""
         self.progress = progress
         self.prefix = prefix
 

@@ -62,9 +62,6 @@ def by_arm(tested: Sequence[Tested], sources: Sequence[str]) -> ByArm:
     """Return the test results of every model of these sources.
 
     Arms and seeds ascend, whatever the order of the models.
-
-    Raises:
-        ValueError: If a model appears twice.
     """
     arms: dict[Arm, dict[int, Tests]] = {}
     for one in sorted(tested, key=lambda one: (arm_of(one), one.seed)):
@@ -101,9 +98,6 @@ def measurements(
         tested: In any order; models of other sources are left out.
         sources: Each also the name of its own test set.
         targets: Names of the test sets; results on others are left out.
-
-    Raises:
-        ValueError: If a model appears twice.
     """
     measured: dict[tuple[Arm, str], dict[int, FloatArray]] = {}
     for arm, seeds in by_arm(tested, sources).items():

@@ -60,9 +60,6 @@ def target_draws(models: ByArm, frame: Frame) -> Iterator[tuple[str, Drawn]]:
     Single test sets come in their order, each source's followed by the specificity of
     that source's models; the cross-domain mean of the models that answered all sets but
     their own comes last.
-
-    Raises:
-        ValueError: As `test_draws` does.
     """
     sums: dict[Model, Resampled] = {}
     for target in frame.targets:
@@ -88,11 +85,7 @@ def foreign_sets(arm: Arm, frame: Frame) -> list[str]:
 
 
 def test_draws(name: str, models: ByArm, frame: Frame) -> Drawn:
-    """Resample one test set for all models that answered it.
-
-    Raises:
-        ValueError: If they did not answer the same questions in the same order.
-    """
+    """Resample one test set for all models that answered it."""
     results = {
         (arm, seed): tests[name]
         for arm, seeds in models.items()

@@ -80,9 +80,6 @@ def csv_text(rows: Sequence[Row]) -> str:
     What does not exist is an empty field; the parts of a list are joined by semicolons.
     Numbers are written so that reading them gives the same numbers. No rows make an
     empty text.
-
-    Raises:
-        ValueError: If a row has a column that the first one lacks.
     """
     if not rows:
         return ""

@@ -43,11 +43,7 @@ def deep_row(depth: int, config: QuestionsConfig) -> BadRowError:
 
 
 def refuse_columns(number: int, config: QuestionsConfig) -> None:
-    """Refuse a row or a header with too many columns.
-
-    Raises:
-        BadRowError: If there are.
-    """
+    """Refuse a row or a header with too many columns."""
     if number > config.max_columns:
         raise BadRowError(
             f"has {number:,} columns, but may have {config.max_columns:,}; leave some "
@@ -56,11 +52,7 @@ def refuse_columns(number: int, config: QuestionsConfig) -> None:
 
 
 def refuse_deep_json(text: str, config: QuestionsConfig) -> None:
-    """Refuse a JSON text that is nested too deep, before it is parsed.
-
-    Raises:
-        BadRowError: If it is.
-    """
+    """Refuse a JSON text that is nested too deep, before it is parsed."""
     if text.count("[") + text.count("{") <= config.max_depth:
         return
     depth = 0
@@ -94,11 +86,7 @@ def measured(
 
 
 def size_of(value: Any, depth: int, config: QuestionsConfig) -> int:
-    """Return about how many bytes a value has; `depth` more may be within it.
-
-    Raises:
-        BadRowError: If there are more.
-    """
+    """Return about how many bytes a value has; `depth` more may be within it."""
     if isinstance(value, str | bytes):
         return VALUE_BYTES + len(value)
     if not isinstance(value, list | tuple | Mapping):
@@ -116,9 +104,6 @@ def refuse_expansion(expanded: int, stored: int, config: QuestionsConfig) -> Non
         expanded: Bytes that it becomes, as far as is known.
         stored: Bytes that were read for these.
         config: Of the file.
-
-    Raises:
-        BoundError: If it does.
     """
     if expanded > config.max_file_bytes:
         raise BoundError(
@@ -134,11 +119,7 @@ def refuse_expansion(expanded: int, stored: int, config: QuestionsConfig) -> Non
 
 
 def counted(rows: Iterator[Row], name: str, config: QuestionsConfig) -> Iterator[Row]:
-    """Yield the rows of a file as long as there are not too many.
-
-    Raises:
-        BoundError: If there are.
-    """
+    """Yield the rows of a file as long as there are not too many."""
     for number, row in enumerate(rows, 1):
         if number > config.max_rows:
             raise BoundError(

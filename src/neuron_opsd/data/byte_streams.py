@@ -37,7 +37,6 @@ class HashedFile(io.RawIOBase):
     """A file whose bytes are counted and hashed as they are read."""
 
     def __init__(self, file: BinaryIO, digest: Hash) -> None:
-        """Read a file that was opened, from where it stands."""
         self.file = file
         self.digest = digest
         self.num_bytes = 0
@@ -56,21 +55,13 @@ class HashedFile(io.RawIOBase):
 
 
 def pieces_of(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Pieces:
-    """Yield a text file as UTF-8 without a mark.
-
-    Raises:
-        DataError: If it is too large, or neither UTF-8 nor UTF-16.
-    """
+    """Yield a text file as UTF-8 without a mark."""
     source = HashedFile(file, digest)
     return as_utf8(bounded(source.read, source, config))
 
 
 def unzipped_pieces_of(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Pieces:
-    """Yield the same of a text file that is compressed by gzip, in one part or more.
-
-    Raises:
-        DataError: If it is damaged, or expands to far more than questions do.
-    """
+    """Yield the same of a text file that is compressed by gzip, in one part or more."""
     source = HashedFile(file, digest)
     with gzip.GzipFile(fileobj=io.BufferedReader(source, PIECE)) as unzipped:
         yield from as_utf8(bounded(unzipped.read, source, config))
@@ -79,11 +70,7 @@ def unzipped_pieces_of(file: BinaryIO, digest: Hash, config: QuestionsConfig) ->
 def bounded(
     read: Callable[[int], bytes | None], source: HashedFile, config: QuestionsConfig
 ) -> Pieces:
-    """Yield pieces as long as they do not become too many.
-
-    Raises:
-        DataError: If they do, or the file is not what its name says.
-    """
+    """Yield pieces as long as they do not become too many."""
     expanded = 0
     try:
         while piece := read(PIECE):
@@ -97,12 +84,7 @@ def bounded(
 
 
 def as_utf8(pieces: Pieces) -> Pieces:
-    """Yield a text as UTF-8 without a byte order mark, by which UTF-16 is known.
-
-    Raises:
-        DataError: If the mark promises UTF-16 and the rest is something else, or if
-            there is no mark and every other byte seems to be zero.
-    """
+    """Yield a text as UTF-8 without a byte order mark, by which UTF-16 is known."""
     first = next(pieces, b"")
     if b"\0" in first[:2]:
         raise DataError("seems to be UTF-16 without a mark; save it as UTF-8")
@@ -144,9 +126,6 @@ def lines_of(pieces: Pieces, max_bytes: int, *, blank: bool = False) -> Iterator
         pieces: Of the text.
         max_bytes: No more of a line is kept.
         blank: Whether all blank lines are wanted; else they may be left out.
-
-    Raises:
-        DataError: What the pieces end in; says at which line a bound was met.
     """
     number, held, length = 1, b"", 0
     try:

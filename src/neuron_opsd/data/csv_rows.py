@@ -70,7 +70,6 @@ class TextLines:
     """The lines of a CSV file, several of which may be one row."""
 
     def __init__(self, pieces: Pieces, config: QuestionsConfig) -> None:
-        """Look at the first line."""
         self.config = config
         self.lines = lines_of(pieces, config.max_row_bytes, blank=True)
         self.ahead = next(self.lines, NO_LINE)
@@ -98,22 +97,13 @@ class TextLines:
         self.row_bytes = 0
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the lines, each with what ends it.
-
-        Raises:
-            BadRowError: If a line is not UTF-8, or a row is too long.
-        """
         if self.ahead.data:
             yield self.decoded(self.ahead)
         for line in self.lines:
             yield self.decoded(line)
 
     def decoded(self, line: Line) -> str:
-        """Return the text of a line.
-
-        Raises:
-            BadRowError: If it is not UTF-8, or its row is too long.
-        """
+        """Return the text of a line."""
         self.number = line.number
         self.start = self.start if self.row_bytes else line.number
         self.row_bytes += line.num_bytes
@@ -190,12 +180,7 @@ def blank_rows(header: Sequence[str], blank: array[int]) -> Iterator[Row]:
 
 
 def check_header(header: Sequence[str], config: QuestionsConfig) -> None:
-    """Refuse a first row that does not name columns.
-
-    Raises:
-        BadRowError: If there are too many.
-        DataError: If a name appears twice.
-    """
+    """Refuse a first row that does not name columns."""
     refuse_columns(len(header), config)
     counts = Counter(name.strip() for name in header)
     twice = [name for name, count in counts.items() if name and count > 1]
@@ -204,11 +189,7 @@ def check_header(header: Sequence[str], config: QuestionsConfig) -> None:
 
 
 def parse_csv_row(row: tuple[Sequence[str], Sequence[str]]) -> Values:
-    """Read the header's columns from a row's fields; an empty field is a missing one.
-
-    Raises:
-        BadRowError: If their numbers differ, or a field without a name is filled.
-    """
+    """Read the header's columns from a row's fields; an empty field is missing."""
     header, fields = row
     if not any(field.strip() for field in fields[len(header) :]):
         fields = fields[: len(header)]

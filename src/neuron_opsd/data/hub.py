@@ -33,10 +33,6 @@ def open_dataset(name: str, config: QuestionsConfig, *, allow_download: bool) ->
         config: Bounds of what is read.
         allow_download: Whether the network may be used; else the local cache must
             hold the dataset.
-
-    Raises:
-        DataError: If `datasets` is not installed, or there is no such dataset.
-        TryAgainError: If the network fails.
     """
     path, configuration, split = split_name(name)
     try:
@@ -127,9 +123,6 @@ def rows_of(
         records: As `datasets` has them.
         unread: What stands for columns that are not decoded.
         digest: Is given every record.
-
-    Raises:
-        DataError: If they cannot be read.
     """
     try:
         for number, record in enumerate(records, 1):

@@ -31,11 +31,7 @@ BLANK: Final = re.compile(r"[ \t\r\n]*")
 
 
 def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
-    """Yield the objects of a JSON array; a file of JSON lines is read as such.
-
-    Raises:
-        DataError: If it is neither, or goes beyond a bound as a whole.
-    """
+    """Yield the objects of a JSON array; a file of JSON lines is read as such."""
     head = next((piece for piece in pieces if piece.strip()), b"")
     if head.lstrip().startswith(b"{"):
         kept: list[bytes] = []
@@ -64,11 +60,7 @@ def keeping(pieces: Pieces, kept: list[bytes]) -> Pieces:
 
 
 def refuse_object(text: TextAhead) -> None:
-    """Refuse a file that holds one object and nothing else.
-
-    Raises:
-        DataError: If it does.
-    """
+    """Refuse a file that holds one object and nothing else."""
     try:
         found, _ = text.value()
     except BadRowError:
@@ -106,12 +98,6 @@ class TextAhead:
     """The text of a JSON file, of which only what is being read is held."""
 
     def __init__(self, pieces: Pieces, config: QuestionsConfig) -> None:
-        """Read nothing yet.
-
-        Args:
-            pieces: Of UTF-8.
-            config: How long and how deep an item may be.
-        """
         self.pieces = pieces
         self.config = config
         self.decoder = codecs.getincrementaldecoder("utf-8")()
@@ -122,11 +108,7 @@ class TextAhead:
         """Where the text begins in the file."""
 
     def more(self) -> bool:
-        """Let go of what was read, and hold twice as much of the rest if there is any.
-
-        Raises:
-            DataError: If it is not UTF-8, or goes beyond a bound.
-        """
+        """Drop what was read, and hold twice as much of the rest, if there is any."""
         self.line, self.column = self.position(self.place)
         rest = self.text[self.place :]
         fresh: list[str] = []
@@ -138,11 +120,7 @@ class TextAhead:
         return len(self.text) > len(rest)
 
     def decoded(self, piece: bytes, *, final: bool = False) -> str:
-        """Return the text of some bytes.
-
-        Raises:
-            DataError: If they are not UTF-8.
-        """
+        """Return the text of some bytes."""
         try:
             return self.decoder.decode(piece, final)
         except UnicodeDecodeError as error:
@@ -161,21 +139,13 @@ class TextAhead:
                 return ""
 
     def skip(self, mark: str) -> None:
-        """Go behind a mark that must come next.
-
-        Raises:
-            BadRowError: If another comes.
-        """
+        """Go behind a mark that must come next."""
         if self.next() != mark:
             raise self.lacks(repr(mark))
         self.place += 1
 
     def item(self) -> Values | BadRowError:
-        """Return the object that comes next, or why it cannot be used.
-
-        Raises:
-            BadRowError: If nobody can tell where it ends.
-        """
+        """Return the object that comes next, or why it cannot be used."""
         found, raw = self.value()
         if isinstance(found, BadRowError):
             return found
@@ -193,9 +163,6 @@ class TextAhead:
         Returns:
             In place of one that Python cannot hold, or that says something twice, what
             is wrong with it.
-
-        Raises:
-            BadRowError: If nobody can tell where it ends.
         """
         self.next()
         found, end = self.whole()
@@ -204,11 +171,7 @@ class TextAhead:
         return found, raw
 
     def whole(self) -> tuple[Any, int]:
-        """Return the value that comes next, and where it ends in the text.
-
-        Raises:
-            BadRowError: If it does not end, or cannot be read.
-        """
+        """Return the value that comes next, and where it ends in the text."""
         while True:
             try:
                 found, end = self.scan()
@@ -223,12 +186,7 @@ class TextAhead:
                 raise long_row(len(self.text), self.config, "; is a text not closed?")
 
     def scan(self) -> tuple[Any, int]:
-        """Return the value that comes next, and where it ends.
-
-        Raises:
-            JSONDecodeError: If it is none, as far as it is there.
-            BadRowError: If it is nested too deep to be read.
-        """
+        """Return the value that comes next, and where it ends."""
         try:
             return STRICT.raw_decode(self.text, self.place)
         except json.JSONDecodeError:

@@ -19,11 +19,7 @@ MARK: Final = "\ufeff"
 
 
 def read_json_lines(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
-    """Yield the rows of a JSON-lines file; blank lines are passed over.
-
-    Raises:
-        DataError: If it is another kind of JSON, or goes beyond a bound as a whole.
-    """
+    """Yield the rows of a JSON-lines file; blank lines are passed over."""
     lines = (
         line
         for line in lines_of(pieces, config.max_row_bytes)
@@ -37,11 +33,7 @@ def read_json_lines(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
 
 
 def refuse_document(first: Line, second: Line | None) -> None:
-    """Refuse one JSON document where an object a line was promised.
-
-    Raises:
-        DataError: If the file begins as an array, or an object over several lines.
-    """
+    """Refuse one JSON document where an object a line was promised."""
     start = b"".join(first.data[:99].split())
     then = b"" if second is None else second.data.lstrip()[:1]
     whole = second is None or not is_json(first)
@@ -79,11 +71,7 @@ def parse_json_line(line: Line, config: QuestionsConfig) -> Values | BadRowError
 
 
 def parse_json(text: str) -> Any:
-    """Return what a JSON text holds.
-
-    Raises:
-        BadRowError: If it is none, or says the same thing twice.
-    """
+    """Return what a JSON text holds."""
     try:
         return STRICT.decode(text)
     except json.JSONDecodeError as error:
@@ -102,11 +90,7 @@ def unusable(error: Exception) -> BadRowError:
 
 
 def checked_object(values: Any, config: QuestionsConfig) -> Values:
-    """Return a row's values.
-
-    Raises:
-        BadRowError: If they are no object, or are too many.
-    """
+    """Return a row's values."""
     if not isinstance(values, dict):
         raise BadRowError(f"not a JSON object but {kind_of(values)}")
     refuse_columns(len(values), config)

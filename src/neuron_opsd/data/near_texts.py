@@ -135,7 +135,6 @@ class Walk:
     """The way of one text through the tree, to all parts that it holds."""
 
     def __init__(self, held: set[int], choices: Callable[[], Choices]) -> None:
-        """Begin with the hashes of a text's runs and with what returns its choices."""
         self.held = held
         self.choices = choices
         self.steps = LEAST_STEPS + STEPS_PER_RUN * len(held)

@@ -39,9 +39,6 @@ def check_overlap(
     Returns:
         What the user should know: which questions of the pool were not compared with
         all test questions. Time and memory then are in proportion to what is given.
-
-    Raises:
-        DataError: If any does; names the first five and says how many there are.
     """
     index = TestTexts(tests, max_overlap)
     unsure = [

@@ -40,12 +40,7 @@ TEXTS: Final = ("STRING", "JSON", "ENUM", "NONE")
 
 
 def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[Row]:
-    """Yield the rows of a Parquet file.
-
-    Raises:
-        DataError: If it cannot be read, or goes beyond a bound as a whole.
-        OSError: If the disk ails.
-    """
+    """Yield the rows of a Parquet file."""
     number = expanded = 0
     try:
         source = Source(file)
@@ -75,7 +70,6 @@ class Source:
     """A Parquet file that can be opened in several ways."""
 
     def __init__(self, file: BinaryIO) -> None:
-        """Read what the file says of itself."""
         self.file = file
         self.num_bytes = file.seek(0, 2)
         self.metadata = pq.read_metadata(file)
@@ -93,11 +87,7 @@ class Source:
 
 
 def check_columns(schema: pa.Schema, config: QuestionsConfig) -> None:
-    """Refuse columns that are too many, or of which two have one name.
-
-    Raises:
-        DataError: If there are such.
-    """
+    """Refuse columns that are too many, or of which two have one name."""
     try:
         refuse_columns(len(schema.names), config)
     except BadRowError as error:
@@ -109,11 +99,7 @@ def check_columns(schema: pa.Schema, config: QuestionsConfig) -> None:
 
 
 def check_size(source: Source, config: QuestionsConfig) -> None:
-    """Refuse a file that becomes far larger than it is.
-
-    Raises:
-        DataError: If it does.
-    """
+    """Refuse a file that becomes far larger than it is."""
     groups = [
         source.metadata.row_group(n) for n in range(source.metadata.num_row_groups)
     ]

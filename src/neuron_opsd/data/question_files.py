@@ -59,12 +59,7 @@ def open_table(path: Path, config: QuestionsConfig, *, otherwise: str = "") -> T
 def rows_of(
     path: Path, read: Reader, digest: Hash, config: QuestionsConfig
 ) -> Iterator[Row]:
-    """Yield the rows of a file.
-
-    Raises:
-        DataError: If the file is unreadable as a whole.
-        TryAgainError: If the disk ails.
-    """
+    """Yield the rows of a file."""
     with reading(path):
         try:
             with path.open("rb") as file:
@@ -74,11 +69,7 @@ def rows_of(
 
 
 def refuse_no_file(path: Path) -> None:
-    """Refuse what is missing, a folder, or can be read only once.
-
-    Raises:
-        DataError: If it is.
-    """
+    """Refuse what is missing, a folder, or can be read only once."""
     try:
         found = kind_of(path, follow=True)
     except (OSError, ValueError) as error:  # such as a loop of links, or NUL
@@ -97,11 +88,7 @@ def refuse_no_file(path: Path) -> None:
 
 
 def reader_of(path: Path, otherwise: str = "") -> tuple[str, Reader]:
-    """Return the ending of a file's name and what reads such files.
-
-    Raises:
-        DataError: If the ending is not known.
-    """
+    """Return the ending of a file's name and what reads such files."""
     for suffix, read in READERS.items():
         if path.name.lower().endswith(suffix):
             return suffix, read

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from neuron_opsd.config import QuestionsConfig
-from neuron_opsd.data.formats.cells import cells_of
+from neuron_opsd.data.formats.cells import Cells, cells_of
+from neuron_opsd.data.formats.columns import read_answers
 from neuron_opsd.data.formats.fields import parse_id
 from neuron_opsd.data.formats.items import How, Item
 from neuron_opsd.data.formats.plain import read_exact, read_plain
@@ -18,8 +19,13 @@ from neuron_opsd.data.formats.public_sets import (
     names_of,
     recognise,
 )
-from neuron_opsd.data.formats.set_rows import read_set
-from neuron_opsd.data.formats.unread import refuse_picture
+from neuron_opsd.data.formats.unused_columns import (
+    refuse_answers,
+    refuse_asked,
+    refuse_choices,
+    refuse_needed,
+    refuse_picture,
+)
 from neuron_opsd.data.rows import BadRowError, Row
 from neuron_opsd.records import Question
 
@@ -50,11 +56,7 @@ class Reading:
 
 
 def parse_row(row: Row, number: int, stem: str, reading: Reading) -> Parsed:
-    """Return what one row says.
-
-    Raises:
-        BadRowError: If it cannot be used.
-    """
+    """Return what one row says."""
     if isinstance(row.values, BadRowError):
         raise row.values
     item, public = item_of(row, reading)
@@ -70,11 +72,7 @@ def parse_row(row: Row, number: int, stem: str, reading: Reading) -> Parsed:
 
 
 def item_of(row: Row, reading: Reading) -> tuple[Item, PublicSet | None]:
-    """Return what a row says, and of which set it is.
-
-    Raises:
-        BadRowError: If it cannot be used.
-    """
+    """Return what a row says, and of which set it is."""
     assert not isinstance(row.values, BadRowError)
     cells = cells_of(row.values)
     if reading.format == PLAIN:
@@ -91,6 +89,31 @@ def item_of(row: Row, reading: Reading) -> tuple[Item, PublicSet | None]:
             f"columns are {names_of(cells)}"
         )
     return read_set(public, cells, labelled=reading.labelled), public
+
+
+def read_set(public: PublicSet, cells: Cells, *, labelled: bool) -> Item:
+    """Return what a row of a public set says.
+
+    Args:
+        public: The set.
+        cells: Of the row.
+        labelled: Whether gold answers are wanted; those beside the set's own must agree
+            with it.
+    """
+    cells = cells.fresh()
+    item = public.read(cells)
+    unread = [key for key in cells.unread() if key not in public.left_out]
+    refuse_needed(cells, unread)
+    refuse_asked(cells, unread, public.title)
+    if not item.choices:
+        refuse_choices(cells, unread, labelled=labelled)
+    if not labelled:
+        return item
+    passed = cells.values.keys() - set(unread)
+    more = read_answers(cells, passed, chosen=bool(item.choices))
+    if not (item.answers or more):
+        refuse_answers(cells, unread)
+    return replace(item, answers=(*item.answers, *more))
 
 
 OPTIONAL = ("answer", "solution", "rewardmodel")

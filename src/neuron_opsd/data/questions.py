@@ -18,8 +18,8 @@ from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.formats.choice_gold import Evidence, evidence_of
 from neuron_opsd.data.formats.fields import RepeatedChoiceError, refuse_repeated
 from neuron_opsd.data.formats.gold import gold_texts
+from neuron_opsd.data.formats.notes import FileNotes
 from neuron_opsd.data.formats.public_sets import PublicSet, format_of
-from neuron_opsd.data.formats.remarks import Telling
 from neuron_opsd.data.hub import DATASET_ID, open_dataset
 from neuron_opsd.data.overlap import check_overlap, duplicates_of
 from neuron_opsd.data.question_files import READERS, open_table
@@ -110,11 +110,7 @@ def is_dataset(source: str | Path) -> bool:
 
 
 def parse_table(table: Table, reading: Reading) -> QuestionFile:
-    """Return a table's questions.
-
-    Raises:
-        DataError: For all bad rows at once, or if rows are of two sets.
-    """
+    """Return a table's questions."""
     found = Found(table.name, reading)
     for number, row in enumerate(table.rows, 1):
         found.take(row, number, table.stem)
@@ -134,7 +130,7 @@ def parse_table(table: Table, reading: Reading) -> QuestionFile:
             {name: texts[1:] for name, texts in golds.items() if texts[1:]},
         ),
         table.hash(),
-        found.telling.notes(table.name, public, evidence, found.dropped),
+        found.notes.lines(table.name, public, evidence, found.dropped),
         found.place_of,
         public.reader if public is not None else "",
     )
@@ -144,12 +140,6 @@ class Found:
     """What was read of a file so far; of its rows no more is held than is needed."""
 
     def __init__(self, name: str, reading: Reading) -> None:
-        """Begin with nothing.
-
-        Args:
-            name: Of the file.
-            reading: How it is read.
-        """
         self.reading = reading
         self.num_rows = 0
         self.questions: list[Question] = []
@@ -160,7 +150,7 @@ class Found:
         """By the name of each set, where its first row stands."""
         self.public: PublicSet | None = None
         """The set of the first good row."""
-        self.telling = Telling()
+        self.notes = FileNotes()
         self.problems = Problems(name)
         self.dropped: list[str] = []
         self.known: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -188,7 +178,7 @@ class Found:
         if not self.questions:
             self.public = row.public
         self.first_of.setdefault(row.format, row.place)
-        self.telling.hear(row.item)
+        self.notes.add(row.item)
         self.questions.append(replace(row.question, choices=self.shared(row.question)))
         if row.item.answers:
             self.answered.append(row)
@@ -211,22 +201,14 @@ class Found:
 
 
 def refuse_known(row: Parsed, place_of: dict[str, str]) -> None:
-    """Enter a row's id, and refuse one that stands there already.
-
-    Raises:
-        BadRowError: If it does.
-    """
+    """Enter a row's id, and refuse one that stands there already."""
     first = place_of.setdefault(row.question.id, row.place)
     if first != row.place:
         raise BadRowError(f"has the id {shorten(row.question.id)} of {first}")
 
 
 def refuse_mixed(name: str, first_of: Mapping[str, str]) -> None:
-    """Refuse a file whose rows are of several sets.
-
-    Raises:
-        DataError: Naming a row of each.
-    """
+    """Refuse a file whose rows are of several sets."""
     if len(first_of) > 1:
         places = [f"{place} as {known}" for known, place in first_of.items()]
         found = ", ".join(reversed(places))

@@ -57,11 +57,6 @@ class Problems:
     """What is wrong with the rows of a file: the first of it, and how much there is."""
 
     def __init__(self, name: str) -> None:
-        """Know of none yet.
-
-        Args:
-            name: Of the file.
-        """
         self.name = name
         self.count = 0
         self.first: list[tuple[int, str]] = []

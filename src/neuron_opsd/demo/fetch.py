@@ -111,11 +111,7 @@ def is_complete(cache: Path, chosen: Sequence[QuestionSet]) -> bool:
 def fetch_missing(
     cache: Path, chosen: Sequence[QuestionSet], progress: Progress, wheels: Path | None
 ) -> None:
-    """Make what is missing or differs from what `sources.json` notes.
-
-    Raises:
-        Those of `fetch_demo`.
-    """
+    """Make what is missing or differs from what `sources.json` notes."""
     wanted = recipes(chosen)
     parts = {
         folder: part
@@ -263,11 +259,7 @@ def question_files(cache: Path, entry: QuestionSet) -> dict[str, Path]:
 
 
 def check_disk_space(cache: Path, needed: int) -> None:
-    """Stop before anything is downloaded that would not fit.
-
-    Raises:
-        TryAgainError: If there is too little room.
-    """
+    """Stop before anything is downloaded that would not fit."""
     free = shutil.disk_usage(cache).free
     if free < needed:
         raise TryAgainError(

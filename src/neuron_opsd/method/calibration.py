@@ -89,12 +89,7 @@ def columns_of(scores: Sequence[QuestionScore], num_bins: int = 15) -> ScoreColu
 
 
 def check(confidence: FloatArray, correct: BoolArray, num_bins: int = 1) -> None:
-    """Refuse what no measure could use.
-
-    Raises:
-        ValueError: If there are no questions, the lengths differ, a confidence lies
-            outside [0, 1], a verdict is no truth value, or there is no bin.
-    """
+    """Refuse what no measure could use."""
     if confidence.ndim != 1 or confidence.shape != correct.shape or not confidence.size:
         raise ValueError(
             "need one confidence per verdict and at least one of each, got shapes "
@@ -127,10 +122,6 @@ def expected_calibration_error(
     Returns:
         A value in [0, 1]; 0 is perfect.
 
-    Raises:
-        ValueError: If there are no questions, the lengths differ, or a confidence lies
-            outside [0, 1].
-
     Source: Naeini et al. 2015; bins and confidence as in arXiv:2607.02460, section 5.3.
     """
     check(confidence, correct, num_bins)
@@ -147,9 +138,6 @@ def adaptive_calibration_error(
     lies (the upper share if it lies on a border). So ties stay together, a bin may
     hold more than its share or nothing, and no order of the input matters.
 
-    Raises:
-        ValueError: As for `expected_calibration_error`.
-
     Source: Nixon et al. 2019, with ties kept together.
     """
     check(confidence, correct, num_bins)
@@ -158,9 +146,6 @@ def adaptive_calibration_error(
 
 def brier_score(confidence: FloatArray, correct: BoolArray) -> float:
     """Return the mean squared gap between confidence and verdict, in [0, 1].
-
-    Raises:
-        ValueError: As for `expected_calibration_error`.
 
     Source: Brier 1950, for the one event that the majority answer is right.
     """
@@ -172,9 +157,6 @@ def area_under_roc(confidence: FloatArray, correct: BoolArray) -> float:
     """Return how often a correct question has more confidence than a wrong one.
 
     Ties count one half; NaN where all questions are correct, or none is.
-
-    Raises:
-        ValueError: As for `expected_calibration_error`.
     """
     check(confidence, correct)
     return float(ranked_apart(confidence, correct, once(confidence))[0])

@@ -33,9 +33,6 @@ def bootstrap_weights(
     Returns:
         ``(R, Q)`` whole numbers; each row is multinomial and sums to Q. Drawing rows
         in several calls gives the same rows as drawing them in one.
-
-    Raises:
-        ValueError: If there are no questions or a negative number of resamples.
     """
     if num_questions < 1 or num_resamples < 0:
         raise ValueError(
@@ -52,11 +49,7 @@ def bootstrap_weights(
 def weight_chunks(
     num_questions: int, num_resamples: int, rng: np.random.Generator
 ) -> Iterator[FloatArray]:
-    """Yield the weights of all resamples, a bounded number of rows at a time.
-
-    Raises:
-        ValueError: If there are no questions or no resamples.
-    """
+    """Yield the weights of all resamples, a bounded number of rows at a time."""
     if num_resamples < 1:
         raise ValueError(f"need at least one resample, got {num_resamples}")
     rows = max(1, CHUNK_SIZE // max(1, num_questions))
@@ -198,11 +191,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
-    """Return the linear correlation, NaN where either side does not vary.
-
-    Raises:
-        ValueError: If the lengths differ or there are fewer than two pairs.
-    """
+    """Return the linear correlation, NaN where either side does not vary."""
     one, other = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if one.ndim != 1 or one.shape != other.shape or one.size < 2:
         raise ValueError(

@@ -55,9 +55,6 @@ def count_questions(
 
     A prompt is read once for every place where choices part that no other place lies
     behind, together with what the choices share before it.
-
-    Raises:
-        DataError: If choices of a question tokenise to the same ids.
     """
     prompts = [len(model.encode(a.prompt)) for a in asked]
     choices = [choice_tokens(model, a) for a in asked]

@@ -60,11 +60,7 @@ class Stopping:
         return 128 + (self.number or signal.SIGINT)
 
     def take(self, number: int, frame: FrameType | None = None) -> None:
-        """Hear of a signal in the main thread.
-
-        Raises:
-            StoppedError: Unless a step is being taken.
-        """
+        """Hear of a signal in the main thread."""
         del frame
         self.number = self.number or number
         if not self.has_begun:
@@ -100,11 +96,7 @@ class Stopping:
             self.waits = False
 
     def check(self) -> None:
-        """Stop where a signal has waited, or its interrupt got lost in a library.
-
-        Raises:
-            StoppedError: If there was one, and no step is being taken.
-        """
+        """Stop where a signal has waited, or its interrupt got lost in a library."""
         if self.number and not self.waits:
             self.unwinds = True
             raise StoppedError

@@ -51,10 +51,6 @@ def write_file(
         path: The file; its folder is made where there is none.
         fill: Makes the file.
         num_bytes: Its size where that is known, for the message of a full disk.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-        ConfigError: If nothing may be written there.
     """
     refuse_special(path)
     temporary = temporary_name(path)
@@ -79,11 +75,7 @@ def make_folder(folder: Path) -> None:
 
 
 def refuse_special(path: Path) -> None:
-    """Refuse to put a file in the place of a device, a named pipe or a socket.
-
-    Raises:
-        ConfigError: If there is one.
-    """
+    """Refuse to put a file in the place of a device, a named pipe or a socket."""
     with disk_errors(path, 0):
         special = path.exists() and not (path.is_file() or path.is_dir())
     if special:

@@ -32,9 +32,6 @@ def read_listing(path: Path) -> Iterator[Any]:
 
     Equal texts of different records are one object: the same answers and reasons stand
     in many contexts.
-
-    Raises:
-        DocumentError: If the file is no such list, or not whole.
     """
     known: dict[str, str] = {}
     with path.open("rb") as file:

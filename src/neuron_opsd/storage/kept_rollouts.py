@@ -46,7 +46,6 @@ class KeptRollouts(Sequence[Rollout]):
     """The rollouts of a Parquet file, read anew whenever they are gone over."""
 
     def __init__(self, path: Path) -> None:
-        """Take a file; it must stay as it is."""
         self.path = path
         with opened_table(path, ROLLOUT_SCHEMA) as file:
             meta = file.metadata
@@ -54,18 +53,15 @@ class KeptRollouts(Sequence[Rollout]):
         self._ends = list(accumulate(sizes))
 
     def __len__(self) -> int:
-        """Return the number of rollouts."""
         return self._ends[-1] if self._ends else 0
 
     def __iter__(self) -> Iterator[Rollout]:
-        """Yield the rollouts in full, in the order of the file."""
         known: dict[int, int] = {}
         with opened_table(self.path, ROLLOUT_SCHEMA) as file:
             for batch in file.iter_batches(ROWS_READ):
                 yield from rollouts_in(batch, known)
 
     def __eq__(self, other: object) -> bool:
-        """Say whether another sequence holds equal rollouts."""
         if not isinstance(other, Sequence) or len(other) != len(self):
             return False
         return all(one == two for one, two in zip(self, other, strict=True))
@@ -77,7 +73,6 @@ class KeptRollouts(Sequence[Rollout]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Rollout]: ...
     def __getitem__(self, index: int | slice) -> Rollout | Sequence[Rollout]:
-        """Return one rollout, or some of them, in full."""
         places = range(len(self))[index]
         if isinstance(places, range):
             return tuple(self.at(places))

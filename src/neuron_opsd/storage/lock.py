@@ -49,13 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def take(lock: BaseFileLock, folder: Path) -> None:
-    """Take a folder's lock: the doorway of filelock.
-
-    Raises:
-        InUseError: If another process holds it.
-        ConfigError: If no lock can be had there.
-        TryAgainError: If the disk is full or ails.
-    """
+    """Take a folder's lock: the doorway of filelock."""
     path = folder / LOCK
     found = kind_of(path)
     if found not in ("", FILE):

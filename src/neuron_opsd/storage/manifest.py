@@ -45,11 +45,7 @@ Settings: TypeAlias = Mapping[str, Any]
 
 
 def inner_path(name: str) -> str:
-    """Return a path below a run directory as it is.
-
-    Raises:
-        ValueError: If it leads out of it: what it names may be deleted one day.
-    """
+    """Return a path below a run directory as it is."""
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or "\0" in name:
         raise ValueError(f"{name!r} is no path below the run directory")
@@ -72,11 +68,7 @@ class KnownFacts(BaseModel):
 
 
 def checked_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return facts as they are, of which those that are calculated with can be.
-
-    Raises:
-        ValidationError: If one cannot.
-    """
+    """Return facts as they are, of which those that are calculated with can be."""
     KnownFacts.model_validate(facts)
     return facts
 
@@ -202,11 +194,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def check_settings(folder: Path, old: Settings, new: Settings) -> None:
-    """Make sure that a run goes on with the settings it was begun with.
-
-    Raises:
-        ConfigError: If any setting differs; names up to five of them.
-    """
+    """Make sure that a run goes on with the settings it was begun with."""
     fresh = as_json(new)
     changed = [
         f"{name} was {value_text(old, name)}, now {value_text(fresh, name)}"
@@ -224,11 +212,7 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
 
 
 def check_proofs(folder: Path, manifest: Manifest) -> None:
-    """Refuse to resume what a version left that did not keep what files came from.
-
-    Raises:
-        DataError: If it did.
-    """
+    """Refuse to resume what a version left that did not keep what files came from."""
     for output in manifest.outputs.values():
         if output.made_from is None:
             raise DataError(
@@ -240,11 +224,7 @@ def check_proofs(folder: Path, manifest: Manifest) -> None:
 
 
 def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:
-    """Make sure that a run goes on with the files it was begun with.
-
-    Raises:
-        DataError: If any file was changed, added or left out.
-    """
+    """Make sure that a run goes on with the files it was begun with."""
     problems = [
         f"{name} {input_change(name, old, new)}"
         for name in dict.fromkeys([*old, *new])

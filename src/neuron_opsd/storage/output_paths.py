@@ -85,11 +85,7 @@ def check_folder_place(path: Path, flag: str = "--out") -> None:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a name that some of the libraries which write files cannot say.
-
-    Raises:
-        ConfigError: If it is not UTF-8, or holds NUL.
-    """
+    """Refuse a name that some of the libraries which write files cannot say."""
     if is_half_pair(str(path.absolute())):
         raise ConfigError(f"cannot write {path}: its name is not UTF-8; choose another")
     if "\0" in str(path):
@@ -97,12 +93,7 @@ def check_name(path: Path) -> None:
 
 
 def check_writing(path: Path, folder: Path) -> None:
-    """Make a file without a name in a folder, or in the nearest one above that exists.
-
-    Raises:
-        ConfigError: If a part of the path is no folder, or nothing may be written.
-        TryAgainError: If the disk is read-only or ails.
-    """
+    """Make a nameless file in a folder, or in the nearest one above that exists."""
     place = folder.absolute()
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent

@@ -195,11 +195,7 @@ def list_again(folder: Path, name: str) -> None:
 
 
 def write_hashes(folder: Path, table: Mapping[str, str]) -> None:
-    """Write `hashes.json`.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-    """
+    """Write `hashes.json`."""
     write_atomic(folder / HASHES, seal(table))
 
 
@@ -247,7 +243,6 @@ class Ledger:
     def __init__(
         self, folder: Path, manifest: Manifest, warn: Callable[[str], None]
     ) -> None:
-        """Take a manifest, and who is told of what does not fit."""
         self.folder = folder
         self.manifest = manifest
         self.warn = warn

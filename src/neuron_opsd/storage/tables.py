@@ -49,10 +49,6 @@ def opened_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     Args:
         path: Of the file.
         schema: The columns that it should have.
-
-    Raises:
-        DataError: If it is gone, no such table, or damaged.
-        TryAgainError: If the disk ails.
     """
     try:
         with reading(path, MAKE_AGAIN), pq.ParquetFile(path) as file:
@@ -71,21 +67,13 @@ def batches(path: Path, schema: pa.Schema, size: int) -> Iterator[pa.RecordBatch
         path: Of the file.
         schema: The columns that it should have.
         size: Rows to hold at a time.
-
-    Raises:
-        DataError: As `opened_table` does.
-        TryAgainError: If the disk ails.
     """
     with opened_table(path, schema) as file:
         yield from file.iter_batches(batch_size=size)
 
 
 def check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
-    """Refuse a table without the columns that it should have.
-
-    Raises:
-        DataError: Naming the first that is missing or of another type.
-    """
+    """Refuse a table without the columns that it should have."""
     for field in wanted:
         place = found.get_field_index(field.name)
         if place < 0 and field.name not in ADDED_LATER:

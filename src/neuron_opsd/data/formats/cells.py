@@ -59,12 +59,7 @@ def squash(name: str) -> str:
 
 
 def cells_of(values: Values) -> Cells:
-    """Return the cells of a row.
-
-    Raises:
-        BadRowError: If two columns have names that differ in nothing but case, blanks
-            and punctuation, and both are filled; or if a name is a text of its own.
-    """
+    """Return the cells of a row."""
     filled: dict[str, Any] = {}
     written: dict[str, str] = {}
     for name, value in values.items():
@@ -100,11 +95,7 @@ def is_blank(value: Any) -> bool:
 
 
 def only_of(cells: Cells, keys: tuple[str, ...], role: str) -> str | None:
-    """Return which one of some columns is filled, `None` where none is.
-
-    Raises:
-        BadRowError: If several are, with different values.
-    """
+    """Return which one of some columns is filled, `None` where none is."""
     filled = [key for key in keys if not is_missing(cells.get(key))]
     if len({repr(cells.get(key)) for key in filled}) > 1:
         names = " and ".join(repr(cells.name(key)) for key in filled)

@@ -11,9 +11,9 @@ import html
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from neuron_opsd.data.formats.items import Item, RawAnswer, tidy, whole
 from neuron_opsd.data.rows import BadRowError, shorten
@@ -128,12 +128,12 @@ def place_of_key(key: str, item: Item) -> int | None:
     return folded.index(key.casefold()) if key.casefold() in folded else None
 
 
-def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
-    """Return which choice an answer is, `None` where the row has none.
+PlaceOf: TypeAlias = Callable[[Any, RawAnswer, Item, Evidence], int | None]
+"""Returns the place among a row's choices that a tidied value of an answer gives."""
 
-    Raises:
-        BadRowError: If it is none of them, or could be two.
-    """
+
+def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
+    """Return which choice an answer is, `None` where the row has none."""
     value = value_of(answer)
     counts = answer.how == "truth" or answer.how.startswith("index")
     if counts and whole(value) == UNLABELLED:
@@ -147,25 +147,13 @@ def choice_of(answer: RawAnswer, item: Item, evidence: Evidence) -> int | None:
 
 
 def refuse_unordered(answer: RawAnswer, item: Item) -> None:
-    """Refuse a number where the choices' own letters stand in another order.
-
-    Raises:
-        BadRowError: Naming the letters.
-    """
+    """Refuse a number where the choices' own letters stand in another order."""
     letters = [key for key in item.keys if key.isalpha()]
     if letters != sorted(letters):
         raise BadRowError(
             f"{answer.column} {shorten(answer.value)} is a number, but the choices "
             f"have the letters {', '.join(letters)} in this order; give the letter"
         )
-
-
-def place_by_text(
-    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
-) -> int | None:
-    """Return the place of a choice's text."""
-    del answer, evidence
-    return equal_choice(value, item.choices)
 
 
 def place_by_key(
@@ -191,14 +179,6 @@ def place_by_index(
     return number - base
 
 
-def place_by_truth(
-    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
-) -> int | None:
-    """Return the second choice for what is true, the first for what is not."""
-    del answer, item, evidence
-    return WORDS.get(str(value).casefold())
-
-
 def place_by_row(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
@@ -214,11 +194,7 @@ def place_by_row(
 def place_by_file(
     value: Any, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the place that an answer gives, the other rows of its file considered.
-
-    Raises:
-        BadRowError: If it could be two things and no other row tells which.
-    """
+    """Return the place that an answer gives, the other rows of its file considered."""
     if isinstance(value, bool):
         return place_of_truth(item.choices, true=value)
     text, letter = equal_choice(value, item.choices), lettered(value, item)
@@ -249,11 +225,7 @@ def place_of_truth(choices: Sequence[str], *, true: bool) -> int | None:
 def numbered_key(
     number: int, text: int | None, answer: RawAnswer, item: Item, evidence: Evidence
 ) -> int | None:
-    """Return the place that a number gives where the choices' columns are numbered.
-
-    Raises:
-        BadRowError: If it could be a column's number, an index or a choice's text.
-    """
+    """Return the place that a number gives where the choices' columns are numbered."""
     key = place_of_key(str(number), item)
     if evidence.base == 0 and item.keys[0] != "0":
         key = number
@@ -270,11 +242,7 @@ def numbered_key(
 def numbered(
     number: int, text: int | None, answer: RawAnswer, evidence: Evidence
 ) -> int | None:
-    """Return the place that a number gives, as a choice's text or as an index.
-
-    Raises:
-        BadRowError: If it could be either, or count from 0 or from 1.
-    """
+    """Return the place that a number gives, as a choice's text or as an index."""
     is_text = isinstance(answer.value, str)
     if text is not None and not evidence.indices and (is_text or evidence.numbers):
         return text
@@ -293,13 +261,14 @@ def numbered(
     return index
 
 
-PLACES: Final = {
-    "text": place_by_text,
+PLACES: Final[Mapping[str, PlaceOf]] = {
+    "text": lambda value, _, item, __: equal_choice(value, item.choices),
     "letter": place_by_key,
     "index": place_by_index,
     "index-from-0": place_by_index,
     "index-from-1": place_by_index,
-    "truth": place_by_truth,
+    # The second choice for what is true, the first for what is not.
+    "truth": lambda value, *_: WORDS.get(str(value).casefold()),
     "exact": place_by_row,
 }
 """By what an answer is; `auto` is found out from the file."""

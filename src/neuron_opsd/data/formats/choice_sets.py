@@ -11,22 +11,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from neuron_opsd.data.formats.cells import Cells
-from neuron_opsd.data.formats.choosing import keyed_choices
+from neuron_opsd.data.formats.columns import keyed_choices
 from neuron_opsd.data.formats.fields import (
-    checked_text,
-    joined,
-    parse_choices,
-    structure,
-)
-from neuron_opsd.data.formats.items import How, Item, RawAnswer, in_drawn_order
-from neuron_opsd.data.formats.set_columns import (
     answer_in,
     asked,
+    checked_text,
     identity,
+    joined,
     need,
+    parse_choices,
+    structure,
     text_of,
     texts_of,
 )
+from neuron_opsd.data.formats.items import How, Item, RawAnswer, in_drawn_order
 from neuron_opsd.data.rows import BadRowError, kind_of
 
 COPA_ASKS: Final = {
@@ -76,11 +74,7 @@ def read_arc(cells: Cells) -> Item:
 
 
 def read_sciknoweval(cells: Cells) -> Item:
-    """Read the questions of SciKnowEval that have choices.
-
-    Raises:
-        BadRowError: If a row has none, naming its type.
-    """
+    """Read the questions of SciKnowEval that have choices."""
     choices = structure(cells.get("choices"))
     if not isinstance(choices, Mapping) or not choices.get("text"):
         raise BadRowError(
@@ -149,11 +143,7 @@ def read_race(cells: Cells) -> Item:
 
 
 def apart(cells: Cells, correct: str, wrong: tuple[str, ...]) -> Item:
-    """Read a set that writes the right choice apart; the order is drawn.
-
-    Raises:
-        BadRowError: If a choice is missing: without the right one a pool would tell it.
-    """
+    """Read a set that writes the right choice apart; the order is drawn."""
     question = text_of(cells, "question")
     choices = texts_of(cells, correct, *wrong)
     return Item(
@@ -195,11 +185,7 @@ def read_trivia_api(cells: Cells) -> Item:
 
 
 def read_truthfulqa(cells: Cells) -> Item:
-    """Read TruthfulQA's single-answer form; its order is drawn, as the first is right.
-
-    Raises:
-        BadRowError: If not exactly one choice is marked as right.
-    """
+    """Read TruthfulQA's single-answer form in a drawn order, as the first is right."""
     question, targets = text_of(cells, "question"), structure(need(cells, "mc1targets"))
     if not isinstance(targets, Mapping) or "labels" not in targets:
         raise BadRowError("mc1_targets must be an object with choices and labels")

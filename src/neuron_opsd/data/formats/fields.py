@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from neuron_opsd.data.formats.cells import is_blank
-from neuron_opsd.data.json_rows import unique_keys
+from neuron_opsd.data.formats.cells import Cells, is_blank
+from neuron_opsd.data.formats.items import How, RawAnswer
+from neuron_opsd.data.json_rows import STRICT, refuse_constant
 from neuron_opsd.data.rows import BadRowError, kind_of, shorten
 from neuron_opsd.records import Message, Role
 
@@ -41,11 +42,7 @@ r"""What is left of ``\frac``, ``\beta`` or ``\times`` after an escape of one le
 
 
 def checked_text(value: Any, what: str) -> str:
-    """Return a text that a model can be given.
-
-    Raises:
-        BadRowError: If it is none, is blank, or holds what no text should.
-    """
+    """Return a text that a model can be given."""
     if not isinstance(value, str):
         raise BadRowError(f"{what} must be text, not {kind_of(value)}")
     if not value.strip():
@@ -75,11 +72,7 @@ def parse_id(value: Any, default_id: str) -> str:
 
 
 def parse_conversation(messages: Sequence[Any], what: str) -> tuple[Message, ...]:
-    """Return the turns of a conversation, the last of which must be the user's.
-
-    Raises:
-        BadRowError: If a turn cannot be used, or a system turn does not stand first.
-    """
+    """Return the turns of a conversation, the last of which must be the user's."""
     if not messages:
         raise BadRowError(f"{what} is an empty list of messages")
     turns = tuple(parse_message(item, n, what) for n, item in enumerate(messages, 1))
@@ -119,11 +112,7 @@ def parse_message(message: Any, number: int, prompt: str) -> Message:
 
 
 def joined_parts(parts: Sequence[Any], what: str) -> str:
-    """Return the text of a message that comes in parts.
-
-    Raises:
-        BadRowError: If a part is no text, such as an image.
-    """
+    """Return the text of a message that comes in parts."""
     texts = []
     for number, part in enumerate(parts, 1):
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -141,10 +130,6 @@ def parse_choices(value: Any, what: str) -> tuple[str, ...]:
     """Return the texts to choose from without white space around them.
 
     Missing ones at the end are left out, as tables pad shorter lists.
-
-    Raises:
-        BadRowError: If there are fewer than two, or one is no text, is empty or stands
-            twice.
     """
     listed = structure(value)
     if not isinstance(listed, list | tuple):
@@ -178,11 +163,7 @@ class RepeatedChoiceError(BadRowError):
 
 
 def refuse_repeated(choices: Sequence[str]) -> None:
-    """Refuse choices of which two are the same text.
-
-    Raises:
-        RepeatedChoiceError: If any is.
-    """
+    """Refuse choices of which two are the same text."""
     if len(set(choices)) == len(choices):
         return
     counts = Counter(choices)
@@ -197,10 +178,6 @@ def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ..
     """Return choices without their own letters or numbers, and the numbers as keys.
 
     They are left out if each choice begins with its own, as in ``B. Paris``.
-
-    Raises:
-        BadRowError: If their letters stand in another order: an answer that is a letter
-            could be the choice's own, or that of its place.
     """
     letters = [match[1] for match in map(PREFIX.match, choices) if match is not None]
     upper, lower = (
@@ -226,14 +203,11 @@ def structure(value: Any) -> Any:
     """Return the list or object that a text spells, as JSON or as Python writes it.
 
     Any other value comes back as it is.
-
-    Raises:
-        BadRowError: If it is JSON that names a key twice.
     """
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
         return value
     try:
-        return CELL.decode(value)
+        return STRICT.decode(value)
     except BadRowError:
         if is_json(value):  # and not a text that only begins so
             raise
@@ -245,19 +219,10 @@ def structure(value: Any) -> Any:
 def is_json(text: str) -> bool:
     """Say whether a text is JSON, whatever it names twice."""
     try:
-        json.loads(text, parse_constant=refuse_number)
+        json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def refuse_number(name: str) -> float:
-    """Refuse what is no JSON number."""
-    raise ValueError(name)
-
-
-CELL = json.JSONDecoder(object_pairs_hook=unique_keys, parse_constant=refuse_number)
-"""Reads what stands in one cell."""
 
 
 def python_list(text: str) -> Any:
@@ -311,3 +276,38 @@ def are_plain(literals: Sequence[str]) -> bool:
 def joined(*texts: Any) -> str:
     """Join those of some texts that are not blank by line breaks."""
     return "\n".join(str(text).strip() for text in texts if not is_blank(text))
+
+
+def need(cells: Cells, key: str) -> Any:
+    """Return a value that a set's every row has."""
+    value = cells.get(key)
+    if value is None:
+        raise BadRowError(f"{cells.name(key)} is missing")
+    return value
+
+
+def text_of(cells: Cells, key: str) -> str:
+    """Return a text that a set's every row has, white space around it removed."""
+    return checked_text(need(cells, key), cells.name(key)).strip()
+
+
+def texts_of(cells: Cells, *keys: str) -> tuple[str, ...]:
+    """Return the choices that stand in columns of their own."""
+    return tuple(text_of(cells, key) for key in keys)
+
+
+def answer_in(cells: Cells, key: str, how: How) -> tuple[RawAnswer, ...]:
+    """Return the answer of one column, nothing where it is blank."""
+    value = cells.get(key)
+    return () if is_blank(value) else (RawAnswer(cells.name(key), value, how),)
+
+
+def asked(text: str) -> tuple[Message, ...]:
+    """Return the one turn that asks a text."""
+    return (Message("user", text),)
+
+
+def identity(cells: Cells) -> Any:
+    """Return a row's id under the names that public sets have for it."""
+    keys = ("id", "questionid", "uniqueid", "recordid")
+    return next((cells.get(k) for k in keys if not is_blank(cells.get(k))), None)

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from neuron_opsd.data.formats.cells import Cells, is_blank
-from neuron_opsd.data.formats.fields import joined, parse_conversation, structure
-from neuron_opsd.data.formats.items import How, Item, RawAnswer
-from neuron_opsd.data.formats.plain import read_plain
-from neuron_opsd.data.formats.set_columns import (
+from neuron_opsd.data.formats.fields import (
     answer_in,
     asked,
     identity,
+    joined,
     need,
+    parse_conversation,
+    structure,
     text_of,
 )
+from neuron_opsd.data.formats.items import How, Item, RawAnswer
+from neuron_opsd.data.formats.plain import read_plain
 from neuron_opsd.data.rows import BadRowError, kind_of
-
-
-def read_gsm8k(cells: Cells) -> Item:
-    """Read GSM8K: a worked solution that ends in ``#### 42``."""
-    return plain_but(cells, "answer", "final-line")
-
-
-def read_boxed(cells: Cells) -> Item:
-    r"""Read questions whose answers are worked solutions with a ``\boxed{}``."""
-    return plain_but(cells, "answer", "box")
 
 
 def read_math(cells: Cells) -> Item:
@@ -36,15 +28,15 @@ def read_math(cells: Cells) -> Item:
     return plain_but(cells, "answer", "auto")
 
 
-def read_triviaqa(cells: Cells) -> Item:
-    """Read TriviaQA: a free answer with its aliases, each of which is right."""
-    return plain_but(cells, "answer", "aliases")
-
-
 def plain_but(cells: Cells, key: str, how: How) -> Item:
     """Read a row as any other, so that a pool, whose answers tell nothing, is alike."""
     item = read_plain(cells, labelled=False)
     return replace(item, renamed=(), answers=answer_in(cells, key, how))
+
+
+def free_answers(how: How) -> Callable[[Cells], Item]:
+    """Return what reads questions whose column `answer` is of one kind."""
+    return lambda cells: plain_but(cells, "answer", how)
 
 
 def read_alpaca(cells: Cells) -> Item:

@@ -26,9 +26,6 @@ def gold_texts(item: Item, evidence: Evidence) -> tuple[str, ...]:
 
     Returns:
         One choice's text where there are choices; nothing where no answer is given.
-
-    Raises:
-        BadRowError: If an answer cannot be read, could be two things, or two disagree.
     """
     found: list[tuple[RawAnswer, tuple[str, ...]]] = []
     for answer in item.answers:
@@ -49,11 +46,7 @@ def gold_texts(item: Item, evidence: Evidence) -> tuple[str, ...]:
 
 
 def free_texts(answer: RawAnswer) -> tuple[str, ...]:
-    """Return the texts of an answer that is no choice, the main one first.
-
-    Raises:
-        BadRowError: If it is no text, or lacks the form of its set.
-    """
+    """Return the texts of an answer that is no choice, the main one first."""
     value = answer.value
     if answer.how == "auto" and isinstance(value, str):
         value = texts_or(value)
@@ -75,22 +68,14 @@ def texts_or(value: str) -> Any:
 
 
 def aliases_of(value: Mapping[str, Any], column: str) -> list[Any]:
-    """Return the value and the aliases of an answer as TriviaQA has it.
-
-    Raises:
-        BadRowError: If it has no value.
-    """
+    """Return the value and the aliases of an answer as TriviaQA has it."""
     if is_blank(value.get("value")):
         raise BadRowError(f"{column} is an object without a value")
     return [value["value"], *(value.get("aliases") or [])]
 
 
 def one_text(value: Any, answer: RawAnswer) -> str:
-    """Return one free answer as text; whole numbers have no point.
-
-    Raises:
-        BadRowError: If it cannot be one.
-    """
+    """Return one free answer as text; whole numbers have no point."""
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         value = tidy(value)
         if not isinstance(value, int) and not math.isfinite(value):
@@ -119,11 +104,7 @@ def one_text(value: Any, answer: RawAnswer) -> str:
 
 
 def formed(text: str, answer: RawAnswer) -> str:
-    """Return the final answer within a worked one.
-
-    Raises:
-        BadRowError: If there is none.
-    """
+    """Return the final answer within a worked one."""
     found, form = FORMS[answer.how]
     final = found(text)
     if not final:

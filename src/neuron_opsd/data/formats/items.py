@@ -54,7 +54,7 @@ class Item:
     """All columns that hold the answer; they must agree."""
     renamed: tuple[tuple[str, str], ...] = ()
     """Columns under another name, each with what it was read as."""
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     """What a user should know of how the row is read."""
     id: Any = None
     question_label: str = ""

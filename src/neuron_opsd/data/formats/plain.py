@@ -11,10 +11,9 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
-from neuron_opsd.data.formats.answer_columns import read_answers
 from neuron_opsd.data.formats.cells import Cells, only_of, squash
-from neuron_opsd.data.formats.choosing import read_choices, span
 from neuron_opsd.data.formats.column_names import IDS, LABELS, PROMPTS, QUESTIONS
+from neuron_opsd.data.formats.columns import read_answers, read_choices, span
 from neuron_opsd.data.formats.fields import (
     checked_text,
     parse_conversation,
@@ -22,7 +21,7 @@ from neuron_opsd.data.formats.fields import (
     without_keys,
 )
 from neuron_opsd.data.formats.items import Item
-from neuron_opsd.data.formats.unread import (
+from neuron_opsd.data.formats.unused_columns import (
     refuse_answers,
     refuse_choices,
     refuse_needed,
@@ -41,10 +40,6 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
         cells: Of the row.
         labelled: Whether gold answers are wanted; columns that may hold one are not
             looked at otherwise.
-
-    Raises:
-        BadRowError: If it asks nothing, a role is filled twice, or a column that seems
-            to be meant is not one of those that are read.
     """
     messages, asking = read_prompt(cells)
     choices, keys, choosing = read_choices(cells)
@@ -61,16 +56,16 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
     renamed += [(choosing[0], "choices")] if len(choosing) == 1 else []
     renamed += [(squash(answer.column), "answer") for answer in answers]
     bare, own = without_keys(choices)
-    told = [] if bare == choices else [NUMBERS_LEFT_OUT if own else LETTERS_LEFT_OUT]
+    notes = [] if bare == choices else [NUMBERS_LEFT_OUT if own else LETTERS_LEFT_OUT]
     if len(choosing) > 1:
-        told.append(f"read {span(cells, choosing)} as choices")
+        notes.append(f"read {span(cells, choosing)} as choices")
     return Item(
         messages,
         bare,
         keys or own,
         answers,
         tuple((cells.name(key), role) for key, role in renamed if key != role),
-        tuple(told),
+        tuple(notes),
         id=None if named is None else cells.get(named),
         question_label=read_label(cells, "questionlabel"),
         answer_label=read_label(cells, "answerlabel"),
@@ -78,11 +73,7 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
 
 
 def read_exact(cells: Cells, *, labelled: bool) -> Item:
-    """Return what the columns of the product's own names say; all others are passed by.
-
-    Raises:
-        BadRowError: If the row cannot be used.
-    """
+    """Return what the columns with the product's own names say, and no others."""
     own = ("id", "question", "prompt", "choices", "answer", *LABELS)
     kept = {key: value for key, value in cells.values.items() if key in own}
     item = read_plain(Cells(kept, cells.written), labelled=labelled)

@@ -68,7 +68,7 @@ class PublicSet:
     """What else must hold for it to be recognised."""
     by_answer: bool = False
     """Whether only the answer tells it, so that a pool must be told its name."""
-    told: str = ""
+    note: str = ""
     """What a user should know of how it is read."""
     reader: str = ""
     """The `answers.reader` that its free answers need."""
@@ -83,24 +83,24 @@ SETS: Final = (
             choice_sets.read_gpqa,
             "CC BY 4.0; asks not to be shown in plain text online",
         ),
-        told=DRAWN,
+        note=DRAWN,
     ),
     PublicSet(
         *("sciq", "SciQ", ("question", "correctanswer", "distractor1")),
         *(choice_sets.read_sciq, "CC BY-NC 3.0, not commercial"),
-        told=f"{DRAWN}, and its support is left out",
+        note=f"{DRAWN}, and its support is left out",
         left_out=("support",),
     ),
     PublicSet(
         *("opentdb", "Open Trivia DB", ("question", "correctanswer")),
         *(choice_sets.read_trivia_api, "CC BY-SA 4.0"),
         fits=lambda cells: cells.has("incorrectanswers"),
-        told=DRAWN,
+        note=DRAWN,
     ),
     PublicSet(
         *("truthfulqa", "TruthfulQA, single-answer", ("question", "mc1targets")),
         *(choice_sets.read_truthfulqa, "Apache-2.0"),
-        told=DRAWN,
+        note=DRAWN,
     ),
     PublicSet(
         *("medmcqa", "MedMCQA", ("question", "opa", "opb", "opc", "opd")),
@@ -165,21 +165,26 @@ SETS: Final = (
         "CC BY-SA 3.0",
         fits=is_yes_or_no,
         by_answer=True,
-        told="; the passage stands before the question, the choices are no and yes",
+        note="; the passage stands before the question, the choices are no and yes",
     ),
     PublicSet(
         *("math", "MATH, MATH-500", ("problem", "solution"), free_sets.read_math),
         "MIT",
         by_answer=True,
-        told=r"; its answers are what the solutions have in the last \boxed{}",
+        note=r"; its answers are what the solutions have in the last \boxed{}",
         reader="latex",
     ),
     PublicSet(
-        *("triviaqa", "TriviaQA", ("question", "answer"), free_sets.read_triviaqa),
+        *(
+            "triviaqa",
+            "TriviaQA",
+            ("question", "answer"),
+            free_sets.free_answers("aliases"),
+        ),
         "Apache-2.0 of its repository; the questions belong to their authors",
         fits=has_aliases,
         by_answer=True,
-        told="; every alias of an answer is right",
+        note="; every alias of an answer is right",
     ),
     PublicSet(
         *("alpaca", "instruction, input, output", ("instruction",)),
@@ -192,18 +197,24 @@ SETS: Final = (
         *(free_sets.read_verl, "DAPO-Math-17k: Apache-2.0"),
     ),
     PublicSet(
-        *("gsm8k", "GSM8K", ("question", "answer"), free_sets.read_gsm8k, "MIT"),
+        *(
+            "gsm8k",
+            "GSM8K",
+            ("question", "answer"),
+            free_sets.free_answers("final-line"),
+            "MIT",
+        ),
         fits=lambda cells: is_worked(cells.get("answer")),
         by_answer=True,
-        told="; its answers are what stands after ####",
+        note="; its answers are what stands after ####",
         reader="number",
     ),
     PublicSet(
         *("boxed", r"worked solutions with \boxed{}", ("question", "answer")),
-        *(free_sets.read_boxed, "that of the set"),
+        *(free_sets.free_answers("box"), "that of the set"),
         fits=lambda cells: is_boxed(cells.get("answer")),
         by_answer=True,
-        told=r"; its answers are what stands in the last \boxed{}",
+        note=r"; its answers are what stands in the last \boxed{}",
         reader="latex",
     ),
 )
@@ -243,20 +254,13 @@ def format_of(setting: str, name: str) -> str:
     Args:
         setting: A format for all files, or ``pool=arc,exam=gpqa``.
         name: ``pool``, or of the test set.
-
-    Raises:
-        ConfigError: If it names no format.
     """
     formats = formats_by_name(setting)
     return formats.get(name, formats.get("", AUTO))
 
 
 def formats_by_name(setting: str) -> dict[str, str]:
-    """Return the formats that `questions.format` gives, ``""`` for all other files.
-
-    Raises:
-        ConfigError: If it names no format.
-    """
+    """Return the formats that `questions.format` gives, ``""`` for all other files."""
     formats: dict[str, str] = {}
     for part in setting.split(","):
         target, _, value = part.rpartition("=")
@@ -280,11 +284,7 @@ def check_targets(setting: str, names: Collection[str]) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no format's name.
-
-    Raises:
-        ConfigError: With the nearest name.
-    """
+    """Refuse what is no format's name."""
     names = [AUTO, PLAIN, *BY_NAME]
     if name in names:
         return

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
-from neuron_opsd.data.formats.cells import Cells, is_blank, only_of
-from neuron_opsd.data.formats.column_names import CHOICES, GROUP
+from neuron_opsd.data.formats.cells import Cells, is_blank, only_of, squash
+from neuron_opsd.data.formats.column_names import ANSWERS, CHOICES, GROUP, INDICES
 from neuron_opsd.data.formats.fields import parse_choices, structure
+from neuron_opsd.data.formats.items import How, RawAnswer
 from neuron_opsd.data.rows import BadRowError
 
 PAIRS = (("label", "text"), ("key", "value"), ("key", "text"), ("id", "text"))
@@ -50,11 +51,7 @@ def listed_choices(cells: Cells, key: str) -> tuple[tuple[str, ...], tuple[str, 
 
 
 def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
-    """Return choices as one object: ``[{"A": "yes"}, ...]``, ``[{label, text}, ...]``.
-
-    Raises:
-        BadRowError: If they are objects of another kind.
-    """
+    """Return ``[{"A": "yes"}, ...]`` or ``[{label, text}, ...]`` as one object."""
     for key, text in PAIRS:
         if all({key, text} == choice.keys() for choice in choices):
             return {
@@ -72,11 +69,7 @@ def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
 def keyed_choices(
     value: dict[Any, Any], name: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return choices that come with their keys: ``{"A": "yes"}``, ``{text, label}``.
-
-    Raises:
-        BadRowError: If they come in neither form, or a choice has no key.
-    """
+    """Return choices that come with their keys: ``{"A": "yes"}``, ``{text, label}``."""
     if set(value) == {"text", "label"}:
         texts, keys = value["text"], value["label"]
         if not isinstance(keys, list) or not isinstance(texts, list):
@@ -101,11 +94,7 @@ def keyed_choices(
 
 
 def grouped(cells: Cells) -> list[str]:
-    """Return the columns that hold one choice each, in order.
-
-    Raises:
-        BadRowError: If there are two sets of them, or one is missing in between.
-    """
+    """Return the columns that hold one choice each, in order."""
     groups: dict[str, list[str]] = {}
     for key in cells.written:
         match = GROUP.fullmatch(key)
@@ -148,3 +137,46 @@ def group_place(key: str) -> int:
     """Return the place of a column among its like: ``A`` and ``1`` are first."""
     last = group_key(key)
     return int(last) if last.isdigit() else ord(last) - ord("A") + 1
+
+
+PARTS: Final = (*ANSWERS, *INDICES, "letter", "key", "text", "index", "idx")
+"""What an answer that is an object may hold, such as ``{"answerKey": "B"}``."""
+PLACES: Final = (*INDICES, "index", "idx")
+
+
+def read_answers(
+    cells: Cells, passed: Collection[str], *, chosen: bool
+) -> tuple[RawAnswer, ...]:
+    """Return every filled column that may hold the answer.
+
+    Args:
+        cells: Of the row.
+        passed: Columns that hold something else.
+        chosen: Whether the row has choices, of which columns may give the place.
+    """
+    names = [*ANSWERS, *INDICES] if chosen else ANSWERS
+    return tuple(
+        answer
+        for key in names
+        if key not in passed and not is_blank(cells.get(key))
+        for answer in spread(cells, key)
+    )
+
+
+def spread(cells: Cells, key: str) -> tuple[RawAnswer, ...]:
+    """Return the answers of one column, of an object each of its parts."""
+    name, value = cells.name(key), cells.get(key)
+    parts = structure(value)
+    if isinstance(parts, Mapping) and all(squash(part) in PARTS for part in parts):
+        return tuple(
+            RawAnswer(f"{name}.{part}", found, how_of(squash(part), found))
+            for part, found in parts.items()
+            if not is_blank(found)
+        )
+    return (RawAnswer(name, value, how_of(key, value)),)
+
+
+def how_of(key: str, value: object) -> How:
+    """Return whether a column holds places among the choices, or anything."""
+    is_letter = isinstance(value, str) and value.strip().isalpha()
+    return "index" if key in PLACES and not is_letter else "auto"

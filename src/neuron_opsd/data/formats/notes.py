@@ -17,13 +17,12 @@ LETTER: Final = re.compile("[A-J]")
 POINT: Final = re.compile(r"-?\d+\.0")
 
 
-class Telling:
+class FileNotes:
     """What the good rows of a file, one after the other, give to tell."""
 
     def __init__(self) -> None:
-        """Know no row yet."""
         self.renamed: dict[tuple[str, str], None] = {}
-        self.told: dict[str, None] = {}
+        self.found: dict[str, None] = {}
         self.entities: Counter[str] = Counter()
         self.num_rows = 0
         self.num_free_answers = 0
@@ -34,11 +33,11 @@ class Telling:
         self.any_index = False
         """Whether an answer to a question with choices is a number."""
 
-    def hear(self, item: Item) -> None:
+    def add(self, item: Item) -> None:
         """Take one more row."""
         self.num_rows += 1
         self.renamed.update(dict.fromkeys(item.renamed))
-        self.told.update(dict.fromkeys(item.told))
+        self.found.update(dict.fromkeys(item.notes))
         for text in (item.messages[-1].content, *item.choices):
             if "&" in text:
                 self.entities.update(set(ENTITY.findall(text)))
@@ -52,7 +51,7 @@ class Telling:
                 self.all_letters &= bool(LETTER.fullmatch(text))
                 self.all_points &= bool(POINT.fullmatch(text))
 
-    def notes(
+    def lines(
         self,
         name: str,
         public: PublicSet | None,
@@ -70,7 +69,7 @@ class Telling:
         found = [
             set_note(public),
             self.renamed_note(),
-            *self.told,
+            *self.found,
             self.base_note(evidence),
             self.letters_note(),
             self.point_note(),
@@ -138,7 +137,7 @@ def is_index(answer: RawAnswer) -> bool:
 
 def set_note(public: PublicSet | None) -> str:
     """Say that a file was taken for a public set."""
-    return "" if public is None else f"read as {public.title}{public.told}"
+    return "" if public is None else f"read as {public.title}{public.note}"
 
 
 def dropped_note(dropped: Sequence[str]) -> str:

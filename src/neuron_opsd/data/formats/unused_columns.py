@@ -13,6 +13,7 @@ from neuron_opsd.data.formats.column_names import (
     ABOUT,
     ANSWERS,
     CHOICES,
+    GROUP,
     INDICES,
     LIKE_ANSWERS,
     LIKE_CHOICES,
@@ -20,7 +21,10 @@ from neuron_opsd.data.formats.column_names import (
     NEEDED,
     NEEDED_ALONE,
     NOT_ANSWERS,
+    PROMPTS,
+    QUESTIONS,
 )
+from neuron_opsd.data.formats.columns import grouped
 from neuron_opsd.data.formats.fields import structure
 from neuron_opsd.data.rows import BadRowError, kind_of
 from neuron_opsd.records import Message
@@ -39,11 +43,7 @@ LONG: Final = 7
 
 
 def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
-    """Refuse a column that belongs to the question and would not be asked.
-
-    Raises:
-        BadRowError: Naming it.
-    """
+    """Refuse a column that belongs to the question and would not be asked."""
     for key in unread:
         if may_be_asked(cells.name(key), cells.values.get(key)):
             raise BadRowError(
@@ -54,11 +54,7 @@ def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
 
 
 def refuse_picture(messages: Sequence[Message]) -> None:
-    """Refuse a question that shows where a picture stood.
-
-    Raises:
-        BadRowError: With the mark.
-    """
+    """Refuse a question that shows where a picture stood."""
     for message in messages:
         found = PICTURE.search(message.content)
         if found is not None:
@@ -91,11 +87,7 @@ def needed_words(name: str) -> frozenset[str]:
 
 
 def refuse_choices(cells: Cells, unread: Sequence[str], *, labelled: bool) -> None:
-    """Refuse a column that seems to hold choices where none were found.
-
-    Raises:
-        BadRowError: Naming it.
-    """
+    """Refuse a column that seems to hold choices where none were found."""
     several = in_a_row(unread)
     if not KEYS_OF_ANSWERS.isdisjoint(cells.written):
         several.add("answers")
@@ -145,11 +137,7 @@ ROW_WORDS: Final = ("answer", *LIKE_CHOICES)
 
 
 def refuse_answers(cells: Cells, unread: Sequence[str]) -> None:
-    """Refuse a column that seems to hold the answer where none was found.
-
-    Raises:
-        BadRowError: Naming it.
-    """
+    """Refuse a column that seems to hold the answer where none was found."""
     for key in unread:
         if is_like(key, LIKE_ANSWERS, ANSWERS) and not is_blank(cells.values.get(key)):
             raise BadRowError(
@@ -173,3 +161,33 @@ def is_list(value: Any) -> bool:
         and len(found) > 1
         and all(isinstance(item, str) for item in found)
     )
+
+
+def refuse_asked(cells: Cells, unread: Sequence[str], title: str) -> None:
+    """Refuse a question or a choice beside those of the set."""
+    stems = {stem_of(key) for key in cells.asked if key in cells.written} - {""}
+    group = grouped(cells) if stems.isdisjoint(map(stem_of, cells.written)) else []
+    for key in unread:
+        if is_blank(cells.values.get(key)):
+            continue
+        if key in (*QUESTIONS, *PROMPTS):
+            what = "may be what is asked"
+        elif key in CHOICES:
+            what = "may hold the choices"
+        elif key in group or stem_of(key) in stems:
+            what = "may be one choice more"
+        else:
+            continue
+        raise BadRowError(
+            f"{cells.name(key)!r} {what}, but is no column of {title}, which "
+            "this row is taken for; remove it, or call the columns question, choices "
+            "and answer and say --format plain"
+        )
+
+
+def stem_of(key: str) -> str:
+    """Return what columns of choices have in common: `option` of `option3`."""
+    match = GROUP.fullmatch(key)
+    if match is not None:
+        return match[1] or match[3] or ""
+    return re.sub(r"\d+$", "", key) if key[-1:].isdigit() else ""
