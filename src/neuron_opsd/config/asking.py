@@ -49,7 +49,8 @@ class QuestionsConfig(Section):
     format: str = "auto"
     """What the columns mean: a public set by its name (docs/reference/files.md),
     `plain` for columns by the product's own names and no others, or `auto`, which
-    recognises public sets by their columns; `pool=plain,exam=gpqa` gives files their own."""
+    recognises public sets by their columns; `pool=plain,exam=gpqa` gives files their
+    own."""
     answers: Literal["auto", "text", "letter", "index-from-0", "index-from-1"] = "auto"
     """What a gold answer to a question with choices is, where the file cannot tell."""
     drop_repeated_choices: bool = False
