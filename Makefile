@@ -3,7 +3,7 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install
+PIP := -m pip --disable-pip-version-check -qq install
 LOCKED := --no-deps --require-hashes --requirement
 AUDIT := $(VENV)-audit
 LOCK = $(AUDIT)/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
@@ -21,7 +21,12 @@ TEST_FLAGS ?= -n logical --maxprocesses 4 --dist loadfile
 # because the right build depends on the machine. The second index has builds without
 # CUDA; where it cannot be reached, pip takes what its own index has.
 TORCH := torch==2.13.0
-CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 15
+CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --timeout 15
+
+# pip asks every index for every package and prints a warning for each that it cannot
+# reach. So the first try is short and silent, and only if it fails is a second one
+# patient: it prints all that pip has to say. $(call install,PYTHON,ARGUMENTS)
+install = $(1) $(PIP) --retries 1 $(2) 2>/dev/null || $(1) $(PIP) $(2)
 
 FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14; do \
 	  if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
@@ -84,21 +89,20 @@ $(VENV)/installed: $(VENV)/made pyproject.toml requirements/lock.txt
 	@echo "installing neuron-opsd into $(VENV); this takes a few minutes the first time"
 	@if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then \
 	  echo "an NVIDIA GPU was found: taking $(TORCH) with CUDA"; \
-	  $(PIP) '$(TORCH)'; \
+	  $(call install,$(BIN)/python,'$(TORCH)'); \
 	else \
 	  echo "no NVIDIA GPU was found: taking $(TORCH) for the processor"; \
-	  $(PIP) --no-deps $(CPU_INDEX) '$(TORCH)'; fi
-	@$(PIP) $(LOCKED) requirements/lock.txt
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	  $(call install,$(BIN)/python,--no-deps $(CPU_INDEX) '$(TORCH)'); fi
+	@$(call install,$(BIN)/python,$(LOCKED) requirements/lock.txt)
+	@$(call install,$(BIN)/python,--no-deps --no-build-isolation --editable .)
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements/lock-dev.txt
 	@echo "installing the development tools into $(VENV)"
-	@$(PIP) $(LOCKED) requirements/lock-dev.txt
+	@$(call install,$(BIN)/python,$(LOCKED) requirements/lock-dev.txt)
 	@touch $@
 
 $(AUDIT)/installed: requirements/audit.txt
 	@$(PYTHON) -m venv --clear $(AUDIT)
-	@$(AUDIT)/bin/python -m pip --disable-pip-version-check -qq install \
-	  --requirement requirements/audit.txt
+	@$(call install,$(AUDIT)/bin/python,--requirement requirements/audit.txt)
 	@touch $@

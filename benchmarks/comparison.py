@@ -1,4 +1,6 @@
-"""Compare the methods on the embedded model and question sets: docs/results.md.
+"""Compare the methods on the embedded model and question sets.
+
+What came of it is in docs/lab-notebook/results.md.
 
     python benchmarks/comparison.py --out runs/comparison
     python benchmarks/comparison.py --out runs/comparison-quick --quick

@@ -1,4 +1,4 @@
-"""Print the tables of `docs/results.md` from a finished comparison, as Markdown.
+"""Print the tables of a finished comparison as Markdown, for the lab notebook.
 
     python benchmarks/comparison_tables.py runs/comparison
 

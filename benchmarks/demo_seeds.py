@@ -2,8 +2,8 @@
 
     python benchmarks/demo_seeds.py --seeds 0 1 2 --out runs
 
-A seed whose run directory is finished is only read. The table of `docs/results.md` is
-made by this.
+A seed whose run directory is finished is only read. This makes the table of
+`docs/lab-notebook/results.md`.
 """
 
 from __future__ import annotations

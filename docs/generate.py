@@ -20,6 +20,7 @@ from neuron_opsd.methods import METHODS, Method
 from neuron_opsd.runs.resolution import own_settings
 
 HERE = Path(__file__).parent
+REFERENCE = HERE / "reference"
 
 SETTINGS = """\
 # Settings
@@ -267,9 +268,9 @@ def kind(annotation: object) -> str:
 def pages() -> dict[Path, str]:
     """Return every generated page by its place."""
     return {
-        HERE / "settings.md": settings_page(),
-        HERE / "methods.md": methods_page(),
-        HERE / "cli.md": commands_page(),
+        REFERENCE / "settings.md": settings_page(),
+        REFERENCE / "methods.md": methods_page(),
+        REFERENCE / "cli.md": commands_page(),
     }
 
 

@@ -41,7 +41,7 @@ def test_every_setting_has_a_line_with_an_explanation() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [*ROOT.glob("*.md"), *HERE.glob("*.md")], ids=lambda page: page.name
+    "page", [*ROOT.glob("*.md"), *HERE.rglob("*.md")], ids=lambda page: page.name
 )
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("page", ["docs/method.md"])
+@pytest.mark.parametrize("page", ["docs/explanation/method.md"])
 def test_functions_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     named = re.findall(r"`((?:[a-z_]+\.)+)([A-Za-z_]+)\(\)`", text)
@@ -62,7 +62,7 @@ def test_functions_that_a_page_names_exist(page: str) -> None:
 
 
 def test_the_page_of_files_names_every_public_set_with_its_licence() -> None:
-    page = (HERE / "files.md").read_text(encoding="utf-8")
+    page = (HERE / "reference" / "files.md").read_text(encoding="utf-8")
     for one in SETS:
         (row,) = re.findall(rf"^\| `{one.name}` \|.*$", page, re.M)
         assert one.licence in row
@@ -70,7 +70,7 @@ def test_the_page_of_files_names_every_public_set_with_its_licence() -> None:
 
 
 def test_the_page_of_files_names_every_column_that_is_read() -> None:
-    page = (HERE / "files.md").read_text(encoding="utf-8")
+    page = (HERE / "reference" / "files.md").read_text(encoding="utf-8")
     named = {squash(name) for name in re.findall(r"`([^`]+)`", page)}
     for names in (QUESTIONS, PROMPTS, CHOICES, ANSWERS, INDICES, IDS):
         assert set(names) <= named, set(names) - named

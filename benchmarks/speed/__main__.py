@@ -3,8 +3,9 @@
     python -m benchmarks.speed --neufs FOLDER
 
 Run it from the checkout's root on a machine that does nothing else. The first call
-installs the peers into an environment of their own. Tables go to docs/benchmarks.md,
-all figures to docs/benchmarks.json; a case that was not run keeps its table.
+installs the peers into an environment of their own. Tables go to
+docs/lab-notebook/benchmarks.md, all figures to benchmarks.json beside it; a case that
+was not run keeps its table.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--gguf", type=Path, help="the same model for llama.cpp")
     add("--neufs", type=Path, help="a checkout of github.com/JohnnyChanV/NeuFS")
     add("--peers", type=Path, help="where the peers are installed")
-    add("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    add("--out", type=Path, default=ROOT / "docs" / "lab-notebook" / "benchmarks.md")
     return result
 
 

@@ -1,6 +1,7 @@
 """Faults given to a tiny run at its system calls, and harm done to its files: a sample.
 
-All of it is `make test-faults`; docs/faults.md says what that is and what came of it.
+All of it is `make test-faults`; docs/explanation/faults.md says what that is and what
+came of it.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def test_the_flag_shows_in_the_settings_that_are_printed(
 
 
 def test_the_page_of_methods_says_every_departure() -> None:
-    page = places.DOCS / "methods.md"
+    page = places.DOCS / "reference" / "methods.md"
     text = page.read_text(encoding="utf-8")
     for method in METHODS.values():
         section = text.split(f"## {method.name}\n")[1].split("\n## ")[0]

@@ -50,7 +50,8 @@ class Config(Section):
     """What is trained on and towards what; `neuron-opsd methods` lists the names."""
     preset: Literal["equal", "source"] = "equal"
     """`equal` trains every method with the same budget and rate; `source` as its paper
-    or public code does, see docs/methods.md. What is set by name wins over both."""
+    or public code does (docs/reference/methods.md). What is set by name wins over
+    both."""
     model: ModelConfig = ModelConfig()
     questions: QuestionsConfig = QuestionsConfig()
     prompts: PromptsConfig = PromptsConfig()

@@ -47,9 +47,10 @@ class QuestionsConfig(Section):
     """How the files of questions are read."""
 
     format: str = "auto"
-    """What the columns mean: a public set by its name (see docs/files.md), `plain` for
-    columns by the product's own names and no others, or `auto`, which knows public sets
-    by their columns; `pool=plain,exam=gpqa` gives files their own."""
+    """What the columns mean: a public set by its name (docs/reference/files.md),
+    `plain` for columns by the product's own names and no others, or `auto`, which
+    recognises public sets by their columns; `pool=plain,exam=gpqa` gives files their
+    own."""
     answers: Literal["auto", "text", "letter", "index-from-0", "index-from-1"] = "auto"
     """What a gold answer to a question with choices is, where the file cannot tell."""
     drop_repeated_choices: bool = False

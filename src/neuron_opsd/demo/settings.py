@@ -1,7 +1,7 @@
 """The demonstration: which questions, which settings.
 
-The settings stand here and nowhere else; `docs/results.md` says how they were found and
-what they give.
+The settings are written here and nowhere else; `docs/lab-notebook/results.md` says how
+they were found and what they give.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def test_every_family_is_tried_with_an_unknown_key(tmp_path: Path) -> None:
 def test_the_page_about_gguf_names_every_key_that_is_taken(
     family: str, tmp_path: Path
 ) -> None:
-    page = (places.DOCS / "gguf.md").read_text(encoding="utf-8")
+    page = (places.DOCS / "reference" / "gguf.md").read_text(encoding="utf-8")
     yarn = {"rope.scaling.type": "yarn", "rope.scaling.factor": 2.0}
     whole = read_gguf(TinyGGUF(family, keys=yarn).write(tmp_path / "tiny.gguf"))
     configuration(whole, len(TOKENS))
