@@ -251,7 +251,7 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
     config = config_of(options)
     pool = read_all(files, config, measured)
     with measured.stage("prompts asked"):
-        sum(len(MODEL.encode(a.prompt)) for a in ask(pool, config, constrained=False))
+        sum(len(MODEL.encode(a.prompt)) for a in ask(pool, config))
     with measured.stage("rollouts read"):
         rollouts = ROLLOUTS.load(files.rollouts)
     with measured.stage("votes, representatives"):
@@ -318,7 +318,6 @@ def write_examples(
         contexts,
         library,
         config,
-        constrained=False,
         on_done=lambda _: None,
     )
 
@@ -335,6 +334,7 @@ def config_of(options: argparse.Namespace) -> Config:
     return config.model_copy(
         update={
             "prompts": prompts,
+            "rollouts": config.rollouts.model_copy(update={"mode": "free"}),
             "contexts": config.contexts.model_copy(update={"rule": options.rule}),
             "selection": config.selection.model_copy(
                 update={"balance": options.balance}

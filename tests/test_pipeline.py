@@ -221,7 +221,9 @@ def test_the_settings_of_a_run_can_be_read_back(finished_run: FinishedRun) -> No
     assert QUIET_ANSWERS in finished_run.warnings
     assert read.evaluation.in_domain == "parity"
     evaluation = read.evaluation.model_copy(update={"in_domain": ""})
-    asked = {"prompts": prompts, "evaluation": evaluation}
+    assert read.rollouts.mode == "constrained"
+    rollouts = read.rollouts.model_copy(update={"mode": "auto"})
+    asked = {"prompts": prompts, "evaluation": evaluation, "rollouts": rollouts}
     assert read.model_copy(update=asked) == finished_run.config
 
 

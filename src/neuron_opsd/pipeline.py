@@ -124,10 +124,8 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     inputs = read_inputs(request.pool, request.tests, config, progress.warn)
     prompting = load_prompting(config.model)
     own = for_model(config, prompting.facts)
-    resolved, constrained = resolve(
-        own, prompting, [request.out], chooses=inputs.chooses
-    )
-    check_questions(prompting, inputs, resolved, constrained=constrained)
+    resolved = resolve(own, prompting, [request.out], chooses=inputs.chooses)
+    check_questions(prompting, inputs, resolved)
     model = load_model(config.model, prompting=prompting)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDirectory.open(
@@ -138,9 +136,9 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         warn=progress.warn,
     ) as directory:
         directory.write("config.toml", SETTINGS, to_toml(resolved, comments=True))
-        run = RunContext(directory, resolved, constrained, progress)
+        run = RunContext(directory, resolved, progress)
         keep_room(run, model)
-        for remark in remarks(model.facts, resolved.prompts, own.prompts):
+        for remark in remarks(model.facts, resolved, own):
             directory.warn(remark)
         if replaced := replaced_text(config, own):
             directory.warn(replaced)

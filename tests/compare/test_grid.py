@@ -500,7 +500,7 @@ def test_a_method_resumes_by_any_way_to_write_its_model(
         kept = run_settings(config) | {"model.name": name}
         with RunDirectory.open(tmp_path / str(number), {}, {}) as run:
             run.write("methods/lmsi/settings", codec, kept)
-            context = RunContext(run, config, True, Silent())  # noqa: FBT003
+            context = RunContext(run, config, Silent())
             if number:
                 with pytest.raises(ConfigError, match=r"\(model\.name\)"):
                     check_settings(context, "methods/lmsi", parse_variant("lmsi"))
@@ -517,14 +517,14 @@ def test_a_method_that_was_stopped_may_be_told_to_train(
             fitness = config.fitness.model_copy(update={"one_answer": given})
             own = config.model_copy(update={"fitness": fitness})
             check_settings(
-                RunContext(run, own, constrained=True, progress=Silent()),
+                RunContext(run, own, Silent()),
                 "methods/lmsi",
                 variant,
             )
         other = config.model_copy(update={"seed": config.seed + 1})
         with pytest.raises(ConfigError, match="has begun lmsi with other settings"):
             check_settings(
-                RunContext(run, other, constrained=True, progress=Silent()),
+                RunContext(run, other, Silent()),
                 "methods/lmsi",
                 variant,
             )

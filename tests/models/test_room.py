@@ -44,6 +44,7 @@ from neuron_opsd.stages.training import (
 )
 from neuron_opsd.stages.writing import Group
 from neuron_opsd.storage.run_directory import RunDirectory
+from resolved import sampled_among_choices
 from tiny import tiny_model
 from tiny_runs import SETTINGS, files_of, tiny_examples
 
@@ -257,7 +258,7 @@ OBJECTIVES: dict[str, Callable[[Config], Objective]] = {
 def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     progress = Silent()
     with RunDirectory.open(folder, {}, {}, warn=progress.warn) as run:
-        yield RunContext(run, config, constrained=True, progress=progress)
+        yield RunContext(run, sampled_among_choices(config), progress)
 
 
 def trained(
@@ -358,6 +359,7 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.stages.distill import imitation
 from neuron_opsd.stages.training import Earlier, train
 from neuron_opsd.stages.splitting import Split, Splits
+from resolved import sampled_among_choices
 from tests.models.test_room import long_lessons
 from tiny_runs import tiny_examples
 

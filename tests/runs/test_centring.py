@@ -31,6 +31,7 @@ from neuron_opsd.stages.centring import choice_bias, with_bias
 from neuron_opsd.stages.rollouts import ask, bias_of, sample_rollouts
 from neuron_opsd.stages.writing import draw
 from neuron_opsd.storage.run_directory import RunDirectory
+from resolved import sampled_among_choices, written_freely
 from scripted import ScriptedModel
 
 NUMBERS = range(20)
@@ -51,13 +52,13 @@ def config_of(*assignments: str) -> Config:
 
 def bias() -> dict[str, float]:
     """Return what the scripted model gives each choice on average."""
-    asked = ask(POOL, config_of(), constrained=True)
+    asked = ask(POOL, sampled_among_choices(config_of()))
     return choice_bias(ScriptedModel(PULLED), asked, 7)
 
 
 def said(config: Config) -> dict[str, Counter[str | None]]:
     """Return how often each answer is given to even and to odd comments."""
-    asked = ask(POOL, config, constrained=True)
+    asked = ask(POOL, sampled_among_choices(config))
     drawn = sample_rollouts(ScriptedModel(PULLED), asked, config, "rollout", [(0.6, 8)])
     found: dict[str, Counter[str | None]] = {"even": Counter(), "odd": Counter()}
     for one in drawn:
@@ -82,9 +83,9 @@ def test_no_label_wins_by_its_words_alone() -> None:
 
 
 def test_only_choices_that_many_questions_share_are_centred() -> None:
-    few = ask(POOL[:9], config_of(), constrained=True)
+    few = ask(POOL[:9], sampled_among_choices(config_of()))
     assert choice_bias(ScriptedModel(PULLED), few, 64) == {}
-    free = ask(POOL, config_of(), constrained=False)
+    free = ask(POOL, written_freely(config_of()))
     assert choice_bias(ScriptedModel(PULLED), free, 64) == {}
     config = with_bias(config_of(), {"why": -1.0}).rollouts
     assert bias_of(POOL[0], config) == ()
@@ -130,7 +131,7 @@ def test_training_draws_are_centred_too() -> None:
 def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     """Open a run directory."""
     with RunDirectory.open(folder, {}, {}, warn=Silent().warn) as run:
-        yield RunContext(run, config, constrained=True, progress=Silent())
+        yield RunContext(run, sampled_among_choices(config), Silent())
 
 
 def test_a_run_measures_the_means_once_and_keeps_them(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from neuron_opsd.runs.prepare import Prepared, prepare, representatives
 from neuron_opsd.runs.selection import unread_of
 from neuron_opsd.stages.one_answer import one_answer_findings
 from neuron_opsd.storage.run_directory import RunDirectory
+from resolved import sampled_among_choices, written_freely
 from scripted import FACTS, ScriptedModel
 
 NAMES = [f"thing {n}" for n in range(12)]
@@ -63,7 +64,8 @@ def config_of(*assignments: str) -> Config:
 def opened(folder: Path, config: Config, *, free: bool = False) -> Iterator[RunContext]:
     progress = Silent()
     with RunDirectory.open(folder, {}, {}, warn=progress.warn) as run:
-        yield RunContext(run, config, not free, progress)
+        mode = written_freely if free else sampled_among_choices
+        yield RunContext(run, mode(config), progress)
 
 
 def prepared(

@@ -39,6 +39,7 @@ from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import DemonstrationPool
 from neuron_opsd.storage.proofs import CARD, proof_of
 from neuron_opsd.storage.run_directory import RunDirectory
+from resolved import sampled_among_choices
 from tiny_runs import SETTINGS, files_of, read_sealed, tiny_examples, write_sealed
 
 EXAMPLES = tiny_examples(4)
@@ -59,7 +60,7 @@ def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     ):
         # PEFT asks transformers for what it calls by a new name now.
         warnings.simplefilter("ignore", FutureWarning)
-        yield RunContext(run, config, constrained=True, progress=progress)
+        yield RunContext(run, sampled_among_choices(config), progress)
 
 
 def base(config: Config) -> HFModel:

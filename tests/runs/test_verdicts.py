@@ -23,6 +23,7 @@ from neuron_opsd.runs.testing import answer_tests
 from neuron_opsd.runs.verdicts import training_verdicts, warn_as_kept
 from neuron_opsd.storage.manifest import read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
+from resolved import written_freely
 from scripted import ScriptedModel
 from tiny_runs import files_of, tiny_config, tiny_request, tiny_run
 
@@ -74,7 +75,7 @@ def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     """Give a run as a process that has just begun would have it."""
     shared_verifier().forget()
     with RunDirectory.open(folder, {}, {}) as run:
-        yield RunContext(run, config, constrained=False, progress=Silent())
+        yield RunContext(run, written_freely(config), Silent())
 
 
 def votes_in(folder: Path, config: Config) -> tuple[list[dict[str, int]], list[str]]:

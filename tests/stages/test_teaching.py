@@ -36,6 +36,7 @@ from neuron_opsd.stages.teaching import (
     fitted_prompt,
     shown_answers,
 )
+from resolved import sampled_among_choices, written_freely
 from scripted import FACTS, ScriptedModel
 
 PLAIN = load_config(None, ["prompts.form=plain", "contexts.num_demonstrations=2"])
@@ -384,8 +385,7 @@ def test_examples_hold_what_student_and_teacher_see() -> None:
         model_with_room(room, PLAIN),
         contexts,
         books,
-        PLAIN,
-        constrained=True,
+        sampled_among_choices(PLAIN),
         on_done=done.append,
     )
     assert done == [1, 1]
@@ -397,8 +397,7 @@ def test_examples_hold_what_student_and_teacher_see() -> None:
         ScriptedModel({}),
         contexts,
         books,
-        PLAIN,
-        constrained=False,
+        written_freely(PLAIN),
         on_done=done.append,
     )
     assert free.choices == ()

@@ -26,7 +26,7 @@ from neuron_opsd.runs.centring import BIAS_NAME
 from neuron_opsd.runs.checkpoints import end_checkpoints
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.fingerprint import load_again
-from neuron_opsd.runs.inputs import run_settings
+from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.pool_rollouts import NAME as ROLLOUTS_NAME
 from neuron_opsd.runs.pool_rollouts import roll_out
@@ -276,7 +276,7 @@ def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellR
 def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
     """Refuse a method that was begun with other settings."""
     codec = json_codec(f"{folder}/settings.json")
-    wanted = run_settings(run.config)
+    wanted = settings_in(run.directory, run.config)
     known = run.directory.once(f"{folder}/settings", codec, lambda: wanted)
     changed = [
         name for name in wanted if value_text(known, name) != value_text(wanted, name)

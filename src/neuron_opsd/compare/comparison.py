@@ -28,7 +28,7 @@ from neuron_opsd.results.comparison import (
     IN_DOMAIN,
     SPECIFICITY,
 )
-from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import Inputs, check_names, read_inputs
 from neuron_opsd.runs.model_checks import check_questions
@@ -97,7 +97,8 @@ class ComparisonContext:
     comparison: Comparison
     config: Config
     """Settled for the model, before any method has its say."""
-    constrained: bool
+    remarks: tuple[str, ...]
+    """What a user should know of how the model is run."""
     inputs: Mapping[str, Inputs]
     """By source."""
     model: HFModel
@@ -141,14 +142,14 @@ def set_up(
     variants = variants_for(comparison.variants, shared, facts, progress.warn)
     begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
     chooses = any(one.chooses for one in inputs.values())
-    resolved, constrained = resolve(shared, prompting, begun, chooses=chooses)
+    resolved = resolve(shared, prompting, begun, chooses=chooses)
     for one in inputs.values():
-        check_questions(prompting, one, resolved, constrained=constrained)
+        check_questions(prompting, one, resolved)
     model = load_model(shared.model, prompting=prompting)
     return ComparisonContext(
         replace(comparison, variants=variants),
         resolved,
-        constrained,
+        remarks(model.facts, resolved, shared),
         inputs,
         model,
         model_fingerprint(shared.model),

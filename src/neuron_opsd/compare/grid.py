@@ -198,7 +198,9 @@ def opened(
         environment=environment(config.model),
         warn=progress.warn,
     ) as directory:
-        run = RunContext(directory, config, setting.constrained, progress)
+        for remark in setting.remarks:
+            directory.warn(remark)
+        run = RunContext(directory, config, progress)
         targets: Targets = {}
         if any(METHODS[variant.method].oracle for variant in comparison.variants):
             targets = targets_of(comparison.sources[source], inputs.pool, config)

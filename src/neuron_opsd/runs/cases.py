@@ -39,7 +39,7 @@ def answer_cases(
         prepared.library.questions[context.question_id]
         for context in choose_cases(prepared)
     ]
-    asked = ask(questions, config, constrained=run.constrained)
+    asked = ask(questions, config)
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
     rollouts = run.directory.once(
         "cases",

@@ -34,7 +34,7 @@ def centred(
     config = run.config
     if not is_centring(config.rollouts):
         return run
-    asked = ask(pool, config, constrained=run.constrained)
+    asked = ask(pool, config)
     bias = run.directory.once(
         BIAS_NAME,
         BIAS,

@@ -67,14 +67,14 @@ def evaluate(
     prompting = load_prompting(config.model)
     asked = {test.name: test.questions for test in sets}
     chooses = any(q.choices for questions in asked.values() for q in questions)
-    resolved, constrained = resolve(config, prompting, chooses=chooses)
-    check_sets(prompting, asked, resolved, tests, constrained=constrained)
+    resolved = resolve(config, prompting, chooses=chooses)
+    check_sets(prompting, asked, resolved, tests)
     adapters = [] if adapter is None else [adapter]
     model = load_model(config.model, *adapters, prompting=prompting)
     tell_of_room(model, progress.warn)
     table = {}
     for test in sets:
-        result = test_model(model, test, resolved, progress, constrained=constrained)
+        result = test_model(model, test, resolved, progress)
         table[test.name] = metric_table(result)
         if resolved.answers.reader == "latex":
             table[test.name]["unsettled_comparisons"] = result.num_unsettled
@@ -96,11 +96,9 @@ def test_model(
     test: TestSet,
     config: Config,
     progress: Progress,
-    *,
-    constrained: bool,
 ) -> TestResult:
     """Answer one test set block by block, as a run does, and score the answers."""
-    asked = ask(test.questions, config, constrained=constrained)
+    asked = ask(test.questions, config)
     draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
     size = config.rollouts.block_size
     rollouts: list[Rollout] = []

@@ -50,7 +50,7 @@ def capture(
         made_from: Names of what holds the rollouts.
     """
     config = run.config
-    asked = ask(questions, config, constrained=run.constrained)
+    asked = ask(questions, config)
 
     def pair(a: PromptedQuestion, own: Completion) -> Pair:
         return pair_of(model, model.encode(a.prompt), own, config.neurons)

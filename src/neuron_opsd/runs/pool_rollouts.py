@@ -6,18 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from neuron_opsd.config import Config
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Question, Rollout, Vote
 from neuron_opsd.runs.centring import BIAS_NAME
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.stages.rollouts import (
-    PromptedQuestion,
-    ask,
-    is_constrained,
-    sample_rollouts,
-)
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
 from neuron_opsd.stages.teaching import (
     demonstrable,
     misread,
@@ -45,7 +39,7 @@ def roll_out(
     config = run.config
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
     draws += shown_draws(config.contexts)
-    asked = ask(pool, config, constrained=run.constrained)
+    asked = ask(pool, config)
     with run.progress.stage("rollouts", len(pool), "questions") as done:
         rollouts = run.directory.blocks(
             NAME,
@@ -59,9 +53,7 @@ def roll_out(
     told = outlines_of(rollouts)
     run.count_tokens("rollouts", rollout_tokens(model, asked, told))
     told = outlines_of(rollouts)
-    remarks = remarks_on_rollouts(told, config.rollouts.max_new_tokens)
-    free = remarks_on_free_answers(model, asked, config, constrained=run.constrained)
-    for text in remarks + free:
+    for text in remarks_on_rollouts(told, config.rollouts.max_new_tokens):
         run.directory.warn(text)
     return rollouts
 
@@ -98,29 +90,6 @@ def remarks_on_rollouts(rollouts: Iterable[RolloutFacts], longest: int) -> list[
             "have no answer: they do not vote, and are neither shown nor imitated"
         )
     return found
-
-
-def remarks_on_free_answers(
-    model: LanguageModel,
-    asked: Sequence[PromptedQuestion],
-    config: Config,
-    *,
-    constrained: bool,
-) -> list[str]:
-    """Say when reasoning keeps answers from being sampled among choices."""
-    wanted = is_constrained(config.rollouts, model.facts.num_parameters)
-    chosen = any(a.question.choices for a in asked)
-    if not wanted or constrained or not chosen:
-        return []
-    if not model.opens_reasoning(model.encode(asked[0].prompt)):
-        return []
-    why = "and no switch for it was found"
-    if config.prompts.student_thinking:
-        why = "as prompts.student_thinking asks for"
-    return [
-        f"the chat template begins every answer with reasoning, {why}, so answers are "
-        "written freely and not sampled among choices"
-    ]
 
 
 def answers_to_show(

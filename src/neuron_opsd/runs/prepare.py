@@ -157,14 +157,7 @@ def written_examples(
 ) -> tuple[TrainingExample, ...]:
     """Write out what student and teacher see; say which demonstrations do not fit."""
     with run.progress.stage("contexts", len(contexts), "questions") as done:
-        examples = build_examples(
-            model,
-            contexts,
-            library,
-            run.config,
-            constrained=run.constrained,
-            on_done=done,
-        )
+        examples = build_examples(model, contexts, library, run.config, on_done=done)
     warn_of_dropped(run, examples)
     return examples
 
@@ -329,11 +322,7 @@ def compare_teacher(
             for question, context in zip(questions, shown, strict=True)
         ]
 
-    asked = ask(
-        [library.questions[context.question_id] for context in some],
-        config,
-        constrained=run.constrained,
-    )
+    asked = ask([library.questions[context.question_id] for context in some], config)
     with run.progress.stage("teacher check", len(some), "questions") as done:
         fitness = check_teacher(
             model, asked, prompts(some), prompts(random), prepared.votes, config

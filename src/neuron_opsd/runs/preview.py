@@ -16,10 +16,10 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.tokenizer.weightless import load_prompting
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
-from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.inputs import POOL, read_pool
 from neuron_opsd.runs.model_checks import check_sets
-from neuron_opsd.runs.pool_rollouts import remarks_on_free_answers, remarks_on_rollouts
+from neuron_opsd.runs.pool_rollouts import remarks_on_rollouts
 from neuron_opsd.runs.prepare import (
     make_demonstration_pool,
     own_answers,
@@ -94,26 +94,21 @@ def preview(
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     prompting = load_prompting(config.model)
-    resolved, constrained = resolve(
-        for_model(config, prompting.facts),
-        prompting,
-        chooses=any(q.choices for q in some),
-    )
-    sources = {POOL: pool}
-    check_sets(prompting, {POOL: some}, resolved, sources, constrained=constrained)
+    own = for_model(config, prompting.facts)
+    resolved = resolve(own, prompting, chooses=any(q.choices for q in some))
+    check_sets(prompting, {POOL: some}, resolved, {POOL: pool})
     model = load_model(config.model, prompting=prompting)
-    asked = ask(some, resolved, constrained=constrained)
+    asked = ask(some, resolved)
     if is_centring(resolved.rollouts):
         resolved = with_bias(resolved, choice_bias(model, asked, len(asked)))
-        asked = ask(some, resolved, constrained=constrained)
+        asked = ask(some, resolved)
     draws = [(resolved.rollouts.temperature, resolved.rollouts.num_samples)]
     draws += shown_draws(resolved.contexts)
     with progress.stage("preview", len(some), "questions") as done:
         rollouts = sample_rollouts(model, asked, resolved, "rollout", draws)
         done(len(some))
-    remarks = remarks_on_rollouts(rollouts, resolved.rollouts.max_new_tokens)
-    free = remarks_on_free_answers(model, asked, resolved, constrained=constrained)
-    for text in remarks + free:
+    cut = remarks_on_rollouts(rollouts, resolved.rollouts.max_new_tokens)
+    for text in (*cut, *remarks(model.facts, resolved, own)):
         progress.warn(text)
     return show_first(model, asked, rollouts, resolved)
 

@@ -60,7 +60,7 @@ def answer_tests(
             model,
             test,
             label,
-            ask(test.questions, run.config, constrained=run.constrained),
+            ask(test.questions, run.config),
             made_from,
         )
         for test in tests
@@ -166,7 +166,7 @@ def answer_prompted(
     demonstrations that it would get as the teacher's question, and no label is read.
     The untrained model's own answers, which find them, must be there already.
     """
-    plain = ask(test.questions, run.config, constrained=run.constrained)
+    plain = ask(test.questions, run.config)
     contexts = build_contexts(
         test_neurons(run, model, test),
         prepared.library,

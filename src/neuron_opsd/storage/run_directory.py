@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
+from neuron_opsd.config.former import as_begun
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.chunks import Chunks, Plan, clear_blocks
 from neuron_opsd.storage.codecs import Codec
@@ -334,7 +335,8 @@ def begun(path: Path, fresh: Manifest) -> Manifest | None:
     if not (path / MANIFEST).exists():
         return None
     found = read_manifest(path)
-    check_settings(path, found.settings, fresh.settings)
+    now = as_begun(fresh.settings, found.settings)
+    check_settings(path, found.settings, now)
     check_inputs(path, found.inputs, fresh.inputs)
     check_proofs(path, found)
     return found
