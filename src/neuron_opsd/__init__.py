@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from neuron_opsd.method.selection import select_questions as select_questions
     from neuron_opsd.models.load import load_learner as load_learner
     from neuron_opsd.models.load import load_model as load_model
-    from neuron_opsd.pipeline import Request as Request
-    from neuron_opsd.pipeline import evaluate as evaluate
-    from neuron_opsd.pipeline import extract_neurons as extract_neurons
-    from neuron_opsd.pipeline import run as run
     from neuron_opsd.progress import Silent as Silent
     from neuron_opsd.records import GoldAnswers as GoldAnswers
     from neuron_opsd.records import Message as Message
     from neuron_opsd.records import Question as Question
+    from neuron_opsd.runs.completions import extract_neurons as extract_neurons
+    from neuron_opsd.runs.evaluation import evaluate as evaluate
+    from neuron_opsd.runs.run import Request as Request
+    from neuron_opsd.runs.run import run as run
     from neuron_opsd.stages.capture import capture_neurons as capture_neurons
     from neuron_opsd.stages.distill import distillation as distillation
     from neuron_opsd.stages.fitness import check_teacher as check_teacher
@@ -79,7 +79,9 @@ _HOMES = {
     "errors": ("NeuronOpsdError",),
     "method.selection": ("select_questions",),
     "models.load": ("load_learner", "load_model"),
-    "pipeline": ("Request", "evaluate", "extract_neurons", "run"),
+    "runs.completions": ("extract_neurons",),
+    "runs.evaluation": ("evaluate",),
+    "runs.run": ("Request", "run"),
     "progress": ("Silent",),
     "records": ("GoldAnswers", "Message", "Question"),
     "config.tables": ("load_config",),

@@ -141,10 +141,22 @@ class FakePipeline:
         return Plan((stage, replace(stage, name="training")), 3 * 2**30, 2**20)
 
 
+HOMES = (
+    "compare.compare",
+    "demo.demonstration",
+    "planning.estimate",
+    "runs.completions",
+    "runs.evaluation",
+    "runs.preview",
+    "runs.run",
+)
+
+
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
-    monkeypatch.setitem(sys.modules, "neuron_opsd.pipeline", fake)
+    for home in HOMES:
+        monkeypatch.setitem(sys.modules, f"neuron_opsd.{home}", fake)
     return fake
 
 

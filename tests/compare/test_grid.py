@@ -18,6 +18,10 @@ import pytest
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
 from neuron_opsd.cli.status import comparison_status
 from neuron_opsd.compare.block import check_settings
+from neuron_opsd.compare.compare import compare
+from neuron_opsd.compare.comparison import Comparison
+from neuron_opsd.compare.forecast import forecast
+from neuron_opsd.compare.variants import parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.errors import (
     ConfigError,
@@ -28,7 +32,6 @@ from neuron_opsd.errors import (
 )
 from neuron_opsd.methods import METHODS
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.pipeline import Comparison, compare, forecast, parse_variant
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.results.analysis import AnalysisData

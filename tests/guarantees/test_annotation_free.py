@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from neuron_opsd import records
+from neuron_opsd.pipeline import Prepared
 from neuron_opsd.records import GoldAnswers, TrainingExample
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.runs.prepare import Prepared
 from neuron_opsd.stages.training import train
 from tiny_runs import (
     KINDS,

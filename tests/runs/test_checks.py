@@ -15,12 +15,12 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.tokenizer.weightless import load_prompting
-from neuron_opsd.pipeline import Request, run
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.inputs import Inputs
 from neuron_opsd.runs.model_checks import BLOCK, check_questions
+from neuron_opsd.runs.run import Request, run
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import demonstrable
 from templates import templated

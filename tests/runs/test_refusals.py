@@ -16,12 +16,14 @@ from loaded import loaded
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.pipeline import estimate, evaluate, preview
+from neuron_opsd.planning.estimate import estimate
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.runs.context import OPEN_ANSWERS, TestSet, remarks
+from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.inputs import Inputs
 from neuron_opsd.runs.model_checks import check_questions
+from neuron_opsd.runs.preview import preview
 from resolved import written_freely
 from templates import templated
 from tiny import tiny_model

@@ -17,6 +17,7 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
+from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, Rollout, StepMetrics
 from neuron_opsd.results.run import FORM_ONLY
@@ -28,7 +29,6 @@ from neuron_opsd.runs.metrics import (
     hash_metrics,
     read_metrics,
 )
-from neuron_opsd.runs.prepare import Prepared
 from neuron_opsd.runs.training import (
     Training,
     examples_for,
@@ -371,7 +371,7 @@ def written_for(question: str, text: str, answer: str | None = "a") -> Rollout:
 def prepared_free(*rollouts: Rollout) -> Prepared:
     free = replace(EXAMPLES[1], choices=())
     library = DemonstrationPool({}, {}, (), {"q1": frozenset({"q4"})})
-    return Prepared(rollouts, {}, (), (), library, (), (EXAMPLES[0], free))
+    return Prepared(rollouts, {}, {}, (), (), library, (), (EXAMPLES[0], free))
 
 
 def test_questions_without_choices_imitate_whole_answers_to_others(

@@ -39,7 +39,7 @@ from neuron_opsd.results.analysis import (
     correlation_name,
     vote_name,
 )
-from neuron_opsd.runs.prepare import representatives
+from neuron_opsd.stages.representatives import representatives
 from neuron_opsd.stages.scoring import normalised_gold, score_rollouts
 from neuron_opsd.storage.kept_rollouts import outlines_of
 

@@ -90,8 +90,7 @@ def compare(  # noqa: PLR0913 - one argument per flag
         methods: Names of methods (`neuron-opsd methods` lists them), or
             NAME=METHOD:section.field=value,... for one with settings of its own.
         seeds: How many times each method is trained on each source.
-        warm_start: Whether training begins from the form-only model; `both` does it
-            from the base and from there.
+        warm_start: Whether to begin from the form-only model; `both` does both.
         at: Numbers of steps after which models are tested besides the end.
         oracle: Allow methods that learn from the pool's gold answers.
         dry_run: Say what would be done and how long it would take, and stop.
@@ -100,8 +99,10 @@ def compare(  # noqa: PLR0913 - one argument per flag
     """
     config = resolve_with_model(settings)
     prepare_libraries(allow_download=config.model.allow_download)
-    from neuron_opsd.pipeline import Comparison, forecast, parse_variant
-    from neuron_opsd.pipeline import compare as compare_methods
+    from neuron_opsd.compare.compare import compare as compare_methods
+    from neuron_opsd.compare.comparison import Comparison
+    from neuron_opsd.compare.forecast import forecast
+    from neuron_opsd.compare.variants import parse_variant
 
     comparison = Comparison(
         sources=read_named(sources, "--source"),
@@ -116,9 +117,8 @@ def compare(  # noqa: PLR0913 - one argument per flag
     )
     with open_terminal(quiet=output.quiet) as terminal:
         if dry_run:
-            show_forecast(
-                terminal, forecast(comparison, config, terminal), as_json=output.json
-            )
+            left = forecast(comparison, config, terminal)
+            show_forecast(terminal, left, as_json=output.json)
             return
         data = compare_methods(comparison, config, terminal)
         show_comparison(terminal, data, out, as_json=output.json)

@@ -109,7 +109,7 @@ def report(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
         output: How to say what came out.
     """
     prepare_libraries(allow_download=False)
-    from neuron_opsd.pipeline import rebuild_page
+    from neuron_opsd.compare.compare import rebuild_page
 
     with open_terminal(quiet=output.quiet) as terminal:
         page = rebuild_page(run, terminal)

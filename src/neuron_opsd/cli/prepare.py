@@ -21,7 +21,7 @@ from neuron_opsd.cli.terminal import Terminal, open_terminal
 from neuron_opsd.storage.cache import cache_folder
 
 if TYPE_CHECKING:
-    from neuron_opsd.pipeline import Preview
+    from neuron_opsd.runs.preview import Preview
 
 
 @Parameter(name="*")
@@ -115,7 +115,7 @@ def neurons(
     keep_settings_file(out, settings)
     config = resolve_with_model(settings, {"neurons": flags.given()})
     prepare_libraries(allow_download=config.model.allow_download)
-    from neuron_opsd.pipeline import extract_neurons
+    from neuron_opsd.runs.completions import extract_neurons
 
     with open_terminal(quiet=output.quiet) as terminal:
         count = extract_neurons(completions, out, config, terminal)
@@ -142,7 +142,7 @@ def preview(
     """
     config = resolve_with_model(settings)
     prepare_libraries(allow_download=config.model.allow_download)
-    from neuron_opsd.pipeline import preview as preview_question
+    from neuron_opsd.runs.preview import preview as preview_question
 
     with open_terminal(quiet=output.quiet) as terminal:
         seen = preview_question(pool, question, config, terminal)

@@ -56,8 +56,8 @@ def run(
     config = resolve_with_model(settings)
     files = read_named(tests)
     prepare_libraries(allow_download=config.model.allow_download)
-    from neuron_opsd.pipeline import Request
-    from neuron_opsd.pipeline import run as run_pipeline
+    from neuron_opsd.runs.run import Request
+    from neuron_opsd.runs.run import run as run_pipeline
 
     request = Request(pool=pool, tests=files, out=out, command=COMMAND_LINE.get())
     with open_terminal(quiet=output.quiet) as terminal:
@@ -83,7 +83,7 @@ def demo(
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
     prepare_libraries(allow_download=False)
-    from neuron_opsd.pipeline import demo as run_demo
+    from neuron_opsd.demo.demonstration import demo as run_demo
 
     folder = out or demo_folder(quick=quick, seed=seed)
     with open_terminal(quiet=output.quiet) as terminal:
@@ -114,7 +114,7 @@ def evaluate(
     config = resolve_with_model(settings)
     files = need_tests(tests)
     prepare_libraries(allow_download=config.model.allow_download)
-    from neuron_opsd.pipeline import evaluate as evaluate_model
+    from neuron_opsd.runs.evaluation import evaluate as evaluate_model
 
     with open_terminal(quiet=output.quiet) as terminal:
         results = evaluate_model(files, config, out, terminal, adapter)

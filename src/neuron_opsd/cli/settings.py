@@ -77,7 +77,7 @@ def plan(
     resolved = resolve_with_model(settings)
     files = read_named(tests)
     prepare_libraries(allow_download=resolved.model.allow_download)
-    from neuron_opsd.pipeline import estimate
+    from neuron_opsd.planning.estimate import estimate
 
     with open_terminal(quiet=output.quiet) as terminal:
         estimated = estimate(pool, files, resolved, terminal)

@@ -18,19 +18,17 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS
 from neuron_opsd.methods.method import Targets
 from neuron_opsd.models.hf import HFModel
+from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME, Prepared, roll_out
 from neuron_opsd.records import Question, StepMetrics
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.results.scores import TestResult
-from neuron_opsd.runs.centring import BIAS_NAME
 from neuron_opsd.runs.checkpoints import end_checkpoints
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.fingerprint import load_again
 from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room
-from neuron_opsd.runs.pool_rollouts import NAME as ROLLOUTS_NAME
-from neuron_opsd.runs.pool_rollouts import roll_out
-from neuron_opsd.runs.prepare import Prepared, PreparedNames, prepare
+from neuron_opsd.runs.prepare import PreparedNames, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
 from neuron_opsd.storage.codecs import ROLLOUTS, Codec, json_codec, record_codec
@@ -200,9 +198,8 @@ def prepared_for(
 ) -> Prepared:
     """Make what training needs from the pool, for the settings of one method."""
     if not run.directory.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
-        roll_out(shared_job(block), model, block.pool)
-    made = names_for(block, run.config, folder)
-    return prepare(run, model, block.pool, folder=folder, neurons_name=made.neurons)
+        roll_out(shared_job(block).work, model, block.pool)
+    return prepare_run(run, model, block.pool, names_for(block, run.config, folder))
 
 
 def names_for(block: RunGroup, config: Config, folder: str) -> PreparedNames:

@@ -129,7 +129,8 @@ def fill_block(
 
 def filled(block: RunGroup, setting: ComparisonContext) -> Outcome:
     """Train and test all methods of a block; return what became of them."""
-    run = centred(block.run, setting.model, block.pool)
+    config = centred(block.run.work, setting.model, block.pool).config
+    run = replace(block.run, config=config)
     block = replace(block, run=run)
     results: dict[Cell, CellResult] = {}
     failures: list[Failure] = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from neuron_opsd.processes.memory import peak_memory
 from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
+from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.manifest import MANIFEST
 from neuron_opsd.storage.run_directory import RunDirectory, read_manifest
 
@@ -64,6 +66,21 @@ class RunContext:
     config: Config
     """As `resolve` returns it."""
     progress: Progress
+
+    @property
+    def work(self) -> Workspace:
+        """What the steps of Algorithm 1 are done with."""
+        return Workspace(self.config, self.directory, self)
+
+    def stage(
+        self, name: str, total: int, unit: str
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a stage, so that the run is the progress of its steps."""
+        return self.progress.stage(name, total, unit)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning in the run, and hand it on."""
+        self.directory.warn(text)
 
     def count_tokens(self, stage: str, num_tokens: int) -> None:
         """Keep how many tokens a stage read and wrote."""

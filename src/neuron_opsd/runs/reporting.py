@@ -13,6 +13,7 @@ from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.methods import METHODS
 from neuron_opsd.models.protocol import ModelFacts
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+from neuron_opsd.pipeline import Prepared
 from neuron_opsd.records import Fitness, StepMetrics
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.condense import fitted_cases, pool_summary, training_summary
@@ -36,7 +37,6 @@ from neuron_opsd.runs.findings import (
     unsettled_entry,
 )
 from neuron_opsd.runs.metrics import METRICS
-from neuron_opsd.runs.prepare import Prepared
 from neuron_opsd.stages.capture import sizes_of
 from neuron_opsd.storage.codecs import json_codec, load_json, record_codec, text_codec
 from neuron_opsd.storage.folders import need_home

@@ -14,6 +14,7 @@ from neuron_opsd.methods.borrowed_answers import with_others
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.protocol import Learner
+from neuron_opsd.pipeline import Prepared
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.results.run import FORM_ONLY
@@ -29,7 +30,7 @@ from neuron_opsd.runs.metrics import (
     read_metrics,
     sync_metrics,
 )
-from neuron_opsd.runs.prepare import Prepared, inside
+from neuron_opsd.runs.prepare import inside
 from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_kept
 from neuron_opsd.runs.watching import SignWarnings, StepWatch, skipped_last
 from neuron_opsd.stages.teaching import shown_rollouts

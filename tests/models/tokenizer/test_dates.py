@@ -12,12 +12,13 @@ import pytest
 
 import templates
 from neuron_opsd.compare.comparison import Comparison, block_folder, set_up
+from neuron_opsd.compare.variants import parse_variant
 from neuron_opsd.config.tables import load_config, to_toml
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.pipeline import parse_variant, preview
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs import context as setting
 from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.preview import preview
 from neuron_opsd.storage.manifest import new_manifest, write_manifest
 from scripted import FACTS, ScriptedModel
 from templates import templated
