@@ -128,9 +128,9 @@ def show_comparison(
     terminal: Terminal, data: ComparisonData, out: Path, *, as_json: bool
 ) -> None:
     """Show how every method did in its own domain and in others, and where to look."""
-    from neuron_opsd.compare.reporting import PAGE
     from neuron_opsd.report.comparison_index import ordered_starts, results_from
     from neuron_opsd.report.comparison_outcome import opening
+    from neuron_opsd.storage.folders import COMPARISON_PAGE as PAGE
 
     page = out / PAGE
     if as_json:

@@ -14,7 +14,7 @@ from neuron_opsd.cli.text import duration
 from neuron_opsd.errors import listing
 
 if TYPE_CHECKING:
-    from neuron_opsd.cli.status import ComparisonStatus, RunStatus
+    from neuron_opsd.storage.status import ComparisonStatus, RunStatus
 
 
 def status(
@@ -28,7 +28,7 @@ def status(
             compared, and what was changed and is as long as before is not seen.
         output: How to say what came out.
     """
-    from neuron_opsd.cli.status import RunStatus, read_status
+    from neuron_opsd.storage.status import RunStatus, read_status
 
     found = read_status(run, verify=verify)
     with open_terminal(quiet=output.quiet) as terminal:
