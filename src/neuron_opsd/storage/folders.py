@@ -27,6 +27,8 @@ from neuron_opsd.storage.output_paths import (
 MARKER: Final = ".neuron-opsd"
 FORMAT: Final = 1
 
+ADAPTER: Final = "adapter"
+"""Folder of what a run trained."""
 TRAIN: Final = "train"
 """Folder of a training's metrics and checkpoints."""
 METRICS: Final = "metrics.jsonl"
