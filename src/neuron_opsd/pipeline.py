@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuron_opsd.answers.verifier import shared_verifier
-from neuron_opsd.compare.comparison import BLOCKS, Comparison, is_comparison, set_up
+from neuron_opsd.compare.comparison import Comparison, is_comparison, set_up
 from neuron_opsd.compare.forecast import forecast
 from neuron_opsd.compare.grid import fill
 from neuron_opsd.compare.reporting import (
@@ -71,7 +71,7 @@ from neuron_opsd.runs.training import (
     trained_model,
 )
 from neuron_opsd.storage.codecs import text_codec
-from neuron_opsd.storage.folders import check_home, claim
+from neuron_opsd.storage.folders import BLOCKS, check_home, claim
 from neuron_opsd.storage.run_directory import RunDirectory
 
 __all__ = [

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
-from neuron_opsd.cli.status import comparison_status
 from neuron_opsd.compare.block import check_settings
 from neuron_opsd.config import Config
 from neuron_opsd.errors import (
@@ -47,6 +46,7 @@ from neuron_opsd.stages.training import Objective
 from neuron_opsd.storage.codecs import json_codec
 from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.status import comparison_status
 from tiny_runs import (
     POOL_SIZE,
     Row,
