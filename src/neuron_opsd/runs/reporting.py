@@ -145,9 +145,10 @@ def title_of(tests: Sequence[TestSet], method: str) -> str:
 
 
 def model_summary(facts: ModelFacts) -> ModelSummary:
-    """Return what the report says of a model."""
+    """Return what the report says of a model; of a path only the folder's name."""
+    path = Path(facts.name)
     return ModelSummary(
-        name=facts.name,
+        name=path.name if path.is_absolute() else facts.name,
         family=facts.family,
         num_parameters=facts.num_parameters,
         num_layers=facts.num_layers,
