@@ -25,7 +25,7 @@ from neuron_opsd.method.selection import (
 )
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
-from neuron_opsd.progress import Progress, Silent
+from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import (
     Fitness,
     NeuronSet,
@@ -61,7 +61,7 @@ from neuron_opsd.stages.teaching import (
     shown_answers,
     shown_draws,
 )
-from neuron_opsd.storage.caching import Cache, Memory, Workspace
+from neuron_opsd.storage.caching import MEMORY, Cache, Workspace
 from neuron_opsd.storage.codecs import (
     CONTEXTS,
     NEURONS,
@@ -99,8 +99,8 @@ def prepare(
     model: LanguageModel,
     pool: Sequence[Question],
     config: Config,
-    cache: Cache | None = None,
-    progress: Progress | None = None,
+    cache: Cache = MEMORY,
+    progress: Progress = QUIET,
     only: Set[str] | None = None,
 ) -> Prepared:
     """Make training examples from unlabelled questions: Algorithm 1 up to training.
@@ -109,7 +109,7 @@ def prepare(
         model: Answers, and its neurons are read.
         pool: The questions.
         config: Resolved for the model, by `runs.context.resolve`.
-        cache: Keeps what is expensive; nothing is kept without one.
+        cache: Keeps what is expensive; memory keeps nothing.
         progress: Told of every step, and of what the user should know.
         only: Ids of the questions to make examples of; the selected ones if left out.
 
@@ -118,7 +118,7 @@ def prepare(
             demonstrations from, or one is too long for the model.
         NotFiniteError: If the model computes something that is no number.
     """
-    work = Workspace(config, cache or Memory(), progress or Silent())
+    work = Workspace(config, cache, progress)
     rollouts = roll_out(work, model, pool)
     votes = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
     chosen = representatives(outlines_of(rollouts), votes, config)

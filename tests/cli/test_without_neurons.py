@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -379,7 +380,7 @@ def test_groups_that_cannot_be_are_refused_before_a_model_is_loaded(
 
     places = ("runs.run", "planning.estimate", "runs.preview")
     for place in (*places, "compare.comparison"):
-        monkeypatch.setattr(f"neuron_opsd.{place}.load_model", fail)
+        monkeypatch.setattr(import_module(f"neuron_opsd.{place}"), "load_model", fail)
     request, config = tiny_request(tmp_path), tiny_config(tmp_path, *settings)
     wanted = comparison(tmp_path, "neuron-opsd", config.method)
     calls: list[Callable[[], object]] = [

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
-from neuron_opsd.cli.status import comparison_status
 from neuron_opsd.compare.block import check_settings
 from neuron_opsd.compare.compare import compare
 from neuron_opsd.compare.comparison import Comparison
@@ -50,6 +49,7 @@ from neuron_opsd.stages.training import Objective
 from neuron_opsd.storage.codecs import json_codec
 from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.status import comparison_status
 from tiny_runs import (
     POOL_SIZE,
     Row,

@@ -32,13 +32,11 @@ from neuron_opsd.runs.prepare import PreparedNames, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
 from neuron_opsd.storage.codecs import ROLLOUTS, Codec, json_codec, record_codec
+from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
 
 GOLD = "gold answers of the pool"
 """What oracles are told, as the ledger names it; nothing else is made from it."""
-
-METHOD_FOLDERS = "methods"
-"""Folder of a block that holds a folder for each method."""
 
 
 @dataclass(frozen=True, slots=True)

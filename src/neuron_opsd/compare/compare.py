@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuron_opsd.answers.verifier import shared_verifier
-from neuron_opsd.compare.comparison import BLOCKS, Comparison, is_comparison, set_up
+from neuron_opsd.compare.comparison import Comparison, is_comparison, set_up
 from neuron_opsd.compare.grid import fill
 from neuron_opsd.compare.reporting import (
     build_comparison,
@@ -16,7 +16,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import ComparisonData
 from neuron_opsd.runs.reporting import rebuild_report
-from neuron_opsd.storage.folders import check_home, claim
+from neuron_opsd.storage.folders import BLOCKS, check_home, claim
 
 
 def compare(

@@ -32,11 +32,7 @@ from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import Inputs, check_names, read_inputs
 from neuron_opsd.runs.model_checks import check_questions
-from neuron_opsd.storage.folders import is_run
-
-BLOCKS = "blocks"
-"""Folder of a comparison that holds its run directories."""
-
+from neuron_opsd.storage.folders import BLOCKS, is_run
 
 MOST_SEEDS = 1000
 """More trainings of one method would tell nothing more."""

@@ -19,7 +19,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet
 from neuron_opsd.runs.kept_room import tell_of_room
 from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.storage.caching import InChunks, Memory
+from neuron_opsd.storage.caching import MEMORY, InChunks
 from neuron_opsd.storage.codecs import NEURONS, groups, neuron_batch, save_table
 from neuron_opsd.storage.folders import check_result_place
 from neuron_opsd.storage.tables import NEURON_SCHEMA
@@ -76,7 +76,7 @@ def extract_neurons(
     named = [(row.id, pair) for row, pair in zip(rows, pairs, strict=True)]
     with progress.stage("neurons", len(named), "completions") as done:
         chunks = InChunks(named, config.rollouts.block_size, done)
-        sets = Memory().chunks("neurons", NEURONS, chunks, capture)
+        sets = MEMORY.chunks("neurons", NEURONS, chunks, capture)
     write_sets(sets, out)
     return len(sets)
 

@@ -7,16 +7,21 @@ steps run in a directory that resumes and in a notebook that does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeVar
 
 from neuron_opsd.config import Config
-from neuron_opsd.progress import Progress, Silent, nothing
+from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.storage.codecs import Codec
 
 T = TypeVar("T")
 R = TypeVar("R")
 Item = TypeVar("Item")
+
+
+def nothing(units: int) -> None:
+    """Hear that units are done, and do nothing."""
+    del units
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +115,17 @@ class Memory:
         return results
 
 
+MEMORY: Final = Memory()
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """What every step is done with besides a model."""
 
     config: Config
     """Resolved for the model."""
-    cache: Cache = field(default_factory=Memory)
-    progress: Progress = field(default_factory=Silent)
+    cache: Cache = MEMORY
+    progress: Progress = QUIET
 
     def cut(
         self, items: Sequence[Item], done: Callable[[int], None] = nothing

@@ -13,17 +13,17 @@ import pytest
 
 import places
 from neuron_opsd.cli import main
-from neuron_opsd.cli.status import (
+from neuron_opsd.storage import proofs
+from neuron_opsd.storage.caching import InChunks
+from neuron_opsd.storage.codecs import json_codec, text_codec
+from neuron_opsd.storage.lock import alive
+from neuron_opsd.storage.run_directory import RunDirectory, write_folder
+from neuron_opsd.storage.status import (
     BlockStatus,
-    alive,
     comparison_status,
     read_status,
     run_status,
 )
-from neuron_opsd.storage import proofs
-from neuron_opsd.storage.caching import InChunks
-from neuron_opsd.storage.codecs import json_codec, text_codec
-from neuron_opsd.storage.run_directory import RunDirectory, write_folder
 
 SOURCE = str(places.SOURCES)
 SETTINGS = {"seed": 0, "distill.steps": 150}
