@@ -12,7 +12,7 @@ from neuron_opsd.pipeline import BIAS_NAME, Prepared
 from neuron_opsd.records import Rollout, TeacherContext
 from neuron_opsd.results.run import AnswerCount, Case, CaseDemonstration
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.stages.rollouts import ask, sample_rollouts
+from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
 from neuron_opsd.storage.codecs import ROLLOUTS
 from neuron_opsd.storage.kept_rollouts import in_full, outlines_of
 
@@ -43,7 +43,7 @@ def answer_cases(
     rollouts = run.directory.once(
         "cases",
         ROLLOUTS.at("cases.parquet"),
-        lambda: sample_rollouts(model, asked, config, "rollout", draws),
+        lambda: sample_rollouts(model, asked, config, OWN, draws),
         made_from=[BIAS_NAME, *made_from],
     )
     return sampled_rollouts(rollouts)

@@ -128,7 +128,9 @@ def prepare_run(
     cache = PlacedCache(run.directory, made)
     prepared = prepare(model, pool, run.config, cache, run)
     count_pool_tokens(run, model, prepared, made.neurons)
-    return replace(prepared, fitness=check(run, model, prepared, made))
+    fitness = check(run, model, prepared, made)
+    # Nothing asks for them again, and of a million questions they take much room.
+    return replace(prepared, representatives={}, fitness=fitness)
 
 
 def count_pool_tokens(
