@@ -49,7 +49,7 @@ from neuron_opsd.method.selection import (  # noqa: E402
     select_questions,
     selection_warnings,
 )
-from neuron_opsd.models.protocol import LanguageModel, ModelFacts  # noqa: E402
+from neuron_opsd.models.roles import LanguageModel, ModelFacts  # noqa: E402
 from neuron_opsd.prompts import resolve_prompts  # noqa: E402
 from neuron_opsd.records import (  # noqa: E402
     Completion,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import TextScorer
 from neuron_opsd.records import Question
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.stages.centring import choice_bias, is_centring, with_bias
@@ -21,9 +21,7 @@ NO_EFFECT = (
 )
 
 
-def centred(
-    run: RunContext, model: LanguageModel, pool: Sequence[Question]
-) -> RunContext:
+def centred(run: RunContext, model: TextScorer, pool: Sequence[Question]) -> RunContext:
     """Return a run whose choices are centred, where its settings ask for that.
 
     Args:

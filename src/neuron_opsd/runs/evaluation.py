@@ -11,9 +11,8 @@ from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
 from neuron_opsd.config import Config
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.roles import Answerer
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Rollout
 from neuron_opsd.results.scores import TestResult
@@ -64,13 +63,13 @@ def evaluate(
             "none; set rollouts.choice_bias to what choice-bias.json of the run holds"
         )
     sets = read_tests(tests, "", config, progress.warn)
-    prompting = load_prompting(config.model)
+    tokenizer = load_tokenizer(config.model)
     asked = {test.name: test.questions for test in sets}
     chooses = any(q.choices for questions in asked.values() for q in questions)
-    resolved = resolve(config, prompting, chooses=chooses)
-    check_sets(prompting, asked, resolved, tests)
+    resolved = resolve(config, tokenizer, chooses=chooses)
+    check_sets(tokenizer, asked, resolved, tests)
     adapters = [] if adapter is None else [adapter]
-    model = load_model(config.model, *adapters, prompting=prompting)
+    model = load_model(config.model, *adapters, tokenizer=tokenizer)
     tell_of_room(model, progress.warn)
     table = {}
     for test in sets:
@@ -92,7 +91,7 @@ def inputs_of(
 
 
 def test_model(
-    model: LanguageModel,
+    model: Answerer,
     test: TestSet,
     config: Config,
     progress: Progress,

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuron_opsd.config import NeuronsConfig
-from neuron_opsd.models.protocol import LanguageModel, Pair
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
-from neuron_opsd.records import Completion, NeuronSet, Question, Rollout
+from neuron_opsd.records import Completion, NeuronSet, Pair, Question, Rollout
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.stages.capture import capture_neurons, lacks_span, pair_of
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask

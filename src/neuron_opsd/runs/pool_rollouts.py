@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Question, Rollout, Vote
 from neuron_opsd.runs.centring import BIAS_NAME
@@ -33,7 +33,7 @@ LACKS: Final = {
 
 
 def roll_out(
-    run: RunContext, model: LanguageModel, pool: Sequence[Question]
+    run: RunContext, model: Answerer, pool: Sequence[Question]
 ) -> Sequence[Rollout]:
     """Answer every question of the pool without a context."""
     config = run.config
@@ -59,7 +59,7 @@ def roll_out(
 
 
 def rollout_tokens(
-    model: LanguageModel,
+    model: Tokenizer,
     asked: Sequence[PromptedQuestion],
     rollouts: Iterable[RolloutFacts],
 ) -> int:
@@ -94,7 +94,7 @@ def remarks_on_rollouts(rollouts: Iterable[RolloutFacts], longest: int) -> list[
 
 def answers_to_show(
     run: RunContext,
-    model: LanguageModel,
+    model: Tokenizer,
     pool: Sequence[Question],
     rollouts: Sequence[Rollout],
     votes: Mapping[str, Vote],

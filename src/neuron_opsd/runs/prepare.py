@@ -12,7 +12,7 @@ from neuron_opsd.data.questions import duplicates_of
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.methods import METHODS
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import (
     Fitness,

@@ -11,9 +11,8 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.selection import select_questions
-from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
 from neuron_opsd.runs.context import remarks, resolve
@@ -93,11 +92,11 @@ def preview(
     chosen = find_question(questions.questions, question_id, pool)
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
-    prompting = load_prompting(config.model)
-    own = for_model(config, prompting.facts)
-    resolved = resolve(own, prompting, chooses=any(q.choices for q in some))
-    check_sets(prompting, {POOL: some}, resolved, {POOL: pool})
-    model = load_model(config.model, prompting=prompting)
+    tokenizer = load_tokenizer(config.model)
+    own = for_model(config, tokenizer.facts)
+    resolved = resolve(own, tokenizer, chooses=any(q.choices for q in some))
+    check_sets(tokenizer, {POOL: some}, resolved, {POOL: pool})
+    model = load_model(config.model, tokenizer=tokenizer)
     asked = ask(some, resolved)
     if is_centring(resolved.rollouts):
         resolved = with_bias(resolved, choice_bias(model, asked, len(asked)))
@@ -114,7 +113,7 @@ def preview(
 
 
 def show_first(
-    model: HFModel,
+    model: LanguageModel,
     asked: Sequence[PromptedQuestion],
     rollouts: Sequence[Rollout],
     config: Config,
@@ -138,7 +137,7 @@ def show_first(
 
 
 def neurons_of(
-    model: HFModel,
+    model: LanguageModel,
     asked: Sequence[PromptedQuestion],
     shown: Mapping[str, Rollout],
     config: Config,
@@ -178,7 +177,7 @@ def find_question(
 
 
 def show(
-    model: HFModel,
+    model: Tokenizer,
     asked: PromptedQuestion,
     rollout: Rollout,
     neurons: NeuronSet,
@@ -193,8 +192,8 @@ def show(
     completion = rollout.completion.token_ids
     return Preview(
         question_id=asked.question.id,
-        student_prompt=model.tokens.prompt_text(asked.prompt),
-        teacher_prompt=model.tokens.prompt_text(prompt),
+        student_prompt=model.prompt_text(asked.prompt),
+        teacher_prompt=model.prompt_text(prompt),
         demonstrations=len(context.demonstrations) - dropped,
         completion_example=rollout.completion.text,
         answer=reading.answer,
@@ -207,13 +206,13 @@ def show(
     )
 
 
-def mask_text(model: HFModel, prompt: TokenIds, completion: TokenIds) -> str:
+def mask_text(model: Tokenizer, prompt: TokenIds, completion: TokenIds) -> str:
     """Write the join of prompt and completion token by token, trained ones marked."""
     before = [token_text(model, token) for token in prompt[-6:]]
     trained = [f"[{token_text(model, token)}]" for token in completion]
     return " ".join([*before, *trained])
 
 
-def token_text(model: HFModel, token: int) -> str:
+def token_text(model: Tokenizer, token: int) -> str:
     """Return one token's text, control tokens and line breaks made visible."""
-    return repr(str(model.tokens.tokenizer.decode([token])))[1:-1]
+    return repr(model.token_text(token))[1:-1]
