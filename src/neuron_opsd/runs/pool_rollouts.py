@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.models.roles import Answerer, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Question, Rollout, Vote
 from neuron_opsd.runs.centring import BIAS_NAME
