@@ -41,7 +41,7 @@ from neuron_opsd.stages.policy_gradient import policy_gradient
 from neuron_opsd.stages.rollouts import Draw, PromptedQuestion, complete
 from neuron_opsd.stages.training import MAX_SKIPPED, Objective, TrainingSequence
 from neuron_opsd.stages.writing import Group, random_choices
-from neuron_opsd.storage.proofs import proof_of
+from neuron_opsd.storage.integrity import proof_of
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices
 from tiny import tiny_model
