@@ -50,9 +50,10 @@ from neuron_opsd.models.adapters.reading import without_future_warnings  # noqa:
 from neuron_opsd.models.hf import HFModel  # noqa: E402
 from neuron_opsd.models.learner import HFLearner  # noqa: E402
 from neuron_opsd.models.load import learner_of, load_model  # noqa: E402
-from neuron_opsd.models.protocol import Pair, Sampling  # noqa: E402
+from neuron_opsd.models.roles import Sampling  # noqa: E402
 from neuron_opsd.records import (  # noqa: E402
     Message,
+    Pair,
     Prompt,
     Question,
     TrainingExample,
@@ -188,7 +189,7 @@ def kept(learner: HFLearner, pairs: Sequence[Pair], step: int) -> Row:
     row = Row(step)
     inputs = inputs_of(learner.base, pairs)
     for whose in ("student", "teacher"):
-        values = learner.weights if whose == "student" else learner.teacher
+        values = learner.weights if whose == "student" else learner.teacher_weights
         changes = learner._changes({n: v.data for n, v in values.items()})  # noqa: SLF001
         for name, change in changes.items():
             measure_layer(learner, whose, (name, change, inputs[name]), row)
@@ -306,7 +307,7 @@ def peft_logprobs(network: Any, pairs: Sequence[Pair], *, half: bool) -> list[Te
 @torch.no_grad()
 def logprobs(model: HFModel, pairs: Sequence[Pair]) -> list[Tensor]:
     """Return the same of a model here."""
-    head = model.student_head().weight
+    head = model.head().weight
     result = []
     for prompt, _ in pairs:
         states = model.forward([(prompt, ())])[0, : len(prompt)]

@@ -7,6 +7,7 @@ for one, and so training stays annotation-free.
 """
 
 from __future__ import annotations
+from neuron_opsd.records import Pair
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 TokenIds: TypeAlias = tuple[int, ...]
+Pair: TypeAlias = tuple[TokenIds, TokenIds]
+"""A prompt and a completion."""
 
 NeuronIds: TypeAlias = NDArray[np.uint32]
 """Sorted, without repeats; neuron i of layer l has the id ``l * F + i``."""

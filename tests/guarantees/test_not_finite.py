@@ -23,12 +23,12 @@ from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import NotFiniteError, TrainingError
 from neuron_opsd.method.neurons import NeuronCounter, Sizes
-from neuron_opsd.models.decoding.rows import Row, append, ending_of
+from neuron_opsd.models.decoding.growing import Row, append, ending_of
 from neuron_opsd.models.decoding.sampling import draw_tokens
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner, first_not_finite
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.protocol import Learner, Sampling
+from neuron_opsd.models.roles import Learner, Sampling
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs.context import RunContext
@@ -199,7 +199,7 @@ def test_products_that_overflow_are_told(tiny_qwen3: Path, compute: str) -> None
     model = loaded(tiny_qwen3, compute=compute)
     with torch.no_grad():
         model.network.get_output_embeddings().weight.fill_(3e38)
-    model.forget_products()
+    model.release()
     draws = [Draw(Sampling(1.0, max_new_tokens=3), [[1]])]
     prompt = replace(tiny_examples(1)[0].student_prompt)
     asked = [PromptedQuestion(tiny_examples(1)[0].question, prompt)]
@@ -260,7 +260,7 @@ def spoil_weight(learner: HFLearner, value: float) -> None:
 
 
 def spoil_teacher(learner: HFLearner, value: float) -> None:
-    *_, weight = learner.teacher.values()
+    *_, weight = learner.teacher_weights.values()
     weight[0, 0] = value
     learner._holds = ""  # noqa: SLF001
 

@@ -230,5 +230,5 @@ def test_an_answer_that_spells_a_control_token_is_no_demonstration(
 def test_what_is_told_without_weights_is_what_the_model_is(tiny_llama: Path) -> None:
     config = model_config(tiny_llama)
     model = loaded(tiny_llama)
-    told = load_prompting(config).facts
+    told = load_tokenizer(config).facts
     assert told == replace(model.facts, shares_prompts=told.shares_prompts)

@@ -21,23 +21,21 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.method.divergence import capped
 from neuron_opsd.method.products import multiply
 from neuron_opsd.models.adapters.low_rank import LowRank, apart
-from neuron_opsd.models.attention import Whole, replacing
-from neuron_opsd.models.batches import padded
 from neuron_opsd.models.decoding.generation import generate
-from neuron_opsd.models.mlps import GatedMLP
-from neuron_opsd.models.protocol import (
+from neuron_opsd.models.forward.attention import Whole, replacing
+from neuron_opsd.models.forward.batches import padded
+from neuron_opsd.models.forward.mlps import GatedMLP
+from neuron_opsd.models.roles import (
     ContributionConsumer,
-    Head,
     ModelFacts,
     NeuronValue,
-    Pair,
     Sampling,
 )
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.scoring import Comparing, some_logits
+from neuron_opsd.models.scoring import Comparing, Head, some_logits
 from neuron_opsd.models.tokenizer.prompting import Prompting
 from neuron_opsd.models.tokenizer.tokens import Tokens
-from neuron_opsd.records import Completion, TokenIds
+from neuron_opsd.records import Completion, Pair, TokenIds
 
 
 class HFModel(Prompting, Comparing):
@@ -65,7 +63,6 @@ class HFModel(Prompting, Comparing):
         super().__init__(tokens, facts)
         self.network: Any = network
         self.changes = changes or {}
-        self.tokens_per_batch = tokens_per_batch
         self.room = Room(tokens_per_batch)
         self.mlps = tuple(mlps)
         self._products: ProductWeights | None = None
@@ -96,7 +93,7 @@ class HFModel(Prompting, Comparing):
     ) -> list[list[NDArray[np.float32]]]:
         """Return the logits of a few tokens at a few positions."""
         results: list[list[NDArray[np.float32]]] = [[] for _ in pairs]
-        head = self.student_head()
+        head = self.head()
 
         def score(batch: Sequence[int]) -> None:
             # One position more than the completion: what would come next.
@@ -132,7 +129,7 @@ class HFModel(Prompting, Comparing):
         )
         targets = [token for _, completion in pairs for token in completion]
         distinct, place = np.unique(targets, return_inverse=True)
-        unembedding = self.student_head().weight
+        unembedding = self.head().weight
         embeddings = unembedding[torch.from_numpy(distinct).to(self.device)].float()
         places = torch.from_numpy(place).to(self.device)
         # Taken before the pass, which runs with weights rounded for its products.
@@ -151,8 +148,8 @@ class HFModel(Prompting, Comparing):
         with torch.inference_mode(), hooked(self.mlps, value, score):
             self.forward(pairs)
 
-    def student_head(self) -> Head:
-        """Return the unembedding."""
+    def head(self) -> Head:
+        """Return the unembedding; its weight may ask for a gradient."""
         weight: Tensor = self.network.get_output_embeddings().weight
         return Head(weight, softcap_of(self.network.config))
 
@@ -176,7 +173,7 @@ class HFModel(Prompting, Comparing):
                 self._products = rounded(self.network, self.product_type, self.changes)
         return self._products
 
-    def forget_products(self) -> None:
+    def release(self) -> None:
         """Free what `product_weights` keeps; it is rounded again when it is needed."""
         self._products = None
 

@@ -15,7 +15,7 @@ import torch
 from neuron_opsd.errors import ModelError
 from neuron_opsd.method.divergence import capped
 from neuron_opsd.models.decoding.generation import decodes_alike
-from neuron_opsd.models.decoding.plain import check_plain_decoding
+from neuron_opsd.models.decoding.library_cache import check_plain_decoding
 from neuron_opsd.models.library_errors import refusing
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def in_float32(model: HFModel) -> HFModel:
     """Return a model of the same weights that computes in float32."""
     facts = replace(model.facts, compute="float32")
     return type(model)(
-        model.network, model.tokens, facts, model.mlps, model.tokens_per_batch
+        model.network, model.tokens, facts, model.mlps, model.room.wanted
     )
 
 
@@ -86,7 +86,7 @@ def check_logits(model: HFModel) -> None:
         ModelError: If it scales them, as Granite does, or adds something.
     """
     one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-    head = model.student_head()
+    head = model.head()
     with torch.inference_mode():
         own = model.network(input_ids=one).logits[0, 0]
         if not bool(own.isfinite().all()):

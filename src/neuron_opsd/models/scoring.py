@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
@@ -13,8 +14,23 @@ from torch import Tensor
 
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.divergence import capped
-from neuron_opsd.models.protocol import Head, Pair
-from neuron_opsd.records import TokenIds
+from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.records import Pair, TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The unembedding of one set of weights."""
+
+    weight: Tensor
+    """``(V, D)``."""
+    softcap: float | None = None
+    """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
+
+    def reading(self, states: Tensor) -> HiddenStates:
+        """Return states ``(N, D)`` with this to read them out."""
+        return HiddenStates(states, self.weight, self.softcap)
+
 
 CHUNK: Final = 128
 """Positions whose logits `divergences` holds at once."""

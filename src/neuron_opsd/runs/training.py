@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from neuron_opsd.models.roles import LanguageModel, Learner
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.methods.borrowed_answers import with_others
-from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
-from neuron_opsd.models.protocol import Learner
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics, TrainingExample
@@ -77,7 +76,7 @@ class Training:
 
 def train_adapter(
     run: RunContext,
-    model: HFModel,
+    model: LanguageModel,
     training: Training,
     examples: Sequence[TrainingExample],
     objective: Objective,
@@ -215,7 +214,7 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
     return now
 
 
-def trained_model(run: RunContext, folder: str) -> HFModel:
+def trained_model(run: RunContext, folder: str) -> LanguageModel:
     """Load the base model with the adapter in a folder of the run directory."""
     model = load_again(run.directory, run.config.model, run.directory.path(folder))
     keep_room(run, model)

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.attention import Whole, attention
-from neuron_opsd.models.batches import MIN_ROWS
 from neuron_opsd.models.decoding import generation, prefix_memory, shared_prefix
+from neuron_opsd.models.decoding.growing import Row, completed, ending_of
 from neuron_opsd.models.decoding.prefix_memory import PrefixMemory
-from neuron_opsd.models.decoding.rows import Row, completed, ending_of
+from neuron_opsd.models.forward.attention import Whole, attention
+from neuron_opsd.models.forward.batches import MIN_ROWS
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.roles import Sampling
 from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.seeds import derive_seed, uniforms
 from tiny import FAMILIES, tiny_model

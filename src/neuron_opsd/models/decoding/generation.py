@@ -16,15 +16,21 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.errors import is_out_of_memory
-from neuron_opsd.models.attention import replacing
-from neuron_opsd.models.batches import batches
-from neuron_opsd.models.decoding import plain as plain_generation
+from neuron_opsd.models.decoding.growing import (
+    Row,
+    append,
+    begin,
+    completions,
+    ending_of,
+)
+from neuron_opsd.models.decoding.library_cache import Groups
 from neuron_opsd.models.decoding.prefix_memory import PrefixMemory
-from neuron_opsd.models.decoding.rows import Row, append, begin, completions, ending_of
 from neuron_opsd.models.decoding.sampling import draw_tokens
 from neuron_opsd.models.decoding.shared_prefix import DecoderPass, enough, extend, read
+from neuron_opsd.models.forward.attention import replacing
+from neuron_opsd.models.forward.batches import batches
 from neuron_opsd.models.library_errors import FAULTS
-from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.room import attempt, refuse_single
 from neuron_opsd.records import Completion, TokenIds
 
@@ -57,7 +63,7 @@ def generate(
         TryAgainError: If a single completion has no room.
     """
     shares = model.facts.shares_prompts
-    way = Batch if shares else plain_generation.Groups
+    way = Batch if shares else Groups
     ended: list[Row] = []
     said = attempt(lambda: way(model, prompts, seeds, sampling, ended).run())
     ending = ending_of(model.tokens, sampling)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.models.decoding.sampling import Draw
-from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.tokenizer.tokens import Tokens
 from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.seeds import uniforms

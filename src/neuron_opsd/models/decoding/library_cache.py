@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.decoding.rows import Row, append, begin, ending_of
+from neuron_opsd.models.decoding.growing import Row, append, begin, ending_of
 from neuron_opsd.models.decoding.sampling import draw_tokens
-from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.roles import Sampling
 from neuron_opsd.records import TokenIds
 
 if TYPE_CHECKING:
