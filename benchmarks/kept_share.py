@@ -187,7 +187,7 @@ def others(turns: Sequence[str], place: int) -> list[str]:
 def kept(learner: HFLearner, pairs: Sequence[Pair], step: int) -> Row:
     """Measure what the passes of student and teacher keep at every adapted layer."""
     row = Row(step)
-    inputs = inputs_of(learner.base, pairs)
+    inputs = inputs_of(learner.frozen, pairs)
     for whose in ("student", "teacher"):
         values = learner.weights if whose == "student" else learner.teacher_weights
         changes = learner._changes({n: v.data for n, v in values.items()})  # noqa: SLF001
@@ -202,7 +202,7 @@ def measure_layer(
     """Add what passes make of one layer's inputs, relative to each output's size."""
     name, change, states = layer
     module = learner.decoder.get_submodule(name)
-    plain = outputs(module, learner.base.product_weights().decoder, name, states)
+    plain = outputs(module, learner.frozen.product_weights().decoder, name, states)
     size = plain.square().mean(dim=-1, keepdim=True).sqrt()
     exact = (states.float() @ change.down.T) @ change.up.T / size
 
@@ -211,7 +211,7 @@ def measure_layer(
 
     add(whose, outputs(module, weights_of(learner, whose), name, states))
     if whose == "student":
-        layer_below: Any = learner.base.decoder.get_submodule(name)
+        layer_below: Any = learner.frozen.decoder.get_submodule(name)
         matrix = layer_below.weight
         merged = {f"{name}.weight": (matrix + change.product).bfloat16()}
         add("merged", outputs(module, merged, name, states))
@@ -276,7 +276,7 @@ def divergences(
     with without_future_warnings():
         theirs = PeftModel.from_pretrained(network, str(adapter)).eval()
     rounded, exact = (peft_logprobs(theirs, pairs, half=half) for half in (True, False))
-    base = logprobs(learner.base, pairs)
+    base = logprobs(learner.frozen, pairs)
     with theirs.disable_adapter():
         same = peft_logprobs(theirs, pairs, half=True)
     return {

@@ -477,7 +477,7 @@ def test_an_adapter_leaves_the_weights_below_it_alone(tiny_llama: Path) -> None:
 
 def test_an_adapter_shares_the_base_models_weights(tiny_llama: Path) -> None:
     learner = learning(tiny_llama)
-    held = {weight.data_ptr() for weight in learner.base.network.parameters()}
+    held = {weight.data_ptr() for weight in learner.frozen.network.parameters()}
     below = [
         weight
         for name, weight in learner.network.named_parameters()
@@ -494,7 +494,7 @@ def test_the_base_model_stays_as_it_is(tiny_llama: Path, tuning: Tuning) -> None
     some_steps(learner, 2, rate=3e-2)
     with torch.no_grad():
         exact = untouched.states(pairs)
-        assert torch.equal(learner.base.states(pairs), exact)
+        assert torch.equal(learner.frozen.states(pairs), exact)
         assert not torch.allclose(learner.states(pairs), exact, atol=1e-4)
 
 
@@ -511,7 +511,7 @@ def test_passes_without_gradient_see_the_student_as_those_with_it(
             found = learner.states(pairs)
             teacher = learner.teacher(pairs).hidden  # takes the student's place
             again = learner.states(pairs)
-            base = learner.base.states(pairs)
+            base = learner.frozen.states(pairs)
         through = learner.student(pairs).hidden.detach()
         assert torch.equal(found, again)
         near = (found - through).abs().max()

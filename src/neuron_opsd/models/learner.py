@@ -52,9 +52,9 @@ class HFLearner(HFModel):
             weight_decay: Of AdamW, decoupled.
             max_grad_norm: Gradients are scaled down to this norm.
         """
-        super().__init__(network, base.tokens, base.facts, base.mlps, base.room.wanted)
-        self.base = base
-        self.room = base.room
+        super().__init__(network, base.tokens, base.facts, base.mlps, base.room)
+        self.frozen = base
+        """The model where training began."""
         self.trained = trained
         self.max_grad_norm = max_grad_norm
         self.weights: dict[str, nn.Parameter] = {
@@ -89,19 +89,14 @@ class HFLearner(HFModel):
     def reference(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same of the model where training began, without gradient."""
         with torch.no_grad():
-            weights = self.base.product_weights().decoder
+            weights = self.frozen.product_weights().decoder
             states = self._states_under(self.decoder, weights, pairs)
-        return self.base.head().reading(states)
-
-    @property
-    def frozen(self) -> HFModel:
-        """The model where training began."""
-        return self.base
+        return self.frozen.head().reading(states)
 
     @property
     def decoder(self) -> nn.Module:
         """The base's decoder, which runs with other weights in place of its own."""
-        return self.base.decoder
+        return self.frozen.decoder
 
     def product_weights(self) -> ProductWeights:
         """Return the student's weights for passes without gradient."""
@@ -275,7 +270,7 @@ class HFLearner(HFModel):
 
     def _hold(self, values: Mapping[str, Tensor]) -> None:
         """Make the weights of passes without gradient those of trained values."""
-        base = self.base.product_weights()
+        base = self.frozen.product_weights()
         if self._widens and self._held is not None:
             rewrite(self._held.decoder, self._changes(values))
             return

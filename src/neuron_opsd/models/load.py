@@ -31,6 +31,7 @@ from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.library_errors import full_line
 from neuron_opsd.models.probing import tried
 from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.models.room import Room
 from neuron_opsd.models.tokenizer.prompting import Prompting
 from neuron_opsd.models.weights.headers import refuse_not_finite
 from neuron_opsd.models.weights.location import check_source, hub_options
@@ -96,7 +97,7 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
         network = twin(base.network)
         trained: Any = add_adapter(network, tuning, network.name_or_path, seed)
     else:
-        base = in_float32(base)
+        base = base.in_float32()
         network = trained = copy.deepcopy(base.network)
         network.requires_grad_(True)  # noqa: FBT003
     return HFLearner(
@@ -106,14 +107,6 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
     )
-
-
-def in_float32(model: HFModel) -> HFModel:
-    """Return a model of the same weights whose products are not rounded."""
-    facts = replace(model.facts, compute="float32")
-    found = HFModel(model.network, model.tokens, facts, model.mlps, model.room.wanted)
-    found.room = model.room
-    return found
 
 
 def twin(network: Any) -> Any:
@@ -195,6 +188,7 @@ def wrap(
     tokens, known = prompting.tokens, prompting.facts
     mlps, _ = readable_mlps(network)
     facts = facts_of(network, tokens, config, known.device, known.compute)
-    model = HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
-    facts = replace(facts, shares_prompts=tried(model))
-    return HFModel(network, tokens, facts, mlps, config.tokens_per_batch, changes)
+    room = Room(config.tokens_per_batch)
+    shares = tried(HFModel(network, tokens, facts, mlps, room))
+    facts = replace(facts, shares_prompts=shares)
+    return HFModel(network, tokens, facts, mlps, room, changes)

@@ -192,8 +192,8 @@ def test_every_pass_keeps_a_small_change(
     full, half = changed(learning(folder)), changed(learning(folder, on=HALF))
     pairs = many_pairs(full)
     with torch.no_grad():
-        exact = run_pass(full, pairs) - full.base.states(pairs)
-        plain = half.base.states(pairs)
+        exact = run_pass(full, pairs) - full.frozen.states(pairs)
+        plain = half.frozen.states(pairs)
     for earlier in PASSES:  # each takes the place of the one before
         earlier(half, pairs[:1])
     found = run_pass(half, pairs)
@@ -208,13 +208,13 @@ def test_merging_before_rounding_would_be_noticed(
     full, half = changed(learning(folder)), changed(learning(folder, on=HALF))
     pairs = many_pairs(full)
     with torch.no_grad():
-        exact = full.states(pairs) - full.base.states(pairs)
-        plain = half.base.states(pairs)
+        exact = full.states(pairs) - full.frozen.states(pairs)
+        plain = half.frozen.states(pairs)
         merged = {
             name: weight.bfloat16()
             for name, weight in full.product_weights().decoder.items()
         }
-        head = half.base.product_weights().head
+        head = half.frozen.product_weights().head
         weights = ProductWeights(merged, head)
         monkeypatch.setattr(half, "product_weights", lambda: weights)
         found = half.states(pairs)
@@ -244,10 +244,10 @@ def test_a_second_adapter_is_kept_beside_the_first(
         exact, found = full.states(pairs), half.states(pairs)
         assert keeps(share(found, plain, exact - below))
         # What the second adds, beside what the first alone gives without rounding.
-        first = full.base.states(pairs)
+        first = full.frozen.states(pairs)
     assert (exact - first).abs().max() > 0
-    assert half.base.changes.keys() == full.base.changes.keys()
-    assert half.base.changes
+    assert half.frozen.changes.keys() == full.frozen.changes.keys()
+    assert half.frozen.changes
 
 
 def test_tokens_do_not_hang_on_what_else_is_written(folder: Path) -> None:
