@@ -7,7 +7,6 @@ for one, and so training stays annotation-free.
 """
 
 from __future__ import annotations
-from neuron_opsd.records import Pair
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -14,7 +14,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.runs.context import TestSet

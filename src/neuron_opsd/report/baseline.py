@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from neuron_opsd.records import Pair
 from neuron_opsd.report.wording import (
     GOT_BETTER,
     NOT_MEASURED,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 
-from neuron_opsd.models.roles import Answerer, Tokenizer
 from neuron_opsd.answers.votes import sampled_rollouts
+from neuron_opsd.models.roles import Answerer, Tokenizer
 from neuron_opsd.pipeline import BIAS_NAME, Prepared
 from neuron_opsd.records import Rollout, TeacherContext
 from neuron_opsd.results.run import AnswerCount, Case, CaseDemonstration

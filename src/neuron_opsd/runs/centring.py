@@ -20,9 +20,7 @@ NO_EFFECT: Final = (
 )
 
 
-def centred(
-    work: Workspace, model: TextScorer, pool: Sequence[Question]
-) -> Workspace:
+def centred(work: Workspace, model: TextScorer, pool: Sequence[Question]) -> Workspace:
     """Return a workspace whose choices are centred, where its settings ask for that.
 
     Args:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.config import Config
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.roles import Answerer
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.context import TestSet, resolve
@@ -87,7 +87,7 @@ def inputs_of(
     return [Path(config.model.name), *map(Path, tests.values()), *adapters]
 
 
-def test_model(work: Workspace, model: LanguageModel, test: TestSet) -> TestResult:
+def test_model(work: Workspace, model: Answerer, test: TestSet) -> TestResult:
     """Answer one test set chunk by chunk, as a run does, and score the answers."""
     asked = ask(test.questions, work.config)
     one = TestAsked(test.name, test.name, test.name, asked)

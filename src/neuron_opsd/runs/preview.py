@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.load import load_tokenizer
+from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.pipeline import Prepared, prepare
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TokenIds

@@ -15,9 +15,8 @@ from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import to_toml
 from neuron_opsd.methods import METHODS
+from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import StepMetrics

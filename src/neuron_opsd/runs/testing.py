@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
 from neuron_opsd.config.needs import shows_by_neurons
+from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
 from neuron_opsd.records import NeuronSet, Question, Rollout
 from neuron_opsd.results.scores import TestResult
@@ -142,7 +142,7 @@ def test_draws(config: Config) -> list[tuple[float, int]]:
 
 def sample_test(
     work: Workspace,
-    model: LanguageModel,
+    model: Answerer,
     one: TestAsked,
     draws: Sequence[tuple[float, int]],
     made_from: Sequence[str] = (),

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from neuron_opsd.models.roles import LanguageModel, Learner
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.methods.borrowed_answers import with_others
 from neuron_opsd.models.load import learner_of
+from neuron_opsd.models.roles import LanguageModel, Learner
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics, TrainingExample
