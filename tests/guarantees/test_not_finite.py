@@ -25,9 +25,10 @@ from neuron_opsd.errors import NotFiniteError, TrainingError
 from neuron_opsd.method.neurons import NeuronCounter, Sizes
 from neuron_opsd.models.decoding.growing import Growing, Request, ending_of
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.learner import HFLearner, first_not_finite
+from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Learner, Sampling
+from neuron_opsd.models.weights.finite import first_not_finite
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs.context import RunContext
