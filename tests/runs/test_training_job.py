@@ -37,7 +37,7 @@ from neuron_opsd.runs.training import (
 )
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import DemonstrationPool
-from neuron_opsd.storage.proofs import CARD, proof_of
+from neuron_opsd.storage.integrity import CARD, proof_of
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices
 from tiny_runs import SETTINGS, files_of, read_sealed, tiny_examples, write_sealed

@@ -17,9 +17,8 @@ from neuron_opsd.compare.variants import (
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS
-from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import (
     BASE,
@@ -97,7 +96,7 @@ class ComparisonContext:
     """What a user should know of how the model is run."""
     inputs: Mapping[str, Inputs]
     """By source."""
-    model: HFModel
+    model: LanguageModel
     model_hash: str
     progress: Progress
 
@@ -132,16 +131,16 @@ def set_up(
         own = config_of(variant, shared)
         METHODS[variant.method].objective(own, {})
         check_steps(variant, own, comparison.shown_steps)
-    prompting = load_prompting(shared.model)
-    facts = prompting.facts
+    tokenizer = load_tokenizer(shared.model)
+    facts = tokenizer.facts
     check_prompted(shared, facts, progress.warn)
     variants = variants_for(comparison.variants, shared, facts, progress.warn)
     begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
     chooses = any(one.chooses for one in inputs.values())
-    resolved = resolve(shared, prompting, begun, chooses=chooses)
+    resolved = resolve(shared, tokenizer, begun, chooses=chooses)
     for one in inputs.values():
-        check_questions(prompting, one, resolved)
-    model = load_model(shared.model, prompting=prompting)
+        check_questions(tokenizer, one, resolved)
+    model = load_model(shared.model, tokenizer=tokenizer)
     return ComparisonContext(
         replace(comparison, variants=variants),
         resolved,

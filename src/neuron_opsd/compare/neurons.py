@@ -8,7 +8,7 @@ from neuron_opsd.compare.variants import Variant, config_of, with_form
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Table, differences, merge
 from neuron_opsd.methods.method import WITHOUT_NEURONS
-from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.resolution import for_model, replaced_text
 

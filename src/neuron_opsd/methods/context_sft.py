@@ -7,7 +7,7 @@ from typing import Final
 from neuron_opsd.config import Config
 from neuron_opsd.methods.method import TEMPERED, Method, Targets
 from neuron_opsd.methods.preset import preset
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.distill import imitation
 from neuron_opsd.stages.training import Examples, Objective, RolloutGroup
 from neuron_opsd.stages.writing import Group, draw, grouped, sequences_of

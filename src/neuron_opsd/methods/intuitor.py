@@ -10,7 +10,7 @@ from neuron_opsd.method.rewards import certainty_rewards
 from neuron_opsd.methods import ttrl
 from neuron_opsd.methods.method import GROUPS, Method, Targets
 from neuron_opsd.methods.preset import preset
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.policy_gradient import certainties, policy_gradient
 from neuron_opsd.stages.training import Objective
 from neuron_opsd.stages.writing import Group

@@ -8,7 +8,7 @@ from typing import Final
 from neuron_opsd.config import Config
 from neuron_opsd.methods.method import WHOLE_POOL, Method, Targets
 from neuron_opsd.methods.preset import Preset
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import with_solution
 from neuron_opsd.stages.training import Examples, Objective, RolloutGroup

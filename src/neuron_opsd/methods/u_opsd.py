@@ -8,7 +8,7 @@ from typing import Final
 from neuron_opsd.config import Config
 from neuron_opsd.methods.method import GROUPS, WHOLE_POOL, Method, Targets
 from neuron_opsd.methods.preset import preset
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import Examples, Objective, RolloutGroup

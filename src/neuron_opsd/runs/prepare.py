@@ -10,7 +10,7 @@ from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.methods import METHODS
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
 from neuron_opsd.records import Fitness, NeuronSet, Prompt, Question, TeacherContext
@@ -134,7 +134,7 @@ def prepare_run(
 
 
 def count_pool_tokens(
-    run: RunContext, model: LanguageModel, prepared: Prepared, name: str
+    run: RunContext, model: Tokenizer, prepared: Prepared, name: str
 ) -> None:
     """Keep how many tokens were read and written to answer a pool and to capture."""
     asked = ask(
@@ -150,7 +150,7 @@ def count_pool_tokens(
 
 
 def tokens_of(
-    model: LanguageModel,
+    model: Tokenizer,
     asked: Sequence[PromptedQuestion],
     rollouts: Iterable[RolloutFacts],
 ) -> int:
@@ -180,7 +180,7 @@ def inside(folder: str, name: str) -> str:
 
 def check(
     run: RunContext,
-    model: LanguageModel,
+    model: Answerer,
     prepared: Prepared,
     made: PreparedNames,
 ) -> Fitness | None:
@@ -234,9 +234,7 @@ def learns_from_itself(name: str) -> bool:
     return name != FORM_ONLY and not METHODS[name].oracle
 
 
-def compare_teacher(
-    run: RunContext, model: LanguageModel, prepared: Prepared
-) -> Fitness:
+def compare_teacher(run: RunContext, model: Answerer, prepared: Prepared) -> Fitness:
     """Compare student and teacher on the first of the selected questions."""
     config, library = run.config, prepared.library
     some = prepared.contexts[: config.fitness.num_questions]

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from neuron_opsd.config import Config
 from neuron_opsd.method.divergence import distillation_loss, imitation_loss
-from neuron_opsd.method.fused_loss import HiddenStates
-from neuron_opsd.models.protocol import Learner, Pair
+from neuron_opsd.models.roles import Learner
+from neuron_opsd.records import Pair
 from neuron_opsd.stages.training import Objective, RolloutFunction, TrainingSequence
 from neuron_opsd.stages.writing import on_policy
 
@@ -35,9 +35,8 @@ def distillation(config: Config, write: RolloutFunction | None = None) -> Object
             for e in exercises
         ]
         # The teacher goes first, while nothing of the student's graph is alive.
-        hidden, head = learner.teacher_hidden(pairs), learner.teacher_head()
-        teacher = HiddenStates(hidden, head.weight, head.softcap)
-        student = student_readout(learner, exercises)
+        teacher = learner.teacher(pairs)
+        student = learner.student(student_pairs(learner, exercises))
         weights = token_counts(exercises, student.hidden)
         return distillation_loss(student, teacher, config.distill, weights)
 
@@ -48,7 +47,7 @@ def imitation(config: Config, write: RolloutFunction) -> Objective:
     """Return supervised training on given completions, with cross-entropy."""
 
     def loss(learner: Learner, exercises: Sequence[TrainingSequence]) -> Tensor:
-        student = student_readout(learner, exercises)
+        student = learner.student(student_pairs(learner, exercises))
         targets = completion_tokens(exercises, student.hidden)
         weights = token_counts(exercises, student.hidden)
         return imitation_loss(student, targets, config.distill.chunk_positions, weights)
@@ -64,15 +63,6 @@ def student_pairs(
         (learner.encode(e.example.student_prompt), e.completion.token_ids)
         for e in exercises
     ]
-
-
-def student_readout(
-    learner: Learner, exercises: Sequence[TrainingSequence]
-) -> HiddenStates:
-    """Return what makes the student's logits at all completion tokens."""
-    head = learner.student_head()
-    hidden = learner.student_hidden(student_pairs(learner, exercises))
-    return HiddenStates(hidden, head.weight, head.softcap)
 
 
 def completion_tokens(exercises: Sequence[TrainingSequence], like: Tensor) -> Tensor:

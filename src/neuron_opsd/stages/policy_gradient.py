@@ -20,11 +20,10 @@ from torch import Tensor
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import NotFiniteError
-from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_loss
 from neuron_opsd.method.rewards import advantages
 from neuron_opsd.models.decoding.choices import allowed_tokens
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.stages.centring import refuse_centring
@@ -32,7 +31,6 @@ from neuron_opsd.stages.distill import (
     completion_tokens,
     per_token,
     student_pairs,
-    student_readout,
 )
 from neuron_opsd.stages.rollouts import choice_tokens
 from neuron_opsd.stages.training import (
@@ -81,8 +79,9 @@ def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Obj
         ]
 
     def loss(learner: Learner, exercises: Sequence[TrainingSequence]) -> Tensor:
-        reference = reference_readout(learner, exercises) if weight else None
-        student = student_readout(learner, exercises)
+        pairs = student_pairs(learner, exercises)
+        reference = learner.reference(pairs) if weight else None
+        student = learner.student(pairs)
         tokens = PolicyTokens(
             targets=completion_tokens(exercises, student.hidden),
             advantages=per_token(
@@ -139,15 +138,6 @@ def allowed(learner: Learner, exercise: TrainingSequence) -> Sequence[TokenIds]:
     return allowed_tokens(choice_tokens(learner, asked(exercise.example)), tokens)
 
 
-def reference_readout(
-    learner: Learner, exercises: Sequence[TrainingSequence]
-) -> HiddenStates:
-    """Return what makes the logits of the model where training began."""
-    head = learner.reference_head()
-    hidden = learner.reference_hidden(student_pairs(learner, exercises))
-    return HiddenStates(hidden, head.weight, head.softcap)
-
-
 def certainties(
     learner: Learner, groups: Sequence[Group], config: Config
 ) -> list[list[tuple[float, float]]]:
@@ -166,7 +156,8 @@ def certainties(
     def of_some(exercises: Sequence[TrainingSequence]) -> list[tuple[float, float]]:
         with torch.no_grad():
             chunk = config.distill.chunk_positions
-            found = certainty(student_readout(learner, exercises), chunk)
+            states = learner.student(student_pairs(learner, exercises))
+            found = certainty(states, chunk)
         sizes = [len(e.completion.token_ids) for e in exercises]
         columns = [[float(p.mean()) for p in values.split(sizes)] for values in found]
         return list(zip(*columns, strict=True))
