@@ -180,7 +180,7 @@ def score(test: TestSet, rollouts: Sequence[Rollout], config: Config) -> TestRes
 
 def answer_prompted(
     run: RunContext,
-    model: Answerer,
+    model: LanguageModel,
     test: TestSet,
     prepared: Prepared,
     made: PreparedNames,
