@@ -32,12 +32,8 @@ def answer_cases(
         prepared: Chooses the questions.
         made_from: Names of the model's adapter and of what `prepared` holds.
     """
-    config = run.config
-    questions = [
-        prepared.library.questions[context.question_id]
-        for context in choose_cases(prepared)
-    ]
-    asked = ask(questions, config)
+    config, known = run.config, prepared.library.questions
+    asked = ask([known[c.question_id] for c in choose_cases(prepared)], config)
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
     rollouts = run.directory.once(
         "cases",
@@ -66,28 +62,23 @@ def build_cases(
         prepared: What was made of the pool.
         after: The trained model's rollouts by question id.
     """
-    example_of = {example.question_id: example for example in prepared.examples}
-    reason_of = {entry.question_id: entry.reason for entry in prepared.selection}
-    shown = choose_cases(prepared)
-    ids = {context.question_id for context in shown}
-    before = sampled_rollouts(of_questions(prepared.rollouts, ids))
+    examples = {example.question_id: example for example in prepared.examples}
+    reasons = {entry.question_id: entry.reason for entry in prepared.selection}
+    shown = {context.question_id: context for context in choose_cases(prepared)}
+    before = sampled_rollouts(of_questions(prepared.rollouts, shown.keys()))
     return tuple(
         Case(
-            question_id=context.question_id,
-            question=prepared.library.questions[context.question_id].text,
-            choices=prepared.library.questions[context.question_id].choices,
-            student_prompt=model.prompt_text(
-                example_of[context.question_id].student_prompt
-            ),
-            teacher_prompt=model.prompt_text(
-                example_of[context.question_id].teacher_prompt
-            ),
-            reason=reason_of[context.question_id],
+            question_id=name,
+            question=examples[name].question.text,
+            choices=examples[name].question.choices,
+            student_prompt=model.prompt_text(examples[name].student_prompt),
+            teacher_prompt=model.prompt_text(examples[name].teacher_prompt),
+            reason=reasons[name],
             demonstrations=case_demonstrations(context, prepared),
-            rollouts_before=answer_counts(before[context.question_id]),
-            rollouts_after=answer_counts(after.get(context.question_id, ())),
+            rollouts_before=answer_counts(before[name]),
+            rollouts_after=answer_counts(after.get(name, ())),
         )
-        for context in shown
+        for name, context in shown.items()
     )
 
 
