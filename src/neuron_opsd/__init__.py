@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from neuron_opsd.data.questions import read_questions as read_questions
     from neuron_opsd.errors import NeuronOpsdError as NeuronOpsdError
     from neuron_opsd.method.selection import select_questions as select_questions
+    from neuron_opsd.methods import method_of as method_of
     from neuron_opsd.models.load import load_learner as load_learner
     from neuron_opsd.models.load import load_model as load_model
     from neuron_opsd.pipeline import Request as Request
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from neuron_opsd.records import Message as Message
     from neuron_opsd.records import Question as Question
     from neuron_opsd.stages.capture import capture_neurons as capture_neurons
-    from neuron_opsd.stages.distill import distillation as distillation
     from neuron_opsd.stages.fitness import check_teacher as check_teacher
     from neuron_opsd.stages.rollouts import ask as ask
     from neuron_opsd.stages.rollouts import sample_rollouts as sample_rollouts
@@ -58,12 +58,12 @@ __all__ = [
     "capture_neurons",
     "check_teacher",
     "compare",
-    "distillation",
     "evaluate",
     "extract_neurons",
     "load_config",
     "load_learner",
     "load_model",
+    "method_of",
     "read_questions",
     "run",
     "sample_rollouts",
@@ -78,13 +78,13 @@ _HOMES = {
     "config": ("Config",),
     "errors": ("NeuronOpsdError",),
     "method.selection": ("select_questions",),
+    "methods": ("method_of",),
     "models.load": ("load_learner", "load_model"),
     "pipeline": ("Request", "evaluate", "extract_neurons", "run"),
     "progress": ("Silent",),
     "records": ("GoldAnswers", "Message", "Question"),
     "config.tables": ("load_config",),
     "stages.capture": ("capture_neurons",),
-    "stages.distill": ("distillation",),
     "stages.fitness": ("check_teacher",),
     "stages.rollouts": ("ask", "sample_rollouts"),
     "stages.scoring": ("compare", "score_rollouts", "summarise"),

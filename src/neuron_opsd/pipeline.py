@@ -22,7 +22,7 @@ from neuron_opsd.compare.reporting import (
     write_comparison,
 )
 from neuron_opsd.compare.variants import parse_variant
-from neuron_opsd.config import Config
+from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.tables import to_toml
 from neuron_opsd.demo.fetch import fetch_demo
 from neuron_opsd.demo.settings import (
@@ -33,7 +33,7 @@ from neuron_opsd.demo.settings import (
     demo_questions,
     questions_folder,
 )
-from neuron_opsd.methods import METHODS
+from neuron_opsd.methods import METHODS, method_of
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.tokenizer.weightless import load_prompting
@@ -41,7 +41,7 @@ from neuron_opsd.planning.estimate import estimate
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.results.comparison import ComparisonData
-from neuron_opsd.results.run import FORM_ONLY, PROMPTED, ReportData
+from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.cases import answer_cases, build_cases
 from neuron_opsd.runs.centring import centred
@@ -196,10 +196,9 @@ def train(
     run: RunContext, model: HFModel, prepared: Prepared, training: Training
 ) -> tuple[StepMetrics, ...]:
     """Train by the method of the settings; return the metrics of every step."""
-    method = METHODS[run.config.method]
-    objective = method.objective(run.config, {})
-    examples = examples_for(method.name, prepared, run.config)
-    return train_adapter(run, model, training, examples, objective)
+    method = method_of(run.config)
+    examples = examples_for(method, prepared)
+    return train_adapter(run, model, training, examples, method)
 
 
 def form_only(
@@ -209,10 +208,9 @@ def form_only(
 
     What this gains, any training gains from seeing what an answer looks like.
     """
-    objective = METHODS[FORM_ONLY].objective(run.config, {})
-    examples = examples_for(FORM_ONLY, prepared, run.config)
+    method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
-    train_adapter(run, model, training, examples, objective)
+    train_adapter(run, model, training, examples_for(method, prepared), method)
     trained = trained_model(run, training.adapter)
     return answer_tests(run, trained, tests, FORM_ONLY, [training.adapter])
 

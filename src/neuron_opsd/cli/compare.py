@@ -219,7 +219,7 @@ def methods(*, output: Output = DEFAULT_OUTPUT) -> None:
         output: How to say what came out.
     """
     prepare_libraries(allow_download=False)
-    from neuron_opsd.methods import METHODS
+    from neuron_opsd.methods import METHODS, Oracle
 
     with open_terminal(quiet=output.quiet) as terminal:
         if output.json:
@@ -229,7 +229,7 @@ def methods(*, output: Output = DEFAULT_OUTPUT) -> None:
                         "summary": method.summary,
                         "acts_on": method.acts_on,
                         "source": method.source,
-                        "oracle": method.oracle,
+                        "oracle": issubclass(method, Oracle),
                         "preset": {
                             "full_rate": method.preset.full_rate,
                             "lora_rate": method.preset.lora_rate,

@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neuron_opsd.compare.neurons import check_prompted, variants_for
 from neuron_opsd.compare.variants import (
     Variant,
+    check_resolved,
     check_variants,
     config_of,
-    shared_config,
+    variants_for,
     with_form,
 )
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import METHODS
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.tokenizer.weightless import load_prompting
@@ -96,7 +95,7 @@ class ComparisonContext:
 
     comparison: Comparison
     config: Config
-    """Settled for the model, before any method has its say."""
+    """What the user chose for all methods, resolved for the model."""
     constrained: bool
     inputs: Mapping[str, Inputs]
     """By source."""
@@ -120,38 +119,36 @@ def set_up(
         NeuronOpsdError: For anything that the user can mend.
     """
     check(comparison)
-    shared = shared_config(config)
     warn = once_each(progress.warn)
     inputs = {
         source: read_inputs(
             file,
             in_domain_first(comparison.tests, source),
-            in_domain(shared, source),
+            in_domain(config, source),
             warn,
         )
         for source, file in comparison.sources.items()
     }
     for variant in comparison.variants:
-        own = config_of(variant, shared)
-        METHODS[variant.method].objective(own, {})
+        own = config_of(variant, config)
         check_steps(variant, own, comparison.shown_steps)
-    prompting = load_prompting(shared.model)
+    check_resolved(comparison.variants, config, progress.warn)
+    prompting = load_prompting(config.model)
     facts = prompting.facts
-    check_prompted(shared, facts, progress.warn)
-    variants = variants_for(comparison.variants, shared, facts, progress.warn)
+    variants = variants_for(comparison.variants, config, facts, progress.warn)
     begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
     chooses = any(one.chooses for one in inputs.values())
-    resolved, constrained = resolve(shared, prompting, begun, chooses=chooses)
+    resolved, constrained = resolve(config, prompting, begun, chooses=chooses)
     for one in inputs.values():
         check_questions(prompting, one, resolved, constrained=constrained)
-    model = load_model(shared.model, prompting=prompting)
+    model = load_model(config.model, prompting=prompting)
     return ComparisonContext(
         replace(comparison, variants=variants),
         resolved,
         constrained,
         inputs,
         model,
-        model_fingerprint(shared.model),
+        model_fingerprint(config.model),
         progress,
     )
 

@@ -25,7 +25,6 @@ from neuron_opsd.records import (
     TrainingExample,
     Vote,
 )
-from neuron_opsd.results.run import FORM_ONLY
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.neurons import Chosen, capture
 from neuron_opsd.runs.pool_rollouts import NAME as ROLLOUTS_NAME
@@ -293,21 +292,13 @@ def check(
         )
         warn_as_kept(run, name, verdicts_name(name))
         found += fitness.findings
-        if learns_from_itself(config.method):
+        if METHODS[config.method].learns_from_itself:
             refuse_one_answer(fitness, config.fitness)
     for finding in found:
         run.directory.warn(finding)
     if found and config.fitness.action == "stop":
         raise TeacherError(f"{found[0]} (fitness.action is stop)")
     return fitness
-
-
-def learns_from_itself(name: str) -> bool:
-    """Say whether a method has nothing but the model's own answers to learn from.
-
-    Form-only training has random choices, and oracles have gold answers.
-    """
-    return name != FORM_ONLY and not METHODS[name].oracle
 
 
 def compare_teacher(
