@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from neuron_opsd.compare.reporting import DATA
-from neuron_opsd.report.charts.intervals import MEASURES, in_words
 from neuron_opsd.report.comparison_index import Results, ordered_starts, results_from
+from neuron_opsd.report.measures import in_words
 from neuron_opsd.report.wording import MINUS
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
@@ -159,8 +159,8 @@ def difference(contrast: Contrast | None) -> str:
     """Write a difference with its interval, in the unit of its measure."""
     if contrast is None:
         return ""
-    kind = MEASURES[contrast.place.metric]
-    return in_words(contrast.difference, kind).replace(MINUS, "-")
+    said = in_words(contrast.difference, contrast.place.metric)
+    return said.replace(MINUS, "-")
 
 
 def print_table(

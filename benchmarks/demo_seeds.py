@@ -52,7 +52,7 @@ def main() -> None:
 
 def rows(out: Path, seed: int, *, quick: bool) -> list[str]:
     """Return the lines of one seed, run first if it is not finished."""
-    from neuron_opsd.pipeline import demo
+    from neuron_opsd.demo.demonstration import demo
 
     start = time.monotonic()
     with open_terminal() as terminal:

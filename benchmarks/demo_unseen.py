@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from neuron_opsd.answers.votes import sampled_rollouts
 from neuron_opsd.data.questions import QuestionFile, read_questions
-from neuron_opsd.demo.settings import IN_DOMAIN
+from neuron_opsd.demo.demonstration import IN_DOMAIN
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.seeds import generator
 from neuron_opsd.storage.codecs import ROLLOUTS

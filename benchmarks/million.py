@@ -40,16 +40,22 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
+
 from neuron_opsd.answers.readers import readers_for  # noqa: E402
 from neuron_opsd.answers.votes import tally_votes  # noqa: E402
 from neuron_opsd.config import Config  # noqa: E402
 from neuron_opsd.data.overlap import check_overlap, duplicates_of  # noqa: E402
 from neuron_opsd.method.selection import (  # noqa: E402
+    kept_ids,
     rank_questions,
     select_questions,
     selection_warnings,
 )
 from neuron_opsd.models.protocol import LanguageModel, ModelFacts  # noqa: E402
+from neuron_opsd.pipeline import (  # noqa: E402
+    demonstration_pool,
+    of_ids,
+)
 from neuron_opsd.prompts import resolve_prompts  # noqa: E402
 from neuron_opsd.records import (  # noqa: E402
     Completion,
@@ -65,19 +71,17 @@ from neuron_opsd.runs.inputs import (  # noqa: E402
     read_pool,
     read_tests,
 )
-from neuron_opsd.runs.prepare import (  # noqa: E402
-    kept,
-    make_demonstration_pool,
-    own_answers,
-    representatives,
-)
-from neuron_opsd.runs.selection import unread_of  # noqa: E402
 from neuron_opsd.stages.fitness import (  # noqa: E402
     pool_findings,
     selection_findings,
 )
 from neuron_opsd.stages.library import DemonstrationPool, search_remarks  # noqa: E402
 from neuron_opsd.stages.one_answer import one_answer_findings  # noqa: E402
+from neuron_opsd.stages.representatives import (  # noqa: E402
+    own_answers,
+    representatives,
+    unread_of,
+)
 from neuron_opsd.stages.rollouts import ask  # noqa: E402
 from neuron_opsd.stages.teaching import (  # noqa: E402
     build_contexts,
@@ -251,7 +255,7 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
     config = config_of(options)
     pool = read_all(files, config, measured)
     with measured.stage("prompts asked"):
-        sum(len(MODEL.encode(a.prompt)) for a in ask(pool, config, constrained=False))
+        sum(len(MODEL.encode(a.prompt)) for a in ask(pool, config))
     with measured.stage("rollouts read"):
         rollouts = ROLLOUTS.load(files.rollouts)
     with measured.stage("votes, representatives"):
@@ -274,10 +278,11 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
         answers = demonstrable(
             MODEL, by_id, shown_answers(rollouts, votes, config), config
         )
-        library = make_demonstration_pool(pool, answers, neurons, selection, config)
+        library = demonstration_pool(pool, answers, neurons, selection, config)
     path = files.folder / CONTEXTS.file_name
+    trained = of_ids(neurons, kept_ids(selection))
     with measured.stage(f"contexts ({options.rule})", path):
-        CONTEXTS.save(build_contexts(kept(neurons, selection), library, config), path)
+        CONTEXTS.save(build_contexts(trained, library, config), path)
         contexts = CONTEXTS.load(path)
         remarks += search_remarks(contexts, library)
     with measured.stage("examples"):
@@ -318,7 +323,6 @@ def write_examples(
         contexts,
         library,
         config,
-        constrained=False,
         on_done=lambda _: None,
     )
 
@@ -335,6 +339,7 @@ def config_of(options: argparse.Namespace) -> Config:
     return config.model_copy(
         update={
             "prompts": prompts,
+            "rollouts": config.rollouts.model_copy(update={"mode": "free"}),
             "contexts": config.contexts.model_copy(update={"rule": options.rule}),
             "selection": config.selection.model_copy(
                 update={"balance": options.balance}

@@ -39,9 +39,10 @@ from neuron_opsd.runs.findings import (  # noqa: E402
     compare_tests,
     comparison_entry,
 )
-from neuron_opsd.runs.prepare import representatives  # noqa: E402
 from neuron_opsd.runs.reporting import REPORT  # noqa: E402
+from neuron_opsd.stages.representatives import representatives  # noqa: E402
 from neuron_opsd.stages.scoring import summarise  # noqa: E402
+from neuron_opsd.storage.caching import InChunks  # noqa: E402
 from neuron_opsd.storage.codecs import ROLLOUTS, to_json  # noqa: E402
 from neuron_opsd.storage.kept_rollouts import outlines_of  # noqa: E402
 from neuron_opsd.storage.run_directory import RunDirectory  # noqa: E402
@@ -109,13 +110,11 @@ def rollouts_of(questions: Sequence[int], num_tokens: int) -> list[Rollout]:
 def pool(folder: Path, count: int, num_tokens: int) -> str:
     """Join a pool's rollouts, vote, and choose what stands for each question."""
     with RunDirectory.open(folder / "run", {}, {}) as run:
-        rollouts = run.blocks(
+        rollouts = run.chunks(
             "rollouts",
             ROLLOUTS,
-            range(count),
-            64,
-            lambda block: rollouts_of(block, num_tokens),
-            lambda _: None,
+            InChunks(range(count), 64),
+            lambda chunk: rollouts_of(chunk, num_tokens),
         )
     votes = tally_votes(outlines_of(rollouts))
     chosen = representatives(outlines_of(rollouts), votes, CONFIG)

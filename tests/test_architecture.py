@@ -34,7 +34,7 @@ PLANTED = {
         ("method.neurons", "from neuron_opsd import stages"),
         ("method.neurons", "from neuron_opsd import run"),
         ("pipeline", "from neuron_opsd.cli.app import main"),
-        ("runs.training", "from neuron_opsd.pipeline import run"),
+        ("pipeline", "from neuron_opsd.runs.run import run"),
         ("answers.votes", "from . import records"),
     ],
     "transformers_outside_models": [
@@ -44,6 +44,7 @@ PLANTED = {
     ],
     "gold_answers_below_evaluation": [
         ("stages.distill", "from neuron_opsd.records import GoldAnswers"),
+        ("pipeline", "from neuron_opsd.records import GoldAnswers"),
         ("runs.prepare", "from neuron_opsd.records import GoldAnswers"),
         ("runs.training", "from neuron_opsd.records import GoldAnswers"),
         ("method.selection", "def f(gold):\n    return gold.answer_of['a']"),

@@ -15,9 +15,11 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.models import probing as trial
-from neuron_opsd.pipeline import Request, estimate, evaluate, run
+from neuron_opsd.planning.estimate import estimate
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs.context import QUIET_ANSWERS
+from neuron_opsd.runs.evaluation import evaluate
+from neuron_opsd.runs.run import Request, run
 from neuron_opsd.storage.codecs import NEURONS, ROLLOUTS, SELECTION
 from tiny_runs import (
     POOL_SIZE,
@@ -221,7 +223,9 @@ def test_the_settings_of_a_run_can_be_read_back(finished_run: FinishedRun) -> No
     assert QUIET_ANSWERS in finished_run.warnings
     assert read.evaluation.in_domain == "parity"
     evaluation = read.evaluation.model_copy(update={"in_domain": ""})
-    asked = {"prompts": prompts, "evaluation": evaluation}
+    assert read.rollouts.mode == "constrained"
+    rollouts = read.rollouts.model_copy(update={"mode": "auto"})
+    asked = {"prompts": prompts, "evaluation": evaluation, "rollouts": rollouts}
     assert read.model_copy(update=asked) == finished_run.config
 
 

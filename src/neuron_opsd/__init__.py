@@ -1,13 +1,16 @@
 """Improve a language model in one domain from unlabelled questions alone.
 
-Everything a library user needs is a name of this module; it is imported when it is
-first used, so that `import neuron_opsd` costs nothing. `pipeline` is the place to
-start reading.
+The commands are functions here: `run`, `compare`, `evaluate`, `analyse`, `plan`,
+`preview`. So is each step of the method, in the order of Algorithm 1; what they do one
+after the other is written out in `examples/algorithm1.py`. A name is imported when it
+is first used, so that `import neuron_opsd` costs nothing.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,88 +19,71 @@ if TYPE_CHECKING:
     from neuron_opsd.config.tables import load_config as load_config
     from neuron_opsd.data.questions import read_questions as read_questions
     from neuron_opsd.errors import NeuronOpsdError as NeuronOpsdError
+    from neuron_opsd.library import analyse as analyse
+    from neuron_opsd.library import compare as compare
+    from neuron_opsd.library import evaluate as evaluate
+    from neuron_opsd.library import extract_neurons as extract_neurons
+    from neuron_opsd.library import plan as plan
+    from neuron_opsd.library import preview as preview
+    from neuron_opsd.library import run as run
     from neuron_opsd.method.selection import select_questions as select_questions
     from neuron_opsd.methods import method_of as method_of
     from neuron_opsd.models.load import load_learner as load_learner
     from neuron_opsd.models.load import load_model as load_model
-    from neuron_opsd.pipeline import Request as Request
-    from neuron_opsd.pipeline import evaluate as evaluate
-    from neuron_opsd.pipeline import extract_neurons as extract_neurons
-    from neuron_opsd.pipeline import run as run
     from neuron_opsd.progress import Silent as Silent
     from neuron_opsd.records import GoldAnswers as GoldAnswers
     from neuron_opsd.records import Message as Message
     from neuron_opsd.records import Question as Question
     from neuron_opsd.stages.capture import capture_neurons as capture_neurons
-    from neuron_opsd.stages.fitness import check_teacher as check_teacher
-    from neuron_opsd.stages.rollouts import ask as ask
     from neuron_opsd.stages.rollouts import sample_rollouts as sample_rollouts
-    from neuron_opsd.stages.scoring import compare as compare
     from neuron_opsd.stages.scoring import score_rollouts as score_rollouts
     from neuron_opsd.stages.scoring import summarise as summarise
-    from neuron_opsd.stages.teaching import DemonstrationPool as DemonstrationPool
     from neuron_opsd.stages.teaching import build_contexts as build_contexts
     from neuron_opsd.stages.teaching import build_examples as build_examples
     from neuron_opsd.stages.training import train as train
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Config",
-    "DemonstrationPool",
-    "GoldAnswers",
-    "Message",
-    "NeuronOpsdError",
-    "Question",
-    "Request",
-    "Silent",
-    "__version__",
-    "ask",
-    "build_contexts",
-    "build_examples",
-    "capture_neurons",
-    "check_teacher",
-    "compare",
-    "evaluate",
-    "extract_neurons",
-    "load_config",
-    "load_learner",
-    "load_model",
-    "method_of",
-    "read_questions",
-    "run",
-    "sample_rollouts",
-    "score_rollouts",
-    "select_questions",
-    "summarise",
-    "tally_votes",
-    "train",
-]
-
 _HOMES = {
+    "answers.votes": ("tally_votes",),
     "config": ("Config",),
+    "config.tables": ("load_config",),
+    "data.questions": ("read_questions",),
     "errors": ("NeuronOpsdError",),
+    "library": (
+        *("analyse", "compare", "evaluate", "extract_neurons"),
+        *("plan", "preview", "run"),
+    ),
     "method.selection": ("select_questions",),
     "methods": ("method_of",),
     "models.load": ("load_learner", "load_model"),
-    "pipeline": ("Request", "evaluate", "extract_neurons", "run"),
     "progress": ("Silent",),
     "records": ("GoldAnswers", "Message", "Question"),
-    "config.tables": ("load_config",),
     "stages.capture": ("capture_neurons",),
-    "stages.fitness": ("check_teacher",),
-    "stages.rollouts": ("ask", "sample_rollouts"),
-    "stages.scoring": ("compare", "score_rollouts", "summarise"),
-    "stages.teaching": ("DemonstrationPool", "build_contexts", "build_examples"),
+    "stages.rollouts": ("sample_rollouts",),
+    "stages.scoring": ("score_rollouts", "summarise"),
+    "stages.teaching": ("build_contexts", "build_examples"),
     "stages.training": ("train",),
-    "answers.votes": ("tally_votes",),
-    "data.questions": ("read_questions",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
+__all__ = ["__version__", *sorted(_HOME_OF)]
+
+
+class _FrontPage(ModuleType):
+    """This module, of which a room of a function's name does not hide the function."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute, except a room that a function is named like."""
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _FrontPage
+
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for from the module that it lives in."""
+    """Import what is asked for from the module that defines it."""
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__} has no {name}")
     return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)

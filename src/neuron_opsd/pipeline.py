@@ -1,268 +1,329 @@
-"""The whole method in the order of Algorithm 1, arXiv:2607.02460. Read this first.
+"""Algorithm 1 of arXiv:2607.02460, from questions to training examples. Start here.
 
-Questions become rollouts, rollouts neuron sets, these a selection and contexts; a
-teacher who sees the contexts is distilled into a student who does not; and only then
-are gold answers read, to measure. What a model computes is kept in the run directory,
-so the same call goes on wherever an earlier one was stopped.
+A model answers a pool of questions. The neurons that pushed each answer say which
+questions to train on, and which others, with the model's own answers, the teacher is
+shown before each. `prepare` is the whole of it in the order of the paper; what a run, a
+preview, a plan or a comparison does with a pool, it does with `prepare` or its parts.
+The student is then trained by `stages.training.train`. No gold answer is read here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Final
 
-from neuron_opsd.answers.verifier import shared_verifier
-from neuron_opsd.compare.comparison import BLOCKS, Comparison, is_comparison, set_up
-from neuron_opsd.compare.forecast import forecast
-from neuron_opsd.compare.grid import fill
-from neuron_opsd.compare.reporting import (
-    build_comparison,
-    rebuild_comparison,
-    write_comparison,
+from neuron_opsd.config import Config, NeuronsConfig
+from neuron_opsd.config.needs import needs_neurons
+from neuron_opsd.data.questions import duplicates_of
+from neuron_opsd.errors import DataError
+from neuron_opsd.method.selection import (
+    kept_ids,
+    rank_questions,
+    select_questions,
+    selection_warnings,
 )
-from neuron_opsd.compare.variants import parse_variant
-from neuron_opsd.config import FORM_ONLY, Config
-from neuron_opsd.config.tables import to_toml
-from neuron_opsd.demo.fetch import fetch_demo
-from neuron_opsd.demo.settings import (
-    CROSS_DOMAIN,
-    IN_DOMAIN,
-    are_questions,
-    demo_config,
-    demo_questions,
-    questions_folder,
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.outlines import RolloutFacts
+from neuron_opsd.progress import QUIET, Progress
+from neuron_opsd.records import (
+    Fitness,
+    NeuronSet,
+    Question,
+    Rollout,
+    SelectionEntry,
+    TeacherContext,
+    TrainingExample,
+    Vote,
 )
-from neuron_opsd.methods import METHODS, method_of
-from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.tokenizer.weightless import load_prompting
-from neuron_opsd.planning.estimate import estimate
-from neuron_opsd.progress import Progress
-from neuron_opsd.records import StepMetrics
-from neuron_opsd.results.comparison import ComparisonData
-from neuron_opsd.results.run import PROMPTED, ReportData
-from neuron_opsd.results.scores import TestResult
-from neuron_opsd.runs.cases import answer_cases, build_cases
-from neuron_opsd.runs.centring import centred
-from neuron_opsd.runs.completions import extract_neurons
-from neuron_opsd.runs.context import RunContext, TestSet, remarks, resolve
-from neuron_opsd.runs.evaluation import evaluate
-from neuron_opsd.runs.findings import Findings
-from neuron_opsd.runs.fingerprint import model_fingerprint
-from neuron_opsd.runs.inputs import (
-    Inputs,
-    environment,
-    name_in_domain,
-    read_inputs,
-    run_settings,
+from neuron_opsd.stages.capture import (
+    capture_neurons,
+    lacks_span,
+    not_read,
+    pairs_of,
 )
-from neuron_opsd.runs.kept_room import keep_room
-from neuron_opsd.runs.model_checks import check_questions
-from neuron_opsd.runs.prepare import Prepared, PreparedNames, prepare
-from neuron_opsd.runs.preview import Preview, preview
-from neuron_opsd.runs.reporting import build_report, finish, rebuild_report
-from neuron_opsd.runs.resolution import for_model, replaced_text, with_method
-from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests
-from neuron_opsd.runs.training import (
-    Training,
-    examples_for,
-    train_adapter,
-    trained_model,
+from neuron_opsd.stages.library import DemonstrationPool, search_remarks
+from neuron_opsd.stages.remarks import (
+    remarks_on_dropped,
+    remarks_on_rollouts,
+    remarks_on_shown,
 )
-from neuron_opsd.storage.codecs import text_codec
-from neuron_opsd.storage.folders import check_home, claim
-from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.stages.representatives import (
+    own_answers,
+    representatives,
+    unread_of,
+)
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
+from neuron_opsd.stages.teaching import (
+    build_contexts,
+    build_examples,
+    demonstrable,
+    shown_answers,
+    shown_draws,
+)
+from neuron_opsd.storage.caching import MEMORY, Cache, Workspace
+from neuron_opsd.storage.codecs import (
+    CONTEXTS,
+    NEURONS,
+    ROLLOUTS,
+    SELECTION,
+)
+from neuron_opsd.storage.kept_rollouts import ROWS_READ, Chosen, outlines_of
+from neuron_opsd.storage.verdicts import hold_votes, verdicts_name
 
-__all__ = [
-    "Comparison",
-    "Preview",
-    "Request",
-    "compare",
-    "demo",
-    "estimate",
-    "evaluate",
-    "extract_neurons",
-    "forecast",
-    "parse_variant",
-    "preview",
-    "rebuild_page",
-    "run",
-]
-
-
-SETTINGS = text_codec("config.toml")
+BIAS_NAME: Final = "choice-bias"
+ROLLOUTS_NAME: Final = "rollouts"
+ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
+"""What the model answered to the pool, and which of these answers are equal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What a run is asked to do."""
+class Prepared:
+    """Everything that training needs, made from questions without labels."""
 
-    pool: str
-    """File or dataset of unlabelled questions; answers in it are never read."""
-    tests: Mapping[str, str]
-    """Name to file of every test set; the first is the pool's own domain unless
-    `evaluation.in_domain` names another."""
-    out: Path
-    """The run directory."""
-    command: str = ""
-    """How the run was called, for the report."""
-
-
-def run(request: Request, config: Config, progress: Progress) -> ReportData:
-    """Improve a model from unlabelled questions, and measure what that did.
-
-    Writes the run directory: `config.toml`, rollouts, neurons, selection, contexts,
-    `train/`, `adapter/`, `evaluation.json` and `report.html`.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
-    check_home(request.out, "run")
-    shared_verifier().forget()
-    config = name_in_domain(request.tests, with_method(config))
-    inputs = read_inputs(request.pool, request.tests, config, progress.warn)
-    prompting = load_prompting(config.model)
-    own = for_model(config, prompting.facts)
-    resolved, constrained = resolve(
-        own, prompting, [request.out], chooses=inputs.chooses
-    )
-    check_questions(prompting, inputs, resolved, constrained=constrained)
-    model = load_model(config.model, prompting=prompting)
-    hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
-    with RunDirectory.open(
-        request.out,
-        run_settings(resolved),
-        hashes,
-        environment=environment(resolved.model),
-        warn=progress.warn,
-    ) as directory:
-        directory.write("config.toml", SETTINGS, to_toml(resolved, comments=True))
-        run = RunContext(directory, resolved, constrained, progress)
-        keep_room(run, model)
-        for remark in remarks(model.facts, resolved.prompts, own.prompts):
-            directory.warn(remark)
-        if replaced := replaced_text(config, own):
-            directory.warn(replaced)
-        data = improve(run, model, inputs, request.command)
-        run.note_peak_memory(model.facts.device)
-        return data
+    rollouts: Sequence[Rollout]
+    """Of the pool; those of a run stay in their file."""
+    votes: Mapping[str, Vote]
+    representatives: Mapping[str, RolloutFacts]
+    """Question id to the rollout that stands for it."""
+    neurons: tuple[NeuronSet, ...]
+    """Of every question, empty where the settings ask for none."""
+    selection: tuple[SelectionEntry, ...]
+    library: DemonstrationPool
+    contexts: tuple[TeacherContext, ...]
+    examples: tuple[TrainingExample, ...]
+    fitness: Fitness | None = None
 
 
-def improve(
-    run: RunContext, model: HFModel, inputs: Inputs, command: str
-) -> ReportData:
-    """Run all stages in a run directory."""
-    run = centred(run, model, inputs.pool)
-    prepared = prepare(run, model, inputs.pool)
-    before = answer_tests(run, model, inputs.tests, BEFORE)
-    controls = untrained_controls(run, model, inputs.tests, prepared)
-
-    main = Training("distillation")
-    metrics = train(run, model, prepared, main)
-
-    model.forget_products()  # they make room for the trained model's
-    trained = trained_model(run, main.adapter)
-    after = answer_tests(run, trained, inputs.tests, "after", [main.adapter])
-    made = [main.adapter, *PreparedNames().all]
-    cases = build_cases(model, prepared, answer_cases(run, trained, prepared, made))
-    del trained  # its weights make room for the control's
-    if run.config.evaluation.form_only:
-        controls[FORM_ONLY] = form_only(run, model, prepared, inputs.tests)
-    findings = Findings(before, after, controls)
-    data = build_report(
-        run, model.facts, prepared, inputs.tests, findings, metrics, cases, command
-    )
-    finish(run, data, findings)
-    return data
-
-
-def untrained_controls(
-    run: RunContext, model: HFModel, tests: Sequence[TestSet], prepared: Prepared
-) -> dict[str, Mapping[str, TestResult]]:
-    """Answer the in-domain test with demonstrations in the prompt, if asked for."""
-    if not run.config.tests_prompted:
-        return {}
-    return {
-        PROMPTED: {
-            test.name: answer_prompted(run, model, test, prepared, PreparedNames())
-            for test in tests
-            if test.in_domain
-        }
-    }
-
-
-def train(
-    run: RunContext, model: HFModel, prepared: Prepared, training: Training
-) -> tuple[StepMetrics, ...]:
-    """Train by the method of the settings; return the metrics of every step."""
-    method = method_of(run.config)
-    examples = examples_for(method, prepared)
-    return train_adapter(run, model, training, examples, method)
-
-
-def form_only(
-    run: RunContext, model: HFModel, prepared: Prepared, tests: Sequence[TestSet]
-) -> Mapping[str, TestResult]:
-    """Train the same steps on random choices and answer the tests.
-
-    What this gains, any training gains from seeing what an answer looks like.
-    """
-    method = METHODS[FORM_ONLY](run.config)
-    training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
-    train_adapter(run, model, training, examples_for(method, prepared), method)
-    trained = trained_model(run, training.adapter)
-    return answer_tests(run, trained, tests, FORM_ONLY, [training.adapter])
-
-
-def rebuild_page(folder: Path, progress: Progress) -> Path:
-    """Write the page of a run or a comparison anew from what its folder holds.
-
-    Raises:
-        DataError: If it is not finished, or what it says cannot be proven.
-    """
-    if (folder / BLOCKS).is_dir():
-        return rebuild_comparison(folder, progress.warn)
-    return rebuild_report(folder, progress.warn)
-
-
-def compare(
-    comparison: Comparison, config: Config, progress: Progress
-) -> ComparisonData:
-    """Train methods on sources with seeds, and measure what each did to every domain.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
-    check_home(comparison.out, "comparison", is_comparison)
-    shared_verifier().forget()
-    setting = set_up(comparison, config, progress)
-    claim(comparison.out, "comparison", is_comparison)
-    outcome = fill(setting)
-    data = build_comparison(setting, outcome)
-    write_comparison(data, outcome, comparison.out)
-    return data
-
-
-def demo(
-    out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress
-) -> ReportData:
-    """Run the demonstration on the embedded model and questions.
+def prepare(
+    model: LanguageModel,
+    pool: Sequence[Question],
+    config: Config,
+    cache: Cache = MEMORY,
+    progress: Progress = QUIET,
+    only: Set[str] | None = None,
+) -> Prepared:
+    """Make training examples from unlabelled questions: Algorithm 1 up to training.
 
     Args:
-        out: The run directory.
-        cache: Where the model and the questions are kept, fetched if they are not.
-        quick: A smaller run that ends within three minutes.
-        seed: Every draw derives from it.
-        progress: Told of every stage.
+        model: Answers, and its neurons are read.
+        pool: The questions.
+        config: Resolved for the model, by `runs.context.resolve`.
+        cache: Keeps what is expensive; memory keeps nothing.
+        progress: Told of every step, and of what the user should know.
+        only: Ids of the questions to make examples of; the selected ones if left out.
 
     Raises:
-        NeuronOpsdError: For anything that the user can mend.
+        DataError: If no question can be selected, there are too few to choose
+            demonstrations from, or one is too long for the model.
+        NotFiniteError: If the model computes something that is no number.
     """
-    check_home(out, "run")
-    check_home(questions_folder(out), "questions", are_questions)
-    files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))
-    config = demo_config(files.model, quick=quick, seed=seed)
-    pool, tests = demo_questions(files, out, quick=quick)
-    command = f"neuron-opsd demo{' --quick' if quick else ''} --seed {seed}"
-    return run(Request(pool, tests, out, command), config, progress)
+    work = Workspace(config, cache, progress)
+    rollouts = roll_out(work, model, pool)
+    votes = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
+    chosen = representatives(outlines_of(rollouts), votes, config)
+    neurons = read_neurons(work, model, pool, Chosen(rollouts, chosen))
+    selection = select(work, neurons, chosen)
+    trained = only or refuse_none(kept_ids(selection), pool)
+    answers = answers_to_show(work, model, pool, rollouts, votes)
+    library = demonstration_pool(pool, answers, neurons, selection, config)
+    contexts = choose_contexts(work, of_ids(neurons, trained), library)
+    examples = write_examples(work, model, contexts, library)
+    return Prepared(
+        rollouts,
+        votes,
+        chosen,
+        tuple(neurons),
+        tuple(selection),
+        library,
+        tuple(contexts),
+        examples,
+    )
+
+
+def roll_out(
+    work: Workspace, model: LanguageModel, pool: Sequence[Question]
+) -> Sequence[Rollout]:
+    """Answer every question of the pool without a context."""
+    config = work.config
+    draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
+    draws += shown_draws(config.contexts)
+    asked = ask(pool, config)
+    with work.progress.stage(ROLLOUTS_NAME, len(pool), "questions") as done:
+        rollouts = work.cache.chunks(
+            ROLLOUTS_NAME,
+            ROLLOUTS,
+            work.cut(asked, done),
+            lambda chunk: sample_rollouts(model, chunk, config, "rollout", draws),
+            made_from=[BIAS_NAME],
+        )
+    longest = config.rollouts.max_new_tokens
+    work.warn(remarks_on_rollouts(outlines_of(rollouts), longest))
+    return rollouts
+
+
+def read_neurons(
+    work: Workspace,
+    model: LanguageModel,
+    questions: Sequence[Question],
+    chosen: Chosen,
+    name: str = "neurons",
+    made_from: Sequence[str] = ANSWERS,
+) -> Sequence[NeuronSet]:
+    """Read off the neurons that pushed each question's rollout, where any are needed.
+
+    Args:
+        work: Keeps them.
+        model: That wrote the rollouts.
+        questions: All that were asked.
+        chosen: The rollout of each.
+        name: Of the output.
+        made_from: Names of what holds the rollouts.
+    """
+    config = work.config
+    if not needs_neurons(config):
+        return not_read([question.id for question in questions])
+
+    def compute(chunk: Sequence[PromptedQuestion]) -> Sequence[NeuronSet]:
+        ids = [a.question.id for a in chunk]
+        pairs = pairs_of(model, chunk, chosen.completions(ids), config.neurons)
+        tokens = config.model.tokens_per_batch
+        return capture_neurons(model, ids, pairs, config.neurons, tokens)
+
+    asked = ask(questions, config)
+    with work.progress.stage(name, len(asked), "questions") as done:
+        neurons = work.cache.chunks(
+            name,
+            NEURONS.at(f"{name}.parquet"),
+            work.cut(asked, done),
+            compute,
+            made_from=made_from,
+        )
+    warn_of_spans(work, chosen, config.neurons)
+    return neurons
+
+
+def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> None:
+    """Say how many completions do not hold the span whose neurons count."""
+    if config.span == "completion":
+        return
+    ids = list(chosen.facts)
+    lacking = sum(
+        lacks_span(own, config)
+        for start in range(0, len(ids), ROWS_READ)
+        for own in chosen.completions(ids[start : start + ROWS_READ])
+    )
+    if lacking:
+        work.progress.warn(
+            f"{lacking} of {len(ids)} completions hold no {config.span}; the "
+            "neurons of all their tokens count instead"
+        )
+
+
+def select(
+    work: Workspace,
+    neurons: Sequence[NeuronSet],
+    chosen: Mapping[str, RolloutFacts],
+) -> Sequence[SelectionEntry]:
+    """Select the questions to train on; say what was left out and what was drawn."""
+    config, own, unread = work.config, own_answers(chosen), unread_of(chosen)
+    arguments = (neurons, config.selection, config.seed, own, unread)
+    selection = work.cache.once(
+        "selection",
+        SELECTION,
+        lambda: select_questions(*arguments),
+        made_from=[*ANSWERS, "neurons"],
+    )
+    if any(entry.kept for entry in selection):
+        ranking = rank_questions(*arguments)
+        work.warn(selection_warnings(ranking, config.selection))
+    return selection
+
+
+def of_ids(neurons: Sequence[NeuronSet], ids: Set[str]) -> list[NeuronSet]:
+    """Return the neuron sets of some questions, in the order of the pool."""
+    return [entry for entry in neurons if entry.question_id in ids]
+
+
+def refuse_none(kept: Set[str], pool: Sequence[Question]) -> Set[str]:
+    """Return the ids of the selected questions.
+
+    Raises:
+        DataError: If there are none, so that nothing is left to train on.
+    """
+    if kept:
+        return kept
+    raise DataError(
+        f"none of the {len(pool)} questions can be selected, since every own "
+        "completion was cut or holds no answer that can be read; raise "
+        "rollouts.max_new_tokens, look at answers.reader, or set "
+        "selection.include_unread to true"
+    )
+
+
+def answers_to_show(
+    work: Workspace,
+    model: LanguageModel,
+    pool: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    votes: Mapping[str, Vote],
+) -> dict[str, str]:
+    """Return what demonstrations would show; say how many questions show nothing."""
+    found = shown_answers(rollouts, votes, work.config)
+    questions = {question.id: question for question in pool}
+    short = demonstrable(model, questions, found, work.config)
+    if work.config.contexts.num_demonstrations:
+        work.warn(remarks_on_shown(model, found, short, work.config, len(pool)))
+    return short
+
+
+def demonstration_pool(
+    pool: Sequence[Question],
+    answers: Mapping[str, str],
+    neurons: Sequence[NeuronSet],
+    selection: Sequence[SelectionEntry],
+    config: Config,
+) -> DemonstrationPool:
+    """Return the questions that may become demonstrations, by their answers."""
+    source = neurons
+    if config.contexts.source == "selected":
+        source = of_ids(neurons, kept_ids(selection))
+    return DemonstrationPool(
+        questions={question.id: question for question in pool},
+        answers=answers,
+        neurons=tuple(entry for entry in source if entry.question_id in answers),
+        excluded=duplicates_of(pool),
+    )
+
+
+def choose_contexts(
+    work: Workspace, trained: Sequence[NeuronSet], library: DemonstrationPool
+) -> Sequence[TeacherContext]:
+    """Choose the demonstrations of the questions that are trained on."""
+    contexts = work.cache.once(
+        "contexts",
+        CONTEXTS,
+        lambda: build_contexts(trained, library, work.config),
+        made_from=[*ANSWERS, "neurons", "selection"],
+    )
+    work.warn(search_remarks(contexts, library))
+    return contexts
+
+
+def write_examples(
+    work: Workspace,
+    model: LanguageModel,
+    contexts: Sequence[TeacherContext],
+    library: DemonstrationPool,
+) -> tuple[TrainingExample, ...]:
+    """Write out what student and teacher see; say which demonstrations do not fit."""
+    with work.progress.stage("contexts", len(contexts), "questions") as done:
+        examples = build_examples(
+            model,
+            contexts,
+            library,
+            work.config,
+            on_done=done,
+        )
+    work.warn(remarks_on_dropped(examples))
+    return examples

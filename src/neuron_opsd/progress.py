@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Progress(Protocol):
@@ -17,20 +18,12 @@ class Progress(Protocol):
         ...
 
     def warn(self, text: str) -> None:
-        """Say something that the user should know although the work goes on."""
+        """Say something that the user should know although the work continues."""
         ...
 
 
-def nothing(units: int) -> None:
-    """Hear that units are done, and do nothing."""
-    del units
-
-
-class Silent:
-    """Progress that nobody watches; warnings are kept to be looked at afterwards."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
+class Quiet:
+    """Progress that nobody watches; its warnings are Python's own."""
 
     @contextmanager
     def stage(
@@ -38,8 +31,23 @@ class Silent:
     ) -> Iterator[Callable[[int], None]]:
         """Give a function that does nothing."""
         del name, total, unit
-        yield nothing
+        yield lambda units: None  # noqa: ARG005
+
+    def warn(self, text: str) -> None:
+        """Warn as Python does, so that nothing is missed."""
+        warnings.warn(text, stacklevel=2)
+
+
+class Silent(Quiet):
+    """Progress that nobody watches; warnings are kept to be looked at afterwards."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
 
     def warn(self, text: str) -> None:
         """Keep the warning."""
         self.warnings.append(text)
+
+
+QUIET: Final = Quiet()
+"""What everything takes where no progress is given."""

@@ -22,7 +22,7 @@ from neuron_opsd.analysis.columns import told_apart, vote_readers
 from neuron_opsd.analysis.inputs import LabelledPool, PreparedRun, assign_answers
 from neuron_opsd.analysis.places import named_runs
 from neuron_opsd.answers.readers import Reader
-from neuron_opsd.cli.analyse import analyse as analyse_command
+from neuron_opsd.cli.neurons import analyse as analyse_command
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.data.csv_rows import cell

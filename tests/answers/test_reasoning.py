@@ -40,6 +40,7 @@ from neuron_opsd.stages.teaching import (
     shown_text,
     with_solution,
 )
+from resolved import written_freely
 from thinking import HYBRID, MAGISTRAL, OPENS, SWITCHED, UNCLOSED, thinking_model
 from thinking import thinking_tokenizer as tokenizer_with
 from tiny import tiny_model
@@ -169,7 +170,7 @@ def test_a_cut_trace_has_no_answer_and_a_closed_one_has(thinker: Path) -> None:
     (found,) = model.sample([prompt], [list(range(64))], sampling)
     closed = [c for c in found if "</think>" in c.text]
     assert 8 < len(closed) < 56
-    (question,) = ask([FREE], config, constrained=False)
+    (question,) = ask([FREE], written_freely(config))
     for completion in found:
         after = completion.text.rpartition("</think>")[2].strip()
         expected = after if completion in closed else None
@@ -196,9 +197,7 @@ def test_one_mark_alone_is_refused(thinker: Path, start: str, end: str) -> None:
 # --- choices are never scored inside reasoning ---
 
 
-def settled(
-    folder: Path, *assignments: str, chooses: bool = True
-) -> tuple[Config, bool]:
+def settled(folder: Path, *assignments: str, chooses: bool = True) -> Config:
     config = load_config(assignments=[f"model.name={folder}", *assignments])
     return resolve(config, load_model(config.model), chooses=chooses)
 
@@ -207,16 +206,16 @@ def settled(
 def test_the_switch_is_turned_off_where_choices_are_sampled(
     tmp_path: Path, template: str
 ) -> None:
-    config, constrained = settled(thinking_model(tmp_path, template))
-    assert constrained
+    config = settled(thinking_model(tmp_path, template))
+    assert config.rollouts.mode == "constrained"
     assert config.prompts.student_thinking is False
     assert config.prompts.teacher_thinking is False
     assert config.prompts.list_choices == "no"
 
 
 def test_without_a_switch_answers_are_written_freely(thinker: Path) -> None:
-    config, constrained = settled(thinker)
-    assert not constrained
+    config = settled(thinker)
+    assert config.rollouts.mode == "free"
     assert config.prompts.list_choices == "letters"
 
 
@@ -229,28 +228,28 @@ def test_choices_that_must_be_sampled_inside_reasoning_are_refused(
     on = ("prompts.student_thinking=true", "prompts.teacher_thinking=true")
     with pytest.raises(ConfigError, match="begins every answer with reasoning"):
         settled(switched, "rollouts.mode=constrained", *on)
-    assert not settled(switched, *on)[1]
-    assert settled(switched, "prompts.form=plain")[1]
+    assert settled(switched, *on).rollouts.mode == "free"
+    assert settled(switched, "prompts.form=plain").rollouts.mode == "constrained"
 
 
 @pytest.mark.parametrize("template", [SWITCHED, HYBRID], ids=["opens", "hybrid"])
 def test_free_answers_keep_their_reasoning(tmp_path: Path, template: str) -> None:
     folder = thinking_model(tmp_path, template)
-    config, _ = settled(folder, "rollouts.mode=free")
+    config = settled(folder, "rollouts.mode=free")
     assert config.prompts.student_thinking is None
-    config, _ = settled(folder, chooses=False)
+    config = settled(folder, chooses=False)
     assert config.prompts.student_thinking is None
 
 
 def test_a_switch_that_does_nothing_stays_as_it_was(thinker: Path) -> None:
-    config, _ = settled(thinker, "prompts.form=plain")
+    config = settled(thinker, "prompts.form=plain")
     assert config.prompts.student_thinking is None
 
 
 def test_a_run_says_that_it_turned_reasoning_off(tmp_path: Path) -> None:
     folder = thinking_model(tmp_path, HYBRID)
     facts = load_model(ModelConfig(name=str(folder))).facts
-    given, quiet = load_config().prompts, settled(folder)[0].prompts
+    given, quiet = load_config(), settled(folder)
     assert QUIET_ANSWERS in remarks(facts, quiet, given)
     assert QUIET_ANSWERS not in remarks(facts, quiet, quiet)
 
@@ -361,7 +360,7 @@ def test_every_stage_has_its_own_longest_completion(tiny_llama: Path) -> None:
     same = load_config(assignments=["rollouts.max_new_tokens=5"])
     assert (same.training_tokens, same.test_tokens) == (5, 5)
     model = load_model(ModelConfig(name=str(tiny_llama), compute="float32"))
-    questions = ask([FREE], config, constrained=False)
+    questions = ask([FREE], written_freely(config))
     found = sample_rollouts(
         model, questions, config, "x", [(1.0, 32)], config.test_tokens
     )

@@ -1,4 +1,4 @@
-"""The commands: what they parse, print and exit with, on a pipeline that is a fake."""
+"""The commands: what they parse, print and exit with, on a library that is a fake."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 
+import neuron_opsd
 import places
 from neuron_opsd.cli import main
 from neuron_opsd.cli.usage_errors import explain_mistake
@@ -34,18 +35,8 @@ SOURCE = str(places.SOURCES)
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the real pipeline takes."""
-
-    pool: str
-    tests: dict[str, str]
-    out: Path
-    command: str = ""
-
-
-@dataclass(frozen=True)
 class Preview:
-    """What the real pipeline gives."""
+    """What the real library gives."""
 
     question_id: str = "q-1"
     student_prompt: str = "Question: is \x1b[31mred\x1b[0m a colour?\nAnswer:"
@@ -61,11 +52,10 @@ class Preview:
     mask: str = "[ yes][\\n]"
 
 
-class FakePipeline:
+class FakeLibrary:
     """Notes what it is called with, says something on stdout, and answers."""
 
     def __init__(self) -> None:
-        self.Request = Request
         self.calls: list[tuple[Any, ...]] = []
         self.work: Callable[[], None] = lambda: None
 
@@ -75,12 +65,20 @@ class FakePipeline:
         sys.stdout.write("a library prints this\n")
         self.work()
 
-    def run(self, request: Request, config: Config, progress: Any) -> Any:
+    def run(
+        self,
+        pool: str,
+        out: Path,
+        config: Config,
+        tests: dict[str, str],
+        progress: Any,
+        command: str,
+    ) -> Any:
         """Leave what a run leaves."""
-        self.note(request, config)
-        request.out.mkdir(parents=True, exist_ok=True)
+        self.note(pool, out, config, tests, command)
+        out.mkdir(parents=True, exist_ok=True)
         text = '{"exam": {"before": {"avg_at_k": 0.5}}}'
-        (request.out / "evaluation.json").write_text(text)
+        (out / "evaluation.json").write_text(text)
         with progress.stage("rollouts", 3, "questions") as advance:
             advance(3)
         progress.warn("a \x1b[31mwarning\x1b[0m")
@@ -98,9 +96,9 @@ class FakePipeline:
         self,
         tests: dict[str, str],
         config: Config,
+        adapter: Path | None,
         out: Path,
         progress: Any,
-        adapter: Path | None,
     ) -> dict[str, Any]:
         """Give one metric that is a number and one that is none."""
         del progress
@@ -122,15 +120,15 @@ class FakePipeline:
         return run / "report.html"
 
     def preview(
-        self, pool: str, question_id: str | None, config: Config, progress: Any
+        self, pool: str, config: Config, question: str | None, progress: Any
     ) -> Preview:
         """Give texts that a terminal would obey."""
         del progress
-        self.note(pool, question_id, config)
+        self.note(pool, question, config)
         return Preview()
 
-    def estimate(
-        self, pool: str, tests: dict[str, str], config: Config, progress: Any
+    def plan(
+        self, pool: str, config: Config, tests: dict[str, str], progress: Any
     ) -> Any:
         """Give two stages of a hundred seconds."""
         from neuron_opsd.planning.costs import Plan, StagePlan
@@ -142,9 +140,12 @@ class FakePipeline:
 
 
 @pytest.fixture
-def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
-    fake = FakePipeline()
-    monkeypatch.setitem(sys.modules, "neuron_opsd.pipeline", fake)
+def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
+    fake = FakeLibrary()
+    for name in ("run", "evaluate", "extract_neurons", "preview", "plan"):
+        monkeypatch.setattr(neuron_opsd, name, getattr(fake, name))
+    monkeypatch.setattr("neuron_opsd.demo.demonstration.demo", fake.demo)
+    monkeypatch.setattr("neuron_opsd.compare.compare.rebuild_page", fake.rebuild_page)
     return fake
 
 
@@ -162,16 +163,17 @@ RUN = ["run", "--model", "m", "--pool", "pool.jsonl", "--test", "exam=a.jsonl"]
 
 @pytest.mark.parametrize("flag", ["--quiet", "--json"])
 def test_how_a_run_is_shown_is_no_part_of_what_made_it(
-    pipeline: FakePipeline, tmp_path: Path, flag: str
+    library: FakeLibrary, tmp_path: Path, flag: str
 ) -> None:
     for more in ([], [flag]):
         assert main([*RUN, "--out", str(tmp_path / "run"), *more]) == 0
-    (plain, _), (shown, _) = pipeline.calls
-    assert plain.command == shown.command
+    plain, shown = library.calls
+    assert plain == shown
+    assert plain[-1].startswith("neuron-opsd run --model m")
 
 
 def test_run_hands_on_the_pool_the_tests_and_the_settings(
-    pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    library: FakeLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text("seed = 3\n[distill]\nsteps = 5\nbatch_size = 2\n")
@@ -183,10 +185,10 @@ def test_run_hands_on_the_pool_the_tests_and_the_settings(
 
     assert main(argv) == 0
 
-    request, config = pipeline.calls[0]
+    pool, folder, config, files, command = library.calls[0]
     tests = {"exam": "a.jsonl", "other": "b.csv", "third": "c.parquet"}
-    assert (request.pool, request.tests, request.out) == ("pool.jsonl", tests, out)
-    assert request.command.startswith("neuron-opsd run --model m --pool pool.jsonl")
+    assert (pool, files, folder) == ("pool.jsonl", tests, out)
+    assert command.startswith("neuron-opsd run --model m --pool pool.jsonl")
     assert config == load_config(
         assignments=[
             "seed=11",
@@ -206,18 +208,18 @@ def test_run_hands_on_the_pool_the_tests_and_the_settings(
 
 
 def test_the_table_of_results_fits_a_hundred_columns(
-    pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    library: FakeLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*RUN, "--out", str(tmp_path / "run")]) == 0
     lines = capsys.readouterr().out.splitlines()
     table = lines[: next(i for i, line in enumerate(lines) if "Avg@8 went" in line)]
     assert len(table) > 4
     assert max(map(len, table)) <= 100
-    assert len(pipeline.calls) == 1
+    assert len(library.calls) == 1
 
 
 def test_json_leaves_one_document_on_stdout(
-    pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    library: FakeLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     assert main([*RUN, "--out", str(out), "--json"]) == 0
@@ -226,15 +228,15 @@ def test_json_leaves_one_document_on_stdout(
     assert document["report"] == str(out / "report.html")
     assert document["adapter"] == str(out / "adapter")
     assert "Avg@8" in document["outcome"]
-    assert pipeline.calls
+    assert library.calls
 
 
 def test_quiet_leaves_warnings_alone_on_stderr(
-    pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    library: FakeLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*RUN, "--out", str(tmp_path / "run"), "--quiet"]) == 0
     assert capsys.readouterr().err == "a library prints this\nwarning: a warning\n"
-    assert pipeline.calls
+    assert library.calls
 
 
 @pytest.mark.parametrize(
@@ -247,35 +249,35 @@ def test_quiet_leaves_warnings_alone_on_stderr(
     ],
 )
 def test_each_demo_has_a_folder_of_its_own(
-    pipeline: FakePipeline, flags: list[str], folder: str, quick: bool, seed: int
+    library: FakeLibrary, flags: list[str], folder: str, quick: bool, seed: int
 ) -> None:
     assert main(["demo", *flags]) == 0
-    assert pipeline.calls == [(Path(folder), cache_folder(), quick, seed)]
+    assert library.calls == [(Path(folder), cache_folder(), quick, seed)]
 
 
 def test_evaluate_writes_missing_numbers_as_null(
-    pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+    library: FakeLibrary, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["evaluate", "--model", "m", "--test", "exam=a.jsonl", "--out", "o.json"]
     assert main([*argv, "--adapter", "run/adapter", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document == {"exam": {"avg_at_k": 0.5, "auroc": None}}
-    tests, config, out, adapter = pipeline.calls[0]
+    tests, config, out, adapter = library.calls[0]
     assert tests == {"exam": "a.jsonl"}
     assert config.model.name == "m"
     assert (out, adapter) == (Path("o.json"), Path("run/adapter"))
     assert main(argv) == 0
     assert "avg_at_k" in capsys.readouterr().out
-    assert pipeline.calls[1][3] is None
+    assert library.calls[1][3] is None
 
 
 def test_neurons_turns_its_flags_into_settings(
-    pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+    library: FakeLibrary, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["neurons", "--model", "m", "--completions", "c.jsonl", "--out", "n.parquet"]
     flags = ["--rule", "neufs", "--value", "gated", "--per-layer", "5", "--keep", "9"]
     assert main([*argv, *flags]) == 0
-    completions, out, config = pipeline.calls[0]
+    completions, out, config = library.calls[0]
     assert (completions, out) == (Path("c.jsonl"), Path("n.parquet"))
     assert config.neurons.model_dump() == {
         "rule": "neufs",
@@ -289,16 +291,16 @@ def test_neurons_turns_its_flags_into_settings(
 
 
 def test_a_flag_that_is_not_given_leaves_the_setting_alone(
-    pipeline: FakePipeline,
+    library: FakeLibrary,
 ) -> None:
     argv = ["neurons", "--model", "m", "--completions", "c.jsonl", "--out", "n.parquet"]
     assert main([*argv, "--set", "neurons.keep=4"]) == 0
     expected = {"model": {"name": "m"}, "neurons": {"keep": 4}}
-    assert pipeline.calls[0][2] == config_from_table(expected)
+    assert library.calls[0][2] == config_from_table(expected)
 
 
 def test_preview_strips_what_a_terminal_would_obey(
-    pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+    library: FakeLibrary, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["preview", "--model", "m", "--pool", "p", "--question", "q-1"]) == 0
     out = capsys.readouterr().out
@@ -306,27 +308,27 @@ def test_preview_strips_what_a_terminal_would_obey(
     assert "Question: ab" in out
     assert "example of a completion (2 tokens)\nyes\n" in out
     assert not {"\x1b", "\x07", "\u202e"} & set(out)
-    assert pipeline.calls[0][:2] == ("p", "q-1")
+    assert library.calls[0][:2] == ("p", "q-1")
 
 
 def test_report_says_where_the_page_is(
-    pipeline: FakePipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    library: FakeLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", str(tmp_path), "--json"]) == 0
     page = {"report": str(tmp_path / "report.html")}
     assert json.loads(capsys.readouterr().out) == page
-    assert pipeline.calls == [(tmp_path,)]
+    assert library.calls == [(tmp_path,)]
 
 
 def test_plan_shows_each_stage_and_the_sums(
-    pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]
+    library: FakeLibrary, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["plan", "--model", "m", "--pool", "p", "--test", "exam.jsonl"]
     assert main(argv) == 0
     out = capsys.readouterr().out
     assert "time:   3:20 (2:30 to 4:10)" in out
     assert "memory: 3.0 GiB at most" in out
-    assert pipeline.calls[0][1] == {"exam": "exam.jsonl"}
+    assert library.calls[0][1] == {"exam": "exam.jsonl"}
     assert main([*argv, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seconds"] == 200.0
 
@@ -432,7 +434,7 @@ MISTAKES = {
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_mistake_is_one_line_and_exit_status_2(
     line: str,
-    pipeline: FakePipeline,
+    library: FakeLibrary,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -444,7 +446,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(
     assert shown.err.startswith("neuron-opsd: ")
     assert shown.err.count("\n") == 1
     assert shown.out == ""
-    assert pipeline.calls == []
+    assert library.calls == []
 
 
 @pytest.mark.parametrize(
@@ -464,13 +466,13 @@ def test_a_mistake_is_one_line_and_exit_status_2(
     ],
 )
 def test_what_happens_becomes_a_line_and_an_exit_status(
-    pipeline: FakePipeline,
+    library: FakeLibrary,
     capsys: pytest.CaptureFixture[str],
     error: BaseException,
     status: int,
     text: str,
 ) -> None:
-    pipeline.work = raising(error)
+    library.work = raising(error)
     assert main(["report", "run"]) == status
     shown = capsys.readouterr()
     assert text in shown.err
@@ -486,21 +488,21 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 
 def test_a_traceback_is_shown_when_asked_for(
-    pipeline: FakePipeline,
+    library: FakeLibrary,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("NEURON_OPSD_DEBUG", "1")
-    pipeline.work = raising(DataError("bad"))
+    library.work = raising(DataError("bad"))
     assert main(["report", "run"]) == 2
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_bug_keeps_its_exception(pipeline: FakePipeline) -> None:
-    pipeline.work = raising(ZeroDivisionError("a bug"))
+def test_a_bug_keeps_its_exception(library: FakeLibrary) -> None:
+    library.work = raising(ZeroDivisionError("a bug"))
     with pytest.raises(ZeroDivisionError):
         main(["report", "run"])
-    pipeline.work = raising(RuntimeError("a bug"))
+    library.work = raising(RuntimeError("a bug"))
     with pytest.raises(RuntimeError):
         main(["report", "run"])
 
@@ -515,7 +517,7 @@ def test_a_bug_keeps_its_exception(pipeline: FakePipeline) -> None:
     ],
 )
 def test_a_signal_ends_a_command_with_its_status(
-    pipeline: FakePipeline,
+    library: FakeLibrary,
     capsys: pytest.CaptureFixture[str],
     number: signal.Signals,
     status: int,
@@ -524,24 +526,24 @@ def test_a_signal_ends_a_command_with_its_status(
         os.kill(os.getpid(), number)
         time.sleep(10)
 
-    pipeline.work = work
+    library.work = work
     before = signal.getsignal(signal.SIGTERM)
     assert main(["report", "run"]) == status
     assert "stopped; the same command resumes" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_command_also_runs_in_a_thread(pipeline: FakePipeline) -> None:
+def test_a_command_also_runs_in_a_thread(library: FakeLibrary) -> None:
     statuses: list[int] = []
     thread = threading.Thread(target=lambda: statuses.append(main(["report", "run"])))
     thread.start()
     thread.join()
     assert statuses == [0]
-    assert pipeline.calls
+    assert library.calls
 
 
 def test_the_libraries_stay_offline_unless_the_settings_allow_it(
-    pipeline: FakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    library: FakeLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HF_HUB_OFFLINE", "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM"):
         monkeypatch.delenv(name, raising=False)
@@ -554,7 +556,7 @@ def test_the_libraries_stay_offline_unless_the_settings_allow_it(
     assert os.environ["OMP_WAIT_POLICY"] == "passive"
     assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
     assert os.environ["GOMP_SPINCOUNT"] == "7"
-    assert len(pipeline.calls) == 2
+    assert len(library.calls) == 2
 
 
 def test_the_cache_lies_where_the_environment_says(

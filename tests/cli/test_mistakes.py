@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from neuron_opsd.cli import main
-from neuron_opsd.pipeline import Request
+from neuron_opsd.runs.run import Request
 from tiny_runs import (
     FinishedRun,
     Row,

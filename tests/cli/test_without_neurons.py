@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,18 @@ from transformers import (
 from loaded import learning, loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
 from neuron_opsd.cli import main
+from neuron_opsd.compare.compare import compare
+from neuron_opsd.compare.forecast import forecast
 from neuron_opsd.config import Config
 from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.methods import METHODS, Oracle
 from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.pipeline import compare, estimate, extract_neurons, forecast, preview
+from neuron_opsd.planning.estimate import estimate
 from neuron_opsd.progress import Silent
+from neuron_opsd.runs.completions import extract_neurons
+from neuron_opsd.runs.preview import preview
 from neuron_opsd.runs.resolution import with_method
 from tests.compare.test_grid import comparison
 from tiny import fill, tiny_tokenizer
@@ -373,9 +378,9 @@ def test_groups_that_cannot_be_are_refused_before_a_model_is_loaded(
     def fail(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    places = ("pipeline", "planning.estimate", "runs.preview")
+    places = ("runs.run", "planning.estimate", "runs.preview")
     for place in (*places, "compare.comparison"):
-        monkeypatch.setattr(f"neuron_opsd.{place}.load_model", fail)
+        monkeypatch.setattr(import_module(f"neuron_opsd.{place}"), "load_model", fail)
     request, config = tiny_request(tmp_path), tiny_config(tmp_path, *settings)
     wanted = comparison(tmp_path, "neuron-opsd", config.method)
     calls: list[Callable[[], object]] = [

@@ -13,8 +13,10 @@ import pytest
 
 from neuron_opsd.cli import main
 from neuron_opsd.compare.block import GOLD
+from neuron_opsd.compare.compare import compare
+from neuron_opsd.compare.comparison import Comparison
+from neuron_opsd.compare.variants import parse_variant
 from neuron_opsd.config import Config
-from neuron_opsd.pipeline import Comparison, compare, parse_variant
 from neuron_opsd.progress import Silent
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.storage.manifest import Manifest, read_manifest

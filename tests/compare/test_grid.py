@@ -16,8 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
-from neuron_opsd.cli.status import comparison_status
 from neuron_opsd.compare.block import check_settings
+from neuron_opsd.compare.compare import compare
+from neuron_opsd.compare.comparison import Comparison
+from neuron_opsd.compare.forecast import forecast
+from neuron_opsd.compare.variants import parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.errors import (
     ConfigError,
@@ -28,7 +31,6 @@ from neuron_opsd.errors import (
 )
 from neuron_opsd.methods import METHODS
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.pipeline import Comparison, compare, forecast, parse_variant
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.results.analysis import AnalysisData
@@ -47,6 +49,7 @@ from neuron_opsd.stages.training import Objective
 from neuron_opsd.storage.codecs import json_codec
 from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.status import comparison_status
 from tiny_runs import (
     POOL_SIZE,
     Row,
@@ -500,7 +503,7 @@ def test_a_method_resumes_by_any_way_to_write_its_model(
         kept = run_settings(config) | {"model.name": name}
         with RunDirectory.open(tmp_path / str(number), {}, {}) as run:
             run.write("methods/lmsi/settings", codec, kept)
-            context = RunContext(run, config, True, Silent())  # noqa: FBT003
+            context = RunContext(run, config, Silent())
             if number:
                 with pytest.raises(ConfigError, match=r"\(model\.name\)"):
                     check_settings(context, "methods/lmsi", parse_variant("lmsi"))
@@ -517,14 +520,14 @@ def test_a_method_that_was_stopped_may_be_told_to_train(
             fitness = config.fitness.model_copy(update={"one_answer": given})
             own = config.model_copy(update={"fitness": fitness})
             check_settings(
-                RunContext(run, own, constrained=True, progress=Silent()),
+                RunContext(run, own, Silent()),
                 "methods/lmsi",
                 variant,
             )
         other = config.model_copy(update={"seed": config.seed + 1})
         with pytest.raises(ConfigError, match="has begun lmsi with other settings"):
             check_settings(
-                RunContext(run, other, constrained=True, progress=Silent()),
+                RunContext(run, other, Silent()),
                 "methods/lmsi",
                 variant,
             )

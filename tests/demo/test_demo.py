@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from neuron_opsd import pipeline
 from neuron_opsd.cli import main
 from neuron_opsd.config.tables import changed_settings
 from neuron_opsd.data.questions import read_questions
-from neuron_opsd.demo.fetch import DemoFiles
-from neuron_opsd.demo.settings import (
+from neuron_opsd.demo import demonstration
+from neuron_opsd.demo.demonstration import (
     CROSS_DOMAIN,
     CROSS_SIZE,
     IN_DOMAIN,
@@ -23,6 +22,7 @@ from neuron_opsd.demo.settings import (
     demo_questions,
     first_rows,
 )
+from neuron_opsd.demo.fetch import DemoFiles
 from neuron_opsd.demo.sources import DEFAULT_SETS, QUESTION_SETS
 from tiny_runs import parity_rows, read_json, write_rows
 
@@ -98,7 +98,7 @@ def test_the_quick_demo_runs_on_a_tiny_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = demo_files(tmp_path / "cache", tiny_llama_plain, 20, 6)
-    monkeypatch.setattr(pipeline, "fetch_demo", lambda cache, progress, sets: files)  # noqa: ARG005
+    monkeypatch.setattr(demonstration, "fetch_demo", lambda *_: files)
     out = tmp_path / "runs" / "demo"
     argv = ["demo", "--quick", "--out", str(out), "--quiet"]
     assert main(argv) == 0

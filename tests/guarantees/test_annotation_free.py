@@ -16,9 +16,9 @@ from neuron_opsd.compare.variants import Variant
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Oracle, Target, Targets, method_of
+from neuron_opsd.pipeline import Prepared
 from neuron_opsd.records import GoldAnswers, TrainingExample
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.runs.prepare import Prepared
 from neuron_opsd.runs.resolution import settled
 from neuron_opsd.stages.training import train
 from tiny_runs import (
@@ -129,14 +129,10 @@ def test_no_method_but_an_oracle_takes_what_oracles_are_told(name: str) -> None:
         assert taken == ["config", "targets"]
         return
     assert taken == ["config"]
-    for part in (method, method.examples, method.roll_out, method.loss):
-        for hint in hints_of(part).values():
+    parts = (method.__init__, method.examples, method.roll_out, method.loss)
+    for part in parts:
+        for hint in typing.get_type_hints(part).values():
             assert not {GoldAnswers, Target} & set(held(hint))
-
-
-def hints_of(part: object) -> dict[str, object]:
-    """Return the types that a class or a function names."""
-    return typing.get_type_hints(part.__init__ if isinstance(part, type) else part)
 
 
 def told() -> Targets:

@@ -11,7 +11,7 @@ import torch
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.pipeline import Request
+from neuron_opsd.runs.run import Request
 from neuron_opsd.storage import manifest as manifests
 from neuron_opsd.storage.machine import known_changes
 from neuron_opsd.storage.manifest import read_manifest

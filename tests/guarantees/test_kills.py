@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from neuron_opsd.errors import TryAgainError
+from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import json_codec, records_codec
 from neuron_opsd.storage.files import SET_ASIDE, TEMPORARY, remove_leftovers
 from neuron_opsd.storage.run_directory import (
@@ -172,7 +173,9 @@ class Run:
         with RunDirectory.open(self.folder, {"seed": 0}, INPUTS) as run:
             run.once("sum", SUM, self.total)
             items = [1, 2, 3, 4, 5]
-            squares = run.blocks("squares", SQUARES, items, 2, self.squares, self.done)
+            squares = run.chunks(
+                "squares", SQUARES, InChunks(items, 2, self.done), self.squares
+            )
             write_folder(run.path("adapter"), fill_adapter)
             run.note("tokens", {"pool": 7})
             return squares

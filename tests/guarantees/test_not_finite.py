@@ -46,6 +46,7 @@ from neuron_opsd.stages.training_rollouts import VotedGroup
 from neuron_opsd.storage.proofs import proof_of
 from neuron_opsd.storage.run_directory import RunDirectory
 from objectives import Rewarding
+from resolved import sampled_among_choices
 from tiny import tiny_model
 from tiny_runs import SETTINGS, files_of, read_sealed, tiny_examples, write_sealed
 
@@ -315,7 +316,7 @@ class SpoiltObjective:
 def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     progress = Silent()
     with RunDirectory.open(folder, {}, {}, warn=progress.warn) as run:
-        yield RunContext(run, config, constrained=True, progress=progress)
+        yield RunContext(run, sampled_among_choices(config), progress)
 
 
 def trained(

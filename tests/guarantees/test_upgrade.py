@@ -13,6 +13,7 @@ import pytest
 
 from neuron_opsd.cli import main
 from neuron_opsd.storage.proofs import proof_of
+from neuron_opsd.storage.seals import hash_of
 from tiny_runs import (
     FinishedRun,
     outcome_of,
@@ -159,3 +160,26 @@ def test_settings_of_another_version_are_no_settings_to_go_back_to(
     with pytest.raises(Exception, match="the version it was begun with") as caught:
         tiny_run(run.request, run.config)
     assert said in str(caught.value)
+
+
+def of_the_version_before(table: dict[str, Any]) -> None:
+    """Put settings in the words of the version before, and what was made from them."""
+    settings = table["settings"]
+    settings["rollouts.mode"] = "auto"
+    trained_by = {n: v for n, v in settings.items() if n != "model.name"}
+    for output in table["outputs"].values():
+        known = output["made_from"]
+        known |= {n: hash_of(trained_by) for n in known if n.startswith("settings of ")}
+
+
+def test_settings_in_the_words_of_the_version_before_are_the_same_settings(
+    run: FinishedRun,
+) -> None:
+    wanted = outcome_of(run.folder)
+    rewrite(run.folder, of_the_version_before)
+    adapter = run.folder / "adapter" / "adapter_model.safetensors"
+    trained = adapter.stat().st_mtime_ns
+    (run.folder / "evaluation.json").unlink()
+    tiny_run(run.request, run.config)
+    assert outcome_of(run.folder) == wanted
+    assert adapter.stat().st_mtime_ns == trained

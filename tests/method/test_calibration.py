@@ -18,15 +18,15 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from neuron_opsd.method.calibration import (
     METRICS,
-    adaptive_calibration_error,
-    area_under_roc,
-    brier_score,
+    binned_gap,
+    check,
     columns_of,
-    expected_calibration_error,
+    equal_mass_gap,
     measure,
     reliability_bins,
 )
 from neuron_opsd.method.labels import OF_LABELS
+from neuron_opsd.method.statistics import areas, means
 from neuron_opsd.results.scores import Bin, QuestionScore
 
 with warnings.catch_warnings():
@@ -40,6 +40,41 @@ def to_arrays(votes: list[tuple[int, bool]]) -> Verdicts:
     """Turn eighths and verdicts into confidences and verdicts."""
     confidence = np.array([count / 8 for count, _ in votes])
     return confidence, np.array([right for _, right in votes])
+
+
+def once(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights that count every question once."""
+    return np.ones((1, confidence.size))
+
+
+def expected_calibration_error(
+    confidence: NDArray[np.float64], correct: NDArray[np.bool_], num_bins: int = 15
+) -> float:
+    """Return the gap over bins of equal width, of all questions once."""
+    check(confidence, correct, num_bins)
+    return float(binned_gap(confidence, correct, once(confidence), num_bins)[0])
+
+
+def adaptive_calibration_error(
+    confidence: NDArray[np.float64], correct: NDArray[np.bool_], num_bins: int = 15
+) -> float:
+    """Return the gap over bins of equal mass, of all questions once."""
+    check(confidence, correct, num_bins)
+    return float(equal_mass_gap(confidence, correct, once(confidence), num_bins)[0])
+
+
+def brier_score(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
+    """Return the mean squared gap, of all questions once."""
+    check(confidence, correct)
+    return float(means((confidence - correct) ** 2, once(confidence))[0])
+
+
+def area_under_roc(
+    confidence: NDArray[np.float64], correct: NDArray[np.bool_]
+) -> float:
+    """Return how often a right question has more confidence than a wrong one."""
+    check(confidence, correct)
+    return float(areas(confidence, correct, once(confidence))[0])
 
 
 eighths = st.tuples(st.integers(0, 8), st.booleans())

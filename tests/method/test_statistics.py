@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,13 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from neuron_opsd.method import statistics
 from neuron_opsd.method.statistics import (
-    FloatArray,
     bootstrap_p_values,
     bootstrap_weights,
     holm,
-    paired_bootstrap,
     pearson,
     percentile_intervals,
     spearman,
@@ -27,12 +22,6 @@ from neuron_opsd.seeds import generator
 
 small_numbers = st.integers(-5, 5).map(float)
 pairs = st.lists(st.tuples(small_numbers, small_numbers), min_size=2, max_size=30)
-
-
-def mean_only(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return the weighted mean as the only measure, ``(R, 1)``."""
-    means: FloatArray = (weights @ values / weights.sum(axis=1))[:, None]
-    return means
 
 
 def test_every_resample_draws_as_many_questions_as_there_are() -> None:
@@ -61,49 +50,6 @@ def test_no_questions_cannot_be_resampled() -> None:
         bootstrap_weights(0, 10, generator(0))
 
 
-def test_an_interval_needs_a_resample() -> None:
-    with pytest.raises(ValueError, match="at least one resample"):
-        paired_bootstrap(mean_only, np.ones(2), np.ones(2), 2, 0, generator(0))
-
-
-def test_the_bootstrap_matches_its_slow_twin() -> None:
-    rng = generator(3)
-    before, after = rng.random(20), rng.random(20)
-    (interval,) = paired_bootstrap(mean_only, before, after, 20, 500, generator(4))
-
-    twin, differences = generator(4), []
-    for _ in range(500):
-        drawn = twin.integers(20, size=20)
-        differences.append(after[drawn].mean() - before[drawn].mean())
-    low, high = np.percentile(differences, [2.5, 97.5])
-    assert interval.value == pytest.approx(after.mean() - before.mean())
-    assert (interval.low, interval.high) == pytest.approx((low, high))
-
-
-def test_the_size_of_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, after = np.arange(10.0), np.arange(10.0) ** 2
-    whole = paired_bootstrap(mean_only, before, after, 10, 300, generator(5))
-    monkeypatch.setattr(statistics, "CHUNK_SIZE", 70)
-    parts = paired_bootstrap(mean_only, before, after, 10, 300, generator(5))
-    assert parts == whole
-
-
-def test_a_constant_gain_has_an_interval_of_no_width() -> None:
-    before = np.arange(8.0)
-    (interval,) = paired_bootstrap(mean_only, before, before + 1, 8, 99, generator(6))
-    assert (interval.low, interval.value, interval.high) == pytest.approx((1, 1, 1))
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    # 400 trials at 93-95 %: 0.85 lies more than 6 deviations away.
-    rng, covered = generator(7), 0
-    for _ in range(400):
-        sample = rng.normal(0.3, 1.0, size=60)
-        (interval,) = paired_bootstrap(mean_only, np.zeros(60), sample, 60, 200, rng)
-        covered += interval.low <= 0.3 <= interval.high
-    assert 0.85 < covered / 400 < 0.999
-
-
 def test_resamples_without_a_value_are_left_out() -> None:
     draws = np.array([[math.nan, 1.0], [2.0, 1.0], [2.0, 1.0]])
     first, second = percentile_intervals(np.array([2.0, math.nan]), draws)
@@ -111,18 +57,6 @@ def test_resamples_without_a_value_are_left_out() -> None:
     assert math.isnan(second.value)
     assert math.isnan(second.low)
     assert math.isnan(second.high)
-
-
-def test_ten_thousand_resamples_need_little_time_and_memory() -> None:
-    before, after = np.zeros(600), np.ones(600)
-    tracemalloc.start()
-    start = time.process_time()
-    paired_bootstrap(mean_only, before, after, 600, 10_000, generator(8))
-    seconds = time.process_time() - start
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert seconds < 3.0
-    assert peak < 100 << 20
 
 
 def test_p_values_by_hand() -> None:

@@ -45,6 +45,7 @@ from neuron_opsd.stages.training import (
 from neuron_opsd.stages.training_rollouts import VotedGroup
 from neuron_opsd.storage.run_directory import RunDirectory
 from objectives import Rewarding, TwoFunctions
+from resolved import sampled_among_choices
 from tiny import tiny_model
 from tiny_runs import SETTINGS, files_of, tiny_examples
 
@@ -262,7 +263,7 @@ OBJECTIVES: dict[str, Callable[[Config], Objective]] = {
 def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     progress = Silent()
     with RunDirectory.open(folder, {}, {}, warn=progress.warn) as run:
-        yield RunContext(run, config, constrained=True, progress=progress)
+        yield RunContext(run, sampled_among_choices(config), progress)
 
 
 def trained(

@@ -33,6 +33,7 @@ from neuron_opsd.records import Message, Question
 from neuron_opsd.runs.context import PEAK
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.run_directory import read_manifest
+from resolved import sampled_among_choices
 from tiny_runs import SETTINGS, FinishedRun, tiny_config, tiny_examples, tiny_request
 
 EXAMPLES = tiny_examples(3)
@@ -150,8 +151,8 @@ def test_a_part_of_a_micro_batch_foretells_the_memory_of_the_whole() -> None:
 def test_questions_of_a_kind_are_the_pools_before_the_tests() -> None:
     plain = Question("a", (Message("user", "Why?"),))
     choosing = replace(plain, id="b", choices=("x", "y"))
-    first = ask([plain], settings(), constrained=True)
-    second = ask([choosing, replace(plain, id="c")], settings(), constrained=True)
+    first = ask([plain], sampled_among_choices(settings()))
+    second = ask([choosing, replace(plain, id="c")], sampled_among_choices(settings()))
     assert [a.question.id for a in of_kind(first, second, free=True)] == ["a"]
     assert [a.question.id for a in of_kind(first, second, free=False)] == ["b"]
     assert of_kind(first, [], free=False) == []

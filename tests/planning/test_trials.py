@@ -30,6 +30,7 @@ from neuron_opsd.planning.trials import (
 from neuron_opsd.planning.workload import QuestionTokens
 from neuron_opsd.records import Completion, Message, NeuronSet, Question
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
+from resolved import sampled_among_choices
 from scripted import ScriptedModel
 
 MODEL = ScriptedModel({"Is": ["odd", "even"], "What": ["seven", "eight or so"]})
@@ -51,14 +52,14 @@ def choosing(numbers: Sequence[int]) -> list[PromptedQuestion]:
         Question(f"q{n}", (Message("user", f"Is {n} odd?"),), choices=("odd", "even"))
         for n in numbers
     ]
-    return ask(questions, settings(), constrained=True)
+    return ask(questions, sampled_among_choices(settings()))
 
 
 def free(numbers: Sequence[int]) -> list[PromptedQuestion]:
     questions = [
         Question(f"f{n}", (Message("user", f"What is {n}?"),)) for n in numbers
     ]
-    return ask(questions, settings(), constrained=True)
+    return ask(questions, sampled_among_choices(settings()))
 
 
 def test_a_call_is_timed_by_the_trials_clock() -> None:
@@ -69,7 +70,7 @@ def test_a_call_is_timed_by_the_trials_clock() -> None:
 
 def choosing_among(*choices: str) -> PromptedQuestion:
     question = Question("q", (Message("user", "Is it?"),), choices=choices)
-    return ask([question], settings(), constrained=True)[0]
+    return ask([question], sampled_among_choices(settings()))[0]
 
 
 PROMPT = len("Question: Is it?\nAnswer:")

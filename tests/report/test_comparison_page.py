@@ -24,22 +24,27 @@ from comparison_examples import (
     troubled_comparison,
 )
 from neuron_opsd.method.calibration import METRICS
-from neuron_opsd.report.charts.heat_map import NARROW, STRONGEST, heat_maps
+from neuron_opsd.report.charts.heat_map import STRONGEST
 from neuron_opsd.report.charts.labels import (
-    LETTER,
     STRONG_LETTER,
-    Box,
     place_labels,
     shared,
     short_name,
     spread,
     text_box,
 )
-from neuron_opsd.report.charts.svg import PALETTE, SERIES
+from neuron_opsd.report.charts.plot import Box
+from neuron_opsd.report.charts.svg import LETTER, NARROW, PALETTE, SERIES
 from neuron_opsd.report.comparison_budgets import equality
-from neuron_opsd.report.comparison_charts import role_of, step_chart, trade_off
+from neuron_opsd.report.comparison_charts import (
+    PANELS,
+    heat_maps,
+    method_forest,
+    role_of,
+    step_chart,
+    trade_off,
+)
 from neuron_opsd.report.comparison_differences import p_words
-from neuron_opsd.report.comparison_forest import PANELS, method_forest
 from neuron_opsd.report.comparison_index import Results, results_from
 from neuron_opsd.report.comparison_outcome import (
     BELOW_FORM,
@@ -68,7 +73,7 @@ from neuron_opsd.results.comparison import (
 )
 from neuron_opsd.results.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read, read_tables
-from tests.report.test_figures import contrast as contrast_ratio
+from tests.report.test_charts import contrast as contrast_ratio
 
 EXAMPLES: dict[str, Callable[[], ComparisonData]] = {
     "full": full_comparison,

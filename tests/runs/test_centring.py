@@ -7,6 +7,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,12 @@ from neuron_opsd.records import Message, Prompt, Question, TrainingExample
 from neuron_opsd.runs.centring import centred
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.evaluation import evaluate
-from neuron_opsd.runs.prepare import prepare
+from neuron_opsd.runs.prepare import prepare_run
 from neuron_opsd.stages.centring import choice_bias, with_bias
 from neuron_opsd.stages.rollouts import ask, bias_of, sample_rollouts
 from neuron_opsd.stages.training_rollouts import draw
 from neuron_opsd.storage.run_directory import RunDirectory
+from resolved import sampled_among_choices, written_freely
 from scripted import ScriptedModel
 
 NUMBERS = range(20)
@@ -51,13 +53,13 @@ def config_of(*assignments: str) -> Config:
 
 def bias() -> dict[str, float]:
     """Return what the scripted model gives each choice on average."""
-    asked = ask(POOL, config_of(), constrained=True)
+    asked = ask(POOL, sampled_among_choices(config_of()))
     return choice_bias(ScriptedModel(PULLED), asked, 7)
 
 
 def said(config: Config) -> dict[str, Counter[str | None]]:
     """Return how often each answer is given to even and to odd comments."""
-    asked = ask(POOL, config, constrained=True)
+    asked = ask(POOL, sampled_among_choices(config))
     drawn = sample_rollouts(ScriptedModel(PULLED), asked, config, "rollout", [(0.6, 8)])
     found: dict[str, Counter[str | None]] = {"even": Counter(), "odd": Counter()}
     for one in drawn:
@@ -82,9 +84,9 @@ def test_no_label_wins_by_its_words_alone() -> None:
 
 
 def test_only_choices_that_many_questions_share_are_centred() -> None:
-    few = ask(POOL[:9], config_of(), constrained=True)
+    few = ask(POOL[:9], sampled_among_choices(config_of()))
     assert choice_bias(ScriptedModel(PULLED), few, 64) == {}
-    free = ask(POOL, config_of(), constrained=False)
+    free = ask(POOL, written_freely(config_of()))
     assert choice_bias(ScriptedModel(PULLED), free, 64) == {}
     config = with_bias(config_of(), {"why": -1.0}).rollouts
     assert bias_of(POOL[0], config) == ()
@@ -130,19 +132,20 @@ def test_training_draws_are_centred_too() -> None:
 def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     """Open a run directory."""
     with RunDirectory.open(folder, {}, {}, warn=Silent().warn) as run:
-        yield RunContext(run, config, constrained=True, progress=Silent())
+        yield RunContext(run, sampled_among_choices(config), Silent())
 
 
 def test_a_run_measures_the_means_once_and_keeps_them(tmp_path: Path) -> None:
     config = config_of("rollouts.centre_choices=true")
     with opened(tmp_path, config) as run:
-        first = centred(run, ScriptedModel(PULLED), POOL)
-        assert centred(run, ScriptedModel({}), POOL).config == first.config
+        first = centred(run.work, ScriptedModel(PULLED), POOL)
+        assert centred(run.work, ScriptedModel({}), POOL).config == first.config
         assert centred(first, ScriptedModel({}), POOL) is first
     kept = json.loads((tmp_path / "choice-bias.json").read_text())
     assert kept == first.config.rollouts.choice_bias == pytest.approx(bias())
     with opened(tmp_path / "plain", config_of()) as plain:
-        assert centred(plain, ScriptedModel({}), POOL) is plain
+        work = plain.work
+        assert centred(work, ScriptedModel({}), POOL) is work
     assert not (tmp_path / "plain" / "choice-bias.json").exists()
 
 
@@ -152,7 +155,9 @@ def test_the_check_of_the_teacher_sees_centred_choices(tmp_path: Path) -> None:
     for name, extra in (("plain", []), ("centred", ["rollouts.centre_choices=true"])):
         with opened(tmp_path / name, config_of(*small, *extra)) as run:
             model = ScriptedModel(PULLED)
-            found[name] = prepare(centred(run, model, POOL), model, POOL).fitness
+            config = centred(run.work, model, POOL).config
+            told = replace(run, config=config)
+            found[name] = prepare_run(told, model, POOL).fitness
     assert found["plain"] is not None
     assert found["centred"] is not None
     assert found["plain"].pool_answer_share > 0.95
@@ -162,7 +167,7 @@ def test_the_check_of_the_teacher_sees_centred_choices(tmp_path: Path) -> None:
 
 def test_centring_that_can_do_nothing_is_said(tmp_path: Path) -> None:
     with opened(tmp_path, config_of("rollouts.centre_choices=true")) as run:
-        centred(run, ScriptedModel(PULLED), POOL[:5])
+        centred(run.work, ScriptedModel(PULLED), POOL[:5])
         assert run.directory.warnings[0].startswith(
             "rollouts.centre_choices has no effect"
         )

@@ -10,16 +10,17 @@ import pytest
 
 import templates
 from loaded import loaded, model_config
+from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.tokenizer.weightless import load_prompting
-from neuron_opsd.pipeline import Request, run
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.inputs import Inputs
 from neuron_opsd.runs.model_checks import BLOCK, check_questions
+from neuron_opsd.runs.run import Request, run
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import demonstrable
 from templates import templated
@@ -39,10 +40,15 @@ def inputs(test: Question) -> Inputs:
     return Inputs((POOL,), tests, {})
 
 
+def config_of(*settings: str) -> Config:
+    """Return settings under which answers are sampled among choices."""
+    return load_config(None, ["rollouts.mode=constrained", *settings])
+
+
 def check(model: HFModel, test: Question, *settings: str) -> None:
     """Check a test question under the plain form."""
-    config = load_config(None, ["prompts.form=plain", *settings])
-    check_questions(model, inputs(test), config, constrained=True)
+    config = config_of("prompts.form=plain", *settings)
+    check_questions(model, inputs(test), config)
 
 
 def test_good_questions_pass(model: HFModel) -> None:
@@ -65,10 +71,10 @@ def test_a_free_question_keeps_room_for_a_whole_completion(model: HFModel) -> No
     free = Question("f", (Message("user", "Why?"),))
     tests = (TestSet("exam", (POOL, free), GoldAnswers({}), in_domain=True),)
     settings = ["prompts.form=plain", f"rollouts.max_new_tokens={10**6}"]
-    config = load_config(None, settings)
+    config = config_of(*settings)
     found = Inputs((POOL,), tests, {})
     with pytest.raises(DataError, match="exam: question f takes"):
-        check_questions(model, found, config, constrained=True)
+        check_questions(model, found, config)
 
 
 def test_more_choices_than_letters_are_refused(model: HFModel) -> None:
@@ -163,13 +169,15 @@ def test_a_control_token_in_a_choice_that_is_listed_is_told(
     listed = ["prompts.form=chat", "prompts.list_choices=letters"]
     with pytest.raises(DataError, match="exam: question t: a user message contains"):
         check_questions(
-            loaded(tiny_llama), inputs(bad), load_config(None, listed), constrained=True
+            loaded(tiny_llama),
+            inputs(bad),
+            config_of(*listed),
         )
     # As an answer it is text, whatever it spells.
     hidden = ["prompts.form=chat", "prompts.list_choices=no"]
     model = loaded(tiny_llama)
-    check_questions(model, inputs(bad), load_config(None, hidden), constrained=True)
-    (prompt,) = ask([bad], load_config(None, hidden), constrained=True)
+    check_questions(model, inputs(bad), config_of(*hidden))
+    (prompt,) = ask([bad], config_of(*hidden))
     ids = model.encode_answer(prompt.prompt, "<|endoftext|>")
     assert set(ids) & model.tokens._control_ids == {ids[-1]}  # noqa: SLF001
 
@@ -182,11 +190,9 @@ def test_a_teacher_that_is_asked_at_more_length_must_fit_too(
         "{{ 'a' * 2000 }}{% endif %}"
     )
     folder = templated(tiny_llama, tmp_path / "model", template)
-    config = load_config(None, ["prompts.form=chat", "prompts.teacher_thinking=true"])
+    config = config_of("prompts.form=chat", "prompts.teacher_thinking=true")
     with pytest.raises(DataError) as error:
-        check_questions(
-            loaded(folder), inputs(replace(POOL, id="t")), config, constrained=True
-        )
+        check_questions(loaded(folder), inputs(replace(POOL, id="t")), config)
     assert str(error.value).startswith(
         "pool: question p as the teacher is asked it takes "
     )
@@ -202,9 +208,9 @@ def test_many_questions_are_checked_in_blocks(model: HFModel) -> None:
         for n, question in enumerate(many)
     )
     tests = (TestSet("exam", found, GoldAnswers({}), in_domain=True),)
-    config = load_config(None, ["prompts.form=plain"])
+    config = config_of("prompts.form=plain")
     with pytest.raises(DataError) as error:
-        check_questions(model, Inputs((POOL,), tests, {}), config, constrained=True)
+        check_questions(model, Inputs((POOL,), tests, {}), config)
     said = [line.split(" takes ")[0] for line in str(error.value).splitlines()]
     assert said == [f"exam: question t{n}" for n in sorted(bad)]
 
@@ -217,7 +223,7 @@ def test_an_answer_that_spells_a_control_token_is_no_demonstration(
     answers = {"p": "no", "q": "no <|im_end|>"}
     questions = {"p": POOL, "q": replace(POOL, id="q")}
     for form, kept in (("chat", {"p"}), ("plain", {"p", "q"})):
-        config = load_config(None, [f"prompts.form={form}"])
+        config = config_of(f"prompts.form={form}")
         assert demonstrable(model, questions, answers, config).keys() == kept
 
 

@@ -14,6 +14,7 @@ from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError, TeacherError
+from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import (
     Completion,
@@ -25,10 +26,11 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
-from neuron_opsd.runs.prepare import Prepared, prepare, representatives
-from neuron_opsd.runs.selection import unread_of
+from neuron_opsd.runs.prepare import prepare_run
 from neuron_opsd.stages.one_answer import one_answer_findings
+from neuron_opsd.stages.representatives import representatives, unread_of
 from neuron_opsd.storage.run_directory import RunDirectory
+from resolved import sampled_among_choices, written_freely
 from scripted import FACTS, ScriptedModel
 
 NAMES = [f"thing {n}" for n in range(12)]
@@ -63,7 +65,8 @@ def config_of(*assignments: str) -> Config:
 def opened(folder: Path, config: Config, *, free: bool = False) -> Iterator[RunContext]:
     progress = Silent()
     with RunDirectory.open(folder, {}, {}, warn=progress.warn) as run:
-        yield RunContext(run, config, not free, progress)
+        mode = written_freely if free else sampled_among_choices
+        yield RunContext(run, mode(config), progress)
 
 
 def prepared(
@@ -71,7 +74,7 @@ def prepared(
 ) -> tuple[Prepared, list[str]]:
     """Prepare a pool; return also what was warned of."""
     with opened(folder, config, free=free) as run:
-        return prepare(run, model, FREE if free else POOL), run.directory.warnings
+        return prepare_run(run, model, FREE if free else POOL), run.directory.warnings
 
 
 def test_every_selected_question_becomes_an_example(tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ def test_the_pool_is_asked_once_in_blocks(tmp_path: Path) -> None:
 def test_tokens_are_counted_by_stage(tmp_path: Path) -> None:
     config = config_of("fitness.action=off")
     with opened(tmp_path, config, free=True) as run:
-        prepare(run, ScriptedModel(BLAND), FREE)
+        prepare_run(run, ScriptedModel(BLAND), FREE)
         tokens = run.directory.manifest.facts["tokens"]
     prompts = sum(len(f"Question: Is {name} odd?\nAnswer:") for name in NAMES)
     # Each question: " yes\n" twice and " no\n" once; neurons read the first alone.
@@ -252,7 +255,7 @@ def test_the_span_that_is_asked_for_is_what_counts(
         f"neurons.span={span}", "fitness.action=off", "selection.keep_fraction=1.0"
     )
     with opened(tmp_path, config, free=True) as run:
-        found = prepare(run, model, FREE)
+        found = prepare_run(run, model, FREE)
         tokens = run.directory.manifest.facts["tokens"]
         assert run.directory.warnings == []
     length = {"completion": 9, "reasoning": 5, "answer": 4}[span]
@@ -261,7 +264,7 @@ def test_the_span_that_is_asked_for_is_what_counts(
     assert tokens["neurons"] == prompts + 12 * read
     # What is kept is not looked for again among thousands of tokens.
     with opened(tmp_path, config, free=True) as run:
-        prepare(run, Mute({asked: ["hmm|yes"] for asked in BLAND}), FREE)
+        prepare_run(run, Mute({asked: ["hmm|yes"] for asked in BLAND}), FREE)
 
 
 def test_demonstrations_that_do_not_fit_are_warned_of(tmp_path: Path) -> None:
@@ -410,7 +413,7 @@ def test_a_selection_of_one_answer_is_warned_of(
             SelectionEntry(q.id, 5, n, n % 2 == 0, "") for n, q in enumerate(POOL)
         )
 
-    monkeypatch.setattr("neuron_opsd.runs.prepare.select_questions", evens)
+    monkeypatch.setattr("neuron_opsd.pipeline.select_questions", evens)
     monkeypatch.setattr("neuron_opsd.stages.fitness.FEWEST", 6)
     config = config_of("contexts.num_demonstrations=0", "selection.keep_fraction=1.0")
     _, warnings = prepared(tmp_path, model, config)

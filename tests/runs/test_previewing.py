@@ -10,8 +10,8 @@ import pytest
 
 from neuron_opsd.cli import main
 from neuron_opsd.errors import DataError
-from neuron_opsd.pipeline import Preview, preview
 from neuron_opsd.progress import Silent
+from neuron_opsd.runs.preview import Preview, preview
 from tiny_runs import (
     SETTINGS,
     parity_rows,

@@ -16,12 +16,15 @@ from loaded import loaded
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.pipeline import estimate, evaluate, preview
+from neuron_opsd.planning.estimate import estimate
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.runs.context import OPEN_ANSWERS, TestSet, remarks
+from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.inputs import Inputs
 from neuron_opsd.runs.model_checks import check_questions
+from neuron_opsd.runs.preview import preview
+from resolved import written_freely
 from templates import templated
 from tiny import tiny_model
 from tiny_runs import run_command, tiny_config, tiny_request, tiny_run
@@ -125,7 +128,7 @@ def test_turns_of_a_test_question_are_tried_after_those_of_the_pool(
     config = load_config(None, ["prompts.form=chat"])
     inputs = Inputs((pool,), tests, {})
     with pytest.raises(DataError) as error:
-        check_questions(loaded(folder), inputs, config, constrained=False)
+        check_questions(loaded(folder), inputs, written_freely(config))
     assert str(error.value).startswith(
         "exam: question t after the answered p: the chat template of "
     )
@@ -133,7 +136,7 @@ def test_turns_of_a_test_question_are_tried_after_those_of_the_pool(
         error.value
     )
     alone = load_config(None, ["prompts.form=chat", "contexts.num_demonstrations=0"])
-    check_questions(loaded(folder), inputs, alone, constrained=False)
+    check_questions(loaded(folder), inputs, written_freely(alone))
 
 
 def test_a_token_without_weights_is_refused_by_name(tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_a_token_without_weights_is_refused_by_name(tmp_path: Path) -> None:
     inputs = Inputs((Question("p", (Message("user", "Is two even?"),)),), (), {})
     config = load_config(None, ["prompts.form=chat"])
     with pytest.raises(DataError) as error:
-        check_questions(loaded(model), inputs, config, constrained=False)
+        check_questions(loaded(model), inputs, written_freely(config))
     assert str(error.value) == (
         "pool: question p is written with token 352 (''), but the model has weights "
         "for 352; its tokenizer or its chat template belongs to another model, so get "
@@ -164,5 +167,5 @@ def test_a_template_that_closes_with_text_is_told_in_a_run(
     done = tiny_run(tiny_request(tmp_path), tiny_config(model, *CHAT))
     assert OPEN_ANSWERS in done.warnings
     facts = loaded(model).facts
-    plain = load_config(None, ["prompts.form=plain"]).prompts
-    assert remarks(facts, plain, plain) == []
+    plain = load_config(None, ["prompts.form=plain", "rollouts.mode=free"])
+    assert remarks(facts, plain, plain) == ()

@@ -133,6 +133,14 @@ def test_what_the_report_is_made_from_is_kept_whole(
     assert kept.command == "a command"
 
 
+def test_a_page_names_a_local_model_by_its_folder_alone(
+    finished_run: FinishedRun,
+) -> None:
+    folder = Path(finished_run.data.config.model.name)
+    assert folder.is_absolute()
+    assert finished_run.data.model.name == folder.name
+
+
 def test_a_run_that_is_not_finished_has_no_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

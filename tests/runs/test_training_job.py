@@ -19,6 +19,7 @@ from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
+from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, Rollout, StepMetrics
 from neuron_opsd.runs.checkpoints import end_checkpoints
@@ -29,7 +30,6 @@ from neuron_opsd.runs.metrics import (
     hash_metrics,
     read_metrics,
 )
-from neuron_opsd.runs.prepare import Prepared
 from neuron_opsd.runs.training import (
     Training,
     examples_for,
@@ -39,6 +39,7 @@ from neuron_opsd.runs.training import (
 from neuron_opsd.stages.teaching import DemonstrationPool
 from neuron_opsd.storage.proofs import CARD, proof_of
 from neuron_opsd.storage.run_directory import RunDirectory
+from resolved import sampled_among_choices
 from tiny_runs import SETTINGS, files_of, read_sealed, tiny_examples, write_sealed
 
 EXAMPLES = tiny_examples(4)
@@ -59,7 +60,7 @@ def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     ):
         # PEFT asks transformers for what it calls by a new name now.
         warnings.simplefilter("ignore", FutureWarning)
-        yield RunContext(run, config, constrained=True, progress=progress)
+        yield RunContext(run, sampled_among_choices(config), progress)
 
 
 def base(config: Config) -> HFModel:
@@ -366,7 +367,7 @@ def written_for(question: str, text: str, answer: str | None = "a") -> Rollout:
 def prepared_free(*rollouts: Rollout) -> Prepared:
     free = replace(EXAMPLES[1], choices=())
     library = DemonstrationPool({}, {}, (), {"q1": frozenset({"q4"})})
-    return Prepared(rollouts, {}, (), (), library, (), (EXAMPLES[0], free))
+    return Prepared(rollouts, {}, {}, (), (), library, (), (EXAMPLES[0], free))
 
 
 def test_questions_without_choices_imitate_whole_answers_to_others(

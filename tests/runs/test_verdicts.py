@@ -18,11 +18,12 @@ from neuron_opsd.errors import TryAgainError
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.runs.context import RunContext, TestSet
-from neuron_opsd.runs.prepare import prepare
+from neuron_opsd.runs.prepare import prepare_run
 from neuron_opsd.runs.testing import answer_tests
 from neuron_opsd.runs.verdicts import training_verdicts, warn_as_kept
 from neuron_opsd.storage.manifest import read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
+from resolved import written_freely
 from scripted import ScriptedModel
 from tiny_runs import files_of, tiny_config, tiny_request, tiny_run
 
@@ -74,12 +75,12 @@ def opened(folder: Path, config: Config) -> Iterator[RunContext]:
     """Give a run as a process that has just begun would have it."""
     shared_verifier().forget()
     with RunDirectory.open(folder, {}, {}) as run:
-        yield RunContext(run, config, constrained=False, progress=Silent())
+        yield RunContext(run, written_freely(config), Silent())
 
 
 def votes_in(folder: Path, config: Config) -> tuple[list[dict[str, int]], list[str]]:
     with opened(folder, config) as run:
-        prepared = prepare(run, ScriptedModel(SAID), POOL)
+        prepared = prepare_run(run, ScriptedModel(SAID), POOL)
         return [dict(v.counts) for v in prepared.votes.values()], run.directory.warnings
 
 

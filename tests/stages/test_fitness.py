@@ -26,6 +26,7 @@ from neuron_opsd.stages.fitness import (
     with_findings,
 )
 from neuron_opsd.stages.rollouts import ask
+from resolved import sampled_among_choices, written_freely
 from scripted import ScriptedModel
 
 NAMES = ("air", "bee", "cow", "dew")
@@ -62,13 +63,10 @@ def check(
     *choices: str,
 ) -> Fitness:
     """Compare a student with a teacher whose prompts begin with T, others with O."""
+    mode = sampled_among_choices if choices else written_freely
     return check_teacher(
         ScriptedModel(replies),
-        ask(
-            [question(name, *choices) for name in NAMES],
-            config,
-            constrained=bool(choices),
-        ),
+        ask([question(name, *choices) for name in NAMES], mode(config)),
         under("T"),
         under("O"),
         votes,
@@ -214,7 +212,7 @@ def test_free_answers_are_compared_by_one_sample_each() -> None:
 def test_student_and_teacher_are_asked_with_the_same_draws() -> None:
     model = ScriptedModel({"Is it": ["yes"]})
     config = config_of()
-    asked = ask([question(name) for name in NAMES], config, constrained=False)
+    asked = ask([question(name) for name in NAMES], written_freely(config))
     check_teacher(model, asked, under("T"), under("O"), ALL_YES, config)
     seeds = [row for _, row, _ in model.asked]
     assert seeds[:4] == seeds[4:8] == seeds[8:]

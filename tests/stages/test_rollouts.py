@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neuron_opsd.config import Config, RolloutsConfig
+from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.decoding.choices import choice_logprobs
@@ -26,12 +26,12 @@ from neuron_opsd.stages.rollouts import (
     PromptedQuestion,
     ask,
     complete,
-    is_constrained,
     sample_rollouts,
     sampling_of,
     scored_choices,
     top_share,
 )
+from resolved import sampled_among_choices, written_freely
 from scripted import ScriptedModel
 
 PLAIN = load_config(None, ["prompts.form=plain", "model.compute=float32"])
@@ -61,7 +61,7 @@ def config_of(*assignments: str) -> Config:
 
 
 def asked_freely(*questions: Question) -> list[PromptedQuestion]:
-    return ask(questions, PLAIN, constrained=False)
+    return ask(questions, written_freely(PLAIN))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def model(tiny_llama_plain: Path) -> HFModel:
 
 
 def test_a_question_is_asked_as_the_student_is() -> None:
-    (free, chosen) = ask([SEA, SKY], PLAIN, constrained=True)
+    (free, chosen) = ask([SEA, SKY], sampled_among_choices(PLAIN))
     assert free.prompt.text == "Question: How deep is the sea?\nAnswer:"
     assert free.written == ()
     assert chosen.written == ("blue", "grey")
@@ -81,7 +81,7 @@ def test_a_question_is_asked_as_the_student_is() -> None:
 
 def test_letters_are_what_is_written_where_the_prompt_lists_letters() -> None:
     config = config_of("prompts.list_choices=letters")
-    (asked,) = ask([GRASS], config, constrained=True)
+    (asked,) = ask([GRASS], sampled_among_choices(config))
     assert asked.written == ("A", "B", "C")
     assert "B. dark green" in asked.prompt.text
 
@@ -116,7 +116,7 @@ def test_what_is_cut_or_unreadable_has_no_answer() -> None:
     found = sample_rollouts(model, asked_freely(SKY), PLAIN, "x", [(0.6, 2)])
     assert [r.answer for r in found] == [None, "blue"]
     config = config_of("rollouts.max_new_tokens=3")
-    asked = ask([SEA], config, constrained=False)
+    asked = ask([SEA], written_freely(config))
     (cut,) = sample_rollouts(scripted(), asked, config, "x", [(0.6, 1)])
     assert (cut.completion.text, cut.completion.finished) == ("ve", False)
 
@@ -134,24 +134,13 @@ def test_sampling_follows_the_settings() -> None:
     assert not sampling_of(chat, 0.3).stop_at_newline
 
 
-@pytest.mark.parametrize(
-    ("mode", "num_parameters", "constrained"),
-    [
-        ("auto", 135_000_000, True),
-        ("auto", 1_000_000_000, False),
-        ("constrained", 7_000_000_000, True),
-        ("free", 135_000_000, False),
-    ],
-)
-def test_small_models_answer_among_the_choices(
-    mode: str, num_parameters: int, constrained: bool
-) -> None:
-    config = RolloutsConfig.model_validate({"mode": mode})
-    assert is_constrained(config, num_parameters) is constrained
+def test_a_question_is_asked_once_it_is_known_how_it_is_answered() -> None:
+    with pytest.raises(ValueError, match=r"rollouts\.mode is auto; resolve"):
+        ask([GRASS], PLAIN)
 
 
 def test_a_draw_among_choices_is_always_one_of_them() -> None:
-    (asked,) = ask([GRASS], PLAIN, constrained=True)
+    (asked,) = ask([GRASS], sampled_among_choices(PLAIN))
     found = sample_rollouts(scripted(), [asked], PLAIN, "x", [(10.0, 200)])
     texts = {r.completion.text for r in found}
     assert texts == {"green", "dark green", "red"}
@@ -165,13 +154,13 @@ def test_a_draw_among_choices_is_always_one_of_them() -> None:
 def test_letters_are_read_as_the_choices_they_stand_for() -> None:
     config = config_of("prompts.list_choices=letters")
     model = ScriptedModel({"grass": ["B"]})
-    asked = ask([GRASS], config, constrained=True)
+    asked = ask([GRASS], sampled_among_choices(config))
     found = sample_rollouts(model, asked, config, "x", [(0.0, 1)])
     assert [(r.completion.text, r.answer) for r in found] == [("B", "dark green")]
 
 
 def test_a_greedy_draw_takes_the_most_probable_choice() -> None:
-    (asked,) = ask([SKY], PLAIN, constrained=True)
+    (asked,) = ask([SKY], sampled_among_choices(PLAIN))
     found = sample_rollouts(scripted(), [asked], PLAIN, "x", [(0.0, 3)])
     assert [r.answer for r in found] == ["blue"] * 3
     assert found[0].completion.logprob == found[0].completion.entropy == 0.0
@@ -182,14 +171,14 @@ def test_choices_are_drawn_with_the_odds_of_their_tokens() -> None:
     # independently: a deviation of 6.2 standard deviations of a binomial has a chance
     # below 1e-9, by the normal bound.
     config = config_of("rollouts.temperature=1.0")
-    (asked,) = ask([SKY], config, constrained=True)
+    (asked,) = ask([SKY], sampled_among_choices(config))
     found = sample_rollouts(scripted(), [asked], config, "x", [(1.0, 9000)])
     grey = Counter(r.answer for r in found)["grey"]
     assert abs(grey - 3000) < 6.2 * (9000 * 2 / 9) ** 0.5
 
 
 def test_entropy_of_a_choice_is_per_token() -> None:
-    (asked,) = ask([SKY], PLAIN, constrained=True)
+    (asked,) = ask([SKY], sampled_among_choices(PLAIN))
     found = sample_rollouts(scripted(), [asked], PLAIN, "x", [(1.0, 8)])
     p = np.array([2 / 3, 1 / 3])
     spread = float(-(p * np.log(p)).sum())
@@ -201,7 +190,7 @@ def test_entropy_of_a_choice_is_per_token() -> None:
 
 
 def test_questions_with_and_without_choices_are_asked_together() -> None:
-    asked = ask([SEA, SKY, GRASS], PLAIN, constrained=True)
+    asked = ask([SEA, SKY, GRASS], sampled_among_choices(PLAIN))
     found = sample_rollouts(scripted(), asked, PLAIN, "x", [(0.6, 1)])
     assert [r.question_id for r in found] == ["sea", "sky", "grass"]
     assert found[0].answer == "very deep"
@@ -210,7 +199,7 @@ def test_questions_with_and_without_choices_are_asked_together() -> None:
 
 def test_choices_that_tokenise_alike_name_their_question(model: HFModel) -> None:
     twins = question("twins", "Which sky?", "deep  blue", "deep blue")
-    asked = ask([SKY, twins], PLAIN, constrained=True)
+    asked = ask([SKY, twins], sampled_among_choices(PLAIN))
     with pytest.raises(DataError, match="question twins: the choices 'deep  blue' and"):
         sample_rollouts(model, asked, PLAIN, "x", SAMPLED)
 
@@ -232,12 +221,12 @@ def content(rollouts: Sequence[Rollout]) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
-@pytest.mark.parametrize("constrained", [False, True])
+@pytest.mark.parametrize("mode", [written_freely, sampled_among_choices])
 def test_neither_block_nor_order_changes_a_token(
-    model: HFModel, constrained: bool
+    model: HFModel, mode: Callable[[Config], Config]
 ) -> None:
     config = config_of("rollouts.max_new_tokens=6")
-    asked = ask(QUESTIONS, config, constrained=constrained)
+    asked = ask(QUESTIONS, mode(config))
     draws = [(0.8, 3), (0.0, 1)]
     whole = sample_rollouts(model, asked, config, "rollout", draws)
     reordered = sample_rollouts(model, asked[::-1], config, "rollout", draws)
@@ -259,7 +248,7 @@ def test_neither_block_nor_order_changes_a_token(
 
 def test_more_samples_begin_with_the_fewer(model: HFModel) -> None:
     config = config_of("rollouts.max_new_tokens=6")
-    asked = ask(QUESTIONS[:3], config, constrained=False)
+    asked = ask(QUESTIONS[:3], written_freely(config))
     few = sample_rollouts(model, asked, config, "rollout", [(0.8, 2)])
     many = sample_rollouts(model, asked, config, "rollout", [(0.8, 5)])
     for name, drawn in content(few).items():
@@ -268,7 +257,7 @@ def test_more_samples_begin_with_the_fewer(model: HFModel) -> None:
 
 def test_another_seed_or_stage_draws_anew(model: HFModel) -> None:
     config = config_of("rollouts.max_new_tokens=6")
-    asked = ask(QUESTIONS[:3], config, constrained=False)
+    asked = ask(QUESTIONS[:3], written_freely(config))
     first = content(sample_rollouts(model, asked, config, "rollout", SAMPLED))
     other = config.model_copy(update={"seed": 1})
     assert content(sample_rollouts(model, asked, other, "rollout", SAMPLED)) != first
@@ -280,7 +269,7 @@ def test_choices_are_scored_once_for_all_draws(
     model: HFModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of()
-    asked = ask(QUESTIONS[:3], config, constrained=True)
+    asked = ask(QUESTIONS[:3], sampled_among_choices(config))
     both = sample_rollouts(model, asked, config, "rollout", [(0.6, 4), (0.0, 1)])
     alone = sample_rollouts(model, asked, config, "rollout", [(0.0, 1)])
     assert content([r for r in both if r.temperature == 0.0]) == content(alone)
@@ -301,7 +290,7 @@ def test_choices_are_scored_once_for_all_draws(
 
 def test_training_draws_among_choices_follow_their_exact_odds(model: HFModel) -> None:
     config = config_of()
-    asked = ask([GRASS], config, constrained=True)
+    asked = ask([GRASS], sampled_among_choices(config))
     (scores,) = scored_choices(model, asked)
     odds = np.exp(choice_logprobs(scores, 1.0))
     count = 6000

@@ -17,6 +17,7 @@ from neuron_opsd.config import AnswersConfig, Config, ContextsConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.selection import select_questions
+from neuron_opsd.pipeline import demonstration_pool
 from neuron_opsd.records import (
     Completion,
     Demonstration,
@@ -26,7 +27,6 @@ from neuron_opsd.records import (
     Rollout,
     TeacherContext,
 )
-from neuron_opsd.runs.prepare import make_demonstration_pool
 from neuron_opsd.stages.library import search_remarks
 from neuron_opsd.stages.teaching import (
     DemonstrationPool,
@@ -36,6 +36,7 @@ from neuron_opsd.stages.teaching import (
     fitted_prompt,
     shown_answers,
 )
+from resolved import sampled_among_choices, written_freely
 from scripted import FACTS, ScriptedModel
 
 PLAIN = load_config(None, ["prompts.form=plain", "contexts.num_demonstrations=2"])
@@ -292,7 +293,7 @@ def test_demonstrations_come_from_the_pool_or_from_the_selected(
     selection = select_questions(pool, config.selection, 0)
     assert [e.question_id for e in selection if e.kept] == ["bee", "dew", "elk"]
     answers = shown_answers(drawn, tally_votes(drawn), config)
-    found = make_demonstration_pool(
+    found = demonstration_pool(
         list(QUESTIONS.values()), answers, pool, selection, config
     )
     # The question dew has no readable answer to show.
@@ -384,8 +385,7 @@ def test_examples_hold_what_student_and_teacher_see() -> None:
         model_with_room(room, PLAIN),
         contexts,
         books,
-        PLAIN,
-        constrained=True,
+        sampled_among_choices(PLAIN),
         on_done=done.append,
     )
     assert done == [1, 1]
@@ -397,8 +397,7 @@ def test_examples_hold_what_student_and_teacher_see() -> None:
         ScriptedModel({}),
         contexts,
         books,
-        PLAIN,
-        constrained=False,
+        written_freely(PLAIN),
         on_done=done.append,
     )
     assert free.choices == ()

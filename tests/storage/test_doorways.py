@@ -525,7 +525,7 @@ def test_memory_that_runs_out_is_one_line_with_what_was_done(
         del args
         return TOO_MUCH[library]()
 
-    monkeypatch.setattr("neuron_opsd.runs.evaluation.sample_rollouts", sample_rollouts)
+    monkeypatch.setattr("neuron_opsd.runs.testing.sample_rollouts", sample_rollouts)
     request = tiny_request(tmp_path)
     argv = ["evaluate", "--model", str(tiny_llama), "--out", str(tmp_path / "o.json")]
     assert main([*argv, "--test", f"exam={request.tests['parity']}", "--quiet"]) == 75

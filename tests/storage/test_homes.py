@@ -12,8 +12,8 @@ import pytest
 
 from neuron_opsd.cli import main
 from neuron_opsd.compare.comparison import is_comparison
+from neuron_opsd.demo.demonstration import are_questions
 from neuron_opsd.demo.fetch import fetch_demo
-from neuron_opsd.demo.settings import are_questions
 from neuron_opsd.errors import ConfigError, NeuronOpsdError
 from neuron_opsd.progress import Silent
 from neuron_opsd.storage.codecs import json_codec

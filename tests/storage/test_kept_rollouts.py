@@ -13,6 +13,7 @@ from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
 from neuron_opsd.outlines import Outline
 from neuron_opsd.records import Completion, Rollout
 from neuron_opsd.storage import codecs, kept_rollouts
+from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import ROLLOUTS
 from neuron_opsd.storage.kept_rollouts import KeptRollouts, in_full, outlines_of
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -162,9 +163,7 @@ def test_joining_blocks_holds_one_of_them(
                 ]
 
             def work(run: RunDirectory = run, count: int = count) -> None:
-                run.blocks(
-                    "rollouts", ROLLOUTS, range(count), 8, block_of, lambda _: None
-                )
+                run.chunks("rollouts", ROLLOUTS, InChunks(range(count), 8), block_of)
 
             peaks.append(peak_of(work))
     assert peaks[1] < 1.5 * peaks[0]

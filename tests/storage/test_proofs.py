@@ -18,6 +18,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs import checkpoints
 from neuron_opsd.storage import proofs
+from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import json_codec, records_codec
 from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.proofs import faults, files_in
@@ -139,13 +140,11 @@ def test_blocks_of_another_source_are_not_taken_up(tmp_path: Path) -> None:
         with RunDirectory.open(tmp_path, {}, {}) as run:
             run.ledger.know("adapter", told)
             with suppress(ZeroDivisionError):
-                run.blocks(
+                run.chunks(
                     "same",
                     codec,
-                    [1, 2, 3],
-                    1,
+                    InChunks([1, 2, 3], 1),
                     compute,  # type: ignore[arg-type]
-                    lambda units: None,  # noqa: ARG005
                     made_from=["adapter"],
                 )
             return done, run.warnings

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from neuron_opsd.errors import ConfigError, DataError, TryAgainError
+from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import json_codec, records_codec
 from neuron_opsd.storage.disk import readable_bytes
 from neuron_opsd.storage.machine import known_changes
@@ -221,11 +222,11 @@ def test_blocks_are_cut_at_fixed_places_and_joined(tmp_path: Path) -> None:
 
     with RunDirectory.open(tmp_path, {}, {}) as run:
         items = range(1, 6)
-        whole = run.blocks("squares", SQUARES, items, 2, squares, done.append)
+        whole = run.chunks("squares", SQUARES, InChunks(items, 2, done.append), squares)
         assert list(whole) == [1, 4, 9, 16, 25]
         assert [list(block) for block in blocks] == [[1, 2], [3, 4], [5]]
         assert done == [2, 2, 1]
-        again = run.blocks("squares", SQUARES, items, 2, squares, done.append)
+        again = run.chunks("squares", SQUARES, InChunks(items, 2, done.append), squares)
         assert again == whole
     assert len(blocks) == 3
     assert done == [2, 2, 1, 5]
@@ -235,7 +236,9 @@ def test_blocks_are_cut_at_fixed_places_and_joined(tmp_path: Path) -> None:
 def test_no_items_make_an_empty_output(tmp_path: Path) -> None:
     with RunDirectory.open(tmp_path, {}, {}) as run:
         nothing: list[int] = []
-        assert not run.blocks("none", SQUARES, nothing, 2, lambda b: b, nothing.append)
+        assert not run.chunks(
+            "none", SQUARES, InChunks(nothing, 2, nothing.append), list
+        )
     assert (tmp_path / "squares.json").exists()
 
 
@@ -249,12 +252,13 @@ def test_blocks_go_on_after_the_last_whole_one(tmp_path: Path) -> None:
             raise ZeroDivisionError
         return block
 
-    arguments = ("same", SQUARES, [1, 2, 3, 4, 5], 2, fail_at_five, done.append)
+    items = InChunks([1, 2, 3, 4, 5], 2, done.append)
     with RunDirectory.open(tmp_path, {}, {}) as run, pytest.raises(ZeroDivisionError):
-        run.blocks(*arguments)
+        run.chunks("same", SQUARES, items, fail_at_five)
     (tmp_path / "parts/same/00001.json").write_text("[9, 9]")
     with RunDirectory.open(tmp_path, {}, {}) as run:
-        assert run.blocks(*arguments) == (1, 2, 3, 4, 5)
+        whole = run.chunks("same", SQUARES, items, fail_at_five)
+        assert whole == (1, 2, 3, 4, 5)
     assert blocks == [[1, 2], [3, 4], [5], [3, 4], [5]]
     assert done == [2, 2, 2, 2, 1]
 
@@ -265,12 +269,11 @@ def test_blocks_of_another_size_are_not_taken_up(tmp_path: Path) -> None:
             raise ZeroDivisionError
         return block
 
-    done: list[int] = []
     items = [1, 2, 3, 4, 5]
     with RunDirectory.open(tmp_path, {}, {}) as run:
         with pytest.raises(ZeroDivisionError):
-            run.blocks("same", SQUARES, items, 2, fail_at_five, done.append)
-        whole = run.blocks("same", SQUARES, items, 3, lambda block: block, done.append)
+            run.chunks("same", SQUARES, InChunks(items, 2), fail_at_five)
+        whole = run.chunks("same", SQUARES, InChunks(items, 3), list)
     assert list(whole) == items
 
 
@@ -408,7 +411,7 @@ def test_a_block_computed_elsewhere_is_kept_in_mind(tmp_path: Path) -> None:
         with RunDirectory.open(
             tmp_path, {}, {}, environment={"threads": str(threads)}
         ) as run:
-            run.blocks("all", SQUARES, [1, 2, 3], 1, compute, lambda _: None)
+            run.chunks("all", SQUARES, InChunks([1, 2, 3], 1), compute)
 
     for threads, stop in ((1, 2), (2, 3)):
         with pytest.raises(ZeroDivisionError):
@@ -515,13 +518,12 @@ def test_what_is_made_from_a_changed_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_of_somebody_else_stays_among_the_blocks(tmp_path: Path) -> None:
-    done: list[int] = []
     mine = tmp_path / "run" / "parts" / "squares" / "mine.json"
     with RunDirectory.open(tmp_path / "run", {}, INPUTS) as run:
         mine.parent.mkdir(parents=True)
         mine.write_text("mine")
         (mine.parent / "plan.json").write_text("of other things")
-        squares = run.blocks("squares", SQUARES, [1, 2, 3], 2, list, done.append)
+        squares = run.chunks("squares", SQUARES, InChunks([1, 2, 3], 2), list)
         assert list(squares) == [1, 2, 3]
     assert [path.name for path in mine.parent.iterdir()] == ["mine.json"]
     assert mine.read_text() == "mine"

@@ -23,11 +23,11 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import torch
 
 from neuron_opsd.config import Config
-from neuron_opsd.pipeline import Request
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs import training
 from neuron_opsd.runs.metrics import METRICS, append_metrics
+from neuron_opsd.runs.run import Request
 from tiny import tiny_model
 from tiny_runs import outcome_of, run_command, tiny_config, tiny_request, tiny_run
 

@@ -20,13 +20,14 @@ LAYERS: tuple[set[str], ...] = (
     {"answers", "prompts", "results"},
     {"method", "storage"},
     {"data", "models"},
-    {"demo", "report", "stages"},
+    {"report", "stages"},
     {"methods"},
+    {"pipeline"},
     {"runs"},
-    {"planning"},
+    {"demo", "planning"},
     {"compare"},
     {"analysis"},
-    {"pipeline"},
+    {"library"},
     {"cli"},
 )
 """Rooms from the ground up. A room may import what stands below it, and neither its
@@ -56,7 +57,7 @@ GOLD_MODULES = {
     "runs.testing",
     "stages.scoring",
 }
-"""Modules that may name gold answers, besides the report, the pipeline and the command;
+"""Modules that may name gold answers, besides the report and the command;
 none of them chooses what is trained on, or trains."""
 
 TARGET_MODULES = {
@@ -149,7 +150,7 @@ def transformers_outside_models(module: str, source: str) -> list[str]:
 
 def gold_answers_below_evaluation(module: str, source: str) -> list[str]:
     """Find the type of the gold answers where training could see it."""
-    if module in GOLD_MODULES or room_of(module) in {"report", "pipeline", "cli"}:
+    if module in GOLD_MODULES or room_of(module) in {"report", "cli"}:
         return []
     names = {"GoldAnswers", "answer_of"}
     found = [

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuron_opsd.answers.readers import READERS
-from neuron_opsd.cli.status import RunStatus, read_status
+from neuron_opsd.compare.compare import rebuild_page
 from neuron_opsd.config import AnswersConfig
-from neuron_opsd.pipeline import evaluate, rebuild_page
 from neuron_opsd.progress import Silent
+from neuron_opsd.runs.evaluation import evaluate
+from neuron_opsd.storage.status import RunStatus, read_status
 from tiny_runs import KINDS, outcome_of, tiny_config, tiny_request, tiny_run
 
 PROC = Path("/proc/self")

@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 from neuron_opsd.cli import main
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
-from neuron_opsd.pipeline import Request
-from neuron_opsd.pipeline import run as run_pipeline
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Prompt, Question, TrainingExample
 from neuron_opsd.results.run import ReportData
+from neuron_opsd.runs.run import Request
+from neuron_opsd.runs.run import run as run_pipeline
 from neuron_opsd.storage.seals import seal, unseal
 
 Row: TypeAlias = dict[str, Any]

@@ -28,13 +28,11 @@ from neuron_opsd.analysis.places import block_of, named_runs
 from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.association import (
-    FloatArray,
     Measured,
     Measures,
     equal_mass_bins,
     joined,
     mean_of,
-    means,
     measure_resamples,
 )
 from neuron_opsd.method.retrieval.spread import (
@@ -43,6 +41,7 @@ from neuron_opsd.method.retrieval.spread import (
     mean_distance,
     measure_spread,
 )
+from neuron_opsd.method.statistics import FloatArray, means
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.analysis import (
     ACCURACY,

@@ -12,7 +12,8 @@ import numpy as np
 
 from neuron_opsd.analysis.columns import PoolColumns, Verdicts
 from neuron_opsd.analysis.inputs import LabelledPool, PreparedRun
-from neuron_opsd.method.association import FloatArray, Measures, means
+from neuron_opsd.method.association import Measures
+from neuron_opsd.method.statistics import FloatArray, means
 from neuron_opsd.prompts import LETTERS
 from neuron_opsd.records import Demonstration, Question, TeacherContext
 from neuron_opsd.results.analysis import ShownCase, ShownDemonstration, shared_name

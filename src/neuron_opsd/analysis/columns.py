@@ -14,16 +14,9 @@ import numpy as np
 from neuron_opsd.analysis.inputs import LabelledPool, PreparedRun
 from neuron_opsd.answers.readers import READERS, Reader, readers_for
 from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
-from neuron_opsd.method.association import (
-    BoolArray,
-    FloatArray,
-    Measures,
-    areas,
-    correlations,
-    means,
-    residuals,
-)
+from neuron_opsd.method.association import Measures, correlations, residuals
 from neuron_opsd.method.labels import LabelColumns, known_measures, label_columns
+from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import NeuronSet, Vote
 from neuron_opsd.results.analysis import (
@@ -39,7 +32,7 @@ from neuron_opsd.results.analysis import (
     correlation_name,
     vote_name,
 )
-from neuron_opsd.runs.prepare import representatives
+from neuron_opsd.stages.representatives import representatives
 from neuron_opsd.stages.scoring import normalised_gold, score_rollouts
 from neuron_opsd.storage.kept_rollouts import outlines_of
 

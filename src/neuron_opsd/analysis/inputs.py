@@ -23,11 +23,11 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.runs.inputs import questions_hash, unheard
 from neuron_opsd.runs.prepare import FITNESS
-from neuron_opsd.runs.verdicts import verdicts_codec, verdicts_name
 from neuron_opsd.storage.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
 from neuron_opsd.storage.lock import HOLDER
 from neuron_opsd.storage.manifest import Manifest
 from neuron_opsd.storage.proofs import fault_seen_soon, faults
+from neuron_opsd.storage.verdicts import verdicts_codec, verdicts_name
 
 POOL, MODEL = "pool", "model"
 """Names under which a manifest keeps the hashes of these inputs."""

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neuron_opsd.compare.block import METHOD_FOLDERS, cell_folder, neurons_name
+from neuron_opsd.compare.block import cell_folder, neurons_name
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.runs.prepare import inside
 from neuron_opsd.storage.codecs import Codec, json_codec
+from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import MANIFEST, Manifest, read_manifest
 from neuron_opsd.storage.proofs import misfit
 from neuron_opsd.storage.run_directory import sha256_file

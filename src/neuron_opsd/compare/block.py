@@ -16,29 +16,25 @@ from neuron_opsd.config.tables import differences
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import Method, Oracle, Targets
 from neuron_opsd.models.hf import HFModel
+from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME, Prepared, roll_out
 from neuron_opsd.records import Question, StepMetrics
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.results.scores import TestResult
-from neuron_opsd.runs.centring import BIAS_NAME
 from neuron_opsd.runs.checkpoints import end_checkpoints
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.fingerprint import load_again
-from neuron_opsd.runs.inputs import run_settings
+from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room
-from neuron_opsd.runs.pool_rollouts import NAME as ROLLOUTS_NAME
-from neuron_opsd.runs.pool_rollouts import roll_out
-from neuron_opsd.runs.prepare import Prepared, PreparedNames, prepare
+from neuron_opsd.runs.prepare import PreparedNames, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
 from neuron_opsd.storage.codecs import ROLLOUTS, Codec, json_codec, record_codec
+from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
 
 GOLD = "gold answers of the pool"
 """What oracles are told, as the ledger names it; nothing else is made from it."""
-
-METHOD_FOLDERS = "methods"
-"""Folder of a block that holds a folder for each method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +194,8 @@ def prepared_for(
 ) -> Prepared:
     """Make what training needs from the pool, for the settings of one method."""
     if not run.directory.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
-        roll_out(shared_job(block), model, block.pool)
-    made = names_for(block, run.config, folder)
-    return prepare(run, model, block.pool, folder=folder, neurons_name=made.neurons)
+        roll_out(shared_job(block).work, model, block.pool)
+    return prepare_run(run, model, block.pool, names_for(block, run.config, folder))
 
 
 def names_for(block: RunGroup, config: Config, folder: str) -> PreparedNames:
@@ -276,7 +271,7 @@ def method_for(variant: Variant, config: Config, targets: Targets) -> Method:
 def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
     """Refuse a method that was begun with other settings."""
     codec = json_codec(f"{folder}/settings.json")
-    wanted = run_settings(run.config)
+    wanted = settings_in(run.directory, run.config)
     known = run.directory.once(f"{folder}/settings", codec, lambda: wanted)
     changed = [
         name for name in wanted if value_text(known, name) != value_text(wanted, name)

@@ -27,15 +27,11 @@ from neuron_opsd.results.comparison import (
     IN_DOMAIN,
     SPECIFICITY,
 )
-from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import Inputs, check_names, read_inputs
 from neuron_opsd.runs.model_checks import check_questions
-from neuron_opsd.storage.folders import is_run
-
-BLOCKS = "blocks"
-"""Folder of a comparison that holds its run directories."""
-
+from neuron_opsd.storage.folders import BLOCKS, is_run
 
 MOST_SEEDS = 1000
 """More trainings of one method would tell nothing more."""
@@ -96,7 +92,8 @@ class ComparisonContext:
     comparison: Comparison
     config: Config
     """What the user chose for all methods, resolved for the model."""
-    constrained: bool
+    remarks: tuple[str, ...]
+    """What a user should know of how the model is run."""
     inputs: Mapping[str, Inputs]
     """By source."""
     model: HFModel
@@ -138,14 +135,14 @@ def set_up(
     variants = variants_for(comparison.variants, config, facts, progress.warn)
     begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
     chooses = any(one.chooses for one in inputs.values())
-    resolved, constrained = resolve(config, prompting, begun, chooses=chooses)
+    resolved = resolve(config, prompting, begun, chooses=chooses)
     for one in inputs.values():
-        check_questions(prompting, one, resolved, constrained=constrained)
+        check_questions(prompting, one, resolved)
     model = load_model(config.model, prompting=prompting)
     return ComparisonContext(
         replace(comparison, variants=variants),
         resolved,
-        constrained,
+        remarks(model.facts, resolved, config),
         inputs,
         model,
         model_fingerprint(config.model),

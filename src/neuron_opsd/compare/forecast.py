@@ -74,14 +74,12 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
         reads_neurons(setting),
     )
     with progress.stage("measuring", 3 + len(variants), "samples") as done:
-        found = try_base(trial, inputs, done, constrained=setting.constrained)
+        found = try_base(trial, inputs, done)
         steps = {}
         for variant in variants:
             steps[variant.name] = step_seconds(setting, variant, found)
             done(1)
-    work = count_work(
-        setting.model, inputs, setting.config, found, constrained=setting.constrained
-    )
+    work = count_work(setting.model, inputs, setting.config, found)
     rates = rates_of(found)
     own = config.evaluation.num_samples
     tested = answering(work, work.tests, rates, setting.config, (own,)).seconds

@@ -129,7 +129,8 @@ def fill_block(
 
 def filled(block: RunGroup, setting: ComparisonContext) -> Outcome:
     """Train and test all methods of a block; return what became of them."""
-    run = centred(block.run, setting.model, block.pool)
+    config = centred(block.run.work, setting.model, block.pool).config
+    run = replace(block.run, config=config)
     block = replace(block, run=run)
     results: dict[Cell, CellResult] = {}
     failures: list[Failure] = []
@@ -198,7 +199,9 @@ def opened(
         environment=environment(config.model),
         warn=progress.warn,
     ) as directory:
-        run = RunContext(directory, config, setting.constrained, progress)
+        for remark in setting.remarks:
+            directory.warn(remark)
+        run = RunContext(directory, config, progress)
         targets: Targets = {}
         if any(issubclass(one.trained, Oracle) for one in comparison.variants):
             targets = targets_of(comparison.sources[source], inputs.pool, config)

@@ -124,7 +124,8 @@ class RolloutsConfig(Section):
 
     mode: Literal["auto", "free", "constrained"] = "auto"
     """`constrained` samples among a question's choices alone; `auto` does so where
-    there are choices and the model has fewer than `constrain_below` parameters."""
+    there are choices and the model has fewer than `constrain_below` parameters. A run
+    keeps what it came to."""
     constrain_below: NotNegative = 1_000_000_000
     """Parameters below which `auto` constrains answers to the choices."""
     num_samples: Positive = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +17,9 @@ from neuron_opsd.errors import ConfigError
 
 Table: TypeAlias = dict[str, Any]
 """Settings as a TOML file holds them: values and one level of tables."""
+
+Settings: TypeAlias = Config | Mapping[str, Any]
+"""Checked settings, or values and tables by name; names may be dotted."""
 
 MAX_BYTES = 2**20
 """Of a settings file: reading stops there, also of a device that never ends."""
@@ -42,6 +45,20 @@ def load_config(
         table = merge(table, read_toml(path))
     for assignment in assignments:
         table = merge(table, parse_assignment(assignment))
+    return config_from_table(table)
+
+
+def as_config(settings: Settings) -> Config:
+    """Return checked settings, whichever way they are given.
+
+    Raises:
+        ConfigError: For the first name or value that cannot be.
+    """
+    if isinstance(settings, Config):
+        return settings
+    table: Table = {}
+    for name, value in settings.items():
+        table = merge(table, nested(name.split("."), value))
     return config_from_table(table)
 
 
@@ -121,9 +138,14 @@ def parse_assignment(text: str) -> Table:
         raise ConfigError(f"{shortened(name)} cannot be read: {error}") from None
     except DocumentError:
         parsed = value
+    return nested(parts, parsed)
+
+
+def nested(parts: Sequence[str], value: Any) -> Table:
+    """Return a value in the tables that the parts of its name are."""
     for part in reversed(parts):
-        parsed = {part: parsed}
-    return dict(parsed)
+        value = {part: value}
+    return dict(value)
 
 
 def explain(error: ValidationError) -> str:

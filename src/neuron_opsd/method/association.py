@@ -17,11 +17,14 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.method.statistics import percentile_intervals, weight_chunks
+from neuron_opsd.method.statistics import (
+    FloatArray,
+    mid_ranks,
+    percentile_intervals,
+    weight_chunks,
+)
 from neuron_opsd.results.scores import Interval
 
-FloatArray: TypeAlias = NDArray[np.float64]
-BoolArray: TypeAlias = NDArray[np.bool_]
 Places: TypeAlias = NDArray[np.intp]
 
 Measures: TypeAlias = Callable[[FloatArray], Mapping[str, FloatArray]]
@@ -155,19 +158,6 @@ def standard(values: FloatArray) -> FloatArray:
     return np.asarray(centred / centred.std(), dtype=np.float64)
 
 
-def mid_ranks(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return the ranks ``(R, Q)`` of values in each row, from 1, ties at their mean.
-
-    What a question of weight 0 gets has no meaning, and no weight.
-    """
-    _, place = np.unique(values, return_inverse=True)
-    order = np.argsort(place, kind="stable")
-    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
-    mass = np.add.reduceat(weights[:, order], starts, axis=1)
-    middle = mass.cumsum(axis=1) - 0.5 * mass + 0.5
-    return np.asarray(middle[:, place], dtype=np.float64)
-
-
 def covariances(columns: FloatArray, weights: FloatArray) -> FloatArray:
     """Return ``(R, K, K)`` weighted covariances of columns ``(R or 1, Q, K)``.
 
@@ -193,29 +183,6 @@ def partial_correlations(covariance: FloatArray) -> FloatArray:
     return np.where(known, found, np.nan)
 
 
-def areas(scores: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArray:
-    """Return the area under the ROC curve of scores ``(Q,)``, per row of weights.
-
-    Equal to `calibration.ranked_apart`, but takes no longer for scores that all
-    differ than for few distinct ones.
-
-    Returns:
-        ``(R,)``: how often a correct question has the higher score, ties counting one
-        half; NaN where all questions of a row are correct, or none is.
-    """
-    right = weights * correct
-    num_right = right.sum(axis=1)
-    num_wrong = weights.sum(axis=1) - num_right
-    # The mass below each correct question, and half of that beside it; from this the
-    # pairs of two correct questions are taken off.
-    below = (right * (mid_ranks(scores, weights) - 0.5)).sum(axis=1)
-    wins = below - 0.5 * num_right**2
-    pairs = num_right * num_wrong
-    area = np.full(len(weights), np.nan)
-    np.divide(wins, pairs, out=area, where=pairs > 0)
-    return area
-
-
 def residuals(target: FloatArray, given: Sequence[FloatArray]) -> FloatArray:
     """Return ``(Q,)``: the target less what a linear regression says of it.
 
@@ -228,14 +195,6 @@ def residuals(target: FloatArray, given: Sequence[FloatArray]) -> FloatArray:
     if left.var() <= max(CONSTANT, EXPLAINED * target.var()):
         return np.zeros(target.size)
     return left
-
-
-def means(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return the weighted mean of ``(Q,)`` values per row, NaN where none counts."""
-    total = weights.sum(axis=1)
-    mean = np.full(len(weights), np.nan)
-    np.divide(weights @ values, total, out=mean, where=total > 0)
-    return mean
 
 
 def equal_mass_bins(values: FloatArray, num_bins: int) -> list[Places]:

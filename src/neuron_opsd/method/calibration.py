@@ -22,10 +22,8 @@ from neuron_opsd.method.labels import (
     label_columns,
     macro_f1,
 )
+from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
 from neuron_opsd.results.scores import Bin, QuestionScore
-
-FloatArray: TypeAlias = NDArray[np.float64]
-BoolArray: TypeAlias = NDArray[np.bool_]
 
 EDGE_TOLERANCE: Final = 1e-9
 """How far above an edge, in bins, a confidence still counts as lying on it."""
@@ -106,62 +104,6 @@ def check(confidence: FloatArray, correct: BoolArray, num_bins: int = 1) -> None
         raise ValueError(f"num_bins is {num_bins}, but there must be at least one bin")
 
 
-def expected_calibration_error(
-    confidence: FloatArray, correct: BoolArray, *, num_bins: int = 15
-) -> float:
-    """Return the mean gap between confidence and accuracy, weighted by bin size.
-
-    Bins have equal width and are closed on the right, so a confidence of exactly 1
-    falls in the last bin and one of exactly 0 in the first.
-
-    Args:
-        confidence: ``(Q,)`` in [0, 1], one per question.
-        correct: ``(Q,)`` whether the majority answer was right.
-        num_bins: Number of bins; 15 is the paper's choice.
-
-    Returns:
-        A value in [0, 1]; 0 is perfect.
-
-    Source: Naeini et al. 2015; bins and confidence as in arXiv:2607.02460, section 5.3.
-    """
-    check(confidence, correct, num_bins)
-    return float(binned_gap(confidence, correct, once(confidence), num_bins)[0])
-
-
-def adaptive_calibration_error(
-    confidence: FloatArray, correct: BoolArray, *, num_bins: int = 15
-) -> float:
-    """Return the same gap over bins that hold equally many questions.
-
-    Questions are ordered by confidence and cut into `num_bins` equal shares; all
-    questions with one confidence go to the share in which the middle of their mass
-    lies (the upper share if it lies on a border). So ties stay together, a bin may
-    hold more than its share or nothing, and no order of the input matters.
-
-    Source: Nixon et al. 2019, with ties kept together.
-    """
-    check(confidence, correct, num_bins)
-    return float(equal_mass_gap(confidence, correct, once(confidence), num_bins)[0])
-
-
-def brier_score(confidence: FloatArray, correct: BoolArray) -> float:
-    """Return the mean squared gap between confidence and verdict, in [0, 1].
-
-    Source: Brier 1950, for the one event that the majority answer is right.
-    """
-    check(confidence, correct)
-    return float(np.mean((confidence - correct) ** 2))
-
-
-def area_under_roc(confidence: FloatArray, correct: BoolArray) -> float:
-    """Return how often a correct question has more confidence than a wrong one.
-
-    Ties count one half; NaN where all questions are correct, or none is.
-    """
-    check(confidence, correct)
-    return float(ranked_apart(confidence, correct, once(confidence))[0])
-
-
 def reliability_bins(scores: Sequence[QuestionScore], num_bins: int = 15) -> list[Bin]:
     """Return the bins of the calibration error that hold questions, lowest first.
 
@@ -182,17 +124,6 @@ def reliability_bins(scores: Sequence[QuestionScore], num_bins: int = 15) -> lis
     ]
 
 
-def once(values: FloatArray) -> FloatArray:
-    """Return ``(1, Q)`` weights that count every question once."""
-    return np.ones((1, values.size))
-
-
-def mean(values: NDArray[np.generic], weights: FloatArray) -> FloatArray:
-    """Return the weighted mean of ``(Q,)`` values in each row."""
-    average = (weights @ values.astype(np.float64)) / weights.sum(axis=1)
-    return np.asarray(average, dtype=np.float64)
-
-
 def members(group_of: NDArray[np.intp], num_groups: int) -> FloatArray:
     """Return ``(Q, groups)``, 1 where a question belongs to a group."""
     return np.equal.outer(group_of, np.arange(num_groups)).astype(np.float64)
@@ -208,7 +139,13 @@ def equal_width_bins(confidence: FloatArray, num_bins: int) -> NDArray[np.intp]:
 def binned_gap(
     confidence: FloatArray, correct: BoolArray, weights: FloatArray, num_bins: int
 ) -> FloatArray:
-    """Return the calibration error over bins of equal width, per row of weights."""
+    """Return the calibration error over bins of equal width, per row of weights.
+
+    The mean gap between confidence and accuracy, weighted by bin size. Bins are closed
+    on the right: a confidence of 1 falls in the last bin and one of 0 in the first.
+
+    Source: Naeini et al. 2015; bins and confidence as in arXiv:2607.02460, section 5.3.
+    """
     member = members(equal_width_bins(confidence, num_bins), num_bins)
     gap = weights @ (member * (confidence - correct)[:, None])
     return np.asarray(np.abs(gap).sum(axis=1) / weights.sum(axis=1), dtype=np.float64)
@@ -217,7 +154,14 @@ def binned_gap(
 def equal_mass_gap(
     confidence: FloatArray, correct: BoolArray, weights: FloatArray, num_bins: int
 ) -> FloatArray:
-    """Return the calibration error over bins of equal mass, per row of weights."""
+    """Return the calibration error over bins of equal mass, per row of weights.
+
+    Questions are cut by confidence into equal shares; those of one confidence go to the
+    share in which the middle of their mass lies, the upper one on a border. A bin may
+    hold more than its share or nothing, and the order of questions does not matter.
+
+    Source: Nixon et al. 2019, with ties kept together.
+    """
     distinct, value_of = np.unique(confidence, return_inverse=True)
     member = members(value_of, distinct.size)
     mass = weights @ member
@@ -233,22 +177,6 @@ def equal_mass_gap(
     return np.asarray(by_bin.sum(axis=1) / total, dtype=np.float64)
 
 
-def ranked_apart(
-    confidence: FloatArray, correct: BoolArray, weights: FloatArray
-) -> FloatArray:
-    """Return the area under the ROC curve, per row of weights."""
-    distinct, value_of = np.unique(confidence, return_inverse=True)
-    member = members(value_of, distinct.size)
-    right = weights @ (member * correct[:, None])
-    wrong = weights @ (member * ~correct[:, None])
-    below = wrong.cumsum(axis=1) - wrong
-    wins = (right * (below + 0.5 * wrong)).sum(axis=1)
-    pairs = right.sum(axis=1) * wrong.sum(axis=1)
-    area = np.full(len(weights), np.nan)
-    np.divide(wins, pairs, out=area, where=pairs > 0)
-    return area
-
-
 def where_read(
     values: FloatArray, columns: ScoreColumns, weights: FloatArray
 ) -> FloatArray:
@@ -262,29 +190,30 @@ def where_read(
 
 
 METRICS: Final[Mapping[str, Metric]] = {
-    "avg_at_k": lambda c, w: mean(c.accuracy, w),
-    "maj_at_k": lambda c, w: mean(c.correct, w),
-    "pass_at_k": lambda c, w: mean(c.solved, w),
+    "avg_at_k": lambda c, w: means(c.accuracy, w),
+    "maj_at_k": lambda c, w: means(c.correct, w),
+    "pass_at_k": lambda c, w: means(c.solved, w),
     "balanced_accuracy": lambda c, w: balanced_accuracy(c.labels, w),
     "macro_f1": lambda c, w: macro_f1(c.labels, w),
-    "baseline": lambda c, w: mean(c.labels.baseline, w),
-    "top_answer_share": lambda c, w: mean(c.labels.top, w),
+    "baseline": lambda c, w: means(c.labels.baseline, w),
+    "top_answer_share": lambda c, w: means(c.labels.top, w),
     "ece": lambda c, w: where_read(
         binned_gap(c.confidence, c.correct, w, c.num_bins), c, w
     ),
     "adaptive_ece": lambda c, w: where_read(
         equal_mass_gap(c.confidence, c.correct, w, c.num_bins), c, w
     ),
-    "brier": lambda c, w: where_read(mean((c.confidence - c.correct) ** 2, w), c, w),
-    "auroc": lambda c, w: ranked_apart(c.confidence, c.correct, w),
-    "overconfidence": lambda c, w: where_read(mean(c.confidence - c.correct, w), c, w),
-    "unanimity": lambda c, w: mean(c.confidence == 1.0, w),
-    "parse_failure": lambda c, w: mean(c.unread, w),
-    "truncation": lambda c, w: mean(c.truncated, w),
-    "mean_length": lambda c, w: mean(c.length, w),
+    "brier": lambda c, w: where_read(means((c.confidence - c.correct) ** 2, w), c, w),
+    "auroc": lambda c, w: areas(c.confidence, c.correct, w),
+    "overconfidence": lambda c, w: where_read(means(c.confidence - c.correct, w), c, w),
+    "unanimity": lambda c, w: means(c.confidence == 1.0, w),
+    "parse_failure": lambda c, w: means(c.unread, w),
+    "truncation": lambda c, w: means(c.truncated, w),
+    "mean_length": lambda c, w: means(c.length, w),
 }
 """By the names of `TestResult.metrics`; all but `mean_length` are shares of 1. Of a
-model none of whose answers can be read, the measures of calibration are NaN."""
+model none of whose answers can be read, the measures of calibration are NaN. Source of
+the Brier score: Brier 1950, for the one event that the majority answer is right."""
 
 
 def measure(columns: ScoreColumns, weights: FloatArray) -> FloatArray:

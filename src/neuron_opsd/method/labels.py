@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.results.scores import QuestionScore
-
-FloatArray: TypeAlias = NDArray[np.float64]
 
 OF_LABELS: Final = frozenset(
     {"balanced_accuracy", "macro_f1", "baseline", "top_answer_share"}

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuron_opsd.method.statistics import FloatArray, Sample, Statistic, weight_chunks
+from neuron_opsd.method.statistics import (
+    FloatArray,
+    Sample,
+    Statistic,
+    percentile_intervals,
+    weight_chunks,
+)
+from neuron_opsd.results.scores import Interval
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +30,10 @@ class Resampled:
     """``(M,)``, every question and every seed counted once."""
     draws: FloatArray
     """``(R, M)``; NaN where a resample has no such measure."""
+
+    def intervals(self) -> tuple[Interval, ...]:
+        """Return each measure with its 95 % percentile interval."""
+        return percentile_intervals(self.values, self.draws)
 
     def __add__(self, other: Resampled) -> Resampled:
         return Resampled(self.values + other.values, self.draws + other.draws)
@@ -43,8 +54,8 @@ def resample(
 ) -> list[Resampled]:
     """Measure several models on the same resampled questions.
 
-    The difference of two of the results is what `statistics.paired_bootstrap` draws
-    for the two models with the same generator.
+    Their differences are paired: the same resampled questions count for all models, and
+    for every measure.
 
     Args:
         statistic: What is measured.
@@ -66,6 +77,20 @@ def resample(
             drawn[start:stop] = statistic(sample, weights)
         start = stop
     return [Resampled(*both) for both in zip(values, draws, strict=True)]
+
+
+def resampled_difference(
+    statistic: Statistic[Sample],
+    before: Sample,
+    after: Sample,
+    num_questions: int,
+    num_resamples: int,
+    rng: np.random.Generator,
+) -> Resampled:
+    """Return every measure's difference, after minus before; see `resample`."""
+    samples = (before, after)
+    first, second = resample(statistic, samples, num_questions, num_resamples, rng)
+    return second - first
 
 
 def over_seeds(by_seed: Sequence[Resampled], rng: np.random.Generator) -> Resampled:

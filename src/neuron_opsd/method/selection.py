@@ -115,6 +115,11 @@ def select_questions(
     )
 
 
+def kept_ids(selection: Sequence[SelectionEntry]) -> set[str]:
+    """Return the ids of the selected questions."""
+    return {entry.question_id for entry in selection if entry.kept}
+
+
 def rank_questions(
     neurons: Sequence[NeuronSet],
     config: SelectionConfig,

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from neuron_opsd.results.scores import Interval
 
 FloatArray: TypeAlias = NDArray[np.float64]
+BoolArray: TypeAlias = NDArray[np.bool_]
 Sample = TypeVar("Sample")
 
 Statistic: TypeAlias = Callable[[Sample, FloatArray], FloatArray]
@@ -57,71 +58,6 @@ def weight_chunks(
         yield bootstrap_weights(num_questions, min(rows, num_resamples - start), rng)
 
 
-def paired_bootstrap(
-    statistic: Statistic[Sample],
-    before: Sample,
-    after: Sample,
-    num_questions: int,
-    num_resamples: int,
-    rng: np.random.Generator,
-) -> tuple[Interval, ...]:
-    """Return each measure's difference, after minus before, with its interval.
-
-    The same resampled questions count before and after, and for every measure.
-
-    Args:
-        statistic: What is measured; linear algebra over weights, so fast.
-        before: Answered questions, of whatever type the statistic takes.
-        after: The same questions in the same order, answered by the other model.
-        num_questions: Q.
-        num_resamples: R.
-        rng: Used up by this call and by nothing else.
-
-    Returns:
-        M percentile intervals of 95 %; NaN where the difference itself is.
-
-    Raises:
-        ValueError: If there are no questions.
-
-    Source: Efron and Tibshirani 1993, chapter 13 (percentile interval).
-    """
-    values = plain_difference(statistic, before, after, num_questions)
-    draws = resampled_differences(
-        statistic, before, after, num_questions, num_resamples, rng
-    )
-    return percentile_intervals(values, draws)
-
-
-def plain_difference(
-    statistic: Statistic[Sample], before: Sample, after: Sample, num_questions: int
-) -> FloatArray:
-    """Return ``(M,)`` differences with every question counted once."""
-    once = np.ones((1, num_questions))
-    difference: FloatArray = (statistic(after, once) - statistic(before, once))[0]
-    return difference
-
-
-def resampled_differences(
-    statistic: Statistic[Sample],
-    before: Sample,
-    after: Sample,
-    num_questions: int,
-    num_resamples: int,
-    rng: np.random.Generator,
-) -> FloatArray:
-    """Return ``(R, M)`` differences, after minus before, of resampled questions.
-
-    Raises:
-        ValueError: If there are no questions or no resamples.
-    """
-    return np.concatenate(
-        [
-            statistic(after, weights) - statistic(before, weights)
-            for weights in weight_chunks(num_questions, num_resamples, rng)
-        ]
-    )
-
-
 def percentile_intervals(values: FloatArray, draws: FloatArray) -> tuple[Interval, ...]:
     """Return the 95 % interval of each column of draws around its value.
 
@@ -130,6 +66,8 @@ def percentile_intervals(values: FloatArray, draws: FloatArray) -> tuple[Interva
     Args:
         values: ``(M,)``.
         draws: ``(R, M)``.
+
+    Source: Efron and Tibshirani 1993, chapter 13 (percentile interval).
     """
     tails = [50.0 * (1.0 - COVERAGE), 50.0 * (1.0 + COVERAGE)]
     intervals: list[Interval] = []
@@ -227,3 +165,44 @@ def ranks(values: NDArray[np.generic]) -> FloatArray:
     last = np.cumsum(sizes)
     mean_rank = last - (sizes - 1) / 2.0
     return np.asarray(mean_rank[group_of], dtype=np.float64)
+
+
+def means(values: FloatArray | BoolArray, weights: FloatArray) -> FloatArray:
+    """Return the weighted mean of ``(Q,)`` values per row, NaN where none counts."""
+    total = weights.sum(axis=1)
+    mean = np.full(len(weights), np.nan)
+    np.divide(weights @ values, total, out=mean, where=total > 0)
+    return mean
+
+
+def mid_ranks(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the ranks ``(R, Q)`` of values in each row, from 1, ties at their mean.
+
+    What a question of weight 0 gets has no meaning, and no weight.
+    """
+    _, place = np.unique(values, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    mass = np.add.reduceat(weights[:, order], starts, axis=1)
+    middle = mass.cumsum(axis=1) - 0.5 * mass + 0.5
+    return np.asarray(middle[:, place], dtype=np.float64)
+
+
+def areas(scores: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArray:
+    """Return the area under the ROC curve of scores ``(Q,)``, per row of weights.
+
+    Returns:
+        ``(R,)``: how often a correct question has the higher score, ties counting one
+        half; NaN where all questions of a row are correct, or none is.
+    """
+    right = weights * correct
+    num_right = right.sum(axis=1)
+    num_wrong = weights.sum(axis=1) - num_right
+    # The mass below each correct question, and half of that beside it; from this the
+    # pairs of two correct questions are taken off.
+    below = (right * (mid_ranks(scores, weights) - 0.5)).sum(axis=1)
+    wins = below - 0.5 * num_right**2
+    pairs = num_right * num_wrong
+    area = np.full(len(weights), np.nan)
+    np.divide(wins, pairs, out=area, where=pairs > 0)
+    return area

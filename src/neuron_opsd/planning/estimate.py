@@ -95,10 +95,9 @@ def estimate(
     config = with_method(config)
     inputs = read_inputs(pool, tests, config, progress.warn)
     prompting = load_prompting(config.model)
-    resolved, constrained = resolve(
-        for_model(config, prompting.facts), prompting, chooses=inputs.chooses
-    )
-    check_questions(prompting, inputs, resolved, constrained=constrained)
+    own = for_model(config, prompting.facts)
+    resolved = resolve(own, prompting, chooses=inputs.chooses)
+    check_questions(prompting, inputs, resolved)
     before, start = held_memory("cpu"), perf_counter()
     model = load_model(config.model, prompting=prompting)
     loading = perf_counter() - start
@@ -106,10 +105,10 @@ def estimate(
     network = held_memory(device) - (0 if device.startswith("cuda") else before)
     trial = Trial(model, resolved, clock_of(device), needs_neurons(resolved))
     with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
-        found = try_base(trial, inputs, done, constrained=constrained)
+        found = try_base(trial, inputs, done)
         rates, peak = try_learner(trial, model, found, loading)
         done(1)
-    work = count_work(model, inputs, resolved, found, constrained=constrained)
+    work = count_work(model, inputs, resolved, found)
     held = Held(
         answering=found.peak,
         training=peak,
@@ -132,13 +131,11 @@ def clock_of(device: str) -> Callable[[], float]:
     return now
 
 
-def try_base(
-    trial: Trial, inputs: Inputs, done: Callable[[int], None], *, constrained: bool
-) -> Reading:
+def try_base(trial: Trial, inputs: Inputs, done: Callable[[int], None]) -> Reading:
     """Take samples of all that a run asks of the base model."""
-    pool = ask(inputs.pool, trial.config, constrained=constrained)
+    pool = ask(inputs.pool, trial.config)
     tests = [question for test in inputs.tests for question in test.questions]
-    others = ask(tests, trial.config, constrained=constrained)
+    others = ask(tests, trial.config)
     answered: list[Answered] = []
     written = Written()
     if among := of_kind(pool, others, free=False):
@@ -257,13 +254,11 @@ def count_work(
     inputs: Inputs,
     config: Config,
     found: Reading,
-    *,
-    constrained: bool,
 ) -> Work:
     """Count what a run will do."""
 
     def count(questions: Sequence[Question]) -> QuestionTokens:
-        asked = ask(questions, config, constrained=constrained)
+        asked = ask(questions, config)
         return count_questions(model, asked)
 
     def mean(prompts: Sequence[int]) -> float:

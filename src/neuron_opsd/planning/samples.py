@@ -25,8 +25,8 @@ from neuron_opsd.records import (
     TeacherContext,
     TrainingExample,
 )
-from neuron_opsd.runs.prepare import representatives
 from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
+from neuron_opsd.stages.representatives import representatives
 from neuron_opsd.stages.rollouts import PromptedQuestion, sample_rollouts
 from neuron_opsd.stages.teaching import DemonstrationPool, fitted_prompt, shown_text
 

@@ -1,4 +1,4 @@
-"""Accuracy against calibration, and both along the steps, a mark or line per method."""
+"""The charts of a comparison: differences, maps, calibration, and the steps."""
 
 from __future__ import annotations
 
@@ -9,59 +9,71 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from neuron_opsd.report.charts import svg
-from neuron_opsd.report.charts.heat_map import NARROW
-from neuron_opsd.report.charts.intervals import MEASURES, MeasureKind
+from neuron_opsd.report.charts.heat_map import HeatCell, HeatMap
+from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
 from neuron_opsd.report.charts.labels import (
     LINE,
-    STRONG_LETTER,
-    Box,
-    Label,
+    LONGEST_NAME,
+    NAMES_WIDTH,
+    names_at_ends,
     place_labels,
     short_name,
-    spread,
 )
-from neuron_opsd.report.charts.svg import SERIES, Scale
-from neuron_opsd.report.comparison_forest import source_name
+from neuron_opsd.report.charts.plot import Dot, Plot, axis_over
 from neuron_opsd.report.comparison_index import (
     UNTRAINED,
     Results,
     is_ours,
     method_label,
 )
-from neuron_opsd.report.wording import number
-from neuron_opsd.results.comparison import BASE, IN_DOMAIN, Place
+from neuron_opsd.report.comparison_outcome import SIGNIFICANT
+from neuron_opsd.report.measures import CHARTED, in_words
+from neuron_opsd.report.wording import number, one_line, point_range, points, signed
+from neuron_opsd.results.comparison import (
+    ALL_SOURCES,
+    BASE,
+    CROSS_DOMAIN,
+    FORM,
+    IN_DOMAIN,
+    Contrast,
+    MethodLine,
+    Place,
+)
 from neuron_opsd.results.scores import Point
 
-LEFT, RIGHT, TOP = 46.0, NARROW - 8, 44.0
-SCATTER_BASE = 304.0
-LEAST_PLOT = 190.0
-LONGEST_NAME = 18
-TO_NAME = 15.0
-"""From where curves end to their names."""
-STEPS_RIGHT = NARROW - TO_NAME - STRONG_LETTER * LONGEST_NAME
+LEFT, TOP, RIGHT, BOTTOM = 46.0, 52.0, svg.NARROW - 8, 304.0
+STEPS_RIGHT = svg.NARROW - NAMES_WIDTH
+LEAST_HEIGHT = 190.0
+"""Of the chart of steps, which grows with its lines."""
 BASE_ROLE = "untrained"
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A model in the plane of accuracy and calibration error."""
+class Panel:
+    """What one chart of differences shows of every method."""
 
-    name: str
-    role: str
-    """Classes of the style sheet that give its colour."""
-    accuracy: float
-    """In percent."""
-    error: float
+    target: str
+    metric: str
+    title: str
+    hint: str
+    """Which side is the good one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A method along the steps of its training."""
+PANELS = (
+    Panel(IN_DOMAIN, "avg_at_k", "accuracy in-domain", "Right is better."),
+    Panel(
+        CROSS_DOMAIN,
+        "avg_at_k",
+        "accuracy cross-domain",
+        "The mean over all other test sets; right is better.",
+    ),
+    Panel(IN_DOMAIN, "ece", "ECE in-domain", "Calibration error: left is better."),
+)
 
-    name: str
-    role: str
-    points: tuple[Point, ...]
-    """Step and value, the value in the unit of the axis."""
+
+def source_name(source: str) -> str:
+    """Return what a source is called over a drawing."""
+    return "mean over all sources" if source == ALL_SOURCES else short_name(source, 24)
 
 
 def role_of(results: Results, name: str) -> str:
@@ -72,9 +84,111 @@ def role_of(results: Results, name: str) -> str:
     if name not in names:
         return BASE_ROLE
     place = names.index(name)
-    again = " again" if place >= len(SERIES) else ""
+    again = " again" if place >= len(svg.SERIES) else ""
     ours = " ours" if is_ours(ranked[place]) else ""
-    return f"series{place % len(SERIES)}{again}{ours}"
+    return f"series{place % len(svg.SERIES)}{again}{ours}"
+
+
+def method_forest(results: Results, source: str, panel: Panel) -> Markup:
+    """Draw one measure's differences of every method on a source."""
+    charted, name = CHARTED[panel.metric], source_name(source)
+    rows, said = [], []
+    for line in (*results.untrained, *results.trained):
+        place = (source, line.name, panel.target, panel.metric)
+        pair = [results.contrast(place, reference) for reference in (BASE, FORM)]
+        if pair != [None, None]:
+            rows.append(forest_row(line, pair))
+            said.append(row_words(line, pair))
+    key = [("after", "against base"), ("net", "net of form only")]
+    return IntervalChart(
+        f"{name}: {panel.title}, differences with 95 % intervals",
+        f"{charted.unit.capitalize()}. {'; '.join(said)}.",
+        rows,
+        charted.unit,
+        key if any(len(row.lines) > 1 for row in rows) else key[:1],
+        name=short_name(f"{name}: {panel.title}", 50),
+        width=svg.NARROW,
+    ).draw()
+
+
+def forest_row(line: MethodLine, pair: Sequence[Contrast | None]) -> IntervalRow:
+    """Return a method's row: against base, and net of form if that is known."""
+    texts = [(short_name(method_label(line), 24), starred(pair[0]))]
+    if pair[1] is not None:
+        texts.append(("net of form only", starred(pair[1])))
+    intervals = [
+        None if one is None else CHARTED[one.place.metric].scaled(one.difference)
+        for one in pair[: len(texts)]
+    ]
+    return IntervalRow(tuple(texts), tuple(intervals), is_ours(line))
+
+
+def row_words(line: MethodLine, pair: Sequence[Contrast | None]) -> str:
+    """Say what one method's row shows."""
+    said = f"{method_label(line)} {starred(pair[0])} against base"
+    return said if pair[1] is None else f"{said}, {starred(pair[1])} net of form only"
+
+
+def starred(contrast: Contrast | None) -> str:
+    """Write a difference, with a star where it stands after Holm's correction."""
+    if contrast is None:
+        return in_words(None, "")
+    star = " *" if contrast.p_adjusted < SIGNIFICANT else ""
+    return in_words(contrast.difference, contrast.place.metric) + star
+
+
+def heat_maps(results: Results) -> list[Markup]:
+    """Draw a map of gains for each trained method, all with one scale of colours."""
+    found = [(line, gains_of(results, line)) for line in results.trained]
+    sizes = [abs(g.difference.value) for _, gains in found for g in gains.values()]
+    if not sizes:
+        return []
+    grid = HeatMap(results.data.sources, results.data.targets, max(sizes))
+    return [
+        grid.draw(
+            method_label(line),
+            f"{method_label(line)}: gains by source and test set",
+            f"Points of accuracy against base. {gains_in_words(gains)}.",
+            {place: heat_cell(gain) for place, gain in gains.items()},
+        )
+        for line, gains in found
+        if gains
+    ]
+
+
+def gains_of(results: Results, line: MethodLine) -> dict[tuple[str, str], Contrast]:
+    """Return a method's differences in accuracy to base by source and test set."""
+    found = {}
+    for source in results.data.sources:
+        for target in results.data.targets:
+            gain = results.contrast((source, line.name, target, "avg_at_k"), BASE)
+            if gain is None and target == source:
+                own = (source, line.name, IN_DOMAIN, "avg_at_k")
+                gain = results.contrast(own, BASE)
+            if gain is not None:
+                found[source, target] = gain
+    return found
+
+
+def gains_in_words(gains: dict[tuple[str, str], Contrast]) -> str:
+    """Say every gain of a map."""
+    return "; ".join(
+        f"trained on {one_line(source, 30)}, tested on {one_line(target, 30)} "
+        f"{points(gain.difference.value)}"
+        for (source, target), gain in gains.items()
+    )
+
+
+def heat_cell(contrast: Contrast) -> HeatCell:
+    """Write a gain in points as a cell has room for: from ten on without decimals."""
+    gain = contrast.difference
+    small = abs(gain.value) < 0.0995
+    return HeatCell(
+        gain.value,
+        points(gain.value) if small else signed(100 * gain.value, 0),
+        f"{points(gain.value)} ({point_range(gain)})",
+        strong=not gain.holds_zero,
+    )
 
 
 def trade_off(results: Results, source: str) -> Markup:
@@ -82,37 +196,40 @@ def trade_off(results: Results, source: str) -> Markup:
     marks = marks_of(results, source)
     if len(marks) < 2:
         return Markup("")
-    x = padded([mark.accuracy for mark in marks], LEFT + 6, RIGHT)
-    y = padded([mark.error for mark in marks], SCATTER_BASE - 6, TOP + 6)
-    places = [(x(mark.accuracy), y(mark.error)) for mark in marks]
-    room: Box = (LEFT + 2, TOP - 8, NARROW - 2, SCATTER_BASE - 2)
-    names = [short_name(mark.name, LONGEST_NAME) for mark in marks]
-    ticks = svg.round_ticks(x.low, x.high)
-    said = "; ".join(
-        f"{mark.name} {number(mark.accuracy, 1)} % and {number(mark.error)}"
-        for mark in marks
+    values = [dot.at for _, _, dot in marks]
+    plot = Plot(
+        axis_over((x for x, _ in values), "accuracy in-domain, %", pad=0.1),
+        axis_over((y for _, y in values), "ECE, lower is better", pad=0.1, wanted=5),
+        (LEFT, TOP, RIGHT, BOTTOM),
     )
-    return svg.figure(
+    places = [plot.place(value) for value in values]
+    names = [short_name(name, LONGEST_NAME) for name, _, _ in marks]
+    room = (LEFT + 2, TOP - 16, svg.NARROW - 2, BOTTOM - 2)
+    labels = place_labels(names, places, room)
+    from_base = marks[0][0] == BASE
+    said = "; ".join(
+        f"{name} {number(dot.at[0], 1)} % and {number(dot.at[1])}"
+        for name, _, dot in marks
+    )
+    return plot.figure(
         f"{source_name(source)}: accuracy against calibration",
         f"Accuracy and ECE in-domain: {said}.",
-        SCATTER_BASE + 40,
-        svg.words(source_name(source), (4, 14), kind="label strong"),
-        svg.words("ECE, lower is better", (4, 32)),
-        svg.axis_y(y, svg.round_ticks(y.low, y.high, 5), (LEFT, RIGHT)),
-        svg.axis_x(x, ticks, SCATTER_BASE, "accuracy in-domain, %"),
-        *from_base(marks, places),
         *(
-            draw_mark(mark, place, label)
-            for mark, place, label in zip(
-                marks, places, place_labels(names, places, room), strict=True
-            )
+            plot.line([values[0], dot.at], "lead")
+            for _, role, dot in marks
+            if from_base and role != BASE_ROLE
         ),
-        width=NARROW,
+        *(
+            plot.dot(dot, role) + label.draw(place, role)
+            for (_, role, dot), place, label in zip(marks, places, labels, strict=True)
+        ),
+        name=source_name(source),
+        width=svg.NARROW,
     )
 
 
-def marks_of(results: Results, source: str) -> list[Mark]:
-    """Return the models whose accuracy and calibration are known, the base first."""
+def marks_of(results: Results, source: str) -> list[tuple[str, str, Dot]]:
+    """Return name, role and mark of the models whose two measures are known."""
     marks = []
     for line in (UNTRAINED, *results.untrained, *results.trained):
         pair = [
@@ -121,144 +238,86 @@ def marks_of(results: Results, source: str) -> list[Mark]:
         ]
         accuracy, error = (math.nan if one is None else one.value for one in pair)
         if math.isfinite(accuracy) and math.isfinite(error):
-            role = role_of(results, line.name)
-            marks.append(Mark(method_label(line), role, 100 * accuracy, error))
+            name = method_label(line)
+            hint = f"{name}: {number(100 * accuracy, 1)} %, ECE {number(error)}"
+            dot = Dot((100 * accuracy, error), hint, 5)
+            marks.append((name, role_of(results, line.name), dot))
     return marks
 
 
-def padded(values: Sequence[float], start: float, end: float) -> Scale:
-    """Return a scale over some values with room at both ends."""
-    low, high = min(values), max(values)
-    pad = 0.1 * (high - low) or 0.01 * abs(high) or 0.01
-    return Scale(low - pad, high + pad, start, end)
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A method along the steps of its training."""
 
+    name: str
+    role: str
+    points: tuple[Point, ...]
+    """Step and value, the value in the unit of the axis."""
+    digits: int
 
-def from_base(marks: Sequence[Mark], places: Sequence[Point]) -> list[Markup]:
-    """Draw a fine line from the base model to every trained one."""
-    if marks[0].name != BASE:
-        return []
-    return [
-        svg.line(places[0], place, "lead")
-        for mark, place in zip(marks[1:], places[1:], strict=True)
-        if mark.role != BASE_ROLE
-    ]
-
-
-def draw_mark(mark: Mark, place: Point, label: Label) -> Markup:
-    """Draw one model and its name, joined where they stand apart."""
-    hint = f"{mark.name}: {number(mark.accuracy, 1)} %, ECE {number(mark.error)}"
-    left, top, right, bottom = label.box
-    near = (min(max(place[0], left), right), min(max(place[1], top + 3), bottom - 2))
-    return Markup("").join(
-        [
-            svg.line(place, near, "pointer") if label.far else Markup(""),
-            svg.circle(place, 5, f"mark {mark.role}", hint),
-            named(label, place, f"label halo {mark.role}"),
+    def dots(self) -> list[Dot]:
+        """Return a mark for each tested step."""
+        return [
+            Dot(at, f"{self.name}, step {at[0]:.0f}: {number(at[1], self.digits)}", 3)
+            for at in self.points
         ]
-    )
 
-
-def named(label: Label, mark: Point, kind: str) -> Markup:
-    """Write a name so that it begins, ends or is centred towards its mark."""
-    left, _, right, _ = label.box
-    height = label.at[1]
-    if left > mark[0]:
-        return svg.words(label.text, (left, height), kind=kind)
-    if right < mark[0]:
-        return svg.words(label.text, (right, height), anchor="end", kind=kind)
-    middle = ((left + right) / 2, height)
-    return svg.words(label.text, middle, anchor="middle", kind=kind)
+    def in_words(self) -> str:
+        """Say where it begins and ends."""
+        (first, low), (last, high) = self.points[0], self.points[-1]
+        return (
+            f"{self.name} {number(low, self.digits)} at step {first:.0f}, "
+            f"{number(high, self.digits)} at step {last:.0f}"
+        )
 
 
 def step_chart(results: Results, source: str, metric: str) -> Markup:
     """Draw one measure in-domain along the steps, a line per method."""
-    kind = MEASURES[metric]
+    charted = CHARTED[metric]
     curves = curves_of(results, source, metric)
     if all(len(curve.points) < 2 for curve in curves):
         return Markup("")
-    before = base_level(results, source, metric)
-    base = TOP + max(LEAST_PLOT, LINE * (len(curves) + 2))
-    values = [height for curve in curves for _, height in curve.points] + before
-    x = Scale(results.data.steps[0], results.data.steps[-1], LEFT, STEPS_RIGHT)
-    y = padded(values, base, TOP)
-    unit = "accuracy in-domain, %" if metric == "avg_at_k" else "ECE in-domain"
-    return svg.figure(
-        f"{source_name(source)}: {kind.noun} along the steps",
-        f"{unit}: {'; '.join(curve_words(curve, kind) for curve in curves)}.",
-        base + 40,
-        svg.words(source_name(source), (4, 14), kind="label strong"),
-        svg.words(unit, (4, 32)),
-        svg.axis_y(y, svg.round_ticks(y.low, y.high, 5), (LEFT, STEPS_RIGHT)),
-        svg.axis_x(x, svg.round_ticks(x.low, x.high, 3), base, "step"),
-        *(svg.line((LEFT, y(v)), (STEPS_RIGHT, y(v)), "level") for v in before),
-        *(draw_curve(curve, x, y, kind) for curve in curves),
-        *end_names(curves, before, x, y),
-        width=NARROW,
+    steps = results.data.steps
+    height = max(LEAST_HEIGHT, LINE * (len(curves) + 2))
+    base = results.measurement(source, BASE, IN_DOMAIN, metric)
+    level = math.nan if base is None else charted.factor * base.value
+    before = [level] if math.isfinite(level) else []
+    values = [value for curve in curves for _, value in curve.points]
+    plot = Plot(
+        axis_over((steps[0], steps[-1]), "step", wanted=3),
+        axis_over([*values, *before], charted.level, pad=0.1, wanted=5),
+        (LEFT, TOP, STEPS_RIGHT, TOP + height),
+    )
+    levels = [[(steps[0], value), (steps[-1], value)] for value in before]
+    ends = [(c.name, c.role, plot.place(c.points[-1])) for c in curves]
+    ends += [(BASE, BASE_ROLE, plot.place(level[-1])) for level in levels]
+    return plot.figure(
+        f"{source_name(source)}: {charted.noun} along the steps",
+        f"{charted.level}: {'; '.join(curve.in_words() for curve in curves)}.",
+        *(plot.line(level, "level") for level in levels),
+        *(plot.curve(curve.dots(), curve.role) for curve in curves),
+        *names_at_ends(ends, plot.frame),
+        name=source_name(source),
+        width=svg.NARROW,
     )
 
 
 def curves_of(results: Results, source: str, metric: str) -> list[Curve]:
     """Return every trained method's measure in-domain after each tested step."""
-    factor = MEASURES[metric].factor
+    factor, digits = CHARTED[metric].factor, 1 if metric == "avg_at_k" else 3
     curves = []
     for line in results.trained:
-        points = []
-        for step in results.data.steps:
-            place = Place(results.start, source, line.name, step, IN_DOMAIN, metric)
-            found = results.measurement_at(place)
-            if found is not None and math.isfinite(found.value):
-                points.append((float(step), factor * found.value))
-        if points:
-            name, role = method_label(line), role_of(results, line.name)
-            curves.append(Curve(name, role, tuple(points)))
+        places = [
+            Place(results.start, source, line.name, step, IN_DOMAIN, metric)
+            for step in results.data.steps
+        ]
+        found = [(p.step, results.measurement_at(p)) for p in places]
+        known = tuple(
+            (float(step), factor * one.value)
+            for step, one in found
+            if one is not None and math.isfinite(one.value)
+        )
+        if known:
+            role = role_of(results, line.name)
+            curves.append(Curve(method_label(line), role, known, digits))
     return curves
-
-
-def base_level(results: Results, source: str, metric: str) -> list[float]:
-    """Return the base model's measure in-domain, if it is known."""
-    found = results.measurement(source, BASE, IN_DOMAIN, metric)
-    if found is None or not math.isfinite(found.value):
-        return []
-    return [MEASURES[metric].factor * found.value]
-
-
-def curve_words(curve: Curve, kind: MeasureKind) -> str:
-    """Say where a curve begins and ends."""
-    (first, low), (last, high) = curve.points[0], curve.points[-1]
-    return (
-        f"{curve.name} {number(low, kind.digits)} at step {first:.0f}, "
-        f"{number(high, kind.digits)} at step {last:.0f}"
-    )
-
-
-def draw_curve(curve: Curve, x: Scale, y: Scale, kind: MeasureKind) -> Markup:
-    """Draw one method's line, with a mark for each tested step."""
-    places = [(x(step), y(value)) for step, value in curve.points]
-    marks = [
-        svg.circle(
-            place,
-            2.5,
-            f"dot {curve.role}",
-            f"{curve.name}, step {step:.0f}: {number(value, kind.digits)}",
-        )
-        for place, (step, value) in zip(places, curve.points, strict=True)
-    ]
-    return svg.path(places, f"line {curve.role}") + Markup("").join(marks)
-
-
-def end_names(
-    curves: Sequence[Curve], before: Sequence[float], x: Scale, y: Scale
-) -> list[Markup]:
-    """Write each line's name where it ends, apart from each other."""
-    ends = [(c.name, c.role, x(c.points[-1][0]), y(c.points[-1][1])) for c in curves]
-    ends += [(BASE, BASE_ROLE, STEPS_RIGHT, y(value)) for value in before]
-    heights = spread([end[3] for end in ends], LINE, TOP + 4, y.start - 2)
-    drawn = []
-    for (name, role, right, height), moved in zip(ends, heights, strict=True):
-        drawn.append(
-            svg.line((right + 3, height), (STEPS_RIGHT + TO_NAME - 3, moved), "pointer")
-        )
-        text = short_name(name, LONGEST_NAME)
-        at = (STEPS_RIGHT + TO_NAME, moved + 4.5)
-        drawn.append(svg.words(text, at, kind=f"label {role}"))
-    return drawn

@@ -12,8 +12,6 @@ from neuron_opsd.report.comparison_outcome import (
     source_verdict,
 )
 from neuron_opsd.report.comparison_tables import (
-    ACCURACY,
-    ERROR,
     NO_CELL,
     Cell,
     Group,
@@ -23,7 +21,14 @@ from neuron_opsd.report.comparison_tables import (
     has_numbers,
     titled,
 )
-from neuron_opsd.report.measures import METRIC_KINDS, MetricKind, judged, written_change
+from neuron_opsd.report.measures import (
+    ACCURACY,
+    ERROR,
+    METRIC_KINDS,
+    MetricKind,
+    judged,
+    written_change,
+)
 from neuron_opsd.results.comparison import (
     BASE,
     CROSS_DOMAIN,

@@ -8,16 +8,21 @@ from typing import Any
 
 from markupsafe import Markup
 
-from neuron_opsd.report.charts.heat_map import heat_maps
 from neuron_opsd.report.comparison_budgets import budget_table, equality, source_budgets
-from neuron_opsd.report.comparison_charts import step_chart, trade_off
+from neuron_opsd.report.comparison_charts import (
+    PANELS,
+    Panel,
+    heat_maps,
+    method_forest,
+    step_chart,
+    trade_off,
+)
 from neuron_opsd.report.comparison_differences import (
     difference_tables,
     overview,
     rival_table,
     specificity_table,
 )
-from neuron_opsd.report.comparison_forest import PANELS, Panel, method_forest
 from neuron_opsd.report.comparison_index import (
     ORACLE_MARK,
     Results,
@@ -28,14 +33,13 @@ from neuron_opsd.report.comparison_index import (
 from neuron_opsd.report.comparison_notes import comparison_notes
 from neuron_opsd.report.comparison_outcome import facts, opening, source_sentences
 from neuron_opsd.report.comparison_tables import (
-    ACCURACY,
-    ERROR,
     Table,
     further_measures,
     matrix_table,
     measure_table,
 )
 from neuron_opsd.report.html import render_template
+from neuron_opsd.report.measures import ACCURACY, ERROR
 from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.comparison import BASE, FORM, ComparisonData
 

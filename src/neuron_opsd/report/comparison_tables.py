@@ -7,7 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from neuron_opsd.report.comparison_index import Results, method_label, target_words
-from neuron_opsd.report.measures import METRIC_KINDS, MetricKind, written
+from neuron_opsd.report.measures import (
+    ACCURACY,
+    ERROR,
+    KINDS,
+    METRIC_KINDS,
+    MetricKind,
+    written,
+)
 from neuron_opsd.report.wording import NOT_MEASURED
 from neuron_opsd.results.comparison import (
     BASE,
@@ -17,8 +24,6 @@ from neuron_opsd.results.comparison import (
     MethodLine,
 )
 
-KINDS = {kind.name: kind for kind in METRIC_KINDS}
-ACCURACY, ERROR = KINDS["avg_at_k"], KINDS["ece"]
 MAJORITY = "base, majority vote"
 CONSTANT = "baseline, most frequent gold answer"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.labels import OF_LABELS
@@ -56,8 +58,43 @@ METRIC_KINDS = (
 )
 
 
+KINDS = {kind.name: kind for kind in METRIC_KINDS}
+ACCURACY, ERROR = KINDS["avg_at_k"], KINDS["ece"]
+
 ERRORS = frozenset({"ece", "adaptive_ece", "brier"})
 """Measures of calibration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charted:
+    """How a measure is called and scaled on an axis."""
+
+    noun: str
+    unit: str
+    """Of its differences."""
+    level: str
+    """Of the measure itself."""
+    factor: float
+
+    def scaled(self, interval: Interval | None) -> Interval | None:
+        """Return a difference in units of the axis."""
+        if interval is None:
+            return None
+        ends = (interval.value, interval.low, interval.high)
+        return Interval(*(self.factor * end for end in ends))
+
+
+CHARTED: Mapping[str, Charted] = MappingProxyType(
+    {
+        "avg_at_k": Charted(
+            "accuracy", "points of accuracy", "accuracy in-domain, %", 100.0
+        ),
+        "ece": Charted(
+            "calibration error", "ECE, lower is better", "ECE in-domain", 1.0
+        ),
+    }
+)
+"""The measures that are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +156,14 @@ def written_change(kind: MetricKind, interval: Interval) -> tuple[str, str]:
         return points(interval.value), point_range(interval)
     digits = 1 if kind.unit == "length" else 3
     return signed(interval.value, digits), signed_range(interval, digits)
+
+
+def in_words(interval: Interval | None, metric: str) -> str:
+    """Write a metric's difference with its interval in brackets."""
+    if interval is None or not finite(interval):
+        return "not measured"
+    change, span = written_change(KINDS[metric], interval)
+    return f"{change} ({span})"
 
 
 def judged(kind: MetricKind, interval: Interval, least: Least) -> str:

@@ -1,48 +1,85 @@
-"""The figures of the page; each takes records and returns one SVG element.
+"""The charts of a run's page; each takes results and returns one SVG element.
 
-A figure for which there is nothing to draw is empty. Numbers that are not finite are
+A chart for which there is nothing to draw is empty. Numbers that are not finite are
 left out of a drawing and said in its description where they matter.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
 from neuron_opsd.records import Collapse
 from neuron_opsd.report.charts import svg
-from neuron_opsd.report.charts.svg import Scale
+from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
+from neuron_opsd.report.charts.plot import (
+    FRAME,
+    Axis,
+    Dot,
+    Plot,
+    Ticks,
+    axis_over,
+    share_axis,
+)
+from neuron_opsd.report.measures import CHARTED, in_words
 from neuron_opsd.report.wording import number, one_line, percent
-from neuron_opsd.results.run import Bubble, PoolSummary, TrainingSummary
-from neuron_opsd.results.scores import Bin, Point
+from neuron_opsd.results.run import PoolSummary, TestComparison, TrainingSummary
+from neuron_opsd.results.scores import Bin, Interval, Point
 
-LEFT, RIGHT = 46.0, 382.0
-TOP, BASE = 36.0, 262.0
-HEIGHT = 302.0
+LEFT, TOP, RIGHT, _ = FRAME
+
+
+def forest_plot(
+    tests: Sequence[TestComparison], cross_domain: Mapping[str, Interval], measure: str
+) -> Markup:
+    """Draw every difference of one measure with its interval, and what is net of form.
+
+    Args:
+        tests: All test sets.
+        cross_domain: Mean differences over the cross-domain sets.
+        measure: A key of `measures.CHARTED`.
+    """
+    charted = CHARTED[measure]
+    found: list[tuple[str, Interval | None, Interval | None]] = []
+    for test in sorted(tests, key=lambda test: not test.in_domain):
+        name = one_line(test.name, 18) + (", in-domain" if test.in_domain else "")
+        net = (test.net_of_form or {}).get(measure)
+        found.append((name, test.delta.get(measure), net))
+    if measure in cross_domain:
+        found.append(("mean of cross-domain sets", cross_domain[measure], None))
+    written = [(name, in_words(gain, measure)) for name, gain, _ in found]
+    key = [("after", "trained minus base"), ("net", "trained minus form-only")]
+    return IntervalChart(
+        f"Differences in {charted.noun} with 95 % intervals",
+        f"Trained minus base, {charted.unit}: {'; '.join(map(' '.join, written))}. "
+        "Diamonds: trained minus form-only.",
+        [
+            IntervalRow((words,), tuple(map(charted.scaled, pair)))
+            for words, (_, *pair) in zip(written, found, strict=True)
+        ],
+        charted.unit,
+        key if any(net for _, _, net in found) else key[:1],
+    ).draw()
 
 
 def reliability_diagram(
     name: str, before: Sequence[Bin], after: Sequence[Bin]
 ) -> Markup:
     """Draw accuracy against vote share, the size of a mark growing with its bin."""
-    if not drawable(before) and not drawable(after):
+    curves = {"before": drawable(before), "after": drawable(after)}
+    if not any(curves.values()):
         return Markup("")
-    x, y = Scale(0, 1, LEFT, RIGHT), Scale(0, 1, BASE, TOP + 10)
-    return svg.figure(
+    plot = Plot(share_axis("rollouts that agree"), share_axis("answered right"))
+    return plot.figure(
         f"Reliability on {one_line(name, 40)}",
         "Share answered right against the share of rollouts that agree, before and "
         "after training; on the dashed diagonal the two are equal. "
         f"Before: {bins_in_words(before)}. After: {bins_in_words(after)}.",
-        HEIGHT,
-        svg.words("answered right", (4, 16)),
-        svg.legend(right=RIGHT, top=16),
-        svg.axis_y(y, svg.share_ticks(), (LEFT, RIGHT)),
-        svg.axis_x(x, svg.share_ticks(), BASE, "rollouts that agree"),
-        svg.line((x(0), y(0)), (x(1), y(1)), "diagonal"),
-        calibration_curve(before, "before", x, y),
-        calibration_curve(after, "after", x, y),
+        plot.line([(0, 0), (1, 1)], "diagonal"),
+        *(plot.curve(bin_dots(bins, role), role) for role, bins in curves.items()),
+        key=svg.BEFORE_AND_AFTER,
     )
 
 
@@ -64,24 +101,18 @@ def bins_in_words(bins: Sequence[Bin]) -> str:
     return ", ".join(said) or "nothing measured"
 
 
-def calibration_curve(bins: Sequence[Bin], kind: str, x: Scale, y: Scale) -> Markup:
-    """Draw one model's bins and the line through them."""
-    full = drawable(bins)
-    if not full:
-        return Markup("")
-    most = max(one.num_questions for one in full)
-    curve = svg.path(((x(b.confidence), y(b.accuracy)) for b in full), f"line {kind}")
-    marks = [
-        svg.circle(
-            (x(one.confidence), y(one.accuracy)),
-            2.5 + 6.5 * math.sqrt(one.num_questions / most),
-            f"mark {kind}",
-            f"{kind}: {percent(one.accuracy)} right where {percent(one.confidence)} "
+def bin_dots(bins: Sequence[Bin], role: str) -> list[Dot]:
+    """Return one mark for each bin, its area growing with its questions."""
+    most = max((one.num_questions for one in bins), default=1)
+    return [
+        Dot(
+            (one.confidence, one.accuracy),
+            f"{role}: {percent(one.accuracy)} right where {percent(one.confidence)} "
             f"agree, {one.num_questions} questions",
+            2.5 + 6.5 * math.sqrt(one.num_questions / most),
         )
-        for one in full
+        for one in bins
     ]
-    return curve + Markup("").join(marks)
 
 
 def agreement_histogram(
@@ -97,82 +128,57 @@ def agreement_histogram(
     if not before or not after:
         return Markup("")
     levels = len(before) - 1
-    shares = [before, after]
-    top = max(*before, *after)
-    x = Scale(-0.5, levels + 0.5, LEFT, RIGHT)
-    y = Scale(0, top, BASE, TOP + 10)
-    return svg.figure(
+    ticks = Ticks(
+        tuple(levels * quarter / 4 for quarter in range(5)),
+        ("0 %", "25 %", "50 %", "75 %", "100 %"),
+    )
+    plot = Plot(
+        Axis(-0.5, levels + 0.5, "rollouts that agree", ticks),
+        share_axis("questions", max(*before, *after)),
+    )
+    return plot.figure(
         f"Agreement on {one_line(name, 40)}",
         "Share of questions by the share of rollouts that agree, before and after "
-        f"training. All rollouts agree on {percent(shares[0][-1])} of the questions "
-        f"before and on {percent(shares[1][-1])} after.",
-        HEIGHT,
-        svg.words("questions", (4, 16)),
-        svg.legend(right=RIGHT, top=16),
-        svg.axis_y(y, svg.share_ticks(top), (LEFT, RIGHT)),
-        paired_bars(shares, x, y),
-        svg.axis_x(x, level_ticks(levels), BASE, "rollouts that agree"),
+        f"training. All rollouts agree on {percent(before[-1])} of the questions "
+        f"before and on {percent(after[-1])} after.",
+        *(
+            plot.bar(level - 0.38, level, old, "before")
+            + plot.bar(level, level + 0.38, new, "after")
+            for level, (old, new) in enumerate(zip(before, after, strict=True))
+        ),
+        key=svg.BEFORE_AND_AFTER,
     )
-
-
-def level_ticks(levels: int) -> svg.Ticks:
-    """Return a mark at none, half and all of the rollouts, and at the quarters."""
-    values = [levels * quarter / 4 for quarter in range(5)]
-    return svg.Ticks(tuple(values), ("0 %", "25 %", "50 %", "75 %", "100 %"))
-
-
-def paired_bars(shares: Sequence[Sequence[float]], x: Scale, y: Scale) -> Markup:
-    """Draw the bars of before and after side by side."""
-    width = 0.38 * (x(1) - x(0))
-    drawn = []
-    for level, (old, new) in enumerate(zip(*shares, strict=True)):
-        middle, base = x(level), y(0)
-        drawn.append(svg.bar(middle - width, y(old), width, base - y(old), "before"))
-        drawn.append(svg.bar(middle, y(new), width, base - y(new), "after"))
-    return Markup("").join(drawn)
 
 
 def neuron_chart(pool: PoolSummary | None) -> Markup:
     """Draw neuron count against vote share, the selected questions in colour."""
     if pool is None or pool.neurons is None:
         return Markup("")
-    x = Scale(*pool.neurons, LEFT + 8, RIGHT - 8)
-    y = Scale(0, 1, BASE - 6, TOP + 10)
     rho = f"Spearman \N{GREEK SMALL LETTER RHO} {number(pool.correlation, 2)}"
-    return svg.figure(
+    plot = Plot(
+        axis_over(pool.neurons, "neurons counted", pad=0.025),
+        share_axis("rollouts that agree"),
+    )
+    most = max(one.num_questions for one in pool.bubbles)
+    return plot.figure(
         "Neuron count against vote share",
         "One mark for all questions of the pool with about the same neuron count and "
         "vote share, its area growing with their number; selected questions are "
         f"filled. {rho}. The line is the mean vote share of each tenth of the pool.",
-        HEIGHT,
-        svg.words("rollouts that agree", (4, 16)),
-        svg.words(rho, (RIGHT, 16), anchor="end"),
-        svg.axis_y(y, svg.share_ticks(), (LEFT, RIGHT)),
-        bubble_marks(pool.bubbles, x, y),
-        tenths_line(pool.tenths, x, y),
-        svg.axis_x(x, svg.round_ticks(x.low, x.high), BASE, "neurons counted"),
+        *(
+            plot.dot(
+                Dot(
+                    (one.neurons, one.agreement),
+                    f"{one.num_questions} {'selected' if one.kept else 'not selected'}",
+                    1.2 + 7.3 * math.sqrt(one.num_questions / most),
+                ),
+                "after" if one.kept else "rest",
+            )
+            for one in pool.bubbles
+        ),
+        plot.line(pool.tenths, "line trend"),
+        key=[("", rho)],
     )
-
-
-def bubble_marks(bubbles: Sequence[Bubble], x: Scale, y: Scale) -> Markup:
-    """Draw the questions, gathered on a grid."""
-    most = max(one.num_questions for one in bubbles)
-    return Markup("").join(
-        svg.circle(
-            (x(one.neurons), y(one.agreement)),
-            1.2 + 7.3 * math.sqrt(one.num_questions / most),
-            "mark after" if one.kept else "mark rest",
-            f"{one.num_questions} {'selected' if one.kept else 'not selected'}",
-        )
-        for one in bubbles
-    )
-
-
-def tenths_line(tenths: Sequence[Point], x: Scale, y: Scale) -> Markup:
-    """Draw the mean vote share of each tenth of the questions by neuron count."""
-    if not tenths:
-        return Markup("")
-    return svg.path([(x(count), y(share)) for count, share in tenths], "line trend")
 
 
 def training_chart(
@@ -181,43 +187,41 @@ def training_chart(
     """Draw loss and entropy step by step, one above the other."""
     if training is None or not training.losses or not training.entropies:
         return Markup("")
+    ends = (training.first.step, training.last.step)
+    steps = axis_over(ends, "step", wanted=5)
     losses, entropies = training.losses, training.entropies
-    x = Scale(training.first.step, training.last.step, LEFT, RIGHT)
-    ends = (number(losses[0][1]), number(losses[-1][1]))
-    lower = HEIGHT + 96
-    signs = [
-        svg.line((x(sign.step), TOP), (x(sign.step), lower - 40), "alarm")
-        for sign in collapses
-    ]
-    return svg.figure(
+    loss = step_panel(losses, "loss, nats per token", steps, (TOP, 176))
+    unit = "entropy of the rollouts, nats per token"
+    entropy = step_panel(entropies, unit, steps, (224, 358))
+    first, last = (number(losses[place][1]) for place in (0, -1))
+    signs = [entropy.place((sign.step, 0)) for sign in collapses]
+    return entropy.figure(
         "Loss and entropy during training",
         f"The loss (of a distillation the divergence from the teacher) goes from "
-        f"{ends[0]} to {ends[1]} nats per token; below it the entropy of the rollouts' "
+        f"{first} to {last} nats per token; below it the entropy of the rollouts' "
         "tokens. Fine lines are steps, "
         f"strong lines running means. Signs of collapse: {len(collapses)}.",
-        lower,
-        svg.words("loss, nats per token", (4, 16)),
-        curve_panel(losses, x, (TOP, 176)),
-        svg.words("entropy of the rollouts, nats per token", (4, 206)),
-        curve_panel(entropies, x, (TOP + 188, lower - 40)),
-        *signs,
-        svg.axis_x(x, svg.round_ticks(x.low, x.high, 5), lower - 40, "step"),
+        loss.ground(),
+        *(
+            plot.line(shown, kind)
+            for plot, values in ((loss, losses), (entropy, entropies))
+            for shown, kind in (
+                (values, "line raw"),
+                (running_mean(values), "line after"),
+            )
+        ),
+        *(svg.line((x, TOP), (x, entropy.frame[3]), "alarm") for x, _ in signs),
     )
 
 
-def curve_panel(
-    values: Sequence[Point], x: Scale, between: tuple[float, float]
-) -> Markup:
-    """Draw one measure as it was and as a running mean, from zero upwards."""
-    top, base = between
-    high = max(value for _, value in values) or 1.0
-    y = Scale(min(0.0, *(value for _, value in values), 0.0), high, base, top)
-    raw = [(x(step), y(value)) for step, value in values]
-    return (
-        svg.axis_y(y, svg.round_ticks(y.low, y.high, 3), (LEFT, RIGHT))
-        + svg.path(raw, "line raw")
-        + svg.path(running_mean(raw), "line after")
-    )
+def step_panel(
+    values: Sequence[Point], label: str, steps: Axis, between: tuple[float, float]
+) -> Plot:
+    """Return a plot of one measure along the steps, from zero upwards."""
+    heights = [value for _, value in values]
+    upwards = axis_over([0.0, max(heights) or 1.0, *heights], label, wanted=3)
+    top, bottom = between
+    return Plot(steps, upwards, (LEFT, top, RIGHT, bottom))
 
 
 def running_mean(values: Sequence[Point]) -> list[Point]:

@@ -28,6 +28,15 @@ NEURON_VALUES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+ROLLOUT_MODES: Mapping[str, str] = MappingProxyType(
+    {
+        "constrained": "among its choices where it has some",
+        "free": "in its own words",
+        "auto": "among its choices or in its own words, as suits the model's size",
+    }
+)
+"""Reports of earlier versions hold `auto`."""
+
 SELECTION_RULES: Mapping[str, str] = MappingProxyType(
     {
         "fewest-neurons": "those with the fewest neurons, which means high consensus",
@@ -107,9 +116,10 @@ def method_notes(data: ReportData) -> list[tuple[str, str]]:
 def rollouts_note(config: Config) -> str:
     """Say how the pool was answered."""
     rollouts = config.rollouts
+    mode = ROLLOUT_MODES[rollouts.mode]
     return (
         f"Each question of the pool was answered {rollouts.num_samples} times at "
-        f"temperature {rollouts.temperature:g} (mode {rollouts.mode}). All answers "
+        f"temperature {rollouts.temperature:g}, {mode}. All answers "
         "vote; one that cannot be read stays in the denominator."
     )
 

@@ -7,12 +7,12 @@ from typing import Any
 from markupsafe import Markup
 
 from neuron_opsd.config.tables import changed_settings, toml_value
-from neuron_opsd.report.charts.intervals import forest_plot
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.measures import metric_rows
 from neuron_opsd.report.run_charts import (
     agreement_histogram,
+    forest_plot,
     neuron_chart,
     reliability_diagram,
     training_chart,

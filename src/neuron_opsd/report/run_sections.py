@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.records import Fitness
-from neuron_opsd.report.charts.intervals import interval_strip, share_bar
+from neuron_opsd.report.charts.intervals import interval_strip
+from neuron_opsd.report.charts.svg import share_bar
 from neuron_opsd.report.condense import by_count
 from neuron_opsd.report.run_outcome import accuracy_verdict, in_domain_test, net_verdict
 from neuron_opsd.report.wording import (

@@ -56,6 +56,13 @@ def is_measured(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
+def metric_text(value: float | None) -> str:
+    """Write a measure or a count for a terminal, a hyphen where there is none."""
+    if value is None or value != value:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Write a number, a negative one with a true minus sign."""
     if value is None or not math.isfinite(value):

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence, Set
 from neuron_opsd.answers.votes import sampled_rollouts
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.pipeline import BIAS_NAME, Prepared
 from neuron_opsd.records import Rollout, TeacherContext
 from neuron_opsd.results.run import AnswerCount, Case, CaseDemonstration
-from neuron_opsd.runs.centring import BIAS_NAME
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.runs.prepare import Prepared
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.storage.codecs import ROLLOUTS
 from neuron_opsd.storage.kept_rollouts import in_full, outlines_of
@@ -39,7 +38,7 @@ def answer_cases(
         prepared.library.questions[context.question_id]
         for context in choose_cases(prepared)
     ]
-    asked = ask(questions, config, constrained=run.constrained)
+    asked = ask(questions, config)
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
     rollouts = run.directory.once(
         "cases",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet
 from neuron_opsd.runs.kept_room import tell_of_room
 from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.storage.codecs import groups, neuron_batch, save_table
+from neuron_opsd.storage.caching import MEMORY, InChunks
+from neuron_opsd.storage.codecs import NEURONS, groups, neuron_batch, save_table
 from neuron_opsd.storage.folders import check_result_place
 from neuron_opsd.storage.tables import NEURON_SCHEMA
 
@@ -65,19 +67,16 @@ def extract_neurons(
     if model.facts.why_no_neurons:
         raise ModelError(model.facts.why_no_neurons)
     pairs = [encode(model, row, completions) for row in rows]
-    size = config.rollouts.block_size
-    sets: list[NeuronSet] = []
-    with progress.stage("neurons", len(pairs), "completions") as done:
-        for start in range(0, len(pairs), size):
-            block = slice(start, start + size)
-            sets += capture_neurons(
-                model,
-                [row.id for row in rows[block]],
-                pairs[block],
-                config.neurons,
-                config.model.tokens_per_batch,
-            )
-            done(len(pairs[block]))
+
+    def capture(chunk: Sequence[tuple[str, Pair]]) -> Sequence[NeuronSet]:
+        ids, chosen = zip(*chunk, strict=True)
+        tokens = config.model.tokens_per_batch
+        return capture_neurons(model, ids, chosen, config.neurons, tokens)
+
+    named = [(row.id, pair) for row, pair in zip(rows, pairs, strict=True)]
+    with progress.stage("neurons", len(named), "completions") as done:
+        chunks = InChunks(named, config.rollouts.block_size, done)
+        sets = MEMORY.chunks("neurons", NEURONS, chunks, capture)
     write_sets(sets, out)
     return len(sets)
 
@@ -144,7 +143,7 @@ def encode(model: HFModel, row: Written, path: Path) -> Pair:
     return prompt, completion
 
 
-def write_sets(sets: list[NeuronSet], out: Path) -> None:
+def write_sets(sets: Sequence[NeuronSet], out: Path) -> None:
     """Write neuron sets under the names that the command promises."""
     names = ["id", *NEURON_SCHEMA.names[1:]]
     schema = pa.schema(

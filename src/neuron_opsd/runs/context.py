@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-from neuron_opsd.config import Config, PromptsConfig
+from neuron_opsd.config import Config, PromptsConfig, RolloutsConfig
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.protocol import ModelFacts, Prompter
 from neuron_opsd.processes.memory import peak_memory
 from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
-from neuron_opsd.stages.rollouts import is_constrained
+from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.manifest import MANIFEST
 from neuron_opsd.storage.run_directory import RunDirectory, read_manifest
 
@@ -35,6 +36,14 @@ QUIET_ANSWERS: Final = (
     "the chat template's switch of reasoning is turned off, since answers are sampled "
     "among choices; set rollouts.mode=free to let the model reason first"
 )
+FREE_ANSWERS: Final = (
+    "the chat template begins every answer with reasoning, {why}, so answers are "
+    "written freely and not sampled among choices"
+)
+NO_SWITCH: Final = "and no switch for it was found"
+ASKED_TO_REASON: Final = "as prompts.student_thinking asks for"
+
+Mode: TypeAlias = Literal["free", "constrained"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +64,23 @@ class RunContext:
 
     directory: RunDirectory
     config: Config
-    """Its `prompts.form` and `prompts.list_choices` are resolved."""
-    constrained: bool
-    """Whether questions with choices are answered among these."""
+    """As `resolve` returns it."""
     progress: Progress
+
+    @property
+    def work(self) -> Workspace:
+        """What the steps of Algorithm 1 are done with."""
+        return Workspace(self.config, self.directory, self)
+
+    def stage(
+        self, name: str, total: int, unit: str
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a stage, so that the run is the progress of its steps."""
+        return self.progress.stage(name, total, unit)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning in the run, and hand it on."""
+        self.directory.warn(text)
 
     def count_tokens(self, stage: str, num_tokens: int) -> None:
         """Keep how many tokens a stage read and wrote."""
@@ -81,7 +103,7 @@ def resolve(
     begun: Iterable[Path] = (),
     *,
     chooses: bool = True,
-) -> tuple[Config, bool]:
+) -> Config:
     """Decide for a model what the settings leave open.
 
     Choices are never scored where the model would reason: the template's switch turns
@@ -96,19 +118,21 @@ def resolve(
             goes on doing so.
 
     Returns:
-        The settings with the prompts resolved, and whether answers to questions with
-        choices are sampled among these.
+        The settings with no `auto` left in `rollouts.mode`, `prompts.form` and
+        `prompts.list_choices`.
 
     Raises:
         ConfigError: If choices are to be sampled inside reasoning, student and teacher
             do not begin alike, or a text of the settings contains a control token.
     """
-    constrained = is_constrained(config.rollouts, model.facts.num_parameters)
-    found = with_prompts(config, model, constrained=constrained)
+    begun = [folder for folder in begun if (folder / MANIFEST).is_file()]
+    check_mode(config, model, begun, chooses=chooses)
+    mode = mode_for(config.rollouts, model.facts)
+    found = with_mode(config, model, mode)
     check_own_texts(model, found)
-    if constrained and chooses:
+    if mode == "constrained" and chooses:
         found = quietened(found, model)
-    if constrained and chooses and opens_reasoning(found, model):
+    if mode == "constrained" and chooses and opens_reasoning(found, model):
         if config.rollouts.mode == "constrained":
             raise ConfigError(
                 f"rollouts.mode is constrained, but the chat template of "
@@ -116,11 +140,39 @@ def resolve(
                 "choice can be scored; set rollouts.mode=free, prompts.form=plain, or "
                 "leave prompts.student_thinking unset if the template has a switch"
             )
-        constrained = False
-        found = with_prompts(config, model, constrained=False)
+        found = with_mode(config, model, "free")
     check_alike(found, model)
     prompts = with_date(found.prompts, model.facts, begun)
-    return found.model_copy(update={"prompts": prompts}), constrained
+    return found.model_copy(update={"prompts": prompts})
+
+
+def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
+    """Decide whether answers to questions with choices are sampled among these."""
+    if config.mode != "auto":
+        return config.mode
+    return "constrained" if facts.num_parameters < config.constrain_below else "free"
+
+
+def check_mode(
+    config: Config, model: Prompter, begun: Iterable[Path], *, chooses: bool
+) -> None:
+    """Refuse another mode than `auto` came to where an earlier version kept that.
+
+    Raises:
+        ConfigError: If the settings name the other one.
+    """
+    mode = config.rollouts.mode
+    for folder in begun if mode != "auto" else ():
+        if read_manifest(folder).settings.get("rollouts.mode") != "auto":
+            continue
+        rollouts = config.rollouts.model_copy(update={"mode": "auto"})
+        as_begun = config.model_copy(update={"rollouts": rollouts})
+        came_to = resolve(as_begun, model, chooses=chooses).rollouts.mode
+        if mode != came_to:
+            raise ConfigError(
+                f"{folder} was begun with rollouts.mode=auto, which is {came_to} for "
+                f"this model, now it is {mode}; set it to auto, or choose another --out"
+            )
 
 
 def check_own_texts(model: Prompter, config: Config) -> None:
@@ -140,14 +192,15 @@ def check_own_texts(model: Prompter, config: Config) -> None:
             raise ConfigError(f"prompts.{name} stands in every prompt: {problem}")
 
 
-def with_prompts(config: Config, model: Prompter, *, constrained: bool) -> Config:
-    """Return the settings with the prompts resolved."""
+def with_mode(config: Config, model: Prompter, mode: Mode) -> Config:
+    """Return the settings with a mode of rollouts, and the prompts resolved for it."""
+    rollouts = config.rollouts.model_copy(update={"mode": mode})
     prompts = resolve_prompts(
         config.prompts,
         has_chat_template=model.facts.has_chat_template,
-        constrained=constrained,
+        constrained=mode == "constrained",
     )
-    return config.model_copy(update={"prompts": prompts})
+    return config.model_copy(update={"rollouts": rollouts, "prompts": prompts})
 
 
 def quietened(config: Config, model: Prompter) -> Config:
@@ -209,25 +262,26 @@ def with_date(
     """
     if prompts.date or prompts.form != "chat" or not facts.prints_date:
         return prompts
-    folders = [folder for folder in begun if (folder / MANIFEST).is_file()]
-    known = [read_manifest(folder).settings.get("prompts.date") for folder in folders]
+    known = [read_manifest(folder).settings.get("prompts.date") for folder in begun]
     today = datetime.now().astimezone().date().isoformat()
     return prompts.model_copy(update={"date": next(filter(None, known), today)})
 
 
-def remarks(
-    facts: ModelFacts, prompts: PromptsConfig, given: PromptsConfig
-) -> list[str]:
+def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]:
     """Say what a user should know of how a model is run.
 
     Args:
         facts: Of the model.
-        prompts: As they were resolved.
+        config: The settings as they were resolved.
         given: As the user has them.
     """
+    thinking = config.prompts.student_thinking
     found = [] if facts.shares_prompts else [PLAIN_DECODING]
-    if prompts.form == "chat" and not facts.closes_answers:
+    if config.prompts.form == "chat" and not facts.closes_answers:
         found.append(OPEN_ANSWERS)
-    if given.student_thinking is None and prompts.student_thinking is False:
+    if given.prompts.student_thinking is None and thinking is False:
         found.append(QUIET_ANSWERS)
-    return found
+    if config.rollouts.mode != mode_for(given.rollouts, facts):
+        why = ASKED_TO_REASON if thinking else NO_SWITCH
+        found.append(FREE_ANSWERS.format(why=why))
+    return tuple(found)

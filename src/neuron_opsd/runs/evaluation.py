@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
 from neuron_opsd.config import Config
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.errors import ConfigError
@@ -15,17 +13,16 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.models.tokenizer.weightless import load_prompting
 from neuron_opsd.progress import Progress
-from neuron_opsd.records import Rollout
 from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.context import TestSet, resolve
 from neuron_opsd.runs.findings import metric_table
 from neuron_opsd.runs.inputs import check_names, read_tests
 from neuron_opsd.runs.kept_room import tell_of_room
 from neuron_opsd.runs.model_checks import check_sets
-from neuron_opsd.runs.testing import score
-from neuron_opsd.runs.verdicts import num_unsettled
+from neuron_opsd.runs.testing import TestAsked, sample_test, scored, test_draws
 from neuron_opsd.stages.centring import is_centring
-from neuron_opsd.stages.rollouts import ask, sample_rollouts
+from neuron_opsd.stages.rollouts import ask
+from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.codecs import save_json
 from neuron_opsd.storage.folders import check_result_place
 
@@ -67,14 +64,14 @@ def evaluate(
     prompting = load_prompting(config.model)
     asked = {test.name: test.questions for test in sets}
     chooses = any(q.choices for questions in asked.values() for q in questions)
-    resolved, constrained = resolve(config, prompting, chooses=chooses)
-    check_sets(prompting, asked, resolved, tests, constrained=constrained)
+    resolved = resolve(config, prompting, chooses=chooses)
+    check_sets(prompting, asked, resolved, tests)
     adapters = [] if adapter is None else [adapter]
     model = load_model(config.model, *adapters, prompting=prompting)
     tell_of_room(model, progress.warn)
-    table = {}
+    work, table = Workspace(resolved, progress=progress), {}
     for test in sets:
-        result = test_model(model, test, resolved, progress, constrained=constrained)
+        result = test_model(work, model, test)
         table[test.name] = metric_table(result)
         if resolved.answers.reader == "latex":
             table[test.name]["unsettled_comparisons"] = result.num_unsettled
@@ -91,29 +88,9 @@ def inputs_of(
     return [Path(config.model.name), *map(Path, tests.values()), *adapters]
 
 
-def test_model(
-    model: LanguageModel,
-    test: TestSet,
-    config: Config,
-    progress: Progress,
-    *,
-    constrained: bool,
-) -> TestResult:
-    """Answer one test set block by block, as a run does, and score the answers."""
-    asked = ask(test.questions, config, constrained=constrained)
-    draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
-    size = config.rollouts.block_size
-    rollouts: list[Rollout] = []
-    with progress.stage(test.name, len(asked), "questions") as done:
-        for start in range(0, len(asked), size):
-            block = asked[start : start + size]
-            rollouts += sample_rollouts(
-                model, block, config, f"test {test.name}", draws, config.test_tokens
-            )
-            done(len(block))
-    with shared_verifier().noting() as notes:
-        result = score(test, rollouts, config)
-    verdicts = tuple(notes.values())
-    if text := unsettled_text(verdicts):
-        progress.warn(f"{test.name}: {text}")
-    return replace(result, num_unsettled=num_unsettled(verdicts))
+def test_model(work: Workspace, model: LanguageModel, test: TestSet) -> TestResult:
+    """Answer one test set chunk by chunk, as a run does, and score the answers."""
+    asked = ask(test.questions, work.config)
+    one = TestAsked(test.name, test.name, test.name, asked)
+    rollouts = sample_test(work, model, one, test_draws(work.config))
+    return scored(work, test, test.name, rollouts)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 
 from neuron_opsd.config import Config, ModelConfig, QuestionsConfig
+from neuron_opsd.config.former import as_begun
 from neuron_opsd.config.tables import flatten
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.data.questions import QuestionFile, check_overlap, read_questions
@@ -25,6 +26,7 @@ from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.gold_checks import check_gold
 from neuron_opsd.storage.manifest import place_text
 from neuron_opsd.storage.names import check_names as refuse_names
+from neuron_opsd.storage.run_directory import RunDirectory
 
 POOL = "pool"
 TAKEN = (POOL, "model")
@@ -264,6 +266,16 @@ def run_settings(config: Config) -> dict[str, Any]:
     settings = flatten(config)
     settings["model.name"] = place_text(config.model.name)
     return {name: value for name, value in settings.items() if name not in PASSING}
+
+
+def settings_in(directory: RunDirectory, config: Config) -> dict[str, Any]:
+    """Return the same as a run directory keeps them, which may be an earlier version's.
+
+    Args:
+        directory: Of the run, or of the comparison's block.
+        config: Of what is trained there.
+    """
+    return as_begun(run_settings(config), directory.manifest.settings)
 
 
 def environment(model: ModelConfig) -> dict[str, str]:

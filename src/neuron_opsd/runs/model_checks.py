@@ -43,16 +43,14 @@ class Problems:
             self.shown.append(Problem(name, question.id, text))
 
 
-def check_questions(
-    model: Prompter, inputs: Inputs, config: Config, *, constrained: bool
-) -> None:
+def check_questions(model: Prompter, inputs: Inputs, config: Config) -> None:
     """Refuse questions that the model cannot hold, or choices it cannot tell apart.
 
     Raises:
         DataError: Naming the files, the places in them and the questions.
     """
     sets = {POOL: inputs.pool} | {test.name: test.questions for test in inputs.tests}
-    check_sets(model, sets, config, inputs.sources, constrained=constrained)
+    check_sets(model, sets, config, inputs.sources)
 
 
 def check_sets(
@@ -60,17 +58,14 @@ def check_sets(
     sets: Mapping[str, Sequence[Question]],
     config: Config,
     sources: Mapping[str, str],
-    *,
-    constrained: bool,
 ) -> None:
     """Check questions of several files, the pool's under the name `pool`.
 
     Args:
         model: Who will be asked; its weights are not needed.
         sets: Questions by the name of their file.
-        config: Its prompts must be resolved.
+        config: Resolved for the model.
         sources: File or dataset of each name, as far as they are known.
-        constrained: Whether answers are sampled among choices.
 
     Raises:
         DataError: For all bad questions at once, of which it shows twenty.
@@ -79,7 +74,7 @@ def check_sets(
     for name, questions in sets.items():
         for start in range(0, len(questions), BLOCK):
             block = questions[start : start + BLOCK]
-            asked = ask(block, config, constrained=constrained)
+            asked = ask(block, config)
             check_block(model, name, asked, config, found)
     if found.count:
         raise DataError(told(found, sources, config))

@@ -1,75 +1,43 @@
-"""From a pool of questions to what student and teacher will see."""
+"""Algorithm 1 in a run directory, and whether its teacher is fit to teach."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.config.needs import needs_neurons
-from neuron_opsd.data.questions import duplicates_of
 from neuron_opsd.errors import TeacherError
-from neuron_opsd.method.selection import select_questions
 from neuron_opsd.methods import METHODS
 from neuron_opsd.models.protocol import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
-from neuron_opsd.records import (
-    Fitness,
-    NeuronSet,
-    Prompt,
-    Question,
-    Rollout,
-    SelectionEntry,
-    TeacherContext,
-    TrainingExample,
-    Vote,
-)
+from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
+from neuron_opsd.records import Fitness, NeuronSet, Prompt, Question, TeacherContext
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.runs.neurons import Chosen, capture
-from neuron_opsd.runs.pool_rollouts import NAME as ROLLOUTS_NAME
-from neuron_opsd.runs.pool_rollouts import answers_to_show, roll_out
-from neuron_opsd.runs.selection import unread_of, warn_of_selection
-from neuron_opsd.runs.verdicts import noted, verdicts_name, vote, warn_as_kept
+from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
-from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
-from neuron_opsd.stages.library import DemonstrationPool, search_remarks
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
-from neuron_opsd.stages.rollouts import ask
-from neuron_opsd.stages.teaching import (
-    build_contexts,
-    build_examples,
-    fits,
-    fitted_prompt,
-)
-from neuron_opsd.storage.codecs import CONTEXTS, SELECTION, Codec, record_codec
+from neuron_opsd.stages.representatives import own_answers
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask
+from neuron_opsd.stages.teaching import build_contexts, fitted_prompt
+from neuron_opsd.storage.caching import InChunks
+from neuron_opsd.storage.codecs import Codec, record_codec
 from neuron_opsd.storage.kept_rollouts import outlines_of
+from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.verdicts import verdicts_name
 
 T = TypeVar("T")
-R = TypeVar("R", bound=RolloutFacts)
-"""A rollout or its outline."""
+R = TypeVar("R")
+Item = TypeVar("Item")
 
 FITNESS = record_codec("fitness.json", Fitness)
 
-ANSWERS = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
-"""What the model answered to the pool, and which of these answers are equal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Everything that training needs, made from questions without labels."""
-
-    rollouts: Sequence[Rollout]
-    """Of the pool; those of a run stay in their file."""
-    votes: Mapping[str, Vote]
-    neurons: tuple[NeuronSet, ...]
-    """Of every question, empty where the settings ask for none."""
-    selection: tuple[SelectionEntry, ...]
-    library: DemonstrationPool
-    contexts: tuple[TeacherContext, ...]
-    examples: tuple[TrainingExample, ...]
-    fitness: Fitness | None = None
+MADE = (*ANSWERS, "neurons", "selection", "contexts")
+"""What `prepare` makes of a pool."""
+OWN = ("selection", "contexts", "fitness")
+"""What no two methods share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +45,10 @@ class PreparedNames:
     """What the outputs are called that training is prepared with."""
 
     folder: str = ""
-    """As in `prepare`."""
+    """Where selection, contexts and the teacher's check go, below the run directory;
+    empty for the run directory itself. Rollouts are shared."""
     neurons: str = "neurons"
+    """Of the neuron sets, shared by all that asks for the same."""
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -88,97 +58,116 @@ class PreparedNames:
     @property
     def all(self) -> tuple[str, ...]:
         """All of them, up to the teacher's contexts."""
-        own = (inside(self.folder, name) for name in ("selection", "contexts"))
-        return (*self.read, *own)
+        return tuple(map(self.of, MADE))
+
+    def of(self, name: str) -> str:
+        """Return what an output of `prepare` is called."""
+        if name == "neurons":
+            return self.neurons
+        return inside(self.folder, name) if name in OWN else name
 
 
-def prepare(
+@dataclass(frozen=True, slots=True)
+class PlacedCache:
+    """A run directory as a cache, in which outputs have names of their own."""
+
+    directory: RunDirectory
+    names: PreparedNames
+
+    def once(
+        self,
+        name: str,
+        codec: Codec[T],
+        compute: Callable[[], T],
+        *,
+        made_from: Sequence[str] = (),
+    ) -> T:
+        """Return an output that is kept as a whole."""
+        sources = [*map(self.names.of, made_from)]
+        own, placed = self.names.of(name), self.placed(name, codec)
+        return self.directory.once(own, placed, compute, made_from=sources)
+
+    def chunks(
+        self,
+        name: str,
+        codec: Codec[Sequence[R]],
+        items: InChunks[Item],
+        compute: Callable[[Sequence[Item]], Sequence[R]],
+        *,
+        made_from: Sequence[str] = (),
+    ) -> Sequence[R]:
+        """Return an output that is kept chunk by chunk."""
+        sources = [*map(self.names.of, made_from)]
+        own, placed = self.names.of(name), self.placed(name, codec)
+        return self.directory.chunks(own, placed, items, compute, made_from=sources)
+
+    def placed(self, name: str, codec: Codec[T]) -> Codec[T]:
+        """Return a codec whose file is named as its output is."""
+        return codec.at(self.names.of(name) + codec.file_name.removeprefix(name))
+
+
+def prepare_run(
     run: RunContext,
     model: LanguageModel,
     pool: Sequence[Question],
-    *,
-    folder: str = "",
-    neurons_name: str = "neurons",
+    names: PreparedNames | None = None,
 ) -> Prepared:
-    """Run Algorithm 1 up to training: rollouts, neurons, selection, contexts.
+    """Run Algorithm 1 up to training in a run directory, and check the teacher.
 
     Args:
         run: Keeps everything.
         model: Answers.
         pool: The questions.
-        folder: Where selection, contexts and the teacher's check go, below the run
-            directory; empty for the run directory itself. Rollouts are shared.
-        neurons_name: Of the neuron sets, shared by all that asks for the same.
+        names: Of the outputs; those of a run if left out.
+
+    Raises:
+        TeacherError: If there is nothing to learn from the teacher.
     """
-    made = PreparedNames(folder, neurons_name)
-    rollouts = roll_out(run, model, pool)
-    votes = vote(run, pool, rollouts, ROLLOUTS_NAME)
-    chosen = representatives(outlines_of(rollouts), votes, run.config)
-    own, unread = own_answers(chosen), unread_of(chosen)
-    neurons = neurons_of(run, model, pool, Chosen(rollouts, chosen), neurons_name)
-    selection = run.directory.once(
-        inside(folder, "selection"),
-        placed(SELECTION, folder),
-        lambda: select_questions(
-            neurons, run.config.selection, run.config.seed, own, unread
-        ),
-        made_from=made.read,
-    )
-    warn_of_selection(run, neurons, own, unread)
-    answers = answers_to_show(run, model, pool, rollouts, votes)
-    library = make_demonstration_pool(pool, answers, neurons, selection, run.config)
-    contexts = run.directory.once(
-        inside(folder, "contexts"),
-        placed(CONTEXTS, folder),
-        lambda: build_contexts(kept(neurons, selection), library, run.config),
-        made_from=[*made.read, inside(folder, "selection")],
-    )
-    for text in search_remarks(contexts, library):
-        run.directory.warn(text)
-    examples = written_examples(run, model, contexts, library)
-    prepared = Prepared(
-        rollouts,
-        votes,
-        tuple(neurons),
-        tuple(selection),
-        library,
-        tuple(contexts),
-        examples,
-    )
-    return replace(prepared, fitness=check(run, model, prepared, own, made))
+    made = names or PreparedNames()
+    cache = PlacedCache(run.directory, made)
+    prepared = prepare(model, pool, run.config, cache, run)
+    count_pool_tokens(run, model, prepared, made.neurons)
+    return replace(prepared, fitness=check(run, model, prepared, made))
 
 
-def written_examples(
-    run: RunContext,
+def count_pool_tokens(
+    run: RunContext, model: LanguageModel, prepared: Prepared, name: str
+) -> None:
+    """Keep how many tokens were read and written to answer a pool and to capture."""
+    asked = ask(
+        list(prepared.library.questions.values()),
+        run.config,
+    )
+    told = outlines_of(prepared.rollouts)
+    run.count_tokens(ROLLOUTS_NAME, tokens_of(model, asked, told))
+    if needs_neurons(run.config):
+        chosen, config = prepared.representatives, run.config.neurons
+        read = tokens_read(prepared.neurons, chosen, config)
+        run.count_tokens(name, tokens_of(model, asked, ()) + read)
+
+
+def tokens_of(
     model: LanguageModel,
-    contexts: Sequence[TeacherContext],
-    library: DemonstrationPool,
-) -> tuple[TrainingExample, ...]:
-    """Write out what student and teacher see; say which demonstrations do not fit."""
-    with run.progress.stage("contexts", len(contexts), "questions") as done:
-        examples = build_examples(
-            model,
-            contexts,
-            library,
-            run.config,
-            constrained=run.constrained,
-            on_done=done,
-        )
-    warn_of_dropped(run, examples)
-    return examples
+    asked: Sequence[PromptedQuestion],
+    rollouts: Iterable[RolloutFacts],
+) -> int:
+    """Return the prompt and completion tokens of some rollouts, prompts once each."""
+    prompts = sum(len(model.encode(a.prompt)) for a in asked)
+    return prompts + sum(rollout.num_tokens for rollout in rollouts)
 
 
-def neurons_of(
-    run: RunContext,
-    model: LanguageModel,
-    pool: Sequence[Question],
-    chosen: Chosen,
-    name: str,
-) -> Sequence[NeuronSet]:
-    """Read off the neurons of the pool's answers, where the settings ask for them."""
-    if not needs_neurons(run.config):
-        return not_read([question.id for question in pool])
-    return capture(run, model, pool, chosen, name, ANSWERS)
+def tokens_read(
+    neurons: Sequence[NeuronSet],
+    chosen: Mapping[str, RolloutFacts],
+    config: NeuronsConfig,
+) -> int:
+    """Return how many tokens of completions passes went over.
+
+    Those before a span are read as well, those after it are not.
+    """
+    if config.span == "answer":
+        return sum(chosen[entry.question_id].num_tokens for entry in neurons)
+    return sum(entry.num_tokens for entry in neurons)
 
 
 def inside(folder: str, name: str) -> str:
@@ -186,77 +175,10 @@ def inside(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def placed(codec: Codec[T], folder: str) -> Codec[T]:
-    """Return a codec whose file lies in a folder of the run directory."""
-    return codec.at(inside(folder, codec.file_name))
-
-
-def representatives(
-    rollouts: Iterable[R], votes: Mapping[str, Vote], config: Config
-) -> dict[str, R]:
-    """Return the rollout that stands for each question.
-
-    It is the one a demonstration would show, and its neurons are the question's; the
-    first one where none can be shown.
-    """
-    chosen: dict[str, R] = {}
-    first: dict[str, R] = {}
-    for rollout in rollouts:
-        first.setdefault(rollout.question_id, rollout)
-        if fits(rollout, votes, config.contexts):
-            chosen.setdefault(rollout.question_id, rollout)
-    return {**first, **chosen}
-
-
-def own_answers(chosen: Mapping[str, RolloutFacts]) -> dict[str, str | None]:
-    """Return the answer that stands for each question."""
-    return {question_id: rollout.answer for question_id, rollout in chosen.items()}
-
-
-def kept(
-    neurons: Sequence[NeuronSet], selection: Sequence[SelectionEntry]
-) -> list[NeuronSet]:
-    """Return the neuron sets of the selected questions."""
-    chosen = {entry.question_id for entry in selection if entry.kept}
-    return [entry for entry in neurons if entry.question_id in chosen]
-
-
-def make_demonstration_pool(
-    pool: Sequence[Question],
-    answers: Mapping[str, str],
-    neurons: Sequence[NeuronSet],
-    selection: Sequence[SelectionEntry],
-    config: Config,
-) -> DemonstrationPool:
-    """Return the questions that may become demonstrations, by their answers."""
-    source = neurons
-    if config.contexts.source == "selected":
-        source = kept(neurons, selection)
-    return DemonstrationPool(
-        questions={question.id: question for question in pool},
-        answers=answers,
-        neurons=tuple(entry for entry in source if entry.question_id in answers),
-        excluded=duplicates_of(pool),
-    )
-
-
-def warn_of_dropped(run: RunContext, examples: Sequence[TrainingExample]) -> None:
-    """Say how many demonstrations did not fit into the teacher's prompt."""
-    dropped = sum(example.num_dropped for example in examples)
-    if dropped:
-        run.directory.warn(
-            f"{dropped} demonstrations of "
-            f"{sum(example.num_dropped > 0 for example in examples)} questions were "
-            "left out because the teacher's prompt would have been too long; the "
-            "farthest went first"
-        )
-
-
 def check(
     run: RunContext,
     model: LanguageModel,
     prepared: Prepared,
-    own: Mapping[str, str | None],
     made: PreparedNames,
 ) -> Fitness | None:
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
@@ -265,7 +187,6 @@ def check(
         run: Keeps what was found.
         model: Student and teacher, which still are one.
         prepared: What training will use.
-        own: Question id to the model's own answer.
         made: What the finding is called, and what it is made from.
 
     Raises:
@@ -278,17 +199,18 @@ def check(
     questions = list(prepared.library.questions.values())
     found = pool_findings(questions, outlines_of(prepared.rollouts), config.fitness)
     found += one_answer_findings(prepared.votes, config.fitness)
+    own = own_answers(prepared.representatives)
     found += selection_findings(prepared.selection, own, config.fitness)
     fitness = None
     if config.contexts.num_demonstrations:
-        name = inside(made.folder, "fitness")
-        fitness = run.directory.once(
-            name,
-            placed(FITNESS, made.folder),
+        name = made.of("fitness")
+        fitness = PlacedCache(run.directory, made).once(
+            "fitness",
+            FITNESS,
             lambda: noted(
                 run, name, made.all, lambda: compare_teacher(run, model, prepared)
             ),
-            made_from=made.all,
+            made_from=MADE,
         )
         warn_as_kept(run, name, verdicts_name(name))
         found += fitness.findings
@@ -323,7 +245,6 @@ def compare_teacher(
     asked = ask(
         [library.questions[context.question_id] for context in some],
         config,
-        constrained=run.constrained,
     )
     with run.progress.stage("teacher check", len(some), "questions") as done:
         fitness = check_teacher(

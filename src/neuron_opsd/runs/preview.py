@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuron_opsd.answers.readers import readers_for
-from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.selection import select_questions
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.pipeline import Prepared, prepare
 from neuron_opsd.progress import Progress
-from neuron_opsd.records import NeuronSet, Question, Rollout, TokenIds
-from neuron_opsd.runs.context import resolve
+from neuron_opsd.records import Question, TokenIds
+from neuron_opsd.runs.centring import centred
+from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.inputs import POOL, read_pool
 from neuron_opsd.runs.model_checks import check_sets
-from neuron_opsd.runs.pool_rollouts import remarks_on_free_answers, remarks_on_rollouts
-from neuron_opsd.runs.prepare import (
-    make_demonstration_pool,
-    own_answers,
-    representatives,
-)
 from neuron_opsd.runs.resolution import for_model, with_method
-from neuron_opsd.runs.selection import unread_of
-from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
-from neuron_opsd.stages.centring import choice_bias, is_centring, with_bias
-from neuron_opsd.stages.rollouts import (
-    PromptedQuestion,
-    ask,
-    reading_of,
-    sample_rollouts,
-)
-from neuron_opsd.stages.teaching import (
-    DemonstrationPool,
-    build_contexts,
-    demonstrable,
-    fitted_prompt,
-    shown_answers,
-    shown_draws,
-)
+from neuron_opsd.stages.rollouts import ask, reading_of
+from neuron_opsd.storage.caching import Workspace
+from neuron_opsd.storage.kept_rollouts import in_full
 
 NUM_NEIGHBOURS = 64
 """Questions of the pool, the previewed one among them, that a preview asks."""
@@ -94,75 +72,20 @@ def preview(
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     prompting = load_prompting(config.model)
-    resolved, constrained = resolve(
-        for_model(config, prompting.facts),
-        prompting,
-        chooses=any(q.choices for q in some),
-    )
-    sources = {POOL: pool}
-    check_sets(prompting, {POOL: some}, resolved, sources, constrained=constrained)
+    own = for_model(config, prompting.facts)
+    resolved = resolve(own, prompting, chooses=any(q.choices for q in some))
+    check_sets(prompting, {POOL: some}, resolved, {POOL: pool})
     model = load_model(config.model, prompting=prompting)
-    asked = ask(some, resolved, constrained=constrained)
-    if is_centring(resolved.rollouts):
-        resolved = with_bias(resolved, choice_bias(model, asked, len(asked)))
-        asked = ask(some, resolved, constrained=constrained)
-    draws = [(resolved.rollouts.temperature, resolved.rollouts.num_samples)]
-    draws += shown_draws(resolved.contexts)
-    with progress.stage("preview", len(some), "questions") as done:
-        rollouts = sample_rollouts(model, asked, resolved, "rollout", draws)
-        done(len(some))
-    remarks = remarks_on_rollouts(rollouts, resolved.rollouts.max_new_tokens)
-    free = remarks_on_free_answers(model, asked, resolved, constrained=constrained)
-    for text in remarks + free:
-        progress.warn(text)
-    return show_first(model, asked, rollouts, resolved)
-
-
-def show_first(
-    model: HFModel,
-    asked: Sequence[PromptedQuestion],
-    rollouts: Sequence[Rollout],
-    config: Config,
-) -> Preview:
-    """Show the first of some questions, with demonstrations from the others."""
-    some = [a.question for a in asked]
-    readers = readers_for(some, config.answers, config.prompts.list_choices)
-    votes = tally_votes(rollouts, readers)
-    shown = representatives(rollouts, votes, config)
-    neurons = neurons_of(model, asked, shown, config)
-    own, unread = own_answers(shown), unread_of(shown)
-    selection = select_questions(neurons, config.selection, config.seed, own, unread)
-    shown_texts = demonstrable(
+    work = centred(Workspace(resolved, progress=progress), model, some)
+    prepared = prepare(
         model,
-        {question.id: question for question in some},
-        shown_answers(rollouts, votes, config),
-        config,
+        some,
+        work.config,
+        progress=progress,
+        only={chosen.id},
     )
-    library = make_demonstration_pool(some, shown_texts, neurons, selection, config)
-    return show(model, asked[0], shown[some[0].id], neurons[0], library, config)
-
-
-def neurons_of(
-    model: HFModel,
-    asked: Sequence[PromptedQuestion],
-    shown: Mapping[str, Rollout],
-    config: Config,
-) -> list[NeuronSet]:
-    """Return the neurons of some questions, as a run would read them, or none."""
-    ids = [a.question.id for a in asked]
-    if not needs_neurons(config):
-        return not_read(ids)
-    pairs = [
-        pair_of(
-            model,
-            model.encode(a.prompt),
-            shown[a.question.id].completion,
-            config.neurons,
-        )
-        for a in asked
-    ]
-    tokens = config.model.tokens_per_batch
-    return capture_neurons(model, ids, pairs, config.neurons, tokens)
+    work.warn(remarks(model.facts, resolved, own))
+    return show(model, chosen, prepared, work)
 
 
 def find_question(
@@ -183,31 +106,28 @@ def find_question(
 
 
 def show(
-    model: HFModel,
-    asked: PromptedQuestion,
-    rollout: Rollout,
-    neurons: NeuronSet,
-    library: DemonstrationPool,
-    config: Config,
+    model: HFModel, question: Question, prepared: Prepared, work: Workspace
 ) -> Preview:
     """Put together what is shown of a question."""
-    (context,) = build_contexts([neurons], library, config)
-    prompt, dropped = fitted_prompt(model, asked.question, context, library, config)
-    reading = reading_of(asked, rollout.completion, config)
-    student = model.encode(asked.prompt)
+    (context,), (example,) = prepared.contexts, prepared.examples
+    (asked,) = ask([question], work.config)
+    chosen = prepared.representatives[question.id]
+    (rollout,) = in_full(prepared.rollouts, [chosen])
+    reading = reading_of(asked, rollout.completion, work.config)
+    student = model.encode(example.student_prompt)
     completion = rollout.completion.token_ids
     return Preview(
-        question_id=asked.question.id,
-        student_prompt=model.tokens.prompt_text(asked.prompt),
-        teacher_prompt=model.tokens.prompt_text(prompt),
-        demonstrations=len(context.demonstrations) - dropped,
+        question_id=question.id,
+        student_prompt=model.tokens.prompt_text(example.student_prompt),
+        teacher_prompt=model.tokens.prompt_text(example.teacher_prompt),
+        demonstrations=len(context.demonstrations) - example.num_dropped,
         completion_example=rollout.completion.text,
         answer=reading.answer,
         answer_why=reading.why,
         num_student_tokens=len(student),
-        num_teacher_tokens=len(model.encode(prompt)),
+        num_teacher_tokens=len(model.encode(example.teacher_prompt)),
         num_completion_tokens=len(completion),
-        num_dropped=dropped,
+        num_dropped=example.num_dropped,
         mask=mask_text(model, student, completion),
     )
 

@@ -13,6 +13,7 @@ from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.methods import METHODS
 from neuron_opsd.models.protocol import ModelFacts
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+from neuron_opsd.pipeline import Prepared
 from neuron_opsd.records import Fitness, StepMetrics
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.condense import fitted_cases, pool_summary, training_summary
@@ -36,10 +37,9 @@ from neuron_opsd.runs.findings import (
     unsettled_entry,
 )
 from neuron_opsd.runs.metrics import METRICS
-from neuron_opsd.runs.prepare import Prepared
 from neuron_opsd.stages.capture import sizes_of
 from neuron_opsd.storage.codecs import json_codec, load_json, record_codec, text_codec
-from neuron_opsd.storage.folders import need_home
+from neuron_opsd.storage.folders import RUN_PAGE, need_home
 from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.machine import computed_elsewhere, known_changes
 from neuron_opsd.storage.manifest import Manifest, read_manifest, write_manifest
@@ -56,7 +56,7 @@ from neuron_opsd.storage.score_rows import save_run_scores
 
 EVALUATION = json_codec("evaluation.json")
 SUMMARY = json_codec("summary.json")
-PAGE = text_codec("report.html")
+PAGE = text_codec(RUN_PAGE)
 SCORES = "scores.parquet"
 """What every model scored on every test question."""
 
@@ -145,9 +145,10 @@ def title_of(tests: Sequence[TestSet], method: str) -> str:
 
 
 def model_summary(facts: ModelFacts) -> ModelSummary:
-    """Return what the report says of a model."""
+    """Return what the report says of a model; of a path only the folder's name."""
+    path = Path(facts.name)
     return ModelSummary(
-        name=facts.name,
+        name=path.name if path.is_absolute() else facts.name,
         family=facts.family,
         num_parameters=facts.num_parameters,
         num_layers=facts.num_layers,

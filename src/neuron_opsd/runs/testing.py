@@ -1,9 +1,9 @@
-"""Answering test sets with one model after another, in a run directory."""
+"""Answering test sets with one model after another."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
@@ -11,27 +11,27 @@ from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
 from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
 from neuron_opsd.records import NeuronSet, Question, Rollout
 from neuron_opsd.results.scores import TestResult
-from neuron_opsd.runs.centring import BIAS_NAME
 from neuron_opsd.runs.context import RunContext, TestSet
-from neuron_opsd.runs.neurons import Chosen, capture
-from neuron_opsd.runs.pool_rollouts import rollout_tokens
-from neuron_opsd.runs.prepare import Prepared, PreparedNames, representatives
-from neuron_opsd.runs.verdicts import (
+from neuron_opsd.runs.prepare import PreparedNames, tokens_of, tokens_read
+from neuron_opsd.stages.capture import not_read
+from neuron_opsd.stages.library import search_remarks
+from neuron_opsd.stages.representatives import representatives
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
+from neuron_opsd.stages.scoring import score_rollouts, summarise
+from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, shown_draws
+from neuron_opsd.storage.caching import Workspace
+from neuron_opsd.storage.codecs import ROLLOUTS
+from neuron_opsd.storage.kept_rollouts import Chosen, outlines_of
+from neuron_opsd.storage.verdicts import (
     grouped,
     num_unsettled,
     of_questions,
     settle_equality,
     verdicts_name,
 )
-from neuron_opsd.stages.capture import not_read
-from neuron_opsd.stages.library import search_remarks
-from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
-from neuron_opsd.stages.scoring import score_rollouts, summarise
-from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, shown_draws
-from neuron_opsd.storage.codecs import ROLLOUTS
-from neuron_opsd.storage.kept_rollouts import outlines_of
 
 BEFORE = "before"
 """Label of the untrained model, whose answers also choose demonstrations."""
@@ -60,7 +60,7 @@ def answer_tests(
             model,
             test,
             label,
-            ask(test.questions, run.config, constrained=run.constrained),
+            ask(test.questions, run.config),
             made_from,
         )
         for test in tests
@@ -76,23 +76,37 @@ def answer_test(
     made_from: Sequence[str] = (),
 ) -> TestResult:
     """Answer one test set, its questions put as `asked`, and score the answers."""
-    rollouts = test_rollouts(run, model, test.name, label, asked, made_from)
-    verdicts = settle_test(run, test, label, rollouts)
-    result = score(test, rollouts, run.config)
+    name, config = rollouts_name(test.name, label), run.config
+    draws = test_draws(config)
+    if label == BEFORE:
+        draws += shown_draws(config.contexts)
+    stage = f"{test.name}: {label}"
+    rollouts = sample_test(
+        run.work, model, TestAsked(test.name, name, stage, asked), draws, made_from
+    )
+    run.count_tokens(name, tokens_of(model, asked, outlines_of(rollouts)))
+    return scored(run.work, test, name, rollouts)
+
+
+def scored(
+    work: Workspace, test: TestSet, name: str, rollouts: Sequence[Rollout]
+) -> TestResult:
+    """Settle which answers to a test set are equal, and compare them with gold."""
+    verdicts = settle_test(work, test, name, rollouts)
+    result = score(test, rollouts, work.config)
     return replace(result, num_unsettled=num_unsettled(verdicts))
 
 
 def settle_test(
-    run: RunContext, test: TestSet, label: str, rollouts: Sequence[Rollout]
+    work: Workspace, test: TestSet, name: str, rollouts: Sequence[Rollout]
 ) -> tuple[Verdict, ...]:
     """Settle which answers to a test set equal each other and the gold ones."""
-    readers, sampled = test_readers(test, run.config), grouped(run, rollouts)
+    readers, sampled = test_readers(test, work.config), grouped(work.config, rollouts)
 
-    def judge(block: Sequence[Question]) -> None:
-        score_rollouts(block, of_questions(sampled, block), test.gold, readers)
+    def judge(chunk: Sequence[Question]) -> None:
+        score_rollouts(chunk, of_questions(sampled, chunk), test.gold, readers)
 
-    source = rollouts_name(test.name, label)
-    return settle_equality(run, source, test.questions, judge, ["inputs"])
+    return settle_equality(work, name, test.questions, judge, ["inputs"])
 
 
 def test_readers(test: TestSet, config: Config) -> dict[str, Reader]:
@@ -106,34 +120,45 @@ def compared(test: str, label: str) -> list[str]:
     return [name, verdicts_name(name)]
 
 
-def test_rollouts(
-    run: RunContext,
+@dataclass(frozen=True, slots=True)
+class TestAsked:
+    """A test set as a model is asked it."""
+
+    __test__ = False  # pytest would take the name for a test class
+
+    test: str
+    """Name of the set, from which the draws derive."""
+    name: str
+    """Of the answers."""
+    stage: str
+    """What progress calls it."""
+    asked: Sequence[PromptedQuestion]
+
+
+def test_draws(config: Config) -> list[tuple[float, int]]:
+    """Return how test questions are answered: temperature and number of samples."""
+    return [(config.evaluation.temperature, config.evaluation.num_samples)]
+
+
+def sample_test(
+    work: Workspace,
     model: LanguageModel,
-    test: str,
-    label: str,
-    asked: Sequence[PromptedQuestion],
-    made_from: Sequence[str],
+    one: TestAsked,
+    draws: Sequence[tuple[float, int]],
+    made_from: Sequence[str] = (),
 ) -> Sequence[Rollout]:
     """Sample the answers to one test set."""
-    config = run.config
-    draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
-    if label == BEFORE:
-        draws += shown_draws(config.contexts)
-    name = rollouts_name(test, label)
-    with run.progress.stage(f"{test}: {label}", len(asked), "questions") as done:
-        rollouts = run.directory.blocks(
-            name,
-            ROLLOUTS.at(f"{name}.parquet"),
-            asked,
-            config.rollouts.block_size,
-            lambda block: sample_rollouts(
-                model, block, config, f"test {test}", draws, config.test_tokens
+    config = work.config
+    with work.progress.stage(one.stage, len(one.asked), "questions") as done:
+        return work.cache.chunks(
+            one.name,
+            ROLLOUTS.at(f"{one.name}.parquet"),
+            work.cut(one.asked, done),
+            lambda chunk: sample_rollouts(
+                model, chunk, config, f"test {one.test}", draws, config.test_tokens
             ),
-            done,
             made_from=[BIAS_NAME, *made_from],
         )
-    run.count_tokens(name, rollout_tokens(model, asked, outlines_of(rollouts)))
-    return rollouts
 
 
 def rollouts_name(test: str, label: str) -> str:
@@ -166,7 +191,7 @@ def answer_prompted(
     demonstrations that it would get as the teacher's question, and no label is read.
     The untrained model's own answers, which find them, must be there already.
     """
-    plain = ask(test.questions, run.config, constrained=run.constrained)
+    plain = ask(test.questions, run.config)
     contexts = build_contexts(
         test_neurons(run, model, test),
         prepared.library,
@@ -199,8 +224,18 @@ def test_neurons(
         return not_read([question.id for question in test.questions])
     codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
     rollouts = codec.load(run.directory.path(codec.file_name))
-    settle_test(run, test, BEFORE, rollouts)
+    settle_test(run.work, test, rollouts_name(test.name, BEFORE), rollouts)
     votes = tally_votes(outlines_of(rollouts), test_readers(test, run.config))
-    own = Chosen(rollouts, representatives(outlines_of(rollouts), votes, run.config))
-    source = compared(test.name, BEFORE)
-    return capture(run, model, test.questions, own, neurons_name(test.name), source)
+    own = representatives(outlines_of(rollouts), votes, run.config)
+    neurons = read_neurons(
+        run.work,
+        model,
+        test.questions,
+        Chosen(rollouts, own),
+        neurons_name(test.name),
+        compared(test.name, BEFORE),
+    )
+    asked = ask(test.questions, run.config)
+    read = tokens_read(neurons, own, run.config.neurons)
+    run.count_tokens(neurons_name(test.name), tokens_of(model, asked, ()) + read)
+    return neurons

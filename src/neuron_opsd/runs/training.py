@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.methods.method import Method, PoolAnswers
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.protocol import Learner
+from neuron_opsd.pipeline import Prepared
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.runs.checkpoints import forget_lost, go_back, keep_checkpoint
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.fingerprint import load_again
-from neuron_opsd.runs.inputs import run_settings
+from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room, splits_of
 from neuron_opsd.runs.metrics import (
     METRICS,
@@ -28,7 +28,7 @@ from neuron_opsd.runs.metrics import (
     read_metrics,
     sync_metrics,
 )
-from neuron_opsd.runs.prepare import Prepared, inside
+from neuron_opsd.runs.prepare import inside
 from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_kept
 from neuron_opsd.runs.watching import SignWarnings, StepWatch, skipped_last
 from neuron_opsd.stages.teaching import shown_rollouts
@@ -246,14 +246,15 @@ def sources_of(
     """
     settings = f"settings of {training.adapter}"
     shown = f"examples of {training.adapter}"
-    run.directory.ledger.know(settings, hash_of(trained_by(run.config)))
+    run.directory.ledger.know(settings, hash_of(trained_by(run)))
     run.directory.ledger.know(shown, hash_examples(examples))
     return ["inputs", settings, shown, *training.made_from]
 
 
-def trained_by(config: Config) -> dict[str, Any]:
+def trained_by(run: RunContext) -> dict[str, Any]:
     """Return the settings, less the model's place: its hash is one of the inputs."""
-    return {n: v for n, v in run_settings(config).items() if n != "model.name"}
+    settings = settings_in(run.directory, run.config)
+    return {name: value for name, value in settings.items() if name != "model.name"}
 
 
 def hash_examples(examples: Sequence[TrainingExample]) -> str:

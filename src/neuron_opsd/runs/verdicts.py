@@ -1,93 +1,23 @@
-"""Which answers are equal, settled once and kept: for the `latex` reader alone.
-
-Other readers compare by what they read, in no time. Verdicts lie beside what was
-compared, so that a run that resumes says of two answers what it said before.
-"""
+"""Which answers of a training or of a check are equal, kept: for the `latex` reader."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.verifier import Verdict, shared_verifier, unsettled_text
-from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
 from neuron_opsd.errors import TryAgainError
-from neuron_opsd.outlines import RolloutFacts
-from neuron_opsd.records import Question, Rollout, Vote
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.storage.codecs import Codec, records_codec
-from neuron_opsd.storage.kept_rollouts import outlines_of
 from neuron_opsd.storage.proofs import fault_of
+from neuron_opsd.storage.verdicts import is_compared, verdicts_codec, verdicts_name
 
 T = TypeVar("T")
 
-SUFFIX = ".verdicts"
 
-
-def verdicts_name(source: str) -> str:
-    """Return what the verdicts on the answers of an output are called."""
-    return source + SUFFIX
-
-
-def verdicts_codec(name: str) -> Codec[Sequence[Verdict]]:
-    """Return how verdicts are kept."""
-    return records_codec(f"{name}.json", Verdict)
-
-
-def is_compared(run: RunContext) -> bool:
-    """Whether answers are expressions, which math-verify compares."""
-    return run.config.answers.reader == "latex"
-
-
-def settle_equality(
-    run: RunContext,
-    source: str,
-    questions: Sequence[Question],
-    judge: Callable[[Sequence[Question]], object],
-    made_from: Sequence[str] = (),
-) -> tuple[Verdict, ...]:
-    """Settle which answers to some questions are equal, block by block, and keep it.
-
-    Warns of what could not be settled.
-
-    Args:
-        run: Keeps the verdicts.
-        source: Name of the output that holds the answers.
-        questions: That were answered.
-        judge: Compares the answers to some of the questions, all that will be compared.
-        made_from: Names of what the answers are compared with besides each other.
-
-    Returns:
-        All verdicts that sight does not give; none with another reader.
-
-    Raises:
-        TryAgainError: If it takes longer than `answers.max_minutes`.
-    """
-    if not is_compared(run):
-        return ()
-    name, verifier = verdicts_name(source), shared_verifier()
-
-    def compute(block: Sequence[Question]) -> tuple[Verdict, ...]:
-        with verifier.noting() as notes:
-            judge(block)
-        return tuple(notes.values())
-
-    stage = f"{source}: comparing"
-    with run.progress.stage(stage, len(questions), "questions") as done:
-        found = run.directory.blocks(
-            name,
-            verdicts_codec(name),
-            questions,
-            run.config.rollouts.block_size,
-            compute,
-            done,
-            made_from=[source, *made_from],
-        )
-    verifier.learn(found)
-    warn_of_unsettled(run, source, found)
-    return tuple(found)
+def training_name(work: str) -> str:
+    """Return what the verdicts of a training in some folder are called."""
+    return f"{work}/verdicts"
 
 
 def warn_of_unsettled(
@@ -95,56 +25,7 @@ def warn_of_unsettled(
 ) -> None:
     """Say how many comparisons were not settled, if any."""
     if text := unsettled_text(verdicts):
-        run.directory.warn(f"{source}: {text}")
-
-
-def num_unsettled(verdicts: Sequence[Verdict]) -> int:
-    """Return how many comparisons were not settled."""
-    return sum(bool(verdict.unsettled) for verdict in verdicts)
-
-
-def vote(
-    run: RunContext,
-    questions: Sequence[Question],
-    rollouts: Sequence[Rollout],
-    source: str,
-) -> dict[str, Vote]:
-    """Vote on questions by their sampled rollouts.
-
-    Args:
-        run: Keeps the verdicts, and says how answers are read.
-        questions: All that were answered.
-        rollouts: Of these questions.
-        source: Name of the output that holds the rollouts.
-    """
-    listed = run.config.prompts.list_choices
-    readers = readers_for(questions, run.config.answers, listed)
-
-    def judge(block: Sequence[Question]) -> None:
-        tally_votes(of_questions(sampled, block), readers)
-
-    sampled = grouped(run, rollouts)
-    settle_equality(run, source, questions, judge)
-    return tally_votes(outlines_of(rollouts), readers)
-
-
-def grouped(
-    run: RunContext, rollouts: Sequence[Rollout]
-) -> dict[str, list[RolloutFacts]]:
-    """Return sampled rollouts by question; none where nothing is to be settled."""
-    return sampled_rollouts(outlines_of(rollouts)) if is_compared(run) else {}
-
-
-def of_questions(
-    sampled: Mapping[str, Sequence[RolloutFacts]], questions: Sequence[Question]
-) -> list[RolloutFacts]:
-    """Return the rollouts of some questions, as `grouped` has them."""
-    return [one for question in questions for one in sampled.get(question.id, ())]
-
-
-def training_name(work: str) -> str:
-    """Return what the verdicts of a training in some folder are called."""
-    return f"{work}/verdicts"
+        run.warn(f"{source}: {text}")
 
 
 @contextmanager
@@ -161,7 +42,7 @@ def training_verdicts(
     Yields:
         What writes all there are by now.
     """
-    if not is_compared(run):
+    if not is_compared(run.config):
         yield lambda: None
         return
     name = training_name(work)
@@ -196,7 +77,7 @@ def noted(
         made_from: Names of what it is made from.
         compute: Makes it.
     """
-    if not is_compared(run):
+    if not is_compared(run.config):
         return compute()
     name = verdicts_name(source)
     with shared_verifier().noting() as notes:

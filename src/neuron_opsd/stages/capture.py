@@ -12,6 +12,7 @@ from neuron_opsd.errors import DataError, naming
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
 from neuron_opsd.models.protocol import LanguageModel, ModelFacts, Pair
 from neuron_opsd.records import Completion, NeuronSet, TokenIds
+from neuron_opsd.stages.rollouts import PromptedQuestion
 
 
 def sizes_of(config: NeuronsConfig, facts: ModelFacts) -> Sizes:
@@ -46,6 +47,19 @@ def pair_of(
     if config.span == "reasoning":
         return prompt, ids[: max(1, start)]
     return prompt + ids[:start], ids[start:]
+
+
+def pairs_of(
+    model: LanguageModel,
+    asked: Sequence[PromptedQuestion],
+    completions: Sequence[Completion],
+    config: NeuronsConfig,
+) -> list[Pair]:
+    """Return what is read of the completions of some questions, as `pair_of` does."""
+    return [
+        pair_of(model, model.encode(a.prompt), completion, config)
+        for a, completion in zip(asked, completions, strict=True)
+    ]
 
 
 def lacks_span(completion: Completion, config: NeuronsConfig) -> bool:

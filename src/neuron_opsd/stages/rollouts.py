@@ -10,7 +10,7 @@ import numpy as np
 
 from neuron_opsd.answers.readers import reader_for
 from neuron_opsd.answers.spans import Reading
-from neuron_opsd.config import Config, PromptsConfig, RolloutsConfig
+from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import naming
 from neuron_opsd.models.decoding.choices import (
     ChoiceScores,
@@ -46,40 +46,35 @@ def bias_of(question: Question, config: RolloutsConfig) -> tuple[float, ...]:
     return tuple(known[choice] for choice in question.choices)
 
 
-def ask(
-    questions: Sequence[Question], config: Config, *, constrained: bool
-) -> list[PromptedQuestion]:
+def ask(questions: Sequence[Question], config: Config) -> list[PromptedQuestion]:
     """Put questions as the student is asked.
 
     Args:
         questions: Of the pool or of a test.
-        config: Its `prompts.form` must be resolved.
-        constrained: Whether answers are sampled among the choices, where there are any.
+        config: Resolved for the model, see `runs.context.resolve`.
     """
-    prompts = config.prompts
     return [
         PromptedQuestion(
             question,
-            student_prompt(question, prompts),
-            written(question, prompts, constrained=constrained),
+            student_prompt(question, config.prompts),
+            written(question, config),
             bias_of(question, config.rollouts),
         )
         for question in questions
     ]
 
 
-def written(
-    question: Question, config: PromptsConfig, *, constrained: bool
-) -> tuple[str, ...]:
-    """Return what a model writes to give each choice, nothing where it is free."""
-    return choice_answers(question, config) if constrained else ()
+def written(question: Question, config: Config) -> tuple[str, ...]:
+    """Return what a model writes to give each choice, nothing where it is free.
 
-
-def is_constrained(config: RolloutsConfig, num_parameters: int) -> bool:
-    """Decide whether answers to questions with choices are sampled among these."""
-    if config.mode == "auto":
-        return num_parameters < config.constrain_below
-    return config.mode == "constrained"
+    Raises:
+        ValueError: If `rollouts.mode` is not resolved for a model yet.
+    """
+    if config.rollouts.mode == "auto":
+        raise ValueError("rollouts.mode is auto; resolve the settings for a model")
+    if config.rollouts.mode == "free":
+        return ()
+    return choice_answers(question, config.prompts)
 
 
 def sampling_of(

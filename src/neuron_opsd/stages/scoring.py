@@ -17,13 +17,8 @@ from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.errors import DataError, questions_text
 from neuron_opsd.method.calibration import METRICS, ScoreColumns, columns_of, measure
 from neuron_opsd.method.labels import baseline_answer
-from neuron_opsd.method.statistics import (
-    FloatArray,
-    paired_bootstrap,
-    percentile_intervals,
-    plain_difference,
-    resampled_differences,
-)
+from neuron_opsd.method.resampling import Resampled, resampled_difference
+from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.results.scores import Interval, QuestionScore, TestResult
@@ -186,7 +181,7 @@ def compare(
         ValueError: If the two did not answer the same questions in the same order.
     """
     one, other = paired_columns(before, after, config)
-    intervals = paired_bootstrap(
+    difference = resampled_difference(
         measure,
         one,
         other,
@@ -194,7 +189,7 @@ def compare(
         config.num_resamples,
         generator(seed, "bootstrap", before.name),
     )
-    return dict(zip(METRICS, intervals, strict=True))
+    return dict(zip(METRICS, difference.intervals(), strict=True))
 
 
 def above_baseline(
@@ -210,7 +205,7 @@ def above_baseline(
     answer = baseline_answer(result.scores)
     if answer is None:
         return None
-    (interval,) = paired_bootstrap(
+    difference = resampled_difference(
         mean_accuracy,
         columns_of(constant_scores(result.scores, answer)),
         columns_of(result.scores),
@@ -218,7 +213,7 @@ def above_baseline(
         config.num_resamples,
         generator(seed, "bootstrap", result.name),
     )
-    return interval
+    return difference.intervals()[0]
 
 
 def mean_accuracy(columns: ScoreColumns, weights: FloatArray) -> FloatArray:
@@ -272,18 +267,21 @@ def mean_of_tests(
             f"need the same test sets before and after, each once, got {names} and "
             f"{[result.name for result in after]}"
         )
-    values, draws = [], []
-    for first, second in zip(before, after, strict=True):
-        one, other = paired_columns(first, second, config)
-        count = len(first.scores)
-        rng = generator(seed, "bootstrap", first.name)
-        values.append(plain_difference(measure, one, other, count))
-        draws.append(
-            resampled_differences(measure, one, other, count, config.num_resamples, rng)
+    differences = [
+        resampled_difference(
+            measure,
+            *paired_columns(first, second, config),
+            len(first.scores),
+            config.num_resamples,
+            generator(seed, "bootstrap", first.name),
         )
-    mean_value, mean_draws = np.mean(values, axis=0), np.mean(draws, axis=0)
-    intervals = percentile_intervals(mean_value, mean_draws)
-    return dict(zip(METRICS, intervals, strict=True))
+        for first, second in zip(before, after, strict=True)
+    ]
+    mean = Resampled(
+        np.mean([one.values for one in differences], axis=0),
+        np.mean([one.draws for one in differences], axis=0),
+    )
+    return dict(zip(METRICS, mean.intervals(), strict=True))
 
 
 def paired_columns(

@@ -293,7 +293,6 @@ def build_examples(
     library: DemonstrationPool,
     config: Config,
     *,
-    constrained: bool,
     on_done: Callable[[int], None],
 ) -> tuple[TrainingExample, ...]:
     """Write out what the student and the teacher see of every selected question."""
@@ -306,7 +305,7 @@ def build_examples(
                 question=question,
                 student_prompt=student_prompt(question, config.prompts),
                 teacher_prompt=prompt,
-                choices=written(question, config.prompts, constrained=constrained),
+                choices=written(question, config),
                 num_dropped=dropped,
             )
         )

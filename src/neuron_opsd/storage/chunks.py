@@ -18,13 +18,11 @@ from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors, read_plain
 from neuron_opsd.storage.files import remove, sha256_file, write_atomic
 from neuron_opsd.storage.seals import seal
-from neuron_opsd.storage.tickets import read_ticket
+from neuron_opsd.storage.tickets import PLAN, TICKET, read_ticket
 
 R = TypeVar("R")
 
-PLAN: Final = "plan.json"
 NUMBER: Final = re.compile("[0-9]{5,}")
-TICKET: Final = ".done"
 
 
 @dataclass(frozen=True, slots=True)

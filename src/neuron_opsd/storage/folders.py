@@ -27,6 +27,19 @@ from neuron_opsd.storage.output_paths import (
 MARKER: Final = ".neuron-opsd"
 FORMAT: Final = 1
 
+ADAPTER: Final = "adapter"
+"""Folder of what a run trained."""
+TRAIN: Final = "train"
+"""Folder of a training's metrics and checkpoints."""
+METRICS: Final = "metrics.jsonl"
+RUN_PAGE: Final = "report.html"
+"""Written last, as `COMPARISON_PAGE` is."""
+COMPARISON_PAGE: Final = "comparison.html"
+BLOCKS: Final = "blocks"
+"""Folder of a comparison that holds its run directories."""
+METHOD_FOLDERS: Final = "methods"
+"""Folder of such a run directory that holds a folder for each method."""
+
 Kind: TypeAlias = Literal["run", "comparison", "cache", "questions"]
 """What a folder of ours is for."""
 

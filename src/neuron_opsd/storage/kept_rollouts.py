@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, groupby, islice
 from pathlib import Path
 from typing import Any, Final, overload
@@ -124,6 +125,21 @@ def in_full(rollouts: Sequence[Rollout], some: Iterable[RolloutFacts]) -> list[R
     if not isinstance(rollouts, KeptRollouts):
         return [one for one in some if isinstance(one, Rollout)]
     return list(rollouts.at(one.row for one in some if isinstance(one, Outline)))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The rollout that stands for each question."""
+
+    rollouts: Sequence[Rollout]
+    """That they were chosen from."""
+    facts: Mapping[str, RolloutFacts]
+    """By question id, without texts where a file keeps these."""
+
+    def completions(self, ids: Sequence[str]) -> list[Completion]:
+        """Return the completions of some questions in full."""
+        some = in_full(self.rollouts, [self.facts[name] for name in ids])
+        return [rollout.completion for rollout in some]
 
 
 def outlines_in(batch: pa.RecordBatch, row: int) -> Iterator[Outline]:

@@ -119,3 +119,30 @@ def holder_text(folder: Path) -> str:
     except (NeuronOpsdError, DocumentError, KeyError):
         # The holder takes the lock a moment before it can say so.
         return "another process that has not said who it is"
+
+
+def living_holder(folder: Path) -> str | None:
+    """Say which process works in a folder, if it can still be alive."""
+    try:
+        holder = parse_table(read_plain(folder / HOLDER))
+    except (NeuronOpsdError, DocumentError):
+        return None
+    pid, host = holder.get("pid"), holder.get("host")
+    if not isinstance(pid, int) or pid <= 0:
+        return None
+    if host == socket.gethostname() and not alive(pid):
+        return None
+    return f"process {pid} on {host} since {holder.get('start')}"
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process of this machine exists."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

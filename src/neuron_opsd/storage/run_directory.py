@@ -15,7 +15,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
+from neuron_opsd.config.former import as_begun
 from neuron_opsd.errors import DataError
+from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.chunks import Chunks, Plan, clear_blocks
 from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors
@@ -189,28 +191,24 @@ class RunDirectory:
         except DataError:
             return False
 
-    def blocks(  # noqa: PLR0913 - what is made, from what, and how
+    def chunks(
         self,
         name: str,
         codec: Codec[Sequence[R]],
-        items: Sequence[Item],
-        size: int,
+        items: InChunks[Item],
         compute: Callable[[Sequence[Item]], Sequence[R]],
-        on_done: Callable[[int], None],
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
-        """Return an output made of blocks, each kept as soon as it is computed.
+        """Return a list, each chunk of it kept as soon as it is computed.
 
         Args:
             name: Of the output.
-            codec: For a block as well as for the whole.
-            items: Cut into consecutive blocks, always at the same places.
-            size: Items of a block.
-            compute: Makes a block's results from its items, whatever blocks were
+            codec: For a chunk as well as for the whole.
+            items: What it is computed from; told of chunks that an earlier process
+                did as well.
+            compute: Makes a chunk's results from its items, whatever chunks were
                 computed before it.
-            on_done: Told how many items were done, block by block, also of blocks
-                that an earlier process did.
             made_from: As of `once`, but all of it must be there.
 
         Raises:
@@ -218,16 +216,14 @@ class RunDirectory:
         """
         folder = self.path(PARTS, name)
         if self.has(name, codec, made_from):
-            on_done(len(items))
+            items.done(len(items.items))
         else:
-            plan = Plan(len(items), size, self.ledger.hashes(made_from))
+            plan = Plan(len(items.items), items.size, self.ledger.hashes(made_from))
             parts = Chunks(folder, codec, plan, self.warn)
-            starts = range(0, len(items), size)
-            for number, start in enumerate(starts):
-                block = items[start : start + size]
-                parts.keep(number, partial(self._computed, compute, block))
-                on_done(len(block))
-            numbers = range(len(starts))
+            for number, chunk in enumerate(items):
+                parts.keep(number, partial(self._computed, compute, chunk))
+                items.done(len(chunk))
+            numbers = range(-(-plan.num_items // plan.size))
             self.keep(name, codec, parts.all(numbers))
             seconds = parts.total_seconds(numbers)
             self.record(name, codec.file_name, made_from, seconds)
@@ -334,7 +330,8 @@ def begun(path: Path, fresh: Manifest) -> Manifest | None:
     if not (path / MANIFEST).exists():
         return None
     found = read_manifest(path)
-    check_settings(path, found.settings, fresh.settings)
+    now = as_begun(fresh.settings, found.settings)
+    check_settings(path, found.settings, now)
     check_inputs(path, found.inputs, fresh.inputs)
     check_proofs(path, found)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -11,6 +12,11 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import read_plain
 from neuron_opsd.storage.manifest import Seconds
 from neuron_opsd.storage.seals import unseal
+
+PLAN: Final = "plan.json"
+"""Says how an output is cut, beside what is stored of it."""
+TICKET: Final = ".done"
+"""What the name of a ticket ends in."""
 
 
 class Ticket(BaseModel):

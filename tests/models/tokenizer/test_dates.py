@@ -12,13 +12,13 @@ import pytest
 
 import templates
 from neuron_opsd.compare.comparison import Comparison, block_folder, set_up
-from neuron_opsd.config import PromptsConfig
+from neuron_opsd.compare.variants import parse_variant
 from neuron_opsd.config.tables import load_config, to_toml
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.pipeline import parse_variant, preview
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs import context as setting
-from neuron_opsd.runs.context import resolve, with_date
+from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.preview import preview
 from neuron_opsd.storage.manifest import new_manifest, write_manifest
 from scripted import FACTS, ScriptedModel
 from templates import templated
@@ -84,13 +84,13 @@ def test_what_is_no_day_is_refused(written: str) -> None:
 
 def test_the_day_is_today_where_a_template_prints_it(set_day: SetDay) -> None:
     set_day(FIRST_DAY)
-    resolved, _ = resolve(load_config(), ScriptedModel({}, DATING))
+    resolved = resolve(load_config(), ScriptedModel({}, DATING))
     assert resolved.prompts.date == FIRST_DAY
 
 
 def test_a_day_that_was_set_stays(set_day: SetDay) -> None:
     set_day(FIRST_DAY)
-    resolved, _ = resolve(
+    resolved = resolve(
         load_config(None, ["prompts.date=2020-02-02"]), ScriptedModel({}, DATING)
     )
     assert resolved.prompts.date == "2020-02-02"
@@ -102,7 +102,7 @@ def test_a_day_that_was_set_stays(set_day: SetDay) -> None:
 )
 def test_where_no_date_is_printed_none_is_kept(form: str, facts: Any) -> None:
     """Two runs of the same settings on two days are then the same run."""
-    resolved, _ = resolve(
+    resolved = resolve(
         load_config(None, [f"prompts.form={form}"]), ScriptedModel({}, facts)
     )
     assert resolved.prompts.date == ""
@@ -113,10 +113,9 @@ def test_the_day_of_a_run_that_was_begun_holds(tmp_path: Path, set_day: SetDay) 
     begun, empty = tmp_path / "begun", tmp_path / "empty"
     begun.mkdir()
     write_manifest(begun, new_manifest({"prompts.date": FIRST_DAY}, {}, {}))
-    prompts = PromptsConfig(form="chat")
-    folders = [empty, begun]
-    assert with_date(prompts, DATING, folders).date == FIRST_DAY
-    assert with_date(prompts, DATING, [empty]).date == NEXT_DAY
+    model, config = ScriptedModel({}, DATING), load_config()
+    assert resolve(config, model, [empty, begun]).prompts.date == FIRST_DAY
+    assert resolve(config, model, [empty]).prompts.date == NEXT_DAY
 
 
 # --- whole runs ---

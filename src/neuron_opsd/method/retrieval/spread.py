@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neuron_opsd.method.retrieval.exact import distance_rows, make_index
+from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.records import NeuronIds
-
-FloatArray: TypeAlias = NDArray[np.float64]
 
 MOST_ROWS: Final = 2000
 """Questions whose distances to all others are counted; more are drawn from."""

@@ -1,23 +1,21 @@
-"""Where names of marks and lines can stand without lying over each other."""
+"""Names of marks and lines, set where they do not lie over each other."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
+from markupsafe import Markup
+
+from neuron_opsd.report.charts import svg
+from neuron_opsd.report.charts.plot import Box
+from neuron_opsd.report.charts.svg import LETTER
 from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.scores import Point
 
-Box: TypeAlias = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
-
-LETTER = 7.6
-"""Mean width of a letter of the drawings in the widest of the page's typefaces."""
-
 STRONG_LETTER = 8.2
-"""The same where it is set in bold."""
+"""Mean width of a letter that is set in bold."""
 
 LINE = 14.0
 """Height of a line of text."""
@@ -29,6 +27,15 @@ RINGS = (10.0, 22.0, 36.0, 52.0, 70.0, 90.0)
 """How far from its mark a name may stand, tried in this order."""
 
 DIRECTIONS = 16
+
+LONGEST_NAME = 18
+"""Of a mark or a line, in letters."""
+
+TO_NAME = 15.0
+"""From where lines end to their names."""
+
+NAMES_WIDTH = TO_NAME + STRONG_LETTER * LONGEST_NAME
+"""Room for names at the ends of lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,22 @@ class Label:
     def box(self) -> Box:
         """What it covers."""
         return text_box(self.text, self.at)
+
+    def draw(self, mark: Point, role: str) -> Markup:
+        """Write it so that it begins, ends or is centred towards its mark."""
+        left, top, right, bottom = self.box
+        drawn = []
+        if self.far:
+            x, y = mark
+            near = (min(max(x, left), right), min(max(y, top + 3), bottom - 2))
+            drawn.append(svg.line(mark, near, "pointer"))
+        x, anchor = (left + right) / 2, "middle"
+        if left > mark[0]:
+            x, anchor = left, "start"
+        elif right < mark[0]:
+            x, anchor = right, "end"
+        at, kind = (x, self.at[1]), f"label halo {role}"
+        return svg.joined([*drawn, svg.words(self.text, at, anchor=anchor, kind=kind)])
 
 
 def short_name(text: str, limit: int) -> str:
@@ -67,6 +90,25 @@ def text_box(text: str, at: Point) -> Box:
     """Return what a text covers."""
     left, base = at
     return left, base - ASCENT, left + LETTER * len(text), base + LINE - ASCENT
+
+
+def names_at_ends(ends: Sequence[tuple[str, str, Point]], frame: Box) -> list[Markup]:
+    """Write the names of lines at the right of a frame, apart from each other.
+
+    Args:
+        ends: Name, role and end of each line.
+        frame: Where the lines are; names stand `NAMES_WIDTH` to its right.
+    """
+    _, top, right, bottom = frame
+    heights = spread([end[1] for _, _, end in ends], LINE, top + 4, bottom - 2)
+    drawn = []
+    for (name, role, (x, y)), height in zip(ends, heights, strict=True):
+        start, stop = (x + 3, y), (right + TO_NAME - 3, height)
+        drawn.append(svg.line(start, stop, "pointer"))
+        at = (right + TO_NAME, height + 4.5)
+        text = short_name(name, LONGEST_NAME)
+        drawn.append(svg.words(text, at, kind=f"label {role}"))
+    return drawn
 
 
 def spread(
@@ -106,16 +148,15 @@ def place_labels(
         marks: Where the marks are.
         room: What no name may reach beyond.
     """
-    dots = [around(mark, 6.0) for mark in marks]
-    labels: list[Label] = []
+    dots = [(x - 6, y - 6, x + 6, y + 6) for x, y in marks]
+    boxes: list[Box] = []
+    labels = []
     for name, mark in zip(names, marks, strict=True):
-        label = min(
-            candidates(name, mark),
-            key=lambda label: cost(
-                label.box, room, dots, [other.box for other in labels]
-            ),
+        found = min(
+            candidates(name, mark), key=lambda label: cost(label.box, room, dots, boxes)
         )
-        labels.append(label)
+        labels.append(found)
+        boxes.append(found.box)
     return labels
 
 
@@ -134,23 +175,11 @@ def candidates(name: str, mark: Point) -> Iterator[Label]:
 
 def cost(box: Box, room: Box, dots: Sequence[Box], names: Sequence[Box]) -> float:
     """Return how ill a name stands: outside the room, over names, over marks."""
-    outside = area(box) - shared(box, room)
+    outside = shared(box, box) - shared(box, room)
     over_names = sum(shared(box, other) for other in names)
     over_dots = sum(shared(box, other) for other in dots)
     # Rounded, so that noise of the arithmetic does not choose a farther place.
     return round(4 * (outside + over_names) + over_dots, 6)
-
-
-def around(mark: Point, reach: float) -> Box:
-    """Return the square around a mark."""
-    x, y = mark
-    return x - reach, y - reach, x + reach, y + reach
-
-
-def area(box: Box) -> float:
-    """Return the area of a box."""
-    left, top, right, bottom = box
-    return (right - left) * (bottom - top)
 
 
 def shared(one: Box, other: Box) -> float:

@@ -1,23 +1,23 @@
-"""A few helpers that draw SVG as text: one palette, escaped words, stable bytes.
+"""SVG elements as text: one palette, escaped words, stable bytes.
 
-Colours are CSS variables, so a figure follows the page's light or dark scheme. Figures
-are drawn `WIDTH` units wide, near their real width in pixels on a phone and on a desk,
-so that their words keep the size of the page's small print.
+Colours are CSS variables, so a drawing follows the page's light or dark scheme. It is
+`WIDTH` or `NARROW` units wide, near its real width in pixels on a desk and on a phone,
+so that its words keep the size of the page's small print.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeAlias
 
 from markupsafe import Markup, escape
 
-from neuron_opsd.report.wording import number, visible
+from neuron_opsd.report.wording import visible
 from neuron_opsd.results.scores import Point
 
 WIDTH = 400.0
+NARROW = 360.0
 
 SERIES: tuple[tuple[str, str], ...] = (
     ("#17589a", "#74b4f2"),
@@ -49,29 +49,13 @@ PALETTE: Mapping[str, tuple[str, str]] = MappingProxyType(
 """Light and dark colour of each role; orange, blue and bluish green stay apart for
 every common kind of colour blindness, and shape says the same as colour."""
 
+LETTER = 7.6
+"""Mean width of a letter of the drawings in the widest of the page's typefaces."""
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """A straight map from data to units of the drawing."""
+Key: TypeAlias = Sequence[tuple[str, str]]
+"""Roles of marks and what they mean; a role that is empty has no mark."""
 
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        """Return where a value lies."""
-        span = self.high - self.low
-        share = (value - self.low) / span if span > 0 else 0.5
-        return self.start + share * (self.end - self.start)
-
-
-@dataclass(frozen=True, slots=True)
-class Ticks:
-    """Where an axis is marked, and how the marks read."""
-
-    values: tuple[float, ...]
-    labels: tuple[str, ...]
+BEFORE_AND_AFTER: Key = (("before", "before"), ("after", "after"))
 
 
 def tag(name: str, *children: str, **attributes: str | float) -> Markup:
@@ -84,13 +68,14 @@ def tag(name: str, *children: str, **attributes: str | float) -> Markup:
         f' {key.rstrip("_").replace("_", "-")}="{escape(attribute(value))}"'
         for key, value in attributes.items()
     )
-    inner = "".join(map(inline, children))
-    return Markup(f"<{name}{written}>{inner}</{name}>")
+    return Markup(f"<{name}{written}>{joined(children)}</{name}>")
 
 
-def inline(child: str) -> str:
-    """Return what may stand inside an element."""
-    return child if isinstance(child, Markup) else escape(visible(child))
+def joined(children: Iterable[str]) -> Markup:
+    """Return what may stand inside an element: our markup as it is, text escaped."""
+    return Markup("").join(
+        child if isinstance(child, Markup) else visible(child) for child in children
+    )
 
 
 def attribute(value: str | float) -> str:
@@ -101,19 +86,16 @@ def attribute(value: str | float) -> str:
 
 
 def figure(
-    title: str,
-    description: str,
-    height: float,
-    *children: str,
-    width: float = WIDTH,
+    title: str, description: str, size: tuple[float, float], *children: str
 ) -> Markup:
     """Return a whole drawing that a screen reader can announce."""
+    width, height = map(attribute, size)
     return tag(
         "svg",
         tag("title", title),
         tag("desc", description),
         *children,
-        viewBox=f"0 0 {attribute(width)} {attribute(height)}",
+        viewBox=f"0 0 {width} {height}",
         role="img",
         aria_label=f"{title}. {description}",
     )
@@ -133,28 +115,21 @@ def line(start: Point, end: Point, kind: str) -> Markup:
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=kind)
 
 
-def path(points: Iterable[Point], kind: str) -> Markup:
+def path(points: Iterable[Point], kind: str, *, closed: bool = False) -> Markup:
     """Return a line through points, in their order."""
-    steps = (f"{attribute(x)} {attribute(y)}" for x, y in points)
-    return tag("path", d="M" + "L".join(steps), class_=kind)
+    steps = "L".join(f"{attribute(x)} {attribute(y)}" for x, y in points)
+    return tag("path", d=f"M{steps}{'Z' if closed else ''}", class_=kind)
 
 
-def circle(at: Point, radius: float, kind: str, hint: str = "") -> Markup:
-    """Return a circle, with words that appear when it is pointed at."""
-    children = [tag("title", hint)] if hint else []
-    return tag("circle", *children, cx=at[0], cy=at[1], r=radius, class_=kind)
-
-
-def diamond(at: Point, radius: float, kind: str) -> Markup:
-    """Return a square that stands on its corner."""
+def mark(at: Point, radius: float, role: str, hint: str = "") -> Markup:
+    """Return a circle, or for the role ``net`` a diamond; a hint shows on hovering."""
     x, y = at
-    corners = [(x - radius, y), (x, y - radius), (x + radius, y), (x, y + radius)]
-    return tag("path", d=path_data(corners) + "Z", class_=kind)
-
-
-def path_data(points: Sequence[Point]) -> str:
-    """Return the `d` of a path through points."""
-    return "M" + "L".join(f"{attribute(x)} {attribute(y)}" for x, y in points)
+    children = [tag("title", hint)] if hint else []
+    if role != "net":
+        return tag("circle", *children, cx=x, cy=y, r=radius, class_=f"mark {role}")
+    reach = radius + 0.5
+    corners = [(x - reach, y), (x, y - reach), (x + reach, y), (x, y + reach)]
+    return path(corners, f"mark {role}", closed=True)
 
 
 def bar(left: float, top: float, width: float, height: float, kind: str) -> Markup:
@@ -164,61 +139,31 @@ def bar(left: float, top: float, width: float, height: float, kind: str) -> Mark
     return tag("rect", x=left, y=top, width=width, height=height, class_=kind)
 
 
-def legend(*, right: float, top: float) -> Markup:
-    """Return the two marks that mean before and after, ending at `right`."""
-    return Markup("").join(
-        [
-            circle((right - 112, top - 4), 4, "mark before"),
-            words("before", (right - 103, top)),
-            circle((right - 46, top - 4), 4, "mark after"),
-            words("after", (right - 37, top)),
-        ]
+def share_bar(share: float, kind: str) -> Markup:
+    """Draw a share in [0, 1] as a small bar beside the number that says the same."""
+    return tag(
+        "svg",
+        bar(0, 0, 60, 8, "track"),
+        bar(0, 0, 60 * min(1.0, max(0.0, share)), 8, kind),
+        viewBox="0 0 60 8",
+        class_="bar",
+        aria_hidden="true",
     )
 
 
-def axis_x(scale: Scale, ticks: Ticks, base: float, label: str) -> Markup:
-    """Return the horizontal axis at height `base`, its label below its end."""
-    drawn = [line((scale.start, base), (scale.end, base), "axis")]
-    for value, text in zip(ticks.values, ticks.labels, strict=True):
-        x = scale(value)
-        drawn.append(line((x, base), (x, base + 4), "axis"))
-        drawn.append(words(text, (x, base + 16), anchor="middle", kind="tick"))
-    drawn.append(words(label, (scale.end, base + 33), anchor="end"))
-    return Markup("").join(drawn)
+def key_width(key: Key) -> float:
+    """Return how much room a key takes."""
+    return sum(LETTER * len(text) + (24 if role else 10) for role, text in key) - 10
 
 
-def axis_y(scale: Scale, ticks: Ticks, across: tuple[float, float]) -> Markup:
-    """Return fine lines across the drawing at each mark, numbered at their left."""
-    left, right = across
+def draw_key(key: Key, at: Point) -> Markup:
+    """Draw marks and what they mean side by side, from a point at their left."""
+    x, y = at
     drawn = []
-    for value, text in zip(ticks.values, ticks.labels, strict=True):
-        y = scale(value)
-        drawn.append(line((left, y), (right, y), "grid"))
-        drawn.append(words(text, (left - 6, y + 4), anchor="end", kind="tick"))
-    return Markup("").join(drawn)
-
-
-def round_ticks(low: float, high: float, wanted: int = 4) -> Ticks:
-    """Return marks at round values within a range, about as many as wanted."""
-    span = high - low
-    if not span > 0:
-        return Ticks((low,), (number(low, 2),))
-    raw = span / wanted
-    power = 10.0 ** math.floor(math.log10(raw))
-    nice = next(nice for nice in (1, 2, 2.5, 5, 10) if nice * power >= raw * 0.999)
-    step = nice * power
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    values = tuple(index * step for index in range(first, last + 1))
-    # A step of 2.5 units needs one digit more than its power of ten.
-    digits = -math.floor(math.log10(step) + 1e-9) + (nice == 2.5)
-    digits = max(0, digits)
-    return Ticks(values, tuple(number(value, digits) for value in values))
-
-
-def share_ticks(high: float = 1.0) -> Ticks:
-    """Return marks for a share, written as percentages."""
-    ticks = round_ticks(0.0, 100.0 * high)
-    return Ticks(
-        tuple(value / 100.0 for value in ticks.values),
-        tuple(f"{label} %" for label in ticks.labels),
-    )
+    for role, text in key:
+        if role:
+            drawn.append(mark((x + 5, y - 4), 4, role))
+            x += 14
+        drawn.append(words(text, (x, y)))
+        x += LETTER * len(text) + 10
+    return joined(drawn)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,15 @@ from typing import Any
 from neuron_opsd.documents import DocumentError, parse_table
 from neuron_opsd.errors import NeuronOpsdError
 from neuron_opsd.storage.disk import read_plain
-from neuron_opsd.storage.lock import HOLDER
+from neuron_opsd.storage.folders import (
+    BLOCKS,
+    COMPARISON_PAGE,
+    METHOD_FOLDERS,
+    METRICS,
+    RUN_PAGE,
+    TRAIN,
+)
+from neuron_opsd.storage.lock import living_holder
 from neuron_opsd.storage.manifest import MANIFEST, PARTS, Manifest, read_manifest
 from neuron_opsd.storage.proofs import (
     Check,
@@ -22,12 +29,8 @@ from neuron_opsd.storage.proofs import (
     listed_faults,
     unread,
 )
-from neuron_opsd.storage.tickets import read_ticket
+from neuron_opsd.storage.tickets import PLAN, TICKET, read_ticket
 
-METRICS = Path("train", "metrics.jsonl")
-REPORT = "report.html"
-BLOCKS, METHODS = "blocks", "methods"
-PAGE = "comparison.html"
 NESTED = (dict, list)
 MOST = 10**15
 """No count of anything here is larger."""
@@ -114,24 +117,21 @@ def comparison_status(folder: Path, check: Check = fault_seen_soon) -> Compariso
     places = sorted((folder / BLOCKS).glob("*/*/*"))
     homes = [place for place in places if os.path.lexists(place / MANIFEST)]
     blocks = tuple(block_status(folder, home, check) for home in homes)
-    at_work = any(block.holder is not None for block in blocks)
-    own = [] if at_work else amiss_of_its_own(folder, check)
+    running = any(block.holder is not None for block in blocks)
+    own = () if running else amiss_of_its_own(folder, check)
     amiss = (*own, *(line for block in blocks for line in block.amiss))
-    finished = (folder / PAGE).is_file() and not at_work and not amiss
-    large = tuple(
-        (home / name).relative_to(folder).as_posix()
-        for home in homes
-        for name in unread_in(home)
-    )
-    return ComparisonStatus(folder, finished, blocks, amiss, large)
+    finished = (folder / COMPARISON_PAGE).is_file() and not running and not amiss
+    large = [home / name for home in homes for name in unread_in(home)]
+    names = tuple(path.relative_to(folder).as_posix() for path in large)
+    return ComparisonStatus(folder, finished, blocks, amiss, names)
 
 
-def amiss_of_its_own(comparison: Path, check: Check) -> list[str]:
+def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
     """Say which files of a comparison, besides its blocks, are not proven."""
     try:
-        return [*listed_faults(comparison, check).values()]
+        return tuple(listed_faults(comparison, check).values())
     except NeuronOpsdError as error:
-        return [str(error)]
+        return (str(error),)
 
 
 def unread_in(home: Path) -> list[str]:
@@ -148,30 +148,26 @@ def block_status(comparison: Path, block: Path, check: Check) -> BlockStatus:
     A block that says nothing of itself must not hide the others.
     """
     name = " ".join(block.relative_to(comparison / BLOCKS).parts)
+    holder = living_holder(block)
     try:
         manifest = read_manifest(block)
     except NeuronOpsdError as error:
-        return BlockStatus(name, (), "", lock_holder(block), (str(error),))
-    done = [Path(name) for name in manifest.outputs]
-    models = tuple(one.name for one in done if one.parent == Path(METHODS))
+        return BlockStatus(name, (), "", holder, (str(error),))
+    outputs = [Path(output) for output in manifest.outputs]
+    done = tuple(path.name for path in outputs if path.parent == Path(METHOD_FOLDERS))
     begun = [f"{stage.name} {stage.progress}" for stage in begun_stages(block)]
-    for metrics in sorted(block.glob(f"{METHODS}/*/{METRICS}")):
-        model = metrics.relative_to(block / METHODS).parts[0]
-        if model not in models:
+    for metrics in sorted(block.glob(f"{METHOD_FOLDERS}/*/{TRAIN}/{METRICS}")):
+        model = metrics.parent.parent.name
+        if model not in done:
             steps, _ = training_steps(metrics)
             begun.append(f"{model} {steps}/{manifest.settings.get('distill.steps')}")
-    return BlockStatus(
-        name=name,
-        models_done=models,
-        begun=", ".join(begun),
-        holder=lock_holder(block),
-        amiss=amiss_in(block, manifest, check),
-    )
+    amiss = amiss_in(block, manifest, check)
+    return BlockStatus(name, done, ", ".join(begun), holder, amiss)
 
 
 def amiss_in(run: Path, manifest: Manifest, check: Check) -> tuple[str, ...]:
     """Say what of a run is not proven; nothing while a process may be writing it."""
-    if lock_holder(run) is not None:
+    if living_holder(run) is not None:
         return ()
     return tuple(faults(run, manifest, check).values())
 
@@ -183,13 +179,13 @@ def run_status(run: Path, check: Check = fault_seen_soon) -> RunStatus:
         DataError: If the folder is not a run directory.
     """
     manifest = read_manifest(run)
-    steps, last = training_steps(run / METRICS)
+    steps, last = training_steps(run / TRAIN / METRICS)
     total = manifest.settings.get("distill.steps")
     amiss = amiss_in(run, manifest, check)
     return RunStatus(
         run=run,
-        finished=(run / REPORT).is_file() and not amiss,
-        holder=lock_holder(run),
+        finished=(run / RUN_PAGE).is_file() and not amiss,
+        holder=living_holder(run),
         steps_done=steps,
         steps_total=total if isinstance(total, int) else None,
         last_step=last,
@@ -216,17 +212,16 @@ def finished_stages(manifest: Manifest) -> list[StageStatus]:
 
 
 def begun_stages(run: Path) -> list[StageStatus]:
-    """Return the outputs of which some blocks are there."""
+    """Return the outputs of which some chunks are stored."""
     parts = run / PARTS
-    plans = sorted(parts.rglob("plan.json"))
-    names = [plan.parent.relative_to(parts).as_posix() for plan in plans]
-    return [begun_stage(parts / name, name) for name in names]
+    folders = [plan.parent for plan in sorted(parts.rglob(PLAN))]
+    return [begun_stage(one, one.relative_to(parts).as_posix()) for one in folders]
 
 
 def begun_stage(folder: Path, name: str) -> StageStatus:
-    """Count the finished blocks of one output."""
-    plan = read_object(folder / "plan.json")
-    tickets = [read_ticket(path) for path in folder.glob("*.done")]
+    """Count the finished chunks of one output."""
+    plan = parse_object(read_text(folder / PLAN))
+    tickets = [read_ticket(path) for path in folder.glob(f"*{TICKET}")]
     total, size = (whole_number(plan.get(key)) for key in ("num_items", "size"))
     done = min(total, len(tickets) * size)
     seconds = sum(ticket.seconds for ticket in tickets if ticket is not None)
@@ -242,7 +237,7 @@ def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
     """Return how many steps were taken, and what the last one was like."""
     last: dict[str, Any] = {}
     steps = 0
-    for line in read_lines(path):
+    for line in read_text(path).splitlines():
         metrics = parse_object(line)
         step = metrics.get("step")
         # Steps repeated after a stop stand in the file again; the last line counts.
@@ -252,41 +247,12 @@ def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
     return steps, last
 
 
-def lock_holder(run: Path) -> str | None:
-    """Say which process works in a run directory, if it can still be alive."""
-    holder = read_object(run / HOLDER)
-    pid, host = whole_number(holder.get("pid")), holder.get("host")
-    if not pid:
-        return None
-    if host == socket.gethostname() and not alive(pid):
-        return None
-    return f"process {pid} on {host} since {holder.get('start')}"
-
-
-def alive(pid: int) -> bool:
-    """Say whether a process of this machine exists."""
-    if pid <= 0:
-        return False
+def read_text(path: Path) -> str:
+    """Return what a file holds, nothing where it is missing or cannot be read."""
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a file, none where it is missing or cannot be read."""
-    try:
-        return read_plain(path).decode(errors="replace").splitlines()
+        return read_plain(path).decode(errors="replace")
     except NeuronOpsdError:
-        return []
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object of a file, an empty one where there is none yet."""
-    return parse_object("\n".join(read_lines(path)))
+        return ""
 
 
 def parse_object(text: str) -> dict[str, Any]:

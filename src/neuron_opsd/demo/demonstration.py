@@ -1,4 +1,4 @@
-"""The demonstration: which questions, which settings.
+"""The demonstration: which questions, which settings, and the run of it.
 
 The settings are written here and nowhere else; `docs/lab-notebook/results.md` says how
 they were found and what they give.
@@ -13,8 +13,11 @@ from typing import Any, Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config, merge
-from neuron_opsd.demo.fetch import DemoFiles
-from neuron_opsd.storage.folders import claim
+from neuron_opsd.demo.fetch import DemoFiles, fetch_demo
+from neuron_opsd.progress import Progress
+from neuron_opsd.results.run import ReportData
+from neuron_opsd.runs.run import Request, run
+from neuron_opsd.storage.folders import check_home, claim
 from neuron_opsd.storage.run_directory import write_atomic
 
 IN_DOMAIN: Final = "basic-knowledge"
@@ -93,3 +96,27 @@ def first_rows(source: Path, target: Path, count: int | None) -> str:
     with source.open("rb") as file:
         write_atomic(target, b"".join(islice(file, count)))
     return str(target)
+
+
+def demo(
+    out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress
+) -> ReportData:
+    """Run the demonstration on the embedded model and questions.
+
+    Args:
+        out: The run directory.
+        cache: Where the model and the questions are kept, fetched if they are not.
+        quick: A smaller run that ends within three minutes.
+        seed: Every draw derives from it.
+        progress: Told of every stage.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    check_home(out, "run")
+    check_home(questions_folder(out), "questions", are_questions)
+    files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))
+    config = demo_config(files.model, quick=quick, seed=seed)
+    pool, tests = demo_questions(files, out, quick=quick)
+    command = f"neuron-opsd demo{' --quick' if quick else ''} --seed {seed}"
+    return run(Request(pool, tests, out, command), config, progress)

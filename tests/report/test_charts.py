@@ -12,8 +12,9 @@ import pytest
 from markupsafe import Markup
 
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.report.charts.intervals import forest_plot, interval_strip, share_bar
-from neuron_opsd.report.charts.svg import PALETTE, Scale, round_ticks, share_ticks, tag
+from neuron_opsd.report.charts.intervals import interval_strip
+from neuron_opsd.report.charts.plot import Scale, round_ticks, share_axis
+from neuron_opsd.report.charts.svg import PALETTE, share_bar, tag
 from neuron_opsd.report.condense import (
     level_shares,
     pool_summary,
@@ -22,6 +23,7 @@ from neuron_opsd.report.condense import (
 )
 from neuron_opsd.report.run_charts import (
     agreement_histogram,
+    forest_plot,
     neuron_chart,
     reliability_diagram,
     running_mean,
@@ -80,7 +82,7 @@ def test_ticks_are_round(low: float, high: float, labels: tuple[str, ...]) -> No
 
 
 def test_shares_are_marked_in_percent() -> None:
-    assert share_ticks().labels == ("0 %", "25 %", "50 %", "75 %", "100 %")
+    assert share_axis("x").ticks.labels == ("0 %", "25 %", "50 %", "75 %", "100 %")
 
 
 def test_words_and_attributes_are_escaped() -> None:
@@ -91,9 +93,9 @@ def test_words_and_attributes_are_escaped() -> None:
 
 
 def test_a_bin_lies_where_its_numbers_say() -> None:
-    # 46 + 0.5 * 336 across; 262 - 1 * 216 upwards.
+    # 46 + 0.5 * 336 across; 262 - 1 * 226 upwards.
     drawn = reliability_diagram("any", [Bin(0, 1, 0.5, 1.0, 3)], [])
-    assert 'cx="214" cy="46" r="9"' in drawn
+    assert 'cx="214" cy="36" r="9"' in drawn
     assert "Before: 100 % right where 50 % agree. After: nothing measured." in drawn
 
 

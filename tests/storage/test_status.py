@@ -13,16 +13,17 @@ import pytest
 
 import places
 from neuron_opsd.cli import main
-from neuron_opsd.cli.status import (
+from neuron_opsd.storage import proofs
+from neuron_opsd.storage.caching import InChunks
+from neuron_opsd.storage.codecs import json_codec, text_codec
+from neuron_opsd.storage.lock import alive
+from neuron_opsd.storage.run_directory import RunDirectory, write_folder
+from neuron_opsd.storage.status import (
     BlockStatus,
-    alive,
     comparison_status,
     read_status,
     run_status,
 )
-from neuron_opsd.storage import proofs
-from neuron_opsd.storage.codecs import json_codec, text_codec
-from neuron_opsd.storage.run_directory import RunDirectory, write_folder
 
 SOURCE = str(places.SOURCES)
 SETTINGS = {"seed": 0, "distill.steps": 150}
@@ -43,13 +44,11 @@ def run(tmp_path: Path) -> Path:
         directory.once("selection", json_codec("selection.json"), lambda: [1])
         directory.note("adapters", {"distillation": {}})
         with pytest.raises(KeyboardInterrupt):
-            directory.blocks(
+            directory.chunks(
                 "tests/exam/before",
                 json_codec("tests/exam/before.json"),
-                items,
-                2,
+                InChunks(items, 2),
                 compute,  # type: ignore[arg-type]
-                lambda units: None,  # noqa: ARG005
             )
     metrics = folder / "train" / "metrics.jsonl"
     metrics.parent.mkdir()

@@ -1,0 +1,140 @@
+"""The commands about neurons: analyse, neurons."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from cyclopts import Parameter
+
+import neuron_opsd as no
+from neuron_opsd.cli.environment import COMMAND_LINE
+from neuron_opsd.cli.options import (
+    DEFAULT_OUTPUT,
+    DEFAULT_SETTINGS,
+    Output,
+    Settings,
+    keep_settings_file,
+    opened,
+    resolve_with_model,
+)
+from neuron_opsd.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from neuron_opsd.results.analysis import AnalysisData
+
+Answers: TypeAlias = Annotated[
+    tuple[str, ...],
+    Parameter(name="--answers", consume_multiple=True, negative=(), show_default=False),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class NeuronFlags:
+    """Which neurons count; short for the settings of the section `neurons`."""
+
+    rule: Literal["flat", "per-token", "neufs"] | None = None
+    """How the counted set is found; the setting neurons.rule."""
+    value: Literal["gate", "gated"] | None = None
+    """Which activation counts; the setting neurons.value."""
+    per_layer: int | None = None
+    """Entries kept per layer; the setting neurons.per_layer."""
+    keep: int | None = None
+    """Neurons kept for overlap; the setting neurons.keep."""
+    chunk_tokens: int | None = None
+    """Tokens of a chunk; the setting neurons.chunk_tokens."""
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that were given."""
+        return {name: one for name, one in asdict(self).items() if one is not None}
+
+
+NO_FLAGS = NeuronFlags()
+
+
+def neurons(
+    *,
+    completions: Path,
+    out: Path,
+    flags: NeuronFlags = NO_FLAGS,
+    settings: Settings = DEFAULT_SETTINGS,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Find the neurons that pushed texts which exist already.
+
+    Args:
+        completions: JSONL with `id`, `prompt` (as the model saw it) and `completion`.
+        out: Parquet file with `id`, `neuron_count`, `neuron_ids`, `scores` and
+            `num_tokens`; neuron i of layer l has the id l * width + i.
+        flags: Which neurons count.
+        settings: The settings of the run.
+        output: How to say what came out.
+    """
+    keep_settings_file(out, settings)
+    config = resolve_with_model(settings, {"neurons": flags.given()})
+    with opened(output, config) as terminal:
+        count = no.extract_neurons(completions, out, config, terminal)
+        if output.json:
+            terminal.show_json({"out": str(out.resolve()), "num_completions": count})
+        else:
+            terminal.show(f"neurons of {count:,} completions: {out}")
+
+
+def analyse(
+    runs: tuple[Path, ...],
+    /,
+    *,
+    out: Path,
+    answers: Answers = (),
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Say what the neuron count of a run's questions tells, beside its rivals.
+
+    Reads what `neuron-opsd run` made of its pool, or a method of `neuron-opsd compare`,
+    and changes nothing there. Runs are told apart by the names of their folders.
+
+    Args:
+        runs: Folders of one or more runs, or of methods in a comparison, as in
+            runs/compared/blocks/law/seed-0/base/methods/neuron-opsd.
+        out: Folder for analysis.json, analysis.csv and analysis.html.
+        answers: The pool's file with its column answer, NAME=FILE for the run of that
+            name or FILE for all; without it nothing is said about right and wrong.
+        output: How to say what came out.
+    """
+    with opened(output) as terminal:
+        data = no.analyse(runs, out, answers, terminal, COMMAND_LINE.get())
+        show_analysis(terminal, data, out, as_json=output.json)
+
+
+def show_analysis(
+    terminal: Terminal, data: AnalysisData, out: Path, *, as_json: bool
+) -> None:
+    """Show the correlations, the outcome in a few sentences and where the page is."""
+    from neuron_opsd.analysis.files import CSV, JSON, PAGE, measures_of
+    from neuron_opsd.report.analysis_page import outcome
+    from neuron_opsd.report.analysis_tables import GIVEN, UNLABELLED, correlation_rows
+
+    if as_json:
+        terminal.show_json(
+            {
+                "outcome": outcome(data),
+                "runs": {run.name: measures_of(run.measures) for run in data.runs},
+                "overall": measures_of(data.overall),
+                "report": str((out / PAGE).resolve()),
+                "json": str((out / JSON).resolve()),
+                "csv": str((out / CSV).resolve()),
+            }
+        )
+        return
+    rows = correlation_rows(data, GIVEN[:3])
+    headings = ["run", "rank correlation with accuracy", "partial", "partial, ranks"]
+    if not rows:
+        rows = correlation_rows(data, UNLABELLED)
+        headings = ["run", "rank correlation with vote share", "length", "entropy"]
+    cells = [[r.name, *(f"{c.value} [{c.span}]" for c in r.cells)] for r in rows]
+    terminal.show_table(headings, cells)
+    terminal.show(outcome(data))
+    terminal.show()
+    terminal.show(f"report: {out / PAGE}")

@@ -1,0 +1,177 @@
+"""The commands to ask before anything is spent: preview, plan, config, doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import neuron_opsd as no
+from neuron_opsd.cli.options import (
+    DEFAULT_OUTPUT,
+    DEFAULT_SETTINGS,
+    Output,
+    Settings,
+    Tests,
+    opened,
+    read_named,
+    resolve,
+    resolve_with_model,
+)
+from neuron_opsd.cli.terminal import Terminal
+from neuron_opsd.cli.text import duration, size
+from neuron_opsd.storage.cache import cache_folder
+
+if TYPE_CHECKING:
+    from neuron_opsd.planning.costs import Plan
+    from neuron_opsd.planning.doctor import Check
+    from neuron_opsd.runs.preview import Preview
+
+UNFIT = 2
+"""Exit status of `doctor` where something must be mended first."""
+
+
+def preview(
+    *,
+    pool: str,
+    question: str | None = None,
+    settings: Settings = DEFAULT_SETTINGS,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show one question as the student and as the teacher would see it.
+
+    Args:
+        pool: File with the unlabelled questions, or the id of a dataset.
+        question: Id of the question; the first of the pool when left out.
+        settings: The settings of the run.
+        output: How to say what came out.
+    """
+    config = resolve_with_model(settings)
+    with opened(output, config) as terminal:
+        seen = no.preview(pool, config, question, terminal)
+        if output.json:
+            terminal.show_json(asdict(seen))
+        else:
+            show_preview(terminal, seen)
+
+
+def show_preview(terminal: Terminal, seen: Preview) -> None:
+    """Show the prompts, an example of a completion and what is trained on."""
+    sections = {
+        f"question {seen.question_id}, student's prompt "
+        f"({seen.num_student_tokens} tokens)": seen.student_prompt,
+        f"teacher's prompt ({seen.num_teacher_tokens} tokens, {seen.demonstrations} "
+        f"demonstrations, {seen.num_dropped} dropped)": seen.teacher_prompt,
+        f"example of a completion ({seen.num_completion_tokens} tokens)": (
+            seen.completion_example
+        ),
+        f"answer ({seen.answer_why})": "-" if seen.answer is None else seen.answer,
+        "trained on": seen.mask,
+    }
+    for title, body in sections.items():
+        terminal.show(f"── {title}\n{body}\n")
+
+
+def plan(
+    *,
+    pool: str,
+    tests: Tests = (),
+    settings: Settings = DEFAULT_SETTINGS,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Estimate tokens, time, memory and disk of a run before anything is spent.
+
+    Times small samples of the run's own stages on this machine and counts the rest.
+
+    Args:
+        pool: File with the unlabelled questions, or the id of a dataset.
+        tests: Test sets, NAME=FILE each.
+        settings: The settings of the run.
+        output: How to say what came out.
+    """
+    config = resolve_with_model(settings)
+    files = read_named(tests)
+    with opened(output, config) as terminal:
+        found = no.plan(pool, config, files, terminal)
+        if output.json:
+            terminal.show_json(asdict(found) | {"seconds": found.seconds})
+        else:
+            show_plan(terminal, found)
+
+
+def show_plan(terminal: Terminal, found: Plan) -> None:
+    """Show one line per stage and the sums."""
+    rows = [
+        [
+            stage.name,
+            f"{stage.tokens:,}",
+            duration(stage.seconds),
+            f"{duration(stage.low)} to {duration(stage.high)}",
+        ]
+        for stage in found.stages
+    ]
+    terminal.show_table(["stage", "tokens", "time", "likely range"], rows)
+    spread = f"{duration(found.low)} to {duration(found.high)}"
+    terminal.show(f"time:   {duration(found.seconds)} ({spread})")
+    memory = found.peak_memory_bytes
+    held = f"{size(memory)} at most" if memory else "not told by this system"
+    terminal.show(f"memory: {held}")
+    terminal.show(f"disk:   {size(found.disk_bytes)}")
+
+
+def config(
+    *, settings: Settings = DEFAULT_SETTINGS, output: Output = DEFAULT_OUTPUT
+) -> None:
+    """Print every setting with its value and what it does, as a TOML file.
+
+    A setting that was neither given nor comes with the method is commented out.
+
+    Args:
+        settings: The settings of the run.
+        output: How to say what came out.
+    """
+    from neuron_opsd.config.tables import to_toml
+
+    resolved = resolve(settings)
+    if "method" in resolved.model_fields_set:
+        # Imported where it is needed: the methods bring PyTorch with them.
+        from neuron_opsd.runs.resolution import with_method
+
+        resolved = with_method(resolved)
+    with opened(output) as terminal:
+        if output.json:
+            terminal.show_json(resolved.model_dump())
+        else:
+            text = to_toml(resolved, comments=True, only_chosen=True)
+            terminal.show_toml(text.rstrip())
+
+
+def doctor(*, out: Path = Path(), output: Output = DEFAULT_OUTPUT) -> int:
+    """Check whether this machine is fit to run, and say how to mend what is not.
+
+    Args:
+        out: Where runs are to be written.
+        output: How to say what came out.
+
+    Returns:
+        The exit status: 2 where something must be mended, else 0.
+    """
+    with opened(output) as terminal:
+        from neuron_opsd.planning.doctor import diagnose
+
+        checks = diagnose(cache_folder(), out)
+        if output.json:
+            terminal.show_json({"checks": [asdict(check) for check in checks]})
+        else:
+            show_checks(terminal, checks)
+    return UNFIT if any(check.state == "fail" for check in checks) else 0
+
+
+def show_checks(terminal: Terminal, checks: Sequence[Check]) -> None:
+    """Show one line per check, with advice under those that are not well."""
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        terminal.show(f"{check.state:<4}  {check.name:<{width}}  {check.value}")
+        if check.advice:
+            terminal.show(f"{'':<4}  {'':<{width}}  → {check.advice}")

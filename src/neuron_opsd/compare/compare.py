@@ -1,0 +1,48 @@
+"""Many runs side by side, and the page that compares them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from neuron_opsd.answers.verifier import shared_verifier
+from neuron_opsd.compare.comparison import Comparison, is_comparison, set_up
+from neuron_opsd.compare.grid import fill
+from neuron_opsd.compare.reporting import (
+    build_comparison,
+    rebuild_comparison,
+    write_comparison,
+)
+from neuron_opsd.config import Config
+from neuron_opsd.progress import Progress
+from neuron_opsd.results.comparison import ComparisonData
+from neuron_opsd.runs.reporting import rebuild_report
+from neuron_opsd.storage.folders import BLOCKS, check_home, claim
+
+
+def compare(
+    comparison: Comparison, config: Config, progress: Progress
+) -> ComparisonData:
+    """Train methods on sources with seeds, and measure what each did to every domain.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    check_home(comparison.out, "comparison", is_comparison)
+    shared_verifier().forget()
+    setting = set_up(comparison, config, progress)
+    claim(comparison.out, "comparison", is_comparison)
+    outcome = fill(setting)
+    data = build_comparison(setting, outcome)
+    write_comparison(data, outcome, comparison.out)
+    return data
+
+
+def rebuild_page(folder: Path, progress: Progress) -> Path:
+    """Write the page of a run or a comparison anew from what its folder holds.
+
+    Raises:
+        DataError: If it is not finished, or what it says cannot be proven.
+    """
+    if (folder / BLOCKS).is_dir():
+        return rebuild_comparison(folder, progress.warn)
+    return rebuild_report(folder, progress.warn)

@@ -1,0 +1,279 @@
+"""What the commands do, as functions: plain arguments in, records out.
+
+Settings are a `Config` or a table such as ``{"model.name": "my-model"}``. Without
+`progress` nothing is shown, and warnings are Python's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
+
+from neuron_opsd.analysis import analyse as analysis
+from neuron_opsd.compare import compare as comparing
+from neuron_opsd.compare import forecast as forecasting
+from neuron_opsd.compare.comparison import Comparison
+from neuron_opsd.compare.forecast import Forecast
+from neuron_opsd.compare.variants import parse_variant
+from neuron_opsd.config.tables import Settings, as_config
+from neuron_opsd.planning import estimate as planning
+from neuron_opsd.planning.costs import Plan
+from neuron_opsd.progress import QUIET, Progress
+from neuron_opsd.results.analysis import AnalysisData
+from neuron_opsd.results.comparison import BASE, FORM, ComparisonData
+from neuron_opsd.results.run import ReportData
+from neuron_opsd.runs import completions as captured
+from neuron_opsd.runs import evaluation
+from neuron_opsd.runs import preview as previewing
+from neuron_opsd.runs import run as running
+
+Place: TypeAlias = str | Path
+"""A file or a folder; for questions also the id of a dataset."""
+Files: TypeAlias = Mapping[str, Place]
+"""Name to file."""
+
+DEFAULT_METHODS: Final = ("neuron-opsd", "lmsi", "ttrl", "intuitor")
+
+STARTS: Final = {"no": (BASE,), "form": (FORM,), "both": (BASE, FORM)}
+"""Where training begins, by `warm_start`."""
+
+
+class Choices(TypedDict, total=False):
+    """How methods are compared, where it is not by default."""
+
+    methods: Sequence[str]
+    """Names, or `NAME=METHOD:section.field=value,...`; without any
+    `DEFAULT_METHODS`."""
+    seeds: int
+    """How many times each method is trained on each source; else 3."""
+    warm_start: Literal["no", "form", "both"]
+    """Whether training begins from the form-only model; else `no`."""
+    at: Sequence[int]
+    """Numbers of steps after which models are tested besides the end."""
+    oracle: bool
+    """Whether methods may learn from the pool's gold answers."""
+    command: str
+    """How the comparison was called, for its page."""
+
+
+def run(
+    pool: Place,
+    out: Place,
+    settings: Settings,
+    tests: Files | None = None,
+    progress: Progress = QUIET,
+    command: str = "",
+) -> ReportData:
+    """Improve a model from unlabelled questions, and measure what that did.
+
+    The same call resumes a run that was stopped.
+
+    Args:
+        pool: Unlabelled questions; answers in the file are never read.
+        out: The run directory, which gets `adapter/`, `evaluation.json`, `report.html`
+            and all that these are made from.
+        settings: Of the run; they name the model.
+        tests: Test sets; the first is the pool's own domain.
+        progress: Told of every stage.
+        command: How the run was called, for its report.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    request = running.Request(str(pool), named_files(tests), Path(out), command)
+    return running.run(request, as_config(settings), progress)
+
+
+def compare(
+    sources: Files,
+    tests: Files,
+    out: Place,
+    settings: Settings,
+    progress: Progress = QUIET,
+    **choices: Unpack[Choices],
+) -> ComparisonData:
+    """Train methods on sources with seeds, and test every model on every set.
+
+    The same call resumes a comparison that was stopped.
+
+    Args:
+        sources: Unlabelled questions to train on.
+        tests: Test sets; every source needs one of its own name, all others are of
+            other domains.
+        out: Folder of the comparison, which gets every model and `comparison.html`.
+        settings: What all methods share; they name the model.
+        progress: Told of every stage.
+        choices: Which methods, how often, and from where.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    comparison = comparison_of(sources, tests, out, choices)
+    return comparing.compare(comparison, as_config(settings), progress)
+
+
+def forecast(
+    sources: Files,
+    tests: Files,
+    out: Place,
+    settings: Settings,
+    progress: Progress = QUIET,
+    **choices: Unpack[Choices],
+) -> Forecast:
+    """Count what is left of a comparison and how long it takes, from small samples.
+
+    Takes what `compare` takes, and writes nothing.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    comparison = comparison_of(sources, tests, out, choices)
+    return forecasting.forecast(comparison, as_config(settings), progress)
+
+
+def comparison_of(
+    sources: Files, tests: Files, out: Place, choices: Choices
+) -> Comparison:
+    """Return what is compared on what."""
+    methods = choices.get("methods") or DEFAULT_METHODS
+    return Comparison(
+        sources=named_files(sources),
+        tests=named_files(tests),
+        variants=tuple(map(parse_variant, methods)),
+        num_seeds=choices.get("seeds", 3),
+        starts=STARTS[choices.get("warm_start", "no")],
+        out=Path(out),
+        shown_steps=tuple(choices.get("at", ())),
+        oracle=choices.get("oracle", False),
+        command=choices.get("command", ""),
+    )
+
+
+def evaluate(
+    tests: Files,
+    settings: Settings,
+    adapter: Place | None = None,
+    out: Place | None = None,
+    progress: Progress = QUIET,
+) -> dict[str, Any]:
+    """Test a model on some sets, exactly as a run tests it.
+
+    Args:
+        tests: Every question needs its answer.
+        settings: Model, prompts and sampling.
+        adapter: What training made, if that is to be tested.
+        out: JSON file for the measures, if they are to be kept.
+        progress: Told of every question.
+
+    Returns:
+        Measures by name of the test set.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    places = [None if place is None else Path(place) for place in (out, adapter)]
+    config = as_config(settings)
+    return evaluation.evaluate(
+        named_files(tests), config, places[0], progress, places[1]
+    )
+
+
+def analyse(
+    runs: Sequence[Place],
+    out: Place,
+    answers: Sequence[str] = (),
+    progress: Progress = QUIET,
+    command: str = "",
+) -> AnalysisData:
+    """Say what the neuron counts of runs have to do with being right.
+
+    Args:
+        runs: Run directories, told apart by their folders' names.
+        out: Folder for `analysis.json`, `analysis.csv` and `analysis.html`.
+        answers: Files of the pools with the column answer: `NAME=FILE` for the run of
+            that name, or `FILE` for all.
+        progress: Told of every run.
+        command: How the analysis was called, for its page.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    request = analysis.AnalysisRequest(
+        tuple(map(Path, runs)), Path(out), tuple(answers), command
+    )
+    return analysis.analyse(request, progress)
+
+
+def plan(
+    pool: Place,
+    settings: Settings,
+    tests: Files | None = None,
+    progress: Progress = QUIET,
+) -> Plan:
+    """Estimate tokens, time, memory and disk of every stage of a run.
+
+    Small samples of the run's own stages are timed on this machine, the rest counted.
+
+    Args:
+        pool: Unlabelled questions.
+        settings: Of the run.
+        tests: Its test sets.
+        progress: Told of the samples.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    return planning.estimate(
+        str(pool), named_files(tests), as_config(settings), progress
+    )
+
+
+def preview(
+    pool: Place,
+    settings: Settings,
+    question: str | None = None,
+    progress: Progress = QUIET,
+) -> previewing.Preview:
+    """Show one question as the student and as the teacher see it.
+
+    To be quick it looks for demonstrations among the first questions of the pool only.
+
+    Args:
+        pool: Unlabelled questions.
+        settings: Model, prompts and contexts.
+        question: Id of the question; the first of the pool when left out.
+        progress: Told of the questions asked.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    return previewing.preview(str(pool), question, as_config(settings), progress)
+
+
+def extract_neurons(
+    completions: Place, out: Place, settings: Settings, progress: Progress = QUIET
+) -> int:
+    """Write the neuron sets of completions that exist already to a Parquet file.
+
+    Args:
+        completions: JSON lines with `id`, `prompt` and `completion`; the prompt is
+            rendered already, control tokens and all.
+        out: Gets `id`, `neuron_count`, `neuron_ids`, `scores` and `num_tokens`; neuron
+            i of layer l has the id l * width + i.
+        settings: Model and rule.
+        progress: Told of every completion.
+
+    Returns:
+        How many completions there were.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    config = as_config(settings)
+    return captured.extract_neurons(Path(completions), Path(out), config, progress)
+
+
+def named_files(files: Files | None) -> dict[str, str]:
+    """Return name to file as text."""
+    return {name: str(file) for name, file in (files or {}).items()}

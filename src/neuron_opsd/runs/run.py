@@ -1,0 +1,173 @@
+"""One run: a model improved from unlabelled questions, and what that did measured.
+
+Training examples are made, an adapter is trained, and only then are gold answers read,
+to measure. What a model computes is kept in the run directory, so the same call resumes
+wherever an earlier one was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from neuron_opsd.answers.verifier import shared_verifier
+from neuron_opsd.config import FORM_ONLY, Config
+from neuron_opsd.config.tables import to_toml
+from neuron_opsd.methods import METHODS, method_of
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.load import load_model
+from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.pipeline import Prepared
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import StepMetrics
+from neuron_opsd.results.run import PROMPTED, ReportData
+from neuron_opsd.results.scores import TestResult
+from neuron_opsd.runs.cases import answer_cases, build_cases
+from neuron_opsd.runs.centring import centred
+from neuron_opsd.runs.context import RunContext, TestSet, remarks, resolve
+from neuron_opsd.runs.findings import Findings
+from neuron_opsd.runs.fingerprint import model_fingerprint
+from neuron_opsd.runs.inputs import (
+    Inputs,
+    environment,
+    name_in_domain,
+    read_inputs,
+    run_settings,
+)
+from neuron_opsd.runs.kept_room import keep_room
+from neuron_opsd.runs.model_checks import check_questions
+from neuron_opsd.runs.prepare import PreparedNames, prepare_run
+from neuron_opsd.runs.reporting import build_report, finish
+from neuron_opsd.runs.resolution import for_model, replaced_text, with_method
+from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests
+from neuron_opsd.runs.training import (
+    Training,
+    examples_for,
+    train_adapter,
+    trained_model,
+)
+from neuron_opsd.storage.codecs import text_codec
+from neuron_opsd.storage.folders import check_home
+from neuron_opsd.storage.run_directory import RunDirectory
+
+SETTINGS = text_codec("config.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run is asked to do."""
+
+    pool: str
+    """File or dataset of unlabelled questions; answers in it are never read."""
+    tests: Mapping[str, str]
+    """Name to file of every test set; the first is the pool's own domain unless
+    `evaluation.in_domain` names another."""
+    out: Path
+    """The run directory."""
+    command: str = ""
+    """How the run was called, for the report."""
+
+
+def run(request: Request, config: Config, progress: Progress) -> ReportData:
+    """Improve a model from unlabelled questions, and measure what that did.
+
+    Writes the run directory: `config.toml`, rollouts, neurons, selection, contexts,
+    `train/`, `adapter/`, `evaluation.json` and `report.html`.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    check_home(request.out, "run")
+    shared_verifier().forget()
+    config = name_in_domain(request.tests, with_method(config))
+    inputs = read_inputs(request.pool, request.tests, config, progress.warn)
+    prompting = load_prompting(config.model)
+    own = for_model(config, prompting.facts)
+    resolved = resolve(own, prompting, [request.out], chooses=inputs.chooses)
+    check_questions(prompting, inputs, resolved)
+    model = load_model(config.model, prompting=prompting)
+    hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
+    with RunDirectory.open(
+        request.out,
+        run_settings(resolved),
+        hashes,
+        environment=environment(resolved.model),
+        warn=progress.warn,
+    ) as directory:
+        directory.write("config.toml", SETTINGS, to_toml(resolved, comments=True))
+        run = RunContext(directory, resolved, progress)
+        keep_room(run, model)
+        for remark in remarks(model.facts, resolved, own):
+            directory.warn(remark)
+        if replaced := replaced_text(config, own):
+            directory.warn(replaced)
+        data = improve(run, model, inputs, request.command)
+        run.note_peak_memory(model.facts.device)
+        return data
+
+
+def improve(
+    run: RunContext, model: HFModel, inputs: Inputs, command: str
+) -> ReportData:
+    """Run all stages in a run directory."""
+    run = replace(run, config=centred(run.work, model, inputs.pool).config)
+    prepared = prepare_run(run, model, inputs.pool)
+    before = answer_tests(run, model, inputs.tests, BEFORE)
+    controls = untrained_controls(run, model, inputs.tests, prepared)
+
+    main = Training("distillation")
+    metrics = train(run, model, prepared, main)
+
+    model.forget_products()  # they make room for the trained model's
+    trained = trained_model(run, main.adapter)
+    after = answer_tests(run, trained, inputs.tests, "after", [main.adapter])
+    made = [main.adapter, *PreparedNames().all]
+    cases = build_cases(model, prepared, answer_cases(run, trained, prepared, made))
+    del trained  # its weights make room for the control's
+    if run.config.evaluation.form_only:
+        controls[FORM_ONLY] = form_only(run, model, prepared, inputs.tests)
+    findings = Findings(before, after, controls)
+    data = build_report(
+        run, model.facts, prepared, inputs.tests, findings, metrics, cases, command
+    )
+    finish(run, data, findings)
+    return data
+
+
+def untrained_controls(
+    run: RunContext, model: HFModel, tests: Sequence[TestSet], prepared: Prepared
+) -> dict[str, Mapping[str, TestResult]]:
+    """Answer the in-domain test with demonstrations in the prompt, if asked for."""
+    if not run.config.tests_prompted:
+        return {}
+    return {
+        PROMPTED: {
+            test.name: answer_prompted(run, model, test, prepared, PreparedNames())
+            for test in tests
+            if test.in_domain
+        }
+    }
+
+
+def train(
+    run: RunContext, model: HFModel, prepared: Prepared, training: Training
+) -> tuple[StepMetrics, ...]:
+    """Train by the method of the settings; return the metrics of every step."""
+    method = method_of(run.config)
+    examples = examples_for(method, prepared)
+    return train_adapter(run, model, training, examples, method)
+
+
+def form_only(
+    run: RunContext, model: HFModel, prepared: Prepared, tests: Sequence[TestSet]
+) -> Mapping[str, TestResult]:
+    """Train the same steps on random choices and answer the tests.
+
+    What this gains, any training gains from seeing what an answer looks like.
+    """
+    method = METHODS[FORM_ONLY](run.config)
+    training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
+    train_adapter(run, model, training, examples_for(method, prepared), method)
+    trained = trained_model(run, training.adapter)
+    return answer_tests(run, trained, tests, FORM_ONLY, [training.adapter])

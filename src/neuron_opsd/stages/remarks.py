@@ -1,0 +1,92 @@
+"""What a user should know of a pool's answers, in a line each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from neuron_opsd.config import Config
+from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.outlines import RolloutFacts
+from neuron_opsd.records import TrainingExample
+from neuron_opsd.stages.teaching import misread
+
+LACKS: Final = {
+    "first": "no answer can be read from their first sample",
+    "greedy": "no answer can be read from their greedy completion",
+    "voted": "no answer can be read from any of their samples",
+}
+"""What a question lacks that shows nothing, by `contexts.answer`."""
+
+
+def remarks_on_rollouts(rollouts: Iterable[RolloutFacts], longest: int) -> list[str]:
+    """Say how many rollouts were cut, or never came to an answer.
+
+    Args:
+        rollouts: Of a pool.
+        longest: The most tokens that they may have.
+    """
+    found = []
+    facts = Counter((rollout.finished, rollout.is_closed) for rollout in rollouts)
+    cut = sum(count for (finished, _), count in facts.items() if not finished)
+    if cut:
+        found.append(
+            f"{cut} of {facts.total()} rollouts were cut at {longest} tokens; raise "
+            "rollouts.max_new_tokens"
+        )
+    thinking = sum(count for (_, closed), count in facts.items() if not closed)
+    if thinking:
+        found.append(
+            f"{thinking} of {facts.total()} rollouts never closed their reasoning and "
+            "have no answer: they do not vote, and are neither shown nor imitated"
+        )
+    return found
+
+
+def remarks_on_shown(
+    model: LanguageModel,
+    found: Mapping[str, str],
+    short: Mapping[str, str],
+    config: Config,
+    pool_size: int,
+) -> list[str]:
+    """Say how many questions of a pool cannot be demonstrations, and why.
+
+    Args:
+        model: Says which answers a conversation would misread.
+        found: Question id to what its demonstration would show.
+        short: The same of those that can be shown.
+        config: How answers are shown.
+        pool_size: Questions of the pool.
+    """
+    contexts, remarks = config.contexts, []
+    if len(found) < pool_size:
+        remarks.append(
+            f"{pool_size - len(found)} of {pool_size} questions of the pool cannot be "
+            f"demonstrations, because {LACKS[contexts.answer]}"
+        )
+    spelled = sum(misread(model, answer, config) for answer in found.values())
+    if spelled:
+        remarks.append(
+            f"{spelled} questions cannot be demonstrations, since their answers spell "
+            "a control token, which a conversation would have read as one"
+        )
+    if long := len(found) - spelled - len(short):
+        remarks.append(
+            f"{long} questions cannot be demonstrations, since with their answers they "
+            "are longer than contexts.max_demonstration_tokens "
+            f"{contexts.max_demonstration_tokens}"
+        )
+    return remarks
+
+
+def remarks_on_dropped(examples: Sequence[TrainingExample]) -> list[str]:
+    """Say how many demonstrations did not fit into the teacher's prompt."""
+    dropped = [example.num_dropped for example in examples if example.num_dropped]
+    if not dropped:
+        return []
+    return [
+        f"{sum(dropped)} demonstrations of {len(dropped)} questions were left out "
+        "because the teacher's prompt would have been too long; the farthest went first"
+    ]

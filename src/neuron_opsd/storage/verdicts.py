@@ -1,0 +1,128 @@
+"""Which answers are equal, settled once and kept: for the `latex` reader alone.
+
+Other readers compare by what they read, in no time. Verdicts are kept beside what was
+compared, so that a run that resumes says of two answers what it said before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from neuron_opsd.answers.readers import readers_for
+from neuron_opsd.answers.verifier import Verdict, shared_verifier, unsettled_text
+from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
+from neuron_opsd.config import Config
+from neuron_opsd.outlines import RolloutFacts
+from neuron_opsd.records import Question, Rollout, Vote
+from neuron_opsd.storage.caching import Workspace
+from neuron_opsd.storage.codecs import Codec, records_codec
+from neuron_opsd.storage.kept_rollouts import outlines_of
+
+SUFFIX = ".verdicts"
+
+
+def verdicts_name(source: str) -> str:
+    """Return what the verdicts on the answers of an output are called."""
+    return source + SUFFIX
+
+
+def verdicts_codec(name: str) -> Codec[Sequence[Verdict]]:
+    """Return how verdicts are kept."""
+    return records_codec(f"{name}.json", Verdict)
+
+
+def is_compared(config: Config) -> bool:
+    """Whether answers are expressions, which math-verify compares."""
+    return config.answers.reader == "latex"
+
+
+def settle_equality(
+    work: Workspace,
+    source: str,
+    questions: Sequence[Question],
+    judge: Callable[[Sequence[Question]], object],
+    made_from: Sequence[str] = (),
+) -> tuple[Verdict, ...]:
+    """Settle which answers to some questions are equal, chunk by chunk, and keep it.
+
+    Warns of what could not be settled.
+
+    Args:
+        work: Settings and cache.
+        source: Name of the output that holds the answers.
+        questions: That were answered.
+        judge: Compares the answers to some of the questions, all that will be compared.
+        made_from: Names of what the answers are compared with besides each other.
+
+    Returns:
+        All verdicts that sight does not give; none with another reader.
+
+    Raises:
+        TryAgainError: If it takes longer than `answers.max_minutes`.
+    """
+    if not is_compared(work.config):
+        return ()
+    name, verifier = verdicts_name(source), shared_verifier()
+
+    def compute(chunk: Sequence[Question]) -> tuple[Verdict, ...]:
+        with verifier.noting() as notes:
+            judge(chunk)
+        return tuple(notes.values())
+
+    stage = f"{source}: comparing"
+    with work.progress.stage(stage, len(questions), "questions") as done:
+        found = work.cache.chunks(
+            name,
+            verdicts_codec(name),
+            work.cut(questions, done),
+            compute,
+            made_from=[source, *made_from],
+        )
+    verifier.learn(found)
+    if text := unsettled_text(found):
+        work.progress.warn(f"{source}: {text}")
+    return tuple(found)
+
+
+def num_unsettled(verdicts: Sequence[Verdict]) -> int:
+    """Return how many comparisons were not settled."""
+    return sum(bool(verdict.unsettled) for verdict in verdicts)
+
+
+def hold_votes(
+    work: Workspace,
+    questions: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    source: str,
+) -> dict[str, Vote]:
+    """Vote on questions by their sampled rollouts.
+
+    Args:
+        work: Keeps the verdicts, and says how answers are read.
+        questions: All that were answered.
+        rollouts: Of these questions.
+        source: Name of the output that holds the rollouts.
+    """
+    listed = work.config.prompts.list_choices
+    readers = readers_for(questions, work.config.answers, listed)
+    sampled = grouped(work.config, rollouts)
+
+    def judge(chunk: Sequence[Question]) -> None:
+        tally_votes(of_questions(sampled, chunk), readers)
+
+    settle_equality(work, source, questions, judge)
+    return tally_votes(outlines_of(rollouts), readers)
+
+
+def grouped(
+    config: Config, rollouts: Sequence[Rollout]
+) -> dict[str, list[RolloutFacts]]:
+    """Return sampled rollouts by question; none where nothing is to be settled."""
+    return sampled_rollouts(outlines_of(rollouts)) if is_compared(config) else {}
+
+
+def of_questions(
+    sampled: Mapping[str, Sequence[RolloutFacts]], questions: Sequence[Question]
+) -> list[RolloutFacts]:
+    """Return the rollouts of some questions, as `grouped` has them."""
+    return [one for question in questions for one in sampled.get(question.id, ())]
