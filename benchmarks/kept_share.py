@@ -51,9 +51,10 @@ from neuron_opsd.models.adapters.reading import without_future_warnings  # noqa:
 from neuron_opsd.models.hf import HFModel  # noqa: E402
 from neuron_opsd.models.learner import HFLearner  # noqa: E402
 from neuron_opsd.models.load import learner_of, load_model  # noqa: E402
-from neuron_opsd.models.protocol import Pair, Sampling  # noqa: E402
+from neuron_opsd.models.roles import Sampling  # noqa: E402
 from neuron_opsd.records import (  # noqa: E402
     Message,
+    Pair,
     Prompt,
     Question,
     TrainingExample,
@@ -186,9 +187,9 @@ def others(turns: Sequence[str], place: int) -> list[str]:
 def kept(learner: HFLearner, pairs: Sequence[Pair], step: int) -> Row:
     """Measure what the passes of student and teacher keep at every adapted layer."""
     row = Row(step)
-    inputs = inputs_of(learner.base, pairs)
+    inputs = inputs_of(learner.frozen, pairs)
     for whose in ("student", "teacher"):
-        values = learner.weights if whose == "student" else learner.teacher
+        values = learner.weights if whose == "student" else learner.teacher_weights
         changes = learner._changes({n: v.data for n, v in values.items()})  # noqa: SLF001
         for name, change in changes.items():
             measure_layer(learner, whose, (name, change, inputs[name]), row)
@@ -201,7 +202,7 @@ def measure_layer(
     """Add what passes make of one layer's inputs, relative to each output's size."""
     name, change, states = layer
     module = learner.decoder.get_submodule(name)
-    plain = outputs(module, learner.base.product_weights().decoder, name, states)
+    plain = outputs(module, learner.frozen.product_weights().decoder, name, states)
     size = plain.square().mean(dim=-1, keepdim=True).sqrt()
     exact = (states.float() @ change.down.T) @ change.up.T / size
 
@@ -210,7 +211,7 @@ def measure_layer(
 
     add(whose, outputs(module, weights_of(learner, whose), name, states))
     if whose == "student":
-        layer_below: Any = learner.base.decoder.get_submodule(name)
+        layer_below: Any = learner.frozen.decoder.get_submodule(name)
         matrix = layer_below.weight
         merged = {f"{name}.weight": (matrix + change.product).bfloat16()}
         add("merged", outputs(module, merged, name, states))
@@ -275,7 +276,7 @@ def divergences(
     with without_future_warnings():
         theirs = PeftModel.from_pretrained(network, str(adapter)).eval()
     rounded, exact = (peft_logprobs(theirs, pairs, half=half) for half in (True, False))
-    base = logprobs(learner.base, pairs)
+    base = logprobs(learner.frozen, pairs)
     with theirs.disable_adapter():
         same = peft_logprobs(theirs, pairs, half=True)
     return {
@@ -306,7 +307,7 @@ def peft_logprobs(network: Any, pairs: Sequence[Pair], *, half: bool) -> list[Te
 @torch.no_grad()
 def logprobs(model: HFModel, pairs: Sequence[Pair]) -> list[Tensor]:
     """Return the same of a model here."""
-    head = model.student_head().weight
+    head = model.head().weight
     result = []
     for prompt, _ in pairs:
         states = model.forward([(prompt, ())])[0, : len(prompt)]

@@ -51,7 +51,7 @@ from neuron_opsd.method.selection import (  # noqa: E402
     select_questions,
     selection_warnings,
 )
-from neuron_opsd.models.protocol import LanguageModel, ModelFacts  # noqa: E402
+from neuron_opsd.models.roles import LanguageModel, ModelFacts  # noqa: E402
 from neuron_opsd.pipeline import (  # noqa: E402
     demonstration_pool,
     of_ids,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuron_opsd.models.protocol import LanguageModel, Sampling
+from neuron_opsd.models.roles import LanguageModel, Sampling
 from neuron_opsd.records import Message, Prompt
 from scripted import ScriptedModel
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from benchmarks.speed.job import Facts, Job, Turns
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.tokenizer.tokens import Tokens
 from neuron_opsd.seeds import derive_seed
 

@@ -23,7 +23,7 @@ from neuron_opsd.method.selection import (
     select_questions,
     selection_warnings,
 )
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import (

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 TokenIds: TypeAlias = tuple[int, ...]
+Pair: TypeAlias = tuple[TokenIds, TokenIds]
+"""A prompt and a completion."""
 
 NeuronIds: TypeAlias = NDArray[np.uint32]
 """Sorted, without repeats; neuron i of layer l has the id ``l * F + i``."""

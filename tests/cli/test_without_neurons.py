@@ -155,9 +155,9 @@ def test_an_adapter_of_gpt2_is_the_model_that_was_trained(
         plain = PeftModel.from_pretrained(plain_network(tiny_gpt2), str(tmp_path))
     wanted = plain_logits(plain.eval(), tokens)[4:8]
     untrained = plain_logits(plain_network(tiny_gpt2), tokens)[4:8]
-    head = learner.student_head().weight
+    head = learner.head().weight
     with torch.no_grad():
-        student = learner.student_hidden(pairs) @ head.T
+        student = learner.student(pairs).hidden @ head.T
         merged = learner.states(pairs) @ head.T
         saved = loaded(tiny_gpt2, tmp_path).states(pairs) @ head.T
     assert (wanted - untrained).abs().max() > 0.1
@@ -173,7 +173,7 @@ def test_a_whole_gpt2_is_saved_as_transformers_reads_it(
     pairs = random_pairs([(5, 4)], learner.facts.vocab_size)
     wanted = plain_logits(plain_network(tmp_path), pairs[0][0] + pairs[0][1])[4:8]
     with torch.no_grad():
-        found = learner.student_hidden(pairs) @ learner.student_head().weight.T
+        found = learner.student(pairs).hidden @ learner.head().weight.T
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
@@ -192,7 +192,7 @@ def test_families_without_readable_neurons_are_trained(
     learner.save_adapter(tmp_path / "moved")
     saved = loaded(model, tmp_path / "moved").states(pairs)
     with torch.no_grad():
-        found = learner.student_hidden(pairs)
+        found = learner.student(pairs).hidden
     assert (found - loaded(model).states(pairs)).abs().max() > 0.01
     torch.testing.assert_close(saved, found, atol=1e-4, rtol=1e-4)
 

@@ -25,12 +25,11 @@ from neuron_opsd.errors import NotFiniteError, TrainingError
 from neuron_opsd.method.neurons import NeuronCounter, Sizes
 from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.methods.imitation import FormOnly
-from neuron_opsd.models.decoding.rows import Row, append, ending_of
-from neuron_opsd.models.decoding.sampling import draw_tokens
+from neuron_opsd.models.decoding.growing import Growing, Request, ending_of
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner, first_not_finite
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.protocol import Learner, Sampling
+from neuron_opsd.models.roles import Learner, Sampling
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs.context import RunContext
@@ -89,10 +88,9 @@ def test_no_token_is_drawn_from_logits_that_are_none(
     logits[1] = wrong
     if wrong > 0 or math.isnan(wrong):
         logits[3, 7] = wrong  # a single one spoils a row as well
-    rows = [Row((place, 0), [0.5, 0.5]) for place in range(4)]
-    draw = draw_tokens(logits, torch.full((4,), 0.5).double(), sampling)
+    rows = [Growing((place, 0), [0.5, 0.5]) for place in range(4)]
     with pytest.raises(NotFiniteError, match="token 1 of an answer") as caught:
-        append(rows, draw, ending)
+        Request([], [], sampling, ending).draw(rows, logits)
     assert caught.value.places == ((1,) if wrong == -math.inf else (1, 3))
     assert all(not row.token_ids for row in rows)
 
@@ -104,10 +102,10 @@ def test_a_huge_logit_and_forbidden_tokens_are_drawn_as_ever(
     logits = torch.zeros(1, 300)
     logits[0, :200] = -torch.inf
     logits[0, 250] = HUGE
-    rows = [Row((0, 0), [0.5, 0.5])]
+    rows = [Growing((0, 0), [0.5, 0.5])]
     sampling = Sampling(temperature)
-    draw = draw_tokens(logits, torch.tensor([0.5]).double(), sampling)
-    append(rows, draw, ending_of(loaded(tiny_llama).tokens, sampling))
+    ending = ending_of(loaded(tiny_llama).tokens, sampling)
+    Request([], [], sampling, ending).draw(rows, logits)
     assert rows[0].token_ids == [250]
 
 
@@ -201,7 +199,7 @@ def test_products_that_overflow_are_told(tiny_qwen3: Path, compute: str) -> None
     model = loaded(tiny_qwen3, compute=compute)
     with torch.no_grad():
         model.network.get_output_embeddings().weight.fill_(3e38)
-    model.forget_products()
+    model.release()
     draws = [Draw(Sampling(1.0, max_new_tokens=3), [[1]])]
     prompt = replace(tiny_examples(1)[0].student_prompt)
     asked = [PromptedQuestion(tiny_examples(1)[0].question, prompt)]
@@ -262,7 +260,7 @@ def spoil_weight(learner: HFLearner, value: float) -> None:
 
 
 def spoil_teacher(learner: HFLearner, value: float) -> None:
-    *_, weight = learner.teacher.values()
+    *_, weight = learner.teacher_weights.values()
     weight[0, 0] = value
     learner._holds = ""  # noqa: SLF001
 

@@ -31,7 +31,7 @@ from neuron_opsd.records import (
     TrainingExample,
 )
 from neuron_opsd.runs.resolution import with_method
-from neuron_opsd.stages.distill import completion_tokens, student_states
+from neuron_opsd.stages.distill import completion_tokens, student_pairs
 from neuron_opsd.stages.policy_gradient import allowed, certainties
 from neuron_opsd.stages.rollouts import scored_choices
 from neuron_opsd.stages.teaching import shown_text, with_solution
@@ -204,7 +204,7 @@ def test_every_method_takes_a_step_on_choices_and_on_free_text(
     learner, metrics = trained(name, config, examples)
     assert [entry.step for entry in metrics] == [0, 1]
     moved = [
-        not torch.equal(weight, learner.teacher[key])
+        not torch.equal(weight, learner.teacher_weights[key])
         for key, weight in learner.weights.items()
     ]
     # Free answers of a random model never agree, so no vote has a winner of two.
@@ -367,7 +367,7 @@ def test_the_distribution_that_counts_is_the_one_that_was_drawn_from(
         for completion in group:
             sequence = TrainingSequence(example, completion)
             rows = allowed(learner, sequence)
-            readout = student_states(learner, [sequence])
+            readout = learner.student(student_pairs(learner, [sequence]))
             logits = (readout.hidden @ readout.weight.T).detach()
             targets = completion_tokens([sequence], readout.hidden)
             total = 0.0
@@ -393,7 +393,7 @@ def test_certainty_and_entropy_are_means_over_the_tokens_of_a_rollout(
     for group, pairs in zip(groups, found, strict=True):
         for completion, (sure, spread) in zip(group.completions, pairs, strict=True):
             (sequence,) = sequences_of(group.example, [completion])
-            readout = student_states(learner, [sequence])
+            readout = learner.student(student_pairs(learner, [sequence]))
             logs = (readout.hidden @ readout.weight.T).detach().double().log_softmax(-1)
             uniform = -(logs + math.log(logs.shape[-1])).mean(-1)
             own = -(logs.exp() * logs).sum(-1)

@@ -17,10 +17,10 @@ from torch import Tensor
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.method.neurons import NeuronCounter, Rule, Sizes
-from neuron_opsd.models.batches import padded
+from neuron_opsd.models.forward.batches import padded
 from neuron_opsd.models.hf import HFModel, predicting_positions
-from neuron_opsd.models.protocol import NeuronValue, Pair
-from neuron_opsd.records import Message, Prompt, TokenIds
+from neuron_opsd.models.roles import NeuronValue
+from neuron_opsd.records import Message, Pair, Prompt, TokenIds
 from neuron_opsd.stages.capture import capture_neurons
 from reference import trace
 from tiny import FAMILIES, NUM_LAYERS, NUM_NEURONS, WIDTH, tiny_model
@@ -72,7 +72,7 @@ def test_logits_are_those_of_transformers(folder: Path) -> None:
 
 def test_a_softcap_is_applied(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m", "gemma3", final_logit_softcapping=CAP)
-    assert loaded(folder).student_head().softcap == CAP
+    assert loaded(folder).head().softcap == CAP
     assert_logits_are_those_of_transformers(folder)
 
 

@@ -6,6 +6,7 @@ the same tokens give. Families whose cache does not do that are refused when the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from loaded import learning, loaded, plain_logits, random_pairs
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.decoding import plain as plain_generation
-from neuron_opsd.models.decoding.plain import DecodingState, check_plain_decoding
+from neuron_opsd.models.decoding.library_cache import CachedRows
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.probing import check_order, tried
-from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.probing import check_library_cache, check_order, tried
+from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.tokenizer.tokens import Tokens
 from tiny import NUM_NEURONS, WIDTH, fill, tiny_tokenizer
 
@@ -106,9 +106,7 @@ def test_its_samples_have_the_probabilities_of_whole_passes(model: HFModel) -> N
     prompts = [prompt for prompt, _ in random_pairs(LENGTHS, 300, seed=1)]
     seeds = [[1, 2, 3, 4], [5, 6, 7], [8, 9]]
     often = Tokens(model.tokens.tokenizer, frozenset(range(0, 352, 9)))
-    ending = HFModel(
-        model.network, often, model.facts, model.mlps, model.tokens_per_batch
-    )
+    ending = HFModel(model.network, often, model.facts, model.mlps, model.room)
     groups = ending.sample(prompts, seeds, Sampling(temperature=1.0, max_new_tokens=40))
     lengths = set()
     for prompt, group in zip(prompts, groups, strict=True):
@@ -131,12 +129,12 @@ def test_its_neurons_are_read_and_a_step_moves_it(folder: Path) -> None:
         pairs, "gate", lambda layer, scores: seen.append((layer, tuple(scores.shape)))
     )
     assert seen == [(0, (10, NUM_NEURONS)), (1, (10, NUM_NEURONS))]
-    before = learner.reference_hidden(pairs)
-    learner.student_hidden(pairs).square().mean().backward()
+    before = learner.reference(pairs).hidden
+    learner.student(pairs).hidden.square().mean().backward()
     assert learner.step(1e-2) > 0
-    learner.student_hidden(pairs).square().mean().backward()
+    learner.student(pairs).hidden.square().mean().backward()
     learner.step(1e-2)
-    assert (learner.student_hidden(pairs) - before).abs().max() > 1e-4
+    assert (learner.student(pairs).hidden - before).abs().max() > 1e-4
 
 
 def test_it_also_samples_in_bfloat16(folder: Path) -> None:
@@ -156,7 +154,7 @@ def test_a_model_that_loses_its_state_between_tokens_is_refused(tmp_path: Path) 
     folder = hybrid(tmp_path / "rwkv", "rwkv")
     network = AutoModelForCausalLM.from_pretrained(folder).eval()
     base = loaded(hybrid(tmp_path / "base", "qwen3_5_text", **LINEAR))
-    model = HFModel(network, base.tokens, base.facts, (), base.tokens_per_batch)
+    model = HFModel(network, base.tokens, base.facts, (), base.room)
     with pytest.raises(ModelError, match="writes other tokens over its cache than"):
         tried(model)
 
@@ -165,20 +163,20 @@ def test_a_model_that_loses_its_state_between_tokens_is_refused(tmp_path: Path) 
 def test_states_that_do_not_follow_their_rows_are_found_out(
     lost: str, model: HFModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    select = DecodingState.select
+    select = CachedRows.select
 
-    def wrong(state: DecodingState, places: torch.Tensor) -> None:
-        select(state, places)
+    def wrong(state: CachedRows, rows: Sequence[int]) -> None:
+        select(state, rows)
         if lost == "rows":
-            state.cache.reorder_cache(torch.zeros_like(places))
+            state.cache.reorder_cache(torch.zeros(len(rows), dtype=torch.long))
         else:
             for layer in state.cache.layers:
                 layer.reset()
 
-    check_plain_decoding(model)
-    monkeypatch.setattr(plain_generation.DecodingState, "select", wrong)
+    check_library_cache(model)
+    monkeypatch.setattr(CachedRows, "select", wrong)
     with pytest.raises(ModelError, match="writes other tokens over its cache than"):
-        check_plain_decoding(model)
+        check_library_cache(model)
 
 
 def test_a_model_that_looks_ahead_is_refused(tmp_path: Path) -> None:
@@ -194,7 +192,7 @@ def test_a_model_that_looks_ahead_is_refused(tmp_path: Path) -> None:
     )
     network = AutoModelForCausalLM.from_config(config).eval()
     fill(network, 0)
-    model = HFModel(network, base.tokens, base.facts, (), base.tokens_per_batch)
+    model = HFModel(network, base.tokens, base.facts, (), base.room)
     with pytest.raises(ModelError, match="looks ahead at tokens"):
         check_order(model)
 

@@ -25,8 +25,14 @@ from neuron_opsd.method.divergence import imitation_loss
 from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.models.protocol import Pair
-from neuron_opsd.records import Completion, Message, Prompt, Question, TrainingExample
+from neuron_opsd.records import (
+    Completion,
+    Message,
+    Pair,
+    Prompt,
+    Question,
+    TrainingExample,
+)
 from neuron_opsd.stages.training import (
     RolloutGroup,
     TrainingSequence,
@@ -148,14 +154,14 @@ def test_an_adapter_is_trained_alone_and_begins_as_nothing(folder: Path) -> None
     assert all(".lora_" in name for name in learner.weights)
     pairs = pairs_for(learner)
     with torch.no_grad():
-        torch.testing.assert_close(learner.student_hidden(pairs), model.states(pairs))
-    assert not learner.student_head().weight.requires_grad
+        torch.testing.assert_close(learner.student(pairs).hidden, model.states(pairs))
+    assert not learner.head().weight.requires_grad
 
 
 def test_full_tuning_trains_every_weight(folder: Path) -> None:
     learner = learning(folder, tuning="full")
     assert learner.weights.keys() == dict(learner.network.named_parameters()).keys()
-    assert learner.student_head().weight.requires_grad
+    assert learner.head().weight.requires_grad
 
 
 def test_every_linear_layer_but_the_unembedding_has_an_adapter(
@@ -193,9 +199,9 @@ def test_the_teacher_begins_as_the_student(folder: Path, tuning: Tuning) -> None
     learner = learning(folder, tuning=tuning)
     pairs = pairs_for(learner)
     torch.testing.assert_close(
-        learner.teacher_hidden(pairs), learner.student_hidden(pairs).detach()
+        learner.teacher(pairs).hidden, learner.student(pairs).hidden.detach()
     )
-    assert torch.equal(learner.teacher_head().weight, learner.student_head().weight)
+    assert torch.equal(learner.teacher(pairs).weight, learner.head().weight)
 
 
 @pytest.mark.parametrize("tuning", TUNINGS)
@@ -211,7 +217,7 @@ def test_the_ema_teacher_follows_its_recurrence(
         for name, weight in learner.weights.items():
             by_hand[name] = 0.9 * by_hand[name] + 0.1 * weight.detach().double()
     moved = 0.0
-    for name, value in learner.teacher.items():
+    for name, value in learner.teacher_weights.items():
         torch.testing.assert_close(value.double(), by_hand[name], rtol=1e-6, atol=1e-7)
         moved = max(moved, (value - learner.weights[name]).abs().max().item())
     assert moved > 1e-3
@@ -225,14 +231,15 @@ def test_the_teacher_computes_as_a_model_with_its_weights(
     some_steps(learner, 3)
     with torch.no_grad():
         for name, weight in other.weights.items():
-            weight.copy_(learner.teacher[name])
+            weight.copy_(learner.teacher_weights[name])
     pairs = pairs_for(learner)
-    hidden, head = learner.teacher_hidden(pairs), learner.teacher_head()
-    exact, exact_head = other.student_hidden(pairs).detach(), other.student_head()
+    teacher = learner.teacher(pairs)
+    hidden, head = teacher.hidden, teacher
+    exact, exact_head = other.student(pairs).hidden.detach(), other.head()
     torch.testing.assert_close(hidden, exact, rtol=1e-5, atol=1e-5)
     assert torch.equal(head.weight, exact_head.weight)
     assert head.softcap == exact_head.softcap
-    student = learner.student_hidden(pairs).detach()
+    student = learner.student(pairs).hidden.detach()
     assert (student - hidden).abs().max() > 1e-3
     assert not hidden.requires_grad
     assert not head.weight.requires_grad
@@ -242,9 +249,9 @@ def test_the_teacher_leaves_the_student_as_it_was(tiny_llama: Path) -> None:
     learner = learning(tiny_llama)
     some_steps(learner, 2)
     pairs = pairs_for(learner)
-    before, weights = learner.student_hidden(pairs), copies(learner.weights)
-    learner.teacher_hidden(pairs)
-    assert torch.equal(learner.student_hidden(pairs), before)
+    before, weights = learner.student(pairs).hidden, copies(learner.weights)
+    learner.teacher(pairs)
+    assert torch.equal(learner.student(pairs).hidden, before)
     assert all(torch.equal(learner.weights[n], w) for n, w in weights.items())
     assert all(weight.requires_grad for weight in learner.weights.values())
 
@@ -268,14 +275,14 @@ def test_each_kind_of_teacher_moves_when_it_should(
     for step in range(5):
         gather(learner)
         learner.step(1e-2)
-        before = copies(learner.teacher)
+        before = copies(learner.teacher_weights)
         move_teacher(learner, step, config)
-        seen.append(equal(learner.teacher, copies(learner.weights)))
-        assert equal(learner.teacher, before) == (
+        seen.append(equal(learner.teacher_weights, copies(learner.weights)))
+        assert equal(learner.teacher_weights, before) == (
             teacher == "frozen" or (teacher == "periodic" and step != 2)
         )
     assert seen == equals_student_after
-    assert equal(learner.teacher, start) == (teacher == "frozen")
+    assert equal(learner.teacher_weights, start) == (teacher == "frozen")
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -365,9 +372,9 @@ def test_the_end_token_is_trained_though_it_also_pads(tiny_llama: Path) -> None:
     targets = torch.tensor([token for _, ids in pairs for token in ids])
     ends = targets == tokenizer.eos_token_id
     assert ends.sum() == len(pairs)
-    hidden = learner.student_hidden(pairs)
+    hidden = learner.student(pairs).hidden
     hidden.retain_grad()
-    head = learner.student_head()
+    head = learner.head()
     imitation_loss(HiddenStates(hidden, head.weight), targets, 4).backward()
     assert hidden.grad is not None
     # Softmax minus one-hot, through the unembedding: no row may be masked away.
@@ -471,7 +478,7 @@ def test_an_adapter_leaves_the_weights_below_it_alone(tiny_llama: Path) -> None:
 
 def test_an_adapter_shares_the_base_models_weights(tiny_llama: Path) -> None:
     learner = learning(tiny_llama)
-    held = {weight.data_ptr() for weight in learner.base.network.parameters()}
+    held = {weight.data_ptr() for weight in learner.frozen.network.parameters()}
     below = [
         weight
         for name, weight in learner.network.named_parameters()
@@ -488,7 +495,7 @@ def test_the_base_model_stays_as_it_is(tiny_llama: Path, tuning: Tuning) -> None
     some_steps(learner, 2, rate=3e-2)
     with torch.no_grad():
         exact = untouched.states(pairs)
-        assert torch.equal(learner.base.states(pairs), exact)
+        assert torch.equal(learner.frozen.states(pairs), exact)
         assert not torch.allclose(learner.states(pairs), exact, atol=1e-4)
 
 
@@ -503,10 +510,10 @@ def test_passes_without_gradient_see_the_student_as_those_with_it(
         some_steps(learner, 1, rate=3e-2)
         with torch.no_grad():
             found = learner.states(pairs)
-            teacher = learner.teacher_hidden(pairs)  # takes the student's place
+            teacher = learner.teacher(pairs).hidden  # takes the student's place
             again = learner.states(pairs)
-            base = learner.base.states(pairs)
-        through = learner.student_hidden(pairs).detach()
+            base = learner.frozen.states(pairs)
+        through = learner.student(pairs).hidden.detach()
         assert torch.equal(found, again)
         near = (found - through).abs().max()
         # Neither the base nor the teacher would do.
@@ -622,7 +629,7 @@ from neuron_opsd.models.load import load_learner
 config = ModelConfig(name=sys.argv[1], device="cpu", compute="float32")
 learner = load_learner(config, DistillConfig(lora_rank=4), 3)
 pairs = [((1, 2, 3), (4, 5))]
-learner.student_hidden(pairs).square().sum().backward()
+learner.student(pairs).hidden.square().sum().backward()
 learner.step(1e-2)
 learner.save_adapter(Path(sys.argv[2]))
 """

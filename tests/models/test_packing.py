@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config.tables import load_config
+from neuron_opsd.models.forward.packing import PADDING, layout_of, packs_of
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import load_learner
-from neuron_opsd.models.packing import PADDING, layout_of, packs_of
-from neuron_opsd.models.protocol import Pair
+from neuron_opsd.records import Pair
 
 PROMPTS = ((5, 6, 7, 8, 9), (5, 6), (40, 41, 42, 43, 44, 45, 46))
 PAIRS: tuple[Pair, ...] = (
@@ -49,8 +49,8 @@ def learner_of(folder: Path, *settings: str) -> HFLearner:
 
 def alone(learner: HFLearner, *, teacher: bool) -> Tensor:
     """Return the states of each pair in a pass of its own."""
-    read = learner.teacher_hidden if teacher else learner.student_hidden
-    return torch.cat([read([pair]) for pair in PAIRS])
+    read = learner.teacher if teacher else learner.student
+    return torch.cat([read([pair]).hidden for pair in PAIRS])
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_states_are_those_that_each_completion_has_alone(
     learner = learner_of(request.getfixturevalue(f"tiny_{family}"))
     assert learner.facts.shares_prompts
     with torch.no_grad():
-        student = learner.student_hidden(PAIRS), alone(learner, teacher=False)
+        student = learner.student(PAIRS).hidden, alone(learner, teacher=False)
         torch.testing.assert_close(*student, rtol=1e-4, atol=1e-5)
-    teacher = learner.teacher_hidden(PAIRS), alone(learner, teacher=True)
+    teacher = learner.teacher(PAIRS).hidden, alone(learner, teacher=True)
     torch.testing.assert_close(*teacher, rtol=1e-4, atol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_gradients_are_those_of_passes_of_their_own(tiny_llama: Path) -> None:
     learner = learner_of(tiny_llama)
     scale = torch.randn(13, 32, generator=torch.Generator().manual_seed(1))
     found = []
-    for states in (learner.student_hidden(PAIRS), alone(learner, teacher=False)):
+    for states in (learner.student(PAIRS).hidden, alone(learner, teacher=False)):
         (states * scale).sum().backward()
         rows = [
             w.grad.flatten() for w in learner.weights.values() if w.grad is not None

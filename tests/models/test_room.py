@@ -25,7 +25,7 @@ from neuron_opsd.errors import TryAgainError
 from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.protocol import Learner, Sampling
+from neuron_opsd.models.roles import Learner, Sampling
 from neuron_opsd.models.room import attempt, in_halves
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, StepMetrics

@@ -14,7 +14,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.runs.context import TestSet
@@ -230,5 +230,5 @@ def test_an_answer_that_spells_a_control_token_is_no_demonstration(
 def test_what_is_told_without_weights_is_what_the_model_is(tiny_llama: Path) -> None:
     config = model_config(tiny_llama)
     model = loaded(tiny_llama)
-    told = load_prompting(config).facts
+    told = load_tokenizer(config).facts
     assert told == replace(model.facts, shares_prompts=told.shares_prompts)

@@ -17,8 +17,7 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.protocol import Pair
-from neuron_opsd.records import Completion, NeuronSet
+from neuron_opsd.records import Completion, NeuronSet, Pair
 from neuron_opsd.stages.capture import capture_neurons, lacks_span, pair_of, sizes_of
 from scripted import FACTS, ScriptedModel
 

@@ -24,7 +24,7 @@ from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import load_learner
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import (
     Completion,
     Message,
@@ -125,7 +125,8 @@ def logits_of(
     """Return the logits ``(T, V)`` that predict a completion, by a whole forward."""
     ids = learner.encode(prompt)
     inputs = {"input_ids": torch.tensor([[*ids, *tokens]])}
-    values: dict[str, Tensor] = {**(learner.teacher if teacher else learner.weights)}
+    weights = learner.teacher_weights if teacher else learner.weights
+    values: dict[str, Tensor] = {**weights}
     output = torch.func.functional_call(learner.network, values, kwargs=inputs)
     logits: Tensor = output.logits
     return logits[0, len(ids) - 1 : -1]
@@ -242,12 +243,12 @@ def test_the_end_token_is_trained_like_any_other(config: Config) -> None:
 def test_a_fixed_teacher_is_come_closer_to(config: Config, divergence: str) -> None:
     config = changed(config, divergence=divergence, teacher="frozen", steps=20)
     learner = learner_for(config)
-    start = {name: value.clone() for name, value in learner.teacher.items()}
+    start = {name: value.clone() for name, value in learner.teacher_weights.items()}
     metrics = list(train(learner, EXAMPLES, NeuronOPSD(config), config))
     losses = [entry.loss for entry in metrics]
     assert fmean(losses[-5:]) < 0.5 * fmean(losses[:5])
     for name, value in start.items():
-        assert torch.equal(learner.teacher[name], value)
+        assert torch.equal(learner.teacher_weights[name], value)
 
 
 def test_imitation_is_the_cross_entropy_of_what_is_written(config: Config) -> None:
@@ -305,7 +306,7 @@ def test_every_kind_of_teacher_moves_in_its_way(
 def test_the_teacher_follows_its_recurrence(config: Config, teacher: str) -> None:
     config = changed(config, teacher=teacher, ema_rate=0.2, teacher_period=2, steps=3)
     learner = learner_for(config)
-    expected = {name: value.clone() for name, value in learner.teacher.items()}
+    expected = {name: value.clone() for name, value in learner.teacher_weights.items()}
     for entry in train(learner, EXAMPLES, NeuronOPSD(config), config):
         for name, weight in learner.weights.items():
             now = weight.detach().clone()
@@ -313,7 +314,7 @@ def test_the_teacher_follows_its_recurrence(config: Config, teacher: str) -> Non
                 expected[name] = 0.8 * expected[name] + 0.2 * now
             elif teacher == "live" or (teacher == "periodic" and entry.step == 1):
                 expected[name] = now
-            torch.testing.assert_close(learner.teacher[name], expected[name])
+            torch.testing.assert_close(learner.teacher_weights[name], expected[name])
 
 
 def test_a_step_says_what_it_did(config: Config) -> None:
@@ -376,13 +377,13 @@ def test_training_goes_on_from_a_state_as_if_it_had_not_stopped(
 
 def test_a_loss_that_is_no_number_names_step_and_questions(config: Config) -> None:
     def broken(learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
-        hidden = learner.student_hidden(
+        states = learner.student(
             [
                 (learner.encode(s.example.student_prompt), s.completion.token_ids)
                 for s in sequences
             ]
         )
-        return hidden.sum() * float("nan")
+        return states.hidden.sum() * float("nan")
 
     learner = learner_for(config)
     before = learner.state()

@@ -18,8 +18,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.protocol import Pair
-from neuron_opsd.records import Message, Question, Rollout
+from neuron_opsd.records import Message, Pair, Question, Rollout
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.rollouts import (
     Draw,

@@ -14,8 +14,7 @@ from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import load_learner, load_model
-from neuron_opsd.models.protocol import Pair
-from neuron_opsd.records import TokenIds
+from neuron_opsd.records import Pair, TokenIds
 
 
 def model_config(folder: Path, **settings: Any) -> ModelConfig:

@@ -11,7 +11,7 @@ from torch import Tensor
 from neuron_opsd.config import Config
 from neuron_opsd.methods.imitation import Imitation
 from neuron_opsd.methods.reinforcement import Reinforcement
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.policy_gradient import Rewards
 from neuron_opsd.stages.training import Examples, RolloutGroups, TrainingSequence
 from neuron_opsd.stages.training_rollouts import VotedGroup

@@ -13,15 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from neuron_opsd.answers.reasoning import ends_inside, final_start
-from neuron_opsd.models.protocol import (
+from neuron_opsd.models.roles import (
     ContributionConsumer,
     ModelFacts,
     NeuronValue,
-    Pair,
     Sampling,
 )
 from neuron_opsd.models.room import Room
-from neuron_opsd.records import Completion, Prompt, TokenIds
+from neuron_opsd.records import Completion, Pair, Prompt, TokenIds
 from neuron_opsd.seeds import generator
 
 FACTS = ModelFacts(
@@ -77,6 +76,17 @@ class ScriptedModel:
         """Return the bytes of a space, the answer and a line break."""
         del prompt
         return tuple(f" {answer}\n".encode())
+
+    def encode_rendered(self, prompt: str, completion: str) -> Pair:
+        """Return the bytes of both."""
+        return tuple(prompt.encode()), tuple(completion.encode())
+
+    def token_text(self, token: int) -> str:
+        """Return the text of one byte."""
+        return bytes([token]).decode("utf-8", "replace")
+
+    def release(self) -> None:
+        """Keep nothing, so free nothing."""
 
     def decode(self, token_ids: TokenIds) -> str:
         """Return the text of the bytes, stripped."""

@@ -15,7 +15,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import differences
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import Method, Oracle, Targets
-from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME, Prepared, roll_out
 from neuron_opsd.records import Question, StepMetrics
 from neuron_opsd.results.comparison import BASE
@@ -80,13 +80,13 @@ class StartModel:
     """The model where a block's training begins, loaded when it is first needed."""
 
     def __init__(
-        self, base: HFModel, run: RunContext, adapters: Sequence[Path]
+        self, base: LanguageModel, run: RunContext, adapters: Sequence[Path]
     ) -> None:
         self.run = run
         self.adapters = tuple(adapters)
         self._model = None if self.adapters else base
 
-    def get(self) -> HFModel:
+    def get(self) -> LanguageModel:
         """Return the model."""
         if self._model is None:
             directory, config = self.run.directory, self.run.config
@@ -169,7 +169,7 @@ def shared_job(block: RunGroup) -> RunContext:
 
 
 def answer_with_demonstrations(
-    block: RunGroup, model: HFModel
+    block: RunGroup, model: LanguageModel
 ) -> dict[str, TestResult]:
     """Test a model with its own demonstrations in the prompt, in its own domain."""
     config = never_stopped(prompted(block.run.config, model.facts))
@@ -190,7 +190,7 @@ def never_stopped(config: Config) -> Config:
 
 
 def prepared_for(
-    block: RunGroup, model: HFModel, run: RunContext, folder: str
+    block: RunGroup, model: LanguageModel, run: RunContext, folder: str
 ) -> Prepared:
     """Make what training needs from the pool, for the settings of one method."""
     if not run.directory.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
@@ -235,7 +235,7 @@ def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellR
         method = method_for(variant, config, block.targets)
         examples = examples_for(method, prepared)
         metrics = train_adapter(run, model, training, examples, method)
-        model.forget_products()  # they make room for those of the trained model
+        model.release()  # they make room for those of the trained model
         tests = {
             step: test_after(block, run, variant.name, step, adapter)
             for step, adapter in adapters.items()

@@ -16,9 +16,8 @@ from neuron_opsd.compare.variants import (
 )
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import (
     BASE,
@@ -96,7 +95,7 @@ class ComparisonContext:
     """What a user should know of how the model is run."""
     inputs: Mapping[str, Inputs]
     """By source."""
-    model: HFModel
+    model: LanguageModel
     model_hash: str
     progress: Progress
 
@@ -130,15 +129,15 @@ def set_up(
         own = config_of(variant, config)
         check_steps(variant, own, comparison.shown_steps)
     check_resolved(comparison.variants, config, progress.warn)
-    prompting = load_prompting(config.model)
-    facts = prompting.facts
+    tokenizer = load_tokenizer(config.model)
+    facts = tokenizer.facts
     variants = variants_for(comparison.variants, config, facts, progress.warn)
     begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
     chooses = any(one.chooses for one in inputs.values())
-    resolved = resolve(config, prompting, begun, chooses=chooses)
+    resolved = resolve(config, tokenizer, begun, chooses=chooses)
     for one in inputs.values():
-        check_questions(prompting, one, resolved)
-    model = load_model(config.model, prompting=prompting)
+        check_questions(tokenizer, one, resolved)
+    model = load_model(config.model, tokenizer=tokenizer)
     return ComparisonContext(
         replace(comparison, variants=variants),
         resolved,

@@ -21,7 +21,7 @@ from neuron_opsd.config.tables import (
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Method, Oracle, method_named
 from neuron_opsd.methods.method import WITHOUT_NEURONS
-from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.results.comparison import BASE, FORM, MethodLine
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.resolution import SOURCE, for_model, replaced_text, settled

@@ -17,7 +17,7 @@ from neuron_opsd.methods.method import (
     Preset,
     sections,
 )
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.distill import loss_to_teacher
 from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import (

@@ -21,7 +21,7 @@ from neuron_opsd.methods.method import (
     Preset,
     sections,
 )
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import Completion
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.distill import loss_to_completions

@@ -13,7 +13,7 @@ from torch import Tensor
 from neuron_opsd.config import Config
 from neuron_opsd.config.needs import selects_by_neurons, shows_by_neurons
 from neuron_opsd.config.tables import Table, merge
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.training import (
     Examples,
     RolloutGroups,

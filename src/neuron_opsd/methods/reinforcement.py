@@ -17,7 +17,7 @@ from neuron_opsd.method.rewards import (
     majority_rewards,
 )
 from neuron_opsd.methods.method import GROUPS, Method, Oracle, Preset, sections
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.centring import refuse_centring
 from neuron_opsd.stages.policy_gradient import (
     Rewards,

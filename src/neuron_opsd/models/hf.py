@@ -7,8 +7,8 @@ layer, D residual width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,26 +21,25 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.method.divergence import capped
 from neuron_opsd.method.products import multiply
 from neuron_opsd.models.adapters.low_rank import LowRank, apart
-from neuron_opsd.models.attention import Whole, replacing
-from neuron_opsd.models.batches import padded
 from neuron_opsd.models.decoding.generation import generate
-from neuron_opsd.models.mlps import GatedMLP
-from neuron_opsd.models.protocol import (
+from neuron_opsd.models.forward.attention import Whole, replacing
+from neuron_opsd.models.forward.batches import padded
+from neuron_opsd.models.forward.mlps import GatedMLP
+from neuron_opsd.models.roles import (
     ContributionConsumer,
-    Head,
     ModelFacts,
     NeuronValue,
-    Pair,
+    Sampler,
     Sampling,
 )
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.scoring import Comparing, some_logits
+from neuron_opsd.models.scoring import Head, mean_divergences
 from neuron_opsd.models.tokenizer.prompting import Prompting
 from neuron_opsd.models.tokenizer.tokens import Tokens
-from neuron_opsd.records import Completion, TokenIds
+from neuron_opsd.records import Completion, Pair, TokenIds
 
 
-class HFModel(Prompting, Comparing):
+class HFModel(Prompting):
     """A frozen model: prompts in; completions, logits and contributions out."""
 
     def __init__(
@@ -49,7 +48,7 @@ class HFModel(Prompting, Comparing):
         tokens: Tokens,
         facts: ModelFacts,
         mlps: Sequence[GatedMLP],
-        tokens_per_batch: int,
+        room: Room,
         changes: Mapping[str, LowRank] | None = None,
     ) -> None:
         """Hold a network.
@@ -59,16 +58,22 @@ class HFModel(Prompting, Comparing):
             tokens: Its tokenizer.
             facts: What it is.
             mlps: Of its layers, first layer first.
-            tokens_per_batch: Tokens of one forward pass.
+            room: What one forward pass may hold.
             changes: What adapters put into its matrices, by the decoder's names.
         """
         super().__init__(tokens, facts)
         self.network: Any = network
         self.changes = changes or {}
-        self.tokens_per_batch = tokens_per_batch
-        self.room = Room(tokens_per_batch)
+        self.room = room
         self.mlps = tuple(mlps)
+        self.sampler: Sampler | None = None
+        """Another engine that samples in the network's place."""
         self._products: ProductWeights | None = None
+
+    def in_float32(self) -> HFModel:
+        """Return a model of the same weights whose products are not rounded."""
+        facts = replace(self.facts, compute="float32")
+        return HFModel(self.network, self.tokens, facts, self.mlps, self.room)
 
     @property
     def device(self) -> torch.device:
@@ -88,6 +93,8 @@ class HFModel(Prompting, Comparing):
         sampling: Sampling,
     ) -> list[list[Completion]]:
         """Draw one completion per seed for every prompt; equal seeds draw alike."""
+        if self.sampler is not None:
+            return self.sampler.sample(prompts, seeds, sampling)
         with torch.inference_mode():
             return generate(self, prompts, seeds, sampling)
 
@@ -96,7 +103,7 @@ class HFModel(Prompting, Comparing):
     ) -> list[list[NDArray[np.float32]]]:
         """Return the logits of a few tokens at a few positions."""
         results: list[list[NDArray[np.float32]]] = [[] for _ in pairs]
-        head = self.student_head()
+        head = self.head()
 
         def score(batch: Sequence[int]) -> None:
             # One position more than the completion: what would come next.
@@ -104,13 +111,18 @@ class HFModel(Prompting, Comparing):
             sizes = [len(pairs[i][1]) + 1 for i in batch]
             for i, rows in zip(batch, states.split(sizes), strict=True):
                 results[i] = [
-                    some_logits(row, head, wanted)
+                    head.some_logits(row, wanted)
                     for row, wanted in zip(rows, columns[i], strict=True)
                 ]
 
         with torch.inference_mode():
             self.room.each_pass(pairs, score)
         return results
+
+    def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
+        """Return KL(pair || other) per completion token, in nats."""
+        with torch.inference_mode():
+            return mean_divergences(pairs, others, self.states, self.next_logits)
 
     def capture(
         self,
@@ -132,7 +144,7 @@ class HFModel(Prompting, Comparing):
         )
         targets = [token for _, completion in pairs for token in completion]
         distinct, place = np.unique(targets, return_inverse=True)
-        unembedding = self.student_head().weight
+        unembedding = self.head().weight
         embeddings = unembedding[torch.from_numpy(distinct).to(self.device)].float()
         places = torch.from_numpy(place).to(self.device)
         # Taken before the pass, which runs with weights rounded for its products.
@@ -151,8 +163,8 @@ class HFModel(Prompting, Comparing):
         with torch.inference_mode(), hooked(self.mlps, value, score):
             self.forward(pairs)
 
-    def student_head(self) -> Head:
-        """Return the unembedding."""
+    def head(self) -> Head:
+        """Return the unembedding; its weight may ask for a gradient."""
         weight: Tensor = self.network.get_output_embeddings().weight
         return Head(weight, softcap_of(self.network.config))
 
@@ -176,7 +188,7 @@ class HFModel(Prompting, Comparing):
                 self._products = rounded(self.network, self.product_type, self.changes)
         return self._products
 
-    def forget_products(self) -> None:
+    def release(self) -> None:
         """Free what `product_weights` keeps; it is rounded again when it is needed."""
         self._products = None
 
@@ -311,11 +323,7 @@ def hooked(
     score: Callable[[int, Tensor], None],
 ) -> Iterator[None]:
     """Call ``score(layer, activations)`` for every layer of the next forward pass."""
-    handles = [
-        mlp.watch(value, partial(score, layer)) for layer, mlp in enumerate(mlps)
-    ]
-    try:
+    with ExitStack() as watching:
+        for layer, mlp in enumerate(mlps):
+            watching.enter_context(mlp.watch(value, partial(score, layer)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -19,14 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from neuron_opsd.errors import NotFiniteError
+from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.models.adapters.low_rank import LowRank, learning, rewrite, widened
 from neuron_opsd.models.adapters.reading import changes_of, sort_targets
-from neuron_opsd.models.batches import batches
+from neuron_opsd.models.forward.batches import batches
+from neuron_opsd.models.forward.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.hf import HFModel, ProductWeights
 from neuron_opsd.models.library_errors import saving
-from neuron_opsd.models.packing import Apart, Pack, layout_of, packs_of
-from neuron_opsd.models.protocol import Head, Pair
+from neuron_opsd.models.scoring import Head
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+from neuron_opsd.records import Pair
 
 
 class HFLearner(HFModel):
@@ -50,11 +52,9 @@ class HFLearner(HFModel):
             weight_decay: Of AdamW, decoupled.
             max_grad_norm: Gradients are scaled down to this norm.
         """
-        super().__init__(
-            network, base.tokens, base.facts, base.mlps, base.tokens_per_batch
-        )
-        self.base = base
-        self.room = base.room
+        super().__init__(network, base.tokens, base.facts, base.mlps, base.room)
+        self.frozen = base
+        """The model where training began."""
         self.trained = trained
         self.max_grad_norm = max_grad_norm
         self.weights: dict[str, nn.Parameter] = {
@@ -62,7 +62,7 @@ class HFLearner(HFModel):
             for name, weight in network.named_parameters()
             if weight.requires_grad
         }
-        self.teacher: dict[str, Tensor] = {
+        self.teacher_weights: dict[str, Tensor] = {
             name: weight.detach().clone() for name, weight in self.weights.items()
         }
         self._held: ProductWeights | None = None
@@ -71,43 +71,32 @@ class HFLearner(HFModel):
             self.weights.values(), lr=0.0, weight_decay=weight_decay, foreach=False
         )
 
-    def student_hidden(self, pairs: Sequence[Pair]) -> Tensor:
+    def student(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return ``(N, D)`` states that predict the completions, with gradient."""
-        return self._states_under(*self._learning(), pairs)
+        return self.head().reading(self._states_under(*self._learning(), pairs))
 
-    def teacher_hidden(self, pairs: Sequence[Pair]) -> Tensor:
+    def teacher(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same under the teacher's weights, without gradient."""
         with torch.no_grad():
             weights = self._weights_as("teacher").decoder
-            return self._states_under(self.decoder, weights, pairs)
+            states = self._states_under(self.decoder, weights, pairs)
+        head = self.head()
+        for name, weight in self.weights.items():
+            if weight is head.weight:
+                head = Head(self.teacher_weights[name], head.softcap)
+        return head.reading(states)
 
-    def reference_hidden(self, pairs: Sequence[Pair]) -> Tensor:
+    def reference(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same of the model where training began, without gradient."""
         with torch.no_grad():
-            weights = self.base.product_weights().decoder
-            return self._states_under(self.decoder, weights, pairs)
-
-    def reference_head(self) -> Head:
-        """Return the unembedding of the model where training began."""
-        return self.base.student_head()
-
-    def teacher_head(self) -> Head:
-        """Return the teacher's unembedding."""
-        student = self.student_head()
-        for name, weight in self.weights.items():
-            if weight is student.weight:
-                return Head(self.teacher[name], student.softcap)
-        return student
-
-    @property
-    def frozen(self) -> HFModel:
-        """The model where training began."""
-        return self.base
+            weights = self.frozen.product_weights().decoder
+            states = self._states_under(self.decoder, weights, pairs)
+        return self.frozen.head().reading(states)
 
     @property
     def decoder(self) -> nn.Module:
         """The base's decoder, which runs with other weights in place of its own."""
-        return self.base.decoder
+        return self.frozen.decoder
 
     def product_weights(self) -> ProductWeights:
         """Return the student's weights for passes without gradient."""
@@ -152,7 +141,7 @@ class HFLearner(HFModel):
         """Move the teacher's weights the share `rate` of the way to the student's."""
         self._holds = ""
         for name, weight in self.weights.items():
-            self.teacher[name].lerp_(weight.detach(), rate)
+            self.teacher_weights[name].lerp_(weight.detach(), rate)
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of student, teacher and optimiser for a checkpoint."""
@@ -166,7 +155,7 @@ class HFLearner(HFModel):
         kept: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
             kept[f"student.{name}"] = weight.detach()
-            kept[f"teacher.{name}"] = self.teacher[name]
+            kept[f"teacher.{name}"] = self.teacher_weights[name]
             for key, value in self.optimizer.state.get(weight, {}).items():
                 kept[f"optimizer.{key}.{name}"] = value
         return kept
@@ -188,7 +177,7 @@ class HFLearner(HFModel):
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(state[f"student.{name}"])
-                self.teacher[name].copy_(state[f"teacher.{name}"])
+                self.teacher_weights[name].copy_(state[f"teacher.{name}"])
                 if keys:
                     # `step` counts on the processor whatever the device.
                     self.optimizer.state[weight] = {
@@ -219,10 +208,10 @@ class HFLearner(HFModel):
 
         A prompt that several completions follow is read once for all of them.
         """
-        room = self.tokens_per_batch if self.facts.shares_prompts else 0
+        room = self.room.wanted if self.facts.shares_prompts else 0
         packs = packs_of(pairs, room)
         found: dict[int, Tensor] = {}
-        for batch in batches([pack.row for pack in packs], self.tokens_per_batch):
+        for batch in batches([pack.row for pack in packs], self.room.wanted):
             part = [packs[i] for i in batch]
             places = [place for pack in part for place in pack.places]
             sizes = [len(pairs[place][1]) for place in places]
@@ -267,7 +256,7 @@ class HFLearner(HFModel):
         Only one of the two is held: a step first writes, then asks the teacher.
         """
         if self._holds != whose:
-            values = self.teacher if whose == "teacher" else self.weights
+            values = self.teacher_weights if whose == "teacher" else self.weights
             self._holds = ""
             with (
                 torch.inference_mode(mode=False),
@@ -281,7 +270,7 @@ class HFLearner(HFModel):
 
     def _hold(self, values: Mapping[str, Tensor]) -> None:
         """Make the weights of passes without gradient those of trained values."""
-        base = self.base.product_weights()
+        base = self.frozen.product_weights()
         if self._widens and self._held is not None:
             rewrite(self._held.decoder, self._changes(values))
             return
@@ -297,7 +286,7 @@ class HFLearner(HFModel):
 
     def _whole(self, values: Mapping[str, Tensor]) -> ProductWeights:
         """Return a fully trained model's weights, which are never rounded."""
-        head = self.student_head().weight
+        head = self.head().weight
         return ProductWeights(
             self._inside(values),
             next(values[n].detach() for n, w in self.weights.items() if w is head),

@@ -15,29 +15,33 @@ from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.models.adapters.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.adapters.reading import add_adapter, with_adapter
-from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.models.library_errors import full_line
-from neuron_opsd.models.linear import as_linear
-from neuron_opsd.models.mlps import readable_mlps
-from neuron_opsd.models.probing import tried
-from neuron_opsd.models.tokenizer.prompting import Prompting
-from neuron_opsd.models.tokenizer.weightless import (
+from neuron_opsd.models.description import (
     facts_of,
-    load_prompting,
     loading,
     quiet,
     settings_of,
 )
-from neuron_opsd.models.weights.checkpoints import refuse_mismatched, refuse_missing
+from neuron_opsd.models.description import (
+    load_tokenizer as load_tokenizer,
+)
+from neuron_opsd.models.forward.linear import as_linear
+from neuron_opsd.models.forward.mlps import readable_mlps
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.learner import HFLearner
+from neuron_opsd.models.library_errors import full_line
+from neuron_opsd.models.probing import tried
+from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.models.room import Room
+from neuron_opsd.models.tokenizer.prompting import Prompting
+from neuron_opsd.models.weights.headers import refuse_not_finite
+from neuron_opsd.models.weights.location import check_source, hub_options
 from neuron_opsd.models.weights.precision import compute_of, device_of
+from neuron_opsd.models.weights.refusals import refuse_mismatched, refuse_missing
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
-from neuron_opsd.models.weights.source import check_source, hub_options
-from neuron_opsd.models.weights.stored import refuse_not_finite
 
 
 def load_model(
-    config: ModelConfig, *adapters: Path, prompting: Prompting | None = None
+    config: ModelConfig, *adapters: Path, tokenizer: Prompting | None = None
 ) -> HFModel:
     """Load a frozen model, with what training made if that is given.
 
@@ -45,7 +49,7 @@ def load_model(
         config: `name` must be a folder in transformers' form or a hub id.
         adapters: What `Learner.save_adapter` wrote, each a PEFT adapter or a whole
             model; one that was trained on top of another comes after it.
-        prompting: What `load_prompting` returned for these settings, if it was asked.
+        tokenizer: What `load_tokenizer` returned for these settings, if it was asked.
 
     Raises:
         ModelError: If the model is missing, is pickled or needs its own code.
@@ -60,9 +64,9 @@ def load_model(
         else:
             # Rounded, it would lose what training changed.
             whole = {"name": str(adapter), "compute": "float32"}
-            config, prompting = config.model_copy(update=whole), None
+            config, tokenizer = config.model_copy(update=whole), None
             merged.clear()
-    prompting = prompting or load_prompting(config)
+    tokenizer = tokenizer or load_tokenizer(config)
     source = check_source(config)
     network = load_network(source, config)
     changes: dict[str, LowRank] = {}
@@ -70,7 +74,7 @@ def load_model(
         adapted = with_adapter(network, adapter)
         refuse_rounding(adapter, adapted.rest, config)
         network, changes = adapted.network, added(changes, adapted.changes)
-    return wrap(network, prompting, config, changes)
+    return wrap(network, tokenizer, config, changes)
 
 
 def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLearner:
@@ -78,17 +82,22 @@ def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLea
     return learner_of(load_model(config), tuning, seed)
 
 
-def learner_of(base: HFModel, tuning: DistillConfig, seed: int) -> HFLearner:
+def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearner:
     """Return a learner that begins as a model is, which itself never changes.
 
     Under an adapter both share the frozen weights; `full` takes a copy of all and
     computes in float32, since rounded weights would lose most of a step.
+
+    Raises:
+        TypeError: If the model is not one that `load_model` returned.
     """
+    if not isinstance(base, HFModel):
+        raise TypeError(f"cannot train {type(base).__name__}; give a loaded model")
     if tuning.tuning == "lora":
         network = twin(base.network)
         trained: Any = add_adapter(network, tuning, network.name_or_path, seed)
     else:
-        base = in_float32(base)
+        base = base.in_float32()
         network = trained = copy.deepcopy(base.network)
         network.requires_grad_(True)  # noqa: FBT003
     return HFLearner(
@@ -98,16 +107,6 @@ def learner_of(base: HFModel, tuning: DistillConfig, seed: int) -> HFLearner:
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
     )
-
-
-def in_float32(model: HFModel) -> HFModel:
-    """Return a model of the same weights whose products are not rounded."""
-    facts = replace(model.facts, compute="float32")
-    found = HFModel(
-        model.network, model.tokens, facts, model.mlps, model.tokens_per_batch
-    )
-    found.room = model.room
-    return found
 
 
 def twin(network: Any) -> Any:
@@ -189,6 +188,7 @@ def wrap(
     tokens, known = prompting.tokens, prompting.facts
     mlps, _ = readable_mlps(network)
     facts = facts_of(network, tokens, config, known.device, known.compute)
-    model = HFModel(network, tokens, facts, mlps, config.tokens_per_batch)
-    facts = replace(facts, shares_prompts=tried(model))
-    return HFModel(network, tokens, facts, mlps, config.tokens_per_batch, changes)
+    room = Room(config.tokens_per_batch)
+    shares = tried(HFModel(network, tokens, facts, mlps, room))
+    facts = replace(facts, shares_prompts=shares)
+    return HFModel(network, tokens, facts, mlps, room, changes)

@@ -7,19 +7,29 @@ of these is not so would be wrong without a word.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any, Final
 
 import torch
+from torch import Tensor
 
-from neuron_opsd.errors import ModelError
+from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.method.divergence import capped
-from neuron_opsd.models.decoding.generation import decodes_alike
-from neuron_opsd.models.decoding.plain import check_plain_decoding
-from neuron_opsd.models.library_errors import refusing
+from neuron_opsd.models.decoding.library_cache import CachedRows
+from neuron_opsd.models.decoding.prefix_memory import PrefixMemory
+from neuron_opsd.models.decoding.shared_prefix import DecoderPass, extend, read
+from neuron_opsd.models.forward.attention import replacing
+from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.library_errors import FAULTS, refusing
+from neuron_opsd.records import TokenIds
 
-if TYPE_CHECKING:
-    from neuron_opsd.models.hf import HFModel
+TOLERANCE: Final = 1e-3
+"""How far apart two ways of decoding may be, beside the largest value."""
+
+PROMPTS: Final[tuple[TokenIds, ...]] = (tuple(range(1, 12)), tuple(range(3, 8)))
+"""Prompts of two lengths, so that the shorter one is padded."""
+
+WRITTEN: Final[TokenIds] = (2, 1, 3)
+"""What is written after each."""
 
 
 def tried(model: HFModel) -> bool:
@@ -39,16 +49,8 @@ def tried(model: HFModel) -> bool:
         check_order(model)
         shares = decodes_alike(model)
         if not shares:
-            check_plain_decoding(in_float32(model))
+            check_library_cache(model.in_float32())
     return shares
-
-
-def in_float32(model: HFModel) -> HFModel:
-    """Return a model of the same weights that computes in float32."""
-    facts = replace(model.facts, compute="float32")
-    return type(model)(
-        model.network, model.tokens, facts, model.mlps, model.tokens_per_batch
-    )
 
 
 def check_order(model: HFModel) -> None:
@@ -86,7 +88,7 @@ def check_logits(model: HFModel) -> None:
         ModelError: If it scales them, as Granite does, or adds something.
     """
     one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-    head = model.student_head()
+    head = model.head()
     with torch.inference_mode():
         own = model.network(input_ids=one).logits[0, 0]
         if not bool(own.isfinite().all()):
@@ -98,4 +100,73 @@ def check_logits(model: HFModel) -> None:
         raise ModelError(
             f"a {model.facts.family} model changes its logits after the unembedding, "
             "which cannot be followed here; use a model of another family"
+        )
+
+
+def decodes_alike(model: HFModel) -> bool:
+    """Whether decoding over shared prompts gives what whole passes give.
+
+    Two prompts are read and two samples of each take a few steps; the states must be
+    those of passes over the whole sequences, up to rounding.
+    """
+    decoder: Any = model.decoder
+
+    def run(**inputs: Any) -> Tensor:
+        # In float32, where two right ways differ by next to nothing.
+        states: Tensor = decoder(use_cache=False, **inputs).last_hidden_state
+        return states
+
+    with torch.inference_mode():
+        whole = [torch.tensor([p + WRITTEN], device=model.device) for p in PROMPTS]
+        wanted = torch.cat([run(input_ids=ids)[:, -1] for ids in whole])
+        try:
+            with replacing(decoder.config):
+                found = read_and_write(run, model.device)
+        except FAULTS as error:
+            if is_out_of_memory(error):
+                raise
+            # Attention of another kind may not even take what is asked for here.
+            return False
+    return bool((found - wanted).abs().max() < TOLERANCE * wanted.abs().max())
+
+
+def read_and_write(run: DecoderPass, device: torch.device) -> Tensor:
+    """Return the last states after reading the prompts and writing after each.
+
+    The second of two samples is followed, so that a mistake in the places shows.
+    """
+    memory = PrefixMemory(len(PROMPTS), 2, device)
+    states = read(memory, run, PROMPTS, range(len(PROMPTS)))
+    slots = torch.arange(len(PROMPTS), device=device) * 2 + 1
+    for token in WRITTEN:
+        states = extend(memory, run, torch.full_like(slots, token), slots)
+    return states
+
+
+def check_library_cache(model: HFModel) -> None:
+    """Refuse a model whose logits over its cache are not those of whole passes.
+
+    The rows of the prompts change places, as they do when a completion ends.
+
+    Args:
+        model: Computes in float32, where two right ways differ by next to nothing.
+
+    Raises:
+        ModelError: If they are not.
+    """
+    rows = [1, 0, 1]
+    with torch.inference_mode():
+        wanted = model.next_logits(
+            torch.cat([model.states([(p, WRITTEN)], after=1)[-1:] for p in PROMPTS])
+        )
+        state = CachedRows(model, PROMPTS)
+        state.select(rows)
+        for token in WRITTEN:
+            state.step(torch.full((len(rows),), token, device=model.device))
+    apart = (state.logits - wanted[rows]).abs().max()
+    if not apart < TOLERANCE * wanted.abs().max():
+        raise ModelError(
+            f"a {model.facts.family} model writes other tokens over its cache than "
+            "over whole texts, so nothing can be sampled from it here; use a model of "
+            "another family"
         )

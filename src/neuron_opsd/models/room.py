@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 import torch
 
 from neuron_opsd.errors import TryAgainError, is_out_of_memory
-from neuron_opsd.models.batches import batches
-from neuron_opsd.models.protocol import Pair
+from neuron_opsd.models.forward.batches import batches
+from neuron_opsd.records import Pair
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,6 +87,7 @@ class Room:
 
     def __init__(self, tokens: int) -> None:
         """Begin with what the settings say."""
+        self.wanted = tokens
         self.tokens = tokens
         self.told: Callable[[str], None] | None = None
         """Told why, as soon as it has become less."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,68 +14,67 @@ from torch import Tensor
 
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.divergence import capped
-from neuron_opsd.models.protocol import Head, Pair
-from neuron_opsd.records import TokenIds
+from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.records import Pair, TokenIds
 
 CHUNK: Final = 128
-"""Positions whose logits `divergences` holds at once."""
+"""Positions whose logits a divergence holds at once."""
 
 
-class Stating(Protocol):
-    """A model that gives final states, and the logits of these."""
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The unembedding of one set of weights."""
 
-    def states(self, pairs: Sequence[Pair]) -> Tensor:
-        """Return ``(N, D)`` final states that predict the completions' tokens."""
-        ...
+    weight: Tensor
+    """``(V, D)``."""
+    softcap: float | None = None
+    """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
 
-    def next_logits(self, states: Tensor) -> Tensor:
-        """Return the logits ``(N, V)`` that final states give."""
-        ...
+    def reading(self, states: Tensor) -> HiddenStates:
+        """Return states ``(N, D)`` with this to read them out."""
+        return HiddenStates(states, self.weight, self.softcap)
 
-
-class Comparing:
-    """Adds `divergences` to a model that gives states."""
-
-    def divergences(
-        self: Stating, pairs: Sequence[Pair], others: Sequence[Pair]
-    ) -> list[float]:
-        """Return KL(pair || other) per completion token, in nats.
-
-        Raises:
-            NotFiniteError: If one is no number; its places are pairs'.
-        """
-        found = []
-        with torch.inference_mode():
-            for pair, other in zip(pairs, others, strict=True):
-                chunks = zip(
-                    self.states([pair]).split(CHUNK),
-                    self.states([other]).split(CHUNK),
-                    strict=True,
-                )
-                total = sum(total_divergence(self, *both) for both in chunks)
-                found.append(total / len(pair[1]))
-        wrong = [i for i, value in enumerate(found) if not math.isfinite(value)]
-        if wrong:
-            raise NotFiniteError(
-                "the divergence of what it says with demonstrations is not finite",
-                wrong,
-            )
-        return found
+    def some_logits(self, state: Tensor, tokens: TokenIds) -> NDArray[np.float32]:
+        """Return the float32 logits of a few tokens at one position."""
+        if not tokens:
+            return np.empty(0, dtype=np.float32)
+        rows = self.weight[torch.tensor(tokens, device=self.weight.device)]
+        logits = capped(rows.float() @ state.float(), self.softcap)
+        values: NDArray[np.float32] = logits.cpu().numpy()
+        return values
 
 
-def total_divergence(model: Stating, states: Tensor, others: Tensor) -> float:
-    """Return the sum over states ``(N, D)`` of KL(first || second), in nats."""
-    log_p, log_q = (
-        model.next_logits(one).log_softmax(dim=-1) for one in (states, others)
-    )
-    return float((log_p.exp() * (log_p - log_q)).sum())
+def mean_divergences(
+    pairs: Sequence[Pair],
+    others: Sequence[Pair],
+    states: Callable[[Sequence[Pair]], Tensor],
+    logits: Callable[[Tensor], Tensor],
+) -> list[float]:
+    """Return KL(pair || other) per completion token, in nats.
 
+    Args:
+        pairs: Prompts and completions.
+        others: The same completions after other prompts.
+        states: Gives ``(N, D)`` final states that predict completions' tokens.
+        logits: Gives ``(N, V)`` logits of final states.
 
-def some_logits(state: Tensor, head: Head, tokens: TokenIds) -> NDArray[np.float32]:
-    """Return the float32 logits of a few tokens at one position."""
-    if not tokens:
-        return np.empty(0, dtype=np.float32)
-    rows = head.weight[torch.tensor(tokens, device=head.weight.device)]
-    logits = capped(rows.float() @ state.float(), head.softcap)
-    values: NDArray[np.float32] = logits.cpu().numpy()
-    return values
+    Raises:
+        NotFiniteError: If one is not finite; its places are pairs'.
+    """
+
+    def terms(pair: Pair, other: Pair) -> Iterator[float]:
+        both = (states([one]).split(CHUNK) for one in (pair, other))
+        for chunks in zip(*both, strict=True):
+            log_p, log_q = (logits(chunk).log_softmax(dim=-1) for chunk in chunks)
+            yield float((log_p.exp() * (log_p - log_q)).sum())
+
+    found = [
+        sum(terms(pair, other)) / len(pair[1])
+        for pair, other in zip(pairs, others, strict=True)
+    ]
+    wrong = [i for i, value in enumerate(found) if not math.isfinite(value)]
+    if wrong:
+        raise NotFiniteError(
+            "the divergence of what it says with demonstrations is not finite", wrong
+        )
+    return found

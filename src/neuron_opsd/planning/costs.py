@@ -28,7 +28,7 @@ from neuron_opsd.planning.workload import (
 )
 
 if TYPE_CHECKING:
-    from neuron_opsd.models.protocol import ModelFacts
+    from neuron_opsd.models.roles import ModelFacts
 
 MARGIN = 0.25
 """Share by which times are uncertain, up and down."""

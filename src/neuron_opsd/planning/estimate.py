@@ -12,10 +12,8 @@ from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.methods import METHODS, method_of
 from neuron_opsd.methods.method import PoolAnswers
-from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import learner_of, load_model
-from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
+from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.planning.costs import Plan, num_saved, plan
 from neuron_opsd.planning.samples import (
     Sample,
@@ -94,12 +92,12 @@ def estimate(
     """
     config = with_method(config)
     inputs = read_inputs(pool, tests, config, progress.warn)
-    prompting = load_prompting(config.model)
-    own = for_model(config, prompting.facts)
-    resolved = resolve(own, prompting, chooses=inputs.chooses)
-    check_questions(prompting, inputs, resolved)
+    tokenizer = load_tokenizer(config.model)
+    own = for_model(config, tokenizer.facts)
+    resolved = resolve(own, tokenizer, chooses=inputs.chooses)
+    check_questions(tokenizer, inputs, resolved)
     before, start = held_memory("cpu"), perf_counter()
-    model = load_model(config.model, prompting=prompting)
+    model = load_model(config.model, tokenizer=tokenizer)
     loading = perf_counter() - start
     device = model.facts.device
     network = held_memory(device) - (0 if device.startswith("cuda") else before)
@@ -193,7 +191,7 @@ def try_showing(
 
 
 def try_learner(
-    trial: Trial, model: HFModel, found: Reading, loading: float
+    trial: Trial, model: LanguageModel, found: Reading, loading: float
 ) -> tuple[Rates, int]:
     """Take samples of the training, and gather what all samples took.
 
@@ -250,7 +248,7 @@ def scaled_peak(base: int, peak: int, size: StepSize, config: Config) -> int:
 
 
 def count_work(
-    model: LanguageModel,
+    model: Tokenizer,
     inputs: Inputs,
     config: Config,
     found: Reading,

@@ -14,7 +14,7 @@ from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
 from neuron_opsd.config.needs import selects_by_neurons
 from neuron_opsd.method.selection import select_questions
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.planning.measuring import affordable, spread
 from neuron_opsd.planning.trials import TRIAL, Answered, Trial
 from neuron_opsd.records import (
@@ -85,7 +85,7 @@ def own_answers(
 
 
 def borrowed(
-    model: LanguageModel,
+    model: Tokenizer,
     asked: PromptedQuestion,
     free: Sequence[Completion],
     place: int,

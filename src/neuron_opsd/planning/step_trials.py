@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from neuron_opsd.models.library_errors import saving
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.planning.measuring import affordable, spread
 from neuron_opsd.planning.samples import grown
 from neuron_opsd.planning.trials import Trial

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from neuron_opsd.config import Config
 from neuron_opsd.models.decoding.choices import find_branches, longest_prefixes
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.planning.measuring import (
     affordable,
     expected_length,
@@ -49,7 +49,7 @@ TRIAL = "plan"
 
 
 def count_questions(
-    model: LanguageModel, asked: Sequence[PromptedQuestion]
+    model: Tokenizer, asked: Sequence[PromptedQuestion]
 ) -> QuestionTokens:
     """Count the tokens of questions, and what scoring their choices reads.
 

@@ -30,7 +30,7 @@ REPORT_FORMAT = 2
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """What the model is; the fields are those of `models.protocol.ModelFacts`."""
+    """What the model is; the fields are those of `models.roles.ModelFacts`."""
 
     name: str
     family: str

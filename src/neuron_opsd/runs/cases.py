@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 
 from neuron_opsd.answers.votes import sampled_rollouts
-from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import Answerer, Tokenizer
 from neuron_opsd.pipeline import BIAS_NAME, Prepared
 from neuron_opsd.records import Rollout, TeacherContext
 from neuron_opsd.results.run import AnswerCount, Case, CaseDemonstration
@@ -21,7 +20,7 @@ NUM_CASES = 12
 
 def answer_cases(
     run: RunContext,
-    model: LanguageModel,
+    model: Answerer,
     prepared: Prepared,
     made_from: Sequence[str],
 ) -> Mapping[str, Sequence[Rollout]]:
@@ -58,7 +57,7 @@ def choose_cases(prepared: Prepared) -> tuple[TeacherContext, ...]:
 
 
 def build_cases(
-    model: HFModel, prepared: Prepared, after: Mapping[str, Sequence[Rollout]]
+    model: Tokenizer, prepared: Prepared, after: Mapping[str, Sequence[Rollout]]
 ) -> tuple[Case, ...]:
     """Show a dozen questions in full.
 
@@ -77,10 +76,10 @@ def build_cases(
             question_id=context.question_id,
             question=prepared.library.questions[context.question_id].text,
             choices=prepared.library.questions[context.question_id].choices,
-            student_prompt=model.tokens.prompt_text(
+            student_prompt=model.prompt_text(
                 example_of[context.question_id].student_prompt
             ),
-            teacher_prompt=model.tokens.prompt_text(
+            teacher_prompt=model.prompt_text(
                 example_of[context.question_id].teacher_prompt
             ),
             reason=reason_of[context.question_id],

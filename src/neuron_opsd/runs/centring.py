@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME
 from neuron_opsd.records import Question
 from neuron_opsd.stages.centring import choice_bias, is_centring, with_bias

@@ -21,7 +21,7 @@ from neuron_opsd.documents import DocumentError, parse_json
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.learner import first_not_finite
 from neuron_opsd.models.library_errors import saving
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.metrics import (
     METRICS,

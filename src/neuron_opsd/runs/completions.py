@@ -12,11 +12,10 @@ from neuron_opsd.config import Config, QuestionsConfig
 from neuron_opsd.data.question_files import open_table
 from neuron_opsd.data.rows import BadRowError, Problems, Row, shorten
 from neuron_opsd.errors import ConfigError, DataError, ModelError
-from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
-from neuron_opsd.models.protocol import Pair
+from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.progress import Progress
-from neuron_opsd.records import NeuronSet
+from neuron_opsd.records import NeuronSet, Pair
 from neuron_opsd.runs.kept_room import tell_of_room
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.storage.caching import MEMORY, InChunks
@@ -127,13 +126,13 @@ def parse(row: Row) -> Written:
     return Written(*(row.values[field] for field in FIELDS))
 
 
-def encode(model: HFModel, row: Written, path: Path) -> Pair:
+def encode(model: Tokenizer, row: Written, path: Path) -> Pair:
     """Return a row's token ids.
 
     Raises:
         DataError: If the model cannot hold it.
     """
-    prompt, completion = model.tokens.encode_rendered(row.prompt, row.completion)
+    prompt, completion = model.encode_rendered(row.prompt, row.completion)
     length = len(prompt) + len(completion)
     if length > model.facts.max_positions:
         raise DataError(

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 from neuron_opsd.config import Config, PromptsConfig, RolloutsConfig
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.protocol import ModelFacts, Prompter
+from neuron_opsd.models.roles import ModelFacts, Tokenizer
 from neuron_opsd.processes.memory import peak_memory
 from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
@@ -99,7 +99,7 @@ PROBE = Question("probe", (Message("user", "Which one?"),))
 
 def resolve(
     config: Config,
-    model: Prompter,
+    model: Tokenizer,
     begun: Iterable[Path] = (),
     *,
     chooses: bool = True,
@@ -154,7 +154,7 @@ def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
 
 
 def check_mode(
-    config: Config, model: Prompter, begun: Iterable[Path], *, chooses: bool
+    config: Config, model: Tokenizer, begun: Iterable[Path], *, chooses: bool
 ) -> None:
     """Refuse another mode than `auto` came to where an earlier version kept that.
 
@@ -175,7 +175,7 @@ def check_mode(
             )
 
 
-def check_own_texts(model: Prompter, config: Config) -> None:
+def check_own_texts(model: Tokenizer, config: Config) -> None:
     """Refuse a control token in what the settings add to every question.
 
     Raises:
@@ -192,7 +192,7 @@ def check_own_texts(model: Prompter, config: Config) -> None:
             raise ConfigError(f"prompts.{name} stands in every prompt: {problem}")
 
 
-def with_mode(config: Config, model: Prompter, mode: Mode) -> Config:
+def with_mode(config: Config, model: Tokenizer, mode: Mode) -> Config:
     """Return the settings with a mode of rollouts, and the prompts resolved for it."""
     rollouts = config.rollouts.model_copy(update={"mode": mode})
     prompts = resolve_prompts(
@@ -203,7 +203,7 @@ def with_mode(config: Config, model: Prompter, mode: Mode) -> Config:
     return config.model_copy(update={"rollouts": rollouts, "prompts": prompts})
 
 
-def quietened(config: Config, model: Prompter) -> Config:
+def quietened(config: Config, model: Tokenizer) -> Config:
     """Return the settings with reasoning off where the template has a switch for it.
 
     A template of a model that may reason or not need not open a block: the model then
@@ -214,7 +214,7 @@ def quietened(config: Config, model: Prompter) -> Config:
     return config if same or opens_reasoning(quiet, model) else quiet
 
 
-def beginnings(config: Config, model: Prompter) -> tuple[TokenIds, TokenIds]:
+def beginnings(config: Config, model: Tokenizer) -> tuple[TokenIds, TokenIds]:
     """Return how a question is put to the student and to the teacher."""
     student = student_prompt(PROBE, config.prompts)
     teacher = teacher_prompt(PROBE, (), config.prompts)
@@ -229,12 +229,12 @@ def without_thinking(config: Config) -> Config:
     return config.model_copy(update={"prompts": prompts})
 
 
-def opens_reasoning(config: Config, model: Prompter) -> bool:
+def opens_reasoning(config: Config, model: Tokenizer) -> bool:
     """Whether the student's prompts end inside a block of reasoning."""
     return model.opens_reasoning(beginnings(config, model)[0])
 
 
-def check_alike(config: Config, model: Prompter) -> None:
+def check_alike(config: Config, model: Tokenizer) -> None:
     """Refuse a teacher that reasons where the student does not, or the other way.
 
     Raises:

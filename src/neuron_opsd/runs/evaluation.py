@@ -9,9 +9,8 @@ from typing import Any
 from neuron_opsd.config import Config
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.protocol import LanguageModel
-from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.roles import Answerer
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.context import TestSet, resolve
@@ -61,13 +60,13 @@ def evaluate(
             "none; set rollouts.choice_bias to what choice-bias.json of the run holds"
         )
     sets = read_tests(tests, "", config, progress.warn)
-    prompting = load_prompting(config.model)
+    tokenizer = load_tokenizer(config.model)
     asked = {test.name: test.questions for test in sets}
     chooses = any(q.choices for questions in asked.values() for q in questions)
-    resolved = resolve(config, prompting, chooses=chooses)
-    check_sets(prompting, asked, resolved, tests)
+    resolved = resolve(config, tokenizer, chooses=chooses)
+    check_sets(tokenizer, asked, resolved, tests)
     adapters = [] if adapter is None else [adapter]
-    model = load_model(config.model, *adapters, prompting=prompting)
+    model = load_model(config.model, *adapters, tokenizer=tokenizer)
     tell_of_room(model, progress.warn)
     work, table = Workspace(resolved, progress=progress), {}
     for test in sets:
@@ -88,7 +87,7 @@ def inputs_of(
     return [Path(config.model.name), *map(Path, tests.values()), *adapters]
 
 
-def test_model(work: Workspace, model: LanguageModel, test: TestSet) -> TestResult:
+def test_model(work: Workspace, model: Answerer, test: TestSet) -> TestResult:
     """Answer one test set chunk by chunk, as a run does, and score the answers."""
     asked = ask(test.questions, work.config)
     one = TestAsked(test.name, test.name, test.name, asked)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.models.weights.shards import snapshot_of, weight_files
 from neuron_opsd.storage.run_directory import RunDirectory, sha256_file
 
@@ -88,7 +88,9 @@ def hash_as_of(path: Path, marks: tuple[int, ...]) -> str:
     return sha256_file(path)
 
 
-def load_again(run: RunDirectory, config: ModelConfig, *adapters: Path) -> HFModel:
+def load_again(
+    run: RunDirectory, config: ModelConfig, *adapters: Path
+) -> LanguageModel:
     """Load the model that a run was begun with, once more and with adapters.
 
     Raises:

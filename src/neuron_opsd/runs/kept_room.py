@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Final
 
-from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.roles import Capturer
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.stages.splitting import Split, Splits
 
@@ -17,7 +17,7 @@ SPLITS: Final = "splits"
 """The fact that says how the batches of each training had to be split, by step."""
 
 
-def keep_room(run: RunContext, model: HFModel) -> None:
+def keep_room(run: RunContext, model: Capturer) -> None:
     """Give a model the room that a run has found, and keep what it finds."""
     usual = run.config.model.tokens_per_batch
     model.room.tokens = min(usual, run.directory.manifest.facts.get(ROOM, usual))
@@ -30,14 +30,14 @@ def keep_room(run: RunContext, model: HFModel) -> None:
     tell_of_room(model, keep)
 
 
-def tell_of_room(model: HFModel, warn: Callable[[str], None]) -> None:
+def tell_of_room(model: Capturer, warn: Callable[[str], None]) -> None:
     """Warn when a model's passes have to be made smaller."""
 
     def tell(said: str) -> None:
         warn(
             f"memory ran out ({said}); passes hold at most {model.room.tokens} tokens "
             "from here on, which makes the same more slowly; model.tokens_per_batch "
-            f"{model.tokens_per_batch} is more than there is room for"
+            f"{model.room.wanted} is more than there is room for"
         )
 
     model.room.told = tell

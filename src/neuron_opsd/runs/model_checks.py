@@ -9,7 +9,7 @@ from typing import Final
 from neuron_opsd.config import Config
 from neuron_opsd.data.rows import MAX_PROBLEMS
 from neuron_opsd.errors import DataError, ModelError
-from neuron_opsd.models.protocol import Prompter
+from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.prompts import LETTERS, teacher_prompt
 from neuron_opsd.records import Prompt, Question, TokenIds
 from neuron_opsd.runs.inputs import POOL, Inputs, places_of
@@ -43,7 +43,7 @@ class Problems:
             self.shown.append(Problem(name, question.id, text))
 
 
-def check_questions(model: Prompter, inputs: Inputs, config: Config) -> None:
+def check_questions(model: Tokenizer, inputs: Inputs, config: Config) -> None:
     """Refuse questions that the model cannot hold, or choices it cannot tell apart.
 
     Raises:
@@ -54,7 +54,7 @@ def check_questions(model: Prompter, inputs: Inputs, config: Config) -> None:
 
 
 def check_sets(
-    model: Prompter,
+    model: Tokenizer,
     sets: Mapping[str, Sequence[Question]],
     config: Config,
     sources: Mapping[str, str],
@@ -108,7 +108,7 @@ def where(
 
 
 def check_block(
-    model: Prompter,
+    model: Tokenizer,
     name: str,
     asked: Sequence[PromptedQuestion],
     config: Config,
@@ -148,7 +148,7 @@ def whose(asked: PromptedQuestion) -> str:
 
 
 def encoded(
-    model: Prompter, prompts: Sequence[Prompt], names: Sequence[str]
+    model: Tokenizer, prompts: Sequence[Prompt], names: Sequence[str]
 ) -> list[TokenIds]:
     """Return the token ids of prompts.
 
@@ -167,7 +167,7 @@ def encoded(
 
 
 def token_problem(
-    model: Prompter, asked: PromptedQuestion, prompt: TokenIds, config: Config
+    model: Tokenizer, asked: PromptedQuestion, prompt: TokenIds, config: Config
 ) -> str:
     """Say what is wrong with the tokens of a question or of its choices."""
     try:
@@ -180,7 +180,7 @@ def token_problem(
     )
 
 
-def length_problem(model: Prompter, who: str, length: int, longest: int) -> str:
+def length_problem(model: Tokenizer, who: str, length: int, longest: int) -> str:
     """Say that a prompt and its longest answer are too long, if they are."""
     if length + longest <= model.facts.max_positions:
         return ""
@@ -191,7 +191,7 @@ def length_problem(model: Prompter, who: str, length: int, longest: int) -> str:
     )
 
 
-def unknown_problem(model: Prompter, who: str, texts: Sequence[TokenIds]) -> str:
+def unknown_problem(model: Tokenizer, who: str, texts: Sequence[TokenIds]) -> str:
     """Say for which token a model has no weights, as some tokenizers have such."""
     last = max(max(text, default=0) for text in texts)
     if last < model.facts.vocab_size:
@@ -204,7 +204,7 @@ def unknown_problem(model: Prompter, who: str, texts: Sequence[TokenIds]) -> str
 
 
 def note_long_teachers(
-    model: Prompter, asked: Sequence[PromptedQuestion], config: Config, found: Problems
+    model: Tokenizer, asked: Sequence[PromptedQuestion], config: Config, found: Problems
 ) -> None:
     """Note questions that the student can hold and the teacher cannot.
 
@@ -230,7 +230,7 @@ def note_long_teachers(
 
 
 def check_shown(
-    model: Prompter, sets: Mapping[str, Sequence[Question]], config: Config
+    model: Tokenizer, sets: Mapping[str, Sequence[Question]], config: Config
 ) -> None:
     """Refuse turns that the chat template does not write after a demonstration.
 

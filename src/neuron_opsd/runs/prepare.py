@@ -10,7 +10,7 @@ from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.methods import METHODS
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
 from neuron_opsd.records import Fitness, NeuronSet, Prompt, Question, TeacherContext
@@ -147,7 +147,7 @@ def count_pool_tokens(
 
 
 def tokens_of(
-    model: LanguageModel,
+    model: Tokenizer,
     asked: Sequence[PromptedQuestion],
     rollouts: Iterable[RolloutFacts],
 ) -> int:

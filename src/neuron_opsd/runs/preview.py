@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.pipeline import Prepared, prepare
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TokenIds
@@ -71,11 +70,11 @@ def preview(
     chosen = find_question(questions.questions, question_id, pool)
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
-    prompting = load_prompting(config.model)
-    own = for_model(config, prompting.facts)
-    resolved = resolve(own, prompting, chooses=any(q.choices for q in some))
-    check_sets(prompting, {POOL: some}, resolved, {POOL: pool})
-    model = load_model(config.model, prompting=prompting)
+    tokenizer = load_tokenizer(config.model)
+    own = for_model(config, tokenizer.facts)
+    resolved = resolve(own, tokenizer, chooses=any(q.choices for q in some))
+    check_sets(tokenizer, {POOL: some}, resolved, {POOL: pool})
+    model = load_model(config.model, tokenizer=tokenizer)
     work = centred(Workspace(resolved, progress=progress), model, some)
     prepared = prepare(
         model,
@@ -106,7 +105,7 @@ def find_question(
 
 
 def show(
-    model: HFModel, question: Question, prepared: Prepared, work: Workspace
+    model: LanguageModel, question: Question, prepared: Prepared, work: Workspace
 ) -> Preview:
     """Put together what is shown of a question."""
     (context,), (example,) = prepared.contexts, prepared.examples
@@ -118,8 +117,8 @@ def show(
     completion = rollout.completion.token_ids
     return Preview(
         question_id=question.id,
-        student_prompt=model.tokens.prompt_text(example.student_prompt),
-        teacher_prompt=model.tokens.prompt_text(example.teacher_prompt),
+        student_prompt=model.prompt_text(example.student_prompt),
+        teacher_prompt=model.prompt_text(example.teacher_prompt),
         demonstrations=len(context.demonstrations) - example.num_dropped,
         completion_example=rollout.completion.text,
         answer=reading.answer,
@@ -132,13 +131,13 @@ def show(
     )
 
 
-def mask_text(model: HFModel, prompt: TokenIds, completion: TokenIds) -> str:
+def mask_text(model: Tokenizer, prompt: TokenIds, completion: TokenIds) -> str:
     """Write the join of prompt and completion token by token, trained ones marked."""
     before = [token_text(model, token) for token in prompt[-6:]]
     trained = [f"[{token_text(model, token)}]" for token in completion]
     return " ".join([*before, *trained])
 
 
-def token_text(model: HFModel, token: int) -> str:
+def token_text(model: Tokenizer, token: int) -> str:
     """Return one token's text, control tokens and line breaks made visible."""
-    return repr(str(model.tokens.tokenizer.decode([token])))[1:-1]
+    return repr(model.token_text(token))[1:-1]

@@ -11,7 +11,7 @@ from typing import Any
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.methods import METHODS
-from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.records import Fitness, StepMetrics

@@ -16,7 +16,7 @@ from neuron_opsd.config.tables import (
 )
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, method_named, method_of
-from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.roles import ModelFacts
 
 SOURCE: Final = "source"
 """The value of `preset` that takes what a method's source trains with."""

@@ -15,9 +15,8 @@ from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.tables import to_toml
 from neuron_opsd.methods import METHODS, method_of
-from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.load import load_model
-from neuron_opsd.models.tokenizer.weightless import load_prompting
+from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import StepMetrics
@@ -82,11 +81,11 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     shared_verifier().forget()
     config = name_in_domain(request.tests, with_method(config))
     inputs = read_inputs(request.pool, request.tests, config, progress.warn)
-    prompting = load_prompting(config.model)
-    own = for_model(config, prompting.facts)
-    resolved = resolve(own, prompting, [request.out], chooses=inputs.chooses)
-    check_questions(prompting, inputs, resolved)
-    model = load_model(config.model, prompting=prompting)
+    tokenizer = load_tokenizer(config.model)
+    own = for_model(config, tokenizer.facts)
+    resolved = resolve(own, tokenizer, [request.out], chooses=inputs.chooses)
+    check_questions(tokenizer, inputs, resolved)
+    model = load_model(config.model, tokenizer=tokenizer)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDirectory.open(
         request.out,
@@ -108,7 +107,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
 
 
 def improve(
-    run: RunContext, model: HFModel, inputs: Inputs, command: str
+    run: RunContext, model: LanguageModel, inputs: Inputs, command: str
 ) -> ReportData:
     """Run all stages in a run directory."""
     run = replace(run, config=centred(run.work, model, inputs.pool).config)
@@ -119,7 +118,7 @@ def improve(
     main = Training("distillation")
     metrics = train(run, model, prepared, main)
 
-    model.forget_products()  # they make room for the trained model's
+    model.release()  # they make room for the trained model's
     trained = trained_model(run, main.adapter)
     after = answer_tests(run, trained, inputs.tests, "after", [main.adapter])
     made = [main.adapter, *PreparedNames().all]
@@ -136,7 +135,7 @@ def improve(
 
 
 def untrained_controls(
-    run: RunContext, model: HFModel, tests: Sequence[TestSet], prepared: Prepared
+    run: RunContext, model: LanguageModel, tests: Sequence[TestSet], prepared: Prepared
 ) -> dict[str, Mapping[str, TestResult]]:
     """Answer the in-domain test with demonstrations in the prompt, if asked for."""
     if not run.config.tests_prompted:
@@ -151,7 +150,7 @@ def untrained_controls(
 
 
 def train(
-    run: RunContext, model: HFModel, prepared: Prepared, training: Training
+    run: RunContext, model: LanguageModel, prepared: Prepared, training: Training
 ) -> tuple[StepMetrics, ...]:
     """Train by the method of the settings; return the metrics of every step."""
     method = method_of(run.config)
@@ -160,7 +159,7 @@ def train(
 
 
 def form_only(
-    run: RunContext, model: HFModel, prepared: Prepared, tests: Sequence[TestSet]
+    run: RunContext, model: LanguageModel, prepared: Prepared, tests: Sequence[TestSet]
 ) -> Mapping[str, TestResult]:
     """Train the same steps on random choices and answer the tests.
 

@@ -10,7 +10,7 @@ from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
 from neuron_opsd.config.needs import shows_by_neurons
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import Answerer
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
 from neuron_opsd.records import NeuronSet, Question, Rollout
 from neuron_opsd.results.scores import TestResult
@@ -39,7 +39,7 @@ BEFORE = "before"
 
 def answer_tests(
     run: RunContext,
-    model: LanguageModel,
+    model: Answerer,
     tests: Sequence[TestSet],
     label: str,
     made_from: Sequence[str] = (),
@@ -69,7 +69,7 @@ def answer_tests(
 
 def answer_test(
     run: RunContext,
-    model: LanguageModel,
+    model: Answerer,
     test: TestSet,
     label: str,
     asked: Sequence[PromptedQuestion],
@@ -142,7 +142,7 @@ def test_draws(config: Config) -> list[tuple[float, int]]:
 
 def sample_test(
     work: Workspace,
-    model: LanguageModel,
+    model: Answerer,
     one: TestAsked,
     draws: Sequence[tuple[float, int]],
     made_from: Sequence[str] = (),
@@ -180,7 +180,7 @@ def score(test: TestSet, rollouts: Sequence[Rollout], config: Config) -> TestRes
 
 def answer_prompted(
     run: RunContext,
-    model: LanguageModel,
+    model: Answerer,
     test: TestSet,
     prepared: Prepared,
     made: PreparedNames,

@@ -10,9 +10,8 @@ from typing import Any
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.methods.method import Method, PoolAnswers
-from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import learner_of
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import LanguageModel, Learner
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics, TrainingExample
@@ -75,7 +74,7 @@ class Training:
 
 def train_adapter(
     run: RunContext,
-    model: HFModel,
+    model: LanguageModel,
     training: Training,
     examples: Sequence[TrainingExample],
     objective: Objective,
@@ -213,7 +212,7 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
     return now
 
 
-def trained_model(run: RunContext, folder: str) -> HFModel:
+def trained_model(run: RunContext, folder: str) -> LanguageModel:
     """Load the base model with the adapter in a folder of the run directory."""
     model = load_again(run.directory, run.config.model, run.directory.path(folder))
     keep_room(run, model)

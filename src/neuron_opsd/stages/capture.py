@@ -10,8 +10,8 @@ import numpy as np
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import DataError, naming
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
-from neuron_opsd.models.protocol import LanguageModel, ModelFacts, Pair
-from neuron_opsd.records import Completion, NeuronSet, TokenIds
+from neuron_opsd.models.roles import Capturer, LanguageModel, ModelFacts, Tokenizer
+from neuron_opsd.records import Completion, NeuronSet, Pair, TokenIds
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
 
@@ -27,7 +27,7 @@ def sizes_of(config: NeuronsConfig, facts: ModelFacts) -> Sizes:
 
 
 def pair_of(
-    model: LanguageModel,
+    model: Tokenizer,
     prompt: TokenIds,
     completion: Completion,
     config: NeuronsConfig,
@@ -76,7 +76,7 @@ def lacks_span(completion: Completion, config: NeuronsConfig) -> bool:
     return False
 
 
-def first_final_token(model: LanguageModel, completion: Completion) -> int:
+def first_final_token(model: Tokenizer, completion: Completion) -> int:
     """Return the place of the token that begins the final answer.
 
     It is the one that brings the answer's first character; white space before that
@@ -112,7 +112,7 @@ def not_read(question_ids: Sequence[str]) -> list[NeuronSet]:
 
 
 def capture_neurons(
-    model: LanguageModel,
+    model: Capturer,
     question_ids: Sequence[str],
     pairs: Sequence[Pair],
     config: NeuronsConfig,

@@ -20,7 +20,7 @@ from typing import Final
 from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.decoding.choices import choice_logprobs
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import TextScorer
 from neuron_opsd.stages.rollouts import PromptedQuestion, scored_choices
 
 LEAST_QUESTIONS: Final = 10
@@ -28,7 +28,7 @@ LEAST_QUESTIONS: Final = 10
 
 
 def choice_bias(
-    model: LanguageModel, asked: Sequence[PromptedQuestion], block_size: int
+    model: TextScorer, asked: Sequence[PromptedQuestion], block_size: int
 ) -> dict[str, float]:
     """Return what the model gives each choice on average over the pool.
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.method.divergence import distillation_loss, imitation_loss
-from neuron_opsd.method.fused_loss import HiddenStates
-from neuron_opsd.models.protocol import Learner, Pair
+from neuron_opsd.models.roles import Learner
+from neuron_opsd.records import Pair
 from neuron_opsd.stages.training import TrainingSequence
 
 Sequences = Sequence[TrainingSequence]
@@ -32,9 +32,8 @@ def loss_to_teacher(
         for s in sequences
     ]
     # The teacher goes first, while nothing of the student's graph is alive.
-    hidden, head = learner.teacher_hidden(pairs), learner.teacher_head()
-    teacher = HiddenStates(hidden, head.weight, head.softcap)
-    student = student_states(learner, sequences)
+    teacher = learner.teacher(pairs)
+    student = learner.student(student_pairs(learner, sequences))
     weights = token_counts(sequences, student.hidden)
     return distillation_loss(student, teacher, config, weights)
 
@@ -43,7 +42,7 @@ def loss_to_completions(
     learner: Learner, sequences: Sequences, config: DistillConfig
 ) -> Tensor:
     """Return the cross-entropy of completions, summed over their tokens."""
-    student = student_states(learner, sequences)
+    student = learner.student(student_pairs(learner, sequences))
     tokens = completion_tokens(sequences, student.hidden)
     weights = token_counts(sequences, student.hidden)
     return imitation_loss(student, tokens, config.chunk_positions, weights)
@@ -55,13 +54,6 @@ def student_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
         (learner.encode(s.example.student_prompt), s.completion.token_ids)
         for s in sequences
     ]
-
-
-def student_states(learner: Learner, sequences: Sequences) -> HiddenStates:
-    """Return what makes the student's logits at all completion tokens."""
-    head = learner.student_head()
-    hidden = learner.student_hidden(student_pairs(learner, sequences))
-    return HiddenStates(hidden, head.weight, head.softcap)
 
 
 def completion_tokens(sequences: Sequences, like: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from neuron_opsd.answers.votes import tally
 from neuron_opsd.config import Config, FitnessConfig
 from neuron_opsd.errors import naming
 from neuron_opsd.models.decoding.choices import choice_logprobs, entropy
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import Answerer, TextScorer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import (
     Fitness,
@@ -65,7 +65,7 @@ class AnswerDistribution:
 
 
 def check_teacher(
-    model: LanguageModel,
+    model: Answerer,
     asked: Sequence[PromptedQuestion],
     teacher_prompts: Sequence[Prompt],
     other_prompts: Sequence[Prompt],
@@ -133,7 +133,7 @@ def top_answer(answers: Sequence[str], same: Same) -> tuple[str, float]:
 
 
 def initial_divergence(
-    model: LanguageModel,
+    model: TextScorer,
     asked: Sequence[PromptedQuestion],
     teacher_prompts: Sequence[Prompt],
     student: Sequence[AnswerDistribution],
@@ -158,7 +158,7 @@ def initial_divergence(
 
 
 def beliefs(
-    model: LanguageModel,
+    model: Answerer,
     asked: Sequence[PromptedQuestion],
     prompts: Sequence[Prompt],
     votes: Mapping[str, Vote],
@@ -172,7 +172,7 @@ def beliefs(
 
 
 def choice_beliefs(
-    model: LanguageModel,
+    model: TextScorer,
     asked: Sequence[PromptedQuestion],
     votes: Mapping[str, Vote],
     config: Config,
@@ -195,7 +195,7 @@ def choice_beliefs(
 
 
 def sampled_beliefs(
-    model: LanguageModel,
+    model: Answerer,
     asked: Sequence[PromptedQuestion],
     votes: Mapping[str, Vote],
     config: Config,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from neuron_opsd.config import FitnessConfig
 from neuron_opsd.errors import TeacherError
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import TextScorer
 from neuron_opsd.records import Fitness, Prompt, TokenIds, Vote
 
 Logprobs: TypeAlias = NDArray[np.float64]
@@ -135,7 +135,7 @@ def choice_divergence(student: Logprobs, teacher: Logprobs) -> float:
 
 
 def token_divergence(
-    model: LanguageModel,
+    model: TextScorer,
     prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
     completions: Sequence[TokenIds],
 ) -> float:

@@ -20,11 +20,10 @@ from torch import Tensor
 
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.errors import NotFiniteError
-from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_loss
 from neuron_opsd.method.rewards import advantages
 from neuron_opsd.models.decoding.choices import allowed_tokens
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import TokenIds
 from neuron_opsd.stages.distill import (
@@ -32,7 +31,6 @@ from neuron_opsd.stages.distill import (
     completion_tokens,
     per_token,
     student_pairs,
-    student_states,
 )
 from neuron_opsd.stages.rollouts import choice_tokens
 from neuron_opsd.stages.training import RolloutGroup, RolloutGroups, TrainingSequence
@@ -107,8 +105,9 @@ def policy_gradient(
         config: The clip, and the temperature that they were drawn with.
         kl_weight: Weight of the divergence from the model where training began.
     """
-    reference = reference_states(learner, sequences) if kl_weight else None
-    student = student_states(learner, sequences)
+    pairs = student_pairs(learner, sequences)
+    reference = learner.reference(pairs) if kl_weight else None
+    student = learner.student(pairs)
     like = student.hidden
     tokens = PolicyTokens(
         targets=completion_tokens(sequences, like),
@@ -130,13 +129,6 @@ def allowed(learner: Learner, sequence: TrainingSequence) -> Sequence[TokenIds]:
     return allowed_tokens(choice_tokens(learner, asked(sequence.example)), tokens)
 
 
-def reference_states(learner: Learner, sequences: Sequences) -> HiddenStates:
-    """Return what makes the logits of the model where training began."""
-    head = learner.reference_head()
-    hidden = learner.reference_hidden(student_pairs(learner, sequences))
-    return HiddenStates(hidden, head.weight, head.softcap)
-
-
 def certainties(
     learner: Learner, groups: Sequence[VotedGroup], config: DistillConfig
 ) -> list[list[tuple[float, float]]]:
@@ -154,7 +146,7 @@ def certainties(
 
     def of_some(sequences: Sequences) -> list[tuple[float, float]]:
         with torch.no_grad():
-            states = student_states(learner, sequences)
+            states = learner.student(student_pairs(learner, sequences))
             found = certainty(states, config.chunk_positions)
         sizes = [len(s.completion.token_ids) for s in sequences]
         columns = [[float(p.mean()) for p in values.split(sizes)] for values in found]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from neuron_opsd.config import Config
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.teaching import misread

@@ -20,7 +20,7 @@ from neuron_opsd.models.decoding.choices import (
     entropy,
     score_choices,
 )
-from neuron_opsd.models.protocol import LanguageModel, Prompter, Sampling
+from neuron_opsd.models.roles import Answerer, Sampling, TextScorer, Tokenizer
 from neuron_opsd.prompts import choice_answers, student_prompt
 from neuron_opsd.records import Completion, Prompt, Question, Rollout, TokenIds
 from neuron_opsd.seeds import derive_seed, uniforms
@@ -100,7 +100,7 @@ def sampling_of(
 
 
 def sample_rollouts(
-    model: LanguageModel,
+    model: Answerer,
     asked: Sequence[PromptedQuestion],
     config: Config,
     stage: str,
@@ -180,7 +180,7 @@ class Draw:
 
 
 def complete(
-    model: LanguageModel, asked: Sequence[PromptedQuestion], draws: Sequence[Draw]
+    model: Answerer, asked: Sequence[PromptedQuestion], draws: Sequence[Draw]
 ) -> list[list[list[Completion]]]:
     """Sample completions, among the choices where a question is asked with some.
 
@@ -211,7 +211,7 @@ def complete(
 
 
 def scored_choices(
-    model: LanguageModel, asked: Sequence[PromptedQuestion]
+    model: TextScorer, asked: Sequence[PromptedQuestion]
 ) -> list[ChoiceScores]:
     """Score the choices of questions that are asked with some.
 
@@ -226,7 +226,7 @@ def scored_choices(
     return [replace(s, bias=a.bias) for s, a in zip(scores, asked, strict=True)]
 
 
-def choice_tokens(model: Prompter, asked: PromptedQuestion) -> list[TokenIds]:
+def choice_tokens(model: Tokenizer, asked: PromptedQuestion) -> list[TokenIds]:
     """Return the completion of each choice, end token included."""
     tokens = [model.encode_answer(asked.prompt, text) for text in asked.written]
     check_choices(asked.question.id, asked.written, tokens)

@@ -14,7 +14,7 @@ from neuron_opsd.method.contexts import (
     with_words,
     word_sets,
 )
-from neuron_opsd.models.protocol import LanguageModel
+from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.prompts import student_prompt, teacher_prompt
 from neuron_opsd.records import (
@@ -61,7 +61,7 @@ def shown_answers(
 
 
 def demonstrable(
-    model: LanguageModel,
+    model: Tokenizer,
     questions: Mapping[str, Question],
     answers: Mapping[str, str],
     config: Config,
@@ -89,7 +89,7 @@ def demonstrable(
     return {name: answer for name, answer in answers.items() if length(name) <= most}
 
 
-def misread(model: LanguageModel, answer: str, config: Config) -> bool:
+def misread(model: Tokenizer, answer: str, config: Config) -> bool:
     """Say whether a conversation would not hold an answer as the text that it is."""
     if config.prompts.form != "chat":
         return False
@@ -202,7 +202,7 @@ def context_prompt(
 
 
 def fitted_prompt(
-    model: LanguageModel,
+    model: Tokenizer,
     question: Question,
     context: TeacherContext,
     library: DemonstrationPool,
@@ -235,13 +235,13 @@ def fitted_prompt(
     )
 
 
-def room(model: LanguageModel, config: Config) -> int:
+def room(model: Tokenizer, config: Config) -> int:
     """Return how many tokens a prompt may have, the longest answer left out."""
     return model.facts.max_positions - config.most_new_tokens
 
 
 def check_shown(
-    model: LanguageModel,
+    model: Tokenizer,
     prompt: Prompt,
     question: Question,
     shown: Sequence[Demonstration],
@@ -266,7 +266,7 @@ def check_shown(
 
 
 def with_solution(
-    model: LanguageModel, example: TrainingExample, solution: str, config: Config
+    model: Tokenizer, example: TrainingExample, solution: str, config: Config
 ) -> Prompt:
     """Return the prompt of a teacher who has seen the question solved before it.
 
@@ -288,7 +288,7 @@ def with_solution(
 
 
 def build_examples(
-    model: LanguageModel,
+    model: Tokenizer,
     contexts: Sequence[TeacherContext],
     library: DemonstrationPool,
     config: Config,

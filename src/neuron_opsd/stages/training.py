@@ -18,7 +18,7 @@ from torch import Tensor
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.errors import NotFiniteError, TrainingError, questions_text
 from neuron_opsd.method.schedule import batch_at, learning_rate_at
-from neuron_opsd.models.protocol import Learner
+from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import Completion, StepMetrics, TrainingExample
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.rollouts import top_share

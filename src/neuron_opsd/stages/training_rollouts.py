@@ -9,7 +9,7 @@ from neuron_opsd.answers.readers import reader_for
 from neuron_opsd.answers.votes import tally
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.protocol import LanguageModel, Learner, Sampling
+from neuron_opsd.models.roles import Answerer, Learner, Sampling
 from neuron_opsd.records import Completion, TokenIds, TrainingExample, Vote
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.rollouts import Draw, PromptedQuestion, bias_of, complete, read
@@ -53,7 +53,7 @@ class VotedGroup:
 
 
 def draw(
-    model: LanguageModel,
+    model: Answerer,
     batch: Examples,
     step: int,
     count: int,

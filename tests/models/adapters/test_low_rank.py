@@ -36,7 +36,8 @@ from neuron_opsd.models.adapters.low_rank import learning as through
 from neuron_opsd.models.hf import HFModel, ProductWeights
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import learner_of, load_model
-from neuron_opsd.models.protocol import Pair, Sampling
+from neuron_opsd.models.roles import Sampling
+from neuron_opsd.records import Pair
 from tiny import tiny_model
 
 HALF: Final[Mapping[str, Any]] = {"compute": "bfloat16"}
@@ -77,7 +78,7 @@ def changed(learner: HFLearner, size: float = SMALL, seed: int = 0) -> HFLearner
         for name, weight in learner.weights.items():
             if "lora_B" in name:
                 weight.copy_(torch.randn(weight.shape, generator=source) * size)
-                learner.teacher[name].copy_(weight.flip(0))
+                learner.teacher_weights[name].copy_(weight.flip(0))
     learner.update_teacher(1e-9)  # what was held of the old weights is dropped
     return learner
 
@@ -174,11 +175,11 @@ def student(learner: HFLearner, pairs: list[Pair]) -> Tensor:
 
 
 def student_with_gradient(learner: HFLearner, pairs: list[Pair]) -> Tensor:
-    return learner.student_hidden(pairs).detach()
+    return learner.student(pairs).hidden.detach()
 
 
 def teacher(learner: HFLearner, pairs: list[Pair]) -> Tensor:
-    return learner.teacher_hidden(pairs)
+    return learner.teacher(pairs).hidden
 
 
 PASSES: Final = (student, student_with_gradient, teacher)
@@ -191,8 +192,8 @@ def test_every_pass_keeps_a_small_change(
     full, half = changed(learning(folder)), changed(learning(folder, on=HALF))
     pairs = many_pairs(full)
     with torch.no_grad():
-        exact = run_pass(full, pairs) - full.base.states(pairs)
-        plain = half.base.states(pairs)
+        exact = run_pass(full, pairs) - full.frozen.states(pairs)
+        plain = half.frozen.states(pairs)
     for earlier in PASSES:  # each takes the place of the one before
         earlier(half, pairs[:1])
     found = run_pass(half, pairs)
@@ -207,13 +208,13 @@ def test_merging_before_rounding_would_be_noticed(
     full, half = changed(learning(folder)), changed(learning(folder, on=HALF))
     pairs = many_pairs(full)
     with torch.no_grad():
-        exact = full.states(pairs) - full.base.states(pairs)
-        plain = half.base.states(pairs)
+        exact = full.states(pairs) - full.frozen.states(pairs)
+        plain = half.frozen.states(pairs)
         merged = {
             name: weight.bfloat16()
             for name, weight in full.product_weights().decoder.items()
         }
-        head = half.base.product_weights().head
+        head = half.frozen.product_weights().head
         weights = ProductWeights(merged, head)
         monkeypatch.setattr(half, "product_weights", lambda: weights)
         found = half.states(pairs)
@@ -243,10 +244,10 @@ def test_a_second_adapter_is_kept_beside_the_first(
         exact, found = full.states(pairs), half.states(pairs)
         assert keeps(share(found, plain, exact - below))
         # What the second adds, beside what the first alone gives without rounding.
-        first = full.base.states(pairs)
+        first = full.frozen.states(pairs)
     assert (exact - first).abs().max() > 0
-    assert half.base.changes.keys() == full.base.changes.keys()
-    assert half.base.changes
+    assert half.frozen.changes.keys() == full.frozen.changes.keys()
+    assert half.frozen.changes
 
 
 def test_tokens_do_not_hang_on_what_else_is_written(folder: Path) -> None:
@@ -297,7 +298,7 @@ def peft_logprobs(network: Any, pairs: list[Pair]) -> Tensor:
 def logprobs(model: HFModel, pairs: list[Pair]) -> Tensor:
     with torch.no_grad():
         states = model.states(pairs).float()
-    return torch.log_softmax(states @ model.student_head().weight.detach().T, dim=-1)
+    return torch.log_softmax(states @ model.head().weight.detach().T, dim=-1)
 
 
 def divergence(p: Tensor, q: Tensor) -> float:
@@ -320,7 +321,7 @@ def test_the_tested_model_is_the_saved_adapter_in_peft(
     for wrong in (loaded(folder, **HALF), loaded(folder, other, **HALF)):
         assert divergence(wanted, logprobs(wrong, pairs)) > 1e-4
     tested.changes = {}  # as if the merged matrices were rounded
-    tested.forget_products()
+    tested.release()
     assert divergence(wanted, logprobs(tested, pairs)) > 10 * near
 
 
@@ -344,7 +345,7 @@ def test_sampled_logits_are_not_rounded(folder: Path) -> None:
     model = loaded(folder, **HALF)
     states = torch.randn(64, model.facts.width, generator=torch.Generator())
     logits = model.next_logits(states)
-    head = model.student_head().weight.detach()
+    head = model.head().weight.detach()
     exact = states.bfloat16().double() @ head.bfloat16().double().T
     assert logits.dtype == torch.float32
     near = (logits - exact).abs().max() / exact.abs().max()
@@ -355,10 +356,10 @@ def test_sampled_logits_are_not_rounded(folder: Path) -> None:
 def readouts_of(
     learner: HFLearner, pairs: list[Pair]
 ) -> tuple[HiddenStates, HiddenStates]:
-    hidden, head = learner.student_hidden(pairs), learner.student_head()
+    hidden, head = learner.student(pairs).hidden, learner.head()
     return (
         HiddenStates(hidden, head.weight),
-        HiddenStates(learner.reference_hidden(pairs), learner.reference_head().weight),
+        learner.reference(pairs),
     )
 
 

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.attention import Whole, attention
-from neuron_opsd.models.batches import MIN_ROWS
+from neuron_opsd.models import probing
 from neuron_opsd.models.decoding import generation, prefix_memory, shared_prefix
+from neuron_opsd.models.decoding.growing import Growing, completed, ending_of
 from neuron_opsd.models.decoding.prefix_memory import PrefixMemory
-from neuron_opsd.models.decoding.rows import Row, completed, ending_of
+from neuron_opsd.models.forward.attention import Whole, attention
+from neuron_opsd.models.forward.batches import MIN_ROWS
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.roles import Sampling
 from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.seeds import derive_seed, uniforms
 from tiny import FAMILIES, tiny_model
@@ -293,7 +294,7 @@ def test_a_model_that_is_decoded_otherwise_steps_back_to_the_plain_way(
         memory.prompt_lengths = a_place_too_far(memory.prompt_lengths)
         return extend(memory, *given)
 
-    monkeypatch.setattr(generation, "extend", wrong)
+    monkeypatch.setattr(probing, "extend", wrong)
     model = loaded(tiny_llama)
     assert not model.facts.shares_prompts
     assert tokens_of(model.sample(prompts, seeds_for(prompts), SAMPLING)) == tokens_of(
@@ -400,7 +401,7 @@ def test_text_before_the_line_break_of_its_token_belongs_to_the_answer(
     monkeypatch.setattr(
         model.tokens, "decode", lambda ids: "".join(texts[i] for i in ids).strip()
     )
-    row = Row((0, 0), [0.0, 0.0], 0, [yes, stop], -1.0, 3.0, finished=True)
+    row = Growing((0, 0), [0.0, 0.0], 0, [yes, stop], -1.0, 3.0, finished=True)
     ending = ending_of(model.tokens, Sampling(1.0, stop_at_newline=True))
     found = completed(ending, row, opened=False)
     assert found == Completion((yes, stop), "y.", True, -1.0, 1.5)  # noqa: FBT003
@@ -409,7 +410,7 @@ def test_text_before_the_line_break_of_its_token_belongs_to_the_answer(
 def test_an_end_token_alone_is_an_empty_answer(tiny_llama: Path) -> None:
     model = loaded(tiny_llama)
     (end,) = model.tokens.end_ids
-    row = Row((0, 0), [0.0], 0, [end], -0.5, 0.25, finished=True)
+    row = Growing((0, 0), [0.0], 0, [end], -0.5, 0.25, finished=True)
     found = completed(ending_of(model.tokens, Sampling(1.0)), row, opened=False)
     assert (found.text, found.token_ids) == ("", (end,))
 

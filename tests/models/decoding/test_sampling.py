@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from neuron_opsd.models.decoding.sampling import Draw, draw_tokens
-from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.roles import Sampling
 
 GRID = 4000
 

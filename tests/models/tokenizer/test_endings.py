@@ -11,7 +11,7 @@ from transformers import AddedToken
 import templates
 from loaded import loaded
 from neuron_opsd.errors import DataError
-from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.tokenizer.endings import closing_token, control_ids, shared_end
 from neuron_opsd.models.tokenizer.templates import ChatTemplate
 from neuron_opsd.models.tokenizer.tokens import Tokens

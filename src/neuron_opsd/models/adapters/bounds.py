@@ -155,6 +155,6 @@ def matches_in_time(patterns: Sequence[str], names: Sequence[str]) -> bool:
     """
     given = json.dumps({"patterns": patterns, "names": names}).encode()
     done = workers.run_once(
-        "models/tokenizer/pattern_worker", "tries an adapter", given=given
+        "models/adapters/pattern_worker", "tries an adapter", given=given
     )
     return b"done" in done.stdout

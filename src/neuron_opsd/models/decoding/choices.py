@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_opsd.errors import DataError, NotFiniteError
-from neuron_opsd.models.protocol import LanguageModel, Pair
-from neuron_opsd.records import TokenIds
+from neuron_opsd.models.roles import Scorer
+from neuron_opsd.records import Pair, TokenIds
 
 Logits: TypeAlias = NDArray[np.float32]
 
@@ -104,7 +104,7 @@ def check_choices(
 
 
 def score_choices(
-    model: LanguageModel,
+    model: Scorer,
     prompts: Sequence[TokenIds],
     completions: Sequence[Sequence[TokenIds]],
 ) -> list[ChoiceScores]:

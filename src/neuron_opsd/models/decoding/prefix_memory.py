@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from neuron_opsd.models.attention import aligned
+from neuron_opsd.models.forward.attention import aligned
 
 GROWTH: Final = 32
 """Positions by which the buffers of written tokens grow."""

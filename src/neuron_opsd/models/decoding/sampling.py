@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from neuron_opsd.models.protocol import Sampling
+from neuron_opsd.models.roles import Sampling
 
 BLOCK: Final = 256
 """W: tokens whose probabilities are added up before single ones are looked at."""

@@ -16,14 +16,14 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from neuron_opsd.models.attention import Heads, Whole, aligned
-from neuron_opsd.models.batches import MIN_ROWS, padded
 from neuron_opsd.models.decoding.prefix_memory import (
     GROWTH,
     LayerMemory,
     PrefixMemory,
     widened,
 )
+from neuron_opsd.models.forward.attention import Heads, Whole, aligned
+from neuron_opsd.models.forward.batches import MIN_ROWS, padded
 from neuron_opsd.records import TokenIds
 
 DecoderPass: TypeAlias = Callable[..., Tensor]

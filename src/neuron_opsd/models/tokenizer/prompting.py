@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.tokenizer.tokens import Tokens
-from neuron_opsd.records import Prompt, TokenIds
+from neuron_opsd.records import Pair, Prompt, TokenIds
 
 
 class Prompting:
@@ -42,6 +42,14 @@ class Prompting:
     def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
         """Return what would complete the prompt with this answer, end included."""
         return self.tokens.encode_answer(prompt, answer)
+
+    def encode_rendered(self, prompt: str, completion: str) -> Pair:
+        """Return the ids of texts that are rendered already, control tokens and all."""
+        return self.tokens.encode_rendered(prompt, completion)
+
+    def token_text(self, token: int) -> str:
+        """Return the text of one token, control tokens included."""
+        return self.tokens.token_text(token)
 
     def decode(self, token_ids: TokenIds) -> str:
         """Return the text of a completion without control tokens, stripped."""

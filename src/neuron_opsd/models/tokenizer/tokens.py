@@ -19,7 +19,7 @@ from neuron_opsd.errors import DataError, ModelError
 from neuron_opsd.models.library_errors import full_line_of
 from neuron_opsd.models.tokenizer.endings import closing_token
 from neuron_opsd.models.tokenizer.templates import ChatTemplate
-from neuron_opsd.records import Prompt, TokenIds
+from neuron_opsd.records import Pair, Prompt, TokenIds
 
 # What a plain prompt ends with; answers are tokenised after it so that the space before
 # them is theirs in every tokenizer.
@@ -127,9 +127,7 @@ class Tokens:
         line = " ".join(answer.split())
         return (*self._after_anchor(f" {line}"), self.newline_id)
 
-    def encode_rendered(
-        self, prompt: str, completion: str
-    ) -> tuple[TokenIds, TokenIds]:
+    def encode_rendered(self, prompt: str, completion: str) -> Pair:
         """Return the ids of texts that are rendered already, control tokens and all."""
         return self._ids(prompt), self._ids(completion)
 
@@ -144,6 +142,10 @@ class Tokens:
             return text.strip()
         dropped = self._control_ids - self._mark_ids
         return self._text([i for i in ids if i not in dropped]).strip()
+
+    def token_text(self, token: int) -> str:
+        """Return the text of one token, control tokens included."""
+        return self._text([token])
 
     def opens_reasoning(self, prompt: TokenIds) -> bool:
         """Whether a prompt ends inside a block of reasoning.

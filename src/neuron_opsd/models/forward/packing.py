@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuron_opsd.models.attention import Heads, aligned, attended
-from neuron_opsd.models.batches import padded
-from neuron_opsd.models.protocol import Pair
-from neuron_opsd.records import TokenIds
+from neuron_opsd.models.forward.attention import Heads, aligned, attended
+from neuron_opsd.models.forward.batches import padded
+from neuron_opsd.records import Pair, TokenIds
 
 PADDING = -1
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.protocol import NeuronValue
+from neuron_opsd.models.roles import NeuronValue
 
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 

@@ -1,4 +1,7 @@
-"""All that the method asks of a model: two protocols, one frozen and one that learns.
+"""What the method asks of a model: one protocol for each role that a stage may need.
+
+A stage asks for the smallest role that it uses, so another engine is one class: what
+only samples is a `Sampler` and needs no scores, gradients or neurons.
 
 Axes: N completion tokens of a batch, F neurons of one layer, D residual width,
 V vocabulary. A *pair* is a prompt and a completion, both as token ids; its completion
@@ -16,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neuron_opsd.records import Completion, Prompt, TokenIds
-
-Pair: TypeAlias = tuple[TokenIds, TokenIds]
-"""Prompt and completion."""
+from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.models.room import Room
+from neuron_opsd.records import Completion, Pair, Prompt, TokenIds
 
 NeuronValue: TypeAlias = Literal["gate", "gated"]
 
@@ -75,53 +77,29 @@ class Sampling:
     """Texts that end a completion; they are no part of its text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The unembedding of one set of weights."""
-
-    weight: Tensor
-    """``(V, D)``."""
-    softcap: float | None = None
-    """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
-
-
-class Passes(Protocol):
-    """How pairs become passes of a model; `models.room` has the one there is."""
-
-    tokens: int
-    """Most that a pass may hold, padding included."""
-
-    def each_pass(
-        self,
-        pairs: Sequence[Pair],
-        work: Callable[[list[int]], None],
-        most: int | None = None,
-    ) -> None:
-        """Group pairs into passes and do the work of each, in halves at need."""
-        ...
-
-
-class Prompter(Protocol):
-    """What a model makes of texts, for which none of its weights are needed."""
+class Described(Protocol):
+    """Knows what the model is."""
 
     @property
     def facts(self) -> ModelFacts:
         """What the model is."""
         ...
 
+
+class Tokenizer(Described, Protocol):
+    """Texts to tokens and back, for which no weights are needed."""
+
     def encode(self, prompt: Prompt) -> TokenIds:
-        """Return the prompt's token ids, chat template and first token included."""
+        """Return the prompt's token ids, chat template and first token included.
+
+        Raises:
+            DataError: If a turn of a conversation contains a control token.
+            ModelError: If the chat template refuses such turns or loses one.
+        """
         ...
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
         """Return what `encode` returns of each, sooner."""
-        ...
-
-    def refusal(self, prompt: Prompt) -> str:
-        """Say which control token a turn of a prompt contains, if any does.
-
-        `encode` raises over such a prompt. In the plain form there is nothing to say.
-        """
         ...
 
     def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
@@ -131,11 +109,26 @@ class Prompter(Protocol):
         """
         ...
 
+    def encode_rendered(self, prompt: str, completion: str) -> Pair:
+        """Return the ids of texts that are rendered already, control tokens and all."""
+        ...
+
+    def refusal(self, prompt: Prompt) -> str:
+        """Say which control token a turn of a prompt contains; empty if none does.
+
+        `encode` raises over such a prompt. In the plain form there is nothing to say.
+        """
+        ...
+
     def decode(self, token_ids: TokenIds) -> str:
         """Return the text of a completion without control tokens, stripped.
 
         The marks of reasoning stay in it.
         """
+        ...
+
+    def token_text(self, token: int) -> str:
+        """Return the text of one token, control tokens included."""
         ...
 
     def prompt_text(self, prompt: Prompt) -> str:
@@ -147,13 +140,8 @@ class Prompter(Protocol):
         ...
 
 
-class LanguageModel(Prompter, Protocol):
-    """All that the method asks of a model whose weights stay as they are."""
-
-    @property
-    def room(self) -> Passes:
-        """How much its passes may hold."""
-        ...
+class Sampler(Protocol):
+    """Writes completions: all that an engine for sampling has to do."""
 
     def sample(
         self,
@@ -161,8 +149,27 @@ class LanguageModel(Prompter, Protocol):
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
     ) -> list[list[Completion]]:
-        """Draw one completion per seed for every prompt; equal seeds draw alike."""
+        """Draw one completion per seed for every prompt; equal seeds draw alike.
+
+        Args:
+            prompts: As `Tokenizer.encode` returns them.
+            seeds: For each prompt those of its completions, which may be none.
+            sampling: Temperature, length in tokens, and what ends a completion.
+
+        Returns:
+            For each prompt its completions in the order of their seeds, with the sum
+            of log-probabilities and the mean entropy per token, both in nats, of the
+            distribution that was drawn from.
+
+        Raises:
+            NotFiniteError: If a logit is not finite; its places are prompts'.
+            TryAgainError: If there is no room in memory for a single completion.
+        """
         ...
+
+
+class Scorer(Protocol):
+    """Says how probable given completions are."""
 
     def logits_at(
         self, pairs: Sequence[Pair], columns: Sequence[Sequence[TokenIds]]
@@ -177,6 +184,9 @@ class LanguageModel(Prompter, Protocol):
 
         Returns:
             The logits, in the shape of `columns`.
+
+        Raises:
+            TryAgainError: If there is no room in memory for a single pair.
         """
         ...
 
@@ -186,7 +196,19 @@ class LanguageModel(Prompter, Protocol):
         Args:
             pairs: Prompts and completions.
             others: The same completions after other prompts.
+
+        Raises:
+            NotFiniteError: If one is not finite; its places are pairs'.
         """
+        ...
+
+
+class Capturer(Described, Protocol):
+    """Reads off which neurons pushed the tokens of given completions."""
+
+    @property
+    def room(self) -> Room:
+        """How many tokens a pass may hold, and how pairs become passes."""
         ...
 
     def capture(
@@ -212,36 +234,48 @@ class LanguageModel(Prompter, Protocol):
         ...
 
 
-class Learner(LanguageModel, Protocol):
-    """A model that can also move, with a second set of weights for its teacher."""
+class TextScorer(Tokenizer, Scorer, Protocol):
+    """Scores what texts become."""
+
+
+class Answerer(TextScorer, Sampler, Protocol):
+    """Answers questions: samples freely, and scores choices where they are given."""
+
+
+class LanguageModel(Answerer, Capturer, Protocol):
+    """All that the method asks of a model whose weights stay as they are."""
+
+    def release(self) -> None:
+        """Free what is kept to be faster; it is made again when it is needed."""
+        ...
+
+
+class Learner(Answerer, Protocol):
+    """The student, which can move, with a second set of weights for its teacher."""
 
     @property
-    def frozen(self) -> LanguageModel:
+    def room(self) -> Room:
+        """How many tokens a pass without gradient may hold."""
+        ...
+
+    @property
+    def frozen(self) -> Answerer:
         """The model where training began."""
         ...
 
-    def student_hidden(self, pairs: Sequence[Pair]) -> Tensor:
-        """Return ``(N, D)`` states that predict the completions, with gradient."""
+    def student(self, pairs: Sequence[Pair]) -> HiddenStates:
+        """Return ``(N, D)`` states that predict the completions, with gradient.
+
+        The head that reads them out may ask for a gradient too.
+        """
         ...
 
-    def teacher_hidden(self, pairs: Sequence[Pair]) -> Tensor:
+    def teacher(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same under the teacher's weights, without gradient."""
         ...
 
-    def reference_hidden(self, pairs: Sequence[Pair]) -> Tensor:
+    def reference(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same of the model where training began, without gradient."""
-        ...
-
-    def student_head(self) -> Head:
-        """Return the student's unembedding; its weight may ask for a gradient."""
-        ...
-
-    def teacher_head(self) -> Head:
-        """Return the teacher's unembedding."""
-        ...
-
-    def reference_head(self) -> Head:
-        """Return the unembedding of the model where training began."""
         ...
 
     def step(self, learning_rate: float) -> float:
@@ -257,7 +291,7 @@ class Learner(LanguageModel, Protocol):
         ...
 
     def check(self) -> None:
-        """Refuse to be kept with a weight or a moment that is no number.
+        """Refuse to be kept with a weight or a moment that is not finite.
 
         Raises:
             NotFiniteError: Naming the first one of student, optimiser or teacher.

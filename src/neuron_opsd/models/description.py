@@ -22,34 +22,34 @@ from transformers.utils import logging as transformers_logging
 from neuron_opsd.answers.reasoning import Marks
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.forward.linear import as_linear
+from neuron_opsd.models.forward.mlps import readable_mlps
 from neuron_opsd.models.library_errors import refusing
-from neuron_opsd.models.linear import as_linear
-from neuron_opsd.models.mlps import readable_mlps
-from neuron_opsd.models.protocol import ModelFacts
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.tokenizer.prompting import Prompting
 from neuron_opsd.models.tokenizer.tokens import Tokens, check_tokens
 from neuron_opsd.models.tokenizer.trial import try_tokenizer
-from neuron_opsd.models.weights.checkpoints import (
+from neuron_opsd.models.weights.headers import (
+    refuse_absurd,
+    refuse_unheld,
+    stored_weights,
+)
+from neuron_opsd.models.weights.location import advice, check_source, hub_options
+from neuron_opsd.models.weights.precision import compute_of, device_of
+from neuron_opsd.models.weights.refusals import (
     refuse_other_families,
     refuse_other_kinds,
     refuse_own_code,
     refuse_own_kernels,
     refuse_quantised,
 )
-from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.models.weights.shards import check_weights, file_of
-from neuron_opsd.models.weights.source import advice, check_source, hub_options
-from neuron_opsd.models.weights.stored import (
-    refuse_absurd,
-    refuse_unheld,
-    stored_weights,
-)
 
 GENERATION: Final = "generation_config.json"
 TOKENIZER: Final = "tokenizer.json"
 
 
-def load_prompting(config: ModelConfig) -> Prompting:
+def load_tokenizer(config: ModelConfig) -> Prompting:
     """Load what a model makes of texts, and none of its weights.
 
     Raises:

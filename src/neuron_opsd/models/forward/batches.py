@@ -11,8 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from neuron_opsd.models.protocol import Pair
-from neuron_opsd.records import TokenIds
+from neuron_opsd.records import Pair, TokenIds
 
 FAST_TOKENS: Final = 512
 """A forward pass over as many tokens is about as fast per token as a longer one."""

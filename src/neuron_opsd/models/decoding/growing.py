@@ -1,0 +1,205 @@
+"""Completions while they are written: what is asked for, and one record for each.
+
+Two ways of decoding fill a `Request`; what they ask of a network is a `Decoder`.
+
+Axes: B rows of a step (one per completion that still grows), D residual width,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from neuron_opsd.errors import NotFiniteError
+from neuron_opsd.models.decoding.sampling import draw_tokens
+from neuron_opsd.models.roles import ModelFacts, Sampling
+from neuron_opsd.models.room import Room
+from neuron_opsd.models.tokenizer.tokens import Tokens
+from neuron_opsd.records import Completion, TokenIds
+from neuron_opsd.seeds import uniforms
+
+
+class Decoder(Protocol):
+    """A network as decoding uses it."""
+
+    tokens: Tokens
+    room: Room
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the model is."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    @property
+    def decoder(self) -> Any:
+        """The module below the head."""
+        ...
+
+    def run_decoder(self, **inputs: Any) -> Tensor:
+        """Return the final states ``(B, T, D)`` of ``input_ids`` ``(B, T)``."""
+        ...
+
+    def next_logits(self, states: Tensor) -> Tensor:
+        """Return the logits ``(B, V)`` that final states ``(B, D)`` give."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What ends a completion."""
+
+    tokens: Tokens
+    ids: frozenset[int]
+    """Tokens that do."""
+    stop: tuple[str, ...] = ()
+    """Texts that do."""
+
+    def reached(self, token_ids: Sequence[int]) -> bool:
+        """Whether a completion ends with its last token."""
+        if token_ids[-1] in self.ids:
+            return True
+        if not self.stop:
+            return False
+        # A token is a byte at least, so these hold the longest text and its beginning.
+        width = max(len(text.encode()) for text in self.stop) + 1
+        tail = self.tokens.tokenizer.decode(list(token_ids[-width:]))
+        return any(text in tail for text in self.stop)
+
+    def cut(self, text: str) -> str:
+        """Return a text without what stands from the first stop text on."""
+        places = [text.find(stop) for stop in self.stop]
+        return text[: min((p for p in places if p >= 0), default=len(text))].strip()
+
+
+def ending_of(tokens: Tokens, sampling: Sampling) -> Ending:
+    """Return what ends a completion."""
+    breaks = tokens.newline_ids if sampling.stop_at_newline else frozenset()
+    return Ending(tokens, tokens.end_ids | breaks, sampling.stop)
+
+
+@dataclass(slots=True, eq=False)
+class Growing:
+    """One completion while it grows."""
+
+    place: tuple[int, int]
+    """Number of its prompt and of its seed."""
+    uniforms: list[float]
+    """One random number for each token to come."""
+    slot: int = 0
+    """Where its keys and values are."""
+    token_ids: list[int] = field(default_factory=list)
+    logprob: float = 0.0
+    entropy: float = 0.0
+    finished: bool = False
+
+    def add(self, token: int, logprob: float, entropy: float, ending: Ending) -> None:
+        """Append one token."""
+        self.token_ids.append(token)
+        self.logprob += logprob
+        self.entropy += entropy
+        self.finished = ending.reached(self.token_ids)
+
+    @property
+    def grows(self) -> bool:
+        """Whether another token may follow."""
+        return not self.finished and len(self.token_ids) < len(self.uniforms)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """Completions to be drawn, one per seed of every prompt."""
+
+    prompts: Sequence[TokenIds]
+    seeds: Sequence[Sequence[int]]
+    sampling: Sampling
+    ending: Ending
+    ended: list[Growing] = field(default_factory=list)
+    """Those that are written."""
+
+    def part(self, places: Sequence[int], some: slice = slice(None)) -> Request:
+        """Return the request for some prompts, and for some of the seeds of each."""
+        prompts = [self.prompts[i] for i in places]
+        seeds = [self.seeds[i][some] for i in places]
+        return replace(self, prompts=prompts, seeds=seeds, ended=[])
+
+    @property
+    def by_length(self) -> list[int]:
+        """Places of the prompts that have seeds, the shortest first."""
+        places = (i for i, group in enumerate(self.seeds) if group)
+        return sorted(places, key=lambda i: (len(self.prompts[i]), i))
+
+    def begin(self, prompt: int) -> list[Growing]:
+        """Return the completions of a prompt, one for each seed, with no token yet."""
+        length = self.sampling.max_new_tokens
+        return [
+            Growing((prompt, k), uniforms(seed, length).tolist())
+            for k, seed in enumerate(self.seeds[prompt])
+        ]
+
+    def draw(self, rows: Sequence[Growing], logits: Tensor) -> Tensor:
+        """Draw one more token for each row from its logits ``(B, V)``.
+
+        Returns:
+            ``(B,)`` tokens.
+
+        Raises:
+            NotFiniteError: If a logit is not finite; its places are prompts'.
+        """
+        numbers = [row.uniforms[len(row.token_ids)] for row in rows]
+        uniform = torch.tensor(numbers, dtype=torch.float64)
+        draw = draw_tokens(logits, uniform, self.sampling)
+        values = draw.tokens, draw.logprobs, draw.entropies
+        drawn = list(zip(rows, *(value.tolist() for value in values), strict=True))
+        wrong = [row for row, _, *nats in drawn if not math.isfinite(sum(nats))]
+        if wrong:
+            raise NotFiniteError(
+                f"the logits of token {len(wrong[0].token_ids) + 1} of an answer are "
+                "not finite, so none can be drawn",
+                [row.place[0] for row in wrong],
+            )
+        for row, token, logprob, entropy in drawn:
+            row.add(token, logprob, entropy, self.ending)
+        self.ended.extend(row for row in rows if not row.grows)
+        return draw.tokens
+
+    def completions(self) -> list[list[Completion]]:
+        """Return what has ended, by prompt and then by seed."""
+        opened = list(map(self.ending.tokens.opens_reasoning, self.prompts))
+        results: list[list[Completion]] = [[] for _ in self.prompts]
+        for row in sorted(self.ended, key=lambda row: row.place):
+            number = row.place[0]
+            results[number].append(completed(self.ending, row, opened=opened[number]))
+        return results
+
+
+def completed(ending: Ending, row: Growing, *, opened: bool) -> Completion:
+    """Turn a row that has ended into a completion.
+
+    Args:
+        ending: What ended it.
+        row: Its tokens.
+        opened: Whether its prompt ended inside a block of reasoning.
+    """
+    tokens, ids = ending.tokens, tuple(row.token_ids)
+    # Other tokens than these may carry text before what ends a completion.
+    closed = row.finished and ids[-1] in tokens.end_ids
+    text = ending.cut(tokens.decode(ids[:-1] if closed else ids))
+    return Completion(
+        token_ids=ids,
+        text=text,
+        finished=row.finished,
+        logprob=row.logprob,
+        entropy=row.entropy / max(len(ids), 1),
+        final_start=tokens.final_start(text, opened=opened),
+    )

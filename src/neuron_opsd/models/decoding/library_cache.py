@@ -1,0 +1,133 @@
+"""Decoding with the library's own cache: what `shared_prefix` is checked against.
+
+It takes over for models whose attention cannot be followed here. Prompts of a group are
+padded on the left, and each sample has a copy of its prompt's keys.
+
+Axes: B rows (one per sample), V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from neuron_opsd.models.decoding.growing import Decoder, Request
+from neuron_opsd.records import TokenIds
+
+ROOM: Final = 8
+"""Decoding holds one position a row at a time, so this many times the tokens of a
+training batch still fit."""
+
+
+class LibraryCache:
+    """Decodes groups of prompts of like length, whose samples fit into a batch."""
+
+    def __init__(self, model: Decoder, request: Request) -> None:
+        self.model = model
+        self.request = request
+        self.groups = list(self._grouped())
+
+    def run(self) -> None:
+        """Write every completion, group by group."""
+        for group in self.groups:
+            self._write(group)
+
+    def holds(self) -> tuple[int, bool]:
+        """Return what its fullest group holds, and whether that is of one prompt alone.
+
+        In tokens of a pass's room.
+        """
+        held = [
+            sum(len(self.request.seeds[i]) for i in group)
+            * max(map(self._length, group))
+            for group in self.groups
+        ]
+        return -(-max(held) // ROOM), all(len(group) == 1 for group in self.groups)
+
+    def _length(self, prompt: int) -> int:
+        """Return the positions that a prompt and what is written after it take."""
+        request = self.request
+        return len(request.prompts[prompt]) + request.sampling.max_new_tokens
+
+    def _grouped(self) -> Iterator[list[int]]:
+        group: list[int] = []
+        rows = 0
+        for i in self.request.by_length:
+            more = len(self.request.seeds[i])
+            most = ROOM * self.model.room.tokens
+            if group and (rows + more) * self._length(i) > most:
+                yield group
+                group, rows = [], 0
+            group.append(i)
+            rows += more
+        if group:
+            yield group
+
+    def _write(self, group: Sequence[int]) -> None:
+        """Read the prompts of a group once and decode all their samples together."""
+        request = self.request
+        rows = [row for i in group for row in request.begin(i)]
+        state = CachedRows(self.model, [request.prompts[i] for i in group])
+        state.select([group.index(row.place[0]) for row in rows])
+        while True:
+            tokens = request.draw(rows, state.logits)
+            keep = [place for place, row in enumerate(rows) if row.grows]
+            if not keep:
+                return
+            if len(keep) < len(rows):
+                rows = [rows[i] for i in keep]
+                tokens = tokens[torch.tensor(keep).to(tokens.device)]
+                state.select(keep)
+            state.step(tokens)
+
+
+class CachedRows:
+    """The library's cache of some rows, and the logits of the next token of each."""
+
+    def __init__(self, model: Decoder, prompts: Sequence[TokenIds]) -> None:
+        """Run the prompts, padded on the left, and keep their keys and values."""
+        self.model = model
+        self.cache: Any = DynamicCache(config=model.decoder.config)
+        longest = max(map(len, prompts))
+        ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+        mask = torch.zeros(len(prompts), longest, dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[row, longest - len(prompt) :] = 1
+        self.mask = mask.to(model.device)
+        """``(B, T)``: 1 where a position holds a token, 0 where it pads."""
+        positions = (self.mask.cumsum(dim=-1) - 1).clamp(min=0)
+        self.logits = self._run(ids.to(model.device), positions)
+        """``(B, V)`` of the next token."""
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep (or repeat) some rows."""
+        places = torch.tensor(rows).to(self.mask.device)
+        self.cache.reorder_cache(places)
+        self.mask = self.mask[places]
+        self.logits = self.logits[places]
+
+    def step(self, tokens: Tensor) -> None:
+        """Run one more token ``(B,)`` of every row."""
+        one = self.mask.new_ones(len(tokens), 1)
+        self.mask = torch.cat([self.mask, one], dim=1)
+        positions = self.mask.sum(dim=-1, keepdim=True) - 1
+        self.logits = self._run(tokens.unsqueeze(-1), positions)
+
+    def _run(self, ids: Tensor, positions: Tensor) -> Tensor:
+        # Versions of transformers differ in what they call it.
+        named = inspect.signature(self.model.decoder.forward).parameters
+        cache = {"cache" if "cache" in named else "past_key_values": self.cache}
+        states = self.model.run_decoder(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=positions,
+            use_cache=True,
+            **cache,
+        )
+        return self.model.next_logits(states[:, -1])

@@ -1,0 +1,1 @@
+"""Whole passes through a network: batches, attention, packs, and its layers."""
