@@ -1,4 +1,4 @@
-"""Time the search for the nearest neuron sets, exactly and by signatures.
+"""Time the search for the nearest neuron sets, exactly and by sketches.
 
     python benchmarks/overlap.py                 # 10 nearest of up to 10,000, exact
     python benchmarks/overlap.py --million       # 10 nearest of 1,000,000
@@ -36,8 +36,8 @@ sys.path[:0] = [str(ROOT / "src")]
 
 from neuron_opsd.method.contexts import Neighbour, barred_rows, neighbours  # noqa: E402
 from neuron_opsd.method.retrieval.approximate import (  # noqa: E402
+    approximate_nearest,
     measure_width,
-    nearest_candidates,
     recall_of,
     true_nearest,
 )
@@ -69,7 +69,7 @@ LARGE = Shape("5,000 of 350,208", 350_208, 6_150)
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print a table, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--million", action="store_true", help="search by signatures")
+    parser.add_argument("--million", action="store_true", help="search by sketches")
     parser.add_argument("--pool", type=int, default=1_000_000, help="with --million")
     parser.add_argument("--asked", type=float, default=0.2, help="share of the pool")
     parser.add_argument("--largest", type=int, default=SIZES[-1], help="exact up to")
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if options.million:
         num_asked = max(1, round(options.asked * options.pool))
-        return signature_table(options.pool, num_asked, options.seed, rate)
+        return sketch_table(options.pool, num_asked, options.seed, rate)
     return exact_table(options.largest, options.seed, rate)
 
 
@@ -118,8 +118,8 @@ def time_exact(sets: Sequence[NeuronIds], rate: float) -> tuple[float, float]:
     return seconds, 2.0 * len(sets) ** 2 * 8 * index.packed.shape[1] / rate
 
 
-def signature_table(num_pool: int, num_asked: int, seed: int, rate: float) -> int:
-    """Print how the search by signatures does; return the exit status."""
+def sketch_table(num_pool: int, num_asked: int, seed: int, rate: float) -> int:
+    """Print how the search by sketches does; return the exit status."""
     pool = [as_record(i, ids) for i, ids in enumerate(make_sets(SMALL, num_pool, seed))]
     order = np.random.default_rng(seed + 1).permutation(num_pool)
     asked = [pool[i] for i in np.sort(order[:num_asked]).tolist()]
@@ -128,12 +128,12 @@ def signature_table(num_pool: int, num_asked: int, seed: int, rate: float) -> in
     held = peak()
     start = perf_counter()
     barred = barred_rows(asked, pool, {})
-    width, signatures = measure_width(library, sets, barred, COUNT)
+    width, sketches = measure_width(library, sets, barred, COUNT)
     resolved = perf_counter()
     found: list[tuple[Neighbour, ...]] = [
         tuple(neighbours(ranking, pool, f"of {num_pool - 1}"))
-        for ranking in nearest_candidates(
-            signatures, library, sets, barred, COUNT, width.num_candidates
+        for ranking in approximate_nearest(
+            sketches, library, sets, barred, COUNT, width.num_candidates
         )
     ]
     end = perf_counter()

@@ -10,7 +10,7 @@ import pytest
 
 import neuron_opsd
 import places
-from rules import PACKAGE, RULES
+from rules import PACKAGE, RULES, circles
 
 SOURCES = places.PACKAGE
 
@@ -41,6 +41,16 @@ PLANTED = {
         ("stages.distill", "import transformers"),
         ("cli.app", "def f():\n    from transformers.models import llama"),
         ("demo.fetch", "from peft import LoraConfig"),
+    ],
+    "past_the_doorway": [
+        ("runs.training", "from neuron_opsd.models.hf import HFModel"),
+        ("pipeline", "from neuron_opsd.models import hf"),
+        ("stages.rollouts", "import neuron_opsd.models.learner"),
+        ("compare.block", "from neuron_opsd.models.decoding import generation"),
+        (
+            "planning.estimate",
+            "def f():\n    from neuron_opsd.models.tokenizer.tokens import Tokens",
+        ),
     ],
     "gold_answers_below_evaluation": [
         ("stages.distill", "from neuron_opsd.records import GoldAnswers"),
@@ -93,6 +103,8 @@ PLANTED = {
 
 INNOCENT = [
     ("demo.fetch", "from neuron_opsd.models.gguf import convert"),
+    ("runs.training", "from neuron_opsd.models.roles import Learner"),
+    ("runs.training", "from neuron_opsd.models import roles"),
     ("storage.manifest", "from neuron_opsd import __version__"),
     ("models.hf", "import transformers\nx = make(trust_remote_code=False)"),
     ("models.hf", "model.eval()"),
@@ -141,6 +153,29 @@ def test_what_is_allowed_is_left_alone(module: str, source: str) -> None:
     assert [
         line for rule in RULES.values() for line in rule(module, HEAD + source)
     ] == []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circles({name: text for name, text in modules() if name != "__init__"}) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from neuron_opsd.models.hf import HFModel",
+        "from neuron_opsd.models import hf",
+        "def f():\n    from neuron_opsd.models.hf import HFModel",
+        "if TYPE_CHECKING:\n    import neuron_opsd.models.hf",
+    ],
+)
+def test_a_planted_circle_is_found(back: str) -> None:
+    sources = {
+        "models.hf": "from neuron_opsd.models.decoding.generation import generate",
+        "models.decoding.generation": back,
+        "models.load": "from neuron_opsd.models.hf import HFModel",
+        "records": "import math",
+    }
+    assert circles(sources) == ["models.decoding.generation", "models.hf"]
 
 
 def test_every_rule_has_a_planted_fault() -> None:

@@ -23,7 +23,7 @@ from neuron_opsd.method.selection import (
     select_questions,
     selection_warnings,
 )
-from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import (
@@ -142,7 +142,7 @@ def prepare(
 
 
 def roll_out(
-    work: Workspace, model: LanguageModel, pool: Sequence[Question]
+    work: Workspace, model: Answerer, pool: Sequence[Question]
 ) -> Sequence[Rollout]:
     """Answer every question of the pool without a context."""
     config = work.config
@@ -263,7 +263,7 @@ def refuse_none(kept: Set[str], pool: Sequence[Question]) -> Set[str]:
 
 def answers_to_show(
     work: Workspace,
-    model: LanguageModel,
+    model: Tokenizer,
     pool: Sequence[Question],
     rollouts: Sequence[Rollout],
     votes: Mapping[str, Vote],
@@ -312,7 +312,7 @@ def choose_contexts(
 
 def write_examples(
     work: Workspace,
-    model: LanguageModel,
+    model: Tokenizer,
     contexts: Sequence[TeacherContext],
     library: DemonstrationPool,
 ) -> tuple[TrainingExample, ...]:

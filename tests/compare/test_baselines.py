@@ -12,9 +12,9 @@ from comparison_examples import full_comparison
 from neuron_opsd.compare.baselines import baseline_contrasts
 from neuron_opsd.compare.contrasting import contrasts
 from neuron_opsd.compare.measuring import Tested, measurements
-from neuron_opsd.report.comparison_differences import overview
 from neuron_opsd.report.comparison_index import results_from
 from neuron_opsd.report.comparison_outcome import opening
+from neuron_opsd.report.comparison_tables import overview
 from neuron_opsd.results.comparison import (
     BASE,
     BASELINE,

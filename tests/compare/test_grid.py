@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
+from neuron_opsd.compare import block as filling
 from neuron_opsd.compare.block import check_settings
 from neuron_opsd.compare.compare import compare
 from neuron_opsd.compare.comparison import Comparison
@@ -461,7 +462,7 @@ def fail(
             raise TrainingError("step 3: the gradient's norm is nan")
         return train_adapter(run, model, training, examples, objective)
 
-    monkeypatch.setattr("neuron_opsd.compare.block.train_adapter", failing)
+    monkeypatch.setattr(filling, "train_adapter", failing)
 
 
 def test_a_method_that_fails_is_named_and_the_others_go_on(
@@ -587,7 +588,7 @@ def test_a_failed_control_in_the_prompt_is_named_and_the_others_go_on(
     def failing(*_: object) -> None:
         raise TeacherError("the teacher is not fit")
 
-    monkeypatch.setattr("neuron_opsd.compare.block.answer_with_demonstrations", failing)
+    monkeypatch.setattr(filling, "answer_with_demonstrations", failing)
     data = compared(comparison(tmp_path, "lmsi"), config)
     assert [f.method for f in data.failures] == ["prompted", "prompted"]
     assert data.missing == 0

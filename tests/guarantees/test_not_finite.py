@@ -27,9 +27,10 @@ from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.models.decoding.growing import Growing, Request, ending_of
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.learner import HFLearner, first_not_finite
+from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Learner, Sampling
+from neuron_opsd.models.weights.finite import first_not_finite
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs.context import RunContext
@@ -42,7 +43,7 @@ from neuron_opsd.stages.policy_gradient import Rewards
 from neuron_opsd.stages.rollouts import Draw, PromptedQuestion, complete
 from neuron_opsd.stages.training import MAX_SKIPPED, Objective, TrainingSequence
 from neuron_opsd.stages.training_rollouts import VotedGroup
-from neuron_opsd.storage.proofs import proof_of
+from neuron_opsd.storage.integrity import proof_of
 from neuron_opsd.storage.run_directory import RunDirectory
 from objectives import Rewarding
 from resolved import sampled_among_choices

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from neuron_opsd.cli import main
-from neuron_opsd.storage.proofs import proof_of
-from neuron_opsd.storage.seals import hash_of
+from neuron_opsd.storage.integrity import proof_of
+from neuron_opsd.storage.sealed_json import json_sha256
 from tiny_runs import (
     FinishedRun,
     outcome_of,
@@ -169,7 +169,9 @@ def of_the_version_before(table: dict[str, Any]) -> None:
     trained_by = {n: v for n, v in settings.items() if n != "model.name"}
     for output in table["outputs"].values():
         known = output["made_from"]
-        known |= {n: hash_of(trained_by) for n in known if n.startswith("settings of ")}
+        known |= {
+            n: json_sha256(trained_by) for n in known if n.startswith("settings of ")
+        }
 
 
 def test_settings_in_the_words_of_the_version_before_are_the_same_settings(

@@ -18,7 +18,7 @@ from neuron_opsd.method.contexts import (
     jaccard_distance,
     nearest,
     random_neighbours,
-    recall_told,
+    stated_recall,
     word_sets,
 )
 from neuron_opsd.method.retrieval.exact import distance_rows, make_index
@@ -162,10 +162,10 @@ def test_a_search_by_signatures_says_so_and_how_much_it_finds(
     assert {q: names(found[q]) for q in found} == {q: names(exact[q]) for q in exact}
     reason = found["q7"][1].reason
     assert reason.startswith(
-        "nearest 2 of 199 (by signatures, recall 1.000): Jaccard distance 0."
+        "nearest 2 of 199 (by sketches, recall 1.000): Jaccard distance 0."
     )
-    assert recall_told(reason) == 1.0
-    assert recall_told(exact["q7"][1].reason) is None
+    assert stated_recall(reason) == 1.0
+    assert stated_recall(exact["q7"][1].reason) is None
 
 
 def test_the_last_pair_that_is_counted_exactly(

@@ -18,7 +18,7 @@ from loaded import loaded
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS
 from neuron_opsd.models.tokenizer.trial import try_tokenizer
-from neuron_opsd.models.weights.headers import refuse_not_finite
+from neuron_opsd.models.weights.finite import refuse_not_finite
 
 MOST_PROCESSOR = 3.0
 """Seconds of one refusal, with room for a machine that does other work; two without."""

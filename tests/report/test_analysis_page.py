@@ -21,7 +21,7 @@ from neuron_opsd.report.analysis_page import outcome, remainder, render_analysis
 from neuron_opsd.report.analysis_tables import (
     GIVEN,
     area_tables,
-    between_rows,
+    between_table,
     compared,
     correlation_rows,
     vote_rows,
@@ -350,7 +350,7 @@ def test_rows_end_with_the_mean_of_runs() -> None:
     assert [row.name for row in rows] == ["science", "reviews", "mean of runs"]
     assert [row.total for row in rows] == [False, False, True]
     assert rows[0].cells[0].value == "\N{MINUS SIGN}0.20"
-    assert rows[0].cells[0].span == "\N{MINUS SIGN}0.25 to \N{MINUS SIGN}0.15"
+    assert rows[0].cells[0].note == "\N{MINUS SIGN}0.25 to \N{MINUS SIGN}0.15"
     assert len(vote_rows(data)) == 9
     assert [name for name, _ in area_tables(data)] == [
         "mean of runs",
@@ -377,9 +377,12 @@ def test_what_is_left_of_a_correlation_is_no_more_than_was_seen() -> None:
 
 def test_runs_that_cannot_be_compared_have_no_matrix() -> None:
     data = example_analysis()
-    assert [cell.value for cell in between_rows(data)[0].cells] == ["0.700", "0.900"]
+    shown = between_table(data)
+    assert shown is not None
+    first = shown.groups[0].rows[0]
+    assert [cell.value for cell in first.cells] == ["0.700", "0.900"]
     apart = replace(data, between=((0.7, None), (None, 0.7)))
-    assert between_rows(apart) == []
+    assert between_table(apart) is None
 
 
 def test_distances_that_are_of_a_sample_say_so() -> None:

@@ -44,7 +44,6 @@ from neuron_opsd.report.comparison_charts import (
     step_chart,
     trade_off,
 )
-from neuron_opsd.report.comparison_differences import p_words
 from neuron_opsd.report.comparison_index import Results, results_from
 from neuron_opsd.report.comparison_outcome import (
     BELOW_FORM,
@@ -56,7 +55,7 @@ from neuron_opsd.report.comparison_outcome import (
     opening,
 )
 from neuron_opsd.report.comparison_page import render_comparison
-from neuron_opsd.report.comparison_tables import CONSTANT
+from neuron_opsd.report.comparison_tables import CONSTANT, p_words
 from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.wording import number, percent, points
 from neuron_opsd.results.comparison import (

@@ -13,16 +13,13 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.records import GoldAnswers
 from neuron_opsd.report.card import render_card
-from neuron_opsd.report.measures import metric_rows
 from neuron_opsd.report.run_outcome import (
-    comparison_headings,
-    comparison_table,
     outcome_sentence,
     result_table,
-    row_cells,
 )
-from neuron_opsd.report.run_page import render_page
-from neuron_opsd.report.run_sections import stats
+from neuron_opsd.report.run_page import render_page, stats
+from neuron_opsd.report.run_tables import metric_table
+from neuron_opsd.report.tables import said as coloured
 from neuron_opsd.report.wording import duration, number, signed, size, verdict, visible
 from neuron_opsd.results.run import (
     FORM_ONLY,
@@ -247,9 +244,10 @@ def test_to_rise_to_the_baseline_is_not_to_get_better() -> None:
     assert "Avg@8 went from 30.0 % to 70.0 %" in page
     first = stats(data)[0]
     assert first.said == "at the baseline"
-    rows = {row.label: row.said for row in metric_rows(data.tests[0], CONFIG)}
-    assert rows["Avg@8, mean accuracy"] == "at the baseline"
-    assert rows["Maj@8, accuracy of the vote"] == "at the baseline"
+    (group,) = metric_table(data.tests[0], CONFIG).groups
+    rows = {row.name: row.cells[-1].value for row in group.rows}
+    assert rows["Avg@8, mean accuracy"] == coloured("at the baseline")
+    assert rows["Maj@8, accuracy of the vote"] == coloured("at the baseline")
 
 
 def test_a_model_that_leaves_the_baseline_got_better() -> None:
@@ -304,7 +302,7 @@ def test_the_table_puts_the_in_domain_set_first_with_its_controls() -> None:
         controls={PROMPTED: result(0.63, 0.2), FORM_ONLY: result(0.62, 0.2)},
     )
     data = report(comparison("arc", UNKNOWN, UNKNOWN, in_domain=False), own)
-    first, second = map(row_cells, comparison_table(data))
+    headings, (first, second) = result_table(data)
     assert first == (
         "sst2",
         "60.0 %",
@@ -320,7 +318,7 @@ def test_the_table_puts_the_in_domain_set_first_with_its_controls() -> None:
     dash = "\N{EM DASH}"
     assert second[3:5] == (dash, dash)
     assert second[6:8] == (dash, dash)
-    assert len(comparison_headings(data)) == len(first)
+    assert len(headings) == len(first)
 
 
 @pytest.mark.parametrize(

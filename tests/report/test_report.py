@@ -17,7 +17,6 @@ from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.method.selection import LEFT_OUT
 from neuron_opsd.records import SelectionEntry
-from neuron_opsd.report import render_page
 from neuron_opsd.report.condense import pool_summary
 from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.run_notes import (
@@ -26,7 +25,7 @@ from neuron_opsd.report.run_notes import (
     SELECTION_RULES,
     method_notes,
 )
-from neuron_opsd.report.run_sections import selection_facts
+from neuron_opsd.report.run_page import render_page, selection_facts
 from neuron_opsd.results.run import AnswerCount, ReportData
 from neuron_opsd.results.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read

@@ -37,7 +37,7 @@ from neuron_opsd.runs.training import (
     trained_model,
 )
 from neuron_opsd.stages.teaching import DemonstrationPool
-from neuron_opsd.storage.proofs import CARD, proof_of
+from neuron_opsd.storage.integrity import CARD, proof_of
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices
 from tiny_runs import SETTINGS, files_of, read_sealed, tiny_examples, write_sealed

@@ -192,7 +192,7 @@ def test_other_readers_keep_no_verdicts(tmp_path: Path, asked: list[Pair]) -> No
 def train(folder: Path, pairs: Sequence[Pair]) -> list[str]:
     """Compare pairs as a training does, with a checkpoint after each."""
     with opened(folder, config_of()) as run:
-        run.directory.ledger.know("settings of adapter", "0")
+        run.directory.integrity.add_source("settings of adapter", "0")
         made_from = ["settings of adapter"]
         with training_verdicts(run, "train", made_from) as write:
             for one, other in pairs:
@@ -222,7 +222,7 @@ def test_a_training_resumes_with_its_verdicts(
 def out_of_time(folder: Path) -> None:
     """Compare a pair as a training does whose time for comparisons is over."""
     with opened(folder, config_of()) as run:
-        run.directory.ledger.know("settings of adapter", "0")
+        run.directory.integrity.add_source("settings of adapter", "0")
         with training_verdicts(run, "train", ["settings of adapter"]):
             shared_verifier().equal("a+b", "b+a")
             raise TryAgainError("the time for comparisons is over")

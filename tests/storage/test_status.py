@@ -13,7 +13,7 @@ import pytest
 
 import places
 from neuron_opsd.cli import main
-from neuron_opsd.storage import proofs
+from neuron_opsd.storage import integrity
 from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import json_codec, text_codec
 from neuron_opsd.storage.lock import alive
@@ -242,7 +242,7 @@ def test_large_files_are_read_where_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is told without reading is named; what is small is always read."""
-    monkeypatch.setattr(proofs, "MOST_READ", 1000)
+    monkeypatch.setattr(integrity, "MAX_HASHED_BYTES", 1000)
     with RunDirectory.open(tmp_path, {}, {}) as run:
         run.once("large", text_codec("large.txt"), lambda: "a" * 2000)
         run.once("small", text_codec("small.txt"), lambda: "a")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.storage.seals import SEAL, hash_of
+from neuron_opsd.storage.sealed_json import SEAL, json_sha256
 
 DEEP = 100_000
 HUGE = "1" + "0" * 5000
@@ -164,7 +164,7 @@ def sealed_again(text: str) -> str:
     try:
         table = json.loads(text)
         table.pop(SEAL, None)
-        return json.dumps({**table, SEAL: hash_of(table)})
+        return json.dumps({**table, SEAL: json_sha256(table)})
     except (ValueError, RecursionError):
         return re.sub(rf',?\s*"{SEAL}": "[0-9a-f]*"', "", text)
 

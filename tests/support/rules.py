@@ -7,7 +7,7 @@ takes that name and the source text, so a test can plant a fault and see it foun
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 PACKAGE = "neuron_opsd"
@@ -70,6 +70,20 @@ TARGET_MODULES = {
 }
 """Modules that may name what oracles are told: where oracles are defined, and where a
 comparison tells them. In a method's own module only an oracle's class may."""
+
+DOORS = {
+    "models.decoding.choices",
+    "models.gguf",
+    "models.library_errors",
+    "models.load",
+    "models.roles",
+    "models.room",
+    "models.weights.finite",
+    "models.weights.precision",
+    "models.weights.shards",
+}
+"""What others may import of `models`: roles, loading, pure numerics, and what is known
+of files; never the classes that fulfil the roles."""
 
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "torch.load", "pandas.read_pickle"}
@@ -145,6 +159,19 @@ def transformers_outside_models(module: str, source: str) -> list[str]:
         f"{module} imports {name}"
         for name in imported(source)
         if name.partition(".")[0] in {"transformers", "peft"}
+    ]
+
+
+def past_the_doorway(module: str, source: str) -> list[str]:
+    """Find imports of what stands behind the roles, outside `models`."""
+    if room_of(module) == "models":
+        return []
+    inside = f"{PACKAGE}.models."
+    return [
+        f"{module} imports {name}"
+        for name in imported(source)
+        if name.startswith(inside)
+        and not {name, name.rpartition(".")[0]} & {f"{PACKAGE}.{d}" for d in DOORS}
     ]
 
 
@@ -301,6 +328,7 @@ RULES: dict[str, Rule] = {
     for rule in (
         upward_imports,
         transformers_outside_models,
+        past_the_doorway,
         gold_answers_below_evaluation,
         targets_outside_oracles,
         unsafe_calls,
@@ -310,3 +338,34 @@ RULES: dict[str, Rule] = {
         public_without_docstring,
     )
 }
+
+
+def circles(sources: Mapping[str, str]) -> list[str]:
+    """Find modules that import each other, wherever in them and for whatever reason.
+
+    Args:
+        sources: By the module's name; a package has that of its folder.
+
+    Returns:
+        The modules that stand in a circle.
+    """
+    below = {module: set(targets(module, sources)) for module in sources}
+    # What imports nothing that is left stands in no circle.
+    while free := [m for m, targets in below.items() if not targets & below.keys()]:
+        for module in free:
+            del below[module]
+    # Nor does what nothing imports that is left.
+    while free := [m for m in below if not any(m in found for found in below.values())]:
+        for module in free:
+            del below[module]
+    return sorted(below)
+
+
+def targets(module: str, sources: Mapping[str, str]) -> Iterator[str]:
+    """Yield the modules that a module imports, or from which it imports names."""
+    for name in imported(sources[module]):
+        other = name.removeprefix(f"{PACKAGE}.")
+        while other and other not in sources:
+            other = other.rpartition(".")[0]
+        if name.startswith(f"{PACKAGE}.") and other and other != module:
+            yield other

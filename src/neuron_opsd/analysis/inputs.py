@@ -24,9 +24,9 @@ from neuron_opsd.records import (
 from neuron_opsd.runs.inputs import questions_hash, unheard
 from neuron_opsd.runs.prepare import FITNESS
 from neuron_opsd.storage.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
+from neuron_opsd.storage.integrity import faults, quick_fault
 from neuron_opsd.storage.lock import HOLDER
 from neuron_opsd.storage.manifest import Manifest
-from neuron_opsd.storage.proofs import fault_seen_soon, faults
 from neuron_opsd.storage.verdicts import verdicts_codec, verdicts_name
 
 POOL, MODEL = "pool", "model"
@@ -121,7 +121,7 @@ def read_run(
     # What a process is writing need not be whole yet. What is read here is compared
     # with its hash then; of all else that is large, the size tells enough.
     if not (place.folder / HOLDER).exists():
-        for line in faults(place.folder, place.manifest, fault_seen_soon).values():
+        for line in faults(place.folder, place.manifest, quick_fault).values():
             warn(line)
     neurons = read_output(place, place.neurons, NEURONS)
     if len(neurons) < 2:

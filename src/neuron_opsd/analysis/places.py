@@ -20,8 +20,8 @@ from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.runs.prepare import inside
 from neuron_opsd.storage.codecs import Codec, json_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
+from neuron_opsd.storage.integrity import changed_sources
 from neuron_opsd.storage.manifest import MANIFEST, Manifest, read_manifest
-from neuron_opsd.storage.proofs import misfit
 from neuron_opsd.storage.run_directory import sha256_file
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ def read_output(place: Place, name: str, codec: Codec[T]) -> T:
             f"{path} is not as the run wrote it; the command that began the run "
             "computes it again"
         )
-    other = misfit(output, place.manifest)
+    other = changed_sources(output, place.manifest)
     if other:
         raise DataError(
             f"{path} {other}; the command that began the run computes it again"

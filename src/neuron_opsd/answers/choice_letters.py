@@ -79,7 +79,7 @@ def read_choice_letter(
     boxed = last_boxed(text)
     if boxed and (reading := given(unwrapped(boxed), choices)) is not None:
         return labelled(reading, "boxed")
-    strong = announced_reading(text, lambda passage: given(passage, choices))
+    strong = announced_reading(text, lambda span: given(span, choices))
     if strong is not None:
         return strong
     if reading := stated(text, choices):
@@ -97,28 +97,26 @@ def with_verdicts(text: str, choices: Sequence[str]) -> str:
     return VERDICT.sub(lambda one: f"{one[1]} is {said[one[2].lower()]}", text)
 
 
-def given(passage: str, choices: Sequence[str]) -> Reading | None:
-    """Return the choice that a short passage gives by letter or text.
+def given(span: str, choices: Sequence[str]) -> Reading | None:
+    """Return the choice that a short span gives by letter or text.
 
     `None` where it gives none, or only rejects some.
     """
-    letter = letters.designated(passage)
-    if letter is not None and letters.is_asked(passage, letter.end):
+    letter = letters.designated(span)
+    if letter is not None and letters.is_asked(span, letter.end):
         return None
-    if letter is not None and not letters.is_rejected(
-        passage, letter.start, letter.end
-    ):
-        if letters.joined_with(passage, letter.end):
-            asked = QUESTION.match(passage, letter.end)
+    if letter is not None and not letters.is_rejected(span, letter.start, letter.end):
+        if letters.joined_with(span, letter.end):
+            asked = QUESTION.match(span, letter.end)
             return None if asked else Reading(None, NOT_CLEAR)
-        return lettered(letter.name, choices, "given", passage[letter.end :])
+        return lettered(letter.name, choices, "given", span[letter.end :])
     names = {
         one.name
-        for one in letters.standing(passage)
+        for one in letters.standing(span)
         if index_of(one.name) < len(choices)
-        and not letters.is_rejected(passage, one.start, one.end)
+        and not letters.is_rejected(span, one.start, one.end)
     }
-    by_text = given_text(passage, choices)
+    by_text = given_text(span, choices)
     if len(names) > 1:
         return Reading(None, NOT_CLEAR)
     if not names:

@@ -82,7 +82,7 @@ def read_choice_text(
     boxed = last_boxed(text)
     if boxed and (choice := only_choice(unwrapped(boxed), choices)) is not None:
         return Reading(choice, "boxed")
-    strong = announced_reading(text, lambda passage: given_text(passage, choices))
+    strong = announced_reading(text, lambda span: given_text(span, choices))
     if strong is not None:
         return strong
     if (choice := leading_text(text, choices)) is not None:
@@ -101,16 +101,16 @@ def announced_reading(
             later = given_by(announced.after)
             missing = Reading(None, "the announced answer is taken back")
             return later if later is not None and later.answer is not None else missing
-        neither = announced.passage.lower().startswith("neither")
-        if NONE.match(announced.passage) and not neither:
+        neither = announced.span.lower().startswith("neither")
+        if NONE.match(announced.span) and not neither:
             return Reading(None, "none of the choices is announced")
-        reading = given_by(announced.passage)
+        reading = given_by(announced.span)
         if neither and reading is None:
             return Reading(None, "none of the choices is announced")
         if reading is not None:
             return labelled(reading, "announced")
-    for passage in hashed(text)[:1]:
-        reading = given_by(passage) if len(passage) < letters.BESIDE else None
+    for span in hashed(text)[:1]:
+        reading = given_by(span) if len(span) < letters.BESIDE else None
         if reading is not None and reading.answer is not None:
             return labelled(reading, "after ####")
     return None
@@ -153,17 +153,17 @@ def leading_text(text: str, choices: Sequence[str]) -> str | None:
     return choice if following in (None, choice) else None
 
 
-def given_text(passage: str, choices: Sequence[str]) -> Reading | None:
-    """Return the first choice that a passage mentions, `None` where there is none."""
-    whole = equal_choice(passage, choices)
+def given_text(span: str, choices: Sequence[str]) -> Reading | None:
+    """Return the first choice that a span mentions, `None` where there is none."""
+    whole = equal_choice(span, choices)
     if whole is not None:
         return Reading(whole, "given")
-    found = [one for one in mentions(passage, choices) if not one.rejected]
+    found = [one for one in mentions(span, choices) if not one.rejected]
     if not found:
         return None
     first = found[0]
     for other in found[1:2]:
-        between = plain(passage)[first.end : other.start]
+        between = plain(span)[first.end : other.start]
         joined = re.fullmatch(
             r"\W{0,3}(?:,|/|&|or|and|oder|und|或|和|、)?\W{0,3}", between
         )
@@ -192,7 +192,7 @@ def key(text: str) -> str:
 
 
 def only_choice(text: str | None, choices: Sequence[str]) -> str | None:
-    """Return the one choice that a passage mentions, however often."""
+    """Return the one choice that a span mentions, however often."""
     found = {one.choice for one in mentions(text or "", choices) if not one.rejected}
     return found.pop() if len(found) == 1 else None
 

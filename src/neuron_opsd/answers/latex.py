@@ -19,7 +19,7 @@ MAX_LENGTH: Final = 1000
 MAX_NESTING: Final = 60
 """Deepest nesting of brackets that it is asked about."""
 MAX_DIGITS: Final = 20_000
-"""Digits of the largest power of numerals, or factorial, that it is asked about."""
+"""Digits of the largest power of numbers, or factorial, that it is asked about."""
 
 THOUSANDS: Final = re.compile(
     r"(?<![0-9.,])([0-9]{1,3})((?:(?:\{,\}|,\\!|\\[,! ;:]|[\s~\u2009\u202f])[0-9]{3})+)"
@@ -86,7 +86,7 @@ def nesting(text: str) -> int:
 
 
 def is_huge(power: str) -> bool:
-    """Say whether a power or tower of numerals has more than `MAX_DIGITS` digits."""
+    """Say whether a power or tower of numbers has more than `MAX_DIGITS` digits."""
     *bases, exponent = (int(number) for number in NUMERAL.findall(power))
     for base in reversed(bases):
         if base < 2:
@@ -123,7 +123,7 @@ def contradict(one: str, other: str) -> bool:
 
 
 def plain_number(text: str) -> str | None:
-    """Return the numeral of plain digits, `None` for anything else."""
+    """Return the canonical text of plain digits, `None` for anything else."""
     if not PLAIN.fullmatch(text) or not re.search("[0-9]", text):
         return None
     digits = text.lstrip("+- ")

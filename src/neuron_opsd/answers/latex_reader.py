@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from neuron_opsd.answers.latex import MAX_LENGTH, tidy
-from neuron_opsd.answers.number_reader import announced_numeral
+from neuron_opsd.answers.number_reader import announced_number
 from neuron_opsd.answers.spans import (
     Reading,
     all_math,
@@ -40,10 +40,10 @@ def read_latex(text: str, *, cut: bool = False) -> Reading:
     if boxed := last_boxed(text):
         return Reading(tidy(boxed), "boxed")
     for announced in announcements(text)[:1]:
-        found = announced_expression(announced.after or announced.passage)
+        found = announced_expression(announced.after or announced.span)
         return Reading(found, "announced" if found else "no expression is announced")
-    for passage in hashed(text)[:1]:
-        if found := expression(passage):
+    for span in hashed(text)[:1]:
+        if found := expression(span):
             return Reading(found, "after ####")
     if not cut and (found := expression(text)):
         return Reading(found, "only answer")
@@ -53,12 +53,12 @@ def read_latex(text: str, *, cut: bool = False) -> Reading:
     return Reading(tidy(groups[-1]), "last math")
 
 
-def announced_expression(passage: str) -> str | None:
+def announced_expression(span: str) -> str | None:
     """Return the math of an announced answer, else its expression or its number."""
-    groups = joined_math(passage)
+    groups = joined_math(span)
     if groups:
         return tidy(groups[0])
-    return expression(passage) or announced_numeral(passage, "point")
+    return expression(span) or announced_number(span, "point")
 
 
 def joined_math(text: str) -> list[str]:

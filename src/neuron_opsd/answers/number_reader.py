@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from neuron_opsd.answers import numbers as numerals
 from neuron_opsd.answers.notation import rewrite
+from neuron_opsd.answers.numbers import NUMBER, read_match, same_number
 from neuron_opsd.answers.spans import (
     Reading,
     announcements,
@@ -136,7 +136,7 @@ class Found:
 
     start: int
     end: int
-    numeral: str | None
+    number: str | None
     """`None` where it is part of something else, or too long."""
     rejected: bool = False
     """Whether the text says that it is not the answer."""
@@ -156,25 +156,25 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
         decimal_mark: What a single mark before three digits is, `point` or `comma`.
         cut: Whether the completion was cut; then its last number is no answer.
     """
-    text = own_part(text, lambda line: only_numeral(line, decimal_mark) is not None)
+    text = own_part(text, lambda line: only_number(line, decimal_mark) is not None)
     boxed = last_boxed(text)
     if boxed:
-        return told(
-            only_numeral(boxed, decimal_mark), "boxed", "the box holds no number"
+        return reading_of(
+            only_number(boxed, decimal_mark), "boxed", "the box holds no number"
         )
-    for passage in hashed(text):
-        numeral = only_numeral(passage, decimal_mark)
-        if numeral is not None:
-            return Reading(numeral, "after ####")
+    for span in hashed(text):
+        number = only_number(span, decimal_mark)
+        if number is not None:
+            return Reading(number, "after ####")
     for announced in announcements(text)[:1]:
         if announced.after.strip():
             return last_number(announced.after, decimal_mark)
-        numeral = announced_numeral(announced.passage, decimal_mark)
-        return told(numeral, "announced", "no whole number is announced")
+        number = announced_number(announced.span, decimal_mark)
+        return reading_of(number, "announced", "no whole number is announced")
     head, _, rest = text.strip().partition("\n")
     is_item = rest.strip() and (ITEM.match(head) or WORKING.match(head))
     head = ASIDE.sub("", head) if LEADS.match(head) else head
-    leading = only_numeral(head, decimal_mark) if len(head) < 80 else None
+    leading = only_number(head, decimal_mark) if len(head) < 80 else None
     if leading is not None and not is_item and (rest.strip() or not cut):
         return Reading(leading, "leading" if rest.strip() else "only answer")
     if cut:
@@ -182,12 +182,12 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
     return last_number(text, decimal_mark)
 
 
-def told(numeral: str | None, found: str, missing: str) -> Reading:
+def reading_of(number: str | None, found: str, missing: str) -> Reading:
     """Return a reading of a number that is there or not."""
-    return Reading(numeral, missing if numeral is None else found)
+    return Reading(number, missing if number is None else found)
 
 
-def only_numeral(text: str, decimal_mark: str) -> str | None:
+def only_number(text: str, decimal_mark: str) -> str | None:
     """Return the one number that a box or a line holds, past its last equals sign."""
     rewritten = rewrite(text)
     if SEVERAL.search(rewritten):
@@ -198,12 +198,12 @@ def only_numeral(text: str, decimal_mark: str) -> str | None:
     if re.search(r"\([^)]*[0-9][^)]*,[^)]*\)|\[[^\]]*,[^\]]*\]", side):
         return None
     found = [one for one in scan(side, decimal_mark, boxed=True) if not one.rejected]
-    if not found or any(one.numeral is None or one.joined for one in found):
+    if not found or any(one.number is None or one.joined for one in found):
         return None
     if re.search(r"[|∞π{}]", beside(side, found)):
         return None
-    first = found[0].numeral
-    same = all(numerals.same_number(first or "", one.numeral or "") for one in found)
+    first = found[0].number
+    same = all(same_number(first or "", one.number or "") for one in found)
     return first if same else None
 
 
@@ -221,19 +221,19 @@ def beside(text: str, found: Iterable[Found]) -> str:
     return "#".join([*left, text[last:]])
 
 
-def announced_numeral(passage: str, decimal_mark: str) -> str | None:
+def announced_number(span: str, decimal_mark: str) -> str | None:
     """Return the first number of an announced answer, past a calculation."""
-    text = rewrite(passage)
+    text = rewrite(span)
     first = re.split(r"(?<=[0-9a-z%$)}])[.!?;]\s+(?=[A-Z\\])", text)[0]
-    numbers = list(scan(first, decimal_mark))
-    if not numbers or any(not one.rejected for one in numbers):
+    own = list(scan(first, decimal_mark))
+    if not own or any(not one.rejected for one in own):
         text = first
     found = [one for one in scan(text, decimal_mark) if not one.rejected]
     for place, one in enumerate(found):
         if one.joined:
             return None
-        if one.numeral is not None:
-            return one.numeral
+        if one.number is not None:
+            return one.number
         # A calculation: what counts is the number after its last equals sign.
         rest = found[place + 1 :]
         if not any("=" in text[one.end : other.start] for other in rest):
@@ -252,10 +252,10 @@ def last_number(text: str, decimal_mark: str) -> Reading:
             continue
         if one.joined:
             return Reading(None, "several numbers are given")
-        if one.numeral is None:
+        if one.number is None:
             return Reading(None, "the last number is part of an expression")
         only = len(found) == 1
-        return Reading(one.numeral, "only number" if only else "last number")
+        return Reading(one.number, "only number" if only else "last number")
     return Reading(None, "no number")
 
 
@@ -275,7 +275,7 @@ def candidates(text: str) -> Iterator[re.Match[str]]:
     """Yield what looks like a number, but dates, times and parts of names."""
     barred = ((match.start(), match.end()) for match in NO_NUMBER.finditer(text))
     bar = next(barred, None)
-    for match in numerals.NUMBER.finditer(text):
+    for match in NUMBER.finditer(text):
         while bar is not None and bar[1] <= match.start():
             bar = next(barred, None)
         if bar is not None and bar[0] <= match.start():
@@ -297,13 +297,13 @@ def judged(match: re.Match[str], decimal_mark: str, *, boxed: bool) -> Found:
     part |= PART_AFTER.match(after) is not None and not UNIT_AFTER.match(after)
     part |= RELATED_AFTER.match(after) is not None
     power = match["power"] is not None and sign == -1 and left.rstrip().endswith("(")
-    numeral = None
+    number = None
     if not part and not power:
-        numeral = numerals.read_match(match, sign or 1, decimal_mark)
+        number = read_match(match, sign or 1, decimal_mark)
     return Found(
         match.start(),
         match.end(),
-        numeral,
+        number,
         rejected=REJECTED_BEFORE.search(left) is not None,
         joined=LISTED_AFTER.match(after) is not None
         or (LISTED_BEFORE.search(left) is not None and not SOLVED.search(left)),

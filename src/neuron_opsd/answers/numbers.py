@@ -1,7 +1,7 @@
 """Numbers as people and models write them, read exactly and whole, or not at all.
 
-A *numeral* is the canonical text of a number: ``1234``, ``-0.5``, ``1/3`` where no
-finite decimal exists, and ``20%`` where a percent sign was written.
+The canonical text of a number is ``1234``, ``-0.5``, ``1/3`` where no finite decimal
+exists, and ``20%`` where a percent sign was written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Final
 
 MAX_DIGITS: Final = 300
-"""Longest numeral, and largest power of ten, that is read; longer ones are skipped."""
+"""Longest number in digits, and largest power of ten, that is read."""
 
 RELATIVE_TOLERANCE: Final = Fraction(1, 10**9)
 """How far two numbers may differ that are not both whole."""
@@ -157,7 +157,7 @@ def write_fraction(value: Fraction) -> str:
 
 
 def same_number(one: str, other: str) -> bool:
-    """Say whether two numerals are equal.
+    """Say whether two numbers in canonical text are equal.
 
     Whole numbers are compared exactly, others with a relative tolerance of 1e-9. A
     percent sign may be a unit or a factor: ``20%`` equals both ``20`` and ``0.2``.
@@ -167,10 +167,10 @@ def same_number(one: str, other: str) -> bool:
     return any(near(a, b) for a in readings(one) for b in readings(other))
 
 
-def readings(numeral: str) -> tuple[Fraction, ...]:
-    """Return the values that a numeral may stand for."""
-    value = Fraction(numeral.removesuffix("%"))
-    return (value, value / 100) if numeral.endswith("%") else (value,)
+def readings(number: str) -> tuple[Fraction, ...]:
+    """Return the values that a canonical text may stand for."""
+    value = Fraction(number.removesuffix("%"))
+    return (value, value / 100) if number.endswith("%") else (value,)
 
 
 def near(one: Fraction, other: Fraction) -> bool:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from neuron_opsd.answers import latex
-from neuron_opsd.answers import numbers as numerals
 from neuron_opsd.answers.choice_letters import read_choice_letter
 from neuron_opsd.answers.choice_texts import equal_choice, read_choice_text, unwrapped
 from neuron_opsd.answers.latex_reader import read_latex
 from neuron_opsd.answers.number_reader import read_number
+from neuron_opsd.answers.numbers import same_number
 from neuron_opsd.answers.spans import (
     OUTER,
     Reading,
@@ -188,7 +188,7 @@ def number_reader(config: AnswersConfig) -> Reader:
         text = whole_words(text) if cut else text
         return read_number(text, config.decimal_mark, cut=cut)
 
-    return Reader(find, numerals.same_number)
+    return Reader(find, same_number)
 
 
 def text_reader(config: AnswersConfig) -> Reader:
@@ -209,10 +209,10 @@ def read_text(text: str, question: Question, *, cut: bool) -> Reading:
     if (boxed := last_boxed(text)) is not None:
         return short(boxed, "boxed")
     for announced in announcements(text)[:1]:
-        passage = END_OF_SENTENCE.split(announced.after or announced.passage)[0]
-        return short(passage, "announced")
-    for passage in hashed(text)[:1]:
-        return short(passage, "after ####")
+        span = END_OF_SENTENCE.split(announced.after or announced.span)[0]
+        return short(span, "announced")
+    for span in hashed(text)[:1]:
+        return short(span, "after ####")
     line, _, rest = text.strip().partition("\n")
     return short(line, "first line" if rest else "only answer")
 
@@ -247,11 +247,7 @@ def same_text(one: str, other: str) -> bool:
     if one == other:
         return True
     number, another = latex.plain_number(one), latex.plain_number(other)
-    return (
-        number is not None
-        and another is not None
-        and numerals.same_number(number, another)
-    )
+    return number is not None and another is not None and same_number(number, another)
 
 
 def latex_reader(config: AnswersConfig) -> Reader:

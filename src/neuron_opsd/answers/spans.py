@@ -16,7 +16,7 @@ from typing import Final
 MAX_ANNOUNCEMENTS: Final = 64
 """How many announcements at the end of a text are looked at."""
 
-MAX_PASSAGE: Final = 400
+MAX_SPAN: Final = 400
 """Characters of an announced answer that are looked at."""
 
 QUOTES: Final = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}“”«»"
@@ -136,7 +136,7 @@ def own_part(text: str, is_answer: Callable[[str], bool]) -> str:
         if not head:
             continue
         announced = ANSWER.search(head) or HASHES.search(head) or "\\boxed" in head
-        alone = "\n" not in head and len(head) <= MAX_PASSAGE and is_answer(head)
+        alone = "\n" not in head and len(head) <= MAX_SPAN and is_answer(head)
         return text[: match.start()] if announced or alone else text
     return text
 
@@ -145,7 +145,7 @@ def own_part(text: str, is_answer: Callable[[str], bool]) -> str:
 class Announcement:
     """What follows `the answer is`, `Answer:` and the like."""
 
-    passage: str
+    span: str
     after: str
     """What is said later, where it takes the announcement back; else nothing."""
 
@@ -153,7 +153,7 @@ class Announcement:
 def announcements(text: str) -> list[Announcement]:
     """Return the announced answers of a text, the last first.
 
-    A passage is the rest of its line, or the next line where nothing is left of it.
+    A span is the rest of its line, or the next line where nothing is left of it.
     What is only supposed (`if the answer is`) or says nothing (`the answer is clear`)
     is left out.
     """
@@ -162,12 +162,12 @@ def announcements(text: str) -> list[Announcement]:
     for match in reversed(matches):
         if is_supposed(text, match):
             continue
-        passage = first_line(text[match.end() : match.end() + MAX_PASSAGE])
-        passage = passage.partition("</answer>")[0].strip()
-        if passage.strip(OUTER) and not EMPTY.match(passage):
+        span = first_line(text[match.end() : match.end() + MAX_SPAN])
+        span = span.partition("</answer>")[0].strip()
+        if span.strip(OUTER) and not EMPTY.match(span):
             taken_back = TAKEN_BACK.search(text, match.end())
             after = "" if taken_back is None or found else text[taken_back.end() :]
-            found.append(Announcement(passage, after))
+            found.append(Announcement(span, after))
     return found
 
 
@@ -247,14 +247,14 @@ def hashed(text: str) -> list[str]:
     """Return the rest of every line that begins with `####`, the last first."""
     matches = collections.deque(HASHES.finditer(text), maxlen=MAX_ANNOUNCEMENTS)
     return [
-        text[match.end() : match.end() + MAX_PASSAGE].partition("\n")[0].strip()
+        text[match.end() : match.end() + MAX_SPAN].partition("\n")[0].strip()
         for match in reversed(matches)
     ]
 
 
 def whole_words(text: str) -> str:
     """Leave out the last word of a completion that was cut: it may be half of one."""
-    half = HALF_WORD.search(text[-MAX_PASSAGE:])
+    half = HALF_WORD.search(text[-MAX_SPAN:])
     return text if half is None else text[: len(text) - len(half.group())]
 
 

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
+from neuron_opsd.answers import latex_worker
 from neuron_opsd.answers.latex import equal_by_sight, refusal, tidy
 from neuron_opsd.errors import ConfigError, TryAgainError
 from neuron_opsd.processes import workers
@@ -232,7 +233,7 @@ class Verifier:
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the process and wait until it is ready."""
-        process = workers.start("answers/latex_worker", COMPARES, same_everywhere())
+        process = workers.start(latex_worker, COMPARES, same_everywhere())
         self._process, self._replies = process, queue.SimpleQueue()
         threading.Thread(
             target=forward, args=(process, self._replies), daemon=True

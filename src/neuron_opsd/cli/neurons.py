@@ -128,12 +128,15 @@ def show_analysis(
             }
         )
         return
-    rows = correlation_rows(data, GIVEN[:3])
+    rows = correlation_rows(data, GIVEN)
     headings = ["run", "rank correlation with accuracy", "partial", "partial, ranks"]
     if not rows:
         rows = correlation_rows(data, UNLABELLED)
         headings = ["run", "rank correlation with vote share", "length", "entropy"]
-    cells = [[r.name, *(f"{c.value} [{c.span}]" for c in r.cells)] for r in rows]
+    cells = [
+        [row.name, *(f"{cell.value} [{cell.note}]" for cell in row.cells[:3])]
+        for row in rows
+    ]
     terminal.show_table(headings, cells)
     terminal.show(outcome(data))
     terminal.show()

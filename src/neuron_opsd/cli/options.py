@@ -120,8 +120,8 @@ def warn_of_change(file: Path) -> None:
     Who changed them on purpose reads on; a flipped bit would go unseen otherwise.
     """
     from neuron_opsd.storage.folders import kind_in
+    from neuron_opsd.storage.integrity import fault_of
     from neuron_opsd.storage.manifest import read_manifest
-    from neuron_opsd.storage.proofs import fault_of
 
     folder = file.parent
     if kind_in(folder) != "run":

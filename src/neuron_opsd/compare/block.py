@@ -34,7 +34,7 @@ from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
 
 GOLD = "gold answers of the pool"
-"""What oracles are told, as the ledger names it; nothing else is made from it."""
+"""What oracles are told, by its name as a source; nothing else is made from it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import ComparisonData
 from neuron_opsd.runs.reporting import rebuild_report
-from neuron_opsd.storage.folders import BLOCKS, check_home, claim
+from neuron_opsd.storage.folders import BLOCKS, check_folder, claim
 
 
 def compare(
@@ -27,7 +27,7 @@ def compare(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    check_home(comparison.out, "comparison", is_comparison)
+    check_folder(comparison.out, "comparison", is_comparison)
     shared_verifier().forget()
     setting = set_up(comparison, config, progress)
     claim(comparison.out, "comparison", is_comparison)

@@ -49,7 +49,7 @@ from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.centring import centred
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import environment, run_settings
-from neuron_opsd.storage.proofs import fault_seen_soon, faults, files_in, is_read
+from neuron_opsd.storage.integrity import faults, files_in, is_read, quick_fault
 from neuron_opsd.storage.run_directory import RunDirectory
 
 BlockKey: TypeAlias = tuple[int, str, str]
@@ -154,7 +154,7 @@ def filled(block: RunGroup, setting: ComparisonContext) -> Outcome:
         results[Cell(block.start, block.source, name, seed)] = result
     # What a result depends on is whole by now, or was made again.
     for fault in faults(
-        run.directory.folder, run.directory.manifest, fault_seen_soon
+        run.directory.folder, run.directory.manifest, quick_fault
     ).values():
         block.run.progress.warn(f"{fault}; no result depends on it")
     return Outcome(results, tuple(failures), warnings)
@@ -205,7 +205,7 @@ def opened(
         targets: Targets = {}
         if any(issubclass(one.trained, Oracle) for one in comparison.variants):
             targets = targets_of(comparison.sources[source], inputs.pool, config)
-            directory.ledger.know(GOLD, hash_targets(targets))
+            directory.integrity.add_source(GOLD, hash_targets(targets))
         yield RunGroup(
             run,
             source,

@@ -14,7 +14,7 @@ from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
 from neuron_opsd.runs.inputs import POOL
 from neuron_opsd.stages.scoring import normalised_gold
-from neuron_opsd.storage.seals import hash_of
+from neuron_opsd.storage.sealed_json import json_sha256
 
 
 def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targets:
@@ -48,4 +48,4 @@ def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targ
 
 def hash_targets(targets: Targets) -> str:
     """Return the SHA-256 of all that oracles are told."""
-    return hash_of({name: asdict(target) for name, target in targets.items()})
+    return json_sha256({name: asdict(target) for name, target in targets.items()})

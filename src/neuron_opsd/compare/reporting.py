@@ -41,15 +41,15 @@ from neuron_opsd.results.run import OURS, least_of
 from neuron_opsd.runs.reporting import model_summary
 from neuron_opsd.storage.codecs import encode, record_codec, save_json
 from neuron_opsd.storage.folders import COMPARISON_PAGE as PAGE
-from neuron_opsd.storage.folders import need_home
-from neuron_opsd.storage.manifest import installed_versions
-from neuron_opsd.storage.proofs import (
+from neuron_opsd.storage.folders import require_folder
+from neuron_opsd.storage.integrity import (
     UNPROVEN,
-    list_again,
-    list_files,
     listed,
     listed_faults,
+    rehash_listed,
+    write_listed,
 )
+from neuron_opsd.storage.manifest import installed_versions
 from neuron_opsd.storage.run_directory import write_atomic
 
 DATA = record_codec("comparison.json", ComparisonData)
@@ -199,7 +199,7 @@ def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
         write_atomic(out / f"{name}.csv", encode(csv_text(rows)))
     write_page(out)
     names = (SCORES, DATA.file_name, RESULTS, *(f"{name}.csv" for name in tables))
-    list_files(out, (*names, PAGE))
+    write_listed(out, (*names, PAGE))
     return out / PAGE
 
 
@@ -225,7 +225,7 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
             f"{out} has no {DATA.file_name}: the comparison is not finished; the same "
             "`neuron-opsd compare` command resumes it"
         )
-    need_home(out, "comparison", recognise=is_comparison)
+    require_folder(out, "comparison", recognise=is_comparison)
     found = listed_faults(out)
     found.pop(PAGE, None)
     fault = found.pop(DATA.file_name, None)
@@ -240,5 +240,5 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
         warn(line)
     write_page(out)
     if known:
-        list_again(out, PAGE)
+        rehash_listed(out, PAGE)
     return out / PAGE

@@ -11,7 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from neuron_opsd.compare.measuring import Tested
-from neuron_opsd.storage.score_rows import SCORE_FIELDS, Row, result_rows, save_rows
+from neuron_opsd.storage.score_rows import (
+    SCORE_FIELDS,
+    ScoreRow,
+    result_rows,
+    save_rows,
+)
 
 ROWS_PER_GROUP = 65_536
 """Rows written together; the same questions come again with every model, so that many
@@ -34,7 +39,7 @@ def save_scores(models: Iterable[Tested], path: Path) -> None:
     save_rows(score_rows(models), SCHEMA, ROWS_PER_GROUP, path)
 
 
-def score_rows(models: Iterable[Tested]) -> Iterator[Row]:
+def score_rows(models: Iterable[Tested]) -> Iterator[ScoreRow]:
     """Yield a row for every question that a model was asked."""
     for one in models:
         model = {

@@ -17,13 +17,13 @@ from neuron_opsd.runs.findings import or_none
 
 Value: TypeAlias = str | bool | int | float | list[float | None] | None
 
-Row: TypeAlias = dict[str, Value]
+TableRow: TypeAlias = dict[str, Value]
 """Column to value; a number that does not exist is `None`."""
 
 
 def measurement_rows(
     measurements: Sequence[Measurement], oracles: Collection[str] = ()
-) -> list[Row]:
+) -> list[TableRow]:
     """Return one row per measurement, its values by seed as a list."""
     return [
         {
@@ -38,7 +38,7 @@ def measurement_rows(
 
 def contrast_rows(
     contrasts: Sequence[Contrast], oracles: Collection[str] = ()
-) -> list[Row]:
+) -> list[TableRow]:
     """Return one row per contrast."""
     return [
         {
@@ -57,7 +57,7 @@ def contrast_rows(
 
 def budget_rows(
     budgets: Sequence[BudgetLine], oracles: Collection[str] = ()
-) -> list[Row]:
+) -> list[TableRow]:
     """Return one row per budget."""
     return [
         {
@@ -74,7 +74,7 @@ def budget_rows(
     ]
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[TableRow]) -> str:
     """Return rows as CSV under the names of the first one's columns.
 
     What does not exist is an empty field; the parts of a list are joined by semicolons.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from neuron_opsd.config import QuestionsConfig
-from neuron_opsd.data.rows import BadRowError, Row, Values
+from neuron_opsd.data.rows import BadRowError, FileRow, Values
 from neuron_opsd.errors import DataError
 
 FREE_EXPANSION: Final = 100_000_000
@@ -118,7 +118,9 @@ def refuse_expansion(expanded: int, stored: int, config: QuestionsConfig) -> Non
         )
 
 
-def counted(rows: Iterator[Row], name: str, config: QuestionsConfig) -> Iterator[Row]:
+def counted(
+    rows: Iterator[FileRow], name: str, config: QuestionsConfig
+) -> Iterator[FileRow]:
     """Yield the rows of a file as long as there are not too many."""
     for number, row in enumerate(rows, 1):
         if number > config.max_rows:

@@ -13,7 +13,7 @@ from typing import Any
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.bounds import long_row, refuse_columns
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
-from neuron_opsd.data.rows import BadRowError, Row, Values, attempt, not_utf8
+from neuron_opsd.data.rows import BadRowError, FileRow, Values, attempt, not_utf8
 from neuron_opsd.errors import DataError
 
 SEPARATORS = ",;\t|"
@@ -42,7 +42,7 @@ def cell(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
-def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
+def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     """Yield the rows of a file whose first row names the columns.
 
     The separator is the comma, semicolon, tab or bar that the header uses.
@@ -55,7 +55,7 @@ def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
     return read_separated(lines, separator)
 
 
-def read_tsv(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
+def read_tsv(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     """Yield the rows of a file with tabs between its columns."""
     return read_separated(TextLines(pieces, config), "\t")
 
@@ -117,7 +117,7 @@ class TextLines:
         return self.text
 
 
-def read_separated(lines: TextLines, separator: str) -> Iterator[Row]:
+def read_separated(lines: TextLines, separator: str) -> Iterator[FileRow]:
     """Yield the rows of a file.
 
     Rows of empty fields at its end, as spreadsheets export them, are passed over. What
@@ -142,10 +142,10 @@ def read_separated(lines: TextLines, separator: str) -> Iterator[Row]:
                 elif fields:
                     blank.extend((lines.start, len(fields)))
     except BadRowError as error:
-        yield Row(f"line {lines.number}", error)
+        yield FileRow(f"line {lines.number}", error)
     except csv.Error as error:
         problem = BadRowError(f"not CSV ({error}){hint_of(lines.text)}")
-        yield Row(f"line {lines.number}", problem)
+        yield FileRow(f"line {lines.number}", problem)
 
 
 @contextmanager
@@ -168,12 +168,12 @@ def rows_of(reader: Iterator[list[str]], lines: TextLines) -> Iterator[list[str]
         yield fields
 
 
-def csv_row(header: Sequence[str], fields: Sequence[str], start: int) -> Row:
+def csv_row(header: Sequence[str], fields: Sequence[str], start: int) -> FileRow:
     """Return the row that begins on a line."""
-    return Row(f"line {start}", attempt(parse_csv_row, (header, fields)))
+    return FileRow(f"line {start}", attempt(parse_csv_row, (header, fields)))
 
 
-def blank_rows(header: Sequence[str], blank: array[int]) -> Iterator[Row]:
+def blank_rows(header: Sequence[str], blank: array[int]) -> Iterator[FileRow]:
     """Yield rows of empty fields, of which starts and widths were kept."""
     for start, width in zip(blank[::2], blank[1::2], strict=True):
         yield csv_row(header, [""] * width, start)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.bounds import counted, measured
 from neuron_opsd.data.byte_streams import Hash
-from neuron_opsd.data.rows import Row, Table
+from neuron_opsd.data.rows import FileRow, Table
 from neuron_opsd.documents import first_line
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.storage.disk import PASSING, reason_of
@@ -107,7 +107,7 @@ def table_of(name: str, path: str, records: Any, config: QuestionsConfig) -> Tab
         records = records.remove_columns(media)
     digest = hashlib.sha256()
     rows = rows_of(name, records, {name: {"bytes": None} for name in media}, digest)
-    checked = (Row(row.place, measured(row.values, config)[0]) for row in rows)
+    checked = (FileRow(row.place, measured(row.values, config)[0]) for row in rows)
     return Table(
         name, path.rpartition("/")[2], counted(checked, name, config), digest.hexdigest
     )
@@ -115,7 +115,7 @@ def table_of(name: str, path: str, records: Any, config: QuestionsConfig) -> Tab
 
 def rows_of(
     name: str, records: Any, unread: Mapping[str, Any], digest: Hash
-) -> Iterator[Row]:
+) -> Iterator[FileRow]:
     """Yield the records of a dataset as rows.
 
     Args:
@@ -128,6 +128,6 @@ def rows_of(
         for number, record in enumerate(records, 1):
             line = json.dumps(record, sort_keys=True, default=repr)
             digest.update(line.encode() + b"\n")
-            yield Row(f"row {number}", record | unread)
+            yield FileRow(f"row {number}", record | unread)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"cannot read the dataset {name}: {error}") from None

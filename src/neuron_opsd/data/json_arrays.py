@@ -19,7 +19,7 @@ from neuron_opsd.data.json_rows import (
     read_json_lines,
     unusable,
 )
-from neuron_opsd.data.rows import BadRowError, Row, Values, kind_of, not_utf8
+from neuron_opsd.data.rows import BadRowError, FileRow, Values, kind_of, not_utf8
 from neuron_opsd.errors import DataError
 
 LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -30,7 +30,7 @@ there is more to come."""
 BLANK: Final = re.compile(r"[ \t\r\n]*")
 
 
-def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
+def read_json(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     """Yield the objects of a JSON array; a file of JSON lines is read as such."""
     head = next((piece for piece in pieces if piece.strip()), b"")
     if head.lstrip().startswith(b"{"):
@@ -73,7 +73,7 @@ def refuse_object(text: TextAhead) -> None:
         )
 
 
-def read_items(text: TextAhead) -> Iterator[Row]:
+def read_items(text: TextAhead) -> Iterator[FileRow]:
     """Yield the items of an array.
 
     What is no JSON ends it, since nobody can tell where the next item begins.
@@ -82,7 +82,7 @@ def read_items(text: TextAhead) -> Iterator[Row]:
     number = 1
     try:
         while number > 1 or text.next() != "]":
-            yield Row(f"item {number}", text.item())
+            yield FileRow(f"item {number}", text.item())
             number += 1
             if text.next() == "]":
                 break
@@ -91,7 +91,7 @@ def read_items(text: TextAhead) -> Iterator[Row]:
         if text.next():
             raise text.lacks("the end")
     except BadRowError as error:
-        yield Row(f"item {number}", error)
+        yield FileRow(f"item {number}", error)
 
 
 class TextAhead:

@@ -11,14 +11,14 @@ from typing import Any, Final, NoReturn
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.bounds import long_row, refuse_columns, refuse_deep_json
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
-from neuron_opsd.data.rows import BadRowError, Row, Values, kind_of, not_utf8
+from neuron_opsd.data.rows import BadRowError, FileRow, Values, kind_of, not_utf8
 from neuron_opsd.errors import DataError
 
 MARK: Final = "\ufeff"
 """What stands at the beginning of a file, and at a line of files that were joined."""
 
 
-def read_json_lines(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
+def read_json_lines(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     """Yield the rows of a JSON-lines file; blank lines are passed over."""
     lines = (
         line
@@ -29,7 +29,7 @@ def read_json_lines(pieces: Pieces, config: QuestionsConfig) -> Iterator[Row]:
     if first is not None:
         refuse_document(first, second)
     for line in chain(filter(None, (first, second)), lines):
-        yield Row(f"line {line.number}", parse_json_line(line, config))
+        yield FileRow(f"line {line.number}", parse_json_line(line, config))
 
 
 def refuse_document(first: Line, second: Line | None) -> None:

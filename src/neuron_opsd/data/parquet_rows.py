@@ -25,7 +25,7 @@ from neuron_opsd.data.bounds import (
     refuse_columns,
     refuse_expansion,
 )
-from neuron_opsd.data.rows import BadRowError, Row, Values, not_utf8
+from neuron_opsd.data.rows import BadRowError, FileRow, Values, not_utf8
 from neuron_opsd.documents import first_line
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import PASSING
@@ -39,7 +39,7 @@ TEXTS: Final = ("STRING", "JSON", "ENUM", "NONE")
 """The logical types of columns of bytes that may be held once."""
 
 
-def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[Row]:
+def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[FileRow]:
     """Yield the rows of a Parquet file."""
     number = expanded = 0
     try:
@@ -53,7 +53,7 @@ def read_parquet(file: BinaryIO, config: QuestionsConfig) -> Iterator[Row]:
                     found, num_bytes = measured(values, config)
                     expanded += num_bytes
                     refuse_expansion(expanded, source.num_bytes, config)
-                    yield Row(f"row {number}", found)
+                    yield FileRow(f"row {number}", found)
     except BoundError as error:
         raise BoundError(f"row {number}: {error}" if number else str(error)) from None
     except MemoryError:

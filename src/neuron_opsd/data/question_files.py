@@ -25,12 +25,12 @@ from neuron_opsd.data.csv_rows import read_csv, read_tsv
 from neuron_opsd.data.json_arrays import read_json
 from neuron_opsd.data.json_rows import read_json_lines
 from neuron_opsd.data.parquet_rows import read_parquet
-from neuron_opsd.data.rows import Row, Table
+from neuron_opsd.data.rows import FileRow, Table
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import reading
 from neuron_opsd.storage.output_paths import FILE, kind_of
 
-Reader: TypeAlias = Callable[[BinaryIO, Hash, QuestionsConfig], Iterator[Row]]
+Reader: TypeAlias = Callable[[BinaryIO, Hash, QuestionsConfig], Iterator[FileRow]]
 """Yields the rows of an open file, and gives a hash the file's bytes on the way."""
 
 
@@ -58,7 +58,7 @@ def open_table(path: Path, config: QuestionsConfig, *, otherwise: str = "") -> T
 
 def rows_of(
     path: Path, read: Reader, digest: Hash, config: QuestionsConfig
-) -> Iterator[Row]:
+) -> Iterator[FileRow]:
     """Yield the rows of a file."""
     with reading(path):
         try:
@@ -116,18 +116,22 @@ def nearest_file(path: Path) -> str:
 
 
 def of_text(
-    read: Callable[[Pieces, QuestionsConfig], Iterator[Row]],
+    read: Callable[[Pieces, QuestionsConfig], Iterator[FileRow]],
     open_pieces: Callable[[BinaryIO, Hash, QuestionsConfig], Pieces] = pieces_of,
 ) -> Reader:
     """Return the reader of a file of text."""
 
-    def rows(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Iterator[Row]:
+    def rows(
+        file: BinaryIO, digest: Hash, config: QuestionsConfig
+    ) -> Iterator[FileRow]:
         return read(open_pieces(file, digest, config), config)
 
     return rows
 
 
-def of_parquet(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Iterator[Row]:
+def of_parquet(
+    file: BinaryIO, digest: Hash, config: QuestionsConfig
+) -> Iterator[FileRow]:
     """Yield the rows of a Parquet file, which is hashed before it is read."""
     while piece := file.read(PIECE):
         digest.update(piece)

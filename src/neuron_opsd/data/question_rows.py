@@ -26,7 +26,7 @@ from neuron_opsd.data.formats.unused_columns import (
     refuse_needed,
     refuse_picture,
 )
-from neuron_opsd.data.rows import BadRowError, Row
+from neuron_opsd.data.rows import BadRowError, FileRow
 from neuron_opsd.records import Question
 
 
@@ -55,7 +55,7 @@ class Reading:
     labelled: bool
 
 
-def parse_row(row: Row, number: int, stem: str, reading: Reading) -> Parsed:
+def parse_row(row: FileRow, number: int, stem: str, reading: Reading) -> Parsed:
     """Return what one row says."""
     if isinstance(row.values, BadRowError):
         raise row.values
@@ -71,7 +71,7 @@ def parse_row(row: Row, number: int, stem: str, reading: Reading) -> Parsed:
     return Parsed(number, row.place, item, question, public)
 
 
-def item_of(row: Row, reading: Reading) -> tuple[Item, PublicSet | None]:
+def item_of(row: FileRow, reading: Reading) -> tuple[Item, PublicSet | None]:
     """Return what a row says, and of which set it is."""
     assert not isinstance(row.values, BadRowError)
     cells = cells_of(row.values)

@@ -24,7 +24,7 @@ from neuron_opsd.data.hub import DATASET_ID, open_dataset
 from neuron_opsd.data.overlap import check_overlap, duplicates_of
 from neuron_opsd.data.question_files import READERS, open_table
 from neuron_opsd.data.question_rows import Parsed, Reading, parse_row
-from neuron_opsd.data.rows import BadRowError, Problems, Row, Table, shorten
+from neuron_opsd.data.rows import BadRowError, FileRow, Problems, Table, shorten
 from neuron_opsd.errors import DataError
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.storage.files import write_atomic
@@ -156,7 +156,7 @@ class Found:
         self.known: dict[tuple[str, ...], tuple[str, ...]] = {}
         """Choices that several rows share, to be held once."""
 
-    def take(self, row: Row, number: int, stem: str) -> None:
+    def take(self, row: FileRow, number: int, stem: str) -> None:
         """Take one more row, or what is wrong with it."""
         self.num_rows += 1
         try:

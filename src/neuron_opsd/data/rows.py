@@ -31,7 +31,7 @@ class BadRowError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FileRow:
     """One row of a file."""
 
     place: str
@@ -47,7 +47,7 @@ class Table:
     name: str
     """As the user gave it."""
     stem: str
-    rows: Iterable[Row]
+    rows: Iterable[FileRow]
     """Can be gone through once."""
     hash: Callable[[], str]
     """The SHA-256 of what was read, to be called once all rows were."""

@@ -17,7 +17,7 @@ from neuron_opsd.demo.fetch import DemoFiles, fetch_demo
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.run import ReportData
 from neuron_opsd.runs.run import Request, run
-from neuron_opsd.storage.folders import check_home, claim
+from neuron_opsd.storage.folders import check_folder, claim
 from neuron_opsd.storage.run_directory import write_atomic
 
 IN_DOMAIN: Final = "basic-knowledge"
@@ -113,8 +113,8 @@ def demo(
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    check_home(out, "run")
-    check_home(questions_folder(out), "questions", are_questions)
+    check_folder(out, "run")
+    check_folder(questions_folder(out), "questions", are_questions)
     files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))
     config = demo_config(files.model, quick=quick, seed=seed)
     pool, tests = demo_questions(files, out, quick=quick)

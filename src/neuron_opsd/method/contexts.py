@@ -15,14 +15,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.method.retrieval.approximate import measure_width, nearest_candidates
+from neuron_opsd.method.retrieval.approximate import approximate_nearest, measure_width
 from neuron_opsd.method.retrieval.exact import Ranking, make_index, nearest_rows
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.seeds import generator
 
 WORD: Final = re.compile(r"\w+")
 
-BY_SIGNATURES: Final = "by signatures, recall"
+BY_SKETCHES: Final = "by sketches, recall"
 """Stands in the reason for a demonstration that was not found by counting all."""
 
 EXACT_PAIRS = 10**10
@@ -72,7 +72,7 @@ def nearest(
     """Return for every question the nearest of the pool, nearest first.
 
     All distances are counted up to `EXACT_PAIRS` of a question and one of the pool.
-    Beyond, candidates are found by signatures and their distances counted; the reasons
+    Beyond, candidates are found by sketches and their distances counted; the reasons
     then say so, and what share of the true nearest a sample shows to be found.
 
     Args:
@@ -92,11 +92,11 @@ def nearest(
     if len(sets) * len(library) <= EXACT_PAIRS:
         rankings = nearest_rows(make_index(library), sets, count, barred)
     else:
-        width, signatures = measure_width(library, sets, barred, count)
-        rankings = nearest_candidates(
-            signatures, library, sets, barred, count, width.num_candidates
+        width, sketches = measure_width(library, sets, barred, count)
+        rankings = approximate_nearest(
+            sketches, library, sets, barred, count, width.num_candidates
         )
-        note = f" ({BY_SIGNATURES} {width.recall:.3f})"
+        note = f" ({BY_SKETCHES} {width.recall:.3f})"
     place = f"of {len(pool) - 1}{note}"
     return {
         entry.question_id: tuple(neighbours(ranking, pool, place))
@@ -104,14 +104,16 @@ def nearest(
     }
 
 
-def recall_told(reason: str) -> float | None:
-    """Return the recall of a search by signatures, `None` of one that was exact.
+def stated_recall(reason: str) -> float | None:
+    """Return the recall of a search by sketches, `None` of one that was exact.
+
+    Version 0.1 called sketches signatures.
 
     Args:
         reason: Of a neighbour that it found.
     """
-    told = re.search(rf"\({BY_SIGNATURES} ([01]\.\d+)\)", reason)
-    return float(told[1]) if told else None
+    found = re.search(r"\(by (?:sketches|signatures), recall ([01]\.\d+)\)", reason)
+    return float(found[1]) if found else None
 
 
 def word_sets(texts: Mapping[str, str]) -> dict[str, NeuronIds]:

@@ -27,6 +27,7 @@ from neuron_opsd.models.forward.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.hf import HFModel, ProductWeights
 from neuron_opsd.models.library_errors import saving
 from neuron_opsd.models.scoring import Head
+from neuron_opsd.models.weights.finite import first_not_finite
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 from neuron_opsd.records import Pair
 
@@ -308,20 +309,6 @@ class HFLearner(HFModel):
     def _moment(self, value: Tensor, key: str) -> Tensor:
         copy = value.clone()
         return copy if key == "step" else copy.to(self.device)
-
-
-def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """Return the name of the first tensor with a value that is not finite, or none.
-
-    Each is read once, and all are waited for together.
-    """
-    # Single numbers count steps, on the processor whatever the device.
-    large = {name: tensor for name, tensor in tensors.items() if tensor.dim() > 0}
-    if not large:
-        return ""
-    ends = torch.stack([torch.stack(torch.aminmax(t)) for t in large.values()])
-    finite = ends.isfinite().all(dim=-1).tolist()
-    return next((n for n, ok in zip(large, finite, strict=True) if not ok), "")
 
 
 def merged(decoder: nn.Module, changes: Mapping[str, LowRank]) -> dict[str, Tensor]:

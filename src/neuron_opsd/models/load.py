@@ -33,7 +33,7 @@ from neuron_opsd.models.probing import tried
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.tokenizer.prompting import Prompting
-from neuron_opsd.models.weights.headers import refuse_not_finite
+from neuron_opsd.models.weights.finite import refuse_not_finite
 from neuron_opsd.models.weights.location import check_source, hub_options
 from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.models.weights.refusals import refuse_mismatched, refuse_missing

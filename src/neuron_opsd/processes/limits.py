@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
+
+
+def begin(num_bytes: int, seconds: float) -> None:
+    """Say that a worker is ready, as `workers.run_once` expects, and set its limits."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    limit_memory(num_bytes)
+    limit_time(seconds)
 
 
 def limit_memory(most: int) -> None:

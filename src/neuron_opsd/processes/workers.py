@@ -8,22 +8,23 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from neuron_opsd.errors import TryAgainError
 
-HERE: Final = Path(__file__).resolve().parents[1]
+SOURCES: Final = Path(__file__).resolve().parents[2]
 READY: Final = b"ready"
 """What a worker that is run once writes when it begins."""
 
 
 def start(
-    name: str, what: str, environment: Mapping[str, str] | None = None
+    worker: ModuleType, what: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a worker that answers lines with lines until its input ends.
 
     Args:
-        name: Of its file in this package, without the ending.
+        worker: Module that is run as a file.
         what: It does, for messages, as in ``compares expressions``.
         environment: Its variables; those of this process when left out.
 
@@ -32,7 +33,7 @@ def start(
     """
     with starting(what):
         return subprocess.Popen(
-            **command(name, environment),
+            **command(worker, environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -40,12 +41,12 @@ def start(
 
 
 def run_once(
-    name: str, what: str, *arguments: str, given: bytes = b""
+    worker: ModuleType, what: str, *arguments: str, given: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a worker to its end, whatever that is.
 
     Args:
-        name: Of its file in this package, without the ending.
+        worker: Module that is run as a file.
         what: It does, for messages, as in ``tries a tokenizer``.
         arguments: For its command line.
         given: Its input.
@@ -55,7 +56,7 @@ def run_once(
     """
     with starting(what):
         done = subprocess.run(
-            **command(name, None, *arguments),
+            **command(worker, None, *arguments),
             input=given,
             capture_output=True,
             check=False,
@@ -70,14 +71,14 @@ def run_once(
 
 
 def command(
-    name: str, environment: Mapping[str, str] | None, *arguments: str
+    worker: ModuleType, environment: Mapping[str, str] | None, *arguments: str
 ) -> dict[str, Any]:
     """Return how `subprocess` starts a worker, which may import this package."""
     given = os.environ if environment is None else environment
-    paths = [str(HERE.parent), given.get("PYTHONPATH", "")]
+    paths = [str(SOURCES), given.get("PYTHONPATH", "")]
     return {
         # -P keeps this package's modules from shadowing the standard library's.
-        "args": [sys.executable, "-P", str(HERE / f"{name}.py"), *arguments],
+        "args": [sys.executable, "-P", str(worker.__file__), *arguments],
         "env": {**given, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         # A stop from the terminal is the parent's to follow.
         "start_new_session": True,

@@ -13,20 +13,14 @@ from neuron_opsd.report.analysis_charts import (
     rivals_chart,
 )
 from neuron_opsd.report.analysis_tables import (
-    CORRELATED,
-    GIVEN,
-    LABEL_HEADINGS,
-    UNLABELLED,
-    VOTE_HEADINGS,
     area_tables,
-    between_rows,
-    correlation_rows,
-    distance_rows,
-    entropy_rows,
-    label_rows,
-    sampled_distances,
-    sharing_rows,
-    vote_rows,
+    between_table,
+    correlation_tables,
+    distance_table,
+    entropy_table,
+    label_table,
+    sharing_table,
+    vote_table,
 )
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.wording import finite, number, signed, signed_range
@@ -43,6 +37,11 @@ from neuron_opsd.results.scores import Interval
 
 CASES_ON_PAGE = 120
 """Of all runs together; `analysis.json` holds the others too."""
+
+SHARED = {
+    "gold": "The same true answer",
+    "answer": "The same own answer, right or wrong",
+}
 
 UNKNOWN = (
     "No true answers were given, so nothing here says whether an answer is right. "
@@ -61,22 +60,21 @@ def context(data: AnalysisData) -> dict[str, Any]:
         "data": data,
         "outcome": outcome(data),
         "unlabelled": [run.name for run in data.runs if not run.labelled],
-        "correlated": correlation_rows(data, CORRELATED),
-        "given": correlation_rows(data, GIVEN),
-        "label_free": correlation_rows(data, UNLABELLED),
+        **correlation_tables(data),
         "bins": drawings(data, bins_chart),
         "rivals": drawings(data, lambda run: rivals_chart(run.name, run.measures)),
         "by_run": correlations_chart(data),
         "areas": area_tables(data),
-        "vote_headings": VOTE_HEADINGS,
-        "votes": vote_rows(data),
-        "label_headings": LABEL_HEADINGS,
-        "labels": label_rows(data),
-        "entropies": entropy_rows(data),
-        "distances": distance_rows(data),
-        "between": between_rows(data),
-        "sampled": sampled_distances(data),
-        "sharing": {what: sharing_rows(data, what) for what in ("gold", "answer")},
+        "votes": vote_table(data),
+        "labels": label_table(data),
+        "entropies": entropy_table(data),
+        "distances": distance_table(data),
+        "between": between_table(data),
+        "sampled": [run for run in data.runs if run.distances_of < run.num_questions],
+        "sharing": [
+            (what, title, sharing_table(data, what, title))
+            for what, title in SHARED.items()
+        ],
         "num_cases": max(1, CASES_ON_PAGE // max(1, len(data.runs))),
         "notes": notes(data),
     }

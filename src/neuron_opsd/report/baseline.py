@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from types import MappingProxyType
 
 from neuron_opsd.report.wording import (
     GOT_BETTER,
@@ -30,9 +31,6 @@ BASELINE_NOTE = (
     "mean of their F1; every sampled answer counts."
 )
 """What stands beside accuracy, and why."""
-
-Pair: TypeAlias = tuple[float | None, float | None]
-"""A measure before and after training."""
 
 
 def difference_note(least: Least) -> str:
@@ -133,48 +131,27 @@ def when(found: Standing) -> str:
     return "the trained model" if found.at_after else "the untrained model"
 
 
-@dataclass(frozen=True, slots=True)
-class LabelCells:
-    """What accuracy hides where gold answers repeat; pairs are before and after."""
-
-    answer: str
-    """The most frequent gold answer."""
-    baseline: float
-    """Its share of the questions."""
-    balanced: Pair
-    macro_f1: Pair
-    top: Pair
-    """Share of the model's own most frequent answer."""
+LABEL_MEASURES: Mapping[str, str] = MappingProxyType(
+    {
+        "balanced_accuracy": "balanced accuracy",
+        "macro_f1": "macro F1",
+        "top_answer_share": "most frequent answer",
+    }
+)
+"""What accuracy hides where gold answers repeat, before and after training."""
 
 
-def label_cells(test: TestComparison) -> LabelCells | None:
-    """Gather what belongs beside accuracy; nothing where answers do not repeat."""
-    found = standing(test, 0.0)
-    if found is None:
-        return None
-
-    def pair(name: str) -> Pair:
-        return test.before.metrics.get(name), test.after.metrics.get(name)
-
-    return LabelCells(
-        one_line(found.answer, LONGEST_ANSWER),
-        found.share,
-        pair("balanced_accuracy"),
-        pair("macro_f1"),
-        pair("top_answer_share"),
-    )
+def label_pairs(test: TestComparison) -> list[tuple[str, str]]:
+    """Write what accuracy hides, before and after, in the order of `LABEL_MEASURES`."""
+    return [
+        (percent(test.before.metrics.get(name)), percent(test.after.metrics.get(name)))
+        for name in LABEL_MEASURES
+    ]
 
 
-LABEL_HEADINGS = ("baseline", "balanced accuracy", "macro F1", "most frequent answer")
-"""Over the cells of `label_texts`."""
-
-
-def label_texts(cells: LabelCells | None) -> tuple[str, ...]:
-    """Write the cells of labels as text, a dash where the set has none."""
-    if cells is None:
-        return (NOT_MEASURED,) * len(LABEL_HEADINGS)
-    pairs = (cells.balanced, cells.macro_f1, cells.top)
-    return (
-        percent(cells.baseline),
-        *(f"{percent(before)} to {percent(after)}" for before, after in pairs),
-    )
+def label_texts(test: TestComparison) -> tuple[str, ...]:
+    """Write the baseline and what accuracy hides; dashes where no answer repeats."""
+    if test.baseline is None:
+        return (NOT_MEASURED,) * (1 + len(LABEL_MEASURES))
+    pairs = (f"{before} to {after}" for before, after in label_pairs(test))
+    return percent(test.baseline.share), *pairs

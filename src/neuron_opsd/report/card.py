@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.report.run_outcome import (
-    comparison_table,
+    ordered,
     outcome_sentence,
     result_table,
 )
@@ -140,13 +140,12 @@ def teacher_text(data: ReportData) -> str:
 
 def results_table(data: ReportData) -> str:
     """Return the table of results in Markdown."""
-    rows = comparison_table(data)
-    if not rows:
+    if not data.tests:
         return "No test set was given."
     headings, written = result_table(data)
     lines = [table_line(headings), table_line(["---", *["---:"] * (len(headings) - 1)])]
-    for row, (name, *cells) in zip(rows, written, strict=True):
-        where = "in-domain" if row.in_domain else "cross-domain"
+    for test, (name, *cells) in zip(ordered(data.tests), written, strict=True):
+        where = "in-domain" if test.in_domain else "cross-domain"
         cells = [cell.replace("[", "\\[").replace("]", "\\]") for cell in cells]
         lines.append(table_line([f"{prose(name)} ({where})", *cells]))
     return "\n".join(lines)

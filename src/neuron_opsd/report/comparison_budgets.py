@@ -3,89 +3,62 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from neuron_opsd.report.comparison_index import method_label, ordered_starts
-from neuron_opsd.report.comparison_tables import Cell, Group, Row, Table
+from neuron_opsd.report.tables import (
+    Cell,
+    RowGroup,
+    Table,
+    TableRow,
+    grouped,
+    named,
+)
 from neuron_opsd.report.wording import duration, number, one_line
 from neuron_opsd.results.comparison import BudgetLine, ComparisonData
 
-COLUMNS = ("prompts", "generated tokens", "trained tokens", "time")
+AMOUNTS: Mapping[str, Callable[[BudgetLine], float]] = MappingProxyType(
+    {
+        "Prompts": lambda budget: budget.prompts,
+        "Generated tokens": lambda budget: budget.generated_tokens,
+        "Trained tokens": lambda budget: budget.trained_tokens,
+    }
+)
+
 SAME = 1e-9
 
 
-def budget_table(data: ComparisonData) -> Table:
-    """Return what every method took, as the mean over sources."""
+def budget_table(data: ComparisonData, *, by_source: bool) -> Table:
+    """Return what every method took: on each source, or as the mean over sources."""
     groups = []
     for start in ordered_starts(data):
-        rows = []
-        for line in data.methods:
-            spent = [
-                budget
-                for budget in data.budgets
-                if (budget.start, budget.method) == (start, line.name)
-            ]
-            if spent:
-                rows.append(Row(method_label(line), mean_cells(spent)))
-        groups.append(Group(start_words(start), tuple(rows)))
-    return Table(
-        title="Budgets, mean over sources and seeds",
-        corner="method",
-        columns=COLUMNS,
-        groups=tuple(group for group in groups if group.rows),
-    )
-
-
-def source_budgets(data: ComparisonData) -> Table:
-    """Return what every method took on every source."""
-    names = {line.name: method_label(line) for line in data.methods}
-    groups = []
-    for start in ordered_starts(data):
-        for source in data.sources:
-            rows = tuple(
-                Row(names.get(budget.method, budget.method), mean_cells([budget]))
-                for budget in data.budgets
-                if (budget.start, budget.source) == (start, source)
-            )
-            groups.append(Group(f"{source}, {start_words(start)}", rows))
-    return Table(
-        title="Budgets on every source",
-        corner="method",
-        columns=COLUMNS,
-        groups=tuple(group for group in groups if group.rows),
-    )
-
-
-def start_words(start: str) -> str:
-    """Say where training began."""
-    return f"training began from {start}"
+        begun = f"training began from {start}"
+        for source in data.sources if by_source else ("",):
+            rows = []
+            for line in data.methods:
+                spent = [
+                    budget
+                    for budget in data.budgets
+                    if (budget.start, budget.method) == (start, line.name)
+                    and source in ("", budget.source)
+                ]
+                if spent:
+                    rows.append(TableRow(method_label(line), mean_cells(spent)))
+            heading = f"{source}, {begun}" if source else begun
+            groups.append(RowGroup(heading, tuple(rows)))
+    title = " on every source" if by_source else ", mean over sources and seeds"
+    columns = named([*map(str.lower, AMOUNTS), "time"])
+    return grouped(f"Budgets{title}", "method", columns, groups)
 
 
 def mean_cells(budgets: Sequence[BudgetLine]) -> tuple[Cell, ...]:
     """Write the means of some budgets."""
     size = len(budgets)
-    counts = [
-        sum(amount(budget) for budget in budgets) / size
-        for amount in (prompts, generated_tokens, trained_tokens)
-    ]
+    counts = (sum(map(amount, budgets)) / size for amount in AMOUNTS.values())
     seconds = sum(budget.seconds for budget in budgets) / size
     return (*(Cell(number(count, 0)) for count in counts), Cell(duration(seconds)))
-
-
-def prompts(budget: BudgetLine) -> float:
-    """Return the questions asked."""
-    return budget.prompts
-
-
-def generated_tokens(budget: BudgetLine) -> float:
-    """Return the tokens drawn."""
-    return budget.generated_tokens
-
-
-def trained_tokens(budget: BudgetLine) -> float:
-    """Return the tokens that a loss was taken over."""
-    return budget.trained_tokens
 
 
 def equality(data: ComparisonData) -> list[str]:
@@ -96,22 +69,20 @@ def equality(data: ComparisonData) -> list[str]:
     idle = {one.method for one in data.budgets if not one.generated_tokens}
     names = [method_label(line) for line in data.methods if line.name in idle]
     return [
-        equality_sentence(data, "Prompts", prompts),
-        equality_sentence(drawing, "Generated tokens", generated_tokens),
+        equality_sentence(data, "Prompts"),
+        equality_sentence(drawing, "Generated tokens"),
         *([f"No tokens are generated by {', '.join(names)}."] if names else []),
     ]
 
 
-def equality_sentence(
-    data: ComparisonData, noun: str, amount: Callable[[BudgetLine], float]
-) -> str:
+def equality_sentence(data: ComparisonData, noun: str) -> str:
     """Say whether methods of one start and source had as much; if not, how far apart.
 
     Args:
         data: Holds the budgets.
-        noun: What is counted, in the plural.
-        amount: Returns it.
+        noun: A key of `AMOUNTS`.
     """
+    amount = AMOUNTS[noun]
     together: dict[tuple[str, str], list[BudgetLine]] = defaultdict(list)
     for budget in data.budgets:
         together[budget.start, budget.source].append(budget)

@@ -93,7 +93,7 @@ def method_forest(results: Results, source: str, panel: Panel) -> Markup:
     """Draw one measure's differences of every method on a source."""
     charted, name = CHARTED[panel.metric], source_name(source)
     rows, said = [], []
-    for line in (*results.untrained, *results.trained):
+    for line in results.lines:
         place = (source, line.name, panel.target, panel.metric)
         pair = [results.contrast(place, reference) for reference in (BASE, FORM)]
         if pair != [None, None]:
@@ -231,7 +231,7 @@ def trade_off(results: Results, source: str) -> Markup:
 def marks_of(results: Results, source: str) -> list[tuple[str, str, Dot]]:
     """Return name, role and mark of the models whose two measures are known."""
     marks = []
-    for line in (UNTRAINED, *results.untrained, *results.trained):
+    for line in (UNTRAINED, *results.lines):
         pair = [
             results.measurement(source, line.name, IN_DOMAIN, metric)
             for metric in ("avg_at_k", "ece")

@@ -114,6 +114,11 @@ class Results:
         )
 
     @property
+    def lines(self) -> tuple[MethodLine, ...]:
+        """All methods but the base model, in the order of the tables."""
+        return (*self.untrained, *self.trained)
+
+    @property
     def ours(self) -> tuple[MethodLine, ...]:
         """Our own trained methods."""
         return tuple(line for line in self.trained if is_ours(line))

@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from neuron_opsd.report.comparison_budgets import budget_table, equality, source_budgets
+from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
+from neuron_opsd.report.comparison_budgets import budget_table, equality
 from neuron_opsd.report.comparison_charts import (
     PANELS,
     Panel,
@@ -17,12 +18,6 @@ from neuron_opsd.report.comparison_charts import (
     step_chart,
     trade_off,
 )
-from neuron_opsd.report.comparison_differences import (
-    difference_tables,
-    overview,
-    rival_table,
-    specificity_table,
-)
 from neuron_opsd.report.comparison_index import (
     ORACLE_MARK,
     Results,
@@ -30,26 +25,38 @@ from neuron_opsd.report.comparison_index import (
     ordered_starts,
     results_from,
 )
-from neuron_opsd.report.comparison_notes import comparison_notes
 from neuron_opsd.report.comparison_outcome import facts, opening, source_sentences
 from neuron_opsd.report.comparison_tables import (
-    Table,
+    difference_tables,
     further_measures,
     matrix_table,
     measure_table,
+    overview,
+    rival_table,
+    specificity_table,
 )
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.measures import ACCURACY, ERROR
+from neuron_opsd.report.tables import Table
 from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.comparison import BASE, FORM, ComparisonData
 
 MOST_OPEN = 3
-"""Sources whose drawings are open when the page is; those of more are folded away."""
+"""Sources whose charts are open when the page is; those of more are folded away."""
+
+SECTIONS = (
+    ("differences", "Differences"),
+    ("maps", "Maps"),
+    ("calibration", "Calibration"),
+    ("steps", "Steps"),
+    ("tables", "Tables"),
+)
+"""Of each start: how ids begin, and names."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """The drawings of one source, or of the mean over all."""
+    """The charts of one source, or of the mean over all."""
 
     name: str
     forests: tuple[tuple[Panel, Markup], ...]
@@ -88,8 +95,9 @@ def context(data: ComparisonData) -> dict[str, Any]:
     """Return what the template names."""
     starts = [
         start_view(results_from(data, start), place)
-        for place, start in enumerate(ordered_starts(data))
+        for place, start in enumerate(ordered_starts(data), 1)
     ]
+    several = len(data.sources) > 1
     return {
         "data": data,
         "form": FORM,
@@ -102,18 +110,17 @@ def context(data: ComparisonData) -> dict[str, Any]:
         "oracle_mark": ORACLE_MARK,
         "labels": {line.name: method_label(line) for line in data.methods},
         "concerns": num_concerns(data),
-        "budget": budget_table(data),
-        "source_budgets": source_budgets(data) if len(data.sources) > 1 else None,
+        "budget": budget_table(data, by_source=False),
+        "source_budgets": budget_table(data, by_source=True) if several else None,
         "equality": equality(data),
         "notes": comparison_notes(data),
     }
 
 
 def start_view(results: Results, place: int) -> StartView:
-    """Gather the drawings and tables of one start."""
-    differences = difference_tables(results)
+    """Gather the charts and tables of one start."""
     return StartView(
-        key=str(place + 1),
+        key=str(place),
         start=results.start,
         note=start_note(results),
         overview=overview(results, results.widest),
@@ -123,10 +130,10 @@ def start_view(results: Results, place: int) -> StartView:
         trade_offs=drawn(trade_off(results, source) for source in results.sources),
         rivals=rival_table(results),
         specificity=specificity_table(results),
-        tables=(measure_table(results, ACCURACY), measure_table(results, ERROR)),
+        tables=tuple(measure_table(results, kind) for kind in (ACCURACY, ERROR)),
         further=tuple(further_measures(results)),
-        matrices=(matrix_table(results, ACCURACY), matrix_table(results, ERROR)),
-        differences=tuple(differences),
+        matrices=tuple(matrix_table(results, kind) for kind in (ACCURACY, ERROR)),
+        differences=tuple(difference_tables(results)),
     )
 
 
@@ -142,16 +149,17 @@ def start_note(results: Results) -> str:
 def source_view(results: Results, source: str) -> SourceView:
     """Draw what there is to see of one source."""
     forests = [(panel, method_forest(results, source, panel)) for panel in PANELS]
-    steps = [step_chart(results, source, metric) for metric in ("avg_at_k", "ece")]
     return SourceView(
         name=source,
         forests=tuple((panel, picture) for panel, picture in forests if picture),
-        steps=drawn(steps),
+        steps=drawn(
+            step_chart(results, source, metric) for metric in ("avg_at_k", "ece")
+        ),
     )
 
 
 def drawn(pictures: Iterable[Markup]) -> tuple[Markup, ...]:
-    """Return the drawings that hold anything."""
+    """Return the charts that hold anything."""
     return tuple(picture for picture in pictures if picture)
 
 
@@ -160,14 +168,7 @@ def sections(starts: list[StartView]) -> list[tuple[str, str]]:
     found = [("results", "Results"), ("warnings", "Warnings")]
     for view in starts:
         tail = f", from {one_line(view.start, 20)}" if len(starts) > 1 else ""
-        parts = [
-            ("differences", "Differences"),
-            ("maps", "Maps"),
-            ("calibration", "Calibration"),
-            ("steps", "Steps"),
-            ("tables", "Tables"),
-        ]
-        found += [(f"{part}-{view.key}", name + tail) for part, name in parts]
+        found += [(f"{part}-{view.key}", name + tail) for part, name in SECTIONS]
     return [
         *found,
         ("budgets", "Budgets"),
@@ -181,3 +182,64 @@ def num_concerns(data: ComparisonData) -> int:
     """Count what a reader should know before believing the outcome."""
     oracles = sum(line.oracle for line in data.methods)
     return len(data.failures) + len(data.warnings) + (data.missing > 0) + (oracles > 0)
+
+
+def comparison_notes(data: ComparisonData) -> list[tuple[str, str]]:
+    """Return terms and what they mean here."""
+    return [
+        (
+            "In-domain, cross-domain",
+            "A model is tested on the test set of the source that it was trained on, "
+            "in-domain, and on all other test sets; cross-domain is their mean, each "
+            "set with the same weight.",
+        ),
+        (
+            "Accuracy",
+            f"Avg@{data.num_samples} is the share of {data.num_samples} sampled "
+            f"answers that are right, Maj@{data.num_samples} the share of questions "
+            "whose commonest answer is.",
+        ),
+        (
+            "Baseline, balanced accuracy, macro F1",
+            BASELINE_NOTE,
+        ),
+        ("Differences that matter", difference_note(data.least)),
+        (
+            "ECE",
+            "Expected calibration error: the gap between the share of answers that "
+            "agree and the share of commonest answers that are right. It can be low "
+            "for a model that is seldom right, so it stands beside accuracy.",
+        ),
+        (
+            "Net of form only",
+            "Form-only training imitates random choices for as many steps. What a "
+            "method gains beyond it is more than learning what an answer looks like; "
+            "no other gain is called one.",
+        ),
+        (
+            "Intervals",
+            "95 % intervals of a paired bootstrap over questions and seeds: both "
+            "models answered the same questions. With one seed they say nothing of "
+            "what another training would give. Where an interval holds zero, no "
+            "difference was seen.",
+        ),
+        (
+            "p-values",
+            "Two-sided, after Holm's correction over all contrasts of the same "
+            "measure, kind of test set and reference; means over sources are "
+            "corrected among themselves. A star marks those below .05. None is below "
+            "2 / (resamples + 1) times the number corrected together, so a large "
+            "comparison needs a larger evaluation.num_resamples.",
+        ),
+        (
+            "Source specificity",
+            "The in-domain gain less the mean gain, on the same test set, of the "
+            "models that the method trained on other sources. Near zero, training on "
+            "any source would have done.",
+        ),
+        (
+            "Result",
+            "The model after the last step of training, for all methods: no step was "
+            "chosen by its test result.",
+        ),
+    ]

@@ -1,25 +1,52 @@
-"""The tables of a comparison, each cell in words; the template only lays them out."""
+"""The tables of a comparison: measures, and differences between methods."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from neuron_opsd.report.comparison_index import Results, method_label, target_words
+from neuron_opsd.report.comparison_index import (
+    UNTRAINED,
+    Results,
+    method_label,
+    target_words,
+)
+from neuron_opsd.report.comparison_outcome import (
+    accuracy_verdict,
+    corrected,
+    ece_verdict,
+    source_verdict,
+)
 from neuron_opsd.report.measures import (
     ACCURACY,
     ERROR,
     KINDS,
     METRIC_KINDS,
     MetricKind,
+    judged,
     written,
+    written_change,
 )
-from neuron_opsd.report.wording import NOT_MEASURED
+from neuron_opsd.report.tables import (
+    NO_CELL,
+    Cell,
+    Column,
+    RowGroup,
+    Table,
+    TableRow,
+    grouped,
+    named,
+    table_of,
+    with_numbers,
+)
 from neuron_opsd.results.comparison import (
     BASE,
     CROSS_DOMAIN,
+    FORM,
     IN_DOMAIN,
+    SPECIFICITY,
+    Contrast,
     Measurement,
     MethodLine,
 )
@@ -27,47 +54,12 @@ from neuron_opsd.results.comparison import (
 MAJORITY = "base, majority vote"
 CONSTANT = "baseline, most frequent gold answer"
 
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell: what stands in it, and in two smaller lines below it."""
-
-    value: str
-    note: str = ""
-    more: str = ""
-    key: bool = False
-    """Whether it is set off: in-domain, or an interval that does not hold zero."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row, with the name of what it is of."""
-
-    name: str
-    cells: tuple[Cell, ...]
-    said: str = ""
-    """What the row shows, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Rows under a heading of their own."""
-
-    name: str
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table, its first column being names."""
-
-    title: str
-    corner: str
-    columns: tuple[str, ...]
-    groups: tuple[Group, ...]
-
-
-NO_CELL = Cell(NOT_MEASURED)
+AGAINST = tuple(
+    Column(target, reference)
+    for target in ("in-domain", "cross-domain")
+    for reference in ("against base", "net of form")
+)
+"""Over the cells of `against`."""
 
 
 def value_cell(
@@ -85,21 +77,20 @@ def value_cell(
     return Cell(written(kind, measurement.value), note, key=key)
 
 
-def measure_table(results: Results, kind: MetricKind) -> Table:
-    """Return one measure of every method: in-domain, then the mean of other sets.
+def change_cell(contrast: Contrast | None, kind: MetricKind) -> Cell:
+    """Write a difference, and below it its interval and corrected p-value."""
+    if contrast is None:
+        return NO_CELL
+    value, span = written_change(kind, contrast.difference)
+    seen = not contrast.difference.holds_zero
+    return Cell(value, span, p_words(contrast.p_adjusted), key=seen)
 
-    Source: Tables 3 and 4 of arXiv:2607.02460.
-    """
-    groups = tuple(
-        Group(target_words(target), measure_rows(results, kind, target))
-        for target in (IN_DOMAIN, CROSS_DOMAIN)
-    )
-    return Table(
-        title=titled(results, kind),
-        corner="method",
-        columns=columns_of(results),
-        groups=tuple(group for group in groups if has_numbers(group.rows)),
-    )
+
+def p_words(p_value: float) -> str:
+    """Write a p-value with as many digits as it bears; nothing where there is none."""
+    if not math.isfinite(p_value):
+        return ""
+    return "p < .001" if p_value < 0.001 else f"p {p_value:.3f}".replace("0.", ".")
 
 
 def titled(results: Results, kind: MetricKind) -> str:
@@ -109,44 +100,44 @@ def titled(results: Results, kind: MetricKind) -> str:
 
 def columns_of(results: Results) -> tuple[str, ...]:
     """Return the sources, their mean last where there are several."""
-    return (*results.data.sources, *means_of(results))
+    mean = results.sources[:1] if len(results.data.sources) > 1 else ()
+    return (*results.data.sources, *mean)
 
 
-def means_of(results: Results) -> tuple[str, ...]:
-    """Return the mean over all sources, where there are several."""
-    return results.sources[:1] if len(results.data.sources) > 1 else ()
+def measure_table(results: Results, kind: MetricKind) -> Table:
+    """Return one measure of every method: in-domain, then the mean of other sets.
+
+    Source: Tables 3 and 4 of arXiv:2607.02460.
+    """
+    groups = [
+        RowGroup(target_words(target), measure_rows(results, kind, target))
+        for target in (IN_DOMAIN, CROSS_DOMAIN)
+    ]
+    shown = [group for group in groups if with_numbers(group.rows)]
+    return grouped(titled(results, kind), "method", named(columns_of(results)), shown)
 
 
-def measure_rows(results: Results, kind: MetricKind, target: str) -> tuple[Row, ...]:
+def measure_rows(
+    results: Results, kind: MetricKind, target: str
+) -> tuple[TableRow, ...]:
     """Return one row per method; for accuracy the base model's vote as well."""
-    lines = [MethodLine(BASE, "", trained=False), *results.untrained, *results.trained]
-    rows = [measure_row(results, line, kind, target) for line in lines]
+
+    def row(line: MethodLine, kind: MetricKind, name: str = "") -> TableRow:
+        cells = (
+            value_cell(results.measurement(source, line.name, target, kind.name), kind)
+            for source in columns_of(results)
+        )
+        return TableRow(name or method_label(line), tuple(cells))
+
+    rows = [row(line, kind) for line in (UNTRAINED, *results.lines)]
     if kind == ACCURACY:
-        vote = measure_row(results, lines[0], KINDS["maj_at_k"], target)
-        rows.insert(1, Row(MAJORITY, vote.cells))
-        constant = measure_row(results, lines[0], KINDS["baseline"], target)
-        rows += [Row(CONSTANT, constant.cells)] if has_numbers([constant]) else []
+        rows.insert(1, row(UNTRAINED, KINDS["maj_at_k"], MAJORITY))
+        rows += with_numbers([row(UNTRAINED, KINDS["baseline"], CONSTANT)])
     return tuple(rows)
 
 
-def measure_row(
-    results: Results, line: MethodLine, kind: MetricKind, target: str
-) -> Row:
-    """Return one measure of one method, by source."""
-    cells = tuple(
-        value_cell(results.measurement(source, line.name, target, kind.name), kind)
-        for source in columns_of(results)
-    )
-    return Row(method_label(line), cells)
-
-
-def has_numbers(rows: Iterable[Row]) -> bool:
-    """Say whether any cell of some rows holds a number."""
-    return any(cell.value != NOT_MEASURED for row in rows for cell in row.cells)
-
-
 def further_measures(results: Results) -> list[Table]:
-    """Return a table for every other measure that is there."""
+    """Return a table of every other measure for which there are numbers."""
     known = {row.place.metric for row in results.data.measurements}
     kinds = [k for k in METRIC_KINDS if k.name in known and k not in (ACCURACY, ERROR)]
     tables = (measure_table(results, kind) for kind in kinds)
@@ -158,34 +149,154 @@ def matrix_table(results: Results, kind: MetricKind) -> Table:
 
     Source: Tables 7 and 8 of arXiv:2607.02460.
     """
-    base = MethodLine(BASE, "", trained=False)
-    sources = results.data.sources
-    groups = [Group(BASE, matrix_rows(results, base, kind, sources[:1]))]
-    for line in (*results.untrained, *results.trained):
-        rows = matrix_rows(results, line, kind, sources)
-        groups.append(Group(method_label(line), rows))
-    return Table(
-        title=titled(results, kind),
-        corner="trained on",
-        columns=results.data.targets,
-        groups=tuple(group for group in groups if has_numbers(group.rows)),
+    sources, targets = results.data.sources, results.data.targets
+    base = matrix_row(results, UNTRAINED, kind, next(iter(sources), ""))
+    groups = [RowGroup(BASE, with_numbers([base]))]
+    for line in results.lines:
+        rows = [matrix_row(results, line, kind, source) for source in sources]
+        groups.append(RowGroup(method_label(line), with_numbers(rows)))
+    table = grouped(titled(results, kind), "trained on", named(targets), groups)
+    return replace(table, kind="own-cells")
+
+
+def matrix_row(
+    results: Results, line: MethodLine, kind: MetricKind, source: str
+) -> TableRow:
+    """Return what a method has after one source; its own test set is set off."""
+    trained = line.name != BASE
+    cells = (
+        value_cell(
+            results.measurement(source, line.name, target, kind.name),
+            kind,
+            key=trained and target == source,
+        )
+        for target in results.data.targets
+    )
+    return TableRow(source if trained else "no training", tuple(cells))
+
+
+def against(
+    results: Results, source: str, line: MethodLine, metric: str
+) -> list[Contrast | None]:
+    """Return a method's differences in the order of `AGAINST`."""
+    return [
+        results.contrast((source, line.name, target, metric), reference)
+        for target in (IN_DOMAIN, CROSS_DOMAIN)
+        for reference in (BASE, FORM)
+    ]
+
+
+def overview(results: Results, source: str) -> Table:
+    """Return every method's differences on one source, or on their mean."""
+    return table_of(
+        f"Every method against base and form-only, {source}",
+        "method",
+        (*AGAINST, Column("in-domain ECE", "against base")),
+        (overview_row(results, source, line) for line in results.lines),
     )
 
 
-def matrix_rows(
-    results: Results, line: MethodLine, kind: MetricKind, sources: Sequence[str]
-) -> tuple[Row, ...]:
-    """Return one method's row for each source; its own test set is set off."""
+def overview_row(results: Results, source: str, line: MethodLine) -> TableRow:
+    """Return one method's differences and what they allow to say."""
+    found = against(results, source, line, "avg_at_k")
+    ece = results.contrast((source, line.name, IN_DOMAIN, "ece"), BASE)
+    cells = [change_cell(one, ACCURACY) for one in found]
+    least = results.data.least
+    said = (
+        f"in-domain: {source_verdict(results, source, line)}; "
+        f"cross-domain: {accuracy_verdict(found[2], least)}; "
+        f"ECE: {ece_verdict(ece, least)}"
+    )
+    return TableRow(method_label(line), (*cells, change_cell(ece, ERROR)), said)
+
+
+def specificity_table(results: Results) -> Table | None:
+    """Return what training on a source gives beyond training on others; or nothing."""
+    columns = columns_of(results)
     rows = []
-    for source in sources:
-        cells = [
-            value_cell(
-                results.measurement(source, line.name, target, kind.name),
-                kind,
-                key=line.name != BASE and target == source,
-            )
-            for target in results.data.targets
+    for line in results.trained:
+        places = [(source, line.name, SPECIFICITY, "avg_at_k") for source in columns]
+        found = [results.contrast(place, BASE) for place in places]
+        cells = tuple(change_cell(one, ACCURACY) for one in found)
+        rows.append(TableRow(method_label(line), cells))
+    title = "Source specificity, points of accuracy"
+    if not with_numbers(rows):
+        return None
+    return table_of(title, "method", named(columns), rows)
+
+
+def difference_tables(results: Results) -> Iterator[Table]:
+    """Yield the differences of every method, by source, in each compared measure."""
+    for kind in METRIC_KINDS:
+        groups = [
+            RowGroup(source, rows)
+            for source in results.sources
+            for rows in [
+                tuple(
+                    difference_row(results, source, line, kind)
+                    for line in results.lines
+                )
+            ]
+            if with_numbers(rows)
         ]
-        name = "no training" if line.name == BASE else source
-        rows.append(Row(name, tuple(cells)))
-    return tuple(row for row in rows if has_numbers([row]))
+        if groups:
+            yield grouped(titled(results, kind), "method", AGAINST, groups)
+
+
+def difference_row(
+    results: Results, source: str, line: MethodLine, kind: MetricKind
+) -> TableRow:
+    """Return one method's differences in one measure on one source."""
+    found = against(results, source, line, kind.name)
+    gain = found[0]
+    cells = tuple(change_cell(one, kind) for one in found)
+    if gain is None:
+        return TableRow(method_label(line), cells)
+    if kind.name in ("avg_at_k", "maj_at_k"):  # form-only training may explain these
+        said = source_verdict(results, source, line, kind.name)
+    else:
+        said = corrected(judged(kind, gain.difference, results.data.least), gain)
+    return TableRow(method_label(line), cells, f"in-domain: {said}")
+
+
+def rival_table(results: Results) -> Table | None:
+    """Return how methods differ from each other, by source; or nothing."""
+    columns = named(["in-domain accuracy", "cross-domain accuracy", "in-domain ECE"])
+    groups = [
+        RowGroup(
+            f"{method_label(one)} less {method_label(other)}",
+            with_numbers(
+                rival_row(results, source, one.name, other.name)
+                for source in results.sources
+            ),
+        )
+        for one, other in rival_pairs(results)
+    ]
+    table = grouped("Methods against each other", "trained on", columns, groups)
+    return table if table.groups else None
+
+
+def rival_pairs(results: Results) -> Sequence[tuple[MethodLine, MethodLine]]:
+    """Return the pairs that were compared, base and form-only as seconds left out."""
+    known = {
+        (place.method, reference)
+        for place, reference in results.compared
+        if place.start == results.start
+    }
+    lines = results.data.methods
+    return [
+        (one, other)
+        for one in lines
+        for other in lines
+        if other.name not in (BASE, FORM) and (one.name, other.name) in known
+    ]
+
+
+def rival_row(results: Results, source: str, one: str, other: str) -> TableRow:
+    """Return how one method differs from another on one source."""
+    asked = ((IN_DOMAIN, ACCURACY), (CROSS_DOMAIN, ACCURACY), (IN_DOMAIN, ERROR))
+    cells = (
+        change_cell(results.contrast((source, one, target, kind.name), other), kind)
+        for target, kind in asked
+    )
+    return TableRow(source, tuple(cells))

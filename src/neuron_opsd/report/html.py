@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from neuron_opsd.report import wording
 from neuron_opsd.report.charts.svg import PALETTE
+from neuron_opsd.report.tables import said
 
 LONGEST_PROMPT = 12_000
 LONGEST_TEXT = 2_000
@@ -63,8 +64,7 @@ def environment() -> Environment:
             "clip": clip,
             "number": wording.number,
             "percent": wording.percent,
-            "points": wording.points,
-            "point_range": wording.point_range,
+            "said": said,
             "size": wording.size,
         }
     )

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.method.labels import OF_LABELS
-from neuron_opsd.report.baseline import no_gain_at_baseline, standing
 from neuron_opsd.report.wording import (
     NO_DIFFERENCE,
-    NOT_MEASURED,
     finite,
-    is_measured,
     number,
     percent,
     point_range,
@@ -22,7 +17,7 @@ from neuron_opsd.report.wording import (
     signed_range,
     verdict,
 )
-from neuron_opsd.results.run import Least, TestComparison, least_of
+from neuron_opsd.results.run import Least
 from neuron_opsd.results.scores import Interval
 
 
@@ -95,52 +90,6 @@ CHARTED: Mapping[str, Charted] = MappingProxyType(
     }
 )
 """The measures that are drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetricRow:
-    """One metric before and after, in words."""
-
-    label: str
-    before: str
-    after: str
-    change: str
-    span: str
-    said: str
-
-
-def metric_rows(test: TestComparison, config: EvaluationConfig) -> list[MetricRow]:
-    """Return every metric that was measured on a test set."""
-    known = [kind for kind in METRIC_KINDS if is_known(test, kind)]
-    rows = [metric_row(kind, test, least_of(config)) for kind in known]
-    k = config.num_samples
-    return [replace(row, label=row.label.replace("@k", f"@{k}")) for row in rows]
-
-
-def is_known(test: TestComparison, kind: MetricKind) -> bool:
-    """Say whether a metric was measured; one of labels also has to be a number."""
-    values = [one.metrics.get(kind.name) for one in (test.before, test.after)]
-    if kind.name in OF_LABELS:
-        return any(map(is_measured, values))
-    return kind.name in test.before.metrics
-
-
-def metric_row(kind: MetricKind, test: TestComparison, least: Least) -> MetricRow:
-    """Write one metric before and after."""
-    interval = test.delta.get(kind.name)
-    before, after = (
-        written(kind, result.metrics.get(kind.name))
-        for result in (test.before, test.after)
-    )
-    if interval is None or not finite(interval):
-        return MetricRow(kind.label, before, after, NOT_MEASURED, "", "")
-    if kind.name == "baseline":  # of the questions, not of a model
-        return MetricRow(kind.label, before, after, NOT_MEASURED, "", "")
-    change, span = written_change(kind, interval)
-    said = judged(kind, interval, least)
-    if kind.name in ("avg_at_k", "maj_at_k"):
-        said = no_gain_at_baseline(said, standing(test, least.accuracy))
-    return MetricRow(kind.label, before, after, change, span, said)
 
 
 def written(kind: MetricKind, value: float | None) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.report.baseline import (
     AT_BASELINE,
-    LABEL_HEADINGS,
-    LabelCells,
+    LABEL_MEASURES,
     baseline_clause,
-    label_cells,
     label_texts,
     no_gain_at_baseline,
     standing,
@@ -31,83 +29,25 @@ from neuron_opsd.report.wording import (
 from neuron_opsd.results.run import (
     FORM_ONLY,
     PROMPTED,
-    Measured,
     ReportData,
     TestComparison,
 )
 from neuron_opsd.results.scores import Interval
 
 
-@dataclass(frozen=True, slots=True)
-class ComparisonRow:
-    """One test set in the table of results; shares in [0, 1], `None` where not run."""
-
-    name: str
-    in_domain: bool
-    num_questions: int
-    base: float | None
-    base_majority: float | None
-    """Majority vote of the untrained model: what a user has for k times the cost."""
-    base_prompted: float | None
-    form_only: float | None
-    trained: float | None
-    delta: Interval | None
-    net_of_form: Interval | None
-    ece_before: float | None
-    ece_after: float | None
-    ece_delta: Interval | None
-    labels: LabelCells | None
-    """What belongs beside accuracy where gold answers repeat."""
-
-
-def comparison_table(data: ReportData) -> list[ComparisonRow]:
-    """Return one row per test set, the in-domain ones first."""
-    ordered = sorted(data.tests, key=lambda test: not test.in_domain)
-    return [comparison_row(test) for test in ordered]
-
-
-def comparison_row(test: TestComparison) -> ComparisonRow:
-    """Gather what the table says about one test set."""
-    net = test.net_of_form
-    return ComparisonRow(
-        name=test.name,
-        in_domain=test.in_domain,
-        num_questions=test.num_questions,
-        base=test.before.metrics.get("avg_at_k"),
-        base_majority=test.before.metrics.get("maj_at_k"),
-        base_prompted=metric(test.controls.get(PROMPTED), "avg_at_k"),
-        form_only=metric(test.controls.get(FORM_ONLY), "avg_at_k"),
-        trained=test.after.metrics.get("avg_at_k"),
-        delta=test.delta.get("avg_at_k"),
-        net_of_form=None if net is None else net.get("avg_at_k"),
-        ece_before=test.before.metrics.get("ece"),
-        ece_after=test.after.metrics.get("ece"),
-        ece_delta=test.delta.get("ece"),
-        labels=label_cells(test),
-    )
-
-
-def metric(result: Measured | None, name: str) -> float | None:
-    """Return one metric of a result that may not have been run."""
-    return None if result is None else result.metrics.get(name)
+def ordered(tests: Iterable[TestComparison]) -> list[TestComparison]:
+    """Return the test sets, the in-domain ones first."""
+    return sorted(tests, key=lambda test: not test.in_domain)
 
 
 def result_table(data: ReportData) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return headings and rows as text, with labels where some set has them."""
-    rows = comparison_table(data)
-    headings, cells = comparison_headings(data), [row_cells(row) for row in rows]
-    if all(row.labels is None for row in rows):
-        return headings, cells
-    return (
-        headings + LABEL_HEADINGS,
-        [c + label_texts(row.labels) for c, row in zip(cells, rows, strict=True)],
-    )
+    """Return headings and one row per test set as text, a dash for what was not run.
 
-
-def comparison_headings(data: ReportData) -> tuple[str, ...]:
-    """Return the headings over the cells of `row_cells`."""
+    Where the gold answers of some set repeat, what accuracy hides stands last.
+    """
+    tests = ordered(data.tests)
     k = data.config.evaluation.num_samples
-    return (
+    headings: tuple[str, ...] = (
         "test set",
         f"base Avg@{k}",
         f"base Maj@{k}",
@@ -119,22 +59,40 @@ def comparison_headings(data: ReportData) -> tuple[str, ...]:
         "ECE before",
         "ECE after",
     )
+    rows = [row_cells(test) for test in tests]
+    if all(test.baseline is None for test in tests):
+        return headings, rows
+    labelled = [
+        (*row, *label_texts(test)) for row, test in zip(rows, tests, strict=True)
+    ]
+    return (*headings, "baseline", *LABEL_MEASURES.values()), labelled
 
 
-def row_cells(row: ComparisonRow) -> tuple[str, ...]:
-    """Write one row as text, a dash for what was not run."""
+def row_cells(test: TestComparison) -> tuple[str, ...]:
+    """Write what the table says of one test set."""
     return (
-        one_line(row.name),
-        percent(row.base),
-        percent(row.base_majority),
-        percent(row.base_prompted),
-        percent(row.form_only),
-        percent(row.trained),
-        interval_cell(row.delta),
-        interval_cell(row.net_of_form),
-        number(row.ece_before),
-        number(row.ece_after),
+        one_line(test.name),
+        *accuracies(test),
+        interval_cell(test.delta.get("avg_at_k")),
+        interval_cell((test.net_of_form or {}).get("avg_at_k")),
+        number(test.before.metrics.get("ece")),
+        number(test.after.metrics.get("ece")),
     )
+
+
+def accuracies(test: TestComparison) -> list[str]:
+    """Write what the models reach: base, its vote, with demos, form-only, trained."""
+    results = (
+        (test.before, "avg_at_k"),
+        (test.before, "maj_at_k"),
+        (test.controls.get(PROMPTED), "avg_at_k"),
+        (test.controls.get(FORM_ONLY), "avg_at_k"),
+        (test.after, "avg_at_k"),
+    )
+    return [
+        percent(None if result is None else result.metrics.get(name))
+        for result, name in results
+    ]
 
 
 def interval_cell(interval: Interval | None) -> str:
@@ -146,8 +104,7 @@ def interval_cell(interval: Interval | None) -> str:
 
 def in_domain_test(data: ReportData) -> TestComparison | None:
     """Return the test set of the pool's own domain, or `None` without test sets."""
-    own = [test for test in data.tests if test.in_domain]
-    return next(iter(own or data.tests), None)
+    return next(iter(ordered(data.tests)), None)
 
 
 def outcome_sentence(data: ReportData) -> str:

@@ -1,15 +1,20 @@
-"""The report: one HTML page that needs no network and no script."""
+"""The report of a run: one HTML page that needs no network and no script."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
+from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.config.tables import changed_settings, toml_value
-from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases
+from neuron_opsd.report.charts.intervals import interval_strip
+from neuron_opsd.report.charts.svg import share_bar
+from neuron_opsd.report.condense import MOST_ANSWERS, by_count, fitted_cases
 from neuron_opsd.report.html import render_template
-from neuron_opsd.report.measures import metric_rows
+from neuron_opsd.report.measures import ACCURACY, ERROR, MetricKind, written_change
 from neuron_opsd.report.run_charts import (
     agreement_histogram,
     forest_plot,
@@ -19,18 +24,29 @@ from neuron_opsd.report.run_charts import (
 )
 from neuron_opsd.report.run_notes import method_notes
 from neuron_opsd.report.run_outcome import (
-    comparison_table,
+    accuracy_verdict,
     in_domain_test,
+    net_verdict,
+    ordered,
     outcome_sentence,
 )
-from neuron_opsd.report.run_sections import (
-    cost_rows,
-    fitness_rows,
-    rollout_sides,
-    selection_facts,
-    stats,
+from neuron_opsd.report.run_tables import (
+    cost_table,
+    label_table,
+    metric_table,
+    results_table,
+    teacher_table,
 )
-from neuron_opsd.results.run import ReportData, TestComparison
+from neuron_opsd.report.wording import (
+    NOT_MEASURED,
+    finite,
+    number,
+    one_line,
+    percent,
+    verdict,
+)
+from neuron_opsd.results.run import Case, ReportData, TestComparison
+from neuron_opsd.results.scores import Interval
 
 MOST_CASES = 24
 
@@ -42,33 +58,26 @@ def render_page(data: ReportData) -> str:
 
 def context(data: ReportData) -> dict[str, Any]:
     """Return what the template names."""
-    k = data.config.evaluation.num_samples
+    config, tests = data.config.evaluation, ordered(data.tests)
     cases = fitted_cases(data.cases[:MOST_CASES])
     return {
         "data": data,
         "outcome": outcome_sentence(data),
         "stats": stats(data),
-        "rows": comparison_table(data),
-        "k": k,
-        "with_labels": any(row.labels for row in comparison_table(data)),
+        "k": config.num_samples,
+        "results": results_table(data) if tests else None,
+        "labels": label_table(data),
         "figures": page_figures(data),
-        "test_metrics": [
-            (test, metric_rows(test, data.config.evaluation)) for test in ordered(data)
-        ],
+        "test_metrics": [(test, metric_table(test, config)) for test in tests],
         "selection_facts": selection_facts(data),
         "cases": [(case, rollout_sides(case)) for case in cases],
         "most_answers": MOST_ANSWERS,
-        "fitness_rows": fitness_rows(data.fitness) if data.fitness else [],
+        "teacher": teacher_table(data.fitness) if data.fitness else None,
         "concerns": num_concerns(data),
         "settings": written_settings(data),
-        "costs": cost_rows(data.stage_costs),
+        "costs": cost_table(data.stage_costs) if data.stage_costs else None,
         "notes": method_notes(data),
     }
-
-
-def ordered(data: ReportData) -> list[TestComparison]:
-    """Return the test sets, the in-domain ones first."""
-    return sorted(data.tests, key=lambda test: not test.in_domain)
 
 
 def written_settings(data: ReportData) -> dict[str, str]:
@@ -86,23 +95,149 @@ def num_concerns(data: ReportData) -> int:
 
 
 def page_figures(data: ReportData) -> dict[str, Any]:
-    """Return every drawing of the page; empty where there is nothing to draw."""
+    """Return every chart of the page; empty where there is nothing to draw."""
     own = in_domain_test(data)
+    reliability = [
+        (test, reliability_diagram(test.name, test.before.bins, test.after.bins))
+        for test in ordered(data.tests)
+    ]
     return {
         "forest": forest_plot(data.tests, data.cross_domain, "avg_at_k"),
         "forest_ece": forest_plot(data.tests, data.cross_domain, "ece"),
         "agreement": Markup("")
         if own is None
         else agreement_histogram(own.name, own.before.agreement, own.after.agreement),
-        "reliability": [
-            (test, drawing)
-            for test in ordered(data)
-            if (
-                drawing := reliability_diagram(
-                    test.name, test.before.bins, test.after.bins
-                )
-            )
-        ],
+        "reliability": [(test, picture) for test, picture in reliability if picture],
         "neurons": neuron_chart(data.pool),
         "training": training_chart(data.training, data.collapses),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One of the large numbers under the outcome."""
+
+    label: str
+    value: str
+    unit: str
+    said: str
+    """What the interval allows to say."""
+    note: str
+    strip: Markup
+
+
+def stats(data: ReportData) -> list[Stat]:
+    """Return the four numbers that a reader should take away."""
+    test = in_domain_test(data)
+    if test is None:
+        return []
+    config = data.config.evaluation
+    others = sum(not one.in_domain for one in data.tests)
+    cross = data.cross_domain.get("avg_at_k")
+    said = verdict(cross, higher_is_better=True, least=config.min_difference)
+    note = f"mean of {others} cross-domain test sets" if others else "no test set"
+    return [
+        accuracy_stat(test, config),
+        net_stat(test, config),
+        stat("other domains", (ACCURACY, cross), said, note),
+        ece_stat(test, config),
+    ]
+
+
+def accuracy_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
+    """Return the in-domain difference in accuracy."""
+    label = f"Avg@{config.num_samples} on {one_line(test.name, 40)}"
+    before, after = (
+        percent(result.metrics.get("avg_at_k")) for result in (test.before, test.after)
+    )
+    change = (ACCURACY, test.delta.get("avg_at_k"))
+    note = f"{before} before, {after} after"
+    return stat(label, change, accuracy_verdict(test, config), note)
+
+
+def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
+    """Return what is left when learning the form of an answer is taken off."""
+    note = "against the same steps on random choices"
+    if test.net_of_form is None:
+        note = "evaluation.form_only was off"
+    change = (ACCURACY, (test.net_of_form or {}).get("avg_at_k"))
+    said = net_verdict(test, config)
+    return stat("net of form-only training", change, said, note, "net")
+
+
+def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
+    """Return the in-domain difference in calibration error."""
+    interval = test.delta.get("ece")
+    least = config.min_calibration_difference
+    said = verdict(interval, higher_is_better=False, least=least)
+    before, after = (
+        number(result.metrics.get("ece")) for result in (test.before, test.after)
+    )
+    note = f"{before} before, {after} after; lower is better"
+    return stat("calibration error (ECE)", (ERROR, interval), said, note)
+
+
+def stat(
+    label: str,
+    change: tuple[MetricKind, Interval | None],
+    said: str,
+    note: str,
+    role: str = "after",
+) -> Stat:
+    """Return a difference as a large number, over its interval."""
+    kind, interval = change
+    if interval is None or not finite(interval):
+        return Stat(label, NOT_MEASURED, "", said, note, Markup(""))
+    value, span = written_change(kind, interval)
+    note = f"95 % interval {span}; {note}"
+    unit = "points" if kind.unit == "share" else ""
+    return Stat(label, value, unit, said, note, interval_strip(interval, role))
+
+
+def selection_facts(data: ReportData) -> list[tuple[str, str]]:
+    """Return what can be said in numbers about the selected questions."""
+    facts = [("questions selected", f"{data.num_selected:,} of {data.pool_size:,}")]
+    if data.pool is None:
+        return facts
+    if left_out := data.pool.num_left_out:
+        facts.append(("not selected, own completion cut or unread", f"{left_out:,}"))
+    for one in data.pool.shares:
+        name = "selected" if one.kept else "not selected"
+        if one.neurons is not None:
+            low, middle, high = one.neurons
+            spread = f"{low:,} to {high:,}, median {middle:,}"
+            facts.append((f"neurons counted, {name}", spread))
+        if one.agreement is not None:
+            mean = f"{percent(one.agreement)} in the mean"
+            facts.append((f"rollouts that agree, {name}", mean))
+    return facts
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAnswer:
+    """One answer to a question and how many rollouts gave it."""
+
+    answer: str | None
+    count: int
+    total: int
+    bar: Markup
+    text: str
+
+
+def rollout_sides(case: Case) -> Mapping[str, list[ShownAnswer]]:
+    """Return the answers to one question before and after, the commonest first."""
+    sides = {"before": case.rollouts_before, "after": case.rollouts_after}
+    return {
+        side: [
+            ShownAnswer(
+                one.answer,
+                one.count,
+                total,
+                share_bar(one.count / total if total else 0.0, side),
+                one.text if one.text.strip() != (one.answer or "").strip() else "",
+            )
+            for one in sorted(answers, key=by_count)
+        ]
+        for side, answers in sides.items()
+        for total in [sum(one.count for one in answers)]
     }

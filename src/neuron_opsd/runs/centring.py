@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.models.roles import TextScorer
 from neuron_opsd.pipeline import BIAS_NAME
 from neuron_opsd.records import Question
 from neuron_opsd.stages.centring import choice_bias, is_centring, with_bias
@@ -20,9 +20,7 @@ NO_EFFECT: Final = (
 )
 
 
-def centred(
-    work: Workspace, model: LanguageModel, pool: Sequence[Question]
-) -> Workspace:
+def centred(work: Workspace, model: TextScorer, pool: Sequence[Question]) -> Workspace:
     """Return a workspace whose choices are centred, where its settings ask for that.
 
     Args:

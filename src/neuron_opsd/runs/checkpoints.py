@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from neuron_opsd.documents import DocumentError, parse_json
 from neuron_opsd.errors import DataError
-from neuron_opsd.models.learner import first_not_finite
 from neuron_opsd.models.library_errors import saving
 from neuron_opsd.models.roles import Learner
+from neuron_opsd.models.weights.finite import first_not_finite
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.metrics import (
     METRICS,
@@ -32,9 +32,9 @@ from neuron_opsd.runs.metrics import (
 )
 from neuron_opsd.storage.disk import read_plain
 from neuron_opsd.storage.files import discard
-from neuron_opsd.storage.proofs import CHANGED, fault_seen_soon, other_sources
+from neuron_opsd.storage.integrity import CHANGED, other_sources, quick_fault
 from neuron_opsd.storage.run_directory import sha256_file, write_atomic, write_folder
-from neuron_opsd.storage.seals import hash_of
+from neuron_opsd.storage.sealed_json import json_sha256
 
 STATE = "state.safetensors"
 FACTS = "checkpoint.json"
@@ -74,7 +74,7 @@ def keep_checkpoint(
     sync_metrics(home)
     bound = {
         "step": step,
-        "made_from": run.directory.ledger.hashes(made_from),
+        "made_from": run.directory.integrity.hashes(made_from),
         "metrics": metrics.now(),
     }
 
@@ -149,7 +149,7 @@ def forget_lost(run: RunContext, work: str) -> None:
     lost = {
         name: fault
         for name in listed(run, work)
-        if (fault := fault_seen_soon(run.directory.folder, outputs[name]))
+        if (fault := quick_fault(run.directory.folder, outputs[name]))
     }
     for name, fault in lost.items():
         run.directory.warn(
@@ -172,11 +172,11 @@ def go_back(
         made_from: Names of what it is trained from.
         latest: Number of steps that may have been taken at most.
     """
-    home, wanted = run.directory.path(work), run.directory.ledger.hashes(made_from)
+    home, wanted = run.directory.path(work), run.directory.integrity.hashes(made_from)
     first = 0
     for name in reversed(checkpoints(run, work)):
         folder = run.directory.path(name)
-        fault = misfit(folder, home, wanted) or unlike_listed(run, name)
+        fault = changed_sources(folder, home, wanted) or unlike_listed(run, name)
         if fault:
             run.directory.warn(f"{folder} is passed over: {fault}")
         elif (step := facts_of(folder).step) <= latest:
@@ -233,7 +233,7 @@ def bound_in(state: Path) -> Bound:
     return Bound.model_validate(parse_json(text))
 
 
-def misfit(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
+def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
     """Say why a training cannot resume from a checkpoint; nothing where it can.
 
     Args:
@@ -274,4 +274,4 @@ def unlike_listed(run: RunContext, name: str) -> str:
         return ""
     folder = run.directory.path(name)
     files = {STATE: facts_of(folder).sha256, FACTS: sha256_file(folder / FACTS)}
-    return "" if hash_of(files) == output.sha256 else CHANGED
+    return "" if json_sha256(files) == output.sha256 else CHANGED

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from neuron_opsd.config import Config, QuestionsConfig
 from neuron_opsd.data.question_files import open_table
-from neuron_opsd.data.rows import BadRowError, Problems, Row, shorten
+from neuron_opsd.data.rows import BadRowError, FileRow, Problems, shorten
 from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Tokenizer
@@ -109,7 +109,7 @@ def read_completions(path: Path, bounds: QuestionsConfig) -> list[Written]:
     return rows
 
 
-def parse(row: Row) -> Written:
+def parse(row: FileRow) -> Written:
     """Return what a row holds.
 
     Raises:

@@ -10,7 +10,7 @@ from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.methods import METHODS
-from neuron_opsd.models.roles import LanguageModel, Tokenizer
+from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
 from neuron_opsd.records import Fitness, NeuronSet, Prompt, Question, TeacherContext
@@ -131,7 +131,7 @@ def prepare_run(
 
 
 def count_pool_tokens(
-    run: RunContext, model: LanguageModel, prepared: Prepared, name: str
+    run: RunContext, model: Tokenizer, prepared: Prepared, name: str
 ) -> None:
     """Keep how many tokens were read and written to answer a pool and to capture."""
     asked = ask(
@@ -177,7 +177,7 @@ def inside(folder: str, name: str) -> str:
 
 def check(
     run: RunContext,
-    model: LanguageModel,
+    model: Answerer,
     prepared: Prepared,
     made: PreparedNames,
 ) -> Fitness | None:
@@ -223,9 +223,7 @@ def check(
     return fitness
 
 
-def compare_teacher(
-    run: RunContext, model: LanguageModel, prepared: Prepared
-) -> Fitness:
+def compare_teacher(run: RunContext, model: Answerer, prepared: Prepared) -> Fitness:
     """Compare student and teacher on the first of the selected questions."""
     config, library = run.config, prepared.library
     some = prepared.contexts[: config.fitness.num_questions]

@@ -13,7 +13,14 @@ from neuron_opsd.answers.reasoning import all_marks, final_part
 from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.config import Config
 from neuron_opsd.data.question_files import open_table
-from neuron_opsd.data.rows import BadRowError, Problems, Row, Values, kind_of, shorten
+from neuron_opsd.data.rows import (
+    BadRowError,
+    FileRow,
+    Problems,
+    Values,
+    kind_of,
+    shorten,
+)
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.prompts import resolve_prompts
 from neuron_opsd.records import Message, Question
@@ -139,7 +146,7 @@ def reader_of(written: Written, config: Config, list_choices: str) -> Reader:
     return reader_for(written.question, answers, list_choices)
 
 
-def parse(row: Row, default_id: str, reader: str) -> Written:
+def parse(row: FileRow, default_id: str, reader: str) -> Written:
     """Return what a row holds.
 
     Raises:

@@ -39,18 +39,18 @@ from neuron_opsd.runs.findings import (
 from neuron_opsd.runs.metrics import METRICS
 from neuron_opsd.stages.capture import sizes_of
 from neuron_opsd.storage.codecs import json_codec, load_json, record_codec, text_codec
-from neuron_opsd.storage.folders import RUN_PAGE, need_home
+from neuron_opsd.storage.folders import RUN_PAGE, require_folder
+from neuron_opsd.storage.integrity import (
+    CARD,
+    UNPROVEN,
+    Integrity,
+    fault_of,
+    faults,
+    quick_fault,
+)
 from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.machine import computed_elsewhere, known_changes
 from neuron_opsd.storage.manifest import Manifest, read_manifest, write_manifest
-from neuron_opsd.storage.proofs import (
-    CARD,
-    UNPROVEN,
-    Ledger,
-    fault_of,
-    fault_seen_soon,
-    faults,
-)
 from neuron_opsd.storage.run_directory import RunDirectory, ignore
 from neuron_opsd.storage.score_rows import save_run_scores
 
@@ -208,7 +208,7 @@ def keep_scores(
     Raises:
         TryAgainError: If the disk is full or ails.
     """
-    if run.ledger.stands(SCORES, SCORES, made_from):
+    if run.integrity.is_current(SCORES, SCORES, made_from):
         return
     models = {"before": findings.before, "after": findings.after, **findings.controls}
     save_run_scores(models, run.path(SCORES))
@@ -242,7 +242,7 @@ def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
             f"{run} has no {REPORT.file_name}: the run is not finished; the same "
             "`neuron-opsd run` command resumes it"
         )
-    need_home(run, "run")
+    require_folder(run, "run")
     manifest = read_manifest(run)
     check_report(run, manifest, warn)
     page = run / PAGE.file_name
@@ -261,7 +261,7 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
     Raises:
         DataError: If the report is not proven.
     """
-    found = faults(run, manifest, fault_seen_soon)
+    found = faults(run, manifest, quick_fault)
     found.pop(PAGE.file_name, None)
     fault = found.pop(REPORT.file_name, None)
     known = manifest.outputs.get(REPORT.file_name)
@@ -289,5 +289,5 @@ def list_page(run: Path) -> None:
         return
     with locked(run):
         manifest = read_manifest(run)
-        Ledger(run, manifest, ignore).enter(name, name, [REPORT.file_name], None)
+        Integrity(run, manifest, ignore).record(name, name, [REPORT.file_name], None)
         write_manifest(run, manifest)

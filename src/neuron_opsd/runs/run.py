@@ -47,7 +47,7 @@ from neuron_opsd.runs.training import (
     trained_model,
 )
 from neuron_opsd.storage.codecs import text_codec
-from neuron_opsd.storage.folders import check_home
+from neuron_opsd.storage.folders import check_folder
 from neuron_opsd.storage.run_directory import RunDirectory
 
 SETTINGS = text_codec("config.toml")
@@ -77,7 +77,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     Raises:
         NeuronOpsdError: For anything that the user can mend.
     """
-    check_home(request.out, "run")
+    check_folder(request.out, "run")
     shared_verifier().forget()
     config = name_in_domain(request.tests, with_method(config))
     inputs = read_inputs(request.pool, request.tests, config, progress.warn)

@@ -10,7 +10,7 @@ from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
 from neuron_opsd.config.needs import shows_by_neurons
-from neuron_opsd.models.roles import Answerer
+from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
 from neuron_opsd.records import NeuronSet, Question, Rollout
 from neuron_opsd.results.scores import TestResult
@@ -180,7 +180,7 @@ def score(test: TestSet, rollouts: Sequence[Rollout], config: Config) -> TestRes
 
 def answer_prompted(
     run: RunContext,
-    model: Answerer,
+    model: LanguageModel,
     test: TestSet,
     prepared: Prepared,
     made: PreparedNames,

@@ -32,9 +32,9 @@ from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_
 from neuron_opsd.runs.watching import SignWarnings, StepWatch, skipped_last
 from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Earlier, Objective, train
-from neuron_opsd.storage.proofs import CARD, GONE, fault_of
+from neuron_opsd.storage.integrity import CARD, GONE, fault_of
 from neuron_opsd.storage.run_directory import write_folder
-from neuron_opsd.storage.seals import hash_of
+from neuron_opsd.storage.sealed_json import json_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,7 @@ class Training:
     keep_after: tuple[int, ...] = ()
     """Numbers of steps after which the adapter is kept as well."""
     made_from: tuple[str, ...] = ()
-    """What the objective was told besides settings and examples, by the ledger's
-    names."""
+    """Names of what the objective was given besides settings and examples."""
 
     @property
     def adapter(self) -> str:
@@ -131,10 +130,10 @@ def list_training(
     """
     card = f"{training.adapter}/{CARD}"
     sync_metrics(run.directory.path(training.work))
-    run.directory.ledger.strike([card])
-    run.directory.ledger.enter(training.metrics, training.metrics, made_from, None)
+    run.directory.integrity.remove([card])
+    run.directory.integrity.record(training.metrics, training.metrics, made_from, None)
     if training.folder and run.directory.path(card).is_file():
-        run.directory.ledger.enter(card, card, made_from, None)
+        run.directory.integrity.record(card, card, made_from, None)
     seconds = run.directory.manifest.facts["seconds"][training.name]
     run.directory.record(training.adapter, training.adapter, made_from, seconds)
 
@@ -238,15 +237,15 @@ def examples_for(method: Method, prepared: Prepared) -> Sequence[TrainingExample
 def sources_of(
     run: RunContext, training: Training, examples: Sequence[TrainingExample]
 ) -> list[str]:
-    """Name what a training is made from, and tell the ledger what of it is no output.
+    """Name what a training is made from, and note the hash of what is no output.
 
     Besides what `Training.made_from` names these are the run's inputs, the settings,
     and the examples themselves.
     """
     settings = f"settings of {training.adapter}"
     shown = f"examples of {training.adapter}"
-    run.directory.ledger.know(settings, hash_of(trained_by(run)))
-    run.directory.ledger.know(shown, hash_examples(examples))
+    run.directory.integrity.add_source(settings, json_sha256(trained_by(run)))
+    run.directory.integrity.add_source(shown, hash_examples(examples))
     return ["inputs", settings, shown, *training.made_from]
 
 
@@ -287,5 +286,5 @@ def lost_adapters(
     """Return the adapters that are not there, each with the steps it is kept after."""
     after = {training.kept(step): step for step in training.keep_after}
     after[training.adapter] = run.config.distill.steps + 1
-    stands = run.directory.ledger.stands
+    stands = run.directory.integrity.is_current
     return {n: step for n, step in after.items() if not stands(n, n, made_from)}

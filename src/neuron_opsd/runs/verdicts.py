@@ -9,7 +9,7 @@ from typing import TypeVar
 from neuron_opsd.answers.verifier import Verdict, shared_verifier, unsettled_text
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.storage.proofs import fault_of
+from neuron_opsd.storage.integrity import fault_of
 from neuron_opsd.storage.verdicts import is_compared, verdicts_codec, verdicts_name
 
 T = TypeVar("T")

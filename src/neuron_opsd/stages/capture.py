@@ -10,7 +10,7 @@ import numpy as np
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import DataError, naming
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
-from neuron_opsd.models.roles import Capturer, LanguageModel, ModelFacts, Tokenizer
+from neuron_opsd.models.roles import Capturer, ModelFacts, Tokenizer
 from neuron_opsd.records import Completion, NeuronSet, Pair, TokenIds
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
@@ -50,7 +50,7 @@ def pair_of(
 
 
 def pairs_of(
-    model: LanguageModel,
+    model: Tokenizer,
     asked: Sequence[PromptedQuestion],
     completions: Sequence[Completion],
     config: NeuronsConfig,

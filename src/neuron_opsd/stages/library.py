@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import EXACT_PAIRS, recall_told
+from neuron_opsd.method.contexts import EXACT_PAIRS, stated_recall
 from neuron_opsd.records import NeuronSet, Question, TeacherContext
 
 
@@ -57,12 +57,12 @@ def search_remarks(
 ) -> list[str]:
     """Say when not all pairs of a question and a demonstration were compared."""
     first = next((c.demonstrations[0] for c in contexts if c.demonstrations), None)
-    recall = None if first is None else recall_told(first.reason)
+    recall = None if first is None else stated_recall(first.reason)
     if recall is None:
         return []
     return [
         f"the demonstrations of {len(contexts):,} questions were searched among "
-        f"{len(library.neurons):,} by signatures, since {EXACT_PAIRS:,} pairs at most "
+        f"{len(library.neurons):,} by sketches, since {EXACT_PAIRS:,} pairs at most "
         f"are compared one by one: {recall:.1%} of the nearest were found in a sample, "
         "and in the place of the others some that are farther"
     ]

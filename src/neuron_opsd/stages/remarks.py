@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from neuron_opsd.config import Config
-from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.teaching import misread
@@ -45,7 +45,7 @@ def remarks_on_rollouts(rollouts: Iterable[RolloutFacts], longest: int) -> list[
 
 
 def remarks_on_shown(
-    model: LanguageModel,
+    model: Tokenizer,
     found: Mapping[str, str],
     short: Mapping[str, str],
     config: Config,

@@ -68,7 +68,7 @@ def has_no_other_lock(folder: Path) -> bool:
     return not kind_of(lock) or (kind_of(lock) == FILE and not lock.stat().st_size)
 
 
-def check_home(
+def check_folder(
     folder: Path, kind: Kind, recognise: Recognise = is_run, flag: str = "--out"
 ) -> None:
     """Refuse a folder that is neither new, empty nor ours; change nothing.
@@ -115,7 +115,7 @@ def claim(
         ConfigError: If it holds other things, or nothing may be written there.
         TryAgainError: If the disk is full or ails.
     """
-    check_home(folder, kind, recognise, flag)
+    check_folder(folder, kind, recognise, flag)
     if not os.path.lexists(folder / MARKER):
         write_atomic(folder / MARKER, marker_of(kind))
 
@@ -160,7 +160,7 @@ def check_outside(path: Path, flag: str = "--out") -> None:
             )
 
 
-def need_home(folder: Path, *kinds: Kind, recognise: Recognise = is_run) -> None:
+def require_folder(folder: Path, *kinds: Kind, recognise: Recognise = is_run) -> None:
     """Refuse to write into a folder that was never one of ours.
 
     Raises:

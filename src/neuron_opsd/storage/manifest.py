@@ -23,7 +23,7 @@ from neuron_opsd.documents import DocumentError, fault_in, parse_table
 from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, clauses
 from neuron_opsd.storage.disk import read_plain
 from neuron_opsd.storage.files import write_atomic
-from neuron_opsd.storage.seals import as_json, seal, unseal
+from neuron_opsd.storage.sealed_json import as_json, seal, unseal
 
 MANIFEST = "manifest.json"
 PARTS = "parts"
@@ -211,7 +211,7 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
         )
 
 
-def check_proofs(folder: Path, manifest: Manifest) -> None:
+def check_provenance(folder: Path, manifest: Manifest) -> None:
     """Refuse to resume what a version left that did not keep what files came from."""
     for output in manifest.outputs.values():
         if output.made_from is None:

@@ -2,7 +2,7 @@
 
 An output counts from the moment when `manifest.json` lists it with its SHA-256, which
 is after the file itself is safe on the disk. So a run that was killed anywhere loses
-the computation it was in, or one block of it, and nothing else. It counts as long as
+the computation it was in, or one chunk of it, and nothing else. It counts as long as
 the file is as it was written and what it was made from is still the same.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from neuron_opsd.config.former import as_begun
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.caching import InChunks
-from neuron_opsd.storage.chunks import Chunks, Plan, clear_blocks
+from neuron_opsd.storage.chunks import Chunks, Plan, clear_chunks
 from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors
 from neuron_opsd.storage.files import (
@@ -29,7 +29,8 @@ from neuron_opsd.storage.files import (
     write_file,
     write_folder,
 )
-from neuron_opsd.storage.folders import check_home, claim
+from neuron_opsd.storage.folders import check_folder, claim
+from neuron_opsd.storage.integrity import Integrity
 from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.machine import CHANGES, Elsewhere
 from neuron_opsd.storage.manifest import (
@@ -38,13 +39,12 @@ from neuron_opsd.storage.manifest import (
     Manifest,
     Settings,
     check_inputs,
-    check_proofs,
+    check_provenance,
     check_settings,
     new_manifest,
     read_manifest,
     write_manifest,
 )
-from neuron_opsd.storage.proofs import Ledger
 
 __all__ = [
     "Manifest",
@@ -92,7 +92,7 @@ class RunDirectory:
         self.warnings: list[str] = []
         self._warn = warn
         self._elsewhere = Elsewhere(manifest, fresh or manifest, warn)
-        self.ledger = Ledger(path, manifest, self.warn)
+        self.integrity = Integrity(path, manifest, self.warn)
 
     @classmethod
     @contextmanager
@@ -123,7 +123,7 @@ class RunDirectory:
                 or the manifest is damaged.
         """
         fresh = new_manifest(settings, inputs, environment or {})
-        check_home(path, "run")
+        check_folder(path, "run")
         begun(path, fresh)  # refused before anything is written, locked or cleaned
         claim(path, "run")
         with locked(path):
@@ -154,7 +154,7 @@ class RunDirectory:
             name: Of the output.
             codec: How it is kept.
             compute: Makes it.
-            made_from: Names of what it is made from: outputs, or what the ledger knows.
+            made_from: Names of what it is made from: outputs, or added sources.
                 What is not there now, and will be once it is computed, counts too.
 
         Raises:
@@ -180,7 +180,7 @@ class RunDirectory:
         if stands and self.says(codec, value):
             return
         if stands:
-            self.ledger.says_anew(name)
+            self.integrity.mark_changed(name)
         self.keep(name, codec, value)
         self._enter(name, codec.file_name, made_from)
 
@@ -218,7 +218,7 @@ class RunDirectory:
         if self.has(name, codec, made_from):
             items.done(len(items.items))
         else:
-            plan = Plan(len(items.items), items.size, self.ledger.hashes(made_from))
+            plan = Plan(len(items.items), items.size, self.integrity.hashes(made_from))
             parts = Chunks(folder, codec, plan, self.warn)
             for number, chunk in enumerate(items):
                 parts.keep(number, partial(self._computed, compute, chunk))
@@ -228,15 +228,15 @@ class RunDirectory:
             seconds = parts.total_seconds(numbers)
             self.record(name, codec.file_name, made_from, seconds)
         with suppress(OSError):
-            clear_blocks(folder, codec.file_name)
+            clear_chunks(folder, codec.file_name)
         return codec.load(self.path(codec.file_name))
 
     def clear_parts(self) -> None:
-        """Delete blocks of outputs that are done, which a stop may have left."""
+        """Delete chunks of outputs that are done, which a stop may have left."""
         if self.path(PARTS).is_dir():
             for name, output in self.manifest.outputs.items():
                 with suppress(OSError):
-                    clear_blocks(self.path(PARTS, name), output.file)
+                    clear_chunks(self.path(PARTS, name), output.file)
 
     def note(self, name: str, value: Any) -> None:
         """Keep a fact in the manifest; a mapping is merged into the one that is there.
@@ -255,7 +255,7 @@ class RunDirectory:
 
         What is not makes a warning, because it will be computed again.
         """
-        return self.ledger.stands(name, codec.file_name, made_from)
+        return self.integrity.is_current(name, codec.file_name, made_from)
 
     def keep(self, name: str, codec: Codec[T], value: T) -> None:
         """Write an output's file, which is not listed until `record`."""
@@ -294,18 +294,18 @@ class RunDirectory:
         files: Mapping[str, str] | None = None,
     ) -> None:
         rounded = None if seconds is None else round(seconds, 3)
-        self.ledger.enter(name, file, made_from, rounded, files)
+        self.integrity.record(name, file, made_from, rounded, files)
         write_manifest(self.folder, self.manifest)
 
     def _computed(
-        self, compute: Callable[[Sequence[Item]], Sequence[R]], block: Sequence[Item]
+        self, compute: Callable[[Sequence[Item]], Sequence[R]], chunk: Sequence[Item]
     ) -> Sequence[R]:
         self.computing()
-        return compute(block)
+        return compute(chunk)
 
     def forget(self, names: Iterable[str]) -> None:
         """List outputs no longer, before their files are deleted."""
-        if self.ledger.strike(names):
+        if self.integrity.remove(names):
             write_manifest(self.folder, self.manifest)
 
     def warn(self, text: str) -> None:
@@ -333,7 +333,7 @@ def begun(path: Path, fresh: Manifest) -> Manifest | None:
     now = as_begun(fresh.settings, found.settings)
     check_settings(path, found.settings, now)
     check_inputs(path, found.inputs, fresh.inputs)
-    check_proofs(path, found)
+    check_provenance(path, found)
     return found
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from neuron_opsd.results.scores import QuestionScore, TestResult
 from neuron_opsd.storage.codecs import groups, save_table, writable
 
-Row: TypeAlias = dict[str, Any]
+ScoreRow: TypeAlias = dict[str, Any]
 
 SCORE_FIELDS: Final = (
     ("test", pa.string()),
@@ -55,7 +55,9 @@ def save_run_scores(models: Mapping[str, Mapping[str, TestResult]], path: Path) 
     save_rows(rows, SCHEMA, ROWS_PER_GROUP, path)
 
 
-def save_rows(rows: Iterable[Row], schema: pa.Schema, size: int, path: Path) -> None:
+def save_rows(
+    rows: Iterable[ScoreRow], schema: pa.Schema, size: int, path: Path
+) -> None:
     """Write rows, so many to a group."""
     batches = (
         pa.RecordBatch.from_pylist(list(some), schema=schema)
@@ -64,14 +66,14 @@ def save_rows(rows: Iterable[Row], schema: pa.Schema, size: int, path: Path) -> 
     save_table(batches, schema, path)
 
 
-def result_rows(model: Row, tests: Mapping[str, TestResult]) -> Iterator[Row]:
+def result_rows(model: ScoreRow, tests: Mapping[str, TestResult]) -> Iterator[ScoreRow]:
     """Yield a row for every question that a model was asked, which begins with it."""
     for test, result in tests.items():
         for score in result.scores:
             yield {**model, "test": test, **score_row(score)}
 
 
-def score_row(score: QuestionScore) -> Row:
+def score_row(score: QuestionScore) -> ScoreRow:
     """Return how a question was answered, by the names of the columns."""
     counts = [(writable(answer), count) for answer, count in score.answers]
     return {

@@ -19,17 +19,17 @@ from neuron_opsd.storage.folders import (
     RUN_PAGE,
     TRAIN,
 )
-from neuron_opsd.storage.lock import living_holder
-from neuron_opsd.storage.manifest import MANIFEST, PARTS, Manifest, read_manifest
-from neuron_opsd.storage.proofs import (
+from neuron_opsd.storage.integrity import (
     Check,
     fault_of,
-    fault_seen_soon,
     faults,
     listed_faults,
-    unread,
+    not_hashed,
+    quick_fault,
 )
-from neuron_opsd.storage.tickets import PLAN, TICKET, read_ticket
+from neuron_opsd.storage.lock import living_holder
+from neuron_opsd.storage.manifest import MANIFEST, PARTS, Manifest, read_manifest
+from neuron_opsd.storage.receipts import PLAN, RECEIPT, read_receipt
 
 NESTED = (dict, list)
 MOST = 10**15
@@ -105,14 +105,14 @@ def read_status(folder: Path, *, verify: bool = False) -> RunStatus | Comparison
     Raises:
         DataError: If the folder is neither.
     """
-    check = fault_of if verify else fault_seen_soon
+    check = fault_of if verify else quick_fault
     is_comparison = (folder / BLOCKS).is_dir()
     found = comparison_status if is_comparison else run_status
     status = found(folder, check)
     return replace(status, unread=()) if verify else status
 
 
-def comparison_status(folder: Path, check: Check = fault_seen_soon) -> ComparisonStatus:
+def comparison_status(folder: Path, check: Check = quick_fault) -> ComparisonStatus:
     """Read how far every block of a comparison is."""
     places = sorted((folder / BLOCKS).glob("*/*/*"))
     homes = [place for place in places if os.path.lexists(place / MANIFEST)]
@@ -137,7 +137,7 @@ def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
 def unread_in(home: Path) -> list[str]:
     """Return what was not read of a block; nothing where it says nothing of itself."""
     try:
-        return unread(home, read_manifest(home))
+        return not_hashed(home, read_manifest(home))
     except NeuronOpsdError:
         return []
 
@@ -172,7 +172,7 @@ def amiss_in(run: Path, manifest: Manifest, check: Check) -> tuple[str, ...]:
     return tuple(faults(run, manifest, check).values())
 
 
-def run_status(run: Path, check: Check = fault_seen_soon) -> RunStatus:
+def run_status(run: Path, check: Check = quick_fault) -> RunStatus:
     """Read how far a run is.
 
     Raises:
@@ -191,7 +191,7 @@ def run_status(run: Path, check: Check = fault_seen_soon) -> RunStatus:
         last_step=last,
         stages=(*finished_stages(manifest), *begun_stages(run)),
         amiss=amiss,
-        unread=tuple(unread(run, manifest)),
+        unread=tuple(not_hashed(run, manifest)),
     )
 
 
@@ -221,7 +221,7 @@ def begun_stages(run: Path) -> list[StageStatus]:
 def begun_stage(folder: Path, name: str) -> StageStatus:
     """Count the finished chunks of one output."""
     plan = parse_object(read_text(folder / PLAN))
-    tickets = [read_ticket(path) for path in folder.glob(f"*{TICKET}")]
+    tickets = [read_receipt(path) for path in folder.glob(f"*{RECEIPT}")]
     total, size = (whole_number(plan.get(key)) for key in ("num_items", "size"))
     done = min(total, len(tickets) * size)
     seconds = sum(ticket.seconds for ticket in tickets if ticket is not None)

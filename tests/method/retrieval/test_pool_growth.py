@@ -28,13 +28,9 @@ from neuron_opsd.method.contexts import (
     random_neighbours,
 )
 from neuron_opsd.method.retrieval import (
-    approximate as candidates,
-)
-from neuron_opsd.method.retrieval import (
-    bitsets as incidence,
-)
-from neuron_opsd.method.retrieval import (
-    sketches as signatures,
+    approximate,
+    bitsets,
+    sketches,
 )
 from neuron_opsd.method.retrieval.bitsets import count_sets
 from neuron_opsd.method.schedule import batch_at
@@ -295,7 +291,7 @@ def test_the_place_of_a_question_is_told_without_counting_the_pool(
 def test_neurons_that_few_sets_share_are_merged_a_few_times(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(incidence, "SETS_PER_BLOCK", 2)
+    monkeypatch.setattr(bitsets, "SETS_PER_CHUNK", 2)
     sorted_names = 0
     unique = np.unique
 
@@ -321,18 +317,18 @@ def test_questions_of_one_text_ask_for_no_more_candidates(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = []
-    search = signatures.candidates
+    search = sketches.nearest_sketches
 
     def counted(cut: Any, sets: Any, count: int, *rest: Any) -> Any:
         asked.append(count)
         return search(cut, sets, count, *rest)
 
-    monkeypatch.setattr(candidates, "candidates", counted)
+    monkeypatch.setattr(approximate, "nearest_sketches", counted)
     monkeypatch.setattr("neuron_opsd.method.contexts.EXACT_PAIRS", 0)
     pool = [entry(f"q{n}", n % 7, n % 11) for n in range(900)]
     found = nearest(pool[:2], pool, 3, duplicates_of(stems(800)))
     assert all(int(n.question_id[1:]) >= 800 for n in found["q0"])
-    assert max(asked) <= max(candidates.NUM_CANDIDATES)
+    assert max(asked) <= max(approximate.NUM_CANDIDATES)
 
 
 def test_listings_are_written_and_read_record_by_record(tmp_path: Path) -> None:

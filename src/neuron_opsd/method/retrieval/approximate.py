@@ -1,6 +1,6 @@
 """The nearest sets of a pool of a million: candidates ranked exactly, recall measured.
 
-The sets whose signatures are nearest are the candidates, and these are ranked by the
+The sets whose sketches are nearest are the candidates, and these are ranked by the
 distance of the whole sets. How wide to search is resolved before, on a sample of the
 sets asked about whose true nearest are found by counting.
 """
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_opsd.method.retrieval.bitsets import (
-    SETS_PER_BLOCK,
+    SETS_PER_CHUNK,
     NeuronSets,
-    blocks,
+    chunks,
     count_sets,
     flatten,
 )
@@ -29,10 +29,10 @@ from neuron_opsd.method.retrieval.exact import (
     shared_counts,
 )
 from neuron_opsd.method.retrieval.sketches import (
-    Signatures,
-    candidates,
+    Sketches,
     is_among,
-    make_signatures,
+    make_sketches,
+    nearest_sketches,
 )
 from neuron_opsd.records import NeuronIds
 from neuron_opsd.seeds import generator
@@ -48,16 +48,16 @@ NUM_SAMPLED = 128
 """Sets whose true nearest are found; their recall errs by about 0.006."""
 
 NUM_COLUMNS = 1024
-"""Neurons of the shortest signatures that are tried."""
+"""Neurons of the shortest sketches that are tried."""
 
 HUGE = 64
 """How many times as large a set is that is looked up in instead of gone through."""
 
 MOST_BYTES = 2**30
-"""Of the signatures of a pool, whatever their recall."""
+"""Of the sketches of a pool, whatever their recall."""
 
 NUM_CANDIDATES = (64, 128, 256)
-"""How many are tried, in turn, before signatures are made longer."""
+"""How many are tried, in turn, before sketches are made longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Width:
     """How wide a search is, and how well it did on a sample."""
 
     num_columns: int
-    """Neurons of a signature."""
+    """Neurons of a sketch."""
     num_candidates: int
     """Sets that are ranked exactly for each set asked about."""
     recall: float
@@ -98,8 +98,8 @@ def num_shared(ids: NeuronIds, others: NeuronSets) -> NDArray[np.int32]:
     return np.asarray(total[ends] - total[ends - sizes], np.int32)
 
 
-def nearest_candidates(
-    signatures: Signatures,
+def approximate_nearest(
+    sketches: Sketches,
     pool: NeuronSets,
     sets: NeuronSets,
     barred: Sequence[Rows],
@@ -109,7 +109,7 @@ def nearest_candidates(
     """Yield the nearest of each set among its candidates, in order.
 
     Args:
-        signatures: Of the pool.
+        sketches: Of the pool.
         pool: The whole sets.
         sets: Those asked about.
         barred: For each set the sorted rows that may not be found.
@@ -117,7 +117,7 @@ def nearest_candidates(
         num_candidates: How many of those that may be found to rank exactly.
     """
     done = 0
-    for found in candidates(signatures, sets, num_candidates, barred):
+    for found in nearest_sketches(sketches, sets, num_candidates, barred):
         for rows in found:
             yield rank_exactly(sets[done], pool, rows, barred[done], count)
             done += 1
@@ -130,14 +130,14 @@ def true_nearest(
     index = make_index(sample)
     rows = [np.empty(0, np.int64) for _ in sample]
     distances = [np.empty(0) for _ in sample]
-    for block in blocks(len(pool), SETS_PER_BLOCK):
-        shared = shared_counts(index, pool[block])
-        sizes = np.array([ids.size for ids in pool[block]], np.int64)
-        numbers = np.arange(block.start, block.stop)
+    for chunk in chunks(len(pool), SETS_PER_CHUNK):
+        shared = shared_counts(index, pool[chunk])
+        sizes = np.array([ids.size for ids in pool[chunk]], np.int64)
+        numbers = np.arange(chunk.start, chunk.stop)
         for i, ids in enumerate(sample):
             new = distances_of(np.ascontiguousarray(shared[:, i]), ids.size, sizes)
-            start, stop = np.searchsorted(barred[i], [block.start, block.stop])
-            new[barred[i][start:stop] - block.start] = np.inf
+            start, stop = np.searchsorted(barred[i], [chunk.start, chunk.stop])
+            new[barred[i][start:stop] - chunk.start] = np.inf
             both = np.concatenate([distances[i], new])
             places, distances[i] = first(both, min(count, both.size))
             rows[i] = np.concatenate([rows[i], numbers])[places]
@@ -161,11 +161,11 @@ def recall_of(found: Sequence[Ranking], true: Sequence[Ranking]) -> float:
 
 def measure_width(
     pool: NeuronSets, sets: NeuronSets, barred: Sequence[Rows], count: int
-) -> tuple[Width, Signatures]:
-    """Return how wide to search, and the signatures for it.
+) -> tuple[Width, Sketches]:
+    """Return how wide to search, and the sketches for it.
 
-    Takes more candidates, and then longer signatures, until the recall of a sample is
-    `RECALL`, or the signatures are as long as memory allows. That of signatures which
+    Takes more candidates, and then longer sketches, until the recall of a sample is
+    `RECALL`, or the sketches are as long as memory allows. That of sketches which
     hold every neuron is 1.
     """
     size = min(NUM_SAMPLED, len(sets))
@@ -174,14 +174,14 @@ def measure_width(
     sample, out = [sets[i] for i in drawn], [barred[i] for i in drawn]
     true = true_nearest(pool, sample, out, count)
 
-    def measured(signatures: Signatures, width: int) -> tuple[Width, Signatures]:
-        ranked = nearest_candidates(signatures, pool, sample, out, count, width)
+    def measured(sketches: Sketches, width: int) -> tuple[Width, Sketches]:
+        ranked = approximate_nearest(sketches, pool, sample, out, count, width)
         recall = recall_of(list(ranked), true)
-        return Width(signatures.columns.names.size, width, recall, size), signatures
+        return Width(sketches.columns.names.size, width, recall, size), sketches
 
     tried = (
-        measured(signatures, max(least, 2 * count))
-        for signatures in lengthening(pool)
+        measured(sketches, max(least, 2 * count))
+        for sketches in lengthening(pool)
         for least in NUM_CANDIDATES
     )
     found = next(tried)
@@ -190,8 +190,8 @@ def measure_width(
     return found
 
 
-def lengthening(pool: NeuronSets) -> Iterator[Signatures]:
-    """Yield signatures of a pool, each twice as long, the last of whole sets.
+def lengthening(pool: NeuronSets) -> Iterator[Sketches]:
+    """Yield sketches of a pool, each twice as long, the last of whole sets.
 
     Or of as many neurons as `MOST_BYTES` hold: sets that share hardly any neuron would
     need one column for each.
@@ -201,6 +201,6 @@ def lengthening(pool: NeuronSets) -> Iterator[Signatures]:
     most = max(NUM_COLUMNS, 8 * MOST_BYTES // max(1, len(pool)))
     num_columns = NUM_COLUMNS
     while num_columns < names.size and 2 * num_columns <= most:
-        yield make_signatures(pool, np.sort(names[order[:num_columns]]))
+        yield make_sketches(pool, np.sort(names[order[:num_columns]]))
         num_columns *= 2
-    yield make_signatures(pool, np.sort(names[order[:num_columns]]))
+    yield make_sketches(pool, np.sort(names[order[:num_columns]]))

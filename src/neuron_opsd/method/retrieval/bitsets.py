@@ -24,10 +24,10 @@ Counted: TypeAlias = tuple[NeuronIds, NDArray[np.int64]]
 """Neurons, sorted, and how many sets hold each."""
 Product: TypeAlias = Callable[[Tensor, Tensor, Tensor], None]
 
-BLOCK_BYTES = 2**25
-"""Of one unpacked block; large enough for fast products, small beside any model."""
+CHUNK_BYTES = 2**25
+"""Of one unpacked chunk; large enough for fast products, small beside any model."""
 
-SETS_PER_BLOCK = 4096
+SETS_PER_CHUNK = 4096
 """Sets that are joined into one array at a time."""
 
 TABLE_SIZE = 2**24
@@ -55,7 +55,7 @@ def make_columns(names: NeuronIds) -> Columns:
     return Columns(names, table)
 
 
-def blocks(num_rows: int, size: int) -> Iterator[slice]:
+def chunks(num_rows: int, size: int) -> Iterator[slice]:
     """Yield slices of at most `size` rows, at least 1, that cover all rows in order."""
     step = max(1, size)
     for start in range(0, num_rows, step):
@@ -72,8 +72,8 @@ def count_sets(sets: NeuronSets) -> Counted:
     """Return the neurons that occur, sorted, and how many of the sets hold each."""
     none = np.empty(0, np.uint32), np.empty(0, np.int64)
     counted, pending = none, [none]
-    for block in blocks(len(sets), SETS_PER_BLOCK):
-        flat, _ = flatten(sets[block])
+    for chunk in chunks(len(sets), SETS_PER_CHUNK):
+        flat, _ = flatten(sets[chunk])
         pending.append(np.unique(flat, return_counts=True))
         # Merged once they are as many, so that each is sorted a few times only.
         if sum(names.size for names, _ in pending) >= counted[0].size:
@@ -114,13 +114,13 @@ def pack(sets: NeuronSets, columns: Columns) -> NDArray[np.uint8]:
     """
     num_bytes = max(1, -(-columns.names.size // 8))
     packed = np.empty((len(sets), num_bytes), np.uint8)
-    for block in blocks(len(sets), min(SETS_PER_BLOCK, BLOCK_BYTES // (8 * num_bytes))):
-        flat, sizes = flatten(sets[block])
+    for chunk in chunks(len(sets), min(SETS_PER_CHUNK, CHUNK_BYTES // (8 * num_bytes))):
+        flat, sizes = flatten(sets[chunk])
         known, places = columns_of(flat, columns)
         starts = np.repeat(np.arange(sizes.size) * 8 * num_bytes, sizes)[known]
         table = np.zeros(sizes.size * 8 * num_bytes, np.bool_)
         table[starts + places] = True
-        packed[block] = np.packbits(table.reshape(sizes.size, -1), axis=1)
+        packed[chunk] = np.packbits(table.reshape(sizes.size, -1), axis=1)
     return packed
 
 
@@ -178,22 +178,22 @@ def seconds_of(product: Product, table: Tensor, out: Tensor) -> float:
 def shared_bits(
     rows: NDArray[np.uint8], pool: NDArray[np.uint8]
 ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
-    """Yield, block by block of the pool, how many bits each row shares with each.
+    """Yield, chunk by chunk of the pool, how many bits each row shares with each.
 
     Args:
         rows: ``(Q, W)``; unpacked as a whole.
-        pool: ``(P, W)``; unpacked in blocks.
+        pool: ``(P, W)``; unpacked in chunks.
 
     Yields:
-        Which rows of the pool, and the counts ``(Q, B)``, which the next block
+        Which rows of the pool, and the counts ``(Q, B)``, which the next chunk
         overwrites: fresh memory for each would take longer than the product.
     """
     product = fastest_product()
     left = unpack(rows)
-    step = max(1, min(SETS_PER_BLOCK, BLOCK_BYTES // (8 * pool.shape[1])))
+    step = max(1, min(SETS_PER_CHUNK, CHUNK_BYTES // (8 * pool.shape[1])))
     memory = torch.empty(len(rows) * step, dtype=torch.int32)
-    for block in blocks(len(pool), step):
-        num_columns = block.stop - block.start
+    for chunk in chunks(len(pool), step):
+        num_columns = chunk.stop - chunk.start
         counts = memory[: len(rows) * num_columns].view(len(rows), num_columns)
-        product(left, unpack(pool[block]), counts)
-        yield block, counts.numpy()
+        product(left, unpack(pool[chunk]), counts)
+        yield chunk, counts.numpy()

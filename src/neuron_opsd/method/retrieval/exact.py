@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_opsd.method.retrieval.bitsets import (
-    BLOCK_BYTES,
-    SETS_PER_BLOCK,
+    CHUNK_BYTES,
+    SETS_PER_CHUNK,
     Columns,
     NeuronSets,
-    blocks,
+    chunks,
     columns_of,
     count_sets,
     flatten,
@@ -43,7 +43,7 @@ A pair of sets costs 1/400 ns per column, and 3 ns per neuron that both hold and
 has none: a column pays when more than about one pair in 1,000 shares the neuron.
 """
 
-COUNTS_PER_BLOCK = 2**25
+COUNTS_PER_CHUNK = 2**25
 """Counts of shared neurons that are held at a time."""
 
 
@@ -87,10 +87,10 @@ def list_holders(
     """Return the rows of the pool that hold each rare neuron, neuron by neuron."""
     holders = np.empty(int(ends[-1]), np.uint32)
     free = ends[:-1].copy()
-    for block in blocks(len(pool), SETS_PER_BLOCK):
-        flat, sizes = flatten(pool[block])
+    for chunk in chunks(len(pool), SETS_PER_CHUNK):
+        flat, sizes = flatten(pool[chunk])
         known, places = columns_of(flat, rare)
-        rows = np.repeat(np.arange(block.start, block.stop), sizes)[known]
+        rows = np.repeat(np.arange(chunk.start, chunk.stop), sizes)[known]
         order = np.argsort(places, kind="stable")
         times = np.bincount(places, minlength=rare.names.size)
         firsts = np.cumsum(times) - times
@@ -105,8 +105,8 @@ def shared_counts(index: Index, sets: NeuronSets) -> NDArray[np.int32]:
     The result is held whole: ask about few sets at a time.
     """
     shared = np.empty((len(sets), index.sizes.size), np.int32)
-    step = min(1024, BLOCK_BYTES // (8 * index.packed.shape[1]))
-    for rows in blocks(len(sets), step):
+    step = min(1024, CHUNK_BYTES // (8 * index.packed.shape[1]))
+    for rows in chunks(len(sets), step):
         packed = pack(sets[rows], index.common)
         for columns, counts in shared_bits(packed, index.packed):
             shared[rows, columns] = counts
@@ -142,8 +142,8 @@ def distances_of(
 def distance_rows(index: Index, sets: NeuronSets) -> Iterator[NDArray[np.float64]]:
     """Yield the distances ``(P,)`` of each set to the pool, in order."""
     num_columns = max(1, index.sizes.size)
-    for block in blocks(len(sets), COUNTS_PER_BLOCK // num_columns):
-        part = sets[block]
+    for chunk in chunks(len(sets), COUNTS_PER_CHUNK // num_columns):
+        part = sets[chunk]
         for ids, shared in zip(part, shared_counts(index, part), strict=True):
             yield distances_of(shared, ids.size, index.sizes)
 

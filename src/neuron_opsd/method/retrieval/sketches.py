@@ -1,6 +1,6 @@
-"""The sets of a pool of a million that look nearest by their signatures.
+"""The sets of a pool of a million that look nearest by their sketches.
 
-A signature is a set cut to the neurons that most sets hold: one bit for each.
+A sketch is a set cut to the neurons that most sets hold: one bit for each.
 
 Axes: Q sets asked about, P sets of the pool.
 """
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_opsd.method.retrieval.bitsets import (
-    SETS_PER_BLOCK,
+    SETS_PER_CHUNK,
     Columns,
     NeuronSets,
-    blocks,
+    chunks,
     make_columns,
     pack,
     shared_bits,
@@ -36,34 +36,34 @@ ROWS_PER_PASS = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Signatures:
+class Sketches:
     """A pool's sets cut to some neurons, smallest first."""
 
     columns: Columns
     packed: NDArray[np.uint8]
     sizes: NDArray[np.int64]
-    """Bits that are set; ascending, so that a block's sizes differ little."""
+    """Bits that are set; ascending, so that a chunk's sizes differ little."""
     rows: Rows
     """Where each stands in the pool."""
 
 
-def make_signatures(pool: NeuronSets, names: NeuronIds) -> Signatures:
+def make_sketches(pool: NeuronSets, names: NeuronIds) -> Sketches:
     """Cut a pool to the sorted `names`."""
     columns = make_columns(names)
     packed = pack(pool, columns)
     sizes = num_bits(packed)
     rows = np.argsort(sizes, kind="stable")
     # Some bytes of all rows at a time: a second copy of a million would be too much.
-    for few in blocks(packed.shape[1], BYTES_PER_MOVE):
+    for few in chunks(packed.shape[1], BYTES_PER_MOVE):
         packed[:, few] = packed[rows, few]
-    return Signatures(columns, packed, sizes[rows], rows)
+    return Sketches(columns, packed, sizes[rows], rows)
 
 
 def num_bits(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return how many bits are set in each row."""
     sizes = np.empty(len(packed), np.int64)
-    for block in blocks(len(packed), SETS_PER_BLOCK):
-        sizes[block] = np.bitwise_count(packed[block]).sum(axis=1, dtype=np.int64)
+    for chunk in chunks(len(packed), SETS_PER_CHUNK):
+        sizes[chunk] = np.bitwise_count(packed[chunk]).sum(axis=1, dtype=np.int64)
     return sizes
 
 
@@ -106,10 +106,10 @@ def is_among(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 @dataclass(slots=True)
-class Finds:
+class Matches:
     """What a pass over the pool has found for each of its sets so far.
 
-    A find is a set asked about, a place in `Signatures`, and the share of bits.
+    A match is a set asked about, a place in `Sketches`, and the share of bits.
     """
 
     asked: Rows
@@ -117,7 +117,7 @@ class Finds:
     shares: NDArray[np.float64]
 
     def keep(self, rows: Rows, count: int) -> None:
-        """Drop all but the `count` best finds of each set; ties to the earlier row."""
+        """Drop all but the `count` best matches of each set, ties by row."""
         order = np.lexsort((rows[self.places], -self.shares, self.asked))
         asked = self.asked[order]
         rank = np.arange(asked.size) - np.searchsorted(asked, asked)
@@ -127,38 +127,38 @@ class Finds:
         self.shares = self.shares[kept]
 
     def add(self, asked: Rows, places: Rows, shares: NDArray[np.float64]) -> None:
-        """Take in more finds."""
+        """Take in more matches."""
         self.asked = np.concatenate([self.asked, asked])
         self.places = np.concatenate([self.places, places])
         self.shares = np.concatenate([self.shares, shares])
 
 
-def candidates(
-    signatures: Signatures, sets: NeuronSets, count: int, barred: Sequence[Rows]
+def nearest_sketches(
+    sketches: Sketches, sets: NeuronSets, count: int, barred: Sequence[Rows]
 ) -> Iterator[list[Rows]]:
-    """Yield, pass by pass, the rows of the `count` nearest signatures of each set.
+    """Yield, pass by pass, the rows of the `count` nearest sketches of each set.
 
     Equal to sorting the whole pool, less the sorted rows that are `barred` for a set,
-    by the share of common bits and then by row, whatever the size of a block.
+    by the share of common bits and then by row, whatever the size of a chunk.
     """
-    for block in blocks(len(sets), ROWS_PER_PASS):
-        asked = pack(sets[block], signatures.columns)
-        barring = Barring(barred[block], signatures.rows.size)
-        finds = search(signatures, asked, count, barring)
-        edges = np.searchsorted(finds.asked, np.arange(1, block.stop - block.start))
-        yield np.split(signatures.rows[finds.places], edges)
+    for chunk in chunks(len(sets), ROWS_PER_PASS):
+        asked = pack(sets[chunk], sketches.columns)
+        barring = Barring(barred[chunk], sketches.rows.size)
+        matches = search(sketches, asked, count, barring)
+        edges = np.searchsorted(matches.asked, np.arange(1, chunk.stop - chunk.start))
+        yield np.split(sketches.rows[matches.places], edges)
 
 
 def search(
-    signatures: Signatures, asked: NDArray[np.uint8], count: int, barring: Barring
-) -> Finds:
+    sketches: Sketches, asked: NDArray[np.uint8], count: int, barring: Barring
+) -> Matches:
     """Go through the pool once for some packed sets and keep the nearest `count`."""
     sizes = num_bits(asked)
-    bounds = Bounds(np.zeros(len(asked)), np.full(len(asked), signatures.rows.size))
-    finds = Finds(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    for block, shared in shared_bits(asked, signatures.packed):
-        others, rows = signatures.sizes[block], signatures.rows[block]
-        if block.start == 0:
+    bounds = Bounds(np.zeros(len(asked)), np.full(len(asked), sketches.rows.size))
+    matches = Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    for chunk, shared in shared_bits(asked, sketches.packed):
+        others, rows = sketches.sizes[chunk], sketches.rows[chunk]
+        if chunk.start == 0:
             bounds.shares = kth_shares(shared, sizes, others, count + barring.sizes)
         least = least_shared(bounds, sizes, int(others[0]), int(rows.min()))
         spots = np.flatnonzero(shared >= least)
@@ -166,17 +166,17 @@ def search(
         shares = share_of(shared.ravel()[spots], sizes[sets], others[columns])
         good = np.flatnonzero(bounds.reached(sets, shares, rows[columns]))
         good = good[barring.allows(sets[good], rows[columns[good]])]
-        finds.add(sets[good], block.start + columns[good], shares[good])
-        if finds.asked.size > 2 * count * len(asked):
-            finds.keep(signatures.rows, count)
-            bounds.rise(finds, signatures.rows, count)
-    finds.keep(signatures.rows, count)
-    return finds
+        matches.add(sets[good], chunk.start + columns[good], shares[good])
+        if matches.asked.size > 2 * count * len(asked):
+            matches.keep(sketches.rows, count)
+            bounds.rise(matches, sketches.rows, count)
+    matches.keep(sketches.rows, count)
+    return matches
 
 
 @dataclass(slots=True)
 class Bounds:
-    """What a find must reach to be among the best of its set so far."""
+    """What a match must reach to be among the best of its set so far."""
 
     shares: NDArray[np.float64]
     """Of bits, ``(Q,)``: a larger one is good."""
@@ -186,25 +186,25 @@ class Bounds:
     def reached(
         self, asked: Rows, shares: NDArray[np.float64], rows: Rows
     ) -> NDArray[np.bool_]:
-        """Say which finds are good."""
+        """Say which matches are good."""
         bound = self.shares[asked]
         earlier = rows < self.rows[asked]
         return np.greater(shares, bound) | (np.equal(shares, bound) & earlier)
 
-    def rise(self, finds: Finds, rows: Rows, count: int) -> None:
-        """Rise after `Finds.keep` to the last find of each set that has `count`."""
-        ends = np.searchsorted(finds.asked, np.arange(self.rows.size), side="right")
-        starts = np.searchsorted(finds.asked, np.arange(self.rows.size))
+    def rise(self, matches: Matches, rows: Rows, count: int) -> None:
+        """Rise after `Matches.keep` to the last match of each set that has `count`."""
+        ends = np.searchsorted(matches.asked, np.arange(self.rows.size), side="right")
+        starts = np.searchsorted(matches.asked, np.arange(self.rows.size))
         is_full = ends - starts == count
         last = ends[is_full] - 1
-        self.shares[is_full] = finds.shares[last]
-        self.rows[is_full] = rows[finds.places[last]]
+        self.shares[is_full] = matches.shares[last]
+        self.rows[is_full] = rows[matches.places[last]]
 
 
 def share_of(
     shared: NDArray[np.int32], sizes: NDArray[np.int64], others: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the share of bits that two signatures have in common; 1 for empty ones."""
+    """Return the share of bits that two sketches have in common; 1 for empty ones."""
     used = sizes + others - shared
     shares = np.ones(used.shape)
     np.divide(shared, used, out=shares, where=used > 0)
@@ -217,7 +217,7 @@ def kth_shares(
     others: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Return each row's share of a rank in `counts` in a block; 0 if there is none."""
+    """Return each row's share of a rank in `counts` in a chunk; 0 if there is none."""
     shares = np.zeros(sizes.size)
     for i in np.flatnonzero(counts <= others.size):
         row, place = shared[i], others.size - counts[i]
@@ -229,11 +229,11 @@ def kth_shares(
 def least_shared(
     bounds: Bounds, sizes: NDArray[np.int64], smallest: int, first_row: int
 ) -> NDArray[np.int32]:
-    """Return how many bits ``(Q, 1)`` a find of a block must share at least.
+    """Return how many bits ``(Q, 1)`` a match of a chunk must share at least.
 
     One comparison of integers then stands for a division; nothing that reaches the
-    bounds is lost, since no other set of the block is smaller. Where no row of the
-    block comes before the bound's, the share itself is not enough.
+    bounds is lost, since no other set of the chunk is smaller. Where no row of the
+    chunk comes before the bound's, the share itself is not enough.
     """
     least = bounds.shares / (1.0 + bounds.shares) * (sizes + smallest)
     # Far below the least distance of such a quotient from a whole number.

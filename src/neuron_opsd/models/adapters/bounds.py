@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from neuron_opsd.models.adapters import pattern_worker
 from neuron_opsd.processes import workers
 
 MOST_NAMES: Final = 10_000
@@ -154,7 +155,5 @@ def matches_in_time(patterns: Sequence[str], names: Sequence[str]) -> bool:
         TryAgainError: If that cannot be tried.
     """
     given = json.dumps({"patterns": patterns, "names": names}).encode()
-    done = workers.run_once(
-        "models/adapters/pattern_worker", "tries an adapter", given=given
-    )
+    done = workers.run_once(pattern_worker, "tries an adapter", given=given)
     return b"done" in done.stdout

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 
-from neuron_opsd.processes.limits import limit_memory, limit_time
+from neuron_opsd.processes.limits import begin
 
 SECONDS = 1.0
 BYTES = 160 << 20
@@ -18,10 +18,7 @@ BYTES = 160 << 20
 
 def main() -> None:
     """Match all names, as PEFT does."""
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    limit_memory(BYTES)
-    limit_time(SECONDS)
+    begin(BYTES, SECONDS)
     given = json.loads(sys.stdin.buffer.read())
     for pattern in given["patterns"]:
         try:

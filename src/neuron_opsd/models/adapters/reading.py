@@ -20,7 +20,8 @@ from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.models.adapters.foreign import check_settings, check_weights
 from neuron_opsd.models.adapters.low_rank import LowRank
 from neuron_opsd.models.library_errors import FAULTS, full_line, refusing
-from neuron_opsd.models.weights.headers import header_of, refuse_not_finite
+from neuron_opsd.models.weights.finite import refuse_not_finite
+from neuron_opsd.models.weights.headers import header_of
 from neuron_opsd.seeds import derive_seed
 
 ADAPTER = "default"

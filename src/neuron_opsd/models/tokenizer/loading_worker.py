@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from neuron_opsd.processes.limits import limit_memory, limit_time
+from neuron_opsd.processes.limits import begin
 
 SECONDS = 1.0
 BYTES = 160 << 20
@@ -40,12 +40,9 @@ def texts() -> list[str]:
 
 def main() -> None:
     """Cut all texts."""
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
     path = Path(sys.argv[1])
     size = path.stat().st_size
-    limit_memory(BYTES + size * BYTES_PER_BYTE)
-    limit_time(SECONDS + size * SECONDS_PER_BYTE)
+    begin(BYTES + size * BYTES_PER_BYTE, SECONDS + size * SECONDS_PER_BYTE)
     table = json.loads(path.read_bytes())
     kept = {name: table.get(name) for name in ("normalizer", "pre_tokenizer")}
     table = {"version": "1.0", "added_tokens": [], "model": WORDS, **kept}

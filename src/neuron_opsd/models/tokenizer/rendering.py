@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.models.library_errors import full_line_of
+from neuron_opsd.models.tokenizer import template_worker
 from neuron_opsd.models.tokenizer.template_worker import MAX_BYTES, MAX_SECONDS
 from neuron_opsd.processes import workers
 
@@ -155,7 +156,7 @@ class Renderer:
             TryAgainError: If the system has no room for one more, or it does not begin,
                 which is no fault of a template.
         """
-        process = workers.start("models/tokenizer/template_worker", WRITES)
+        process = workers.start(template_worker, WRITES)
         self._process, self._sources = process, {}
         try:
             ready = process.stdout.readline() if process.stdout else b""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.tokenizer.loading_worker import SECONDS
+from neuron_opsd.models.tokenizer import loading_worker
 from neuron_opsd.processes import workers
 
 TRIED: Final = (b'"Regex"', b'"Replace"', b'"Prepend"')
@@ -41,14 +41,13 @@ def try_once(path: str, digest: str) -> None:
         TryAgainError: If the process cannot be started.
     """
     del digest
-    done = workers.run_once(
-        "models/tokenizer/loading_worker", "tries a tokenizer", path
-    )
+    done = workers.run_once(loading_worker, "tries a tokenizer", path)
     # Killed or given up over a text; what it could not read at all is told later.
     gave_up = done.returncode < 0 or b"PanicException" in done.stderr
     if gave_up or b"MemoryError" in done.stderr:
         raise ModelError(
             f"the tokenizer {path} does not get done with a text of a few hundred "
-            f"characters in {SECONDS:g} s and little memory, as its expressions "
-            "backtrack or let texts grow; get it again from a place that you trust"
+            f"characters in {loading_worker.SECONDS:g} s and little memory, as its "
+            "expressions backtrack or let texts grow; get it again from a place that "
+            "you trust"
         )

@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors import safe_open
-from torch import Tensor
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.weights.shards import weight_files
@@ -138,27 +136,3 @@ def refuse_unheld(name: str, outline: Any, stored: Stored) -> None:
             f"{stored.num_weights}; get config.json and the *.safetensors files again, "
             "from one place"
         )
-
-
-def refuse_not_finite(what: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Refuse weights of which some are no numbers.
-
-    A sum is finite where all it adds up is, unless that is enormous: so one pass over
-    the memory tells of nearly every tensor that it is sound.
-
-    Args:
-        what: Whose weights they are, for the message.
-        tensors: By name, on whatever device.
-
-    Raises:
-        ModelError: Naming the first such tensor, and how many of its values it are.
-    """
-    for name, tensor in tensors:
-        values = tensor.detach()
-        if not values.is_floating_point() or bool(values.sum().isfinite()):
-            continue
-        if wrong := int((~torch.isfinite(values)).sum()):
-            raise ModelError(
-                f"{what}: {wrong} of the {values.numel()} values of {name} are not "
-                "finite (NaN or infinite); the file is damaged, or its training failed"
-            )

@@ -18,7 +18,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import read_plain, reason_of
 from neuron_opsd.storage.files import sha256_file, write_atomic
 from neuron_opsd.storage.manifest import Manifest, Output
-from neuron_opsd.storage.seals import hash_of, seal, unseal
+from neuron_opsd.storage.sealed_json import json_sha256, seal, unseal
 
 CARD = "README.md"
 """What describes a folder's other files: written after them, and proven apart."""
@@ -26,7 +26,7 @@ CARD = "README.md"
 HASHES = "hashes.json"
 """Lists the files of a comparison, whose blocks have a manifest each."""
 
-MOST_READ = 32_000_000
+MAX_HASHED_BYTES = 32_000_000
 """Bytes of a file or folder that are read wherever a run is looked at."""
 
 READ = {"merges.txt", "vocab.txt"}
@@ -67,7 +67,7 @@ def proof_of(path: Path) -> tuple[str, dict[str, str]]:
     """Return the SHA-256 of a file or folder, and of a folder's files."""
     if path.is_dir():
         files = files_in(path)
-        return hash_of(files), files
+        return json_sha256(files), files
     return sha256_file(path), {}
 
 
@@ -89,7 +89,7 @@ def hash_now(path: Path, output: Output) -> str:
     found = files_in(path)
     ours = {name: found[name] for name in found if name in output.files}
     read = {name: found[name] for name in found if is_read(name)}
-    return hash_of(ours | read)
+    return json_sha256(ours | read)
 
 
 def unreadable(error: OSError) -> str:
@@ -102,7 +102,7 @@ def is_there(path: Path, output: Output) -> bool:
     return path.is_dir() if output.files else path.is_file()
 
 
-def fault_seen_soon(folder: Path, output: Output) -> str:
+def quick_fault(folder: Path, output: Output) -> str:
     """Say the same as `fault_of`, of what is large by its size alone.
 
     That is no proof: what was changed and is as long as before is not seen.
@@ -116,14 +116,14 @@ def fault_seen_soon(folder: Path, output: Output) -> str:
         return unreadable(error)
     if output.size not in (None, size):
         return CHANGED
-    return "" if size > MOST_READ else fault_of(folder, output)
+    return "" if size > MAX_HASHED_BYTES else fault_of(folder, output)
 
 
-def unread(folder: Path, manifest: Manifest) -> list[str]:
-    """Return the files and folders of a run that `fault_seen_soon` does not read."""
+def not_hashed(folder: Path, manifest: Manifest) -> list[str]:
+    """Return the files and folders of a run that `quick_fault` does not read."""
     found = manifest.outputs.values()
     sizes = {one.file: size_of(folder / one.file, one.files) for one in found}
-    return [file for file, size in sizes.items() if size > MOST_READ]
+    return [file for file, size in sizes.items() if size > MAX_HASHED_BYTES]
 
 
 def size_of(path: Path, names: Iterable[str]) -> int:
@@ -148,16 +148,16 @@ def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[st
     Args:
         folder: Of the run.
         manifest: Of the run.
-        check: `fault_of`, or `fault_seen_soon`, which does not read what is large.
+        check: `fault_of`, or `quick_fault`, which does not read what is large.
     """
     return {
         name: f"{folder / output.file} {fault}"
         for name, output in manifest.outputs.items()
-        if (fault := check(folder, output) or misfit(output, manifest))
+        if (fault := check(folder, output) or changed_sources(output, manifest))
     }
 
 
-def misfit(output: Output, manifest: Manifest) -> str:
+def changed_sources(output: Output, manifest: Manifest) -> str:
     """Say which of the outputs that an output was made from are others by now."""
     kept = {
         name: known
@@ -174,7 +174,7 @@ def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
     return {name: found[name].sha256 for name in names if name in found}
 
 
-def list_files(folder: Path, names: Iterable[str]) -> None:
+def write_listed(folder: Path, names: Iterable[str]) -> None:
     """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`.
 
     Raises:
@@ -183,7 +183,7 @@ def list_files(folder: Path, names: Iterable[str]) -> None:
     write_hashes(folder, {name: sha256_file(folder / name) for name in names})
 
 
-def list_again(folder: Path, name: str) -> None:
+def rehash_listed(folder: Path, name: str) -> None:
     """Keep the hash of one file of those that `hashes.json` lists, or may.
 
     Raises:
@@ -222,7 +222,7 @@ def listed(folder: Path) -> list[Output]:
 def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:
     """Say the same as `faults` of the files that `hashes.json` lists.
 
-    It keeps no sizes, so of what is large `fault_seen_soon` sees only that it is gone.
+    It keeps no sizes, so of what is large `quick_fault` sees only that it is gone.
 
     Raises:
         DataError: If it cannot be understood.
@@ -234,7 +234,7 @@ def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:
     }
 
 
-class Ledger:
+class Integrity:
     """The proofs in a manifest, kept while a process holds the run directory.
 
     A file is hashed once a process, since no other one may change it meanwhile.
@@ -246,20 +246,20 @@ class Ledger:
         self.folder = folder
         self.manifest = manifest
         self.warn = warn
-        self._known = {"inputs": hash_of(manifest.inputs)}
-        self._whole: set[str] = set()
-        self._said_anew: set[str] = set()
+        self._known = {"inputs": json_sha256(manifest.inputs)}
+        self._intact: set[str] = set()
+        self._changed: set[str] = set()
 
-    def know(self, name: str, sha256: str) -> None:
+    def add_source(self, name: str, sha256: str) -> None:
         """Take the hash of something that outputs are made from and is none itself."""
         self._known[name] = sha256
 
-    def says_anew(self, name: str) -> None:
+    def mark_changed(self, name: str) -> None:
         """Take note of an output that says something else than before, as it should.
 
         What is made from it is made again without a word.
         """
-        self._said_anew.add(name)
+        self._changed.add(name)
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:
         """Return the hashes of what outputs are made from, of those that there are."""
@@ -267,7 +267,7 @@ class Ledger:
         known = {name: self._known[name] for name in listed if name in self._known}
         return known | hashes(self.manifest, listed)
 
-    def stands(self, name: str, file: str, made_from: Sequence[str] = ()) -> bool:
+    def is_current(self, name: str, file: str, made_from: Sequence[str] = ()) -> bool:
         """Say whether an output is done, whole, and made from what there is now.
 
         Args:
@@ -280,26 +280,26 @@ class Ledger:
         if output is None or output.file != file:
             return False
         sources = [one for one in made_from if one in self.manifest.outputs]
-        if not all([self.is_whole(name), *map(self.is_whole, sources)]):
+        if not all([self.is_intact(name), *map(self.is_intact, sources)]):
             return False
         others = other_sources(output.made_from or {}, self.hashes(made_from))
-        if others and not set(others) <= self._said_anew:
+        if others and not set(others) <= self._changed:
             named = ", ".join(others)
             path = self.folder / file
             self.warn(f"{path} was made from another {named}; it is made again")
         return not others
 
-    def is_whole(self, name: str) -> bool:
+    def is_intact(self, name: str) -> bool:
         """Say whether a listed output is as it was written; warn where it is not."""
         output = self.manifest.outputs[name]
-        fault = "" if name in self._whole else fault_of(self.folder, output)
+        fault = "" if name in self._intact else fault_of(self.folder, output)
         if fault:
             self.warn(f"{self.folder / output.file} {fault}; it is computed again")
         else:
-            self._whole.add(name)
+            self._intact.add(name)
         return not fault
 
-    def enter(
+    def record(
         self,
         name: str,
         file: str,
@@ -316,7 +316,7 @@ class Ledger:
             seconds: What it took, of what is computed.
             files: The hashes of a folder's files, where they were taken just now.
         """
-        known = files and (hash_of(dict(files)), dict(files))
+        known = files and (json_sha256(dict(files)), dict(files))
         sha256, found = known or proof_of(self.folder / file)
         self.manifest.outputs[name] = Output(
             file=file,
@@ -326,12 +326,12 @@ class Ledger:
             files=found,
             size=size_of(self.folder / file, found),
         )
-        self._whole.add(name)
+        self._intact.add(name)
 
-    def strike(self, names: Iterable[str]) -> bool:
+    def remove(self, names: Iterable[str]) -> bool:
         """Take outputs out of the manifest; say whether there were any."""
         listed = [name for name in names if name in self.manifest.outputs]
         for name in listed:
             del self.manifest.outputs[name]
-            self._whole.discard(name)
+            self._intact.discard(name)
         return bool(listed)

@@ -1,4 +1,4 @@
-"""The exact nearest: equal to ranking every pair, whatever the blocks."""
+"""The exact nearest: equal to ranking every pair, whatever the chunks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.method.retrieval import exact as neighbours
+from neuron_opsd.method.retrieval import exact
 from neuron_opsd.method.retrieval.exact import (
     distance_rows,
     first,
@@ -29,7 +29,7 @@ from set_examples import (
 def test_common_neurons_have_columns_and_rare_ones_holders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(neighbours, "COMMON", 2)
+    monkeypatch.setattr(exact, "COMMON", 2)
     index = make_index([ids_of(1, 8), ids_of(1, 5), ids_of(1), ids_of(2, 5)])
     assert index.common.names.tolist() == [1, 5]
     assert index.rare.names.tolist() == [2, 8]
@@ -44,7 +44,7 @@ def test_counts_do_not_hang_on_which_neurons_have_columns(
     monkeypatch: pytest.MonkeyPatch, common: int
 ) -> None:
     pool = skewed_sets(150, 40)
-    monkeypatch.setattr(neighbours, "COMMON", common)
+    monkeypatch.setattr(exact, "COMMON", common)
     counts = shared_counts(make_index(pool), pool[:20])
     expected = [[np.intersect1d(a, b).size for b in pool] for a in pool[:20]]
     assert counts.tolist() == expected
@@ -54,9 +54,9 @@ def test_small_blocks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = skewed_sets(90, 40)
     barred = [np.array([i]) for i in range(90)]
     whole = list(nearest_rows(make_index(pool), pool, 4, barred))
-    monkeypatch.setattr(neighbours, "SETS_PER_BLOCK", 7)
-    monkeypatch.setattr(neighbours, "COUNTS_PER_BLOCK", 200)
-    monkeypatch.setattr(neighbours, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(exact, "SETS_PER_CHUNK", 7)
+    monkeypatch.setattr(exact, "COUNTS_PER_CHUNK", 200)
+    monkeypatch.setattr(exact, "CHUNK_BYTES", 1)
     parts = list(nearest_rows(make_index(pool), pool, 4, barred))
     for (rows, distances), (same_rows, same_distances) in zip(
         whole, parts, strict=True

@@ -17,7 +17,7 @@ from neuron_opsd.answers.spans import (
 
 
 @pytest.mark.parametrize(
-    ("text", "passages"),
+    ("text", "spans"),
     [
         ("The answer is 5.", ["5."]),
         ("**Answer:** 5\nmore", ["5"]),
@@ -36,8 +36,8 @@ from neuron_opsd.answers.spans import (
         ("the answer is", []),
     ],
 )
-def test_announcements_come_last_first(text: str, passages: list[str]) -> None:
-    assert [one.passage for one in announcements(text)] == passages
+def test_announcements_come_last_first(text: str, spans: list[str]) -> None:
+    assert [one.span for one in announcements(text)] == spans
 
 
 def test_what_takes_an_announcement_back_is_kept() -> None:

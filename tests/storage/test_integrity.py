@@ -17,13 +17,13 @@ from neuron_opsd.cli import main
 from neuron_opsd.errors import DataError
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs import checkpoints
-from neuron_opsd.storage import proofs
+from neuron_opsd.storage import integrity
 from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import json_codec, records_codec
 from neuron_opsd.storage.files import sha256_file
-from neuron_opsd.storage.proofs import faults, files_in
+from neuron_opsd.storage.integrity import faults, files_in
 from neuron_opsd.storage.run_directory import RunDirectory, read_manifest
-from neuron_opsd.storage.seals import hash_of
+from neuron_opsd.storage.sealed_json import json_sha256
 from tiny_runs import (
     FinishedRun,
     files_of,
@@ -99,7 +99,7 @@ def test_an_output_is_made_again_when_its_source_is_another(tmp_path: Path) -> N
 def test_what_is_no_output_counts_as_a_source_too(tmp_path: Path) -> None:
     def open_with(told: str) -> int:
         with RunDirectory.open(tmp_path, {}, {}) as run:
-            run.ledger.know("gold", told)
+            run.integrity.add_source("gold", told)
             return int(run.once("sum", SUM, lambda: int(told), made_from=["gold"]))
 
     assert [open_with(told) for told in ("1", "1", "2")] == [1, 1, 2]
@@ -138,7 +138,7 @@ def test_blocks_of_another_source_are_not_taken_up(tmp_path: Path) -> None:
             return block
 
         with RunDirectory.open(tmp_path, {}, {}) as run:
-            run.ledger.know("adapter", told)
+            run.integrity.add_source("adapter", told)
             with suppress(ZeroDivisionError):
                 run.chunks(
                     "same",
@@ -248,7 +248,7 @@ def test_a_checkpoint_that_does_not_fit_is_passed_over(
         changed = json.dumps(json.loads(first) | {"loss": 7.0}) + "\n"
         path.write_text(changed + "".join(rest))
     elif harm == "forged":
-        rebind(folder, {"inputs": hash_of(inputs)}, factor=1.5)
+        rebind(folder, {"inputs": json_sha256(inputs)}, factor=1.5)
     else:
         rebind(folder, {} if harm == "bare" else {"settings of adapter": "0"})
     again = resumed(run)
@@ -266,7 +266,7 @@ def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         read.append(path.name)
         return sha256_file(path)
 
-    for module in (checkpoints, proofs):
+    for module in (checkpoints, integrity):
         monkeypatch.setattr(module, "sha256_file", counted)
     return read
 
@@ -275,7 +275,7 @@ def test_a_state_is_read_once_where_it_is_kept_and_where_it_is_taken(
     run: FinishedRun, finished_run: FinishedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Of a model that is trained in full it has four times the size of the weights.
-    monkeypatch.setattr(proofs, "MOST_READ", 10)
+    monkeypatch.setattr(integrity, "MAX_HASHED_BYTES", 10)
     unfinish(run)
     read = files_read(monkeypatch)
     resumed(run)
@@ -295,7 +295,7 @@ def test_a_page_is_made_again_without_reading_what_is_large(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(proofs, "MOST_READ", 10)
+    monkeypatch.setattr(integrity, "MAX_HASHED_BYTES", 10)
     read = files_read(monkeypatch)
     assert main(["report", str(run.folder)]) == 0
     assert "adapter_model.safetensors" not in read

@@ -1,4 +1,4 @@
-"""Signatures: cut sets, and a search that equals a full sort of the pool."""
+"""Sketches: cut sets, and a search that equals a full sort of the pool."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from neuron_opsd.method.retrieval import bitsets as incidence
-from neuron_opsd.method.retrieval import sketches as signatures
+from neuron_opsd.method.retrieval import bitsets, sketches
 from neuron_opsd.method.retrieval.bitsets import pack
 from neuron_opsd.method.retrieval.sketches import (
     Barring,
     Bounds,
-    Finds,
-    candidates,
+    Matches,
     kth_shares,
     least_shared,
-    make_signatures,
+    make_sketches,
+    nearest_sketches,
     num_bits,
     search,
     share_of,
@@ -30,22 +29,22 @@ NONE = np.empty(0, np.int64)
 
 
 def test_signatures_stand_by_size_and_know_their_rows() -> None:
-    found = make_signatures([ids_of(1, 2, 9), ids_of(9), ids_of(2)], ids_of(1, 2))
+    found = make_sketches([ids_of(1, 2, 9), ids_of(9), ids_of(2)], ids_of(1, 2))
     assert found.sizes.tolist() == [0, 1, 2]
     assert found.rows.tolist() == [1, 2, 0]
     assert num_bits(found.packed).tolist() == [0, 1, 2]
 
 
 def test_the_best_finds_are_kept_and_ties_go_to_the_earlier_row() -> None:
-    finds = Finds(
+    matches = Matches(
         np.array([1, 0, 0, 0, 1]),
         np.array([0, 1, 2, 3, 3]),
         np.array([0.1, 0.5, 0.5, 0.9, 0.2]),
     )
-    finds.keep(np.array([7, 6, 5, 4]), 2)
-    assert finds.asked.tolist() == [0, 0, 1, 1]
-    assert finds.places.tolist() == [3, 2, 3, 0]
-    assert finds.shares.tolist() == [0.9, 0.5, 0.2, 0.1]
+    matches.keep(np.array([7, 6, 5, 4]), 2)
+    assert matches.asked.tolist() == [0, 0, 1, 1]
+    assert matches.places.tolist() == [3, 2, 3, 0]
+    assert matches.shares.tolist() == [0.9, 0.5, 0.2, 0.1]
 
 
 def test_the_share_of_two_empty_signatures_is_whole() -> None:
@@ -98,10 +97,10 @@ def test_candidates_equal_those_of_all_cut_sets_ranked(
     lists = [np.array(sorted(rows), np.int64) for rows in kept_out]
     barred = [lists[i % 2] for i in range(len(sets))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(incidence, "SETS_PER_BLOCK", 3)
-        patch.setattr(signatures, "ROWS_PER_PASS", 3)
-        patch.setattr(signatures, "FEW_BARRED", few)
-        passes = list(candidates(make_signatures(pool, names), sets, count, barred))
+        patch.setattr(bitsets, "SETS_PER_CHUNK", 3)
+        patch.setattr(sketches, "ROWS_PER_PASS", 3)
+        patch.setattr(sketches, "FEW_BARRED", few)
+        passes = list(nearest_sketches(make_sketches(pool, names), sets, count, barred))
     found = [rows.tolist() for rows_of_pass in passes for rows in rows_of_pass]
     expected = [
         slowly_nearest(np.intersect1d(ids, names), cut, count, out.tolist())[0]
@@ -113,33 +112,33 @@ def test_candidates_equal_those_of_all_cut_sets_ranked(
 def test_sets_that_are_all_alike_take_no_more_memory_than_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of finds as good as the last, those of later rows are not kept."""
-    monkeypatch.setattr(incidence, "SETS_PER_BLOCK", 50)
+    """Of matches as good as the last, those of later rows are not kept."""
+    monkeypatch.setattr(bitsets, "SETS_PER_CHUNK", 50)
     most = []
-    keep = Finds.keep
+    keep = Matches.keep
 
-    def noted(finds: Finds, rows: NDArray[np.int64], count: int) -> None:
-        most.append(finds.asked.size)
-        keep(finds, rows, count)
+    def noted(matches: Matches, rows: NDArray[np.int64], count: int) -> None:
+        most.append(matches.asked.size)
+        keep(matches, rows, count)
 
-    monkeypatch.setattr(Finds, "keep", noted)
-    cut = make_signatures([ids_of(1, 2)] * 2000, ids_of(1, 2))
+    monkeypatch.setattr(Matches, "keep", noted)
+    cut = make_sketches([ids_of(1, 2)] * 2000, ids_of(1, 2))
     asked = pack([ids_of(1, 2)] * 10, cut.columns)
     found = search(cut, asked, 4, Barring([NONE] * 10, 2000))
     assert found.places.tolist() == [0, 1, 2, 3] * 10
     assert len(most) == 2
-    assert max(most) <= 10 * 50  # those of one block
+    assert max(most) <= 10 * 50  # those of one chunk
 
 
 def test_small_blocks_and_late_cuts_give_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = skewed_sets(400, 40)
-    cut = make_signatures(pool, np.arange(300, dtype=np.uint32))
+    cut = make_sketches(pool, np.arange(300, dtype=np.uint32))
     asked = pack(pool[:30], cut.columns)
     none = Barring([NONE] * 30, 400)
     whole = search(cut, asked, 8, none)
-    monkeypatch.setattr(incidence, "SETS_PER_BLOCK", 11)
+    monkeypatch.setattr(bitsets, "SETS_PER_CHUNK", 11)
     parts = search(cut, asked, 8, none)
     assert whole.places.tolist() == parts.places.tolist()
     assert whole.shares.tolist() == parts.shares.tolist()

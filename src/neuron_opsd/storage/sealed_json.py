@@ -17,7 +17,7 @@ SEAL: Final = "seal"
 """Field with the SHA-256 of all others."""
 
 
-def hash_of(value: Any) -> str:
+def json_sha256(value: Any) -> str:
     """Return the SHA-256 of a value that JSON can hold."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -34,13 +34,13 @@ def as_json(table: Mapping[str, Any]) -> dict[str, Any]:
 def seal(table: Mapping[str, Any]) -> bytes:
     """Return the JSON text of a table with its seal."""
     held = as_json(table)
-    return (json.dumps({**held, SEAL: hash_of(held)}, indent=2) + "\n").encode()
+    return (json.dumps({**held, SEAL: json_sha256(held)}, indent=2) + "\n").encode()
 
 
 def unseal(data: bytes) -> dict[str, Any]:
     """Return a table without its seal; earlier versions wrote none."""
     table = parse_table(data)
     known = table.pop(SEAL, None)
-    if known is not None and known != hash_of(table):
+    if known is not None and known != json_sha256(table):
         raise DocumentError("it is not as it was written")
     return table

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from neuron_opsd.compare.tables import (
-    Row,
+    TableRow,
     budget_rows,
     contrast_rows,
     csv_text,
@@ -109,7 +109,10 @@ def test_rows_are_json_as_they_stand() -> None:
 
 def test_csv_keeps_numbers_and_names_whole() -> None:
     name = 'a "b", c\nd; é'
-    rows: list[Row] = [{"name": name, "value": 0.1 + 0.2}, {"name": "x", "value": None}]
+    rows: list[TableRow] = [
+        {"name": name, "value": 0.1 + 0.2},
+        {"name": "x", "value": None},
+    ]
     first, second = read(csv_text(rows))
     assert first["name"] == name
     assert float(first["value"]) == 0.1 + 0.2

@@ -55,7 +55,7 @@ from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.lock import HOLDER, LOCK, locked
 from neuron_opsd.storage.manifest import read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
-from neuron_opsd.storage.seals import hash_of, seal, unseal
+from neuron_opsd.storage.sealed_json import json_sha256, seal, unseal
 from tiny_runs import (
     FinishedRun,
     outcome_of,
@@ -395,7 +395,7 @@ def test_a_seal_survives_names_that_are_numbers() -> None:
     assert back["a"] == [1, 2]
     assert unseal(json.dumps({"a": 1}).encode()) == {"a": 1}
     with pytest.raises(DocumentError, match="not as it was written"):
-        unseal(json.dumps({"a": 1, "seal": hash_of({"a": 2})}).encode())
+        unseal(json.dumps({"a": 1, "seal": json_sha256({"a": 2})}).encode())
 
 
 @pytest.mark.parametrize("name", ["../victim", "train/checkpoints/../../../victim"])

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.answers.number_reader import announced_numeral, read_number
+from neuron_opsd.answers.number_reader import announced_number, read_number
 from neuron_opsd.answers.numbers import MAX_DIGITS, read_decimal, same_number
 
 
-def last_numeral(text: str) -> str | None:
+def last_number(text: str) -> str | None:
     """Return the number that a text gives."""
     return read_number(text, "point").answer
 
 
 @pytest.mark.parametrize(
-    ("text", "numeral"),
+    ("text", "number"),
     [
         ("42", "42"),
         ("+42", "42"),
@@ -63,14 +63,14 @@ def last_numeral(text: str) -> str | None:
         ("1e999999999", None),
     ],
 )
-def test_the_last_number_is_read(text: str, numeral: str | None) -> None:
-    assert last_numeral(text) == numeral
+def test_the_last_number_is_read(text: str, number: str | None) -> None:
+    assert last_number(text) == number
 
 
 def test_the_first_number_is_announced() -> None:
-    assert announced_numeral("5 apples out of 10", "point") == "5"
-    assert announced_numeral("1/0 or 5", "point") is None
-    assert announced_numeral("many", "point") is None
+    assert announced_number("5 apples out of 10", "point") == "5"
+    assert announced_number("1/0 or 5", "point") is None
+    assert announced_number("many", "point") is None
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_separators_are_told_by_their_groups(
 
 
 def test_a_number_of_absurd_length_is_passed_over() -> None:
-    assert last_numeral("9" * (MAX_DIGITS + 1)) is None
-    assert last_numeral("8 " + "9" * 1_000_000) is None
+    assert last_number("9" * (MAX_DIGITS + 1)) is None
+    assert last_number("8 " + "9" * 1_000_000) is None
 
 
 def test_half_a_million_numbers_are_quickly_read() -> None:
-    assert last_numeral("1," * 500_000) is None
-    assert last_numeral("1 and more. " * 50_000) == "1"
+    assert last_number("1," * 500_000) is None
+    assert last_number("1 and more. " * 50_000) == "1"
 
 
 @pytest.mark.parametrize(
@@ -126,18 +126,18 @@ def test_same_number(one: str, other: str, same: bool) -> None:
 
 @given(st.fractions(max_denominator=10**6))
 def test_every_fraction_survives_reading(value: Fraction) -> None:
-    numeral = last_numeral(f"so it is {value.numerator}/{value.denominator}.")
-    assert numeral is not None
-    assert Fraction(numeral) == value
-    assert last_numeral(numeral) == numeral
+    number = last_number(f"so it is {value.numerator}/{value.denominator}.")
+    assert number is not None
+    assert Fraction(number) == value
+    assert last_number(number) == number
 
 
 @given(st.integers())
 def test_thousands_separators_change_nothing(value: int) -> None:
-    assert last_numeral(f"{value:,}") == last_numeral(str(value)) == str(value)
+    assert last_number(f"{value:,}") == last_number(str(value)) == str(value)
 
 
 @given(st.text())
 def test_any_text_can_be_searched(text: str) -> None:
-    numeral = last_numeral(text)
-    assert numeral is None or same_number(numeral, numeral)
+    number = last_number(text)
+    assert number is None or same_number(number, number)

@@ -1,4 +1,4 @@
-"""The tickets of blocks: which block is whole, and what it took."""
+"""The receipts of chunks: which chunk is whole, and what it took."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from neuron_opsd.documents import DocumentError
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import read_plain
 from neuron_opsd.storage.manifest import Seconds
-from neuron_opsd.storage.seals import unseal
+from neuron_opsd.storage.sealed_json import unseal
 
 PLAN: Final = "plan.json"
 """Says how an output is cut, beside what is stored of it."""
-TICKET: Final = ".done"
-"""What the name of a ticket ends in."""
+RECEIPT: Final = ".done"
+"""What the name of a receipt ends in."""
 
 
-class Ticket(BaseModel):
-    """What the file beside a finished block says of it."""
+class Receipt(BaseModel):
+    """What the file beside a finished chunk says of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,9 +28,9 @@ class Ticket(BaseModel):
     seconds: Seconds
 
 
-def read_ticket(path: Path) -> Ticket | None:
-    """Return a ticket, `None` where there is none or it is damaged."""
+def read_receipt(path: Path) -> Receipt | None:
+    """Return a receipt, `None` where there is none or it is damaged."""
     try:
-        return Ticket.model_validate(unseal(read_plain(path)))
+        return Receipt.model_validate(unseal(read_plain(path)))
     except (DataError, DocumentError, ValidationError):
         return None

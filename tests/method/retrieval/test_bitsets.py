@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.method.retrieval import bitsets as incidence
+from neuron_opsd.method.retrieval import bitsets
 from neuron_opsd.method.retrieval.bitsets import (
-    blocks,
+    chunks,
     columns_of,
     count_sets,
     fastest_product,
@@ -36,9 +36,9 @@ def _forgetful() -> Iterator[None]:
 
 
 def test_blocks_cover_all_rows_in_order() -> None:
-    assert list(blocks(5, 2)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert list(blocks(2, 0)) == [slice(0, 1), slice(1, 2)]
-    assert list(blocks(0, 3)) == []
+    assert list(chunks(5, 2)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert list(chunks(2, 0)) == [slice(0, 1), slice(1, 2)]
+    assert list(chunks(0, 3)) == []
 
 
 def test_sets_are_joined_with_their_sizes() -> None:
@@ -57,7 +57,7 @@ def test_every_neuron_is_counted_once_for_each_set_that_holds_it() -> None:
 @given(st.lists(any_neurons, max_size=6))
 def test_counts_do_not_hang_on_the_block(sets: list[NeuronIds]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(incidence, "SETS_PER_BLOCK", 2)
+        patch.setattr(bitsets, "SETS_PER_CHUNK", 2)
         names, counts = count_sets(sets)
     flat = np.concatenate([*sets, ids_of()])
     expected = np.unique(flat, return_counts=True)
@@ -74,7 +74,7 @@ def test_a_table_finds_the_columns_that_a_search_finds(
     assert columns.table.size == (int(names[-1]) + 2 if names.size else 0)
     known, places = columns_of(flat, columns)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(incidence, "TABLE_SIZE", -1)
+        patch.setattr(bitsets, "TABLE_SIZE", -1)
         searched = columns_of(flat, make_columns(names))
     assert known.tolist() == searched[0].tolist() == np.isin(flat, names).tolist()
     assert places.tolist() == searched[1].tolist()
@@ -97,7 +97,7 @@ def test_packing_does_not_hang_on_the_block(monkeypatch: pytest.MonkeyPatch) -> 
     sets = skewed_sets(40, 30)
     columns = make_columns(count_sets(sets)[0])
     whole = pack(sets, columns)
-    monkeypatch.setattr(incidence, "SETS_PER_BLOCK", 7)
+    monkeypatch.setattr(bitsets, "SETS_PER_CHUNK", 7)
     assert np.array_equal(pack(sets, columns), whole)
 
 
@@ -127,7 +127,7 @@ def test_a_missing_integer_product_is_stepped_back_from(
     def missing(*_: torch.Tensor) -> None:
         raise RuntimeError("not on this machine")
 
-    monkeypatch.setattr(incidence, "integer_product", missing)
+    monkeypatch.setattr(bitsets, "integer_product", missing)
     assert fastest_product() is float_product
 
 
@@ -137,7 +137,7 @@ def test_an_integer_product_that_miscounts_is_stepped_back_from(
     def wrong(_a: torch.Tensor, _b: torch.Tensor, out: torch.Tensor) -> None:
         out.zero_()
 
-    monkeypatch.setattr(incidence, "integer_product", wrong)
+    monkeypatch.setattr(bitsets, "integer_product", wrong)
     assert fastest_product() is float_product
 
 
@@ -146,7 +146,7 @@ def test_the_faster_product_is_taken(
     monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
     monkeypatch.setattr(
-        incidence, "seconds_of", lambda p, *_: 2.0 if p.__name__ == slow else 1.0
+        bitsets, "seconds_of", lambda p, *_: 2.0 if p.__name__ == slow else 1.0
     )
     assert fastest_product().__name__ != slow
 
@@ -158,7 +158,7 @@ def test_blocks_of_shared_bits_make_the_whole_table(
     columns = make_columns(np.arange(21, dtype=np.uint32))
     table = np.full((len(rows), len(pool)), -1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(incidence, "SETS_PER_BLOCK", 3)
-        for block, counts in shared_bits(pack(rows, columns), pack(pool, columns)):
-            table[:, block] = counts
+        patch.setattr(bitsets, "SETS_PER_CHUNK", 3)
+        for chunk, counts in shared_bits(pack(rows, columns), pack(pool, columns)):
+            table[:, chunk] = counts
     assert table.tolist() == [[np.intersect1d(a, b).size for b in pool] for a in rows]

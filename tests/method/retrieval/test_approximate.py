@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.method.retrieval import approximate as candidates
+from neuron_opsd.method.retrieval import approximate
 from neuron_opsd.method.retrieval.approximate import (
+    approximate_nearest,
     lengthening,
     measure_width,
-    nearest_candidates,
     num_shared,
     rank_exactly,
     recall_of,
@@ -44,7 +44,7 @@ def test_neurons_shared_with_small_and_huge_sets(
     expected = [np.intersect1d(ids, other).size for other in others]
     for huge in (0, 64):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(candidates, "HUGE", huge)
+            patch.setattr(approximate, "HUGE", huge)
             assert num_shared(ids, others).tolist() == expected
 
 
@@ -66,7 +66,7 @@ def test_the_true_nearest_equal_those_of_every_pair_ranked(
 ) -> None:
     barred = [np.array([i]) for i in range(len(pool))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidates, "SETS_PER_BLOCK", 2)
+        patch.setattr(approximate, "SETS_PER_CHUNK", 2)
         found = true_nearest(pool, pool, barred, count)
     for i, (rows, distances) in enumerate(found):
         expected = slowly_nearest(pool[i], pool, count, [i])
@@ -76,7 +76,7 @@ def test_the_true_nearest_equal_those_of_every_pair_ranked(
 def test_signatures_double_until_they_hold_every_neuron(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(candidates, "NUM_COLUMNS", 1)
+    monkeypatch.setattr(approximate, "NUM_COLUMNS", 1)
     names = [cut.columns.names.tolist() for cut in lengthening(POOL)]
     assert names == [[1], [1, 2], [1, 2, 3, 9]]
 
@@ -87,18 +87,18 @@ def test_signatures_double_while_memory_holds_them(
     """Sets with nothing in common would need a column for each of their neurons."""
     pool = [ids_of(*range(9 * i, 9 * i + 9)) for i in range(40)]
     barred = [np.array([i]) for i in range(40)]
-    monkeypatch.setattr(candidates, "NUM_COLUMNS", 8)
-    monkeypatch.setattr(candidates, "NUM_CANDIDATES", (2,))
-    monkeypatch.setattr(candidates, "MOST_BYTES", 160)
+    monkeypatch.setattr(approximate, "NUM_COLUMNS", 8)
+    monkeypatch.setattr(approximate, "NUM_CANDIDATES", (2,))
+    monkeypatch.setattr(approximate, "MOST_BYTES", 160)
     assert [cut.columns.names.size for cut in lengthening(pool)] == [8, 16, 32]
-    monkeypatch.setattr(candidates, "RECALL", 1.01)  # which none has
+    monkeypatch.setattr(approximate, "RECALL", 1.01)  # which none has
     width, cut = measure_width(pool, pool, barred, 2)
     assert width.num_columns == cut.columns.names.size == 32
 
 
 def test_barred_rows_do_not_take_the_place_of_candidates() -> None:
     (cut,) = lengthening(POOL)
-    ((rows, _),) = nearest_candidates(
+    ((rows, _),) = approximate_nearest(
         cut, POOL, [ids_of(1, 2)], [np.array([0, 1])], count=1, num_candidates=1
     )
     assert rows.tolist() == [3]
@@ -109,15 +109,15 @@ def test_the_narrowest_search_that_is_good_enough_is_taken(
 ) -> None:
     pool = skewed_sets(400, 40)
     barred = [np.array([i]) for i in range(400)]
-    monkeypatch.setattr(candidates, "NUM_COLUMNS", 16)
-    monkeypatch.setattr(candidates, "NUM_CANDIDATES", (8, 16))
+    monkeypatch.setattr(approximate, "NUM_COLUMNS", 16)
+    monkeypatch.setattr(approximate, "NUM_CANDIDATES", (8, 16))
     widths = []
     for target in (0.3, 0.8, 1.0):
-        monkeypatch.setattr(candidates, "RECALL", target)
+        monkeypatch.setattr(approximate, "RECALL", target)
         width, cut = measure_width(pool, pool, barred, 4)
         assert width.recall >= target
         assert cut.columns.names.size == width.num_columns
-        assert width.num_sampled == candidates.NUM_SAMPLED
+        assert width.num_sampled == approximate.NUM_SAMPLED
         widths.append((width.num_columns, width.num_candidates))
     assert widths == sorted(widths)
     assert widths[0] < widths[2]
@@ -128,10 +128,10 @@ def test_the_recall_of_all_is_near_that_of_the_sample(
 ) -> None:
     pool = skewed_sets(400, 40)
     barred = [np.array([i]) for i in range(400)]
-    monkeypatch.setattr(candidates, "NUM_COLUMNS", 64)
-    monkeypatch.setattr(candidates, "NUM_CANDIDATES", (16, 32))
+    monkeypatch.setattr(approximate, "NUM_COLUMNS", 64)
+    monkeypatch.setattr(approximate, "NUM_CANDIDATES", (16, 32))
     width, cut = measure_width(pool, pool, barred, 5)
-    found = list(nearest_candidates(cut, pool, pool, barred, 5, width.num_candidates))
+    found = list(approximate_nearest(cut, pool, pool, barred, 5, width.num_candidates))
     true = true_nearest(pool, pool, barred, 5)
     assert recall_of(found, true) == pytest.approx(width.recall, abs=0.03)
     again, _ = measure_width(pool, pool, barred, 5)
@@ -144,13 +144,13 @@ def test_sets_without_likeness_are_searched_whole(
     rng = np.random.default_rng(0)
     pool = [ids_of(*rng.choice(900, 5, replace=False)) for _ in range(120)]
     barred = [NONE for _ in pool]
-    monkeypatch.setattr(candidates, "NUM_COLUMNS", 4)
-    monkeypatch.setattr(candidates, "NUM_CANDIDATES", (3,))
-    monkeypatch.setattr(candidates, "RECALL", 1.0)
+    monkeypatch.setattr(approximate, "NUM_COLUMNS", 4)
+    monkeypatch.setattr(approximate, "NUM_CANDIDATES", (3,))
+    monkeypatch.setattr(approximate, "RECALL", 1.0)
     width, cut = measure_width(pool, pool, barred, 3)
     assert width.recall == 1.0
     for i, (rows, distances) in enumerate(
-        nearest_candidates(cut, pool, pool, barred, 3, width.num_candidates)
+        approximate_nearest(cut, pool, pool, barred, 3, width.num_candidates)
     ):
         expected = slowly_nearest(pool[i], pool, 3)
         assert distances.tolist() == expected[1]

@@ -20,11 +20,11 @@ from neuron_opsd.storage.codecs import json_codec
 from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.folders import (
     MARKER,
-    check_home,
+    check_folder,
     claim,
     is_run,
     marker_of,
-    need_home,
+    require_folder,
 )
 from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.sources import claim_cache
@@ -195,7 +195,7 @@ def test_a_folder_of_ours_is_no_other_of_ours(kind: str, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="not a run directory"):
         begin(tmp_path)
     with pytest.raises(ConfigError, match="is not a run directory"):
-        need_home(tmp_path, "run")
+        require_folder(tmp_path, "run")
     assert state(tmp_path) == before
 
 
@@ -205,7 +205,7 @@ def test_a_folder_of_ours_is_no_other_of_ours(kind: str, tmp_path: Path) -> None
 def test_a_run_of_an_earlier_version_resumes_and_is_marked(tmp_path: Path) -> None:
     begin(tmp_path)
     (tmp_path / MARKER).unlink()
-    need_home(tmp_path, "run")
+    require_folder(tmp_path, "run")
     with RunDirectory.open(tmp_path, {"seed": 0}, {}) as run:
         assert run.once("sum", SUM, lambda: 4) == 3
     assert (tmp_path / MARKER).read_bytes() == b'{"neuron-opsd": "run", "format": 1}\n'
@@ -231,10 +231,10 @@ def test_a_comparison_of_an_earlier_version_is_known_by_its_blocks(
     tmp_path: Path,
 ) -> None:
     begin(tmp_path / "blocks" / "science" / "seed-0" / "base")
-    check_home(tmp_path, "comparison", is_comparison)
+    check_folder(tmp_path, "comparison", is_comparison)
     (tmp_path / "blocks/science/seed-0/base/manifest.json").write_text("{}")
     with pytest.raises(ConfigError, match="is no folder of a comparison"):
-        check_home(tmp_path, "comparison", is_comparison)
+        check_folder(tmp_path, "comparison", is_comparison)
 
 
 def test_a_cache_of_an_earlier_version_is_known_by_its_names(tmp_path: Path) -> None:

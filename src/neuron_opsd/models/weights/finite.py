@@ -1,0 +1,48 @@
+"""Tensors that hold NaN or infinite values, found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from neuron_opsd.errors import ModelError
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Return the name of the first tensor with a value that is not finite, or none.
+
+    Each is read once, and all are waited for together.
+    """
+    # Single numbers count steps, on the processor whatever the device.
+    large = {name: tensor for name, tensor in tensors.items() if tensor.dim() > 0}
+    if not large:
+        return ""
+    ends = torch.stack([torch.stack(torch.aminmax(t)) for t in large.values()])
+    finite = ends.isfinite().all(dim=-1).tolist()
+    return next((n for n, ok in zip(large, finite, strict=True) if not ok), "")
+
+
+def refuse_not_finite(what: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Refuse weights of which some are no numbers.
+
+    A sum is finite where all it adds up is, unless that is enormous: so one pass over
+    the memory tells of nearly every tensor that it is sound.
+
+    Args:
+        what: Whose weights they are, for the message.
+        tensors: By name, on whatever device.
+
+    Raises:
+        ModelError: Naming the first such tensor, and how many of its values it are.
+    """
+    for name, tensor in tensors:
+        values = tensor.detach()
+        if not values.is_floating_point() or bool(values.sum().isfinite()):
+            continue
+        if wrong := int((~torch.isfinite(values)).sum()):
+            raise ModelError(
+                f"{what}: {wrong} of the {values.numel()} values of {name} are not "
+                "finite (NaN or infinite); the file is damaged, or its training failed"
+            )

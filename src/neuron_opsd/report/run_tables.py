@@ -1,0 +1,206 @@
+"""The tables of a run's page."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from neuron_opsd.config import EvaluationConfig
+from neuron_opsd.method.labels import OF_LABELS
+from neuron_opsd.records import Fitness
+from neuron_opsd.report.baseline import label_pairs, no_gain_at_baseline, standing
+from neuron_opsd.report.charts.svg import share_bar
+from neuron_opsd.report.measures import (
+    METRIC_KINDS,
+    MetricKind,
+    judged,
+    written,
+    written_change,
+)
+from neuron_opsd.report.run_outcome import accuracies, ordered
+from neuron_opsd.report.tables import (
+    NO_CELL,
+    Cell,
+    Column,
+    Table,
+    TableRow,
+    said,
+    table_of,
+)
+from neuron_opsd.report.wording import (
+    NOT_MEASURED,
+    duration,
+    finite,
+    is_measured,
+    number,
+    one_line,
+    percent,
+    point_range,
+    points,
+)
+from neuron_opsd.results.run import ReportData, StageCost, TestComparison, least_of
+from neuron_opsd.results.scores import Interval
+
+
+def results_table(data: ReportData) -> Table:
+    """Return the accuracy of every model on every test set."""
+    k = data.config.evaluation.num_samples
+    columns = (
+        Column("base", f"Avg@{k}"),
+        Column("base vote", f"Maj@{k}"),
+        Column("base +", "own demos"),
+        Column("form-", "only"),
+        Column("trained", f"Avg@{k}"),
+        Column("difference", "points, 95 %"),
+        Column("net of form", "points, 95 %"),
+        Column("ECE", "before, after"),
+    )
+    rows = map(result_row, ordered(data.tests))
+    return table_of("Accuracy on every test set", "test set", columns, rows)
+
+
+def result_row(test: TestComparison) -> TableRow:
+    """Return what the models reach on one test set."""
+    *others, trained = accuracies(test)
+    cells = (
+        *map(Cell, others),
+        Cell(trained, key=True),
+        points_cell(test.delta.get("avg_at_k")),
+        points_cell((test.net_of_form or {}).get("avg_at_k")),
+        Cell(
+            number(test.before.metrics.get("ece")),
+            number(test.after.metrics.get("ece")),
+        ),
+    )
+    where = "in-domain" if test.in_domain else "cross-domain"
+    note = f"{where}, {test.num_questions:,}"
+    return TableRow(one_line(test.name, 40), cells, note=note)
+
+
+def points_cell(interval: Interval | None) -> Cell:
+    """Write a difference of shares with its interval."""
+    if interval is None or not finite(interval):
+        return NO_CELL
+    return Cell(points(interval.value), point_range(interval))
+
+
+def label_table(data: ReportData) -> Table | None:
+    """Return what accuracy hides where gold answers repeat; `None` where none do."""
+    k = data.config.evaluation.num_samples
+    columns = [Column("baseline", "gold answer")] + [
+        Column(heading, "before, after")
+        for heading in (f"Avg@{k}", "balanced", "macro F1", "top answer")
+    ]
+    rows = []
+    for test in ordered(data.tests):
+        if test.baseline is not None:
+            answer = one_line(test.baseline.answer, 24)
+            base, *_, trained = accuracies(test)
+            pairs = [(base, trained), *label_pairs(test)]
+            first = Cell(percent(test.baseline.share), answer, key=True)
+            cells = (first, *(Cell(*pair) for pair in pairs))
+            rows.append(TableRow(one_line(test.name, 40), cells))
+    title = "Where gold answers repeat"
+    return table_of(title, "test set", columns, rows) if rows else None
+
+
+def metric_table(test: TestComparison, config: EvaluationConfig) -> Table:
+    """Return every metric that was measured on a test set, before and after."""
+    columns = (
+        *map(Column, ("before", "after", "change", "95 % interval")),
+        Column("what it shows", text=True),
+    )
+    rows = [
+        metric_row(kind, test, config) for kind in METRIC_KINDS if is_known(test, kind)
+    ]
+    title = f"Every measure on {one_line(test.name, 60)}"
+    return table_of(title, "measure", columns, rows)
+
+
+def is_known(test: TestComparison, kind: MetricKind) -> bool:
+    """Say whether a metric was measured; one of labels also has to be a number."""
+    values = [one.metrics.get(kind.name) for one in (test.before, test.after)]
+    if kind.name in OF_LABELS:
+        return any(map(is_measured, values))
+    return kind.name in test.before.metrics
+
+
+def metric_row(
+    kind: MetricKind, test: TestComparison, config: EvaluationConfig
+) -> TableRow:
+    """Write one metric before and after, and what its difference shows."""
+    least, interval = least_of(config), test.delta.get(kind.name)
+    label = kind.label.replace("@k", f"@{config.num_samples}")
+    values = [
+        written(kind, one.metrics.get(kind.name)) for one in (test.before, test.after)
+    ]
+    change, span, shown = NOT_MEASURED, "", ""
+    # The baseline is one of the questions, not of a model.
+    if interval is not None and finite(interval) and kind.name != "baseline":
+        change, span = written_change(kind, interval)
+        shown = judged(kind, interval, least)
+        if kind.name in ("avg_at_k", "maj_at_k"):
+            shown = no_gain_at_baseline(shown, standing(test, least.accuracy))
+    return TableRow(label, tuple(map(Cell, (*values, change, span, said(shown)))))
+
+
+def teacher_table(check: Fitness) -> Table:
+    """Return what was asked of the teacher, for student and teacher."""
+    top, pool = (one_line(one, 40) for one in (check.top_answer, check.pool_answer))
+    pairs = {
+        "probability of the voted answer": (
+            percent(check.student_agreement),
+            percent(check.teacher_agreement),
+        ),
+        "entropy of the answers, nats": (
+            number(check.student_entropy),
+            number(check.teacher_entropy),
+        ),
+        f"answer {top!r}, share of questions": (
+            percent(check.top_answer_share_student),
+            percent(check.top_answer_share),
+        ),
+        "divergence of the student from the teacher, nats": (
+            number(check.divergence),
+            NOT_MEASURED,
+        ),
+        f"answer {pool!r}, share in the pool": (
+            percent(check.pool_answer_share),
+            NOT_MEASURED,
+        ),
+        "same answer with another context": (NOT_MEASURED, percent(check.stability)),
+    }
+    return table_of(
+        "Check of the teacher",
+        f"on {check.num_questions} selected questions",
+        map(Column, ("student", "teacher")),
+        (TableRow(name, tuple(map(Cell, pair))) for name, pair in pairs.items()),
+    )
+
+
+def cost_table(costs: tuple[StageCost, ...]) -> Table:
+    """Return what each stage took, and all of them together."""
+    seconds = sum(cost.seconds for cost in costs)
+    total = StageCost("all stages", seconds, sum(cost.tokens for cost in costs))
+    columns = (
+        Column("time"),
+        Column("share", text=True),
+        Column("tokens"),
+        Column("tokens per second"),
+    )
+    rows = [cost_row(cost, seconds) for cost in costs]
+    rows.append(cost_row(total, seconds, total=True))
+    return table_of("Time and tokens of each stage", "stage", columns, rows)
+
+
+def cost_row(cost: StageCost, seconds: float, *, total: bool = False) -> TableRow:
+    """Write what one stage took, and its share of the seconds of all as a bar."""
+    share = cost.seconds / seconds if seconds > 0 else 0.0
+    bar = Markup("") if total else share_bar(share, "after")
+    rate = cost.tokens / cost.seconds if cost.seconds > 0 and cost.tokens else None
+    cells = (
+        duration(cost.seconds),
+        bar + percent(share, 0),
+        f"{cost.tokens:,}" if cost.tokens else NOT_MEASURED,
+        number(rate, 0),
+    )
+    return TableRow(one_line(cost.name, 60), tuple(map(Cell, cells)), total=total)
