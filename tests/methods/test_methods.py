@@ -17,7 +17,15 @@ from neuron_opsd.compare.variants import Variant, config_of
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import METHODS, Oracle, Target, Targets, method_named
+from neuron_opsd.methods import (
+    METHODS,
+    Oracle,
+    Target,
+    Targets,
+    method_named,
+    needs_contexts,
+    needs_neurons,
+)
 from neuron_opsd.methods.distillation import OracleOPSD
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.learner import HFLearner
@@ -188,6 +196,36 @@ def test_a_group_of_one_is_refused(shared: Config, name: str) -> None:
     config = settings_of(name, shared, "distill.num_samples=1")
     with pytest.raises(ConfigError, match=r"distill\.num_samples is 1; set it to 2"):
         METHODS[name](config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "contexts", "neurons"),
+    [
+        ((), True, True),
+        (("contexts.rule=words",), True, True),
+        (("contexts.rule=words", "selection.rule=all"), True, False),
+        (("method=lmsi",), False, False),
+        (("method=lmsi", "contexts.num_demonstrations=3"), False, True),
+        (("method=lmsi", "selection.rule=fewest-neurons"), False, True),
+        (
+            (
+                "method=lmsi",
+                "contexts.num_demonstrations=3",
+                "evaluation.prompted=false",
+            ),
+            False,
+            False,
+        ),
+        (("method=ema-only",), False, True),
+        (("method=form-only",), False, True),
+    ],
+)
+def test_a_method_says_what_it_needs(
+    settings: tuple[str, ...], *, contexts: bool, neurons: bool
+) -> None:
+    config = with_method(load_config(None, settings))
+    assert needs_contexts(config) is contexts
+    assert needs_neurons(config) is neurons
 
 
 # --- what is drawn and trained on ---

@@ -17,8 +17,7 @@ from neuron_opsd.compare.comparison import (
 )
 from neuron_opsd.compare.variants import Variant, config_of, prompted, with_form
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import needs_neurons
-from neuron_opsd.methods import Target
+from neuron_opsd.methods import Target, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.planning.costs import (
     answering,
@@ -122,7 +121,7 @@ def step_seconds(setting: ComparisonContext, variant: Variant, found: Reading) -
     trial = Trial(setting.model, config, clock_of(setting.model.facts.device))
     learner = learner_of(setting.model, config.distill, config.seed)
     shown = found.trained
-    if not variant.trained.needs_contexts(config):
+    if not needs_contexts(config):
         shown = tuple(replace(e, teacher_prompt=e.student_prompt) for e in shown)
     targets = {e.question_id: SOME_TARGET for e in shown}
     method = method_for(variant, config, targets)
@@ -154,7 +153,7 @@ def block_seconds(
     variants = setting.comparison.trained_from(start)
     configs = [config_of(variant, config) for variant in variants]
     read = {own.contexts.answer for own in configs if needs_neurons(own)}
-    with_teacher = [own for own in configs if own.contexts.num_demonstrations]
+    with_teacher = [own for own in configs if needs_contexts(own)]
     return (
         with_demonstrations(work, rates, config).seconds
         + rollouts(work, rates, config).seconds

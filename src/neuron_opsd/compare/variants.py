@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -185,64 +185,20 @@ def check_resolved(
     for variant in variants:
         refuse_another_method(variant, shared)
         variant.trained.check(config_of(variant, shared))
-        for text in preset_losses(variant, shared):
-            warn(text)
-    for text in unequal_budgets(variants, shared):
-        warn(text)
-
-
-def refuse_another_method(variant: Variant, shared: Config) -> None:
-    """Refuse settings for all that make a method another one.
-
-    Raises:
-        ConfigError: If they do, and the variant itself says nothing of it.
-    """
-    own = flatten_table(variant.trained.settings)
-    chosen = flatten_table(shared.model_dump(exclude_unset=True))
-    for name in variant.trained.essential:
-        known = name in flatten_table(variant.settings)
-        if known or name not in chosen or chosen[name] == own[name]:
-            continue
-        begun = f"{variant.name}={variant.method}:{name}"
-        raise ConfigError(
-            f"{name} is {toml_value(chosen[name])} for all methods, but "
-            f"{variant.method} is itself with {toml_value(own[name])} alone; write "
-            f"{begun}={own[name]} in --methods to keep it so, or "
-            f"{begun}={chosen[name]} where you want it otherwise"
-        )
-
-
-def preset_losses(variant: Variant, shared: Config) -> Iterator[str]:
-    """Say which settings for all win over the preset that a variant asks for."""
-    if variant.settings.get("preset") != SOURCE:
-        return
-    config = config_of(variant, shared)
-    preset = flatten_table(variant.trained.preset.table(config))
-    chosen = flatten_table(shared.model_dump(exclude_unset=True))
-    own = flatten_table(variant.settings)
-    lost = [
-        f"{name} = {toml_value(chosen[name])} (the preset has {toml_value(value)})"
-        for name, value in preset.items()
-        if name in chosen and name not in own and chosen[name] != value
-    ]
-    if lost:
-        yield (
-            f"{variant.name} asks for its source's preset, but what is set for all "
-            f"methods wins over it: {', '.join(lost)}; set it in {variant.name} "
-            "itself to have it otherwise"
-        )
-
-
-def unequal_budgets(variants: Sequence[Variant], shared: Config) -> Iterator[str]:
-    """Say where methods are not given the same, so that a gain may be one of budget."""
+        if lost := lost_preset(variant, shared):
+            warn(
+                f"{variant.name} asks for its source's preset, but what is set for all "
+                f"methods wins over it: {', '.join(lost)}; set it in {variant.name} "
+                "itself to have it otherwise"
+            )
     for what, of in BUDGETS.items():
         given: dict[int, list[str]] = defaultdict(list)
         for variant in variants:
-            count = of(variant.trained, config_of(variant, shared))
-            given[count] += [variant.name] if count else []
+            if count := of(variant.trained, config_of(variant, shared)):
+                given[count].append(variant.name)
         if len(given) > 1:
             said = ", ".join(f"{n} for {' and '.join(v)}" for n, v in given.items())
-            yield (
+            warn(
                 f"the methods are not given the same: {what} are {said}; what one "
                 "gains over another may be a gain of its budget"
             )
@@ -252,6 +208,45 @@ BUDGETS: Final[Mapping[str, Callable[[type[Method], Config], int]]] = {
     "rollouts of a question in a step": lambda method, config: method.num_drawn(config),
     "questions of a step": lambda _, config: config.distill.batch_size,
 }
+
+
+def chosen_for_all(variant: Variant, shared: Config) -> dict[str, Any]:
+    """Return what the user chose for all and not for a variant, by dotted name."""
+    own = flatten_table(variant.settings)
+    chosen = flatten_table(shared.model_dump(exclude_unset=True))
+    return {name: value for name, value in chosen.items() if name not in own}
+
+
+def refuse_another_method(variant: Variant, shared: Config) -> None:
+    """Refuse settings for all that make a method another one.
+
+    Raises:
+        ConfigError: If they do, and the variant itself says nothing of it.
+    """
+    own = flatten_table(variant.trained.settings)
+    chosen = chosen_for_all(variant, shared)
+    for name in variant.trained.essential:
+        if name in chosen and chosen[name] != own[name]:
+            write = f"{variant.name}={variant.method}:{name}"
+            raise ConfigError(
+                f"{name} is {toml_value(chosen[name])} for all methods, but "
+                f"{variant.method} is itself with {toml_value(own[name])} alone; write "
+                f"{write}={own[name]} in --methods to keep it so, or "
+                f"{write}={chosen[name]} where you want it otherwise"
+            )
+
+
+def lost_preset(variant: Variant, shared: Config) -> list[str]:
+    """Return what is set for all in place of the preset that a variant asks for."""
+    if variant.settings.get("preset") != SOURCE:
+        return []
+    preset = variant.trained.preset.table(config_of(variant, shared))
+    chosen = chosen_for_all(variant, shared)
+    return [
+        f"{name} = {toml_value(chosen[name])} (the preset has {toml_value(value)})"
+        for name, value in flatten_table(preset).items()
+        if name in chosen and chosen[name] != value
+    ]
 
 
 def method_line(variant: Variant, shared: Config) -> MethodLine:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from neuron_opsd.config import Config
+from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import distillation, imitation, reinforcement
 from neuron_opsd.methods.method import Method, Oracle, Target, Targets
@@ -19,6 +20,8 @@ __all__ = [
     "Targets",
     "method_named",
     "method_of",
+    "needs_contexts",
+    "needs_neurons",
 ]
 
 METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
@@ -57,3 +60,14 @@ def method_of(config: Config) -> Method:
             "`neuron-opsd compare --oracle` shows it beside the others"
         )
     return method(config)
+
+
+def needs_contexts(config: Config) -> bool:
+    """Say whether the method that settings name takes demonstrations."""
+    return method_named(config.method).needs_contexts(config)
+
+
+def needs_neurons(config: Config) -> bool:
+    """Say whether a run reads neurons: for its method, or for the prompted control."""
+    prompted = config.tests_prompted and shows_by_neurons(config)
+    return prompted or method_named(config.method).needs_neurons(config)

@@ -9,8 +9,7 @@ from time import perf_counter
 import torch
 
 from neuron_opsd.config import FORM_ONLY, Config
-from neuron_opsd.config.needs import needs_neurons
-from neuron_opsd.methods import METHODS, method_of
+from neuron_opsd.methods import METHODS, method_of, needs_neurons
 from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel, Tokenizer

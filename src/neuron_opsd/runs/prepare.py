@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from neuron_opsd.config import NeuronsConfig
-from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.errors import TeacherError
-from neuron_opsd.methods import METHODS
+from neuron_opsd.methods import METHODS, needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
@@ -202,7 +201,7 @@ def check(
     own = own_answers(prepared.representatives)
     found += selection_findings(prepared.selection, own, config.fitness)
     fitness = None
-    if config.contexts.num_demonstrations:
+    if needs_contexts(config):
         name = made.of("fitness")
         fitness = PlacedCache(run.directory, made).once(
             "fitness",
