@@ -45,6 +45,7 @@ sys.path[:0] = [str(ROOT / "src")]
 from neuron_opsd.cli.environment import prepare_libraries  # noqa: E402
 from neuron_opsd.config import ModelConfig  # noqa: E402
 from neuron_opsd.config.tables import config_from_table  # noqa: E402
+from neuron_opsd.methods.distillation import NeuronOPSD  # noqa: E402
 from neuron_opsd.models.adapters.low_rank import DOWN, UP, LowRank  # noqa: E402
 from neuron_opsd.models.adapters.reading import without_future_warnings  # noqa: E402
 from neuron_opsd.models.hf import HFModel  # noqa: E402
@@ -58,7 +59,6 @@ from neuron_opsd.records import (  # noqa: E402
     Question,
     TrainingExample,
 )
-from neuron_opsd.stages.distill import distillation  # noqa: E402
 from neuron_opsd.stages.training import train  # noqa: E402
 from neuron_opsd.storage.cache import cache_folder  # noqa: E402
 
@@ -137,7 +137,7 @@ def report(folder: Path, adapter: Path, options: argparse.Namespace) -> None:
         (base.encode(e.teacher_prompt), ()) for e in examples[:NUM_READ]
     ]
     rows = []
-    for entry in train(learner, examples, distillation(config), config):
+    for entry in train(learner, examples, NeuronOPSD(config), config):
         if entry.step + 1 in SHOWN:
             rows.append(kept(learner, pairs, entry.step + 1))
             if not options.json:

@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 from neuron_opsd.cli.reference import commands_page
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.config.section import MOST
-from neuron_opsd.config.tables import config_from_table, merge, toml_value
-from neuron_opsd.methods import METHODS, Method
-from neuron_opsd.runs.resolution import own_settings
+from neuron_opsd.config.tables import flatten_table, toml_value
+from neuron_opsd.methods import METHODS, Method, Oracle
+from neuron_opsd.runs.resolution import settled
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
@@ -61,7 +61,7 @@ def settings_table(section: type[BaseModel]) -> Iterator[str]:
 METHODS_HEAD = """\
 # Methods
 
-<!-- Written by `make docs` from src/neuron_opsd/stages/methods; do not edit. -->
+<!-- Written by `make docs` from src/neuron_opsd/methods; do not edit. -->
 
 What can be trained with `--set method=NAME` and compared by `neuron-opsd compare`.
 All share rollouts, prompts, adapters, checkpoints, the signs of collapse and the
@@ -71,9 +71,19 @@ that is more; form-only draws none. Equal rollouts of a question are computed on
 counted. The signs of collapse are read from the rollouts of training: where the frozen
 model writes them (lmsi, context-sft), they say nothing of the student.
 
-A method is one file: what it writes, what it pays or whom it follows, the settings it
-makes its own, and those of its source. A new one is a file more and a line in the list
-beside it.
+A method is one class: what it needs, how its examples are made, what it rolls out, its
+loss, the settings it makes its own, and those of its source. A new one is a class in
+its family's module, and its name in the list at the end of that.
+
+## Which setting wins
+
+What comes later wins: the defaults; the method's own settings, listed below; in a
+comparison, eight rollouts a question for all; the preset of the method's source, where
+you ask for it; your settings file; `--set`; and a variant's own settings,
+`NAME=METHOD:section.field=value`. It is the same order in `run` and in `compare`. Where
+a setting for all methods of a comparison would make one of them another method
+(ema-only with demonstrations), the comparison says so and ends; where it wins over a
+preset, or methods are not given the same, the comparison says so and begins.
 
 ## Budgets, and the settings of the sources
 
@@ -86,9 +96,8 @@ another, so a comparison at one rate is a statement about that rate.
 
 `--preset source` (or `preset = "source"`) trains a method as its paper or public code
 does, as far as that is known; in a comparison all methods, or one as
-`NAME=METHOD:preset=source`. What is set by name wins over the preset, except that a
-variant's own preset wins over what all share. The tables below have what the source
-says, the preset, and the default. Everywhere:
+`NAME=METHOD:preset=source`. What is set by name wins over the preset. The tables below
+have what the source says, the preset, and the default. Everywhere:
 
 - the sources train all weights, but for OPSD and U-OPSD. An adapter takes ten times the
   rate of full tuning (Schulman and Thinking Machines Lab, "LoRA Without Regret", 2025);
@@ -110,7 +119,7 @@ context-sft, whose demonstrations are found by neurons, are refused there until
 `contexts.rule` is set. In mixtures of experts an adapter is put on the attention alone.
 """
 
-Cell: TypeAlias = Callable[[Method, Config], str]
+Cell: TypeAlias = Callable[[type[Method], Config], str]
 
 ITEMS: Mapping[str, tuple[str, Cell]] = {
     "learning rate": ("learning rate", lambda _, c: f"{c.distill.learning_rate:g}"),
@@ -153,12 +162,12 @@ def sampling(config: DistillConfig) -> str:
     return ", ".join(parts)
 
 
-def source_table(method: Method) -> Iterator[str]:
+def source_table(method: type[Method]) -> Iterator[str]:
     """Yield a Markdown table of a method's settings beside those of its source."""
     said = method.preset.said
     columns = [
-        config_from_table(own_settings(method, Config(preset=preset)))
-        for preset in ("source", "equal")
+        settled(Config(method=method.name, preset="source")),
+        settled(Config(method=method.name)),
     ]
     yield "| | its source | `--preset source` | default |"
     yield "|---|---|---|---|"
@@ -176,24 +185,21 @@ def methods_page() -> str:
     lines = [METHODS_HEAD]
     for method in METHODS.values():
         own = [
-            f"`{section}.{name} = {toml_value(value)}`"
-            for section, table in merge(method.defaults, method.settings).items()
-            for name, value in table.items()
+            f"`{name} = {toml_value(value)}`"
+            for name, value in flatten_table(method.settings).items()
         ]
-        doc = inspect.cleandoc(method.objective.__doc__ or "")
+        first, _, more = inspect.cleandoc(method.__doc__ or "").partition("\n")
         lines += [
             f"## {method.name}",
             "",
             f"{sentence(method.summary)}.",
             "",
-            sentence(doc.replace("Return ", "", 1))
-            if "\n" not in doc
-            else doc.partition("\n")[2].strip(),
+            f"{first}{more.rstrip()}".replace("\n\n", " ", 1),
             "",
             f"- its loss acts on {method.acts_on}",
             f"- after: {method.source}",
             f"- sets: {', '.join(own) or 'nothing of its own'}",
-            *(["- an oracle: `run` refuses it"] if method.oracle else []),
+            *(["- an oracle: `run` refuses it"] if issubclass(method, Oracle) else []),
             *[f"- {note}" for note in method.notes],
             *preset_lines(method),
             "",
@@ -201,7 +207,7 @@ def methods_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def preset_lines(method: Method) -> list[str]:
+def preset_lines(method: type[Method]) -> list[str]:
     """Return what is said of a method's preset; controls have that of another."""
     first = METHODS["neuron-opsd"]
     if method is not first and method.preset is first.preset:

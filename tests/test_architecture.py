@@ -60,6 +60,18 @@ PLANTED = {
         ("method.selection", "def f(gold):\n    return gold.answer_of['a']"),
         ("answers.votes", "import neuron_opsd.records as r\nx = r.GoldAnswers({})"),
     ],
+    "targets_outside_oracles": [
+        ("methods.imitation", "from neuron_opsd.methods.method import Targets"),
+        (
+            "methods.imitation",
+            "import neuron_opsd.methods as m\nx = m.Target('a', 'a')",
+        ),
+        ("methods.imitation", "class A(Imitation):\n    def f(self, targets): ..."),
+        ("methods.imitation", "class A(Method):\n    x = property(get('targets'))"),
+        ("methods.distillation", "def f(oracle):\n    return oracle.targets"),
+        ("runs.training", "from neuron_opsd.methods import Target"),
+        ("stages.distill", "def f(told: Targets): ..."),
+    ],
     "unsafe_calls": [
         ("models.hf", "import torch\nx = torch.load('x.bin')"),
         ("models.hf", "from torch import load"),
@@ -98,6 +110,11 @@ INNOCENT = [
     ("models.hf", "model.eval()"),
     ("stages.scoring", "from neuron_opsd.records import GoldAnswers"),
     ("report.run_page", "from neuron_opsd.records import GoldAnswers"),
+    (
+        "methods.imitation",
+        "class _A(Oracle, B):\n    def f(self):\n        return self.targets",
+    ),
+    ("stages.policy_gradient", "tokens = PolicyTokens(targets=ids)"),
     ("cli.app", "print('x')"),
     ("answers.votes", "def f():\n    '''F.'''\n" + "    x = 1\n" * 58),
     ("answers.votes", "def _hidden():\n    pass"),

@@ -17,10 +17,10 @@ from transformers import TrainerCallback
 from benchmarks.speed.job import Facts, Job, Turns
 from benchmarks.speed.rollouts import load_tokenizer, model_settings
 from neuron_opsd.config import Config, DistillConfig, PromptsConfig, RolloutsConfig
+from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.models.load import load_learner
 from neuron_opsd.models.tokenizer.tokens import Tokens
 from neuron_opsd.records import Message, Prompt, Question, TrainingExample
-from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.training import train
 
 ENOUGH = 100_000
@@ -58,7 +58,7 @@ def ours(job: Job, turns: Turns) -> None:
         for i, (text, context) in enumerate(zip(work.texts, work.contexts, strict=True))
     ]
     check_prompts(job, [list(learner.encode(e.teacher_prompt)) for e in examples])
-    steps = train(learner, examples, distillation(settings), settings)
+    steps = train(learner, examples, NeuronOPSD(settings), settings)
 
     def step() -> Facts:
         metrics = next(steps)

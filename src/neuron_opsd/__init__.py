@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from neuron_opsd.library import preview as preview
     from neuron_opsd.library import run as run
     from neuron_opsd.method.selection import select_questions as select_questions
+    from neuron_opsd.methods import method_of as method_of
     from neuron_opsd.models.load import load_learner as load_learner
     from neuron_opsd.models.load import load_model as load_model
     from neuron_opsd.progress import Silent as Silent
@@ -54,6 +55,7 @@ _HOMES = {
         *("plan", "preview", "run"),
     ),
     "method.selection": ("select_questions",),
+    "methods": ("method_of",),
     "models.load": ("load_learner", "load_model"),
     "progress": ("Silent",),
     "records": ("GoldAnswers", "Message", "Question"),

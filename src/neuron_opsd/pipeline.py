@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from neuron_opsd.config import Config, NeuronsConfig
-from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.data.questions import duplicates_of
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.selection import (
@@ -23,6 +22,7 @@ from neuron_opsd.method.selection import (
     select_questions,
     selection_warnings,
 )
+from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.progress import QUIET, Progress
@@ -297,15 +297,24 @@ def demonstration_pool(
 def choose_contexts(
     work: Workspace, trained: Sequence[NeuronSet], library: DemonstrationPool
 ) -> Sequence[TeacherContext]:
-    """Choose the demonstrations of the questions that are trained on."""
+    """Choose the demonstrations of the questions that are trained on, where any are."""
+    config = work.config
+    if not needs_contexts(config):
+        config = without_demonstrations(config)
     contexts = work.cache.once(
         "contexts",
         CONTEXTS,
-        lambda: build_contexts(trained, library, work.config),
+        lambda: build_contexts(trained, library, config),
         made_from=[*ANSWERS, "neurons", "selection"],
     )
     work.warn(search_remarks(contexts, library))
     return contexts
+
+
+def without_demonstrations(config: Config) -> Config:
+    """Return settings for a method that takes none."""
+    contexts = config.contexts.model_copy(update={"num_demonstrations": 0})
+    return config.model_copy(update={"contexts": contexts})
 
 
 def write_examples(

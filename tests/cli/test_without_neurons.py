@@ -27,10 +27,9 @@ from neuron_opsd.cli import main
 from neuron_opsd.compare.compare import compare
 from neuron_opsd.compare.forecast import forecast
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError, ModelError
-from neuron_opsd.methods import METHODS
+from neuron_opsd.methods import METHODS, Oracle, needs_neurons
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.planning.estimate import estimate
 from neuron_opsd.progress import Silent
@@ -118,7 +117,7 @@ def test_methods_that_read_no_neurons_are_these() -> None:
     reading = {
         name
         for name, method in METHODS.items()
-        if not method.oracle
+        if not issubclass(method, Oracle)
         and needs_neurons(with_method(load_config(None, [f"method={name}"])))
     }
     assert reading == {"neuron-opsd", "ema-only", "context-sft", "form-only"}

@@ -11,7 +11,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.data.questions import read_questions
 from neuron_opsd.errors import DataError
-from neuron_opsd.methods.method import Target, Targets
+from neuron_opsd.methods import Target, Targets
 from tiny_runs import Row, write_rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,9 +11,15 @@ from pathlib import Path
 import pytest
 
 from neuron_opsd import records
+from neuron_opsd.compare.block import method_for
+from neuron_opsd.compare.variants import Variant
+from neuron_opsd.config import Config
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.methods import METHODS, Oracle, Target, Targets, method_of
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.records import GoldAnswers, TrainingExample
 from neuron_opsd.runs.context import RunContext
+from neuron_opsd.runs.resolution import settled
 from neuron_opsd.stages.training import train
 from tiny_runs import (
     KINDS,
@@ -112,3 +119,44 @@ def test_the_search_for_gold_answers_finds_them_where_they_are() -> None:
 def test_training_takes_nothing_that_holds_a_gold_answer() -> None:
     for hint in typing.get_type_hints(train).values():
         assert GoldAnswers not in set(held(hint))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_method_but_an_oracle_takes_what_oracles_are_told(name: str) -> None:
+    method = METHODS[name]
+    taken = list(inspect.signature(method).parameters)
+    if issubclass(method, Oracle):
+        assert taken == ["config", "targets"]
+        return
+    assert taken == ["config"]
+    parts = (method.__init__, method.examples, method.roll_out, method.loss)
+    for part in parts:
+        for hint in typing.get_type_hints(part).values():
+            assert not {GoldAnswers, Target} & set(held(hint))
+
+
+def told() -> Targets:
+    return {"q": Target("yes", "yes")}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_telling_a_method_that_is_no_oracle_is_an_error(name: str) -> None:
+    method: typing.Any = METHODS[name]
+    config = settled(Config(method=name))
+    if issubclass(method, Oracle):
+        assert method(config, told()).targets == told()
+        with pytest.raises(TypeError, match="targets"):
+            method(config)
+        with pytest.raises(ConfigError, match="learns from gold answers"):
+            method_of(config)
+        return
+    with pytest.raises(TypeError, match="takes 2 positional arguments"):
+        method(config, told())
+    assert not {"targets", "told"} & set(vars(method_of(config)))
+
+
+def test_a_comparison_tells_no_method_but_an_oracle() -> None:
+    for name, method in METHODS.items():
+        own = method_for(Variant(name, name), settled(Config(method=name)), told())
+        assert isinstance(own, method)
+        assert ("targets" in vars(own)) == issubclass(method, Oracle)

@@ -23,6 +23,8 @@ from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import NotFiniteError, TrainingError
 from neuron_opsd.method.neurons import NeuronCounter, Sizes
+from neuron_opsd.methods.distillation import NeuronOPSD
+from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.models.decoding.growing import Growing, Request, ending_of
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
@@ -36,14 +38,14 @@ from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.metrics import append_metrics, read_metrics
 from neuron_opsd.runs.training import Training, train_adapter
 from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.stages.distill import distillation, imitation
 from neuron_opsd.stages.one_answer import token_divergence
-from neuron_opsd.stages.policy_gradient import policy_gradient
+from neuron_opsd.stages.policy_gradient import Rewards
 from neuron_opsd.stages.rollouts import Draw, PromptedQuestion, complete
 from neuron_opsd.stages.training import MAX_SKIPPED, Objective, TrainingSequence
-from neuron_opsd.stages.writing import Group, random_choices
+from neuron_opsd.stages.training_rollouts import VotedGroup
 from neuron_opsd.storage.integrity import proof_of
 from neuron_opsd.storage.run_directory import RunDirectory
+from objectives import Rewarding
 from resolved import sampled_among_choices
 from tiny import tiny_model
 from tiny_runs import SETTINGS, files_of, read_sealed, tiny_examples, write_sealed
@@ -227,16 +229,16 @@ def config_for(model_folder: Path) -> Config:
     return load_config(None, [*SETTINGS, *more])
 
 
-def shares_of_even(learner: Learner, groups: Sequence[Group]) -> list[Sequence[float]]:
-    """Pay rollouts of a group unlike each other."""
+def shares_of_even(learner: Learner, groups: Sequence[VotedGroup]) -> Rewards:
+    """Reward rollouts of a group unlike each other."""
     del learner
     return [[float(k) for k in range(len(g.completions))] for g in groups]
 
 
 FAMILIES: dict[str, Callable[[Config], Objective]] = {
-    "distillation": distillation,
-    "imitation": lambda config: imitation(config, random_choices(config)),
-    "reinforcement": lambda config: policy_gradient(config, shares_of_even, 0.1),
+    "distillation": NeuronOPSD,
+    "imitation": FormOnly,
+    "reinforcement": lambda config: Rewarding(config, shares_of_even, 0.1),
 }
 
 
@@ -293,21 +295,17 @@ class SpoiltObjective:
         self.real, self.steps, self.value, self.fault = real, steps, value, fault
         self.step = -1
 
-    def objective(self) -> Objective:
-        """Return what training is given."""
-        return Objective(self.write, self.loss)
-
-    def write(self, learner: Any, batch: Any, step: int) -> Any:
-        """Write the real lessons, then spoil the learner."""
+    def roll_out(self, learner: Any, batch: Any, step: int) -> Any:
+        """Return the real rollouts, then spoil the learner."""
         self.step = step
-        lessons = self.real.write(learner, batch, step)
+        groups = self.real.roll_out(learner, batch, step)
         if step in self.steps and self.fault is not None:
             self.fault(learner, self.value)
-        return lessons
+        return groups
 
-    def loss(self, learner: Any, exercises: Sequence[TrainingSequence]) -> Tensor:
+    def loss(self, learner: Any, sequences: Sequence[TrainingSequence]) -> Tensor:
         """Return the real loss, spoilt where nothing else is."""
-        loss = self.real.loss(learner, exercises)
+        loss = self.real.loss(learner, sequences)
         if self.step in self.steps and self.fault is None:
             return loss * self.value
         return loss
@@ -382,7 +380,7 @@ def test_nothing_that_is_no_number_is_kept_and_the_run_resumes(
     value = WRONG[(at + len(kind)) % 3]
     spoilt = SpoiltObjective(real, [at], value, FAULTS.get(kind))
     with pytest.raises(TrainingError) as caught:
-        trained(tmp_path / "run", config, spoilt.objective())
+        trained(tmp_path / "run", config, spoilt)
     text = str(caught.value)
     assert text.startswith(f"step {at}: ")
     assert "\n" not in text
@@ -403,9 +401,9 @@ def test_nothing_that_is_no_number_is_kept_and_the_run_resumes(
     ],
 )
 def test_the_kind_is_told(tmp_path: Path, config: Config, kind: str, said: str) -> None:
-    spoilt = SpoiltObjective(distillation(config), [2], math.nan, FAULTS.get(kind))
+    spoilt = SpoiltObjective(NeuronOPSD(config), [2], math.nan, FAULTS.get(kind))
     with pytest.raises(TrainingError) as caught:
-        trained(tmp_path, config, spoilt.objective())
+        trained(tmp_path, config, spoilt)
     assert str(caught.value).startswith(said)
 
 
@@ -414,9 +412,9 @@ def test_huge_numbers_end_in_finite_weights_or_a_line(
 ) -> None:
     for kind in ["loss", "teacher", "first moment"]:
         folder = tmp_path / kind.replace(" ", "-")
-        spoilt = SpoiltObjective(distillation(config), [1], HUGE, FAULTS.get(kind))
+        spoilt = SpoiltObjective(NeuronOPSD(config), [1], HUGE, FAULTS.get(kind))
         try:
-            trained(folder, config, spoilt.objective())
+            trained(folder, config, spoilt)
         except TrainingError as error:
             assert re.match(r"step [12]: ", str(error))  # noqa: PT017 - or it is huge
         else:
@@ -428,16 +426,16 @@ def test_huge_numbers_end_in_finite_weights_or_a_line(
 def test_rewards_that_are_none_name_their_question(
     tmp_path: Path, config: Config, wrong: float
 ) -> None:
-    def pay(learner: Learner, groups: Sequence[Group]) -> list[Sequence[float]]:
-        paid = [list(one) for one in shares_of_even(learner, groups)]
-        for group, rewards in zip(groups, paid, strict=True):
+    def reward(learner: Learner, groups: Sequence[VotedGroup]) -> Rewards:
+        found = [list(one) for one in shares_of_even(learner, groups)]
+        for group, rewards in zip(groups, found, strict=True):
             if group.example.question_id == "q3":
                 rewards[1] = wrong
-        return [*paid]
+        return [*found]
 
     with pytest.raises(TrainingError) as caught:
-        trained(tmp_path, config, policy_gradient(config, pay))
-    assert "what rollouts are paid is not finite (question q3)" in str(caught.value)
+        trained(tmp_path, config, Rewarding(config, reward))
+    assert "the rewards of rollouts are not finite (question q3)" in str(caught.value)
     assert_all_finite(tmp_path)
 
 
@@ -451,7 +449,7 @@ def test_logits_that_are_none_stop_a_step_before_it_is_written(
     logits_at = HFModel.logits_at
     monkeypatch.setattr(HFModel, "logits_at", scores)
     with pytest.raises(TrainingError, match="step 0: the logits of its choices"):
-        trained(tmp_path, config, distillation(config))
+        trained(tmp_path, config, NeuronOPSD(config))
     assert_all_finite(tmp_path)
 
 
@@ -466,28 +464,28 @@ def skipping(config: Config) -> Config:
 def test_a_step_is_skipped_and_named_where_the_settings_say_so(
     tmp_path: Path, config: Config
 ) -> None:
-    spoilt = SpoiltObjective(distillation(config), [2], math.nan, None)
+    spoilt = SpoiltObjective(NeuronOPSD(config), [2], math.nan, None)
     config = skipping(config)
-    metrics, warnings = trained(tmp_path / "run", config, spoilt.objective())
+    metrics, warnings = trained(tmp_path / "run", config, spoilt)
     assert [bool(m.skipped) for m in metrics] == [False, False, True, False, False]
     assert metrics[2].skipped.startswith("the loss is nan (questions q")
     assert metrics[2].num_tokens == 0
     assert [w for w in warnings if w.startswith("step 2 was skipped, nothing was")]
     assert_all_finite(tmp_path / "run")
     # Whoever looks at the finished training again is told again.
-    _, again = trained(tmp_path / "run", config, spoilt.objective())
+    _, again = trained(tmp_path / "run", config, spoilt)
     assert again == warnings
 
 
 def test_a_run_that_stopped_resumes_by_skipping_to_the_same_bytes(
     tmp_path: Path, config: Config
 ) -> None:
-    spoilt = SpoiltObjective(distillation(config), [2], math.inf, None)
+    spoilt = SpoiltObjective(NeuronOPSD(config), [2], math.inf, None)
     with pytest.raises(TrainingError, match=r"distill\.on_nonfinite=skip"):
-        trained(tmp_path / "run", config, spoilt.objective())
+        trained(tmp_path / "run", config, spoilt)
     assert run_settings(config) == run_settings(skipping(config))
-    trained(tmp_path / "run", skipping(config), spoilt.objective())
-    trained(tmp_path / "whole", skipping(config), spoilt.objective())
+    trained(tmp_path / "run", skipping(config), spoilt)
+    trained(tmp_path / "whole", skipping(config), spoilt)
     assert files_of(tmp_path / "run/adapter") == files_of(tmp_path / "whole/adapter")
 
 
@@ -496,20 +494,20 @@ def test_no_more_than_three_steps_in_a_row_are_skipped(
 ) -> None:
     assert MAX_SKIPPED == 3
     all_steps = range(1, STEPS)
-    spoilt = SpoiltObjective(distillation(config), all_steps, math.nan, None)
+    spoilt = SpoiltObjective(NeuronOPSD(config), all_steps, math.nan, None)
     config = skipping(config)
     with pytest.raises(TrainingError, match=r"step 4: .*3 steps before it were skip"):
-        trained(tmp_path, config, spoilt.objective())
+        trained(tmp_path, config, spoilt)
     # A run that resumes has not forgotten them.
     with pytest.raises(TrainingError, match="step 4: "):
-        trained(tmp_path, config, spoilt.objective())
+        trained(tmp_path, config, spoilt)
 
 
 def test_what_a_step_made_cannot_be_skipped(tmp_path: Path, config: Config) -> None:
     fault = FAULTS["second moment"]
-    spoilt = SpoiltObjective(distillation(config), [2], math.inf, fault)
+    spoilt = SpoiltObjective(NeuronOPSD(config), [2], math.inf, fault)
     with pytest.raises(TrainingError, match=r"step 2: optimizer\.exp_avg_sq\..* after"):
-        trained(tmp_path, skipping(config), spoilt.objective())
+        trained(tmp_path, skipping(config), spoilt)
 
 
 # --- the last walls ---
@@ -525,7 +523,7 @@ def test_metrics_hold_no_number_that_is_none(tmp_path: Path) -> None:
 def test_a_checkpoint_with_a_number_that_is_none_is_passed_over(
     tmp_path: Path, config: Config
 ) -> None:
-    real = distillation(config)
+    real = NeuronOPSD(config)
     trained(tmp_path, config, real)
     adapter = files_of(tmp_path / "adapter")
     manifest = read_sealed(tmp_path / "manifest.json")

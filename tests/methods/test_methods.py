@@ -1,4 +1,4 @@
-"""Every method on a task made for it, and what each writes, pays and trains on."""
+"""Every method on a task made for it, and what each draws, rewards and trains on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ from neuron_opsd.compare.variants import Variant, config_of
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import METHODS, method_named
-from neuron_opsd.methods.method import Target
+from neuron_opsd.methods import (
+    METHODS,
+    Oracle,
+    Target,
+    Targets,
+    method_named,
+    needs_contexts,
+    needs_neurons,
+)
+from neuron_opsd.methods.distillation import OracleOPSD
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import load_learner
@@ -38,13 +46,16 @@ from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import (
     RolloutGroup,
     TrainingSequence,
-    all_exercises,
+    all_sequences,
     gather_gradients,
     train,
 )
-from neuron_opsd.stages.writing import asked, draw, grouped, sequences_of
+from neuron_opsd.stages.training_rollouts import asked, draw, sequences_of, voted
+from objectives import TwoFunctions
 
-LABEL_FREE = [name for name, method in METHODS.items() if not method.oracle]
+LABEL_FREE = [
+    name for name, method in METHODS.items() if not issubclass(method, Oracle)
+]
 GROUPED = ("u-opsd", "lmsi", "ttrl", "intuitor", "rent", "empo")
 CHOICES = ("yes", "no", "the other")
 
@@ -112,19 +123,20 @@ def rollout_groups_of(
     examples: Sequence[TrainingExample] = EXAMPLES,
     step: int = 0,
 ) -> list[RolloutGroup]:
-    objective = METHODS[name].objective(config, {})
-    return objective.write(learner_for(config), examples, step)
+    return METHODS[name](config).roll_out(learner_for(config), examples, step)
 
 
 def trained(
     name: str,
     config: Config,
     examples: Sequence[TrainingExample] = EXAMPLES,
-    told: dict[str, Target] | None = None,
+    told: Targets | None = None,
 ) -> tuple[HFLearner, list[StepMetrics]]:
-    learner = learner_for(config)
-    objective = METHODS[name].objective(config, told or {})
-    return learner, list(train(learner, examples, objective, config))
+    learner, method = learner_for(config), METHODS[name]
+    if issubclass(method, Oracle):
+        assert told is not None
+        return learner, list(train(learner, examples, method(config, told), config))
+    return learner, list(train(learner, examples, method(config), config))
 
 
 def chances(learner: HFLearner, example: TrainingExample) -> dict[str, float]:
@@ -183,7 +195,37 @@ def test_a_run_refuses_an_oracle() -> None:
 def test_a_group_of_one_is_refused(shared: Config, name: str) -> None:
     config = settings_of(name, shared, "distill.num_samples=1")
     with pytest.raises(ConfigError, match=r"distill\.num_samples is 1; set it to 2"):
-        METHODS[name].objective(config, {})
+        METHODS[name](config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "contexts", "neurons"),
+    [
+        ((), True, True),
+        (("contexts.rule=words",), True, True),
+        (("contexts.rule=words", "selection.rule=all"), True, False),
+        (("method=lmsi",), False, False),
+        (("method=lmsi", "contexts.num_demonstrations=3"), False, True),
+        (("method=lmsi", "selection.rule=fewest-neurons"), False, True),
+        (
+            (
+                "method=lmsi",
+                "contexts.num_demonstrations=3",
+                "evaluation.prompted=false",
+            ),
+            False,
+            False,
+        ),
+        (("method=ema-only",), False, True),
+        (("method=form-only",), False, True),
+    ],
+)
+def test_a_method_says_what_it_needs(
+    settings: tuple[str, ...], *, contexts: bool, neurons: bool
+) -> None:
+    config = with_method(load_config(None, settings))
+    assert needs_contexts(config) is contexts
+    assert needs_neurons(config) is neurons
 
 
 # --- what is drawn and trained on ---
@@ -212,20 +254,20 @@ def test_every_method_takes_a_step_on_choices_and_on_free_text(
 def test_all_methods_draw_the_same_number_of_rollouts(
     shared: Config, name: str
 ) -> None:
-    lessons = rollout_groups_of(name, settings_of(name, shared))
-    assert [len(lesson.drawn) for lesson in lessons] == [8] * 10
+    groups = rollout_groups_of(name, settings_of(name, shared))
+    assert [len(group.drawn) for group in groups] == [8] * 10
 
 
 @pytest.mark.parametrize("name", ["neuron-opsd", "ttrl", "intuitor"])
 def test_equal_rollouts_are_trained_on_once_and_counted(
     shared: Config, name: str
 ) -> None:
-    for lesson in rollout_groups_of(name, settings_of(name, shared)):
-        ids = [e.completion.token_ids for e in lesson.exercises]
+    for group in rollout_groups_of(name, settings_of(name, shared)):
+        ids = [e.completion.token_ids for e in group.sequences]
         assert len(set(ids)) == len(ids) <= 3
-        assert sum(e.count for e in lesson.exercises) == 8
-        for e in lesson.exercises:
-            drawn = [c.token_ids for c in lesson.drawn]
+        assert sum(e.count for e in group.sequences) == 8
+        for e in group.sequences:
+            drawn = [c.token_ids for c in group.drawn]
             assert drawn.count(e.completion.token_ids) == e.count
 
 
@@ -236,14 +278,14 @@ def test_counting_equal_rollouts_changes_no_gradient(shared: Config) -> None:
         with torch.no_grad():
             for weight in learner.weights.values():
                 weight.add_(0.05)
-        objective = METHODS[name].objective(config, {})
-        counted = all_exercises(objective.write(learner, EXAMPLES, 0))
+        objective = METHODS[name](config)
+        counted = all_sequences(objective.roll_out(learner, EXAMPLES, 0))
         single = [replace(e, count=1) for e in counted for _ in range(e.count)]
         assert len(single) > len(counted)
         losses, grads = [], []
-        for exercises in (counted, single):
+        for sequences in (counted, single):
             tuning = config.distill
-            losses.append(gather_gradients(learner, exercises, objective, tuning))
+            losses.append(gather_gradients(learner, sequences, objective, tuning))
             rows = [
                 w.grad.flatten() for w in learner.weights.values() if w.grad is not None
             ]
@@ -263,34 +305,34 @@ def test_the_first_rollout_does_not_depend_on_how_many_are_drawn(
 
 
 def test_lmsi_imitates_what_agrees_and_nothing_else(shared: Config) -> None:
-    for lesson in rollout_groups_of("lmsi", settings_of("lmsi", shared)):
-        texts = [completion.text for completion in lesson.drawn]
+    for group in rollout_groups_of("lmsi", settings_of("lmsi", shared)):
+        texts = [completion.text for completion in group.drawn]
         label = max(texts, key=texts.count)
-        (only,) = lesson.exercises
+        (only,) = group.sequences
         assert texts.count(only.completion.text) == texts.count(label) == only.count
-        assert lesson.agreement == texts.count(label) / 8
+        assert group.agreement == texts.count(label) / 8
 
 
 def test_lmsi_is_written_by_the_frozen_model_however_far_the_student_is(
     shared: Config,
 ) -> None:
     config = settings_of("lmsi", shared)
-    objective = METHODS["lmsi"].objective(config, {})
+    objective = METHODS["lmsi"](config)
     learner = learner_for(config)
-    before = objective.write(learner, EXAMPLES, 0)
+    before = objective.roll_out(learner, EXAMPLES, 0)
     with torch.no_grad():
         for weight in learner.weights.values():
             weight.add_(1.0)
     learner.load_state(learner.state())
-    assert objective.write(learner, EXAMPLES, 0) == before
+    assert objective.roll_out(learner, EXAMPLES, 0) == before
 
 
 def test_u_opsd_shows_what_agrees_and_trains_on_what_does_not(shared: Config) -> None:
     some_disagree = False
-    for lesson in rollout_groups_of("u-opsd", settings_of("u-opsd", shared)):
-        texts = [completion.text for completion in lesson.drawn]
+    for group in rollout_groups_of("u-opsd", settings_of("u-opsd", shared)):
+        texts = [completion.text for completion in group.drawn]
         label = max(texts, key=texts.count)
-        for e in lesson.exercises:
+        for e in group.sequences:
             some_disagree = True
             assert texts.count(e.completion.text) <= texts.count(label)
             shown = e.example.teacher_prompt.text
@@ -298,7 +340,7 @@ def test_u_opsd_shows_what_agrees_and_trains_on_what_does_not(shared: Config) ->
             assert shown.startswith(question)
             assert shown.endswith(question)
             assert f"Answer: {e.completion.text}\n" not in shown
-        trained_on = sum(e.count for e in lesson.exercises)
+        trained_on = sum(e.count for e in group.sequences)
         assert trained_on == 8 - texts.count(label)
     assert some_disagree
 
@@ -309,35 +351,35 @@ def test_context_sft_imitates_answers_to_the_teachers_prompt(shared: Config) -> 
     with_context = draw(learner, EXAMPLES, 0, 8, config, with_context=True)
     without = draw(learner, EXAMPLES, 0, 8, config)
     assert with_context != without
-    lessons = METHODS["context-sft"].objective(config, {}).write(learner, EXAMPLES, 0)
-    assert [lesson.drawn for lesson in lessons] == with_context
+    groups = METHODS["context-sft"](config).roll_out(learner, EXAMPLES, 0)
+    assert [group.drawn for group in groups] == with_context
 
 
 def test_context_sft_does_not_imitate_what_cannot_be_read(shared: Config) -> None:
     numbers = shared.answers.model_copy(update={"reader": "number"})
     config = settings_of("context-sft", shared.model_copy(update={"answers": numbers}))
     seen = {True: 0, False: 0}
-    for lesson in rollout_groups_of("context-sft", config, FREE):
-        trained_on = {e.completion.token_ids for e in lesson.exercises}
-        for completion in lesson.drawn:
+    for group in rollout_groups_of("context-sft", config, FREE):
+        trained_on = {e.completion.token_ids for e in group.sequences}
+        for completion in group.drawn:
             readable = any(letter.isdecimal() for letter in completion.text)
             seen[completion.token_ids in trained_on] += 1
             assert readable or completion.token_ids not in trained_on
     assert seen[False] > 0
 
 
-def test_intuitor_pays_no_rollout_for_being_sure_without_an_answer(
+def test_intuitor_rewards_no_rollout_for_being_sure_without_an_answer(
     shared: Config,
 ) -> None:
     numbers = shared.answers.model_copy(update={"reader": "number"})
     config = settings_of("intuitor", shared.model_copy(update={"answers": numbers}))
     learner = learner_for(config)
-    groups = grouped(FREE, draw(learner, FREE, 0, 8, config), config)
+    groups = voted(FREE, draw(learner, FREE, 0, 8, config), config)
     unread = [a is None for group in groups for a in group.answers]
     assert sum(unread) > 0
-    lessons = rollout_groups_of("intuitor", config, FREE)
-    for group, lesson in zip(groups, lessons, strict=True):
-        gains = {e.completion.token_ids: e.advantage for e in lesson.exercises}
+    made = rollout_groups_of("intuitor", config, FREE)
+    for group, one in zip(groups, made, strict=True):
+        gains = {s.completion.token_ids: s.advantage for s in one.sequences}
         for completion, answer in zip(group.completions, group.answers, strict=True):
             if answer is None:
                 assert gains[completion.token_ids] == min(gains.values())
@@ -345,9 +387,9 @@ def test_intuitor_pays_no_rollout_for_being_sure_without_an_answer(
 
 def test_more_rollouts_can_vote_than_are_trained_on(shared: Config) -> None:
     config = settings_of("ttrl", shared, "policy.num_votes=24")
-    for lesson in rollout_groups_of("ttrl", config):
-        assert len(lesson.drawn) == 24
-        assert sum(e.count for e in lesson.exercises) == 8
+    for group in rollout_groups_of("ttrl", config):
+        assert len(group.drawn) == 24
+        assert sum(e.count for e in group.sequences) == 8
 
 
 # --- policy gradients ---
@@ -361,11 +403,11 @@ def test_the_distribution_that_counts_is_the_one_that_was_drawn_from(
         draw(learner, EXAMPLES, 0, 4, shared), EXAMPLES, strict=True
     ):
         for completion in group:
-            exercise = TrainingSequence(example, completion)
-            rows = allowed(learner, exercise)
-            readout = learner.student(student_pairs(learner, [exercise]))
+            sequence = TrainingSequence(example, completion)
+            rows = allowed(learner, sequence)
+            readout = learner.student(student_pairs(learner, [sequence]))
             logits = (readout.hidden @ readout.weight.T).detach()
-            targets = completion_tokens([exercise], readout.hidden)
+            targets = completion_tokens([sequence], readout.hidden)
             total = 0.0
             for row, tokens, target in zip(logits, rows, targets, strict=True):
                 assert int(target) in tokens
@@ -384,12 +426,12 @@ def test_certainty_and_entropy_are_means_over_the_tokens_of_a_rollout(
     shared: Config,
 ) -> None:
     learner = learner_for(shared)
-    groups = grouped(FREE, draw(learner, FREE, 0, 2, shared), shared)
-    found = certainties(learner, groups, shared)
+    groups = voted(FREE, draw(learner, FREE, 0, 2, shared), shared)
+    found = certainties(learner, groups, shared.distill)
     for group, pairs in zip(groups, found, strict=True):
         for completion, (sure, spread) in zip(group.completions, pairs, strict=True):
-            (exercise,) = sequences_of(group.example, [completion])
-            readout = learner.student(student_pairs(learner, [exercise]))
+            (sequence,) = sequences_of(group.example, [completion])
+            readout = learner.student(student_pairs(learner, [sequence]))
             logs = (readout.hidden @ readout.weight.T).detach().double().log_softmax(-1)
             uniform = -(logs + math.log(logs.shape[-1])).mean(-1)
             own = -(logs.exp() * logs).sum(-1)
@@ -408,9 +450,9 @@ def test_ttrl_as_its_authors_measure_it_where_the_majority_is_right_on_80_percen
     truth = favourites(learner)
     for wrong in ("q3", "q8"):
         truth[wrong] = next(c for c in CHOICES if c != truth[wrong])
-    objective = METHODS["ttrl"].objective(config, {})
+    objective = METHODS["ttrl"](config)
     # Many votes make the estimated label the model's favourite.
-    groups = grouped(EXAMPLES, draw(learner, EXAMPLES, 0, 400, config), config)
+    groups = voted(EXAMPLES, draw(learner, EXAMPLES, 0, 400, config), config)
     labels = {g.example.question_id: g.vote.pseudo_label for g in groups}
     assert fmean(labels[name] == truth[name] for name in truth) == 0.8
     rewarded = [
@@ -421,7 +463,7 @@ def test_ttrl_as_its_authors_measure_it_where_the_majority_is_right_on_80_percen
         for g in groups
         for answer in g.answers
     ]
-    reward_accuracy = fmean(paid == right for paid, right in rewarded)
+    reward_accuracy = fmean(reward == right for reward, right in rewarded)
     majority_ratio = fmean(g.vote.agreement for g in groups)
     # A reward is wrong only where the label is, and there only for the two answers
     # that label and truth name.
@@ -437,8 +479,8 @@ def test_ttrl_as_its_authors_measure_it_where_the_majority_is_right_on_80_percen
 
 
 def test_the_reward_of_ttrl_is_the_share_that_agrees(shared: Config) -> None:
-    for lesson in rollout_groups_of("ttrl", settings_of("ttrl", shared)):
-        assert lesson.reward == lesson.agreement
+    for group in rollout_groups_of("ttrl", settings_of("ttrl", shared)):
+        assert group.reward == group.agreement
 
 
 @pytest.mark.parametrize("examples", [EXAMPLES, FREE], ids=["choices", "free"])
@@ -496,10 +538,10 @@ def test_oracles_learn_what_they_are_told(shared: Config) -> None:
 def test_the_teacher_of_oracle_opsd_sees_the_answer(shared: Config) -> None:
     told = told_answers()
     config = settings_of("oracle-opsd", shared)
-    objective = METHODS["oracle-opsd"].objective(config, told)
-    lessons = objective.write(learner_for(config), EXAMPLES, 0)
-    for lesson in lessons:
-        for e in lesson.exercises:
+    objective = OracleOPSD(config, told)
+    groups = objective.roll_out(learner_for(config), EXAMPLES, 0)
+    for group in groups:
+        for e in group.sequences:
             answer = told[e.example.question_id].written
             assert f"Answer: {answer}\n" in e.example.teacher_prompt.text
 
@@ -508,12 +550,12 @@ def test_the_teacher_of_oracle_opsd_sees_the_answer(shared: Config) -> None:
 def test_rollouts_that_only_vote_are_not_trained_on(shared: Config, name: str) -> None:
     config = settings_of(name, shared, "policy.num_votes=12", "distill.num_samples=4")
     counts = []
-    for lesson in rollout_groups_of(name, config):
-        assert len(lesson.drawn) == 12
-        trained_on = [c.token_ids for c in lesson.drawn[:4]]
-        for e in lesson.exercises:
+    for group in rollout_groups_of(name, config):
+        assert len(group.drawn) == 12
+        trained_on = [c.token_ids for c in group.drawn[:4]]
+        for e in group.sequences:
             assert trained_on.count(e.completion.token_ids) == e.count
-        counts.append(sum(e.count for e in lesson.exercises))
+        counts.append(sum(e.count for e in group.sequences))
     assert 0 < max(counts) <= 4
 
 
@@ -535,9 +577,9 @@ def test_a_step_in_which_nothing_can_be_trained_on_changes_nothing(
     config = settings_of("lmsi", shared, "distill.steps=1")
     silent = Completion((1,), "", finished=True, logprob=0.0, entropy=0.0)
     learner = learner_for(config)
-    objective = replace(
-        METHODS["lmsi"].objective(config, {}),
-        write=lambda *_: [RolloutGroup((), (silent,), agreement=0.0)],
+    objective = TwoFunctions(
+        lambda *_: [RolloutGroup((), (silent,), agreement=0.0)],
+        METHODS["lmsi"](config).loss,
     )
     before = learner.state()
     (entry,) = train(learner, EXAMPLES[:1], objective, config)

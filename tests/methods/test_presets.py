@@ -15,15 +15,14 @@ from neuron_opsd.compare.variants import (
     check_variants,
     config_of,
     parse_variant,
-    shared_config,
 )
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table, load_config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import METHODS
-from neuron_opsd.runs.resolution import own_settings, with_method
+from neuron_opsd.methods import METHODS, Oracle
+from neuron_opsd.runs.resolution import with_method
 
-RUNNABLE = [name for name, method in METHODS.items() if not method.oracle]
+RUNNABLE = [name for name, method in METHODS.items() if not issubclass(method, Oracle)]
 
 
 def run_config(*assignments: str) -> Config:
@@ -33,7 +32,7 @@ def run_config(*assignments: str) -> Config:
 
 def compared(text: str, *assignments: str) -> Config:
     """Return a variant's settings in a comparison."""
-    return config_of(parse_variant(text), shared_config(load_config(None, assignments)))
+    return config_of(parse_variant(text), load_config(None, assignments))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -104,7 +103,7 @@ def test_a_comparison_may_give_every_method_its_own_preset() -> None:
 def test_one_variant_may_have_its_preset_beside_others() -> None:
     variant = parse_variant("wide=ttrl:preset=source,distill.learning_rate=0.5")
     check_variants([variant], oracle=False)
-    own = config_of(variant, shared_config(load_config(None, [])))
+    own = config_of(variant, load_config(None, []))
     assert own.distill.num_samples == 32
     assert own.distill.learning_rate == 0.5
     equal = compared("one=ttrl:preset=equal", "preset=source")
@@ -151,5 +150,5 @@ def test_the_page_of_methods_says_every_departure() -> None:
 
 
 def test_own_settings_without_a_preset_are_those_of_the_method() -> None:
-    own = own_settings(METHODS["lmsi"], Config())
+    own = METHODS["lmsi"].settings
     assert own["distill"] == {"temperature": 0.7, "num_samples": 8}

@@ -23,6 +23,7 @@ from neuron_opsd.config import Config, DistillConfig, PromptsConfig, RolloutsCon
 from neuron_opsd.errors import NotFiniteError, TrainingError
 from neuron_opsd.method.divergence import imitation_loss
 from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.records import (
     Completion,
@@ -32,7 +33,6 @@ from neuron_opsd.records import (
     Question,
     TrainingExample,
 )
-from neuron_opsd.stages.distill import distillation, imitation
 from neuron_opsd.stages.training import (
     RolloutGroup,
     TrainingSequence,
@@ -40,6 +40,7 @@ from neuron_opsd.stages.training import (
     move_teacher,
     train,
 )
+from objectives import Imitating
 from tiny import tiny_model
 
 Tuning: TypeAlias = Literal["lora", "full"]
@@ -114,7 +115,7 @@ def gather(learner: HFLearner, **tuning: Any) -> float:
                 examples(), completions(learner), strict=True
             )
         ],
-        distillation(config),
+        NeuronOPSD(config),
         config.distill,
     )
 
@@ -388,7 +389,7 @@ def test_imitation_makes_the_end_token_likelier(tiny_llama: Path) -> None:
     config = config_of(steps=10, learning_rate=1e-2)
     answers = completions(learner)
 
-    def write(*_: Any) -> list[RolloutGroup]:
+    def roll_out(*_: Any) -> list[RolloutGroup]:
         example = examples()[0]
         return [
             RolloutGroup((TrainingSequence(example, answer),)) for answer in answers
@@ -401,7 +402,7 @@ def test_imitation_makes_the_end_token_likelier(tiny_llama: Path) -> None:
         return logits[-2].log_softmax(-1)[ids[-1]].item()
 
     before = end_logprob()
-    objective = imitation(config, write)
+    objective = Imitating(config, roll_out)
     for _ in train(learner, examples()[:1] * 4, objective, config):
         pass
     assert end_logprob() > before + 1.0
@@ -450,7 +451,7 @@ def test_training_stops_with_the_questions_of_a_gradient_that_is_no_number(
         next(iter(learner.weights.values())).fill_(float("inf"))
     config = config_of()
 
-    def write(*_: Any) -> list[RolloutGroup]:
+    def roll_out(*_: Any) -> list[RolloutGroup]:
         return [
             RolloutGroup((TrainingSequence(example, completion),))
             for example, completion in zip(
@@ -459,7 +460,7 @@ def test_training_stops_with_the_questions_of_a_gradient_that_is_no_number(
         ]
 
     with pytest.raises(TrainingError, match=r"step 0: the loss is .*q0, q1, q2, q3"):
-        next(train(learner, examples(), imitation(config, write), config))
+        next(train(learner, examples(), Imitating(config, roll_out), config))
 
 
 def test_an_adapter_leaves_the_weights_below_it_alone(tiny_llama: Path) -> None:
@@ -529,7 +530,7 @@ def test_training_goes_on_from_a_checkpoint_bit_by_bit(
 ) -> None:
     straight, resumed = (learning(tiny_qwen3, tuning=tuning) for _ in range(2))
     config = config_of(tuning=tuning, learning_rate=3e-3, ema_rate=0.2)
-    objective = distillation(config)
+    objective = NeuronOPSD(config)
     course = list(train(straight, examples(), objective, config))
     first = train(resumed, examples(), objective, config)
     for _ in range(3):

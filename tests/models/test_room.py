@@ -22,6 +22,7 @@ from loaded import loaded, random_pairs
 from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import TryAgainError
+from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Learner, Sampling
@@ -32,8 +33,7 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.kept_room import ROOM, SPLITS, keep_room
 from neuron_opsd.runs.training import Training, train_adapter
 from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.stages.distill import distillation
-from neuron_opsd.stages.policy_gradient import certainties, policy_gradient
+from neuron_opsd.stages.policy_gradient import Rewards, certainties
 from neuron_opsd.stages.splitting import Split, Splits
 from neuron_opsd.stages.training import (
     Earlier,
@@ -42,8 +42,9 @@ from neuron_opsd.stages.training import (
     TrainingSequence,
     train,
 )
-from neuron_opsd.stages.writing import Group
+from neuron_opsd.stages.training_rollouts import VotedGroup
 from neuron_opsd.storage.run_directory import RunDirectory
+from objectives import Rewarding, TwoFunctions
 from resolved import sampled_among_choices
 from tiny import tiny_model
 from tiny_runs import SETTINGS, files_of, tiny_examples
@@ -242,15 +243,19 @@ def config(model_folder: Path) -> Config:
     return load_config(None, [*SETTINGS, *more])
 
 
-def pay(learner: Learner, groups: Sequence[Group]) -> list[Sequence[float]]:
-    """Pay by certainty, which takes passes of its own."""
-    found = certainties(learner, groups, groups[0].config)
-    return [[sure for sure, _ in rows] for rows in found]
+def rewarding(config: Config) -> Objective:
+    """Reward certainty, which takes passes of its own."""
+
+    def reward(learner: Learner, groups: Sequence[VotedGroup]) -> Rewards:
+        found = certainties(learner, groups, config.distill)
+        return [[sure for sure, _ in rows] for rows in found]
+
+    return Rewarding(config, reward, 0.1)
 
 
 OBJECTIVES: dict[str, Callable[[Config], Objective]] = {
-    "distillation": distillation,
-    "reinforcement": lambda config: policy_gradient(config, pay, 0.1),
+    "distillation": NeuronOPSD,
+    "reinforcement": rewarding,
 }
 
 
@@ -267,7 +272,7 @@ def trained(
     """Train; return metrics, facts and warnings."""
     with opened(folder, config) as run:
         base = load_model(config.model)
-        objective = objective or distillation(config)
+        objective = objective or NeuronOPSD(config)
         found = train_adapter(run, base, Training("main"), EXAMPLES, objective)
         return found, run.directory.manifest.facts, run.directory.warnings
 
@@ -278,12 +283,12 @@ def calls_of_a_step(
     """Return how many products were begun when each step began, and at the end."""
     begun: list[int] = []
 
-    def write(learner: Any, batch: Any, step: int) -> Any:
+    def roll_out(learner: Any, batch: Any, step: int) -> Any:
         begun.append(shortage.calls)
-        return objective.write(learner, batch, step)
+        return objective.roll_out(learner, batch, step)
 
     shortage.calls = 0
-    trained(folder, config, Objective(write, objective.loss))
+    trained(folder, config, TwoFunctions(roll_out, objective.loss))
     return [*begun, shortage.calls]
 
 
@@ -356,11 +361,10 @@ import torch
 from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.models.load import load_learner
 from neuron_opsd.config.tables import load_config
-from neuron_opsd.stages.distill import imitation
 from neuron_opsd.stages.training import Earlier, train
 from neuron_opsd.stages.splitting import Split, Splits
-from resolved import sampled_among_choices
-from tests.models.test_room import long_lessons
+from objectives import Imitating
+from tests.models.test_room import long_rollouts
 from tiny_runs import tiny_examples
 
 torch.set_num_threads(1)
@@ -371,7 +375,7 @@ config = load_config(None, [f"model.name={name}", "model.compute=float32",
 learner = load_learner(config.model, config.distill, 0)
 found = []
 splits = Splits((), lambda known, said: found.append((known[-1], said)))
-objective = imitation(config, long_lessons)
+objective = Imitating(config, long_rollouts)
 steps = train(learner, tiny_examples(8), objective, config, 0, Earlier(0, splits))
 if room:
     held = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
@@ -380,7 +384,7 @@ print([repr(float(step.grad_norm)) for step in steps], len(found))
 """
 
 
-def long_lessons(learner: Learner, batch: Any, step: int) -> list[RolloutGroup]:
+def long_rollouts(learner: Learner, batch: Any, step: int) -> list[RolloutGroup]:
     """Have every question imitate the same long answer."""
     del learner, step
     ids = tuple(range(100, 200)) * 4
@@ -417,13 +421,13 @@ def fails_backward(objective: Objective, steps: dict[int, int]) -> Objective:
     """Return an objective whose backward pass runs out of memory, so often a step."""
     now: list[int] = []
 
-    def write(learner: Any, batch: Any, step: int) -> Any:
+    def roll_out(learner: Any, batch: Any, step: int) -> Any:
         now[:] = [step]
-        return objective.write(learner, batch, step)
+        return objective.roll_out(learner, batch, step)
 
-    def loss(learner: Any, exercises: Sequence[TrainingSequence]) -> Tensor:
-        found = objective.loss(learner, exercises)
-        if steps.get(now[0], 0) > 0 and len(exercises) > 1:
+    def loss(learner: Any, sequences: Sequence[TrainingSequence]) -> Tensor:
+        found = objective.loss(learner, sequences)
+        if steps.get(now[0], 0) > 0 and len(sequences) > 1:
             *_, weight = learner.weights.values()
 
             def fail(_: Tensor) -> Tensor:
@@ -434,13 +438,13 @@ def fails_backward(objective: Objective, steps: dict[int, int]) -> Objective:
             handle = weight.register_hook(fail)
         return found
 
-    return Objective(write, loss)
+    return TwoFunctions(roll_out, loss)
 
 
 def test_a_backward_pass_without_room_leaves_no_part_of_a_gradient(
     tmp_path: Path, config: Config
 ) -> None:
-    objective = distillation(config)
+    objective = NeuronOPSD(config)
     spoilt = fails_backward(objective, {1: 1})
     found, facts, _ = trained(tmp_path / "spoilt", config, spoilt)
     halved = adapter_with(tmp_path / "known", config, objective, micro_batch_size=2)
@@ -456,7 +460,7 @@ def test_a_backward_pass_without_room_leaves_no_part_of_a_gradient(
 def test_a_run_resumes_with_the_split_it_had_found(
     tmp_path: Path, config: Config
 ) -> None:
-    objective = distillation(config)
+    objective = NeuronOPSD(config)
     trained(tmp_path / "whole", config, fails_backward(objective, {1: 2}))
 
     class StoppedError(Exception):
@@ -464,13 +468,13 @@ def test_a_run_resumes_with_the_split_it_had_found(
 
     spoilt = fails_backward(objective, {1: 2})
 
-    def write(learner: Any, batch: Any, step: int) -> Any:
+    def roll_out(learner: Any, batch: Any, step: int) -> Any:
         if step == 2:
             raise StoppedError
-        return spoilt.write(learner, batch, step)
+        return spoilt.roll_out(learner, batch, step)
 
     with pytest.raises(StoppedError):
-        trained(tmp_path / "run", config, Objective(write, spoilt.loss))
+        trained(tmp_path / "run", config, TwoFunctions(roll_out, spoilt.loss))
     # Now there is room again; the split stays as it was found.
     _, facts, warnings = trained(tmp_path / "run", config, objective)
     sizes = [split["micro_batch_size"] for split in facts[SPLITS]["main"]]
@@ -498,13 +502,13 @@ def test_a_step_has_the_split_that_was_found_last_before_it() -> None:
 def test_one_completion_without_room_ends_in_a_line(
     tmp_path: Path, config: Config, shortage: Shortage
 ) -> None:
-    objective = distillation(config)
+    objective = NeuronOPSD(config)
 
     def loss(*_: Any) -> Tensor:
         raise torch.OutOfMemoryError(ON_A_GPU)
 
     with pytest.raises(TryAgainError) as caught:
-        trained(tmp_path, config, Objective(objective.write, loss))
+        trained(tmp_path, config, TwoFunctions(objective.roll_out, loss))
     text = str(caught.value)
     assert text.startswith(
         "memory ran out on the training pass of a completion alone (2.00 GiB more"
@@ -523,7 +527,7 @@ def test_the_gradient_is_that_of_the_whole_batch(
     for size in (4, 3, 2, 1):
         learner = learner_of(load_model(config.model), config.distill, config.seed)
         earlier = Earlier(splits=Splits([Split(0, size, 4096)]))
-        steps = train(learner, EXAMPLES, distillation(config), config, 0, earlier)
+        steps = train(learner, EXAMPLES, NeuronOPSD(config), config, 0, earlier)
         norms.append(next(steps).grad_norm)
     assert norms[1:] == pytest.approx([norms[0]] * 3, rel=1e-6)
 

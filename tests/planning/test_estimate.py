@@ -14,12 +14,14 @@ import torch
 from loaded import learning
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
+from neuron_opsd.methods.distillation import NeuronOPSD
+from neuron_opsd.methods.imitation import FormOnly
+from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.planning.costs import Plan
 from neuron_opsd.planning.estimate import clock_of, estimate, of_kind, scaled_peak
 from neuron_opsd.planning.step_trials import (
     StepSize,
-    for_form,
     size_of_step,
     try_saving,
     try_step,
@@ -29,7 +31,6 @@ from neuron_opsd.planning.trials import Trial
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Question
 from neuron_opsd.runs.context import PEAK
-from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.run_directory import read_manifest
 from resolved import sampled_among_choices
@@ -89,7 +90,7 @@ def test_a_run_keeps_the_most_memory_that_it_held(finished_run: FinishedRun) -> 
 def test_a_plan_leaves_the_model_as_it_is(tiny_llama: Path) -> None:
     learner, trial = learner_and_trial(tiny_llama)
     before = {k: v for k, v in learner.state().items() if k.startswith("student.")}
-    objective = distillation(trial.config)
+    objective = NeuronOPSD(trial.config)
     warm_up(trial, learner, EXAMPLES, objective, StepSize(written=4, trained=2))
     try_step(trial, learner, EXAMPLES, objective, StepSize(written=4, trained=2))
     after = learner.state()
@@ -105,7 +106,7 @@ def learner_and_trial(folder: Path, *assignments: str) -> tuple[HFLearner, Trial
 def test_a_step_is_the_sum_of_its_parts(tiny_llama: Path) -> None:
     # Batches of four in micro-batches of two; every timed part takes one tick.
     learner, trial = learner_and_trial(tiny_llama)
-    objective = distillation(trial.config)
+    objective = NeuronOPSD(trial.config)
 
     def seconds(size: StepSize, of: Trial = trial) -> float:
         return try_step(of, learner, EXAMPLES, objective, size)
@@ -159,7 +160,8 @@ def test_questions_of_a_kind_are_the_pools_before_the_tests() -> None:
 
 def test_the_control_draws_from_answers_where_there_are_no_choices() -> None:
     free = replace(EXAMPLES[0], choices=())
-    found = for_form([free, EXAMPLES[1]], ["seven"])
+    answers = PoolAnswers(lambda: {"0": "seven"}, {})
+    found = FormOnly(Config()).examples([free, EXAMPLES[1]], answers)
     assert [example.choices for example in found] == [("seven",), ("yes", "no")]
 
 

@@ -16,7 +16,7 @@ import pytest
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config, to_toml
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import METHODS
+from neuron_opsd.methods import method_of
 from neuron_opsd.models.decoding.choices import (
     ChoiceScores,
     choice_logprobs,
@@ -30,7 +30,7 @@ from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.prepare import prepare_run
 from neuron_opsd.stages.centring import choice_bias, with_bias
 from neuron_opsd.stages.rollouts import ask, bias_of, sample_rollouts
-from neuron_opsd.stages.writing import draw
+from neuron_opsd.stages.training_rollouts import draw
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices, written_freely
 from scripted import ScriptedModel
@@ -176,10 +176,10 @@ def test_centring_that_can_do_nothing_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["ttrl", "intuitor", "rent", "empo"])
 def test_methods_that_reward_probabilities_refuse_centred_choices(method: str) -> None:
     given = [f"method={method}", "distill.num_samples=4"]
-    METHODS[method].objective(config_of(*given), {})
+    method_of(config_of(*given))
     centring = config_of(*given, "rollouts.centre_choices=true")
     with pytest.raises(ConfigError, match=f"{method} trains on the probabilities"):
-        METHODS[method].objective(centring, {})
+        method_of(centring)
 
 
 def test_a_test_has_no_pool_to_centre_by() -> None:

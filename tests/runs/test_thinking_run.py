@@ -12,7 +12,7 @@ import pytest
 
 from neuron_opsd.answers.reasoning import final_part
 from neuron_opsd.config.tables import load_config
-from neuron_opsd.methods import method_named
+from neuron_opsd.methods import method_of
 from neuron_opsd.models.load import load_learner
 from neuron_opsd.prompts import student_prompt
 from neuron_opsd.records import Completion, Message, Question, Rollout, TrainingExample
@@ -93,8 +93,8 @@ def test_no_open_trace_is_selected(
     assert kept <= read
 
 
-def exercises(model: Path, method: str) -> list[TrainingSequence]:
-    """Return what a few steps of a method train on, with what they were paid."""
+def sequences(model: Path, method: str) -> list[TrainingSequence]:
+    """Return what a few steps of a method train on, with their rewards."""
     config = with_method(
         load_config(
             assignments=[
@@ -113,11 +113,11 @@ def exercises(model: Path, method: str) -> list[TrainingSequence]:
     question = Question("q", (Message("user", "Which one?"),))
     prompt = student_prompt(question, config.prompts)
     batch = [TrainingExample(question, prompt, prompt)] * 4
-    objective = method_named(method).objective(config, {})
-    lessons = [
-        one for step in range(3) for one in objective.write(learner, batch, step)
+    trained = method_of(config)
+    groups = [
+        one for step in range(3) for one in trained.roll_out(learner, batch, step)
     ]
-    return [exercise for lesson in lessons for exercise in lesson.exercises]
+    return [sequence for group in groups for sequence in group.sequences]
 
 
 def is_cut(completion: Completion) -> bool:
@@ -126,14 +126,14 @@ def is_cut(completion: Completion) -> bool:
 
 @pytest.mark.parametrize("method", ["lmsi", "context-sft"])
 def test_no_open_trace_is_imitated(finished: FinishedRun, method: str) -> None:
-    found = exercises(Path(finished.config.model.name), method)
+    found = sequences(Path(finished.config.model.name), method)
     assert found
     assert not any(is_cut(e.completion) for e in found)
 
 
 @pytest.mark.parametrize("method", ["ttrl", "empo", "rent", "intuitor"])
 def test_no_open_trace_is_rewarded(finished: FinishedRun, method: str) -> None:
-    found = exercises(Path(finished.config.model.name), method)
+    found = sequences(Path(finished.config.model.name), method)
     assert any(e.advantage > 0.0 for e in found)
     cut = [e.advantage for e in found if is_cut(e.completion)]
     assert cut

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
+from neuron_opsd.methods.distillation import NeuronOPSD
+from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, Rollout, StepMetrics
-from neuron_opsd.results.run import FORM_ONLY
 from neuron_opsd.runs.checkpoints import end_checkpoints
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.metrics import (
@@ -35,7 +36,6 @@ from neuron_opsd.runs.training import (
     train_adapter,
     trained_model,
 )
-from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.teaching import DemonstrationPool
 from neuron_opsd.storage.integrity import CARD, proof_of
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -70,7 +70,7 @@ def base(config: Config) -> HFModel:
 def trained(folder: Path, config: Config) -> tuple[StepMetrics, ...]:
     with opened(folder, config) as run:
         return train_adapter(
-            run, base(config), Training("main"), EXAMPLES, distillation(config)
+            run, base(config), Training("main"), EXAMPLES, NeuronOPSD(config)
         )
 
 
@@ -89,7 +89,7 @@ def steps_taken(folder: Path, config: Config) -> int:
     with opened(folder, config) as run:
         watched = replace(run, progress=Watching())
         train_adapter(
-            watched, base(config), Training("main"), EXAMPLES, distillation(config)
+            watched, base(config), Training("main"), EXAMPLES, NeuronOPSD(config)
         )
     assert not taken or sum(taken) == config.distill.steps
     return max(len(taken) - 1, 0)
@@ -284,7 +284,7 @@ def test_the_adapter_is_kept_after_the_steps_asked_for(
 ) -> None:
     training = Training("main", keep_after=(3, 5))
     with opened(tmp_path / "long", config) as run:
-        train_adapter(run, base(config), training, EXAMPLES, distillation(config))
+        train_adapter(run, base(config), training, EXAMPLES, NeuronOPSD(config))
     names = {path.name for path in (tmp_path / "long").glob("adapter*")}
     assert names == {"adapter", "adapter-000003", "adapter-000005"}
     # It is what a training of as many steps ends with.
@@ -297,7 +297,7 @@ def test_the_adapter_is_kept_after_the_steps_asked_for(
     before = files_of(tmp_path / "long/adapter")
     other.unlink()
     with opened(tmp_path / "long", config) as run:
-        train_adapter(run, base(config), training, EXAMPLES, distillation(config))
+        train_adapter(run, base(config), training, EXAMPLES, NeuronOPSD(config))
         assert "adapter-000003 is not as it was written" in run.directory.warnings[0]
     assert one.read_bytes() == other.read_bytes()
     assert files_of(tmp_path / "long/adapter") == before
@@ -305,15 +305,13 @@ def test_the_adapter_is_kept_after_the_steps_asked_for(
 
 def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
     with opened(tmp_path, config) as run:
-        train_adapter(
-            run, base(config), Training("main"), EXAMPLES, distillation(config)
-        )
+        train_adapter(run, base(config), Training("main"), EXAMPLES, NeuronOPSD(config))
         train_adapter(
             run,
             base(config),
             Training("other", "deep/er"),
             EXAMPLES[:2],
-            distillation(config),
+            NeuronOPSD(config),
         )
         assert {"adapter", "deep/er/adapter"} < set(run.directory.manifest.outputs)
     weights = "adapter/adapter_model.safetensors"
@@ -323,9 +321,7 @@ def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
 
 def test_what_was_trained_can_be_loaded(tmp_path: Path, config: Config) -> None:
     with opened(tmp_path, config) as run:
-        train_adapter(
-            run, base(config), Training("main"), EXAMPLES, distillation(config)
-        )
+        train_adapter(run, base(config), Training("main"), EXAMPLES, NeuronOPSD(config))
         model = trained_model(run, "adapter")
     assert model.facts.name == config.model.name
 
@@ -353,7 +349,7 @@ def test_signs_of_collapse_are_told_the_same_whatever_stopped_a_run(
     for _ in range(2):
         with opened(tmp_path, config) as run:
             train_adapter(
-                run, base(config), Training("main"), EXAMPLES, distillation(config)
+                run, base(config), Training("main"), EXAMPLES, NeuronOPSD(config)
             )
             told.append(run.directory.warnings)
     assert told[0] == told[1]
@@ -384,8 +380,8 @@ def test_questions_without_choices_imitate_whole_answers_to_others(
         written_for("q3", "nothing to read", answer=None),
         written_for("q4", "of the same text as q1"),
     )
-    assert examples_for("lmsi", prepared, config) == prepared.examples
-    with_choices, without = examples_for(FORM_ONLY, prepared, config)
+    assert examples_for(NeuronOPSD(config), prepared) == prepared.examples
+    with_choices, without = examples_for(FormOnly(config), prepared)
     assert with_choices == EXAMPLES[0]
     assert sorted(without.choices) == ["c", "so it is</think>a"]
 
@@ -394,19 +390,19 @@ def test_questions_without_choices_imitate_whole_answers_to_others(
 def test_a_question_imitates_some_of_very_many_others(
     many_same: int, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neuron_opsd.methods.borrowed_answers.MANY_SAME", many_same)
-    monkeypatch.setattr("neuron_opsd.methods.borrowed_answers.NUM_OTHERS", 3)
+    monkeypatch.setattr("neuron_opsd.methods.imitation.MANY_SAME", many_same)
+    monkeypatch.setattr("neuron_opsd.methods.imitation.NUM_OTHERS", 3)
     names = [f"q{n}" for n in range(20)]
     prepared = prepared_free(*(written_for(name, name) for name in names))
-    _, example = examples_for(FORM_ONLY, prepared, config)
+    _, example = examples_for(FormOnly(config), prepared)
     assert len(set(example.choices)) == 3
     assert not {"q1", "q4"} & set(example.choices)
-    again = examples_for(FORM_ONLY, prepared, config)[1]
+    again = examples_for(FormOnly(config), prepared)[1]
     other = config.model_copy(update={"seed": 7})
     assert again == example
-    assert examples_for(FORM_ONLY, prepared, other)[1] != example
+    assert examples_for(FormOnly(other), prepared)[1] != example
 
 
 def test_a_pool_with_nothing_to_imitate_is_refused(config: Config) -> None:
     with pytest.raises(DataError, match="no answer to imitate for question q1"):
-        examples_for(FORM_ONLY, prepared_free(written_for("q1", "b")), config)
+        examples_for(FormOnly(config), prepared_free(written_for("q1", "b")))

@@ -19,6 +19,8 @@ from torch import Tensor
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import TrainingError
+from neuron_opsd.methods.distillation import NeuronOPSD
+from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import load_learner
@@ -31,18 +33,17 @@ from neuron_opsd.records import (
     StepMetrics,
     TrainingExample,
 )
-from neuron_opsd.stages.distill import distillation, imitation
 from neuron_opsd.stages.rollouts import scored_choices
 from neuron_opsd.stages.training import (
     Examples,
-    Objective,
     RolloutGroup,
     TrainingSequence,
     gather_gradients,
     move_teacher,
     train,
 )
-from neuron_opsd.stages.writing import asked, on_policy, random_choices
+from neuron_opsd.stages.training_rollouts import asked, on_policy
+from objectives import Imitating, TwoFunctions
 from scripted import ScriptedModel
 
 TEACHERS = ("ema", "frozen", "live", "periodic")
@@ -75,7 +76,7 @@ COMPLETIONS = (
 )
 
 
-EXERCISES = tuple(
+SEQUENCES = tuple(
     TrainingSequence(example, written)
     for example, written in zip(EXAMPLES, COMPLETIONS, strict=True)
 )
@@ -158,19 +159,19 @@ def by_hand(learner: HFLearner, divergence: str) -> float:
 
 
 def written(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
-    """Write what is fixed for every question."""
+    """Return what is fixed for every question."""
     del learner, step
-    return [RolloutGroup((EXERCISES[EXAMPLES.index(example)],)) for example in batch]
+    return [RolloutGroup((SEQUENCES[EXAMPLES.index(example)],)) for example in batch]
 
 
-def drawn(lessons: Sequence[RolloutGroup]) -> list[Completion]:
+def drawn(groups: Sequence[RolloutGroup]) -> list[Completion]:
     """Return all that was drawn for some questions."""
-    return [completion for lesson in lessons for completion in lesson.drawn]
+    return [completion for group in groups for completion in group.drawn]
 
 
-def taught(lessons: Sequence[RolloutGroup]) -> list[Completion]:
+def taught(groups: Sequence[RolloutGroup]) -> list[Completion]:
     """Return all that some questions are trained on."""
-    return [e.completion for lesson in lessons for e in lesson.exercises]
+    return [s.completion for group in groups for s in group.sequences]
 
 
 def gradients(learner: HFLearner) -> Tensor:
@@ -190,13 +191,13 @@ def test_the_loss_is_the_mean_over_all_tokens_of_a_batch(
 ) -> None:
     config = changed(config, divergence=divergence, tuning=tuning)
     learner = learner_for(config, moved=True)
-    objective = distillation(config)
+    objective = NeuronOPSD(config)
     expected = by_hand(learner, divergence)
     assert expected > 1e-3
     found, grads = [], []
     for micro, chunk in ((1, 256), (2, 3), (5, 1), (4, 256)):
         tuned = changed(config, micro_batch_size=micro, chunk_positions=chunk).distill
-        loss = gather_gradients(learner, EXERCISES, objective, tuned)
+        loss = gather_gradients(learner, SEQUENCES, objective, tuned)
         found.append(loss)
         grads.append(gradients(learner))
     assert found == pytest.approx([expected] * 4, rel=1e-4)
@@ -217,13 +218,13 @@ def test_the_gradient_of_a_step_is_that_of_the_dense_formula(config: Config) -> 
         p, q = student.log_softmax(-1), teacher.log_softmax(-1)
         ((p.exp() * (p - q)).sum() / num_tokens).backward()
     dense = gradients(learner)
-    gather_gradients(learner, EXERCISES, distillation(config), config.distill)
+    gather_gradients(learner, SEQUENCES, NeuronOPSD(config), config.distill)
     torch.testing.assert_close(gradients(learner), dense, rtol=1e-4, atol=1e-6)
 
 
 def test_the_end_token_is_trained_like_any_other(config: Config) -> None:
     learner = learner_for(config, moved=True)
-    objective = distillation(config)
+    objective = NeuronOPSD(config)
     ends = (completion(50), completion(50, 1))
     losses = [
         gather_gradients(
@@ -243,7 +244,7 @@ def test_a_fixed_teacher_is_come_closer_to(config: Config, divergence: str) -> N
     config = changed(config, divergence=divergence, teacher="frozen", steps=20)
     learner = learner_for(config)
     start = {name: value.clone() for name, value in learner.teacher_weights.items()}
-    metrics = list(train(learner, EXAMPLES, distillation(config), config))
+    metrics = list(train(learner, EXAMPLES, NeuronOPSD(config), config))
     losses = [entry.loss for entry in metrics]
     assert fmean(losses[-5:]) < 0.5 * fmean(losses[:5])
     for name, value in start.items():
@@ -252,8 +253,8 @@ def test_a_fixed_teacher_is_come_closer_to(config: Config, divergence: str) -> N
 
 def test_imitation_is_the_cross_entropy_of_what_is_written(config: Config) -> None:
     learner = learner_for(config, moved=True)
-    objective = imitation(config, written)
-    found = gather_gradients(learner, EXERCISES, objective, changed(config).distill)
+    objective = Imitating(config, written)
+    found = gather_gradients(learner, SEQUENCES, objective, changed(config).distill)
     terms = []
     for example, one in zip(EXAMPLES, COMPLETIONS, strict=True):
         with torch.no_grad():
@@ -306,7 +307,7 @@ def test_the_teacher_follows_its_recurrence(config: Config, teacher: str) -> Non
     config = changed(config, teacher=teacher, ema_rate=0.2, teacher_period=2, steps=3)
     learner = learner_for(config)
     expected = {name: value.clone() for name, value in learner.teacher_weights.items()}
-    for entry in train(learner, EXAMPLES, distillation(config), config):
+    for entry in train(learner, EXAMPLES, NeuronOPSD(config), config):
         for name, weight in learner.weights.items():
             now = weight.detach().clone()
             if teacher == "ema":
@@ -319,7 +320,7 @@ def test_the_teacher_follows_its_recurrence(config: Config, teacher: str) -> Non
 def test_a_step_says_what_it_did(config: Config) -> None:
     config = changed(config, steps=2, warmup_steps=2)
     learner = learner_for(config)
-    objective = Objective(written, distillation(config).loss)
+    objective = TwoFunctions(written, NeuronOPSD(config).loss)
     first, second = train(learner, EXAMPLES, objective, config)
     assert (first.step, second.step) == (0, 1)
     assert first.num_tokens == 16
@@ -332,7 +333,7 @@ def test_a_step_says_what_it_did(config: Config) -> None:
 
 
 def test_cut_rollouts_and_repeated_ones_are_counted(config: Config) -> None:
-    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
+    def roll_out(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
         del learner, step
         texts = ["a", "b", "b", "b", "c"]
         completions = [
@@ -345,7 +346,7 @@ def test_cut_rollouts_and_repeated_ones_are_counted(config: Config) -> None:
         ]
 
     config = changed(config, steps=1)
-    objective = Objective(write, distillation(config).loss)
+    objective = TwoFunctions(roll_out, NeuronOPSD(config).loss)
     (entry,) = train(learner_for(config), EXAMPLES, objective, config)
     assert entry.truncated == pytest.approx(3 / 5)
     assert entry.top_answer_share == pytest.approx(3 / 5)
@@ -362,7 +363,7 @@ def test_training_goes_on_from_a_state_as_if_it_had_not_stopped(
 ) -> None:
     config = changed(config, steps=4, batch_size=3, ema_rate=0.3)
     whole = learner_for(config)
-    objective = distillation(config)
+    objective = NeuronOPSD(config)
     metrics = list(train(whole, EXAMPLES, objective, config))
     stopped = learner_for(config)
     half = list(train(stopped, EXAMPLES, objective, changed(config, steps=2)))
@@ -375,11 +376,11 @@ def test_training_goes_on_from_a_state_as_if_it_had_not_stopped(
 
 
 def test_a_loss_that_is_no_number_names_step_and_questions(config: Config) -> None:
-    def broken(learner: Learner, exercises: Sequence[TrainingSequence]) -> Tensor:
+    def broken(learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
         states = learner.student(
             [
-                (learner.encode(e.example.student_prompt), e.completion.token_ids)
-                for e in exercises
+                (learner.encode(s.example.student_prompt), s.completion.token_ids)
+                for s in sequences
             ]
         )
         return states.hidden.sum() * float("nan")
@@ -387,7 +388,7 @@ def test_a_loss_that_is_no_number_names_step_and_questions(config: Config) -> No
     learner = learner_for(config)
     before = learner.state()
     with pytest.raises(TrainingError) as caught:
-        list(train(learner, EXAMPLES, Objective(written, broken), config))
+        list(train(learner, EXAMPLES, TwoFunctions(written, broken), config))
     text = str(caught.value)
     assert text.startswith("step 0: the loss is nan (questions ")
     named = text.partition("questions ")[2].partition(")")[0].split(", ")
@@ -404,8 +405,9 @@ def test_a_student_writes_its_own_free_answers(config: Config) -> None:
         TrainingExample(e.question, e.student_prompt, e.teacher_prompt)
         for e in EXAMPLES
     ]
-    write = on_policy(config)
-    first, again, later = (drawn(write(learner, free, step)) for step in (0, 0, 1))
+    first, again, later = (
+        drawn(on_policy(learner, free, step, config)) for step in (0, 0, 1)
+    )
     assert first == again
     assert [c.token_ids for c in first] != [c.token_ids for c in later]
     assert all(1 <= len(c.token_ids) <= 6 for c in first)
@@ -413,18 +415,18 @@ def test_a_student_writes_its_own_free_answers(config: Config) -> None:
 
 def test_a_question_twice_in_a_batch_is_answered_twice(config: Config) -> None:
     free = replace(EXAMPLES[0], choices=())
-    lessons = on_policy(config)(learner_for(config), [free] * 6, 0)
-    assert len({c.token_ids for c in drawn(lessons)}) > 1
+    groups = on_policy(learner_for(config), [free] * 6, 0, config)
+    assert len({c.token_ids for c in drawn(groups)}) > 1
 
 
 def test_rollouts_among_choices_follow_the_students_odds(config: Config) -> None:
     learner = learner_for(config)
     count = 500
     batch = [EXAMPLES[0]] * count
-    lessons = on_policy(changed(config, temperature=0.7))(learner, batch, 3)
+    groups = on_policy(learner, batch, 3, changed(config, temperature=0.7))
     (scores,) = scored_choices(learner, [asked(EXAMPLES[0])])
     odds = np.exp(choice_logprobs(scores, 0.7))
-    counted = Counter(c.text for c in drawn(lessons))
+    counted = Counter(c.text for c in drawn(groups))
     assert set(counted) <= set(EXAMPLES[0].choices)
     for choice, share in zip(EXAMPLES[0].choices, odds, strict=True):
         # 6.4 standard deviations, three choices: a false alarm below 1e-9.
@@ -434,11 +436,11 @@ def test_rollouts_among_choices_follow_the_students_odds(config: Config) -> None
 
 def test_the_form_only_control_draws_every_choice_alike(config: Config) -> None:
     scripted = cast("Learner", ScriptedModel({}))
-    write = random_choices(config)
+    method = FormOnly(config)
     steps, batch = 400, EXAMPLES
     places = np.zeros((len(batch), 3))
     for step in range(steps):
-        for n, one in enumerate(taught(write(scripted, batch, step))):
+        for n, one in enumerate(taught(method.roll_out(scripted, batch, step))):
             places[n, batch[n].choices.index(one.text)] += 1
             assert one.token_ids == tuple(f" {one.text}\n".encode())
     # Chi-square with two degrees of freedom is above x with the chance exp(-x / 2):
@@ -461,9 +463,11 @@ def test_the_form_only_control_looks_at_nothing_but_seed_step_and_id(
     other = config.model_copy(update={"seed": 1})
 
     def texts(config: Config, batch: Examples) -> list[str]:
-        write = random_choices(config)
+        method = FormOnly(config)
         return [
-            c.text for step in range(9) for c in taught(write(scripted, batch, step))
+            c.text
+            for step in range(9)
+            for c in taught(method.roll_out(scripted, batch, step))
         ]
 
     assert texts(config, EXAMPLES) == texts(config, turned)

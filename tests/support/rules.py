@@ -60,6 +60,17 @@ GOLD_MODULES = {
 """Modules that may name gold answers, besides the report and the command;
 none of them chooses what is trained on, or trains."""
 
+TARGET_MODULES = {
+    "compare.block",
+    "compare.forecast",
+    "compare.grid",
+    "compare.oracles",
+    "methods",
+    "methods.method",
+}
+"""Modules that may name what oracles are told: where oracles are defined, and where a
+comparison tells them. In a method's own module only an oracle's class may."""
+
 DOORS = {
     "models.decoding.choices",
     "models.gguf",
@@ -183,6 +194,49 @@ def gold_answers_below_evaluation(module: str, source: str) -> list[str]:
     return found
 
 
+def targets_outside_oracles(module: str, source: str) -> list[str]:
+    """Find what oracles are told where no oracle is."""
+    if module in TARGET_MODULES:
+        return []
+    tree = ast.parse(source)
+    inside = {
+        part
+        for node in ast.walk(tree)
+        if room_of(module) == "methods" and is_oracle(node)
+        for part in ast.walk(node)
+    }
+    names = {"Target", "Targets"}
+    if room_of(module) == "methods":
+        names |= {"targets"}
+    return [
+        f"{module} names {name}"
+        for node in ast.walk(tree)
+        if node not in inside
+        for name in names & names_of(node)
+    ]
+
+
+def is_oracle(node: ast.AST) -> bool:
+    """Say whether a node is the class of a method that is told gold answers."""
+    if not isinstance(node, ast.ClassDef):
+        return False
+    return any(
+        isinstance(base, ast.Name) and base.id == "Oracle" for base in node.bases
+    )
+
+
+def names_of(node: ast.AST) -> set[str]:
+    """Return what one node of a module names."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+            return {name}
+        case ast.alias(name=name, asname=other):
+            return {name.rpartition(".")[2], other or ""}
+        case ast.Constant(value=str(text)):
+            return {text}
+    return set()
+
+
 def unsafe_calls(module: str, source: str) -> list[str]:
     """Find what could run code out of a file: pickle, eval, remote code."""
     found = [
@@ -276,6 +330,7 @@ RULES: dict[str, Rule] = {
         transformers_outside_models,
         past_the_doorway,
         gold_answers_below_evaluation,
+        targets_outside_oracles,
         unsafe_calls,
         prints_outside_cli,
         too_long,

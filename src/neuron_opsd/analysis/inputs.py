@@ -9,9 +9,9 @@ from pathlib import Path
 from neuron_opsd.analysis.places import Place, place_of, read_output
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.methods import needs_neurons
 from neuron_opsd.records import (
     Fitness,
     GoldAnswers,

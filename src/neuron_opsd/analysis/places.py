@@ -17,6 +17,7 @@ from neuron_opsd.compare.block import cell_folder, neurons_name
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.methods import needs_contexts
 from neuron_opsd.runs.prepare import inside
 from neuron_opsd.storage.codecs import Codec, json_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
@@ -84,7 +85,7 @@ def place_in_block(block: Path, method: str) -> Place:
         shared, f"{method}/settings", json_codec(f"{method}/settings.json")
     )
     config = settings_of(known)
-    if not config.contexts.num_demonstrations:
+    if not needs_contexts(config):
         raise DataError(
             f"{block / method} is of a method without demonstrations, of which there "
             "is nothing to tell; name one of a method that shows some"

@@ -148,7 +148,7 @@ def methods(*, output: Output = DEFAULT_OUTPUT) -> None:
         output: How to say what came out.
     """
     with opened(output) as terminal:
-        from neuron_opsd.methods import METHODS
+        from neuron_opsd.methods import METHODS, Oracle
 
         if output.json:
             terminal.show_json(
@@ -157,7 +157,7 @@ def methods(*, output: Output = DEFAULT_OUTPUT) -> None:
                         "summary": method.summary,
                         "acts_on": method.acts_on,
                         "source": method.source,
-                        "oracle": method.oracle,
+                        "oracle": issubclass(method, Oracle),
                         "preset": {
                             "full_rate": method.preset.full_rate,
                             "lora_rate": method.preset.lora_rate,

@@ -10,13 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from neuron_opsd.compare.neurons import prompted
-from neuron_opsd.compare.variants import Variant, config_of
+from neuron_opsd.compare.variants import Variant, config_of, prompted
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import differences
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import METHODS
-from neuron_opsd.methods.method import Targets
+from neuron_opsd.methods import Method, Oracle, Targets
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME, Prepared, roll_out
 from neuron_opsd.records import Question, StepMetrics
@@ -226,7 +224,7 @@ def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellR
     last = config.distill.steps
     between = tuple(step for step in block.shown_steps if step < last)
     check_settings(run, folder, variant)
-    told = (GOLD,) if METHODS[variant.method].oracle else ()
+    told = (GOLD,) if issubclass(variant.trained, Oracle) else ()
     training = Training(variant.name, folder, between, told)
     adapters = {step: training.kept(step) for step in between}
     adapters |= {last: training.adapter}
@@ -234,14 +232,9 @@ def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellR
     def compute() -> CellResult:
         model = start.get()
         prepared = prepared_for(block, model, run, folder)
-        objective = METHODS[variant.method].objective(config, block.targets)
-        metrics = train_adapter(
-            run,
-            model,
-            training,
-            examples_for(variant.method, prepared, config),
-            objective,
-        )
+        method = method_for(variant, config, block.targets)
+        examples = examples_for(method, prepared)
+        metrics = train_adapter(run, model, training, examples, method)
         model.release()  # they make room for those of the trained model
         tests = {
             step: test_after(block, run, variant.name, step, adapter)
@@ -266,6 +259,13 @@ def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellR
             "not tested there; another --out trains it anew"
         )
     return result
+
+
+def method_for(variant: Variant, config: Config, targets: Targets) -> Method:
+    """Return a variant's method ready to train; none but an oracle is told targets."""
+    if issubclass(variant.trained, Oracle):
+        return variant.trained(config, targets)
+    return variant.trained(config)
 
 
 def check_settings(run: RunContext, folder: str, variant: Variant) -> None:

@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neuron_opsd.compare.neurons import check_prompted, variants_for
 from neuron_opsd.compare.variants import (
     Variant,
+    check_resolved,
     check_variants,
     config_of,
-    shared_config,
+    variants_for,
     with_form,
 )
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import METHODS
 from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
@@ -91,7 +90,7 @@ class ComparisonContext:
 
     comparison: Comparison
     config: Config
-    """Settled for the model, before any method has its say."""
+    """What the user chose for all methods, resolved for the model."""
     remarks: tuple[str, ...]
     """What a user should know of how the model is run."""
     inputs: Mapping[str, Inputs]
@@ -116,38 +115,36 @@ def set_up(
         NeuronOpsdError: For anything that the user can mend.
     """
     check(comparison)
-    shared = shared_config(config)
     warn = once_each(progress.warn)
     inputs = {
         source: read_inputs(
             file,
             in_domain_first(comparison.tests, source),
-            in_domain(shared, source),
+            in_domain(config, source),
             warn,
         )
         for source, file in comparison.sources.items()
     }
     for variant in comparison.variants:
-        own = config_of(variant, shared)
-        METHODS[variant.method].objective(own, {})
+        own = config_of(variant, config)
         check_steps(variant, own, comparison.shown_steps)
-    tokenizer = load_tokenizer(shared.model)
+    check_resolved(comparison.variants, config, progress.warn)
+    tokenizer = load_tokenizer(config.model)
     facts = tokenizer.facts
-    check_prompted(shared, facts, progress.warn)
-    variants = variants_for(comparison.variants, shared, facts, progress.warn)
+    variants = variants_for(comparison.variants, config, facts, progress.warn)
     begun = sorted(comparison.out.glob(f"{BLOCKS}/*/*/*"))
     chooses = any(one.chooses for one in inputs.values())
-    resolved = resolve(shared, tokenizer, begun, chooses=chooses)
+    resolved = resolve(config, tokenizer, begun, chooses=chooses)
     for one in inputs.values():
         check_questions(tokenizer, one, resolved)
-    model = load_model(shared.model, tokenizer=tokenizer)
+    model = load_model(config.model, tokenizer=tokenizer)
     return ComparisonContext(
         replace(comparison, variants=variants),
         resolved,
-        remarks(model.facts, resolved, shared),
+        remarks(model.facts, resolved, config),
         inputs,
         model,
-        model_fingerprint(shared.model),
+        model_fingerprint(config.model),
         progress,
     )
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from neuron_opsd.compare.block import cell_folder
+from neuron_opsd.compare.block import cell_folder, method_for
 from neuron_opsd.compare.comparison import (
     Cell,
     Comparison,
@@ -15,12 +15,9 @@ from neuron_opsd.compare.comparison import (
     cells_of,
     set_up,
 )
-from neuron_opsd.compare.neurons import prompted
-from neuron_opsd.compare.variants import Variant, config_of, with_form
+from neuron_opsd.compare.variants import Variant, config_of, prompted, with_form
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import needs_neurons
-from neuron_opsd.methods import METHODS
-from neuron_opsd.methods.method import Target
+from neuron_opsd.methods import Target, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.planning.costs import (
     answering,
@@ -123,14 +120,15 @@ def step_seconds(setting: ComparisonContext, variant: Variant, found: Reading) -
     config = config_of(variant, setting.config)
     trial = Trial(setting.model, config, clock_of(setting.model.facts.device))
     learner = learner_of(setting.model, config.distill, config.seed)
-    examples = found.trained
-    if not config.contexts.num_demonstrations:
-        examples = tuple(replace(e, teacher_prompt=e.student_prompt) for e in examples)
-    targets = {e.question_id: SOME_TARGET for e in examples}
-    objective = METHODS[variant.method].objective(config, targets)
+    shown = found.trained
+    if not needs_contexts(config):
+        shown = tuple(replace(e, teacher_prompt=e.student_prompt) for e in shown)
+    targets = {e.question_id: SOME_TARGET for e in shown}
+    method = method_for(variant, config, targets)
+    examples = method.examples(shown, found.answers(config))
     size = size_of_step(trial, examples, found.reading, found.showing)
-    warm_up(trial, learner, examples, objective, size)
-    return try_step(trial, learner, examples, objective, size)
+    warm_up(trial, learner, examples, method, size)
+    return try_step(trial, learner, examples, method, size)
 
 
 def rates_of(found: Reading) -> Rates:
@@ -155,7 +153,7 @@ def block_seconds(
     variants = setting.comparison.trained_from(start)
     configs = [config_of(variant, config) for variant in variants]
     read = {own.contexts.answer for own in configs if needs_neurons(own)}
-    with_teacher = [own for own in configs if own.contexts.num_demonstrations]
+    with_teacher = [own for own in configs if needs_contexts(own)]
     return (
         with_demonstrations(work, rates, config).seconds
         + rollouts(work, rates, config).seconds

@@ -34,6 +34,7 @@ from neuron_opsd.compare.comparison import (
     in_domain,
 )
 from neuron_opsd.compare.oracles import hash_targets, targets_of
+from neuron_opsd.compare.variants import with_budget
 from neuron_opsd.errors import (
     ConfigError,
     DataError,
@@ -41,8 +42,7 @@ from neuron_opsd.errors import (
     NeuronOpsdError,
     TryAgainError,
 )
-from neuron_opsd.methods import METHODS
-from neuron_opsd.methods.method import Targets
+from neuron_opsd.methods import Oracle, Targets
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import BASE, FORM, Failure
 from neuron_opsd.results.run import PROMPTED
@@ -194,7 +194,7 @@ def opened(
     progress = Prefixed(setting.progress, block_name(seed, source, start))
     with RunDirectory.open(
         block_folder(comparison, source, seed, start),
-        run_settings(config),
+        run_settings(with_budget(config)),
         hashes,
         environment=environment(config.model),
         warn=progress.warn,
@@ -203,7 +203,7 @@ def opened(
             directory.warn(remark)
         run = RunContext(directory, config, progress)
         targets: Targets = {}
-        if any(METHODS[variant.method].oracle for variant in comparison.variants):
+        if any(issubclass(one.trained, Oracle) for one in comparison.variants):
             targets = targets_of(comparison.sources[source], inputs.pool, config)
             directory.integrity.add_source(GOLD, hash_targets(targets))
         yield RunGroup(

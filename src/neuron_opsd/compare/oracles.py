@@ -9,7 +9,7 @@ from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.data.questions import read_questions
 from neuron_opsd.errors import DataError, questions_text
-from neuron_opsd.methods.method import Target, Targets
+from neuron_opsd.methods import Target, Targets
 from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
 from neuron_opsd.runs.inputs import POOL

@@ -27,7 +27,12 @@ from neuron_opsd.compare.tables import (
     csv_text,
     measurement_rows,
 )
-from neuron_opsd.compare.variants import method_line, untrained_lines, with_form
+from neuron_opsd.compare.variants import (
+    method_line,
+    untrained_lines,
+    with_budget,
+    with_form,
+)
 from neuron_opsd.config.tables import changed_settings, toml_value
 from neuron_opsd.errors import DataError
 from neuron_opsd.report.comparison_page import render_comparison
@@ -165,7 +170,7 @@ def written(setting: ComparisonContext) -> dict[str, str]:
     """Return the settings that all methods share, where they are not the defaults."""
     return {
         name: "unset" if value is None else toml_value(value)
-        for name, value in changed_settings(setting.config).items()
+        for name, value in changed_settings(with_budget(setting.config)).items()
         if name != "evaluation.in_domain"
     }
 

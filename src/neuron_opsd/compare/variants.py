@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import (
+    Table,
     config_from_table,
     differences,
+    flatten_table,
     merge,
     parse_assignment,
     toml_value,
 )
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import METHODS, method_named
+from neuron_opsd.methods import METHODS, Method, Oracle, method_named
+from neuron_opsd.methods.method import WITHOUT_NEURONS
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.results.comparison import BASE, FORM, MethodLine
 from neuron_opsd.results.run import PROMPTED
-from neuron_opsd.runs.resolution import SOURCE
+from neuron_opsd.runs.resolution import SOURCE, for_model, replaced_text, settled
 from neuron_opsd.storage.names import check_names
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -37,6 +42,8 @@ OWN_SECTIONS: Final = (
 NUM_SAMPLES: Final = 8
 """Rollouts per question and step of every method, unless the settings name a number."""
 
+BUDGET: Final[Table] = {"distill": {"num_samples": NUM_SAMPLES}}
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -46,6 +53,11 @@ class Variant:
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     """A table of tables; wins over the comparison's settings."""
+
+    @property
+    def trained(self) -> type[Method]:
+        """The class of the method."""
+        return method_named(self.method)
 
 
 def parse_variant(text: str) -> Variant:
@@ -96,7 +108,7 @@ def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
                 f"give this {variant.method} another one"
             )
         seen.add(variant.name)
-        if METHODS[variant.method].oracle and not oracle:
+        if issubclass(variant.trained, Oracle) and not oracle:
             raise ConfigError(
                 f"{variant.method} learns from the pool's gold answers; say --oracle "
                 "to compare with it, and it is marked wherever it stands"
@@ -137,61 +149,118 @@ def with_form(variants: Sequence[Variant]) -> tuple[Variant, ...]:
 
 
 def config_of(variant: Variant, shared: Config) -> Config:
-    """Return the settings of a variant.
+    """Return the settings of a variant: `settled`, with as many rollouts for all.
 
-    What a method needs wins over what the comparison shares, except for the number of
-    rollouts, which must be the same for all; the variant's own settings win over both.
-    The preset of its source stands below what the comparison shares, or above it where
-    the variant itself asks for it; then budgets are no longer the same.
+    Args:
+        variant: Whose.
+        shared: What the user chose for all variants, as far as its fields are set.
 
     Raises:
         ConfigError: If a setting cannot be.
     """
-    method = METHODS[variant.method]
-    chosen = shared.model_dump(exclude_unset=True)
-    trained = config_from_table(merge(chosen, variant.settings))
-    source = method.preset.table(trained) if trained.preset == SOURCE else {}
-    below = merge(method.defaults, source)
-    table = merge(merge(below, chosen), method.settings)
-    counts = (samples_in(one) for one in (chosen, below))
-    count = next(filter(None, counts), NUM_SAMPLES)
-    table = merge(table, {"method": variant.method, "distill": {"num_samples": count}})
-    if "preset" in variant.settings:
-        table = merge(table, source)
-    return config_from_table(merge(table, variant.settings))
+    return settled(shared, {**variant.settings, "method": variant.method}, BUDGET)
 
 
-def samples_in(table: Mapping[str, Any]) -> int | None:
-    """Return the rollouts per question and step that a table of settings names."""
-    found: int | None = table.get("distill", {}).get("num_samples")
-    return found
+def with_budget(shared: Config) -> Config:
+    """Return what all variants share, as a comparison's files have it."""
+    if shared.preset == SOURCE:
+        return shared
+    return config_from_table(merge(BUDGET, shared.model_dump(exclude_unset=True)))
 
 
-def shared_config(config: Config) -> Config:
-    """Return the settings that all variants share.
+def check_resolved(
+    variants: Sequence[Variant], shared: Config, warn: Callable[[str], None]
+) -> None:
+    """Refuse settings that no method can be trained with; say what they make unequal.
 
-    Greedy answers are drawn besides the samples, for variants that show them.
+    Args:
+        variants: Of the comparison.
+        shared: What the user chose for all.
+        warn: Told of settings that win over a preset, and of unequal budgets.
+
+    Raises:
+        ConfigError: If a variant cannot be trained with its settings, or would be
+            another method than its own.
     """
-    chosen = config.model_dump(exclude_unset=True)
-    if config.preset == SOURCE or samples_in(chosen) is not None:
-        return config
-    table = merge(chosen, {"distill": {"num_samples": NUM_SAMPLES}})
-    return config_from_table(table)
+    for variant in variants:
+        refuse_another_method(variant, shared)
+        variant.trained.check(config_of(variant, shared))
+        if lost := lost_preset(variant, shared):
+            warn(
+                f"{variant.name} asks for its source's preset, but what is set for all "
+                f"methods wins over it: {', '.join(lost)}; set it in {variant.name} "
+                "itself to have it otherwise"
+            )
+    for what, of in BUDGETS.items():
+        given: dict[int, list[str]] = defaultdict(list)
+        for variant in variants:
+            if count := of(variant.trained, config_of(variant, shared)):
+                given[count].append(variant.name)
+        if len(given) > 1:
+            said = ", ".join(f"{n} for {' and '.join(v)}" for n, v in given.items())
+            warn(
+                f"the methods are not given the same: {what} are {said}; what one "
+                "gains over another may be a gain of its budget"
+            )
+
+
+BUDGETS: Final[Mapping[str, Callable[[type[Method], Config], int]]] = {
+    "rollouts of a question in a step": lambda method, config: method.num_drawn(config),
+    "questions of a step": lambda _, config: config.distill.batch_size,
+}
+
+
+def chosen_for_all(variant: Variant, shared: Config) -> dict[str, Any]:
+    """Return what the user chose for all and not for a variant, by dotted name."""
+    own = flatten_table(variant.settings)
+    chosen = flatten_table(shared.model_dump(exclude_unset=True))
+    return {name: value for name, value in chosen.items() if name not in own}
+
+
+def refuse_another_method(variant: Variant, shared: Config) -> None:
+    """Refuse settings for all that make a method another one.
+
+    Raises:
+        ConfigError: If they do, and the variant itself says nothing of it.
+    """
+    own = flatten_table(variant.trained.settings)
+    chosen = chosen_for_all(variant, shared)
+    for name in variant.trained.essential:
+        if name in chosen and chosen[name] != own[name]:
+            write = f"{variant.name}={variant.method}:{name}"
+            raise ConfigError(
+                f"{name} is {toml_value(chosen[name])} for all methods, but "
+                f"{variant.method} is itself with {toml_value(own[name])} alone; write "
+                f"{write}={own[name]} in --methods to keep it so, or "
+                f"{write}={chosen[name]} where you want it otherwise"
+            )
+
+
+def lost_preset(variant: Variant, shared: Config) -> list[str]:
+    """Return what is set for all in place of the preset that a variant asks for."""
+    if variant.settings.get("preset") != SOURCE:
+        return []
+    preset = variant.trained.preset.table(config_of(variant, shared))
+    chosen = chosen_for_all(variant, shared)
+    return [
+        f"{name} = {toml_value(chosen[name])} (the preset has {toml_value(value)})"
+        for name, value in flatten_table(preset).items()
+        if name in chosen and chosen[name] != value
+    ]
 
 
 def method_line(variant: Variant, shared: Config) -> MethodLine:
     """Return what the page says of a variant."""
-    method = METHODS[variant.method]
-    changed = differences(shared, config_of(variant, shared))
+    changed = differences(with_budget(shared), config_of(variant, shared))
     return MethodLine(
         name=variant.name,
-        summary=f"{method.summary} ({method.source})",
+        summary=f"{variant.trained.summary} ({variant.trained.source})",
         settings={
             name: "unset" if value is None else toml_value(value)
             for name, value in changed.items()
             if name != "method"
         },
-        oracle=method.oracle,
+        oracle=issubclass(variant.trained, Oracle),
     )
 
 
@@ -206,3 +275,57 @@ def untrained_lines(config: Config) -> tuple[MethodLine, ...]:
         trained=False,
     )
     return (base, prompted)
+
+
+def variants_for(
+    variants: Sequence[Variant],
+    shared: Config,
+    facts: ModelFacts,
+    warn: Callable[[str], None],
+) -> tuple[Variant, ...]:
+    """Return the variants as a model can have them whose neurons may not be readable.
+
+    The form-only control is among them where they cannot be read.
+
+    Args:
+        variants: Of the comparison.
+        shared: What they share.
+        facts: Of the model.
+        warn: Told of every variant that selects otherwise than elsewhere.
+
+    Raises:
+        ConfigError: If one asks for neurons that cannot be read.
+    """
+    if not facts.why_no_neurons:
+        return tuple(variants)
+    if shared.tests_prompted:
+        named = shared.model_copy(update={"method": PROMPTED})
+        if text := replaced_text(named, prompted(named, facts)):
+            warn(text)
+    return tuple(fitted(one, shared, facts, warn) for one in with_form(variants))
+
+
+def fitted(
+    variant: Variant, shared: Config, facts: ModelFacts, warn: Callable[[str], None]
+) -> Variant:
+    """Return a variant as a model can have it."""
+    own = config_of(variant, shared)
+    resolved = for_model(own, facts)
+    text = replaced_text(own, resolved)
+    if not text:
+        return variant
+    warn(text)
+    taken: Table = {}
+    for name, value in differences(own, resolved).items():
+        section, _, field = name.partition(".")
+        taken = merge(taken, {section: {field: value}})
+    return Variant(variant.name, variant.method, merge(taken, variant.settings))
+
+
+def prompted(shared: Config, facts: ModelFacts) -> Config:
+    """Return the settings of the untrained model with demonstrations in its prompt.
+
+    Raises:
+        ConfigError: If they ask for neurons that cannot be read.
+    """
+    return for_model(shared, facts, WITHOUT_NEURONS)

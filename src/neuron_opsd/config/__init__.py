@@ -14,7 +14,7 @@ from neuron_opsd.config.asking import (
     QuestionsConfig,
     RolloutsConfig,
 )
-from neuron_opsd.config.judging import EvaluationConfig, FitnessConfig
+from neuron_opsd.config.judging import FORM_ONLY, EvaluationConfig, FitnessConfig
 from neuron_opsd.config.learning import (
     ContextsConfig,
     DistillConfig,
@@ -25,6 +25,7 @@ from neuron_opsd.config.learning import (
 from neuron_opsd.config.section import NotNegative, Section
 
 __all__ = [
+    "FORM_ONLY",
     "AnswersConfig",
     "Config",
     "ContextsConfig",

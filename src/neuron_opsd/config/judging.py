@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from neuron_opsd.config.section import (
     Section,
     Temperature,
 )
+
+FORM_ONLY: Final = "form-only"
+"""The method that every gain is stated net of, and its control in a run."""
 
 
 class FitnessConfig(Section):

@@ -5,11 +5,6 @@ from __future__ import annotations
 from neuron_opsd.config import Config
 
 
-def needs_neurons(config: Config) -> bool:
-    """Whether the selection or the demonstrations ask which neurons were active."""
-    return selects_by_neurons(config) or shows_by_neurons(config)
-
-
 def selects_by_neurons(config: Config) -> bool:
     """Whether questions are selected by how many neurons were active."""
     return config.selection.rule not in ("random", "all")

@@ -202,9 +202,14 @@ def differences(before: Config, after: Config) -> dict[str, Any]:
 
 def flatten(config: Config) -> dict[str, Any]:
     """Return every setting by dotted name, in values that JSON can hold."""
+    return flatten_table(config.model_dump(mode="json"))
+
+
+def flatten_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a table of tables by dotted name."""
     flat: dict[str, Any] = {}
-    for name, value in config.model_dump(mode="json").items():
-        if isinstance(value, dict):
+    for name, value in table.items():
+        if isinstance(value, Mapping):
             flat |= {f"{name}.{field}": inner for field, inner in value.items()}
         else:
             flat[name] = value

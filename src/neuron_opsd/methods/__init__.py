@@ -1,4 +1,4 @@
-"""Every method that can be run and compared, each in a file of its own."""
+"""Every method that can be run and compared, in a module for each family."""
 
 from __future__ import annotations
 
@@ -6,50 +6,35 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from neuron_opsd.config import Config
+from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import (
-    context_sft,
-    ema_only,
-    empo,
-    form_only,
-    intuitor,
-    lmsi,
-    neuron_opsd,
-    oracle_grpo,
-    oracle_opsd,
-    random_opsd,
-    rent,
-    ttrl,
-    u_opsd,
-)
-from neuron_opsd.methods.method import Method, Targets
+from neuron_opsd.methods import distillation, imitation, reinforcement
+from neuron_opsd.methods.method import Method, Oracle, Target, Targets
 
-__all__ = ["METHODS", "Method", "Targets", "method_named"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "Oracle",
+    "Target",
+    "Targets",
+    "method_named",
+    "method_of",
+    "needs_contexts",
+    "needs_neurons",
+]
 
-METHODS: Final[Mapping[str, Method]] = MappingProxyType(
+METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
     {
         method.name: method
-        for method in (
-            neuron_opsd.METHOD,
-            random_opsd.METHOD,
-            ema_only.METHOD,
-            context_sft.METHOD,
-            u_opsd.METHOD,
-            form_only.METHOD,
-            lmsi.METHOD,
-            ttrl.METHOD,
-            intuitor.METHOD,
-            rent.METHOD,
-            empo.METHOD,
-            oracle_grpo.METHOD,
-            oracle_opsd.METHOD,
-        )
+        for family in (distillation, imitation, reinforcement)
+        for method in family.METHODS
     }
 )
 
 
-def method_named(name: str) -> Method:
-    """Return a method.
+def method_named(name: str) -> type[Method]:
+    """Return the class of a method.
 
     Raises:
         ConfigError: If there is none of that name.
@@ -59,3 +44,30 @@ def method_named(name: str) -> Method:
             f"there is no method {name!r}; there are {', '.join(METHODS)}"
         )
     return METHODS[name]
+
+
+def method_of(config: Config) -> Method:
+    """Return the method that settings name, ready to train with them.
+
+    Raises:
+        ConfigError: If there is none of that name, it is an oracle, or it cannot be
+            trained with these settings.
+    """
+    method = method_named(config.method)
+    if issubclass(method, Oracle):
+        raise ConfigError(
+            f"{method.name} learns from gold answers, which a run never reads; "
+            "`neuron-opsd compare --oracle` shows it beside the others"
+        )
+    return method(config)
+
+
+def needs_contexts(config: Config) -> bool:
+    """Say whether the method that settings name takes demonstrations."""
+    return method_named(config.method).needs_contexts(config)
+
+
+def needs_neurons(config: Config) -> bool:
+    """Say whether a run reads neurons: for its method, or for the prompted control."""
+    prompted = config.tests_prompted and shows_by_neurons(config)
+    return prompted or method_named(config.method).needs_neurons(config)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import needs_neurons, shows_by_neurons
+from neuron_opsd.config.needs import shows_by_neurons
+from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.planning.workload import (
     Held,
     QuestionTokens,
@@ -162,7 +163,7 @@ def pool_neurons(work: Work, rates: Rates, config: Config) -> Cost:
 
 def fitness(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of asking student and teacher, the teacher with two contexts."""
-    if config.fitness.action == "off" or not config.contexts.num_demonstrations:
+    if config.fitness.action == "off" or not needs_contexts(config):
         return Cost()
     count = min(config.fitness.num_questions, num_selected(work, config))
     some = part_of(work.pool, count)

@@ -8,9 +8,9 @@ from time import perf_counter
 
 import torch
 
-from neuron_opsd.config import Config
-from neuron_opsd.config.needs import needs_neurons
-from neuron_opsd.methods import METHODS, method_named
+from neuron_opsd.config import FORM_ONLY, Config
+from neuron_opsd.methods import METHODS, method_of, needs_neurons
+from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.planning.costs import Plan, num_saved, plan
@@ -24,7 +24,6 @@ from neuron_opsd.planning.samples import (
 )
 from neuron_opsd.planning.step_trials import (
     StepSize,
-    for_form,
     size_of_step,
     try_saving,
     try_step,
@@ -49,7 +48,6 @@ from neuron_opsd.planning.workload import (
 from neuron_opsd.processes.memory import held_memory, peak_memory
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TrainingExample
-from neuron_opsd.results.run import FORM_ONLY
 from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.inputs import Inputs, read_inputs
 from neuron_opsd.runs.model_checks import check_questions
@@ -76,6 +74,11 @@ class Reading:
     capture: float
     """Seconds per token."""
     peak: int
+
+    def answers(self, config: Config) -> PoolAnswers:
+        """Return the answers of the sample, as a method may make examples of them."""
+        texts = [shown_text(c, config) for c in self.sample.completions]
+        return PoolAnswers(lambda: {str(n): text for n, text in enumerate(texts)}, {})
 
 
 def estimate(
@@ -201,16 +204,15 @@ def try_learner(
     size = replace(size, rest=found.written.rest, write_scale=longest)
     base, peak = held_memory(device), 0
     cut = replace(trial, config=trial.cut_config(trial.limit()))
-    objective = method_named(config.method).objective(cut.config, {})
+    objective = method_of(cut.config)
     warm_up(cut, learner, found.trained, objective, size)
     distil = try_step(cut, learner, found.trained, objective, size)
     peak = scaled_peak(base, peak_memory(device), size, config)
     form = 0.0
     if config.evaluation.form_only:
-        texts = [shown_text(c, config) for c in found.sample.completions]
-        examples = for_form(found.trained, texts)
-        objective = METHODS[FORM_ONLY].objective(config, {})
-        form = try_step(trial, learner, examples, objective, replace(size, rest=0.0))
+        control = METHODS[FORM_ONLY](config)
+        examples = control.examples(found.trained, found.answers(config))
+        form = try_step(trial, learner, examples, control, replace(size, rest=0.0))
     saving = 0.0
     if num_saved(config):
         saving, held = try_saving(trial, learner)

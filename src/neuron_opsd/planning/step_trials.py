@@ -21,7 +21,7 @@ from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.training import (
     Objective,
     TrainingSequence,
-    all_exercises,
+    all_sequences,
     gather_gradients,
     move_teacher,
 )
@@ -88,7 +88,7 @@ def warm_up(
     """Take a step on the longest examples, so as to hold what a run holds at most."""
     ordered = sorted(examples, key=partial(example_length, learner))
     longest = [ordered[-1 - i % len(ordered)] for i in range(size.trained)]
-    made = all_exercises(objective.write(learner, longest, 0))
+    made = all_sequences(objective.roll_out(learner, longest, 0))
     train_on(learner, made[: size.trained], objective, trial, size)
     update(learner, trial)
 
@@ -104,8 +104,8 @@ def try_step(
     tuning = trial.config.distill
     ordered = sorted(examples, key=partial(example_length, learner))
     batch = spread(ordered, size.written)
-    lessons, writing = trial.timed(lambda: objective.write(learner, batch, 1))
-    made = all_exercises(lessons)
+    groups, writing = trial.timed(lambda: objective.roll_out(learner, batch, 1))
+    made = all_sequences(groups)
     scale = tuning.batch_size / size.written
     writing *= size.write_scale * scale
     some = spread(made, min(size.trained, len(made)))
@@ -127,13 +127,13 @@ def example_length(learner: Learner, example: TrainingExample) -> tuple[int, int
 
 def train_on(
     learner: Learner,
-    exercises: Sequence[TrainingSequence],
+    sequences: Sequence[TrainingSequence],
     objective: Objective,
     trial: Trial,
     size: StepSize,
 ) -> None:
-    """Gather the gradient of some exercises, in one micro-batch."""
-    whole = [replace(e, completion=grown(e.completion, size.rest)) for e in exercises]
+    """Gather the gradient of some sequences, in one micro-batch."""
+    whole = [replace(s, completion=grown(s.completion, size.rest)) for s in sequences]
     gather_gradients(learner, whole, objective, trial.config.distill)
 
 
@@ -173,10 +173,3 @@ def try_saving(trial: Trial, learner: Learner) -> tuple[float, int]:
 def num_bytes(value: Tensor) -> int:
     """Return the size of a tensor."""
     return value.numel() * value.element_size()
-
-
-def for_form(
-    examples: Sequence[TrainingExample], texts: Sequence[str]
-) -> list[TrainingExample]:
-    """Return examples with answers to draw from where they have no choices."""
-    return [e if e.choices else replace(e, choices=tuple(texts)) for e in examples]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from neuron_opsd.config import Config, DistillConfig
-from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.results.run import OURS, ReportData, least_of
 
@@ -126,7 +125,7 @@ def rollouts_note(config: Config) -> str:
 
 def neurons_note(data: ReportData) -> str:
     """Say which neurons count, and how many are kept, or that none were read."""
-    if not needs_neurons(data.config):
+    if data.pool and not any(share.neurons for share in data.pool.shares):
         return "None were read: neither selection nor demonstrations ask for them."
     neurons = data.config.neurons
     per_layer = neurons.per_layer or data.neurons_per_layer

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from neuron_opsd.config import EvaluationConfig
+from neuron_opsd.config import FORM_ONLY, EvaluationConfig
 from neuron_opsd.results.run import Least, ModelSummary, least_of
 from neuron_opsd.results.scores import Interval
 
 BASE = "base"
 """The model before any training: a method of the tables, and where training begins."""
 
-FORM = "form-only"
+FORM = FORM_ONLY
 """The model trained on random choices: a method, and where training may begin."""
 
 BASELINE = "baseline"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from neuron_opsd.config import FORM_ONLY as FORM_ONLY
 from neuron_opsd.config import Config, EvaluationConfig
 from neuron_opsd.records import Collapse, Fitness, StepMetrics
 from neuron_opsd.results.scores import Bin, Interval, Point
@@ -17,7 +18,6 @@ from neuron_opsd.results.scores import Bin, Interval, Point
 PROMPTED = "prompted"
 """Control: the untrained model with its own demonstrations in the prompt."""
 
-FORM_ONLY = "form-only"
 
 """Control: trained for the same steps on random choices."""
 

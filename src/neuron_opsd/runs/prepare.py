@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from neuron_opsd.config import NeuronsConfig
-from neuron_opsd.config.needs import needs_neurons
 from neuron_opsd.errors import TeacherError
-from neuron_opsd.methods import METHODS
+from neuron_opsd.methods import METHODS, needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
 from neuron_opsd.records import Fitness, NeuronSet, Prompt, Question, TeacherContext
-from neuron_opsd.results.run import FORM_ONLY
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
@@ -198,7 +196,7 @@ def check(
     own = own_answers(prepared.representatives)
     found += selection_findings(prepared.selection, own, config.fitness)
     fitness = None
-    if config.contexts.num_demonstrations:
+    if needs_contexts(config):
         name, *made_from = cache.outputs.of(["fitness", *MADE])
         fitness = cache.once(
             "fitness",
@@ -210,21 +208,13 @@ def check(
         )
         warn_as_kept(run, name, verdicts_name(name))
         found += fitness.findings
-        if learns_from_itself(config.method):
+        if METHODS[config.method].learns_from_itself:
             refuse_one_answer(fitness, config.fitness)
     for finding in found:
         run.directory.warn(finding)
     if found and config.fitness.action == "stop":
         raise TeacherError(f"{found[0]} (fitness.action is stop)")
     return fitness
-
-
-def learns_from_itself(name: str) -> bool:
-    """Say whether a method has nothing but the model's own answers to learn from.
-
-    Form-only training has random choices, and oracles have gold answers.
-    """
-    return name != FORM_ONLY and not METHODS[name].oracle
 
 
 def compare_teacher(run: RunContext, model: Answerer, prepared: Prepared) -> Fitness:

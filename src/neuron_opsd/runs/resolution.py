@@ -1,4 +1,4 @@
-"""The settings of a run by its method: the method's own where the user named none."""
+"""The settings that a method trains with, from all who have a word in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import needs_neurons, selects_by_neurons, shows_by_neurons
+from neuron_opsd.config.needs import selects_by_neurons, shows_by_neurons
 from neuron_opsd.config.tables import (
     Table,
     config_from_table,
@@ -15,43 +15,53 @@ from neuron_opsd.config.tables import (
     toml_value,
 )
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import METHODS, Method, method_named
+from neuron_opsd.methods import METHODS, method_named, method_of
 from neuron_opsd.models.roles import ModelFacts
 
 SOURCE: Final = "source"
 """The value of `preset` that takes what a method's source trains with."""
 
+NOTHING: Final[Table] = {}
+
+
+def settled(
+    config: Config,
+    own: Mapping[str, Any] = NOTHING,
+    budget: Mapping[str, Any] = NOTHING,
+) -> Config:
+    """Return the settings that a method trains with.
+
+    What comes later wins: the defaults, the method's own settings, `budget`, the preset
+    of its source where that is asked for, what the user chose for all (in a file, then
+    by flags), and `own`.
+
+    Args:
+        config: What the user chose for all, as far as its fields are set.
+        own: What the user chose for one variant of a comparison.
+        budget: What all methods of a comparison are given.
+
+    Raises:
+        ConfigError: If there is no such method, or a setting cannot be.
+    """
+    chosen = merge(config.model_dump(exclude_unset=True), own)
+    asked = config_from_table(chosen)
+    method = method_named(asked.method)
+    below = merge(method.settings, budget)
+    if asked.preset == SOURCE:
+        below = merge(below, method.preset.table(asked))
+    return config_from_table(merge(below, chosen))
+
 
 def with_method(config: Config) -> Config:
-    """Return the settings with the method's own where the user named none.
+    """Return the settings of a run with its method's own where the user named none.
 
     Raises:
         ConfigError: If there is no such method, it is an oracle, or the settings ask
             of it what it cannot do.
     """
-    method = method_named(config.method)
-    if method.oracle:
-        raise ConfigError(
-            f"{method.name} learns from gold answers, which a run never reads; "
-            "`neuron-opsd compare --oracle` shows it beside the others"
-        )
-    chosen = config.model_dump(exclude_unset=True)
-    resolved = config_from_table(merge(own_settings(method, config), chosen))
-    method.objective(resolved, {})  # refuses, for example, groups of one rollout
+    resolved = settled(config)
+    method_of(resolved)  # refuses, for example, groups of one rollout
     return resolved
-
-
-def own_settings(method: Method, config: Config) -> Table:
-    """Return the settings of a method where the user named none.
-
-    Args:
-        method: Whose.
-        config: Says whether they are those of its source.
-    """
-    own = merge(method.defaults, method.settings)
-    if config.preset != SOURCE:
-        return own
-    return merge(own, method.preset.table(config))
 
 
 def for_model(
@@ -60,7 +70,7 @@ def for_model(
     """Return the settings of a method for a model whose neurons may not be readable.
 
     Args:
-        config: As `with_method` returns it.
+        config: As `settled` returns it.
         facts: Of the model.
         instead: Settings for such a model where the user named none; the method's own
             when left out.
@@ -68,43 +78,37 @@ def for_model(
     Raises:
         ConfigError: If the settings ask for neurons all the same.
     """
-    if not (facts.why_no_neurons and needs_neurons(config)):
+    if not (facts.why_no_neurons and asking(config)):
         return config
     own = METHODS[config.method].without_neurons if instead is None else instead
-    reads = {
-        "selection": selects_by_neurons(config),
-        "contexts": shows_by_neurons(config),
-    }
-    taken = {section: table for section, table in own.items() if reads[section]}
+    taken = {section: own[section] for section in asking(config) if section in own}
     chosen = config.model_dump(exclude_unset=True)
     resolved = config_from_table(merge(taken, chosen))
-    if needs_neurons(resolved):
+    if still := asking(resolved):
         raise ConfigError(
-            f"{config.method} asks for neurons ({asking(resolved)}), but "
-            f"{facts.why_no_neurons}; set {readable(resolved)}, or take a method that "
-            "reads none, such as ttrl, or another model"
+            f"{config.method} asks for neurons ({', '.join(still.values())}), but "
+            f"{facts.why_no_neurons}; set "
+            f"{' and '.join(READABLE[section] for section in still)}, or take a method "
+            "that reads none, such as ttrl, or another model"
         )
     return resolved
 
 
-def asking(config: Config) -> str:
-    """Say which settings ask for neurons."""
-    found = []
-    if selects_by_neurons(config):
-        found.append(f"selection.rule is {config.selection.rule}")
-    if shows_by_neurons(config):
-        found.append(f"contexts.rule is {config.contexts.rule}")
-    return ", ".join(found)
+READABLE: Final = {
+    "selection": "selection.rule to random or all",
+    "contexts": "contexts.rule to words or random (or no demonstrations)",
+}
+"""What to set in a section so that it does not ask for neurons."""
 
 
-def readable(config: Config) -> str:
-    """Say what to set so that nothing asks for neurons."""
-    found = []
+def asking(config: Config) -> dict[str, str]:
+    """Return the sections that ask for neurons, each with what it says."""
+    found = {}
     if selects_by_neurons(config):
-        found.append("selection.rule to random or all")
+        found["selection"] = f"selection.rule is {config.selection.rule}"
     if shows_by_neurons(config):
-        found.append("contexts.rule to words or random (or no demonstrations)")
-    return " and ".join(found)
+        found["contexts"] = f"contexts.rule is {config.contexts.rule}"
+    return found
 
 
 def replaced_text(config: Config, resolved: Config) -> str:

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuron_opsd.answers.verifier import shared_verifier
-from neuron_opsd.config import Config
+from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.tables import to_toml
-from neuron_opsd.methods import METHODS
+from neuron_opsd.methods import METHODS, method_of
 from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.results.run import FORM_ONLY, PROMPTED, ReportData
+from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.cases import answer_cases, build_cases
 from neuron_opsd.runs.centring import centred
@@ -153,10 +153,9 @@ def train(
     run: RunContext, model: LanguageModel, prepared: Prepared, training: Training
 ) -> tuple[StepMetrics, ...]:
     """Train by the method of the settings; return the metrics of every step."""
-    method = METHODS[run.config.method]
-    objective = method.objective(run.config, {})
-    examples = examples_for(method.name, prepared, run.config)
-    return train_adapter(run, model, training, examples, objective)
+    method = method_of(run.config)
+    examples = examples_for(method, prepared)
+    return train_adapter(run, model, training, examples, method)
 
 
 def form_only(
@@ -166,9 +165,8 @@ def form_only(
 
     What this gains, any training gains from seeing what an answer looks like.
     """
-    objective = METHODS[FORM_ONLY].objective(run.config, {})
-    examples = examples_for(FORM_ONLY, prepared, run.config)
+    method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
-    train_adapter(run, model, training, examples, objective)
+    train_adapter(run, model, training, examples_for(method, prepared), method)
     trained = trained_model(run, training.adapter)
     return answer_tests(run, trained, tests, FORM_ONLY, [training.adapter])

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.methods.borrowed_answers import with_others
+from neuron_opsd.methods.method import Method, PoolAnswers
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.roles import LanguageModel, Learner
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics, TrainingExample
-from neuron_opsd.results.run import FORM_ONLY
 from neuron_opsd.runs.checkpoints import forget_lost, go_back, keep_checkpoint
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.fingerprint import load_again
@@ -220,25 +218,20 @@ def trained_model(run: RunContext, folder: str) -> LanguageModel:
     return model
 
 
-def examples_for(
-    method: str, prepared: Prepared, config: Config
-) -> tuple[TrainingExample, ...]:
+def examples_for(method: Method, prepared: Prepared) -> Sequence[TrainingExample]:
     """Return what a method trains on.
 
-    The form-only control draws from the examples' `choices`. Where a question has none,
-    they are the model's own whole answers to some other questions of the pool,
-    drawn at random.
-
     Raises:
-        DataError: If a question has neither choices nor an answer to another question.
+        DataError: If the method finds nothing to train on for a question.
     """
-    if method != FORM_ONLY or all(example.choices for example in prepared.examples):
-        return prepared.examples
-    shown = shown_rollouts(prepared.rollouts, prepared.votes, config.contexts)
-    answers = {rollout.question_id: rollout.completion.text for rollout in shown}
-    return with_others(
-        prepared.examples, answers, prepared.library.excluded, config.seed
-    )
+
+    def texts() -> dict[str, str]:
+        contexts = method.config.contexts
+        shown = shown_rollouts(prepared.rollouts, prepared.votes, contexts)
+        return {rollout.question_id: rollout.completion.text for rollout in shown}
+
+    answers = PoolAnswers(texts, prepared.library.excluded)
+    return method.examples(prepared.examples, answers)
 
 
 def sources_of(

@@ -1,4 +1,4 @@
-"""Training on what rollouts were paid: GRPO, whatever the reward.
+"""Training on rewards of rollouts: GRPO, whatever the reward.
 
 A step is one update on the student's fresh rollouts. The log-probabilities that count
 are those of the distribution that was sampled from: of the whole vocabulary where the
@@ -10,7 +10,7 @@ Source: Shao et al., arXiv:2402.03300.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import TypeAlias
@@ -18,128 +18,119 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_loss
 from neuron_opsd.method.rewards import advantages
 from neuron_opsd.models.decoding.choices import allowed_tokens
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import in_halves
-from neuron_opsd.records import Completion, TokenIds
-from neuron_opsd.stages.centring import refuse_centring
+from neuron_opsd.records import TokenIds
 from neuron_opsd.stages.distill import (
+    Sequences,
     completion_tokens,
     per_token,
     student_pairs,
 )
 from neuron_opsd.stages.rollouts import choice_tokens
-from neuron_opsd.stages.training import (
-    Examples,
-    Objective,
-    RolloutGroup,
-    TrainingSequence,
-)
-from neuron_opsd.stages.writing import (
-    Group,
-    asked,
-    check_group,
-    sequences_of,
-    vote_on_policy,
-)
+from neuron_opsd.stages.training import RolloutGroup, RolloutGroups, TrainingSequence
+from neuron_opsd.stages.training_rollouts import VotedGroup, asked, sequences_of
 
-Payment: TypeAlias = Callable[[Learner, Sequence[Group]], list[Sequence[float]]]
-"""Gives for every group one reward for each of its completions that is trained on."""
+Rewards: TypeAlias = list[Sequence[float]]
+"""For every group one reward for each of its completions that is trained on."""
 
 
-def policy_gradient(config: Config, pay: Payment, kl_weight: float = 0.0) -> Objective:
-    """Return GRPO on the student's own rollouts.
+def rewarded_groups(
+    groups: Sequence[VotedGroup], rewards: Rewards, *, scale: bool
+) -> RolloutGroups:
+    """Return what is trained on of rollouts with rewards.
 
     Args:
-        config: How many rollouts a question has, and the clip.
-        pay: The reward.
-        kl_weight: Weight of the divergence from the model where training began, if the
-            settings name none.
+        groups: With the rollouts that only vote.
+        rewards: Of their first completions.
+        scale: Whether advantages are divided by the deviation of a group's rewards.
 
     Raises:
-        ConfigError: If a group would be a single rollout, or choices are centred.
+        NotFiniteError: If a reward is no number.
     """
-    check_group(config)
-    refuse_centring(config)
-    chosen = config.policy.kl_weight
-    weight = kl_weight if chosen is None else chosen
-    limits = Limits(config.policy.clip_low, config.policy.clip_high, weight)
-
-    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
-        groups = vote_on_policy(learner, batch, step, config)
-        paid = pay(learner, [group.trained for group in groups])
-        refuse_not_finite(groups, paid)
-        return [
-            paid_lesson(group, rewards)
-            for group, rewards in zip(groups, paid, strict=True)
-        ]
-
-    def loss(learner: Learner, exercises: Sequence[TrainingSequence]) -> Tensor:
-        pairs = student_pairs(learner, exercises)
-        reference = learner.reference(pairs) if weight else None
-        student = learner.student(pairs)
-        tokens = PolicyTokens(
-            targets=completion_tokens(exercises, student.hidden),
-            advantages=per_token(
-                [e.advantage for e in exercises], exercises, student.hidden
-            ),
-            weights=per_token([e.count for e in exercises], exercises, student.hidden),
-            allowed=[a for e in exercises for a in allowed(learner, e)],
-            temperature=config.distill.temperature,
-        )
-        chunk = config.distill.chunk_positions
-        return policy_loss(student, reference, tokens, limits, chunk)
-
-    return Objective(write, loss)
+    pairs = list(zip(groups, rewards, strict=True))
+    refuse_not_finite(
+        "the rewards of rollouts are not finite",
+        ((group.example.question_id, values) for group, values in pairs),
+    )
+    return [rewarded(group, values, scale=scale) for group, values in pairs]
 
 
-def refuse_not_finite(groups: Sequence[Group], paid: Sequence[Sequence[float]]) -> None:
-    """Refuse rewards that are no numbers.
+def refuse_not_finite(
+    what: str, numbers: Iterable[tuple[str, Sequence[float]]]
+) -> None:
+    """Refuse what is no number.
+
+    Args:
+        what: Is said of it.
+        numbers: With the id of the question that they belong to.
 
     Raises:
-        NotFiniteError: Naming their questions.
+        NotFiniteError: Naming the questions.
     """
-    wrong = [
-        group.example.question_id
-        for group, rewards in zip(groups, paid, strict=True)
-        if not all(map(math.isfinite, rewards))
-    ]
+    wrong = [name for name, values in numbers if not all(map(math.isfinite, values))]
     if wrong:
-        raise NotFiniteError("what rollouts are paid is not finite", (), wrong)
+        raise NotFiniteError(what, (), wrong)
 
 
-def paid_lesson(group: Group, rewards: Sequence[float]) -> RolloutGroup:
-    """Return the lesson of a question whose rollouts were paid."""
-    gains = advantages(rewards, scale=group.config.policy.scale_rewards)
+def rewarded(
+    group: VotedGroup, rewards: Sequence[float], *, scale: bool
+) -> RolloutGroup:
+    """Return what is trained on of one question."""
     completions = group.completions[: len(rewards)]
-    # Equal completions are paid alike, so one of them can stand for all.
-    gain_of = {
-        completion.token_ids: gain
-        for completion, gain in zip(completions, gains, strict=True)
-    }
-    exercises = tuple(
-        replace(e, advantage=gain_of[e.completion.token_ids])
-        for e in sequences_of(group.example, completions)
+    gains = advantages(rewards, scale=scale)
+    # Equal completions have equal rewards, so one of them can stand for all.
+    gain_of = dict(zip((c.token_ids for c in completions), gains, strict=True))
+    sequences = tuple(
+        replace(s, advantage=gain_of[s.completion.token_ids])
+        for s in sequences_of(group.example, completions)
     )
-    return RolloutGroup(
-        exercises, group.completions, fmean(rewards), group.vote.agreement
-    )
+    mean, agreement = fmean(rewards), group.vote.agreement
+    return RolloutGroup(sequences, group.completions, mean, agreement)
 
 
-def allowed(learner: Learner, exercise: TrainingSequence) -> Sequence[TokenIds]:
+def policy_gradient(
+    learner: Learner, sequences: Sequences, config: Config, kl_weight: float
+) -> Tensor:
+    """Return the clipped loss of GRPO, summed over completion tokens.
+
+    Args:
+        learner: The student, and the model where training began.
+        sequences: With their advantages.
+        config: The clip, and the temperature that they were drawn with.
+        kl_weight: Weight of the divergence from the model where training began.
+    """
+    pairs = student_pairs(learner, sequences)
+    reference = learner.reference(pairs) if kl_weight else None
+    student = learner.student(pairs)
+    like = student.hidden
+    tokens = PolicyTokens(
+        targets=completion_tokens(sequences, like),
+        advantages=per_token([s.advantage for s in sequences], sequences, like),
+        weights=per_token([s.count for s in sequences], sequences, like),
+        allowed=[a for s in sequences for a in allowed(learner, s)],
+        temperature=config.distill.temperature,
+    )
+    limits = Limits(config.policy.clip_low, config.policy.clip_high, kl_weight)
+    chunk = config.distill.chunk_positions
+    return policy_loss(student, reference, tokens, limits, chunk)
+
+
+def allowed(learner: Learner, sequence: TrainingSequence) -> Sequence[TokenIds]:
     """Return which tokens each token was drawn from; none stands for all."""
-    tokens = exercise.completion.token_ids
-    if not exercise.example.choices:
+    tokens = sequence.completion.token_ids
+    if not sequence.example.choices:
         return [()] * len(tokens)
-    return allowed_tokens(choice_tokens(learner, asked(exercise.example)), tokens)
+    return allowed_tokens(choice_tokens(learner, asked(sequence.example)), tokens)
 
 
 def certainties(
-    learner: Learner, groups: Sequence[Group], config: Config
+    learner: Learner, groups: Sequence[VotedGroup], config: DistillConfig
 ) -> list[list[tuple[float, float]]]:
     """Return mean self-certainty and mean entropy per token of every completion.
 
@@ -150,32 +141,25 @@ def certainties(
         NotFiniteError: If one is no number: the least of a group would hide it.
     """
     distinct = [
-        e for group in groups for e in sequences_of(group.example, group.completions)
+        s for group in groups for s in sequences_of(group.example, group.completions)
     ]
 
-    def of_some(exercises: Sequence[TrainingSequence]) -> list[tuple[float, float]]:
+    def of_some(sequences: Sequences) -> list[tuple[float, float]]:
         with torch.no_grad():
-            chunk = config.distill.chunk_positions
-            states = learner.student(student_pairs(learner, exercises))
-            found = certainty(states, chunk)
-        sizes = [len(e.completion.token_ids) for e in exercises]
+            states = learner.student(student_pairs(learner, sequences))
+            found = certainty(states, config.chunk_positions)
+        sizes = [len(s.completion.token_ids) for s in sequences]
         columns = [[float(p.mean()) for p in values.split(sizes)] for values in found]
         return list(zip(*columns, strict=True))
 
     means = in_halves(distinct, of_some, "the certainty of a completion")
-    wrong = [
-        e.example.question_id
-        for e, values in zip(distinct, means, strict=True)
-        if not all(map(math.isfinite, values))
+    names = [s.example.question_id for s in distinct]
+    refuse_not_finite(
+        "the certainty of rollouts is not finite", zip(names, means, strict=True)
+    )
+    keys = ((s.example.question_id, s.completion.token_ids) for s in distinct)
+    of = dict(zip(keys, means, strict=True))
+    return [
+        [of[group.example.question_id, c.token_ids] for c in group.completions]
+        for group in groups
     ]
-    if wrong:
-        raise NotFiniteError("the certainty of rollouts is not finite", (), wrong)
-    of: dict[tuple[str, TokenIds], tuple[float, float]] = {
-        (e.example.question_id, e.completion.token_ids): values
-        for e, values in zip(distinct, means, strict=True)
-    }
-
-    def looked_up(group: Group, completion: Completion) -> tuple[float, float]:
-        return of[group.example.question_id, completion.token_ids]
-
-    return [[looked_up(group, c) for c in group.completions] for group in groups]

@@ -82,12 +82,12 @@ class StepSplit:
         self._change(replace(self.now, tokens=tokens), "")
         return True
 
-    def gather(self, gather: Callable[[int], float], num_exercises: int) -> float:
+    def gather(self, gather: Callable[[int], float], num_sequences: int) -> float:
         """Gather the gradient of a batch; return its loss.
 
         Args:
             gather: Does it with passes of so many completions.
-            num_exercises: Completions of the batch.
+            num_sequences: Completions of the batch.
 
         Raises:
             TryAgainError: If a single completion has no room.
@@ -98,7 +98,7 @@ class StepSplit:
             if not said:
                 return losses[0]
             self.learner.drop_gradients()
-            used = min(self.now.micro_batch_size, num_exercises)
+            used = min(self.now.micro_batch_size, num_sequences)
             refuse_single(used, "the training pass of a completion", said)
             self._change(replace(self.now, micro_batch_size=used // 2), said)
 

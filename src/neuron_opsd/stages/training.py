@@ -2,16 +2,16 @@
 
 The loop is a generator of one record per optimiser step: it neither prints nor writes,
 so its caller logs, checkpoints or stops. What is trained on and towards what is an
-`Objective`: two functions. A method is one such pair.
+`Objective`; every method is one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -39,7 +39,7 @@ class TrainingSequence:
     count: int = 1
     """How often it was drawn; it counts as often, in one pass."""
     advantage: float = 0.0
-    """What it was paid above its group, where a method pays."""
+    """Its reward above its group's, where a method rewards."""
 
     @property
     def num_tokens(self) -> int:
@@ -51,33 +51,34 @@ class TrainingSequence:
 class RolloutGroup:
     """What one step makes of one question."""
 
-    exercises: tuple[TrainingSequence, ...]
+    sequences: tuple[TrainingSequence, ...]
     drawn: tuple[Completion, ...] = ()
-    """All that was drawn for it, trained on or not; empty where no model wrote."""
+    """All that was drawn for it, trained on or not; empty where no model was asked."""
     reward: float | None = None
-    """Mean over the rollouts that were paid."""
+    """Mean over the rollouts that are trained on."""
     agreement: float | None = None
     """Share of the drawn that agree with their vote."""
 
     @property
     def shown(self) -> tuple[Completion, ...]:
         """What was drawn, or else what is trained on."""
-        return self.drawn or tuple(e.completion for e in self.exercises)
+        return self.drawn or tuple(s.completion for s in self.sequences)
 
 
-RolloutFunction: TypeAlias = Callable[[Learner, Examples, int], list[RolloutGroup]]
-"""Makes a batch's lessons for a step, one for each question."""
-
-Loss: TypeAlias = Callable[[Learner, Sequence[TrainingSequence]], Tensor]
-"""Gives the sum over all completion tokens of some exercises, repeats counted."""
+RolloutGroups: TypeAlias = list[RolloutGroup]
+"""Of a batch's questions in one step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What a method trains on, and towards what."""
+class Objective(Protocol):
+    """What is trained on, and towards what."""
 
-    write: RolloutFunction
-    loss: Loss
+    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+        """Return what a step makes of a batch, a group for each example."""
+        ...
+
+    def loss(self, learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
+        """Return the loss, summed over all completion tokens, repeats counted."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def train(
 
     The loss is the mean over all completion tokens of a batch, whatever the size of
     micro-batches. Which questions a step meets and what is drawn in it depend on the
-    step alone, so a run that goes on at `first_step` takes the same path.
+    step alone, so a run that resumes at `first_step` takes the same path.
 
     Args:
         learner: The student and its teacher.
@@ -143,25 +144,25 @@ def train(
 def take_step(
     split: StepSplit, batch: Examples, objective: Objective, config: Config, step: int
 ) -> StepMetrics:
-    """Write, compare and learn.
+    """Roll out, compare and learn.
 
     Raises:
         NotFiniteError: If anything on the way is no number; no weight has moved then.
     """
     learner = split.learner
-    lessons = objective.write(learner, batch, step)
+    groups = objective.roll_out(learner, batch, step)
     while split.shrank():  # all of a step is made in one way
-        lessons = objective.write(learner, batch, step)
-    exercises = all_exercises(lessons)
+        groups = objective.roll_out(learner, batch, step)
+    sequences = all_sequences(groups)
 
     def gather(size: int) -> float:
         tuning = config.distill.model_copy(update={"micro_batch_size": size})
-        return gather_gradients(learner, exercises, objective, tuning)
+        return gather_gradients(learner, sequences, objective, tuning)
 
-    loss = split.gather(gather, len(exercises))
+    loss = split.gather(gather, len(sequences))
     rate = learning_rate_at(step, config.distill)
     grad_norm = learner.step(rate)
-    return metrics_of(step, lessons, loss, grad_norm, rate)
+    return metrics_of(step, groups, loss, grad_norm, rate)
 
 
 def reason_of(error: NotFiniteError, batch: Examples) -> str:
@@ -230,33 +231,32 @@ def check_state(learner: Learner, step: int) -> None:
 
 def metrics_of(
     step: int,
-    lessons: Sequence[RolloutGroup],
+    groups: Sequence[RolloutGroup],
     loss: float,
     grad_norm: float,
     rate: float,
 ) -> StepMetrics:
     """Say what a step did."""
-    shown = [completion for lesson in lessons for completion in lesson.shown]
-    exercises = all_exercises(lessons)
+    shown = [completion for group in groups for completion in group.shown]
     return StepMetrics(
         step=step,
         loss=loss,
         grad_norm=grad_norm,
         learning_rate=rate,
-        num_tokens=sum(e.num_tokens for e in exercises),
+        num_tokens=sum(s.num_tokens for s in all_sequences(groups)),
         mean_length=mean([len(c.token_ids) for c in shown]) or 0.0,
         truncated=mean([not c.finished for c in shown]) or 0.0,
         entropy=mean([c.entropy for c in shown]) or 0.0,
         top_answer_share=top_share([c.text for c in shown])[1],
-        num_generated=sum(len(c.token_ids) for lesson in lessons for c in lesson.drawn),
-        reward=mean([lesson.reward for lesson in lessons]),
-        agreement=mean([lesson.agreement for lesson in lessons]),
+        num_generated=sum(len(c.token_ids) for group in groups for c in group.drawn),
+        reward=mean([group.reward for group in groups]),
+        agreement=mean([group.agreement for group in groups]),
     )
 
 
-def all_exercises(lessons: Sequence[RolloutGroup]) -> list[TrainingSequence]:
+def all_sequences(groups: Sequence[RolloutGroup]) -> list[TrainingSequence]:
     """Return all that a step trains on."""
-    return [exercise for lesson in lessons for exercise in lesson.exercises]
+    return [sequence for group in groups for sequence in group.sequences]
 
 
 def mean(values: Sequence[float | None]) -> float | None:
@@ -267,7 +267,7 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 def gather_gradients(
     learner: Learner,
-    exercises: Sequence[TrainingSequence],
+    sequences: Sequence[TrainingSequence],
     objective: Objective,
     config: DistillConfig,
 ) -> float:
@@ -276,15 +276,15 @@ def gather_gradients(
     Raises:
         NotFiniteError: If the loss of one is no number, naming its questions.
     """
-    num_tokens = sum(exercise.num_tokens for exercise in exercises)
+    num_tokens = sum(sequence.num_tokens for sequence in sequences)
     total = 0.0
-    for start in range(0, len(exercises), config.micro_batch_size):
-        part = exercises[start : start + config.micro_batch_size]
+    for start in range(0, len(sequences), config.micro_batch_size):
+        part = sequences[start : start + config.micro_batch_size]
         term = objective.loss(learner, part) / num_tokens
         term.backward()
         value = term.item()
         if not math.isfinite(value):
-            names = [exercise.example.question_id for exercise in part]
+            names = [sequence.example.question_id for sequence in part]
             raise NotFiniteError(f"the loss is {value}", (), names)
         total += value
     return total

@@ -1,4 +1,4 @@
-"""Who writes what a step trains on: the student, the frozen model, or chance."""
+"""Rollouts of a training step: drawn, read, voted on, and made into sequences."""
 
 from __future__ import annotations
 
@@ -11,40 +11,45 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.roles import Answerer, Learner, Sampling
 from neuron_opsd.records import Completion, TokenIds, TrainingExample, Vote
-from neuron_opsd.seeds import derive_seed, generator
+from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.rollouts import Draw, PromptedQuestion, bias_of, complete, read
 from neuron_opsd.stages.training import (
     Examples,
-    RolloutFunction,
     RolloutGroup,
+    RolloutGroups,
     TrainingSequence,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class VotedGroup:
     """The rollouts of one question in one step, and what they agree on."""
 
     example: TrainingExample
     completions: tuple[Completion, ...]
     answers: tuple[str | None, ...]
+    """`None` where none can be read."""
     vote: Vote
     same: Callable[[str, str], bool]
     """Whether two answers to this question are one."""
-    config: Config
 
-    def agrees(self, answer: str | None) -> bool:
-        """Whether an answer is the one with most votes."""
-        label = self.vote.pseudo_label
-        return answer is not None and label is not None and self.same(answer, label)
-
-    @property
-    def trained(self) -> Group:
-        """The group without the rollouts that only vote; its vote stays."""
-        count = self.config.distill.num_samples
+    def first(self, count: int) -> VotedGroup:
+        """Return the group without the rollouts that only vote; its vote stays."""
         return replace(
             self, completions=self.completions[:count], answers=self.answers[:count]
         )
+
+    def agrees(self, answer: str | None) -> bool:
+        """Say whether an answer is the one with most votes."""
+        label = self.vote.pseudo_label
+        return answer is not None and label is not None and self.same(answer, label)
+
+    def sequences(
+        self, wanted: Callable[[str | None], bool]
+    ) -> tuple[TrainingSequence, ...]:
+        """Return the rollouts whose answers are wanted, as they are trained on."""
+        pairs = zip(self.completions, self.answers, strict=True)
+        return sequences_of(self.example, [c for c, answer in pairs if wanted(answer)])
 
 
 def draw(
@@ -59,12 +64,12 @@ def draw(
     """Draw completions of a batch's questions as training draws them.
 
     Args:
-        model: Writes.
+        model: Is asked.
         batch: Its examples.
         step: Names the draws.
         count: Completions of each question; the first ones do not depend on it.
         config: Seed, temperature and length.
-        with_context: Whether the writer sees the teacher's prompt.
+        with_context: Whether the model sees the teacher's prompt.
     """
     sampling = training_sampling(config)
     seeds = [
@@ -110,9 +115,9 @@ def asked(example: TrainingExample, *, with_context: bool = False) -> PromptedQu
     return PromptedQuestion(example.question, prompt, example.choices)
 
 
-def grouped(
+def voted(
     batch: Examples, groups: Sequence[tuple[Completion, ...]], config: Config
-) -> list[Group]:
+) -> list[VotedGroup]:
     """Read the answers of a batch's rollouts and hold a vote on each question."""
     found = []
     for example, completions in zip(batch, groups, strict=True):
@@ -120,8 +125,47 @@ def grouped(
         listed = config.prompts.list_choices
         reader = reader_for(example.question, config.answers, listed)
         vote = tally(example.question_id, answers, reader.same)
-        found.append(Group(example, completions, answers, vote, reader.same, config))
+        found.append(VotedGroup(example, completions, answers, vote, reader.same))
     return found
+
+
+def num_voting(config: Config) -> int:
+    """Return how many rollouts of a question vote, trained on or not."""
+    return max(config.distill.num_samples, config.policy.num_votes)
+
+
+def vote_on_policy(
+    learner: Learner, batch: Examples, step: int, config: Config
+) -> list[VotedGroup]:
+    """Draw the student's rollouts and hold a vote on each question."""
+    drawn = draw(learner, batch, step, num_voting(config), config)
+    return voted(batch, drawn, config)
+
+
+def on_policy(
+    learner: Learner, batch: Examples, step: int, config: Config
+) -> RolloutGroups:
+    """Draw the student's rollouts, all of which are trained on."""
+    groups = draw(learner, batch, step, config.distill.num_samples, config)
+    return [
+        RolloutGroup(sequences_of(example, group), group)
+        for example, group in zip(batch, groups, strict=True)
+    ]
+
+
+def sequences_of(
+    example: TrainingExample, completions: Sequence[Completion]
+) -> tuple[TrainingSequence, ...]:
+    """Return each different completion once, with how often it is there."""
+    first: dict[TokenIds, TrainingSequence] = {}
+    for completion in completions:
+        known = first.get(completion.token_ids)
+        first[completion.token_ids] = (
+            TrainingSequence(example, completion)
+            if known is None
+            else replace(known, count=known.count + 1)
+        )
+    return tuple(first.values())
 
 
 def check_group(config: Config) -> None:
@@ -157,69 +201,3 @@ def check_votes(config: Config) -> None:
             f"distill.num_samples vote; set it to {trained} or more, or to 0 where no "
             "others vote"
         )
-
-
-def vote_on_policy(
-    learner: Learner, batch: Examples, step: int, config: Config
-) -> list[Group]:
-    """Draw the student's rollouts and hold a vote on each question.
-
-    More vote than are trained on where `policy.num_votes` says so.
-    """
-    count = max(config.distill.num_samples, config.policy.num_votes)
-    return grouped(batch, draw(learner, batch, step, count, config), config)
-
-
-def sequences_of(
-    example: TrainingExample, completions: Sequence[Completion]
-) -> tuple[TrainingSequence, ...]:
-    """Return each different completion once, with how often it is there."""
-    first: dict[TokenIds, TrainingSequence] = {}
-    for completion in completions:
-        known = first.get(completion.token_ids)
-        first[completion.token_ids] = (
-            TrainingSequence(example, completion)
-            if known is None
-            else replace(known, count=known.count + 1)
-        )
-    return tuple(first.values())
-
-
-def rollout_groups_of(
-    batch: Examples, groups: Sequence[tuple[Completion, ...]]
-) -> list[RolloutGroup]:
-    """Return lessons that train on all that was drawn."""
-    return [
-        RolloutGroup(sequences_of(example, group), group)
-        for example, group in zip(batch, groups, strict=True)
-    ]
-
-
-def on_policy(config: Config) -> RolloutFunction:
-    """Return the writer of the student's own rollouts."""
-
-    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
-        groups = draw(learner, batch, step, config.distill.num_samples, config)
-        return rollout_groups_of(batch, groups)
-
-    return write
-
-
-def random_choices(config: Config) -> RolloutFunction:
-    """Return the writer of uniformly random choices.
-
-    For questions without choices it takes the base model's own answers to other
-    questions, which the caller puts into the examples' `choices`.
-    """
-
-    def write(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
-        lessons = []
-        for place, example in enumerate(batch):
-            rng = generator(config.seed, "form-only", step, place, example.question_id)
-            text = example.choices[int(rng.integers(len(example.choices)))]
-            ids = learner.encode_answer(example.student_prompt, text)
-            written = Completion(ids, text, finished=True, logprob=0.0, entropy=0.0)
-            lessons.append(RolloutGroup((TrainingSequence(example, written),)))
-        return lessons
-
-    return write

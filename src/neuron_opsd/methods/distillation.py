@@ -1,0 +1,256 @@
+"""Methods that follow a teacher who is shown more than the student is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from torch import Tensor
+
+from neuron_opsd.config import Config
+from neuron_opsd.methods.method import (
+    GROUPS,
+    WHOLE_POOL,
+    Method,
+    Oracle,
+    Preset,
+    sections,
+)
+from neuron_opsd.models.roles import Learner
+from neuron_opsd.stages.distill import loss_to_teacher
+from neuron_opsd.stages.teaching import shown_text, with_solution
+from neuron_opsd.stages.training import (
+    Examples,
+    RolloutGroup,
+    RolloutGroups,
+    TrainingSequence,
+)
+from neuron_opsd.stages.training_rollouts import (
+    VotedGroup,
+    check_group,
+    on_policy,
+    vote_on_policy,
+)
+
+EVERY_TOKEN: Final = (
+    "the whole vocabulary at every token, also where choices were sampled"
+)
+
+
+class Distillation(Method):
+    """Distillation on the student's own rollouts towards the teacher's distribution."""
+
+    acts_on = EVERY_TOKEN
+
+    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+        """Return the student's own rollouts, all of which are trained on."""
+        return on_policy(learner, batch, step, self.config)
+
+    def loss(self, learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
+        """Return the divergence from the teacher."""
+        return loss_to_teacher(learner, sequences, self.config.distill)
+
+
+class NeuronOPSD(Distillation):
+    """The paper's objective."""
+
+    name = "neuron-opsd"
+    summary = "distils a teacher who sees the demonstrations with the nearest neurons"
+    source = "Chen and Li, arXiv:2607.02460"
+    notes = (
+        "the prototype shows demonstrations that were filtered by true answers; here "
+        "none is read, as the paper claims",
+        "a question whose own answer cannot be read is no demonstration, since it "
+        "would show the teacher no answer; the paper leaves none out. A run says how "
+        "many",
+        "a question's neurons are those of the completion that a demonstration shows: "
+        "the first sample as in the paper, the greedy one with `contexts.answer = "
+        "greedy`, so that its selection and its distances speak of what the teacher "
+        "sees; where none can be shown, those of the first sample. With "
+        "`contexts.content = final` they are still those of the whole completion, "
+        "reasoning included",
+    )
+    preset = Preset(
+        1e-5,
+        {
+            "learning rate": "not stated; 1e-5 in the first author's prototype (full)",
+            "schedule": "not stated; constant after 10 steps in the prototype",
+            "sampling": "not stated; temperature 0.7 in the prototype",
+            "samples": "not stated; 1 in the prototype",
+            "steps": "150",
+            "questions": "16",
+        },
+        settings=sections(
+            selection={"keep_fraction": 0.2},
+            distill={
+                "num_samples": 1,
+                "temperature": 0.7,
+                "batch_size": 16,
+                "schedule": "constant",
+                "warmup_steps": 10,
+                "divergence": "reverse-kl",
+                "teacher": "ema",
+                "ema_rate": 0.01,
+            },
+        ),
+    )
+    without_neurons = sections()
+    reads_contexts = True
+
+
+class RandomOPSD(Distillation):
+    """The control without neurons: random questions with random demonstrations."""
+
+    name = "random-opsd"
+    summary = "neuron-opsd with random questions and random demonstrations"
+    source = "control; its demonstrations are those of table 2 of arXiv:2607.02460"
+    settings = sections(selection={"rule": "random"}, contexts={"rule": "random"})
+    essential = ("selection.rule", "contexts.rule")
+    preset = NeuronOPSD.preset
+    reads_contexts = True
+
+
+class EmaOnly(Distillation):
+    """The control without a context: the teacher is the student's slow copy."""
+
+    name = "ema-only"
+    summary = "neuron-opsd whose teacher sees no demonstrations"
+    source = "control: what a slow copy teaches by itself"
+    notes = (
+        "its questions are those with the fewest neurons, as neuron-opsd's are; where "
+        "the model's neurons cannot be read, random ones",
+    )
+    settings = sections(contexts={"num_demonstrations": 0})
+    essential = ("contexts.num_demonstrations",)
+    preset = NeuronOPSD.preset
+    reads_contexts = True
+
+
+class UOPSD(Distillation):
+    """Distillation of what disagrees with the vote towards who saw what agrees.
+
+    The teacher's context is the shortest rollout that gives the voted answer, its
+    reasoning with it; trained on are all rollouts that do not give it, also those
+    without a readable answer. A question whose rollouts all agree teaches nothing in
+    that step.
+    """
+
+    name = "u-opsd"
+    summary = (
+        "distils a teacher who sees the shortest rollout that gives the voted answer, "
+        "on the rollouts that do not"
+    )
+    source = (
+        "U-OPSD, arXiv:2608.06296, which trains on the longest of them, without its "
+        "filter on the share of votes"
+    )
+    notes = (
+        "the solution is shown as an earlier turn, in which the same question was "
+        "answered: the same form as a demonstration's, also where there is no chat "
+        "template, and without an instruction, which would be in one language. OPSD, "
+        "which the paper builds on, writes it into the user's turn and asks for an "
+        "answer in the model's own words",
+        "its reasoning loses its marks there, since chat templates cut marked "
+        "reasoning out of earlier turns; the paper finds that a whole trace is needed",
+        "all rollouts that disagree are trained on; the paper takes the longest. "
+        "Those without a readable answer are among them: the teacher then says what "
+        "else to write, and nothing of them is imitated",
+        "the paper's rate is not known to us; the preset keeps the default for an "
+        "adapter, which the paper trains too, and a tenth of it for full tuning",
+    )
+    preset = Preset(
+        1e-5,
+        {
+            "learning rate": "not known to us (adapter)",
+            "sampling": "not known to us",
+            "samples": "8 to 12; more gain nothing",
+            "votes": "the same",
+        },
+        settings=sections(distill={"num_samples": 12, "teacher": "ema"}),
+    )
+    settings = sections(GROUPS, contexts={"content": "full"})
+    votes = True
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Refuse a group of a single rollout."""
+        check_group(config)
+
+    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+        """Return the rollouts that disagree, with the teacher who saw what agrees."""
+        groups = vote_on_policy(learner, batch, step, self.config)
+        return [self.split(learner, group) for group in groups]
+
+    def split(self, learner: Learner, group: VotedGroup) -> RolloutGroup:
+        """Split a group into what the teacher is shown and what is trained on."""
+        agreeing = [s.completion for s in group.sequences(group.agrees)]
+        if not agreeing:
+            return RolloutGroup((), group.completions, agreement=0.0)
+        shortest = min(agreeing, key=lambda completion: len(completion.token_ids))
+        solution = shown_text(shortest, self.config)
+        shown = with_solution(learner, group.example, solution, self.config)
+        trained = replace(
+            group.first(self.config.distill.num_samples),
+            example=replace(group.example, teacher_prompt=shown),
+        )
+        return RolloutGroup(
+            trained.sequences(lambda answer: not group.agrees(answer)),
+            group.completions,
+            agreement=group.vote.agreement,
+        )
+
+
+class OracleOPSD(Oracle, Distillation):
+    """Distillation towards a teacher who sees the answer it is told."""
+
+    name = "oracle-opsd"
+    summary = "distils a teacher who sees the gold answer"
+    source = "OPSD, arXiv:2601.18734: upper bound of neuron-opsd"
+    notes = (
+        "the answer is shown as an earlier turn, in which the same question was "
+        "answered, as u-opsd shows its solution; OPSD writes a whole solution into "
+        "the user's turn and asks for it in the model's own words",
+        "the public scripts have rates of 2e-5 to 2e-4 and later work takes 5e-6, all "
+        "for an adapter; the preset has the last, and a tenth of it for full tuning, "
+        "which the source does not do",
+    )
+    preset = Preset(
+        5e-7,
+        {
+            "learning rate": "2e-5 to 2e-4, later 5e-6 (adapter of rank 64)",
+            "sampling": "temperature 1.1 or 1.2, top-p 0.95, top-k 20",
+            "steps": "100",
+            "questions": "32",
+        },
+        settings=sections(
+            distill={
+                "divergence": "forward-kl",
+                "entry_clip": 0.05,
+                "teacher": "frozen",
+                "lora_rank": 64,
+                "lora_alpha": 128,
+                "batch_size": 32,
+                "temperature": 1.1,
+                "sampling_top_p": 0.95,
+                "sampling_top_k": 20,
+            }
+        ),
+    )
+    settings = WHOLE_POOL
+
+    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+        """Return the student's own rollouts, with the teacher who saw the answer."""
+        told = [
+            replace(
+                e,
+                teacher_prompt=with_solution(
+                    learner, e, self.targets[e.question_id].written, self.config
+                ),
+            )
+            for e in batch
+        ]
+        return on_policy(learner, told, step, self.config)
+
+
+METHODS: Final = (NeuronOPSD, RandomOPSD, EmaOnly, UOPSD, OracleOPSD)

@@ -1,0 +1,251 @@
+"""Methods that imitate completions which somebody else wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuron_opsd.config import FORM_ONLY, Config
+from neuron_opsd.errors import DataError
+from neuron_opsd.method.contexts import drawn_rows, rows_barred
+from neuron_opsd.methods.distillation import EmaOnly
+from neuron_opsd.methods.method import (
+    GROUPS,
+    Method,
+    PoolAnswers,
+    Preset,
+    sections,
+)
+from neuron_opsd.models.roles import Learner
+from neuron_opsd.records import Completion
+from neuron_opsd.seeds import generator
+from neuron_opsd.stages.distill import loss_to_completions
+from neuron_opsd.stages.training import (
+    Examples,
+    RolloutGroup,
+    RolloutGroups,
+    TrainingSequence,
+)
+from neuron_opsd.stages.training_rollouts import (
+    draw,
+    voted,
+)
+
+NUM_OTHERS = 64
+"""Answers to other questions from which form-only draws for a question."""
+
+MANY_SAME: Final = 1000
+"""Questions of one text above which only rows that are not barred are drawn among."""
+
+
+class Imitation(Method):
+    """Supervised training on given completions, with cross-entropy."""
+
+    def loss(self, learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
+        """Return the cross-entropy of the completions."""
+        return loss_to_completions(learner, sequences, self.config.distill)
+
+
+class ContextSFT(Imitation):
+    """Imitation of the frozen model's answers under the teacher's prompt."""
+
+    name = "context-sft"
+    summary = "imitates the answers of the frozen model that sees the demonstrations"
+    acts_on = "the whole vocabulary at every token of the imitated answer"
+    source = "control: neuron-opsd without rollouts of its own"
+    notes = (
+        "it draws at LMSI's temperature of 0.7, unless told otherwise: a frozen model "
+        "writes what it imitates, so nothing has to be drawn on-policy",
+        "an answer that cannot be read, such as one that was cut, is not imitated; a "
+        "question with no other teaches nothing in that step",
+    )
+    preset = Preset(
+        1e-5,
+        {"learning rate": "none, it is a control; LMSI's is taken"},
+        settings=sections(distill={"temperature": 0.7, "num_samples": 8}),
+    )
+    settings = sections(distill={"temperature": 0.7})
+    without_neurons = sections(selection={"rule": "random"})
+    reads_contexts = True
+
+    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+        """Return what gives an answer that can be read."""
+        count = self.config.distill.num_samples
+        drawn = draw(learner.frozen, batch, step, count, self.config, with_context=True)
+        return [
+            RolloutGroup(
+                group.sequences(lambda answer: answer is not None), group.completions
+            )
+            for group in voted(batch, drawn, self.config)
+        ]
+
+
+class LMSI(Imitation):
+    """Imitation of all rollouts that give the voted answer.
+
+    The frozen model draws them when a question's turn comes, as many as every other
+    method draws: what a file of its samples would hold, with fresh ones every epoch.
+    """
+
+    name = "lmsi"
+    summary = "imitates the frozen model's rollouts that give the majority's answer"
+    acts_on = "the whole vocabulary at every token of the imitated rollout"
+    source = "Huang et al., arXiv:2210.11610, with one prompt format"
+    notes = (
+        "one prompt format in place of four, since questions of any kind are asked "
+        "here and the other formats need worked examples",
+        "samples are drawn anew when a question's turn comes; the paper draws all of "
+        "them once",
+        "the paper's 32 completions a step would be those of one question a step here, "
+        "so the preset leaves `distill.batch_size`",
+        "the paper's rate and its 10,000 steps are those of a model of 540B "
+        "parameters; the preset takes 1e-5, and its steps are `distill.steps`",
+        "the demonstrations of neuron-opsd have no part in it",
+    )
+    preset = Preset(
+        1e-5,
+        {
+            "learning rate": "5e-5 for a model of 540B parameters (full)",
+            "sampling": "temperature 0.7",
+            "samples": "32, drawn once",
+            "votes": "32",
+            "steps": "10,000",
+            "questions": "32 completions a step",
+        },
+        settings=sections(distill={"temperature": 0.7, "num_samples": 32}),
+    )
+    settings = sections(GROUPS, distill={"temperature": 0.7})
+    votes = True
+
+    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+        """Return what gives the voted answer, of the rollouts that do not only vote."""
+        count = self.config.distill.num_samples
+        drawn = draw(
+            learner.frozen, batch, step, self.num_drawn(self.config), self.config
+        )
+        return [
+            RolloutGroup(
+                group.first(count).sequences(group.agrees),
+                group.completions,
+                agreement=group.vote.agreement,
+            )
+            for group in voted(batch, drawn, self.config)
+        ]
+
+
+class FormOnly(Imitation):
+    """Imitation of random choices, or of own answers to other questions.
+
+    Whatever it gains, any training gains from seeing what an answer looks like.
+    """
+
+    name = FORM_ONLY
+    summary = "imitates random choices: what any training teaches of an answer's form"
+    acts_on = "the whole vocabulary at every token of the imitated choice"
+    source = "control"
+    notes = (
+        "it draws nothing, so of its preset only the learning rate and the schedule "
+        "matter; its questions are chosen as ema-only's are",
+    )
+    preset = EmaOnly.preset
+    settings = EmaOnly.settings
+    learns_from_itself = False
+
+    @classmethod
+    def num_drawn(cls, config: Config) -> int:
+        """Return 0: nothing is drawn."""
+        del config
+        return 0
+
+    def examples(self, shown: Examples, answers: PoolAnswers) -> Examples:
+        """Give examples without choices some answers to other questions as choices.
+
+        These are the model's own whole answers, drawn at random.
+
+        Raises:
+            DataError: If there is none for a question.
+        """
+        free = [example.question_id for example in shown if not example.choices]
+        if not free:
+            return shown
+        texts = answers.texts()
+        others = answers_to_others(free, texts, answers.excluded, self.config.seed)
+        return tuple(
+            example
+            if example.choices
+            else replace(example, choices=others[example.question_id])
+            for example in shown
+        )
+
+    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+        """Return a uniformly random choice of each example."""
+        groups = []
+        for place, example in enumerate(batch):
+            rng = generator(
+                self.config.seed, self.name, step, place, example.question_id
+            )
+            text = example.choices[int(rng.integers(len(example.choices)))]
+            ids = learner.encode_answer(example.student_prompt, text)
+            choice = Completion(ids, text, finished=True, logprob=0.0, entropy=0.0)
+            groups.append(RolloutGroup((TrainingSequence(example, choice),)))
+        return groups
+
+
+def answers_to_others(
+    question_ids: Sequence[str],
+    answers: Mapping[str, str],
+    excluded: Mapping[str, frozenset[str]],
+    seed: int,
+) -> dict[str, tuple[str, ...]]:
+    """Draw for each question some of the answers to others.
+
+    Args:
+        question_ids: No two are alike.
+        answers: Question id to the model's own answer.
+        excluded: As `PoolAnswers` has them.
+        seed: Of the run.
+
+    Raises:
+        DataError: If there is none for a question.
+    """
+    texts = list(answers.values())
+    found = {}
+    all_barred = rows_barred(question_ids, list(answers), excluded)
+    for name, barred in zip(question_ids, all_barred, strict=True):
+        same = excluded.get(name, frozenset())
+        rng = generator(seed, "others", name)
+        rows = others_rows(rng, len(texts), barred, len(same) + (name not in same))
+        if not rows:
+            raise DataError(
+                "the form-only control has no answer to imitate for question "
+                f"{name}: no other question of the pool has a readable answer; set "
+                "answers.reader or rollouts.max_new_tokens so that answers can be read"
+            )
+        found[name] = tuple(texts[row] for row in rows)
+    return found
+
+
+def others_rows(
+    rng: np.random.Generator, num_rows: int, barred: NDArray[np.int64], num_same: int
+) -> list[int]:
+    """Draw the rows of at most `NUM_OTHERS` answers to other questions.
+
+    Args:
+        rng: Draws.
+        num_rows: How many answers there are.
+        barred: Rows of those to questions of the same text, sorted.
+        num_same: How many questions have that text, with an answer or not.
+    """
+    if num_same > MANY_SAME:  # drawing until enough are not barred would take too long
+        return drawn_rows(rng, num_rows, barred, NUM_OTHERS)
+    count = min(num_rows, NUM_OTHERS + num_same)
+    drawn = rng.choice(num_rows, count, replace=False)
+    return [int(row) for row in drawn[~np.isin(drawn, barred)][:NUM_OTHERS]]
+
+
+METHODS: Final = (ContextSFT, LMSI, FormOnly)
