@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.selection import kept_ids
+from neuron_opsd.methods import METHODS, Oracle, needs_neurons
 from neuron_opsd.models.load import load_model
 from neuron_opsd.pipeline import prepare
 from neuron_opsd.planning.samples import make_sample, selected, try_capture
@@ -134,3 +136,46 @@ def test_a_preview_shows_what_the_run_trains_on(
         seen = preview(pool, example.question_id, config, Silent())
         assert seen.teacher_prompt == model.tokens.prompt_text(example.teacher_prompt)
         assert seen.student_prompt == model.tokens.prompt_text(example.student_prompt)
+
+
+class Counted(ScriptedModel):
+    """Counts the passes that read off neurons."""
+
+    passes = 0
+
+    def capture(self, *pairs: Any, **settings: Any) -> None:
+        """Count a pass."""
+        self.passes += 1
+        super().capture(*pairs, **settings)
+
+
+OWN = {
+    "default": [],
+    "random": ["selection.rule=random"],
+    "all": ["selection.rule=all"],
+    "shown": ["contexts.num_demonstrations=2", "selection.rule=all"],
+}
+
+
+@pytest.mark.parametrize("prompted", ["true", "false"])
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize(
+    "method", [name for name, one in METHODS.items() if not issubclass(one, Oracle)]
+)
+def test_neurons_are_captured_where_something_reads_them_and_nowhere_else(
+    tmp_path: Path, method: str, own: str, prompted: str
+) -> None:
+    told = [f"method={method}", f"evaluation.prompted={prompted}", *OWN[own]]
+    small = ["prompts.form=plain", "rollouts.num_samples=2", "neurons.per_layer=2"]
+    chosen = load_config(None, [*small, "fitness.action=off", *told])
+    config = sampled_among_choices(with_method(chosen))
+    model = Counted(ANSWERS)
+    with RunDirectory.open(tmp_path, {}, {}) as directory:
+        prepare_run(RunContext(directory, config, Silent()), model, POOL)
+    selects = config.selection.rule not in ("all", "random")
+    shown = config.contexts.num_demonstrations > 0
+    shows = shown and config.contexts.rule not in ("words", "random")
+    read = selects or (shows and (METHODS[method].reads_contexts or prompted == "true"))
+    assert bool(model.passes) == read
+    assert needs_neurons(config) == read
+    assert (tmp_path / "neurons.parquet").exists() == read
