@@ -21,6 +21,7 @@ from neuron_opsd.models.roles import Sampling
 from neuron_opsd.records import (
     Completion,
     Message,
+    Prompt,
     Question,
     StepMetrics,
     TokenIds,
