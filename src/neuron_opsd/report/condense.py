@@ -226,7 +226,8 @@ def fitted_cases(cases: Sequence[Case]) -> tuple[Case, ...]:
 
 def shown_size(case: Case) -> int:
     """Return the bytes that the texts of a case take on the page."""
-    answers = (*shown(case.rollouts_before), *shown(case.rollouts_after))
+    sides = (case.rollouts_before, case.rollouts_after)
+    answers = [one for side in sides for one in ranked(side)[:MOST_ANSWERS]]
     texts = (
         *(case.question, case.student_prompt, case.teacher_prompt, *case.choices),
         *(text for d in case.demonstrations for text in (d.question, d.answer)),
@@ -246,7 +247,7 @@ def shortened(case: Case, share: float) -> Case:
         return one_line(clip(text, 4 * limit), limit)
 
     def answers(some: Sequence[AnswerCount]) -> tuple[AnswerCount, ...]:
-        told = set(map(id, shown(some)))
+        told = set(map(id, ranked(some)[:MOST_ANSWERS]))
         return tuple(
             replace(
                 one,
@@ -271,11 +272,6 @@ def shortened(case: Case, share: float) -> Case:
     )
 
 
-def shown(answers: Sequence[AnswerCount]) -> list[AnswerCount]:
-    """Return the answers that are shown, those that most rollouts gave first."""
-    return sorted(answers, key=by_count)[:MOST_ANSWERS]
-
-
-def by_count(answer: AnswerCount) -> int:
-    """Order answers by how many rollouts gave them, most first."""
-    return -answer.count
+def ranked(answers: Iterable[AnswerCount]) -> list[AnswerCount]:
+    """Return answers, those that most rollouts gave first."""
+    return sorted(answers, key=lambda answer: -answer.count)
