@@ -75,8 +75,7 @@ def row_cells(test: TestComparison) -> tuple[str, ...]:
         *accuracies(test),
         interval_cell(test.delta.get("avg_at_k")),
         interval_cell((test.net_of_form or {}).get("avg_at_k")),
-        number(test.before.metrics.get("ece")),
-        number(test.after.metrics.get("ece")),
+        *map(number, test.both("ece")),
     )
 
 
@@ -135,9 +134,7 @@ def accuracy_clause(test: TestComparison, config: EvaluationConfig) -> str:
     interval = test.delta.get("avg_at_k")
     if interval is None or not finite(interval):
         return f"On {where} the accuracy was not measured"
-    before, after = (
-        percent(one.metrics.get("avg_at_k")) for one in (test.before, test.after)
-    )
+    before, after = map(percent, test.both("avg_at_k"))
     said = as_clause("the model", accuracy_verdict(test, interval, config))
     numbers = f"{points(interval.value)} points (95 % interval {point_range(interval)})"
     step = f"Avg@{config.num_samples} went from {before} to {after}, {numbers}"
@@ -211,8 +208,7 @@ def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
     where = "in-domain calibration" if test.in_domain else "calibration"
     if interval is None or not finite(interval):
         return f"{where} was not measured"
-    before = number(test.before.metrics.get("ece"))
-    after = number(test.after.metrics.get("ece"))
+    before, after = map(number, test.both("ece"))
     said = calibration_verdict(where, interval, config)
     return f"{said}: ECE went from {before} to {after}, {error_numbers(interval)}"
 

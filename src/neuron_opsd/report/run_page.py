@@ -147,9 +147,7 @@ def stats(data: ReportData) -> list[Stat]:
 def accuracy_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     """Return the in-domain difference in accuracy."""
     label = f"Avg@{config.num_samples} on {one_line(test.name, 40)}"
-    before, after = (
-        percent(result.metrics.get("avg_at_k")) for result in (test.before, test.after)
-    )
+    before, after = map(percent, test.both("avg_at_k"))
     change = test.delta.get("avg_at_k")
     said = accuracy_verdict(test, change, config)
     return stat(label, (ACCURACY, change), said, f"{before} before, {after} after")
@@ -170,9 +168,7 @@ def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     interval = test.delta.get("ece")
     least = config.min_calibration_difference
     said = verdict(interval, higher_is_better=False, least=least)
-    before, after = (
-        number(result.metrics.get("ece")) for result in (test.before, test.after)
-    )
+    before, after = map(number, test.both("ece"))
     note = f"{before} before, {after} after; lower is better"
     return stat("calibration error (ECE)", (ERROR, interval), said, note)
 
