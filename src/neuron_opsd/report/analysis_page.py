@@ -13,9 +13,12 @@ from neuron_opsd.report.analysis_charts import (
     rivals_chart,
 )
 from neuron_opsd.report.analysis_tables import (
+    CORRELATED,
+    GIVEN,
+    UNLABELLED,
     area_tables,
     between_table,
-    correlation_tables,
+    correlation_table,
     distance_table,
     entropy_table,
     label_table,
@@ -37,6 +40,12 @@ from neuron_opsd.results.scores import Interval
 
 CASES_ON_PAGE = 120
 """Of all runs together; `analysis.json` holds the others too."""
+
+CORRELATIONS = {
+    "correlated": (CORRELATED, "Correlation of neuron count and correctness"),
+    "given": (GIVEN, "Plain and partial correlations"),
+    "label_free": (UNLABELLED, "Rank correlation of neuron count and label-free signs"),
+}
 
 SHARED = {
     "gold": "The same true answer",
@@ -60,7 +69,10 @@ def context(data: AnalysisData) -> dict[str, Any]:
         "data": data,
         "outcome": outcome(data),
         "unlabelled": [run.name for run in data.runs if not run.labelled],
-        **correlation_tables(data),
+        **{
+            name: correlation_table(data, shown, title)
+            for name, (shown, title) in CORRELATIONS.items()
+        },
         "bins": drawings(data, bins_chart),
         "rivals": drawings(data, lambda run: rivals_chart(run.name, run.measures)),
         "by_run": correlations_chart(data),

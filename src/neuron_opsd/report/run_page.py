@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.config.tables import changed_settings, toml_value
+from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.charts.intervals import interval_strip
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases, ranked
 from neuron_opsd.report.html import render_template
@@ -20,7 +21,7 @@ from neuron_opsd.report.run_charts import (
     reliability_diagram,
     training_chart,
 )
-from neuron_opsd.report.run_notes import method_notes
+from neuron_opsd.report.run_notes import equality_note, method_notes
 from neuron_opsd.report.run_outcome import (
     accuracy_verdict,
     in_domain_test,
@@ -42,7 +43,7 @@ from neuron_opsd.report.wording import (
     percent,
     verdict,
 )
-from neuron_opsd.results.run import ReportData, TestComparison
+from neuron_opsd.results.run import ReportData, TestComparison, least_of
 from neuron_opsd.results.scores import Interval
 
 MOST_CASES = 24
@@ -77,6 +78,9 @@ def context(data: ReportData) -> dict[str, Any]:
         "settings": written_settings(data),
         "costs": cost_table(data.stage_costs) if data.stage_costs else None,
         "notes": method_notes(data),
+        "equality": equality_note(data),
+        "baseline_note": BASELINE_NOTE,
+        "difference_note": difference_note(least_of(config)),
     }
 
 
