@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import TypeAlias
 
 from neuron_opsd.report.tables import (
@@ -53,29 +54,25 @@ Write: TypeAlias = Callable[[float], str]
 
 MEAN = "mean of runs"
 
-Correlations: TypeAlias = Mapping[tuple[str, str], Column]
-"""Kind and target of each correlation, and what stands over it."""
+Correlations: TypeAlias = Sequence[tuple[str, str]]
+"""Target and kind of each correlation."""
 
-CORRELATED: Correlations = {
-    ("pearson", ACCURACY): Column("accuracy", "Pearson"),
-    ("spearman", ACCURACY): Column("accuracy", "Spearman"),
-    ("pearson", CAPTURED): Column("captured right", "Pearson"),
-    ("spearman", CAPTURED): Column("captured right", "Spearman"),
+CORRELATED = tuple(product((ACCURACY, CAPTURED), ("pearson", "spearman")))
+GIVEN = tuple(product((ACCURACY, CAPTURED), ("spearman", "partial", "partial_ranks")))
+UNLABELLED = tuple(product((AGREEMENT, LENGTH, ENTROPY), ("spearman",)))
+
+TARGET_HEADINGS = {
+    ACCURACY: "accuracy",
+    CAPTURED: "captured right",
+    AGREEMENT: "vote share",
+    LENGTH: "length",
+    ENTROPY: "entropy",
 }
-
-GIVEN: Correlations = {
-    ("spearman", ACCURACY): Column("accuracy", "Spearman"),
-    ("partial", ACCURACY): Column("accuracy, partial", "linear"),
-    ("partial_ranks", ACCURACY): Column("accuracy, partial", "ranks"),
-    ("spearman", CAPTURED): Column("captured, right", "Spearman"),
-    ("partial", CAPTURED): Column("captured, partial", "linear"),
-    ("partial_ranks", CAPTURED): Column("captured, partial", "ranks"),
-}
-
-UNLABELLED: Correlations = {
-    ("spearman", AGREEMENT): Column("vote share", "Spearman"),
-    ("spearman", LENGTH): Column("length", "Spearman"),
-    ("spearman", ENTROPY): Column("entropy", "Spearman"),
+KIND_NOTES = {
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "partial": "linear",
+    "partial_ranks": "ranks",
 }
 
 VOTE_NOTES = ("one answer", "the vote", "points", "agree", "all agree")
@@ -145,26 +142,21 @@ def by_run(
     return table_of(title, "run", columns, short) if short else None
 
 
-def correlation_rows(data: AnalysisData, columns: Correlations) -> list[TableRow]:
+def correlation_rows(data: AnalysisData, shown: Correlations) -> list[TableRow]:
     """Return the correlations of the neuron count, run by run."""
-    names = (correlation_name(kind, target) for kind, target in columns)
+    names = (correlation_name(kind, target) for target, kind in shown)
     return run_rows(data, dict.fromkeys(names, with_sign))
 
 
-def correlation_tables(data: AnalysisData) -> dict[str, Table | None]:
-    """Return the tables of correlations: with answers, given other signs, without."""
-    tables = {
-        "correlated": ("Correlation of neuron count and correctness", CORRELATED),
-        "given": ("Plain and partial correlations", GIVEN),
-        "label_free": (
-            "Rank correlation of neuron count and label-free signs",
-            UNLABELLED,
-        ),
-    }
-    return {
-        name: by_run(title, columns.values(), correlation_rows(data, columns))
-        for name, (title, columns) in tables.items()
-    }
+def correlation_table(
+    data: AnalysisData, shown: Correlations, title: str
+) -> Table | None:
+    """Return the table of some correlations, `None` where no run has any."""
+    columns = []
+    for target, kind in shown:
+        tail = ", partial" if kind.startswith("partial") else ""
+        columns.append(Column(TARGET_HEADINGS[target] + tail, KIND_NOTES[kind]))
+    return by_run(title, columns, correlation_rows(data, shown))
 
 
 def area_tables(data: AnalysisData) -> list[tuple[str, Table]]:
