@@ -27,14 +27,7 @@ from neuron_opsd.storage.run_directory import sha256_file
 
 T = TypeVar("T")
 
-SECTIONS = (
-    "answers",
-    "contexts",
-    "neurons",
-    "prompts",
-    "questions",
-    "selection",
-)
+SECTIONS = ("answers", "contexts", "neurons", "prompts", "questions", "selection")
 """Settings that decide how a run's rollouts and neurons are read."""
 
 
