@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from neuron_opsd.config import Config
 from neuron_opsd.models.decoding.choices import find_branches, longest_prefixes
-from neuron_opsd.models.decoding.generation import MAX_ROWS
 from neuron_opsd.models.roles import LanguageModel, Tokenizer
+from neuron_opsd.models.room import MAX_ROWS
 from neuron_opsd.planning.measuring import (
     affordable,
     expected_length,

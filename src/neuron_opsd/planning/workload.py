@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from neuron_opsd.config import Config
-from neuron_opsd.models.decoding.generation import MAX_ROWS, ROOM
+from neuron_opsd.models.room import MAX_ROWS, ROOM
 
 EULER = 0.5772
 
