@@ -24,7 +24,7 @@ CARD = "README.md"
 """What describes a folder's other files: written after them, and proven apart."""
 
 HASHES = "hashes.json"
-"""Lists the files of a comparison, whose blocks have a manifest each."""
+"""Lists the files of a comparison, whose run groups have a manifest each."""
 
 MAX_HASHED_BYTES = 32_000_000
 """Bytes of a file or folder that are read wherever a run is looked at."""
