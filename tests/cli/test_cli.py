@@ -28,7 +28,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table, load_config
 from neuron_opsd.demo.sources import DEFAULT_SETS
 from neuron_opsd.errors import DataError, TryAgainError
-from neuron_opsd.storage.cache import cache_folder
+from neuron_opsd.storage.download_cache import cache_folder
 from report_examples import example_report
 
 SOURCE = str(places.SOURCES)

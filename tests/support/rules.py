@@ -61,7 +61,7 @@ GOLD_MODULES = {
 none of them chooses what is trained on, or trains."""
 
 TARGET_MODULES = {
-    "compare.block",
+    "compare.run_group",
     "compare.forecast",
     "compare.grid",
     "compare.oracles",
