@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import places
-from tiny_runs import KINDS, SETTINGS, files_of, run_command, tiny_request
+from tiny_runs import KINDS, SETTINGS, files_of, read_json, run_command, tiny_request
 
 EXAMPLES = places.ROOT / "examples"
 
@@ -49,3 +49,17 @@ def test_algorithm_1_gives_the_adapter_of_a_run(
 
 def test_algorithm_1_fits_on_a_screen() -> None:
     assert len((EXAMPLES / "algorithm1.py").read_text().splitlines()) < 80
+
+
+def test_own_data_ends_with_a_measured_adapter(
+    run_example: Callable[..., str], tiny_llama: Path, tmp_path: Path
+) -> None:
+    request = tiny_request(tmp_path)
+    files = request.pool, request.tests["parity"], request.out
+    printed = run_example("own_data.py", tiny_llama, *files, *SETTINGS)
+    assert "the student is asked:\n" in printed
+    table = read_json(request.out / "evaluation.json")["exam"]
+    after = table["after"]["avg_at_k"]
+    gain = after - table["before"]["avg_at_k"]
+    assert f"exam: {gain:+.3f} (" in printed
+    assert printed.endswith(f"Avg@k of the adapter: {after:.3f}\n")
