@@ -27,7 +27,7 @@ LAYERS: tuple[set[str], ...] = (
     {"demo", "planning"},
     {"compare"},
     {"analysis"},
-    {"library"},
+    {"library", "steps"},
     {"cli"},
 )
 """Rooms from the ground up. A room may import what stands below it, and neither its
