@@ -53,13 +53,13 @@ from neuron_opsd.stages.representatives import (
     representatives,
     unread_of,
 )
-from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
+from neuron_opsd.stages.rollouts import OWN, PromptedQuestion, ask, sample_rollouts
 from neuron_opsd.stages.teaching import (
     build_contexts,
     build_examples,
     demonstrable,
+    pool_draws,
     shown_answers,
-    shown_draws,
 )
 from neuron_opsd.storage.caching import MEMORY, Cache, Workspace
 from neuron_opsd.storage.codecs import (
@@ -85,7 +85,7 @@ class Prepared:
     """Of the pool; those of a run stay in their file."""
     votes: Mapping[str, Vote]
     representatives: Mapping[str, RolloutFacts]
-    """Question id to the rollout that stands for it."""
+    """Question id to the rollout that stands for it; a run lets go of them."""
     neurons: tuple[NeuronSet, ...]
     """Of every question, empty where the settings ask for none."""
     selection: tuple[SelectionEntry, ...]
@@ -146,15 +146,13 @@ def roll_out(
 ) -> Sequence[Rollout]:
     """Answer every question of the pool without a context."""
     config = work.config
-    draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
-    draws += shown_draws(config.contexts)
-    asked = ask(pool, config)
+    asked, draws = ask(pool, config), pool_draws(config)
     with work.progress.stage(ROLLOUTS_NAME, len(pool), "questions") as done:
         rollouts = work.cache.chunks(
             ROLLOUTS_NAME,
             ROLLOUTS,
             work.cut(asked, done),
-            lambda chunk: sample_rollouts(model, chunk, config, "rollout", draws),
+            lambda chunk: sample_rollouts(model, chunk, config, OWN, draws),
             made_from=[BIAS_NAME],
         )
     longest = config.rollouts.max_new_tokens
@@ -327,12 +325,6 @@ def write_examples(
 ) -> tuple[TrainingExample, ...]:
     """Write out what student and teacher see; say which demonstrations do not fit."""
     with work.progress.stage("contexts", len(contexts), "questions") as done:
-        examples = build_examples(
-            model,
-            contexts,
-            library,
-            work.config,
-            on_done=done,
-        )
+        examples = build_examples(model, contexts, library, work.config, on_done=done)
     work.warn(remarks_on_dropped(examples))
     return examples

@@ -200,11 +200,11 @@ def test_a_run_would_select_by_its_own_rule(sample: Sample) -> None:
     _, found = try_capture(trial(), sample, 1e-6)
     sets = [replace(entry, neuron_count=n) for n, entry in enumerate(found)]
     first = frozenset(a.question.id for a in sample.asked[:3])
-    assert selected(sample, sets, settings()) == first
-    everything = selected(sample, sets, settings("selection.rule=all"))
+    assert selected(trial(), sample, sets) == first
+    everything = selected(trial("selection.rule=all"), sample, sets)
     assert len(everything) == 6
     nothing: list[NeuronSet] = []
-    assert len(selected(sample, nothing, settings())) == 6
+    assert len(selected(trial(), sample, nothing)) == 6
 
 
 def test_examples_show_as_many_demonstrations_as_the_run(sample: Sample) -> None:

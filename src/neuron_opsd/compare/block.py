@@ -26,7 +26,7 @@ from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.fingerprint import load_again
 from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room
-from neuron_opsd.runs.prepare import PreparedNames, prepare_run
+from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
 from neuron_opsd.storage.codecs import ROLLOUTS, Codec, json_codec, record_codec
@@ -175,7 +175,7 @@ def answer_with_demonstrations(
     config = never_stopped(prompted(block.run.config, model.facts))
     run = replace(block.run, config=config)
     prepared = prepared_for(block, model, run, cell_folder(PROMPTED))
-    made = names_for(block, config, cell_folder(PROMPTED))
+    made = outputs_for(block, config, cell_folder(PROMPTED))
     return {
         test.name: answer_prompted(run, model, test, prepared, made)
         for test in block.tests
@@ -195,12 +195,12 @@ def prepared_for(
     """Make what training needs from the pool, for the settings of one method."""
     if not run.directory.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
         roll_out(shared_job(block).work, model, block.pool)
-    return prepare_run(run, model, block.pool, names_for(block, run.config, folder))
+    return prepare_run(run, model, block.pool, outputs_for(block, run.config, folder))
 
 
-def names_for(block: RunGroup, config: Config, folder: str) -> PreparedNames:
+def outputs_for(block: RunGroup, config: Config, folder: str) -> PoolOutputs:
     """Return what a method's preparation is called in its block."""
-    return PreparedNames(folder, neurons_name(block.run.config, config))
+    return PoolOutputs(folder, neurons_name(block.run.config, config))
 
 
 def neurons_name(shared: Config, own: Config) -> str:
@@ -248,7 +248,7 @@ def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellR
         for test in block.tests
         for name in compared(test.name, label_after(variant.name, step))
     ]
-    made = names_for(block, config, folder)
+    made = outputs_for(block, config, folder)
     made_from = [*told, *made.all, *adapters.values(), training.metrics, *tests]
     result = once(block, variant.name, compute, made_from)
     end_checkpoints(run, training.work)

@@ -146,7 +146,7 @@ def try_base(trial: Trial, inputs: Inputs, done: Callable[[int], None]) -> Readi
     capture, neurons = try_capture(trial, sample, reading)
     examples = make_examples(trial, sample)
     showing = try_showing(trial, sample, examples, reading, written)
-    kept = selected(sample, neurons, trial.config)
+    kept = selected(trial, sample, neurons)
     done(1)
     return Reading(
         written=written,

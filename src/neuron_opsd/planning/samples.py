@@ -11,12 +11,10 @@ from functools import partial
 
 from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.votes import tally_votes
-from neuron_opsd.config import Config
 from neuron_opsd.config.needs import selects_by_neurons
-from neuron_opsd.method.selection import select_questions
-from neuron_opsd.models.roles import Tokenizer
+from neuron_opsd.method.selection import kept_ids, select_questions
 from neuron_opsd.planning.measuring import affordable, spread
-from neuron_opsd.planning.trials import TRIAL, Answered, Trial
+from neuron_opsd.planning.trials import Answered, Trial
 from neuron_opsd.records import (
     Completion,
     Demonstration,
@@ -25,9 +23,13 @@ from neuron_opsd.records import (
     TeacherContext,
     TrainingExample,
 )
-from neuron_opsd.stages.capture import capture_neurons, not_read, pair_of
-from neuron_opsd.stages.representatives import representatives
-from neuron_opsd.stages.rollouts import PromptedQuestion, sample_rollouts
+from neuron_opsd.stages.capture import capture_neurons, not_read, pairs_of
+from neuron_opsd.stages.representatives import (
+    own_answers,
+    representatives,
+    unread_of,
+)
+from neuron_opsd.stages.rollouts import OWN, PromptedQuestion, read, sample_rollouts
 from neuron_opsd.stages.teaching import DemonstrationPool, fitted_prompt, shown_text
 
 CAPTURE_SECONDS = 3.0
@@ -40,7 +42,13 @@ class Sample:
     """Questions of the pool with the answers that stand for them."""
 
     asked: tuple[PromptedQuestion, ...]
-    completions: tuple[Completion, ...]
+    rollouts: tuple[Rollout, ...]
+    """The one that stands for each, in full or as long as it may become."""
+
+    @property
+    def completions(self) -> tuple[Completion, ...]:
+        """What was written."""
+        return tuple(rollout.completion for rollout in self.rollouts)
 
 
 def make_sample(
@@ -58,44 +66,40 @@ def make_sample(
         rest: Tokens that are put on to a completion that was cut.
     """
     ordered = sorted(pool, key=trial.length)
-    count = min(len(ordered), trial.config.rollouts.block_size)
-    own = own_answers(trial, answered)
-    free = [c for a, c in own.values() if not a.written]
-    sample = spread(ordered, count)
-    completions = [
-        own[a.question.id][1]
-        if a.question.id in own
-        else borrowed(trial.model, a, free, place)
+    sample = spread(ordered, min(len(ordered), trial.config.rollouts.block_size))
+    own = own_rollouts(trial, answered)
+    written = {a.question.id for a in pool if a.written}
+    free = [one.completion for name, one in own.items() if name not in written]
+    rollouts = [
+        own.get(a.question.id) or borrowed(trial, a, free, place)
         for place, a in enumerate(sample)
     ]
-    return Sample(tuple(sample), tuple(grown(c, rest) for c in completions))
+    return Sample(
+        tuple(sample),
+        tuple(replace(r, completion=grown(r.completion, rest)) for r in rollouts),
+    )
 
 
-def own_answers(
-    trial: Trial, answered: Sequence[Answered]
-) -> dict[str, tuple[PromptedQuestion, Completion]]:
-    """Return the answer that stands for each question, as in a run."""
-    asked = [a for one in answered for a in one.asked]
+def own_rollouts(trial: Trial, answered: Sequence[Answered]) -> dict[str, Rollout]:
+    """Return the rollout that stands for each question that was answered."""
+    questions = [a.question for one in answered for a in one.asked]
     rollouts = [rollout for one in answered for rollout in one.rollouts]
     config = trial.config
-    questions = [a.question for a in asked]
     readers = readers_for(questions, config.answers, config.prompts.list_choices)
-    chosen = representatives(rollouts, tally_votes(rollouts, readers), config)
-    return {a.question.id: (a, chosen[a.question.id].completion) for a in asked}
+    return representatives(rollouts, tally_votes(rollouts, readers), config)
 
 
 def borrowed(
-    model: Tokenizer,
-    asked: PromptedQuestion,
-    free: Sequence[Completion],
-    place: int,
-) -> Completion:
+    trial: Trial, asked: PromptedQuestion, free: Sequence[Completion], place: int
+) -> Rollout:
     """Return a choice of the question, or another question's free answer."""
-    if not asked.written:
-        return free[place % len(free)]
-    text = asked.written[place % len(asked.written)]
-    ids = model.encode_answer(asked.prompt, text)
-    return Completion(ids, text, finished=True, logprob=0.0, entropy=0.0)
+    if asked.written:
+        text = asked.written[place % len(asked.written)]
+        ids = trial.model.encode_answer(asked.prompt, text)
+        made = Completion(ids, text, finished=True, logprob=0.0, entropy=0.0)
+    else:
+        made = free[place % len(free)]
+    return Rollout(asked.question.id, 0, 0.0, made, read(asked, made, trial.config))
 
 
 def grown(completion: Completion, rest: float) -> Completion:
@@ -119,10 +123,8 @@ def try_capture(
     """
     if not trial.reads_neurons:
         return 0.0, tuple(not_read([a.question.id for a in sample.asked]))
-    pairs = [
-        pair_of(trial.model, trial.model.encode(a.prompt), c, trial.config.neurons)
-        for a, c in zip(sample.asked, sample.completions, strict=True)
-    ]
+    neurons = trial.config.neurons
+    pairs = pairs_of(trial.model, sample.asked, sample.completions, neurons)
     total = sum(len(prompt) + len(made) for prompt, made in pairs)
     count = affordable(total / len(pairs) * reading, CAPTURE_SECONDS, len(pairs))
     places = spread(range(len(pairs)), count)
@@ -143,16 +145,24 @@ def try_capture(
 
 
 def selected(
-    sample: Sample, neurons: Sequence[NeuronSet], config: Config
+    trial: Trial, sample: Sample, neurons: Sequence[NeuronSet]
 ) -> frozenset[str]:
-    """Return the ids of the sample's questions that a run would train on."""
+    """Return the ids of the sample's questions that a run would train on.
+
+    A completion that was cut in the sample alone is taken to end in the run.
+    """
+    config = trial.config
     everyone = frozenset(a.question.id for a in sample.asked)
     uncounted = any(entry.neuron_count is None for entry in neurons)
     if selects_by_neurons(config) and uncounted:
         return everyone
-    entries = select_questions(neurons, config.selection, config.seed)
-    kept = frozenset(entry.question_id for entry in entries if entry.kept)
-    return kept or everyone
+    chosen = {rollout.question_id: rollout for rollout in sample.rollouts}
+    cut_early = trial.limit() < config.rollouts.max_new_tokens
+    ended = {n: r for n, r in chosen.items() if r.finished or not cut_early}
+    entries = select_questions(
+        neurons, config.selection, config.seed, own_answers(chosen), unread_of(ended)
+    )
+    return frozenset(kept_ids(entries)) or everyone
 
 
 def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
@@ -208,6 +218,6 @@ def try_shown(
     draws = [(config.temperature, config.num_samples)]
     cut = trial.cut_config(trial.limit())
     made, seconds = trial.timed(
-        lambda: sample_rollouts(trial.model, some, cut, TRIAL, draws)
+        lambda: sample_rollouts(trial.model, some, cut, OWN, draws)
     )
     return some, made, seconds

@@ -23,8 +23,13 @@ from neuron_opsd.planning.measuring import (
 from neuron_opsd.planning.workload import MAX_ROWS, Decoding, QuestionTokens
 from neuron_opsd.processes.memory import forget_peak, peak_memory
 from neuron_opsd.records import Rollout
-from neuron_opsd.stages.rollouts import PromptedQuestion, choice_tokens, sample_rollouts
-from neuron_opsd.stages.teaching import shown_draws
+from neuron_opsd.stages.rollouts import (
+    OWN,
+    PromptedQuestion,
+    choice_tokens,
+    sample_rollouts,
+)
+from neuron_opsd.stages.teaching import pool_draws
 
 T = TypeVar("T")
 
@@ -43,9 +48,6 @@ FEW = 4
 
 SHORTEST = 1e-9
 """Seconds that anything takes at least."""
-
-TRIAL = "plan"
-"""The stage that draws are derived for."""
 
 
 def count_questions(
@@ -142,10 +144,7 @@ class Written:
 
 def try_choices(trial: Trial, asked: Sequence[PromptedQuestion]) -> Answered:
     """Answer a sample of questions among their choices, as the run does."""
-    rollouts = trial.config.rollouts
-    draws = [(rollouts.temperature, rollouts.num_samples)]
-    draws += shown_draws(trial.config.contexts)
-    return grow_sample(trial, asked, trial.config, draws)
+    return grow_sample(trial, asked, trial.config, pool_draws(trial.config))
 
 
 def grow_sample(
@@ -158,7 +157,7 @@ def grow_sample(
     ordered = sorted(asked, key=trial.length)
 
     def answer(some: Sequence[PromptedQuestion]) -> list[Rollout]:
-        return sample_rollouts(trial.model, some, config, TRIAL, draws)
+        return sample_rollouts(trial.model, some, config, OWN, draws)
 
     answer(ordered[:1])
     sample = spread(ordered, min(FEW, len(ordered)))
@@ -233,7 +232,7 @@ def write(
     forget_peak(device)
     made, seconds = trial.timed(
         lambda: sample_rollouts(
-            trial.model, asked, trial.cut_config(trial.limit()), TRIAL, draws
+            trial.model, asked, trial.cut_config(trial.limit()), OWN, draws
         )
     )
     without = seconds - reading * trial.tokens(asked)

@@ -11,7 +11,7 @@ from neuron_opsd.pipeline import BIAS_NAME, Prepared
 from neuron_opsd.records import Rollout, TeacherContext
 from neuron_opsd.results.run import AnswerCount, Case, CaseDemonstration
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.stages.rollouts import ask, sample_rollouts
+from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
 from neuron_opsd.storage.codecs import ROLLOUTS
 from neuron_opsd.storage.kept_rollouts import in_full, outlines_of
 
@@ -32,17 +32,13 @@ def answer_cases(
         prepared: Chooses the questions.
         made_from: Names of the model's adapter and of what `prepared` holds.
     """
-    config = run.config
-    questions = [
-        prepared.library.questions[context.question_id]
-        for context in choose_cases(prepared)
-    ]
-    asked = ask(questions, config)
+    config, known = run.config, prepared.library.questions
+    asked = ask([known[c.question_id] for c in choose_cases(prepared)], config)
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
     rollouts = run.directory.once(
         "cases",
         ROLLOUTS.at("cases.parquet"),
-        lambda: sample_rollouts(model, asked, config, "rollout", draws),
+        lambda: sample_rollouts(model, asked, config, OWN, draws),
         made_from=[BIAS_NAME, *made_from],
     )
     return sampled_rollouts(rollouts)
@@ -66,28 +62,23 @@ def build_cases(
         prepared: What was made of the pool.
         after: The trained model's rollouts by question id.
     """
-    example_of = {example.question_id: example for example in prepared.examples}
-    reason_of = {entry.question_id: entry.reason for entry in prepared.selection}
-    shown = choose_cases(prepared)
-    ids = {context.question_id for context in shown}
-    before = sampled_rollouts(of_questions(prepared.rollouts, ids))
+    examples = {example.question_id: example for example in prepared.examples}
+    reasons = {entry.question_id: entry.reason for entry in prepared.selection}
+    shown = {context.question_id: context for context in choose_cases(prepared)}
+    before = sampled_rollouts(of_questions(prepared.rollouts, shown.keys()))
     return tuple(
         Case(
-            question_id=context.question_id,
-            question=prepared.library.questions[context.question_id].text,
-            choices=prepared.library.questions[context.question_id].choices,
-            student_prompt=model.prompt_text(
-                example_of[context.question_id].student_prompt
-            ),
-            teacher_prompt=model.prompt_text(
-                example_of[context.question_id].teacher_prompt
-            ),
-            reason=reason_of[context.question_id],
+            question_id=name,
+            question=examples[name].question.text,
+            choices=examples[name].question.choices,
+            student_prompt=model.prompt_text(examples[name].student_prompt),
+            teacher_prompt=model.prompt_text(examples[name].teacher_prompt),
+            reason=reasons[name],
             demonstrations=case_demonstrations(context, prepared),
-            rollouts_before=answer_counts(before[context.question_id]),
-            rollouts_after=answer_counts(after.get(context.question_id, ())),
+            rollouts_before=answer_counts(before[name]),
+            rollouts_after=answer_counts(after.get(name, ())),
         )
-        for context in shown
+        for name, context in shown.items()
     )
 
 

@@ -18,7 +18,7 @@ from neuron_opsd.runs.findings import metric_table
 from neuron_opsd.runs.inputs import check_names, read_tests
 from neuron_opsd.runs.kept_room import tell_of_room
 from neuron_opsd.runs.model_checks import check_sets
-from neuron_opsd.runs.testing import TestAsked, sample_test, scored, test_draws
+from neuron_opsd.runs.testing import sample_test, scored
 from neuron_opsd.stages.centring import is_centring
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.caching import Workspace
@@ -90,6 +90,4 @@ def inputs_of(
 def test_model(work: Workspace, model: Answerer, test: TestSet) -> TestResult:
     """Answer one test set chunk by chunk, as a run does, and score the answers."""
     asked = ask(test.questions, work.config)
-    one = TestAsked(test.name, test.name, test.name, asked)
-    rollouts = sample_test(work, model, one, test_draws(work.config))
-    return scored(work, test, test.name, rollouts)
+    return scored(work, test, "", sample_test(work, model, test.name, "", asked))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import TeacherError
@@ -40,8 +40,8 @@ OWN = ("selection", "contexts", "fitness")
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedNames:
-    """What the outputs are called that training is prepared with."""
+class PoolOutputs:
+    """What the outputs made of a pool are called in a run directory."""
 
     folder: str = ""
     """Where selection, contexts and the teacher's check go, below the run directory;
@@ -50,28 +50,23 @@ class PreparedNames:
     """Of the neuron sets, shared by all that asks for the same."""
 
     @property
-    def read(self) -> tuple[str, ...]:
-        """What the model answered, which answers are equal, and their neurons."""
-        return (*ANSWERS, self.neurons)
+    def all(self) -> list[str]:
+        """All that `prepare` makes, up to the teacher's contexts."""
+        return self.of(MADE)
 
-    @property
-    def all(self) -> tuple[str, ...]:
-        """All of them, up to the teacher's contexts."""
-        return tuple(map(self.of, MADE))
-
-    def of(self, name: str) -> str:
-        """Return what an output of `prepare` is called."""
-        if name == "neurons":
-            return self.neurons
-        return inside(self.folder, name) if name in OWN else name
+    def of(self, names: Sequence[str]) -> list[str]:
+        """Return what outputs are called that have other names for `prepare`."""
+        own = {name: inside(self.folder, name) for name in OWN}
+        own["neurons"] = self.neurons
+        return [own.get(name, name) for name in names]
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedCache:
-    """A run directory as a cache, in which outputs have names of their own."""
+class PoolCache:
+    """A run directory as the cache of `prepare`."""
 
     directory: RunDirectory
-    names: PreparedNames
+    outputs: PoolOutputs
 
     def once(
         self,
@@ -82,8 +77,8 @@ class PlacedCache:
         made_from: Sequence[str] = (),
     ) -> T:
         """Return an output that is kept as a whole."""
-        sources = [*map(self.names.of, made_from)]
-        own, placed = self.names.of(name), self.placed(name, codec)
+        own, *sources = self.outputs.of([name, *made_from])
+        placed = codec.at(own + codec.file_name.removeprefix(name))
         return self.directory.once(own, placed, compute, made_from=sources)
 
     def chunks(
@@ -96,20 +91,19 @@ class PlacedCache:
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
         """Return an output that is kept chunk by chunk."""
-        sources = [*map(self.names.of, made_from)]
-        own, placed = self.names.of(name), self.placed(name, codec)
+        own, *sources = self.outputs.of([name, *made_from])
+        placed = codec.at(own + codec.file_name.removeprefix(name))
         return self.directory.chunks(own, placed, items, compute, made_from=sources)
 
-    def placed(self, name: str, codec: Codec[T]) -> Codec[T]:
-        """Return a codec whose file is named as its output is."""
-        return codec.at(self.names.of(name) + codec.file_name.removeprefix(name))
+
+RUN_OUTPUTS: Final = PoolOutputs()
 
 
 def prepare_run(
     run: RunContext,
     model: LanguageModel,
     pool: Sequence[Question],
-    names: PreparedNames | None = None,
+    outputs: PoolOutputs = RUN_OUTPUTS,
 ) -> Prepared:
     """Run Algorithm 1 up to training in a run directory, and check the teacher.
 
@@ -117,16 +111,17 @@ def prepare_run(
         run: Keeps everything.
         model: Answers.
         pool: The questions.
-        names: Of the outputs; those of a run if left out.
+        outputs: What everything is called.
 
     Raises:
         TeacherError: If there is nothing to learn from the teacher.
     """
-    made = names or PreparedNames()
-    cache = PlacedCache(run.directory, made)
+    cache = PoolCache(run.directory, outputs)
     prepared = prepare(model, pool, run.config, cache, run)
-    count_pool_tokens(run, model, prepared, made.neurons)
-    return replace(prepared, fitness=check(run, model, prepared, made))
+    count_pool_tokens(run, model, prepared, outputs.neurons)
+    fitness = check(run, model, prepared, cache)
+    # Nothing asks for them again, and of a million questions they take much room.
+    return replace(prepared, representatives={}, fitness=fitness)
 
 
 def count_pool_tokens(
@@ -178,15 +173,15 @@ def check(
     run: RunContext,
     model: Answerer,
     prepared: Prepared,
-    made: PreparedNames,
+    cache: PoolCache,
 ) -> Fitness | None:
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
 
     Args:
-        run: Keeps what was found.
+        run: Hears what was found.
         model: Student and teacher, which still are one.
         prepared: What training will use.
-        made: What the finding is called, and what it is made from.
+        cache: Keeps it.
 
     Raises:
         TeacherError: If it is not and the settings say to stop, or if there is nothing
@@ -202,12 +197,12 @@ def check(
     found += selection_findings(prepared.selection, own, config.fitness)
     fitness = None
     if needs_contexts(config):
-        name = made.of("fitness")
-        fitness = PlacedCache(run.directory, made).once(
+        name, *made_from = cache.outputs.of(["fitness", *MADE])
+        fitness = cache.once(
             "fitness",
             FITNESS,
             lambda: noted(
-                run, name, made.all, lambda: compare_teacher(run, model, prepared)
+                run, name, made_from, lambda: compare_teacher(run, model, prepared)
             ),
             made_from=MADE,
         )

@@ -36,7 +36,7 @@ from neuron_opsd.runs.inputs import (
 )
 from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.model_checks import check_questions
-from neuron_opsd.runs.prepare import PreparedNames, prepare_run
+from neuron_opsd.runs.prepare import RUN_OUTPUTS, prepare_run
 from neuron_opsd.runs.reporting import build_report, finish
 from neuron_opsd.runs.resolution import for_model, replaced_text, with_method
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests
@@ -121,7 +121,7 @@ def improve(
     model.release()  # they make room for the trained model's
     trained = trained_model(run, main.adapter)
     after = answer_tests(run, trained, inputs.tests, "after", [main.adapter])
-    made = [main.adapter, *PreparedNames().all]
+    made = [main.adapter, *RUN_OUTPUTS.all]
     cases = build_cases(model, prepared, answer_cases(run, trained, prepared, made))
     del trained  # its weights make room for the control's
     if run.config.evaluation.form_only:
@@ -142,7 +142,7 @@ def untrained_controls(
         return {}
     return {
         PROMPTED: {
-            test.name: answer_prompted(run, model, test, prepared, PreparedNames())
+            test.name: answer_prompted(run, model, test, prepared, RUN_OUTPUTS)
             for test in tests
             if test.in_domain
         }

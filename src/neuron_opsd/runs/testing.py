@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
@@ -12,10 +12,10 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
-from neuron_opsd.records import NeuronSet, Question, Rollout
+from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext
 from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.context import RunContext, TestSet
-from neuron_opsd.runs.prepare import PreparedNames, tokens_of, tokens_read
+from neuron_opsd.runs.prepare import PoolOutputs, tokens_of, tokens_read
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.library import search_remarks
 from neuron_opsd.stages.representatives import representatives
@@ -56,12 +56,7 @@ def answer_tests(
     """
     return {
         test.name: answer_test(
-            run,
-            model,
-            test,
-            label,
-            ask(test.questions, run.config),
-            made_from,
+            run, model, test, label, ask(test.questions, run.config), made_from
         )
         for test in tests
     }
@@ -76,29 +71,51 @@ def answer_test(
     made_from: Sequence[str] = (),
 ) -> TestResult:
     """Answer one test set, its questions put as `asked`, and score the answers."""
-    name, config = rollouts_name(test.name, label), run.config
-    draws = test_draws(config)
+    rollouts = sample_test(run.work, model, test.name, label, asked, made_from)
+    tokens = tokens_of(model, asked, outlines_of(rollouts))
+    run.count_tokens(rollouts_name(test.name, label), tokens)
+    return scored(run.work, test, label, rollouts)
+
+
+def sample_test(
+    work: Workspace,
+    model: Answerer,
+    test: str,
+    label: str,
+    asked: Sequence[PromptedQuestion],
+    made_from: Sequence[str] = (),
+) -> Sequence[Rollout]:
+    """Sample the answers to one test set."""
+    config, name = work.config, rollouts_name(test, label)
+    draws = [(config.evaluation.temperature, config.evaluation.num_samples)]
     if label == BEFORE:
         draws += shown_draws(config.contexts)
-    stage = f"{test.name}: {label}"
-    rollouts = sample_test(
-        run.work, model, TestAsked(test.name, name, stage, asked), draws, made_from
-    )
-    run.count_tokens(name, tokens_of(model, asked, outlines_of(rollouts)))
-    return scored(run.work, test, name, rollouts)
+    stage = f"{test}: {label}" if label else test
+    with work.progress.stage(stage, len(asked), "questions") as done:
+        return work.cache.chunks(
+            name,
+            ROLLOUTS.at(f"{name}.parquet"),
+            work.cut(asked, done),
+            lambda chunk: sample_rollouts(
+                model, chunk, config, f"test {test}", draws, config.test_tokens
+            ),
+            made_from=[BIAS_NAME, *made_from],
+        )
 
 
 def scored(
-    work: Workspace, test: TestSet, name: str, rollouts: Sequence[Rollout]
+    work: Workspace, test: TestSet, label: str, rollouts: Sequence[Rollout]
 ) -> TestResult:
     """Settle which answers to a test set are equal, and compare them with gold."""
-    verdicts = settle_test(work, test, name, rollouts)
-    result = score(test, rollouts, work.config)
+    verdicts = settle_test(work, test, label, rollouts)
+    readers, told = test_readers(test, work.config), outlines_of(rollouts)
+    scores = score_rollouts(test.questions, told, test.gold, readers)
+    result = summarise(test.name, scores, work.config.evaluation)
     return replace(result, num_unsettled=num_unsettled(verdicts))
 
 
 def settle_test(
-    work: Workspace, test: TestSet, name: str, rollouts: Sequence[Rollout]
+    work: Workspace, test: TestSet, label: str, rollouts: Sequence[Rollout]
 ) -> tuple[Verdict, ...]:
     """Settle which answers to a test set equal each other and the gold ones."""
     readers, sampled = test_readers(test, work.config), grouped(work.config, rollouts)
@@ -106,6 +123,7 @@ def settle_test(
     def judge(chunk: Sequence[Question]) -> None:
         score_rollouts(chunk, of_questions(sampled, chunk), test.gold, readers)
 
+    name = rollouts_name(test.name, label)
     return settle_equality(work, name, test.questions, judge, ["inputs"])
 
 
@@ -120,50 +138,9 @@ def compared(test: str, label: str) -> list[str]:
     return [name, verdicts_name(name)]
 
 
-@dataclass(frozen=True, slots=True)
-class TestAsked:
-    """A test set as a model is asked it."""
-
-    __test__ = False  # pytest would take the name for a test class
-
-    test: str
-    """Name of the set, from which the draws derive."""
-    name: str
-    """Of the answers."""
-    stage: str
-    """What progress calls it."""
-    asked: Sequence[PromptedQuestion]
-
-
-def test_draws(config: Config) -> list[tuple[float, int]]:
-    """Return how test questions are answered: temperature and number of samples."""
-    return [(config.evaluation.temperature, config.evaluation.num_samples)]
-
-
-def sample_test(
-    work: Workspace,
-    model: Answerer,
-    one: TestAsked,
-    draws: Sequence[tuple[float, int]],
-    made_from: Sequence[str] = (),
-) -> Sequence[Rollout]:
-    """Sample the answers to one test set."""
-    config = work.config
-    with work.progress.stage(one.stage, len(one.asked), "questions") as done:
-        return work.cache.chunks(
-            one.name,
-            ROLLOUTS.at(f"{one.name}.parquet"),
-            work.cut(one.asked, done),
-            lambda chunk: sample_rollouts(
-                model, chunk, config, f"test {one.test}", draws, config.test_tokens
-            ),
-            made_from=[BIAS_NAME, *made_from],
-        )
-
-
 def rollouts_name(test: str, label: str) -> str:
-    """Return the name of a model's answers to a test set in the run directory."""
-    return f"tests/{test}/{label}"
+    """Return the name of a model's answers to a test set; a run labels its models."""
+    return f"tests/{test}/{label}" if label else test
 
 
 def neurons_name(test: str) -> str:
@@ -171,19 +148,12 @@ def neurons_name(test: str) -> str:
     return f"tests/{test}/neurons"
 
 
-def score(test: TestSet, rollouts: Sequence[Rollout], config: Config) -> TestResult:
-    """Compare the answers to a test set with its gold answers."""
-    readers, told = test_readers(test, config), outlines_of(rollouts)
-    scores = score_rollouts(test.questions, told, test.gold, readers)
-    return summarise(test.name, scores, config.evaluation)
-
-
 def answer_prompted(
     run: RunContext,
     model: LanguageModel,
     test: TestSet,
     prepared: Prepared,
-    made: PreparedNames,
+    made: PoolOutputs,
 ) -> TestResult:
     """Answer a test set with demonstrations from the pool in every prompt.
 
@@ -200,15 +170,12 @@ def answer_prompted(
     )
     for text in search_remarks(contexts, prepared.library):
         run.directory.warn(f"{test.name}: {text}")
-    asked = [
-        replace(
-            a,
-            prompt=fitted_prompt(
-                model, a.question, context, prepared.library, run.config
-            )[0],
-        )
-        for a, context in zip(plain, contexts, strict=True)
-    ]
+
+    def shown(a: PromptedQuestion, context: TeacherContext) -> PromptedQuestion:
+        found = fitted_prompt(model, a.question, context, prepared.library, run.config)
+        return replace(a, prompt=found[0])
+
+    asked = [shown(a, context) for a, context in zip(plain, contexts, strict=True)]
     own = [*compared(test.name, BEFORE), neurons_name(test.name)]
     return answer_test(run, model, test, "prompted", asked, [*made.all, *own])
 
@@ -224,7 +191,7 @@ def test_neurons(
         return not_read([question.id for question in test.questions])
     codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
     rollouts = codec.load(run.directory.path(codec.file_name))
-    settle_test(run.work, test, rollouts_name(test.name, BEFORE), rollouts)
+    settle_test(run.work, test, BEFORE, rollouts)
     votes = tally_votes(outlines_of(rollouts), test_readers(test, run.config))
     own = representatives(outlines_of(rollouts), votes, run.config)
     neurons = read_neurons(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from neuron_opsd.models.roles import Answerer, Sampling, TextScorer, Tokenizer
 from neuron_opsd.prompts import choice_answers, student_prompt
 from neuron_opsd.records import Completion, Prompt, Question, Rollout, TokenIds
 from neuron_opsd.seeds import derive_seed, uniforms
+
+OWN: Final = "rollout"
+"""The stage of the pool's own rollouts, for which their draws are derived."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,12 @@ def shown_draws(config: ContextsConfig) -> list[tuple[float, int]]:
     return [(0.0, 1)] if config.answer == "greedy" else []
 
 
+def pool_draws(config: Config) -> list[tuple[float, int]]:
+    """Return how a pool is answered: temperatures and numbers of samples."""
+    samples = (config.rollouts.temperature, config.rollouts.num_samples)
+    return [samples, *shown_draws(config.contexts)]
+
+
 def fits(
     rollout: RolloutFacts, votes: Mapping[str, Vote], config: ContextsConfig
 ) -> bool:

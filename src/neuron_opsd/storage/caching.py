@@ -86,12 +86,7 @@ class Memory:
     """A cache that keeps nothing: it computes what is asked for, in this process."""
 
     def once(
-        self,
-        name: str,
-        codec: Codec[T],
-        compute: Callable[[], T],
-        *,
-        made_from: Sequence[str] = (),
+        self, name: str, codec: object, compute: Callable[[], T], **made_from: object
     ) -> T:
         """Compute a value."""
         del name, codec, made_from
@@ -100,11 +95,10 @@ class Memory:
     def chunks(
         self,
         name: str,
-        codec: Codec[Sequence[R]],
+        codec: object,
         items: InChunks[Item],
         compute: Callable[[Sequence[Item]], Sequence[R]],
-        *,
-        made_from: Sequence[str] = (),
+        **made_from: object,
     ) -> Sequence[R]:
         """Compute a list chunk by chunk."""
         del name, codec, made_from

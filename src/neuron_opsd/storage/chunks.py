@@ -8,10 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Final, Generic, TypeVar, overload
+from typing import Any, Final, Generic, TypeVar
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.codecs import Codec
@@ -173,14 +172,6 @@ class Joined(Sequence[R]):
         """Return how many results there are."""
         return sum(len(self._chunks.load(number)) for number in self._numbers)
 
-    @overload
-    def __getitem__(self, index: int) -> R: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[R]: ...
-    def __getitem__(self, index: int | slice) -> R | Sequence[R]:
-        """Return one result or some; all before them are read."""
-        places = range(len(self))[index]
-        if isinstance(places, int):
-            return next(islice(self, places, None))
-        wanted = {place: result for place, result in enumerate(self) if place in places}
-        return [wanted[place] for place in places]
+    def __getitem__(self, index: Any) -> Any:
+        """Return one result or some; all of them are read."""
+        return list(self)[index]
