@@ -492,6 +492,21 @@ def test_other_settings_in_the_same_folder_are_refused(
         compared(renamed, config)
 
 
+def test_a_method_begun_by_an_older_version_says_what_to_write(
+    tmp_path: Path, config: Config
+) -> None:
+    """There a method's own settings won over what was set for all."""
+    assert config.contexts.num_demonstrations == 2
+    older = comparison(tmp_path, "lmsi=lmsi:contexts.num_demonstrations=0")
+    data = compared(older, config)
+    with pytest.raises(ConfigError, match="has begun lmsi with other") as caught:
+        compared(comparison(tmp_path, "lmsi"), config)
+    written = str(caught.value).partition("; write ")[2].partition(" to resume it")[0]
+    assert written == "lmsi=lmsi:contexts.num_demonstrations=0"
+    again = compared(comparison(tmp_path, written), config)
+    assert repr(again.measurements) == repr(data.measurements)
+
+
 def test_a_method_resumes_by_any_way_to_write_its_model(
     tmp_path: Path,
     config: Config,

@@ -133,8 +133,8 @@ def read_output(place: Place, name: str, codec: Codec[T]) -> T:
 
 
 def settings_of(flat: Mapping[str, Any]) -> Config:
-    """Return the settings of `SECTIONS` that are kept by dotted name."""
-    table: dict[str, dict[str, Any]] = {}
+    """Return the method and the settings of `SECTIONS` that are kept by name."""
+    table: dict[str, Any] = {"method": flat["method"]} if "method" in flat else {}
     for dotted, value in flat.items():
         section, _, field = dotted.partition(".")
         if section in SECTIONS and field:

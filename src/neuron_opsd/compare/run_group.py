@@ -269,7 +269,14 @@ def method_for(variant: Variant, config: Config, targets: Targets) -> Method:
 
 
 def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
-    """Refuse a method that was begun with other settings."""
+    """Refuse a method that was begun with other settings.
+
+    An older version let a method's own settings win over what was set for all, so the
+    same command may ask for others now.
+
+    Raises:
+        ConfigError: Saying what to write to resume it as it was begun.
+    """
     codec = json_codec(f"{folder}/settings.json")
     wanted = settings_in(run.directory, run.config)
     known = run.directory.once(f"{folder}/settings", codec, lambda: wanted)
@@ -277,10 +284,12 @@ def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
         name for name in wanted if value_text(known, name) != value_text(wanted, name)
     ]
     if changed:
+        begun = ",".join(f"{name}={value_text(known, name)}" for name in changed)
         raise ConfigError(
             f"{run.directory.folder} has begun {variant.name} with other settings "
-            f"({', '.join(changed)}); give the method another name or the comparison "
-            "another folder"
+            f"({', '.join(changed)}); write {variant.name}={variant.method}:{begun} to "
+            "resume it as it was begun, or give the method another name or the "
+            "comparison another folder"
         )
 
 
