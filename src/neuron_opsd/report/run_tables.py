@@ -61,12 +61,13 @@ def results_table(data: ReportData) -> Table:
 def result_row(test: TestComparison) -> TableRow:
     """Return what the models reach on one test set."""
     *others, trained = accuracies(test)
+    before, after = map(number, test.both("ece"))
     cells = (
         *map(Cell, others),
         Cell(trained, key=True),
         points_cell(test.delta.get("avg_at_k")),
         points_cell((test.net_of_form or {}).get("avg_at_k")),
-        Cell(*map(number, test.both("ece"))),
+        Cell(before, after),
     )
     where = "in-domain" if test.in_domain else "cross-domain"
     note = f"{where}, {test.num_questions:,}"
