@@ -32,13 +32,11 @@ from neuron_opsd.results.analysis import (
     CAPTURED,
     ENTROPY,
     GROUPS,
-    LABEL_MEASURES,
     LENGTH,
     NEAREST,
     PAIRS,
     RIVALS,
     VOTE,
-    VOTE_MEASURES,
     AnalysisData,
     area_gain_name,
     area_name,
@@ -75,14 +73,24 @@ KIND_NOTES = {
     "partial_ranks": "ranks",
 }
 
-VOTE_NOTES = ("one answer", "the vote", "points", "agree", "all agree")
-LABEL_NOTES = (
-    "one answer",
-    "one answer to all",
-    "accuracy",
-    "over answers",
-    "its share",
-)
+Writers: TypeAlias = Mapping[str, tuple[Column, Write]]
+"""What stands over each statistic, by its name, and how it is written."""
+
+VOTES: Writers = {
+    "avg_at_k": (Column("Avg@k", "one answer"), percent),
+    "maj_at_k": (Column("Maj@k", "the vote"), percent),
+    "maj_minus_avg": (Column("Maj@k less Avg@k", "points"), points),
+    "agreement": (Column("vote share", "agree"), percent),
+    "unanimity": (Column("unanimous", "all agree"), percent),
+}
+
+LABELS: Writers = {
+    "avg_at_k": (Column("Avg@k", "one answer"), percent),
+    "baseline": (Column("baseline", "one answer to all"), percent),
+    "balanced_accuracy": (Column("balanced", "accuracy"), percent),
+    "macro_f1": (Column("macro F1", "over answers"), percent),
+    "top_answer_share": (Column("top answer", "its share"), percent),
+}
 
 SHARING = {
     "demonstrations": Column("demonstrations", "share alike"),
@@ -208,45 +216,35 @@ def compared(gain: Interval | None) -> str:
 
 def label_table(data: AnalysisData) -> Table | None:
     """Return what belongs beside accuracy, of the runs whose true answers repeat."""
-    columns = map(Column, LABEL_MEASURES.values(), LABEL_NOTES)
-    rows = group_rows(data, dict.fromkeys(LABEL_MEASURES, percent), "baseline")
-    return by_run("Where true answers repeat", columns, rows)
+    return group_table(data, "Where true answers repeat", LABELS, "baseline")
 
 
 def vote_table(data: AnalysisData) -> Table | None:
     """Return the vote statistics of the selected, the other and all questions."""
-    columns = map(Column, VOTE_MEASURES.values(), VOTE_NOTES)
-    return by_run("Votes", columns, vote_rows(data))
+    return group_table(data, "Votes", VOTES)
 
 
-def vote_rows(data: AnalysisData) -> list[TableRow]:
-    """Return one row of votes for each run and group of questions."""
-    writers = (percent, percent, points, percent, percent)
-    return group_rows(data, dict(zip(VOTE_MEASURES, writers, strict=True)))
-
-
-def group_rows(
-    data: AnalysisData, shown: Mapping[str, Write], needed: str = ""
-) -> list[TableRow]:
+def group_table(
+    data: AnalysisData, title: str, shown: Writers, needed: str = ""
+) -> Table | None:
     """Return some statistics of the selected, the other and all questions.
 
     Args:
         data: All runs.
-        shown: Names of the statistics, and how each is written.
+        title: Of the table.
+        shown: The statistics.
         needed: The one without which there is no row; any of them where empty.
     """
     rows = []
-    for name, measures in (
-        *((run.name, run.measures) for run in data.runs),
-        (MEAN, data.overall),
-    ):
+    tables = [(run.name, run.measures) for run in data.runs]
+    for name, measures in (*tables, (MEAN, data.overall)):
         for group, label in GROUPS.items():
-            columns = {vote_name(group, one): how for one, how in shown.items()}
+            columns = {vote_name(group, one): how for one, (_, how) in shown.items()}
             asked = {vote_name(group, needed)} if needed else columns.keys()
             if asked & measures.keys():
                 cells = cells_of(measures, columns)
                 rows.append(TableRow(name, cells, note=label, total=name == MEAN))
-    return rows
+    return by_run(title, (column for column, _ in shown.values()), rows)
 
 
 def entropy_table(data: AnalysisData) -> Table | None:

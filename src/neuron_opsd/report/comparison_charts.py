@@ -99,7 +99,7 @@ def method_forest(results: Results, source: str, panel: Panel) -> Markup:
     key = [("after", "against base"), ("net", "net of form only")]
     return IntervalChart(
         f"{name}: {panel.title}, differences with 95 % intervals",
-        f"{charted.unit.capitalize()}, against base.",
+        f"In {charted.unit}, against base.",
         rows,
         charted.unit,
         key if any(len(row.lines) > 1 for row in rows) else key[:1],
@@ -259,10 +259,15 @@ def step_chart(results: Results, source: str, metric: str) -> Markup:
     levels = [[(steps[0], value), (steps[-1], value)] for value in before]
     ends = [(name, role, plot.place(dots[-1].at)) for name, role, dots in curves]
     ends += [(BASE, BASE_ROLE, plot.place(level[-1])) for level in levels]
-    said = "; ".join(f"{dots[0].hint}, {dots[-1].hint}" for _, _, dots in curves)
+    said = "; ".join(
+        f"{name} {number(low, charted.digits)} at step {first:.0f}, "
+        f"{number(high, charted.digits)} at step {last:.0f}"
+        for name, _, dots in curves
+        for (first, low), (last, high) in [(dots[0].at, dots[-1].at)]
+    )
     return plot.figure(
         f"{source_name(source)}: {charted.noun} along the steps",
-        f"{charted.level}, from the first tested step to the last: {said}.",
+        f"{charted.level}: {said}.",
         *(plot.line(level, "level") for level in levels),
         *(plot.curve(dots, role) for _, role, dots in curves),
         *names_at_ends(ends, plot.frame),
@@ -275,7 +280,7 @@ def curves_of(
     results: Results, source: str, metric: str
 ) -> list[tuple[str, str, list[Dot]]]:
     """Return name, role and a mark for each tested step of every trained method."""
-    factor, digits = CHARTED[metric].factor, 1 if metric == "avg_at_k" else 3
+    charted = CHARTED[metric]
     curves = []
     for line in results.trained:
         name, dots = method_label(line), []
@@ -283,8 +288,8 @@ def curves_of(
             place = Place(results.start, source, line.name, step, IN_DOMAIN, metric)
             found = results.measurement_at(place)
             if found is not None and math.isfinite(found.value):
-                value = factor * found.value
-                hint = f"{name}, step {step}: {number(value, digits)}"
+                value = charted.factor * found.value
+                hint = f"{name}, step {step}: {number(value, charted.digits)}"
                 dots.append(Dot((step, value), hint, 3))
         if dots:
             curves.append((name, role_of(results, line.name), dots))

@@ -53,8 +53,7 @@ def forest_plot(
     key = [("after", "trained minus base"), ("net", "trained minus form-only")]
     return IntervalChart(
         f"Differences in {charted.noun} with 95 % intervals",
-        f"{charted.unit.capitalize()}, trained minus base; diamonds: trained minus "
-        "form-only.",
+        f"In {charted.unit}, trained minus base; diamonds: trained minus form-only.",
         [
             IntervalRow(
                 ((name, in_words(gain, measure)),),
