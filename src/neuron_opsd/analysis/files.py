@@ -103,14 +103,14 @@ def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:
 
 def teacher_check(run: RunAnalysis) -> dict[str, float]:
     """Return what was asked of student and teacher, by name; nothing if not asked."""
-    fitness = run.fitness
-    if fitness is None:
+    check = run.teacher_check
+    if check is None:
         return {}
     return {
-        "student_agreement": fitness.student_agreement,
-        "teacher_agreement": fitness.teacher_agreement,
-        "student_entropy": fitness.student_entropy,
-        "teacher_entropy": fitness.teacher_entropy,
+        "student_agreement": check.student_agreement,
+        "teacher_agreement": check.teacher_agreement,
+        "student_entropy": check.student_entropy,
+        "teacher_entropy": check.teacher_entropy,
     }
 
 

@@ -187,8 +187,8 @@ def answer_with_demonstrations(
 
 def never_stopped(config: Config) -> Config:
     """Return settings that pass a teacher who has nothing to teach: none is asked."""
-    fitness = config.fitness.model_copy(update={"one_answer": "warn"})
-    return config.model_copy(update={"fitness": fitness})
+    teacher_check = config.teacher_check.model_copy(update={"one_answer": "warn"})
+    return config.model_copy(update={"teacher_check": teacher_check})
 
 
 def prepared_for(

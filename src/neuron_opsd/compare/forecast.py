@@ -24,9 +24,9 @@ from neuron_opsd.methods.method import Target
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.planning.costs import (
     answering,
-    fitness,
     reading_off,
     rollouts,
+    teacher_check,
     with_demonstrations,
 )
 from neuron_opsd.planning.estimate import Reading, clock_of, count_work, try_base
@@ -160,5 +160,5 @@ def block_seconds(
         with_demonstrations(work, rates, config).seconds
         + rollouts(work, rates, config).seconds
         + len(read) * reading_off(work, work.pool, rates).seconds
-        + sum(fitness(work, rates, own).seconds for own in with_teacher)
+        + sum(teacher_check(work, rates, own).seconds for own in with_teacher)
     )

@@ -14,7 +14,7 @@ from neuron_opsd.config.asking import (
     QuestionsConfig,
     RolloutsConfig,
 )
-from neuron_opsd.config.judging import EvaluationConfig, FitnessConfig
+from neuron_opsd.config.judging import EvaluationConfig, TeacherCheckConfig
 from neuron_opsd.config.learning import (
     ContextsConfig,
     DistillConfig,
@@ -30,7 +30,6 @@ __all__ = [
     "ContextsConfig",
     "DistillConfig",
     "EvaluationConfig",
-    "FitnessConfig",
     "ModelConfig",
     "NeuronsConfig",
     "PolicyConfig",
@@ -38,6 +37,7 @@ __all__ = [
     "QuestionsConfig",
     "RolloutsConfig",
     "SelectionConfig",
+    "TeacherCheckConfig",
 ]
 
 
@@ -62,7 +62,7 @@ class Config(Section):
     contexts: ContextsConfig = ContextsConfig()
     distill: DistillConfig = DistillConfig()
     policy: PolicyConfig = PolicyConfig()
-    fitness: FitnessConfig = FitnessConfig()
+    teacher_check: TeacherCheckConfig = TeacherCheckConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property

@@ -16,7 +16,7 @@ from neuron_opsd.config.section import (
 )
 
 
-class FitnessConfig(Section):
+class TeacherCheckConfig(Section):
     """What is asked of the teacher, without labels, before it teaches."""
 
     action: Literal["warn", "stop", "off"] = "warn"

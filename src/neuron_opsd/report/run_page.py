@@ -72,7 +72,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "selection_facts": selection_facts(data),
         "cases": [(case, rollout_sides(case)) for case in cases],
         "most_answers": MOST_ANSWERS,
-        "teacher": teacher_table(data.fitness) if data.fitness else None,
+        "teacher": teacher_table(data.teacher_check) if data.teacher_check else None,
         "concerns": num_concerns(data),
         "settings": written_settings(data),
         "costs": cost_table(data.stage_costs) if data.stage_costs else None,
@@ -90,7 +90,7 @@ def written_settings(data: ReportData) -> dict[str, str]:
 
 def num_concerns(data: ReportData) -> int:
     """Count what a reader should know before believing the outcome."""
-    findings = data.fitness.findings if data.fitness else ()
+    findings = data.teacher_check.findings if data.teacher_check else ()
     return len(findings) + len(data.collapses) + len(data.warnings)
 
 

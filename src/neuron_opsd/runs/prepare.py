@@ -13,19 +13,31 @@ from neuron_opsd.methods import METHODS
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
-from neuron_opsd.records import Fitness, NeuronSet, Prompt, Question, TeacherContext
+from neuron_opsd.records import (
+    NeuronSet,
+    Prompt,
+    Question,
+    TeacherCheck,
+    TeacherContext,
+)
 from neuron_opsd.results.run import FORM_ONLY
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
-from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.representatives import own_answers
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
+from neuron_opsd.stages.teacher_check import (
+    DRAWS,
+    check_teacher,
+    pool_findings,
+    selection_findings,
+)
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt
 from neuron_opsd.storage.caching import InChunks
-from neuron_opsd.storage.codecs import Codec, record_codec
+from neuron_opsd.storage.codecs import TEACHER_CHECK, Codec
 from neuron_opsd.storage.kept_rollouts import outlines_of
+from neuron_opsd.storage.manifest import kept_name
 from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.verdicts import verdicts_name
 
@@ -33,11 +45,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 Item = TypeVar("Item")
 
-FITNESS = record_codec("fitness.json", Fitness)
-
 MADE = (*ANSWERS, "neurons", "selection", "contexts")
 """What `prepare` makes of a pool."""
-OWN = ("selection", "contexts", "fitness")
+OWN = ("selection", "contexts", "teacher_check")
 """What no two methods share."""
 
 
@@ -128,7 +138,7 @@ def prepare_run(
     cache = PlacedCache(run.directory, made)
     prepared = prepare(model, pool, run.config, cache, run)
     count_pool_tokens(run, model, prepared, made.neurons)
-    return replace(prepared, fitness=check(run, model, prepared, made))
+    return replace(prepared, teacher_check=check(run, model, prepared, made))
 
 
 def count_pool_tokens(
@@ -181,8 +191,8 @@ def check(
     model: Answerer,
     prepared: Prepared,
     made: PreparedNames,
-) -> Fitness | None:
-    """Ask whether the teacher is fit to teach; warn or stop as the settings say.
+) -> TeacherCheck | None:
+    """Check the teacher; warn or stop as the settings say.
 
     Args:
         run: Keeps what was found.
@@ -195,33 +205,36 @@ def check(
             to learn and they do not say to train all the same.
     """
     config = run.config
-    if config.fitness.action == "off":
+    if config.teacher_check.action == "off":
         return None
     questions = list(prepared.library.questions.values())
-    found = pool_findings(questions, outlines_of(prepared.rollouts), config.fitness)
-    found += one_answer_findings(prepared.votes, config.fitness)
+    found = pool_findings(
+        questions, outlines_of(prepared.rollouts), config.teacher_check
+    )
+    found += one_answer_findings(prepared.votes, config.teacher_check)
     own = own_answers(prepared.representatives)
-    found += selection_findings(prepared.selection, own, config.fitness)
-    fitness = None
+    found += selection_findings(prepared.selection, own, config.teacher_check)
+    teacher_check = None
     if config.contexts.num_demonstrations:
-        name = made.of("fitness")
-        fitness = PlacedCache(run.directory, made).once(
-            "fitness",
-            FITNESS,
+        kept = run.directory.manifest.outputs
+        name = kept_name(made.of("teacher_check"), kept)
+        teacher_check = run.directory.once(
+            name,
+            TEACHER_CHECK.at(f"{name}.json"),
             lambda: noted(
                 run, name, made.all, lambda: compare_teacher(run, model, prepared)
             ),
-            made_from=MADE,
+            made_from=made.all,
         )
         warn_as_kept(run, name, verdicts_name(name))
-        found += fitness.findings
+        found += teacher_check.findings
         if learns_from_itself(config.method):
-            refuse_one_answer(fitness, config.fitness)
+            refuse_one_answer(teacher_check, config.teacher_check)
     for finding in found:
         run.directory.warn(finding)
-    if found and config.fitness.action == "stop":
-        raise TeacherError(f"{found[0]} (fitness.action is stop)")
-    return fitness
+    if found and config.teacher_check.action == "stop":
+        raise TeacherError(f"{found[0]} (teacher_check.action is stop)")
+    return teacher_check
 
 
 def learns_from_itself(name: str) -> bool:
@@ -232,14 +245,16 @@ def learns_from_itself(name: str) -> bool:
     return name != FORM_ONLY and not METHODS[name].oracle
 
 
-def compare_teacher(run: RunContext, model: Answerer, prepared: Prepared) -> Fitness:
+def compare_teacher(
+    run: RunContext, model: Answerer, prepared: Prepared
+) -> TeacherCheck:
     """Compare student and teacher on the first of the selected questions."""
     config, library = run.config, prepared.library
-    some = prepared.contexts[: config.fitness.num_questions]
+    some = prepared.contexts[: config.teacher_check.num_questions]
     ids = {context.question_id for context in some}
     sets = [entry for entry in prepared.neurons if entry.question_id in ids]
     # Drawn apart from the contexts themselves, which may be random too.
-    apart = config.model_copy(update={"seed": derive_seed(config.seed, "fitness")})
+    apart = config.model_copy(update={"seed": derive_seed(config.seed, DRAWS)})
     random = build_contexts(sets, library, apart, rule="random")
 
     def prompts(shown: Sequence[TeacherContext]) -> list[Prompt]:
@@ -254,8 +269,8 @@ def compare_teacher(run: RunContext, model: Answerer, prepared: Prepared) -> Fit
         config,
     )
     with run.progress.stage("teacher check", len(some), "questions") as done:
-        fitness = check_teacher(
+        teacher_check = check_teacher(
             model, asked, prompts(some), prompts(random), prepared.votes, config
         )
         done(len(some))
-    return fitness
+    return teacher_check
