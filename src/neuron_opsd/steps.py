@@ -239,5 +239,5 @@ def train(
     Raises:
         TrainingError: If something in a step is not finite; no weight has moved then.
     """
-    objective = METHODS[config.method].objective(config, {})
-    return training.train(learner, examples, objective, config)
+    method = METHODS[config.method](config)
+    return training.train(learner, examples, method, config)

@@ -63,7 +63,7 @@ def test_every_stage_of_a_run_is_foretold(
     config = tiny_config(tiny_llama, "evaluation.form_only=true")
     found = estimate(request.pool, request.tests, config, Silent())
     assert names(found) == [
-        *("loading", "rollouts", "neurons", "fitness"),
+        *("loading", "rollouts", "neurons", "teacher_check"),
         *("training", "evaluation", "form-only control"),
     ]
     assert all(0.0 < stage.seconds < 60.0 for stage in found.stages)

@@ -368,7 +368,7 @@ def test_what_another_adapter_answered_is_asked_again(
         ("neurons", {"rollouts"}),
         ("selection", {"rollouts", "neurons"}),
         ("contexts", {"rollouts", "neurons", "selection"}),
-        ("fitness", {"rollouts", "neurons", "selection", "contexts"}),
+        ("teacher_check", {"rollouts", "neurons", "selection", "contexts"}),
         ("tests/sums/after", {"adapter"}),
         ("tests/sums/form-only", {"controls/form-only/adapter"}),
         ("tests/parity/neurons", {"tests/parity/before"}),

@@ -47,7 +47,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
 QUICK: Final[Mapping[str, Any]] = {
     "contexts": {"num_demonstrations": 3},
     "distill": {"steps": 8, "warmup_steps": 2},
-    "fitness": {"num_questions": 16},
+    "teacher_check": {"num_questions": 16},
 }
 
 

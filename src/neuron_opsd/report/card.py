@@ -199,7 +199,7 @@ def limits(data: ReportData) -> list[str]:
     Nothing in it depends on how the run was called or stopped, so that the same run
     always ends with the same card.
     """
-    findings = data.fitness.findings if data.fitness else ()
+    findings = data.teacher_check.findings if data.teacher_check else ()
     collapses = [
         f"Sign of collapse at step {one.step}: {one.sign}" for one in data.collapses
     ]

@@ -73,7 +73,7 @@ def context(data: ReportData) -> dict[str, Any]:
             for before, after in [(case.rollouts_before, case.rollouts_after)]
         ],
         "most_answers": MOST_ANSWERS,
-        "teacher": teacher_table(data.fitness) if data.fitness else None,
+        "teacher": teacher_table(data.teacher_check) if data.teacher_check else None,
         "concerns": num_concerns(data),
         "settings": written_settings(data),
         "costs": cost_table(data.stage_costs) if data.stage_costs else None,
@@ -94,7 +94,7 @@ def written_settings(data: ReportData) -> dict[str, str]:
 
 def num_concerns(data: ReportData) -> int:
     """Count what a reader should know before believing the outcome."""
-    findings = data.fitness.findings if data.fitness else ()
+    findings = data.teacher_check.findings if data.teacher_check else ()
     return len(findings) + len(data.collapses) + len(data.warnings)
 
 
