@@ -17,8 +17,8 @@ from neuron_opsd.demo.fetch import DemoFiles, fetch_demo
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.run import ReportData
 from neuron_opsd.runs.run import Request, run
+from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.folders import check_folder, claim
-from neuron_opsd.storage.run_directory import write_atomic
 
 IN_DOMAIN: Final = "basic-knowledge"
 CROSS_DOMAIN: Final = ("arc-easy", "csqa", "piqa")
