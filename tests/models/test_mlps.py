@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig, Phi3Config
 
 from loaded import plain_network
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.forward.mlps import find_mlps
+from neuron_opsd.models.forward.layers import find_mlps
 from tiny import FAMILIES, NUM_LAYERS, NUM_NEURONS, WIDTH
 
 WANTED = (

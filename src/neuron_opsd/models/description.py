@@ -22,8 +22,7 @@ from transformers.utils import logging as transformers_logging
 from neuron_opsd.answers.reasoning import Marks
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.forward.linear import as_linear
-from neuron_opsd.models.forward.mlps import readable_mlps
+from neuron_opsd.models.forward.layers import as_linear, readable_mlps
 from neuron_opsd.models.library_errors import refusing
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.tokenizer.prompting import Prompting

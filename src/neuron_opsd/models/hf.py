@@ -24,7 +24,7 @@ from neuron_opsd.models.adapters.low_rank import LowRank, apart
 from neuron_opsd.models.decoding.generation import generate
 from neuron_opsd.models.forward.attention import Whole, replacing
 from neuron_opsd.models.forward.batches import padded
-from neuron_opsd.models.forward.mlps import GatedMLP
+from neuron_opsd.models.forward.layers import GatedMLP
 from neuron_opsd.models.roles import (
     ContributionConsumer,
     ModelFacts,

@@ -24,8 +24,7 @@ from neuron_opsd.models.description import (
 from neuron_opsd.models.description import (
     load_tokenizer as load_tokenizer,
 )
-from neuron_opsd.models.forward.linear import as_linear
-from neuron_opsd.models.forward.mlps import readable_mlps
+from neuron_opsd.models.forward.layers import as_linear, readable_mlps
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.library_errors import full_line

@@ -15,8 +15,12 @@ from torch import Tensor
 from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.method.divergence import capped
 from neuron_opsd.models.decoding.library_cache import CachedRows
-from neuron_opsd.models.decoding.prefix_memory import PrefixMemory
-from neuron_opsd.models.decoding.shared_prefix import DecoderPass, extend, read
+from neuron_opsd.models.decoding.shared_prefix import (
+    DecoderPass,
+    PrefixMemory,
+    extend,
+    read,
+)
 from neuron_opsd.models.forward.attention import replacing
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.library_errors import FAULTS, refusing
@@ -54,11 +58,7 @@ def tried(model: HFModel) -> bool:
 
 
 def check_order(model: HFModel) -> None:
-    """Refuse a model whose states depend on tokens that come later.
-
-    Raises:
-        ModelError: If they do, as those of models that fill gaps do.
-    """
+    """Refuse a model whose states depend on tokens that come later."""
     ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device)
     with torch.inference_mode():
         states = model.decoder(input_ids=ids, use_cache=False).last_hidden_state
@@ -82,11 +82,7 @@ def no_numbers(model: HFModel) -> ModelError:
 
 
 def check_logits(model: HFModel) -> None:
-    """Refuse a model that does more to its logits than unembed and squash them.
-
-    Raises:
-        ModelError: If it scales them, as Granite does, or adds something.
-    """
+    """Refuse a model that does more to its logits than unembed and squash them."""
     one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     head = model.head()
     with torch.inference_mode():
@@ -150,9 +146,6 @@ def check_library_cache(model: HFModel) -> None:
 
     Args:
         model: Computes in float32, where two right ways differ by next to nothing.
-
-    Raises:
-        ModelError: If they are not.
     """
     rows = [1, 0, 1]
     with torch.inference_mode():

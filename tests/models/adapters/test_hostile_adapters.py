@@ -11,7 +11,7 @@ import pytest
 from hostile_adapters import ADAPTERS, UNHEARD
 from loaded import learning, loaded
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.adapters.bounds import matches_in_time
+from neuron_opsd.models.adapters.settings import matches_in_time
 
 MOST_PROCESSOR = 4.0
 """Seconds of one refusal, its base loaded, with room for a machine at other work."""

@@ -19,9 +19,9 @@ from torch import Tensor
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models import probing
-from neuron_opsd.models.decoding import generation, prefix_memory, shared_prefix
+from neuron_opsd.models.decoding import generation, shared_prefix
 from neuron_opsd.models.decoding.growing import Growing, completed, ending_of
-from neuron_opsd.models.decoding.prefix_memory import PrefixMemory
+from neuron_opsd.models.decoding.shared_prefix import PrefixMemory
 from neuron_opsd.models.forward.attention import Whole, attention
 from neuron_opsd.models.forward.batches import MIN_ROWS
 from neuron_opsd.models.hf import HFModel
@@ -419,7 +419,7 @@ def test_keys_and_values_of_other_types_are_kept_in_one(
     tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As on an accelerator, where autocast rounds values and not keys.
-    monkeypatch.setattr(prefix_memory, "kept_type", lambda _keys, values: values.dtype)
+    monkeypatch.setattr(shared_prefix, "kept_type", lambda _keys, values: values.dtype)
     model = loaded(tiny_llama, compute="bfloat16")
     assert model.facts.shares_prompts
     prompts = prompts_for(model)

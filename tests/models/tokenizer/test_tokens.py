@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from neuron_opsd.errors import DataError
+from neuron_opsd.models.tokenizer.templates import turns_of
 from neuron_opsd.models.tokenizer.tokens import Tokens
 from neuron_opsd.records import Message, Prompt, TokenIds
 from tiny import tiny_tokenizer
@@ -70,7 +71,7 @@ def test_a_first_token_stands_once_and_before_the_prompt_alone() -> None:
 
 def test_a_chat_prompt_and_its_answer_are_the_tokens_of_the_conversation() -> None:
     answered = Prompt(messages=(*CHAT_ASKED.messages, Message("assistant", "oxygen")))
-    whole = ids_of(CHAT, CHAT.chat_text(answered, answering=False))
+    whole = ids_of(CHAT, CHAT.template.write(turns_of(answered.messages)))
     joined = CHAT.encode(CHAT_ASKED) + CHAT.encode_answer(CHAT_ASKED, "oxygen")
     assert whole[: len(joined)] == joined
     assert ids_of(CHAT, "\n") == whole[len(joined) :]

@@ -1,4 +1,4 @@
-"""The process that `adapter_bounds` starts and may lose: it matches names by patterns.
+"""The process that tries the patterns of an adapter, and may be lost: it matches names.
 
 It is run as a file, reads `{"patterns": [...], "names": [...]}`, and writes `ready`
 when it begins and `done` once every pattern was held against every name.

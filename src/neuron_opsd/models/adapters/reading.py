@@ -13,15 +13,19 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from neuron_opsd.config import DistillConfig
-from neuron_opsd.errors import ModelError, is_out_of_memory
-from neuron_opsd.models.adapters.foreign import check_settings, check_weights
+from neuron_opsd.errors import ModelError
 from neuron_opsd.models.adapters.low_rank import LowRank
-from neuron_opsd.models.library_errors import FAULTS, full_line, refusing
+from neuron_opsd.models.adapters.settings import check_settings
+from neuron_opsd.models.library_errors import refusing
 from neuron_opsd.models.weights.finite import refuse_not_finite
 from neuron_opsd.models.weights.headers import header_of
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 from neuron_opsd.seeds import derive_seed
 
 ADAPTER = "default"
@@ -114,25 +118,61 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
         )
     with refusing(f"adapter {adapter} cannot be loaded", "get its files again"):
         check_settings(adapter, network, rank_of(adapter / ADAPTER_WEIGHTS))
-    try:
+    with refusing(f"adapter {adapter} does not fit this model"):
         with without_future_warnings():
             adapted = PeftModel.from_pretrained(network, str(adapter))
         check_weights(adapter, adapter / ADAPTER_WEIGHTS, adapted)
         held = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         refuse_not_finite(f"adapter {adapter}", held.items())
-    except ModelError:
-        raise
-    except FAULTS as error:
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(
-            f"adapter {adapter} does not fit this model: {full_line(error)}"
-        ) from error
     decoder = network.get_decoder()
     with torch.no_grad():
         changes = changes_of(decoder, dict(decoder.named_parameters()))
     merged: Any = adapted.merge_and_unload()
     return Adapted(merged.eval(), changes, rest_of(set(held), changes))
+
+
+def check_weights(adapter: Path, weights: Path, adapted: Any) -> None:
+    """Refuse weights without a place, places without weights, and tied embeddings.
+
+    PEFT passes over the first, leaves the second at their start, and merging a change
+    of a tied head changes the embedding too.
+    """
+    with safe_open(weights, "pt") as stored:
+        found = set(stored.keys())
+    expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    # Embeddings may be kept whole beside the low-rank weights; PEFT loads these too.
+    left = found - expected - set(adapted.state_dict())
+    if left:
+        raise ModelError(
+            f"adapter {adapter} does not fit this model, which has no place for "
+            f"{min(left)}"
+        )
+    missing = expected - found
+    if missing:
+        raise ModelError(
+            f"adapter {adapter} is not whole: it lacks {min(missing)}, which its "
+            f"{ADAPTER_SETTINGS} asks for"
+        )
+    refuse_tied(adapter, adapted)
+
+
+def refuse_tied(adapter: Path, adapted: Any) -> None:
+    """Refuse a change of the embedding or the head where both are one matrix."""
+    network = adapted.get_base_model()
+    if not network.config.get_text_config().tie_word_embeddings:
+        return
+    ends = {
+        "embedding": network.get_input_embeddings(),
+        "head": network.get_output_embeddings(),
+    }
+    for name, module in ends.items():
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
+            raise ModelError(
+                f"adapter {adapter} changes the {name}, which this model ties to its "
+                f"{'head' if name == 'embedding' else 'embedding'}: both would change; "
+                "load the model with tie_word_embeddings=False in transformers, save "
+                "that and name it, or train without lm_head and embed_tokens"
+            )
 
 
 def rank_of(weights: Path) -> int:

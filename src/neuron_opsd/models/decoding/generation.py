@@ -17,8 +17,7 @@ from torch import Tensor
 
 from neuron_opsd.models.decoding.growing import Decoder, Growing, Request, ending_of
 from neuron_opsd.models.decoding.library_cache import LibraryCache
-from neuron_opsd.models.decoding.prefix_memory import PrefixMemory
-from neuron_opsd.models.decoding.shared_prefix import enough, extend, read
+from neuron_opsd.models.decoding.shared_prefix import PrefixMemory, enough, extend, read
 from neuron_opsd.models.forward.batches import batches
 from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.room import attempt, refuse_single

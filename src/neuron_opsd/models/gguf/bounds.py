@@ -29,9 +29,6 @@ def check_claims(path: Path) -> None:
     Args:
         path: Of a file that begins as GGUF files do, in this machine's byte order; in
             the other order it is left to others to refuse.
-
-    Raises:
-        ModelError: Saying what it claims.
     """
     with path.open("rb") as file:
         claims = Claims(path, file)
@@ -67,11 +64,7 @@ class Claims:
         )
 
     def fits(self, num_bytes: int, what: str) -> None:
-        """Refuse what does not fit into the rest of the file.
-
-        Raises:
-            ModelError: If it does not.
-        """
+        """Refuse what does not fit into the rest of the file."""
         if num_bytes > self.size - self.file.tell():
             raise self.refused(what)
 

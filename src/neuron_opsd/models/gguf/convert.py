@@ -78,11 +78,7 @@ def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
 
 
 def vouch(gguf: Path, about: Part, folder: Path) -> None:
-    """Note the files of a folder that has no note, if they are those just converted.
-
-    Raises:
-        ModelError: If they are not.
-    """
+    """Note the files of a folder that has no note, if they are those just converted."""
     found = note(folder, about["recipe"], {})
     files = about["files"]
     changed = [
@@ -96,11 +92,7 @@ def vouch(gguf: Path, about: Part, folder: Path) -> None:
 
 
 def read_note(folder: Path) -> Part:
-    """Return what was noted of a converted model.
-
-    Raises:
-        ModelError: If it cannot be read.
-    """
+    """Return what was noted of a converted model."""
     try:
         found = parse_table((folder / NOTE).read_bytes())
         if found["files"]:

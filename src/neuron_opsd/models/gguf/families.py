@@ -66,11 +66,7 @@ def configuration(gguf: GGUFFile, vocab_size: int) -> Any:
 
 
 def family_of(gguf: GGUFFile) -> Family:
-    """Return the architecture of a file.
-
-    Raises:
-        ModelError: If it is not known here.
-    """
+    """Return the architecture of a file."""
     if gguf.family in FAMILIES:
         return FAMILIES[gguf.family]
     raise ModelError(
@@ -132,11 +128,7 @@ def olmo2(gguf: GGUFFile, fields: Fields) -> Fields:
 
 
 def refuse_window(keys: Keys, fields: Fields) -> None:
-    """Refuse a window that is shorter than the context.
-
-    Raises:
-        ModelError: If there is one.
-    """
+    """Refuse a window that is shorter than the context."""
     window = keys.number("attention.sliding_window", 0)
     if 0 < window < fields["max_position_embeddings"]:
         keys.refuse("attention.sliding_window", window, "attention is full here")

@@ -43,11 +43,7 @@ class Keys:
         return self._values.get(name, default)
 
     def need(self, name: str) -> Any:
-        """Return the value of a key that a file must have.
-
-        Raises:
-            ModelError: If it is missing.
-        """
+        """Return the value of a key that a file must have."""
         value = self.take(name)
         if value is None:
             raise ModelError(
@@ -68,21 +64,13 @@ class Keys:
         return value
 
     def expect(self, name: str, neutral: Any, why: str) -> None:
-        """Take a key that may only have the value that changes nothing.
-
-        Raises:
-            ModelError: If it has another.
-        """
+        """Take a key that may only have the value that changes nothing."""
         value = self.take(name, neutral)
         if value != neutral:
             self.refuse(name, value, why)
 
     def refuse(self, name: str, value: Any, why: str) -> NoReturn:
-        """Refuse a key's value.
-
-        Raises:
-            ModelError: Always.
-        """
+        """Refuse a key's value."""
         shown = repr(value)
         shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
         raise ModelError(
@@ -91,11 +79,7 @@ class Keys:
         )
 
     def refuse_left(self, harmless: frozenset[str]) -> None:
-        """Refuse what nobody took.
-
-        Raises:
-            ModelError: If anything is left that is not harmless.
-        """
+        """Refuse what nobody took."""
         for name, value in self._values.items():
             if name not in self.taken | harmless:
                 self.refuse(name, value, "it is not known here what that changes")
@@ -162,11 +146,7 @@ def read_gguf(path: Path) -> GGUFFile:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn what the reader of gguf raises into one line.
-
-    Raises:
-        ModelError: Instead of any of `UNREADABLE`.
-    """
+    """Turn what the reader of gguf raises into one line."""
     try:
         yield
     except ModelError:
@@ -206,11 +186,7 @@ def under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def refuse_swapped(path: Path, reader: Any) -> None:
-    """Refuse a file in the other byte order, whose tensors would be read wrong.
-
-    Raises:
-        ModelError: If it is one.
-    """
+    """Refuse a file in the other byte order, whose tensors would be read wrong."""
     if reader.byte_order != "I":
         raise ModelError(
             f"{path} is written in another byte order than this machine's; turn it "
@@ -219,11 +195,7 @@ def refuse_swapped(path: Path, reader: Any) -> None:
 
 
 def refuse_other_kinds(path: Path, values: Mapping[str, Any]) -> None:
-    """Refuse a part of a split file, and what is not a whole language model.
-
-    Raises:
-        ModelError: In either case.
-    """
+    """Refuse a part of a split file, and what is not a whole language model."""
     parts = values.get("split.count", 1)
     if parts > 1:
         number = values.get("split.no", 0) + 1

@@ -42,11 +42,7 @@ def rope_parameters(gguf: GGUFFile) -> Positions:
 
 
 def scaled(keys: Keys) -> Positions:
-    """Return the scaling that the keys ask for.
-
-    Raises:
-        ModelError: If it is not supported.
-    """
+    """Return the scaling that the keys ask for."""
     kind = keys.take("rope.scaling.type", "linear")
     factor = float(keys.number("rope.scaling.factor", 0.0) or 0.0)
     factor = factor or float(keys.number("rope.scale_linear", 0.0)) or 1.0

@@ -104,11 +104,7 @@ def vocabulary_of(gguf: GGUFFile) -> Vocabulary:
 
 
 def tokens_of(keys: Keys) -> list[str]:
-    """Return the texts of all tokens; one without text gets a name, as in llama.cpp.
-
-    Raises:
-        ModelError: If one appears twice.
-    """
+    """Return the texts of all tokens; one without text gets a name, as in llama.cpp."""
     tokens = [text or f"[EMPTY_{i}]" for i, text in enumerate(keys.need("tokens"))]
     if len(set(tokens)) < len(tokens):
         twice = Counter(tokens).most_common(1)[0][0]
@@ -188,11 +184,7 @@ def cutter(way: PreTokenizer) -> pre_tokenizers.PreTokenizer:
 def sentence_pieces(
     keys: Keys, tokens: Sequence[str], ids: dict[str, int]
 ) -> Tokenizer:
-    """Return a tokenizer that joins the pieces of the best score, as SentencePiece.
-
-    Raises:
-        ModelError: If there are no scores.
-    """
+    """Return a tokenizer that joins the pieces of the best score, as SentencePiece."""
     keys.take("pre")
     keys.take("merges")
     scores = keys.need("scores")

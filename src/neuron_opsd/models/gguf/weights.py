@@ -68,11 +68,7 @@ def tensor_names(
 
 
 def check_names(gguf: GGUFFile, stored: Mapping[str, str]) -> None:
-    """Refuse a file that lacks a tensor or has one too many.
-
-    Raises:
-        ModelError: With the first name, in the order of the network or of the file.
-    """
+    """Refuse a file that lacks a tensor or has one too many."""
     for name, tensor in stored.items():
         if tensor not in gguf.tensors:
             raise ModelError(

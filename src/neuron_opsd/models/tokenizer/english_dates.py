@@ -10,14 +10,29 @@ import re
 from datetime import UTC, date, datetime
 from typing import Final
 
-DAYS: Final = (
-    *("Monday", "Tuesday", "Wednesday", "Thursday", "Friday"),
-    *("Saturday", "Sunday"),
-)
-MONTHS: Final = (
-    *("January", "February", "March", "April", "May", "June", "July"),
-    *("August", "September", "October", "November", "December"),
-)
+DAYS: Final = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+]
+MONTHS: Final = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 MARK: Final = re.compile(r"%(?:%|-?([A-Za-z]))")
 
 
@@ -28,30 +43,21 @@ def write_day(day: date, form: str) -> str:
         day: The day.
         form: With marks such as ``%d %b %Y``.
     """
-    words = words_of(day)
-
-    def written(found: re.Match[str]) -> str:
-        letter = found[1]
-        return words[letter] if letter in words else day.strftime(found[0])
-
-    return MARK.sub(written, form)
-
-
-def words_of(day: date) -> dict[str, str]:
-    """Return what depends on locale or time zone in a day, by the letter of a mark."""
     weekday, month = DAYS[day.weekday()], MONTHS[day.month - 1]
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return {
+    # All that depends on locale or time zone.
+    words = {
         "a": weekday[:3],
         "A": weekday,
         "b": month[:3],
-        "B": month,
         "h": month[:3],
-        "c": f"{weekday[:3]} {month[:3]} {day.day:2d} 00:00:00 {day.year}",
+        "B": month,
         "p": "AM",
         "P": "am",
         "r": "12:00:00 AM",
+        "X": "00:00:00",
+        "c": f"{weekday[:3]} {month[:3]} {day.day:2d} 00:00:00 {day.year}",
         "s": str(int(start.timestamp())),
         "x": day.strftime("%m/%d/%y"),
-        "X": "00:00:00",
     }
+    return MARK.sub(lambda m: words.get(m[1]) or day.strftime(m[0]), form)

@@ -1,4 +1,4 @@
-"""The process that `tokenizer_trial` starts and may lose: it cuts texts into words.
+"""The process that tries a tokenizer, and may be lost: it cuts texts into words.
 
 A tokenizer rewrites a text and cuts it by regular expressions that came with the model.
 Some of these never end on some texts, and some let a text grow without end. It is run

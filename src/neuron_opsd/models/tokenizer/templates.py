@@ -6,7 +6,7 @@ not compile, or print today's date; each of these is found before a model reads 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from typing import Any, Final, TypeAlias
@@ -14,7 +14,12 @@ from typing import Any, Final, TypeAlias
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.library_errors import full_line
 from neuron_opsd.models.tokenizer.english_dates import write_day
-from neuron_opsd.models.tokenizer.rendering import Refusal, Written, shared_renderer
+from neuron_opsd.models.tokenizer.rendering import (
+    Conversation,
+    Refusal,
+    Written,
+    shared_renderer,
+)
 from neuron_opsd.records import Message, Prompt
 
 Turn: TypeAlias = Mapping[str, str]
@@ -52,12 +57,7 @@ class ChatTemplate:
     """The chat template of one tokenizer."""
 
     def __init__(self, tokenizer: Any, name: str) -> None:
-        """Take a tokenizer that has one.
-
-        Args:
-            tokenizer: Of transformers.
-            name: Of the model, for messages.
-        """
+        """Take a tokenizer of transformers, and the model's name for messages."""
         self.tokenizer = tokenizer
         self.name = name
         self._sound: set[tuple[object, ...]] = set()
@@ -80,105 +80,75 @@ class ChatTemplate:
         """Whether it asks what day it is."""
         return CLOCK in self.source
 
-    def texts(self, prompts: Sequence[Prompt], *, answering: bool = True) -> list[str]:
-        """Return conversations as the template writes them.
-
-        Args:
-            prompts: Conversations, each with its switch for reasoning and its date.
-            answering: Whether the model's answer comes next.
+    def texts(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Return conversations, each up to where the model's answer comes next.
 
         Raises:
             ModelError: If it refuses such turns, or leaves one of them out.
         """
-        found: dict[int, str] = {}
-        kinds: dict[tuple[bool | None, str], list[int]] = {}
-        for place, prompt in enumerate(prompts):
-            roles = [message.role for message in prompt.messages]
-            self._check(roles, answering=answering, thinking=prompt.thinking)
-            kinds.setdefault((prompt.thinking, prompt.date), []).append(place)
-        for (thinking, day), places in kinds.items():
-            written = self.write_all(
-                [turns_of(prompts[place].messages) for place in places],
-                answering=answering,
-                thinking=thinking,
-                day=day,
+        for prompt in prompts:
+            self._check([m.role for m in prompt.messages], thinking=prompt.thinking)
+        written = self._render(
+            self._conversation(
+                turns_of(p.messages), p.date, thinking=p.thinking, answering=True
             )
-            found |= zip(places, map(self._accepted, written), strict=True)
-        return [found[place] for place in range(len(prompts))]
-
-    def _accepted(self, written: Written) -> str:
-        """Return what a template wrote.
-
-        Raises:
-            ModelError: If it wrote nothing.
-        """
-        if isinstance(written, Refusal):
-            raise ModelError(
-                f"the chat template of {self.name} cannot write this conversation: "
-                f"{written.reason}; reword it, or {PLAIN}"
-            )
-        return written
+            for p in prompts
+        )
+        for one in written:
+            if isinstance(one, Refusal):
+                raise ModelError(
+                    f"the chat template of {self.name} cannot write this conversation: "
+                    f"{one.reason}; reword it, or {PLAIN}"
+                )
+        return [str(one) for one in written]
 
     def write(
         self,
         turns: Sequence[Turn],
-        *,
-        answering: bool = False,
-        thinking: bool | None = None,
         day: str = "",
+        *,
+        thinking: bool | None = None,
+        answering: bool = False,
     ) -> str:
         """Return turns as the template writes them, whatever that is.
 
         Raises:
             UnwrittenError: With what it said.
         """
-        (written,) = self.write_all(
-            [turns], answering=answering, thinking=thinking, day=day
+        (written,) = self._render(
+            [self._conversation(turns, day, thinking=thinking, answering=answering)]
         )
         if isinstance(written, Refusal):
             raise UnwrittenError(written.reason)
         return written
 
-    def write_all(
-        self,
-        conversations: Sequence[Sequence[Turn]],
-        *,
-        answering: bool = False,
-        thinking: bool | None = None,
-        day: str = "",
-    ) -> list[Written]:
+    def _render(self, conversations: Iterable[Conversation]) -> list[Written]:
         """Return conversations as the template writes them, or why it does not."""
         source, problem = self._source
-        if problem:
-            return [problem] * len(conversations)
+        some = list(conversations)
+        return (
+            [problem] * len(some) if problem else shared_renderer().render(source, some)
+        )
+
+    def _conversation(
+        self, turns: Sequence[Turn], day: str, *, thinking: bool | None, answering: bool
+    ) -> Conversation:
         given = {**self.tokenizer.special_tokens_map, "tools": None, "documents": None}
         given["add_generation_prompt"] = answering
         if thinking is not None:
             given |= dict.fromkeys(THINKING_SWITCHES, thinking)
-        if day and not self.prints_date and DATE_STRING in source:
+        if day and not self.prints_date and DATE_STRING in self.source:
             given[DATE_STRING] = write_day(date.fromisoformat(day), "%d %b %Y")
-        return shared_renderer().render(
-            source,
-            [
-                ({**given, "messages": [thinking_too(turn) for turn in turns]}, day)
-                for turns in conversations
-            ],
-        )
+        return given | {"messages": [thinking_too(turn) for turn in turns]}, day
 
-    def _check(
-        self, roles: Sequence[str], *, answering: bool, thinking: bool | None
-    ) -> None:
-        """Refuse turns of these roles if the template does not carry each of them.
-
-        Raises:
-            ModelError: Saying what it did, and what to do.
-        """
-        kind = (answering, thinking, *roles)
+    def _check(self, roles: Sequence[str], *, thinking: bool | None) -> None:
+        """Refuse turns of these roles if the template does not carry each of them."""
+        kind = (thinking, *roles)
         if kind in self._sound:
             return
         turns = [probe(role, number) for number, role in enumerate(roles)]
         try:
-            text = self.write(turns, answering=answering, thinking=thinking)
+            text = self.write(turns, thinking=thinking, answering=True)
         except UnwrittenError as error:
             raise ModelError(self._refusal(roles, str(error))) from error
         for turn in turns:

@@ -63,7 +63,6 @@ class Tokens:
         self._mark_ids = self._control_ids.intersection(
             token for pair in self.marks for mark in pair for token in self._ids(mark)
         )
-        self._newline_ids: frozenset[int] | None = None
 
     @property
     def has_chat_template(self) -> bool:
@@ -80,30 +79,19 @@ class Tokens:
         return self.encode_all([prompt])[0]
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
-        """Return the token ids of prompts, in which all that can be is done at once.
-
-        Raises:
-            DataError: If a turn of a conversation contains a control token.
-            ModelError: If the chat template refuses such turns or loses one.
-        """
+        """Return what `encode` returns of each; all that can be is done at once."""
         chats = [prompt for prompt in prompts if prompt.messages]
         plain = [prompt.text for prompt in prompts if not prompt.messages]
         written = iter(self._all_ids(self.chat_texts(chats)))
         read = iter(self._all_ids(plain, add_special_tokens=True, split=True))
         return [next(written if prompt.messages else read) for prompt in prompts]
 
-    def chat_texts(
-        self, prompts: Sequence[Prompt], *, answering: bool = True
-    ) -> list[str]:
+    def chat_texts(self, prompts: Sequence[Prompt]) -> list[str]:
         """Return conversations as the chat template writes them."""
         for prompt in prompts:
             if problem := self.refusal(prompt):
                 raise DataError(problem)
-        return self.template.texts(prompts, answering=answering)
-
-    def chat_text(self, prompt: Prompt, *, answering: bool = True) -> str:
-        """Return a conversation as the chat template writes it."""
-        return self.chat_texts([prompt], answering=answering)[0]
+        return self.template.texts(prompts)
 
     def refusal(self, prompt: Prompt) -> str:
         """Say which control token a turn of a conversation contains, if any does."""
@@ -117,7 +105,7 @@ class Tokens:
 
     def prompt_text(self, prompt: Prompt) -> str:
         """Return a prompt as text, for people to read."""
-        return self.chat_text(prompt) if prompt.messages else prompt.text
+        return self.chat_texts([prompt])[0] if prompt.messages else prompt.text
 
     def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
         """Return the completion that gives this answer, end token included."""
@@ -170,16 +158,12 @@ class Tokens:
         """The token that a line break becomes after text."""
         return self._after_anchor("\n")[-1]
 
-    @property
+    @cached_property
     def newline_ids(self) -> frozenset[int]:
         """Every token whose text holds a line break; each ends a plain completion."""
-        if self._newline_ids is None:
-            texts = self.tokenizer.batch_decode(
-                [[i] for i in range(len(self.tokenizer))]
-            )
-            found = (i for i, text in enumerate(texts) if "\n" in text)
-            self._newline_ids = frozenset(found) | {self.newline_id}
-        return self._newline_ids
+        texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
+        found = (i for i, text in enumerate(texts) if "\n" in text)
+        return frozenset(found) | {self.newline_id}
 
     def _after_anchor(self, text: str) -> TokenIds:
         anchor = self._data_ids(ANCHOR)
@@ -299,11 +283,7 @@ def giving_up(name: str) -> Iterator[None]:
 
 
 def check_tokens(tokens: Tokens) -> None:
-    """Refuse a tokenizer that reads next to nothing of a text; it lacks its vocabulary.
-
-    Raises:
-        ModelError: If it does.
-    """
+    """Refuse a tokenizer that lacks its vocabulary, and so reads next to nothing."""
     ids = tokens.encode(Prompt(text=SAMPLE))
     if len(ids) < len(SAMPLE.split()):
         raise ModelError(

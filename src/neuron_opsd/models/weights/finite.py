@@ -33,9 +33,6 @@ def refuse_not_finite(what: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
     Args:
         what: Whose weights they are, for the message.
         tensors: By name, on whatever device.
-
-    Raises:
-        ModelError: Naming the first such tensor, and how many of its values it are.
     """
     for name, tensor in tensors:
         values = tensor.detach()

@@ -94,9 +94,6 @@ def refuse_absurd(name: str, settings: Mapping[str, Any], stored: Stored) -> Non
         name: Of the model.
         settings: What `config.json` holds.
         stored: What the files of weights hold.
-
-    Raises:
-        ModelError: Naming the setting.
     """
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -125,9 +122,6 @@ def refuse_unheld(name: str, outline: Any, stored: Stored) -> None:
         name: Of the model.
         outline: The network, without memory for weights.
         stored: What the files of weights hold.
-
-    Raises:
-        ModelError: With both sizes.
     """
     wanted = sum(weight.numel() for weight in outline.parameters())
     if wanted > 2 * stored.num_weights + SPARE:

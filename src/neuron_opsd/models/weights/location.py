@@ -27,11 +27,7 @@ SETTINGS: Final = ("config.json", "generation_config.json", INDEX)
 
 
 def check_source(config: ModelConfig) -> str:
-    """Return what transformers should load from.
-
-    Raises:
-        ModelError: If there is no name, or the path cannot be a model.
-    """
+    """Return what transformers should load from."""
     if not config.name:
         raise ModelError(
             "no model is named; give a folder, a GGUF file or a hub id with --model"
@@ -54,11 +50,7 @@ def check_source(config: ModelConfig) -> str:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a folder without a configuration or with pickled weights alone.
-
-    Raises:
-        ModelError: In either case.
-    """
+    """Refuse a folder without a configuration or with pickled weights alone."""
     if not (path / "config.json").exists():
         raise ModelError(
             f"{path} has no config.json; a model folder holds config.json, tokenizer "
@@ -78,11 +70,7 @@ def check_folder(path: Path) -> None:
 
 
 def check_entry(entry: Path) -> None:
-    """Refuse a part of a model that is no file, or is longer than any of its kind.
-
-    Raises:
-        ModelError: In either case.
-    """
+    """Refuse a part of a model that is no file, or is longer than any of its kind."""
     most = MOST_BYTES.get(entry.suffix)
     if entry.name in SETTINGS:
         most = MOST_SETTINGS

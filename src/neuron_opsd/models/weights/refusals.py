@@ -18,11 +18,7 @@ QUANTISED: Final = ("quantization_config", "compression_config")
 
 
 def refuse_own_code(source: str, settings: Mapping[str, Any]) -> None:
-    """Refuse a model that brings code to be run.
-
-    Raises:
-        ModelError: If it does.
-    """
+    """Refuse a model that brings code to be run."""
     if settings.get("auto_map"):
         raise ModelError(
             f"{source} asks to run code of its own (auto_map in config.json), which is "
@@ -31,11 +27,7 @@ def refuse_own_code(source: str, settings: Mapping[str, Any]) -> None:
 
 
 def refuse_own_kernels(source: str, settings: Mapping[str, Any]) -> None:
-    """Refuse a model that names code on the hub to compute its layers with.
-
-    Raises:
-        ModelError: If it does.
-    """
+    """Refuse a model that names code on the hub to compute its layers with."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             refuse_own_kernels(source, value)
@@ -51,9 +43,6 @@ def refuse_quantised(name: str, settings: Mapping[str, Any]) -> None:
 
     Matrices of packed numbers can neither be read by neuron nor be trained in full, and
     an adapter over them would be tested on other weights than it was trained on.
-
-    Raises:
-        ModelError: Naming how they are stored.
     """
     inner = settings.get("text_config")
     for place in (settings, inner if isinstance(inner, Mapping) else {}):
@@ -84,10 +73,6 @@ def refuse_other_kinds(name: str, settings: Any) -> None:
     Args:
         name: Of the model.
         settings: Its configuration, as transformers read it.
-
-    Raises:
-        ModelError: If transformers has no such class for its family, or it reads with
-            an encoder.
     """
     if settings.is_encoder_decoder or type(settings) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise of_another_kind(name, settings.model_type)
@@ -101,9 +86,6 @@ def refuse_other_families(name: str, settings: Mapping[str, Any]) -> None:
     Args:
         name: Of the model.
         settings: What `config.json` holds.
-
-    Raises:
-        ModelError: If it is one.
     """
     family = settings.get("model_type")
     if not isinstance(family, str) or family not in CONFIG_MAPPING:
@@ -127,9 +109,6 @@ def refuse_mismatched(name: str, mismatched: Collection[tuple[str, Any, Any]]) -
     Args:
         name: Of the model.
         mismatched: Tensor, its shape in the file, and the one that is needed.
-
-    Raises:
-        ModelError: Naming the first.
     """
     if mismatched:
         tensor, stored, needed = min(mismatched)
@@ -141,11 +120,7 @@ def refuse_mismatched(name: str, mismatched: Collection[tuple[str, Any, Any]]) -
 
 
 def refuse_missing(name: str, missing: Collection[str]) -> None:
-    """Refuse weights of which some are missing; these would be random numbers.
-
-    Raises:
-        ModelError: If there are any.
-    """
+    """Refuse weights of which some are missing; these would be random numbers."""
     if missing:
         raise ModelError(
             f"model {name} has no weights for {len(missing)} of its tensors, first "

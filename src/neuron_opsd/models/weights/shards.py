@@ -34,10 +34,6 @@ def check_weights(
         source: Folder or hub id.
         settings: What its `config.json` holds.
         options: Of every call that may reach the hub.
-
-    Raises:
-        ModelError: If its index or configuration names other files, or an adapter lies
-            beside it.
     """
     if settings.get(NAMED) not in (None, WEIGHTS, INDEX):
         raise ModelError(
@@ -85,11 +81,7 @@ def file_of(source: str, name: str, options: Mapping[str, Any]) -> Path | None:
 
 
 def shards_of(index: Path) -> list[str]:
-    """Return the names of the files that an index names.
-
-    Raises:
-        ModelError: If it is no index.
-    """
+    """Return the names of the files that an index names."""
     try:
         table = json.loads(index.read_text(encoding="utf-8"))
         names = set(table["weight_map"].values())

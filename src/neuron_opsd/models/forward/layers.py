@@ -1,6 +1,10 @@
-"""Finding the gated MLPs of a model, whose neurons the method reads.
+"""Layers of a network: transposed ones turned into plain ones, and its gated MLPs.
 
-Axes: B rows, T positions, F neurons of one layer, D residual width.
+GPT-2 multiplies by ``(inputs, outputs)`` matrices. Adapters, merging and rounding here
+know ``(outputs, inputs)``; a square matrix taken the wrong way round would be wrong
+without a word.
+
+Axes: B rows, T positions, F neurons of one layer.
 """
 
 from __future__ import annotations
@@ -9,13 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from transformers.pytorch_utils import Conv1D
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.roles import NeuronValue
 
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
+WANTED = (
+    "neurons are read from gated MLPs with gate_proj, up_proj, down_proj and act_fn, "
+    "as in Llama, Qwen 2 and 3, Mistral, Gemma 3 and SmolLM"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +70,7 @@ def find_mlps(network: Any) -> tuple[GatedMLP, ...]:
     layers = dict(network.get_decoder().named_children()).get("layers")
     if not isinstance(layers, nn.ModuleList) or not layers:
         raise ModelError(
-            f"a {family} model keeps its layers where neurons cannot be read; "
-            f"{wanted()}"
+            f"a {family} model keeps its layers where neurons cannot be read; {WANTED}"
         )
     return tuple(
         gated_mlp(layer, number, family) for number, layer in enumerate(layers)
@@ -81,20 +90,50 @@ def gated_mlp(layer: nn.Module, number: int, family: str) -> GatedMLP:
     if missing:
         raise ModelError(
             f"layer {number} of this {family} model has {kind} without "
-            f"{', '.join(missing)}; {wanted()}"
+            f"{', '.join(missing)}; {WANTED}"
         )
     down_proj = parts["down_proj"]
     if not isinstance(down_proj, nn.Linear):
         raise ModelError(
             f"layer {number} of this {family} model has a down_proj of type "
-            f"{type(down_proj).__name__}, whose weight cannot be read; {wanted()}"
+            f"{type(down_proj).__name__}, whose weight cannot be read; {WANTED}"
         )
     return GatedMLP(parts["act_fn"], down_proj)
 
 
-def wanted() -> str:
-    """Say which models can be read."""
-    return (
-        "neurons are read from gated MLPs with gate_proj, up_proj, down_proj and "
-        "act_fn, as in Llama, Qwen 2 and 3, Mistral, Gemma 3 and SmolLM"
+class InputMajor(nn.Linear):
+    """A linear layer whose files hold its weight as ``(inputs, outputs)``."""
+
+    def _save_to_state_dict(
+        self,
+        destination: dict[str, Tensor],
+        prefix: str,
+        keep_vars: bool,  # noqa: FBT001 - as torch calls it
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        name = f"{prefix}weight"
+        destination[name] = destination[name].t().contiguous()
+
+
+def as_linear(network: Any) -> Any:
+    """Turn the transposed layers of a network into plain ones; it computes as before.
+
+    What `save_pretrained` writes of it is what its family reads.
+    """
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Conv1D):
+                setattr(parent, name, plain(child))
+    return network
+
+
+def plain(layer: Conv1D) -> InputMajor:
+    """Return a transposed layer as a plain one."""
+    inputs, outputs = layer.weight.shape
+    with torch.device("meta"):
+        made = InputMajor(inputs, outputs)
+    made.weight = nn.Parameter(
+        layer.weight.detach().t().contiguous(), requires_grad=layer.weight.requires_grad
     )
+    made.bias = layer.bias
+    return made

@@ -1,0 +1,217 @@
+"""Settings of adapters of other trainers: followed, or refused in one line.
+
+Whatever an adapter asks for beyond what is refused here, such as rank-stabilised
+scaling, DoRA, ranks by layer or modules kept whole, PEFT does as it says. It takes
+memory for the rank that the settings name before it reads a weight, and matches the
+name of every module by patterns that came with the adapter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.adapters import pattern_worker
+from neuron_opsd.models.library_errors import full_line, shortened
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+from neuron_opsd.processes import workers
+
+Settings: TypeAlias = Mapping[str, Any]
+
+Problems: TypeAlias = Iterator[tuple[str, Any, str]]
+"""A setting's name, its value, and what is wrong with it."""
+
+MOST_BYTES: Final = 1 << 20
+"""Of the file of settings; those of an adapter on every layer have a few thousand."""
+
+MOST_NAMES: Final = 10_000
+"""Names, layers or patterns that one setting may hold."""
+
+MOST_SCALE: Final = 1e6
+
+PLAIN: Final = re.compile(r"[\w.\-]*")
+"""Patterns that are names, and match in no time."""
+
+TEXTS: Final = "target_modules", "exclude_modules", "modules_to_save", "layers_pattern"
+TABLES: Final = "rank_pattern", "alpha_pattern"
+
+BACKTRACKS: Final = "matching the names of modules by it takes more than a second"
+
+TASKS = {None, "CAUSAL_LM"}
+
+STARTS = {True, False, "gaussian", "orthogonal", "eva"}
+"""Ways to begin an adapter (`init_lora_weights`) that leave the base as it is."""
+
+REFUSED: Mapping[str, str] = MappingProxyType(
+    {
+        "alora_invocation_tokens": "works only after certain tokens",
+        "arrow_config": "chooses among several adapters for each token",
+        "kasa_config": "changes the base's weights",
+        "layer_replication": "repeats layers of the base",
+        "lora_bias": "adds biases that the base has no place for",
+        "megatron_config": "is made for Megatron's layers",
+        "monteclora_config": "draws its weights anew for each pass",
+        "target_parameters": "changes weights that are no layer of their own",
+        "trainable_token_indices": "changes single rows of the embedding",
+        "use_bdlora": "is split into blocks",
+        "use_qalora": "pools its inputs in groups",
+        "velora_config": "compresses what it computes",
+    }
+)
+"""Settings that make of an adapter what cannot be added to the base's weights, and
+what each does; an adapter that leaves them empty is an ordinary one."""
+
+
+def check_settings(adapter: Path, network: Any, rank: int) -> None:
+    """Refuse an adapter that is no low-rank one, or does what cannot be followed.
+
+    Args:
+        adapter: Its folder.
+        network: The base.
+        rank: The largest of its weights.
+    """
+    settings = read_settings(adapter)
+    num_layers = network.config.get_text_config().num_hidden_layers
+    modules = [name for name, _ in network.named_modules()]
+    problems = (
+        kinds(settings),
+        containers(settings),
+        ranks(settings, rank),
+        scales(settings),
+        layers(settings, num_layers),
+        patterns(settings, modules),
+    )
+    for name, value, why in (one for some in problems for one in some):
+        raise ModelError(
+            f"adapter {adapter} sets {name} = {shortened(json.dumps(value))}: {why}; "
+            "merge it into its base with its own trainer and give the merged model"
+        )
+
+
+def read_settings(adapter: Path) -> dict[str, Any]:
+    """Return what PEFT keeps of an adapter besides its weights."""
+    path = adapter / ADAPTER_SETTINGS
+    if path.stat().st_size > MOST_BYTES:
+        raise ModelError(
+            f"{path} has {path.stat().st_size} bytes, more than the {MOST_BYTES} that "
+            "settings can need; get the adapter again from a place that you trust"
+        )
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {full_line(error)}") from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"{path} holds {type(settings).__name__}, not an object")
+    return settings
+
+
+def kinds(settings: Settings) -> Problems:
+    """Yield what makes of an adapter something else than a low-rank one."""
+    kind, task = settings.get("peft_type"), settings.get("task_type")
+    if kind != "LORA":
+        yield "peft_type", kind, "only LORA adapters can be used here"
+    if not isinstance(task, str | None) or task not in TASKS:
+        yield "task_type", task, "it must be trained as CAUSAL_LM"
+    start = settings.get("init_lora_weights", True)
+    if not isinstance(start, bool | str) or start not in STARTS:
+        yield "init_lora_weights", start, "it changes the base's weights"
+    for name, does in REFUSED.items():
+        if settings.get(name):
+            yield name, settings[name], f"such an adapter {does}"
+
+
+def containers(settings: Settings) -> Problems:
+    """Yield settings that are not of the kind that PEFT reads, or hold too much."""
+    for name in TEXTS:
+        value = settings.get(name)
+        texts = value if isinstance(value, list) else [value or ""]
+        if not all(isinstance(text, str) for text in texts):
+            yield name, value, "it must be a text or a list of texts"
+        elif len(texts) > MOST_NAMES:
+            yield name, f"{len(texts)} names", f"{MOST_NAMES} are the most"
+    for name in TABLES:
+        value = settings.get(name) or {}
+        if not isinstance(value, dict):
+            yield name, value, "it must be an object"
+        elif len(value) > MOST_NAMES:
+            yield name, f"{len(value)} patterns", f"{MOST_NAMES} are the most"
+
+
+def ranks(settings: Settings, most: int) -> Problems:
+    """Yield ranks that are none, or larger than those of the weights."""
+    for name, value in numbers_of(settings, "r", "rank_pattern"):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            yield name, value, "a rank is a whole number from 1"
+        elif value > most:
+            yield name, value, f"the largest rank of its weights is {most}"
+
+
+def scales(settings: Settings) -> Problems:
+    """Yield scales that are none, or would undo what was trained."""
+    for name, value in numbers_of(settings, "lora_alpha", "alpha_pattern"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            yield name, value, "it must be a number"
+        elif not (math.isfinite(value) and 0 < value <= MOST_SCALE):
+            yield name, value, f"it must be above 0 and at most {MOST_SCALE:g}"
+
+
+def numbers_of(settings: Settings, name: str, table: str) -> Iterator[tuple[str, Any]]:
+    """Yield a number that holds for all layers, and those of single ones."""
+    if name in settings:
+        yield name, settings[name]
+    yield from ((table, value) for value in (settings.get(table) or {}).values())
+
+
+def layers(settings: Settings, num_layers: int) -> Problems:
+    """Yield layers that the base does not have."""
+    name, value = "layers_to_transform", settings.get("layers_to_transform")
+    chosen = value if isinstance(value, list) else [] if value is None else [value]
+    if len(chosen) > MOST_NAMES:
+        yield name, f"{len(chosen)} layers", f"{MOST_NAMES} at most"
+    for layer in chosen:
+        whole = isinstance(layer, int) and not isinstance(layer, bool)
+        if not (whole and 0 <= layer < num_layers):
+            yield name, layer, f"the base has the layers 0 to {num_layers - 1}"
+
+
+def patterns(settings: Settings, modules: Sequence[str]) -> Problems:
+    """Yield patterns that are none, or take too long to match the names of modules."""
+    found = [
+        (name, text)
+        for name in (*TEXTS, *TABLES)
+        for text in listed(settings.get(name) or [])
+        if not PLAIN.fullmatch(text)
+    ]
+    for name, pattern in found:
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            yield name, pattern, f"it is no regular expression ({error})"
+    if found and not matches_in_time([pattern for _, pattern in found], modules):
+        # One of them, and which is found by trying each alone.
+        for name, pattern in found:
+            if not matches_in_time([pattern], modules[:1]):
+                yield name, pattern, BACKTRACKS
+        yield *found[0], BACKTRACKS
+
+
+def listed(value: Any) -> Any:
+    """Return the texts of a setting that may be a single one."""
+    return [value] if isinstance(value, str) else value
+
+
+def matches_in_time(some: Sequence[str], modules: Sequence[str]) -> bool:
+    """Whether the names of modules are matched by patterns within a second.
+
+    Raises:
+        TryAgainError: If that cannot be tried.
+    """
+    given = json.dumps({"patterns": some, "names": modules}).encode()
+    done = workers.run_once(pattern_worker, "tries an adapter", given=given)
+    return b"done" in done.stdout
