@@ -32,7 +32,7 @@ from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Question
 from neuron_opsd.runs.context import PEAK
 from neuron_opsd.stages.rollouts import ask
-from neuron_opsd.storage.run_directory import read_manifest
+from neuron_opsd.storage.manifest import read_manifest
 from resolved import sampled_among_choices
 from tiny_runs import SETTINGS, FinishedRun, tiny_config, tiny_examples, tiny_request
 
