@@ -159,7 +159,7 @@ def accuracy_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
 
 def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     """Return what is left when learning the form of an answer is taken off."""
-    note = "against the same steps on random choices"
+    note = "compared with the same steps on random choices"
     if test.net_of_form is None:
         note = "evaluation.form_only was off"
     net = (test.net_of_form or {}).get("avg_at_k")
@@ -208,6 +208,6 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
             spread = f"{low:,} to {high:,}, median {middle:,}"
             facts.append((f"neurons counted, {name}", spread))
         if one.agreement is not None:
-            mean = f"{percent(one.agreement)} in the mean"
+            mean = f"{percent(one.agreement)} on average"
             facts.append((f"rollouts that agree, {name}", mean))
     return facts
