@@ -15,6 +15,7 @@ import torch
 from loaded import learning, loaded
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
+from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.models.decoding.sampling import draw_tokens
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.roles import Sampling
@@ -28,7 +29,6 @@ from neuron_opsd.records import (
     TrainingExample,
 )
 from neuron_opsd.seeds import uniforms
-from neuron_opsd.stages.distill import distillation
 from neuron_opsd.stages.rollouts import ask, sample_rollouts
 from neuron_opsd.stages.training import train
 
@@ -129,7 +129,7 @@ def test_a_step_trains_on_what_another_engine_wrote(
         engine = OneByOne(learner)
         if elsewhere:
             learner.sampler = engine
-        found = list(train(learner, examples, distillation(config), config))
+        found = list(train(learner, examples, NeuronOPSD(config), config))
         assert engine.asked == (2 * len(found) if elsewhere else 0)
         return found
 
