@@ -29,7 +29,7 @@ from neuron_opsd.cli import main as neuron_opsd
 from neuron_opsd.cli.terminal import open_terminal
 from neuron_opsd.data.questions import read_questions, write_questions
 from neuron_opsd.demo.fetch import fetch_demo
-from neuron_opsd.storage.cache import cache_folder
+from neuron_opsd.storage.download_cache import cache_folder
 
 SOURCES = ("sst2", "arc-easy")
 TESTS = (*SOURCES, "csqa", "piqa")

@@ -16,7 +16,7 @@ from typing import Any
 
 from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.terminal import open_terminal
-from neuron_opsd.storage.cache import cache_folder
+from neuron_opsd.storage.download_cache import cache_folder
 
 HEADINGS = (
     "seed",

@@ -60,7 +60,7 @@ from neuron_opsd.records import (  # noqa: E402
     TrainingExample,
 )
 from neuron_opsd.stages.training import train  # noqa: E402
-from neuron_opsd.storage.cache import cache_folder  # noqa: E402
+from neuron_opsd.storage.download_cache import cache_folder  # noqa: E402
 
 SHOWN: Final = (1, 2, 5, 10, 15, 20)
 NUM_QUESTIONS: Final = 32

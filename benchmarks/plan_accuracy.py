@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.storage.cache import cache_folder
+from neuron_opsd.storage.download_cache import cache_folder
 
 TIME_BAR = 0.25
 MEMORY_BAR = 0.15

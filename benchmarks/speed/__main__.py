@@ -30,7 +30,7 @@ from benchmarks.speed.tables import placed, section
 from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.demo.fetch import fetch_demo
 from neuron_opsd.progress import Silent
-from neuron_opsd.storage.cache import cache_folder
+from neuron_opsd.storage.download_cache import cache_folder
 from neuron_opsd.storage.files import write_atomic
 
 TITLE = "# Benchmarks\n"

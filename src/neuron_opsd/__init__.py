@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from neuron_opsd.answers.votes import tally_votes as tally_votes
     from neuron_opsd.config import Config as Config
     from neuron_opsd.config.tables import load_config as load_config
     from neuron_opsd.data.questions import read_questions as read_questions
@@ -26,46 +25,37 @@ if TYPE_CHECKING:
     from neuron_opsd.library import plan as plan
     from neuron_opsd.library import preview as preview
     from neuron_opsd.library import run as run
-    from neuron_opsd.method.selection import select_questions as select_questions
-    from neuron_opsd.methods import method_of as method_of
-    from neuron_opsd.models.load import load_learner as load_learner
     from neuron_opsd.models.load import load_model as load_model
     from neuron_opsd.progress import Silent as Silent
-    from neuron_opsd.records import GoldAnswers as GoldAnswers
-    from neuron_opsd.records import Message as Message
     from neuron_opsd.records import Question as Question
-    from neuron_opsd.stages.capture import capture_neurons as capture_neurons
-    from neuron_opsd.stages.rollouts import sample_rollouts as sample_rollouts
-    from neuron_opsd.stages.scoring import score_rollouts as score_rollouts
-    from neuron_opsd.stages.scoring import summarise as summarise
-    from neuron_opsd.stages.teaching import build_contexts as build_contexts
-    from neuron_opsd.stages.teaching import build_examples as build_examples
-    from neuron_opsd.stages.training import train as train
+    from neuron_opsd.steps import answers_to_show as answers_to_show
+    from neuron_opsd.steps import build_contexts as build_contexts
+    from neuron_opsd.steps import build_examples as build_examples
+    from neuron_opsd.steps import capture_neurons as capture_neurons
+    from neuron_opsd.steps import make_learner as make_learner
+    from neuron_opsd.steps import representatives as representatives
+    from neuron_opsd.steps import resolve as resolve
+    from neuron_opsd.steps import sample_rollouts as sample_rollouts
+    from neuron_opsd.steps import select_questions as select_questions
+    from neuron_opsd.steps import tally_votes as tally_votes
+    from neuron_opsd.steps import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "answers.votes": ("tally_votes",),
-    "config": ("Config",),
-    "config.tables": ("load_config",),
-    "data.questions": ("read_questions",),
-    "errors": ("NeuronOpsdError",),
-    "library": (
-        *("analyse", "compare", "evaluate", "extract_neurons"),
-        *("plan", "preview", "run"),
-    ),
-    "method.selection": ("select_questions",),
-    "methods": ("method_of",),
-    "models.load": ("load_learner", "load_model"),
-    "progress": ("Silent",),
-    "records": ("GoldAnswers", "Message", "Question"),
-    "stages.capture": ("capture_neurons",),
-    "stages.rollouts": ("sample_rollouts",),
-    "stages.scoring": ("score_rollouts", "summarise"),
-    "stages.teaching": ("build_contexts", "build_examples"),
-    "stages.training": ("train",),
+    "config": "Config",
+    "config.tables": "load_config",
+    "data.questions": "read_questions",
+    "errors": "NeuronOpsdError",
+    "library": "analyse compare evaluate extract_neurons plan preview run",
+    "models.load": "load_model",
+    "progress": "Silent",
+    "records": "Question",
+    "steps": "answers_to_show build_contexts build_examples capture_neurons "
+    "make_learner representatives resolve sample_rollouts select_questions "
+    "tally_votes train",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = ["__version__", *sorted(_HOME_OF)]
 

@@ -23,12 +23,14 @@ import torch
 import neuron_opsd
 import places
 from neuron_opsd.cli import main
+from neuron_opsd.cli.app import COMMANDS, build_app
 from neuron_opsd.cli.usage_errors import explain_mistake
+from neuron_opsd.compare import compare as comparing
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table, load_config
 from neuron_opsd.demo.sources import DEFAULT_SETS
 from neuron_opsd.errors import DataError, TryAgainError
-from neuron_opsd.storage.cache import cache_folder
+from neuron_opsd.storage.download_cache import cache_folder
 from report_examples import example_report
 
 SOURCE = str(places.SOURCES)
@@ -145,7 +147,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
     for name in ("run", "evaluate", "extract_neurons", "preview", "plan"):
         monkeypatch.setattr(neuron_opsd, name, getattr(fake, name))
     monkeypatch.setattr("neuron_opsd.demo.demonstration.demo", fake.demo)
-    monkeypatch.setattr("neuron_opsd.compare.compare.rebuild_page", fake.rebuild_page)
+    monkeypatch.setattr(comparing, "rebuild_page", fake.rebuild_page)
     return fake
 
 
@@ -424,7 +426,7 @@ MISTAKES = {
     "neurons --model m --completions c --out o --rule flt": (
         "--rule is 'flt', but it must be flat or per-token or neufs; did you mean flat?"
     ),
-    "fetch": "WHAT is missing",
+    "fetch --sets arc-easy": "WHAT is missing",
     "fetch dmo": "WHAT is 'dmo', but it must be demo; did you mean demo?",
     "demo --seed -1": "--seed is -1, but it must be 0 or more",
     "status none": "none is not a run directory",
@@ -582,6 +584,34 @@ def test_every_command_has_a_help_page(capsys: pytest.CaptureFixture[str]) -> No
         assert f" {command} " in listed
         assert main([command, "--help"]) == 0
         assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("run", "evaluate", "compare", "analyse", "fetch", "preview", "read"),
+        *("plan", "neurons", "status", "report"),
+    ],
+)
+def test_a_command_without_arguments_explains_itself(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"For example: neuron-opsd {command} " in shown.err
+    last = shown.err.splitlines()[-1]
+    assert last.startswith("neuron-opsd: ")
+    assert "is missing; see" in last
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_of_a_command_can_be_typed(command: Callable[..., Any]) -> None:
+    arguments = COMMANDS[command].partition(" > ")[0].split()
+    found, _, _ = build_app().parse_args(
+        [command.__name__, *arguments], exit_on_error=False, print_error=False
+    )
+    assert found is command
 
 
 def test_messages_of_the_parser_that_nobody_foresaw_are_one_line() -> None:

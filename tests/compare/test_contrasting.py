@@ -29,7 +29,7 @@ from neuron_opsd.results.comparison import (
 )
 from neuron_opsd.results.scores import Interval
 from neuron_opsd.seeds import generator
-from neuron_opsd.stages.scoring import compare, mean_of_tests
+from neuron_opsd.stages.scoring import mean_of_tests, score_differences
 from tested_examples import CONFIG, OURS, model
 
 SOURCES = ("law", "art")
@@ -114,7 +114,7 @@ def test_one_seed_has_the_interval_that_two_models_have() -> None:
     for reference in (BASE, FORM):
         before, after = tests["law", reference], tests["law", OURS]
         for name, target in [("law", IN_DOMAIN), ("art", "art"), ("sea", "sea")]:
-            expected = compare(before[name], after[name], CONFIG, 5)
+            expected = score_differences(before[name], after[name], CONFIG, 5)
             for metric in CONTRASTED:
                 row = only(rows, target, reference, metric=metric)
                 assert row.difference == expected[metric]

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
-from neuron_opsd.compare import block as filling
-from neuron_opsd.compare.block import check_settings
+from neuron_opsd.compare import run_group as filling
 from neuron_opsd.compare.compare import compare
 from neuron_opsd.compare.comparison import Comparison
 from neuron_opsd.compare.forecast import forecast
+from neuron_opsd.compare.run_group import check_settings
 from neuron_opsd.compare.variants import parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.errors import (
@@ -152,7 +152,7 @@ def adapters(folder: Path) -> dict[str, bytes]:
     }
 
 
-def block_of(done: Done, source: str = "parity", start: str = BASE) -> Path:
+def group_of(done: Done, source: str = "parity", start: str = BASE) -> Path:
     return done.comparison.out / "blocks" / source / "seed-0" / start
 
 
@@ -202,8 +202,8 @@ def test_all_methods_ask_and_draw_the_same(done: Done) -> None:
 def test_training_from_form_only_begins_with_what_form_only_answers(
     done: Done,
 ) -> None:
-    form = read_json(block_of(done) / "methods/form-only/result.json")
-    start = read_json(block_of(done, start=FORM) / "methods/base/result.json")
+    form = read_json(group_of(done) / "methods/form-only/result.json")
+    start = read_json(group_of(done, start=FORM) / "methods/base/result.json")
     assert start["tests"]["0"] == {"parity": form["tests"]["2"]["parity"]}
 
 
@@ -244,7 +244,7 @@ def test_checkpoints_of_finished_trainings_are_dropped(done: Done) -> None:
 
 
 def test_the_pool_is_answered_once_for_all_methods(done: Done) -> None:
-    folder = block_of(done)
+    folder = group_of(done)
     assert len(list(folder.rglob("rollouts.parquet"))) == 1
     names = {path.name for path in folder.glob("neurons-*.parquet")}
     assert names == {"neurons-first.parquet", "neurons-greedy.parquet"}
@@ -326,18 +326,18 @@ def test_a_comparison_stopped_anywhere_ends_with_the_same_bytes(
 # --- what status and analyse read of it ---
 
 
-def test_status_finds_the_blocks_and_models_of_a_comparison(done: Done) -> None:
+def test_status_finds_the_run_groups_and_models_of_a_comparison(done: Done) -> None:
     found = comparison_status(done.comparison.out)
     assert found.finished
-    assert {block.name for block in found.blocks} == {
+    assert {group.name for group in found.blocks} == {
         f"{source} seed-{seed} {start}"
         for source in ("parity", "sums")
         for seed in (0, 1)
         for start in (BASE, FORM)
     }
-    for block in found.blocks:
-        assert {"base", "prompted", "neuron-opsd", "lmsi"} <= {*block.models_done}
-        assert (block.begun, block.holder) == ("", None)
+    for group in found.blocks:
+        assert {"base", "prompted", "neuron-opsd", "lmsi"} <= {*group.models_done}
+        assert (group.begun, group.holder) == ("", None)
 
 
 def analysed(out: Path, *folders: Path) -> AnalysisData:
@@ -347,7 +347,7 @@ def analysed(out: Path, *folders: Path) -> AnalysisData:
 def test_a_method_of_a_comparison_can_be_analysed_like_a_run(
     done: Done, tmp_path: Path
 ) -> None:
-    methods = block_of(done) / "methods"
+    methods = group_of(done) / "methods"
     names = ("neuron-opsd", "neuron-opsd-greedy")
     data = analysed(tmp_path / "out", *(methods / name for name in names))
     assert [run.name for run in data.runs] == [f"parity-seed-0-base-{n}" for n in names]
@@ -356,7 +356,7 @@ def test_a_method_of_a_comparison_can_be_analysed_like_a_run(
         selection = read_json(methods / name / "selection.json")
         assert run.num_questions == len(selection) == POOL_SIZE
         assert run.num_selected == sum(entry["kept"] for entry in selection)
-    warm = block_of(done, start=FORM) / "methods" / "neuron-opsd"
+    warm = group_of(done, start=FORM) / "methods" / "neuron-opsd"
     (run,) = analysed(tmp_path / "warm", warm).runs
     assert run.name == "parity-seed-0-form-only-neuron-opsd"
 
@@ -364,7 +364,7 @@ def test_a_method_of_a_comparison_can_be_analysed_like_a_run(
 def test_methods_without_demonstrations_are_not_analysed(
     done: Done, tmp_path: Path
 ) -> None:
-    methods = block_of(done) / "methods"
+    methods = group_of(done) / "methods"
     with pytest.raises(DataError, match="of a method without demonstrations"):
         analysed(tmp_path / "out", methods / "lmsi")
     with pytest.raises(DataError, match="not prepared yet"):
@@ -396,13 +396,13 @@ class Freeing(Silent):
 
 
 def held(wanted: Comparison) -> AbstractContextManager[None]:
-    """Hold the first block, as a process does that fills it."""
+    """Hold the first run group, as a process does that fills it."""
     folder = wanted.out / "blocks/parity/seed-0/base"
     folder.mkdir(parents=True)
     return locked(folder)
 
 
-def test_blocks_that_others_hold_are_left_to_them(
+def test_run_groups_that_others_hold_are_left_to_them(
     tmp_path: Path, config: Config
 ) -> None:
     wanted = comparison(tmp_path, "lmsi", starts=(BASE, FORM))
@@ -418,7 +418,7 @@ def test_blocks_that_others_hold_are_left_to_them(
     assert adapters(wanted.out).items() > before.items()
 
 
-def test_a_block_that_becomes_free_is_filled_by_the_same_call(
+def test_a_run_group_that_becomes_free_is_filled_by_the_same_call(
     tmp_path: Path, config: Config
 ) -> None:
     whole = comparison(tmp_path / "whole", "lmsi")

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from neuron_opsd.cli import main
-from neuron_opsd.compare.block import GOLD
 from neuron_opsd.compare.compare import compare
 from neuron_opsd.compare.comparison import Comparison
+from neuron_opsd.compare.run_group import GOLD
 from neuron_opsd.compare.variants import parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.progress import Silent
@@ -78,12 +78,12 @@ def copied(ended: Comparison, tmp_path: Path) -> Comparison:
     return replace(ended, out=tmp_path / "out")
 
 
-def block_of(wanted: Comparison) -> Path:
+def group_of(wanted: Comparison) -> Path:
     return wanted.out / "blocks/parity/seed-0/base"
 
 
 def manifest_of(wanted: Comparison) -> Manifest:
-    return read_manifest(block_of(wanted))
+    return read_manifest(group_of(wanted))
 
 
 def made_by(wanted: Comparison, method: str) -> dict[str, Any]:
@@ -134,9 +134,9 @@ def test_a_result_beside_another_adapter_is_made_again(
     copied: Comparison, config: Config
 ) -> None:
     before = made_by(copied, FREE)
-    weights = block_of(copied) / f"methods/{FREE}/adapter/adapter_model.safetensors"
+    weights = group_of(copied) / f"methods/{FREE}/adapter/adapter_model.safetensors"
     whole = weights.read_bytes()
-    other = block_of(copied) / f"methods/{ORACLE}/adapter" / weights.name
+    other = group_of(copied) / f"methods/{ORACLE}/adapter" / weights.name
     shutil.copy(other, weights)
     told = compared(copied, config)
     assert any(
@@ -153,7 +153,7 @@ def test_an_edited_comparison_is_not_reported(
     table = read_json(path)
     path.write_text(json.dumps(table | {"title": "better"}))
     (copied.out / "measurements.csv").unlink()
-    (block_of(copied) / "rollouts.parquet").unlink()
+    (group_of(copied) / "rollouts.parquet").unlink()
     assert main(["report", str(copied.out)]) == 2
     assert "comparison.json is not as it was written" in (
         " ".join(capsys.readouterr().err.split())

@@ -115,3 +115,8 @@ def test_the_quick_demo_runs_on_a_tiny_model(
     shutil.rmtree(tmp_path / "runs" / "demo-questions")
     assert main(argv) == 0
     assert capsys.readouterr().out == shown
+    # The folder of another run is refused before anything is written beside it.
+    shutil.rmtree(tmp_path / "runs" / "demo-questions")
+    assert main([*argv, "--seed", "1"]) == 2
+    assert "seed was 0, now 1" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "demo-questions").exists()

@@ -23,8 +23,8 @@ from neuron_opsd.demo.splits import SplitSizes
 from neuron_opsd.errors import ConfigError, DataError, TryAgainError
 from neuron_opsd.models import gguf
 from neuron_opsd.progress import Silent
+from neuron_opsd.storage.download_cache import read_marker
 from neuron_opsd.storage.lock import locked
-from neuron_opsd.storage.sources import read_marker
 from tests.demo.test_benchmarks import arrow_data, requests_data
 
 GGUF = b"GGUF and then weights"

@@ -15,10 +15,8 @@ from neuron_opsd.demo.splits import (
     SplitSizes,
     in_pool,
     near_duplicates,
-    position_bias,
     split_items,
 )
-from neuron_opsd.records import GoldAnswers, Message, Question
 
 LARGE = SplitSizes(pool=10_000, test=10_000)
 
@@ -29,10 +27,6 @@ def item(key: str, text: str, *choices: str, gold: int = 0, group: str = "") -> 
 
 def numbered(count: int) -> list[Item]:
     return [item(f"{n}", f"is number {n} of this list even?") for n in range(count)]
-
-
-def question(key: str, *choices: str) -> Question:
-    return Question(key, (Message("user", key),), choices)
 
 
 def test_every_question_is_on_one_side_and_keeps_its_answer() -> None:
@@ -176,20 +170,3 @@ def test_choices_are_shuffled_alike_every_time_and_evenly() -> None:
     assert split == split_items("s", items, LARGE)
     firsts = Counter(question.choices[0] for question in split.pool + split.test)
     assert all(firsts[choice] == pytest.approx(200, abs=50) for choice in "abc")
-
-
-def test_position_bias_is_what_blind_rules_would_score() -> None:
-    # first: right, wrong, wrong. longest: right; one of two tied; wrong.
-    questions = [
-        question("a", "long", "no"),
-        question("b", "no", "ja"),
-        question("c", "longest", "no", "si", "da"),
-    ]
-    gold = GoldAnswers({"a": "long", "b": "ja", "c": "no"})
-
-    bias = position_bias(questions, gold)
-
-    assert bias.chance == pytest.approx((1 / 2 + 1 / 2 + 1 / 4) / 3)
-    assert bias.first == pytest.approx(1 / 3)
-    assert bias.longest == pytest.approx(1.5 / 3)
-    assert bias.commonest == pytest.approx(1 / 3)

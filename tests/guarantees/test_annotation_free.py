@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neuron_opsd import records
-from neuron_opsd.compare.block import method_for
+from neuron_opsd.compare.run_group import method_for
 from neuron_opsd.compare.variants import Variant
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError

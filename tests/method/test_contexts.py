@@ -279,3 +279,8 @@ def test_words_are_numbered_by_their_order_whatever_text_is_first() -> None:
         "c": [],
     }
     assert all(ids.dtype == np.uint32 for ids in found.values())
+
+
+def test_the_recall_of_a_search_of_version_0_1_is_still_read() -> None:
+    reason = "nearest 1 of 9 (by signatures, recall 0.981): Jaccard distance 0.5"
+    assert stated_recall(reason) == 0.981

@@ -21,7 +21,7 @@ from neuron_opsd.method.labels import (
     top_answer,
 )
 from neuron_opsd.results.scores import QuestionScore, TestResult
-from neuron_opsd.stages.scoring import above_baseline, compare, summarise
+from neuron_opsd.stages.scoring import above_baseline, score_differences, summarise
 
 CONFIG = EvaluationConfig(num_resamples=400)
 
@@ -123,9 +123,9 @@ def test_measures_of_labels_have_intervals() -> None:
     gold = ["yes", "yes", "no"] * 40
     before = result(*(score(n, g, "yes") for n, g in enumerate(gold)))
     after = result(*(score(n, g, g) for n, g in enumerate(gold)))
-    delta = compare(before, after, CONFIG, seed=0)["balanced_accuracy"]
+    delta = score_differences(before, after, CONFIG, seed=0)["balanced_accuracy"]
     assert delta.value == delta.low == delta.high == pytest.approx(0.5)
-    assert compare(before, after, CONFIG, seed=0)["baseline"].value == 0.0
+    assert score_differences(before, after, CONFIG, seed=0)["baseline"].value == 0.0
 
 
 def test_an_answer_that_no_resampled_question_has_is_left_out() -> None:

@@ -15,7 +15,7 @@ import torch
 from loaded import learning, loaded
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
-from neuron_opsd.methods.distillation import NeuronOPSD
+from neuron_opsd.methods import METHODS
 from neuron_opsd.models.decoding.sampling import draw_tokens
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.roles import Sampling
@@ -129,7 +129,7 @@ def test_a_step_trains_on_what_another_engine_wrote(
         engine = OneByOne(learner)
         if elsewhere:
             learner.sampler = engine
-        found = list(train(learner, examples, NeuronOPSD(config), config))
+        found = list(train(learner, examples, METHODS["neuron-opsd"](config), config))
         assert engine.asked == (2 * len(found) if elsewhere else 0)
         return found
 

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.models.decoding import generation
-from neuron_opsd.planning import workload as work
+from neuron_opsd.config import Config
+from neuron_opsd.config.tables import load_config
+from neuron_opsd.models.room import MAX_ROWS, ROOM
 from neuron_opsd.planning.measuring import (
     affordable,
     expected_length,
     fit_decoding,
     spread,
 )
-from neuron_opsd.planning.workload import Decoding
+from neuron_opsd.planning.workload import Decoding, places_of
 from neuron_opsd.records import Completion
 
 
@@ -93,4 +94,11 @@ def test_a_fit_finds_the_costs_that_made_the_times(
 
 
 def test_a_plan_decodes_as_many_side_by_side_as_a_run_does() -> None:
-    assert (work.MAX_ROWS, work.ROOM) == (generation.MAX_ROWS, generation.ROOM)
+    config = Config()
+    positions = 20 + 8 * config.most_new_tokens
+    room = ROOM * config.model.tokens_per_batch // positions
+    assert 1 < room < MAX_ROWS // 8
+    assert places_of(8, 20.0, config) == room
+    short = load_config(assignments=["rollouts.max_new_tokens=1"])
+    assert short.most_new_tokens < 9
+    assert places_of(2, 1.0, short) == MAX_ROWS // 2

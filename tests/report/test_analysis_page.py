@@ -20,24 +20,24 @@ from neuron_opsd.report.analysis_charts import (
 from neuron_opsd.report.analysis_page import outcome, remainder, render_analysis
 from neuron_opsd.report.analysis_tables import (
     GIVEN,
+    LABELS,
+    TARGET_HEADINGS,
+    VOTES,
     area_tables,
     between_table,
     compared,
     correlation_rows,
-    vote_rows,
+    vote_table,
 )
 from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
     CAPTURED,
     GROUPS,
-    LABEL_MEASURES,
     NEAREST,
     PAIRS,
     RIVALS,
-    TARGETS,
     VOTE,
-    VOTE_MEASURES,
     AnalysisData,
     BinMean,
     RunAnalysis,
@@ -65,7 +65,7 @@ def example_measures(shift: float = 0.0) -> dict[str, Interval]:
     found = {
         correlation_name(kind, target): interval(-0.2 + shift)
         for kind in ("pearson", "spearman")
-        for target in TARGETS
+        for target in TARGET_HEADINGS
     }
     for target in (ACCURACY, CAPTURED):
         found[correlation_name("partial", target)] = interval(-0.02 + shift)
@@ -78,7 +78,7 @@ def example_measures(shift: float = 0.0) -> dict[str, Interval]:
                 gain = interval(0.6 + shift - area, 0.03)
                 found[area_gain_name(target, name)] = gain
     for group in GROUPS:
-        for place, measure in enumerate({**LABEL_MEASURES, **VOTE_MEASURES}):
+        for place, measure in enumerate({**LABELS, **VOTES}):
             found[vote_name(group, measure)] = interval(0.4 + 0.05 * place + shift)
     for what in ("gold", "answer"):
         found[shared_name(what, "demonstrations")] = interval(0.6)
@@ -351,7 +351,9 @@ def test_rows_end_with_the_mean_of_runs() -> None:
     assert [row.total for row in rows] == [False, False, True]
     assert rows[0].cells[0].value == "\N{MINUS SIGN}0.20"
     assert rows[0].cells[0].note == "\N{MINUS SIGN}0.25 to \N{MINUS SIGN}0.15"
-    assert len(vote_rows(data)) == 9
+    votes = vote_table(data)
+    assert votes is not None
+    assert len(votes.groups[0].rows) == 9
     assert [name for name, _ in area_tables(data)] == [
         "mean of runs",
         "science",

@@ -19,7 +19,7 @@ from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.inputs import Inputs
-from neuron_opsd.runs.model_checks import BLOCK, check_questions
+from neuron_opsd.runs.model_checks import CHUNK, check_questions
 from neuron_opsd.runs.run import Request, run
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.stages.teaching import demonstrable
@@ -200,9 +200,9 @@ def test_a_teacher_that_is_asked_at_more_length_must_fit_too(
 
 def test_many_questions_are_checked_in_blocks(model: HFModel) -> None:
     """The place of a bad one does not matter, nor who stands beside it."""
-    many = tuple(replace(POOL, id=f"t{n}") for n in range(3 * BLOCK))
+    many = tuple(replace(POOL, id=f"t{n}") for n in range(3 * CHUNK))
     long = (Message("user", LONG_TEXT),)
-    bad = {1, BLOCK, 3 * BLOCK - 1}
+    bad = {1, CHUNK, 3 * CHUNK - 1}
     found = tuple(
         replace(question, messages=long) if n in bad else question
         for n, question in enumerate(many)

@@ -17,7 +17,12 @@ from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.method.labels import OF_LABELS
 from neuron_opsd.records import Completion, GoldAnswers, Message, Question, Rollout
 from neuron_opsd.results.scores import QuestionScore, TestResult
-from neuron_opsd.stages.scoring import compare, mean_of_tests, score_rollouts, summarise
+from neuron_opsd.stages.scoring import (
+    mean_of_tests,
+    score_differences,
+    score_rollouts,
+    summarise,
+)
 
 CONFIG = EvaluationConfig(num_resamples=500)
 
@@ -174,7 +179,7 @@ def test_a_measure_needs_a_question() -> None:
 
 def test_differences_are_after_minus_before() -> None:
     before, after = result([4, 2, 0, 8] * 5), result([8, 2, 4, 8] * 5)
-    deltas = compare(before, after, CONFIG, seed=0)
+    deltas = score_differences(before, after, CONFIG, seed=0)
     assert deltas.keys() == METRICS.keys()
     for name in METRICS.keys() - OF_LABELS:
         delta = deltas[name]
@@ -187,7 +192,7 @@ def test_differences_are_after_minus_before() -> None:
 
 def test_nothing_differs_from_itself() -> None:
     before = result([4, 2, 0, 8, 6])
-    deltas = compare(before, before, CONFIG, seed=0)
+    deltas = score_differences(before, before, CONFIG, seed=0)
     for name in METRICS.keys() - OF_LABELS:
         delta = deltas[name]
         assert (delta.low, delta.value, delta.high) == (0.0, 0.0, 0.0)
@@ -199,7 +204,7 @@ def test_the_draws_depend_on_seed_and_name_alone() -> None:
 
     def low(seed: int, name: str) -> float:
         one, other = result(accuracies, name), result(others, name)
-        return compare(one, other, CONFIG, seed)["brier"].low
+        return score_differences(one, other, CONFIG, seed)["brier"].low
 
     assert low(0, "t") == low(0, "t")
     assert len({low(0, "t"), low(1, "t"), low(0, "u")}) == 3
@@ -219,7 +224,7 @@ def test_only_the_same_questions_in_the_same_order_are_paired(
     other: TestResult,
 ) -> None:
     with pytest.raises(ValueError, match="cannot pair t"):
-        compare(result([1, 2]), other, CONFIG, seed=0)
+        score_differences(result([1, 2]), other, CONFIG, seed=0)
 
 
 def test_the_mean_over_tests_weighs_sets_alike() -> None:
@@ -232,7 +237,7 @@ def test_the_mean_over_tests_weighs_sets_alike() -> None:
 
 def test_the_mean_of_one_set_is_its_own_difference() -> None:
     before, after = result([1, 5, 8, 3, 0, 2]), result([2, 5, 8, 7, 1, 2])
-    one = compare(before, after, CONFIG, seed=3)
+    one = score_differences(before, after, CONFIG, seed=3)
     mean = mean_of_tests([before], [after], CONFIG, seed=3)
     assert mean["avg_at_k"] == one["avg_at_k"]
     assert mean["ece"] == one["ece"]
@@ -243,7 +248,7 @@ def test_independent_sets_narrow_the_interval_of_their_mean() -> None:
     before = [result([0] * 100, name) for name in "abcd"]
     after = [result(rng.integers(0, 9, 100).tolist(), name) for name in "abcd"]
     mean = mean_of_tests(before, after, CONFIG, seed=0)["avg_at_k"]
-    one = compare(before[0], after[0], CONFIG, seed=0)["avg_at_k"]
+    one = score_differences(before[0], after[0], CONFIG, seed=0)["avg_at_k"]
     # Half as wide for four sets, up to the noise of 500 resamples.
     assert 0.35 < (mean.high - mean.low) / (one.high - one.low) < 0.7
 
@@ -260,7 +265,7 @@ def test_ten_thousand_resamples_of_every_measure_take_little_time() -> None:
     accuracies = [number % 9 for number in range(600)]
     before, after = result(accuracies), result(accuracies[::-1])
     start = time.process_time()
-    compare(before, after, config, seed=0)
+    score_differences(before, after, config, seed=0)
     assert time.process_time() - start < 3.0
 
 

@@ -17,6 +17,7 @@ from neuron_opsd.demo.fetch import fetch_demo
 from neuron_opsd.errors import ConfigError, NeuronOpsdError
 from neuron_opsd.progress import Silent
 from neuron_opsd.storage.codecs import json_codec
+from neuron_opsd.storage.download_cache import claim_cache
 from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.folders import (
     MARKER,
@@ -27,7 +28,6 @@ from neuron_opsd.storage.folders import (
     require_folder,
 )
 from neuron_opsd.storage.run_directory import RunDirectory
-from neuron_opsd.storage.sources import claim_cache
 
 SUM = json_codec("sum.json")
 

@@ -19,7 +19,7 @@ from neuron_opsd.storage.codecs import json_codec, text_codec
 from neuron_opsd.storage.lock import alive
 from neuron_opsd.storage.run_directory import RunDirectory, write_folder
 from neuron_opsd.storage.status import (
-    BlockStatus,
+    RunGroupStatus,
     comparison_status,
     read_status,
     run_status,
@@ -159,7 +159,7 @@ def block_of(comparison: Path) -> Path:
 def test_models_that_are_done_and_begun_are_told_apart(comparison: Path) -> None:
     found = comparison_status(comparison)
     assert found.blocks == (
-        BlockStatus("sst2 seed-0 base", ("base",), "lmsi 2/150", None),
+        RunGroupStatus("sst2 seed-0 base", ("base",), "lmsi 2/150", None),
     )
     assert not found.finished
 

@@ -27,7 +27,7 @@ LAYERS: tuple[set[str], ...] = (
     {"demo", "planning"},
     {"compare"},
     {"analysis"},
-    {"library"},
+    {"library", "steps"},
     {"cli"},
 )
 """Rooms from the ground up. A room may import what stands below it, and neither its
@@ -61,7 +61,7 @@ GOLD_MODULES = {
 none of them chooses what is trained on, or trains."""
 
 TARGET_MODULES = {
-    "compare.block",
+    "compare.run_group",
     "compare.forecast",
     "compare.grid",
     "compare.oracles",

@@ -24,7 +24,7 @@ from neuron_opsd.analysis.inputs import (
     read_run,
     same_neurons,
 )
-from neuron_opsd.analysis.places import block_of, named_runs
+from neuron_opsd.analysis.places import group_of, named_runs
 from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.association import (
@@ -114,7 +114,7 @@ def check_out(out: Path, runs: Mapping[str, Path]) -> None:
     """Refuse to write into a run directory."""
     place = out.resolve()
     for run in runs.values():
-        folder = block_of(run) or run
+        folder = group_of(run) or run
         inside = place.is_relative_to(folder.resolve())
         if inside and (folder / MANIFEST).is_file():
             raise ConfigError(

@@ -185,10 +185,7 @@ def show_case(
 
 
 def show_demonstration(
-    shown: Demonstration,
-    asked: str,
-    found: Findings,
-    questions: Mapping[str, Question],
+    shown: Demonstration, asked: str, found: Findings, questions: Mapping[str, Question]
 ) -> ShownDemonstration:
     """Return one demonstration of the question with the id `asked`."""
     own_id, verdicts = shown.question_id, found.verdicts

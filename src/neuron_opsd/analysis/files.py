@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -12,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from neuron_opsd.data.csv_rows import cell
+from neuron_opsd.compare.tables import TableRow, csv_text
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.report.analysis_page import render_analysis
 from neuron_opsd.results.analysis import PAIRS, AnalysisData, RunAnalysis
@@ -26,6 +24,12 @@ JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
 
 OVERALL: Final = "mean of runs"
 """What the CSV calls the mean over runs."""
+
+
+TEACHER_CHECK: Final = (
+    *("student_agreement", "teacher_agreement", "student_entropy", "teacher_entropy"),
+)
+"""What the CSV has of the questions that student and teacher were asked."""
 
 
 def check_places(out: Path) -> None:
@@ -46,7 +50,7 @@ def check_places(out: Path) -> None:
 def write_analysis(data: AnalysisData, out: Path) -> None:
     """Write an analysis as JSON, as CSV and as a page."""
     save_json(document_of(data), out / JSON)
-    write_atomic(out / CSV, encode(csv_of(data)))
+    write_atomic(out / CSV, encode(csv_text([*table_rows(data)])))
     write_atomic(out / PAGE, encode(render_analysis(data)))
 
 
@@ -72,22 +76,20 @@ def without_nan(value: Any) -> Any:
     return value
 
 
-def csv_of(data: AnalysisData) -> str:
-    """Return every number as a row: run, quantity, value, low, high."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "quantity", "value", "low", "high"])
+def table_rows(data: AnalysisData) -> Iterator[TableRow]:
+    """Yield every number as a row: run, quantity, value, low, high."""
     for run in data.runs:
-        for quantity, interval in quantities(run):
-            writer.writerow([cell(run.name), quantity, *numbers(interval)])
-    for quantity, interval in data.overall.items():
-        writer.writerow([OVERALL, quantity, *numbers(interval)])
+        yield from (table_row(run.name, *one) for one in quantities(run))
+    yield from (table_row(OVERALL, *one) for one in data.overall.items())
     for one, row in zip(data.runs, data.between, strict=False):
         for other, value in zip(data.runs, row, strict=True):
             if value is not None and one is not other:
-                name = cell(f"{one.name} to {other.name}")
-                writer.writerow([name, PAIRS, repr(value), "", ""])
-    return text.getvalue()
+                yield table_row(f"{one.name} to {other.name}", PAIRS, alone(value))
+
+
+def table_row(run: str, quantity: str, interval: Interval) -> TableRow:
+    """Return a number and the ends of its interval, nothing for what is none."""
+    return {"run": run, "quantity": quantity, **without_nan(asdict(interval))}
 
 
 def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:
@@ -97,29 +99,10 @@ def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:
         for place, one in enumerate(bins, 1):
             yield f"bin.{target}.{place}", one.mean
             yield f"bin.{target}.{place}.count", alone(one.center)
-    for name, value in teacher_check(run).items():
-        yield f"teacher_check.{name}", alone(value)
-
-
-def teacher_check(run: RunAnalysis) -> dict[str, float]:
-    """Return what was asked of student and teacher, by name; nothing if not asked."""
-    fitness = run.fitness
-    if fitness is None:
-        return {}
-    return {
-        "student_agreement": fitness.student_agreement,
-        "teacher_agreement": fitness.teacher_agreement,
-        "student_entropy": fitness.student_entropy,
-        "teacher_entropy": fitness.teacher_entropy,
-    }
+    for name in TEACHER_CHECK if run.fitness is not None else ():
+        yield f"teacher_check.{name}", alone(getattr(run.fitness, name))
 
 
 def alone(value: float) -> Interval:
     """Return a number without an interval."""
     return Interval(value, math.nan, math.nan)
-
-
-def numbers(interval: Interval) -> list[str]:
-    """Write a number and the ends of its interval, nothing for what is none."""
-    values = (interval.value, interval.low, interval.high)
-    return [repr(float(v)) if math.isfinite(v) else "" for v in values]

@@ -1,6 +1,6 @@
 """Where what a run has made of its pool lies: in its folder, or in a comparison's.
 
-In a comparison the methods of a block share rollouts and neurons, and each has a folder
+In a comparison the methods of a group share rollouts and neurons, and each has a folder
 with its selection and contexts; that folder is what stands for a run. Files are opened
 to be read and nothing is locked, so what goes on is not disturbed; each is compared
 with the SHA-256 that the manifest keeps of it.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neuron_opsd.compare.block import cell_folder, neurons_name
+from neuron_opsd.compare.run_group import cell_folder, neurons_name
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.errors import ConfigError, DataError
@@ -27,14 +27,7 @@ from neuron_opsd.storage.run_directory import sha256_file
 
 T = TypeVar("T")
 
-SECTIONS = (
-    "answers",
-    "contexts",
-    "neurons",
-    "prompts",
-    "questions",
-    "selection",
-)
+SECTIONS = ("answers", "contexts", "neurons", "prompts", "questions", "selection")
 """Settings that decide how a run's rollouts and neurons are read."""
 
 
@@ -58,9 +51,9 @@ class Place:
 
 def place_of(folder: Path) -> Place:
     """Find the outputs of a run, or of a method of a comparison."""
-    block = block_of(folder)
-    if block is not None:
-        return place_in_block(block, cell_folder(folder.resolve().name))
+    group = group_of(folder)
+    if group is not None:
+        return place_in_group(group, cell_folder(folder.resolve().name))
     manifest = read_manifest(folder)
     if any(name.startswith(f"{METHOD_FOLDERS}/") for name in manifest.outputs):
         raise DataError(
@@ -70,32 +63,32 @@ def place_of(folder: Path) -> Place:
     return Place(folder, manifest, settings_of(manifest.settings))
 
 
-def block_of(folder: Path) -> Path | None:
-    """Return the block that a method's folder lies in, `None` for other folders."""
+def group_of(folder: Path) -> Path | None:
+    """Return the group that a method's folder lies in, `None` for other folders."""
     parent = folder.resolve().parent
     is_method = parent.name == METHOD_FOLDERS and (parent.parent / MANIFEST).is_file()
     return parent.parent if is_method else None
 
 
-def place_in_block(block: Path, method: str) -> Place:
-    """Find the outputs of one method among those of its block."""
-    manifest = read_manifest(block)
-    shared = Place(block, manifest, settings_of(manifest.settings))
+def place_in_group(group: Path, method: str) -> Place:
+    """Find the outputs of one method among those of its group."""
+    manifest = read_manifest(group)
+    shared = Place(group, manifest, settings_of(manifest.settings))
     known = read_output(
         shared, f"{method}/settings", json_codec(f"{method}/settings.json")
     )
     config = settings_of(known)
     if not needs_contexts(config):
         raise DataError(
-            f"{block / method} is of a method without demonstrations, of which there "
+            f"{group / method} is of a method without demonstrations, of which there "
             "is nothing to tell; name one of a method that shows some"
         )
-    return Place(block, manifest, config, neurons_name(shared.config, config), method)
+    return Place(group, manifest, config, neurons_name(shared.config, config), method)
 
 
 def name_of(folder: Path) -> str:
     """Return what a run is called: its folder, in a comparison with those above."""
-    if block_of(folder) is None:
+    if group_of(folder) is None:
         return folder.name if folder.name not in ("", "..") else folder.resolve().name
     *_, source, seed, start, _, method = folder.resolve().parts
     return "-".join((source, seed, start, method))

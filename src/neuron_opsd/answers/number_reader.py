@@ -77,7 +77,7 @@ PART_AFTER: Final = re.compile(
     r"(?:[a-z]{1,12}\s)?and (?:a|one|three) (?:half|quarters?|third)\b|"
     r"(?:to|raised to) the\b)| [0-9]| [eE][-+]?[0-9]|\.\.+[0-9]|(?<=[千万萬亿億])[0-9]|"
     r"[:-][0-9]|[,.'_，][0-9]|[kKMB](?![A-Za-z])|"
-    r"[abeqruvw](?![A-Za-z])|h[0-9]|\s?(?:%|per ?cent)?\s(?:of|in)\s[$]?[0-9]",
+    r"[abeqruvw](?![A-Za-z])|h[0-9]|\s?(?:%|per ?cent)?\s(?:of|in)\s[$]?[0-9]"
 )
 UNIT_AFTER: Final = re.compile(r"\s?/\s?(?![xyzn]\b)[A-Za-z]")
 RELATED_AFTER: Final = re.compile(

@@ -102,10 +102,7 @@ SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|[。！？；]|\n+")
 HALF_WORD: Final = re.compile(r"(?:\S*[^\s}\])>。！？!?.*`\"]|\S*[0-9][.,])\Z")
 
 ONE_SPELLING: Final = (
-    str.maketrans(
-        "‘’‚‛ʼ´′＇“”„‟″＂‐‑‒–—−﹣",
-        "''''''''\"\"\"\"\"\"-------",
-    )
+    str.maketrans("‘’‚‛ʼ´′＇“”„‟″＂‐‑‒–—−﹣", "''''''''\"\"\"\"\"\"-------")
     | {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if code != 0xFF0D}
     | {0xFF0D: "-", 0x3000: " "}
     | dict.fromkeys((0x00AD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF), "")

@@ -7,13 +7,15 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Final, TextIO
 
 from cyclopts import App, CycloptsError
+from cyclopts.exceptions import MissingArgumentError
+from rich.console import Console
 
 from neuron_opsd.cli import compare, inspect, neurons, planning, run
 from neuron_opsd.cli.environment import COMMAND_LINE, debugging
@@ -44,35 +46,44 @@ ENDS = (NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, MemoryError)
 """What may end a command; of the fourth kind only that memory ran out."""
 
 
+POOL = "--model MODEL --pool questions.jsonl"
+TEST = "--test exam=exam.jsonl"
+COMMANDS: Final[Mapping[Callable[..., int | None], str]] = {
+    run.run: f"{POOL} {TEST} --out runs/first",
+    run.demo: "--quick",
+    run.evaluate: f"--model MODEL {TEST} --adapter runs/first/adapter --out exam.json",
+    compare.compare: "--model MODEL --source law=law-pool.jsonl "
+    "--test law=law.jsonl other=other.jsonl --out runs/compared",
+    compare.methods: "",
+    neurons.analyse: "runs/first --answers labelled.jsonl --out runs/first-analysis",
+    run.fetch: "demo",
+    planning.preview: POOL,
+    inspect.read: "outputs.jsonl --set answers.reader=number",
+    planning.plan: f"{POOL} {TEST}",
+    neurons.neurons: "--model MODEL --completions outputs.jsonl --out neurons.parquet",
+    inspect.status: "runs/first",
+    inspect.report: "runs/first",
+    planning.config: "--set method=lmsi > settings.toml",
+    planning.doctor: "",
+}
+"""Every command, in the order in which they are listed, and arguments to try."""
+
+
 def build_app() -> App:
     """Return the parser of all commands."""
     app = App(
         name=PROGRAM,
         help="Improve a language model in one domain from unlabelled questions "
         "alone, and measure what it did.",
+        help_epilogue=f"Begin with `{PROGRAM} demo --quick`. `{PROGRAM} COMMAND` tells "
+        "what a command needs.",
         version=version,
         suppress_keyboard_interrupt=False,
         help_format="plaintext",
     )
-    commands: tuple[Callable[..., int | None], ...] = (
-        run.run,
-        run.demo,
-        run.evaluate,
-        compare.compare,
-        compare.methods,
-        neurons.analyse,
-        run.fetch,
-        planning.preview,
-        inspect.read,
-        planning.plan,
-        neurons.neurons,
-        inspect.status,
-        inspect.report,
-        planning.config,
-        planning.doctor,
-    )
-    for place, command in enumerate(commands):
-        app.command(command, sort_key=place)
+    for place, (command, arguments) in enumerate(COMMANDS.items()):
+        typed = f"{PROGRAM} {command.__name__} {arguments}".rstrip()
+        app.command(command, sort_key=place, help_epilogue=f"For example: {typed}")
     return app
 
 
@@ -129,8 +140,9 @@ def refuse_lost_folder() -> None:
 def run_command(tokens: Sequence[str]) -> int:
     """Parse the arguments and run what they ask for."""
     refuse_lost_folder()
+    app = build_app()
     try:
-        status = build_app()(
+        status = app(
             tokens,
             exit_on_error=False,
             print_error=False,
@@ -138,6 +150,8 @@ def run_command(tokens: Sequence[str]) -> int:
             result_action="return_value",
         )
     except CycloptsError as error:
+        if isinstance(error, MissingArgumentError) and len(tokens) == 1:
+            app.help_print(tokens, console=Console(file=sys.stderr))
         complain(explain_mistake(error))
         return MISTAKE
     # Flushed here, where a reader that went away is still handled.

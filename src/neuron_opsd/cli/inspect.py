@@ -68,13 +68,13 @@ def show_run(terminal: Terminal, found: RunStatus) -> None:
 
 
 def show_comparison(terminal: Terminal, found: ComparisonStatus) -> None:
-    """Show what is done of every block, and who is running it."""
+    """Show what is done of every run group, and who is running it."""
     rows = [
-        [block.name, str(len(block.models_done)), block.begun, block.holder or ""]
-        for block in found.blocks
+        [group.name, str(len(group.models_done)), group.begun, group.holder or ""]
+        for group in found.blocks
     ]
     if rows:
-        terminal.show_table(["block", "models done", "begun", "running"], rows)
+        terminal.show_table(["run group", "models done", "begun", "running"], rows)
     show_state(terminal, found, "running" if any(row[3] for row in rows) else "")
 
 

@@ -21,7 +21,7 @@ from neuron_opsd.cli.options import (
 )
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.cli.text import duration, size
-from neuron_opsd.storage.cache import cache_folder
+from neuron_opsd.storage.download_cache import cache_folder
 
 if TYPE_CHECKING:
     from neuron_opsd.planning.costs import Plan

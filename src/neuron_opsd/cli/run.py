@@ -25,7 +25,7 @@ from neuron_opsd.cli.options import (
 )
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.storage.cache import cache_folder
+from neuron_opsd.storage.download_cache import cache_folder
 
 if TYPE_CHECKING:
     from neuron_opsd.results.run import ReportData

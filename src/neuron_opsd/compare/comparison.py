@@ -60,8 +60,8 @@ class Comparison:
         return tuple(config.seed + k for k in range(self.num_seeds))
 
     @property
-    def blocks(self) -> tuple[str, ...]:
-        """Starts of which there is a block; the base's comes first and always."""
+    def group_starts(self) -> tuple[str, ...]:
+        """Starts of which there is a group; the base's comes first and always."""
         return (BASE, FORM) if FORM in self.starts else (BASE,)
 
     def trained_from(self, start: str) -> tuple[Variant, ...]:
@@ -86,7 +86,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonContext:
-    """What all blocks of a comparison share."""
+    """What all groups of a comparison share."""
 
     comparison: Comparison
     config: Config
@@ -102,8 +102,8 @@ class ComparisonContext:
 
 def is_comparison(folder: Path) -> bool:
     """Say whether a comparison of an earlier version began in an unmarked folder."""
-    blocks = (folder / BLOCKS).glob("*/*/*")
-    return any(is_run(block) for block in blocks if block.is_dir())
+    groups = (folder / BLOCKS).glob("*/*/*")
+    return any(is_run(group) for group in groups if group.is_dir())
 
 
 def set_up(
@@ -209,8 +209,8 @@ def in_domain(config: Config, source: str) -> Config:
     return config.model_copy(update={"evaluation": evaluation})
 
 
-def block_folder(comparison: Comparison, source: str, seed: int, start: str) -> Path:
-    """Return the run directory of a block."""
+def group_folder(comparison: Comparison, source: str, seed: int, start: str) -> Path:
+    """Return the run directory of a group."""
     return comparison.out / BLOCKS / source / f"seed-{seed}" / start
 
 
@@ -221,6 +221,6 @@ def cells_of(setting: ComparisonContext) -> list[Cell]:
         Cell(start, source, variant.name, seed)
         for seed in comparison.seeds(setting.config)
         for source in comparison.sources
-        for start in comparison.blocks
+        for start in comparison.group_starts
         for variant in comparison.trained_from(start)
     ]

@@ -89,11 +89,11 @@ def contrasts(
     """
     frame = Frame(tuple(sources), tuple(targets), config, seed)
     arms = by_arm(tested, sources)
-    blocks: dict[tuple[str, int], list[Pair]] = defaultdict(list)
+    groups: dict[tuple[str, int], list[Pair]] = defaultdict(list)
     for pair in pairs_of(arms, rivals):
-        blocks[pair.arm.start, pair.arm.step].append(pair)
+        groups[pair.arm.start, pair.arm.step].append(pair)
     rows = [
-        row for pairs in blocks.values() for row in block_contrasts(pairs, arms, frame)
+        row for pairs in groups.values() for row in contrasts_at(pairs, arms, frame)
     ]
     rows = with_own_sets(adjusted(rows))
     order = place_order(sources, targets)
@@ -130,7 +130,7 @@ def rivals_of(arm: Arm, rivals: Sequence[tuple[str, str]]) -> Iterator[Arm]:
             yield replace(arm, method=reference)
 
 
-def block_contrasts(
+def contrasts_at(
     pairs: Sequence[Pair], arms: ByArm, frame: Frame
 ) -> Iterator[Contrast]:
     """Yield the contrasts of models of one start and step, p-values not adjusted."""

@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from neuron_opsd.compare.block import cell_folder, method_for
 from neuron_opsd.compare.comparison import (
     Cell,
     Comparison,
     ComparisonContext,
-    block_folder,
     cells_of,
+    group_folder,
     set_up,
 )
+from neuron_opsd.compare.run_group import cell_folder, method_for
 from neuron_opsd.compare.variants import Variant, config_of, prompted, with_form
 from neuron_opsd.config import Config
 from neuron_opsd.methods import Target, needs_contexts, needs_neurons
@@ -85,9 +85,9 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     last = config.distill.steps
     num_tests = 1 + sum(step < last for step in comparison.shown_steps)
     training = sum(steps[cell.method] * last + num_tests * tested for cell in left)
-    blocks = {(cell.start, cell.source, cell.seed) for cell in left}
+    groups = {(cell.start, cell.source, cell.seed) for cell in left}
     shared = sum(
-        tested + block_seconds(setting, start, work, rates) for start, _, _ in blocks
+        tested + group_seconds(setting, start, work, rates) for start, _, _ in groups
     )
     return Forecast(
         num_cells=len(cells),
@@ -108,8 +108,8 @@ def reads_neurons(setting: ComparisonContext) -> bool:
 
 
 def is_done(comparison: Comparison, cell: Cell) -> bool:
-    """Whether a model has its result, by its block's manifest."""
-    folder = block_folder(comparison, cell.source, cell.seed, cell.start)
+    """Whether a model has its result, by its group's manifest."""
+    folder = group_folder(comparison, cell.source, cell.seed, cell.start)
     if not (folder / MANIFEST).is_file():
         return False
     return cell_folder(cell.method) in read_manifest(folder).outputs
@@ -145,10 +145,10 @@ def rates_of(found: Reading) -> Rates:
     )
 
 
-def block_seconds(
+def group_seconds(
     setting: ComparisonContext, start: str, work: Work, rates: Rates
 ) -> float:
-    """Return how long a block takes besides training and testing what was trained."""
+    """Return how long a group takes besides training and testing what was trained."""
     config = setting.config
     variants = setting.comparison.trained_from(start)
     configs = [config_of(variant, config) for variant in variants]

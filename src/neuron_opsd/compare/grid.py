@@ -1,8 +1,8 @@
 """Methods, sources and seeds, one cell after another: the `compare` command.
 
-Whatever stopped it, the same call goes on: a block is a run directory, and a cell whose
+Whatever stopped it, the same call goes on: a group is a run directory, and a cell whose
 result is there is only read. Several processes may make the same call: each takes the
-blocks that no other holds. Gold answers are read to test, and by oracles where the
+groups that no other holds. Gold answers are read to test, and by oracles where the
 user asked for them.
 """
 
@@ -16,7 +16,15 @@ from itertools import product
 from pathlib import Path
 from typing import TypeAlias
 
-from neuron_opsd.compare.block import (
+from neuron_opsd.compare.comparison import (
+    Cell,
+    Comparison,
+    ComparisonContext,
+    group_folder,
+    in_domain,
+)
+from neuron_opsd.compare.oracles import hash_targets, targets_of
+from neuron_opsd.compare.run_group import (
     GOLD,
     CellResult,
     RunGroup,
@@ -26,14 +34,6 @@ from neuron_opsd.compare.block import (
     measure_start,
     train_variant,
 )
-from neuron_opsd.compare.comparison import (
-    Cell,
-    Comparison,
-    ComparisonContext,
-    block_folder,
-    in_domain,
-)
-from neuron_opsd.compare.oracles import hash_targets, targets_of
 from neuron_opsd.compare.variants import with_budget
 from neuron_opsd.errors import (
     ConfigError,
@@ -52,8 +52,8 @@ from neuron_opsd.runs.inputs import environment, run_settings
 from neuron_opsd.storage.integrity import faults, files_in, is_read, quick_fault
 from neuron_opsd.storage.run_directory import RunDirectory
 
-BlockKey: TypeAlias = tuple[int, str, str]
-"""Seed, source and start of a block."""
+GroupKey: TypeAlias = tuple[int, str, str]
+"""Seed, source and start of a group."""
 
 NO_START = "there is no form-only model to begin from, because its training failed"
 
@@ -71,7 +71,7 @@ def fill(setting: ComparisonContext) -> Outcome:
     """Train and test all that is not there yet; return what there is.
 
     A method that fails, for example because its loss is no longer finite, is left out
-    and named; the others go on. A block that another process fills is passed over and
+    and named; the others go on. A group that another process fills is passed over and
     looked at again as long as there is other work.
 
     Raises:
@@ -80,16 +80,16 @@ def fill(setting: ComparisonContext) -> Outcome:
     """
     comparison = setting.comparison
     seeds = comparison.seeds(setting.config)
-    keys = [*product(seeds, comparison.sources, comparison.blocks)]
-    parts: dict[BlockKey, Outcome] = {}
+    keys = [*product(seeds, comparison.sources, comparison.group_starts)]
+    parts: dict[GroupKey, Outcome] = {}
     while left := [key for key in keys if key not in parts]:
         for key in left:
             with suppress(InUseError):
-                parts[key] = fill_block(setting, key, parts)
+                parts[key] = fill_group(setting, key, parts)
         if not parts.keys() & left:
             raise InUseError(
                 f"other processes are at work on all that is left of {comparison.out}: "
-                f"{', '.join(block_name(*key) for key in left)}; the same command "
+                f"{', '.join(group_name(*key) for key in left)}; the same command "
                 "ends with the page once they are done"
             )
     return joined([parts[key] for key in keys])
@@ -100,7 +100,7 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
     results = {cell: one for part in parts for cell, one in part.results.items()}
     warnings = [text for part in parts for text in part.warnings]
     warnings += [
-        f"{block_name(cell.seed, cell.source, cell.start)}, {cell.method}: {text}"
+        f"{group_name(cell.seed, cell.source, cell.start)}, {cell.method}: {text}"
         for cell, result in results.items()
         for text in result.warnings
     ]
@@ -108,10 +108,10 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
     return Outcome(results, failures, tuple(dict.fromkeys(warnings)))
 
 
-def fill_block(
-    setting: ComparisonContext, key: BlockKey, parts: Mapping[BlockKey, Outcome]
+def fill_group(
+    setting: ComparisonContext, key: GroupKey, parts: Mapping[GroupKey, Outcome]
 ) -> Outcome:
-    """Train and test all methods of a block, or say why there can be none."""
+    """Train and test all methods of a group, or say why there can be none."""
     seed, source, start = key
     if start == FORM:
         base = parts.get((seed, source, BASE))
@@ -123,57 +123,57 @@ def fill_block(
                 Failure(start, source, v.name, seed, NO_START) for v in variants
             )
             return Outcome({}, tuple(failures), ())
-    with opened(setting, source, seed, start) as block:
-        return filled(block, setting)
+    with opened(setting, source, seed, start) as group:
+        return filled(group, setting)
 
 
-def filled(block: RunGroup, setting: ComparisonContext) -> Outcome:
-    """Train and test all methods of a block; return what became of them."""
-    config = centred(block.run.work, setting.model, block.pool).config
-    run = replace(block.run, config=config)
-    block = replace(block, run=run)
+def filled(group: RunGroup, setting: ComparisonContext) -> Outcome:
+    """Train and test all methods of a group; return what became of them."""
+    config = centred(group.run.work, setting.model, group.pool).config
+    run = replace(group.run, config=config)
+    group = replace(group, run=run)
     results: dict[Cell, CellResult] = {}
     failures: list[Failure] = []
-    warnings = tuple(block.run.directory.warnings)
-    seed = block.run.config.seed
-    start = StartModel(setting.model, block.run, block.adapters)
-    first = measure_start(block, start)
+    warnings = tuple(group.run.directory.warnings)
+    seed = group.run.config.seed
+    start = StartModel(setting.model, group.run, group.adapters)
+    first = measure_start(group, start)
     # What a warm start begins from stands in the tables as the form-only model.
-    if block.start == BASE:
-        results[Cell(block.start, block.source, BASE, seed)] = first
-    for name, work in works(block, start, setting.comparison).items():
+    if group.start == BASE:
+        results[Cell(group.start, group.source, BASE, seed)] = first
+    for name, work in works(group, start, setting.comparison).items():
         try:
             result = work()
         except (TryAgainError, ConfigError):
             raise
         except NeuronOpsdError as error:
             reason = str(error)
-            failures.append(Failure(block.start, block.source, name, seed, reason))
-            block.run.progress.warn(f"{name} is left out: {reason}")
+            failures.append(Failure(group.start, group.source, name, seed, reason))
+            group.run.progress.warn(f"{name} is left out: {reason}")
             continue
-        results[Cell(block.start, block.source, name, seed)] = result
+        results[Cell(group.start, group.source, name, seed)] = result
     # What a result depends on is whole by now, or was made again.
     for fault in faults(
         run.directory.folder, run.directory.manifest, quick_fault
     ).values():
-        block.run.progress.warn(f"{fault}; no result depends on it")
+        group.run.progress.warn(f"{fault}; no result depends on it")
     return Outcome(results, tuple(failures), warnings)
 
 
 def works(
-    block: RunGroup, start: StartModel, comparison: Comparison
+    group: RunGroup, start: StartModel, comparison: Comparison
 ) -> dict[str, Callable[[], CellResult]]:
-    """Return what makes the result of every model of a block but the first."""
+    """Return what makes the result of every model of a group but the first."""
     found: dict[str, Callable[[], CellResult]] = {}
-    if block.run.config.tests_prompted:
-        found[PROMPTED] = partial(measure_prompted, block, start)
-    for variant in comparison.trained_from(block.start):
-        found[variant.name] = partial(train_variant, block, variant, start)
+    if group.run.config.tests_prompted:
+        found[PROMPTED] = partial(measure_prompted, group, start)
+    for variant in comparison.trained_from(group.start):
+        found[variant.name] = partial(train_variant, group, variant, start)
     return found
 
 
-def block_name(seed: int, source: str, start: str) -> str:
-    """Return what a block is called in messages."""
+def group_name(seed: int, source: str, start: str) -> str:
+    """Return what a group is called in messages."""
     begun = "" if start == BASE else f" from {start}"
     return f"{source} seed {seed}{begun}"
 
@@ -182,18 +182,18 @@ def block_name(seed: int, source: str, start: str) -> str:
 def opened(
     setting: ComparisonContext, source: str, seed: int, start: str
 ) -> Iterator[RunGroup]:
-    """Open a block, new or begun."""
+    """Open a group, new or begun."""
     comparison, inputs = setting.comparison, setting.inputs[source]
     config = in_domain(setting.config, source).model_copy(update={"seed": seed})
     hashes = {**inputs.hashes, "model": setting.model_hash}
     adapters: tuple[Path, ...] = ()
     if start == FORM:
-        folder = block_folder(comparison, source, seed, BASE)
+        folder = group_folder(comparison, source, seed, BASE)
         adapters = (folder / cell_folder(FORM) / "adapter",)
         hashes["start"] = repr(form_adapter(adapters[0]))
-    progress = Prefixed(setting.progress, block_name(seed, source, start))
+    progress = Prefixed(setting.progress, group_name(seed, source, start))
     with RunDirectory.open(
-        block_folder(comparison, source, seed, start),
+        group_folder(comparison, source, seed, start),
         run_settings(with_budget(config)),
         hashes,
         environment=environment(config.model),
@@ -219,7 +219,7 @@ def opened(
 
 
 def form_adapter(folder: Path) -> dict[str, str]:
-    """Return the hashes of the adapter that a block begins from."""
+    """Return the hashes of the adapter that a group begins from."""
     if not folder.is_dir():
         raise DataError(
             f"there is no form-only model at {folder} to begin from, though it was "
@@ -229,7 +229,7 @@ def form_adapter(folder: Path) -> dict[str, str]:
 
 
 class Prefixed:
-    """Progress whose stages say what block they are of."""
+    """Progress whose stages say what group they are of."""
 
     def __init__(self, progress: Progress, prefix: str) -> None:
         self.progress = progress

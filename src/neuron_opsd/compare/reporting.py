@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 
 from neuron_opsd.compare.baselines import baseline_contrasts
-from neuron_opsd.compare.block import Spent
 from neuron_opsd.compare.comparison import (
     Cell,
     ComparisonContext,
@@ -20,6 +19,7 @@ from neuron_opsd.compare.comparison import (
 from neuron_opsd.compare.contrasting import contrasts
 from neuron_opsd.compare.grid import Outcome
 from neuron_opsd.compare.measuring import Tested, measurements
+from neuron_opsd.compare.run_group import Spent
 from neuron_opsd.compare.scores import save_scores
 from neuron_opsd.compare.tables import (
     budget_rows,
@@ -69,7 +69,7 @@ def build_comparison(setting: ComparisonContext, outcome: Outcome) -> Comparison
         sources=sources,
         targets=targets,
         methods=method_lines(setting),
-        starts=comparison.blocks,
+        starts=comparison.group_starts,
         seeds=comparison.seeds(config),
         steps=tuple(sorted({one.step for one in tested if one.step})),
         num_samples=config.evaluation.num_samples,

@@ -93,10 +93,9 @@ def network(*, allowed: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        (
-            datasets.config.HF_HUB_OFFLINE,
-            huggingface_hub.constants.HF_HUB_OFFLINE,
-        ) = before
+        (datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE) = (
+            before
+        )
 
 
 def table_of(name: str, path: str, records: Any, config: QuestionsConfig) -> Table:

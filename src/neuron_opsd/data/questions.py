@@ -221,11 +221,7 @@ def refuse_mixed(name: str, first_of: Mapping[str, str]) -> None:
 def write_questions(
     path: Path, questions: Sequence[Question], gold: GoldAnswers
 ) -> None:
-    """Write questions and their gold answers as JSON lines that read back the same.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-    """
+    """Write questions and their gold answers as JSON lines that read back the same."""
     lines = [
         json.dumps(question_table(question, gold), ensure_ascii=False) + "\n"
         for question in questions

@@ -124,8 +124,7 @@ def mmlu_item(row: Record, key: str) -> Item:
 
 
 READERS: Mapping[
-    str,
-    tuple[Callable[[bytes], Iterable[Record]], Callable[[Record, str], Item]],
+    str, tuple[Callable[[bytes], Iterable[Record]], Callable[[Record, str], Item]]
 ] = {
     "query": (request_rows, query_item),
     "skill": (request_rows, skill_item),

@@ -16,8 +16,11 @@ from neuron_opsd.config.tables import load_config, merge
 from neuron_opsd.demo.fetch import DemoFiles, fetch_demo
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.run import ReportData
+from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.run import Request, run
 from neuron_opsd.storage.folders import check_folder, claim
+from neuron_opsd.storage.manifest import MANIFEST, check_settings, read_manifest
+from neuron_opsd.storage.output_paths import kind_of
 from neuron_opsd.storage.run_directory import write_atomic
 
 IN_DOMAIN: Final = "basic-knowledge"
@@ -98,6 +101,21 @@ def first_rows(source: Path, target: Path, count: int | None) -> str:
     return str(target)
 
 
+def check_begun(out: Path, config: Config) -> None:
+    """Refuse a run that was begun with other settings, before a file is written.
+
+    Raises:
+        ConfigError: Naming the settings that differ from the demonstration's.
+    """
+    if not kind_of(out / MANIFEST):
+        return
+    old, new = read_manifest(out).settings, run_settings(config)
+    tables = merge(SETTINGS, QUICK).items()
+    own = [f"{section}.{field}" for section, table in tables for field in table]
+    names = [name for name in ("model.name", "seed", *own) if name in old]
+    check_settings(out, {n: old[n] for n in names}, {n: new[n] for n in names})
+
+
 def demo(
     out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress
 ) -> ReportData:
@@ -117,6 +135,7 @@ def demo(
     check_folder(questions_folder(out), "questions", are_questions)
     files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))
     config = demo_config(files.model, quick=quick, seed=seed)
+    check_begun(out, config)
     pool, tests = demo_questions(files, out, quick=quick)
     command = f"neuron-opsd demo{' --quick' if quick else ''} --seed {seed}"
     return run(Request(pool, tests, out, command), config, progress)

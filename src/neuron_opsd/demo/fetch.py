@@ -31,15 +31,7 @@ from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question
 from neuron_opsd.storage.disk import readable_bytes
-from neuron_opsd.storage.files import (
-    discard,
-    remove_leftovers,
-    sha256_file,
-    temporary_name,
-    write_folder,
-)
-from neuron_opsd.storage.lock import locked
-from neuron_opsd.storage.sources import (
+from neuron_opsd.storage.download_cache import (
     LICENCES,
     Part,
     Parts,
@@ -49,6 +41,14 @@ from neuron_opsd.storage.sources import (
     read_marker,
     write_marker,
 )
+from neuron_opsd.storage.files import (
+    discard,
+    remove_leftovers,
+    sha256_file,
+    temporary_name,
+    write_folder,
+)
+from neuron_opsd.storage.lock import locked
 
 RECIPE = 1
 """Counted up when the same wheels are to give other files."""

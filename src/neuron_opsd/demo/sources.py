@@ -121,7 +121,7 @@ def basic_skills(name: str, task: str, domain: str) -> QuestionSet:
     )
 
 
-def mmlu(name: str, *subjects: str) -> QuestionSet:
+def mmlu(name: str, subjects: Iterable[str]) -> QuestionSet:
     """Return a group of subjects of MMLU, test and validation together."""
     places = [f"{subject}/{part}" for subject in subjects for part in MMLU_PARTS]
     return QuestionSet(
@@ -136,6 +136,19 @@ def mmlu(name: str, *subjects: str) -> QuestionSet:
 
 
 MMLU_PARTS = ("test", "validation")
+MMLU = {
+    "medicine": "anatomy clinical_knowledge college_medicine human_aging "
+    "medical_genetics nutrition professional_medicine virology",
+    "law": "international_law jurisprudence professional_law",
+    "finance": "business_ethics econometrics high_school_macroeconomics "
+    "high_school_microeconomics management marketing professional_accounting",
+    "science": "astronomy college_biology college_chemistry college_physics "
+    "conceptual_physics high_school_biology high_school_chemistry high_school_physics",
+    "general": "global_facts high_school_geography high_school_psychology "
+    "miscellaneous prehistory public_relations sociology us_foreign_policy "
+    "world_religions",
+}
+"""Subjects of MMLU by the name of their group."""
 
 SETS = (
     QuestionSet(
@@ -236,51 +249,7 @@ SETS = (
         reader="medmcqa",
         members=requests("medmcqa/mc_5shot"),
     ),
-    mmlu(
-        "medicine",
-        "anatomy",
-        "clinical_knowledge",
-        "college_medicine",
-        "human_aging",
-        "medical_genetics",
-        "nutrition",
-        "professional_medicine",
-        "virology",
-    ),
-    mmlu("law", "international_law", "jurisprudence", "professional_law"),
-    mmlu(
-        "finance",
-        "business_ethics",
-        "econometrics",
-        "high_school_macroeconomics",
-        "high_school_microeconomics",
-        "management",
-        "marketing",
-        "professional_accounting",
-    ),
-    mmlu(
-        "science",
-        "astronomy",
-        "college_biology",
-        "college_chemistry",
-        "college_physics",
-        "conceptual_physics",
-        "high_school_biology",
-        "high_school_chemistry",
-        "high_school_physics",
-    ),
-    mmlu(
-        "general",
-        "global_facts",
-        "high_school_geography",
-        "high_school_psychology",
-        "miscellaneous",
-        "prehistory",
-        "public_relations",
-        "sociology",
-        "us_foreign_policy",
-        "world_religions",
-    ),
+    *(mmlu(name, subjects.split()) for name, subjects in MMLU.items()),
 )
 
 QUESTION_SETS: Mapping[str, QuestionSet] = MappingProxyType(

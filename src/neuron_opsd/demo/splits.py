@@ -66,19 +66,6 @@ class Split:
     """Reason to number of questions."""
 
 
-@dataclass(frozen=True, slots=True)
-class PositionBias:
-    """How often a rule that does not read the question would be right."""
-
-    chance: float
-    """Mean of one over the number of choices."""
-    first: float
-    longest: float
-    """The longest choice in characters; ties count in part."""
-    commonest: float
-    """The answer text that is right most often, given to every question."""
-
-
 def split_items(name: str, items: Sequence[Item], sizes: SplitSizes) -> Split:
     """Sort out what cannot be used and share the rest between pool and test.
 
@@ -196,30 +183,3 @@ def to_question(name: str, item: Item) -> Question:
 def question_id(name: str, item: Item) -> str:
     """Return the id of an item of a set."""
     return f"{name}-{item.key}"
-
-
-def position_bias(questions: Sequence[Question], gold: GoldAnswers) -> PositionBias:
-    """Return how often rules that do not read the question would be right.
-
-    Where a share is well above chance, a model can seem to know what it does not.
-
-    Args:
-        questions: At least one, all with choices and a gold answer.
-        gold: Their answers.
-    """
-    answers = [gold.answer_of[question.id] for question in questions]
-    pairs = list(zip(questions, answers, strict=True))
-    count = len(pairs)
-    return PositionBias(
-        chance=sum(1 / len(question.choices) for question in questions) / count,
-        first=sum(question.choices[0] == answer for question, answer in pairs) / count,
-        longest=sum(longest_share(*pair) for pair in pairs) / count,
-        commonest=Counter(answers).most_common(1)[0][1] / count,
-    )
-
-
-def longest_share(question: Question, answer: str) -> float:
-    """Return the chance that one of the longest choices is the answer."""
-    most = max(map(len, question.choices))
-    longest = [choice for choice in question.choices if len(choice) == most]
-    return longest.count(answer) / len(longest)

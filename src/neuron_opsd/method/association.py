@@ -54,10 +54,7 @@ class Measured:
 
 
 def measure_resamples(
-    measures: Measures,
-    num_questions: int,
-    num_resamples: int,
-    rng: np.random.Generator,
+    measures: Measures, num_questions: int, num_resamples: int, rng: np.random.Generator
 ) -> Measured:
     """Measure some questions, and resamples of them with replacement.
 

@@ -18,6 +18,12 @@ from neuron_opsd.errors import TryAgainError, is_out_of_memory
 from neuron_opsd.models.forward.batches import batches
 from neuron_opsd.records import Pair
 
+MAX_ROWS: Final = 256
+"""Rows decoded side by side; more make no product faster."""
+
+ROOM: Final = 4
+"""Decoding holds this many times the positions of a forward pass's batch."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
+from neuron_opsd.storage.download_cache import MARKER
 from neuron_opsd.storage.lock import native_locks
 from neuron_opsd.storage.output_paths import kind_of
 
@@ -34,9 +35,6 @@ CPU_INFO = Path("/proc/cpuinfo")
 MEMORY_INFO = Path("/proc/meminfo")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
-MARKER = "sources.json"
-"""What `neuron-opsd fetch` leaves in the cache when it is done."""
-
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 

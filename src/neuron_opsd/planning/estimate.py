@@ -247,10 +247,7 @@ def scaled_peak(base: int, peak: int, size: StepSize, config: Config) -> int:
 
 
 def count_work(
-    model: Tokenizer,
-    inputs: Inputs,
-    config: Config,
-    found: Reading,
+    model: Tokenizer, inputs: Inputs, config: Config, found: Reading
 ) -> Work:
     """Count what a run will do."""
 

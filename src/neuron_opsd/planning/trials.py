@@ -14,13 +14,14 @@ from typing import TypeVar
 from neuron_opsd.config import Config
 from neuron_opsd.models.decoding.choices import find_branches, longest_prefixes
 from neuron_opsd.models.roles import LanguageModel, Tokenizer
+from neuron_opsd.models.room import MAX_ROWS
 from neuron_opsd.planning.measuring import (
     affordable,
     expected_length,
     fit_decoding,
     spread,
 )
-from neuron_opsd.planning.workload import MAX_ROWS, Decoding, QuestionTokens
+from neuron_opsd.planning.workload import Decoding, QuestionTokens
 from neuron_opsd.processes.memory import forget_peak, peak_memory
 from neuron_opsd.records import Rollout
 from neuron_opsd.stages.rollouts import (

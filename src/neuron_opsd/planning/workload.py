@@ -9,12 +9,7 @@ import math
 from dataclasses import dataclass
 
 from neuron_opsd.config import Config
-
-MAX_ROWS = 256
-"""Completions that grow side by side, at most; as `models.generation` has it."""
-
-ROOM = 4
-"""Batches of `model.tokens_per_batch` whose positions decoding holds; the same."""
+from neuron_opsd.models.room import MAX_ROWS, ROOM
 
 EULER = 0.5772
 

@@ -87,17 +87,17 @@ def bin_dots(bins: Sequence[BinMean]) -> list[Dot]:
 
 def rivals_chart(name: str, measures: Mapping[str, Interval]) -> Markup:
     """Draw how well the count and each rival tell right captured answers apart."""
-    found = [
-        (f"{rival.label}, {rival.hypothesis}", with_range(area), area)
-        for key, rival in RIVALS.items()
-        if (area := measures.get(area_name(CAPTURED, key))) and finite(area)
-    ]
-    said = "; ".join(f"{label} {text}" for label, text, _ in found)
     return IntervalChart(
         f"What tells right answers apart, {one_line(name, 40)}",
         "Area under the ROC curve of each number for the captured answer being right, "
-        f"with 95 % intervals; .5 is chance. {said}.",
-        [IntervalRow(((label, text),), (area,)) for label, text, area in found],
+        "with 95 % intervals; .5 is chance.",
+        [
+            IntervalRow(
+                ((f"{rival.label}, {rival.hypothesis}", with_range(area)),), (area,)
+            )
+            for key, rival in RIVALS.items()
+            if (area := measures.get(area_name(CAPTURED, key))) and finite(area)
+        ],
         ".5 is chance",
         [("", "area under the ROC curve")],
         upright=0.5,
@@ -111,20 +111,25 @@ def correlations_chart(data: AnalysisData) -> Markup:
     """
     names = [correlation_name(k, ACCURACY) for k in ("spearman", "partial_ranks")]
     tables = [(run.name, run.measures) for run in data.runs]
-    found = [
-        (one_line(name, 28), [with_range(one) for one in pair], pair)
+    rows = [
+        IntervalRow(
+            (
+                (one_line(name, 28), with_range(pair[0])),
+                ("partial", with_range(pair[1])),
+            ),
+            pair,
+        )
         for name, table in (*tables, ("mean of runs", data.overall))
         for pair in [tuple(table[one] for one in names if one in table)]
         if len(pair) == len(names) and all(map(finite, pair))
     ]
-    if len(found) < 2:
+    if len(rows) < 2:
         return Markup("")
-    said = "; ".join(f"{name} {a}, partial {b}" for name, (a, b), _ in found)
     return IntervalChart(
         "Neuron count and accuracy, run by run",
-        "Rank correlation with 95 % intervals. Circles: plain. Diamonds: given length, "
-        f"entropy and vote share. {said}.",
-        [IntervalRow(((name, texts[0]),), pair) for name, texts, pair in found],
+        "Rank correlation with 95 % intervals. Circles: plain. Diamonds: partial, "
+        "given length, entropy and vote share.",
+        rows,
         "rank correlation",
         [("after", "plain"), ("net", "given length, entropy, vote share")],
     ).draw()

@@ -13,9 +13,12 @@ from neuron_opsd.report.analysis_charts import (
     rivals_chart,
 )
 from neuron_opsd.report.analysis_tables import (
+    CORRELATED,
+    GIVEN,
+    UNLABELLED,
     area_tables,
     between_table,
-    correlation_tables,
+    correlation_table,
     distance_table,
     entropy_table,
     label_table,
@@ -37,6 +40,12 @@ from neuron_opsd.results.scores import Interval
 
 CASES_ON_PAGE = 120
 """Of all runs together; `analysis.json` holds the others too."""
+
+CORRELATIONS = {
+    "correlated": (CORRELATED, "Correlation of neuron count and correctness"),
+    "given": (GIVEN, "Plain and partial correlations"),
+    "label_free": (UNLABELLED, "Rank correlation of neuron count and label-free signs"),
+}
 
 SHARED = {
     "gold": "The same true answer",
@@ -60,7 +69,10 @@ def context(data: AnalysisData) -> dict[str, Any]:
         "data": data,
         "outcome": outcome(data),
         "unlabelled": [run.name for run in data.runs if not run.labelled],
-        **correlation_tables(data),
+        **{
+            name: correlation_table(data, shown, title)
+            for name, (shown, title) in CORRELATIONS.items()
+        },
         "bins": drawings(data, bins_chart),
         "rivals": drawings(data, lambda run: rivals_chart(run.name, run.measures)),
         "by_run": correlations_chart(data),
@@ -76,7 +88,7 @@ def context(data: AnalysisData) -> dict[str, Any]:
             for what, title in SHARED.items()
         ],
         "num_cases": max(1, CASES_ON_PAGE // max(1, len(data.runs))),
-        "notes": notes(data),
+        "entropy_note": entropy_note(data),
     }
 
 
@@ -158,53 +170,6 @@ def ranged(interval: Interval) -> str:
     if not finite(interval):
         return "not measured"
     return f"{signed(interval.value, 2)}, {signed_range(interval, 2)}"
-
-
-def notes(data: AnalysisData) -> list[tuple[str, str]]:
-    """Return how the numbers came about as pairs of a term and a sentence or two."""
-    return [
-        (
-            "Neuron count",
-            "How many neurons pushed the tokens of one answer, before the cut to the "
-            "strongest. That answer is the captured one, which a demonstration shows.",
-        ),
-        ("Entropy and log-probability", entropy_note(data)),
-        (
-            "Partial correlation",
-            "What is left of a correlation when length, entropy and vote share are "
-            "taken away from both sides by linear regression; in ranks, all are put "
-            "in ranks first. Regressions and ranks are made anew in every resample.",
-        ),
-        (
-            "Area under the ROC curve",
-            "How often a right answer is ranked above a wrong one, ties counting one "
-            "half. Each number is turned as its hypothesis says, so below .5 the "
-            "opposite holds. The count net of length is what its linear regression on "
-            "the length of the captured answer leaves over.",
-        ),
-        (
-            "Intervals",
-            f"95 %, from {data.num_resamples:,} bootstrap resamples of the questions; "
-            "differences are paired. A mean of runs has every run at the same weight. "
-            "Nothing is corrected for the number of comparisons.",
-        ),
-        (
-            "Distances",
-            "Jaccard distance of the sets of strongest neurons: 0 for equal sets, 1 "
-            "for sets without a common neuron.",
-        ),
-        (
-            "Sharing an answer",
-            "Answers are the same when they are spelled alike, whatever their case. At "
-            "random, a question would share its answer with as many demonstrations as "
-            "with other questions of the pool in the mean.",
-        ),
-        (
-            "True answers",
-            "Read by this analysis alone: no run saw them, and nothing that a run "
-            "wrote depends on them.",
-        ),
-    ]
 
 
 def entropy_note(data: AnalysisData) -> str:

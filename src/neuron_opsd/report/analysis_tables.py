@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import TypeAlias
 
 from neuron_opsd.report.tables import (
@@ -31,13 +32,11 @@ from neuron_opsd.results.analysis import (
     CAPTURED,
     ENTROPY,
     GROUPS,
-    LABEL_MEASURES,
     LENGTH,
     NEAREST,
     PAIRS,
     RIVALS,
     VOTE,
-    VOTE_MEASURES,
     AnalysisData,
     area_gain_name,
     area_name,
@@ -53,39 +52,45 @@ Write: TypeAlias = Callable[[float], str]
 
 MEAN = "mean of runs"
 
-Correlations: TypeAlias = Mapping[tuple[str, str], Column]
-"""Kind and target of each correlation, and what stands over it."""
+Correlations: TypeAlias = Sequence[tuple[str, str]]
+"""Target and kind of each correlation."""
 
-CORRELATED: Correlations = {
-    ("pearson", ACCURACY): Column("accuracy", "Pearson"),
-    ("spearman", ACCURACY): Column("accuracy", "Spearman"),
-    ("pearson", CAPTURED): Column("captured right", "Pearson"),
-    ("spearman", CAPTURED): Column("captured right", "Spearman"),
+CORRELATED = tuple(product((ACCURACY, CAPTURED), ("pearson", "spearman")))
+GIVEN = tuple(product((ACCURACY, CAPTURED), ("spearman", "partial", "partial_ranks")))
+UNLABELLED = tuple(product((AGREEMENT, LENGTH, ENTROPY), ("spearman",)))
+
+TARGET_HEADINGS = {
+    ACCURACY: "accuracy",
+    CAPTURED: "captured right",
+    AGREEMENT: "vote share",
+    LENGTH: "length",
+    ENTROPY: "entropy",
+}
+KIND_NOTES = {
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "partial": "linear",
+    "partial_ranks": "ranks",
 }
 
-GIVEN: Correlations = {
-    ("spearman", ACCURACY): Column("accuracy", "Spearman"),
-    ("partial", ACCURACY): Column("accuracy, partial", "linear"),
-    ("partial_ranks", ACCURACY): Column("accuracy, partial", "ranks"),
-    ("spearman", CAPTURED): Column("captured, right", "Spearman"),
-    ("partial", CAPTURED): Column("captured, partial", "linear"),
-    ("partial_ranks", CAPTURED): Column("captured, partial", "ranks"),
+Writers: TypeAlias = Mapping[str, tuple[Column, Write]]
+"""What stands over each statistic, by its name, and how it is written."""
+
+VOTES: Writers = {
+    "avg_at_k": (Column("Avg@k", "one answer"), percent),
+    "maj_at_k": (Column("Maj@k", "the vote"), percent),
+    "maj_minus_avg": (Column("Maj@k less Avg@k", "points"), points),
+    "agreement": (Column("vote share", "agree"), percent),
+    "unanimity": (Column("unanimous", "all agree"), percent),
 }
 
-UNLABELLED: Correlations = {
-    ("spearman", AGREEMENT): Column("vote share", "Spearman"),
-    ("spearman", LENGTH): Column("length", "Spearman"),
-    ("spearman", ENTROPY): Column("entropy", "Spearman"),
+LABELS: Writers = {
+    "avg_at_k": (Column("Avg@k", "one answer"), percent),
+    "baseline": (Column("baseline", "one answer to all"), percent),
+    "balanced_accuracy": (Column("balanced", "accuracy"), percent),
+    "macro_f1": (Column("macro F1", "over answers"), percent),
+    "top_answer_share": (Column("top answer", "its share"), percent),
 }
-
-VOTE_NOTES = ("one answer", "the vote", "points", "agree", "all agree")
-LABEL_NOTES = (
-    "one answer",
-    "one answer to all",
-    "accuracy",
-    "over answers",
-    "its share",
-)
 
 SHARING = {
     "demonstrations": Column("demonstrations", "share alike"),
@@ -145,26 +150,21 @@ def by_run(
     return table_of(title, "run", columns, short) if short else None
 
 
-def correlation_rows(data: AnalysisData, columns: Correlations) -> list[TableRow]:
+def correlation_rows(data: AnalysisData, shown: Correlations) -> list[TableRow]:
     """Return the correlations of the neuron count, run by run."""
-    names = (correlation_name(kind, target) for kind, target in columns)
+    names = (correlation_name(kind, target) for target, kind in shown)
     return run_rows(data, dict.fromkeys(names, with_sign))
 
 
-def correlation_tables(data: AnalysisData) -> dict[str, Table | None]:
-    """Return the tables of correlations: with answers, given other signs, without."""
-    tables = {
-        "correlated": ("Correlation of neuron count and correctness", CORRELATED),
-        "given": ("Plain and partial correlations", GIVEN),
-        "label_free": (
-            "Rank correlation of neuron count and label-free signs",
-            UNLABELLED,
-        ),
-    }
-    return {
-        name: by_run(title, columns.values(), correlation_rows(data, columns))
-        for name, (title, columns) in tables.items()
-    }
+def correlation_table(
+    data: AnalysisData, shown: Correlations, title: str
+) -> Table | None:
+    """Return the table of some correlations, `None` where no run has any."""
+    columns = []
+    for target, kind in shown:
+        tail = ", partial" if kind.startswith("partial") else ""
+        columns.append(Column(TARGET_HEADINGS[target] + tail, KIND_NOTES[kind]))
+    return by_run(title, columns, correlation_rows(data, shown))
 
 
 def area_tables(data: AnalysisData) -> list[tuple[str, Table]]:
@@ -216,45 +216,35 @@ def compared(gain: Interval | None) -> str:
 
 def label_table(data: AnalysisData) -> Table | None:
     """Return what belongs beside accuracy, of the runs whose true answers repeat."""
-    columns = map(Column, LABEL_MEASURES.values(), LABEL_NOTES)
-    rows = group_rows(data, dict.fromkeys(LABEL_MEASURES, percent), "baseline")
-    return by_run("Where true answers repeat", columns, rows)
+    return group_table(data, "Where true answers repeat", LABELS, "baseline")
 
 
 def vote_table(data: AnalysisData) -> Table | None:
     """Return the vote statistics of the selected, the other and all questions."""
-    columns = map(Column, VOTE_MEASURES.values(), VOTE_NOTES)
-    return by_run("Votes", columns, vote_rows(data))
+    return group_table(data, "Votes", VOTES)
 
 
-def vote_rows(data: AnalysisData) -> list[TableRow]:
-    """Return one row of votes for each run and group of questions."""
-    writers = (percent, percent, points, percent, percent)
-    return group_rows(data, dict(zip(VOTE_MEASURES, writers, strict=True)))
-
-
-def group_rows(
-    data: AnalysisData, shown: Mapping[str, Write], needed: str = ""
-) -> list[TableRow]:
+def group_table(
+    data: AnalysisData, title: str, shown: Writers, needed: str = ""
+) -> Table | None:
     """Return some statistics of the selected, the other and all questions.
 
     Args:
         data: All runs.
-        shown: Names of the statistics, and how each is written.
+        title: Of the table.
+        shown: The statistics.
         needed: The one without which there is no row; any of them where empty.
     """
     rows = []
-    for name, measures in (
-        *((run.name, run.measures) for run in data.runs),
-        (MEAN, data.overall),
-    ):
+    tables = [(run.name, run.measures) for run in data.runs]
+    for name, measures in (*tables, (MEAN, data.overall)):
         for group, label in GROUPS.items():
-            columns = {vote_name(group, one): how for one, how in shown.items()}
+            columns = {vote_name(group, one): how for one, (_, how) in shown.items()}
             asked = {vote_name(group, needed)} if needed else columns.keys()
             if asked & measures.keys():
                 cells = cells_of(measures, columns)
                 rows.append(TableRow(name, cells, note=label, total=name == MEAN))
-    return rows
+    return by_run(title, (column for column, _ in shown.values()), rows)
 
 
 def entropy_table(data: AnalysisData) -> Table | None:

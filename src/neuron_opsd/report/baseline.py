@@ -143,10 +143,8 @@ LABEL_MEASURES: Mapping[str, str] = MappingProxyType(
 
 def label_pairs(test: TestComparison) -> list[tuple[str, str]]:
     """Write what accuracy hides, before and after, in the order of `LABEL_MEASURES`."""
-    return [
-        (percent(test.before.metrics.get(name)), percent(test.after.metrics.get(name)))
-        for name in LABEL_MEASURES
-    ]
+    pairs = map(test.both, LABEL_MEASURES)
+    return [(percent(before), percent(after)) for before, after in pairs]
 
 
 def label_texts(test: TestComparison) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -39,7 +38,6 @@ from neuron_opsd.results.comparison import (
     MethodLine,
     Place,
 )
-from neuron_opsd.results.scores import Point
 
 LEFT, TOP, RIGHT, BOTTOM = 46.0, 52.0, svg.NARROW - 8, 304.0
 STEPS_RIGHT = svg.NARROW - NAMES_WIDTH
@@ -92,17 +90,16 @@ def role_of(results: Results, name: str) -> str:
 def method_forest(results: Results, source: str, panel: Panel) -> Markup:
     """Draw one measure's differences of every method on a source."""
     charted, name = CHARTED[panel.metric], source_name(source)
-    rows, said = [], []
+    rows = []
     for line in results.lines:
         place = (source, line.name, panel.target, panel.metric)
-        pair = [results.contrast(place, reference) for reference in (BASE, FORM)]
-        if pair != [None, None]:
-            rows.append(forest_row(line, pair))
-            said.append(row_words(line, pair))
+        gain, net = (results.contrast(place, reference) for reference in (BASE, FORM))
+        if gain or net:
+            rows.append(forest_row(line, gain, net))
     key = [("after", "against base"), ("net", "net of form only")]
     return IntervalChart(
         f"{name}: {panel.title}, differences with 95 % intervals",
-        f"{charted.unit.capitalize()}. {'; '.join(said)}.",
+        f"In {charted.unit}, against base.",
         rows,
         charted.unit,
         key if any(len(row.lines) > 1 for row in rows) else key[:1],
@@ -111,22 +108,19 @@ def method_forest(results: Results, source: str, panel: Panel) -> Markup:
     ).draw()
 
 
-def forest_row(line: MethodLine, pair: Sequence[Contrast | None]) -> IntervalRow:
+def forest_row(
+    line: MethodLine, gain: Contrast | None, net: Contrast | None
+) -> IntervalRow:
     """Return a method's row: against base, and net of form if that is known."""
-    texts = [(short_name(method_label(line), 24), starred(pair[0]))]
-    if pair[1] is not None:
-        texts.append(("net of form only", starred(pair[1])))
-    intervals = [
-        None if one is None else CHARTED[one.place.metric].scaled(one.difference)
-        for one in pair[: len(texts)]
-    ]
-    return IntervalRow(tuple(texts), tuple(intervals), is_ours(line))
-
-
-def row_words(line: MethodLine, pair: Sequence[Contrast | None]) -> str:
-    """Say what one method's row shows."""
-    said = f"{method_label(line)} {starred(pair[0])} against base"
-    return said if pair[1] is None else f"{said}, {starred(pair[1])} net of form only"
+    lines, shown = [(short_name(method_label(line), 24), starred(gain))], [gain]
+    if net is not None:
+        lines.append(("net of form only", starred(net)))
+        shown.append(net)
+    intervals = (
+        CHARTED[one.place.metric].scaled(one.difference) if one else None
+        for one in shown
+    )
+    return IntervalRow(tuple(lines), tuple(intervals), is_ours(line))
 
 
 def starred(contrast: Contrast | None) -> str:
@@ -245,79 +239,58 @@ def marks_of(results: Results, source: str) -> list[tuple[str, str, Dot]]:
     return marks
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A method along the steps of its training."""
-
-    name: str
-    role: str
-    points: tuple[Point, ...]
-    """Step and value, the value in the unit of the axis."""
-    digits: int
-
-    def dots(self) -> list[Dot]:
-        """Return a mark for each tested step."""
-        return [
-            Dot(at, f"{self.name}, step {at[0]:.0f}: {number(at[1], self.digits)}", 3)
-            for at in self.points
-        ]
-
-    def in_words(self) -> str:
-        """Say where it begins and ends."""
-        (first, low), (last, high) = self.points[0], self.points[-1]
-        return (
-            f"{self.name} {number(low, self.digits)} at step {first:.0f}, "
-            f"{number(high, self.digits)} at step {last:.0f}"
-        )
-
-
 def step_chart(results: Results, source: str, metric: str) -> Markup:
     """Draw one measure in-domain along the steps, a line per method."""
     charted = CHARTED[metric]
     curves = curves_of(results, source, metric)
-    if all(len(curve.points) < 2 for curve in curves):
+    if all(len(dots) < 2 for _, _, dots in curves):
         return Markup("")
     steps = results.data.steps
     height = max(LEAST_HEIGHT, LINE * (len(curves) + 2))
     base = results.measurement(source, BASE, IN_DOMAIN, metric)
     level = math.nan if base is None else charted.factor * base.value
     before = [level] if math.isfinite(level) else []
-    values = [value for curve in curves for _, value in curve.points]
+    values = [dot.at[1] for _, _, dots in curves for dot in dots]
     plot = Plot(
         axis_over((steps[0], steps[-1]), "step", wanted=3),
         axis_over([*values, *before], charted.level, pad=0.1, wanted=5),
         (LEFT, TOP, STEPS_RIGHT, TOP + height),
     )
     levels = [[(steps[0], value), (steps[-1], value)] for value in before]
-    ends = [(c.name, c.role, plot.place(c.points[-1])) for c in curves]
+    ends = [(name, role, plot.place(dots[-1].at)) for name, role, dots in curves]
     ends += [(BASE, BASE_ROLE, plot.place(level[-1])) for level in levels]
+    said = "; ".join(
+        f"{name} {number(low, charted.digits)} at step {first:.0f}, "
+        f"{number(high, charted.digits)} at step {last:.0f}"
+        for name, _, dots in curves
+        for (first, low), (last, high) in [(dots[0].at, dots[-1].at)]
+    )
     return plot.figure(
         f"{source_name(source)}: {charted.noun} along the steps",
-        f"{charted.level}: {'; '.join(curve.in_words() for curve in curves)}.",
+        f"{charted.level}: {said}.",
         *(plot.line(level, "level") for level in levels),
-        *(plot.curve(curve.dots(), curve.role) for curve in curves),
+        *(plot.curve(dots, role) for _, role, dots in curves),
         *names_at_ends(ends, plot.frame),
         name=source_name(source),
         width=svg.NARROW,
     )
 
 
-def curves_of(results: Results, source: str, metric: str) -> list[Curve]:
-    """Return every trained method's measure in-domain after each tested step."""
-    factor, digits = CHARTED[metric].factor, 1 if metric == "avg_at_k" else 3
+def curves_of(
+    results: Results, source: str, metric: str
+) -> list[tuple[str, str, list[Dot]]]:
+    """Return name, role and a mark for each tested step of every trained method."""
+    charted = CHARTED[metric]
     curves = []
     for line in results.trained:
-        places = [
-            Place(results.start, source, line.name, step, IN_DOMAIN, metric)
-            for step in results.data.steps
-        ]
-        found = [(p.step, results.measurement_at(p)) for p in places]
-        known = tuple(
-            (float(step), factor * one.value)
-            for step, one in found
-            if one is not None and math.isfinite(one.value)
-        )
-        if known:
-            role = role_of(results, line.name)
-            curves.append(Curve(method_label(line), role, known, digits))
+        name, dots = method_label(line), []
+        for step in results.data.steps:
+            place = Place(results.start, source, line.name, step, IN_DOMAIN, metric)
+            found = results.measurement_at(place)
+            if found is not None and math.isfinite(found.value):
+                value = charted.factor * found.value
+                hint = f"{name}, step {step}: {number(value, charted.digits)}"
+                dots.append(Dot((step, value), hint, 3))
+        if dots:
+            curves.append((name, role_of(results, line.name), dots))
     return curves

@@ -49,46 +49,48 @@ def opening(data: ComparisonData) -> str:
     """Say what our first method did, or the first of all if none is ours."""
     for start in ordered_starts(data):
         results = results_from(data, start)
-        trained = [line for line in results.trained if line.name != FORM]
-        for first in (*results.ours, *trained):
+        for first in judged_methods(results):
             begun = "" if start == BASE else f"From {start}: "
             return begun + method_sentence(results, results.widest, first)
     return "No method was trained, so there is nothing to compare yet."
 
 
+def judged_methods(results: Results) -> tuple[MethodLine, ...]:
+    """Return our methods, or all but form-only training if none is ours."""
+    return results.ours or tuple(m for m in results.trained if m.name != FORM)
+
+
 def source_sentences(results: Results) -> list[str]:
-    """Say for each single source what our methods did, or all if none is ours."""
-    shown = results.ours or tuple(m for m in results.trained if m.name != FORM)
+    """Say for each single source what each of the judged methods did."""
     return [
         method_sentence(results, source, line)
         for source in results.data.sources
-        for line in shown
+        for line in judged_methods(results)
     ]
 
 
 def method_sentence(results: Results, source: str, line: MethodLine) -> str:
     """Say what one method did to accuracy and calibration."""
-    gain = results.contrast((source, line.name, IN_DOMAIN, "avg_at_k"), BASE)
-    net = results.contrast((source, line.name, IN_DOMAIN, "avg_at_k"), FORM)
+    in_domain = (source, line.name, IN_DOMAIN)
+    gain, net = (
+        results.contrast((*in_domain, "avg_at_k"), one) for one in (BASE, FORM)
+    )
     cross = results.contrast((source, line.name, CROSS_DOMAIN, "avg_at_k"), BASE)
-    ece = results.contrast((source, line.name, IN_DOMAIN, "ece"), BASE)
-    least = results.data.least
-    said = source_verdict(results, source, line)
+    ece = results.contrast((*in_domain, "ece"), BASE)
     clauses = [
-        gain_clause(gain, net, said),
+        gain_clause(gain, net, source_verdict(results, source, line)),
         baseline_clause(results, source, line),
-        cross_clause(cross, least),
-        ece_clause(ece, least),
     ]
-    subject = f"{method_label(line)} {source_words(results, source)}"
-    return f"{subject}: {'; '.join(clause for clause in clauses if clause)}."
-
-
-def source_words(results: Results, source: str) -> str:
-    """Say what a method was trained on."""
+    if cross is not None:
+        said = accuracy_verdict(cross, results.data.least)
+        clauses.append(f"cross-domain {point_numbers(cross.difference)}: {said}")
+    if ece is not None:
+        said = ece_verdict(ece, results.data.least)
+        clauses.append(f"in-domain ECE {error_numbers(ece.difference)}: {said}")
+    where = f"on {one_line(source, 40)}"
     if source == ALL_SOURCES:
-        return f"in the mean over {len(results.data.sources)} sources"
-    return f"on {one_line(source, 40)}"
+        where = f"in the mean over {len(results.data.sources)} sources"
+    return f"{method_label(line)} {where}: {'; '.join(filter(None, clauses))}."
 
 
 def source_verdict(
@@ -122,9 +124,8 @@ def baseline_clause(results: Results, source: str, line: MethodLine) -> str:
     top = results.measurement(*place, "top_answer_share")
     if above is None or share is None or top is None:
         return ""
-    said = not_above(above.difference)
-    if is_at_baseline(results, source, line.name):
-        said = "at"
+    at = is_at_baseline(results, source, line.name)
+    said = "at" if at else not_above(above.difference)
     if not said:
         return ""
     return (
@@ -145,22 +146,6 @@ def gain_clause(gain: Contrast | None, net: Contrast | None, said: str) -> str:
         return f"{against_base}, {net_of_form}: {said}"
     # Without a gain over base the verdict is about that alone.
     return f"{against_base}: {said} ({net_of_form})"
-
-
-def cross_clause(cross: Contrast | None, least: Least) -> str:
-    """Say how accuracy on other sources' questions changed against base."""
-    if cross is None:
-        return ""
-    said = accuracy_verdict(cross, least)
-    return f"cross-domain {point_numbers(cross.difference)}: {said}"
-
-
-def ece_clause(ece: Contrast | None, least: Least) -> str:
-    """Say how in-domain calibration changed against base."""
-    if ece is None:
-        return ""
-    said = ece_verdict(ece, least)
-    return f"in-domain ECE {error_numbers(ece.difference)}: {said}"
 
 
 def gain_verdict(
@@ -228,28 +213,23 @@ def corrected(said: str, contrast: Contrast) -> str:
 def facts(data: ComparisonData) -> list[str]:
     """Say what was compared, in a few short phrases."""
     counts = sorted({data.num_questions.get(name, 0) for name in data.targets})
-    asked = "no test questions"
-    if counts:
-        ends = sorted({counts[0], counts[-1]})
-        asked = f"{' to '.join(f'{n:,}' for n in ends)} questions per test set"
+    ends = " to ".join(
+        f"{count:,}" for count in dict.fromkeys(counts[:1] + counts[-1:])
+    )
+    seeds = ", ".join(map(str, data.seeds)) or "none"
+    if len(data.seeds) > 6:
+        seeds = f"{data.seeds[0]} to {data.seeds[-1]}, {len(data.seeds)} in all"
     return [
-        counted(len(data.methods), "method"),
-        counted(len(data.sources), "source"),
-        counted(len(data.targets), "test set"),
-        asked,
+        *(
+            f"{len(those):,} {noun}{'' if len(those) == 1 else 's'}"
+            for noun, those in (
+                ("method", data.methods),
+                ("source", data.sources),
+                ("test set", data.targets),
+            )
+        ),
+        f"{ends or 'no test'} questions{' per test set' if ends else ''}",
         f"{data.num_samples} answers per question",
-        f"{'seed' if len(data.seeds) == 1 else 'seeds'} {seeds_words(data.seeds)}",
+        f"{'seed' if len(data.seeds) == 1 else 'seeds'} {seeds}",
         f"result after {data.steps[-1]} steps" if data.steps else "no steps",
     ]
-
-
-def counted(count: int, noun: str) -> str:
-    """Write a count and its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def seeds_words(seeds: tuple[int, ...]) -> str:
-    """Write the seeds, many of them by their number."""
-    if len(seeds) > 6:
-        return f"{seeds[0]} to {seeds[-1]}, {len(seeds)} in all"
-    return ", ".join(map(str, seeds)) or "none"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -12,7 +11,6 @@ from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.comparison_budgets import budget_table, equality
 from neuron_opsd.report.comparison_charts import (
     PANELS,
-    Panel,
     heat_maps,
     method_forest,
     step_chart,
@@ -37,7 +35,6 @@ from neuron_opsd.report.comparison_tables import (
 )
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.measures import ACCURACY, ERROR
-from neuron_opsd.report.tables import Table
 from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.comparison import BASE, FORM, ComparisonData
 
@@ -54,38 +51,6 @@ SECTIONS = (
 """Of each start: how ids begin, and names."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceView:
-    """The charts of one source, or of the mean over all."""
-
-    name: str
-    forests: tuple[tuple[Panel, Markup], ...]
-    steps: tuple[Markup, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StartView:
-    """What the page shows of all models whose training began from one model."""
-
-    key: str
-    """Ends the ids of its sections."""
-    start: str
-    note: str
-    """Where training began, in words; empty where it began from the base alone."""
-    overview: Table
-    sentences: tuple[str, ...]
-    views: tuple[SourceView, ...]
-    """The one that says most first."""
-    maps: tuple[Markup, ...]
-    trade_offs: tuple[Markup, ...]
-    rivals: Table | None
-    specificity: Table | None
-    tables: tuple[Table, ...]
-    further: tuple[Table, ...]
-    matrices: tuple[Table, ...]
-    differences: tuple[Table, ...]
-
-
 def render_comparison(data: ComparisonData) -> str:
     """Return the whole page; equal data give equal bytes."""
     return render_template("comparison.html.jinja", context(data), "comparison.css")
@@ -94,7 +59,7 @@ def render_comparison(data: ComparisonData) -> str:
 def context(data: ComparisonData) -> dict[str, Any]:
     """Return what the template names."""
     starts = [
-        start_view(results_from(data, start), place)
+        start_context(results_from(data, start)) | {"key": str(place)}
         for place, start in enumerate(ordered_starts(data), 1)
     ]
     several = len(data.sources) > 1
@@ -113,28 +78,47 @@ def context(data: ComparisonData) -> dict[str, Any]:
         "budget": budget_table(data, by_source=False),
         "source_budgets": budget_table(data, by_source=True) if several else None,
         "equality": equality(data),
-        "notes": comparison_notes(data),
+        "baseline_note": BASELINE_NOTE,
+        "difference_note": difference_note(data.least),
     }
 
 
-def start_view(results: Results, place: int) -> StartView:
-    """Gather the charts and tables of one start."""
-    return StartView(
-        key=str(place),
-        start=results.start,
-        note=start_note(results),
-        overview=overview(results, results.widest),
-        sentences=tuple(source_sentences(results)),
-        views=tuple(source_view(results, source) for source in results.sources),
-        maps=tuple(heat_maps(results)),
-        trade_offs=drawn(trade_off(results, source) for source in results.sources),
-        rivals=rival_table(results),
-        specificity=specificity_table(results),
-        tables=tuple(measure_table(results, kind) for kind in (ACCURACY, ERROR)),
-        further=tuple(further_measures(results)),
-        matrices=tuple(matrix_table(results, kind) for kind in (ACCURACY, ERROR)),
-        differences=tuple(difference_tables(results)),
-    )
+def start_context(results: Results) -> dict[str, Any]:
+    """Return the charts and tables of all models whose training began from one model.
+
+    Those of the source that says most come first.
+    """
+    return {
+        "start": results.start,
+        "note": start_note(results),
+        "overview": overview(results, results.widest),
+        "sentences": source_sentences(results),
+        "views": [source_context(results, source) for source in results.sources],
+        "maps": heat_maps(results),
+        "trade_offs": drawn(trade_off(results, source) for source in results.sources),
+        "rivals": rival_table(results),
+        "specificity": specificity_table(results),
+        "tables": [measure_table(results, kind) for kind in (ACCURACY, ERROR)],
+        "further": further_measures(results),
+        "matrices": [matrix_table(results, kind) for kind in (ACCURACY, ERROR)],
+        "differences": list(difference_tables(results)),
+    }
+
+
+def source_context(results: Results, source: str) -> dict[str, Any]:
+    """Return the charts of one source, or of the mean over all."""
+    forests = [(method_forest(results, source, panel), panel.hint) for panel in PANELS]
+    steps = (step_chart(results, source, metric) for metric in ("avg_at_k", "ece"))
+    return {
+        "name": source,
+        "forests": [(picture, hint) for picture, hint in forests if picture],
+        "steps": drawn(steps),
+    }
+
+
+def drawn(pictures: Iterable[Markup]) -> list[Markup]:
+    """Return the charts that hold anything."""
+    return [picture for picture in pictures if picture]
 
 
 def start_note(results: Results) -> str:
@@ -146,29 +130,13 @@ def start_note(results: Results) -> str:
     return f"training began from the {one_line(results.start, 40)} model"
 
 
-def source_view(results: Results, source: str) -> SourceView:
-    """Draw what there is to see of one source."""
-    forests = [(panel, method_forest(results, source, panel)) for panel in PANELS]
-    return SourceView(
-        name=source,
-        forests=tuple((panel, picture) for panel, picture in forests if picture),
-        steps=drawn(
-            step_chart(results, source, metric) for metric in ("avg_at_k", "ece")
-        ),
-    )
-
-
-def drawn(pictures: Iterable[Markup]) -> tuple[Markup, ...]:
-    """Return the charts that hold anything."""
-    return tuple(picture for picture in pictures if picture)
-
-
-def sections(starts: list[StartView]) -> list[tuple[str, str]]:
+def sections(starts: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return id and name of every section, in order."""
     found = [("results", "Results"), ("warnings", "Warnings")]
     for view in starts:
-        tail = f", from {one_line(view.start, 20)}" if len(starts) > 1 else ""
-        found += [(f"{part}-{view.key}", name + tail) for part, name in SECTIONS]
+        key, start = view["key"], one_line(view["start"], 20)
+        tail = f", from {start}" if len(starts) > 1 else ""
+        found += [(f"{part}-{key}", name + tail) for part, name in SECTIONS]
     return [
         *found,
         ("budgets", "Budgets"),
@@ -182,64 +150,3 @@ def num_concerns(data: ComparisonData) -> int:
     """Count what a reader should know before believing the outcome."""
     oracles = sum(line.oracle for line in data.methods)
     return len(data.failures) + len(data.warnings) + (data.missing > 0) + (oracles > 0)
-
-
-def comparison_notes(data: ComparisonData) -> list[tuple[str, str]]:
-    """Return terms and what they mean here."""
-    return [
-        (
-            "In-domain, cross-domain",
-            "A model is tested on the test set of the source that it was trained on, "
-            "in-domain, and on all other test sets; cross-domain is their mean, each "
-            "set with the same weight.",
-        ),
-        (
-            "Accuracy",
-            f"Avg@{data.num_samples} is the share of {data.num_samples} sampled "
-            f"answers that are right, Maj@{data.num_samples} the share of questions "
-            "whose commonest answer is.",
-        ),
-        (
-            "Baseline, balanced accuracy, macro F1",
-            BASELINE_NOTE,
-        ),
-        ("Differences that matter", difference_note(data.least)),
-        (
-            "ECE",
-            "Expected calibration error: the gap between the share of answers that "
-            "agree and the share of commonest answers that are right. It can be low "
-            "for a model that is seldom right, so it stands beside accuracy.",
-        ),
-        (
-            "Net of form only",
-            "Form-only training imitates random choices for as many steps. What a "
-            "method gains beyond it is more than learning what an answer looks like; "
-            "no other gain is called one.",
-        ),
-        (
-            "Intervals",
-            "95 % intervals of a paired bootstrap over questions and seeds: both "
-            "models answered the same questions. With one seed they say nothing of "
-            "what another training would give. Where an interval holds zero, no "
-            "difference was seen.",
-        ),
-        (
-            "p-values",
-            "Two-sided, after Holm's correction over all contrasts of the same "
-            "measure, kind of test set and reference; means over sources are "
-            "corrected among themselves. A star marks those below .05. None is below "
-            "2 / (resamples + 1) times the number corrected together, so a large "
-            "comparison needs a larger evaluation.num_resamples.",
-        ),
-        (
-            "Source specificity",
-            "The in-domain gain less the mean gain, on the same test set, of the "
-            "models that the method trained on other sources. Near zero, training on "
-            "any source would have done.",
-        ),
-        (
-            "Result",
-            "The model after the last step of training, for all methods: no step was "
-            "chosen by its test result.",
-        ),
-    ]

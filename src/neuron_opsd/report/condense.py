@@ -17,7 +17,7 @@ from markupsafe import escape
 from neuron_opsd.method.calibration import reliability_bins
 from neuron_opsd.method.labels import baseline_answer, gold_counts, top_answer
 from neuron_opsd.method.selection import num_left_out
-from neuron_opsd.method.statistics import spearman
+from neuron_opsd.method.statistics import FloatArray, spearman
 from neuron_opsd.records import SelectionEntry, StepMetrics, Vote
 from neuron_opsd.report.html import LONGEST_PROMPT, LONGEST_TEXT, clip
 from neuron_opsd.report.wording import one_line, visible
@@ -110,7 +110,19 @@ def pool_summary(
         for entry in selection
         if entry.question_id in votes and entry.neuron_count is not None
     ]
-    return with_neurons(summary, known) if known else summary
+    if not known:
+        return summary
+    counts = np.array([count for _, count, _ in known], dtype=np.float64)
+    agreements = np.array([agreement for _, _, agreement in known])
+    varied = min(len(np.unique(counts)), len(np.unique(agreements))) > 1
+    ends = (int(counts.min()), int(counts.max()))
+    return replace(
+        summary,
+        neurons=ends,
+        correlation=spearman(counts, agreements) if varied else None,
+        bubbles=tuple(bubbles(known, *ends)),
+        tenths=tuple(tenths(counts, agreements)),
+    )
 
 
 def pool_share(
@@ -128,40 +140,13 @@ def pool_share(
     )
 
 
-def with_neurons(
-    summary: PoolSummary, known: Sequence[tuple[bool, int, float]]
-) -> PoolSummary:
-    """Add how neuron count and vote share go together.
-
-    Args:
-        summary: Of the pool.
-        known: Whether a question is selected, its neuron count, its vote share.
-    """
-    counts = [count for _, count, _ in known]
-    shares = [share for _, _, share in known]
-    return replace(
-        summary,
-        neurons=(min(counts), max(counts)),
-        correlation=rank_correlation(counts, shares),
-        bubbles=tuple(bubbles(known, min(counts), max(counts))),
-        tenths=tuple(tenths(counts, shares)),
-    )
-
-
-def rank_correlation(counts: Sequence[int], shares: Sequence[float]) -> float | None:
-    """Return Spearman's correlation, `None` where one side never varies."""
-    if len(set(counts)) < 2 or len(set(shares)) < 2:
-        return None
-    return spearman(np.array(counts, dtype=np.float64), np.array(shares))
-
-
 def bubbles(
     known: Sequence[tuple[bool, int, float]], low: int, high: int
 ) -> list[Bubble]:
     """Gather questions on a grid, so that any pool gives a small drawing.
 
     Args:
-        known: As of `with_neurons`.
+        known: Whether a question is selected, its neuron count, its vote share.
         low: The least neuron count.
         high: The most.
     """
@@ -174,13 +159,13 @@ def bubbles(
     return [Bubble(*place, num) for place, num in sorted(grid.items())]
 
 
-def tenths(counts: Sequence[int], shares: Sequence[float]) -> list[Point]:
+def tenths(counts: FloatArray, agreements: FloatArray) -> list[Point]:
     """Return the means of each tenth of the questions by neuron count."""
     if len(counts) < 20:
         return []
-    order = np.argsort(np.array(counts), kind="stable")
+    order = np.argsort(counts, kind="stable")
     return [
-        (float(np.mean(np.take(counts, some))), float(np.mean(np.take(shares, some))))
+        (float(counts[some].mean()), float(agreements[some].mean()))
         for some in np.array_split(order, 10)
     ]
 
@@ -226,7 +211,8 @@ def fitted_cases(cases: Sequence[Case]) -> tuple[Case, ...]:
 
 def shown_size(case: Case) -> int:
     """Return the bytes that the texts of a case take on the page."""
-    answers = (*shown(case.rollouts_before), *shown(case.rollouts_after))
+    sides = (case.rollouts_before, case.rollouts_after)
+    answers = [one for side in sides for one in ranked(side)[:MOST_ANSWERS]]
     texts = (
         *(case.question, case.student_prompt, case.teacher_prompt, *case.choices),
         *(text for d in case.demonstrations for text in (d.question, d.answer)),
@@ -246,7 +232,7 @@ def shortened(case: Case, share: float) -> Case:
         return one_line(clip(text, 4 * limit), limit)
 
     def answers(some: Sequence[AnswerCount]) -> tuple[AnswerCount, ...]:
-        told = set(map(id, shown(some)))
+        told = set(map(id, ranked(some)[:MOST_ANSWERS]))
         return tuple(
             replace(
                 one,
@@ -271,11 +257,6 @@ def shortened(case: Case, share: float) -> Case:
     )
 
 
-def shown(answers: Sequence[AnswerCount]) -> list[AnswerCount]:
-    """Return the answers that are shown, those that most rollouts gave first."""
-    return sorted(answers, key=by_count)[:MOST_ANSWERS]
-
-
-def by_count(answer: AnswerCount) -> int:
-    """Order answers by how many rollouts gave them, most first."""
-    return -answer.count
+def ranked(answers: Iterable[AnswerCount]) -> list[AnswerCount]:
+    """Return answers, those that most rollouts gave first."""
+    return sorted(answers, key=lambda answer: -answer.count)

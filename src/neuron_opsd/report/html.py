@@ -16,7 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from neuron_opsd.report import wording
-from neuron_opsd.report.charts.svg import PALETTE
+from neuron_opsd.report.charts.svg import PALETTE, share_bar
 from neuron_opsd.report.tables import said
 
 LONGEST_PROMPT = 12_000
@@ -65,6 +65,7 @@ def environment() -> Environment:
             "number": wording.number,
             "percent": wording.percent,
             "said": said,
+            "share_bar": share_bar,
             "size": wording.size,
         }
     )

@@ -70,6 +70,7 @@ class Charted:
     level: str
     """Of the measure itself."""
     factor: float
+    digits: int
 
     def scaled(self, interval: Interval | None) -> Interval | None:
         """Return a difference in units of the axis."""
@@ -82,10 +83,10 @@ class Charted:
 CHARTED: Mapping[str, Charted] = MappingProxyType(
     {
         "avg_at_k": Charted(
-            "accuracy", "points of accuracy", "accuracy in-domain, %", 100.0
+            "accuracy", "points of accuracy", "accuracy in-domain, %", 100.0, 1
         ),
         "ece": Charted(
-            "calibration error", "ECE, lower is better", "ECE in-domain", 1.0
+            "calibration error", "ECE, lower is better", "ECE in-domain", 1.0, 3
         ),
     }
 )

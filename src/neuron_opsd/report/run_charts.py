@@ -24,6 +24,7 @@ from neuron_opsd.report.charts.plot import (
     share_axis,
 )
 from neuron_opsd.report.measures import CHARTED, in_words
+from neuron_opsd.report.run_outcome import ordered
 from neuron_opsd.report.wording import number, one_line, percent
 from neuron_opsd.results.run import PoolSummary, TestComparison, TrainingSummary
 from neuron_opsd.results.scores import Bin, Interval, Point
@@ -43,21 +44,22 @@ def forest_plot(
     """
     charted = CHARTED[measure]
     found: list[tuple[str, Interval | None, Interval | None]] = []
-    for test in sorted(tests, key=lambda test: not test.in_domain):
+    for test in ordered(tests):
         name = one_line(test.name, 18) + (", in-domain" if test.in_domain else "")
         net = (test.net_of_form or {}).get(measure)
         found.append((name, test.delta.get(measure), net))
     if measure in cross_domain:
         found.append(("mean of cross-domain sets", cross_domain[measure], None))
-    written = [(name, in_words(gain, measure)) for name, gain, _ in found]
     key = [("after", "trained minus base"), ("net", "trained minus form-only")]
     return IntervalChart(
         f"Differences in {charted.noun} with 95 % intervals",
-        f"Trained minus base, {charted.unit}: {'; '.join(map(' '.join, written))}. "
-        "Diamonds: trained minus form-only.",
+        f"In {charted.unit}, trained minus base; diamonds: trained minus form-only.",
         [
-            IntervalRow((words,), tuple(map(charted.scaled, pair)))
-            for words, (_, *pair) in zip(written, found, strict=True)
+            IntervalRow(
+                ((name, in_words(gain, measure)),),
+                (charted.scaled(gain), charted.scaled(net)),
+            )
+            for name, gain, net in found
         ],
         charted.unit,
         key if any(net for _, _, net in found) else key[:1],

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from neuron_opsd.config import Config, DistillConfig
-from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
-from neuron_opsd.results.run import OURS, ReportData, least_of
+from neuron_opsd.results.run import OURS, ReportData
 
 NEURON_RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -93,7 +92,7 @@ TEACHERS: Mapping[str, str] = MappingProxyType(
 
 
 def method_notes(data: ReportData) -> list[tuple[str, str]]:
-    """Return what was done as pairs of a term and a sentence or two."""
+    """Return how the model was trained, as pairs of a term and some sentences."""
     config = data.config
     return [
         ("Labels", "No gold answer was read before the evaluation."),
@@ -102,13 +101,6 @@ def method_notes(data: ReportData) -> list[tuple[str, str]]:
         ("Selection", selection_note(config)),
         ("Demonstrations", demonstrations_note(config)),
         ("Training", training_note(data)),
-        ("Accuracy", accuracy_note(config)),
-        *equality_note(data),
-        ("Baseline", BASELINE_NOTE),
-        ("Calibration", calibration_note(config)),
-        ("Intervals", intervals_note(config)),
-        ("Differences that matter", difference_note(least_of(config.evaluation))),
-        ("Controls", controls_note()),
     ]
 
 
@@ -198,21 +190,10 @@ def compared(config: DistillConfig) -> str:
     return seen
 
 
-def accuracy_note(config: Config) -> str:
-    """Say what Avg, Maj and Pass mean."""
-    k = config.evaluation.num_samples
-    return (
-        f"Avg@{k} is the mean accuracy of {k} rollouts at temperature "
-        f"{config.evaluation.temperature:g}, Maj@{k} the accuracy of their vote, "
-        f"Pass@{k} the share of questions that any of them answers. Both models "
-        "answer the same questions with the same seeds."
-    )
-
-
-def equality_note(data: ReportData) -> list[tuple[str, str]]:
+def equality_note(data: ReportData) -> str:
     """Say how expressions were compared, and how often that did not end."""
     if data.config.answers.reader != "latex":
-        return []
+        return ""
     results = [
         result
         for test in data.tests
@@ -220,39 +201,8 @@ def equality_note(data: ReportData) -> list[tuple[str, str]]:
     ]
     count = sum(result.num_unsettled for result in results)
     unsettled = f"{count:,} comparisons" if count != 1 else "1 comparison"
-    text = (
+    return (
         "Two expressions are the same answer where math-verify says so, within limits "
         f"of steps and memory. {unsettled} of answers to the test sets could not be "
         "resolved within them and count as different."
-    )
-    return [("Equality", text)]
-
-
-def calibration_note(config: Config) -> str:
-    """Say what calibration is measured with."""
-    return (
-        "Confidence is the share of a question's rollouts that agree with its vote. "
-        "ECE is the mean gap between confidence and accuracy over "
-        f"{config.evaluation.num_bins} bins of equal width; adaptive ECE has bins of "
-        "equal count. Over-confidence is mean confidence minus accuracy."
-    )
-
-
-def intervals_note(config: Config) -> str:
-    """Say where the intervals come from and what they leave out."""
-    return (
-        "All intervals are 95 % bootstrap intervals of paired differences, with "
-        f"{config.evaluation.num_resamples:,} resamples of the questions. They do not "
-        "hold the spread between training seeds: repeat the run with other seeds "
-        "before building on a small gain."
-    )
-
-
-def controls_note() -> str:
-    """Say what the controls are for."""
-    return (
-        "Base + own demos is the untrained model with its own demonstrations in the "
-        "prompt, which costs no training but a longer prompt. Form-only is trained "
-        "for the same steps on random choices, and shows what any training teaches "
-        "about the look of an answer."
     )

@@ -75,8 +75,7 @@ def row_cells(test: TestComparison) -> tuple[str, ...]:
         *accuracies(test),
         interval_cell(test.delta.get("avg_at_k")),
         interval_cell((test.net_of_form or {}).get("avg_at_k")),
-        number(test.before.metrics.get("ece")),
-        number(test.after.metrics.get("ece")),
+        *map(number, test.both("ece")),
     )
 
 
@@ -131,26 +130,45 @@ def outcome_sentence(data: ReportData) -> str:
 
 def accuracy_clause(test: TestComparison, config: EvaluationConfig) -> str:
     """Say what happened to the accuracy on one test set."""
-    k = config.num_samples
     where = one_line(test.name) + (" (in-domain)" if test.in_domain else "")
     interval = test.delta.get("avg_at_k")
     if interval is None or not finite(interval):
         return f"On {where} the accuracy was not measured"
-    before = percent(test.before.metrics.get("avg_at_k"))
-    after = percent(test.after.metrics.get("avg_at_k"))
-    said = accuracy_verdict(test, config)
-    if said not in (NO_DIFFERENCE, NO_MATTER):
-        said = f"the model {'is ' if said == AT_BASELINE else ''}{said}"
+    before, after = map(percent, test.both("avg_at_k"))
+    said = as_clause("the model", accuracy_verdict(test, interval, config))
     numbers = f"{points(interval.value)} points (95 % interval {point_range(interval)})"
-    return f"On {where} {said}: Avg@{k} went from {before} to {after}, {numbers}"
+    step = f"Avg@{config.num_samples} went from {before} to {after}, {numbers}"
+    return f"On {where} {said}: {step}"
 
 
-def accuracy_verdict(test: TestComparison, config: EvaluationConfig) -> str:
-    """Say what the difference in accuracy shows; one answer to all is no gain."""
+def accuracy_verdict(
+    test: TestComparison, difference: Interval | None, config: EvaluationConfig
+) -> str:
+    """Say what a difference in accuracy shows; one answer to all is no gain.
+
+    Args:
+        test: Whose trained model is judged.
+        difference: To the untrained model, or to form-only training.
+        config: Sets the least difference that matters.
+    """
     least = config.min_difference
-    interval = test.delta.get("avg_at_k")
-    said = verdict(interval, higher_is_better=True, least=least)
+    said = verdict(difference, higher_is_better=True, least=least)
     return no_gain_at_baseline(said, standing(test, least))
+
+
+def as_clause(subject: str, said: str, what: str = "") -> str:
+    """Make a clause of what a difference shows.
+
+    Args:
+        subject: What got better or worse.
+        said: A verdict.
+        what: Named after "no difference ..." where the subject is not clear.
+    """
+    if said == NO_MATTER and what:
+        return f"no difference in {what} that matters"
+    if said in (NO_DIFFERENCE, NO_MATTER):
+        return f"{said} in {what}" if what else said
+    return f"{subject} {'is ' if said == AT_BASELINE else ''}{said}"
 
 
 def form_clause(test: TestComparison, config: EvaluationConfig) -> str:
@@ -160,18 +178,8 @@ def form_clause(test: TestComparison, config: EvaluationConfig) -> str:
     net = test.net_of_form.get("avg_at_k")
     if net is None or not finite(net):
         return "net of form-only training it was not measured"
-    said = net_verdict(test, config)
-    if said not in (NO_DIFFERENCE, NO_MATTER):
-        said = f"it {'is ' if said == AT_BASELINE else ''}{said}"
+    said = as_clause("it", accuracy_verdict(test, net, config))
     return f"net of form-only training {said}, {point_numbers(net)}"
-
-
-def net_verdict(test: TestComparison, config: EvaluationConfig) -> str:
-    """Say what the difference in accuracy to form-only training shows."""
-    least = config.min_difference
-    net = (test.net_of_form or {}).get("avg_at_k")
-    said = verdict(net, higher_is_better=True, least=least)
-    return no_gain_at_baseline(said, standing(test, least))
 
 
 def cross_domain_clause(data: ReportData) -> str:
@@ -186,14 +194,11 @@ def cross_domain_clause(data: ReportData) -> str:
     if not finite(accuracy):
         return f"{where} it was not measured"
     config = data.config.evaluation
-    said = claim("it", accuracy, higher_is_better=True, least=config.min_difference)
-    clause = f"{where} {said}, {point_numbers(accuracy)}"
+    said = verdict(accuracy, higher_is_better=True, least=config.min_difference)
+    clause = f"{where} {as_clause('it', said)}, {point_numbers(accuracy)}"
     if ece is None or not finite(ece):
         return clause
-    least = config.min_calibration_difference
-    calibration = claim(
-        "calibration", ece, higher_is_better=False, least=least, what="calibration"
-    )
+    calibration = calibration_verdict("calibration", ece, config)
     return f"{clause}, and {calibration}, {error_numbers(ece)}"
 
 
@@ -203,36 +208,16 @@ def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
     where = "in-domain calibration" if test.in_domain else "calibration"
     if interval is None or not finite(interval):
         return f"{where} was not measured"
-    before = number(test.before.metrics.get("ece"))
-    after = number(test.after.metrics.get("ece"))
-    least = config.min_calibration_difference
-    said = claim(where, interval, higher_is_better=False, least=least, what=where)
+    before, after = map(number, test.both("ece"))
+    said = calibration_verdict(where, interval, config)
     return f"{said}: ECE went from {before} to {after}, {error_numbers(interval)}"
 
 
-def claim(
-    subject: str,
-    interval: Interval,
-    *,
-    higher_is_better: bool,
-    least: float,
-    what: str = "",
-) -> str:
-    """Say what an interval allows to say of a subject.
-
-    Args:
-        subject: What got better or worse.
-        interval: The difference, all three numbers finite.
-        higher_is_better: Which side of zero is the good one.
-        least: The least difference that matters.
-        what: Named after "no difference ..." where the subject is not clear.
-    """
-    said = verdict(interval, higher_is_better=higher_is_better, least=least)
-    if said == NO_MATTER and what:
-        return f"no difference in {what} that matters"
-    if said in (NO_DIFFERENCE, NO_MATTER):
-        return f"{said} in {what}" if what else said
-    return f"{subject} {said}"
+def calibration_verdict(what: str, ece: Interval, config: EvaluationConfig) -> str:
+    """Say what a difference in calibration error shows."""
+    least = config.min_calibration_difference
+    said = verdict(ece, higher_is_better=False, least=least)
+    return as_clause(what, said, what)
 
 
 def point_numbers(interval: Interval) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,9 @@ from markupsafe import Markup
 
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.config.tables import changed_settings, toml_value
+from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.charts.intervals import interval_strip
-from neuron_opsd.report.charts.svg import share_bar
-from neuron_opsd.report.condense import MOST_ANSWERS, by_count, fitted_cases
+from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases, ranked
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.measures import ACCURACY, ERROR, MetricKind, written_change
 from neuron_opsd.report.run_charts import (
@@ -22,11 +21,10 @@ from neuron_opsd.report.run_charts import (
     reliability_diagram,
     training_chart,
 )
-from neuron_opsd.report.run_notes import method_notes
+from neuron_opsd.report.run_notes import equality_note, method_notes
 from neuron_opsd.report.run_outcome import (
     accuracy_verdict,
     in_domain_test,
-    net_verdict,
     ordered,
     outcome_sentence,
 )
@@ -45,7 +43,7 @@ from neuron_opsd.report.wording import (
     percent,
     verdict,
 )
-from neuron_opsd.results.run import Case, ReportData, TestComparison
+from neuron_opsd.results.run import ReportData, TestComparison, least_of
 from neuron_opsd.results.scores import Interval
 
 MOST_CASES = 24
@@ -59,7 +57,6 @@ def render_page(data: ReportData) -> str:
 def context(data: ReportData) -> dict[str, Any]:
     """Return what the template names."""
     config, tests = data.config.evaluation, ordered(data.tests)
-    cases = fitted_cases(data.cases[:MOST_CASES])
     return {
         "data": data,
         "outcome": outcome_sentence(data),
@@ -70,13 +67,20 @@ def context(data: ReportData) -> dict[str, Any]:
         "figures": page_figures(data),
         "test_metrics": [(test, metric_table(test, config)) for test in tests],
         "selection_facts": selection_facts(data),
-        "cases": [(case, rollout_sides(case)) for case in cases],
+        "cases": [
+            (case, {"before": ranked(before), "after": ranked(after)})
+            for case in fitted_cases(data.cases[:MOST_CASES])
+            for before, after in [(case.rollouts_before, case.rollouts_after)]
+        ],
         "most_answers": MOST_ANSWERS,
         "teacher": teacher_table(data.fitness) if data.fitness else None,
         "concerns": num_concerns(data),
         "settings": written_settings(data),
         "costs": cost_table(data.stage_costs) if data.stage_costs else None,
         "notes": method_notes(data),
+        "equality": equality_note(data),
+        "baseline_note": BASELINE_NOTE,
+        "difference_note": difference_note(least_of(config)),
     }
 
 
@@ -147,12 +151,10 @@ def stats(data: ReportData) -> list[Stat]:
 def accuracy_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     """Return the in-domain difference in accuracy."""
     label = f"Avg@{config.num_samples} on {one_line(test.name, 40)}"
-    before, after = (
-        percent(result.metrics.get("avg_at_k")) for result in (test.before, test.after)
-    )
-    change = (ACCURACY, test.delta.get("avg_at_k"))
-    note = f"{before} before, {after} after"
-    return stat(label, change, accuracy_verdict(test, config), note)
+    before, after = map(percent, test.both("avg_at_k"))
+    change = test.delta.get("avg_at_k")
+    said = accuracy_verdict(test, change, config)
+    return stat(label, (ACCURACY, change), said, f"{before} before, {after} after")
 
 
 def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
@@ -160,9 +162,9 @@ def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     note = "against the same steps on random choices"
     if test.net_of_form is None:
         note = "evaluation.form_only was off"
-    change = (ACCURACY, (test.net_of_form or {}).get("avg_at_k"))
-    said = net_verdict(test, config)
-    return stat("net of form-only training", change, said, note, "net")
+    net = (test.net_of_form or {}).get("avg_at_k")
+    said = accuracy_verdict(test, net, config)
+    return stat("net of form-only training", (ACCURACY, net), said, note, "net")
 
 
 def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
@@ -170,9 +172,7 @@ def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     interval = test.delta.get("ece")
     least = config.min_calibration_difference
     said = verdict(interval, higher_is_better=False, least=least)
-    before, after = (
-        number(result.metrics.get("ece")) for result in (test.before, test.after)
-    )
+    before, after = map(number, test.both("ece"))
     note = f"{before} before, {after} after; lower is better"
     return stat("calibration error (ECE)", (ERROR, interval), said, note)
 
@@ -211,33 +211,3 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
             mean = f"{percent(one.agreement)} in the mean"
             facts.append((f"rollouts that agree, {name}", mean))
     return facts
-
-
-@dataclass(frozen=True, slots=True)
-class ShownAnswer:
-    """One answer to a question and how many rollouts gave it."""
-
-    answer: str | None
-    count: int
-    total: int
-    bar: Markup
-    text: str
-
-
-def rollout_sides(case: Case) -> Mapping[str, list[ShownAnswer]]:
-    """Return the answers to one question before and after, the commonest first."""
-    sides = {"before": case.rollouts_before, "after": case.rollouts_after}
-    return {
-        side: [
-            ShownAnswer(
-                one.answer,
-                one.count,
-                total,
-                share_bar(one.count / total if total else 0.0, side),
-                one.text if one.text.strip() != (one.answer or "").strip() else "",
-            )
-            for one in sorted(answers, key=by_count)
-        ]
-        for side, answers in sides.items()
-        for total in [sum(one.count for one in answers)]
-    }

@@ -61,15 +61,13 @@ def results_table(data: ReportData) -> Table:
 def result_row(test: TestComparison) -> TableRow:
     """Return what the models reach on one test set."""
     *others, trained = accuracies(test)
+    before, after = map(number, test.both("ece"))
     cells = (
         *map(Cell, others),
         Cell(trained, key=True),
         points_cell(test.delta.get("avg_at_k")),
         points_cell((test.net_of_form or {}).get("avg_at_k")),
-        Cell(
-            number(test.before.metrics.get("ece")),
-            number(test.after.metrics.get("ece")),
-        ),
+        Cell(before, after),
     )
     where = "in-domain" if test.in_domain else "cross-domain"
     note = f"{where}, {test.num_questions:,}"
@@ -109,18 +107,16 @@ def metric_table(test: TestComparison, config: EvaluationConfig) -> Table:
         *map(Column, ("before", "after", "change", "95 % interval")),
         Column("what it shows", text=True),
     )
-    rows = [
-        metric_row(kind, test, config) for kind in METRIC_KINDS if is_known(test, kind)
-    ]
+    known = (kind for kind in METRIC_KINDS if is_known(test, kind))
+    rows = (metric_row(kind, test, config) for kind in known)
     title = f"Every measure on {one_line(test.name, 60)}"
     return table_of(title, "measure", columns, rows)
 
 
 def is_known(test: TestComparison, kind: MetricKind) -> bool:
     """Say whether a metric was measured; one of labels also has to be a number."""
-    values = [one.metrics.get(kind.name) for one in (test.before, test.after)]
     if kind.name in OF_LABELS:
-        return any(map(is_measured, values))
+        return any(map(is_measured, test.both(kind.name)))
     return kind.name in test.before.metrics
 
 
@@ -130,9 +126,7 @@ def metric_row(
     """Write one metric before and after, and what its difference shows."""
     least, interval = least_of(config), test.delta.get(kind.name)
     label = kind.label.replace("@k", f"@{config.num_samples}")
-    values = [
-        written(kind, one.metrics.get(kind.name)) for one in (test.before, test.after)
-    ]
+    values = [written(kind, value) for value in test.both(kind.name)]
     change, span, shown = NOT_MEASURED, "", ""
     # The baseline is one of the questions, not of a model.
     if interval is not None and finite(interval) and kind.name != "baseline":
@@ -147,27 +141,22 @@ def teacher_table(check: Fitness) -> Table:
     """Return what was asked of the teacher, for student and teacher."""
     top, pool = (one_line(one, 40) for one in (check.top_answer, check.pool_answer))
     pairs = {
-        "probability of the voted answer": (
-            percent(check.student_agreement),
-            percent(check.teacher_agreement),
+        "probability of the voted answer": map(
+            percent, (check.student_agreement, check.teacher_agreement)
         ),
-        "entropy of the answers, nats": (
-            number(check.student_entropy),
-            number(check.teacher_entropy),
+        "entropy of the answers, nats": map(
+            number, (check.student_entropy, check.teacher_entropy)
         ),
-        f"answer {top!r}, share of questions": (
-            percent(check.top_answer_share_student),
-            percent(check.top_answer_share),
+        f"answer {top!r}, share of questions": map(
+            percent, (check.top_answer_share_student, check.top_answer_share)
         ),
-        "divergence of the student from the teacher, nats": (
-            number(check.divergence),
-            NOT_MEASURED,
+        "divergence of the student from the teacher, nats": map(
+            number, (check.divergence, None)
         ),
-        f"answer {pool!r}, share in the pool": (
-            percent(check.pool_answer_share),
-            NOT_MEASURED,
+        f"answer {pool!r}, share in the pool": map(
+            percent, (check.pool_answer_share, None)
         ),
-        "same answer with another context": (NOT_MEASURED, percent(check.stability)),
+        "same answer with another context": map(percent, (None, check.stability)),
     }
     return table_of(
         "Check of the teacher",

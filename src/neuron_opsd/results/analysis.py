@@ -31,20 +31,6 @@ LENGTH = "length"
 ENTROPY = "entropy"
 """Target without labels: mean entropy per token, in nats."""
 
-TARGETS: Mapping[str, str] = MappingProxyType(
-    {
-        ACCURACY: "share of sampled answers that are right",
-        CAPTURED: "whether the captured answer is right",
-        AGREEMENT: "share of sampled answers that agree",
-        LENGTH: "tokens of the captured answer",
-        ENTROPY: "entropy per token",
-    }
-)
-"""What the neuron count is correlated with, in words."""
-
-LABELLED = (ACCURACY, CAPTURED)
-"""Targets that need gold answers."""
-
 
 @dataclass(frozen=True, slots=True)
 class Rival:
@@ -75,35 +61,13 @@ GROUPS: Mapping[str, str] = MappingProxyType(
     {"selected": "selected", "rest": "not selected", "all": "all questions"}
 )
 
-VOTE_MEASURES: Mapping[str, str] = MappingProxyType(
-    {
-        "avg_at_k": "Avg@k",
-        "maj_at_k": "Maj@k",
-        "maj_minus_avg": "Maj@k less Avg@k",
-        "agreement": "vote share",
-        "unanimity": "unanimous",
-    }
-)
-"""Statistics of the votes of a group of questions; the first three need gold."""
-
-LABEL_MEASURES: Mapping[str, str] = MappingProxyType(
-    {
-        "avg_at_k": "Avg@k",
-        "baseline": "baseline",
-        "balanced_accuracy": "balanced",
-        "macro_f1": "macro F1",
-        "top_answer_share": "top answer",
-    }
-)
-"""What belongs beside accuracy where true answers repeat."""
-
 
 def correlation_name(kind: str, target: str) -> str:
     """Name a correlation of the neuron count.
 
     Args:
         kind: ``pearson``, ``spearman``, ``partial`` or ``partial_ranks``.
-        target: A key of `TARGETS`.
+        target: One of the targets of this module.
     """
     return f"{kind}.{target}"
 

@@ -104,6 +104,10 @@ class TestComparison:
     baseline: Baseline | None = None
     """`None` where answers do not repeat."""
 
+    def both(self, metric: str) -> tuple[float | None, float | None]:
+        """Return one measure before and after; `None` where it was not taken."""
+        return self.before.metrics.get(metric), self.after.metrics.get(metric)
+
 
 @dataclass(frozen=True, slots=True)
 class PoolShare:

@@ -14,7 +14,7 @@ from neuron_opsd.report.condense import baseline_of, measured, num_levels
 from neuron_opsd.results.run import FORM_ONLY, Measured, TestComparison
 from neuron_opsd.results.scores import Interval, TestResult
 from neuron_opsd.runs.context import TestSet
-from neuron_opsd.stages.scoring import above_baseline, compare, mean_of_tests
+from neuron_opsd.stages.scoring import above_baseline, mean_of_tests, score_differences
 
 Results = Mapping[str, TestResult]
 """By name of the test set."""
@@ -55,9 +55,11 @@ def compare_test(test: TestSet, findings: Findings, config: Config) -> TestCompa
         num_questions=len(before.scores),
         before=told(before),
         after=told(after),
-        delta=compare(before, after, settings, seed),
+        delta=score_differences(before, after, settings, seed),
         controls={label: told(result) for label, result in controls.items()},
-        net_of_form=None if form is None else compare(form, after, settings, seed),
+        net_of_form=None
+        if form is None
+        else score_differences(form, after, settings, seed),
         above_baseline=above_baselines(before, after, config),
         baseline=baseline_of(before.scores),
     )

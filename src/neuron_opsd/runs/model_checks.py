@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from neuron_opsd.config import Config
@@ -15,7 +16,7 @@ from neuron_opsd.records import Prompt, Question, TokenIds
 from neuron_opsd.runs.inputs import POOL, Inputs, places_of
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, choice_tokens
 
-BLOCK: Final = 256
+CHUNK: Final = 256
 """Questions that are written by the template and read by the tokenizer at once."""
 
 
@@ -27,20 +28,6 @@ class Problem:
     """Of its file: `pool`, or the test set's."""
     question_id: str
     text: str
-
-
-@dataclass(slots=True)
-class Problems:
-    """What is wrong with all questions: the first are kept, the others counted."""
-
-    shown: list[Problem] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, name: str, question: Question, text: str) -> None:
-        """Take one more."""
-        self.count += 1
-        if self.count <= MAX_PROBLEMS:
-            self.shown.append(Problem(name, question.id, text))
 
 
 def check_questions(model: Tokenizer, inputs: Inputs, config: Config) -> None:
@@ -70,32 +57,37 @@ def check_sets(
     Raises:
         DataError: For all bad questions at once, of which it shows twenty.
     """
-    found = Problems()
-    for name, questions in sets.items():
-        for start in range(0, len(questions), BLOCK):
-            block = questions[start : start + BLOCK]
-            asked = ask(block, config)
-            check_block(model, name, asked, config, found)
-    if found.count:
-        raise DataError(told(found, sources, config))
+    found = (
+        problem
+        for name, questions in sets.items()
+        for start in range(0, len(questions), CHUNK)
+        for problem in problems_of(
+            model, name, ask(questions[start : start + CHUNK], config), config
+        )
+    )
+    first = list(islice(found, MAX_PROBLEMS))
+    hidden = sum(1 for _ in found)
+    if first:
+        more = [f"and {hidden} more"] if hidden else []
+        raise DataError("\n".join([*lines_of(first, sources, config), *more]))
     if POOL in sets and config.contexts.num_demonstrations:
         check_shown(model, sets, config)
 
 
-def told(found: Problems, sources: Mapping[str, str], config: Config) -> str:
+def lines_of(
+    problems: Sequence[Problem], sources: Mapping[str, str], config: Config
+) -> list[str]:
     """Say what is wrong, a line each, with the file and the place in it."""
-    names = dict.fromkeys(problem.name for problem in found.shown)
+    names = dict.fromkeys(problem.name for problem in problems)
     places = {
         name: places_of(sources[name], name, config)
         for name in names
         if name in sources
     }
-    lines = [
+    return [
         f"{where(problem, sources, places.get(problem.name, {}))}: {problem.text}"
-        for problem in found.shown
+        for problem in problems
     ]
-    hidden = found.count - len(found.shown)
-    return "\n".join([*lines, *([f"and {hidden} more"] if hidden else [])])
 
 
 def where(
@@ -107,14 +99,10 @@ def where(
     return f"{file}, {place}" if place else file
 
 
-def check_block(
-    model: Tokenizer,
-    name: str,
-    asked: Sequence[PromptedQuestion],
-    config: Config,
-    found: Problems,
-) -> None:
-    """Note what is wrong with some questions of one file.
+def problems_of(
+    model: Tokenizer, name: str, asked: Sequence[PromptedQuestion], config: Config
+) -> Iterator[Problem]:
+    """Yield what is wrong with some questions of one file.
 
     Raises:
         DataError: If the chat template does not write the turns of one: whatever
@@ -124,9 +112,9 @@ def check_block(
     for one in asked:
         who = f"question {one.question.id}"
         if problem := letters_problem(one.question, config):
-            found.add(name, one.question, f"{who} {problem}")
+            yield Problem(name, one.question.id, f"{who} {problem}")
         elif problem := model.refusal(one.prompt):
-            found.add(name, one.question, f"{who}: {problem}")
+            yield Problem(name, one.question.id, f"{who}: {problem}")
         else:
             sound.append(one)
     prompts = encoded(
@@ -135,11 +123,11 @@ def check_block(
     fine = []
     for one, prompt in zip(sound, prompts, strict=True):
         if problem := token_problem(model, one, prompt, config):
-            found.add(name, one.question, problem)
+            yield Problem(name, one.question.id, problem)
         else:
             fine.append(one)
     if name == POOL:
-        note_long_teachers(model, fine, config, found)
+        yield from long_teachers(model, fine, config)
 
 
 def whose(asked: PromptedQuestion) -> str:
@@ -203,10 +191,10 @@ def unknown_problem(model: Tokenizer, who: str, texts: Sequence[TokenIds]) -> st
     )
 
 
-def note_long_teachers(
-    model: Tokenizer, asked: Sequence[PromptedQuestion], config: Config, found: Problems
-) -> None:
-    """Note questions that the student can hold and the teacher cannot.
+def long_teachers(
+    model: Tokenizer, asked: Sequence[PromptedQuestion], config: Config
+) -> Iterator[Problem]:
+    """Yield questions that the student can hold and the teacher cannot.
 
     Demonstrations that do not fit are left out, so what must fit is the question alone,
     as the teacher is asked it. That differs only where its switch of reasoning does.
@@ -226,7 +214,7 @@ def note_long_teachers(
         who = f"{whose(one)} as the teacher is asked it"
         problem = length_problem(model, who, len(ids), config.most_new_tokens)
         if problem:
-            found.add(POOL, one.question, problem)
+            yield Problem(POOL, one.question.id, problem)
 
 
 def check_shown(

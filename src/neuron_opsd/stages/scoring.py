@@ -163,7 +163,7 @@ def summarise(
     )
 
 
-def compare(
+def score_differences(
     before: TestResult, after: TestResult, config: EvaluationConfig, seed: int
 ) -> dict[str, Interval]:
     """Return every measure's difference, after minus before, with its interval.

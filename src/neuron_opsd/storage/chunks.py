@@ -108,11 +108,7 @@ class Chunks(Generic[R]):
             write_atomic(path, wanted)
 
     def keep(self, number: int, compute: Callable[[], Sequence[R]]) -> None:
-        """Compute a chunk and keep it, unless it is there.
-
-        Raises:
-            TryAgainError: If the disk is full or ails.
-        """
+        """Compute a chunk and keep it, unless it is there."""
         if self.seconds(number) is not None:
             return
         start = perf_counter()

@@ -51,7 +51,6 @@ class Codec(Generic[T]):
 
         Raises:
             DataError: If it is gone, or does not hold such a value.
-            TryAgainError: If the disk ails.
         """
         try:
             with reading(path, MAKE_AGAIN):

@@ -67,10 +67,6 @@ def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
     Args:
         path: What was to be written.
         needed: Its size in bytes, or the file or folder that shows how far it got.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-        ConfigError: If nothing may be written there.
     """
     try:
         yield
@@ -100,7 +96,6 @@ def reading(path: Path, advice: str = "") -> Iterator[None]:
         advice: What to do about a file that is missing or no file.
 
     Raises:
-        TryAgainError: If the disk ails.
         DataError: If the file is missing, or may not be read.
     """
     try:
@@ -123,7 +118,6 @@ def read_plain(path: Path, advice: str = "") -> bytes:
         advice: As of `reading`.
 
     Raises:
-        TryAgainError: If the disk ails.
         DataError: If there is no file, or it may not be read.
     """
     with reading(path, advice):

@@ -34,10 +34,6 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     At every moment, also after a power cut, `path` holds either what it held before or
     all of `data`.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-        ConfigError: If nothing may be written there.
     """
     write_file(path, lambda temporary: put(temporary, data), len(data))
 
@@ -98,10 +94,6 @@ def write_folder(
         path: The folder; the one above it is made where there is none.
         fill: Makes what is in it.
         num_bytes: About its size where that is known, for the message of a full disk.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-        ConfigError: If nothing may be written there.
     """
     temporary = temporary_name(path)
     try:

@@ -81,7 +81,6 @@ def check_folder(
 
     Raises:
         ConfigError: If it holds other things, or nothing may be written there.
-        TryAgainError: If the disk is read-only or ails.
     """
     check_folder_place(folder, flag)
     if not folder.is_dir():
@@ -113,7 +112,6 @@ def claim(
 
     Raises:
         ConfigError: If it holds other things, or nothing may be written there.
-        TryAgainError: If the disk is full or ails.
     """
     check_folder(folder, kind, recognise, flag)
     if not os.path.lexists(folder / MARKER):
@@ -130,7 +128,6 @@ def check_result_place(path: Path, inputs: Iterable[Path], flag: str = "--out") 
 
     Raises:
         ConfigError: If no file can stand there, or another one's is to stay there.
-        TryAgainError: If the disk is read-only or ails.
     """
     check_file_place(path, flag)
     place = path.resolve()

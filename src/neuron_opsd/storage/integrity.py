@@ -24,7 +24,7 @@ CARD = "README.md"
 """What describes a folder's other files: written after them, and proven apart."""
 
 HASHES = "hashes.json"
-"""Lists the files of a comparison, whose blocks have a manifest each."""
+"""Lists the files of a comparison, whose run groups have a manifest each."""
 
 MAX_HASHED_BYTES = 32_000_000
 """Bytes of a file or folder that are read wherever a run is looked at."""
@@ -175,11 +175,7 @@ def hashes(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
 
 
 def write_listed(folder: Path, names: Iterable[str]) -> None:
-    """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-    """
+    """Keep the hashes of a folder's files that no manifest lists, in `hashes.json`."""
     write_hashes(folder, {name: sha256_file(folder / name) for name in names})
 
 
@@ -188,7 +184,6 @@ def rehash_listed(folder: Path, name: str) -> None:
 
     Raises:
         DataError: If it cannot be understood.
-        TryAgainError: If the disk is full or ails.
     """
     table = {output.file: output.sha256 for output in listed(folder)}
     write_hashes(folder, table | {name: sha256_file(folder / name)})

@@ -37,7 +37,6 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         InUseError: If another process holds it; names process, machine and start.
         ConfigError: If no lock can be had there.
-        TryAgainError: If the disk is full or ails.
     """
     lock = FileLock(folder / LOCK, timeout=0)
     take(lock, folder)

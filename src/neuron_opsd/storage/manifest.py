@@ -11,13 +11,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from neuron_opsd.documents import DocumentError, fault_in, parse_table
 from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, clauses
@@ -185,11 +179,7 @@ def written_by(table: Any) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` whole or not at all.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-    """
+    """Write `manifest.json` whole or not at all."""
     write_atomic(folder / MANIFEST, seal(manifest.model_dump()))
 
 

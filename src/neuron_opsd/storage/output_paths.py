@@ -50,7 +50,6 @@ def check_file_place(path: Path, flag: str = "--out") -> None:
     Raises:
         ConfigError: If something else than a file stands there, or nothing may be
             written.
-        TryAgainError: If the disk is read-only or ails.
     """
     check_name(path)
     with disk_errors(path, 0):
@@ -72,7 +71,6 @@ def check_folder_place(path: Path, flag: str = "--out") -> None:
 
     Raises:
         ConfigError: If something else stands there, or nothing may be written.
-        TryAgainError: If the disk is read-only or ails.
     """
     check_name(path)
     with disk_errors(path, 0):

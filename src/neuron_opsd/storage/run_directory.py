@@ -156,9 +156,6 @@ class RunDirectory:
             compute: Makes it.
             made_from: Names of what it is made from: outputs, or added sources.
                 What is not there now, and will be once it is computed, counts too.
-
-        Raises:
-            TryAgainError: If the disk is full or ails.
         """
         if not self.has(name, codec, made_from):
             start = perf_counter()
@@ -171,11 +168,7 @@ class RunDirectory:
     def write(
         self, name: str, codec: Codec[T], value: T, made_from: Sequence[str] = ()
     ) -> None:
-        """Write an output that is cheap to make, unless it says the same already.
-
-        Raises:
-            TryAgainError: If the disk is full or ails.
-        """
+        """Write an output that is cheap to make, unless it says the same already."""
         stands = self.has(name, codec, made_from)
         if stands and self.says(codec, value):
             return
@@ -210,9 +203,6 @@ class RunDirectory:
             compute: Makes a chunk's results from its items, whatever chunks were
                 computed before it.
             made_from: As of `once`, but all of it must be there.
-
-        Raises:
-            TryAgainError: If the disk is full or ails.
         """
         folder = self.path(PARTS, name)
         if self.has(name, codec, made_from):
@@ -239,11 +229,7 @@ class RunDirectory:
                     clear_chunks(self.path(PARTS, name), output.file)
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a fact in the manifest; a mapping is merged into the one that is there.
-
-        Raises:
-            TryAgainError: If the disk is full or ails.
-        """
+        """Keep a fact in the manifest; a mapping is merged into what is there."""
         old = self.manifest.facts.get(name)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             value = {**old, **value}

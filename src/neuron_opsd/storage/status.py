@@ -69,7 +69,7 @@ class RunStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockStatus:
+class RunGroupStatus:
     """What the run directory of one source, seed and start tells about itself."""
 
     name: str
@@ -88,9 +88,9 @@ class ComparisonStatus:
     comparison: Path
     finished: bool
     """Whether the page, which comes last, is there, and nothing is at work or amiss."""
-    blocks: tuple[BlockStatus, ...]
+    blocks: tuple[RunGroupStatus, ...]
     amiss: tuple[str, ...] = ()
-    """As of a run, of the comparison and its blocks."""
+    """As of a run, of the comparison and its run groups."""
     unread: tuple[str, ...] = ()
     """As of a run."""
 
@@ -113,21 +113,21 @@ def read_status(folder: Path, *, verify: bool = False) -> RunStatus | Comparison
 
 
 def comparison_status(folder: Path, check: Check = quick_fault) -> ComparisonStatus:
-    """Read how far every block of a comparison is."""
+    """Read how far every run group of a comparison is."""
     places = sorted((folder / BLOCKS).glob("*/*/*"))
     homes = [place for place in places if os.path.lexists(place / MANIFEST)]
-    blocks = tuple(block_status(folder, home, check) for home in homes)
-    running = any(block.holder is not None for block in blocks)
+    groups = tuple(group_status(folder, home, check) for home in homes)
+    running = any(group.holder is not None for group in groups)
     own = () if running else amiss_of_its_own(folder, check)
-    amiss = (*own, *(line for block in blocks for line in block.amiss))
+    amiss = (*own, *(line for group in groups for line in group.amiss))
     finished = (folder / COMPARISON_PAGE).is_file() and not running and not amiss
     large = [home / name for home in homes for name in unread_in(home)]
     names = tuple(path.relative_to(folder).as_posix() for path in large)
-    return ComparisonStatus(folder, finished, blocks, amiss, names)
+    return ComparisonStatus(folder, finished, groups, amiss, names)
 
 
 def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
-    """Say which files of a comparison, besides its blocks, are not proven."""
+    """Say which files of a comparison, besides its run groups, are not proven."""
     try:
         return tuple(listed_faults(comparison, check).values())
     except NeuronOpsdError as error:
@@ -135,34 +135,34 @@ def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
 
 
 def unread_in(home: Path) -> list[str]:
-    """Return what was not read of a block; nothing where it says nothing of itself."""
+    """Return what was not read of a run group; nothing where it has no manifest."""
     try:
         return not_hashed(home, read_manifest(home))
     except NeuronOpsdError:
         return []
 
 
-def block_status(comparison: Path, block: Path, check: Check) -> BlockStatus:
-    """Read which models of a block are done, and how far the next one is.
+def group_status(comparison: Path, group: Path, check: Check) -> RunGroupStatus:
+    """Read which models of a run group are done, and how far the next one is.
 
-    A block that says nothing of itself must not hide the others.
+    A run group that says nothing of itself must not hide the others.
     """
-    name = " ".join(block.relative_to(comparison / BLOCKS).parts)
-    holder = living_holder(block)
+    name = " ".join(group.relative_to(comparison / BLOCKS).parts)
+    holder = living_holder(group)
     try:
-        manifest = read_manifest(block)
+        manifest = read_manifest(group)
     except NeuronOpsdError as error:
-        return BlockStatus(name, (), "", holder, (str(error),))
+        return RunGroupStatus(name, (), "", holder, (str(error),))
     outputs = [Path(output) for output in manifest.outputs]
     done = tuple(path.name for path in outputs if path.parent == Path(METHOD_FOLDERS))
-    begun = [f"{stage.name} {stage.progress}" for stage in begun_stages(block)]
-    for metrics in sorted(block.glob(f"{METHOD_FOLDERS}/*/{TRAIN}/{METRICS}")):
+    begun = [f"{stage.name} {stage.progress}" for stage in begun_stages(group)]
+    for metrics in sorted(group.glob(f"{METHOD_FOLDERS}/*/{TRAIN}/{METRICS}")):
         model = metrics.parent.parent.name
         if model not in done:
             steps, _ = training_steps(metrics)
             begun.append(f"{model} {steps}/{manifest.settings.get('distill.steps')}")
-    amiss = amiss_in(block, manifest, check)
-    return BlockStatus(name, done, ", ".join(begun), holder, amiss)
+    amiss = amiss_in(group, manifest, check)
+    return RunGroupStatus(name, done, ", ".join(begun), holder, amiss)
 
 
 def amiss_in(run: Path, manifest: Manifest, check: Check) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import templates
-from neuron_opsd.compare.comparison import Comparison, block_folder, set_up
+from neuron_opsd.compare.comparison import Comparison, group_folder, set_up
 from neuron_opsd.compare.variants import parse_variant
 from neuron_opsd.config.tables import load_config, to_toml
 from neuron_opsd.errors import ConfigError
@@ -190,7 +190,7 @@ def test_the_blocks_of_a_comparison_share_the_day_of_the_first(
     )
     config = tiny_config(dated, "prompts.form=chat")
     assert set_up(comparison, config, Silent()).config.prompts.date == NEXT_DAY
-    begun = block_folder(comparison, "parity", 0, "base")
+    begun = group_folder(comparison, "parity", 0, "base")
     begun.mkdir(parents=True)
     write_manifest(begun, new_manifest({"prompts.date": FIRST_DAY}, {}, {}))
     assert set_up(comparison, config, Silent()).config.prompts.date == FIRST_DAY

@@ -150,7 +150,7 @@ SETS: Final = (
         *(choice_sets.read_winogrande, "Apache-2.0"),
     ),
     PublicSet(
-        *("piqa", "PIQA", ("goal", "sol1", "sol2"), choice_sets.read_piqa, "AFL-3.0"),
+        *("piqa", "PIQA", ("goal", "sol1", "sol2"), choice_sets.read_piqa, "AFL-3.0")
     ),
     PublicSet(
         *("siqa", "SocialIQA", ("context", "question", "answera", "answerb")),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -20,14 +19,8 @@ from neuron_opsd.models.decoding.library_cache import LibraryCache
 from neuron_opsd.models.decoding.shared_prefix import PrefixMemory, enough, extend, read
 from neuron_opsd.models.forward.batches import batches
 from neuron_opsd.models.roles import Sampling
-from neuron_opsd.models.room import attempt, refuse_single
+from neuron_opsd.models.room import MAX_ROWS, ROOM, attempt, refuse_single
 from neuron_opsd.records import Completion, TokenIds
-
-MAX_ROWS: Final = 256
-"""Rows decoded side by side; more make no product faster."""
-
-ROOM: Final = 4
-"""Decoding holds this many times the positions of a forward pass's batch."""
 
 
 def generate(

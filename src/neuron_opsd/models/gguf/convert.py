@@ -13,9 +13,14 @@ from neuron_opsd.documents import parse_table
 from neuron_opsd.errors import ModelError, TryAgainError
 from neuron_opsd.models.gguf.file import is_gguf, read_gguf
 from neuron_opsd.models.library_errors import saving
-from neuron_opsd.storage.cache import cache_folder
+from neuron_opsd.storage.download_cache import (
+    Part,
+    cache_folder,
+    changed_files,
+    claim_cache,
+    note,
+)
 from neuron_opsd.storage.files import sha256_file, write_atomic
-from neuron_opsd.storage.sources import Part, changed_files, claim_cache, note
 
 __all__ = ["CONVERSION", "convert_gguf", "is_gguf", "unpacked"]
 

@@ -52,7 +52,8 @@ class IntervalChart:
     """Rows of intervals over one axis."""
 
     title: str
-    description: str
+    about: str
+    """What the numbers are; for screen readers, all rows are said after it."""
     rows: Sequence[IntervalRow]
     axis: str
     """What the axis is called."""
@@ -78,9 +79,10 @@ class IntervalChart:
         head = 34 if self.name else 16
         first = head + 14 if self.key else head
         tops = list(accumulate((row.height for row in self.rows), initial=first))
+        said = "; ".join(", ".join(map(" ".join, row.lines)) for row in self.rows)
         return svg.figure(
             self.title,
-            self.description,
+            f"{self.about} {said}.",
             (self.width, tops[-1] + BELOW),
             svg.words(self.name, (4, 14), kind="label strong") if self.name else "",
             svg.draw_key(self.key, (4, head)),

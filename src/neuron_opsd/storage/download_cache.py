@@ -1,12 +1,14 @@
-"""What a cache of fetched files holds: `sources.json` for us, `LICENSES.md` for people.
+"""The folder of what outlives a command: fetched files and converted models.
 
-A folder is entered when it is finished, with the hash of each of its files, so that
-one that was cut short, changed or damaged is told from one that is in order.
+`sources.json` says to us what it holds, `LICENSES.md` to people. A folder is entered
+when it is finished, with the hash of each of its files, so that one that was cut short,
+changed or damaged is told from one that is in order.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -83,7 +85,6 @@ def claim_cache(cache: Path) -> None:
 
     Raises:
         ConfigError: If it holds other things, or nothing may be written there.
-        TryAgainError: If the disk is full or ails.
     """
     claim(cache, "cache", is_cache, "NEURON_OPSD_CACHE")
 
@@ -154,11 +155,7 @@ def is_part(value: object) -> bool:
 
 
 def write_marker(cache: Path, parts: Parts) -> None:
-    """Write the licences of what is there, and then that it is finished.
-
-    Raises:
-        TryAgainError: If the disk is full or ails.
-    """
+    """Write the licences of what is there, and then that it is finished."""
     write_atomic(cache / LICENCES, licences_text(parts).encode())
     text = json.dumps({"parts": dict(sorted(parts.items()))}, indent=2)
     write_atomic(cache / MARKER, f"{text}\n".encode())
@@ -176,3 +173,12 @@ def licence_row(folder: str, part: Part) -> str:
     texts = (part.get(name, "") for name in ("title", "origin", "licence"))
     cells = folder, *texts, use
     return f"| {' | '.join(cells)} |\n"
+
+
+def cache_folder() -> Path:
+    """Return the folder, which the environment may name."""
+    if own := os.environ.get("NEURON_OPSD_CACHE"):
+        return Path(own).expanduser()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser() / "neuron-opsd"
+    return Path.home() / ".cache" / "neuron-opsd"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neuron_opsd.storage import sources as marker
-from neuron_opsd.storage.sources import (
+from neuron_opsd.storage import download_cache as marker
+from neuron_opsd.storage.download_cache import (
     MARKER,
     Part,
     is_intact,

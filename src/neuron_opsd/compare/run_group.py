@@ -1,6 +1,6 @@
-"""One block of a comparison: a source, a seed and a start, with all its methods.
+"""One run group of a comparison: a source, a seed and a start, with all its methods.
 
-A block is a run directory. The pool is answered once for all methods; each method has a
+A run group is a run directory. The pool is answered once for all methods; each method has a
 folder, and once its result is there nothing of it is computed again.
 """
 
@@ -61,7 +61,7 @@ class CellResult:
 
 @dataclass(frozen=True, slots=True)
 class RunGroup:
-    """What the methods of a block share."""
+    """What the methods of a group share."""
 
     run: RunContext
     source: str
@@ -77,7 +77,7 @@ class RunGroup:
 
 
 class StartModel:
-    """The model where a block's training begins, loaded when it is first needed."""
+    """The model where a group's training begins, loaded when it is first needed."""
 
     def __init__(
         self, base: LanguageModel, run: RunContext, adapters: Sequence[Path]
@@ -101,12 +101,12 @@ def result_codec(folder: str) -> Codec[CellResult]:
 
 
 def cell_folder(name: str) -> str:
-    """Return where a method's files lie in a block."""
+    """Return where a method's files lie in a group."""
     return f"{METHOD_FOLDERS}/{name}"
 
 
 def once(
-    block: RunGroup,
+    group: RunGroup,
     name: str,
     compute: Callable[[], CellResult],
     made_from: Sequence[str],
@@ -114,12 +114,12 @@ def once(
     """Return the result of a model, computed if it is not there; warnings stay.
 
     Args:
-        block: Keeps it.
+        group: Keeps it.
         name: Of the model.
         compute: Makes the result.
-        made_from: Names of all in the block that it is made from.
+        made_from: Names of all in the group that it is made from.
     """
-    directory, folder = block.run.directory, cell_folder(name)
+    directory, folder = group.run.directory, cell_folder(name)
 
     def warned() -> CellResult:
         before = len(directory.warnings)
@@ -129,29 +129,29 @@ def once(
     return directory.once(folder, result_codec(folder), warned, made_from=made_from)
 
 
-def measure_start(block: RunGroup, start: StartModel) -> CellResult:
+def measure_start(group: RunGroup, start: StartModel) -> CellResult:
     """Test the model where training begins.
 
     A model that was trained was tested on every set before; of it, only the in-domain
     answers are needed here, which find its demonstrations.
     """
-    tests = [test for test in block.tests if block.start == BASE or test.in_domain]
+    tests = [test for test in group.tests if group.start == BASE or test.in_domain]
 
     def compute() -> CellResult:
-        run = shared_job(block)
+        run = shared_run(group)
         return CellResult({0: answer_tests(run, start.get(), tests, BEFORE)})
 
     made_from = [name for t in tests for name in compared(t.name, BEFORE)]
-    return once(block, BASE, compute, made_from)
+    return once(group, BASE, compute, made_from)
 
 
-def measure_prompted(block: RunGroup, start: StartModel) -> CellResult:
+def measure_prompted(group: RunGroup, start: StartModel) -> CellResult:
     """Test the model where training begins with its own demonstrations before it."""
-    tests = [test.name for test in block.tests if test.in_domain]
+    tests = [test.name for test in group.tests if test.in_domain]
     return once(
-        block,
+        group,
         PROMPTED,
-        lambda: CellResult({0: answer_with_demonstrations(block, start.get())}),
+        lambda: CellResult({0: answer_with_demonstrations(group, start.get())}),
         [
             name
             for test in tests
@@ -161,24 +161,24 @@ def measure_prompted(block: RunGroup, start: StartModel) -> CellResult:
     )
 
 
-def shared_job(block: RunGroup) -> RunContext:
+def shared_run(group: RunGroup) -> RunContext:
     """Return the run of what all methods share: greedy answers are drawn as well."""
-    config = block.run.config
+    config = group.run.config
     contexts = config.contexts.model_copy(update={"answer": "greedy"})
-    return replace(block.run, config=config.model_copy(update={"contexts": contexts}))
+    return replace(group.run, config=config.model_copy(update={"contexts": contexts}))
 
 
 def answer_with_demonstrations(
-    block: RunGroup, model: LanguageModel
+    group: RunGroup, model: LanguageModel
 ) -> dict[str, TestResult]:
     """Test a model with its own demonstrations in the prompt, in its own domain."""
-    config = never_stopped(prompted(block.run.config, model.facts))
-    run = replace(block.run, config=config)
-    prepared = prepared_for(block, model, run, cell_folder(PROMPTED))
-    made = outputs_for(block, config, cell_folder(PROMPTED))
+    config = never_stopped(prompted(group.run.config, model.facts))
+    run = replace(group.run, config=config)
+    prepared = prepared_for(group, model, run, cell_folder(PROMPTED))
+    made = outputs_for(group, config, cell_folder(PROMPTED))
     return {
         test.name: answer_prompted(run, model, test, prepared, made)
-        for test in block.tests
+        for test in group.tests
         if test.in_domain
     }
 
@@ -190,21 +190,21 @@ def never_stopped(config: Config) -> Config:
 
 
 def prepared_for(
-    block: RunGroup, model: LanguageModel, run: RunContext, folder: str
+    group: RunGroup, model: LanguageModel, run: RunContext, folder: str
 ) -> Prepared:
     """Make what training needs from the pool, for the settings of one method."""
     if not run.directory.has(ROLLOUTS_NAME, ROLLOUTS, [BIAS_NAME]):
-        roll_out(shared_job(block).work, model, block.pool)
-    return prepare_run(run, model, block.pool, outputs_for(block, run.config, folder))
+        roll_out(shared_run(group).work, model, group.pool)
+    return prepare_run(run, model, group.pool, outputs_for(group, run.config, folder))
 
 
-def outputs_for(block: RunGroup, config: Config, folder: str) -> PoolOutputs:
-    """Return what a method's preparation is called in its block."""
-    return PoolOutputs(folder, neurons_name(block.run.config, config))
+def outputs_for(group: RunGroup, config: Config, folder: str) -> PoolOutputs:
+    """Return what a method's preparation is called in its group."""
+    return PoolOutputs(folder, neurons_name(group.run.config, config))
 
 
 def neurons_name(shared: Config, own: Config) -> str:
-    """Return under what name a block keeps the neuron sets that a method needs.
+    """Return under what name a group keeps the neuron sets that a method needs.
 
     Methods that capture the same answers in the same way share them.
     """
@@ -216,13 +216,13 @@ def neurons_name(shared: Config, own: Config) -> str:
     return f"neurons-{own.contexts.answer}{changed}"
 
 
-def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellResult:
+def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellResult:
     """Train one method and test what it made; at once if that is done."""
     folder = cell_folder(variant.name)
-    config = config_of(variant, block.run.config)
-    run = replace(block.run, config=config)
+    config = config_of(variant, group.run.config)
+    run = replace(group.run, config=config)
     last = config.distill.steps
-    between = tuple(step for step in block.shown_steps if step < last)
+    between = tuple(step for step in group.shown_steps if step < last)
     check_settings(run, folder, variant)
     told = (GOLD,) if issubclass(variant.trained, Oracle) else ()
     training = Training(variant.name, folder, between, told)
@@ -231,13 +231,13 @@ def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellR
 
     def compute() -> CellResult:
         model = start.get()
-        prepared = prepared_for(block, model, run, folder)
-        method = method_for(variant, config, block.targets)
+        prepared = prepared_for(group, model, run, folder)
+        method = method_for(variant, config, group.targets)
         examples = examples_for(method, prepared)
         metrics = train_adapter(run, model, training, examples, method)
         model.release()  # they make room for those of the trained model
         tests = {
-            step: test_after(block, run, variant.name, step, adapter)
+            step: test_after(group, run, variant.name, step, adapter)
             for step, adapter in adapters.items()
         }
         return CellResult(tests, spent(run, variant.name, metrics))
@@ -245,16 +245,16 @@ def train_variant(block: RunGroup, variant: Variant, start: StartModel) -> CellR
     tests = [
         name
         for step in adapters
-        for test in block.tests
+        for test in group.tests
         for name in compared(test.name, label_after(variant.name, step))
     ]
-    made = outputs_for(block, config, folder)
+    made = outputs_for(group, config, folder)
     made_from = [*told, *made.all, *adapters.values(), training.metrics, *tests]
-    result = once(block, variant.name, compute, made_from)
+    result = once(group, variant.name, compute, made_from)
     end_checkpoints(run, training.work)
     late = [str(step) for step in between if step not in result.tests]
     if late:
-        block.run.progress.warn(
+        group.run.progress.warn(
             f"{variant.name} was trained before --at named {', '.join(late)}, so it is "
             "not tested there; another --out trains it anew"
         )
@@ -294,14 +294,14 @@ def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
 
 
 def test_after(
-    block: RunGroup, run: RunContext, name: str, step: int, adapter: str
+    group: RunGroup, run: RunContext, name: str, step: int, adapter: str
 ) -> dict[str, TestResult]:
     """Test a method's model as it was after a number of steps."""
     path = run.directory.path(adapter)
-    trained = load_again(run.directory, run.config.model, *block.adapters, path)
+    trained = load_again(run.directory, run.config.model, *group.adapters, path)
     keep_room(run, trained)
     label = label_after(name, step)
-    return answer_tests(run, trained, block.tests, label, [adapter])
+    return answer_tests(run, trained, group.tests, label, [adapter])
 
 
 def label_after(name: str, step: int) -> str:

@@ -1,0 +1,242 @@
+"""The steps of Algorithm 1, one function each, on settings of the whole run.
+
+Each takes what the steps before it gave, and the settings that `resolve` decided for a
+model. What is computed stays in memory; `run` does the same in a directory that
+resumes. Without `progress` nothing is shown, and warnings are Python's own.
+`examples/algorithm1.py` puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from neuron_opsd import pipeline
+from neuron_opsd.config import Config
+from neuron_opsd.config.tables import Settings, as_config
+from neuron_opsd.method.selection import kept_ids
+from neuron_opsd.methods import method_of
+from neuron_opsd.models.load import learner_of
+from neuron_opsd.models.roles import LanguageModel, Learner
+from neuron_opsd.progress import QUIET, Progress
+from neuron_opsd.records import (
+    NeuronSet,
+    Question,
+    Rollout,
+    SelectionEntry,
+    StepMetrics,
+    TeacherContext,
+    TrainingExample,
+    Vote,
+)
+from neuron_opsd.runs import context
+from neuron_opsd.runs.centring import centred
+from neuron_opsd.runs.inputs import POOL
+from neuron_opsd.runs.model_checks import check_sets
+from neuron_opsd.runs.resolution import for_model, replaced_text, with_method
+from neuron_opsd.stages import representatives as standing
+from neuron_opsd.stages import training
+from neuron_opsd.stages.library import DemonstrationPool
+from neuron_opsd.storage.caching import MEMORY, Workspace
+from neuron_opsd.storage.kept_rollouts import Chosen
+from neuron_opsd.storage.verdicts import hold_votes
+
+
+def resolve(
+    settings: Settings,
+    model: LanguageModel,
+    pool: Sequence[Question],
+    progress: Progress = QUIET,
+) -> Config:
+    """Decide for a model and a pool what the settings leave open.
+
+    Args:
+        settings: A `Config` or a table; the method's own are added to them.
+        model: That will be asked.
+        pool: The questions.
+        progress: Told of what the user should know.
+
+    Raises:
+        ConfigError: If the settings, the method and the model do not fit together.
+        DataError: If the model cannot be asked some of the questions.
+    """
+    given = with_method(as_config(settings))
+    own = for_model(given, model.facts)
+    chooses = any(question.choices for question in pool)
+    config = context.resolve(own, model, chooses=chooses)
+    check_sets(model, {POOL: pool}, config, {})
+    work = Workspace(config, MEMORY, progress)
+    work.warn(context.remarks(model.facts, config, own))
+    work.warn(filter(None, [replaced_text(given, own)]))
+    return centred(work, model, pool).config
+
+
+def sample_rollouts(
+    model: LanguageModel,
+    pool: Sequence[Question],
+    config: Config,
+    progress: Progress = QUIET,
+) -> Sequence[Rollout]:
+    """Answer every question without a context.
+
+    Returns:
+        All rollouts of the first question, then of the second, and so on.
+
+    Raises:
+        NotFiniteError: If a logit is no number.
+    """
+    return pipeline.roll_out(Workspace(config, MEMORY, progress), model, pool)
+
+
+def tally_votes(
+    pool: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    config: Config,
+    progress: Progress = QUIET,
+) -> dict[str, Vote]:
+    """Return by question id what the sampled rollouts of each question agree on."""
+    work = Workspace(config, MEMORY, progress)
+    return hold_votes(work, pool, rollouts, pipeline.ROLLOUTS_NAME)
+
+
+def representatives(
+    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: Config
+) -> dict[str, Rollout]:
+    """Return by question id the rollout that stands for each question.
+
+    It is the one a demonstration would show; the first one where none can be shown.
+    """
+    return standing.representatives(rollouts, votes, config)
+
+
+def capture_neurons(
+    model: LanguageModel,
+    pool: Sequence[Question],
+    chosen: Mapping[str, Rollout],
+    config: Config,
+    progress: Progress = QUIET,
+) -> Sequence[NeuronSet]:
+    """Read off the neurons that pushed each question's rollout.
+
+    Args:
+        model: That wrote the rollouts.
+        pool: The questions.
+        chosen: The rollout of each, as `representatives` returns them.
+        config: Which neurons count.
+        progress: Told of every question.
+
+    Returns:
+        One set per question; without neurons where the settings ask for none.
+
+    Raises:
+        NotFiniteError: If a score is no number.
+
+    Source: sections 3.1 and 3.2 of arXiv:2607.02460.
+    """
+    work = Workspace(config, MEMORY, progress)
+    rollouts = list(chosen.values())
+    return pipeline.read_neurons(work, model, pool, Chosen(rollouts, chosen))
+
+
+def select_questions(
+    neurons: Sequence[NeuronSet],
+    chosen: Mapping[str, Rollout],
+    config: Config,
+    progress: Progress = QUIET,
+) -> Sequence[SelectionEntry]:
+    """Rank the pool by the rule of the settings, and keep the share asked for.
+
+    Returns:
+        One entry per question, in the order of the pool.
+
+    Source: S = {x : s(x) <= b-th percentile}, Algorithm 1 of arXiv:2607.02460.
+    """
+    return pipeline.select(Workspace(config, MEMORY, progress), neurons, chosen)
+
+
+def answers_to_show(
+    model: LanguageModel,
+    pool: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    votes: Mapping[str, Vote],
+    config: Config,
+    progress: Progress = QUIET,
+) -> dict[str, str]:
+    """Return by question id the model's own answer that a demonstration shows.
+
+    A question whose answer cannot be read, or is too long, is left out.
+    """
+    work = Workspace(config, MEMORY, progress)
+    return pipeline.answers_to_show(work, model, pool, rollouts, votes)
+
+
+def build_contexts(
+    pool: Sequence[Question],
+    neurons: Sequence[NeuronSet],
+    selection: Sequence[SelectionEntry],
+    answers: Mapping[str, str],
+    config: Config,
+    progress: Progress = QUIET,
+) -> Sequence[TeacherContext]:
+    """Choose the demonstrations of every selected question.
+
+    Args:
+        pool: The questions.
+        neurons: Of each, by which the nearest are found.
+        selection: As `select_questions` returns it.
+        answers: As `answers_to_show` returns them.
+        config: How many demonstrations, and by which rule.
+        progress: Told where a search was not exact.
+
+    Returns:
+        One context per selected question, its nearest demonstration last.
+
+    Raises:
+        DataError: If no question is selected, or there are fewer demonstrations to
+            choose from than asked for.
+
+    Source: section 3.3 of arXiv:2607.02460.
+    """
+    kept = pipeline.refuse_none(kept_ids(selection), pool)
+    library = pipeline.demonstration_pool(pool, answers, neurons, selection, config)
+    trained = pipeline.of_ids(neurons, kept)
+    work = Workspace(config, MEMORY, progress)
+    return pipeline.choose_contexts(work, trained, library)
+
+
+def build_examples(
+    model: LanguageModel,
+    pool: Sequence[Question],
+    contexts: Sequence[TeacherContext],
+    config: Config,
+    progress: Progress = QUIET,
+) -> tuple[TrainingExample, ...]:
+    """Write out what the student and the teacher see of every selected question.
+
+    Raises:
+        DataError: If a question is too long for the model.
+    """
+    questions = {question.id: question for question in pool}
+    library = DemonstrationPool(questions, {}, (), {})
+    work = Workspace(config, MEMORY, progress)
+    return pipeline.write_examples(work, model, contexts, library)
+
+
+def make_learner(model: LanguageModel, config: Config) -> Learner:
+    """Return a student and its teacher that begin as a model, which never changes."""
+    return learner_of(model, config.distill, config.seed)
+
+
+def train(
+    learner: Learner, examples: Sequence[TrainingExample], config: Config
+) -> Iterator[StepMetrics]:
+    """Train the student by the method of the settings; yield the metrics of each step.
+
+    Args:
+        learner: As `make_learner` returns it; `learner.save_adapter` keeps the result.
+        examples: What student and teacher see.
+        config: Method, steps and rate.
+
+    Raises:
+        TrainingError: If something in a step is not finite; no weight has moved then.
+    """
+    return training.train(learner, examples, method_of(config), config)

@@ -1,0 +1,65 @@
+"""Each example is run as a user would, and does what it says."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import places
+from tiny_runs import KINDS, SETTINGS, files_of, read_json, run_command, tiny_request
+
+EXAMPLES = places.ROOT / "examples"
+
+
+@pytest.fixture
+def run_example(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Give a function that runs an example and returns what it printed."""
+
+    def run(name: str, *argv: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, argv)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_algorithm_1_gives_the_adapter_of_a_run(
+    run_example: Callable[..., str], tiny_llama: Path, tmp_path: Path, kind: str
+) -> None:
+    request = replace(tiny_request(tmp_path, kind=kind), tests={})
+    arguments = (tiny_llama, request.pool, tmp_path / "adapter", *SETTINGS)
+    printed = run_example("algorithm1.py", *arguments)
+    assert "step 4: loss " in printed
+    assert run_command(request, tiny_llama) == 0
+    run, steps = files_of(request.out / "adapter"), files_of(tmp_path / "adapter")
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert steps[file] == run[file]
+
+
+def test_algorithm_1_fits_on_a_screen() -> None:
+    assert len((EXAMPLES / "algorithm1.py").read_text().splitlines()) < 80
+
+
+def test_own_data_ends_with_a_measured_adapter(
+    run_example: Callable[..., str], tiny_llama: Path, tmp_path: Path
+) -> None:
+    request = tiny_request(tmp_path)
+    files = request.pool, request.tests["parity"], request.out
+    printed = run_example("own_data.py", tiny_llama, *files, *SETTINGS)
+    assert "the student is asked:\n" in printed
+    table = read_json(request.out / "evaluation.json")["exam"]
+    after = table["after"]["avg_at_k"]
+    gain = after - table["before"]["avg_at_k"]
+    assert f"exam: {gain:+.3f} (" in printed
+    assert printed.endswith(f"Avg@k of the adapter: {after:.3f}\n")
