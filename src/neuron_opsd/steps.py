@@ -14,7 +14,7 @@ from neuron_opsd import pipeline
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Settings, as_config
 from neuron_opsd.method.selection import kept_ids
-from neuron_opsd.methods import METHODS
+from neuron_opsd.methods import method_of
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.roles import LanguageModel, Learner
 from neuron_opsd.progress import QUIET, Progress
@@ -239,5 +239,4 @@ def train(
     Raises:
         TrainingError: If something in a step is not finite; no weight has moved then.
     """
-    method = METHODS[config.method](config)
-    return training.train(learner, examples, method, config)
+    return training.train(learner, examples, method_of(config), config)

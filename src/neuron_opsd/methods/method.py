@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeAlias
@@ -17,7 +17,7 @@ from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.training import (
     Examples,
     RolloutGroups,
-    TrainingSequence,
+    Sequences,
 )
 from neuron_opsd.stages.training_rollouts import check_votes, num_voting
 
@@ -173,7 +173,7 @@ class Method(ABC):
         """Return what a step makes of a batch, a group for each example."""
 
     @abstractmethod
-    def loss(self, learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
+    def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
         """Return the loss, summed over all completion tokens, repeats counted."""
 
 

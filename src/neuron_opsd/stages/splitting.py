@@ -25,18 +25,13 @@ class Split:
     """Tokens of a pass without."""
 
 
-def tell_nobody(splits: Sequence[Split], said: str) -> None:
-    """Hear of other splits, and do nothing."""
-    del splits, said
-
-
 class Splits:
     """The splits of a training by step, as they are found or were found before."""
 
     def __init__(
         self,
         known: Sequence[Split] = (),
-        note: Callable[[Sequence[Split], str], None] = tell_nobody,
+        note: Callable[[Sequence[Split], str], None] = lambda *_: None,
     ) -> None:
         """Take what was found before.
 
@@ -57,9 +52,8 @@ class Splits:
         """Split otherwise from a step on."""
         if not self.known:
             self.known.append(replace(before, step=0))
-        first = max(after.step, 1)
-        self.known = [split for split in self.known if split.step < first]
-        self.known.append(after)
+        earlier = [split for split in self.known if split.step < max(after.step, 1)]
+        self.known = [*earlier, after]
         self.note(self.known, said)
 
 
