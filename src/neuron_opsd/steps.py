@@ -15,6 +15,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Settings, as_config
 from neuron_opsd.method.selection import kept_ids
 from neuron_opsd.methods import method_of
+from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.roles import (
     Answerer,
@@ -245,4 +246,6 @@ def train(
     Raises:
         TrainingError: If something in a step is not finite; no weight has moved then.
     """
-    return training.train(learner, examples, method_of(config), config)
+    method = method_of(config)
+    own = method.examples(examples, PoolAnswers(dict, {}))
+    return training.train(learner, own, method, config)
