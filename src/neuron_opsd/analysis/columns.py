@@ -88,12 +88,7 @@ class Verdicts:
 
 
 def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
-    """Gather what a run made of its pool.
-
-    Args:
-        run: Its votes are held anew.
-        labels: Its questions say how answers are read; without them the settings do.
-    """
+    """Gather what a run made of its pool."""
     config = run.config
     readers = vote_readers(run, labels)
     votes = tally_votes(outlines_of(run.rollouts), readers)

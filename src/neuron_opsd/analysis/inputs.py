@@ -109,13 +109,7 @@ def assign_answers(
 def read_run(
     name: str, folder: Path, warn: Callable[[str], None] = unheard
 ) -> PreparedRun:
-    """Read what a run, or a method of a comparison, has made of its pool.
-
-    Args:
-        name: Of the run.
-        folder: Of the run or the method.
-        warn: Told what else of the run is gone or was changed.
-    """
+    """Read what a run, or a method of a comparison, has made of its pool."""
     place = place_of(folder)
     check_neurons(folder, place)
     # What a process is writing need not be whole yet. What is read here is compared

@@ -304,9 +304,5 @@ def shared_verifier() -> Verifier:
 
 @functools.cache
 def same_within(max_minutes: int) -> Callable[[str, str], bool]:
-    """Return what compares two expressions by the shared verifier.
-
-    Args:
-        max_minutes: As of `Verifier.equal`.
-    """
+    """Return what compares two expressions by the shared verifier."""
     return functools.partial(shared_verifier().equal, max_minutes=max_minutes)

@@ -111,14 +111,7 @@ def once(
     compute: Callable[[], CellResult],
     made_from: Sequence[str],
 ) -> CellResult:
-    """Return the result of a model, computed if it is not there; warnings stay.
-
-    Args:
-        group: Keeps it.
-        name: Of the model.
-        compute: Makes the result.
-        made_from: Names of all in the group that it is made from.
-    """
+    """Return the result of a model, computed if it is not there; warnings stay."""
     directory, folder = group.run.directory, cell_folder(name)
 
     def warned() -> CellResult:

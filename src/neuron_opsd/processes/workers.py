@@ -23,11 +23,6 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a worker that answers lines with lines until its input ends.
 
-    Args:
-        worker: Module that is run as a file.
-        what: It does, for messages, as in ``compares expressions``.
-        environment: Its variables; those of this process when left out.
-
     Raises:
         TryAgainError: If the system has no room for one more.
     """
@@ -44,12 +39,6 @@ def run_once(
     worker: ModuleType, what: str, *arguments: str, given: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a worker to its end, whatever that is.
-
-    Args:
-        worker: Module that is run as a file.
-        what: It does, for messages, as in ``tries a tokenizer``.
-        arguments: For its command line.
-        given: Its input.
 
     Raises:
         TryAgainError: If it could not begin.

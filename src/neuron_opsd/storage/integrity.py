@@ -143,13 +143,7 @@ Check: TypeAlias = Callable[[Path, Output], str]
 
 
 def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[str, str]:
-    """Say of every output that is not proven what is wrong with it, by its name.
-
-    Args:
-        folder: Of the run.
-        manifest: Of the run.
-        check: `fault_of`, or `quick_fault`, which does not read what is large.
-    """
+    """Say of every output that is not proven what is wrong with it, by its name."""
     return {
         name: f"{folder / output.file} {fault}"
         for name, output in manifest.outputs.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate, groupby, islice
 from pathlib import Path
 from typing import Any, Final, overload
@@ -143,35 +143,18 @@ class Chosen:
 
 
 def outlines_in(batch: pa.RecordBatch, row: int) -> Iterator[Outline]:
-    """Yield the outlines of some rows.
-
-    Args:
-        batch: With the columns that `KeptRollouts.outlines` reads.
-        row: Place of the first one in the file.
-    """
-    columns = [plain_list(batch, name) for name in FACTS]
+    """Yield the outlines of some rows, the first of which is row `row` of the file."""
     lengths = pc.list_value_length(batch.column("token_ids")).to_pylist()
     if "final_start" in batch.schema.names:
         closed = batch.column("final_start").is_valid().to_pylist()
     else:
         texts = batch.column("text").to_pylist()
         closed = [final_start(text) is not None for text in texts]
-    rows = range(row, row + batch.num_rows)
-    for facts in zip(*columns, lengths, closed, rows, strict=True):
-        name, index, temperature, answer, finished, logprob, entropy, *rest = facts
-        length, is_closed, place = rest
-        yield Outline(
-            question_id=name,
-            index=index,
-            temperature=temperature,
-            answer=answer,
-            num_tokens=length,
-            finished=finished,
-            is_closed=is_closed,
-            logprob=logprob,
-            entropy=entropy,
-            row=place,
-        )
+    columns = {name: plain_list(batch, name) for name in FACTS}
+    columns |= {"num_tokens": lengths, "is_closed": closed}
+    columns |= {"row": list(range(row, row + batch.num_rows))}
+    ordered = [columns[field.name] for field in fields(Outline)]
+    return (Outline(*values) for values in zip(*ordered, strict=True))
 
 
 def plain_list(batch: pa.RecordBatch, name: str) -> list[Any]:

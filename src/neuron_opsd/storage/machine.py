@@ -44,13 +44,7 @@ class Elsewhere:
     def __init__(
         self, begun: Manifest, fresh: Manifest, warn: Callable[[str], None]
     ) -> None:
-        """Compare, and say what is otherwise, or was while a part was computed.
-
-        Args:
-            begun: The manifest of the run.
-            fresh: One that this process would begin.
-            warn: Told of it.
-        """
+        """Compare, and say what is otherwise, or was while a part was computed."""
         self._manifest = begun
         self._now = changes(machine_of(begun), machine_of(fresh))
         if self._now:

@@ -58,14 +58,7 @@ class FileNotes:
         evidence: Evidence,
         dropped: Sequence[str],
     ) -> tuple[str, ...]:
-        """Return what is worth a line about how a file was read.
-
-        Args:
-            name: Of the file.
-            public: The set that it was taken for, if any.
-            evidence: What its answers tell.
-            dropped: Where rows were left out because a choice appears twice.
-        """
+        """Return what is worth a line about how a file was read."""
         found = [
             set_note(public),
             self.renamed_note(),

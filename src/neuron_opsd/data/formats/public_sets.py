@@ -234,12 +234,7 @@ def is_boxed(answer: object) -> bool:
 
 
 def recognise(cells: Cells, *, labelled: bool) -> PublicSet | None:
-    """Return the set that a row is of, `None` where it is of none.
-
-    Args:
-        cells: Of the row.
-        labelled: Whether the answer may be looked at to tell.
-    """
+    """Return a row's set, if any; the answer may tell only where it is `labelled`."""
     for one in SETS:
         if one.by_answer and not labelled:
             continue
