@@ -53,7 +53,7 @@ def resolve(
         settings: A `Config` or a table; the method's own are added to them.
         model: That will be asked.
         pool: The questions.
-        progress: Told of what the user should know.
+        progress: Called with what the user should know.
 
     Raises:
         ConfigError: If the settings, the method and the model do not fit together.
@@ -122,7 +122,7 @@ def capture_neurons(
         pool: The questions.
         chosen: The rollout of each, as `representatives` returns them.
         config: Which neurons count.
-        progress: Told of every question.
+        progress: Called with every question.
 
     Returns:
         One set per question; without neurons where the settings ask for none.

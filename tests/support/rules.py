@@ -217,7 +217,7 @@ def targets_outside_oracles(module: str, source: str) -> list[str]:
 
 
 def is_oracle(node: ast.AST) -> bool:
-    """Say whether a node is the class of a method that is told gold answers."""
+    """Say whether a node is the class of a method that is given gold answers."""
     if not isinstance(node, ast.ClassDef):
         return False
     return any(

@@ -52,7 +52,7 @@ class PreparedRun:
 
     @property
     def model(self) -> str:
-        """Folder or id of the model that the run was begun with."""
+        """Folder or id of the model that the run was started with."""
         return str(self.manifest.settings.get("model.name", ""))
 
     @property

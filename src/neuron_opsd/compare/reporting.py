@@ -207,7 +207,7 @@ def hashes(setting: ComparisonContext) -> dict[str, str]:
 
 
 def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
-    """Write all files of a comparison; return where its page lies."""
+    """Write all files of a comparison; return the path of its page."""
     save_rows(score_rows(all_tested(outcome)), SCORE_SCHEMA, SCORE_ROWS, out / SCORES)
     DATA.save(data, out / DATA.file_name)
     oracles = frozenset(line.name for line in data.methods if line.oracle)
@@ -253,7 +253,7 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
     fault = found.pop(DATA.file_name, None)
     if fault is not None:
         raise DataError(
-            f"{fault}; the `neuron-opsd compare` command that began it makes it again"
+            f"{fault}; the `neuron-opsd compare` command that started it makes it again"
         )
     known = {output.file for output in listed(out)}
     if DATA.file_name not in known:

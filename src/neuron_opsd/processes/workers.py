@@ -54,7 +54,7 @@ def run_once(
         last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise TryAgainError(
             f"the process that {what} does not start: {last or done.returncode}; run "
-            "the same command again, and install this package again if that is in vain"
+            "the same command again, and reinstall this package if that does not help"
         )
     return done
 

@@ -58,7 +58,7 @@ def preview(
         pool: File or dataset of questions.
         question_id: Which one; the first if none is named.
         config: Model, prompts and contexts.
-        progress: Told of the questions asked.
+        progress: Called with the questions asked.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.

@@ -1,4 +1,4 @@
-"""How the records that stages hand on become files and come back unchanged.
+"""How the records that stages pass on become files and come back unchanged.
 
 Tables are Parquet and the rest is JSON; neither can hold code. Equal values give equal
 bytes. Half a surrogate pair, which no file can hold, becomes the character U+FFFD.
@@ -40,7 +40,7 @@ class Codec(Generic[T]):
     """How one kind of value becomes a file and comes back."""
 
     file_name: str
-    """Where the value lies in a run directory, `/` for folders."""
+    """The file of the value in a run directory, `/` for folders."""
     save: Callable[[T, Path], None]
     """Writes the file, whole or not at all."""
     read: Callable[[Path], T]

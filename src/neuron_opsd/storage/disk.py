@@ -48,7 +48,7 @@ LASTING: Final = {
 
 GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
-MAKE_AGAIN: Final = "; delete it, and the command that began the run makes it again"
+MAKE_AGAIN: Final = "; delete it, and the command that started the run makes it again"
 """What to do about a damaged file of a run."""
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -125,7 +125,7 @@ def size_text(needed: int | Path) -> str:
     try:
         return f"it needs more than {readable_bytes(size_of(needed))}"
     except OSError:
-        return "how much it needs cannot be told"
+        return "how much it needs is unknown"
 
 
 def size_of(path: Path) -> int:

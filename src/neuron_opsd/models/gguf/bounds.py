@@ -114,7 +114,7 @@ class Claims:
             raise self.refused(f"a value of type {kind}")
 
     def pass_tensor(self) -> None:
-        """Pass over where a tensor lies.
+        """Pass over the place of a tensor.
 
         Raises:
             ModelError: If it has more dimensions than any.

@@ -181,7 +181,7 @@ def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> No
     """Write configuration, weights and tokenizer as a hub download would have them.
 
     Raises:
-        OSError: If the disk is full or ails.
+        OSError: If the disk is full or fails.
     """
     from safetensors.torch import save_file
     from transformers import GenerationConfig

@@ -1,7 +1,7 @@
 """Which files hold a model's weights, as its index names them: safetensors alone.
 
 transformers loads whatever an index or `config.json` names, pickled weights too, and an
-adapter that lies beside a model. So the names are read here before any weights are.
+adapter stored beside a model. So the names are read here before any weights are.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def check_weights(
 
 
 def file_of(source: str, name: str, options: Mapping[str, Any]) -> Path | None:
-    """Return where a file of a folder or hub id lies, `None` where there is none.
+    """Return where a file of a folder or hub id is stored, `None` where there is none.
 
     Raises:
         OSError: If the hub cannot be reached, and it is not known whether there is.
@@ -107,12 +107,12 @@ def place_problem(folder: Path, name: str) -> str:
     """Say what is wrong with a file of weights, if anything is."""
     path = folder / name
     if not path.is_file():
-        return "is not there" if not path.is_symlink() else "is a link to nothing"
+        return "is missing" if not path.is_symlink() else "is a link to nothing"
     return "is a link out of the folder" if not is_inside(folder, path) else ""
 
 
 def is_inside(folder: Path, path: Path) -> bool:
-    """Say whether a file lies in a folder, or where the hub's cache keeps its files.
+    """Say whether a file is in a folder, or where the hub's cache keeps its files.
 
     There ``snapshots/COMMIT/NAME`` is a link to ``blobs/HASH`` of the same model.
     """
