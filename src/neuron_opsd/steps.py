@@ -37,7 +37,7 @@ from neuron_opsd.stages import representatives as standing
 from neuron_opsd.stages import training
 from neuron_opsd.stages.library import DemonstrationPool
 from neuron_opsd.storage.caching import MEMORY, Workspace
-from neuron_opsd.storage.kept_rollouts import Chosen
+from neuron_opsd.storage.stored_rollouts import Chosen
 from neuron_opsd.storage.verdicts import hold_votes
 
 

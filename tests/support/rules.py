@@ -15,7 +15,7 @@ PACKAGE = "neuron_opsd"
 Rule: TypeAlias = Callable[[str, str], list[str]]
 
 LAYERS: tuple[set[str], ...] = (
-    {"documents", "errors", "outlines", "progress", "records", "seeds"},
+    {"documents", "errors", "rollout_summary", "progress", "records", "seeds"},
     {"config", "processes"},
     {"answers", "prompts", "results"},
     {"method", "storage"},

@@ -10,9 +10,9 @@ from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.methods import METHODS, needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
 from neuron_opsd.records import Fitness, NeuronSet, Prompt, Question, TeacherContext
+from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
@@ -23,8 +23,8 @@ from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt
 from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import Codec, record_codec
-from neuron_opsd.storage.kept_rollouts import outlines_of
 from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.stored_rollouts import summaries_of
 from neuron_opsd.storage.verdicts import verdicts_name
 
 T = TypeVar("T")
@@ -132,7 +132,7 @@ def count_pool_tokens(
         list(prepared.library.questions.values()),
         run.config,
     )
-    told = outlines_of(prepared.rollouts)
+    told = summaries_of(prepared.rollouts)
     run.count_tokens(ROLLOUTS_NAME, tokens_of(model, asked, told))
     if needs_neurons(run.config):
         chosen, config = prepared.representatives, run.config.neurons
@@ -143,7 +143,7 @@ def count_pool_tokens(
 def tokens_of(
     model: Tokenizer,
     asked: Sequence[PromptedQuestion],
-    rollouts: Iterable[RolloutFacts],
+    rollouts: Iterable[RolloutSummary],
 ) -> int:
     """Return the prompt and completion tokens of some rollouts, prompts once each."""
     prompts = sum(len(model.encode(a.prompt)) for a in asked)
@@ -152,7 +152,7 @@ def tokens_of(
 
 def tokens_read(
     neurons: Sequence[NeuronSet],
-    chosen: Mapping[str, RolloutFacts],
+    chosen: Mapping[str, RolloutSummary],
     config: NeuronsConfig,
 ) -> int:
     """Return how many tokens of completions passes went over.
@@ -191,7 +191,7 @@ def check(
     if config.fitness.action == "off":
         return None
     questions = list(prepared.library.questions.values())
-    found = pool_findings(questions, outlines_of(prepared.rollouts), config.fitness)
+    found = pool_findings(questions, summaries_of(prepared.rollouts), config.fitness)
     found += one_answer_findings(prepared.votes, config.fitness)
     own = own_answers(prepared.representatives)
     found += selection_findings(prepared.selection, own, config.fitness)

@@ -25,7 +25,7 @@ from neuron_opsd.records import NeuronSet, Rollout, SelectionEntry, TeacherConte
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
 from neuron_opsd.storage.json_lines import read_listing, write_listing
-from neuron_opsd.storage.kept_rollouts import KeptRollouts
+from neuron_opsd.storage.stored_rollouts import StoredRollouts
 from neuron_opsd.storage.tables import NEURON_SCHEMA, ROLLOUT_SCHEMA, batches, damaged
 
 T = TypeVar("T")
@@ -251,7 +251,7 @@ def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 
 
 ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
-    "rollouts.parquet", save_rollouts, KeptRollouts
+    "rollouts.parquet", save_rollouts, StoredRollouts
 )
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
 SELECTION = records_codec("selection.json", SelectionEntry)
