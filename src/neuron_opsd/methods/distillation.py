@@ -59,7 +59,7 @@ class NeuronOPSD(Distillation):
     """The paper's objective."""
 
     name = "neuron-opsd"
-    summary = "distils a teacher who sees the demonstrations with the nearest neurons"
+    summary = "distils a teacher that sees the demonstrations with the nearest neurons"
     source = "Chen and Li, arXiv:2607.02460"
     notes = (
         "the prototype shows demonstrations that were filtered by true answers; here "
@@ -141,7 +141,7 @@ class UOPSD(Distillation):
 
     name = "u-opsd"
     summary = (
-        "distils a teacher who sees the shortest rollout that gives the voted answer, "
+        "distils a teacher that sees the shortest rollout that gives the voted answer, "
         "on the rollouts that do not"
     )
     source = (
@@ -202,10 +202,10 @@ class UOPSD(Distillation):
 
 
 class OracleOPSD(Oracle, Distillation):
-    """Distillation towards a teacher who sees the answer it is told."""
+    """Distillation towards a teacher that sees the answer it is given."""
 
     name = "oracle-opsd"
-    summary = "distils a teacher who sees the gold answer"
+    summary = "distils a teacher that sees the gold answer"
     source = "OPSD, arXiv:2601.18734: upper bound of neuron-opsd"
     notes = (
         "the answer is shown as an earlier turn, in which the same question was "

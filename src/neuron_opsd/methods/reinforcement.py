@@ -234,7 +234,7 @@ class EMPO(Reinforcement):
 
 
 class OracleGRPO(Oracle, Reinforcement):
-    """GRPO towards the answers it is told."""
+    """GRPO towards the answers it is given."""
 
     name = "oracle-grpo"
     summary = "reinforces rollouts that give the gold answer"
