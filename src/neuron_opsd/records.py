@@ -251,13 +251,13 @@ class StepMetrics:
     truncated: float
     """Share of rollouts cut at the longest length allowed."""
     entropy: float
-    """Mean over rollouts of their writer's entropy per token, in nats."""
+    """Mean over rollouts of the entropy per token they were drawn with, in nats."""
     top_answer_share: float
     """Share of the rollouts whose text is the most frequent of the step."""
     num_generated: int = 0
     """Completion tokens that were drawn, trained on or not."""
     reward: float | None = None
-    """Mean over rollouts, where a method pays for them."""
+    """Mean over rollouts, where a method rewards them."""
     agreement: float | None = None
     """Mean share of a question's rollouts that agree with their vote, where one was
     held."""
@@ -275,7 +275,7 @@ class TeacherCheck:
     student_agreement: float
     """Mean probability (or share of samples) the student gives the voted answer."""
     teacher_agreement: float
-    """The same for the teacher, who sees the context."""
+    """The same for the teacher, which sees the context."""
     student_entropy: float
     """Mean entropy of the student's answers, in nats."""
     teacher_entropy: float

@@ -14,9 +14,16 @@ from neuron_opsd import pipeline
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Settings, as_config
 from neuron_opsd.method.selection import kept_ids
-from neuron_opsd.methods import METHODS
+from neuron_opsd.methods import method_of
+from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.load import learner_of
-from neuron_opsd.models.roles import LanguageModel, Learner
+from neuron_opsd.models.roles import (
+    Answerer,
+    LanguageModel,
+    Learner,
+    TextScorer,
+    Tokenizer,
+)
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import (
     NeuronSet,
@@ -37,13 +44,13 @@ from neuron_opsd.stages import representatives as standing
 from neuron_opsd.stages import training
 from neuron_opsd.stages.library import DemonstrationPool
 from neuron_opsd.storage.caching import MEMORY, Workspace
-from neuron_opsd.storage.kept_rollouts import Chosen
+from neuron_opsd.storage.stored_rollouts import Chosen
 from neuron_opsd.storage.verdicts import hold_votes
 
 
 def resolve(
     settings: Settings,
-    model: LanguageModel,
+    model: TextScorer,
     pool: Sequence[Question],
     progress: Progress = QUIET,
 ) -> Config:
@@ -53,7 +60,7 @@ def resolve(
         settings: A `Config` or a table; the method's own are added to them.
         model: That will be asked.
         pool: The questions.
-        progress: Told of what the user should know.
+        progress: Called with what the user should know.
 
     Raises:
         ConfigError: If the settings, the method and the model do not fit together.
@@ -71,7 +78,7 @@ def resolve(
 
 
 def sample_rollouts(
-    model: LanguageModel,
+    model: Answerer,
     pool: Sequence[Question],
     config: Config,
     progress: Progress = QUIET,
@@ -122,7 +129,7 @@ def capture_neurons(
         pool: The questions.
         chosen: The rollout of each, as `representatives` returns them.
         config: Which neurons count.
-        progress: Told of every question.
+        progress: Called with every question.
 
     Returns:
         One set per question; without neurons where the settings ask for none.
@@ -154,7 +161,7 @@ def select_questions(
 
 
 def answers_to_show(
-    model: LanguageModel,
+    model: Tokenizer,
     pool: Sequence[Question],
     rollouts: Sequence[Rollout],
     votes: Mapping[str, Vote],
@@ -204,7 +211,7 @@ def build_contexts(
 
 
 def build_examples(
-    model: LanguageModel,
+    model: Tokenizer,
     pool: Sequence[Question],
     contexts: Sequence[TeacherContext],
     config: Config,
@@ -239,5 +246,6 @@ def train(
     Raises:
         TrainingError: If something in a step is not finite; no weight has moved then.
     """
-    method = METHODS[config.method](config)
-    return training.train(learner, examples, method, config)
+    method = method_of(config)
+    own = method.examples(examples, PoolAnswers(dict, {}))
+    return training.train(learner, own, method, config)

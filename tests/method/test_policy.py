@@ -116,7 +116,7 @@ def test_low_variance_kl_by_hand() -> None:
 def coin(
     head: float, allowed: TokenIds = (), temperature: float = 1.0
 ) -> tuple[HiddenStates, PolicyTokens]:
-    """Return who throws a coin that may land on its edge, and a head that was paid."""
+    """Return who throws a coin that may land on its edge, and a head with a reward."""
     rest = (1 - head) / 2
     logits = torch.tensor([[head, rest, rest]], dtype=torch.float64).log()
     tokens = PolicyTokens(
@@ -389,7 +389,7 @@ def test_a_token_that_counts_twice_is_two_tokens(allowed: list[TokenIds]) -> Non
 
 
 @every_allowed
-def test_who_is_paid_like_the_group_learns_nothing(allowed: list[TokenIds]) -> None:
+def test_a_reward_like_the_groups_teaches_nothing(allowed: list[TokenIds]) -> None:
     student, _ = example()
     tokens = drawn(allowed, advantages=torch.zeros(N))
     found = policy_loss(student, None, tokens, FREELY, 4)

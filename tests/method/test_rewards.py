@@ -36,13 +36,13 @@ spread_rewards = st.lists(st.integers(-100, 100), min_size=2, max_size=8).filter
     ("label", "wanted"),
     [("A", (1, 0, 0, 1)), ("B", (0, 1, 0, 0)), ("C", (0,) * 4), (None, (0,) * 4)],
 )
-def test_the_label_is_paid_and_nothing_else(
+def test_the_label_is_rewarded_and_nothing_else(
     label: str | None, wanted: tuple[float, ...]
 ) -> None:
     assert majority_rewards(["A", "B", None, "A"], label, operator.eq) == wanted
 
 
-def test_an_answer_equal_to_the_label_is_paid_however_it_is_spelt() -> None:
+def test_an_answer_equal_to_the_label_is_rewarded_however_it_is_spelt() -> None:
     answers = ["20%", "0.2", "0.3", None]
     assert majority_rewards(answers, "0.20", same_number) == (1, 1, 0, 0)
 
@@ -64,8 +64,8 @@ def test_the_vote_pays_the_share_that_agrees(answers: list[str | None]) -> None:
         assert majority_rewards(answers, "A", operator.eq) == ()
         return
     vote = tally("q", answers)
-    paid = majority_rewards(answers, vote.pseudo_label, operator.eq)
-    assert fmean(paid) == pytest.approx(vote.agreement)
+    rewards = majority_rewards(answers, vote.pseudo_label, operator.eq)
+    assert fmean(rewards) == pytest.approx(vote.agreement)
 
 
 # --- clusters ---
@@ -75,7 +75,7 @@ def test_the_vote_pays_the_share_that_agrees(answers: list[str | None]) -> None:
     ("answers", "wanted"),
     [
         pytest.param(["A", "B", "A", "A"], (3 / 4, 1 / 4, 3 / 4, 3 / 4), id="shares"),
-        pytest.param(["A", "A", None], (2 / 3, 2 / 3, 0), id="unread-is-paid-nothing"),
+        pytest.param(["A", "A", None], (2 / 3, 2 / 3, 0), id="unread-has-no-reward"),
         pytest.param(["A", "A"], (1, 1), id="all-agree"),
         pytest.param(["A", "B", "C"], (0, 0, 0), id="entropy-reaches-log-3"),
         pytest.param(["A", None, None], (0, 0, 0), id="unread-agree-with-nothing"),
@@ -100,7 +100,7 @@ def test_an_answer_is_in_the_cluster_that_it_votes_for() -> None:
 
 
 @given(some_answers)
-def test_clusters_are_paid_by_their_entropy(answers: list[str | None]) -> None:
+def test_clusters_are_rewarded_by_their_entropy(answers: list[str | None]) -> None:
     # As EMPO's code does it: shares, unless their entropy reaches log G.
     named = [f"unread {n}" if a is None else a for n, a in enumerate(answers)]
     shares = {a: named.count(a) / len(named) for a in named}

@@ -24,20 +24,20 @@ DEMO_LOSSES = (
 )
 """Of the 30 steps of `make demo`, distilled."""
 
-PAID_NORMS = (
+REWARDED_NORMS = (
     *(2.413, 0.864, 0.697, 0.0003, 0.0001, 0.667, 0.0, 0.243, 0.0, 0.0, 0.0, 0.0),
     *(0.272, 0.0, 0.0001, 0.343, 0.327, 0.387, 0.0, 0.440, 0.478, 0.961, 0.514, 1.531),
     *(2.522, 3.637, 2.686, 0.002, 1.438, 0.598, 1.062, 0.576, 0.747, 0.0002),
 )
-"""Norms of a tiny model that is paid for its certainty; where all rollouts of a step
+"""Norms of a tiny model rewarded for its certainty; where all rollouts of a step
 are alike next to nothing is learnt."""
 
 
-def step(value: float, *, paid: bool = False) -> StepMetrics:
-    """Return a step of that loss, or that gradient norm where rollouts are paid."""
-    loss, norm = (0.0, value) if paid else (value, 1.0)
+def step(value: float, *, rewarded: bool = False) -> StepMetrics:
+    """Return a step of that loss, or that gradient norm where rollouts have rewards."""
+    loss, norm = (0.0, value) if rewarded else (value, 1.0)
     entry = StepMetrics(0, loss, norm, 1e-4, 10, 5.0, 0.0, 1.0, 0.1)
-    return replace(entry, reward=0.5) if paid else entry
+    return replace(entry, reward=0.5) if rewarded else entry
 
 
 def clean(shape: str, seed: int, noise: float = USUAL_NOISE) -> list[float]:
@@ -63,10 +63,10 @@ SHAPES = (
 )
 
 
-def told(values: list[float], *, paid: bool = False) -> list[int]:
+def told(values: list[float], *, rewarded: bool = False) -> list[int]:
     """Return which steps of a series stand out."""
     watch = SpikeWatch()
-    return [t for t, v in enumerate(values) if watch.see(step(v, paid=paid))]
+    return [t for t, v in enumerate(values) if watch.see(step(v, rewarded=rewarded))]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -80,9 +80,11 @@ def test_noise_that_is_usual_is_allowed_for() -> None:
     assert sum(noisy) <= 5
 
 
-@pytest.mark.parametrize("paid", [False, True])
-def test_what_was_really_run_is_not_told(paid: bool) -> None:
-    assert told(list(PAID_NORMS if paid else DEMO_LOSSES), paid=paid) == []
+@pytest.mark.parametrize("rewarded", [False, True])
+def test_what_was_really_run_is_not_told(rewarded: bool) -> None:
+    assert (
+        told(list(REWARDED_NORMS if rewarded else DEMO_LOSSES), rewarded=rewarded) == []
+    )
 
 
 @pytest.mark.parametrize("length", [1, 3, 10])
@@ -101,7 +103,7 @@ def test_a_spike_is_told_in_its_first_step_and_nothing_after_it(
 
 @pytest.mark.parametrize("length", [1, 3, 10])
 @pytest.mark.parametrize(("factor", "most_missed"), [(10.0, 2), (100.0, 0)])
-def test_a_spike_is_told_where_rollouts_are_paid(
+def test_a_spike_is_told_where_rollouts_have_rewards(
     factor: float, most_missed: int, length: int
 ) -> None:
     missed = 0
@@ -112,13 +114,13 @@ def test_a_spike_is_told_where_rollouts_are_paid(
             value if rng.random() > 1 / 3 else 1e-4 * value
             for value in clean("level", seed)
         ]
-        assert told(norms, paid=True) == []
+        assert told(norms, rewarded=True) == []
         start = next(t for t in range(40, STEPS) if norms[t] > 0.01)
         spoilt = [
             value * (factor if start <= t < start + length else 1.0)
             for t, value in enumerate(norms)
         ]
-        missed += told(spoilt, paid=True)[:1] != [start]
+        missed += told(spoilt, rewarded=True)[:1] != [start]
     assert missed <= most_missed
 
 
@@ -154,5 +156,5 @@ def test_a_spike_is_told_with_what_it_is_of() -> None:
     assert spike_text(loss).startswith(
         "step 12: the loss is 7, 10 times that of the steps before; "
     )
-    norm = replace(step(7.0, paid=True), spike=9.7)
+    norm = replace(step(7.0, rewarded=True), spike=9.7)
     assert "the gradient's norm is 7," in spike_text(norm)

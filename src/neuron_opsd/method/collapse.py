@@ -24,7 +24,7 @@ class CollapseWatch:
         self._first: list[StepMetrics] = []
         self._last: deque[StepMetrics] = deque(maxlen=WINDOW)
         self._num_steps = 0
-        self._paid = False
+        self._rewarded = False
 
     def add(self, step: StepMetrics) -> None:
         """Take the metrics of the next step; one that was skipped says nothing."""
@@ -34,7 +34,7 @@ class CollapseWatch:
             self._first.append(step)
         self._last.append(step)
         self._num_steps += 1
-        self._paid = self._paid or step.reward is not None
+        self._rewarded = self._rewarded or step.reward is not None
 
     def signs(self) -> list[Collapse]:
         """Name what has gone wrong.
@@ -52,9 +52,9 @@ class CollapseWatch:
         cut = fmean(m.truncated for m in first) + MAX_TRUNCATED_GAIN
         share = fmean(m.top_answer_share for m in last)
         alike = fmean(m.top_answer_share for m in first) + MAX_TOP_SHARE_GAIN
-        # A loss that is weighed by what rollouts were paid is no distance.
-        loss = 0.0 if self._paid else fmean(m.loss for m in last)
-        far = 0.0 if self._paid else DIVERGENCE_FACTOR * max(m.loss for m in first)
+        # A loss weighed by rewards is no distance.
+        loss = 0.0 if self._rewarded else fmean(m.loss for m in last)
+        far = 0.0 if self._rewarded else DIVERGENCE_FACTOR * max(m.loss for m in first)
         signs = [
             ("rollouts grow long", length, long),
             ("rollouts are cut at the longest length", truncated, cut),

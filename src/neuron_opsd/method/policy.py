@@ -43,7 +43,7 @@ class PolicyTokens:
     targets: Tensor
     """``(N,)`` token ids."""
     advantages: Tensor
-    """``(N,)`` how much more than its group each token's completion was paid."""
+    """``(N,)`` the advantage of each token's completion."""
     weights: Tensor
     """``(N,)`` how often each token's completion counts."""
     allowed: Sequence[TokenIds]

@@ -1,7 +1,8 @@
-"""What methods that learn without labels pay for the completions of one question.
+"""Rewards of methods that learn without labels, and the advantages that they give.
 
-Completions of one question are a group, and what counts is how one is paid beside the
-others: see `advantages`. Plain Python.
+Completions of one question are a group, and what counts is a reward beside the others
+of its group: see `advantages`. An answer that could not be read is `None`. Plain
+Python.
 
 Axis: G completions of a group.
 """
@@ -16,7 +17,7 @@ from typing import Final
 from neuron_opsd.answers.votes import tally
 
 UNREAD_REWARD: Final = -7.0
-"""What RENT's code pays, in nats, where no answer can be read."""
+"""Reward, in nats, that RENT's code gives where no answer can be read."""
 
 LEAST_DEVIATION: Final = 1e-6
 """Added to the deviation that rewards are divided by, as in verl; TRL adds 1e-4."""
@@ -25,12 +26,12 @@ LEAST_DEVIATION: Final = 1e-6
 def majority_rewards(
     answers: Sequence[str | None], label: str | None, same: Callable[[str, str], bool]
 ) -> tuple[float, ...]:
-    """Pay each answer that is the label: ``r_i = 1[answer_i = label]``.
+    """Reward each answer that is the label: ``r_i = 1[answer_i = label]``.
 
     Args:
-        answers: ``G`` of them; `None` where none could be read, which is paid nothing.
+        answers: ``G`` of them.
         label: The majority's answer, which more answers than these may have voted on;
-            `None`, where no vote could be held, pays nobody.
+            `None`, where no vote could be held, gives no reward.
         same: Whether two answers are one; it is asked with the label first.
 
     Source: TTRL, arXiv:2504.16084; an oracle where the label is the true answer.
@@ -44,26 +45,23 @@ def majority_rewards(
 def cluster_rewards(
     answers: Sequence[str | None], same: Callable[[str, str], bool]
 ) -> tuple[float, ...]:
-    """Pay each answer the share of its cluster: ``r_i = |cluster of answer_i| / G``.
+    """Reward the share of an answer's cluster: ``r_i = |cluster of answer_i| / G``.
 
-    An answer that could not be read is a cluster of its own and is paid nothing. Where
-    all clusters are of one answer, so that their entropy is ``log G``, nobody is paid.
+    An answer that could not be read is a cluster of its own without reward. There is
+    none at all where every cluster is of one answer, so that their entropy is
+    ``log G``.
 
     Args:
-        answers: ``G`` of them; `None` where none could be read.
+        answers: ``G`` of them.
         same: Whether two answers are one; clusters are those of `votes.tally`.
 
     Source: EMPO, arXiv:2504.05812, and the upper threshold of its code.
     """
-    if all(answer is None for answer in answers):
-        return (0.0,) * len(answers)
     counts = tally("", answers, same).counts
-    if max(counts.values()) == 1:
-        return (0.0,) * len(answers)
-    sizes: dict[str | None, int] = {None: 0}
-    for answer in answers:
-        if answer is not None and answer not in sizes:
-            first = next(a for a in counts if a == answer or same(a, answer))
+    sizes: dict[str | None, int] = dict.fromkeys(answers, 0)
+    if max(counts.values(), default=1) > 1:
+        for answer in [one for one in sizes if one is not None]:
+            first = next(one for one in counts if one == answer or same(one, answer))
             sizes[answer] = counts[first]
     return tuple(sizes[answer] / len(answers) for answer in answers)
 
@@ -71,12 +69,12 @@ def cluster_rewards(
 def certainty_rewards(
     certainties: Sequence[float], answers: Sequence[str | None]
 ) -> tuple[float, ...]:
-    """Pay for self-certainty: ``r_i = 1/T_i sum_t KL(uniform || p_t)``.
+    """Reward self-certainty: ``r_i = 1/T_i sum_t KL(uniform || p_t)``.
 
     Args:
         certainties: Mean per token of each of ``G`` completions, in nats.
-        answers: ``G`` of them; one that could not be read is paid the least of the
-            group, so that no loop that never ends is paid for being sure of itself.
+        answers: ``G`` of them; one that could not be read has the least reward of the
+            group, so that no loop that never ends is rewarded for its certainty.
 
     Raises:
         ValueError: If the two differ in length.
@@ -93,11 +91,11 @@ def certainty_rewards(
 def entropy_rewards(
     entropies: Sequence[float], answers: Sequence[str | None]
 ) -> tuple[float, ...]:
-    """Pay for being sure: ``r_i = -1/T_i sum_t H(p_t)``.
+    """Reward low entropy: ``r_i = -1/T_i sum_t H(p_t)``.
 
     Args:
         entropies: Mean entropy per token of each of ``G`` completions, in nats.
-        answers: ``G`` of them; one that could not be read is paid `UNREAD_REWARD`.
+        answers: ``G`` of them; one that could not be read has `UNREAD_REWARD`.
 
     Raises:
         ValueError: If the two differ in length.
@@ -111,11 +109,11 @@ def entropy_rewards(
 
 
 def advantages(rewards: Sequence[float], *, scale: bool = True) -> tuple[float, ...]:
-    """Say how much more than its group each completion was paid.
+    """Return how far each reward of a group lies above their mean.
 
     ``A_i = (r_i - mean(r)) / (std(r) + 1e-6)``, with G - 1 under the root of the
     deviation. This is verl's formula; TRL 1.16 has the same with `1e-4` in place of
-    `1e-6`. Where all are paid alike, or there is one alone, all have exactly 0 (verl
+    `1e-6`. Where all rewards are alike, or there is one alone, all have exactly 0 (verl
     gives one alone its whole reward).
 
     Args:

@@ -30,10 +30,10 @@ TO_DEVIATION: Final = 1.4826
 LEAST_LOSS: Final = 0.05
 """Nats per token below which no loss is far from another."""
 LEAST_NORM: Final = 0.01
-"""Norm of a gradient below which all rollouts were paid alike and little is learnt."""
+"""Norm of a gradient below which all rewards were alike and little is learnt."""
 LARGEST_FACTOR: Final = 2.0
-"""Times the largest norm just before above which a paid step may stand out: how far
-the rollouts of its few questions disagree makes norms differ much anyway."""
+"""Times the largest norm just before above which a step with rewards may stand out: how
+far the rollouts of its few questions disagree makes norms differ much anyway."""
 BEFORE: Final = 12
 """Steps that are just before."""
 LONGEST: Final = 10
@@ -89,7 +89,7 @@ def allowed_for(noise: Collection[float]) -> float:
 def watched(entry: StepMetrics) -> float | None:
     """Return what is watched of a step, `None` where nothing was learnt in it.
 
-    It is the loss; where rollouts are paid, whose loss is about zero whatever is
+    It is the loss; where rollouts have rewards, whose loss is about zero whatever is
     learnt, the norm of the gradient.
     """
     if entry.num_tokens == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,13 +17,14 @@ from neuron_opsd.methods.method import (
     sections,
 )
 from neuron_opsd.models.roles import Learner
+from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.distill import loss_to_teacher
 from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import (
     Examples,
     RolloutGroup,
     RolloutGroups,
-    TrainingSequence,
+    Sequences,
 )
 from neuron_opsd.stages.training_rollouts import (
     VotedGroup,
@@ -33,30 +33,33 @@ from neuron_opsd.stages.training_rollouts import (
     vote_on_policy,
 )
 
-EVERY_TOKEN: Final = (
-    "the whole vocabulary at every token, also where choices were sampled"
-)
-
 
 class Distillation(Method):
     """Distillation on the student's own rollouts towards the teacher's distribution."""
 
-    acts_on = EVERY_TOKEN
+    acts_on = "the whole vocabulary at every token, also where choices were sampled"
 
     def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
         """Return the student's own rollouts, all of which are trained on."""
         return on_policy(learner, batch, step, self.config)
 
-    def loss(self, learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
+    def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
         """Return the divergence from the teacher."""
         return loss_to_teacher(learner, sequences, self.config.distill)
+
+    def shown(
+        self, learner: Learner, example: TrainingExample, solution: str
+    ) -> TrainingExample:
+        """Return an example whose teacher is shown a solution."""
+        prompt = with_solution(learner, example, solution, self.config)
+        return replace(example, teacher_prompt=prompt)
 
 
 class NeuronOPSD(Distillation):
     """The paper's objective."""
 
     name = "neuron-opsd"
-    summary = "distils a teacher who sees the demonstrations with the nearest neurons"
+    summary = "distils a teacher that sees the demonstrations with the nearest neurons"
     source = "Chen and Li, arXiv:2607.02460"
     notes = (
         "the prototype shows demonstrations that were filtered by true answers; here "
@@ -138,7 +141,7 @@ class UOPSD(Distillation):
 
     name = "u-opsd"
     summary = (
-        "distils a teacher who sees the shortest rollout that gives the voted answer, "
+        "distils a teacher that sees the shortest rollout that gives the voted answer, "
         "on the rollouts that do not"
     )
     source = (
@@ -189,23 +192,20 @@ class UOPSD(Distillation):
             return RolloutGroup((), group.completions, agreement=0.0)
         shortest = min(agreeing, key=lambda completion: len(completion.token_ids))
         solution = shown_text(shortest, self.config)
-        shown = with_solution(learner, group.example, solution, self.config)
         trained = replace(
             group.first(self.config.distill.num_samples),
-            example=replace(group.example, teacher_prompt=shown),
+            example=self.shown(learner, group.example, solution),
         )
-        return RolloutGroup(
-            trained.sequences(lambda answer: not group.agrees(answer)),
-            group.completions,
-            agreement=group.vote.agreement,
-        )
+        others = trained.sequences(lambda answer: not group.agrees(answer))
+        agreement = group.vote.agreement
+        return RolloutGroup(others, group.completions, agreement=agreement)
 
 
 class OracleOPSD(Oracle, Distillation):
-    """Distillation towards a teacher who sees the answer it is told."""
+    """Distillation towards a teacher that sees the answer it is given."""
 
     name = "oracle-opsd"
-    summary = "distils a teacher who sees the gold answer"
+    summary = "distils a teacher that sees the gold answer"
     source = "OPSD, arXiv:2601.18734: upper bound of neuron-opsd"
     notes = (
         "the answer is shown as an earlier turn, in which the same question was "
@@ -242,13 +242,8 @@ class OracleOPSD(Oracle, Distillation):
     def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
         """Return the student's own rollouts, with the teacher who saw the answer."""
         told = [
-            replace(
-                e,
-                teacher_prompt=with_solution(
-                    learner, e, self.targets[e.question_id].written, self.config
-                ),
-            )
-            for e in batch
+            self.shown(learner, example, self.targets[example.question_id].written)
+            for example in batch
         ]
         return on_policy(learner, told, step, self.config)
 

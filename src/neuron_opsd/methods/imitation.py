@@ -29,6 +29,7 @@ from neuron_opsd.stages.training import (
     Examples,
     RolloutGroup,
     RolloutGroups,
+    Sequences,
     TrainingSequence,
 )
 from neuron_opsd.stages.training_rollouts import (
@@ -46,7 +47,9 @@ MANY_SAME: Final = 1000
 class Imitation(Method):
     """Supervised training on given completions, with cross-entropy."""
 
-    def loss(self, learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
+    acts_on = "the whole vocabulary at every token of what is imitated"
+
+    def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
         """Return the cross-entropy of the completions."""
         return loss_to_completions(learner, sequences, self.config.distill)
 
@@ -56,10 +59,9 @@ class ContextSFT(Imitation):
 
     name = "context-sft"
     summary = "imitates the answers of the frozen model that sees the demonstrations"
-    acts_on = "the whole vocabulary at every token of the imitated answer"
     source = "control: neuron-opsd without rollouts of its own"
     notes = (
-        "it draws at LMSI's temperature of 0.7, unless told otherwise: a frozen model "
+        "it draws at LMSI's temperature of 0.7, unless set otherwise: a frozen model "
         "writes what it imitates, so nothing has to be drawn on-policy",
         "an answer that cannot be read, such as one that was cut, is not imitated; a "
         "question with no other teaches nothing in that step",
@@ -78,11 +80,14 @@ class ContextSFT(Imitation):
         count = self.config.distill.num_samples
         drawn = draw(learner.frozen, batch, step, count, self.config, with_context=True)
         return [
-            RolloutGroup(
-                group.sequences(lambda answer: answer is not None), group.completions
-            )
+            RolloutGroup(group.sequences(is_read), group.completions)
             for group in voted(batch, drawn, self.config)
         ]
+
+
+def is_read(answer: str | None) -> bool:
+    """Say whether there is an answer that can be read."""
+    return answer is not None
 
 
 class LMSI(Imitation):
@@ -94,7 +99,6 @@ class LMSI(Imitation):
 
     name = "lmsi"
     summary = "imitates the frozen model's rollouts that give the majority's answer"
-    acts_on = "the whole vocabulary at every token of the imitated rollout"
     source = "Huang et al., arXiv:2210.11610, with one prompt format"
     notes = (
         "one prompt format in place of four, since questions of any kind are asked "
@@ -146,7 +150,6 @@ class FormOnly(Imitation):
 
     name = FORM_ONLY
     summary = "imitates random choices: what any training teaches of an answer's form"
-    acts_on = "the whole vocabulary at every token of the imitated choice"
     source = "control"
     notes = (
         "it draws nothing, so of its preset only the learning rate and the schedule "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeAlias
@@ -17,7 +17,7 @@ from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.training import (
     Examples,
     RolloutGroups,
-    TrainingSequence,
+    Sequences,
 )
 from neuron_opsd.stages.training_rollouts import check_votes, num_voting
 
@@ -173,13 +173,13 @@ class Method(ABC):
         """Return what a step makes of a batch, a group for each example."""
 
     @abstractmethod
-    def loss(self, learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
+    def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
         """Return the loss, summed over all completion tokens, repeats counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an oracle is told of a question."""
+    """What an oracle is given of a question."""
 
     answer: str
     """As the question's reader spells it."""
@@ -188,16 +188,16 @@ class Target:
 
 
 Targets: TypeAlias = Mapping[str, Target]
-"""Question id to what an oracle is told."""
+"""Question id to what an oracle is given."""
 
 
 class Oracle(Method):
-    """An upper bound that is told gold answers, which `run` never does."""
+    """An upper bound that is given gold answers, which `run` never does."""
 
     learns_from_itself = False
 
     def __init__(self, config: Config, targets: Targets) -> None:
-        """Take the settings, and what it is told of each question.
+        """Take the settings, and what it is given of each question.
 
         Raises:
             ConfigError: If it cannot be trained with these settings.

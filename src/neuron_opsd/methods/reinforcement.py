@@ -28,7 +28,7 @@ from neuron_opsd.stages.policy_gradient import (
 from neuron_opsd.stages.training import (
     Examples,
     RolloutGroups,
-    TrainingSequence,
+    Sequences,
 )
 from neuron_opsd.stages.training_rollouts import (
     VotedGroup,
@@ -64,7 +64,7 @@ class Reinforcement(Method):
         rewards = self.rewards(learner, [group.first(count) for group in groups])
         return rewarded_groups(groups, rewards, scale=self.config.policy.scale_rewards)
 
-    def loss(self, learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
+    def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
         """Return the clipped loss, and the divergence from where training began."""
         chosen = self.config.policy.kl_weight
         weight = self.kl_weight if chosen is None else chosen
@@ -234,7 +234,7 @@ class EMPO(Reinforcement):
 
 
 class OracleGRPO(Oracle, Reinforcement):
-    """GRPO towards the answers it is told."""
+    """GRPO towards the answers it is given."""
 
     name = "oracle-grpo"
     summary = "reinforces rollouts that give the gold answer"

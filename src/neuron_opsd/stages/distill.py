@@ -11,9 +11,7 @@ from neuron_opsd.config import DistillConfig
 from neuron_opsd.method.divergence import distillation_loss, imitation_loss
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import Pair
-from neuron_opsd.stages.training import TrainingSequence
-
-Sequences = Sequence[TrainingSequence]
+from neuron_opsd.stages.training import Sequences
 
 
 def loss_to_teacher(

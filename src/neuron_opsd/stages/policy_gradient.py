@@ -27,13 +27,17 @@ from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import TokenIds
 from neuron_opsd.stages.distill import (
-    Sequences,
     completion_tokens,
     per_token,
     student_pairs,
 )
 from neuron_opsd.stages.rollouts import choice_tokens
-from neuron_opsd.stages.training import RolloutGroup, RolloutGroups, TrainingSequence
+from neuron_opsd.stages.training import (
+    RolloutGroup,
+    RolloutGroups,
+    Sequences,
+    TrainingSequence,
+)
 from neuron_opsd.stages.training_rollouts import VotedGroup, asked, sequences_of
 
 Rewards: TypeAlias = list[Sequence[float]]

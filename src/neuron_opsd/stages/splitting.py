@@ -1,7 +1,7 @@
 """How a step's batch is split into passes, which halve where memory runs out.
 
 The gradient is that of the whole batch whatever the split, up to the order in which it
-is added up. A step in which memory ran out is begun again, so that all of it is made
+is added up. A step in which memory ran out is started again, so that all of it is made
 with one split; which one is kept by step, and a run that resumes takes the same.
 """
 
@@ -25,24 +25,19 @@ class Split:
     """Tokens of a pass without."""
 
 
-def tell_nobody(splits: Sequence[Split], said: str) -> None:
-    """Hear of other splits, and do nothing."""
-    del splits, said
-
-
 class Splits:
     """The splits of a training by step, as they are found or were found before."""
 
     def __init__(
         self,
         known: Sequence[Split] = (),
-        note: Callable[[Sequence[Split], str], None] = tell_nobody,
+        note: Callable[[Sequence[Split], str], None] = lambda *_: None,
     ) -> None:
         """Take what was found before.
 
         Args:
             known: In the order of their steps.
-            note: Told of all splits before the first step with a new one is taken,
+            note: Called with all splits before the first step with a new one is taken,
                 and what was said when memory ran out.
         """
         self.known = list(known)
@@ -57,9 +52,8 @@ class Splits:
         """Split otherwise from a step on."""
         if not self.known:
             self.known.append(replace(before, step=0))
-        first = max(after.step, 1)
-        self.known = [split for split in self.known if split.step < first]
-        self.known.append(after)
+        earlier = [split for split in self.known if split.step < max(after.step, 1)]
+        self.known = [*earlier, after]
         self.note(self.known, said)
 
 

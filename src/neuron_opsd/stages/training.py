@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Final, Protocol, TypeAlias
 
@@ -47,6 +47,9 @@ class TrainingSequence:
         return self.count * len(self.completion.token_ids)
 
 
+Sequences: TypeAlias = Sequence[TrainingSequence]
+
+
 @dataclass(frozen=True, slots=True)
 class RolloutGroup:
     """What one step makes of one question."""
@@ -76,7 +79,7 @@ class Objective(Protocol):
         """Return what a step makes of a batch, a group for each example."""
         ...
 
-    def loss(self, learner: Learner, sequences: Sequence[TrainingSequence]) -> Tensor:
+    def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
         """Return the loss, summed over all completion tokens, repeats counted."""
         ...
 
@@ -167,8 +170,8 @@ def take_step(
 
 def reason_of(error: NotFiniteError, batch: Examples) -> str:
     """Say what is not finite, and of which questions of a batch."""
-    names = error.questions or [example.question_id for example in batch]
-    return f"{error.what} ({questions_text(list(dict.fromkeys(names)))})"
+    names = dict.fromkeys(error.questions or [one.question_id for one in batch])
+    return f"{error.what} ({questions_text(list(names))})"
 
 
 def refuse_step(
@@ -179,18 +182,19 @@ def refuse_step(
     Raises:
         TrainingError: If it may not.
     """
-    if config.on_nonfinite == "skip" and num_skipped <= MAX_SKIPPED:
-        return
-    advice = (
-        "resume with --set distill.on_nonfinite=skip to leave such steps out, or begin "
-        "again with a lower distill.learning_rate, model.compute=float32, or without "
-        "these questions"
-    )
-    if config.on_nonfinite == "skip":
+    if config.on_nonfinite == "stop":
+        advice = (
+            "resume with --set distill.on_nonfinite=skip to leave such steps out, or "
+            "begin again with a lower distill.learning_rate, model.compute=float32, or "
+            "without these questions"
+        )
+    elif num_skipped > MAX_SKIPPED:
         advice = (
             f"{MAX_SKIPPED} steps before it were skipped, so it is not the questions; "
             "begin again with a lower distill.learning_rate or model.compute=float32"
         )
+    else:
+        return
     raise TrainingError(
         f"step {step}: {reason}; nothing has moved and the last checkpoint is "
         f"whole; {advice}"
@@ -199,18 +203,8 @@ def refuse_step(
 
 def skipped_step(step: int, reason: str, config: DistillConfig) -> StepMetrics:
     """Return the record of a step in which nothing was learnt."""
-    return StepMetrics(
-        step=step,
-        loss=0.0,
-        grad_norm=0.0,
-        learning_rate=learning_rate_at(step, config),
-        num_tokens=0,
-        mean_length=0.0,
-        truncated=0.0,
-        entropy=0.0,
-        top_answer_share=0.0,
-        skipped=reason,
-    )
+    nothing = metrics_of(step, (), 0.0, 0.0, learning_rate_at(step, config))
+    return replace(nothing, skipped=reason)
 
 
 def check_state(learner: Learner, step: int) -> None:
@@ -267,7 +261,7 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 def gather_gradients(
     learner: Learner,
-    sequences: Sequence[TrainingSequence],
+    sequences: Sequences,
     objective: Objective,
     config: DistillConfig,
 ) -> float:
