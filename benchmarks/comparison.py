@@ -57,7 +57,7 @@ SETTINGS = (
     "distill.micro_batch_size=64",
     "distill.learning_rate=3e-4",
     "distill.warmup_steps=5",
-    "fitness.num_questions=16",
+    "teacher_check.num_questions=16",
 )
 
 

@@ -71,10 +71,6 @@ from neuron_opsd.runs.inputs import (  # noqa: E402
     read_pool,
     read_tests,
 )
-from neuron_opsd.stages.fitness import (  # noqa: E402
-    pool_findings,
-    selection_findings,
-)
 from neuron_opsd.stages.library import DemonstrationPool, search_remarks  # noqa: E402
 from neuron_opsd.stages.one_answer import one_answer_findings  # noqa: E402
 from neuron_opsd.stages.representatives import (  # noqa: E402
@@ -83,6 +79,10 @@ from neuron_opsd.stages.representatives import (  # noqa: E402
     unread_of,
 )
 from neuron_opsd.stages.rollouts import ask  # noqa: E402
+from neuron_opsd.stages.teacher_check import (  # noqa: E402
+    pool_findings,
+    selection_findings,
+)
 from neuron_opsd.stages.teaching import (  # noqa: E402
     build_contexts,
     build_examples,
@@ -289,9 +289,9 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
         examples = write_examples(contexts, library, config)
     with measured.stage("findings"):
         findings = (
-            *pool_findings(pool, outlines_of(rollouts), config.fitness),
-            *one_answer_findings(votes, config.fitness),
-            *selection_findings(selection, own, config.fitness),
+            *pool_findings(pool, outlines_of(rollouts), config.teacher_check),
+            *one_answer_findings(votes, config.teacher_check),
+            *selection_findings(selection, own, config.teacher_check),
         )
     print(f"\n{len(examples):,} examples", *remarks, *findings, sep="\n- ")
     return measured

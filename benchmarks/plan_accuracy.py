@@ -63,7 +63,7 @@ SETTINGS = {
             *("prompts.form=plain", "rollouts.max_new_tokens=64"),
             *("contexts.num_demonstrations=3", "contexts.answer=greedy"),
             *("distill.steps=8", "distill.micro_batch_size=16"),
-            *("fitness.num_questions=16", "evaluation.form_only=true"),
+            *("teacher_check.num_questions=16", "evaluation.form_only=true"),
         ),
     ),
     "ten-demonstrations": Setting(
@@ -188,7 +188,7 @@ def stage_seconds(manifest: dict[str, Any]) -> dict[str, float]:
         "form-only": "form-only control",
         "rollouts": "rollouts",
         "neurons": "neurons",
-        "fitness": "fitness",
+        "teacher_check": "teacher_check",
     }
     taken = {name: out["seconds"] for name, out in manifest["outputs"].items()}
     taken |= manifest["facts"].get("seconds", {})

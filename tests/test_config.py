@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import Config, TeacherCheckConfig
+from neuron_opsd.config.former import as_begun, renamed
 from neuron_opsd.config.section import Section
 from neuron_opsd.config.tables import (
     changed_settings,
@@ -23,7 +24,7 @@ from neuron_opsd.config.tables import (
     parse_assignment,
     to_toml,
 )
-from neuron_opsd.errors import ConfigError
+from neuron_opsd.errors import ConfigError, RenamedSettingWarning
 
 EVERY_SETTING = flatten(Config())
 
@@ -95,7 +96,10 @@ def test_merging_leaves_what_it_was_given_alone() -> None:
         ),
         ("selecton.keep_fraction=1", "no section or setting selecton; did you mean"),
         ("sed=1", r"no section or setting sed; did you mean seed\?"),
-        ("fitness.zzz=1", r"\[fitness\] has no setting zzz; it has action, "),
+        (
+            "teacher_check.zzz=1",
+            r"\[teacher_check\] has no setting zzz; it has action, ",
+        ),
         ("selection.keep_fraction=1.5", "keep_fraction is 1.5, but it must be less"),
         ("selection.keep_fraction=0", "keep_fraction is 0, but it must be greater"),
         ("selection.rule=best", "rule is 'best', but it must be 'fewest-neurons'"),
@@ -114,6 +118,44 @@ def test_a_wrong_setting_is_named_with_the_way_out(
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(assignments=[assignment])
     assert "\n" not in str(caught.value)
+
+
+FORMER = r"settings fitness\.\* are called teacher_check\.\* now"
+
+
+@pytest.mark.parametrize("action", ["warn", "off"])
+def test_a_former_name_is_read_as_the_new_one_and_warned_of(
+    tmp_path: Path, action: str
+) -> None:
+    path = write(tmp_path, '[fitness]\naction = "stop"\nnum_questions = 3\n')
+    with pytest.warns(RenamedSettingWarning, match=FORMER):
+        config = load_config(path)
+    assert config.teacher_check == TeacherCheckConfig(action="stop", num_questions=3)
+    base = {"teacher_check": {"num_questions": 5, "min_stability": 0.1}}
+    with pytest.warns(RenamedSettingWarning, match=FORMER):
+        config = load_config(None, [f"fitness.action={action}"], base)
+    assert config.teacher_check.model_dump(exclude_unset=True) == {
+        "num_questions": 5,
+        "min_stability": 0.1,
+        "action": action,
+    }
+    with (
+        pytest.warns(RenamedSettingWarning, match=FORMER),
+        pytest.raises(ConfigError, match=r"\[teacher_check\] has no setting zzz"),
+    ):
+        load_config(None, ["fitness.zzz=1"])
+
+
+def test_of_a_former_and_a_new_name_the_new_one_wins() -> None:
+    both = {"fitness": {"a": 1, "b": 1}, "teacher_check": {"b": 2}, "seed": 3}
+    assert renamed(both) == {"teacher_check": {"a": 1, "b": 2}, "seed": 3}
+
+
+def test_a_run_directory_keeps_its_own_words() -> None:
+    now = {"teacher_check.action": "off", "rollouts.mode": "free", "seed": 1}
+    former = {"fitness.action": "off", "rollouts.mode": "auto", "seed": 1}
+    assert as_begun(now, now) == now
+    assert as_begun(now, former) == former
 
 
 @pytest.mark.parametrize("assignment", ["seed.deep=1", "distill.steps.more=1"])

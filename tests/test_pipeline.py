@@ -43,7 +43,7 @@ PROMISED = {
     "neurons.parquet",
     "selection.json",
     "contexts.json",
-    "fitness.json",
+    "teacher_check.json",
     "train/metrics.jsonl",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
@@ -115,7 +115,7 @@ VARIANTS: dict[str, tuple[str, str, list[str]]] = {
             "distill.learning_rate=0.001",
             "selection.rule=all",
             "distill.schedule=cosine",
-            "fitness.action=off",
+            "teacher_check.action=off",
             "neurons.rule=neufs",
             "prompts.system='Answer.'",
         ],
@@ -343,7 +343,7 @@ def test_a_live_teacher_without_a_context_has_nothing_to_teach(
     done = tiny_run(tiny_request(tmp_path), config)
     assert done.data.training is not None
     assert all(abs(loss) < 1e-6 for _, loss in done.data.training.losses)
-    assert done.data.fitness is None
+    assert done.data.teacher_check is None
 
 
 def test_one_seed_gives_one_adapter_and_another_another(

@@ -28,6 +28,10 @@ class ConfigError(NeuronOpsdError, ValueError):
     """A setting is missing, unknown or out of range."""
 
 
+class RenamedSettingWarning(FutureWarning):
+    """A setting is written by the name that an earlier version gave it."""
+
+
 class DataError(NeuronOpsdError, ValueError):
     """A record of an input file cannot be used."""
 
@@ -37,7 +41,7 @@ class ModelError(NeuronOpsdError, ValueError):
 
 
 class TeacherError(NeuronOpsdError):
-    """The teacher is not fit to teach, and the run was told to stop when that is so."""
+    """The teacher does not pass its check, and the run was told to stop then."""
 
 
 class TrainingError(NeuronOpsdError):

@@ -27,11 +27,11 @@ from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import (
-    Fitness,
     NeuronSet,
     Question,
     Rollout,
     SelectionEntry,
+    TeacherCheck,
     TeacherContext,
     TrainingExample,
     Vote,
@@ -92,7 +92,7 @@ class Prepared:
     library: DemonstrationPool
     contexts: tuple[TeacherContext, ...]
     examples: tuple[TrainingExample, ...]
-    fitness: Fitness | None = None
+    teacher_check: TeacherCheck | None = None
 
 
 def prepare(

@@ -268,7 +268,7 @@ class StepMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitness:
+class TeacherCheck:
     """What can be said without labels about a teacher before it teaches."""
 
     num_questions: int

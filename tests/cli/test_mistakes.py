@@ -215,6 +215,21 @@ def test_an_unknown_setting_is_told_the_nearest_name(
     assert hint in complaint(tiny_request(tmp_path), tiny_llama, setting)
 
 
+def test_a_former_name_of_a_setting_is_warned_of_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert (
+        main(["config", "--set", "fitness.action=stop", "fitness.one_answer=warn"]) == 0
+    )
+    shown = capsys.readouterr()
+    assert "[teacher_check]" in shown.out
+    assert 'action = "stop"' in shown.out
+    assert set(shown.err.splitlines()) == {
+        "neuron-opsd: warning: the settings fitness.* are called teacher_check.* now, "
+        "and are read as such; please write the new name"
+    }
+
+
 def test_test_questions_that_stand_in_the_pool_are_named(
     complaint: Callable[..., str], tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -283,16 +298,16 @@ def test_a_question_too_long_for_the_model_is_named(
     assert "but the model holds 1024" in text
 
 
-def test_a_teacher_that_is_unfit_stops_a_run_that_was_told_so(
+def test_a_teacher_that_fails_its_check_stops_a_run_that_was_told_so(
     complaint: Callable[..., str], tiny_llama: Path, tmp_path: Path
 ) -> None:
     request = tiny_request(tmp_path)
-    settings = ["fitness.action=stop", "fitness.max_agreement_loss=0.0"]
+    settings = ["teacher_check.action=stop", "teacher_check.max_agreement_loss=0.0"]
     # The random model has few answers, of which one could take over.
-    settings.append("fitness.max_top_answer_gain=1.0")
+    settings.append("teacher_check.max_top_answer_gain=1.0")
     text = complaint(request, tiny_llama, *settings)
     assert text.startswith("the teacher agrees with the vote ")
-    assert text.endswith("(fitness.action is stop)\n")
+    assert text.endswith("(teacher_check.action is stop)\n")
     assert not (request.out / "adapter").exists()
 
 

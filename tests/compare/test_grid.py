@@ -533,8 +533,10 @@ def test_a_method_that_was_stopped_may_be_told_to_train(
     variant = parse_variant("lmsi")
     with RunDirectory.open(tmp_path, {}, {}) as run:
         for given in ("stop", "warn"):
-            fitness = config.fitness.model_copy(update={"one_answer": given})
-            own = config.model_copy(update={"fitness": fitness})
+            teacher_check = config.teacher_check.model_copy(
+                update={"one_answer": given}
+            )
+            own = config.model_copy(update={"teacher_check": teacher_check})
             check_settings(
                 RunContext(run, own, Silent()),
                 "methods/lmsi",

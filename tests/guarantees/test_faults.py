@@ -32,7 +32,7 @@ from neuron_opsd.errors import TryAgainError
 from neuron_opsd.records import NeuronSet, StepMetrics
 from neuron_opsd.runs.metrics import append_metrics, sync_metrics
 from neuron_opsd.storage.codecs import NEURONS
-from neuron_opsd.storage.run_directory import write_atomic, write_folder
+from neuron_opsd.storage.files import write_atomic, write_folder
 
 SWEEP = places.ROOT / "benchmarks/fault_sweep.py"
 SEED = "1"

@@ -18,14 +18,16 @@ import pytest
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import json_codec, records_codec
-from neuron_opsd.storage.files import SET_ASIDE, TEMPORARY, remove_leftovers
-from neuron_opsd.storage.run_directory import (
-    RunDirectory,
-    read_manifest,
+from neuron_opsd.storage.files import (
+    SET_ASIDE,
+    TEMPORARY,
+    remove_leftovers,
     settle_folder,
     write_atomic,
     write_folder,
 )
+from neuron_opsd.storage.manifest import read_manifest
+from neuron_opsd.storage.run_directory import RunDirectory
 
 INPUTS = {"pool.jsonl": "ab"}
 SUM = json_codec("sum.json")

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from neuron_opsd.answers.votes import tally_votes
-from neuron_opsd.config import FitnessConfig, SelectionConfig
+from neuron_opsd.config import SelectionConfig, TeacherCheckConfig
 from neuron_opsd.method.selection import select_questions
 from neuron_opsd.records import Completion, NeuronSet, Question, Rollout
 from neuron_opsd.seeds import generator
-from neuron_opsd.stages.fitness import pool_findings, selection_findings
 from neuron_opsd.stages.one_answer import one_answer_findings
+from neuron_opsd.stages.teacher_check import pool_findings, selection_findings
 
 SIZE = 400
 DEMANDED = "yes"
@@ -68,7 +68,7 @@ class Poisoned:
             for name, answer in self.own.items()
             for k in range(2)
         ]
-        limits = FitnessConfig()
+        limits = TeacherCheckConfig()
         return [
             *pool_findings(self.questions, rollouts, limits),
             *one_answer_findings(tally_votes(rollouts), limits),

@@ -162,26 +162,50 @@ def test_settings_of_another_version_are_no_settings_to_go_back_to(
     assert said in str(caught.value)
 
 
-def of_the_version_before(table: dict[str, Any]) -> None:
-    """Put settings in the words of the version before, and what was made from them."""
-    settings = table["settings"]
-    settings["rollouts.mode"] = "auto"
-    trained_by = {n: v for n, v in settings.items() if n != "model.name"}
-    for output in table["outputs"].values():
+def in_former_words(table: dict[str, Any]) -> None:
+    """Name settings and outputs as the version before did, and hash what it hashed."""
+    settings = {
+        name.replace("teacher_check.", "fitness."): value
+        for name, value in table["settings"].items()
+    }
+    table["settings"] = settings | {"rollouts.mode": "auto"}
+    trained_by = {n: v for n, v in table["settings"].items() if n != "model.name"}
+    outputs = table["outputs"]
+    outputs["fitness"] = outputs.pop("teacher_check") | {"file": "fitness.json"}
+    for output in outputs.values():
         known = output["made_from"]
         known |= {
             n: json_sha256(trained_by) for n in known if n.startswith("settings of ")
         }
 
 
-def test_settings_in_the_words_of_the_version_before_are_the_same_settings(
-    run: FinishedRun,
-) -> None:
+def test_a_run_in_the_words_of_the_version_before_is_resumed(run: FinishedRun) -> None:
     wanted = outcome_of(run.folder)
-    rewrite(run.folder, of_the_version_before)
+    rewrite(run.folder, in_former_words)
+    check = run.folder / "fitness.json"
+    (run.folder / "teacher_check.json").rename(check)
     adapter = run.folder / "adapter" / "adapter_model.safetensors"
-    trained = adapter.stat().st_mtime_ns
+    made = [path.stat().st_mtime_ns for path in (adapter, check)]
     (run.folder / "evaluation.json").unlink()
     tiny_run(run.request, run.config)
     assert outcome_of(run.folder) == wanted
-    assert adapter.stat().st_mtime_ns == trained
+    assert [path.stat().st_mtime_ns for path in (adapter, check)] == made
+    assert not (run.folder / "teacher_check.json").exists()
+
+
+def test_a_report_in_the_words_of_the_version_before_is_read(run: FinishedRun) -> None:
+    page = (run.folder / "report.html").read_bytes()
+    report = run.folder / "report.json"
+    data = read_json(report)
+    data["fitness"] = data.pop("teacher_check")
+    data["config"]["fitness"] = data["config"].pop("teacher_check")
+    report.write_text(json.dumps(data))
+
+    def list_report(table: dict[str, Any]) -> None:
+        table["outputs"]["report.json"]["sha256"] = proof_of(report)[0]
+        table["outputs"]["report.json"]["size"] = report.stat().st_size
+
+    rewrite(run.folder, list_report)
+    (run.folder / "report.html").unlink()
+    assert main(["report", str(run.folder)]) == 0
+    assert (run.folder / "report.html").read_bytes() == page

@@ -83,13 +83,13 @@ def tokens(stage: StagePlan) -> tuple[int, int, int]:
 
 
 def test_free_answers_cost_what_the_sum_on_paper_says() -> None:
-    found = stages(FREE, settings("fitness.num_questions=1"))
+    found = stages(FREE, settings("teacher_check.num_questions=1"))
     assert {name: tokens(stage) for name, stage in found.items()} == {
         "loading": (0, 0, 0),
         "rollouts": (200, 10 * 2 * 4, 0),
         "neurons": (200 + 10 * 4, 0, 0),
         # The student's prompt, and twice the teacher's, which is 48 tokens longer.
-        "fitness": (20 + 2 * 68, 3 * 4, 0),
+        "teacher_check": (20 + 2 * 68, 3 * 4, 0),
         # Read by the writer, by the teacher with its context and the answer.
         "training": (6 * (2 * 18 + 48 + 4), 6 * 4, 6 * (18 + 4)),
         # Before, after, prompted (each 48 longer), and once read with the answers.
@@ -100,7 +100,7 @@ def test_free_answers_cost_what_the_sum_on_paper_says() -> None:
     assert found["rollouts"].low == pytest.approx(7.5)
     assert found["rollouts"].high == pytest.approx(12.5)
     assert found["neurons"].seconds == pytest.approx(240 * 0.03)
-    assert found["fitness"].seconds == pytest.approx(0.2 + 136 * 0.02 + 1.2)
+    assert found["teacher_check"].seconds == pytest.approx(0.2 + 136 * 0.02 + 1.2)
     assert found["training"].seconds == 2 * 5.0
     prompted = 340 * 0.02 + 4.0
     assert found["evaluation"].seconds == pytest.approx(
@@ -120,11 +120,13 @@ def test_choices_are_read_once_whatever_is_drawn() -> None:
 
 
 def test_demonstrations_are_read_as_often_as_the_prompt() -> None:
-    found = stages(CONSTRAINED, settings("fitness.num_questions=10"))["fitness"]
+    found = stages(CONSTRAINED, settings("teacher_check.num_questions=10"))[
+        "teacher_check"
+    ]
     # Two of ten are selected; a fifth of a row is rounded away, six tokens are not.
     assert tokens(found) == (3 * (40 + 6) + 2 * 2 * 48, 0, 0)
-    every = settings("fitness.num_questions=10", "selection.rule=all")
-    assert tokens(stages(CONSTRAINED, every)["fitness"]) == (
+    every = settings("teacher_check.num_questions=10", "selection.rule=all")
+    assert tokens(stages(CONSTRAINED, every)["teacher_check"]) == (
         *(3 * 230 + 2 * 11 * 48, 0, 0),
     )
 
@@ -136,14 +138,14 @@ def test_demonstrations_are_shown_to_the_in_domain_test_alone() -> None:
 
 
 def test_what_is_switched_off_is_not_in_the_plan() -> None:
-    names = set(stages(FREE, settings("fitness.action=off")))
+    names = set(stages(FREE, settings("teacher_check.action=off")))
     assert names == {"loading", "rollouts", "neurons", "training", "evaluation"}
     none = QuestionTokens(0, 0)
     assert "evaluation" not in stages(
         replace(FREE, tests=none, in_domain=none), settings()
     )
     alone = settings("contexts.num_demonstrations=0")
-    assert "fitness" not in stages(FREE, alone)
+    assert "teacher_check" not in stages(FREE, alone)
     assert tokens(stages(FREE, alone)["evaluation"]) == (200, 2 * 40, 0)
 
 

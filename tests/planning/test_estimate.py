@@ -32,7 +32,7 @@ from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Question
 from neuron_opsd.runs.context import PEAK
 from neuron_opsd.stages.rollouts import ask
-from neuron_opsd.storage.run_directory import read_manifest
+from neuron_opsd.storage.manifest import read_manifest
 from resolved import sampled_among_choices
 from tiny_runs import SETTINGS, FinishedRun, tiny_config, tiny_examples, tiny_request
 
@@ -63,7 +63,7 @@ def test_every_stage_of_a_run_is_foretold(
     config = tiny_config(tiny_llama, "evaluation.form_only=true")
     found = estimate(request.pool, request.tests, config, Silent())
     assert names(found) == [
-        *("loading", "rollouts", "neurons", "fitness"),
+        *("loading", "rollouts", "neurons", "teacher_check"),
         *("training", "evaluation", "form-only control"),
     ]
     assert all(0.0 < stage.seconds < 60.0 for stage in found.stages)

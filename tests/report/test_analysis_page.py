@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from neuron_opsd.records import Fitness
+from neuron_opsd.records import TeacherCheck
 from neuron_opsd.report.analysis_charts import (
     bins_chart,
     correlations_chart,
@@ -130,7 +130,7 @@ def example_case(number: int) -> ShownCase:
     )
 
 
-FITNESS = Fitness(64, 0.71, 0.74, 0.53, 0.41, "Mars", 0.2, 0.2, 0.8)
+TEACHER_CHECK = TeacherCheck(64, 0.71, 0.74, 0.53, 0.41, "Mars", 0.2, 0.2, 0.8)
 
 
 def example_run(name: str = "science", shift: float = 0.0) -> RunAnalysis:
@@ -149,7 +149,7 @@ def example_run(name: str = "science", shift: float = 0.0) -> RunAnalysis:
         captured_greedy=True,
         measures=example_measures(shift),
         bins={ACCURACY: example_bins(0.8), AGREEMENT: example_bins(0.9)},
-        fitness=FITNESS,
+        teacher_check=TEACHER_CHECK,
         distances_of=400,
         cases=tuple(map(example_case, range(3))),
     )
@@ -186,7 +186,7 @@ def unlabelled_run(name: str = "plain") -> RunAnalysis:
         captured_greedy=False,
         measures=kept,
         bins={AGREEMENT: run.bins[AGREEMENT]},
-        fitness=None,
+        teacher_check=None,
         cases=cases,
     )
 

@@ -96,7 +96,7 @@ def test_everything_better_in_one_sentence() -> None:
     assert outcome_sentence(data) == (
         "On sst2 (in-domain) the model got better: Avg@8 went from 60.0 % to 65.0 %, "
         "+5.0 points (95 % interval +2.0 to +8.0); net of form-only training it got "
-        "better, +5.0 points (+2.0 to +8.0); in the mean of 2 cross-domain sets it "
+        "better, +5.0 points (+2.0 to +8.0); on average over 2 cross-domain sets it "
         "got better, +5.0 points (+2.0 to +8.0), and calibration got better, "
         f"{MINUS}0.050 ({MINUS}0.080 to {MINUS}0.020); in-domain calibration got "
         f"better: ECE went from 0.200 to 0.150, {MINUS}0.050 ({MINUS}0.080 to "
@@ -112,12 +112,12 @@ def test_no_difference_is_said_wherever_an_interval_holds_zero() -> None:
         ece=NOTHING,
     )
     assert outcome_sentence(data) == (
-        "On sst2 (in-domain) no difference seen: Avg@8 went from 60.0 % to 65.0 %, "
-        f"+1.0 points (95 % interval {MINUS}2.0 to +4.0); net of form-only training "
-        f"no difference seen, +1.0 points ({MINUS}2.0 to +4.0); on the cross-domain "
-        f"set no difference seen, +1.0 points ({MINUS}2.0 to +4.0), and no difference "
-        f"seen in calibration, +0.010 ({MINUS}0.020 to +0.040); no difference seen in "
-        "in-domain calibration: ECE went from 0.200 to 0.150, "
+        "On sst2 (in-domain) no difference was seen: Avg@8 went from 60.0 % to 65.0 %, "
+        f"+1.0 points (95 % interval {MINUS}2.0 to +4.0); net of form-only training no "
+        f"difference was seen, +1.0 points ({MINUS}2.0 to +4.0); on the cross-domain "
+        f"set no difference was seen, +1.0 points ({MINUS}2.0 to +4.0), and no "
+        f"difference in calibration was seen, +0.010 ({MINUS}0.020 to +0.040); no "
+        "difference in in-domain calibration was seen: ECE went from 0.200 to 0.150, "
         f"+0.010 ({MINUS}0.020 to +0.040)."
     )
 
@@ -174,13 +174,13 @@ def test_a_difference_that_does_not_matter_is_called_that() -> None:
         ece=SMALL,
     )
     assert outcome_sentence(data) == (
-        "On sst2 (in-domain) no difference that matters: Avg@8 went from 60.0 % to "
-        "65.0 %, +0.3 points (95 % interval +0.1 to +0.6); net of form-only training "
-        "no difference that matters, +0.3 points (+0.1 to +0.6); on the cross-domain "
-        "set no difference that matters, +0.3 points (+0.1 to +0.6), and no difference "
-        "in calibration that matters, +0.003 (+0.001 to +0.006); no difference in "
-        "in-domain calibration that matters: ECE went from 0.200 to 0.150, +0.003 "
-        "(+0.001 to +0.006)."
+        "On sst2 (in-domain) no difference was seen that matters: Avg@8 went from 60.0 "
+        "% to 65.0 %, +0.3 points (95 % interval +0.1 to +0.6); net of form-only "
+        "training no difference was seen that matters, +0.3 points (+0.1 to +0.6); on "
+        "the cross-domain set no difference was seen that matters, +0.3 points (+0.1 "
+        "to +0.6), and no difference in calibration was seen that matters, +0.003 "
+        "(+0.001 to +0.006); no difference in in-domain calibration was seen that "
+        "matters: ECE went from 0.200 to 0.150, +0.003 (+0.001 to +0.006)."
     )
 
 
@@ -223,7 +223,7 @@ def told(before: int, after: int) -> ReportData:
 def test_a_model_that_says_one_thing_is_at_the_baseline() -> None:
     data = told(99, 100)
     assert outcome_sentence(data).startswith(
-        "On edu (in-domain) no difference seen: Avg@8 went from 71.0 % to 70.0 %, "
+        "On edu (in-domain) no difference was seen: Avg@8 went from 71.0 % to 70.0 %, "
         f"{MINUS}1.0 points (95 % interval {MINUS}3.0 to 0.0); the model, untrained "
         "and trained alike, is at the baseline (70.0 %, 'no' to every question; the "
         "model's most frequent answer takes 99.0 % of its answers before and 100.0 % "

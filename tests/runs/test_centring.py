@@ -150,14 +150,14 @@ def test_a_run_measures_the_means_once_and_keeps_them(tmp_path: Path) -> None:
 
 
 def test_the_check_of_the_teacher_sees_centred_choices(tmp_path: Path) -> None:
-    small = ["contexts.num_demonstrations=2", "fitness.one_answer=warn"]
+    small = ["contexts.num_demonstrations=2", "teacher_check.one_answer=warn"]
     found = {}
     for name, extra in (("plain", []), ("centred", ["rollouts.centre_choices=true"])):
         with opened(tmp_path / name, config_of(*small, *extra)) as run:
             model = ScriptedModel(PULLED)
             config = centred(run.work, model, POOL).config
             told = replace(run, config=config)
-            found[name] = prepare_run(told, model, POOL).fitness
+            found[name] = prepare_run(told, model, POOL).teacher_check
     assert found["plain"] is not None
     assert found["centred"] is not None
     assert found["plain"].pool_answer_share > 0.95

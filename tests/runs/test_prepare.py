@@ -55,7 +55,7 @@ def config_of(*assignments: str) -> Config:
             "contexts.num_demonstrations=2",
             "neurons.per_layer=4",
             "neurons.keep=6",
-            "fitness.min_divergence=0",
+            "teacher_check.min_divergence=0",
             *assignments,
         ],
     )
@@ -95,8 +95,8 @@ def test_every_selected_question_becomes_an_example(tmp_path: Path) -> None:
         assert example.choices == ("yes", "no")
         assert example.teacher_prompt.text.endswith(example.student_prompt.text)
         assert example.teacher_prompt.text.count("Answer: yes") == 2
-    assert found.fitness is not None
-    assert found.fitness.findings == ()
+    assert found.teacher_check is not None
+    assert found.teacher_check.findings == ()
 
 
 def test_what_was_prepared_is_not_asked_again(tmp_path: Path) -> None:
@@ -107,22 +107,22 @@ def test_what_was_prepared_is_not_asked_again(tmp_path: Path) -> None:
     assert silent.asked == []
     assert again.rollouts == first.rollouts
     assert again.examples == first.examples
-    assert again.fitness == first.fitness
+    assert again.teacher_check == first.teacher_check
 
 
 def test_the_pool_is_asked_once_in_blocks(tmp_path: Path) -> None:
     model = ScriptedModel(BLAND)
-    config = config_of("fitness.action=off")
+    config = config_of("teacher_check.action=off")
     found, _ = prepared(tmp_path, model, config, free=True)
     assert [prompt for prompt, _, _ in model.asked] == [
         f"Question: Is {name} odd?\nAnswer:" for name in NAMES
     ]
-    assert found.fitness is None
+    assert found.teacher_check is None
     assert not (tmp_path / "parts" / "rollouts").exists()
 
 
 def test_tokens_are_counted_by_stage(tmp_path: Path) -> None:
-    config = config_of("fitness.action=off")
+    config = config_of("teacher_check.action=off")
     with opened(tmp_path, config, free=True) as run:
         prepare_run(run, ScriptedModel(BLAND), FREE)
         tokens = run.directory.manifest.facts["tokens"]
@@ -134,7 +134,7 @@ def test_tokens_are_counted_by_stage(tmp_path: Path) -> None:
 def test_cut_rollouts_are_warned_of(tmp_path: Path) -> None:
     config = config_of(
         "rollouts.max_new_tokens=4",
-        "fitness.action=off",
+        "teacher_check.action=off",
         "selection.include_unread=true",
         "selection.keep_fraction=1.0",
     )
@@ -157,7 +157,7 @@ def test_questions_whose_own_completion_was_cut_are_not_selected(
     config = config_of(
         "rollouts.max_new_tokens=5",
         "selection.keep_fraction=0.75",
-        "fitness.action=off",
+        "teacher_check.action=off",
     )
     found, warnings = prepared(tmp_path, ScriptedModel(HALF), config, free=True)
     cut = {q.id for n, q in enumerate(POOL) if n % 2 == 0}
@@ -180,14 +180,14 @@ def test_cut_completions_are_selected_where_asked_for(tmp_path: Path) -> None:
         "rollouts.max_new_tokens=5",
         "selection.keep_fraction=0.75",
         "selection.include_unread=true",
-        "fitness.action=off",
+        "teacher_check.action=off",
     )
     found, _ = prepared(tmp_path, ScriptedModel(HALF), config, free=True)
     assert sum(entry.kept for entry in found.selection) == 9
 
 
 def test_a_pool_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
-    config = config_of("rollouts.max_new_tokens=4", "fitness.action=off")
+    config = config_of("rollouts.max_new_tokens=4", "teacher_check.action=off")
     with pytest.raises(DataError) as caught:
         prepared(tmp_path, ScriptedModel(BLAND), config, free=True)
     assert str(caught.value) == (
@@ -216,7 +216,9 @@ def test_which_completions_give_no_answer(
 
 def test_completions_without_the_span_are_warned_of(tmp_path: Path) -> None:
     config = config_of(
-        "neurons.span=reasoning", "fitness.action=off", "selection.keep_fraction=1.0"
+        "neurons.span=reasoning",
+        "teacher_check.action=off",
+        "selection.keep_fraction=1.0",
     )
     _, warnings = prepared(tmp_path, ScriptedModel(BLAND), config)
     assert warnings == [
@@ -252,7 +254,9 @@ def test_the_span_that_is_asked_for_is_what_counts(
 ) -> None:
     model = Thinker({asked: ["hmm|yes"] for asked in BLAND})
     config = config_of(
-        f"neurons.span={span}", "fitness.action=off", "selection.keep_fraction=1.0"
+        f"neurons.span={span}",
+        "teacher_check.action=off",
+        "selection.keep_fraction=1.0",
     )
     with opened(tmp_path, config, free=True) as run:
         found = prepare_run(run, model, FREE)
@@ -271,7 +275,7 @@ def test_demonstrations_that_do_not_fit_are_warned_of(tmp_path: Path) -> None:
     block = len("Question: Is thing 10 odd?\nAnswer: yes\n\n")
     room = len("Question: Is thing 10 odd?\nAnswer:") + block + 512
     small = ScriptedModel(BLAND, replace(FACTS, max_positions=room))
-    config = config_of("selection.rule=all", "fitness.action=off")
+    config = config_of("selection.rule=all", "teacher_check.action=off")
     found, warnings = prepared(tmp_path, small, config)
     assert {example.num_dropped for example in found.examples} == {1}
     assert warnings == [
@@ -290,9 +294,9 @@ class Spoilt(ScriptedModel):
 
 def test_an_unfit_teacher_is_warned_of(tmp_path: Path) -> None:
     found, warnings = prepared(tmp_path, Spoilt({}), config_of())
-    assert found.fitness is not None
+    assert found.teacher_check is not None
     assert len(warnings) == 3
-    assert tuple(warnings[1:]) == found.fitness.findings
+    assert tuple(warnings[1:]) == found.teacher_check.findings
     assert warnings[0].startswith("the answer 'yes' takes 100.00% of the model's own")
     assert warnings[1].startswith("the teacher agrees with the vote 0.0")
     assert warnings[2].startswith("the teacher answers 'no' to 100% of questions")
@@ -301,16 +305,16 @@ def test_an_unfit_teacher_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_an_unfit_teacher_stops_a_run_that_was_told_so(tmp_path: Path) -> None:
-    config = config_of("fitness.action=stop")
+    config = config_of("teacher_check.action=stop")
     for model in (Spoilt({}), ScriptedModel({})):
         with pytest.raises(TeacherError) as caught:
             prepared(tmp_path, model, config)
         assert str(caught.value).startswith("the answer 'yes' takes 100.00% of the mod")
-        assert str(caught.value).endswith("(fitness.action is stop)")
+        assert str(caught.value).endswith("(teacher_check.action is stop)")
     patient = config_of(
-        "fitness.action=stop",
-        "fitness.max_agreement_loss=1.0",
-        "fitness.max_top_answer_gain=1.0",
+        "teacher_check.action=stop",
+        "teacher_check.max_agreement_loss=1.0",
+        "teacher_check.max_top_answer_gain=1.0",
     )
     with pytest.raises(TeacherError, match="the answer 'yes' takes 100"):
         prepared(tmp_path / "patient", Spoilt({}), patient)
@@ -335,7 +339,7 @@ def test_a_run_with_nothing_to_learn_stops_with_advice(
         "answers to the pool, and the teacher says the same (100% of questions, 0 nats"
     )
     assert "rollouts.centre_choices=true" in said
-    assert said.endswith("fitness.one_answer=warn trains all the same")
+    assert said.endswith("teacher_check.one_answer=warn trains all the same")
     assert caught.value.exit_status == 2
 
 
@@ -345,12 +349,15 @@ def test_a_run_with_nothing_to_learn_goes_on_where_it_is_told_to(
     model = ScriptedModel(STUBBORN)
     with pytest.raises(TeacherError):
         prepared(tmp_path, model, config_of())
-    told = config_of("fitness.one_answer=warn")
+    told = config_of("teacher_check.one_answer=warn")
     found, warnings = prepared(tmp_path, model, told)
-    assert found.fitness is not None
-    assert (found.fitness.pool_answer, found.fitness.pool_answer_share) == ("yes", 1.0)
+    assert found.teacher_check is not None
+    assert (found.teacher_check.pool_answer, found.teacher_check.pool_answer_share) == (
+        "yes",
+        1.0,
+    )
     assert warnings[0].startswith("the answer 'yes' takes 100.00% of the model's own")
-    off = config_of("fitness.action=off")
+    off = config_of("teacher_check.action=off")
     assert prepared(tmp_path / "off", model, off)[1] == []
 
 
@@ -364,7 +371,7 @@ def test_form_only_training_has_more_to_learn_from(tmp_path: Path) -> None:
 def test_one_answer_alone_or_a_near_teacher_alone_stops_nothing(
     tmp_path: Path,
 ) -> None:
-    near = config_of("fitness.min_divergence=0.01")
+    near = config_of("teacher_check.min_divergence=0.01")
     _, warnings = prepared(tmp_path / "near", ScriptedModel(BLAND), near)
     assert warnings[-1].startswith("the teacher says what the student says: 0 nats")
     _, warnings = prepared(tmp_path / "alone", Spoilt({}), config_of())
@@ -372,24 +379,27 @@ def test_one_answer_alone_or_a_near_teacher_alone_stops_nothing(
 
 
 def test_what_lets_a_stopped_run_pass_is_no_other_run() -> None:
-    told, other = config_of("fitness.one_answer=warn"), config_of("seed=1")
+    told, other = config_of("teacher_check.one_answer=warn"), config_of("seed=1")
     assert run_settings(told) == run_settings(config_of())
     assert run_settings(other) != run_settings(config_of())
 
 
 def test_nothing_readable_is_one_answer_with_advice_of_its_own() -> None:
     votes = tally_votes([rollout(name, None, k) for name in NAMES for k in range(3)])
-    (finding,) = one_answer_findings(votes, config_of().fitness)
+    (finding,) = one_answer_findings(votes, config_of().teacher_check)
     assert finding.startswith("no readable answer takes 100.00% of the model's own")
     assert "answers.reader" in finding
-    assert one_answer_findings(dict(list(votes.items())[:9]), config_of().fitness) == ()
+    assert (
+        one_answer_findings(dict(list(votes.items())[:9]), config_of().teacher_check)
+        == ()
+    )
 
 
 def test_a_pool_with_one_free_answer_stops_too_even_without_demonstrations(
     tmp_path: Path,
 ) -> None:
     model = ScriptedModel(BLAND)
-    config = config_of("contexts.num_demonstrations=0", "fitness.action=stop")
+    config = config_of("contexts.num_demonstrations=0", "teacher_check.action=stop")
     with pytest.raises(TeacherError, match="the answer 'yes' is given to 100% of the"):
         prepared(tmp_path, model, config, free=True)
     found, warnings = prepared(
@@ -398,7 +408,7 @@ def test_a_pool_with_one_free_answer_stops_too_even_without_demonstrations(
         config_of("contexts.num_demonstrations=0"),
         free=True,
     )
-    assert found.fitness is None
+    assert found.teacher_check is None
     assert len(warnings) == 1
 
 
@@ -414,7 +424,7 @@ def test_a_selection_of_one_answer_is_warned_of(
         )
 
     monkeypatch.setattr("neuron_opsd.pipeline.select_questions", evens)
-    monkeypatch.setattr("neuron_opsd.stages.fitness.FEWEST", 6)
+    monkeypatch.setattr("neuron_opsd.stages.teacher_check.FEWEST", 6)
     config = config_of("contexts.num_demonstrations=0", "selection.keep_fraction=1.0")
     _, warnings = prepared(tmp_path, model, config)
     assert [text.partition(":")[0] for text in warnings] == [

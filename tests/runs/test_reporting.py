@@ -157,10 +157,10 @@ def test_the_card_tells_results_and_every_finding_once(
     assert "parity (in-domain)" in card
     assert "SHA-256 of pool" in card
     assert "a command" not in card
-    fitness = finished_run.data.fitness
-    assert fitness is not None
-    assert fitness.findings
-    for finding in fitness.findings:
+    teacher_check = finished_run.data.teacher_check
+    assert teacher_check is not None
+    assert teacher_check.findings
+    for finding in teacher_check.findings:
         assert card.count(finding[:60]) == 1
         assert finding not in finished_run.data.warnings
         assert finding in finished_run.warnings

@@ -27,8 +27,8 @@ FREE = (
     "answers.reader=text",
     "rollouts.max_new_tokens=20",
     "contexts.answer=voted",
-    "fitness.action=warn",
-    "fitness.max_pool_share=1.0",
+    "teacher_check.action=warn",
+    "teacher_check.max_pool_share=1.0",
     "selection.keep_fraction=0.3",
     "selection.include_unread=false",
 )

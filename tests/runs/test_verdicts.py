@@ -64,7 +64,7 @@ def config_of(*assignments: str) -> Config:
             "contexts.num_demonstrations=2",
             "neurons.per_layer=4",
             "neurons.keep=6",
-            "fitness.action=off",
+            "teacher_check.action=off",
             *assignments,
         ],
     )
@@ -262,7 +262,7 @@ def test_a_run_resumes_with_the_same_bytes_whatever_would_be_said_now(
     assert entry["before"] > 0
     assert entry.keys() == {"before", "after", "prompted"}
     places = [text.partition(":")[0] for text in finished.warnings if "settled" in text]
-    assert {"rollouts", "fitness", "train", "tests/sums/after"} <= set(places)
+    assert {"rollouts", "teacher_check", "train", "tests/sums/after"} <= set(places)
     page = (request.out / "report.html").read_text()
     assert "could not be settled" in page
     assert "Two expressions are the same answer" in page

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from neuron_opsd.records import (
     Completion,
     Demonstration,
-    Fitness,
     NeuronSet,
     Rollout,
     SelectionEntry,
+    TeacherCheck,
     TeacherContext,
 )
 from neuron_opsd.results.scores import QuestionScore, TestResult
@@ -210,10 +210,13 @@ def test_a_number_that_is_none_comes_back_as_such() -> None:
 
 
 def test_one_record_comes_back_the_same() -> None:
-    fitness = Fitness(
+    teacher_check = TeacherCheck(
         9, 0.5, 0.25, 0.1, 0.2, "yes", 0.9, 0.4, 0.75, ("it got worse", "stop")
     )
-    assert through_file(record_codec("fitness.json", Fitness), fitness) == fitness
+    assert (
+        through_file(record_codec("teacher_check.json", TeacherCheck), teacher_check)
+        == teacher_check
+    )
 
 
 def test_many_records_lie_one_a_line(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import json_codec, records_codec
 from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.integrity import faults, files_in
-from neuron_opsd.storage.run_directory import RunDirectory, read_manifest
+from neuron_opsd.storage.manifest import read_manifest
+from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.sealed_json import json_sha256
 from tiny_runs import (
     FinishedRun,
@@ -368,7 +369,7 @@ def test_what_another_adapter_answered_is_asked_again(
         ("neurons", {"rollouts"}),
         ("selection", {"rollouts", "neurons"}),
         ("contexts", {"rollouts", "neurons", "selection"}),
-        ("fitness", {"rollouts", "neurons", "selection", "contexts"}),
+        ("teacher_check", {"rollouts", "neurons", "selection", "contexts"}),
         ("tests/sums/after", {"adapter"}),
         ("tests/sums/form-only", {"controls/form-only/adapter"}),
         ("tests/parity/neurons", {"tests/parity/before"}),

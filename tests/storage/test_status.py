@@ -16,8 +16,9 @@ from neuron_opsd.cli import main
 from neuron_opsd.storage import integrity
 from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import json_codec, text_codec
+from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.lock import alive
-from neuron_opsd.storage.run_directory import RunDirectory, write_folder
+from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.status import (
     RunGroupStatus,
     comparison_status,

@@ -12,7 +12,13 @@ import numpy as np
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table
-from neuron_opsd.records import Collapse, Fitness, SelectionEntry, StepMetrics, Vote
+from neuron_opsd.records import (
+    Collapse,
+    SelectionEntry,
+    StepMetrics,
+    TeacherCheck,
+    Vote,
+)
 from neuron_opsd.report.condense import (
     baseline_of,
     measured,
@@ -252,9 +258,9 @@ def example_config() -> Config:
     )
 
 
-def example_fitness() -> Fitness:
+def example_teacher_check() -> TeacherCheck:
     """Return a check with one finding."""
-    return Fitness(
+    return TeacherCheck(
         num_questions=64,
         student_agreement=0.712,
         teacher_agreement=0.768,
@@ -294,7 +300,7 @@ def example_report() -> ReportData:
             "ece": Interval(0.012, -0.004, 0.027),
         },
         training=training_summary(example_training()),
-        fitness=example_fitness(),
+        teacher_check=example_teacher_check(),
         collapses=(Collapse(41, "share of the top answer", 0.83, 0.8),),
         pool=pool_summary(selection, votes),
         cases=tuple(example_case(index) for index in range(12)),

@@ -41,8 +41,8 @@ SETTINGS = (
     "distill.learning_rate=0.01",
     "distill.checkpoint_every=2",
     "distill.lora_rank=4",
-    "fitness.max_agreement_loss=0.02",
-    "fitness.one_answer=warn",
+    "teacher_check.max_agreement_loss=0.02",
+    "teacher_check.one_answer=warn",
     "evaluation.num_samples=4",
     "evaluation.num_resamples=50",
 )

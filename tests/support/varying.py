@@ -26,7 +26,7 @@ ALIKE = (
     "neurons.parquet",
     "selection.json",
     "contexts.json",
-    "fitness.json",
+    "teacher_check.json",
     "cases.parquet",
     "scores.parquet",
     "evaluation.json",

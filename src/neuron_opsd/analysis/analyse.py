@@ -173,7 +173,7 @@ def analyse_run(found: Findings) -> tuple[RunAnalysis, Measured]:
         captured_greedy=columns.captured_greedy,
         measures=drawn.intervals(),
         bins=all_bins(found),
-        fitness=run.fitness,
+        teacher_check=run.teacher_check,
         distances_of=spread.mean.size,
         cases=show_cases(found),
     )

@@ -99,8 +99,8 @@ def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:
         for place, one in enumerate(bins, 1):
             yield f"bin.{target}.{place}", one.mean
             yield f"bin.{target}.{place}.count", alone(one.center)
-    for name in TEACHER_CHECK if run.fitness is not None else ():
-        yield f"teacher_check.{name}", alone(getattr(run.fitness, name))
+    for name in TEACHER_CHECK if run.teacher_check is not None else ():
+        yield f"teacher_check.{name}", alone(getattr(run.teacher_check, name))
 
 
 def alone(value: float) -> Interval:

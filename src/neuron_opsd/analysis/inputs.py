@@ -13,20 +13,25 @@ from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.methods import needs_neurons
 from neuron_opsd.records import (
-    Fitness,
     GoldAnswers,
     NeuronSet,
     Question,
     Rollout,
     SelectionEntry,
+    TeacherCheck,
     TeacherContext,
 )
 from neuron_opsd.runs.inputs import questions_hash, unheard
-from neuron_opsd.runs.prepare import FITNESS
-from neuron_opsd.storage.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
+from neuron_opsd.storage.codecs import (
+    CONTEXTS,
+    NEURONS,
+    ROLLOUTS,
+    SELECTION,
+    TEACHER_CHECK,
+)
 from neuron_opsd.storage.integrity import faults, quick_fault
 from neuron_opsd.storage.lock import HOLDER
-from neuron_opsd.storage.manifest import Manifest
+from neuron_opsd.storage.manifest import Manifest, kept_name
 from neuron_opsd.storage.verdicts import verdicts_codec, verdicts_name
 
 POOL, MODEL = "pool", "model"
@@ -46,7 +51,7 @@ class PreparedRun:
     """In the order of the pool, as is the selection."""
     selection: Sequence[SelectionEntry]
     contexts: Sequence[TeacherContext]
-    fitness: Fitness | None
+    teacher_check: TeacherCheck | None
     verdicts: Sequence[Verdict] = ()
     """Which of the rollouts' answers are equal, where math-verify was asked."""
 
@@ -129,9 +134,10 @@ def read_run(
             f"{folder} holds {len(neurons)} questions, too few to compare any; analyse "
             "a run with a larger pool"
         )
-    fitness = None
-    if place.own("fitness") in place.manifest.outputs:
-        fitness = read_output(place, place.own("fitness"), FITNESS)
+    teacher_check = None
+    checked = kept_name(place.own("teacher_check"), place.manifest.outputs)
+    if checked in place.manifest.outputs:
+        teacher_check = read_output(place, checked, TEACHER_CHECK)
     equal = verdicts_name("rollouts")
     verdicts: Sequence[Verdict] = ()
     if equal in place.manifest.outputs:
@@ -144,7 +150,7 @@ def read_run(
         neurons=neurons,
         selection=read_output(place, place.own("selection"), SELECTION),
         contexts=read_output(place, place.own("contexts"), CONTEXTS),
-        fitness=fitness,
+        teacher_check=teacher_check,
         verdicts=verdicts,
     )
 

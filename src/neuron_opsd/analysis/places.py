@@ -20,10 +20,10 @@ from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.methods import needs_contexts
 from neuron_opsd.runs.prepare import inside
 from neuron_opsd.storage.codecs import Codec, json_codec
+from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.integrity import changed_sources
 from neuron_opsd.storage.manifest import MANIFEST, Manifest, read_manifest
-from neuron_opsd.storage.run_directory import sha256_file
 
 T = TypeVar("T")
 

@@ -9,9 +9,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError
@@ -24,6 +25,7 @@ from neuron_opsd.cli.usage_errors import explain_mistake
 from neuron_opsd.errors import (
     ConfigError,
     NeuronOpsdError,
+    RenamedSettingWarning,
     TryAgainError,
     is_out_of_memory,
 )
@@ -115,11 +117,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("always", category=RenamedSettingWarning)
+            warnings.showwarning = partial(show_warning, warnings.showwarning)
             return run_command(tokens)
     except ENDS as error:
         return explain_end(error)
     finally:
         COMMAND_LINE.reset(typed)
+
+
+def show_warning(
+    others: Callable[..., None],
+    message: Warning | str,
+    category: type[Warning],
+    *place: Any,
+) -> None:
+    """Show a warning of ours as one line, and any other as Python does."""
+    if issubclass(category, RenamedSettingWarning):
+        complain(f"warning: {message}")
+    else:
+        others(message, category, *place)
 
 
 def refuse_lost_folder() -> None:

@@ -21,9 +21,9 @@ from neuron_opsd.methods import Target, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.planning.costs import (
     answering,
-    fitness,
     reading_off,
     rollouts,
+    teacher_check,
     with_demonstrations,
 )
 from neuron_opsd.planning.estimate import Reading, clock_of, count_work, try_base
@@ -158,5 +158,5 @@ def group_seconds(
         with_demonstrations(work, rates, config).seconds
         + rollouts(work, rates, config).seconds
         + len(read) * reading_off(work, work.pool, rates).seconds
-        + sum(fitness(work, rates, own).seconds for own in with_teacher)
+        + sum(teacher_check(work, rates, own).seconds for own in with_teacher)
     )

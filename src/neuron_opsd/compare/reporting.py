@@ -40,6 +40,7 @@ from neuron_opsd.results.comparison import FORM, BudgetLine, ComparisonData, Met
 from neuron_opsd.results.run import OURS, least_of
 from neuron_opsd.runs.reporting import model_summary
 from neuron_opsd.storage.codecs import encode, record_codec, save_json
+from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.folders import COMPARISON_PAGE as PAGE
 from neuron_opsd.storage.folders import require_folder
 from neuron_opsd.storage.integrity import (
@@ -50,7 +51,6 @@ from neuron_opsd.storage.integrity import (
     write_listed,
 )
 from neuron_opsd.storage.manifest import installed_versions
-from neuron_opsd.storage.run_directory import write_atomic
 
 DATA = record_codec("comparison.json", ComparisonData)
 SCORES = "scores.parquet"

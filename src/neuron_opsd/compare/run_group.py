@@ -1,7 +1,7 @@
 """One run group of a comparison: a source, a seed and a start, with all its methods.
 
-A run group is a run directory. The pool is answered once for all methods; each method has a
-folder, and once its result is there nothing of it is computed again.
+A run group is a run directory. The pool is answered once for all methods; each method
+has a folder, and once its result is there nothing of it is computed again.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ def answer_with_demonstrations(
 
 def never_stopped(config: Config) -> Config:
     """Return settings that pass a teacher who has nothing to teach: none is asked."""
-    fitness = config.fitness.model_copy(update={"one_answer": "warn"})
-    return config.model_copy(update={"fitness": fitness})
+    teacher_check = config.teacher_check.model_copy(update={"one_answer": "warn"})
+    return config.model_copy(update={"teacher_check": teacher_check})
 
 
 def prepared_for(

@@ -35,7 +35,7 @@ OWN_SECTIONS: Final = (
     "contexts",
     "distill",
     "policy",
-    "fitness",
+    "teacher_check",
 )
 """What a variant may set; how all are asked and tested is one for all."""
 

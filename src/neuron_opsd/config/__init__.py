@@ -14,7 +14,7 @@ from neuron_opsd.config.asking import (
     QuestionsConfig,
     RolloutsConfig,
 )
-from neuron_opsd.config.judging import FORM_ONLY, EvaluationConfig, FitnessConfig
+from neuron_opsd.config.judging import FORM_ONLY, EvaluationConfig, TeacherCheckConfig
 from neuron_opsd.config.learning import (
     ContextsConfig,
     DistillConfig,
@@ -31,7 +31,6 @@ __all__ = [
     "ContextsConfig",
     "DistillConfig",
     "EvaluationConfig",
-    "FitnessConfig",
     "ModelConfig",
     "NeuronsConfig",
     "PolicyConfig",
@@ -39,6 +38,7 @@ __all__ = [
     "QuestionsConfig",
     "RolloutsConfig",
     "SelectionConfig",
+    "TeacherCheckConfig",
 ]
 
 
@@ -63,7 +63,7 @@ class Config(Section):
     contexts: ContextsConfig = ContextsConfig()
     distill: DistillConfig = DistillConfig()
     policy: PolicyConfig = PolicyConfig()
-    fitness: FitnessConfig = FitnessConfig()
+    teacher_check: TeacherCheckConfig = TeacherCheckConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property

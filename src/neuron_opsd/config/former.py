@@ -1,12 +1,45 @@
-"""Settings as earlier versions kept them in run directories."""
+"""Settings as earlier versions named them, in files, flags and run directories."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
+from neuron_opsd.errors import RenamedSettingWarning
+
+RENAMED: Final = {"fitness": "teacher_check"}
+"""Sections of earlier versions, and what they are called now."""
+
 AS_GIVEN: Final = {"rollouts.mode": "auto"}
 """What earlier versions kept as the user gave it, not as it was resolved."""
+
+
+def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by section with each section under today's name.
+
+    Where both names are given, today's wins.
+    """
+    found = {name: value for name, value in table.items() if name not in RENAMED}
+    for old, new in RENAMED.items():
+        if old not in table:
+            continue
+        given, known = table[old], found.get(new, {})
+        both = isinstance(given, Mapping) and isinstance(known, Mapping)
+        found[new] = {**given, **known} if both else given
+    return found
+
+
+def renamed_by_user(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same of what a user wrote, and warn of each former name."""
+    for old in RENAMED.keys() & table.keys():
+        warnings.warn(
+            f"the settings {old}.* are called {RENAMED[old]}.* now, and are read as "
+            "such; please write the new name",
+            RenamedSettingWarning,
+            stacklevel=3,
+        )
+    return renamed(table)
 
 
 def as_begun(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,5 +52,15 @@ def as_begun(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str,
         settings: Of this version, by dotted name.
         begun: What the manifest of the directory holds.
     """
-    given = {n: v for n, v in AS_GIVEN.items() if begun.get(n) == v}
-    return {**settings, **given}
+    sections = {name.partition(".")[0] for name in begun}
+    former = {new: old for old, new in RENAMED.items() if old in sections}
+    given = {
+        name: value for name, value in AS_GIVEN.items() if begun.get(name) == value
+    }
+    return {former_name(name, former): v for name, v in settings.items()} | given
+
+
+def former_name(dotted: str, former: Mapping[str, str]) -> str:
+    """Return the name of a setting with its section's former name, if it has one."""
+    section, dot, field = dotted.partition(".")
+    return f"{former.get(section, section)}{dot}{field}"

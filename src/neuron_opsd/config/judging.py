@@ -19,7 +19,7 @@ FORM_ONLY: Final = "form-only"
 """The method that every gain is stated net of, and its control in a run."""
 
 
-class FitnessConfig(Section):
+class TeacherCheckConfig(Section):
     """What is asked of the teacher, without labels, before it teaches."""
 
     action: Literal["warn", "stop", "off"] = "warn"

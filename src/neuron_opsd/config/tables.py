@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from neuron_opsd.config import Config
+from neuron_opsd.config.former import renamed_by_user
 from neuron_opsd.config.section import Section
 from neuron_opsd.documents import DocumentError, TooDeepError, half_pair, parse_toml
 from neuron_opsd.errors import ConfigError
@@ -114,7 +115,7 @@ def read_toml(path: Path) -> Table:
             "something else; give a file such as `neuron-opsd config` prints"
         )
     try:
-        return parse_toml(data)
+        return renamed_by_user(parse_toml(data))
     except DocumentError as error:
         raise ConfigError(f"{path} is not a TOML file: {error}") from None
 
@@ -145,7 +146,7 @@ def nested(parts: Sequence[str], value: Any) -> Table:
     """Return a value in the tables that the parts of its name are."""
     for part in reversed(parts):
         value = {part: value}
-    return dict(value)
+    return renamed_by_user(value)
 
 
 def explain(error: ValidationError) -> str:

@@ -18,10 +18,10 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.results.run import ReportData
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.run import Request, run
+from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.folders import check_folder, claim
 from neuron_opsd.storage.manifest import MANIFEST, check_settings, read_manifest
 from neuron_opsd.storage.output_paths import kind_of
-from neuron_opsd.storage.run_directory import write_atomic
 
 IN_DOMAIN: Final = "basic-knowledge"
 CROSS_DOMAIN: Final = ("arc-easy", "csqa", "piqa")
@@ -47,7 +47,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
 QUICK: Final[Mapping[str, Any]] = {
     "contexts": {"num_demonstrations": 3},
     "distill": {"steps": 8, "warmup_steps": 2},
-    "fitness": {"num_questions": 16},
+    "teacher_check": {"num_questions": 16},
 }
 
 

@@ -121,7 +121,7 @@ def plan(
         "loading": Cost(seconds=num_loads(config) * rates.loading),
         "rollouts": rollouts(work, rates, config),
         "neurons": pool_neurons(work, rates, config),
-        "fitness": fitness(work, rates, config),
+        "teacher_check": teacher_check(work, rates, config),
         "training": training(work, rates, config),
         "evaluation": evaluation(work, rates, config),
         "form-only control": control(work, rates, config),
@@ -161,11 +161,11 @@ def pool_neurons(work: Work, rates: Rates, config: Config) -> Cost:
     return reading_off(work, work.pool, rates) if needs_neurons(config) else Cost()
 
 
-def fitness(work: Work, rates: Rates, config: Config) -> Cost:
+def teacher_check(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of asking student and teacher, the teacher with two contexts."""
-    if config.fitness.action == "off" or not needs_contexts(config):
+    if config.teacher_check.action == "off" or not needs_contexts(config):
         return Cost()
-    count = min(config.fitness.num_questions, num_selected(work, config))
+    count = min(config.teacher_check.num_questions, num_selected(work, config))
     some = part_of(work.pool, count)
     shown = answering(work, some, rates, config, (1,), shown=work.shown_tokens)
     return answering(work, some, rates, config, (1,)) + shown + shown

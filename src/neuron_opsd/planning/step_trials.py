@@ -26,7 +26,7 @@ from neuron_opsd.stages.training import (
     move_teacher,
 )
 from neuron_opsd.storage.disk import disk_errors
-from neuron_opsd.storage.run_directory import sha256_file
+from neuron_opsd.storage.files import sha256_file
 
 TRAINING_SECONDS = 6.0
 """What the parts of a step may take together, about."""

@@ -251,7 +251,7 @@ def entropy_table(data: AnalysisData) -> Table | None:
     """Return what the teacher's check found of entropy and agreement, run by run."""
     rows = []
     for run in data.runs:
-        check = run.fitness
+        check = run.teacher_check
         if check is None:
             continue
         texts = (

@@ -36,8 +36,8 @@ BASELINE_NOTE = (
 def difference_note(least: Least) -> str:
     """Say from what size a difference is called one."""
     return (
-        "Better and worse are said where the interval does not hold zero and the "
-        f"difference is at least {100 * least.accuracy:g} points of accuracy or "
+        "A difference is called better or worse where its interval excludes zero and "
+        f"it is at least {100 * least.accuracy:g} points of accuracy or "
         f"{least.calibration:g} of a calibration error."
     )
 

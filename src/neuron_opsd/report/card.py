@@ -32,8 +32,8 @@ NEWEST = ModelConfig().revision
 LIMITS = (
     "The model taught itself from its own answers. It can have learned its own "
     "mistakes; no answer was checked during training.",
-    "The intervals are over test questions of one training run. They do not hold the "
-    "spread between training seeds.",
+    "The intervals are over test questions of one training run. They do not include "
+    "the spread between training seeds.",
     "Nothing is known about sources other than the test sets named above.",
     "What exceeds the form-only control is more than learning what an answer looks "
     "like; where that control was not run, this part of the gain is not known.",
@@ -199,7 +199,7 @@ def limits(data: ReportData) -> list[str]:
     Nothing in it depends on how the run was called or stopped, so that the same run
     always ends with the same card.
     """
-    findings = data.fitness.findings if data.fitness else ()
+    findings = data.teacher_check.findings if data.teacher_check else ()
     collapses = [
         f"Sign of collapse at step {one.step}: {one.sign}" for one in data.collapses
     ]

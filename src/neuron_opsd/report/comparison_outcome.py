@@ -89,7 +89,7 @@ def method_sentence(results: Results, source: str, line: MethodLine) -> str:
         clauses.append(f"in-domain ECE {error_numbers(ece.difference)}: {said}")
     where = f"on {one_line(source, 40)}"
     if source == ALL_SOURCES:
-        where = f"in the mean over {len(results.data.sources)} sources"
+        where = f"on average over {len(results.data.sources)} sources"
     return f"{method_label(line)} {where}: {'; '.join(filter(None, clauses))}."
 
 

@@ -164,10 +164,9 @@ def as_clause(subject: str, said: str, what: str = "") -> str:
         said: A verdict.
         what: Named after "no difference ..." where the subject is not clear.
     """
-    if said == NO_MATTER and what:
-        return f"no difference in {what} that matters"
     if said in (NO_DIFFERENCE, NO_MATTER):
-        return f"{said} in {what}" if what else said
+        tail = " that matters" if said == NO_MATTER else ""
+        return f"no difference{f' in {what}' if what else ''} was seen{tail}"
     return f"{subject} {'is ' if said == AT_BASELINE else ''}{said}"
 
 
@@ -183,12 +182,12 @@ def form_clause(test: TestComparison, config: EvaluationConfig) -> str:
 
 
 def cross_domain_clause(data: ReportData) -> str:
-    """Say what happened on the other sources, in the mean over them."""
+    """Say what happened on the other sources, on average."""
     others = sum(not test.in_domain for test in data.tests)
     accuracy, ece = data.cross_domain.get("avg_at_k"), data.cross_domain.get("ece")
     if not others or accuracy is None:
         return ""
-    where = f"in the mean of {others} cross-domain sets"
+    where = f"on average over {others} cross-domain sets"
     if others == 1:
         where = "on the cross-domain set"
     if not finite(accuracy):

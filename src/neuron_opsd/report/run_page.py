@@ -73,7 +73,7 @@ def context(data: ReportData) -> dict[str, Any]:
             for before, after in [(case.rollouts_before, case.rollouts_after)]
         ],
         "most_answers": MOST_ANSWERS,
-        "teacher": teacher_table(data.fitness) if data.fitness else None,
+        "teacher": teacher_table(data.teacher_check) if data.teacher_check else None,
         "concerns": num_concerns(data),
         "settings": written_settings(data),
         "costs": cost_table(data.stage_costs) if data.stage_costs else None,
@@ -94,7 +94,7 @@ def written_settings(data: ReportData) -> dict[str, str]:
 
 def num_concerns(data: ReportData) -> int:
     """Count what a reader should know before believing the outcome."""
-    findings = data.fitness.findings if data.fitness else ()
+    findings = data.teacher_check.findings if data.teacher_check else ()
     return len(findings) + len(data.collapses) + len(data.warnings)
 
 
@@ -159,7 +159,7 @@ def accuracy_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
 
 def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     """Return what is left when learning the form of an answer is taken off."""
-    note = "against the same steps on random choices"
+    note = "compared with the same steps on random choices"
     if test.net_of_form is None:
         note = "evaluation.form_only was off"
     net = (test.net_of_form or {}).get("avg_at_k")
@@ -208,6 +208,6 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
             spread = f"{low:,} to {high:,}, median {middle:,}"
             facts.append((f"neurons counted, {name}", spread))
         if one.agreement is not None:
-            mean = f"{percent(one.agreement)} in the mean"
+            mean = f"{percent(one.agreement)} on average"
             facts.append((f"rollouts that agree, {name}", mean))
     return facts

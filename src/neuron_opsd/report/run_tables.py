@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.labels import OF_LABELS
-from neuron_opsd.records import Fitness
+from neuron_opsd.records import TeacherCheck
 from neuron_opsd.report.baseline import label_pairs, no_gain_at_baseline, standing
 from neuron_opsd.report.charts.svg import share_bar
 from neuron_opsd.report.measures import (
@@ -137,7 +137,7 @@ def metric_row(
     return TableRow(label, tuple(map(Cell, (*values, change, span, said(shown)))))
 
 
-def teacher_table(check: Fitness) -> Table:
+def teacher_table(check: TeacherCheck) -> Table:
     """Return what was asked of the teacher, for student and teacher."""
     top, pool = (one_line(one, 40) for one in (check.top_answer, check.pool_answer))
     pairs = {

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from neuron_opsd.records import Fitness
+from neuron_opsd.records import TeacherCheck
 from neuron_opsd.results.scores import Interval
 
 ACCURACY = "accuracy"
@@ -186,7 +186,7 @@ class RunAnalysis:
     """By the names of this module; what could not be measured is left out."""
     bins: Mapping[str, tuple[BinMean, ...]]
     """By target; lowest counts first."""
-    fitness: Fitness | None
+    teacher_check: TeacherCheck | None
     distances_of: int
     """Questions whose distances to all others were counted."""
     cases: tuple[ShownCase, ...]

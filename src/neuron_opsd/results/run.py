@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from neuron_opsd.config import FORM_ONLY as FORM_ONLY
 from neuron_opsd.config import Config, EvaluationConfig
-from neuron_opsd.records import Collapse, Fitness, StepMetrics
+from neuron_opsd.records import Collapse, StepMetrics, TeacherCheck
 from neuron_opsd.results.scores import Bin, Interval, Point
 
 PROMPTED = "prompted"
@@ -225,7 +225,7 @@ class ReportData:
     cross_domain: Mapping[str, Interval] = field(default_factory=dict)
     """Mean differences over the cross-domain sets, for `avg_at_k` and `ece`."""
     training: TrainingSummary | None = None
-    fitness: Fitness | None = None
+    teacher_check: TeacherCheck | None = None
     collapses: tuple[Collapse, ...] = ()
     pool: PoolSummary | None = None
     cases: tuple[Case, ...] = ()

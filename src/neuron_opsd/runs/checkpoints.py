@@ -31,9 +31,8 @@ from neuron_opsd.runs.metrics import (
     sync_metrics,
 )
 from neuron_opsd.storage.disk import read_plain
-from neuron_opsd.storage.files import discard
+from neuron_opsd.storage.files import discard, sha256_file, write_atomic, write_folder
 from neuron_opsd.storage.integrity import CHANGED, other_sources, quick_fault
-from neuron_opsd.storage.run_directory import sha256_file, write_atomic, write_folder
 from neuron_opsd.storage.sealed_json import json_sha256
 
 STATE = "state.safetensors"

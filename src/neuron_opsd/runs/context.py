@@ -17,8 +17,8 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
 from neuron_opsd.storage.caching import Workspace
-from neuron_opsd.storage.manifest import MANIFEST
-from neuron_opsd.storage.run_directory import RunDirectory, read_manifest
+from neuron_opsd.storage.manifest import MANIFEST, read_manifest
+from neuron_opsd.storage.run_directory import RunDirectory
 
 PEAK = "peak_memory_bytes"
 """The fact of a manifest that says how much memory the run took."""

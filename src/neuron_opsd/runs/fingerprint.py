@@ -16,7 +16,8 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.models.weights.shards import snapshot_of, weight_files
-from neuron_opsd.storage.run_directory import RunDirectory, sha256_file
+from neuron_opsd.storage.files import sha256_file
+from neuron_opsd.storage.run_directory import RunDirectory
 
 IMAGES = (".gif", ".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")

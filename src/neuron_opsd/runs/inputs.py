@@ -33,7 +33,7 @@ TAKEN = (POOL, "model")
 """Names under which a run's other inputs are kept."""
 
 PASSING = (
-    *("fitness.one_answer", "distill.on_nonfinite", "answers.max_minutes"),
+    *("teacher_check.one_answer", "distill.on_nonfinite", "answers.max_minutes"),
     *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
 )
 """Settings that let pass what was stopped or refused, and change nothing else."""

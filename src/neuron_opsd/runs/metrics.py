@@ -15,9 +15,8 @@ from neuron_opsd.documents import DocumentError, parse_json
 from neuron_opsd.errors import TrainingError
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.storage.disk import disk_errors, read_plain, reading
-from neuron_opsd.storage.files import make_folder, sync
+from neuron_opsd.storage.files import make_folder, sync, write_atomic
 from neuron_opsd.storage.folders import METRICS as METRICS
-from neuron_opsd.storage.run_directory import write_atomic
 
 STEP = TypeAdapter(StepMetrics)
 

@@ -12,18 +12,30 @@ from neuron_opsd.methods import METHODS, needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
-from neuron_opsd.records import Fitness, NeuronSet, Prompt, Question, TeacherContext
+from neuron_opsd.records import (
+    NeuronSet,
+    Prompt,
+    Question,
+    TeacherCheck,
+    TeacherContext,
+)
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
-from neuron_opsd.stages.fitness import check_teacher, pool_findings, selection_findings
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.representatives import own_answers
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
+from neuron_opsd.stages.teacher_check import (
+    DRAWS,
+    check_teacher,
+    pool_findings,
+    selection_findings,
+)
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt
 from neuron_opsd.storage.caching import InChunks
-from neuron_opsd.storage.codecs import Codec, record_codec
+from neuron_opsd.storage.codecs import TEACHER_CHECK, Codec
 from neuron_opsd.storage.kept_rollouts import outlines_of
+from neuron_opsd.storage.manifest import kept_name
 from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.verdicts import verdicts_name
 
@@ -31,11 +43,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 Item = TypeVar("Item")
 
-FITNESS = record_codec("fitness.json", Fitness)
-
 MADE = (*ANSWERS, "neurons", "selection", "contexts")
 """What `prepare` makes of a pool."""
-OWN = ("selection", "contexts", "fitness")
+OWN = ("selection", "contexts", "teacher_check")
 """What no two methods share."""
 
 
@@ -119,9 +129,9 @@ def prepare_run(
     cache = PoolCache(run.directory, outputs)
     prepared = prepare(model, pool, run.config, cache, run)
     count_pool_tokens(run, model, prepared, outputs.neurons)
-    fitness = check(run, model, prepared, cache)
+    teacher_check = check(run, model, prepared, cache)
     # Nothing asks for them again, and of a million questions they take much room.
-    return replace(prepared, representatives={}, fitness=fitness)
+    return replace(prepared, representatives={}, teacher_check=teacher_check)
 
 
 def count_pool_tokens(
@@ -174,7 +184,7 @@ def check(
     model: Answerer,
     prepared: Prepared,
     cache: PoolCache,
-) -> Fitness | None:
+) -> TeacherCheck | None:
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
 
     Args:
@@ -188,43 +198,48 @@ def check(
             to learn and they do not say to train all the same.
     """
     config = run.config
-    if config.fitness.action == "off":
+    if config.teacher_check.action == "off":
         return None
     questions = list(prepared.library.questions.values())
-    found = pool_findings(questions, outlines_of(prepared.rollouts), config.fitness)
-    found += one_answer_findings(prepared.votes, config.fitness)
+    found = pool_findings(
+        questions, outlines_of(prepared.rollouts), config.teacher_check
+    )
+    found += one_answer_findings(prepared.votes, config.teacher_check)
     own = own_answers(prepared.representatives)
-    found += selection_findings(prepared.selection, own, config.fitness)
-    fitness = None
+    found += selection_findings(prepared.selection, own, config.teacher_check)
+    teacher_check = None
     if needs_contexts(config):
-        name, *made_from = cache.outputs.of(["fitness", *MADE])
-        fitness = cache.once(
-            "fitness",
-            FITNESS,
+        own_name, *made_from = cache.outputs.of(["teacher_check", *MADE])
+        name = kept_name(own_name, run.directory.manifest.outputs)
+        teacher_check = run.directory.once(
+            name,
+            TEACHER_CHECK.at(f"{name}.json"),
             lambda: noted(
                 run, name, made_from, lambda: compare_teacher(run, model, prepared)
             ),
-            made_from=MADE,
+            made_from=made_from,
         )
         warn_as_kept(run, name, verdicts_name(name))
-        found += fitness.findings
+        found += teacher_check.findings
         if METHODS[config.method].learns_from_itself:
-            refuse_one_answer(fitness, config.fitness)
+            refuse_one_answer(teacher_check, config.teacher_check)
     for finding in found:
         run.directory.warn(finding)
-    if found and config.fitness.action == "stop":
-        raise TeacherError(f"{found[0]} (fitness.action is stop)")
-    return fitness
+    if found and config.teacher_check.action == "stop":
+        raise TeacherError(f"{found[0]} (teacher_check.action is stop)")
+    return teacher_check
 
 
-def compare_teacher(run: RunContext, model: Answerer, prepared: Prepared) -> Fitness:
+def compare_teacher(
+    run: RunContext, model: Answerer, prepared: Prepared
+) -> TeacherCheck:
     """Compare student and teacher on the first of the selected questions."""
     config, library = run.config, prepared.library
-    some = prepared.contexts[: config.fitness.num_questions]
+    some = prepared.contexts[: config.teacher_check.num_questions]
     ids = {context.question_id for context in some}
     sets = [entry for entry in prepared.neurons if entry.question_id in ids]
     # Drawn apart from the contexts themselves, which may be random too.
-    apart = config.model_copy(update={"seed": derive_seed(config.seed, "fitness")})
+    apart = config.model_copy(update={"seed": derive_seed(config.seed, DRAWS)})
     random = build_contexts(sets, library, apart, rule="random")
 
     def prompts(shown: Sequence[TeacherContext]) -> list[Prompt]:
@@ -239,8 +254,8 @@ def compare_teacher(run: RunContext, model: Answerer, prepared: Prepared) -> Fit
         config,
     )
     with run.progress.stage("teacher check", len(some), "questions") as done:
-        fitness = check_teacher(
+        teacher_check = check_teacher(
             model, asked, prompts(some), prompts(random), prepared.votes, config
         )
         done(len(some))
-    return fitness
+    return teacher_check

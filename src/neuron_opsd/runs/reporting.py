@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from neuron_opsd.config.former import renamed
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.collapse import collapse_signs
 from neuron_opsd.methods import METHODS
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 from neuron_opsd.pipeline import Prepared
-from neuron_opsd.records import Fitness, StepMetrics
+from neuron_opsd.records import StepMetrics, TeacherCheck
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.condense import fitted_cases, pool_summary, training_summary
 from neuron_opsd.report.run_outcome import outcome_sentence
@@ -60,9 +63,6 @@ PAGE = text_codec(RUN_PAGE)
 SCORES = "scores.parquet"
 """What every model scored on every test question."""
 
-UNCHECKED = record_codec("report.json", ReportData)
-"""The report in whatever form it is."""
-
 
 def load_report(path: Path) -> ReportData:
     """Read a report, with whatever the libraries raise.
@@ -78,10 +78,13 @@ def load_report(path: Path) -> ReportData:
             f"{REPORT_FORMAT}; run the version that wrote it, or the same `neuron-opsd "
             "run` command, which makes it again from the results"
         )
-    return UNCHECKED.read(path)
+    if "fitness" in table:  # as the teacher's check was called before
+        table["teacher_check"] = table.pop("fitness")
+    config = renamed(table.get("config", {}))
+    return TypeAdapter(ReportData).validate_python(table | {"config": config})
 
 
-REPORT = replace(UNCHECKED, read=load_report)
+REPORT = replace(record_codec("report.json", ReportData), read=load_report)
 
 
 def summary_table(data: ReportData) -> dict[str, Any]:
@@ -114,12 +117,12 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
         tests=compare_tests(tests, findings, run.config),
         cross_domain=cross_domain(tests, findings, run.config),
         training=training_summary(metrics),
-        fitness=prepared.fitness,
+        teacher_check=prepared.teacher_check,
         collapses=tuple(collapse_signs(metrics)),
         pool=pool_summary(prepared.selection, prepared.votes),
         cases=fitted_cases(cases),
         stage_costs=stage_costs(run),
-        warnings=other_warnings(run, prepared.fitness),
+        warnings=other_warnings(run, prepared.teacher_check),
         versions=run.directory.manifest.versions,
         command=command,
         method_summary=METHODS[run.config.method].summary,
@@ -129,9 +132,11 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
     )
 
 
-def other_warnings(run: RunContext, fitness: Fitness | None) -> tuple[str, ...]:
-    """Return what the run warned of, without the findings that `fitness` holds."""
-    known = () if fitness is None else fitness.findings
+def other_warnings(
+    run: RunContext, teacher_check: TeacherCheck | None
+) -> tuple[str, ...]:
+    """Return what the run warned of, without the findings of the teacher's check."""
+    known = () if teacher_check is None else teacher_check.findings
     found = [w for w in run.directory.warnings if w not in known]
     if elsewhere := known_changes(run.directory.manifest):
         found.append(computed_elsewhere(elsewhere))

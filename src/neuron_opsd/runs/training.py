@@ -32,8 +32,8 @@ from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_
 from neuron_opsd.runs.watching import SignWarnings, StepWatch, skipped_last
 from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Earlier, Objective, train
+from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.integrity import CARD, GONE, fault_of
-from neuron_opsd.storage.run_directory import write_folder
 from neuron_opsd.storage.sealed_json import json_sha256
 
 

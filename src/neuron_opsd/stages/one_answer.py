@@ -15,10 +15,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.config import FitnessConfig
+from neuron_opsd.config import TeacherCheckConfig
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.models.roles import TextScorer
-from neuron_opsd.records import Fitness, Prompt, TokenIds, Vote
+from neuron_opsd.records import Prompt, TeacherCheck, TokenIds, Vote
 
 Logprobs: TypeAlias = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def most_given(votes: Mapping[str, Vote]) -> tuple[str, float]:
 
 
 def one_answer_findings(
-    votes: Mapping[str, Vote], config: FitnessConfig
+    votes: Mapping[str, Vote], config: TeacherCheckConfig
 ) -> tuple[str, ...]:
     """Say when the student gives one answer to nearly all of the pool."""
     answer, share = most_given(votes)
@@ -70,57 +70,55 @@ def one_answer_findings(
         return ()
     return (
         f"{spelled(answer)} takes {share:.2%} of the model's own answers to the pool, "
-        f"at or above fitness.max_answer_share {config.max_answer_share:.0%}: its "
-        "votes, demonstrations and rewards hold hardly anything else; try "
+        f"at or above teacher_check.max_answer_share {config.max_answer_share:.0%}: "
+        "its votes, demonstrations and rewards hold hardly anything else; try "
         f"{advice(answer)}",
     )
 
 
-def same_findings(fitness: Fitness, config: FitnessConfig) -> tuple[str, ...]:
+def same_findings(check: TeacherCheck, config: TeacherCheckConfig) -> tuple[str, ...]:
     """Say when the teacher is where the student is."""
-    if fitness.divergence is None or fitness.divergence >= config.min_divergence:
+    if check.divergence is None or check.divergence >= config.min_divergence:
         return ()
     return (
-        f"the teacher says what the student says: {fitness.divergence:.2g} nats apart, "
-        f"below fitness.min_divergence {config.min_divergence:g}, so there is next to "
-        "nothing to learn; try more demonstrations or contexts.rule=random",
+        f"the teacher says what the student says: {check.divergence:.2g} nats apart, "
+        f"below teacher_check.min_divergence {config.min_divergence:g}, so there is "
+        "next to nothing to learn; try more demonstrations or contexts.rule=random",
     )
 
 
-def refuse_one_answer(fitness: Fitness, config: FitnessConfig) -> None:
+def refuse_one_answer(check: TeacherCheck, config: TeacherCheckConfig) -> None:
     """Stop where there is nothing to learn, unless the settings say to train.
 
     Raises:
         TeacherError: With what to try instead.
     """
-    hopeless = nothing_to_learn(fitness, config)
+    hopeless = nothing_to_learn(check, config)
     if hopeless and config.one_answer == "stop":
         raise TeacherError(hopeless)
 
 
-def nothing_to_learn(fitness: Fitness, config: FitnessConfig) -> str:
+def nothing_to_learn(check: TeacherCheck, config: TeacherCheckConfig) -> str:
     """Say why training could teach nothing but one answer; nothing if it could.
 
     It could not where the student gives one answer to nearly everything and the
     teacher is where the student is, or gives that answer as often.
     """
-    if fitness.pool_answer_share < config.max_answer_share:
+    if check.pool_answer_share < config.max_answer_share:
         return ""
     follows = (
-        fitness.top_answer == fitness.pool_answer
-        and fitness.top_answer_share >= config.max_answer_share
+        check.top_answer == check.pool_answer
+        and check.top_answer_share >= config.max_answer_share
     )
-    if not follows and not same_findings(fitness, config):
+    if not follows and not same_findings(check, config):
         return ""
-    apart = (
-        "" if fitness.divergence is None else f", {fitness.divergence:.2g} nats apart"
-    )
+    apart = "" if check.divergence is None else f", {check.divergence:.2g} nats apart"
     return (
-        f"nothing to learn here: {spelled(fitness.pool_answer)} takes "
-        f"{fitness.pool_answer_share:.2%} of the model's own answers to the pool, and "
-        f"the teacher says the same ({fitness.top_answer_share:.0%} of questions"
-        f"{apart}); try {advice(fitness.pool_answer)}; fitness.one_answer=warn trains "
-        "all the same"
+        f"nothing to learn here: {spelled(check.pool_answer)} takes "
+        f"{check.pool_answer_share:.2%} of the model's own answers to the pool, and "
+        f"the teacher says the same ({check.top_answer_share:.0%} of questions"
+        f"{apart}); try {advice(check.pool_answer)}; teacher_check.one_answer=warn "
+        "trains all the same"
     )
 
 

@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from neuron_opsd.documents import DocumentError, fault_in, first_line, parse_json
-from neuron_opsd.records import NeuronSet, Rollout, SelectionEntry, TeacherContext
+from neuron_opsd.records import (
+    NeuronSet,
+    Rollout,
+    SelectionEntry,
+    TeacherCheck,
+    TeacherContext,
+)
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
 from neuron_opsd.storage.json_lines import read_listing, write_listing
@@ -256,3 +262,4 @@ ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
 SELECTION = records_codec("selection.json", SelectionEntry)
 CONTEXTS = records_codec("contexts.json", TeacherContext)
+TEACHER_CHECK = record_codec("teacher_check.json", TeacherCheck)

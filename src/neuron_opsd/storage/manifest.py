@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,6 +31,8 @@ PACKAGES = (
 UNSET = "(unset)"
 USE_THE_OTHER = "use the version that wrote it, or start again with another --out"
 NEW_PLACE = "; start again with another --out"
+FORMER_OUTPUTS: Final = {"teacher_check": "fitness"}
+"""Outputs, and what earlier versions called them."""
 PLACES = ("model.name",)
 """Settings that may name a place on this machine, which can be written in many ways."""
 
@@ -101,6 +103,18 @@ class Manifest(BaseModel):
     environment: dict[str, str] = {}
     outputs: dict[InnerPath, Output] = {}
     facts: Annotated[dict[str, Any], AfterValidator(checked_facts)] = {}
+
+
+def kept_name(name: str, outputs: Container[str]) -> str:
+    """Return the name of an output, which an earlier version may have kept by another.
+
+    Args:
+        name: As this version calls it, with its folder.
+        outputs: Names in the manifest.
+    """
+    folder, slash, last = name.rpartition("/")
+    former = f"{folder}{slash}{FORMER_OUTPUTS.get(last, last)}"
+    return former if former in outputs else name
 
 
 def new_manifest(

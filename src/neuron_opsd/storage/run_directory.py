@@ -23,11 +23,6 @@ from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors
 from neuron_opsd.storage.files import (
     remove_leftovers,
-    settle_folder,
-    sha256_file,
-    write_atomic,
-    write_file,
-    write_folder,
 )
 from neuron_opsd.storage.folders import check_folder, claim
 from neuron_opsd.storage.integrity import Integrity
@@ -45,17 +40,6 @@ from neuron_opsd.storage.manifest import (
     read_manifest,
     write_manifest,
 )
-
-__all__ = [
-    "Manifest",
-    "RunDirectory",
-    "read_manifest",
-    "settle_folder",
-    "sha256_file",
-    "write_atomic",
-    "write_file",
-    "write_folder",
-]
 
 T = TypeVar("T")
 R = TypeVar("R")

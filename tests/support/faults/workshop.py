@@ -23,10 +23,10 @@ from faults.watching import Watch
 from killing import KILLED, fork, wait
 from neuron_opsd.cli import main
 from neuron_opsd.errors import DataError
+from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.folders import MARKER
 from neuron_opsd.storage.integrity import faults, listed_faults
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
-from neuron_opsd.storage.run_directory import sha256_file
 from tiny import tiny_model
 from tiny_runs import (
     SETTINGS,

@@ -1,4 +1,4 @@
-"""Asking, without labels, whether a teacher is fit to teach, before it teaches.
+"""Checking, without labels, whether a teacher can teach, before it does.
 
 A context can make a small model worse than it is without one. What can be seen without
 labels: whether the teacher agrees with the student's own majority less than the student
@@ -12,21 +12,22 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Final
 
 import numpy as np
 
 from neuron_opsd.answers.readers import Same, readers_for
 from neuron_opsd.answers.votes import tally
-from neuron_opsd.config import Config, FitnessConfig
+from neuron_opsd.config import Config, TeacherCheckConfig
 from neuron_opsd.errors import naming
 from neuron_opsd.models.decoding.choices import choice_logprobs, entropy
 from neuron_opsd.models.roles import Answerer, TextScorer
 from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import (
-    Fitness,
     Prompt,
     Question,
     SelectionEntry,
+    TeacherCheck,
     TokenIds,
     Vote,
 )
@@ -45,6 +46,10 @@ from neuron_opsd.stages.rollouts import (
     scored_choices,
     top_share,
 )
+
+DRAWS: Final = "fitness"
+"""Names the draws of the check: its name in earlier versions, kept so that the draws
+stay the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +76,7 @@ def check_teacher(
     other_prompts: Sequence[Prompt],
     votes: Mapping[str, Vote],
     config: Config,
-) -> Fitness:
+) -> TeacherCheck:
     """Compare student and teacher, which still are one model, on some questions.
 
     Args:
@@ -88,7 +93,7 @@ def check_teacher(
     same = equality_of(asked, config)
     top, share = top_answer([belief.answer for belief in teacher], same)
     pool_answer, pool_share = most_given(votes)
-    fitness = Fitness(
+    check = TeacherCheck(
         num_questions=len(asked),
         student_agreement=fmean(b.agreement for b in student),
         teacher_agreement=fmean(b.agreement for b in teacher),
@@ -104,7 +109,7 @@ def check_teacher(
         pool_answer=pool_answer,
         pool_answer_share=pool_share,
     )
-    return with_findings(fitness, config.fitness)
+    return with_findings(check, config.teacher_check)
 
 
 def equality_of(asked: Sequence[PromptedQuestion], config: Config) -> Same:
@@ -202,7 +207,7 @@ def sampled_beliefs(
 ) -> list[AnswerDistribution]:
     """Return beliefs from one sample per question at the pool's temperature."""
     rollouts = sample_rollouts(
-        model, asked, config, "fitness", [(config.rollouts.temperature, 1)]
+        model, asked, config, DRAWS, [(config.rollouts.temperature, 1)]
     )
     same = equality_of(asked, config)
     return [
@@ -219,40 +224,40 @@ def sampled_beliefs(
     ]
 
 
-def with_findings(fitness: Fitness, config: FitnessConfig) -> Fitness:
+def with_findings(check: TeacherCheck, config: TeacherCheckConfig) -> TeacherCheck:
     """Add what speaks against the teacher, each with advice."""
-    lost = fitness.student_agreement - fitness.teacher_agreement
-    gained = fitness.top_answer_share - fitness.top_answer_share_student
+    lost = check.student_agreement - check.teacher_agreement
+    gained = check.top_answer_share - check.top_answer_share_student
     findings = []
     if lost > config.max_agreement_loss:
         findings.append(
-            f"the teacher agrees with the vote {fitness.teacher_agreement:.2f}, the "
-            f"student {fitness.student_agreement:.2f}: this context makes the model "
+            f"the teacher agrees with the vote {check.teacher_agreement:.2f}, the "
+            f"student {check.student_agreement:.2f}: this context makes the model "
             "worse by its own measure; try contexts.answer=greedy or voted, or fewer "
             "demonstrations"
         )
     if gained > config.max_top_answer_gain:
         findings.append(
-            f"the teacher answers {fitness.top_answer[:40]!r} to "
-            f"{fitness.top_answer_share:.0%} of questions, the student to "
-            f"{fitness.top_answer_share_student:.0%}: demonstrations pull it to one "
+            f"the teacher answers {check.top_answer[:40]!r} to "
+            f"{check.top_answer_share:.0%} of questions, the student to "
+            f"{check.top_answer_share_student:.0%}: demonstrations pull it to one "
             "answer; try selection.balance=true or contexts.rule=random, or look at "
             "them with `preview`"
         )
-    if fitness.stability < config.min_stability:
+    if check.stability < config.min_stability:
         findings.append(
-            f"another context leaves only {fitness.stability:.0%} of the teacher's "
+            f"another context leaves only {check.stability:.0%} of the teacher's "
             "answers as they are: what it teaches depends on chance; try more "
             "demonstrations"
         )
-    findings += same_findings(fitness, config)
-    return replace(fitness, findings=tuple(findings))
+    findings += same_findings(check, config)
+    return replace(check, findings=tuple(findings))
 
 
 def pool_findings(
     questions: Sequence[Question],
     rollouts: Iterable[RolloutFacts],
-    config: FitnessConfig,
+    config: TeacherCheckConfig,
 ) -> tuple[str, ...]:
     """Say when one free-text answer takes too much of the pool.
 
@@ -271,16 +276,16 @@ def pool_findings(
         return ()
     return (
         f"{spelled(top)} is given to {share:.0%} of the pool, above "
-        f"fitness.max_pool_share {config.max_pool_share:.0%}: demonstrations would all "
-        "say the same; give choices, change prompts.form or answers.reader, or raise "
-        "the limit if the questions really have few answers",
+        f"teacher_check.max_pool_share {config.max_pool_share:.0%}: demonstrations "
+        "would all say the same; give choices, change prompts.form or answers.reader, "
+        "or raise the limit if the questions really have few answers",
     )
 
 
 def selection_findings(
     selection: Sequence[SelectionEntry],
     answers: Mapping[str, str | None],
-    config: FitnessConfig,
+    config: TeacherCheckConfig,
 ) -> tuple[str, ...]:
     """Say when one answer takes over what is selected.
 

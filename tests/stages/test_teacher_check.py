@@ -7,25 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neuron_opsd.config import Config, FitnessConfig
+from neuron_opsd.config import Config, TeacherCheckConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.records import (
     Completion,
-    Fitness,
     Message,
     Prompt,
     Question,
     Rollout,
     SelectionEntry,
+    TeacherCheck,
     Vote,
 )
-from neuron_opsd.stages.fitness import (
+from neuron_opsd.stages.rollouts import ask
+from neuron_opsd.stages.teacher_check import (
     check_teacher,
     pool_findings,
     selection_findings,
     with_findings,
 )
-from neuron_opsd.stages.rollouts import ask
 from resolved import sampled_among_choices, written_freely
 from scripted import ScriptedModel
 
@@ -33,9 +33,9 @@ NAMES = ("air", "bee", "cow", "dew")
 
 
 def config_of(*assignments: str) -> Config:
-    strict = "fitness.max_agreement_loss=0.02"
+    strict = "teacher_check.max_agreement_loss=0.02"
     hot = "rollouts.temperature=1.0"
-    alike = "fitness.min_divergence=0"
+    alike = "teacher_check.min_divergence=0"
     return load_config(None, ["prompts.form=plain", hot, strict, alike, *assignments])
 
 
@@ -61,7 +61,7 @@ def check(
     config: Config,
     votes: dict[str, Vote],
     *choices: str,
-) -> Fitness:
+) -> TeacherCheck:
     """Compare a student with a teacher whose prompts begin with T, others with O."""
     mode = sampled_among_choices if choices else written_freely
     return check_teacher(
@@ -124,7 +124,7 @@ def test_a_context_that_makes_the_model_worse_is_found() -> None:
         "the model worse by its own measure; try contexts.answer=greedy or voted, or "
         "fewer demonstrations"
     )
-    patient = config_of("fitness.max_agreement_loss=0.3")
+    patient = config_of("teacher_check.max_agreement_loss=0.3")
     assert check(script, patient, ALL_YES, "yes", "no").findings == ()
 
 
@@ -145,7 +145,7 @@ def test_one_answer_that_takes_over_is_found() -> None:
         "the teacher answers 'yes' to 100% of questions, the student to 50%: "
         "demonstrations pull it to one answer"
     )
-    patient = config_of("fitness.max_top_answer_gain=0.5")
+    patient = config_of("teacher_check.max_top_answer_gain=0.5")
     assert check(script, patient, votes, "yes", "no").findings == ()
 
 
@@ -156,27 +156,27 @@ def test_answers_that_hang_on_the_context_are_found() -> None:
     assert found.stability == 0.25
     (finding,) = found.findings
     assert finding.startswith("another context leaves only 25% of the teacher's")
-    patient = config_of("fitness.min_stability=0.25")
+    patient = config_of("teacher_check.min_stability=0.25")
     assert check(script, patient, ALL_YES, "yes", "no").findings == ()
 
 
 def test_all_findings_are_told_together() -> None:
-    fitness = Fitness(4, 0.9, 0.1, 0.5, 0.5, "yes", 0.9, 0.1, 0.0)
-    assert len(with_findings(fitness, FitnessConfig()).findings) == 3
+    teacher_check = TeacherCheck(4, 0.9, 0.1, 0.5, 0.5, "yes", 0.9, 0.1, 0.0)
+    assert len(with_findings(teacher_check, TeacherCheckConfig()).findings) == 3
 
 
 def test_the_divergence_of_choices_is_that_of_the_plain_logits() -> None:
     script = same_answers(teacher=["yes", "yes", "yes", "no"], student=["yes", "no"])
-    config = config_of("rollouts.temperature=0.5", "fitness.min_divergence=0.2")
+    config = config_of("rollouts.temperature=0.5", "teacher_check.min_divergence=0.2")
     found = check(script, config, ALL_YES, "yes", "no")
     expected = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
     assert found.divergence == pytest.approx(expected, rel=1e-4)
     (finding,) = found.findings
     assert finding.startswith(
         "the teacher says what the student says: 0.14 nats apart, below "
-        "fitness.min_divergence 0.2"
+        "teacher_check.min_divergence 0.2"
     )
-    near = config_of("rollouts.temperature=0.5", "fitness.min_divergence=0.1")
+    near = config_of("rollouts.temperature=0.5", "teacher_check.min_divergence=0.1")
     assert check(script, near, ALL_YES, "yes", "no").findings == ()
 
 
@@ -245,16 +245,17 @@ def test_one_free_answer_to_much_of_the_pool_is_found() -> None:
     drawn = [
         replace(r, answer="7" if n < 5 else str(n)) for n, r in enumerate(answered("x"))
     ]
-    (finding,) = pool_findings(FREE, drawn, FitnessConfig())
+    (finding,) = pool_findings(FREE, drawn, TeacherCheckConfig())
     assert finding.startswith(
-        "the answer '7' is given to 30% of the pool, above fitness.max_pool_share 20%"
+        "the answer '7' is given to 30% of the pool, above "
+        "teacher_check.max_pool_share 20%"
     )
-    assert pool_findings(FREE, drawn, FitnessConfig(max_pool_share=0.3)) == ()
+    assert pool_findings(FREE, drawn, TeacherCheckConfig(max_pool_share=0.3)) == ()
 
 
 def test_a_pool_that_cannot_be_read_is_found() -> None:
     drawn = answered(None, None, "a", "b")
-    (finding,) = pool_findings(FREE, drawn, FitnessConfig())
+    (finding,) = pool_findings(FREE, drawn, TeacherCheckConfig())
     assert finding.startswith("no readable answer is given to 50% of the pool")
 
 
@@ -262,7 +263,7 @@ def test_only_first_sampled_free_answers_of_a_large_enough_pool_count() -> None:
     varied = answered(*[str(n) for n in range(20)])
     later = [rollout(q.id, "7", 1) for q in FREE]
     greedy = [rollout(q.id, "7", 0, 0.0) for q in FREE]
-    config = FitnessConfig()
+    config = TeacherCheckConfig()
     assert pool_findings(FREE, varied + later + greedy, config) == ()
     choosing = [question(q.id, "7", "8") for q in FREE]
     assert pool_findings(choosing, answered("7"), config) == ()
@@ -279,12 +280,12 @@ def test_one_answer_that_takes_over_the_selection_is_found() -> None:
     own = ["positive"] * 18 + ["negative"] * 20 + ["positive"] * 2
     answers = {f"q{n}": answer for n, answer in enumerate(own)}
     selection = selected(*[n < 20 for n in range(40)])
-    (finding,) = selection_findings(selection, answers, FitnessConfig())
+    (finding,) = selection_findings(selection, answers, TeacherCheckConfig())
     assert finding.startswith(
         "the answer 'positive' is the model's own to 90% of the selected questions and "
         "to 50% of the pool"
     )
-    loose = FitnessConfig(max_top_answer_gain=0.4)
+    loose = TeacherCheckConfig(max_top_answer_gain=0.4)
     assert selection_findings(selection, answers, loose) == ()
 
 
@@ -292,18 +293,18 @@ def test_a_selection_like_the_pool_or_of_few_is_left_alone() -> None:
     own = ["positive", "negative"] * 20
     answers = {f"q{n}": answer for n, answer in enumerate(own)}
     alike = selected(*[n < 20 for n in range(40)])
-    assert selection_findings(alike, answers, FitnessConfig()) == ()
+    assert selection_findings(alike, answers, TeacherCheckConfig()) == ()
     few = selected(*[n < 18 and n % 2 == 0 for n in range(40)])
-    assert selection_findings(few, answers, FitnessConfig()) == ()
+    assert selection_findings(few, answers, TeacherCheckConfig()) == ()
     ten = selected(*[n < 20 and n % 2 == 0 for n in range(40)])
-    assert len(selection_findings(ten, answers, FitnessConfig())) == 1
-    assert selection_findings([], {}, FitnessConfig()) == ()
+    assert len(selection_findings(ten, answers, TeacherCheckConfig())) == 1
+    assert selection_findings([], {}, TeacherCheckConfig()) == ()
 
 
 def test_a_selection_that_cannot_be_read_is_found() -> None:
     answers = {f"q{n}": None if n < 20 else str(n) for n in range(60)}
     selection = selected(*[n < 20 for n in range(60)])
-    (finding,) = selection_findings(selection, answers, FitnessConfig())
+    (finding,) = selection_findings(selection, answers, TeacherCheckConfig())
     assert finding.startswith("no readable answer is the model's own to 100%")
 
 
@@ -312,8 +313,8 @@ def test_free_answers_are_compared_as_their_reader_says() -> None:
     replies = {f"Question: Is it {name}?": ["1/2"] for name in NAMES}
     replies |= {f"T Is it {name}?": [r"$\frac{1}{2}$"] for name in NAMES}
     replies |= {f"O Is it {name}?": ["0.5"] for name in NAMES}
-    fitness = check(replies, config, votes_for(**dict.fromkeys(NAMES, "0.50")))
-    assert fitness.student_agreement == 1.0
-    assert fitness.teacher_agreement == 1.0
-    assert fitness.stability == 1.0
-    assert fitness.top_answer_share_student == 1.0
+    teacher_check = check(replies, config, votes_for(**dict.fromkeys(NAMES, "0.50")))
+    assert teacher_check.student_agreement == 1.0
+    assert teacher_check.teacher_agreement == 1.0
+    assert teacher_check.stability == 1.0
+    assert teacher_check.top_answer_share_student == 1.0
