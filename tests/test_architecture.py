@@ -49,7 +49,7 @@ PLANTED = {
         ("compare.run_group", "from neuron_opsd.models.decoding import generation"),
         (
             "planning.estimate",
-            "def f():\n    from neuron_opsd.models.tokenizer.tokens import Tokens",
+            "def f():\n    from neuron_opsd.models.tokenizer.encoding import Tokens",
         ),
     ],
     "gold_answers_below_evaluation": [

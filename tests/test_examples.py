@@ -5,13 +5,16 @@ from __future__ import annotations
 import runpy
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import places
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.methods import _BY_NAME, METHODS, add_method
+from neuron_opsd.methods.imitation import LMSI
 from tiny_runs import KINDS, SETTINGS, files_of, read_json, run_command, tiny_request
 
 EXAMPLES = places.ROOT / "examples"
@@ -31,6 +34,15 @@ def run_example(
         return capsys.readouterr().out
 
     return run
+
+
+@pytest.fixture
+def own_methods() -> Iterator[None]:
+    """Take back the methods that a test adds."""
+    before = dict(METHODS)
+    yield
+    for name in METHODS.keys() - before.keys():
+        del _BY_NAME[name]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,3 +75,31 @@ def test_own_data_ends_with_a_measured_adapter(
     gain = after - table["before"]["avg_at_k"]
     assert f"exam: {gain:+.3f} (" in printed
     assert printed.endswith(f"Avg@k of the adapter: {after:.3f}\n")
+
+
+@pytest.mark.usefixtures("own_methods")
+def test_a_new_method_is_trained_beside_another(
+    run_example: Callable[..., str], tiny_llama: Path, tmp_path: Path
+) -> None:
+    request = tiny_request(tmp_path)
+    files = request.pool, request.tests["parity"], tmp_path / "compared"
+    short = (*SETTINGS, "distill.steps=2", "distill.num_samples=4")
+    printed = run_example("new_method.py", tiny_llama, *files, *short)
+    table = read_json(tmp_path / "compared" / "results.json")
+    budget = {row["method"]: row for row in table["budgets"]}
+    own = budget["shortest-agreeing"]
+    assert own["prompts"] == budget["lmsi"]["prompts"]
+    assert 0 < own["trained_tokens"] < own["generated_tokens"]
+    for method in ("base", "form-only", "lmsi", "shortest-agreeing"):
+        assert f"\n{method}: Avg@4 0." in f"\n{printed}"
+
+
+@pytest.mark.usefixtures("own_methods")
+def test_a_method_is_added_once() -> None:
+    class Mine(LMSI):
+        name = "mine"
+
+    assert add_method(Mine) is Mine
+    assert add_method(Mine) is METHODS["mine"]
+    with pytest.raises(ConfigError, match="there is a method lmsi already"):
+        add_method(type("Other", (LMSI,), {}))

@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoTokenizer
 from benchmarks.speed.job import Work
 from neuron_opsd.config import PromptsConfig
 from neuron_opsd.data.questions import read_questions
-from neuron_opsd.models.tokenizer.tokens import Tokens
+from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.prompts import choice_answers, student_prompt, teacher_prompt
 from neuron_opsd.records import Question
 

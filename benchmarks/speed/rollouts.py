@@ -13,7 +13,7 @@ from benchmarks.speed.job import Facts, Job, Turns
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Sampling
-from neuron_opsd.models.tokenizer.tokens import Tokens
+from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.seeds import derive_seed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -19,7 +19,7 @@ from benchmarks.speed.rollouts import load_tokenizer, model_settings
 from neuron_opsd.config import Config, DistillConfig, PromptsConfig, RolloutsConfig
 from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.models.load import load_learner
-from neuron_opsd.models.tokenizer.tokens import Tokens
+from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.records import Message, Prompt, Question, TrainingExample
 from neuron_opsd.stages.training import train
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from neuron_opsd.library import plan as plan
     from neuron_opsd.library import preview as preview
     from neuron_opsd.library import run as run
+    from neuron_opsd.methods import add_method as add_method
     from neuron_opsd.models.load import load_model as load_model
     from neuron_opsd.progress import Silent as Silent
     from neuron_opsd.records import Question as Question
@@ -48,6 +49,7 @@ _HOMES = {
     "data.questions": "read_questions",
     "errors": "NeuronOpsdError",
     "library": "analyse compare evaluate extract_neurons plan preview run",
+    "methods": "add_method",
     "models.load": "load_model",
     "progress": "Silent",
     "records": "Question",

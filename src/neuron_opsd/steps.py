@@ -15,8 +15,15 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Settings, as_config
 from neuron_opsd.method.selection import kept_ids
 from neuron_opsd.methods import method_of
+from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.load import learner_of
-from neuron_opsd.models.roles import LanguageModel, Learner
+from neuron_opsd.models.roles import (
+    Answerer,
+    LanguageModel,
+    Learner,
+    TextScorer,
+    Tokenizer,
+)
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import (
     NeuronSet,
@@ -43,7 +50,7 @@ from neuron_opsd.storage.verdicts import hold_votes
 
 def resolve(
     settings: Settings,
-    model: LanguageModel,
+    model: TextScorer,
     pool: Sequence[Question],
     progress: Progress = QUIET,
 ) -> Config:
@@ -71,7 +78,7 @@ def resolve(
 
 
 def sample_rollouts(
-    model: LanguageModel,
+    model: Answerer,
     pool: Sequence[Question],
     config: Config,
     progress: Progress = QUIET,
@@ -154,7 +161,7 @@ def select_questions(
 
 
 def answers_to_show(
-    model: LanguageModel,
+    model: Tokenizer,
     pool: Sequence[Question],
     rollouts: Sequence[Rollout],
     votes: Mapping[str, Vote],
@@ -204,7 +211,7 @@ def build_contexts(
 
 
 def build_examples(
-    model: LanguageModel,
+    model: Tokenizer,
     pool: Sequence[Question],
     contexts: Sequence[TeacherContext],
     config: Config,
@@ -239,4 +246,6 @@ def train(
     Raises:
         TrainingError: If something in a step is not finite; no weight has moved then.
     """
-    return training.train(learner, examples, method_of(config), config)
+    method = method_of(config)
+    own = method.examples(examples, PoolAnswers(dict, {}))
+    return training.train(learner, own, method, config)

@@ -19,7 +19,7 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Sampling
-from neuron_opsd.models.tokenizer.tokens import Tokens
+from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.prompts import student_prompt
 from neuron_opsd.records import (
     Completion,

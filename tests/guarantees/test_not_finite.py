@@ -147,7 +147,7 @@ def test_answers_name_the_question_that_cannot_be_computed(
     wrong: float,
 ) -> None:
     model = loaded(tiny_llama_plain)
-    model._facts = replace(model.facts, shares_prompts=shares)  # noqa: SLF001
+    model.facts = replace(model.facts, shares_prompts=shares)
     poisoned_answers(model, monkeypatch, wrong, at=2)
     draws = [Draw(Sampling(1.0, max_new_tokens=3), [[1, 2]] * 4)]
     with pytest.raises(NotFiniteError, match="question q2: the logits") as caught:

@@ -22,7 +22,7 @@ from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.probing import check_library_cache, check_order, tried
 from neuron_opsd.models.roles import Sampling
-from neuron_opsd.models.tokenizer.tokens import Tokens
+from neuron_opsd.models.tokenizer.encoding import Tokens
 from tiny import NUM_NEURONS, WIDTH, fill, tiny_tokenizer
 
 LINEAR: dict[str, Any] = {

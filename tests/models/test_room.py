@@ -161,7 +161,7 @@ def test_answers_are_the_same_wherever_memory_runs_out(
     tiny_llama: Path, shortage: Shortage, shares: bool
 ) -> None:
     model = loaded(tiny_llama)
-    model._facts = replace(model.facts, shares_prompts=shares)  # noqa: SLF001
+    model.facts = replace(model.facts, shares_prompts=shares)
     sampling = Sampling(1.0, max_new_tokens=4)
     shortage.calls = 0
     wanted = completions_of(model, sampling)
@@ -181,7 +181,7 @@ def test_a_prompts_own_samples_are_halved_last(
     tiny_llama: Path, shortage: Shortage, shares: bool
 ) -> None:
     model = loaded(tiny_llama)
-    model._facts = replace(model.facts, shares_prompts=shares)  # noqa: SLF001
+    model.facts = replace(model.facts, shares_prompts=shares)
     sampling = Sampling(1.0, max_new_tokens=4)
     wanted = completions_of(model, sampling)
     # Of the shared way, products are padded to eight rows of one sample or more.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.needs import shows_by_neurons
@@ -18,19 +18,37 @@ __all__ = [
     "Oracle",
     "Target",
     "Targets",
+    "add_method",
     "method_named",
     "method_of",
     "needs_contexts",
     "needs_neurons",
 ]
 
-METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
-    {
-        method.name: method
-        for family in (distillation, imitation, reinforcement)
-        for method in family.METHODS
-    }
-)
+_BY_NAME: Final = {
+    method.name: method
+    for family in (distillation, imitation, reinforcement)
+    for method in family.METHODS
+}
+METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(_BY_NAME)
+
+M = TypeVar("M", bound=type[Method])
+
+
+def add_method(method: M) -> M:
+    """Add a method for this process, so that settings can name it.
+
+    Returns:
+        The same class, so that this decorates it.
+
+    Raises:
+        ConfigError: If another method has its name.
+    """
+    if _BY_NAME.setdefault(method.name, method) is not method:
+        raise ConfigError(
+            f"there is a method {method.name} already; give yours another name"
+        )
+    return method
 
 
 def method_named(name: str) -> type[Method]:

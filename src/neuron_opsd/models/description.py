@@ -25,30 +25,28 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.models.forward.layers import as_linear, readable_mlps
 from neuron_opsd.models.library_errors import refusing
 from neuron_opsd.models.roles import ModelFacts
-from neuron_opsd.models.tokenizer.prompting import Prompting
-from neuron_opsd.models.tokenizer.tokens import Tokens, check_tokens
+from neuron_opsd.models.tokenizer.encoding import Tokens, check_tokens
+from neuron_opsd.models.tokenizer.model_tokenizer import ModelTokenizer
 from neuron_opsd.models.tokenizer.trial import try_tokenizer
-from neuron_opsd.models.weights.headers import (
-    refuse_absurd,
-    refuse_unheld,
-    stored_weights,
-)
-from neuron_opsd.models.weights.location import advice, check_source, hub_options
+from neuron_opsd.models.weights.headers import stored_weights
+from neuron_opsd.models.weights.location import advice, source_of
 from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.models.weights.refusals import (
+    refuse_absurd,
     refuse_other_families,
     refuse_other_kinds,
     refuse_own_code,
     refuse_own_kernels,
     refuse_quantised,
+    refuse_unheld,
 )
-from neuron_opsd.models.weights.shards import check_weights, file_of
+from neuron_opsd.models.weights.shards import Source, check_weights
 
 GENERATION: Final = "generation_config.json"
 TOKENIZER: Final = "tokenizer.json"
 
 
-def load_tokenizer(config: ModelConfig) -> Prompting:
+def load_tokenizer(config: ModelConfig) -> ModelTokenizer:
     """Load what a model makes of texts, and none of its weights.
 
     Raises:
@@ -56,16 +54,14 @@ def load_tokenizer(config: ModelConfig) -> Prompting:
             be what its files say.
     """
     quiet()
-    source = check_source(config)
+    source = source_of(config)
     settings = settings_of(config, source)
-    outline = outline_of(config, settings)
     with loading(config):
-        stored = stored_weights(source, hub_options(config))
-    refuse_unheld(config.name, outline, stored)
+        with torch.device("meta"):
+            outline = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+        refuse_unheld(config.name, outline, stored_weights(source))
     tokens = load_tokens(source, config, end_ids_of(config, source, settings))
-    device = device_of(config)
-    facts = facts_of(outline, tokens, config, device, compute_of(config, device))
-    return Prompting(tokens, facts)
+    return ModelTokenizer(tokens, facts_of(as_linear(outline), tokens, config))
 
 
 def quiet() -> None:
@@ -74,52 +70,37 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def outline_of(config: ModelConfig, settings: Any) -> Any:
-    """Return a network as its configuration describes it, without memory for weights.
-
-    Raises:
-        ModelError: If transformers cannot build it.
-    """
-    with loading(config), torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
-    return as_linear(network)
-
-
-def settings_of(config: ModelConfig, source: str) -> Any:
+def settings_of(config: ModelConfig, source: Source) -> Any:
     """Return a model's configuration as transformers reads it, once it may be read.
 
     Raises:
         ModelError: If it is of a kind that is not read, or names other weights.
     """
-    options = hub_options(config)
     with loading(config):
-        written, _ = PreTrainedConfig.get_config_dict(source, **options)
-        refuse_own_code(source, written)
-        refuse_own_kernels(source, written)
+        written, _ = PreTrainedConfig.get_config_dict(source.place, **source.options)
+        refuse_own_code(source.place, written)
+        refuse_own_kernels(source.place, written)
         refuse_quantised(config.name, written)
-        check_weights(source, written, options)
+        check_weights(source, written)
         refuse_other_families(config.name, written)
-        refuse_absurd(config.name, written, stored_weights(source, options))
-        settings = AutoConfig.from_pretrained(source, **options)
+        refuse_absurd(config.name, written, stored_weights(source))
+        settings = AutoConfig.from_pretrained(source.place, **source.options)
         refuse_other_kinds(config.name, settings)
     return settings
 
 
-def end_ids_of(config: ModelConfig, source: str, settings: Any) -> list[int]:
-    """Return the end tokens that a model's settings name, none where they do not.
-
-    Raises:
-        ModelError: If what they name is no token.
-    """
-    options = hub_options(config)
+def end_ids_of(config: ModelConfig, source: Source, settings: Any) -> list[int]:
+    """Return the end tokens that a model's settings name, none where they do not."""
+    options = source.options
     del options["trust_remote_code"]
     with loading(config):
-        if file_of(source, GENERATION, options) is None:
-            inner = settings.get_text_config()
+        if source.file(GENERATION) is None:
             named = settings.eos_token_id
-            named = inner.eos_token_id if named is None else named
+            if named is None:
+                named = settings.get_text_config().eos_token_id
         else:
-            named = GenerationConfig.from_pretrained(source, **options).eos_token_id
+            found = GenerationConfig.from_pretrained(source.place, **options)
+            named = found.eos_token_id
     ends: list[Any] = named if isinstance(named, list) else [named]
     wrong = [end for end in ends if not isinstance(end, int | None)]
     if wrong:
@@ -138,15 +119,11 @@ def loading(config: ModelConfig) -> Any:
     )
 
 
-def load_tokens(source: str, config: ModelConfig, ends: Sequence[int]) -> Tokens:
+def load_tokens(source: Source, config: ModelConfig, ends: Sequence[int]) -> Tokens:
     """Load the tokenizer and find the tokens that end a completion.
 
     These are what the model's settings and its tokenizer name, and what its chat
     template closes an answer with.
-
-    Raises:
-        ModelError: If there is no tokenizer, it names no end token, or is not the
-            model's own.
     """
     # The tokenizers library raises a bare Exception over a file that it cannot read.
     with refusing(
@@ -154,8 +131,8 @@ def load_tokens(source: str, config: ModelConfig, ends: Sequence[int]) -> Tokens
         advice(config) or "get its tokenizer files again",
         faults=(Exception,),
     ):
-        try_tokenizer(file_of(source, TOKENIZER, hub_options(config)))
-        tokenizer = AutoTokenizer.from_pretrained(source, **hub_options(config))
+        try_tokenizer(source.file(TOKENIZER))
+        tokenizer = AutoTokenizer.from_pretrained(source.place, **source.options)
         named = frozenset({*ends, tokenizer.eos_token_id} - {None})
         found = Tokens(tokenizer, named, marks_of(config), config.name)
         check_tokens(found)
@@ -183,21 +160,12 @@ def marks_of(config: ModelConfig) -> tuple[Marks, ...]:
     return (Marks(start, end),)
 
 
-def facts_of(
-    network: Any, tokens: Tokens, config: ModelConfig, device: str, compute: str
-) -> ModelFacts:
-    """Return what a model is, whether its weights are there or not.
-
-    Args:
-        network: With or without weights.
-        tokens: Its tokenizer.
-        config: Of the model.
-        device: Where it is computed.
-        compute: Precision of its products.
-    """
+def facts_of(network: Any, tokens: Tokens, config: ModelConfig) -> ModelFacts:
+    """Return what a model is, of which no weights are needed."""
     mlps, why_none = readable_mlps(network)
     head = network.get_output_embeddings().weight
     settings = network.config.get_text_config()
+    device = device_of(config)
     return ModelFacts(
         name=config.name,
         family=settings.model_type,
@@ -209,7 +177,7 @@ def facts_of(
         max_positions=max_positions_of(settings),
         has_chat_template=tokens.has_chat_template,
         device=device,
-        compute=compute,
+        compute=compute_of(config, device),
         why_no_neurons=why_none,
         prints_date=tokens.has_chat_template and tokens.template.prints_date,
         closes_answers=tokens.closing_id is not None,
@@ -217,11 +185,7 @@ def facts_of(
 
 
 def max_positions_of(settings: Any) -> int:
-    """Return how many positions a model holds.
-
-    Raises:
-        ModelError: If its configuration does not say, as Bloom's and MPT's do not.
-    """
+    """Return how many positions a model holds."""
     found = getattr(settings, "max_position_embeddings", None)
     if not isinstance(found, int):
         raise ModelError(

@@ -34,12 +34,12 @@ from neuron_opsd.models.roles import (
 )
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.scoring import Head, mean_divergences
-from neuron_opsd.models.tokenizer.prompting import Prompting
-from neuron_opsd.models.tokenizer.tokens import Tokens
+from neuron_opsd.models.tokenizer.encoding import Tokens
+from neuron_opsd.models.tokenizer.model_tokenizer import ModelTokenizer
 from neuron_opsd.records import Completion, Pair, TokenIds
 
 
-class HFModel(Prompting):
+class HFModel(ModelTokenizer):
     """A frozen model: prompts in; completions, logits and contributions out."""
 
     def __init__(
@@ -63,6 +63,7 @@ class HFModel(Prompting):
         """
         super().__init__(tokens, facts)
         self.network: Any = network
+        self.device = torch.device(facts.device)
         self.changes = changes or {}
         self.room = room
         self.mlps = tuple(mlps)
@@ -74,11 +75,6 @@ class HFModel(Prompting):
         """Return a model of the same weights whose products are not rounded."""
         facts = replace(self.facts, compute="float32")
         return HFModel(self.network, self.tokens, facts, self.mlps, self.room)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return torch.device(self._facts.device)
 
     @property
     def decoder(self) -> nn.Module:
@@ -138,7 +134,7 @@ class HFModel(Prompting):
             ModelError: If the model's neurons cannot be read.
         """
         if not self.mlps:
-            raise ModelError(self._facts.why_no_neurons)
+            raise ModelError(self.facts.why_no_neurons)
         rows, columns = (
             places.to(self.device) for places in predicting_positions(pairs, after=0)
         )
@@ -170,7 +166,7 @@ class HFModel(Prompting):
 
     def computing(self) -> AbstractContextManager[Any]:
         """Return the context in which matrix products have the chosen precision."""
-        if self._facts.compute == "float32":
+        if self.facts.compute == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
@@ -195,7 +191,7 @@ class HFModel(Prompting):
     @property
     def product_type(self) -> torch.dtype:
         """Precision of matrix products."""
-        reduced = self._facts.compute == "bfloat16"
+        reduced = self.facts.compute == "bfloat16"
         return torch.bfloat16 if reduced else torch.float32
 
     @property
@@ -204,7 +200,7 @@ class HFModel(Prompting):
 
         Logits are added up in float32 whatever the factors are.
         """
-        half = self._facts.compute == "bfloat16" and self.device.type == "cuda"
+        half = self.facts.compute == "bfloat16" and self.device.type == "cuda"
         return torch.bfloat16 if half else torch.float32
 
     def states(self, pairs: Sequence[Pair], *, after: int = 0) -> Tensor:
@@ -255,7 +251,7 @@ class HFModel(Prompting):
         options = {"use_cache": False} | inputs
         usual: AbstractContextManager[None] = nullcontext()
         # A pass that brings a mask goes over the library's own cache.
-        if self._facts.shares_prompts and "attention_mask" not in inputs:
+        if self.facts.shares_prompts and "attention_mask" not in inputs:
             options = {"attending": Whole()} | options
             usual = replacing(decoder.config)
         with self.computing(), usual:

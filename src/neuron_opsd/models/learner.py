@@ -20,7 +20,13 @@ from torch import Tensor, nn
 
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.fused_loss import HiddenStates
-from neuron_opsd.models.adapters.low_rank import LowRank, learning, rewrite, widened
+from neuron_opsd.models.adapters.low_rank import (
+    LowRank,
+    learning,
+    merged,
+    rewrite,
+    widened,
+)
 from neuron_opsd.models.adapters.reading import changes_of, sort_targets
 from neuron_opsd.models.forward.batches import batches
 from neuron_opsd.models.forward.packing import Apart, Pack, layout_of, packs_of
@@ -110,7 +116,8 @@ class HFLearner(HFModel):
             NotFiniteError: If the norm is not finite; no weight has moved then.
         """
         weights = list(self.weights.values())
-        gradients = self._gradients()
+        given = {name: weight.grad for name, weight in self.weights.items()}
+        gradients = {n: grad for n, grad in given.items() if grad is not None}
         norm = nn.utils.get_total_norm(gradients.values(), foreach=False)
         if not torch.isfinite(norm):
             name = first_not_finite(gradients)
@@ -161,14 +168,6 @@ class HFLearner(HFModel):
                 kept[f"optimizer.{key}.{name}"] = value
         return kept
 
-    def _gradients(self) -> dict[str, Tensor]:
-        """Return the gradients that there are, by the weights' names."""
-        return {
-            name: weight.grad
-            for name, weight in self.weights.items()
-            if weight.grad is not None
-        }
-
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""
         self._holds = ""
@@ -180,10 +179,11 @@ class HFLearner(HFModel):
                 weight.copy_(state[f"student.{name}"])
                 self.teacher_weights[name].copy_(state[f"teacher.{name}"])
                 if keys:
+                    moments = {k: state[f"optimizer.{k}.{name}"].clone() for k in keys}
                     # `step` counts on the processor whatever the device.
                     self.optimizer.state[weight] = {
-                        key: self._moment(state[f"optimizer.{key}.{name}"], key)
-                        for key in keys
+                        key: value if key == "step" else value.to(self.device)
+                        for key, value in moments.items()
                     }
 
     def save_adapter(self, folder: Path) -> None:
@@ -227,7 +227,7 @@ class HFLearner(HFModel):
         """Return the states ``(N, D)`` of one pass over packs, in their order."""
         if all(len(pack.completions) == 1 for pack in packs):
             return self.states_under(decoder, weights, [pack.row for pack in packs])
-        layout = layout_of(packs).to(self.device)
+        layout = layout_of(packs, self.device)
         hidden = self.run(
             decoder,
             weights,
@@ -256,42 +256,33 @@ class HFLearner(HFModel):
 
         Only one of the two is held: a step first writes, then asks the teacher.
         """
-        if self._holds != whose:
-            values = self.teacher_weights if whose == "teacher" else self.weights
+        if self._holds != whose or self._held is None:
             self._holds = ""
+            values = self.teacher_weights if whose == "teacher" else self.weights
             with (
                 torch.inference_mode(mode=False),
                 torch.no_grad(),
                 torch.autocast(self.device.type, enabled=False),
             ):
-                self._hold(values)
+                self._held = self._made(values)
             self._holds = whose
-        assert self._held is not None
         return self._held
 
-    def _hold(self, values: Mapping[str, Tensor]) -> None:
-        """Make the weights of passes without gradient those of trained values."""
+    def _made(self, values: Mapping[str, Tensor]) -> ProductWeights:
+        """Return the weights of passes without gradient that trained values make."""
         base = self.frozen.product_weights()
         if self._widens and self._held is not None:
             rewrite(self._held.decoder, self._changes(values))
-            return
+            return self._held
         self._held = None  # it makes room
-        if self.trained is self.network:
-            self._held = self._whole(values)
-        elif self._widens:
-            weights = widened(base.decoder, self._changes(values))
-            self._held = ProductWeights(weights, base.head)
-        else:
-            weights = merged(self.network.get_decoder(), self._changes(values))
-            self._held = ProductWeights(weights, base.head)
-
-    def _whole(self, values: Mapping[str, Tensor]) -> ProductWeights:
-        """Return a fully trained model's weights, which are never rounded."""
-        head = self.head().weight
-        return ProductWeights(
-            self._inside(values),
-            next(values[n].detach() for n, w in self.weights.items() if w is head),
-        )
+        if self.trained is self.network:  # never rounded
+            own = self.head().weight
+            head = next(values[n].detach() for n, w in self.weights.items() if w is own)
+            return ProductWeights(self._inside(values), head)
+        changes = self._changes(values)
+        if self._widens:
+            return ProductWeights(widened(base.decoder, changes), base.head)
+        return ProductWeights(merged(self.network.get_decoder(), changes), base.head)
 
     def _changes(self, values: Mapping[str, Tensor]) -> dict[str, LowRank]:
         """Return what an adapter of these values changes."""
@@ -305,17 +296,3 @@ class HFLearner(HFModel):
             for name, weight in self.network.get_decoder().named_parameters()
             if id(weight) in name_of
         }
-
-    def _moment(self, value: Tensor, key: str) -> Tensor:
-        copy = value.clone()
-        return copy if key == "step" else copy.to(self.device)
-
-
-def merged(decoder: nn.Module, changes: Mapping[str, LowRank]) -> dict[str, Tensor]:
-    """Return the decoder's adapted matrices with the changes added, in float32."""
-    result: dict[str, Tensor] = {}
-    for name, change in changes.items():
-        layer: Any = decoder.get_submodule(name)
-        weight = layer.get_base_layer().weight
-        result[f"{name}.weight"] = torch.addmm(weight, change.up, change.down)
-    return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.models.adapters.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.adapters.reading import add_adapter, with_adapter
 from neuron_opsd.models.description import (
-    facts_of,
+    load_tokenizer as load_tokenizer,
+)
+from neuron_opsd.models.description import (
     loading,
     quiet,
     settings_of,
-)
-from neuron_opsd.models.description import (
-    load_tokenizer as load_tokenizer,
 )
 from neuron_opsd.models.forward.layers import as_linear, readable_mlps
 from neuron_opsd.models.hf import HFModel
@@ -31,16 +29,16 @@ from neuron_opsd.models.library_errors import full_line
 from neuron_opsd.models.probing import tried
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.tokenizer.prompting import Prompting
+from neuron_opsd.models.tokenizer.model_tokenizer import ModelTokenizer
 from neuron_opsd.models.weights.finite import refuse_not_finite
-from neuron_opsd.models.weights.location import check_source, hub_options
-from neuron_opsd.models.weights.precision import compute_of, device_of
-from neuron_opsd.models.weights.refusals import refuse_mismatched, refuse_missing
+from neuron_opsd.models.weights.location import source_of
+from neuron_opsd.models.weights.precision import device_of
+from neuron_opsd.models.weights.refusals import refuse_reported
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 
 
 def load_model(
-    config: ModelConfig, *adapters: Path, tokenizer: Prompting | None = None
+    config: ModelConfig, *adapters: Path, tokenizer: ModelTokenizer | None = None
 ) -> HFModel:
     """Load a frozen model, with what training made if that is given.
 
@@ -66,14 +64,22 @@ def load_model(
             config, tokenizer = config.model_copy(update=whole), None
             merged.clear()
     tokenizer = tokenizer or load_tokenizer(config)
-    source = check_source(config)
-    network = load_network(source, config)
+    network = load_network(config)
     changes: dict[str, LowRank] = {}
     for adapter in merged:
         adapted = with_adapter(network, adapter)
-        refuse_rounding(adapter, adapted.rest, config)
+        if adapted.rest and tokenizer.facts.compute == "bfloat16":
+            raise ModelError(
+                f"adapter {adapter} holds {adapted.rest}, whose change bfloat16 would "
+                "round away; set model.compute to float32"
+            )
         network, changes = adapted.network, added(changes, adapted.changes)
-    return wrap(network, tokenizer, config, changes)
+    carry_changes(network.get_decoder())
+    mlps, _ = readable_mlps(network)
+    tokens, room = tokenizer.tokens, Room(config.tokens_per_batch)
+    shares = tried(HFModel(network, tokens, tokenizer.facts, mlps, room))
+    facts = replace(tokenizer.facts, shares_prompts=shares)
+    return HFModel(network, tokens, facts, mlps, room, changes)
 
 
 def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLearner:
@@ -114,45 +120,26 @@ def twin(network: Any) -> Any:
     return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
 
 
-def refuse_rounding(adapter: Path, rest: str, config: ModelConfig) -> None:
-    """Refuse an adapter whose changes cannot stand beside rounded matrices.
-
-    Args:
-        adapter: Its folder.
-        rest: A weight of it that is no factor of a linear layer of the decoder; empty
-            where there is none.
-        config: Settings of the model below.
-
-    Raises:
-        ModelError: If there is one, and products are in bfloat16.
-    """
-    if rest and compute_of(config, device_of(config)) == "bfloat16":
-        raise ModelError(
-            f"adapter {adapter} holds {rest}, whose change bfloat16 would round away; "
-            "set model.compute to float32"
-        )
-
-
-def load_network(source: str, config: ModelConfig) -> Any:
+def load_network(config: ModelConfig) -> Any:
     """Load the weights in float32.
 
     Raises:
         ModelError: If transformers cannot.
     """
+    source = source_of(config)
     settings = settings_of(config, source)
     with loading(config):
         found: Any = AutoModelForCausalLM.from_pretrained(
-            source,
+            source.place,
             config=settings,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            **hub_options(config),
+            **source.options,
         )
     network, report = found
-    refuse_mismatched(config.name, report["mismatched_keys"])
-    refuse_missing(config.name, report["missing_keys"])
+    refuse_reported(config.name, report)
     placed = on_device(as_linear(network).eval(), device_of(config))
     refuse_not_finite(f"model {config.name}", placed.named_parameters())
     return placed
@@ -174,20 +161,3 @@ def on_device(network: Any, device: str) -> Any:
             f"the model cannot be put on device {device}: {full_line(error)}; set "
             "model.device to auto or cpu"
         ) from error
-
-
-def wrap(
-    network: Any,
-    prompting: Prompting,
-    config: ModelConfig,
-    changes: Mapping[str, LowRank],
-) -> HFModel:
-    """Put a network behind the doorway, with what adapters changed in it."""
-    carry_changes(network.get_decoder())
-    tokens, known = prompting.tokens, prompting.facts
-    mlps, _ = readable_mlps(network)
-    facts = facts_of(network, tokens, config, known.device, known.compute)
-    room = Room(config.tokens_per_batch)
-    shares = tried(HFModel(network, tokens, facts, mlps, room))
-    facts = replace(facts, shares_prompts=shares)
-    return HFModel(network, tokens, facts, mlps, room, changes)

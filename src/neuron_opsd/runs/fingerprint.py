@@ -15,7 +15,7 @@ from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import LanguageModel
-from neuron_opsd.models.weights.shards import snapshot_of, weight_files
+from neuron_opsd.models.weights.shards import Source, snapshot_of
 from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.run_directory import RunDirectory
 
@@ -48,7 +48,7 @@ def model_fingerprint(config: ModelConfig) -> str:
     snapshot = snapshot_of(config.name, config.revision)
     if snapshot is None:
         return f"{config.name}@{config.revision}"
-    weights = files_hash(snapshot, weight_files(str(snapshot), {}))
+    weights = files_hash(snapshot, Source(str(snapshot)).weight_files())
     return f"{config.name}@{snapshot.name} {weights}"
 
 

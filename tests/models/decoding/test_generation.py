@@ -273,7 +273,7 @@ def test_both_ways_of_decoding_draw_the_same(folder: Path) -> None:
     seeds = seeds_for(prompts)
     assert model.facts.shares_prompts
     fast = model.sample(prompts, seeds, SAMPLING)
-    model._facts = replace(model.facts, shares_prompts=False)  # noqa: SLF001
+    model.facts = replace(model.facts, shares_prompts=False)
     plain = model.sample(prompts, seeds, SAMPLING)
     assert tokens_of(fast) == tokens_of(plain)
 

@@ -11,8 +11,8 @@ import pytest
 import templates
 from loaded import loaded
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.models.tokenizer.templates import PLAIN, SYSTEM_ADVICE, ChatTemplate
-from neuron_opsd.models.tokenizer.tokens import Tokens
 from neuron_opsd.records import Message, Prompt
 from templates import templated
 from tiny import CHAT_TEMPLATE, tiny_tokenizer

@@ -136,6 +136,16 @@ def apart(weights: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
     return result
 
 
+def merged(decoder: nn.Module, changes: Mapping[str, LowRank]) -> dict[str, Tensor]:
+    """Return the decoder's adapted matrices with the changes added, in float32."""
+    result: dict[str, Tensor] = {}
+    for name, change in changes.items():
+        layer: Any = decoder.get_submodule(name)
+        weight = layer.get_base_layer().weight
+        result[f"{name}.weight"] = torch.addmm(weight, change.up, change.down)
+    return result
+
+
 def widened(weights: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
     """Return weights that round a product and its changes once.
 

@@ -20,7 +20,7 @@ from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.models.decoding.sampling import draw_tokens
 from neuron_opsd.models.roles import ModelFacts, Sampling
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.tokenizer.tokens import Tokens
+from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.records import Completion, TokenIds
 from neuron_opsd.seeds import uniforms
 
@@ -29,17 +29,9 @@ class Decoder(Protocol):
     """A network as decoding uses it."""
 
     tokens: Tokens
+    facts: ModelFacts
     room: Room
-
-    @property
-    def facts(self) -> ModelFacts:
-        """What the model is."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        ...
+    device: torch.device
 
     @property
     def decoder(self) -> Any:

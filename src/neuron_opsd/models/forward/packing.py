@@ -85,13 +85,8 @@ class Layout:
     columns: Tensor
     """``(N,)`` its position."""
 
-    def to(self, device: torch.device) -> Layout:
-        """Return the same on a device."""
-        parts = (self.ids, self.segments, self.positions, self.rows, self.columns)
-        return Layout(*(part.to(device) for part in parts))
 
-
-def layout_of(packs: Sequence[Pack]) -> Layout:
+def layout_of(packs: Sequence[Pack], device: torch.device) -> Layout:
     """Lay out packs, padded on the right; tokens are in the order of the packs."""
     ids = padded([prompt + rest for prompt, rest in (pack.row for pack in packs)])
     segments = torch.full_like(ids, PADDING)
@@ -110,7 +105,8 @@ def layout_of(packs: Sequence[Pack]) -> Layout:
             # The first token is predicted where the prompt ends.
             columns += [len(pack.prompt) - 1, *range(end, end + len(tokens) - 1)]
             end += len(tokens)
-    return Layout(ids, segments, positions, torch.tensor(rows), torch.tensor(columns))
+    parts = ids, segments, positions, torch.tensor(rows), torch.tensor(columns)
+    return Layout(*(part.to(device) for part in parts))
 
 
 class Apart:

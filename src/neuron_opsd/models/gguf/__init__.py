@@ -6,6 +6,7 @@ refused with its name and value. transformers' own reader drops what it does not
 and takes the pre-tokenizer from the architecture; here both come from the file.
 """
 
-from neuron_opsd.models.gguf.convert import CONVERSION, convert_gguf, is_gguf, unpacked
+from neuron_opsd.models.gguf.convert import CONVERSION, convert_gguf, unpacked
+from neuron_opsd.models.gguf.file import is_gguf
 
 __all__ = ["CONVERSION", "convert_gguf", "is_gguf", "unpacked"]

@@ -91,11 +91,7 @@ class Claims:
         self.leap(length, f"a text of {length} bytes")
 
     def pass_value(self, kind: int) -> None:
-        """Pass over a value of a type.
-
-        Raises:
-            ModelError: If there is no such type, or it is a list of lists.
-        """
+        """Pass over a value of a type."""
         if kind in SIZES:
             self.leap(SIZES[kind], "one value more")
         elif kind == TEXT:
@@ -114,11 +110,7 @@ class Claims:
             raise self.refused(f"a value of type {kind}")
 
     def pass_tensor(self) -> None:
-        """Pass over where a tensor lies.
-
-        Raises:
-            ModelError: If it has more dimensions than any.
-        """
+        """Pass over where a tensor lies."""
         self.pass_text()
         (dimensions,) = self.take("<I")
         if dimensions > MOST_DIMENSIONS:

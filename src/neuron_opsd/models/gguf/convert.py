@@ -9,9 +9,15 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from safetensors.torch import save_file
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
+
 from neuron_opsd.documents import parse_table
 from neuron_opsd.errors import ModelError, TryAgainError
-from neuron_opsd.models.gguf.file import is_gguf, read_gguf
+from neuron_opsd.models.gguf.families import configuration, family_of
+from neuron_opsd.models.gguf.file import read_gguf
+from neuron_opsd.models.gguf.tokens import vocabulary_of
+from neuron_opsd.models.gguf.weights import weights_of
 from neuron_opsd.models.library_errors import saving
 from neuron_opsd.storage.download_cache import (
     Part,
@@ -21,8 +27,6 @@ from neuron_opsd.storage.download_cache import (
     note,
 )
 from neuron_opsd.storage.files import sha256_file, write_atomic
-
-__all__ = ["CONVERSION", "convert_gguf", "is_gguf", "unpacked"]
 
 CONVERSION = 2
 """Counted up when the same file is to give other files."""
@@ -66,18 +70,20 @@ def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
         scratch = Path(mkdtemp(prefix=f".{folder.name}.", dir=home))
+        try:
+            scratch.chmod(home.stat().st_mode)
+            convert_gguf(gguf, scratch)
+            about = note(scratch, digest, {})
+            write_atomic(scratch / NOTE, json.dumps(about).encode())
+            resolve(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
-        raise unwritable(home, error) from error
-    try:
-        scratch.chmod(home.stat().st_mode)
-        convert_gguf(gguf, scratch)
-        about = note(scratch, digest, {})
-        write_atomic(scratch / NOTE, json.dumps(about).encode())
-        resolve(scratch, folder)
-    except OSError as error:
-        raise unwritable(home, error) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        raise TryAgainError(
+            f"the model of a GGUF file cannot be kept in {home}: "
+            f"{error.strerror or error}; it takes four bytes for each parameter: make "
+            "room, or set NEURON_OPSD_CACHE to another folder"
+        ) from error
     if not (folder / NOTE).is_file():
         vouch(gguf, about, folder)
 
@@ -119,16 +125,6 @@ def not_as_written(gguf: Path, folder: Path, changed: list[str]) -> ModelError:
     )
 
 
-def unwritable(home: Path, error: OSError) -> TryAgainError:
-    """Return the error for a cache that takes no converted model."""
-    reason = error.strerror or error
-    return TryAgainError(
-        f"the model of a GGUF file cannot be kept in {home}: {reason}; it takes four "
-        "bytes for each parameter: make room, or set NEURON_OPSD_CACHE to another "
-        "folder"
-    )
-
-
 def resolve(scratch: Path, folder: Path) -> None:
     """Give a finished folder its name, unless another process was faster.
 
@@ -158,23 +154,15 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
             followed to the letter.
         OSError: If the disk is full.
     """
-    from neuron_opsd.models.gguf.families import configuration, family_of
-    from neuron_opsd.models.gguf.tokens import vocabulary_of
-    from neuron_opsd.models.gguf.weights import weights_of
-
     whole = read_gguf(gguf)
     family = family_of(whole)
     vocabulary = vocabulary_of(whole)
     config = configuration(whole, vocabulary.size)
-    name_roles(config, vocabulary.ids, vocabulary.end_ids)
+    ends = vocabulary.end_ids
+    config.bos_token_id = vocabulary.ids.get("bos_token_id")
+    config.pad_token_id = vocabulary.ids.get("padding_token_id")
+    config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
     save(config, weights_of(whole, family, config), vocabulary.tokenizer, folder)
-
-
-def name_roles(config: Any, ids: dict[str, int], end_ids: list[int]) -> None:
-    """Write the tokens with a role into a configuration."""
-    config.bos_token_id = ids.get("bos_token_id")
-    config.pad_token_id = ids.get("padding_token_id")
-    config.eos_token_id = end_ids[0] if len(end_ids) == 1 else end_ids or None
 
 
 def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> None:
@@ -183,10 +171,6 @@ def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> No
     Raises:
         OSError: If the disk is full or ails.
     """
-    from safetensors.torch import save_file
-    from transformers import GenerationConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-
     network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     config.architectures = [network.__name__]
     with saving():

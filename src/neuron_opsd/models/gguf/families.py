@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from transformers import AutoConfig
+
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.gguf.file import GGUFFile, Keys
 from neuron_opsd.models.gguf.positions import Positions, rope_parameters
@@ -56,8 +58,6 @@ def configuration(gguf: GGUFFile, vocab_size: int) -> Any:
     Raises:
         ModelError: If the architecture is not known, or a key cannot be followed.
     """
-    from transformers import AutoConfig
-
     family = family_of(gguf)
     fields = common_fields(gguf, vocab_size)
     fields |= family.fields(gguf, fields)
@@ -76,11 +76,7 @@ def family_of(gguf: GGUFFile) -> Family:
 
 
 def common_fields(gguf: GGUFFile, vocab_size: int) -> Fields:
-    """Return what the configurations of all families have.
-
-    Raises:
-        ModelError: If a key is missing or cannot be followed.
-    """
+    """Return what the configurations of all families have."""
     keys = gguf.settings
     for name, neutral in NEUTRAL.items():
         keys.expect(name, neutral, f"models of family {gguf.family} are read without")
@@ -166,9 +162,6 @@ def gemma(gguf: GGUFFile, fields: Fields, *, largest: int, period: int) -> Field
         fields: The common ones.
         largest: Layers of the 27B model, which divides its queries by another width.
         period: How many layers come to each without a window.
-
-    Raises:
-        ModelError: If a key cannot be followed.
     """
     keys, num_layers = gguf.settings, fields["num_hidden_layers"]
     keys.expect(

@@ -8,11 +8,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+from gguf import GGUFReader, dequantize
+from numpy.typing import NDArray
 
 from neuron_opsd.documents import first_line
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.gguf.bounds import check_claims
+
+Array: TypeAlias = NDArray[np.float32]
 
 MAGIC = b"GGUF"
 
@@ -100,6 +106,30 @@ class GGUFFile:
     tensors: Mapping[str, Any]
     """By name, as gguf reads them."""
 
+    def array(self, name: str) -> Array:
+        """Return a tensor as float32.
+
+        Raises:
+            ModelError: If its kind is unknown, or it holds what is not finite.
+        """
+        tensor = self.tensors[name]
+        try:
+            with readable(self.path):
+                found = dequantize(tensor.data, tensor.tensor_type)
+                array = np.array(found, np.float32)
+        except NotImplementedError as error:
+            raise ModelError(
+                f"{self.path}: tensor {name} is stored as {tensor.tensor_type.name}, "
+                "which cannot be read here; give a file of a common kind, such as Q8_0 "
+                "or F16"
+            ) from error
+        if not np.isfinite(array).all():
+            raise ModelError(
+                f"{self.path}: tensor {name} holds values that are not finite; the "
+                "file is damaged: fetch it again"
+            )
+        return array
+
 
 def is_gguf(path: Path) -> bool:
     """Say whether a file begins as GGUF files do."""
@@ -123,11 +153,9 @@ def read_gguf(path: Path) -> GGUFFile:
         )
     check_claims(path)
     with readable(path):
-        from gguf import GGUFReader
-
         with quiet_reader():
             reader = GGUFReader(path)
-        values = {name: plain(field) for name, field in reader.fields.items()}
+        values = {name: field.contents() for name, field in reader.fields.items()}
         tensors = {tensor.name: tensor for tensor in reader.tensors}
     refuse_swapped(path, reader)
     refuse_other_kinds(path, values)
@@ -162,27 +190,18 @@ def readable(path: Path) -> Iterator[None]:
 def quiet_reader() -> Iterator[None]:
     """Keep the remarks of gguf's reader off the terminal."""
     logger = logging.getLogger("gguf.gguf_reader")
-    before = logger.disabled
-    logger.disabled = True
+    before, logger.disabled = logger.disabled, True
     try:
         yield
     finally:
         logger.disabled = before
 
 
-def plain(field: Any) -> Any:
-    """Return a key's value as Python has it."""
-    return field.contents()
-
-
 def under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Return the keys below a prefix, without it."""
     start = f"{prefix}."
-    return {
-        name.removeprefix(start): value
-        for name, value in values.items()
-        if name.startswith(start)
-    }
+    inside = (name for name in values if name.startswith(start))
+    return {name.removeprefix(start): values[name] for name in inside}
 
 
 def refuse_swapped(path: Path, reader: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, TypeAlias
 
-from neuron_opsd.models.gguf.file import GGUFFile, Keys, readable
+from neuron_opsd.models.gguf.file import GGUFFile, Keys
 
 FACTORS = "rope_freqs.weight"
 """Tensor of what each frequency is divided by, ``(head width / 2,)``."""
@@ -86,11 +86,7 @@ def by_frequency(gguf: GGUFFile) -> Positions:
     The kind that transformers calls longrope divides by a list of factors, here by the
     same one for prompts of every length.
     """
-    from gguf import dequantize
-
-    with readable(gguf.path):
-        tensor = gguf.tensors[FACTORS]
-        factors = dequantize(tensor.data, tensor.tensor_type).ravel().tolist()
+    factors = gguf.array(FACTORS).ravel().tolist()
     return {
         "rope_type": "longrope",
         "short_factor": factors,

@@ -17,6 +17,7 @@ from tokenizers import (
     pre_tokenizers,
     processors,
 )
+from transformers import PreTrainedTokenizerFast
 
 from neuron_opsd.models.gguf.file import GGUFFile, Keys
 from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
@@ -80,8 +81,6 @@ def vocabulary_of(gguf: GGUFFile) -> Vocabulary:
     Raises:
         ModelError: If it is of a kind that is not read, or a key cannot be followed.
     """
-    from transformers import PreTrainedTokenizerFast
-
     keys = gguf.tokenizer
     tokens = tokens_of(keys)
     ids = roles(keys, len(tokens))
@@ -130,11 +129,7 @@ def roles(keys: Keys, size: int) -> dict[str, int]:
 
 
 def byte_pairs(keys: Keys, tokens: Sequence[str]) -> tuple[Tokenizer, bool]:
-    """Return a tokenizer that merges pairs of bytes, and whether bos comes first.
-
-    Raises:
-        ModelError: If its pre-tokenizer is not known, or its merges do not fit.
-    """
+    """Return a tokenizer that merges pairs of bytes, and whether bos comes first."""
     # llama.cpp, too, takes this way where a file names none.
     name = keys.take("pre", "default")
     if name not in PRE_TOKENIZERS:
@@ -156,11 +151,7 @@ def byte_pairs(keys: Keys, tokens: Sequence[str]) -> tuple[Tokenizer, bool]:
 
 
 def merges_of(keys: Keys, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
-    """Return the merges, each once, the most urgent first.
-
-    Raises:
-        ModelError: If one makes what is no token.
-    """
+    """Return the merges, each once, the most urgent first."""
     merges = []
     for line in dict.fromkeys(keys.need("merges")):
         left, _, right = line[1:].partition(" ")

@@ -10,17 +10,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+from transformers import AutoModelForCausalLM
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.gguf.families import Family
-from neuron_opsd.models.gguf.file import GGUFFile, readable
+from neuron_opsd.models.gguf.file import Array, GGUFFile
 from neuron_opsd.models.gguf.positions import FACTORS
 
-Array: TypeAlias = NDArray[np.float32]
 State: TypeAlias = dict[str, torch.Tensor]
 
 SUFFIXES = (".weight", ".bias")
+
+WITH_FACTORS = {"llama"}
+"""Families whose positions a tensor may scale."""
 
 
 def weights_of(gguf: GGUFFile, family: Family, config: Any) -> State:
@@ -35,7 +38,7 @@ def weights_of(gguf: GGUFFile, family: Family, config: Any) -> State:
     check_names(gguf, stored)
     state = {}
     for name, tensor_name in stored.items():
-        array = numbers(gguf, tensor_name)
+        array = gguf.array(tensor_name)
         if tuple(array.shape) != shapes[name]:
             raise ModelError(
                 f"{gguf.path}: tensor {tensor_name} has the shape "
@@ -48,8 +51,6 @@ def weights_of(gguf: GGUFFile, family: Family, config: Any) -> State:
 
 def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     """Return the shape of every weight, the unembedding left out where it is tied."""
-    from transformers import AutoModelForCausalLM
-
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(config)
     return {name: tuple(one.shape) for name, one in network.named_parameters()}
@@ -59,8 +60,6 @@ def tensor_names(
     family: str, config: Any, names: Mapping[str, object]
 ) -> dict[str, str]:
     """Return for each weight the tensor that GGUF stores it as."""
-    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
-
     number = next(key for key, name in MODEL_ARCH_NAMES.items() if name == family)
     known = get_tensor_name_map(number, config.num_hidden_layers)
     found = {name: known.get_name(name, SUFFIXES) for name in names}
@@ -75,44 +74,13 @@ def check_names(gguf: GGUFFile, stored: Mapping[str, str]) -> None:
                 f"{gguf.path} has no tensor {tensor}, so {name} would be random "
                 "numbers; give a complete GGUF file or a folder with safetensors"
             )
-    used = {*stored.values()}
-    if gguf.family in WITH_FACTORS:
-        used.add(FACTORS)
+    factors = {FACTORS} if gguf.family in WITH_FACTORS else set()
     for tensor in gguf.tensors:
-        if tensor not in used:
+        if tensor not in {*stored.values(), *factors}:
             raise ModelError(
                 f"{gguf.path} has the tensor {tensor}, for which a {gguf.family} model "
                 "has no place here; give the model as a folder with safetensors"
             )
-
-
-WITH_FACTORS = {"llama"}
-"""Families whose positions a tensor may scale."""
-
-
-def numbers(gguf: GGUFFile, name: str) -> Array:
-    """Return a tensor as float32.
-
-    Raises:
-        ModelError: If its kind is unknown, or it holds what is no number.
-    """
-    from gguf import dequantize
-
-    tensor = gguf.tensors[name]
-    try:
-        with readable(gguf.path):
-            array = np.array(dequantize(tensor.data, tensor.tensor_type), np.float32)
-    except NotImplementedError as error:
-        raise ModelError(
-            f"{gguf.path}: tensor {name} is stored as {tensor.tensor_type.name}, which "
-            "cannot be read here; give a file of a common kind, such as Q8_0 or F16"
-        ) from error
-    if not np.isfinite(array).all():
-        raise ModelError(
-            f"{gguf.path}: tensor {name} holds values that are not finite; the file is "
-            "damaged: fetch it again"
-        )
-    return array
 
 
 def as_trained(array: Array, name: str, family: Family, config: Any) -> Array:

@@ -56,6 +56,10 @@ class Refusal:
 
 Written: TypeAlias = str | Refusal
 
+TOO_LONG: Final = Refusal(
+    f"it has more than {MOST} characters, which no model reads at once"
+)
+
 
 class Renderer:
     """Runs chat templates; the process starts with the first and after each it lost.
@@ -88,14 +92,11 @@ class Renderer:
         """
         with self._lock:
             found: list[Written] = []
-            while len(found) < len(conversations):
+            while left := conversations[len(found) :]:
                 if source in self._runaways:
-                    found += [self._runaways[source]] * (
-                        len(conversations) - len(found)
-                    )
-                    break
-                batch = first_batch(conversations[len(found) :])
-                found += self._rendered(source, batch) if batch else [too_long()]
+                    return found + [self._runaways[source]] * len(left)
+                batch = first_batch(left)
+                found += self._rendered(source, batch) if batch else [TOO_LONG]
             return found
 
     def close(self) -> None:
@@ -123,8 +124,8 @@ class Renderer:
             if len(found) == len(batch) or source in self._runaways:
                 return found
         raise TryAgainError(
-            f"the process that {WRITES} was ended "
-            "twice from outside; make room in memory and run the same command again"
+            f"the process that {WRITES} was ended twice from outside; make room in "
+            "memory and run the same command again"
         )
 
     def _ask(self, source: str, batch: Sequence[Conversation]) -> list[Written]:
@@ -207,11 +208,6 @@ def first_batch(conversations: Sequence[Conversation]) -> Sequence[Conversation]
         if total > BATCH:
             return conversations[: place + 1]
     return conversations
-
-
-def too_long() -> Refusal:
-    """Return why a conversation is not given to a template at all."""
-    return Refusal(f"it has more than {MOST} characters, which no model reads at once")
 
 
 def read_reply(reply: list[Any]) -> Written:

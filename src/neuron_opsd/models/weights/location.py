@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.adapters.reading import pickles_in
 from neuron_opsd.models.gguf import is_gguf, unpacked
-from neuron_opsd.models.weights.shards import INDEX
+from neuron_opsd.models.weights.shards import INDEX, Source
 
 MOST_BYTES: Final = {
     ".jinja": 4 << 20,
@@ -26,8 +26,17 @@ MOST_SETTINGS: Final = 16 << 20
 SETTINGS: Final = ("config.json", "generation_config.json", INDEX)
 
 
-def check_source(config: ModelConfig) -> str:
-    """Return what transformers should load from."""
+def source_of(config: ModelConfig) -> Source:
+    """Return where transformers should load from.
+
+    Raises:
+        ModelError: If there is no name, or the path cannot be a model.
+    """
+    return Source(place_of(config), config.revision, local=not config.allow_download)
+
+
+def place_of(config: ModelConfig) -> str:
+    """Return the folder or hub id that the settings name, once it may be read."""
     if not config.name:
         raise ModelError(
             "no model is named; give a folder, a GGUF file or a hub id with --model"
@@ -83,15 +92,6 @@ def check_entry(entry: Path) -> None:
             f"{entry} has {entry.stat().st_size} bytes, more than the {most} that such "
             "a file can need; get the model's files again from a place that you trust"
         )
-
-
-def hub_options(config: ModelConfig) -> dict[str, Any]:
-    """Return what every call that may reach the hub is told."""
-    return {
-        "revision": config.revision,
-        "local_files_only": not config.allow_download,
-        "trust_remote_code": False,
-    }
 
 
 def advice(config: ModelConfig) -> str:

@@ -1,17 +1,29 @@
 """What is refused of a checkpoint: its own code, quantised or other weights than named.
 
 Settings are asked before any weights are read, and the report of reading them after it.
+How large a network may be is told here too: a configuration alone can ask for more than
+any machine has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.weights.headers import Stored
+
+LAYER_COUNTS: Final = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
+MOST_COUNTED: Final = 1 << 17
+"""More than anything that a configuration counts, from heads to experts."""
+
+SPARE: Final = 1 << 20
+"""Weights that a network may have beyond twice those of its files: it ties some."""
+
 
 QUANTISED: Final = ("quantization_config", "compression_config")
 """Names under which `config.json` says how weights were quantised."""
@@ -68,12 +80,7 @@ def storage(described: object) -> str:
 
 
 def refuse_other_kinds(name: str, settings: Any) -> None:
-    """Refuse what is no causal language model.
-
-    Args:
-        name: Of the model.
-        settings: Its configuration, as transformers read it.
-    """
+    """Refuse a configuration, as transformers read it, of no causal language model."""
     if settings.is_encoder_decoder or type(settings) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise of_another_kind(name, settings.model_type)
 
@@ -82,10 +89,6 @@ def refuse_other_families(name: str, settings: Mapping[str, Any]) -> None:
     """Refuse a family that is known and has no causal language model.
 
     Told before anything is counted, since other families count other things.
-
-    Args:
-        name: Of the model.
-        settings: What `config.json` holds.
     """
     family = settings.get("model_type")
     if not isinstance(family, str) or family not in CONFIG_MAPPING:
@@ -103,25 +106,55 @@ def of_another_kind(name: str, family: str) -> ModelError:
     )
 
 
-def refuse_mismatched(name: str, mismatched: Collection[tuple[str, Any, Any]]) -> None:
-    """Refuse weights of other shapes than the configuration says.
+def refuse_absurd(name: str, settings: Mapping[str, Any], stored: Stored) -> None:
+    """Refuse a configuration that counts more than there can be, or is no number.
 
-    Args:
-        name: Of the model.
-        mismatched: Tensor, its shape in the file, and the one that is needed.
+    transformers makes a list of all that is counted, so this comes before it reads it.
     """
-    if mismatched:
-        tensor, stored, needed = min(mismatched)
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            refuse_absurd(name, value, stored)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ModelError(
+                f"config.json of {name} sets {key} to {value}, but it must be finite; "
+                "get config.json again"
+            )
+        if isinstance(value, bool) or not isinstance(value, int):
+            continue
+        layers = key in LAYER_COUNTS
+        most = stored.num_tensors if layers else MOST_COUNTED
+        if value > most and (layers or key.startswith("num_")):
+            held = f"its files hold {most} tensors" if layers else f"{most} is the most"
+            raise ModelError(
+                f"config.json of {name} sets {key} to {value}, but {held}; get "
+                "config.json and the *.safetensors files again, from one place"
+            )
+
+
+def refuse_unheld(name: str, outline: Any, stored: Stored) -> None:
+    """Refuse a network far larger than its files, for which memory would be taken."""
+    wanted = sum(weight.numel() for weight in outline.parameters())
+    if wanted > 2 * stored.num_weights + SPARE:
+        raise ModelError(
+            f"config.json of {name} describes {wanted} weights, but its files hold "
+            f"{stored.num_weights}; get config.json and the *.safetensors files again, "
+            "from one place"
+        )
+
+
+def refuse_reported(name: str, report: Mapping[str, Any]) -> None:
+    """Refuse weights that are missing, or of other shapes than the configuration says.
+
+    Those that are missing would be random numbers.
+    """
+    if report["mismatched_keys"]:
+        tensor, stored, needed = min(report["mismatched_keys"])
         raise ModelError(
             f"model {name} cannot be loaded: {tensor} is of shape {tuple(stored)}, but "
             f"config.json asks for {tuple(needed)}; get config.json and the "
             "*.safetensors files again, from one place"
         )
-
-
-def refuse_missing(name: str, missing: Collection[str]) -> None:
-    """Refuse weights of which some are missing; these would be random numbers."""
-    if missing:
+    if missing := report["missing_keys"]:
         raise ModelError(
             f"model {name} has no weights for {len(missing)} of its tensors, first "
             f"{min(missing)}; get its *.safetensors files again"

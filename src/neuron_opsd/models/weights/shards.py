@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,59 +26,82 @@ NAMED: Final = "transformers_weights"
 """Under this name `config.json` may ask for other weights than the usual."""
 
 
-def check_weights(
-    source: str, settings: Mapping[str, Any], options: Mapping[str, Any]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model's files are: a folder, or a hub id at a revision."""
+
+    place: str
+    revision: str = "main"
+    local: bool = True
+    """Whether nothing may be downloaded."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every call that may reach the hub is told."""
+        return {
+            "revision": self.revision,
+            "local_files_only": self.local,
+            "trust_remote_code": False,
+        }
+
+    def file(self, name: str) -> Path | None:
+        """Return where a file is stored, `None` where there is none.
+
+        Raises:
+            OSError: If the hub cannot be reached, and it is not known whether there is.
+        """
+        if Path(self.place).is_dir():
+            path = Path(self.place) / name
+            return path if path.is_file() else None
+        found = cached_file(
+            self.place,
+            name,
+            revision=self.revision,
+            local_files_only=self.local,
+            _raise_exceptions_for_missing_entries=False,
+        )
+        return Path(found) if found else None
+
+    def weight_files(self) -> list[Path]:
+        """Return the files of weights that transformers loads.
+
+        Raises:
+            ModelError: If their index cannot be read.
+        """
+        whole, index = self.file(WEIGHTS), self.file(INDEX)
+        if whole is not None or index is None:
+            return [] if whole is None else [whole]
+        found = map(self.file, shards_of(index))
+        return [path for path in found if path is not None]
+
+
+def check_weights(source: Source, settings: Mapping[str, Any]) -> None:
     """Refuse a model whose weights would come from anything but its own safetensors.
 
     Args:
-        source: Folder or hub id.
+        source: Of the model.
         settings: What its `config.json` holds.
-        options: Of every call that may reach the hub.
     """
     if settings.get(NAMED) not in (None, WEIGHTS, INDEX):
         raise ModelError(
-            f"config.json of {source} names the weights {settings[NAMED]!r} "
+            f"config.json of {source.place} names the weights {settings[NAMED]!r} "
             f"({NAMED}), but only {WEIGHTS} and {INDEX} are read; remove that line"
         )
-    if file_of(source, ADAPTER_SETTINGS, options) is not None:
+    if source.file(ADAPTER_SETTINGS) is not None:
         raise ModelError(
-            f"{source} holds {ADAPTER_SETTINGS} beside its configuration, and the "
-            "adapter would be loaded with it; keep the two in folders of their own and "
-            "give the adapter with --adapter"
+            f"{source.place} holds {ADAPTER_SETTINGS} beside its configuration, and "
+            "the adapter would be loaded with it; keep the two in folders of their own "
+            "and give the adapter with --adapter"
         )
-    index = file_of(source, INDEX, options)
-    if index is None:
-        return
-    folder = Path(source) if Path(source).is_dir() else None
-    for name in shards_of(index):
-        problem = name_problem(name) or (folder and place_problem(folder, name))
-        if problem:
+    index = source.file(INDEX)
+    for name in [] if index is None else shards_of(index):
+        if problem := shard_problem(Path(source.place), name):
             raise ModelError(
                 f"{index} names {name!r}, which {problem}; every name in an index must "
                 f"be that of a *{SUFFIX} file in the model's own folder: get the "
                 "model's files again from one place, or delete the index if "
                 f"{WEIGHTS} holds all weights"
             )
-
-
-def file_of(source: str, name: str, options: Mapping[str, Any]) -> Path | None:
-    """Return where a file of a folder or hub id lies, `None` where there is none.
-
-    Raises:
-        OSError: If the hub cannot be reached, and it is not known whether there is.
-    """
-    if Path(source).is_dir():
-        path = Path(source) / name
-        return path if path.is_file() else None
-    found = cached_file(
-        source,
-        name,
-        revision=options["revision"],
-        local_files_only=options["local_files_only"],
-        _raise_exceptions_for_missing_entries=False,
-    )
-    return Path(found) if found else None
 
 
 def shards_of(index: Path) -> list[str]:
@@ -96,19 +120,18 @@ def shards_of(index: Path) -> list[str]:
     )
 
 
-def name_problem(name: str) -> str:
-    """Say what is wrong with the name of a file of weights, if anything is."""
+def shard_problem(folder: Path, name: str) -> str:
+    """Say what is wrong with a file of weights that an index names, if anything is."""
     if "/" in name or "\\" in name or "\0" in name or name != Path(name).name:
         return "is not the plain name of a file"
-    return "" if name.endswith(SUFFIX) else f"does not end in {SUFFIX}"
-
-
-def place_problem(folder: Path, name: str) -> str:
-    """Say what is wrong with a file of weights, if anything is."""
     path = folder / name
+    if not name.endswith(SUFFIX):
+        return f"does not end in {SUFFIX}"
+    if not folder.is_dir():  # the hub's cache holds its own files alone
+        return ""
     if not path.is_file():
-        return "is not there" if not path.is_symlink() else "is a link to nothing"
-    return "is a link out of the folder" if not is_inside(folder, path) else ""
+        return "is a link to nothing" if path.is_symlink() else "is not there"
+    return "" if is_inside(folder, path) else "is a link out of the folder"
 
 
 def is_inside(folder: Path, path: Path) -> bool:
@@ -129,17 +152,3 @@ def snapshot_of(name: str, revision: str) -> Path | None:
     """
     found = try_to_load_from_cache(name, "config.json", revision=revision)
     return Path(found).parent if isinstance(found, str) else None
-
-
-def weight_files(source: str, options: Mapping[str, Any]) -> list[Path]:
-    """Return the files of weights that transformers loads from a folder or hub id.
-
-    Raises:
-        ModelError: If its index cannot be read.
-    """
-    whole = file_of(source, WEIGHTS, options)
-    index = file_of(source, INDEX, options)
-    if whole is not None or index is None:
-        return [] if whole is None else [whole]
-    found = [file_of(source, name, options) for name in shards_of(index)]
-    return [path for path in found if path is not None]

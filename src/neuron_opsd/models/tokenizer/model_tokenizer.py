@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neuron_opsd.models.roles import ModelFacts
-from neuron_opsd.models.tokenizer.tokens import Tokens
+from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.records import Pair, Prompt, TokenIds
 
 
-class Prompting:
+class ModelTokenizer:
     """Fulfils `Prompter` with a tokenizer."""
 
     def __init__(self, tokens: Tokens, facts: ModelFacts) -> None:
-        """Hold a tokenizer.
-
-        Args:
-            tokens: The model's tokenizer.
-            facts: What the model is, as far as its configuration says it.
-        """
+        """Take a tokenizer, and what the model is as far as its configuration says."""
         self.tokens = tokens
-        self._facts = facts
-
-    @property
-    def facts(self) -> ModelFacts:
-        """What the model is."""
-        return self._facts
+        self.facts = facts
 
     def encode(self, prompt: Prompt) -> TokenIds:
         """Return the prompt's token ids, chat template and first token included."""

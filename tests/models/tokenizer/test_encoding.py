@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from neuron_opsd.errors import DataError
+from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.models.tokenizer.templates import turns_of
-from neuron_opsd.models.tokenizer.tokens import Tokens
 from neuron_opsd.records import Message, Prompt, TokenIds
 from tiny import tiny_tokenizer
 

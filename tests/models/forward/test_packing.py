@@ -105,7 +105,7 @@ def test_a_pack_is_cut_where_it_would_be_too_long() -> None:
 
 
 def test_a_layout_by_hand() -> None:
-    layout = layout_of(packs_of(PAIRS, 100)[1:])
+    layout = layout_of(packs_of(PAIRS, 100)[1:], torch.device("cpu"))
     assert layout.segments[0, :6].tolist() == [0, 0, 1, 2, 2, PADDING]
     assert layout.positions[0, :5].tolist() == [0, 1, 2, 2, 3]
     assert layout.ids[0, :5].tolist() == [5, 6, 60, 61, 62]
