@@ -126,8 +126,9 @@ class Method(ABC):
 
     def __init_subclass__(cls) -> None:
         """Take the summary from the docstring."""
-        first = (cls.__doc__ or "").partition("\n")[0].removesuffix(".")
-        cls.summary = first[:1].lower() + first[1:]
+        if cls.__doc__:
+            first = cls.__doc__.partition("\n")[0].removesuffix(".")
+            cls.summary = first[:1].lower() + first[1:]
 
     def __init__(self, config: Config) -> None:
         """Take the settings.
