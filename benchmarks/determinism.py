@@ -2,7 +2,7 @@
 
     python benchmarks/determinism.py
 
-Each line is a run of its own, or one that was begun as the first was and resumed
+Each line is a run of its own, or one that was started as the first was and resumed
 otherwise, with the share of the promised files that are the same to the byte, the
 largest difference between weights of the adapters, and what the run said. Exit status
 1 says that something differed in silence, or where bytes are promised.

@@ -95,7 +95,7 @@ from neuron_opsd.storage.codecs import (  # noqa: E402
     ROLLOUTS,
     SELECTION,
 )
-from neuron_opsd.storage.kept_rollouts import outlines_of  # noqa: E402
+from neuron_opsd.storage.stored_rollouts import summaries_of  # noqa: E402
 
 GB: Final = 1e9
 LIMIT: Final = 6.0
@@ -104,7 +104,7 @@ LIMIT: Final = 6.0
 NUM_WORDS: Final = 200_000
 NUM_NEURONS: Final = 46_080
 
-FACTS = ModelFacts(
+SUMMARY_COLUMNS = ModelFacts(
     name="made up",
     family="none",
     num_parameters=135_000_000,
@@ -122,7 +122,7 @@ FACTS = ModelFacts(
 class Tokens:
     """A model that takes every word for a token and can do nothing else."""
 
-    facts = FACTS
+    facts = SUMMARY_COLUMNS
 
     def encode(self, prompt: Prompt) -> TokenIds:
         """Return as many tokens as a prompt has words."""
@@ -260,8 +260,8 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
         rollouts = ROLLOUTS.load(files.rollouts)
     with measured.stage("votes, representatives"):
         readers = readers_for(pool, config.answers, config.prompts.list_choices)
-        votes = tally_votes(outlines_of(rollouts), readers)
-        chosen = representatives(outlines_of(rollouts), votes, config)
+        votes = tally_votes(summaries_of(rollouts), readers)
+        chosen = representatives(summaries_of(rollouts), votes, config)
         own, unread = own_answers(chosen), unread_of(chosen)
     with measured.stage(SETS):
         neurons = NEURONS.load(files.neurons)
@@ -289,7 +289,7 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
         examples = write_examples(contexts, library, config)
     with measured.stage("findings"):
         findings = (
-            *pool_findings(pool, outlines_of(rollouts), config.teacher_check),
+            *pool_findings(pool, summaries_of(rollouts), config.teacher_check),
             *one_answer_findings(votes, config.teacher_check),
             *selection_findings(selection, own, config.teacher_check),
         )

@@ -44,9 +44,9 @@ from neuron_opsd.stages.representatives import representatives  # noqa: E402
 from neuron_opsd.stages.scoring import summarise  # noqa: E402
 from neuron_opsd.storage.caching import InChunks  # noqa: E402
 from neuron_opsd.storage.codecs import ROLLOUTS, to_json  # noqa: E402
-from neuron_opsd.storage.kept_rollouts import outlines_of  # noqa: E402
 from neuron_opsd.storage.run_directory import RunDirectory  # noqa: E402
 from neuron_opsd.storage.score_rows import save_run_scores  # noqa: E402
+from neuron_opsd.storage.stored_rollouts import summaries_of  # noqa: E402
 from report_examples import example_report  # noqa: E402
 
 CONFIG = Config(evaluation=EvaluationConfig(num_resamples=20))
@@ -116,8 +116,8 @@ def pool(folder: Path, count: int, num_tokens: int) -> str:
             InChunks(range(count), 64),
             lambda chunk: rollouts_of(chunk, num_tokens),
         )
-    votes = tally_votes(outlines_of(rollouts))
-    chosen = representatives(outlines_of(rollouts), votes, CONFIG)
+    votes = tally_votes(summaries_of(rollouts))
+    chosen = representatives(summaries_of(rollouts), votes, CONFIG)
     size = (folder / "run" / "rollouts.parquet").stat().st_size / 1e6
     return f"rollouts.parquet {size:.1f} MB, {len(chosen):,} chosen"
 

@@ -26,8 +26,8 @@ from neuron_opsd.runs.prepare import prepare_run
 from neuron_opsd.runs.preview import preview
 from neuron_opsd.runs.resolution import with_method
 from neuron_opsd.stages.rollouts import ask
-from neuron_opsd.storage.kept_rollouts import KeptRollouts
 from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.stored_rollouts import StoredRollouts
 from resolved import sampled_among_choices, written_freely
 from scripted import ScriptedModel
 from tiny_runs import parity_rows, tiny_config, write_rows
@@ -56,7 +56,7 @@ def selected_by_run(folder: Path, config: Config) -> set[str]:
     with RunDirectory.open(folder, {}, {}) as directory:
         run = RunContext(directory, config, Silent())
         found = prepare_run(run, ScriptedModel(ANSWERS), POOL)
-        assert isinstance(found.rollouts, KeptRollouts)
+        assert isinstance(found.rollouts, StoredRollouts)
     return kept_ids(found.selection)
 
 

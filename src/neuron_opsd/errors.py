@@ -45,7 +45,7 @@ class TeacherError(NeuronOpsdError):
 
 
 class TrainingError(NeuronOpsdError):
-    """Training cannot go on, for example because the loss is no longer a number."""
+    """Training cannot continue, for example because the loss is no longer a number."""
 
 
 class NotFiniteError(NeuronOpsdError):

@@ -75,7 +75,7 @@ def run(
             and all that these are made from.
         settings: Of the run; they name the model.
         tests: Test sets; the first is the pool's own domain.
-        progress: Told of every stage.
+        progress: Called with every stage.
         command: How the run was called, for its report.
 
     Raises:
@@ -103,7 +103,7 @@ def compare(
             other domains.
         out: Folder of the comparison, which gets every model and `comparison.html`.
         settings: What all methods share; they name the model.
-        progress: Told of every stage.
+        progress: Called with every stage.
         choices: Which methods, how often, and from where.
 
     Raises:
@@ -164,7 +164,7 @@ def evaluate(
         settings: Model, prompts and sampling.
         adapter: What training made, if that is to be tested.
         out: JSON file for the measures, if they are to be kept.
-        progress: Told of every question.
+        progress: Called with every question.
 
     Returns:
         Measures by name of the test set.
@@ -193,7 +193,7 @@ def analyse(
         out: Folder for `analysis.json`, `analysis.csv` and `analysis.html`.
         answers: Files of the pools with the column answer: `NAME=FILE` for the run of
             that name, or `FILE` for all.
-        progress: Told of every run.
+        progress: Called with every run.
         command: How the analysis was called, for its page.
 
     Raises:
@@ -219,7 +219,7 @@ def plan(
         pool: Unlabelled questions.
         settings: Of the run.
         tests: Its test sets.
-        progress: Told of the samples.
+        progress: Called with the samples.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.
@@ -243,7 +243,7 @@ def preview(
         pool: Unlabelled questions.
         settings: Model, prompts and contexts.
         question: Id of the question; the first of the pool when left out.
-        progress: Told of the questions asked.
+        progress: Called with the questions asked.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.
@@ -262,7 +262,7 @@ def extract_neurons(
         out: Gets `id`, `neuron_count`, `neuron_ids`, `scores` and `num_tokens`; neuron
             i of layer l has the id l * width + i.
         settings: Model and rule.
-        progress: Told of every completion.
+        progress: Called with every completion.
 
     Returns:
         How many completions there were.

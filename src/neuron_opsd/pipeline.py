@@ -24,7 +24,6 @@ from neuron_opsd.method.selection import (
 )
 from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import (
     NeuronSet,
@@ -36,6 +35,7 @@ from neuron_opsd.records import (
     TrainingExample,
     Vote,
 )
+from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.capture import (
     capture_neurons,
     lacks_span,
@@ -68,7 +68,7 @@ from neuron_opsd.storage.codecs import (
     ROLLOUTS,
     SELECTION,
 )
-from neuron_opsd.storage.kept_rollouts import ROWS_READ, Chosen, outlines_of
+from neuron_opsd.storage.stored_rollouts import ROWS_READ, Chosen, summaries_of
 from neuron_opsd.storage.verdicts import hold_votes, verdicts_name
 
 BIAS_NAME: Final = "choice-bias"
@@ -84,7 +84,7 @@ class Prepared:
     rollouts: Sequence[Rollout]
     """Of the pool; those of a run stay in their file."""
     votes: Mapping[str, Vote]
-    representatives: Mapping[str, RolloutFacts]
+    representatives: Mapping[str, RolloutSummary]
     """Question id to the rollout that stands for it; a run lets go of them."""
     neurons: tuple[NeuronSet, ...]
     """Of every question, empty where the settings ask for none."""
@@ -110,7 +110,7 @@ def prepare(
         pool: The questions.
         config: Resolved for the model, by `runs.context.resolve`.
         cache: Keeps what is expensive; memory keeps nothing.
-        progress: Told of every step, and of what the user should know.
+        progress: Called with every step, and of what the user should know.
         only: Ids of the questions to make examples of; the selected ones if left out.
 
     Raises:
@@ -121,7 +121,7 @@ def prepare(
     work = Workspace(config, cache, progress)
     rollouts = roll_out(work, model, pool)
     votes = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
-    chosen = representatives(outlines_of(rollouts), votes, config)
+    chosen = representatives(summaries_of(rollouts), votes, config)
     neurons = read_neurons(work, model, pool, Chosen(rollouts, chosen))
     selection = select(work, neurons, chosen)
     trained = only or refuse_none(kept_ids(selection), pool)
@@ -156,7 +156,7 @@ def roll_out(
             made_from=[BIAS_NAME],
         )
     longest = config.rollouts.max_new_tokens
-    work.warn(remarks_on_rollouts(outlines_of(rollouts), longest))
+    work.warn(remarks_on_rollouts(summaries_of(rollouts), longest))
     return rollouts
 
 
@@ -221,7 +221,7 @@ def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> Non
 def select(
     work: Workspace,
     neurons: Sequence[NeuronSet],
-    chosen: Mapping[str, RolloutFacts],
+    chosen: Mapping[str, RolloutSummary],
 ) -> Sequence[SelectionEntry]:
     """Select the questions to train on; say what was left out and what was drawn."""
     config, own, unread = work.config, own_answers(chosen), unread_of(chosen)

@@ -275,7 +275,7 @@ class TeacherCheck:
     student_agreement: float
     """Mean probability (or share of samples) the student gives the voted answer."""
     teacher_agreement: float
-    """The same for the teacher, who sees the context."""
+    """The same for the teacher, which sees the context."""
     student_entropy: float
     """Mean entropy of the student's answers, in nats."""
     teacher_entropy: float

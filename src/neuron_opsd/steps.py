@@ -44,7 +44,7 @@ from neuron_opsd.stages import representatives as standing
 from neuron_opsd.stages import training
 from neuron_opsd.stages.library import DemonstrationPool
 from neuron_opsd.storage.caching import MEMORY, Workspace
-from neuron_opsd.storage.kept_rollouts import Chosen
+from neuron_opsd.storage.stored_rollouts import Chosen
 from neuron_opsd.storage.verdicts import hold_votes
 
 
@@ -60,7 +60,7 @@ def resolve(
         settings: A `Config` or a table; the method's own are added to them.
         model: That will be asked.
         pool: The questions.
-        progress: Told of what the user should know.
+        progress: Called with what the user should know.
 
     Raises:
         ConfigError: If the settings, the method and the model do not fit together.
@@ -129,7 +129,7 @@ def capture_neurons(
         pool: The questions.
         chosen: The rollout of each, as `representatives` returns them.
         config: Which neurons count.
-        progress: Told of every question.
+        progress: Called with every question.
 
     Returns:
         One set per question; without neurons where the settings ask for none.

@@ -402,7 +402,7 @@ def test_a_run_that_is_not_prepared_or_was_changed_is_refused(
 
 def test_nothing_is_written_into_a_run(labelled: Analysed) -> None:
     for out in (labelled.run, labelled.run / "analysis"):
-        with pytest.raises(ConfigError, match="which lies in the run directory"):
+        with pytest.raises(ConfigError, match="which is in the run directory"):
             analysed(out, labelled.run)
 
 

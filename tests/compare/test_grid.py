@@ -369,7 +369,7 @@ def test_methods_without_demonstrations_are_not_analysed(
         analysed(tmp_path / "out", methods / "lmsi")
     with pytest.raises(DataError, match="not prepared yet"):
         analysed(tmp_path / "out", methods / "rent")
-    with pytest.raises(ConfigError, match="which lies in the run directory"):
+    with pytest.raises(ConfigError, match="which is in the run directory"):
         analysed(methods / "analysis", methods / "neuron-opsd")
 
 

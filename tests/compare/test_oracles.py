@@ -1,4 +1,4 @@
-"""What oracles are told: gold answers as they are read and as they are written."""
+"""What oracles are given: gold answers as they are read and as they are written."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_other_threads_are_told_and_kept(halted: tuple[Request, Config]) -> None
     assert known_changes(read_manifest(done.folder)) == ["threads 1 -> 2"]
     page = (done.folder / "report.html").read_text()
     assert "threads 1 -&gt; 2" in page
-    # Where it was begun, and nothing is left to do, the run still says it.
+    # Where it was started, and nothing is left to do, the run still says it.
     torch.set_num_threads(1)
     again = tiny_run(*halted)
     assert reported(again) == [kept]

@@ -157,7 +157,7 @@ def test_settings_of_another_version_are_no_settings_to_go_back_to(
     run: FinishedRun, change: Callable[[Any], Any], said: str
 ) -> None:
     rewrite(run.folder, lambda table: change(table["settings"]))
-    with pytest.raises(Exception, match="the version it was begun with") as caught:
+    with pytest.raises(Exception, match="the version it was started with") as caught:
         tiny_run(run.request, run.config)
     assert said in str(caught.value)
 

@@ -280,7 +280,7 @@ def trained(
 def calls_of_a_step(
     folder: Path, config: Config, shortage: Shortage, objective: Objective
 ) -> list[int]:
-    """Return how many products were begun when each step began, and at the end."""
+    """Return how many products were started when each step began, and at the end."""
     begun: list[int] = []
 
     def roll_out(learner: Any, batch: Any, step: int) -> Any:

@@ -1,4 +1,4 @@
-"""Signals: what was begun is kept, the status says which it was, and twice is now."""
+"""Signals: what was started is kept, the status says which it was, and twice is now."""
 
 from __future__ import annotations
 

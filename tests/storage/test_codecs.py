@@ -36,7 +36,7 @@ from neuron_opsd.storage.codecs import (
     records_codec,
     writable,
 )
-from neuron_opsd.storage.kept_rollouts import KeptRollouts
+from neuron_opsd.storage.stored_rollouts import StoredRollouts
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def through_file(codec: Codec[T], value: T) -> T:
         assert first.read_bytes() == second.read_bytes()
         found = codec.load(first)
         # What stays in its file is gone with the folder.
-        return cast("T", tuple(found)) if isinstance(found, KeptRollouts) else found
+        return cast("T", tuple(found)) if isinstance(found, StoredRollouts) else found
 
 
 def neuron_set(question_id: str, neurons: Sequence[int]) -> NeuronSet:

@@ -313,7 +313,7 @@ def test_other_settings_are_refused_and_five_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught, RunDirectory.open(tmp_path, new, {}):
         pass
     assert str(caught.value) == (
-        f"{tmp_path} was begun with other settings: s.0 was 0, now 1; s.1 was 1, now "
+        f"{tmp_path} was started with other settings: s.0 was 0, now 1; s.1 was 1, now "
         "2; s.2 was 2, now 3; s.3 was 3, now 4; s.4 was 4, now 5; and 2 more; resume "
         "with the old ones, or choose another --out"
     )
@@ -336,7 +336,7 @@ def test_a_run_of_an_older_version_is_told_from_one_with_other_values(
         pass
     with (
         pytest.raises(
-            ConfigError, match=r"now 2; resume with the version it was begun"
+            ConfigError, match=r"now 2; resume with the version it was started"
         ),
         RunDirectory.open(tmp_path, {"a": 1, "b": 2}, {}),
     ):
@@ -386,9 +386,10 @@ def test_another_machine_is_told_and_kept_where_it_computes(tmp_path: Path) -> N
     assert kept() == []
     assert len(open_with(2, "second")) == 1
     assert kept() == ["threads 1 -> 2"]
-    # Back where it was begun, a part of it is still from elsewhere.
+    # Back where it was started, a part of it is still from elsewhere.
     (told,) = open_with(1, "third")
-    assert "a part was computed elsewhere than where the run was begun (threads" in told
+    said = "a part was computed elsewhere than where the run was started (threads"
+    assert said in told
     assert len(open_with(3, "second")) == 2
     assert kept() == ["threads 1 -> 2"]
     open_with(3, "fourth")

@@ -117,7 +117,7 @@ def test_the_command_says_what_to_do(
     out = capsys.readouterr().out
     assert "tests/exam/before" in out
     assert "training steps: 2/150" in out
-    assert "state: stopped; the command that began it resumes it" in out
+    assert "state: stopped; the command that started it resumes it" in out
     (run / "report.html").write_text("")
     assert main(["status", str(run)]) == 0
     assert "state: finished" in capsys.readouterr().out
@@ -202,7 +202,7 @@ def test_the_command_shows_the_blocks_of_a_comparison(
     out = capsys.readouterr().out
     assert "sst2 seed-0 base" in out
     assert "lmsi 2/150" in out
-    assert "state: stopped; the command that began it resumes it" in out
+    assert "state: stopped; the command that started it resumes it" in out
     with RunDirectory.open(block_of(comparison), SETTINGS, {}):
         assert main(["status", str(comparison)]) == 0
     assert "state: running" in capsys.readouterr().out

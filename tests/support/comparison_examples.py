@@ -42,7 +42,7 @@ METHODS = (
     MethodLine(FORM, "imitates random choices", {"method": '"form-only"'}),
     MethodLine(
         "neuron-opsd",
-        "distils a teacher who sees the demonstrations with the nearest neurons",
+        "distils a teacher that sees the demonstrations with the nearest neurons",
         {"contexts.answer": '"greedy"', "contexts.num_demonstrations": "5"},
     ),
     MethodLine("random-opsd", "neuron-opsd with random demonstrations"),

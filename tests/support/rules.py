@@ -15,7 +15,7 @@ PACKAGE = "neuron_opsd"
 Rule: TypeAlias = Callable[[str, str], list[str]]
 
 LAYERS: tuple[set[str], ...] = (
-    {"documents", "errors", "outlines", "progress", "records", "seeds"},
+    {"documents", "errors", "rollout_summary", "progress", "records", "seeds"},
     {"config", "processes"},
     {"answers", "prompts", "results"},
     {"method", "storage"},
@@ -217,7 +217,7 @@ def targets_outside_oracles(module: str, source: str) -> list[str]:
 
 
 def is_oracle(node: ast.AST) -> bool:
-    """Say whether a node is the class of a method that is told gold answers."""
+    """Say whether a node is the class of a method that is given gold answers."""
     if not isinstance(node, ast.ClassDef):
         return False
     return any(

@@ -37,7 +37,7 @@ class Specimen:
     home: Path
     """Holds the folder and the files of questions."""
     resume: tuple[str, ...]
-    """The command that began it, with OUT in the place of its folder."""
+    """The command that started it, with OUT in the place of its folder."""
 
     @property
     def unfinished(self) -> bool:

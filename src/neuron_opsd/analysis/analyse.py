@@ -118,7 +118,7 @@ def check_out(out: Path, runs: Mapping[str, Path]) -> None:
         inside = place.is_relative_to(folder.resolve())
         if inside and (folder / MANIFEST).is_file():
             raise ConfigError(
-                f"--out is {out}, which lies in the run directory {folder}; an "
+                f"--out is {out}, which is in the run directory {folder}; an "
                 "analysis changes nothing there, so choose a folder elsewhere"
             )
 

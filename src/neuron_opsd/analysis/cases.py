@@ -112,13 +112,7 @@ def sharing_measures(found: Findings) -> Measures:
 def sharing(
     contexts: Sequence[TeacherContext], labels: Labels, candidates: frozenset[str]
 ) -> tuple[FloatArray, FloatArray]:
-    """Return for each context the shares of like demonstrations and like others.
-
-    Args:
-        contexts: Each with at least one demonstration.
-        labels: Of the whole pool.
-        candidates: Ids of the questions that could be a demonstration.
-    """
+    """Return for each context the shares of like demonstrations and like others."""
     known = [labels[name] for name in candidates]
     counts = Counter(folded(label) for label in known if label is not None)
     near, random = [], []

@@ -17,7 +17,6 @@ from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
 from neuron_opsd.method.association import Measures, correlations, residuals
 from neuron_opsd.method.labels import LabelColumns, known_measures, label_columns
 from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import NeuronSet, Vote
 from neuron_opsd.results.analysis import (
     ACCURACY,
@@ -32,9 +31,10 @@ from neuron_opsd.results.analysis import (
     correlation_name,
     vote_name,
 )
+from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.representatives import representatives
 from neuron_opsd.stages.scoring import normalised_gold, score_rollouts
-from neuron_opsd.storage.kept_rollouts import outlines_of
+from neuron_opsd.storage.stored_rollouts import summaries_of
 
 FEW: Final = 5
 """Right, and wrong, answers below which nothing is said to go with being right."""
@@ -45,7 +45,7 @@ class PoolColumns:
     """What is known of the questions without labels; every array is ``(Q,)``."""
 
     ids: tuple[str, ...]
-    captured: Mapping[str, RolloutFacts]
+    captured: Mapping[str, RolloutSummary]
     """By question id the rollout whose neurons were read."""
     votes: Mapping[str, Vote]
     captured_greedy: bool
@@ -88,17 +88,12 @@ class Verdicts:
 
 
 def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
-    """Gather what a run made of its pool.
-
-    Args:
-        run: Its votes are held anew.
-        labels: Its questions say how answers are read; without them the settings do.
-    """
+    """Gather what a run made of its pool."""
     config = run.config
     readers = vote_readers(run, labels)
-    votes = tally_votes(outlines_of(run.rollouts), readers)
-    captured = representatives(outlines_of(run.rollouts), votes, config)
-    sampled = sampled_rollouts(outlines_of(run.rollouts))
+    votes = tally_votes(summaries_of(run.rollouts), readers)
+    captured = representatives(summaries_of(run.rollouts), votes, config)
+    sampled = sampled_rollouts(summaries_of(run.rollouts))
     neurons = {entry.question_id: entry for entry in run.neurons}
     ids = tuple(entry.question_id for entry in run.selection)
     greedy = any(captured[i].temperature == 0.0 for i in ids)
@@ -149,9 +144,9 @@ def column(values: Iterator[float]) -> FloatArray:
 
 
 def average(
-    rollouts: Mapping[str, Sequence[RolloutFacts]],
+    rollouts: Mapping[str, Sequence[RolloutSummary]],
     ids: Sequence[str],
-    value: Callable[[RolloutFacts], float],
+    value: Callable[[RolloutSummary], float],
 ) -> FloatArray:
     """Return for each question the mean of a number over some of its rollouts."""
     return column(
@@ -159,7 +154,7 @@ def average(
     )
 
 
-def per_token(rollout: RolloutFacts) -> float:
+def per_token(rollout: RolloutSummary) -> float:
     """Return the mean log-probability of a rollout's tokens."""
     return rollout.logprob / max(1, rollout.num_tokens)
 
@@ -169,7 +164,7 @@ def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdi
     config, questions = run.config, labels.questions
     readers = readers_for(questions, config.answers, config.prompts.list_choices)
     gold = normalised_gold(questions, labels.gold, readers)
-    scores = score_rollouts(questions, outlines_of(run.rollouts), labels.gold, readers)
+    scores = score_rollouts(questions, summaries_of(run.rollouts), labels.gold, readers)
     own = {i: columns.captured[i].answer for i in columns.ids}
     right = [
         answer is not None and readers[i].same(answer, gold[i])

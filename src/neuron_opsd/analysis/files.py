@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from neuron_opsd.compare.tables import TableRow, csv_text
+from neuron_opsd.compare.tables import TableRow, csv_text, without_nan
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.report.analysis_page import render_analysis
 from neuron_opsd.results.analysis import PAIRS, AnalysisData, RunAnalysis
@@ -63,17 +63,6 @@ def document_of(data: AnalysisData) -> dict[str, Any]:
 def measures_of(measures: Mapping[str, Interval]) -> dict[str, Any]:
     """Return numbers with their intervals by name, as JSON can hold them."""
     return {name: without_nan(asdict(value)) for name, value in measures.items()}
-
-
-def without_nan(value: Any) -> Any:
-    """Return nested values with `None` for numbers that JSON has no word for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: without_nan(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(inner) for inner in value]
-    return value
 
 
 def table_rows(data: AnalysisData) -> Iterator[TableRow]:

@@ -57,7 +57,7 @@ class PreparedRun:
 
     @property
     def model(self) -> str:
-        """Folder or id of the model that the run was begun with."""
+        """Folder or id of the model that the run was started with."""
         return str(self.manifest.settings.get("model.name", ""))
 
     @property
@@ -114,13 +114,7 @@ def assign_answers(
 def read_run(
     name: str, folder: Path, warn: Callable[[str], None] = unheard
 ) -> PreparedRun:
-    """Read what a run, or a method of a comparison, has made of its pool.
-
-    Args:
-        name: Of the run.
-        folder: Of the run or the method.
-        warn: Told what else of the run is gone or was changed.
-    """
+    """Read what a run, or a method of a comparison, has made of its pool."""
     place = place_of(folder)
     check_neurons(folder, place)
     # What a process is writing need not be whole yet. What is read here is compared

@@ -1,9 +1,9 @@
-"""Where what a run has made of its pool lies: in its folder, or in a comparison's.
+"""Where what a run has made of its pool is stored: in its folder, or in a comparison's.
 
 In a comparison the methods of a group share rollouts and neurons, and each has a folder
 with its selection and contexts; that folder is what stands for a run. Files are opened
-to be read and nothing is locked, so what goes on is not disturbed; each is compared
-with the SHA-256 that the manifest keeps of it.
+to be read and nothing is locked, so a run in progress is not disturbed; each is
+compared with the SHA-256 that the manifest keeps of it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def place_of(folder: Path) -> Place:
 
 
 def group_of(folder: Path) -> Path | None:
-    """Return the group that a method's folder lies in, `None` for other folders."""
+    """Return the group that a method's folder is in, `None` for other folders."""
     parent = folder.resolve().parent
     is_method = parent.name == METHOD_FOLDERS and (parent.parent / MANIFEST).is_file()
     return parent.parent if is_method else None
@@ -116,18 +116,18 @@ def read_output(place: Place, name: str, codec: Codec[T]) -> T:
     if output is None or not (place.folder / output.file).is_file():
         raise DataError(
             f"{place.folder} has no {codec.file_name}: the run is not prepared yet; "
-            "the command that began it resumes it"
+            "the command that started it resumes it"
         )
     path = place.folder / output.file
     if sha256_file(path) != output.sha256:
         raise DataError(
-            f"{path} is not as the run wrote it; the command that began the run "
+            f"{path} is not as the run wrote it; the command that started the run "
             "computes it again"
         )
     other = changed_sources(output, place.manifest)
     if other:
         raise DataError(
-            f"{path} {other}; the command that began the run computes it again"
+            f"{path} {other}; the command that started the run computes it again"
         )
     return codec.load(path)
 

@@ -128,14 +128,7 @@ def given(span: str, choices: Sequence[str]) -> Reading | None:
 
 
 def lettered(letter: str, choices: Sequence[str], why: str, rest: str) -> Reading:
-    """Return the choice with a letter, checked against the text that follows it.
-
-    Args:
-        letter: In upper case.
-        choices: Of the question.
-        why: Where the letter was found.
-        rest: What follows it, or the letter alone where that may be a choice's text.
-    """
+    """Return the choice with an upper-case letter, checked against what follows it."""
     if index_of(letter) >= len(choices):
         if (choice := equal_choice(letter, choices)) is not None:
             return Reading(choice, why)

@@ -30,11 +30,8 @@ def read_latex(text: str, *, cut: bool = False) -> Reading:
 
     In this order: the last ``\boxed{...}``, what is announced last, a text that is
     nothing but an expression, what follows `####`, the last math. Math that is joined
-    by `or`, `and` or a comma is one answer.
-
-    Args:
-        text: The final part of a completion.
-        cut: Whether the completion was cut; then its last math is no answer.
+    by `or`, `and` or a comma is one answer. Of a completion that was cut, the last math
+    is none.
     """
     text = own_part(text, lambda line: expression(line) is not None)
     if boxed := last_boxed(text):

@@ -262,10 +262,7 @@ def last_number(text: str, decimal_mark: str) -> Reading:
 def scan(text: str, decimal_mark: str, *, boxed: bool = False) -> Iterator[Found]:
     """Yield the numbers of a rewritten text that are no dates, times or names.
 
-    Args:
-        text: Rewritten.
-        decimal_mark: As in `read_number`.
-        boxed: Whether a dash at the start of a line is a sign and no bullet.
+    In a box, a dash at the start of a line is a sign and no bullet.
     """
     for match in candidates(text):
         yield judged(match, decimal_mark, boxed=boxed)

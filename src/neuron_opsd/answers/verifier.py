@@ -110,7 +110,7 @@ class Verifier:
         """Say whether two expressions have the same value.
 
         Symmetric. What cannot be parsed is not equal, and neither is what cannot be
-        settled; `noting` tells of that.
+        settled; see `noting`.
 
         Args:
             one: As it was written.
@@ -153,7 +153,7 @@ class Verifier:
         process, self._process = self._process, None
         if process is None:
             return
-        # Its fork, if one is at work, belongs to its group.
+        # Its fork, if one is running, belongs to its group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -304,9 +304,5 @@ def shared_verifier() -> Verifier:
 
 @functools.cache
 def same_within(max_minutes: int) -> Callable[[str, str], bool]:
-    """Return what compares two expressions by the shared verifier.
-
-    Args:
-        max_minutes: As of `Verifier.equal`.
-    """
+    """Return what compares two expressions by the shared verifier."""
     return functools.partial(shared_verifier().equal, max_minutes=max_minutes)

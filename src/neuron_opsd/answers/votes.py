@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from neuron_opsd.answers.readers import Reader
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Vote
+from neuron_opsd.rollout_summary import RolloutSummary
 
-R = TypeVar("R", bound=RolloutFacts)
-"""A rollout or its outline."""
+R = TypeVar("R", bound=RolloutSummary)
+"""A rollout or its summary."""
 
 
 def tally(
@@ -55,7 +55,7 @@ def tally(
 
 
 def tally_votes(
-    rollouts: Iterable[RolloutFacts], readers: Mapping[str, Reader] | None = None
+    rollouts: Iterable[RolloutSummary], readers: Mapping[str, Reader] | None = None
 ) -> dict[str, Vote]:
     """Vote on every question by its sampled rollouts; greedy ones have no vote.
 

@@ -87,11 +87,11 @@ def show_state(
     """
     for line in found.amiss:
         terminal.show(line)
-    state = "stopped; the command that began it resumes it"
+    state = "stopped; the command that started it resumes it"
     if running:
         state = running
     elif found.amiss:
-        state = "not whole; the command that began it makes again what it can"
+        state = "not whole; the command that started it makes again what it can"
     elif found.finished:
         state = "finished"
     if found.unread:

@@ -1,4 +1,4 @@
-"""How fast a stage goes and how long it will take, also when it goes on half-way."""
+"""How fast a stage goes and how long it will take, also when it resumes half-way."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def show_plan(terminal: Terminal, found: Plan) -> None:
     spread = f"{duration(found.low)} to {duration(found.high)}"
     terminal.show(f"time:   {duration(found.seconds)} ({spread})")
     memory = found.peak_memory_bytes
-    held = f"{size(memory)} at most" if memory else "not told by this system"
+    held = f"{size(memory)} at most" if memory else "unknown on this system"
     terminal.show(f"memory: {held}")
     terminal.show(f"disk:   {size(found.disk_bytes)}")
 

@@ -77,7 +77,7 @@ class Terminal:
         return noted(name, self._lines(pace, name, unit))
 
     def warn(self, text: str) -> None:
-        """Say something that the user should know although the work goes on."""
+        """Say something that the user should know although the work continues."""
         self._err.print(Text(f"warning: {clean(text)}"), soft_wrap=True)
 
     def note(self, text: str) -> None:

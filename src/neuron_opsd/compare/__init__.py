@@ -1,1 +1,1 @@
-"""Methods x sources x seeds on equal terms: what `compare` plans, fills and tells."""
+"""Methods x sources x seeds on equal terms: what `compare` plans, fills and reports."""

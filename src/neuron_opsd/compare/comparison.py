@@ -33,7 +33,7 @@ from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.storage.folders import BLOCKS, is_run
 
 MOST_SEEDS = 1000
-"""More trainings of one method would tell nothing more."""
+"""More trainings of one method would show nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Comparison:
     shown_steps: tuple[int, ...] = ()
     """Numbers of steps after which models are tested besides the end of training."""
     oracle: bool = False
-    """Whether methods may be told gold answers."""
+    """Whether methods may be given gold answers."""
     command: str = ""
 
     def seeds(self, config: Config) -> tuple[int, ...]:

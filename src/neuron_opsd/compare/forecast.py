@@ -34,7 +34,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 
 SOME_TARGET = Target("yes", "yes")
-"""What an oracle is told while its step is timed."""
+"""What an oracle is given while its step is timed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Methods, sources and seeds, one cell after another: the `compare` command.
 
-Whatever stopped it, the same call goes on: a group is a run directory, and a cell whose
-result is there is only read. Several processes may make the same call: each takes the
-groups that no other holds. Gold answers are read to test, and by oracles where the
-user asked for them.
+Whatever stopped it, the same call resumes it: a run group is a run directory, and a
+cell that has its result is only read. Several processes may make the same call: each
+takes the groups that no other holds. Gold answers are read to test, and by oracles
+where the user asked for them.
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ class Outcome:
 
 
 def fill(setting: ComparisonContext) -> Outcome:
-    """Train and test all that is not there yet; return what there is.
+    """Train and test all that is missing; return what there is.
 
     A method that fails, for example because its loss is no longer finite, is left out
-    and named; the others go on. A group that another process fills is passed over and
-    looked at again as long as there is other work.
+    and named; the others continue. A group that another process fills is skipped, and
+    tried again as long as there is other work.
 
     Raises:
         TryAgainError: If the disk is full, or other processes hold all that is left.
-        ConfigError: If something was begun with other settings.
+        ConfigError: If something was started with other settings.
     """
     comparison = setting.comparison
     seeds = comparison.seeds(setting.config)
@@ -88,7 +88,7 @@ def fill(setting: ComparisonContext) -> Outcome:
                 parts[key] = fill_group(setting, key, parts)
         if not parts.keys() & left:
             raise InUseError(
-                f"other processes are at work on all that is left of {comparison.out}: "
+                f"other processes are working on all that is left of {comparison.out}: "
                 f"{', '.join(group_name(*key) for key in left)}; the same command "
                 "ends with the page once they are done"
             )
@@ -182,7 +182,7 @@ def group_name(seed: int, source: str, start: str) -> str:
 def opened(
     setting: ComparisonContext, source: str, seed: int, start: str
 ) -> Iterator[RunGroup]:
-    """Open a group, new or begun."""
+    """Open a group, new or started."""
     comparison, inputs = setting.comparison, setting.inputs[source]
     config = in_domain(setting.config, source).model_copy(update={"seed": seed})
     hashes = {**inputs.hashes, "model": setting.model_hash}
@@ -242,5 +242,5 @@ class Prefixed:
         return self.progress.stage(f"{self.prefix}, {name}", total, unit)
 
     def warn(self, text: str) -> None:
-        """Hand on a warning."""
+        """Pass on a warning."""
         self.progress.warn(f"{self.prefix}: {text}")

@@ -33,7 +33,7 @@ def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targ
     if missing:
         raise DataError(
             f"{pool} has no answer for {questions_text(missing)}, which an oracle must "
-            "be told; add the column answer or leave the oracle out"
+            "be given; add the column answer or leave the oracle out"
         )
     prompts = config.prompts
     readers = readers_for(questions, config.answers, prompts.list_choices)
@@ -47,5 +47,5 @@ def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targ
 
 
 def hash_targets(targets: Targets) -> str:
-    """Return the SHA-256 of all that oracles are told."""
+    """Return the SHA-256 of all that oracles are given."""
     return json_sha256({name: asdict(target) for name, target in targets.items()})

@@ -9,6 +9,8 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 
+import pyarrow as pa
+
 from neuron_opsd.compare.baselines import baseline_contrasts
 from neuron_opsd.compare.comparison import (
     Cell,
@@ -20,7 +22,6 @@ from neuron_opsd.compare.contrasting import contrasts
 from neuron_opsd.compare.grid import Outcome
 from neuron_opsd.compare.measuring import Tested, measurements
 from neuron_opsd.compare.run_group import Spent
-from neuron_opsd.compare.scores import save_scores
 from neuron_opsd.compare.tables import (
     budget_rows,
     contrast_rows,
@@ -51,10 +52,31 @@ from neuron_opsd.storage.integrity import (
     write_listed,
 )
 from neuron_opsd.storage.manifest import installed_versions
+from neuron_opsd.storage.score_rows import (
+    SCORE_FIELDS,
+    ScoreRow,
+    result_rows,
+    save_rows,
+)
 
 DATA = record_codec("comparison.json", ComparisonData)
 SCORES = "scores.parquet"
 RESULTS = "results.json"
+
+SCORE_ROWS = 65_536
+"""Rows written together; the same questions come again with every model, so that many
+rows take little more room than few."""
+
+SCORE_SCHEMA = pa.schema(
+    [
+        ("start", pa.string()),
+        ("source", pa.string()),
+        ("method", pa.string()),
+        ("seed", pa.int64()),
+        ("steps", pa.int64()),
+        *SCORE_FIELDS,
+    ]
+)
 
 
 def build_comparison(setting: ComparisonContext, outcome: Outcome) -> ComparisonData:
@@ -185,8 +207,8 @@ def hashes(setting: ComparisonContext) -> dict[str, str]:
 
 
 def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
-    """Write all files of a comparison; return where its page lies."""
-    save_scores(all_tested(outcome), out / SCORES)
+    """Write all files of a comparison; return the path of its page."""
+    save_rows(score_rows(all_tested(outcome)), SCORE_SCHEMA, SCORE_ROWS, out / SCORES)
     DATA.save(data, out / DATA.file_name)
     oracles = frozenset(line.name for line in data.methods if line.oracle)
     tables = {
@@ -231,7 +253,7 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
     fault = found.pop(DATA.file_name, None)
     if fault is not None:
         raise DataError(
-            f"{fault}; the `neuron-opsd compare` command that began it makes it again"
+            f"{fault}; the `neuron-opsd compare` command that started it makes it again"
         )
     known = {output.file for output in listed(out)}
     if DATA.file_name not in known:
@@ -242,3 +264,16 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
     if known:
         rehash_listed(out, PAGE)
     return out / PAGE
+
+
+def score_rows(models: Iterable[Tested]) -> Iterator[ScoreRow]:
+    """Yield a row for every question that a model was asked."""
+    for one in models:
+        model = {
+            "start": one.start,
+            "source": one.source,
+            "method": one.method,
+            "seed": one.seed,
+            "steps": one.step,
+        }
+        yield from result_rows(model, one.tests)

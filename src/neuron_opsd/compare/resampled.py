@@ -117,11 +117,6 @@ def specificities(source: str, drawn: Drawn, sources: Sequence[str]) -> Drawn:
     (same start, method, step and seed), all of which must be there. The untrained
     model's is 0 where it gave every source the same answers, so that it then cancels
     from the difference to it.
-
-    Args:
-        source: Also the name of its test set.
-        drawn: What all models measured on that set.
-        sources: All of them.
     """
     others = [other for other in sources if other != source]
     found: dict[Model, Resampled] = {}

@@ -34,7 +34,7 @@ from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
 
 GOLD = "gold answers of the pool"
-"""What oracles are told, by its name as a source; nothing else is made from it."""
+"""What oracles are given, by its name as a source; nothing else is made from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class RunGroup:
     adapters: tuple[Path, ...] = ()
     """What training that led to the start has made."""
     targets: Targets = field(default_factory=dict)
-    """What oracles are told, by question id."""
+    """What oracles are given, by question id."""
 
 
 class StartModel:
@@ -101,7 +101,7 @@ def result_codec(folder: str) -> Codec[CellResult]:
 
 
 def cell_folder(name: str) -> str:
-    """Return where a method's files lie in a group."""
+    """Return the folder of a method's files in a group."""
     return f"{METHOD_FOLDERS}/{name}"
 
 
@@ -111,14 +111,7 @@ def once(
     compute: Callable[[], CellResult],
     made_from: Sequence[str],
 ) -> CellResult:
-    """Return the result of a model, computed if it is not there; warnings stay.
-
-    Args:
-        group: Keeps it.
-        name: Of the model.
-        compute: Makes the result.
-        made_from: Names of all in the group that it is made from.
-    """
+    """Return the result of a model, computed if it is missing; warnings stay."""
     directory, folder = group.run.directory, cell_folder(name)
 
     def warned() -> CellResult:
@@ -269,13 +262,13 @@ def method_for(variant: Variant, config: Config, targets: Targets) -> Method:
 
 
 def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
-    """Refuse a method that was begun with other settings.
+    """Refuse a method that was started with other settings.
 
     An older version let a method's own settings win over what was set for all, so the
     same command may ask for others now.
 
     Raises:
-        ConfigError: Saying what to write to resume it as it was begun.
+        ConfigError: Saying what to write to resume it as it was started.
     """
     codec = json_codec(f"{folder}/settings.json")
     wanted = settings_in(run.directory, run.config)
@@ -286,9 +279,9 @@ def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
     if changed:
         begun = ",".join(f"{name}={value_text(known, name)}" for name in changed)
         raise ConfigError(
-            f"{run.directory.folder} has begun {variant.name} with other settings "
+            f"{run.directory.folder} has started {variant.name} with other settings "
             f"({', '.join(changed)}); write {variant.name}={variant.method}:{begun} to "
-            "resume it as it was begun, or give the method another name or the "
+            "resume it as it was started, or give the method another name or the "
             "comparison another folder"
         )
 

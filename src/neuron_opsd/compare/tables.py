@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from neuron_opsd.data.csv_rows import cell
 from neuron_opsd.results.comparison import BudgetLine, Contrast, Measurement
@@ -60,18 +61,19 @@ def budget_rows(
 ) -> list[TableRow]:
     """Return one row per budget."""
     return [
-        {
-            "start": one.start,
-            "source": one.source,
-            "method": one.method,
-            "prompts": or_none(one.prompts),
-            "generated_tokens": or_none(one.generated_tokens),
-            "trained_tokens": or_none(one.trained_tokens),
-            "seconds": or_none(one.seconds),
-            "oracle": one.method in oracles,
-        }
-        for one in budgets
+        {**without_nan(asdict(one)), "oracle": one.method in oracles} for one in budgets
     ]
+
+
+def without_nan(value: Any) -> Any:
+    """Return nested values with `None` for numbers that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return value
 
 
 def csv_text(rows: Sequence[TableRow]) -> str:

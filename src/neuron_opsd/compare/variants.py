@@ -139,7 +139,7 @@ def check_own_settings(variant: Variant) -> None:
 
 
 def with_form(variants: Sequence[Variant]) -> tuple[Variant, ...]:
-    """Return the variants with the form-only control first, added if it is not there.
+    """Return the variants with the form-only control first, added if it is missing.
 
     Every gain is stated net of it.
     """
@@ -176,7 +176,7 @@ def check_resolved(
     Args:
         variants: Of the comparison.
         shared: What the user chose for all.
-        warn: Told of settings that win over a preset, and of unequal budgets.
+        warn: Called with settings that win over a preset, and of unequal budgets.
 
     Raises:
         ConfigError: If a variant cannot be trained with its settings, or would be
@@ -291,7 +291,7 @@ def variants_for(
         variants: Of the comparison.
         shared: What they share.
         facts: Of the model.
-        warn: Told of every variant that selects otherwise than elsewhere.
+        warn: Called with every variant that selects otherwise than elsewhere.
 
     Raises:
         ConfigError: If one asks for neurons that cannot be read.

@@ -45,8 +45,8 @@ def renamed_by_user(table: Mapping[str, Any]) -> dict[str, Any]:
 def as_begun(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as the run directory keeps them that they belong to.
 
-    A run resumes with the settings that it was begun with, and what was made from them
-    is known by their hash, so a directory of an earlier version keeps its own words.
+    A run resumes with the settings it was started with, and what was made from them is
+    known by their hash, so a directory of an earlier version keeps its own words.
 
     Args:
         settings: Of this version, by dotted name.

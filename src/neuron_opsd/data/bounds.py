@@ -98,13 +98,7 @@ def size_of(value: Any, depth: int, config: QuestionsConfig) -> int:
 
 
 def refuse_expansion(expanded: int, stored: int, config: QuestionsConfig) -> None:
-    """Refuse a file that becomes too large, or far larger than it is on the disk.
-
-    Args:
-        expanded: Bytes that it becomes, as far as is known.
-        stored: Bytes that were read for these.
-        config: Of the file.
-    """
+    """Refuse a file that becomes too large, or far larger than it is on the disk."""
     if expanded > config.max_file_bytes:
         raise BoundError(
             f"holds {expanded:,} bytes or more, but a file may hold "

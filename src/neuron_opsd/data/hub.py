@@ -115,14 +115,7 @@ def table_of(name: str, path: str, records: Any, config: QuestionsConfig) -> Tab
 def rows_of(
     name: str, records: Any, unread: Mapping[str, Any], digest: Hash
 ) -> Iterator[FileRow]:
-    """Yield the records of a dataset as rows.
-
-    Args:
-        name: Of the dataset.
-        records: As `datasets` has them.
-        unread: What stands for columns that are not decoded.
-        digest: Is given every record.
-    """
+    """Yield the records of a dataset as rows."""
     try:
         for number, record in enumerate(records, 1):
             line = json.dumps(record, sort_keys=True, default=repr)

@@ -200,7 +200,7 @@ class TextAhead:
                 raise unusable(deep) from None
 
     def may_be_cut(self, error: json.JSONDecodeError) -> bool:
-        """Say whether an error may only mean that the text goes on."""
+        """Say whether an error may only mean that there is more text."""
         return error.pos > len(self.text) - NEAR or error.msg.startswith("Unterminated")
 
     def lacks(self, what: str) -> BadRowError:

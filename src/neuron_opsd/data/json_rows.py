@@ -118,12 +118,7 @@ STRICT: Final = json.JSONDecoder(
 
 
 def not_json(error: json.JSONDecodeError, where: str = "") -> str:
-    """Say where a text stops being JSON.
-
-    Args:
-        error: What Python says.
-        where: The place, where the error is not of a whole line.
-    """
+    """Say where a text stops being JSON."""
     what = error.msg[0].lower() + error.msg[1:].removesuffix(" delimiter")
     hint = "; is the file UTF-16? save it as UTF-8" if "\0" in error.doc else ""
     return f"not JSON ({what} after {where or f'column {error.colno - 1}'}){hint}"

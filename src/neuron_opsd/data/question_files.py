@@ -1,7 +1,7 @@
 """Reading the rows of a file of questions, whatever its format, and nothing more.
 
 A row that cannot be read does not end the reading: it comes with what is wrong with
-it, so that all bad rows of a file can be told at once.
+it, so that all bad rows of a file can be reported at once.
 """
 
 from __future__ import annotations

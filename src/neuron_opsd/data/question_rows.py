@@ -117,7 +117,7 @@ def read_set(public: PublicSet, cells: Cells, *, labelled: bool) -> Item:
 
 
 OPTIONAL = ("answer", "solution", "rewardmodel")
-"""Columns that tell a set, but that a pool without answers lacks."""
+"""Columns that identify a set, but that a pool without answers lacks."""
 
 
 def with_answers(item: Item, reading: Reading) -> Item:

@@ -62,13 +62,7 @@ class Problems:
         self.first: list[tuple[int, str]] = []
 
     def add(self, number: int, place: str, problem: object) -> None:
-        """Take one more.
-
-        Args:
-            number: Of the row; the problems are told in this order.
-            place: Where it stands.
-            problem: What is wrong with it.
-        """
+        """Take one more."""
         self.count += 1
         insort(self.first, (number, f"{self.name}, {place}: {problem}"))
         del self.first[MAX_PROBLEMS:]

@@ -33,13 +33,7 @@ class Item:
 
 
 def read_items(name: str, data: bytes, place: str) -> list[Item]:
-    """Read one member of the wheel.
-
-    Args:
-        name: Of the reader, in `READERS`.
-        data: The member's bytes.
-        place: Begins the keys of questions that have none of their own.
-    """
+    """Read one member of the wheel."""
     rows, item_of = READERS[name]
     return [item_of(row, f"{place}{index}") for index, row in enumerate(rows(data))]
 

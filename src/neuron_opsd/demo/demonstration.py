@@ -58,7 +58,7 @@ def demo_config(model: Path, *, quick: bool, seed: int) -> Config:
 
 
 def questions_folder(out: Path) -> Path:
-    """Return where the questions of a demonstration lie, beside its run directory."""
+    """Return the folder of a demonstration's questions, beside its run directory."""
     return out.parent / f"{out.name}-questions"
 
 
@@ -102,7 +102,7 @@ def first_rows(source: Path, target: Path, count: int | None) -> str:
 
 
 def check_begun(out: Path, config: Config) -> None:
-    """Refuse a run that was begun with other settings, before a file is written.
+    """Refuse a run that was started with other settings, before a file is written.
 
     Raises:
         ConfigError: Naming the settings that differ from the demonstration's.
@@ -126,7 +126,7 @@ def demo(
         cache: Where the model and the questions are kept, fetched if they are not.
         quick: A smaller run that ends within three minutes.
         seed: Every draw derives from it.
-        progress: Told of every stage.
+        progress: Called with every stage.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.

@@ -56,7 +56,7 @@ RECIPE = 1
 
 @dataclass(frozen=True, slots=True)
 class DemoFiles:
-    """Where the model and the questions lie."""
+    """Where the model and the questions are stored."""
 
     model: Path
     """Folder that transformers loads."""
@@ -77,7 +77,7 @@ def fetch_demo(
 
     Args:
         cache: Folder for all that is fetched; made if it is missing.
-        progress: Told of downloads, of the conversion and of each set.
+        progress: Called with downloads, of the conversion and of each set.
         sets: Names in `sources.QUESTION_SETS`; sets fetched before stay.
         wheels: Folder that has the wheels already; then the network is not used.
 

@@ -30,14 +30,7 @@ DISK_FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "Errno 28")
 def get_wheel(
     wheel: Wheel, folder: Path, progress: Progress, wheels: Path | None = None
 ) -> Path:
-    """Return a wheel's file, its hash compared.
-
-    Args:
-        wheel: Which.
-        folder: Where a download goes.
-        progress: Told of a download in megabytes.
-        wheels: Folder that has the wheel already; then the network is not used.
-    """
+    """Return a wheel's file, its hash compared."""
     path = find_wheel(wheel, wheels) if wheels else download(wheel, folder, progress)
     found = sha256_file(path)
     if found != wheel.sha256:

@@ -1,4 +1,4 @@
-"""Methods that follow a teacher who is shown more than the student is."""
+"""Methods that follow a teacher that is shown more than the student is."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Distillation(Method):
 
 
 class NeuronOPSD(Distillation):
-    """Distils a teacher who sees the demonstrations with the nearest neurons."""
+    """Distils a teacher that sees the demonstrations with the nearest neurons."""
 
     name = "neuron-opsd"
     source = "Chen and Li, arXiv:2607.02460"
@@ -126,7 +126,7 @@ class EmaOnly(Distillation):
 
 
 class UOPSD(Distillation):
-    """Distils a teacher who sees the shortest rollout that gives the voted answer.
+    """Distils a teacher that sees the shortest rollout that gives the voted answer.
 
     It is trained on all rollouts that do not give that answer, also those without a
     readable one. A question whose rollouts all agree teaches nothing in that step.
@@ -169,7 +169,7 @@ class UOPSD(Distillation):
         check_group(config)
 
     def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
-        """Return the rollouts that disagree, with the teacher who saw what agrees."""
+        """Return the rollouts that disagree, with a teacher that is shown what agrees."""
         groups = vote_on_policy(learner, batch, step, self.config)
         return [self.split(learner, group) for group in groups]
 
@@ -190,7 +190,7 @@ class UOPSD(Distillation):
 
 
 class OracleOPSD(Oracle, Distillation):
-    """Distils a teacher who sees the gold answer."""
+    """Distils a teacher that sees the gold answer."""
 
     name = "oracle-opsd"
     source = "OPSD, arXiv:2601.18734: upper bound of neuron-opsd"
@@ -227,7 +227,7 @@ class OracleOPSD(Oracle, Distillation):
     settings = WHOLE_POOL
 
     def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
-        """Return the student's own rollouts, with the teacher who saw the answer."""
+        """Return the student's own rollouts, with a teacher that is shown the answer."""
         told = [
             self.shown(learner, example, self.targets[example.question_id].written)
             for example in batch

@@ -60,7 +60,7 @@ class ContextSFT(Imitation):
     name = "context-sft"
     source = "control: neuron-opsd without rollouts of its own"
     notes = (
-        "it draws at LMSI's temperature of 0.7 unless told otherwise: a frozen model "
+        "it draws at LMSI's temperature of 0.7 unless set otherwise: a frozen model "
         "writes what it imitates, so nothing has to be on-policy",
         "an answer that cannot be read, such as one that was cut, is not imitated",
     )

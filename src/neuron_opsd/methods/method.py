@@ -186,7 +186,7 @@ class Method(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an oracle is told of a question."""
+    """What an oracle is given of a question."""
 
     answer: str
     """As the question's reader spells it."""
@@ -195,16 +195,16 @@ class Target:
 
 
 Targets: TypeAlias = Mapping[str, Target]
-"""Question id to what an oracle is told."""
+"""Question id to what an oracle is given."""
 
 
 class Oracle(Method):
-    """An upper bound that is told gold answers, which `run` never does."""
+    """An upper bound that is given gold answers, which `run` never does."""
 
     learns_from_itself = False
 
     def __init__(self, config: Config, targets: Targets) -> None:
-        """Take the settings, and what it is told of each question.
+        """Take the settings, and what it is given of each question.
 
         Raises:
             ConfigError: If it cannot be trained with these settings.

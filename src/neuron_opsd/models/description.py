@@ -1,6 +1,6 @@
 """What a model is and how it is prompted, told before any of its weights are read.
 
-Questions are checked with it, so that a bad one is told in a moment and not after a
+Questions are checked with it, so that a bad one is reported in a moment and not after a
 model of many gigabytes was loaded.
 """
 

@@ -128,7 +128,7 @@ class HFModel(ModelTokenizer):
         *,
         half_projections: bool = False,
     ) -> None:
-        """Run one forward pass and hand on every layer's contribution scores.
+        """Run one forward pass and pass on every layer's contribution scores.
 
         Raises:
             ModelError: If the model's neurons cannot be read.

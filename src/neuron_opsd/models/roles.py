@@ -219,7 +219,7 @@ class Capturer(Described, Protocol):
         *,
         half_projections: bool = False,
     ) -> None:
-        """Run one forward pass and hand on every layer's contribution scores.
+        """Run one forward pass and pass on every layer's contribution scores.
 
         Args:
             pairs: Prompts and completions; N is the number of completion tokens.

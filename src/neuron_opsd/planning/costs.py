@@ -64,7 +64,7 @@ class Plan:
 
     stages: tuple[StagePlan, ...]
     peak_memory_bytes: int
-    """0 where the system does not tell."""
+    """0 where the system does not say."""
     disk_bytes: int
 
     @property
@@ -232,7 +232,7 @@ def answering(
 ) -> Cost:
     """Cost of sampling answers to some questions.
 
-    Choices are scored once whatever is drawn; free answers are begun anew for every
+    Choices are scored once whatever is drawn; free answers are started anew for every
     draw, and all samples of a draw grow side by side.
 
     Args:

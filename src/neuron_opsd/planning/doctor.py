@@ -51,12 +51,7 @@ class Check:
 
 
 def diagnose(cache: Path, out: Path) -> tuple[Check, ...]:
-    """Look at everything that a run needs.
-
-    Args:
-        cache: Where fetched models and questions lie.
-        out: Where runs are to be written.
-    """
+    """Look at everything that a run needs."""
     checks: list[Callable[[], Check]] = [
         lambda: check_python(sys.version_info[:3]),
         check_dependencies,
@@ -100,13 +95,7 @@ def check_dependencies() -> Check:
 def compare_versions(
     required: Iterable[str], version_of: Callable[[str], str | None]
 ) -> Check:
-    """Compare versions with requirements.
-
-    Args:
-        required: Requirements as in package metadata; those of extras are skipped.
-        version_of: Gives the installed version of a package, `None` where there is
-            none.
-    """
+    """Compare versions with requirements."""
     needed: list[str] = []
     wrong: list[str] = []
     count = 0

@@ -56,7 +56,7 @@ from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.stages.teaching import shown_text
 
 NUM_SAMPLES = 3
-"""Groups of samples that progress tells of."""
+"""Groups of samples that progress reports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,10 +41,6 @@ def affordable(seconds_each: float, allowed: float, most: int) -> int:
 def fit_decoding(few: tuple[int, int, float], many: tuple[int, int, float]) -> Decoding:
     """Tell what a decoding step costs from what each of its rows costs.
 
-    Args:
-        few: Steps, tokens made and seconds of a small sample.
-        many: The same of a larger one.
-
     Example:
         >>> fit_decoding((10, 10, 30.0), (10, 40, 60.0))
         Decoding(step_seconds=2.0, token_seconds=1.0)

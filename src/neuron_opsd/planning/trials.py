@@ -130,7 +130,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a sample of free answers tells besides."""
+    """What a sample of free answers shows besides."""
 
     decoding: Decoding = field(default_factory=Decoding)
     length: float = 1.0

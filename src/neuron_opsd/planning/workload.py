@@ -123,11 +123,6 @@ def expected_longest(mean: float, rows: int, limit: int) -> float:
     """Return the expected length of the longest of some completions.
 
     Every token is taken to end a completion with the same chance.
-
-    Args:
-        mean: Of their lengths, at least one.
-        rows: How many there are.
-        limit: Where they are cut.
     """
     if mean <= 1.0 or mean >= limit:
         return min(float(limit), max(1.0, mean))

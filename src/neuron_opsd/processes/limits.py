@@ -17,11 +17,7 @@ def begin(num_bytes: int, seconds: float) -> None:
 
 
 def limit_memory(most: int) -> None:
-    """Let the system refuse memory, files and core dumps, where it can.
-
-    Args:
-        most: Bytes above what this process has now.
-    """
+    """Let the system refuse memory, files and core dumps, where it can."""
     try:
         import resource
     except ImportError:  # there is none on Windows

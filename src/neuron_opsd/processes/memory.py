@@ -17,7 +17,7 @@ FORGET_PEAK = "5"
 
 
 def held_memory(device: str) -> int:
-    """Return the bytes that are held now; 0 where the system does not tell."""
+    """Return the bytes that are held now; 0 where the system does not say."""
     if device.startswith("cuda"):
         import torch
 
@@ -29,7 +29,7 @@ def peak_memory(device: str) -> int:
     """Return the most bytes held since the start, or since `forget_peak`.
 
     Returns:
-        0 where the system does not tell.
+        0 where the system does not say.
     """
     if device.startswith("cuda"):
         import torch

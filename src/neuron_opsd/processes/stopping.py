@@ -69,12 +69,7 @@ class Stopping:
             self.check()
 
     def hear(self, number: int, *, again: bool = False) -> None:
-        """Hear of a signal in another thread, even while the main one cannot.
-
-        Args:
-            number: Of the signal.
-            again: Whether there was one before.
-        """
+        """Hear of a signal in another thread, even while the main one cannot."""
         self.number = self.number or number
         if again or not self.has_begun:
             self.end(RESUMES)

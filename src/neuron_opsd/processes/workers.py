@@ -23,11 +23,6 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a worker that answers lines with lines until its input ends.
 
-    Args:
-        worker: Module that is run as a file.
-        what: It does, for messages, as in ``compares expressions``.
-        environment: Its variables; those of this process when left out.
-
     Raises:
         TryAgainError: If the system has no room for one more.
     """
@@ -45,12 +40,6 @@ def run_once(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a worker to its end, whatever that is.
 
-    Args:
-        worker: Module that is run as a file.
-        what: It does, for messages, as in ``tries a tokenizer``.
-        arguments: For its command line.
-        given: Its input.
-
     Raises:
         TryAgainError: If it could not begin.
     """
@@ -65,7 +54,7 @@ def run_once(
         last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise TryAgainError(
             f"the process that {what} does not start: {last or done.returncode}; run "
-            "the same command again, and install this package again if that is in vain"
+            "the same command again, and reinstall this package if that does not help"
         )
     return done
 

@@ -13,7 +13,7 @@ from neuron_opsd.results.run import AnswerCount, Case, CaseDemonstration
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
 from neuron_opsd.storage.codecs import ROLLOUTS
-from neuron_opsd.storage.kept_rollouts import in_full, outlines_of
+from neuron_opsd.storage.stored_rollouts import in_full, summaries_of
 
 NUM_CASES = 12
 
@@ -84,7 +84,7 @@ def build_cases(
 
 def of_questions(rollouts: Sequence[Rollout], ids: Set[str]) -> list[Rollout]:
     """Return the rollouts of some questions in full."""
-    some = [one for one in outlines_of(rollouts) if one.question_id in ids]
+    some = [one for one in summaries_of(rollouts) if one.question_id in ids]
     return in_full(rollouts, some)
 
 

@@ -47,7 +47,7 @@ UNREAD = (DataError, DocumentError, OSError, SafetensorError, ValidationError)
 
 
 def checkpoint_name(work: str, step: int) -> str:
-    """Return where the checkpoint after a number of steps lies, which names it too."""
+    """Return the path of the checkpoint after a number of steps, also its name."""
     return f"{work}/{CHECKPOINTS}/step-{step:06d}"
 
 

@@ -45,7 +45,7 @@ def extract_neurons(
             rendered already, control tokens and all.
         out: Gets `id`, `neuron_count`, `neuron_ids`, `scores` and `num_tokens`.
         config: Model and rule.
-        progress: Told of every completion.
+        progress: Called with every completion.
 
     Returns:
         How many completions there were.

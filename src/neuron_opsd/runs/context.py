@@ -112,10 +112,10 @@ def resolve(
     Args:
         config: The settings.
         model: That will be asked.
-        begun: Run directories that may have been begun; what was decided there by the
+        begun: Run directories that may have been started; what was decided there by the
             day stays.
         chooses: Whether any question has choices; if none has, a model that reasons
-            goes on doing so.
+            keeps doing so.
 
     Returns:
         The settings with no `auto` left in `rollouts.mode`, `prompts.form` and
@@ -170,7 +170,7 @@ def check_mode(
         came_to = resolve(as_begun, model, chooses=chooses).rollouts.mode
         if mode != came_to:
             raise ConfigError(
-                f"{folder} was begun with rollouts.mode=auto, which is {came_to} for "
+                f"{folder} was started with rollouts.mode=auto, which is {came_to} for "
                 f"this model, now it is {mode}; set it to auto, or choose another --out"
             )
 

@@ -39,7 +39,7 @@ def evaluate(
         tests: Name to file; every question needs its answer.
         config: Model, prompts and sampling.
         out: Where the measures are written as JSON, if anywhere.
-        progress: Told of every question.
+        progress: Called with every question.
         adapter: What training made, if that is to be tested.
 
     Returns:

@@ -1,7 +1,7 @@
-"""What a model is known by: a run resumes with the very model it was begun with.
+"""What a model is known by: a run resumes with the very model it was started with.
 
-Every file that is loaded is in a hash; where a model lies, and how that is written, is
-no part of it.
+Every file that is loaded is in a hash; where a model is stored, and how that is
+written, is no part of it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TEMPLATES = "additional_chat_templates"
 
 
 def model_fingerprint(config: ModelConfig) -> str:
-    """Return what a model is known by, wherever it lies and however that is written.
+    """Return what a model is known by, wherever it is stored.
 
     Returns:
         Of a folder a hash of every file that weights, settings, tokenizer and chat
@@ -92,7 +92,7 @@ def hash_as_of(path: Path, marks: tuple[int, ...]) -> str:
 def load_again(
     run: RunDirectory, config: ModelConfig, *adapters: Path
 ) -> LanguageModel:
-    """Load the model that a run was begun with, once more and with adapters.
+    """Load the model that a run was started with, once more and with adapters.
 
     Raises:
         DataError: If its files were changed since.

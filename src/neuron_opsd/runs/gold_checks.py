@@ -29,7 +29,7 @@ def check_gold(
         source: Its file.
         file: What was read of it.
         config: How answers are read.
-        warn: Told of answers that the reader compares in a way nobody wants.
+        warn: Called with answers that the reader compares in a way nobody wants.
 
     Raises:
         ConfigError: If the reader needs choices that a question lacks.

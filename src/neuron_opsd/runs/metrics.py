@@ -22,7 +22,7 @@ STEP = TypeAdapter(StepMetrics)
 
 
 def append_metrics(work: Path, entry: StepMetrics) -> None:
-    """Add a line to the metrics; a torn one is dropped when a run goes on.
+    """Add a line to the metrics; a torn one is dropped when a run resumes.
 
     Raises:
         TrainingError: If a value is no number, which JSON cannot hold.

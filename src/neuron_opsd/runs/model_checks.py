@@ -106,7 +106,7 @@ def problems_of(
 
     Raises:
         DataError: If the chat template does not write the turns of one: whatever
-            refuses one conversation refuses most, so it is told alone.
+            refuses one conversation refuses most, so it is reported alone.
     """
     sound = []
     for one in asked:

@@ -10,7 +10,6 @@ from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.methods import METHODS, needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
 from neuron_opsd.records import (
     NeuronSet,
@@ -19,6 +18,7 @@ from neuron_opsd.records import (
     TeacherCheck,
     TeacherContext,
 )
+from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
@@ -34,9 +34,9 @@ from neuron_opsd.stages.teacher_check import (
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt
 from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import TEACHER_CHECK, Codec
-from neuron_opsd.storage.kept_rollouts import outlines_of
 from neuron_opsd.storage.manifest import kept_name
 from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.stored_rollouts import summaries_of
 from neuron_opsd.storage.verdicts import verdicts_name
 
 T = TypeVar("T")
@@ -142,7 +142,7 @@ def count_pool_tokens(
         list(prepared.library.questions.values()),
         run.config,
     )
-    told = outlines_of(prepared.rollouts)
+    told = summaries_of(prepared.rollouts)
     run.count_tokens(ROLLOUTS_NAME, tokens_of(model, asked, told))
     if needs_neurons(run.config):
         chosen, config = prepared.representatives, run.config.neurons
@@ -153,7 +153,7 @@ def count_pool_tokens(
 def tokens_of(
     model: Tokenizer,
     asked: Sequence[PromptedQuestion],
-    rollouts: Iterable[RolloutFacts],
+    rollouts: Iterable[RolloutSummary],
 ) -> int:
     """Return the prompt and completion tokens of some rollouts, prompts once each."""
     prompts = sum(len(model.encode(a.prompt)) for a in asked)
@@ -162,7 +162,7 @@ def tokens_of(
 
 def tokens_read(
     neurons: Sequence[NeuronSet],
-    chosen: Mapping[str, RolloutFacts],
+    chosen: Mapping[str, RolloutSummary],
     config: NeuronsConfig,
 ) -> int:
     """Return how many tokens of completions passes went over.
@@ -202,7 +202,7 @@ def check(
         return None
     questions = list(prepared.library.questions.values())
     found = pool_findings(
-        questions, outlines_of(prepared.rollouts), config.teacher_check
+        questions, summaries_of(prepared.rollouts), config.teacher_check
     )
     found += one_answer_findings(prepared.votes, config.teacher_check)
     own = own_answers(prepared.representatives)

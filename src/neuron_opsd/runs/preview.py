@@ -19,7 +19,7 @@ from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.resolution import for_model, with_method
 from neuron_opsd.stages.rollouts import ask, reading_of
 from neuron_opsd.storage.caching import Workspace
-from neuron_opsd.storage.kept_rollouts import in_full
+from neuron_opsd.storage.stored_rollouts import in_full
 
 NUM_NEIGHBOURS = 64
 """Questions of the pool, the previewed one among them, that a preview asks."""
@@ -58,7 +58,7 @@ def preview(
         pool: File or dataset of questions.
         question_id: Which one; the first if none is named.
         config: Model, prompts and contexts.
-        progress: Told of the questions asked.
+        progress: Called with the questions asked.
 
     Raises:
         NeuronOpsdError: For anything that the user can mend.

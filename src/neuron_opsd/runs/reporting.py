@@ -211,7 +211,7 @@ def keep_scores(
     """Write what every model scored on every test question, unless that is there.
 
     Raises:
-        TryAgainError: If the disk is full or ails.
+        TryAgainError: If the disk is full or fails.
     """
     if run.integrity.is_current(SCORES, SCORES, made_from):
         return
@@ -274,7 +274,7 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
         fault = f"{run / known.file} {changed}"
     if fault is not None:
         raise DataError(
-            f"{fault}; the `neuron-opsd run` command that began the run makes it again"
+            f"{fault}; the `neuron-opsd run` command that started it makes it again"
         )
     if REPORT.file_name not in manifest.outputs:
         warn(f"{run / REPORT.file_name} {UNPROVEN}")

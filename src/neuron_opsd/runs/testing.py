@@ -24,7 +24,7 @@ from neuron_opsd.stages.scoring import score_rollouts, summarise
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, shown_draws
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.codecs import ROLLOUTS
-from neuron_opsd.storage.kept_rollouts import Chosen, outlines_of
+from neuron_opsd.storage.stored_rollouts import Chosen, summaries_of
 from neuron_opsd.storage.verdicts import (
     grouped,
     num_unsettled,
@@ -72,7 +72,7 @@ def answer_test(
 ) -> TestResult:
     """Answer one test set, its questions put as `asked`, and score the answers."""
     rollouts = sample_test(run.work, model, test.name, label, asked, made_from)
-    tokens = tokens_of(model, asked, outlines_of(rollouts))
+    tokens = tokens_of(model, asked, summaries_of(rollouts))
     run.count_tokens(rollouts_name(test.name, label), tokens)
     return scored(run.work, test, label, rollouts)
 
@@ -108,7 +108,7 @@ def scored(
 ) -> TestResult:
     """Settle which answers to a test set are equal, and compare them with gold."""
     verdicts = settle_test(work, test, label, rollouts)
-    readers, told = test_readers(test, work.config), outlines_of(rollouts)
+    readers, told = test_readers(test, work.config), summaries_of(rollouts)
     scores = score_rollouts(test.questions, told, test.gold, readers)
     result = summarise(test.name, scores, work.config.evaluation)
     return replace(result, num_unsettled=num_unsettled(verdicts))
@@ -192,8 +192,8 @@ def test_neurons(
     codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
     rollouts = codec.load(run.directory.path(codec.file_name))
     settle_test(run.work, test, BEFORE, rollouts)
-    votes = tally_votes(outlines_of(rollouts), test_readers(test, run.config))
-    own = representatives(outlines_of(rollouts), votes, run.config)
+    votes = tally_votes(summaries_of(rollouts), test_readers(test, run.config))
+    own = representatives(summaries_of(rollouts), votes, run.config)
     neurons = read_neurons(
         run.work,
         model,

@@ -1,4 +1,4 @@
-"""Training in a run directory: checkpoints, metrics, and going on after a stop."""
+"""Training in a run directory: checkpoints, metrics, and resuming after a stop."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Training:
 
     @property
     def adapter(self) -> str:
-        """Where the adapter lies in the run directory, which names it there too."""
+        """Path of the adapter in the run directory, which names it there too."""
         return inside(self.folder, "adapter")
 
     @property
@@ -67,7 +67,7 @@ class Training:
         return f"{self.work}/{METRICS}"
 
     def kept(self, step: int) -> str:
-        """Where the adapter lies as it was after a number of steps."""
+        """Path of the adapter as it was after a number of steps."""
         return inside(self.folder, kept_adapter(step))
 
 
@@ -89,7 +89,7 @@ def train_adapter(
 
     Raises:
         TrainingError: If the loss is no longer finite.
-        TryAgainError: If the disk is full or ails.
+        TryAgainError: If the disk is full or fails.
     """
     name, work = training.name, run.directory.path(training.work)
     made_from = sources_of(run, training, examples)

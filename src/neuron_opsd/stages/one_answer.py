@@ -1,7 +1,7 @@
 """Whether there is anything to learn: a student with one answer, a teacher who agrees.
 
 A model that gives one answer to nearly everything shows demonstrations of that answer,
-and a teacher who sees them says it as well. Training then teaches it to say what it
+and a teacher that sees them says it as well. Training then teaches it to say what it
 says, and a test whose most frequent gold answer it is makes that look like a result.
 """
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.models.roles import Tokenizer
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import TrainingExample
+from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.teaching import misread
 
 LACKS: Final = {
@@ -20,7 +20,7 @@ LACKS: Final = {
 """What a question lacks that shows nothing, by `contexts.answer`."""
 
 
-def remarks_on_rollouts(rollouts: Iterable[RolloutFacts], longest: int) -> list[str]:
+def remarks_on_rollouts(rollouts: Iterable[RolloutSummary], longest: int) -> list[str]:
     """Say how many rollouts were cut, or never came to an answer.
 
     Args:

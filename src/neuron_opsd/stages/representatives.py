@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from neuron_opsd.config import Config
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Vote
+from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.teaching import fits
 
-R = TypeVar("R", bound=RolloutFacts)
-"""A rollout or its outline."""
+R = TypeVar("R", bound=RolloutSummary)
+"""A rollout or its summary."""
 
 
 def representatives(
@@ -31,12 +31,12 @@ def representatives(
     return {**first, **chosen}
 
 
-def own_answers(chosen: Mapping[str, RolloutFacts]) -> dict[str, str | None]:
+def own_answers(chosen: Mapping[str, RolloutSummary]) -> dict[str, str | None]:
     """Return the answer that stands for each question."""
     return {question_id: rollout.answer for question_id, rollout in chosen.items()}
 
 
-def unread_of(chosen: Mapping[str, RolloutFacts]) -> dict[str, str]:
+def unread_of(chosen: Mapping[str, RolloutSummary]) -> dict[str, str]:
     """Return why some questions' own completions give no answer.
 
     Args:

@@ -19,15 +19,15 @@ from neuron_opsd.method.calibration import METRICS, ScoreColumns, columns_of, me
 from neuron_opsd.method.labels import baseline_answer
 from neuron_opsd.method.resampling import Resampled, resampled_difference
 from neuron_opsd.method.statistics import FloatArray
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.results.scores import Interval, QuestionScore, TestResult
+from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.seeds import generator
 
 
 def score_rollouts(
     questions: Sequence[Question],
-    rollouts: Iterable[RolloutFacts],
+    rollouts: Iterable[RolloutSummary],
     gold: GoldAnswers,
     readers: Mapping[str, Reader],
 ) -> tuple[QuestionScore, ...]:
@@ -38,7 +38,7 @@ def score_rollouts(
 
     Args:
         questions: Of one test set; the scores keep their order.
-        rollouts: Of at least these questions, in any order; outlines will do.
+        rollouts: Of at least these questions, in any order; summaries will do.
         gold: Of at least these questions.
         readers: Question id to reader, as `answers.readers_for` returns.
 
@@ -107,7 +107,7 @@ def normalised_aliases(
 
 
 def score_question(
-    rollouts: Sequence[RolloutFacts],
+    rollouts: Sequence[RolloutSummary],
     gold: str,
     reader: Reader,
     aliases: Sequence[str] = (),

@@ -1,7 +1,7 @@
 """How a step's batch is split into passes, which halve where memory runs out.
 
 The gradient is that of the whole batch whatever the split, up to the order in which it
-is added up. A step in which memory ran out is begun again, so that all of it is made
+is added up. A step in which memory ran out is started again, so that all of it is made
 with one split; which one is kept by step, and a run that resumes takes the same.
 """
 
@@ -37,7 +37,7 @@ class Splits:
 
         Args:
             known: In the order of their steps.
-            note: Told of all splits before the first step with a new one is taken,
+            note: Called with all splits before the first step with a new one is taken,
                 and what was said when memory ran out.
         """
         self.known = list(known)

@@ -22,7 +22,6 @@ from neuron_opsd.config import Config, TeacherCheckConfig
 from neuron_opsd.errors import naming
 from neuron_opsd.models.decoding.choices import choice_logprobs, entropy
 from neuron_opsd.models.roles import Answerer, TextScorer
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import (
     Prompt,
     Question,
@@ -31,6 +30,7 @@ from neuron_opsd.records import (
     TokenIds,
     Vote,
 )
+from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.one_answer import (
     FEWEST,
     Logprobs,
@@ -256,7 +256,7 @@ def with_findings(check: TeacherCheck, config: TeacherCheckConfig) -> TeacherChe
 
 def pool_findings(
     questions: Sequence[Question],
-    rollouts: Iterable[RolloutFacts],
+    rollouts: Iterable[RolloutSummary],
     config: TeacherCheckConfig,
 ) -> tuple[str, ...]:
     """Say when one free-text answer takes too much of the pool.

@@ -15,7 +15,6 @@ from neuron_opsd.method.contexts import (
     word_sets,
 )
 from neuron_opsd.models.roles import Tokenizer
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.prompts import student_prompt, teacher_prompt
 from neuron_opsd.records import (
     Completion,
@@ -29,6 +28,7 @@ from neuron_opsd.records import (
     TrainingExample,
     Vote,
 )
+from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.library import DemonstrationPool as DemonstrationPool
 from neuron_opsd.stages.library import check_enough
 from neuron_opsd.stages.rollouts import written
@@ -121,7 +121,7 @@ def pool_draws(config: Config) -> list[tuple[float, int]]:
 
 
 def fits(
-    rollout: RolloutFacts, votes: Mapping[str, Vote], config: ContextsConfig
+    rollout: RolloutSummary, votes: Mapping[str, Vote], config: ContextsConfig
 ) -> bool:
     """Whether a rollout is the one that a demonstration shows."""
     if rollout.answer is None:

@@ -32,7 +32,7 @@ class InChunks(Generic[Item]):
     size: int
     """Items of a chunk."""
     done: Callable[[int], None] = nothing
-    """Told how many items are done, chunk by chunk."""
+    """Called with how many items are done, chunk by chunk."""
 
     def __iter__(self) -> Iterator[Sequence[Item]]:
         """Yield consecutive chunks, cut at the same places each time."""

@@ -76,8 +76,8 @@ def clear_chunks(folder: Path, file_name: str) -> None:
 class Chunks(Generic[R]):
     """The finished chunks of one output, in a folder of their own.
 
-    Block number n lies in ``0000n.<suffix>`` and counts only with its receipt, a file
-    beside it that holds its SHA-256 and the seconds it took.
+    Chunk number n is stored in ``0000n.<suffix>`` and counts only with its receipt, a
+    file beside it that holds its SHA-256 and the seconds it took.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Chunks(Generic[R]):
             folder: Of this output alone.
             codec: Of a chunk.
             plan: How the items are cut, and what the chunks are made from.
-            warn: Told of chunks that are there and do not count.
+            warn: Called with chunks that are there and do not count.
         """
         self.folder = folder
         self.codec = codec
@@ -143,11 +143,11 @@ class Chunks(Generic[R]):
         return sum(self.seconds(number) or 0.0 for number in numbers)
 
     def path(self, number: int) -> Path:
-        """Return where a chunk lies."""
+        """Return the path of a chunk."""
         return self.folder / f"{number:05d}{suffix_of(self.codec.file_name)}"
 
     def receipt(self, number: int) -> Path:
-        """Return where a chunk's hash lies."""
+        """Return the path of a receipt."""
         return self.folder / f"{number:05d}{RECEIPT}"
 
 

@@ -1,4 +1,4 @@
-"""How the records that stages hand on become files and come back unchanged.
+"""How the records that stages pass on become files and come back unchanged.
 
 Tables are Parquet and the rest is JSON; neither can hold code. Equal values give equal
 bytes. Half a surrogate pair, which no file can hold, becomes the character U+FFFD.
@@ -31,7 +31,7 @@ from neuron_opsd.records import (
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
 from neuron_opsd.storage.json_lines import read_listing, write_listing
-from neuron_opsd.storage.kept_rollouts import KeptRollouts
+from neuron_opsd.storage.stored_rollouts import StoredRollouts
 from neuron_opsd.storage.tables import NEURON_SCHEMA, ROLLOUT_SCHEMA, batches, damaged
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Codec(Generic[T]):
     """How one kind of value becomes a file and comes back."""
 
     file_name: str
-    """Where the value lies in a run directory, `/` for folders."""
+    """The file of the value in a run directory, `/` for folders."""
     save: Callable[[T, Path], None]
     """Writes the file, whole or not at all."""
     read: Callable[[Path], T]
@@ -257,7 +257,7 @@ def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 
 
 ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
-    "rollouts.parquet", save_rollouts, KeptRollouts
+    "rollouts.parquet", save_rollouts, StoredRollouts
 )
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
 SELECTION = records_codec("selection.json", SelectionEntry)

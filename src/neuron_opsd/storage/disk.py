@@ -48,7 +48,7 @@ LASTING: Final = {
 
 GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
-MAKE_AGAIN: Final = "; delete it, and the command that began the run makes it again"
+MAKE_AGAIN: Final = "; delete it, and the command that started the run makes it again"
 """What to do about a damaged file of a run."""
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -62,11 +62,9 @@ def reason_of(error: OSError) -> str:
 
 @contextmanager
 def disk_errors(path: Path, needed: int | Path) -> Iterator[None]:
-    """Turn errors of the disk below into ones that say what to do.
+    """Turn errors of the disk below into ones that say what to do, and what is needed.
 
-    Args:
-        path: What was to be written.
-        needed: Its size in bytes, or the file or folder that shows how far it got.
+    That is bytes, or the file or folder that shows how far the writing got.
     """
     try:
         yield
@@ -91,10 +89,6 @@ def writing_error(path: Path, needed: int | Path, error: OSError) -> NeuronOpsdE
 def reading(path: Path, advice: str = "") -> Iterator[None]:
     """Turn errors of the disk into ones about a file that cannot be read.
 
-    Args:
-        path: What is read.
-        advice: What to do about a file that is missing or no file.
-
     Raises:
         DataError: If the file is missing, or may not be read.
     """
@@ -112,10 +106,6 @@ def reading(path: Path, advice: str = "") -> Iterator[None]:
 
 def read_plain(path: Path, advice: str = "") -> bytes:
     """Return the bytes of a file; never waits, as a named pipe would make it.
-
-    Args:
-        path: Of the file.
-        advice: As of `reading`.
 
     Raises:
         DataError: If there is no file, or it may not be read.
@@ -135,7 +125,7 @@ def size_text(needed: int | Path) -> str:
     try:
         return f"it needs more than {readable_bytes(size_of(needed))}"
     except OSError:
-        return "how much it needs cannot be told"
+        return "how much it needs is unknown"
 
 
 def size_of(path: Path) -> int:

@@ -43,10 +43,7 @@ def write_file(
 ) -> None:
     """Write a file that `fill` makes at the temporary path it is given.
 
-    Args:
-        path: The file; its folder is made where there is none.
-        fill: Makes the file.
-        num_bytes: Its size where that is known, for the message of a full disk.
+    Its size, where known, is for the message of a full disk.
     """
     refuse_special(path)
     temporary = temporary_name(path)
@@ -89,11 +86,6 @@ def write_folder(
     A folder that stands at `path` is set aside, replaced and then deleted. A process
     killed in between leaves the old one or the new one, after `settle_folder`, which
     whoever reads the folder must call first (opening a run directory does).
-
-    Args:
-        path: The folder; the one above it is made where there is none.
-        fill: Makes what is in it.
-        num_bytes: About its size where that is known, for the message of a full disk.
     """
     temporary = temporary_name(path)
     try:

@@ -133,7 +133,7 @@ def check_result_place(path: Path, inputs: Iterable[Path], flag: str = "--out") 
     place = path.resolve()
     for one in (one for one in inputs if one.parts):
         if place.is_relative_to(one.resolve()):
-            where = "lies in" if one.is_dir() else "is"
+            where = "is in" if one.is_dir() else "is"
             raise ConfigError(
                 f"{flag} is {path}, which {where} {one}, and this command reads that; "
                 "choose another place"
@@ -152,7 +152,7 @@ def check_outside(path: Path, flag: str = "--out") -> None:
         kind = kind_in(folder) if folder.is_dir() else ""
         if kind:
             raise ConfigError(
-                f"{flag} is {path}, which lies in {folder}, a {NAMES[kind]}; nothing "
+                f"{flag} is {path}, which is in {folder}, a {NAMES[kind]}; nothing "
                 "else is written there, so choose a place elsewhere"
             )
 
@@ -168,7 +168,7 @@ def require_folder(folder: Path, *kinds: Kind, recognise: Recognise = is_run) ->
     )
     if not known:
         names = " or a ".join(NAMES[kind] for kind in kinds)
-        raise ConfigError(f"{folder} is not a {names}; name one that was begun here")
+        raise ConfigError(f"{folder} is not a {names}; name one that this program made")
 
 
 def kind_in(folder: Path) -> str:

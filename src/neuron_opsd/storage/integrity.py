@@ -1,7 +1,7 @@
 """Whether what a run directory holds is what its manifest says it wrote.
 
 A file is proven by its SHA-256, a folder by those of its files; and by the hashes of
-what it was made from, which must be those of what lies beside it now.
+what it was made from, which must be those of what is stored beside it now.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
 beside our own, a converted copy or a note, are none of our business."""
 
 TABLE = TypeAdapter(dict[str, str])
-MADE_AGAIN = "; delete it, and the command that began the comparison makes it again"
+MADE_AGAIN = "; delete it, and the command that started the comparison makes it again"
 
 GONE = "is gone"
 CHANGED = "is not as it was written"
@@ -143,13 +143,7 @@ Check: TypeAlias = Callable[[Path, Output], str]
 
 
 def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[str, str]:
-    """Say of every output that is not proven what is wrong with it, by its name.
-
-    Args:
-        folder: Of the run.
-        manifest: Of the run.
-        check: `fault_of`, or `quick_fault`, which does not read what is large.
-    """
+    """Say of every output that is not proven what is wrong with it, by its name."""
     return {
         name: f"{folder / output.file} {fault}"
         for name, output in manifest.outputs.items()

@@ -16,7 +16,7 @@ CHANGES: Final = "not_bit_exact"
 """Fact of a manifest: what was otherwise than at the beginning where a part of the run
 was computed, each as ``threads 2 -> 1``."""
 
-ABSENT: Final = "not there"
+ABSENT: Final = "missing"
 
 
 def machine_of(manifest: Manifest) -> Mapping[str, str]:
@@ -25,7 +25,7 @@ def machine_of(manifest: Manifest) -> Mapping[str, str]:
 
 
 def changes(begun: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Say what is otherwise now than when a run was begun, each in a few words."""
+    """Say what is otherwise now than when a run was started, each in a few words."""
     return [
         f"{name} {begun.get(name, ABSENT)} -> {now.get(name, ABSENT)}"
         for name in dict.fromkeys([*begun, *now])
@@ -39,18 +39,12 @@ def known_changes(manifest: Manifest) -> list[str]:
 
 
 class Elsewhere:
-    """What is otherwise where a process works than where the run was begun."""
+    """What is otherwise where a process works than where the run was started."""
 
     def __init__(
         self, begun: Manifest, fresh: Manifest, warn: Callable[[str], None]
     ) -> None:
-        """Compare, and say what is otherwise, or was while a part was computed.
-
-        Args:
-            begun: The manifest of the run.
-            fresh: One that this process would begin.
-            warn: Told of it.
-        """
+        """Compare, and say what is otherwise, or was while a part was computed."""
         self._manifest = begun
         self._now = changes(machine_of(begun), machine_of(fresh))
         if self._now:
@@ -70,7 +64,7 @@ class Elsewhere:
 
 
 def begun_elsewhere(found: list[str]) -> str:
-    """Say that what is still to do need not end as it would have where it was begun."""
+    """Say that the rest need not end as it would have where the run was started."""
     return (
         f"not bit-exact: {clauses(found)}; what is still to do may differ in the last "
         "bits from what one run would give"
@@ -78,9 +72,9 @@ def begun_elsewhere(found: list[str]) -> str:
 
 
 def computed_elsewhere(found: list[str]) -> str:
-    """Say that a part of a run was not computed where it was begun."""
+    """Say that a part of a run was not computed where it was started."""
     return (
-        f"not bit-exact: a part was computed elsewhere than where the run was begun "
+        f"not bit-exact: a part was computed elsewhere than where the run was started "
         f"({clauses(found)}), and may differ in the last bits from what one run would "
         "give"
     )

@@ -198,7 +198,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def check_settings(folder: Path, old: Settings, new: Settings) -> None:
-    """Make sure that a run goes on with the settings it was begun with."""
+    """Make sure that a run resumes with the settings it was started with."""
     fresh = as_json(new)
     changed = [
         f"{name} was {value_text(old, name)}, now {value_text(fresh, name)}"
@@ -208,10 +208,10 @@ def check_settings(folder: Path, old: Settings, new: Settings) -> None:
     if changed:
         # All settings stand in a manifest: another version knows more or fewer.
         ours = old.keys() == fresh.keys()
-        with_what = "the old ones" if ours else "the version it was begun with"
+        with_what = "the old ones" if ours else "the version it was started with"
         raise ConfigError(
-            f"{folder} was begun with other settings: {clauses(changed)}; resume with "
-            f"{with_what}, or choose another --out"
+            f"{folder} was started with other settings: {clauses(changed)}; resume "
+            f"with {with_what}, or choose another --out"
         )
 
 
@@ -220,15 +220,15 @@ def check_provenance(folder: Path, manifest: Manifest) -> None:
     for output in manifest.outputs.values():
         if output.made_from is None:
             raise DataError(
-                f"{folder} was begun by a version that kept no hashes of what "
+                f"{folder} was started by a version that kept no hashes of what "
                 f"{output.file} was made from, so it can be read (status, report, "
-                "analyse) but not resumed; finish it with the version that began it, "
+                "analyse) but not resumed; finish it with the version that started it, "
                 "or choose another --out"
             )
 
 
 def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:
-    """Make sure that a run goes on with the files it was begun with."""
+    """Make sure that a run resumes with the files it was started with."""
     problems = [
         f"{name} {input_change(name, old, new)}"
         for name in dict.fromkeys([*old, *new])
@@ -236,8 +236,8 @@ def check_inputs(folder: Path, old: Mapping[str, str], new: Mapping[str, str]) -
     ]
     if problems:
         raise DataError(
-            f"{folder} was begun with other input files: {clauses(problems)}; give the "
-            "old files, or choose another --out"
+            f"{folder} was started with other input files: {clauses(problems)}; give "
+            "the old files, or choose another --out"
         )
 
 

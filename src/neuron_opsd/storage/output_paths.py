@@ -27,12 +27,7 @@ FILE, FOLDER = KINDS[stat.S_IFREG], KINDS[stat.S_IFDIR]
 
 
 def kind_of(path: Path, *, follow: bool = False) -> str:
-    """Say what stands at a path, in words; nothing where nothing does.
-
-    Args:
-        path: Of anything.
-        follow: Whether to look at what a link leads to, where it leads anywhere.
-    """
+    """Say what is at a path, or where a link leads, in words; empty for nothing."""
     try:
         mode = (path.stat() if follow and path.exists() else path.lstat()).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -42,10 +37,6 @@ def kind_of(path: Path, *, follow: bool = False) -> str:
 
 def check_file_place(path: Path, flag: str = "--out") -> None:
     """Refuse a place where no file can be written or replaced.
-
-    Args:
-        path: Of the file; its folder is made later where there is none.
-        flag: Who named it.
 
     Raises:
         ConfigError: If something else than a file stands there, or nothing may be
@@ -64,10 +55,6 @@ def check_file_place(path: Path, flag: str = "--out") -> None:
 
 def check_folder_place(path: Path, flag: str = "--out") -> None:
     """Refuse a place where no folder can be made or filled.
-
-    Args:
-        path: Of the folder, which is made later where there is none.
-        flag: Who named it.
 
     Raises:
         ConfigError: If something else stands there, or nothing may be written.

@@ -47,7 +47,7 @@ Item = TypeVar("Item")
 
 
 def ignore(text: str) -> None:
-    """Hear a warning and do nothing."""
+    """Ignore a warning."""
     del text
 
 
@@ -89,7 +89,7 @@ class RunDirectory:
         environment: Mapping[str, str] | None = None,
         warn: Callable[[str], None] = ignore,
     ) -> Iterator[RunDirectory]:
-        """Begin a run in a directory, or go on with the one that is there.
+        """Begin a run in a directory, or resume the one that is there.
 
         Args:
             path: New, empty, or a run directory.
@@ -97,13 +97,13 @@ class RunDirectory:
             inputs: File name to SHA-256.
             environment: Facts about this machine that may change results, for example
                 the number of threads; kept in the manifest.
-            warn: Told what the user should know; `warnings` keeps it as well.
+            warn: Called with what the user should know; `warnings` keeps it as well.
 
         Raises:
-            TryAgainError: If another process holds the directory, or the disk ails.
-            ConfigError: If the run was begun with other settings, or the directory
+            TryAgainError: If another process holds the directory, or the disk fails.
+            ConfigError: If the run was started with other settings, or the directory
                 holds something else.
-            DataError: If an input file differs from the one the run was begun with,
+            DataError: If an input file differs from the one the run was started with,
                 or the manifest is damaged.
         """
         fresh = new_manifest(settings, inputs, environment or {})
@@ -139,7 +139,7 @@ class RunDirectory:
             codec: How it is kept.
             compute: Makes it.
             made_from: Names of what it is made from: outputs, or added sources.
-                What is not there now, and will be once it is computed, counts too.
+                What is missing now, and will exist once it is computed, counts too.
         """
         if not self.has(name, codec, made_from):
             start = perf_counter()
@@ -182,7 +182,7 @@ class RunDirectory:
         Args:
             name: Of the output.
             codec: For a chunk as well as for the whole.
-            items: What it is computed from; told of chunks that an earlier process
+            items: What it is computed from; called for chunks that an earlier process
                 did as well.
             compute: Makes a chunk's results from its items, whatever chunks were
                 computed before it.
@@ -247,7 +247,7 @@ class RunDirectory:
 
         Args:
             name: Of the output.
-            file: Where it lies in the directory.
+            file: Its path in the directory.
             made_from: As of `once`.
             seconds: What it took, of what is computed.
             files: The hashes of a folder's files, if they are known already.
@@ -279,7 +279,7 @@ class RunDirectory:
             write_manifest(self.folder, self.manifest)
 
     def warn(self, text: str) -> None:
-        """Keep a warning and hand it on."""
+        """Keep a warning and pass it on."""
         self.warnings.append(text)
         self._warn(text)
 
@@ -293,8 +293,8 @@ def begun(path: Path, fresh: Manifest) -> Manifest | None:
     """Return the manifest of a directory where there is one, and it fits.
 
     Raises:
-        ConfigError: If the run was begun with other settings.
-        DataError: If it was begun with other inputs, or by a version that kept no
+        ConfigError: If the run was started with other settings.
+        DataError: If it was started with other inputs, or by a version that kept no
             proofs, or the manifest is damaged.
     """
     if not (path / MANIFEST).exists():

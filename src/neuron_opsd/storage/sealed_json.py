@@ -1,7 +1,7 @@
 """Small files that nothing else proves: each carries the hash of its own contents.
 
-A manifest proves what lies beside it, but a flipped bit of the manifest itself would
-otherwise be a number that the report states.
+A manifest proves what is stored beside it, but a flipped bit of the manifest itself
+would otherwise be a number that the report states.
 """
 
 from __future__ import annotations

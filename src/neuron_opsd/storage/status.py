@@ -38,7 +38,7 @@ MOST = 10**15
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """One output of a run that is done or begun."""
+    """One output of a run that is done or started."""
 
     name: str
     done: bool
@@ -50,7 +50,7 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """What a run directory tells about itself."""
+    """What a run directory says about itself."""
 
     run: Path
     finished: bool
@@ -70,7 +70,7 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunGroupStatus:
-    """What the run directory of one source, seed and start tells about itself."""
+    """What the run directory of one source, seed and start says about itself."""
 
     name: str
     models_done: tuple[str, ...]
@@ -83,11 +83,11 @@ class RunGroupStatus:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonStatus:
-    """What the folder of a comparison tells about itself."""
+    """What the folder of a comparison says about itself."""
 
     comparison: Path
     finished: bool
-    """Whether the page, which comes last, is there, and nothing is at work or amiss."""
+    """Whether the page, which comes last, is there, and nothing is running or amiss."""
     blocks: tuple[RunGroupStatus, ...]
     amiss: tuple[str, ...] = ()
     """As of a run, of the comparison and its run groups."""
@@ -145,7 +145,7 @@ def unread_in(home: Path) -> list[str]:
 def group_status(comparison: Path, group: Path, check: Check) -> RunGroupStatus:
     """Read which models of a run group are done, and how far the next one is.
 
-    A run group that says nothing of itself must not hide the others.
+    A run group that cannot be read must not hide the others.
     """
     name = " ".join(group.relative_to(comparison / BLOCKS).parts)
     holder = living_holder(group)

@@ -44,12 +44,7 @@ ADDED_LATER = frozenset({"final_start"})
 
 @contextmanager
 def opened_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file that we wrote, and turn what Arrow raises over it.
-
-    Args:
-        path: Of the file.
-        schema: The columns that it should have.
-    """
+    """Open a Parquet file that we wrote, and turn what Arrow raises over it."""
     try:
         with reading(path, MAKE_AGAIN), pq.ParquetFile(path) as file:
             check_columns(path, file.schema_arrow, schema)
@@ -61,13 +56,7 @@ def opened_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
 
 
 def batches(path: Path, schema: pa.Schema, size: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a Parquet file that `save_table` wrote.
-
-    Args:
-        path: Of the file.
-        schema: The columns that it should have.
-        size: Rows to hold at a time.
-    """
+    """Yield the rows of a Parquet file that `save_table` wrote."""
     with opened_table(path, schema) as file:
         yield from file.iter_batches(batch_size=size)
 

@@ -12,11 +12,11 @@ from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.verifier import Verdict, shared_verifier, unsettled_text
 from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
 from neuron_opsd.config import Config
-from neuron_opsd.outlines import RolloutFacts
 from neuron_opsd.records import Question, Rollout, Vote
+from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.codecs import Codec, records_codec
-from neuron_opsd.storage.kept_rollouts import outlines_of
+from neuron_opsd.storage.stored_rollouts import summaries_of
 
 SUFFIX = ".verdicts"
 
@@ -111,18 +111,18 @@ def hold_votes(
         tally_votes(of_questions(sampled, chunk), readers)
 
     settle_equality(work, source, questions, judge)
-    return tally_votes(outlines_of(rollouts), readers)
+    return tally_votes(summaries_of(rollouts), readers)
 
 
 def grouped(
     config: Config, rollouts: Sequence[Rollout]
-) -> dict[str, list[RolloutFacts]]:
+) -> dict[str, list[RolloutSummary]]:
     """Return sampled rollouts by question; none where nothing is to be settled."""
-    return sampled_rollouts(outlines_of(rollouts)) if is_compared(config) else {}
+    return sampled_rollouts(summaries_of(rollouts)) if is_compared(config) else {}
 
 
 def of_questions(
-    sampled: Mapping[str, Sequence[RolloutFacts]], questions: Sequence[Question]
-) -> list[RolloutFacts]:
+    sampled: Mapping[str, Sequence[RolloutSummary]], questions: Sequence[Question]
+) -> list[RolloutSummary]:
     """Return the rollouts of some questions, as `grouped` has them."""
     return [one for question in questions for one in sampled.get(question.id, ())]

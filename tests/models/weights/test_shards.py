@@ -123,7 +123,7 @@ def test_an_index_beside_whole_weights_may_name_no_pickle_either(copy: Path) -> 
 def test_a_part_that_is_missing_is_named(copy: Path) -> None:
     split(copy, *PARTS)
     (copy / PARTS[1]).unlink()
-    assert f"names {PARTS[1]!r}, which is not there;" in refusal(copy)
+    assert f"names {PARTS[1]!r}, which is missing;" in refusal(copy)
 
 
 def test_a_part_that_is_a_link_out_is_refused(copy: Path, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def shared_out(task: Task, num_blocks: int) -> Iterator[Trial]:
     for racer in idle:
         ended = racer.ended()
         complaints += ended.complaints
-        if ended.status != 75 or "other processes are at work" not in ended.said:
+        if ended.status != 75 or "other processes are working on" not in ended.said:
             complaints.append(f"who has no block ends with {ended.status}")
     race.let_go()
     for number in holders:

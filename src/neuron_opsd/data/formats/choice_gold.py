@@ -44,7 +44,7 @@ class Evidence:
     """What the answers of one file can and cannot be."""
 
     base: int | None = None
-    """From what indices count; `None` where no row tells."""
+    """From what indices count; `None` where no row shows it."""
     letters: bool = False
     """Whether an answer can only be a letter."""
     indices: bool = False

@@ -32,7 +32,7 @@ GROUP: Final = re.compile(
 NOT_ANSWERS: Final = (
     *("distractor", "candidate", "wrong", "incorrect", "alternative", "possible"),
 )
-"""Words that tell a column of choices although it may be called an answer."""
+"""Words that mark a column of choices although it may be called an answer."""
 LIKE_CHOICES: Final = (*NOT_ANSWERS, "choice", "option", "ending")
 LIKE_ANSWERS: Final = (
     *("answer", "correct", "gold", "label", "target", "solution", "truth", "output"),
@@ -59,7 +59,7 @@ NEEDED_ALONE: Final = frozenset(
         *("system", "systemprompt", "systemmessage", "pretext", "posttext"),
     }
 )
-"""Squashed names of such columns; as one word of several they tell nothing."""
+"""Squashed names of such columns; as one word of several they mean nothing."""
 ABOUT: Final = frozenset(
     {
         *("id", "ids", "type", "source", "title", "length", "count", "number", "index"),

@@ -147,13 +147,7 @@ PLACES: Final = (*INDICES, "index", "idx")
 def read_answers(
     cells: Cells, passed: Collection[str], *, chosen: bool
 ) -> tuple[RawAnswer, ...]:
-    """Return every filled column that may hold the answer.
-
-    Args:
-        cells: Of the row.
-        passed: Columns that hold something else.
-        chosen: Whether the row has choices, of which columns may give the place.
-    """
+    """Return every filled column that may hold the answer."""
     names = [*ANSWERS, *INDICES] if chosen else ANSWERS
     return tuple(
         answer

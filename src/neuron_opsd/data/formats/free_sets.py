@@ -29,7 +29,7 @@ def read_math(cells: Cells) -> Item:
 
 
 def plain_but(cells: Cells, key: str, how: How) -> Item:
-    """Read a row as any other, so that a pool, whose answers tell nothing, is alike."""
+    """Read a row as any other, so that a pool, whose answers show nothing, is alike."""
     item = read_plain(cells, labelled=False)
     return replace(item, renamed=(), answers=answer_in(cells, key, how))
 

@@ -22,7 +22,7 @@ def gold_texts(item: Item, evidence: Evidence) -> tuple[str, ...]:
 
     Args:
         item: The row; several columns with an answer must agree.
-        evidence: What the whole file tells.
+        evidence: What the whole file shows.
 
     Returns:
         One choice's text where there are choices; nothing where no answer is given.

@@ -1,4 +1,4 @@
-"""What a user is told of how a file was read, where that is not as the docs begin."""
+"""What a user should know of how a file was read, where that is not plain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POINT: Final = re.compile(r"-?\d+\.0")
 
 
 class FileNotes:
-    """What the good rows of a file, one after the other, give to tell."""
+    """What the good rows of a file, one after the other, show."""
 
     def __init__(self) -> None:
         self.renamed: dict[tuple[str, str], None] = {}
@@ -58,14 +58,7 @@ class FileNotes:
         evidence: Evidence,
         dropped: Sequence[str],
     ) -> tuple[str, ...]:
-        """Return what is worth a line about how a file was read.
-
-        Args:
-            name: Of the file.
-            public: The set that it was taken for, if any.
-            evidence: What its answers tell.
-            dropped: Where rows were left out because a choice appears twice.
-        """
+        """Return what is worth a line about how a file was read."""
         found = [
             set_note(public),
             self.renamed_note(),

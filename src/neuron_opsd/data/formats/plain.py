@@ -36,10 +36,7 @@ NUMBERS_LEFT_OUT: Final = "the choices' own numbers, as in '1. ...', are left ou
 def read_plain(cells: Cells, *, labelled: bool) -> Item:
     """Return what a row of no known set says.
 
-    Args:
-        cells: Of the row.
-        labelled: Whether gold answers are wanted; columns that may hold one are not
-            looked at otherwise.
+    Columns that may hold a gold answer are looked at only where it is `labelled`.
     """
     messages, asking = read_prompt(cells)
     choices, keys, choosing = read_choices(cells)

@@ -22,7 +22,7 @@ DRAWN: Final = "; its choices come in an order that is drawn from their texts"
 
 
 def always(cells: Cells) -> bool:
-    """Say that the columns alone tell a set."""
+    """Say that the columns alone decide a set."""
     del cells
     return True
 
@@ -67,7 +67,7 @@ class PublicSet:
     fits: Callable[[Cells], bool] = always
     """What else must hold for it to be recognised."""
     by_answer: bool = False
-    """Whether only the answer tells it, so that a pool must be told its name."""
+    """Whether only the answer shows it, so that a pool needs its name."""
     note: str = ""
     """What a user should know of how it is read."""
     reader: str = ""
@@ -234,12 +234,7 @@ def is_boxed(answer: object) -> bool:
 
 
 def recognise(cells: Cells, *, labelled: bool) -> PublicSet | None:
-    """Return the set that a row is of, `None` where it is of none.
-
-    Args:
-        cells: Of the row.
-        labelled: Whether the answer may be looked at to tell.
-    """
+    """Return a row's set, if any; the answer may tell only where it is `labelled`."""
     for one in SETS:
         if one.by_answer and not labelled:
             continue
@@ -270,7 +265,7 @@ def formats_by_name(setting: str) -> dict[str, str]:
 
 
 def check_targets(setting: str, names: Collection[str]) -> None:
-    """Refuse a setting that gives a format to a file that is not there.
+    """Refuse a setting that gives a format to a file that is missing.
 
     Raises:
         ConfigError: Naming it.

@@ -76,7 +76,7 @@ def may_be_asked(name: str, value: Any) -> bool:
 
 @lru_cache(maxsize=1000)
 def needed_words(name: str) -> frozenset[str]:
-    """Return the words of a column's name that tell a part of a question."""
+    """Return the words of a column's name that mean a part of a question."""
     key = squash(name)
     words = [word.casefold() for word in WORD.findall(name)]
     singular = {word.removesuffix("s") for word in words} | set(words)
@@ -116,8 +116,8 @@ KEYS_OF_ANSWERS: Final = {*ANSWERS, *INDICES} - {"answer"}
 def in_a_row(keys: Sequence[str]) -> set[str]:
     """Return the columns that are called like choices and differ in their last place.
 
-    Numbers need a word that tells choices before them, as in `answer1`; letters from
-    A to C tell them after any.
+    Numbers need a word for choices before them, as in `answer1`; letters from
+    A to C do after any.
     """
     groups: dict[str, set[str]] = {}
     for key in keys:

@@ -42,7 +42,7 @@ def generate(
 def written(model: Decoder, request: Request) -> list[list[Completion]]:
     """Return the completions of a request.
 
-    Where memory runs out, what has not ended is begun again with half as much side by
+    Where memory runs out, what has not ended is started again with half as much side by
     side, and with half the samples of a prompt where there is one prompt alone.
     """
     way = SharedPrefixes if model.facts.shares_prompts else LibraryCache

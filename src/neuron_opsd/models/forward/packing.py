@@ -72,7 +72,7 @@ def parts(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """Where everything lies in rows of packs."""
+    """Where everything is in rows of packs."""
 
     ids: Tensor
     """``(B, T)`` token ids."""

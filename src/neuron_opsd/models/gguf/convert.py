@@ -169,7 +169,7 @@ def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> No
     """Write configuration, weights and tokenizer as a hub download would have them.
 
     Raises:
-        OSError: If the disk is full or ails.
+        OSError: If the disk is full or fails.
     """
     network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     config.architectures = [network.__name__]

@@ -1,7 +1,7 @@
 """The token that closes an answer: what a model was taught to end its turn with.
 
 A base model's settings often name the end of a document, while its chat template closes
-a turn with another token. A completion that goes on behind that one is the model
+a turn with another token. A completion that continues after that one is the model
 talking to itself, so the template has its say.
 """
 

@@ -170,7 +170,7 @@ class Renderer:
             raise TryAgainError(
                 f"the process that {WRITES} does not start (status "
                 f"{process.returncode}); free memory and run the same command again, "
-                "and install this package again if that is in vain"
+                "and reinstall this package if that does not help"
             )
         return process
 

@@ -1,4 +1,4 @@
-"""Where a model lies: a folder, a GGUF file or a hub id; never pickled weights."""
+"""Where a model is stored: a folder, a GGUF file or a hub id; never pickled weights."""
 
 from __future__ import annotations
 

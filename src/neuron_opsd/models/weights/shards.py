@@ -1,7 +1,7 @@
 """Which files hold a model's weights, as its index names them: safetensors alone.
 
 transformers loads whatever an index or `config.json` names, pickled weights too, and an
-adapter that lies beside a model. So the names are read here before any weights are.
+adapter stored beside a model. So the names are read here before any weights are.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def shard_problem(folder: Path, name: str) -> str:
 
 
 def is_inside(folder: Path, path: Path) -> bool:
-    """Say whether a file lies in a folder, or where the hub's cache keeps its files.
+    """Say whether a file is in a folder, or where the hub's cache keeps its files.
 
     There ``snapshots/COMMIT/NAME`` is a link to ``blobs/HASH`` of the same model.
     """

@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
-from neuron_opsd.outlines import Outline
 from neuron_opsd.records import Completion, Rollout
-from neuron_opsd.storage import codecs, kept_rollouts
+from neuron_opsd.rollout_summary import StoredSummary
+from neuron_opsd.storage import codecs, stored_rollouts
 from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import ROLLOUTS
-from neuron_opsd.storage.kept_rollouts import KeptRollouts, in_full, outlines_of
 from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.stored_rollouts import StoredRollouts, in_full, summaries_of
 
-FACTS = (
+SUMMARY_COLUMNS = (
     "question_id",
     "index",
     "temperature",
@@ -54,15 +54,15 @@ def made(num_questions: int, length: int = 3) -> Iterator[Rollout]:
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeptRollouts:
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoredRollouts:
     """Return 90 rollouts in a file with row groups of 16, outlined 32 at a time."""
     monkeypatch.setattr(codecs, "ROWS_PER_GROUP", 16)
-    monkeypatch.setattr(kept_rollouts, "OUTLINES_READ", 32)
+    monkeypatch.setattr(stored_rollouts, "SUMMARIES_READ", 32)
     ROLLOUTS.save(tuple(made(30)), tmp_path / "rollouts.parquet")
-    return KeptRollouts(tmp_path / "rollouts.parquet")
+    return StoredRollouts(tmp_path / "rollouts.parquet")
 
 
-def test_they_are_the_rollouts_that_were_written(kept: KeptRollouts) -> None:
+def test_they_are_the_rollouts_that_were_written(kept: StoredRollouts) -> None:
     whole = tuple(made(30))
     assert tuple(kept) == whole
     assert kept == whole
@@ -75,24 +75,24 @@ def test_they_are_the_rollouts_that_were_written(kept: KeptRollouts) -> None:
         kept[90]
 
 
-def test_outlines_say_the_same_as_rollouts(kept: KeptRollouts) -> None:
-    outlines = list(kept.outlines())
-    assert [one.row for one in outlines] == list(range(90))
-    for outline, rollout in zip(outlines, made(30), strict=True):
-        assert [getattr(outline, name) for name in FACTS] == [
-            getattr(rollout, name) for name in FACTS
+def test_outlines_say_the_same_as_rollouts(kept: StoredRollouts) -> None:
+    summaries = list(kept.summaries())
+    assert [one.row for one in summaries] == list(range(90))
+    for summary, rollout in zip(summaries, made(30), strict=True):
+        assert [getattr(summary, name) for name in SUMMARY_COLUMNS] == [
+            getattr(rollout, name) for name in SUMMARY_COLUMNS
         ]
-    assert tally_votes(outlines) == tally_votes(tuple(made(30)))
-    assert list(sampled_rollouts(outlines)) == [f"q{n}" for n in range(30)]
+    assert tally_votes(summaries) == tally_votes(tuple(made(30)))
+    assert list(sampled_rollouts(summaries)) == [f"q{n}" for n in range(30)]
 
 
-def test_some_come_back_in_full_and_in_order(kept: KeptRollouts) -> None:
+def test_some_come_back_in_full_and_in_order(kept: StoredRollouts) -> None:
     whole = tuple(made(30))
-    some = [one for one in outlines_of(kept) if one.index == 1][::-3]
-    rows = [one.row for one in some if isinstance(one, Outline)]
+    some = [one for one in summaries_of(kept) if one.index == 1][::-3]
+    rows = [one.row for one in some if isinstance(one, StoredSummary)]
     assert in_full(kept, some) == [whole[row] for row in rows]
     assert in_full(whole, whole[3:5]) == list(whole[3:5])
-    assert outlines_of(whole) is whole
+    assert summaries_of(whole) is whole
 
 
 def test_files_of_the_first_version_are_outlined_alike(tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_files_of_the_first_version_are_outlined_alike(tmp_path: Path) -> None:
     ROLLOUTS.save(rollouts, tmp_path / "new.parquet")
     table = pq.read_table(tmp_path / "new.parquet").drop_columns(["final_start"])
     pq.write_table(table, tmp_path / "old.parquet")
-    old = KeptRollouts(tmp_path / "old.parquet")
-    assert [one.is_closed for one in old.outlines()] == [True, False, True]
+    old = StoredRollouts(tmp_path / "old.parquet")
+    assert [one.is_closed for one in old.summaries()] == [True, False, True]
     assert [one.is_closed for one in old] == [True, False, True]
 
 
@@ -123,20 +123,20 @@ def test_memory_does_not_grow_with_the_number_of_rollouts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gone over, and outlined: four times as many take no more at a time."""
-    monkeypatch.setattr(kept_rollouts, "OUTLINES_READ", 32)
+    monkeypatch.setattr(stored_rollouts, "SUMMARIES_READ", 32)
     monkeypatch.setattr(codecs, "ROWS_PER_GROUP", 32)
     peaks = []
     for count in (40, 160):
         ROLLOUTS.save(tuple(made(count, 400)), tmp_path / f"{count}.parquet")
-        kept = KeptRollouts(tmp_path / f"{count}.parquet")
+        kept = StoredRollouts(tmp_path / f"{count}.parquet")
 
-        def outline(kept: KeptRollouts = kept) -> int:
-            return sum(one.num_tokens for one in kept.outlines())
+        def summary(kept: StoredRollouts = kept) -> int:
+            return sum(one.num_tokens for one in kept.summaries())
 
-        def read(kept: KeptRollouts = kept) -> int:
+        def read(kept: StoredRollouts = kept) -> int:
             return sum(len(one.completion.text) for one in kept)
 
-        peaks.append((peak_of(outline), peak_of(read)))
+        peaks.append((peak_of(summary), peak_of(read)))
     for less, more in zip(*peaks, strict=True):
         assert more < 1.5 * less
 

@@ -2,14 +2,14 @@
 
 Eight rollouts of thousands of tokens for each of 50,000 questions take tens of
 gigabytes as objects. Whoever goes over them sees one batch at a time; votes and
-measures take their outlines, which are read without making objects of texts or tokens.
+measures take their summaries, which are read without making objects of texts or tokens.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate, groupby, islice
 from pathlib import Path
 from typing import Any, Final, overload
@@ -18,17 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from neuron_opsd.answers.reasoning import final_start
-from neuron_opsd.outlines import Outline, RolloutFacts
 from neuron_opsd.records import Completion, Rollout
+from neuron_opsd.rollout_summary import RolloutSummary, StoredSummary
 from neuron_opsd.storage.tables import ROLLOUT_SCHEMA, opened_table
 
 ROWS_READ: Final = 64
 """Rollouts that are objects at a time while a file is gone over."""
 
-OUTLINES_READ: Final = 4096
-"""Rows whose outlines are read at a time."""
+SUMMARIES_READ: Final = 4096
+"""Rows whose summaries are read at a time."""
 
-FACTS: Final = (
+SUMMARY_COLUMNS: Final = (
     "question_id",
     "index",
     "temperature",
@@ -37,13 +37,13 @@ FACTS: Final = (
     "logprob",
     "entropy",
 )
-"""Columns that an outline takes as they are."""
+"""Columns that an summary takes as they are."""
 
 REPEATED: Final = frozenset(("question_id", "answer"))
 """Columns of texts that come again from row to row, and are held once a batch."""
 
 
-class KeptRollouts(Sequence[Rollout]):
+class StoredRollouts(Sequence[Rollout]):
     """The rollouts of a Parquet file, read anew whenever they are gone over."""
 
     def __init__(self, path: Path) -> None:
@@ -93,15 +93,16 @@ class KeptRollouts(Sequence[Rollout]):
                     for batch in table.take(some).to_batches():
                         yield from rollouts_in(batch, known)
 
-    def outlines(self) -> Iterator[Outline]:
+    def summaries(self) -> Iterator[StoredSummary]:
         """Yield what votes and measures need of every rollout."""
         row = 0
         with opened_table(self.path, ROLLOUT_SCHEMA) as file:
             # Files of version 0.1 do not say where the final answer begins.
-            told = "final_start" in file.schema_arrow.names
-            columns = [*FACTS, "token_ids", "final_start" if told else "text"]
-            for batch in file.iter_batches(OUTLINES_READ, columns=columns):
-                yield from outlines_in(batch, row)
+            known = "final_start" in file.schema_arrow.names
+            closing = "final_start" if known else "text"
+            columns = [*SUMMARY_COLUMNS, "token_ids", closing]
+            for batch in file.iter_batches(SUMMARIES_READ, columns=columns):
+                yield from summaries_in(batch, row)
                 row += batch.num_rows
 
     def _place(self, row: int) -> tuple[int, int]:
@@ -110,21 +111,23 @@ class KeptRollouts(Sequence[Rollout]):
         return group, row - (self._ends[group - 1] if group else 0)
 
 
-def outlines_of(rollouts: Iterable[Rollout]) -> Iterable[RolloutFacts]:
+def summaries_of(rollouts: Iterable[Rollout]) -> Iterable[RolloutSummary]:
     """Return what votes and measures need, without texts where a file keeps these."""
-    return rollouts.outlines() if isinstance(rollouts, KeptRollouts) else rollouts
+    return rollouts.summaries() if isinstance(rollouts, StoredRollouts) else rollouts
 
 
-def in_full(rollouts: Sequence[Rollout], some: Iterable[RolloutFacts]) -> list[Rollout]:
+def in_full(
+    rollouts: Sequence[Rollout], some: Iterable[RolloutSummary]
+) -> list[Rollout]:
     """Return some rollouts with their texts and tokens, in the given order.
 
     Args:
         rollouts: That they are of.
-        some: As they are, or the outlines that `outlines_of` returned.
+        some: As they are, or the summaries that `summaries_of` returned.
     """
-    if not isinstance(rollouts, KeptRollouts):
+    if not isinstance(rollouts, StoredRollouts):
         return [one for one in some if isinstance(one, Rollout)]
-    return list(rollouts.at(one.row for one in some if isinstance(one, Outline)))
+    return list(rollouts.at(one.row for one in some if isinstance(one, StoredSummary)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class Chosen:
 
     rollouts: Sequence[Rollout]
     """That they were chosen from."""
-    facts: Mapping[str, RolloutFacts]
+    facts: Mapping[str, RolloutSummary]
     """By question id, without texts where a file keeps these."""
 
     def completions(self, ids: Sequence[str]) -> list[Completion]:
@@ -142,36 +145,19 @@ class Chosen:
         return [rollout.completion for rollout in some]
 
 
-def outlines_in(batch: pa.RecordBatch, row: int) -> Iterator[Outline]:
-    """Yield the outlines of some rows.
-
-    Args:
-        batch: With the columns that `KeptRollouts.outlines` reads.
-        row: Place of the first one in the file.
-    """
-    columns = [plain_list(batch, name) for name in FACTS]
+def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:
+    """Yield the summaries of some rows, the first of which is row `row` of the file."""
     lengths = pc.list_value_length(batch.column("token_ids")).to_pylist()
     if "final_start" in batch.schema.names:
         closed = batch.column("final_start").is_valid().to_pylist()
     else:
         texts = batch.column("text").to_pylist()
         closed = [final_start(text) is not None for text in texts]
-    rows = range(row, row + batch.num_rows)
-    for facts in zip(*columns, lengths, closed, rows, strict=True):
-        name, index, temperature, answer, finished, logprob, entropy, *rest = facts
-        length, is_closed, place = rest
-        yield Outline(
-            question_id=name,
-            index=index,
-            temperature=temperature,
-            answer=answer,
-            num_tokens=length,
-            finished=finished,
-            is_closed=is_closed,
-            logprob=logprob,
-            entropy=entropy,
-            row=place,
-        )
+    columns = {name: plain_list(batch, name) for name in SUMMARY_COLUMNS}
+    columns |= {"num_tokens": lengths, "is_closed": closed}
+    columns |= {"row": list(range(row, row + batch.num_rows))}
+    ordered = [columns[field.name] for field in fields(StoredSummary)]
+    return (StoredSummary(*values) for values in zip(*ordered, strict=True))
 
 
 def plain_list(batch: pa.RecordBatch, name: str) -> list[Any]:

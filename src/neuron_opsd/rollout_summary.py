@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class RolloutFacts(Protocol):
-    """What a rollout and its outline have in common."""
+class RolloutSummary(Protocol):
+    """What a rollout and its summary have in common."""
 
     @property
     def question_id(self) -> str:
@@ -50,8 +50,8 @@ class RolloutFacts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
-    """A rollout without its text and its tokens; the fields are `RolloutFacts`."""
+class StoredSummary:
+    """A rollout without its text and its tokens; the fields are `RolloutSummary`."""
 
     question_id: str
     index: int
