@@ -169,7 +169,7 @@ class UOPSD(Distillation):
         check_group(config)
 
     def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
-        """Return the rollouts that disagree, with a teacher that is shown what agrees."""
+        """Return rollouts that disagree, with a teacher that is shown what agrees."""
         groups = vote_on_policy(learner, batch, step, self.config)
         return [self.split(learner, group) for group in groups]
 
@@ -227,7 +227,7 @@ class OracleOPSD(Oracle, Distillation):
     settings = WHOLE_POOL
 
     def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
-        """Return the student's own rollouts, with a teacher that is shown the answer."""
+        """Return own rollouts, with a teacher that is shown the answer."""
         told = [
             self.shown(learner, example, self.targets[example.question_id].written)
             for example in batch
