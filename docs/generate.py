@@ -188,14 +188,13 @@ def methods_page() -> str:
             f"`{name} = {toml_value(value)}`"
             for name, value in flatten_table(method.settings).items()
         ]
-        first, _, more = inspect.cleandoc(method.__doc__ or "").partition("\n")
+        first, _, more = inspect.cleandoc(method.__doc__ or "").partition("\n\n")
         lines += [
             f"## {method.name}",
             "",
-            f"{sentence(method.summary)}.",
+            first,
             "",
-            f"{first}{more.rstrip()}".replace("\n\n", " ", 1),
-            "",
+            *([more, ""] if more else []),
             f"- its loss acts on {method.acts_on}",
             f"- after: {method.source}",
             f"- sets: {', '.join(own) or 'nothing of its own'}",
@@ -213,11 +212,6 @@ def preset_lines(method: type[Method]) -> list[str]:
     if method is not first and method.preset is first.preset:
         return [f"- its preset is {first.name}'s"]
     return ["", *source_table(method)]
-
-
-def sentence(text: str) -> str:
-    """Return a text with its first letter in upper case."""
-    return text[:1].upper() + text[1:]
 
 
 def toml(value: Any) -> str:
