@@ -69,8 +69,8 @@ TARGET_HEADINGS = {
 KIND_NOTES = {
     "pearson": "Pearson",
     "spearman": "Spearman",
-    "partial": "linear",
-    "partial_ranks": "ranks",
+    "partial": "partial, linear",
+    "partial_ranks": "partial, ranks",
 }
 
 Writers: TypeAlias = Mapping[str, tuple[Column, Write]]
@@ -160,10 +160,9 @@ def correlation_table(
     data: AnalysisData, shown: Correlations, title: str
 ) -> Table | None:
     """Return the table of some correlations, `None` where no run has any."""
-    columns = []
-    for target, kind in shown:
-        tail = ", partial" if kind.startswith("partial") else ""
-        columns.append(Column(TARGET_HEADINGS[target] + tail, KIND_NOTES[kind]))
+    columns = (
+        Column(TARGET_HEADINGS[target], KIND_NOTES[kind]) for target, kind in shown
+    )
     return by_run(title, columns, correlation_rows(data, shown))
 
 
