@@ -186,7 +186,7 @@ def stat(
 ) -> Stat:
     """Return a difference as a large number, over its interval."""
     kind, interval = change
-    if interval is None or not finite(interval):
+    if not finite(interval):
         return Stat(label, NOT_MEASURED, "", said, note, Markup(""))
     value, span = written_change(kind, interval)
     note = f"95 % interval {span}; {note}"
