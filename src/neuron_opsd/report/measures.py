@@ -117,8 +117,10 @@ def in_words(interval: Interval | None, metric: str) -> str:
     return f"{change} ({span})"
 
 
-def judged(kind: MetricKind, interval: Interval, least: Least) -> str:
+def judged(kind: MetricKind, interval: Interval | None, least: Least) -> str:
     """Say what a difference shows, without praise where none of the two is better."""
+    if not finite(interval):
+        return "not measured"
     if kind.better:
         enough = least.calibration if kind.name in ERRORS else least.accuracy
         better = kind.better == "higher"

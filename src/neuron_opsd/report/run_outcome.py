@@ -13,6 +13,7 @@ from neuron_opsd.report.baseline import (
     no_gain_at_baseline,
     standing,
 )
+from neuron_opsd.report.measures import ACCURACY, ERROR, judged
 from neuron_opsd.report.wording import (
     NO_DIFFERENCE,
     NO_MATTER,
@@ -23,7 +24,6 @@ from neuron_opsd.report.wording import (
     percent,
     points,
     signed,
-    verdict,
     with_ends,
 )
 from neuron_opsd.results.run import (
@@ -31,6 +31,7 @@ from neuron_opsd.results.run import (
     PROMPTED,
     ReportData,
     TestComparison,
+    least_of,
 )
 from neuron_opsd.results.scores import Interval
 
@@ -153,9 +154,8 @@ def accuracy_verdict(
         difference: To the untrained model, or to form-only training.
         config: Sets the least difference that matters.
     """
-    least = config.min_difference
-    said = verdict(difference, higher_is_better=True, least=least)
-    return no_gain_at_baseline(said, standing(test, least))
+    said = judged(ACCURACY, difference, least_of(config))
+    return no_gain_at_baseline(said, standing(test, config.min_difference))
 
 
 def as_clause(subject: str, said: str, what: str = "") -> str:
@@ -195,7 +195,7 @@ def cross_domain_clause(data: ReportData) -> str:
     if not finite(accuracy):
         return f"{where} it was not measured"
     config = data.config.evaluation
-    said = verdict(accuracy, higher_is_better=True, least=config.min_difference)
+    said = judged(ACCURACY, accuracy, least_of(config))
     clause = f"{where} {as_clause('it', said)}, {point_numbers(accuracy)}"
     if not finite(ece):
         return clause
@@ -216,9 +216,7 @@ def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
 
 def calibration_verdict(what: str, ece: Interval, config: EvaluationConfig) -> str:
     """Say what a difference in calibration error shows."""
-    least = config.min_calibration_difference
-    said = verdict(ece, higher_is_better=False, least=least)
-    return as_clause(what, said, what)
+    return as_clause(what, judged(ERROR, ece, least_of(config)), what)
 
 
 def point_numbers(interval: Interval) -> str:
