@@ -1,7 +1,7 @@
 """One run group of a comparison: a source, a seed and a start, with all its methods.
 
 A run group is a run directory. The pool is answered once for all methods; each method
-has a folder, and once its result is there nothing of it is computed again.
+has a folder, and once its result is stored nothing of it is computed again.
 """
 
 from __future__ import annotations
