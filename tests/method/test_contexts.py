@@ -24,7 +24,7 @@ from neuron_opsd.method.contexts import (
 from neuron_opsd.method.retrieval.exact import distance_rows, make_index
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.seeds import generator
-from set_examples import (
+from neuron_sets import (
     any_neurons,
     few_neurons,
     ids_of,

@@ -39,7 +39,7 @@ from neuron_opsd.records import Message, NeuronSet, Question
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.library import DemonstrationPool, check_enough
 from neuron_opsd.storage.json_lines import read_listing, write_listing
-from set_examples import ids_of
+from neuron_sets import ids_of
 
 LINEAR = 5.0
 """At most, of four times the input; what grows with its square takes sixteen times."""
