@@ -237,11 +237,7 @@ class HFModel(ModelTokenizer):
         return self.run_decoder(input_ids=ids.to(self.device))
 
     def run_decoder(self, **inputs: Any) -> Tensor:
-        """Return the final states ``(B, T, D)`` of token ids ``(B, T)``.
-
-        Args:
-            inputs: What the decoder takes, `input_ids` among it.
-        """
+        """Return the final states ``(B, T, D)`` of `input_ids` ``(B, T)``."""
         return self.run(self.decoder, self.product_weights().decoder, inputs)
 
     def run(
