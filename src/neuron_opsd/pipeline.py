@@ -26,6 +26,7 @@ from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import (
+    Brief,
     NeuronSet,
     Question,
     Rollout,
@@ -77,8 +78,8 @@ ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
 """What the model answered to the pool, and which of these answers are equal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+@dataclass(frozen=True, slots=True, repr=False)
+class Prepared(Brief):
     """Everything that training needs, made from questions without labels."""
 
     rollouts: Sequence[Rollout]
