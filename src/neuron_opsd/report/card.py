@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from neuron_opsd.config import ModelConfig
+from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.report.run_outcome import (
     ordered,
     outcome_sentence,
@@ -16,15 +16,6 @@ from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.run import OURS, ReportData
 
 TAGS = ("neuron-opsd", "annotation-free")
-
-CHOSEN: Mapping[str, str] = MappingProxyType(
-    {
-        "nearest": "chosen by overlap of activated neurons",
-        "words": "chosen by the words they share",
-        "random": "drawn by chance",
-    }
-)
-"""How demonstrations were found, by `contexts.rule`."""
 
 NEWEST = ModelConfig().revision
 """What transformers, too, takes of a hub id where nothing is said."""
@@ -134,7 +125,8 @@ def teacher_text(data: ReportData) -> str:
         return alone if data.config.method == OURS else ""
     return (
         f"The teacher was the same model with {contexts.num_demonstrations} other "
-        f"questions and its own answers to them in its prompt, {CHOSEN[contexts.rule]}."
+        f"questions and its own answers to them in its prompt, "
+        f"{CONTEXT_RULES[contexts.rule].help}."
     )
 
 

@@ -32,7 +32,7 @@ from neuron_opsd.results.run import (
     ReportData,
     TestComparison,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 
 def ordered(tests: Iterable[TestComparison]) -> list[TestComparison]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import unicodedata
 
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 MINUS = "\N{MINUS SIGN}"
 NOT_MEASURED = "\N{EM DASH}"

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import selects_by_neurons, shows_by_neurons
+from neuron_opsd.config.needs import (
+    reading_none,
+    selects_by_neurons,
+    shows_by_neurons,
+)
 from neuron_opsd.config.tables import (
     Table,
     config_from_table,
@@ -15,6 +19,8 @@ from neuron_opsd.config.tables import (
     toml_value,
 )
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.methods import METHODS, method_named, method_of
 from neuron_opsd.models.roles import ModelFacts
 
@@ -95,8 +101,9 @@ def for_model(
 
 
 READABLE: Final = {
-    "selection": "selection.rule to random or all",
-    "contexts": "contexts.rule to words or random (or no demonstrations)",
+    "selection": f"selection.rule to {reading_none(SELECTION_RULES)}",
+    "contexts": f"contexts.rule to {reading_none(CONTEXT_RULES)} (or no "
+    "demonstrations)",
 }
 """What to set in a section so that it does not ask for neurons."""
 
