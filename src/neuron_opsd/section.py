@@ -8,7 +8,7 @@ from datetime import date
 from typing import Annotated, Any, Protocol, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError, PydanticKnownError, core_schema
 
 
 def iso_date(value: object) -> str:
@@ -50,7 +50,10 @@ class Entry(Protocol):
 
 @dataclass(frozen=True)
 class OneOf:
-    """Lets a setting take the names of a table, and adds their help to its own."""
+    """Lets a setting take the names of a table, and adds their help to its own.
+
+    The table is asked whenever a setting is read, so an entry of one's own counts.
+    """
 
     table: Mapping[str, Entry]
     more: tuple[str, ...] = ()
@@ -68,7 +71,19 @@ class OneOf:
 
     def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
         """Have pydantic take these names alone."""
-        return core_schema.literal_schema(list(self.names))
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def check(self, value: Any) -> str:
+        """Return a name.
+
+        Raises:
+            PydanticKnownError: If it is none of the table's.
+        """
+        if isinstance(value, str) and value in self.names:
+            return value
+        *most, last = map(repr, self.names)
+        allowed = f"{', '.join(most)} or {last}"
+        raise PydanticKnownError("literal_error", {"expected": allowed})
 
 
 class Section(BaseModel):

@@ -258,7 +258,7 @@ def test_a_rule_sees_answers_votes_lengths_and_entropies(
     own = {**pool.own, "q1": outline("q1", entropy=0.1)}
     votes = {name: Vote(name, "a", {"a": 2}, 8) for name in pool.question_ids}
     monkeypatch.setitem(SELECTION_RULES, "surest", entry)
-    config = SelectionConfig.model_construct(rule="surest", keep_fraction=0.2)
+    config = SelectionConfig(rule="surest")
     entries = select_questions(replace(pool, own=own, votes=votes), config, 0)
     assert kept_ids(entries) == ["q1"]
     assert [e.reason for e in entries][:2] == [

@@ -11,7 +11,7 @@ import operator
 import re
 import string
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Protocol, TypeAlias
 
@@ -260,7 +260,7 @@ class ReaderEntry:
     """Whether it may not come to know, within its limits, if two answers are one."""
 
 
-READERS: Final[Mapping[str, ReaderEntry]] = {
+READERS: Final[dict[str, ReaderEntry]] = {
     "choice-text": ReaderEntry(
         lambda _: reader_of_choices(read_choice_text), "which choice, by its text"
     ),

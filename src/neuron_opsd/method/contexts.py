@@ -74,7 +74,7 @@ class ContextRule:
     reads_neurons: bool = False
 
 
-CONTEXT_RULES: Final[Mapping[str, ContextRule]] = {
+CONTEXT_RULES: Final[dict[str, ContextRule]] = {
     "nearest": ContextRule(
         by_neurons, "nearest by the overlap of their neurons", reads_neurons=True
     ),

@@ -7,7 +7,7 @@ vocabulary. Divergences are in nats.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -81,7 +81,7 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor, beta: float = 0.5) -> Entries:
     return Entries(p, to_teacher.mul_(beta).add_(to_student), to_student)
 
 
-DIVERGENCES: Final[Mapping[str, Divergence]] = {
+DIVERGENCES: Final[dict[str, Divergence]] = {
     "reverse-kl": Divergence(reverse_kl, "KL(student || teacher)"),
     "forward-kl": Divergence(forward_kl, "KL(teacher || student)"),
     "jsd": Divergence(

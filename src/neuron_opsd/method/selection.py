@@ -94,7 +94,7 @@ class SelectionRule:
     keeps_all: bool = False
 
 
-SELECTION_RULES: Final[Mapping[str, SelectionRule]] = {
+SELECTION_RULES: Final[dict[str, SelectionRule]] = {
     "fewest-neurons": SelectionRule(
         fewest_neurons,
         "those with the fewest neurons, which means high consensus",
