@@ -2,7 +2,7 @@
 
 All are frozen and hold plain values, tuples and arrays, so any stage can restart from
 what the stage before it wrote. Gold answers travel apart, as `GoldAnswers`, to
-evaluation alone, whose scores (`results.scores`) hold them; nothing here has a field
+evaluation alone, whose scores (`scores`) hold them; nothing here has a field
 for one, and so training stays annotation-free.
 """
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from neuron_opsd.method import contexts
-from neuron_opsd.method.contexts import (
+from neuron_opsd.method import neighbours as contexts
+from neuron_opsd.method.neighbours import (
     Neighbour,
     drawn_rows,
     free_row,

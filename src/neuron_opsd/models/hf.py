@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuron_opsd.errors import ModelError
-from neuron_opsd.method.divergence import capped
+from neuron_opsd.method.losses import capped
 from neuron_opsd.method.products import multiply
 from neuron_opsd.models.adapters.low_rank import LowRank, apart
 from neuron_opsd.models.decoding.generation import generate

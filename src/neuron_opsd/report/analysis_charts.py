@@ -31,7 +31,7 @@ from neuron_opsd.results.analysis import (
     area_name,
     correlation_name,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 BINNED = ((ACCURACY, "after", "right"), (AGREEMENT, "before", "agree"))
 """Targets of the binned means, with the role of their marks and their word."""

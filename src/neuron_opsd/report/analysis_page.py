@@ -36,7 +36,7 @@ from neuron_opsd.results.analysis import (
     area_name,
     correlation_name,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 CASES_ON_PAGE = 120
 """Of all runs together; `analysis.json` holds the others too."""

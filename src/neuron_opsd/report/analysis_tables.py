@@ -47,7 +47,7 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 Measures: TypeAlias = Mapping[str, Interval]
 

@@ -14,7 +14,7 @@ from neuron_opsd.report.wording import (
     percent,
 )
 from neuron_opsd.results.run import Least, TestComparison
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 NEARLY_ALL = 0.9
 """Share of a model's answers from which one answer is as good as all of them."""

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from neuron_opsd.config import ModelConfig
+from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.report.html import environment
 from neuron_opsd.report.run_outcome import ordered, outcome_sentence, result_table
 from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.run import OURS, ReportData
-
-CHOSEN: Mapping[str, str] = MappingProxyType(
-    {
-        "nearest": "chosen by overlap of activated neurons",
-        "words": "chosen by the words they share",
-        "random": "drawn by chance",
-    }
-)
-"""How demonstrations were found, by `contexts.rule`."""
 
 NEWEST = ModelConfig().revision
 """What transformers, too, takes of a hub id where nothing is said."""
@@ -52,7 +43,7 @@ def render_card(data: ReportData, base_model: str, source: str = "") -> str:
         is_ours=data.config.method == OURS,
         outcome=outcome_sentence(data),
         demonstrations=contexts.num_demonstrations,
-        chosen=CHOSEN[contexts.rule],
+        chosen=CONTEXT_RULES[contexts.rule].help,
         results=results_table(data),
         found=[*(data.teacher_check.findings if data.teacher_check else ()), *signs],
         origins={"seed": str(data.config.seed), **hashes, **data.versions},

@@ -19,7 +19,7 @@ from neuron_opsd.report.wording import (
     verdict,
 )
 from neuron_opsd.results.run import Least
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 
 @dataclass(frozen=True, slots=True)

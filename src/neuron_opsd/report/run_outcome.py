@@ -33,7 +33,7 @@ from neuron_opsd.results.run import (
     TestComparison,
     least_of,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 
 def ordered(tests: Iterable[TestComparison]) -> list[TestComparison]:

@@ -49,7 +49,7 @@ from neuron_opsd.report.wording import (
     percent,
 )
 from neuron_opsd.results.run import ReportData, TestComparison, least_of
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 MOST_CASES = 24
 

@@ -38,7 +38,7 @@ from neuron_opsd.report.wording import (
     points,
 )
 from neuron_opsd.results.run import ReportData, StageCost, TestComparison, least_of
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 
 def results_table(data: ReportData) -> Table:
