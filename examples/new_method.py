@@ -19,10 +19,9 @@ from neuron_opsd.stages.training_rollouts import VotedGroup, vote_on_policy
 
 @no.add_method
 class ShortestAgreeing(Imitation):
-    """Imitation of the shortest rollout that gives the voted answer."""
+    """Imitates the shortest rollout that gives the majority's answer."""
 
     name = "shortest-agreeing"
-    summary = "imitates the shortest rollout that gives the majority's answer"
     acts_on = LMSI.acts_on
     source = "an example"
     preset = LMSI.preset

@@ -760,6 +760,16 @@ def test_a_forecast_counts_what_is_left_and_times_every_method(
     assert forecast(wanted, config, Silent()).left == {"ttrl": 2}
 
 
+def test_a_forecast_times_form_only_on_questions_without_choices(
+    tmp_path: Path, config: Config
+) -> None:
+    write_rows(tmp_path / "sums-pool.jsonl", sum_rows(range(POOL_SIZE)))
+    wanted = comparison(tmp_path, "lmsi")
+    wanted = replace(wanted, sources={"sums": wanted.sources["sums"]})
+    found = forecast(wanted, config, Silent())
+    assert set(found.step_seconds) == {FORM, "lmsi"}
+
+
 def test_every_method_can_be_compared(tmp_path: Path, config: Config) -> None:
     names = [name for name in METHODS if name != FORM]
     # Demonstrations for all would make another method of it.

@@ -1,4 +1,4 @@
-"""Methods that follow a teacher who is shown more than the student is."""
+"""Methods that follow a teacher that is shown more than the student is."""
 
 from __future__ import annotations
 
@@ -56,23 +56,20 @@ class Distillation(Method):
 
 
 class NeuronOPSD(Distillation):
-    """The paper's objective."""
+    """Distils a teacher that sees the demonstrations with the nearest neurons."""
 
     name = "neuron-opsd"
-    summary = "distils a teacher that sees the demonstrations with the nearest neurons"
     source = "Chen and Li, arXiv:2607.02460"
     notes = (
-        "the prototype shows demonstrations that were filtered by true answers; here "
-        "none is read, as the paper claims",
+        "the prototype shows demonstrations filtered by true answers; here none is "
+        "read, as the paper claims",
         "a question whose own answer cannot be read is no demonstration, since it "
-        "would show the teacher no answer; the paper leaves none out. A run says how "
-        "many",
+        "would show the teacher no answer; a run says how many. The paper leaves none "
+        "out",
         "a question's neurons are those of the completion that a demonstration shows: "
-        "the first sample as in the paper, the greedy one with `contexts.answer = "
-        "greedy`, so that its selection and its distances speak of what the teacher "
-        "sees; where none can be shown, those of the first sample. With "
-        "`contexts.content = final` they are still those of the whole completion, "
-        "reasoning included",
+        "the first sample as in the paper, or the greedy one with `contexts.answer = "
+        "greedy`; where none can be shown, the first sample. They are those of the "
+        "whole completion, reasoning included, also with `contexts.content = final`",
     )
     preset = Preset(
         1e-5,
@@ -103,10 +100,9 @@ class NeuronOPSD(Distillation):
 
 
 class RandomOPSD(Distillation):
-    """The control without neurons: random questions with random demonstrations."""
+    """Neuron-opsd with random questions and random demonstrations."""
 
     name = "random-opsd"
-    summary = "neuron-opsd with random questions and random demonstrations"
     source = "control; its demonstrations are those of table 2 of arXiv:2607.02460"
     settings = sections(selection={"rule": "random"}, contexts={"rule": "random"})
     essential = ("selection.rule", "contexts.rule")
@@ -115,14 +111,13 @@ class RandomOPSD(Distillation):
 
 
 class EmaOnly(Distillation):
-    """The control without a context: the teacher is the student's slow copy."""
+    """Neuron-opsd whose teacher sees no demonstrations."""
 
     name = "ema-only"
-    summary = "neuron-opsd whose teacher sees no demonstrations"
     source = "control: what a slow copy teaches by itself"
     notes = (
-        "its questions are those with the fewest neurons, as neuron-opsd's are; where "
-        "the model's neurons cannot be read, random ones",
+        "its questions are chosen as neuron-opsd's are, by the fewest neurons, or at "
+        "random where the model's neurons cannot be read",
     )
     settings = sections(contexts={"num_demonstrations": 0})
     essential = ("contexts.num_demonstrations",)
@@ -131,34 +126,27 @@ class EmaOnly(Distillation):
 
 
 class UOPSD(Distillation):
-    """Distillation of what disagrees with the vote towards who saw what agrees.
+    """Distils a teacher that sees the shortest rollout that gives the voted answer.
 
-    The teacher's context is the shortest rollout that gives the voted answer, its
-    reasoning with it; trained on are all rollouts that do not give it, also those
-    without a readable answer. A question whose rollouts all agree teaches nothing in
-    that step.
+    It is trained on all rollouts that do not give that answer, also those without a
+    readable one. A question whose rollouts all agree teaches nothing in that step.
     """
 
     name = "u-opsd"
-    summary = (
-        "distils a teacher that sees the shortest rollout that gives the voted answer, "
-        "on the rollouts that do not"
-    )
     source = (
         "U-OPSD, arXiv:2608.06296, which trains on the longest of them, without its "
         "filter on the share of votes"
     )
     notes = (
-        "the solution is shown as an earlier turn, in which the same question was "
-        "answered: the same form as a demonstration's, also where there is no chat "
-        "template, and without an instruction, which would be in one language. OPSD, "
-        "which the paper builds on, writes it into the user's turn and asks for an "
-        "answer in the model's own words",
+        "the solution is shown as an earlier turn in which the same question was "
+        "answered, the form of a demonstration, which needs no chat template and no "
+        "instruction in any language. OPSD, which the paper builds on, writes it into "
+        "the user's turn and asks for an answer in the model's own words",
         "its reasoning loses its marks there, since chat templates cut marked "
         "reasoning out of earlier turns; the paper finds that a whole trace is needed",
-        "all rollouts that disagree are trained on; the paper takes the longest. "
-        "Those without a readable answer are among them: the teacher then says what "
-        "else to write, and nothing of them is imitated",
+        "all rollouts that disagree are trained on, those without a readable answer "
+        "too: the teacher says what else to write, and nothing of them is imitated. "
+        "The paper takes the longest",
         "the paper's rate is not known to us; the preset keeps the default for an "
         "adapter, which the paper trains too, and a tenth of it for full tuning",
     )
@@ -181,7 +169,7 @@ class UOPSD(Distillation):
         check_group(config)
 
     def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
-        """Return the rollouts that disagree, with the teacher who saw what agrees."""
+        """Return rollouts that disagree, with a teacher that is shown what agrees."""
         groups = vote_on_policy(learner, batch, step, self.config)
         return [self.split(learner, group) for group in groups]
 
@@ -202,15 +190,14 @@ class UOPSD(Distillation):
 
 
 class OracleOPSD(Oracle, Distillation):
-    """Distillation towards a teacher that sees the answer it is given."""
+    """Distils a teacher that sees the gold answer."""
 
     name = "oracle-opsd"
-    summary = "distils a teacher that sees the gold answer"
     source = "OPSD, arXiv:2601.18734: upper bound of neuron-opsd"
     notes = (
-        "the answer is shown as an earlier turn, in which the same question was "
-        "answered, as u-opsd shows its solution; OPSD writes a whole solution into "
-        "the user's turn and asks for it in the model's own words",
+        "the answer is shown as u-opsd shows its solution, in an earlier turn; OPSD "
+        "writes a whole solution into the user's turn and asks for it in the model's "
+        "own words",
         "the public scripts have rates of 2e-5 to 2e-4 and later work takes 5e-6, all "
         "for an adapter; the preset has the last, and a tenth of it for full tuning, "
         "which the source does not do",
@@ -240,7 +227,7 @@ class OracleOPSD(Oracle, Distillation):
     settings = WHOLE_POOL
 
     def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
-        """Return the student's own rollouts, with the teacher who saw the answer."""
+        """Return own rollouts, with a teacher that is shown the answer."""
         told = [
             self.shown(learner, example, self.targets[example.question_id].written)
             for example in batch

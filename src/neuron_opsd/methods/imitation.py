@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import drawn_rows, rows_barred
+from neuron_opsd.method.neighbours import drawn_rows, rows_barred
 from neuron_opsd.methods.distillation import EmaOnly
 from neuron_opsd.methods.method import (
     GROUPS,
@@ -55,16 +55,14 @@ class Imitation(Method):
 
 
 class ContextSFT(Imitation):
-    """Imitation of the frozen model's answers under the teacher's prompt."""
+    """Imitates the answers of the frozen model that sees the demonstrations."""
 
     name = "context-sft"
-    summary = "imitates the answers of the frozen model that sees the demonstrations"
     source = "control: neuron-opsd without rollouts of its own"
     notes = (
-        "it draws at LMSI's temperature of 0.7, unless set otherwise: a frozen model "
-        "writes what it imitates, so nothing has to be drawn on-policy",
-        "an answer that cannot be read, such as one that was cut, is not imitated; a "
-        "question with no other teaches nothing in that step",
+        "it draws at LMSI's temperature of 0.7 unless set otherwise: a frozen model "
+        "writes what it imitates, so nothing has to be on-policy",
+        "an answer that cannot be read, such as one that was cut, is not imitated",
     )
     preset = Preset(
         1e-5,
@@ -91,25 +89,23 @@ def is_read(answer: str | None) -> bool:
 
 
 class LMSI(Imitation):
-    """Imitation of all rollouts that give the voted answer.
+    """Imitates the frozen model's rollouts that give the majority's answer.
 
-    The frozen model draws them when a question's turn comes, as many as every other
-    method draws: what a file of its samples would hold, with fresh ones every epoch.
+    They are drawn when a question's turn comes, as many as every other method draws:
+    what a file of its samples would hold, with fresh ones every epoch.
     """
 
     name = "lmsi"
-    summary = "imitates the frozen model's rollouts that give the majority's answer"
     source = "Huang et al., arXiv:2210.11610, with one prompt format"
     notes = (
         "one prompt format in place of four, since questions of any kind are asked "
         "here and the other formats need worked examples",
         "samples are drawn anew when a question's turn comes; the paper draws all of "
         "them once",
-        "the paper's 32 completions a step would be those of one question a step here, "
-        "so the preset leaves `distill.batch_size`",
+        "the paper's 32 completions a step would be those of one question, so the "
+        "preset leaves `distill.batch_size`",
         "the paper's rate and its 10,000 steps are those of a model of 540B "
         "parameters; the preset takes 1e-5, and its steps are `distill.steps`",
-        "the demonstrations of neuron-opsd have no part in it",
     )
     preset = Preset(
         1e-5,
@@ -143,16 +139,16 @@ class LMSI(Imitation):
 
 
 class FormOnly(Imitation):
-    """Imitation of random choices, or of own answers to other questions.
+    """Imitates random choices: what any training teaches of an answer's form.
 
-    Whatever it gains, any training gains from seeing what an answer looks like.
+    Where a question has no choices, they are the model's own answers to other
+    questions.
     """
 
     name = FORM_ONLY
-    summary = "imitates random choices: what any training teaches of an answer's form"
     source = "control"
     notes = (
-        "it draws nothing, so of its preset only the learning rate and the schedule "
+        "it draws nothing, so only the learning rate and the schedule of its preset "
         "matter; its questions are chosen as ema-only's are",
     )
     preset = EmaOnly.preset

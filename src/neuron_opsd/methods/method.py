@@ -94,12 +94,13 @@ class PoolAnswers:
 class Method(ABC):
     """A way to train; an instance is one with its settings, and an `Objective`.
 
-    A subclass is one method. It is listed at the end of its family's module.
+    A subclass is one method, listed at the end of its family's module. The first line
+    of its docstring is its summary.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    """What it does, in a line."""
+    """What it does, in a line, as the end of a sentence."""
     acts_on: ClassVar[str]
     """On which distribution its loss acts."""
     source: ClassVar[str]
@@ -122,6 +123,12 @@ class Method(ABC):
     """Whether it trains towards what is said after the demonstrations."""
     learns_from_itself: ClassVar[bool] = True
     """Whether it has nothing but the model's own answers to learn from."""
+
+    def __init_subclass__(cls) -> None:
+        """Take the summary from the docstring."""
+        if cls.__doc__:
+            first = cls.__doc__.partition("\n")[0].removesuffix(".")
+            cls.summary = first[:1].lower() + first[1:]
 
     def __init__(self, config: Config) -> None:
         """Take the settings.

@@ -84,14 +84,13 @@ TTRL_SETTINGS: Final = sections(
 
 
 class TTRL(Reinforcement):
-    """GRPO towards the answer of the vote of the same step."""
+    """Reinforces rollouts that give the majority's answer."""
 
     name = "ttrl"
-    summary = "reinforces rollouts that give the majority's answer"
     source = "Zuo et al., arXiv:2504.16084"
     notes = (
-        "all rollouts of a question that are trained on vote, and `policy.num_votes` "
-        "draws others that only vote. By default 8 are drawn, as in the comparison of "
+        "all rollouts that are trained on vote, and `policy.num_votes` draws others "
+        "that only vote. By default 8 are drawn, as in the comparison of "
         "arXiv:2607.02460; the preset has the 64 votes and 32 trained rollouts of the "
         "public code",
         "a rollout whose answer cannot be read has no vote and no reward; in the "
@@ -126,14 +125,13 @@ class TTRL(Reinforcement):
 
 
 class Intuitor(Reinforcement):
-    """GRPO on the mean self-certainty of a rollout's tokens.
+    """Reinforces rollouts of whose tokens the model is certain.
 
     Certainty is that of the whole vocabulary also where choices were sampled: over the
     trie, all rollouts of a question that part at one token would have one reward.
     """
 
     name = "intuitor"
-    summary = "reinforces rollouts of whose tokens the model is certain"
     acts_on = f"{Reinforcement.acts_on}; the reward is of the whole vocabulary"
     source = "Zhao et al., arXiv:2505.19590"
     notes = (
@@ -170,10 +168,9 @@ class Intuitor(Reinforcement):
 
 
 class RENT(Reinforcement):
-    """GRPO on minus the mean entropy of a rollout's tokens."""
+    """Reinforces rollouts whose tokens the model wrote with low entropy."""
 
     name = "rent"
-    summary = "reinforces rollouts whose tokens the model wrote with low entropy"
     acts_on = Intuitor.acts_on
     source = "RENT, arXiv:2505.22660"
     notes = (
@@ -202,10 +199,9 @@ class RENT(Reinforcement):
 
 
 class EMPO(Reinforcement):
-    """GRPO on the share of an answer's cluster."""
+    """Reinforces rollouts by the share of others with the same answer."""
 
     name = "empo"
-    summary = "reinforces rollouts by the share of others with the same answer"
     source = "EMPO, arXiv:2504.05812"
     notes = (
         "a rollout whose answer cannot be read is in no cluster and has no reward, and "
@@ -234,10 +230,9 @@ class EMPO(Reinforcement):
 
 
 class OracleGRPO(Oracle, Reinforcement):
-    """GRPO towards the answers it is given."""
+    """Reinforces rollouts that give the gold answer."""
 
     name = "oracle-grpo"
-    summary = "reinforces rollouts that give the gold answer"
     source = "upper bound of ttrl"
     notes = ("its preset is ttrl's without the others that vote",)
     preset = replace(TTRL.preset, settings=TTRL_SETTINGS)

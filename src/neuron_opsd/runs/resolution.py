@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import selects_by_neurons, shows_by_neurons
+from neuron_opsd.config.needs import (
+    reading_none,
+    selects_by_neurons,
+    shows_by_neurons,
+)
 from neuron_opsd.config.tables import (
     Table,
     config_from_table,
@@ -15,6 +19,8 @@ from neuron_opsd.config.tables import (
     toml_value,
 )
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.methods import METHODS, method_named, method_of
 from neuron_opsd.models.roles import ModelFacts
 
@@ -78,37 +84,40 @@ def for_model(
     Raises:
         ConfigError: If the settings ask for neurons all the same.
     """
-    if not (facts.why_no_neurons and asking(config)):
+    asked = asking(config)
+    if not (facts.why_no_neurons and asked):
         return config
     own = METHODS[config.method].without_neurons if instead is None else instead
-    taken = {section: own[section] for section in asking(config) if section in own}
+    taken = {section: own[section] for section in asked if section in own}
     chosen = config.model_dump(exclude_unset=True)
     resolved = config_from_table(merge(taken, chosen))
     if still := asking(resolved):
+        rules = [f"{name}.rule is {getattr(resolved, name).rule}" for name in still]
         raise ConfigError(
-            f"{config.method} asks for neurons ({', '.join(still.values())}), but "
+            f"{config.method} asks for neurons ({', '.join(rules)}), but "
             f"{facts.why_no_neurons}; set "
-            f"{' and '.join(READABLE[section] for section in still)}, or take a method "
-            "that reads none, such as ttrl, or another model"
+            f"{' and '.join(ASKS[name][1] for name in still)}, or take a method that "
+            "reads none, such as ttrl, or another model"
         )
     return resolved
 
 
-READABLE: Final = {
-    "selection": "selection.rule to random or all",
-    "contexts": "contexts.rule to words or random (or no demonstrations)",
+ASKS: Final = {
+    "selection": (
+        selects_by_neurons,
+        f"selection.rule to {reading_none(SELECTION_RULES)}",
+    ),
+    "contexts": (
+        shows_by_neurons,
+        f"contexts.rule to {reading_none(CONTEXT_RULES)} (or no demonstrations)",
+    ),
 }
-"""What to set in a section so that it does not ask for neurons."""
+"""Sections that may ask for neurons: whether they do, and what to set if not."""
 
 
-def asking(config: Config) -> dict[str, str]:
-    """Return the sections that ask for neurons, each with what it says."""
-    found = {}
-    if selects_by_neurons(config):
-        found["selection"] = f"selection.rule is {config.selection.rule}"
-    if shows_by_neurons(config):
-        found["contexts"] = f"contexts.rule is {config.contexts.rule}"
-    return found
+def asking(config: Config) -> list[str]:
+    """Return the sections that ask for neurons."""
+    return [section for section, (asks, _) in ASKS.items() if asks(config)]
 
 
 def replaced_text(config: Config, resolved: Config) -> str:
