@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "support")]
 from safetensors.numpy import load_file  # noqa: E402
 
 from tiny import tiny_model  # noqa: E402
-from varying import made, vary  # noqa: E402
+from varied_runs import made, vary  # noqa: E402
 
 BASE = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 WEIGHTS = Path("adapter", "adapter_model.safetensors")

@@ -103,7 +103,7 @@ def peak_bytes(device: str) -> int:
 def ours(job: Job, inputs: Any) -> Repetition:
     """Return the package's own sum over tiles."""
     from neuron_opsd.config import DistillConfig
-    from neuron_opsd.method import divergence as module
+    from neuron_opsd.method import losses as module
     from neuron_opsd.method.fused_loss import HiddenStates
 
     states, teacher, weight = inputs

@@ -46,6 +46,7 @@ from neuron_opsd.answers.votes import tally_votes  # noqa: E402
 from neuron_opsd.config import Config  # noqa: E402
 from neuron_opsd.data.overlap import check_overlap, duplicates_of  # noqa: E402
 from neuron_opsd.method.selection import (  # noqa: E402
+    PoolSignals,
     kept_ids,
     rank_questions,
     select_questions,
@@ -76,7 +77,6 @@ from neuron_opsd.stages.one_answer import one_answer_findings  # noqa: E402
 from neuron_opsd.stages.representatives import (  # noqa: E402
     own_answers,
     representatives,
-    unread_of,
 )
 from neuron_opsd.stages.rollouts import ask  # noqa: E402
 from neuron_opsd.stages.teacher_check import (  # noqa: E402
@@ -262,16 +262,15 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
         readers = readers_for(pool, config.answers, config.prompts.list_choices)
         votes = tally_votes(summaries_of(rollouts), readers)
         chosen = representatives(summaries_of(rollouts), votes, config)
-        own, unread = own_answers(chosen), unread_of(chosen)
+        own = own_answers(chosen)
     with measured.stage(SETS):
         neurons = NEURONS.load(files.neurons)
+    signals = PoolSignals(neurons, chosen, votes)
     path = files.folder / SELECTION.file_name
     with measured.stage("selection", path):
-        SELECTION.save(
-            select_questions(neurons, config.selection, config.seed, own, unread), path
-        )
+        SELECTION.save(select_questions(signals, config.selection, config.seed), path)
         selection = SELECTION.load(path)
-        ranking = rank_questions(neurons, config.selection, config.seed, own, unread)
+        ranking = rank_questions(signals, config.selection, config.seed)
         remarks = selection_warnings(ranking, config.selection)
     with measured.stage("library"):
         by_id = {question.id: question for question in pool}

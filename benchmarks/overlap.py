@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from neuron_opsd.method.contexts import Neighbour, barred_rows, neighbours  # noqa: E402
+from neuron_opsd.method.neighbours import Neighbour, barred_rows, neighbours  # noqa: E402
 from neuron_opsd.method.retrieval.approximate import (  # noqa: E402
     approximate_nearest,
     measure_width,

@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "support")]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from soaking import Held, held, one_round  # noqa: E402
+from repeated_runs import Held, held, one_round  # noqa: E402
 from tiny import tiny_model  # noqa: E402
 
 WARM_SHARE = 1 / 4

@@ -14,10 +14,10 @@ from pydantic.fields import FieldInfo
 
 from neuron_opsd.cli.reference import commands_page
 from neuron_opsd.config import Config, DistillConfig
-from neuron_opsd.config.section import MOST
 from neuron_opsd.config.tables import flatten_table, toml_value
 from neuron_opsd.methods import METHODS, Method, Oracle
 from neuron_opsd.runs.resolution import settled
+from neuron_opsd.section import MOST, OneOf
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
@@ -25,7 +25,7 @@ REFERENCE = HERE / "reference"
 SETTINGS = """\
 # Settings
 
-<!-- Written by `make docs` from src/neuron_opsd/config; do not edit. -->
+<!-- Written by `make docs` from the settings in src/neuron_opsd; do not edit. -->
 
 Every setting has one name. `selection.keep_fraction` is
 `Config().selection.keep_fraction` in Python, `--set selection.keep_fraction=0.1` on the
@@ -227,8 +227,11 @@ def toml(value: Any) -> str:
 
 def allowed(field: FieldInfo) -> str:
     """Say which values a setting may have."""
+    named = [one.names for one in field.metadata if isinstance(one, OneOf)]
     if get_origin(field.annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(field.annotation))
+        named.append(get_args(field.annotation))
+    if named:
+        return ", ".join(f"`{value}`" for value in named[0])
     limits = [limit for limit in map(in_words, bounds_of(field)) if limit]
     return " and ".join(limits) or kind(field.annotation)
 

@@ -34,7 +34,7 @@ def algorithm1(model_name: str, file: str, out: Path, assignments: list[str]) ->
     neurons = no.capture_neurons(model, pool, chosen, config)
 
     # S = {x : s(x) <= the b-th percentile}, where s(x) is the size of N(x).
-    selection = no.select_questions(neurons, chosen, config)
+    selection = no.select_questions(neurons, chosen, votes, config)
     print(f"{sum(entry.kept for entry in selection)} of {len(pool)} questions selected")
 
     # C_K(x): the K questions with the most similar neurons, with the model's answers.

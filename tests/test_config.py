@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from neuron_opsd.config import Config, TeacherCheckConfig
 from neuron_opsd.config.former import as_begun, renamed
-from neuron_opsd.config.section import Section
 from neuron_opsd.config.tables import (
     changed_settings,
     config_from_table,
@@ -25,6 +24,7 @@ from neuron_opsd.config.tables import (
     to_toml,
 )
 from neuron_opsd.errors import ConfigError, RenamedSettingWarning
+from neuron_opsd.section import Section
 
 EVERY_SETTING = flatten(Config())
 

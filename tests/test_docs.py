@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import neuron_opsd
 from generate import settings_page
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import flatten
@@ -127,6 +128,13 @@ def test_targets_and_scripts_that_a_page_shows_exist(page: Path) -> None:
         if found := re.search(r"python (?:-m )?(benchmarks[/.]\S+)", line):
             stem = found[1].removesuffix(".py").replace(".", "/")
             assert any((ROOT / stem).parent.glob(f"{Path(stem).name}*")), line
+
+
+@every_page
+def test_names_of_the_library_that_a_page_uses_exist(page: Path) -> None:
+    for line in shown_lines(page):
+        for name in re.findall(r"\bno\.([a-z_A-Z]+)", line):
+            assert name in neuron_opsd.__all__, line
 
 
 def test_the_readme_begins_with_the_two_commands_and_is_short() -> None:

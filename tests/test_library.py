@@ -14,7 +14,9 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import as_config, config_from_table
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.progress import QUIET, Silent
+from neuron_opsd.records import Completion, Rollout
 from neuron_opsd.runs.run import Request
+from report_examples import example_report
 
 TABLE = {"model.name": "m", "distill": {"steps": 7}, "distill.batch_size": 2}
 SETTINGS = config_from_table(
@@ -121,3 +123,13 @@ def test_a_room_of_a_functions_name_does_not_hide_it() -> None:
 
     assert no.compare is library.compare
     assert no.run is library.run
+
+
+def test_a_large_record_is_shown_on_a_few_lines() -> None:
+    completion = Completion(
+        tuple(range(9999)), "so\n" * 9999, finished=True, logprob=-1.5, entropy=0.25
+    )
+    shown = repr(Rollout("q-1", 0, 0.7, completion, "yes"))
+    assert shown.startswith("Rollout(question_id='q-1', index=0, temperature=0.7, ")
+    assert len(shown) < 400
+    assert len(repr(example_report())) < 3000

@@ -17,6 +17,7 @@ from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.data.questions import duplicates_of
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.selection import (
+    PoolSignals,
     kept_ids,
     rank_questions,
     select_questions,
@@ -26,6 +27,7 @@ from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import (
+    Brief,
     NeuronSet,
     Question,
     Rollout,
@@ -48,11 +50,7 @@ from neuron_opsd.stages.remarks import (
     remarks_on_rollouts,
     remarks_on_shown,
 )
-from neuron_opsd.stages.representatives import (
-    own_answers,
-    representatives,
-    unread_of,
-)
+from neuron_opsd.stages.representatives import representatives
 from neuron_opsd.stages.rollouts import OWN, PromptedQuestion, ask, sample_rollouts
 from neuron_opsd.stages.teaching import (
     build_contexts,
@@ -77,8 +75,8 @@ ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
 """What the model answered to the pool, and which of these answers are equal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+@dataclass(frozen=True, slots=True, repr=False)
+class Prepared(Brief):
     """Everything that training needs, made from questions without labels."""
 
     rollouts: Sequence[Rollout]
@@ -123,7 +121,7 @@ def prepare(
     votes = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
     chosen = representatives(summaries_of(rollouts), votes, config)
     neurons = read_neurons(work, model, pool, Chosen(rollouts, chosen))
-    selection = select(work, neurons, chosen)
+    selection = select(work, PoolSignals(neurons, chosen, votes))
     trained = only or refuse_none(kept_ids(selection), pool)
     answers = answers_to_show(work, model, pool, rollouts, votes)
     library = demonstration_pool(pool, answers, neurons, selection, config)
@@ -218,22 +216,17 @@ def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> Non
         )
 
 
-def select(
-    work: Workspace,
-    neurons: Sequence[NeuronSet],
-    chosen: Mapping[str, RolloutSummary],
-) -> Sequence[SelectionEntry]:
+def select(work: Workspace, pool: PoolSignals) -> Sequence[SelectionEntry]:
     """Select the questions to train on; say what was left out and what was drawn."""
-    config, own, unread = work.config, own_answers(chosen), unread_of(chosen)
-    arguments = (neurons, config.selection, config.seed, own, unread)
+    config = work.config
     selection = work.cache.once(
         "selection",
         SELECTION,
-        lambda: select_questions(*arguments),
+        lambda: select_questions(pool, config.selection, config.seed),
         made_from=[*ANSWERS, "neurons"],
     )
     if any(entry.kept for entry in selection):
-        ranking = rank_questions(*arguments)
+        ranking = rank_questions(pool, config.selection, config.seed)
         work.warn(selection_warnings(ranking, config.selection))
     return selection
 

@@ -2,14 +2,15 @@
 
 All are frozen and hold plain values, tuples and arrays, so any stage can restart from
 what the stage before it wrote. Gold answers travel apart, as `GoldAnswers`, to
-evaluation alone, whose scores (`results.scores`) hold them; nothing here has a field
+evaluation alone, whose scores (`scores`) hold them; nothing here has a field
 for one, and so training stays annotation-free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from reprlib import Repr
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -23,6 +24,21 @@ NeuronIds: TypeAlias = NDArray[np.uint32]
 """Sorted, without repeats; neuron i of layer l has the id ``l * F + i``."""
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
+
+
+class Brief:
+    """A record that fits on a few lines when it is shown, whatever it holds."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return the fields, long texts and sequences cut."""
+        short = Repr()
+        short.maxtuple = short.maxdict = short.maxlevel = 3
+        short.maxother = short.maxstring = 60
+        names = [one.name for one in fields(self)]  # type: ignore[arg-type]
+        shown = [f"{name}={short.repr(getattr(self, name))}" for name in names]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +91,8 @@ class Prompt:
     """Day that chat templates print, as ``2026-11-29``; today where it is empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+@dataclass(frozen=True, slots=True, repr=False)
+class Completion(Brief):
     """What a model adds to a prompt."""
 
     token_ids: TokenIds
@@ -101,8 +117,8 @@ class Completion:
         return self.text[self.final_start :].strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Rollout:
+@dataclass(frozen=True, slots=True, repr=False)
+class Rollout(Brief):
     """One completion of the plain prompt of one question."""
 
     question_id: str

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from neuron_opsd import pipeline
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Settings, as_config
-from neuron_opsd.method.selection import kept_ids
+from neuron_opsd.method.selection import PoolSignals, kept_ids
 from neuron_opsd.methods import method_of
 from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.load import learner_of
@@ -147,6 +147,7 @@ def capture_neurons(
 def select_questions(
     neurons: Sequence[NeuronSet],
     chosen: Mapping[str, Rollout],
+    votes: Mapping[str, Vote],
     config: Config,
     progress: Progress = QUIET,
 ) -> Sequence[SelectionEntry]:
@@ -157,7 +158,8 @@ def select_questions(
 
     Source: S = {x : s(x) <= b-th percentile}, Algorithm 1 of arXiv:2607.02460.
     """
-    return pipeline.select(Workspace(config, MEMORY, progress), neurons, chosen)
+    known = PoolSignals(neurons, chosen, votes)
+    return pipeline.select(Workspace(config, MEMORY, progress), known)
 
 
 def answers_to_show(

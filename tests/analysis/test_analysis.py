@@ -27,7 +27,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.data.csv_rows import cell
 from neuron_opsd.errors import ConfigError, DataError
-from neuron_opsd.method.contexts import jaccard_distance
+from neuron_opsd.method.neighbours import jaccard_distance
 from neuron_opsd.method.statistics import pearson, spearman
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import (
@@ -53,7 +53,7 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 from neuron_opsd.storage.codecs import NEURONS, ROLLOUTS
 from tiny_runs import (
     FinishedRun,

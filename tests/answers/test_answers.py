@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from neuron_opsd.answers.readers import READERS, reader_for, readers_for
 from neuron_opsd.config import AnswersConfig
@@ -68,9 +68,13 @@ def read(name: str, text: str) -> str | None:
     return reader_for(CHOICE, settings(name)).read(text, CHOICE).answer
 
 
-def test_every_reader_that_settings_name_exists() -> None:
-    names = get_args(AnswersConfig.model_fields["reader"].annotation)
-    assert set(names) == {"auto", *READERS}
+def test_settings_take_every_reader_and_say_what_it_does() -> None:
+    text = AnswersConfig.model_fields["reader"].description or ""
+    for name, reader in READERS.items():
+        assert AnswersConfig(reader=name).reader == name
+        assert f"`{name}`: {reader.help}" in text
+    with pytest.raises(ValidationError, match="'auto', 'choice-text', 'choice-letter'"):
+        AnswersConfig(reader="words")
 
 
 def test_auto_reads_choices_where_there_are_any() -> None:

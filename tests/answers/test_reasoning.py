@@ -41,8 +41,8 @@ from neuron_opsd.stages.teaching import (
     with_solution,
 )
 from resolved import written_freely
-from thinking import HYBRID, MAGISTRAL, OPENS, SWITCHED, UNCLOSED, thinking_model
-from thinking import thinking_tokenizer as tokenizer_with
+from thinking_models import HYBRID, MAGISTRAL, OPENS, SWITCHED, UNCLOSED, thinking_model
+from thinking_models import thinking_tokenizer as tokenizer_with
 from tiny import tiny_model
 
 SKY = Question("sky", (Message("user", "What colour is the sky?"),), ("blue", "green"))

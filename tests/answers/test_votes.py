@@ -86,7 +86,7 @@ def test_only_sampled_rollouts_vote_in_order_of_index() -> None:
 
 def test_the_reader_of_a_question_says_what_is_the_same() -> None:
     rollouts = [rollout("q", 0, "0.5"), rollout("q", 1, "50%")]
-    number = READERS["number"](AnswersConfig())
+    number = READERS["number"].make(AnswersConfig())
     assert tally_votes(rollouts, {"q": number})["q"].agreement == 1.0
     assert tally_votes(rollouts)["q"].agreement == 0.5
 

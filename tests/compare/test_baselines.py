@@ -22,7 +22,7 @@ from neuron_opsd.results.comparison import (
     IN_DOMAIN,
     ComparisonData,
 )
-from tested_examples import CONFIG, OURS, model
+from result_examples import CONFIG, OURS, model
 
 CONSTANT = [0 if place % 3 == 2 else 8 for place in range(60)]
 """Right counts of saying ``a`` to everything; ``a`` is true of two thirds."""

@@ -27,10 +27,10 @@ from neuron_opsd.results.comparison import (
     Contrast,
     Place,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import mean_of_tests, score_differences
-from tested_examples import CONFIG, OURS, model
+from result_examples import CONFIG, OURS, model
 
 SOURCES = ("law", "art")
 TARGETS = ("law", "art", "sea")

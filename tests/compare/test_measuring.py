@@ -18,7 +18,7 @@ from neuron_opsd.results.comparison import (
     Measurement,
     Place,
 )
-from tested_examples import OURS, model
+from result_examples import OURS, model
 
 SOURCES = ("law", "art")
 TARGETS = ("law", "art", "sea")

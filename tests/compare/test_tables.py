@@ -25,7 +25,7 @@ from neuron_opsd.results.comparison import (
     Measurement,
     Place,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 PLACE = Place(BASE, "law", "ttrl", 10, IN_DOMAIN, "auroc")
 

@@ -20,7 +20,7 @@ import pytest
 import places
 from tiny_runs import command_line, tiny_request, write_rows
 
-CHILD = places.SUPPORT / "audited.py"
+CHILD = places.SUPPORT / "audited_commands.py"
 PACKAGE = str(places.PACKAGE)
 LIBRARIES = tuple(
     dict.fromkeys(

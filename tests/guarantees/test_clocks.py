@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import told_day
+import template_day
 from neuron_opsd.models.tokenizer.english_dates import write_day
 from tiny_runs import (
     FinishedRun,
@@ -148,7 +148,7 @@ def test_a_template_prints_the_same_day_in_every_locale(
         if not (Path(locales["LOCPATH"]) / place).is_dir():
             pytest.skip(f"the locale {place} cannot be made here")
     done = subprocess.run(
-        [sys.executable, told_day.__file__],
+        [sys.executable, template_day.__file__],
         env={
             **os.environ,
             **locales,
@@ -159,5 +159,5 @@ def test_a_template_prints_the_same_day_in_every_locale(
         capture_output=True,
         check=True,
     )
-    assert done.stdout.decode() == told_day.told_day()
-    assert told_day.told_day() == "Sunday, 3 May: Sun May  3 00:00:00 2026"
+    assert done.stdout.decode() == template_day.template_day()
+    assert template_day.template_day() == "Sunday, 3 May: Sun May  3 00:00:00 2026"

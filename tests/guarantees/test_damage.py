@@ -16,16 +16,16 @@ from typing import Any, TypeAlias
 
 import pytest
 
-import specimens
-from damaging import Damage, damages
-from specimens import COMMANDS, Specimen, analysis_of, argv_of, end_of, results_of
+import run_specimens
+from file_damage import Damage, damages
+from run_specimens import COMMANDS, Specimen, analysis_of, argv_of, end_of, results_of
 
 MAKERS: Mapping[str, Callable[[Path, Path], Specimen]] = {
-    "finished": specimens.finished,
-    "in blocks": specimens.in_blocks,
-    "in training": specimens.in_training,
-    "compared": specimens.compared,
-    "comparing": specimens.comparing,
+    "finished": run_specimens.finished,
+    "in blocks": run_specimens.in_blocks,
+    "in training": run_specimens.in_training,
+    "compared": run_specimens.compared,
+    "comparing": run_specimens.comparing,
 }
 SAMPLED = {"status": 16, "status --json": 4, "report": 10, "resume": 2, "analyse": 3}
 """How many cases of each command the default suite tries."""
@@ -74,7 +74,7 @@ def sweep(specimen: Specimen, counts: Mapping[str, int]) -> list[str]:
     for command, count in counts.items():
         seed = f"{specimen.name} {command}"
         for file, damage in some_of(cases, seed, count):
-            fault = specimens.fault_after(specimen, file, damage, command, wanted)
+            fault = run_specimens.fault_after(specimen, file, damage, command, wanted)
             if fault:
                 found.append(f"{command} after {file} ({damage}): {fault}")
     return found

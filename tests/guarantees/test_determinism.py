@@ -15,7 +15,7 @@ from neuron_opsd.runs.run import Request
 from neuron_opsd.storage import manifest as manifests
 from neuron_opsd.storage.machine import known_changes
 from neuron_opsd.storage.manifest import read_manifest
-from soaking import Halting, StoppedError
+from repeated_runs import Halting, StoppedError
 from tiny_runs import (
     FinishedRun,
     files_of,
@@ -25,7 +25,7 @@ from tiny_runs import (
     tiny_request,
     tiny_run,
 )
-from varying import made, vary
+from varied_runs import made, vary
 
 NOT_EXACT = "not bit-exact: "
 

@@ -21,10 +21,10 @@ from neuron_opsd.report.condense import (
 )
 from neuron_opsd.report.run_page import render_page
 from neuron_opsd.results.run import AnswerCount, Case, ReportData
-from neuron_opsd.results.scores import QuestionScore, TestResult
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.findings import Findings, compare_tests, comparison_entry
 from neuron_opsd.runs.reporting import REPORT
+from neuron_opsd.scores import QuestionScore, TestResult
 from neuron_opsd.stages.scoring import summarise
 from neuron_opsd.storage.codecs import to_json
 from neuron_opsd.storage.score_rows import save_run_scores

@@ -13,7 +13,7 @@ import pytest
 
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import SelectionConfig, TeacherCheckConfig
-from neuron_opsd.method.selection import select_questions
+from neuron_opsd.method.selection import PoolSignals, select_questions
 from neuron_opsd.records import Completion, NeuronSet, Question, Rollout
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.one_answer import one_answer_findings
@@ -47,7 +47,8 @@ class Poisoned:
             for n, name in enumerate(names)
         ]
         config = SelectionConfig(keep_fraction=0.2, balance=balance)
-        self.selection = select_questions(neurons, config, 0, self.own)
+        own = {rollout.question_id: rollout for rollout in self.rollouts(1)}
+        self.selection = select_questions(PoolSignals(neurons, own), config, 0)
         self.questions = [Question(name, ()) for name in names]
 
     def kept_share(self) -> float:
@@ -55,9 +56,9 @@ class Poisoned:
         kept = [self.own[e.question_id] for e in self.selection if e.kept]
         return kept.count(DEMANDED) / len(kept)
 
-    def told(self) -> list[str]:
-        """Return what a run says of it before it trains."""
-        rollouts = [
+    def rollouts(self, count: int) -> list[Rollout]:
+        """Return so many rollouts of each question, which all say the same."""
+        return [
             Rollout(
                 name,
                 k,
@@ -66,9 +67,12 @@ class Poisoned:
                 answer,
             )
             for name, answer in self.own.items()
-            for k in range(2)
+            for k in range(count)
         ]
-        limits = TeacherCheckConfig()
+
+    def told(self) -> list[str]:
+        """Return what a run says of it before it trains."""
+        rollouts, limits = self.rollouts(2), TeacherCheckConfig()
         return [
             *pool_findings(self.questions, rollouts, limits),
             *one_answer_findings(tally_votes(rollouts), limits),

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-import killing
+import killed_runs
 import places
-from killing import FRACTIONS, KILLED, PLACES
+from killed_runs import FRACTIONS, KILLED, PLACES
 from tiny_runs import FinishedRun, outcome_of
 
 SOURCES = os.pathsep.join(str(folder) for folder in (places.SOURCES, places.SUPPORT))
@@ -46,7 +46,7 @@ def kill_runs(folder: Path) -> str:
         "PYTHONHASHSEED": "7",
     }
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", killing.__file__, str(folder)],
+        [sys.executable, "-W", "ignore", killed_runs.__file__, str(folder)],
         stdout=subprocess.PIPE,
         text=True,
         timeout=300,

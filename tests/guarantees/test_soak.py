@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from soaking import held, one_round
+from repeated_runs import held, one_round
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux says what a process holds"

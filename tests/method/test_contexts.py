@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from neuron_opsd.method import contexts
-from neuron_opsd.method.contexts import (
+from neuron_opsd.method import neighbours as contexts
+from neuron_opsd.method.neighbours import (
     Neighbour,
     drawn_rows,
     free_row,
@@ -24,7 +24,7 @@ from neuron_opsd.method.contexts import (
 from neuron_opsd.method.retrieval.exact import distance_rows, make_index
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.seeds import generator
-from set_examples import (
+from neuron_sets import (
     any_neurons,
     few_neurons,
     ids_of,

@@ -6,7 +6,7 @@ Axes: N completion tokens, D residual width, V vocabulary.
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from neuron_opsd.config import DistillConfig
-from neuron_opsd.method.divergence import (
-    DIVERGENCES,
+from neuron_opsd.method.divergence import DIVERGENCES
+from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.method.losses import (
     capped,
-    compare,
     distillation_loss,
+    divergences_of,
     imitation_loss,
 )
-from neuron_opsd.method.fused_loss import HiddenStates
 
 N, D, V = 11, 6, 17
 
@@ -72,7 +72,9 @@ def found(
 ) -> tuple[Tensor, Tensor]:
     """Return divergences and gradient, and leave both arguments as they are."""
     grad = student.detach().clone()
-    values = compare(grad, teacher.detach().clone(), settings_of(*parts, **fields))
+    values = divergences_of(
+        grad, teacher.detach().clone(), settings_of(*parts, **fields)
+    )
     return values, grad
 
 
@@ -162,8 +164,11 @@ def test_cross_entropy_of_a_coin_by_hand() -> None:
 
 
 def test_every_name_of_the_settings_has_a_formula() -> None:
-    field = DistillConfig.model_fields["divergence"]
-    assert set(get_args(field.annotation)) == set(DIVERGENCES)
+    text = DistillConfig.model_fields["divergence"].description or ""
+    for name, divergence in DIVERGENCES.items():
+        assert DistillConfig(divergence=name).divergence == name
+        assert f"`{name}`: {divergence.help}" in text
+    assert {setting["divergence"] for setting in SETTINGS} == set(DIVERGENCES)
 
 
 @every_setting
@@ -275,7 +280,7 @@ def test_a_logit_that_is_no_number_is_not_hidden(variant: dict[str, Any]) -> Non
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 4\)"):
-        compare(torch.zeros(2, 3), torch.zeros(2, 4), DistillConfig())
+        divergences_of(torch.zeros(2, 3), torch.zeros(2, 4), DistillConfig())
     student, teacher = (
         HiddenStates(torch.zeros(n, D), torch.zeros(V, D)) for n in (2, 3)
     )

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.method import fused_loss as module
-from neuron_opsd.method.divergence import capped, distillation_loss
 from neuron_opsd.method.fused_loss import HiddenStates, measured, one_pass, weighted
+from neuron_opsd.method.losses import capped, distillation_loss
 
 N, D, V = 11, 6, 17
 

@@ -19,8 +19,8 @@ from torch import Tensor
 import places
 from benchmarks.policy_agreement import Case, clipped, ours
 from neuron_opsd.method import fused_loss as module
-from neuron_opsd.method.divergence import capped
 from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.method.losses import capped
 from neuron_opsd.method.policy import (
     Limits,
     PolicyTokens,

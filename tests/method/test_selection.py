@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -13,17 +13,22 @@ from hypothesis import strategies as st
 
 from neuron_opsd.config import SelectionConfig
 from neuron_opsd.method.selection import (
-    RULES,
+    SELECTION_RULES,
+    PoolSignals,
+    SelectionRule,
+    Values,
     num_left_out,
     rank_questions,
     select_questions,
     selection_warnings,
 )
-from neuron_opsd.records import NeuronSet, SelectionEntry
+from neuron_opsd.records import NeuronSet, SelectionEntry, Vote
+from neuron_opsd.rollout_summary import StoredSummary
 
-RuleName: TypeAlias = Literal["fewest-neurons", "most-neurons", "random", "all"]
+RANKING: Final = tuple(n for n, one in SELECTION_RULES.items() if not one.keeps_all)
 
-RANKING: Final[tuple[RuleName, ...]] = ("fewest-neurons", "most-neurons", "random")
+CUT = "its own completion was cut"
+NO_ANSWER = "its own completion holds no answer that can be read"
 
 counts = st.lists(st.integers(0, 9), min_size=1, max_size=30)
 fractions = st.sampled_from([0.01, 0.1, 0.2, 0.25, 0.5, 0.9, 1.0])
@@ -40,11 +45,39 @@ def pool_of(*neuron_counts: int) -> list[NeuronSet]:
 
 
 def select(
-    pool: list[NeuronSet], rule: RuleName, keep_fraction: float = 0.2, seed: int = 0
+    pool: list[NeuronSet], rule: str, keep_fraction: float = 0.2, seed: int = 0
 ) -> tuple[SelectionEntry, ...]:
-    return select_questions(
-        pool, SelectionConfig(rule=rule, keep_fraction=keep_fraction), seed
-    )
+    config = SelectionConfig(rule=rule, keep_fraction=keep_fraction)
+    return select_questions(PoolSignals(pool), config, seed)
+
+
+def known(
+    pool: list[NeuronSet],
+    answers: dict[str, str | None] | dict[str, str] | None = None,
+    unread: dict[str, str] | None = None,
+) -> PoolSignals:
+    """Return a pool with the model's own answers and why some give none."""
+    why = unread or {}
+    own = {
+        name: outline(
+            name,
+            None if why.get(name) == NO_ANSWER else (answers or {}).get(name, "some"),
+            finished=why.get(name) != CUT,
+        )
+        for name in {**(answers or {}), **why}
+    }
+    return PoolSignals(pool, own)
+
+
+def outline(
+    name: str,
+    answer: str | None = "a",
+    *,
+    finished: bool = True,
+    entropy: float = 0.5,
+) -> StoredSummary:
+    """Return what is known of a question's own completion of five tokens."""
+    return StoredSummary(name, 0, 0.6, answer, 5, finished, True, -1.0, entropy, 0)  # noqa: FBT003
 
 
 def kept_ids(entries: tuple[SelectionEntry, ...]) -> list[str]:
@@ -109,41 +142,43 @@ def test_a_draw_decides_within_each_answer_too() -> None:
     pool = pool_of(*[5] * 100)
     answers = {f"q{i}": "yes" if i < 80 else "no" for i in range(100)}
     config = SelectionConfig(balance=True)
-    kept = kept_ids(select_questions(pool, config, 0, answers))
+    kept = kept_ids(select_questions(known(pool, answers), config, 0))
     assert sum(answers[name] == "yes" for name in kept) == 16
     assert len(kept) == 20
 
 
-CUT = "its own completion was cut"
-
-
 def test_unread_questions_are_not_kept_and_the_share_is_still_of_the_pool() -> None:
     pool = pool_of(*range(10))
-    unread = {"q0": CUT, "q2": "its own completion holds no answer"}
-    entries = select_questions(pool, SelectionConfig(), 0, unread=unread)
+    unread = {"q0": CUT, "q2": NO_ANSWER}
+    entries = select_questions(known(pool, unread=unread), SelectionConfig(), 0)
     assert kept_ids(entries) == ["q1", "q3"]
     assert entries[0].reason == "left out: its own completion was cut"
-    assert entries[2].reason == "left out: its own completion holds no answer"
+    assert entries[2].reason == f"left out: {NO_ANSWER}"
     assert entries[1].reason == "1 neurons, place 1 of 8 from the fewest"
     assert [entry.rank for entry in entries] == [8, 0, 9, 1, 2, 3, 4, 5, 6, 7]
     assert num_left_out(entries) == 2
     asked = SelectionConfig(include_unread=True)
-    assert kept_ids(select_questions(pool, asked, 0, unread=unread)) == ["q0", "q1"]
+    assert kept_ids(select_questions(known(pool, unread=unread), asked, 0)) == [
+        "q0",
+        "q1",
+    ]
 
 
 def test_where_too_few_can_be_read_all_of_them_are_kept() -> None:
     pool = pool_of(*range(10))
     unread = {f"q{i}": CUT for i in range(9)}
-    entries = select_questions(pool, SelectionConfig(), 0, unread=unread)
+    entries = select_questions(known(pool, unread=unread), SelectionConfig(), 0)
     assert kept_ids(entries) == ["q9"]
-    none = select_questions(pool, SelectionConfig(), 0, unread=unread | {"q9": CUT})
+    none = select_questions(
+        known(pool, unread=unread | {"q9": CUT}), SelectionConfig(), 0
+    )
     assert kept_ids(none) == []
 
 
 def test_all_keeps_unread_questions_too() -> None:
     pool, unread = pool_of(3, 1), {"q0": CUT}
     config = SelectionConfig(rule="all")
-    entries = select_questions(pool, config, 0, unread=unread)
+    entries = select_questions(known(pool, unread=unread), config, 0)
     assert kept_ids(entries) == ["q0", "q1"]
     assert num_left_out(entries) == 0
 
@@ -153,14 +188,15 @@ def test_balance_takes_the_share_of_the_pool_from_what_can_be_read() -> None:
     answers = {f"q{i}": "yes" if i % 2 else "no" for i in range(100)}
     unread = {f"q{i}": CUT for i in range(50)}
     config = SelectionConfig(balance=True)
-    kept = kept_ids(select_questions(pool, config, 0, answers, unread))
+    kept = kept_ids(select_questions(known(pool, answers, unread), config, 0))
     # Ten of each 25 that can be read.
     assert kept == [f"q{i}" for i in range(50, 70)]
 
 
 def warned(unread: dict[str, str], *neuron_counts: int, **fields: Any) -> list[str]:
     pool, config = pool_of(*neuron_counts), SelectionConfig(**fields)
-    return selection_warnings(rank_questions(pool, config, 0, {}, unread), config)
+    ranking = rank_questions(known(pool, unread=unread), config, 0)
+    return selection_warnings(ranking, config)
 
 
 def test_what_is_warned_of() -> None:
@@ -202,14 +238,46 @@ def test_an_empty_pool_selects_nothing() -> None:
         assert select([], rule) == ()
 
 
-def test_every_rule_of_the_settings_is_known() -> None:
-    assert set(RULES) == {*RANKING, "all"}
+def test_a_rule_sees_answers_votes_lengths_and_entropies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new rule is one function and one entry; the settings take its name at once."""
+
+    def surest(pool: PoolSignals, seed: int) -> Values:
+        del seed
+        return np.array(
+            [
+                pool.own[name].entropy * pool.own[name].num_tokens
+                - pool.votes[name].agreement
+                for name in pool.question_ids
+            ]
+        )
+
+    entry = SelectionRule(surest, "the surest", "{value:.1f} nats, {place}")
+    pool = known(pool_of(1, 2, 3), {"q0": "a", "q1": "b", "q2": "a"})
+    own = {**pool.own, "q1": outline("q1", entropy=0.1)}
+    votes = {name: Vote(name, "a", {"a": 2}, 8) for name in pool.question_ids}
+    monkeypatch.setitem(SELECTION_RULES, "surest", entry)
+    config = SelectionConfig(rule="surest")
+    entries = select_questions(replace(pool, own=own, votes=votes), config, 0)
+    assert kept_ids(entries) == ["q1"]
+    assert [e.reason for e in entries][:2] == [
+        "2.2 nats, place 2 of 3",
+        "0.2 nats, place 1 of 3",
+    ]
+
+
+def test_the_settings_take_every_rule_and_say_what_it_does() -> None:
+    text = SelectionConfig.model_fields["rule"].description or ""
+    for name, rule in SELECTION_RULES.items():
+        assert SelectionConfig(rule=name).rule == name
+        assert f"`{name}`: {rule.help}" in text
 
 
 @pytest.mark.parametrize("rule", RANKING)
 @given(counts, fractions)
 def test_enough_are_kept_and_none_that_is_worse_than_one_left_out(
-    rule: RuleName, neuron_counts: list[int], fraction: float
+    rule: str, neuron_counts: list[int], fraction: float
 ) -> None:
     entries = select(pool_of(*neuron_counts), rule, fraction)
     kept = [entry.rank for entry in entries if entry.kept]
@@ -275,7 +343,7 @@ def named(ids: list[str]) -> list[NeuronSet]:
 def kept_of(answers: dict[str, str | None], **fields: Any) -> list[str]:
     neurons = named(list(answers))
     config = SelectionConfig(balance=True, **fields)
-    entries = select_questions(neurons, config, 0, answers)
+    entries = select_questions(known(neurons, answers), config, 0)
     return [entry.question_id for entry in entries if entry.kept]
 
 
@@ -295,6 +363,8 @@ def test_answers_that_few_questions_have_are_one_group() -> None:
 def test_balance_changes_nothing_where_every_answer_is_another() -> None:
     answers: dict[str, str | None] = {f"q{n}": f"answer {n}" for n in range(30)}
     neurons = named(list(answers))
-    plain = select_questions(neurons, SelectionConfig(), 0)
-    balanced = select_questions(neurons, SelectionConfig(balance=True), 0, answers)
+    plain = select_questions(known(neurons), SelectionConfig(), 0)
+    balanced = select_questions(
+        known(neurons, answers), SelectionConfig(balance=True), 0
+    )
     assert plain == balanced

@@ -21,8 +21,8 @@ import places
 from loaded import learning, loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.config import Config, DistillConfig, PromptsConfig, RolloutsConfig
 from neuron_opsd.errors import NotFiniteError, TrainingError
-from neuron_opsd.method.divergence import imitation_loss
 from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.method.losses import imitation_loss
 from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.records import (

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import torch
 
 import places
 from neuron_opsd.config import DistillConfig, ModelConfig
+from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.models.load import load_learner, load_model
-from neuron_opsd.report.card import load_text
+from neuron_opsd.report.card import render_card
+from report_examples import example_report
 from tiny import CHAT_TEMPLATE
 from tiny_gguf import TinyGGUF
 from tiny_runs import FinishedRun, command_line, tiny_config, tiny_request, tiny_run
@@ -119,8 +122,7 @@ def test_an_adapter_of_a_folder_named_from_here_names_it_from_everywhere(
     "name", ["org/base-135M", 'C:\\models\\a "b"', "/tmp/\U0001f600 é\u2028\n```\nx"]
 )
 def test_the_code_names_the_base_to_the_letter(name: str) -> None:
-    text = load_text(name, "v1.0", full=False)
-    code = text.removeprefix("```python\n").removesuffix("\n```")
+    code = loading_code(name, "v1.0")
     assert "```" not in code.splitlines()
     given = re.search(r"base = .*from_pretrained\((.*)\)", code)
     assert given is not None
@@ -128,4 +130,11 @@ def test_the_code_names_the_base_to_the_letter(name: str) -> None:
 
 
 def test_the_code_says_no_revision_where_the_newest_is_meant() -> None:
-    assert "revision" not in load_text("org/base", full=False)
+    assert "revision" not in loading_code("org/base", ModelConfig().revision)
+
+
+def loading_code(source: str, revision: str) -> str:
+    """Return the code of the card of an adapter."""
+    config = config_from_table({"model": {"revision": revision}})
+    card = render_card(replace(example_report(), config=config), "base", source)
+    return card.partition("```python\n")[2].partition("\n```\n")[0]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import places
-import signalled
+import signalled_runs
 from neuron_opsd.processes.stopping import (
     SIGNALS,
     STOPPING,
@@ -24,7 +24,7 @@ from neuron_opsd.processes.stopping import (
     Stopping,
     stoppable,
 )
-from signalled import PLACES, SLOW, until_it_hears
+from signalled_runs import PLACES, SLOW, until_it_hears
 from tiny import tiny_model
 from tiny_runs import command_line, tiny_request
 
@@ -36,7 +36,7 @@ STATUSES = {int(number): 128 + number for number in SIGNALS}
 def signal_runs(folder: Path, *more: str) -> dict[str, Any]:
     """Signal runs in one process of its own, which may fork."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", signalled.__file__, str(folder), *more],
+        [sys.executable, "-W", "ignore", signalled_runs.__file__, str(folder), *more],
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -49,7 +49,7 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read
 
 LABEL_FREE = ("agreement", "length", "entropy", "unanimity", "answer")

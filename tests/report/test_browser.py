@@ -15,7 +15,7 @@ from neuron_opsd.report.analysis_page import render_analysis
 from neuron_opsd.report.comparison_page import render_comparison
 from neuron_opsd.report.run_page import render_page
 from report_examples import example_report
-from tests.report import test_analysis_page, test_comparison_page, test_report
+from tests.report import test_analysis_page, test_comparison_page, test_run_page
 
 OPENERS = ("", "'>", '">', "</style></title></textarea>", "--></svg></desc>]]>")
 """What would leave an attribute, a style, a title, a comment or a drawing."""
@@ -56,8 +56,8 @@ OWN_WORDS = 500
 
 
 def bad_report() -> str:
-    data = test_report.poisoned(example_report())
-    return render_page(replace(data, config=test_report.hostile_config()))
+    data = test_run_page.poisoned(example_report())
+    return render_page(replace(data, config=test_run_page.hostile_config()))
 
 
 def bad_comparison() -> str:
@@ -74,7 +74,7 @@ PAGES: Mapping[str, Poison] = {
     "comparison": bad_comparison,
     "analysis": bad_analysis,
 }
-TESTS = (test_report, test_comparison_page, test_analysis_page)
+TESTS = (test_run_page, test_comparison_page, test_analysis_page)
 """Each puts its `HOSTILE` wherever foreign text enters a page."""
 
 

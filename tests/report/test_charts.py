@@ -30,7 +30,7 @@ from neuron_opsd.report.run_charts import (
     training_chart,
 )
 from neuron_opsd.report.run_page import page_figures
-from neuron_opsd.results.scores import Bin, Interval
+from neuron_opsd.scores import Bin, Interval
 from report_examples import (
     example_pool,
     example_report,

@@ -70,7 +70,7 @@ from neuron_opsd.results.comparison import (
     Contrast,
     Place,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read, read_tables
 from tests.report.test_charts import contrast as contrast_ratio
 

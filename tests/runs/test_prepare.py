@@ -14,6 +14,7 @@ from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError, TeacherError
+from neuron_opsd.method.selection import PoolSignals
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import (
@@ -28,7 +29,7 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.prepare import prepare_run
 from neuron_opsd.stages.one_answer import one_answer_findings
-from neuron_opsd.stages.representatives import representatives, unread_of
+from neuron_opsd.stages.representatives import representatives
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices, written_freely
 from scripted import FACTS, ScriptedModel
@@ -211,7 +212,7 @@ def test_which_completions_give_no_answer(
 ) -> None:
     one = rollout("a", answer, 0)
     one = replace(one, completion=replace(one.completion, finished=finished))
-    assert unread_of({"a": one}) == why
+    assert PoolSignals((), {"a": one}).unread == why
 
 
 def test_completions_without_the_span_are_warned_of(tmp_path: Path) -> None:

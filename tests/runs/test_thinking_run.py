@@ -19,7 +19,7 @@ from neuron_opsd.records import Completion, Message, Question, Rollout, Training
 from neuron_opsd.runs.resolution import with_method
 from neuron_opsd.stages.training import TrainingSequence
 from neuron_opsd.storage.codecs import CONTEXTS, ROLLOUTS, SELECTION
-from thinking import thinking_model
+from thinking_models import thinking_model
 from tiny_runs import FinishedRun, tiny_config, tiny_request, tiny_run
 
 FREE = (

@@ -16,7 +16,7 @@ from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import AnswersConfig, Config, ContextsConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.selection import select_questions
+from neuron_opsd.method.selection import PoolSignals, select_questions
 from neuron_opsd.pipeline import demonstration_pool
 from neuron_opsd.records import (
     Completion,
@@ -252,7 +252,7 @@ def test_a_search_that_is_not_exact_is_told(
     config = config_of()
     exact = build_contexts(POOL, library(), config, rule=rule)
     assert search_remarks(exact, library()) == []
-    monkeypatch.setattr("neuron_opsd.method.contexts.EXACT_PAIRS", 5)
+    monkeypatch.setattr("neuron_opsd.method.neighbours.EXACT_PAIRS", 5)
     found = build_contexts(POOL, library(), config, rule=rule)
     told = search_remarks(found, library())
     if rule == "random":
@@ -290,7 +290,7 @@ def test_demonstrations_come_from_the_pool_or_from_the_selected(
         neurons("elk", 1, count=30),
     ]
     drawn = [rollout(name, None if name == "dew" else "yes") for name in QUESTIONS]
-    selection = select_questions(pool, config.selection, 0)
+    selection = select_questions(PoolSignals(pool), config.selection, 0)
     assert [e.question_id for e in selection if e.kept] == ["bee", "dew", "elk"]
     answers = shown_answers(drawn, tally_votes(drawn), config)
     found = demonstration_pool(

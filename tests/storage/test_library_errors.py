@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
-from damaging import AS_JSON, AS_TOML, HUGE
+from file_damage import AS_JSON, AS_TOML, HUGE
 from loaded import loaded
 from neuron_opsd.cli import main
 from neuron_opsd.config import Config, QuestionsConfig

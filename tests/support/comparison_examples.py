@@ -27,7 +27,7 @@ from neuron_opsd.results.comparison import (
     Place,
 )
 from neuron_opsd.results.run import ModelSummary
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 from neuron_opsd.seeds import generator
 
 SOURCES = ("sst2", "arc_easy", "sciq", "commonsense_qa", "edu_feedback", "piqa")

@@ -37,7 +37,7 @@ from neuron_opsd.results.run import (
     StageCost,
     TestComparison,
 )
-from neuron_opsd.results.scores import Bin, Interval, QuestionScore, TestResult
+from neuron_opsd.scores import Bin, Interval, QuestionScore, TestResult
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import above_baseline, summarise
 

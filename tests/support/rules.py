@@ -15,10 +15,14 @@ PACKAGE = "neuron_opsd"
 Rule: TypeAlias = Callable[[str, str], list[str]]
 
 LAYERS: tuple[set[str], ...] = (
-    {"documents", "errors", "rollout_summary", "progress", "records", "seeds"},
-    {"config", "processes"},
-    {"answers", "prompts", "results"},
-    {"method", "storage"},
+    {"documents", "errors", "progress", "records", "rollout_summary", "seeds"},
+    {"scores", "section"},
+    {"processes"},
+    {"answers"},
+    {"method"},
+    {"config"},
+    {"prompts", "results"},
+    {"storage"},
     {"data", "models"},
     {"report", "stages"},
     {"methods"},

@@ -130,7 +130,7 @@ def vote_readers(
     if answers.reader not in READERS:
         return None
     ids = [entry.question_id for entry in run.selection]
-    return dict.fromkeys(ids, READERS[answers.reader](answers))
+    return dict.fromkeys(ids, READERS[answers.reader].make(answers))
 
 
 def count_of(entry: NeuronSet) -> float:

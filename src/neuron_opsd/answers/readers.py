@@ -1,6 +1,6 @@
 """Reading the final answer from a completion, and telling when two answers are one.
 
-Each reader is one function and one line in `READERS`. It is given the final part of a
+Each reader is one function and one entry of `READERS`. It is given the final part of a
 completion, after any reasoning, and says with every answer where it stood. An answer is
 normalised when it is read, so that most pairs can be compared by spelling alone.
 """
@@ -11,48 +11,35 @@ import operator
 import re
 import string
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Annotated, Final, Literal, Protocol, TypeAlias
 
 from neuron_opsd.answers import latex
 from neuron_opsd.answers.choice_letters import read_choice_letter
-from neuron_opsd.answers.choice_texts import equal_choice, read_choice_text, unwrapped
+from neuron_opsd.answers.choice_texts import equal_choice, read_choice_text
 from neuron_opsd.answers.latex_reader import read_latex
 from neuron_opsd.answers.number_reader import read_number
 from neuron_opsd.answers.numbers import same_number
 from neuron_opsd.answers.spans import (
-    OUTER,
     Reading,
-    announcements,
     collapse,
     hashed,
-    last_boxed,
-    own_part,
     plain,
     whole_words,
 )
+from neuron_opsd.answers.text_reader import bare_text, read_text, same_text
 from neuron_opsd.answers.verifier import same_within
-from neuron_opsd.config import AnswersConfig
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.records import Question
+from neuron_opsd.section import OneOf, Positive, Section
 
 Same: TypeAlias = Callable[[str, str], bool]
 Bare: TypeAlias = Callable[[str, Question], str | None]
 
-MAX_TEXT_LENGTH: Final = 1000
-"""Longest line that still counts as a short answer."""
 
 OPEN: Final = Reading(None, "reasoning is not closed")
 EMPTY: Final = Reading(None, "nothing is written")
-
-LEAD_IN: Final = re.compile(
-    r"^(?:so,? |therefore,? |thus,? )?(?:the )?(?:final |correct )?answer(?: is\b|:)"
-)
-ARTICLE: Final = re.compile(r"^(?:the|an?) (?=\S)")
-END_OF_SENTENCE: Final = re.compile(
-    r"(?:(?<=[^\W\d_]{4})|(?<=[0-9)%\"']))[.!?]\s+(?=[A-Z])"
-)
 
 
 class Find(Protocol):
@@ -129,7 +116,7 @@ def reader_for(
             f"answers.reader is {name}, but question {question.id!r} has no choices; "
             "give it some, or let answers.reader be auto"
         )
-    return READERS[name](config)
+    return READERS[name].make(config)
 
 
 def readers_for(
@@ -195,59 +182,6 @@ def text_reader(config: AnswersConfig) -> Reader:
     """Return a reader of short texts."""
     del config
     return Reader(read_text, same_text, bare_text)
-
-
-def read_text(text: str, question: Question, *, cut: bool) -> Reading:
-    r"""Read a short text, without lead-in, article and punctuation, in lower case.
-
-    In this order: the last ``\boxed{...}``, the last announcement, the first line. A
-    line without a letter or digit, or longer than `MAX_TEXT_LENGTH`, is no answer; one
-    that was cut is read as it stands.
-    """
-    del question, cut
-    text = own_part(text, bool)
-    if (boxed := last_boxed(text)) is not None:
-        return short(boxed, "boxed")
-    for announced in announcements(text)[:1]:
-        span = END_OF_SENTENCE.split(announced.after or announced.span)[0]
-        return short(span, "announced")
-    for span in hashed(text)[:1]:
-        return short(span, "after ####")
-    line, _, rest = text.strip().partition("\n")
-    return short(line, "first line" if rest else "only answer")
-
-
-def short(line: str, why: str) -> Reading:
-    """Return a line as a normalised answer, if it is one."""
-    line = plain(unwrapped(line) if "\\text" in line else line)
-    if len(line) > MAX_TEXT_LENGTH:
-        return Reading(None, f"{why}, but longer than {MAX_TEXT_LENGTH} characters")
-    line = LEAD_IN.sub("", line.strip(OUTER)).strip(OUTER)
-    line = ARTICLE.sub("", line)
-    if not any(char.isalnum() for char in line):
-        return Reading(None, f"{why}, but without a letter or digit")
-    return Reading(line, why)
-
-
-def bare_text(text: str, question: Question) -> str | None:
-    """Return a gold answer as the text reader spells it.
-
-    One of several lines that neither boxes nor announces its answer has none, because
-    no completion could match it.
-    """
-    if "\n" not in text.strip():
-        return short(text, "gold").answer
-    if last_boxed(text) is None and not announcements(text):
-        return None
-    return read_text(text, question, cut=False).answer
-
-
-def same_text(one: str, other: str) -> bool:
-    """Say whether two normalised texts are one: alike, or the same plain number."""
-    if one == other:
-        return True
-    number, another = latex.plain_number(one), latex.plain_number(other)
-    return number is not None and another is not None and same_number(number, another)
 
 
 def latex_reader(config: AnswersConfig) -> Reader:
@@ -316,12 +250,52 @@ def same_spelling(one: str, other: str) -> bool:
     return plain(one) == plain(other)
 
 
-READERS: Final[Mapping[str, Callable[[AnswersConfig], Reader]]] = {
-    "choice-text": lambda _: reader_of_choices(read_choice_text),
-    "choice-letter": lambda _: reader_of_choices(read_choice_letter),
-    "number": number_reader,
-    "text": text_reader,
-    "latex": latex_reader,
-    "regex": regex_reader,
+@dataclass(frozen=True, slots=True)
+class ReaderEntry:
+    """A reader by its name. A new one is a function and an entry below."""
+
+    make: Callable[[AnswersConfig], Reader]
+    help: str
+    may_leave_open: bool = False
+    """Whether it may not come to know, within its limits, if two answers are one."""
+
+
+READERS: Final[dict[str, ReaderEntry]] = {
+    "choice-text": ReaderEntry(
+        lambda _: reader_of_choices(read_choice_text), "which choice, by its text"
+    ),
+    "choice-letter": ReaderEntry(
+        lambda _: reader_of_choices(read_choice_letter), "which choice, by its letter"
+    ),
+    "number": ReaderEntry(number_reader, "the number that is boxed, announced or last"),
+    "text": ReaderEntry(
+        text_reader, "the text that is boxed or announced, else the first line"
+    ),
+    "latex": ReaderEntry(
+        latex_reader, "an expression, compared by math-verify", may_leave_open=True
+    ),
+    "regex": ReaderEntry(regex_reader, "what `pattern` matches last"),
 }
 """By the names that `answers.reader` takes; `auto` becomes one of these."""
+
+
+class AnswersConfig(Section):
+    """How the final answer is read from a completion."""
+
+    reader: Annotated[str, OneOf(READERS, ("auto",))] = "auto"
+    """`auto` reads the choice's text where a question has choices (its letter where
+    the prompt lists letters), else the text."""
+    decimal_mark: Literal["point", "comma"] = "point"
+    """What the `number` reader takes a single mark before three digits for, as in 1,234
+    or 1.234: with `point` they are 1234 and 1.234, with `comma` the other way round."""
+    pattern: str = ""
+    """Regular expression of the `regex` reader; its first group is the answer."""
+    max_minutes: Positive = 120
+    """Processor time that comparing expressions (reader `latex`) may take in one
+    command. After that it stops with status 75; what was compared is kept, and the same
+    command resumes for as long again."""
+
+    @property
+    def may_leave_open(self) -> bool:
+        """Whether some answers may be neither the same nor different in the end."""
+        return self.reader != "auto" and READERS[self.reader].may_leave_open

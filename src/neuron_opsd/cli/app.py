@@ -45,7 +45,7 @@ OUT_OF_MEMORY = (
 
 
 ENDS = (NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, MemoryError)
-"""What may end a command; of the fourth kind only that memory ran out."""
+"""What may end a command; a `RuntimeError` only where memory ran out."""
 
 
 POOL = "--model MODEL --pool questions.jsonl"
@@ -98,7 +98,7 @@ def version() -> str:
 
 
 SHOWN_ONLY: Final = ("--quiet", "--json")
-"""Flags that change what is shown and nothing that is made, so no report names them."""
+"""Flags that change what is shown and not what is made, so no report names them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,7 +140,7 @@ def show_warning(
 
 
 def refuse_lost_folder() -> None:
-    """Refuse to work in a folder that is gone, where libraries end without a word.
+    """Refuse to work in a folder that was removed, where libraries fail silently.
 
     Raises:
         ConfigError: If it is.

@@ -6,8 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from cyclopts import Parameter
-
 import neuron_opsd as no
 from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.options import (
@@ -21,6 +19,7 @@ from neuron_opsd.cli.options import (
     opened,
     read_named,
     resolve_with_model,
+    several,
 )
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.cli.text import duration
@@ -30,17 +29,9 @@ if TYPE_CHECKING:
     from neuron_opsd.library import Choices
     from neuron_opsd.results.comparison import ComparisonData
 
-Sources: TypeAlias = Annotated[
-    tuple[str, ...],
-    Parameter(name="--source", consume_multiple=True, negative=(), show_default=False),
-]
-Methods: TypeAlias = Annotated[
-    tuple[str, ...], Parameter(consume_multiple=True, negative=())
-]
-Steps: TypeAlias = Annotated[
-    tuple[int, ...],
-    Parameter(name="--at", consume_multiple=True, negative=(), show_default=False),
-]
+Sources: TypeAlias = Annotated[tuple[str, ...], several("--source")]
+Methods: TypeAlias = Annotated[tuple[str, ...], several("--methods")]
+Steps: TypeAlias = Annotated[tuple[int, ...], several("--at")]
 
 
 def compare(  # noqa: PLR0913 - one argument per flag

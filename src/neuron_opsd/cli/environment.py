@@ -1,4 +1,4 @@
-"""What the environment says, but for where the cache is, and what libraries read."""
+"""What the environment sets, except the cache, and what libraries read from it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _ALWAYS = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    # Torch makes this folder when it is imported, in /tmp by default, though nothing is
-    # compiled here; one that is there already has not to be made.
+    # Torch makes this folder on import, in /tmp by default, though nothing is compiled
+    # here; a folder that exists need not be made.
     "TORCHINDUCTOR_CACHE_DIR": sys.prefix,
 }
 

@@ -18,16 +18,14 @@ from neuron_opsd.cli.options import (
     keep_settings_file,
     opened,
     resolve_with_model,
+    several,
 )
 from neuron_opsd.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from neuron_opsd.results.analysis import AnalysisData
 
-Answers: TypeAlias = Annotated[
-    tuple[str, ...],
-    Parameter(name="--answers", consume_multiple=True, negative=(), show_default=False),
-]
+Answers: TypeAlias = Annotated[tuple[str, ...], several("--answers")]
 
 
 @Parameter(name="*")

@@ -19,36 +19,31 @@ if TYPE_CHECKING:
 
 Flag: TypeAlias = Annotated[bool, Parameter(negative=(), show_default=False)]
 
-Tests: TypeAlias = Annotated[
-    tuple[str, ...],
-    Parameter(name="--test", consume_multiple=True, negative=(), show_default=False),
-]
+
+def several(*names: str) -> Parameter:
+    """Return a flag that may be given several times, with several values each time."""
+    return Parameter(name=names, consume_multiple=True, negative=(), show_default=False)
+
+
+Tests: TypeAlias = Annotated[tuple[str, ...], several("--test")]
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Settings:
-    """Where the settings of a command come from; what stands later here wins."""
+    """Where the settings of a command come from; later ones here win."""
 
     model: str | None = None
     """Folder, GGUF file or hub id of the model."""
     config: Path | None = None
     """TOML file with settings, as `neuron-opsd config` prints them."""
-    assignments: Annotated[
-        tuple[str, ...],
-        Parameter(name="--set", consume_multiple=True, negative=(), show_default=False),
-    ] = ()
+    assignments: Annotated[tuple[str, ...], several("--set")] = ()
     """One or more `section.field=value`; stronger than the file."""
     preset: Literal["equal", "source"] | None = None
     """`source`: train as the method's paper or code does; else `equal`, one budget."""
     seed: int | None = None
     """Number from which every random draw derives."""
-    formats: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--format", consume_multiple=True, negative=(), show_default=False
-        ),
-    ] = ()
+    formats: Annotated[tuple[str, ...], several("--format")] = ()
     """How to read question files: NAME for all, or pool=NAME, or TEST=NAME."""
 
 
@@ -115,9 +110,9 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
 
 
 def warn_of_change(file: Path) -> None:
-    """Say that the settings of a run are not as the run wrote them, where so it is.
+    """Warn where the settings file of a run is not as the run wrote it.
 
-    Who changed them on purpose reads on; a flipped bit would go unseen otherwise.
+    It may have been changed on purpose, but a flipped bit would go unnoticed.
     """
     from neuron_opsd.storage.folders import kind_in
     from neuron_opsd.storage.integrity import fault_of

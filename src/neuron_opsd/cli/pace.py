@@ -8,12 +8,12 @@ from collections.abc import Callable
 class Pace:
     """Counts the units of one stage against a clock.
 
-    Units that come at once when a stage opens were done by an earlier run. They count
-    as done, but neither they nor the moment they took tell anything about the speed.
+    Units that arrive as soon as a stage opens were done by an earlier run. They count
+    as done, but say nothing about the speed, and nor does the moment they took.
     """
 
     INSTANT = 0.5
-    """Seconds after opening within which units tell nothing about the speed."""
+    """Seconds after opening within which units say nothing about the speed."""
 
     def __init__(self, total: int, clock: Callable[[], float]) -> None:
         self.total = total

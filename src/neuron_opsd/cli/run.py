@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
-
 import neuron_opsd as no
 from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.options import (
@@ -22,6 +20,7 @@ from neuron_opsd.cli.options import (
     opened,
     read_named,
     resolve_with_model,
+    several,
 )
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.errors import ConfigError
@@ -97,15 +96,7 @@ def fetch(
     /,
     *,
     wheels: Path | None = None,
-    sets: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name=["--sets", "--set-name"],
-            consume_multiple=True,
-            negative=(),
-            show_default=False,
-        ),
-    ] = (),
+    sets: Annotated[tuple[str, ...], several("--sets", "--set-name")] = (),
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
     """Fetch a model and question sets into the cache, each file checked by its hash.

@@ -40,7 +40,7 @@ from neuron_opsd.processes.stopping import STOPPING
 
 PROGRAM = "neuron-opsd"
 FULL_WIDTH = 100
-"""Columns of a table that nobody sees on a screen of known width."""
+"""Columns of a table where the output is not a screen of known width."""
 LINE_EVERY = 15.0
 """Seconds between two lines of progress where there is no screen for bars."""
 
@@ -126,7 +126,7 @@ class Terminal:
             pace.add(units)
             if self._clock() - said >= LINE_EVERY:
                 said = self._clock()
-                self.note(progress_line(pace, name, unit))
+                self.note(f"{name}: {numbers(pace, unit)}")
 
         yield advance
         self.note(f"{name}: {pace.done:,} {unit} in {duration(pace.elapsed)}")
@@ -151,9 +151,15 @@ class Terminal:
         if self._bars is not None:
             yield self._bars
             return
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            PaceColumn(),
+        )
+        bars = Progress(*columns, console=self._err, refresh_per_second=4)
         try:
-            with make_bars(self._err) as self._bars:
-                yield self._bars
+            with bars as self._bars:
+                yield bars
         finally:
             self._bars = None
 
@@ -162,7 +168,7 @@ class Terminal:
 def noted(
     name: str, stage: AbstractContextManager[Callable[[int], None]]
 ) -> Iterator[Callable[[int], None]]:
-    """Open a stage whose name is noted on an error of memory, for whoever tells it."""
+    """Open a stage, and name it where memory runs out."""
     try:
         with stage as advance:
             yield advance
@@ -180,17 +186,6 @@ class PaceColumn(ProgressColumn):
         return Text(numbers(task.fields["pace"], task.fields["unit"]))
 
 
-def make_bars(console: Console) -> Progress:
-    """Return the bars of stages, not yet on the screen."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        PaceColumn(),
-        console=console,
-        refresh_per_second=4,
-    )
-
-
 def numbers(pace: Pace, unit: str) -> str:
     """Write how far a stage is, how fast it goes and how long it will take."""
     parts = [f"{pace.done:,}/{pace.total:,}"]
@@ -202,22 +197,17 @@ def numbers(pace: Pace, unit: str) -> str:
     return " · ".join(parts)
 
 
-def progress_line(pace: Pace, name: str, unit: str) -> str:
-    """Write the progress of a stage as one line of a log."""
-    return f"{name}: {numbers(pace, unit)}"
-
-
 def lenient(stream: TextIO) -> None:
-    """Let a stream write whatever its encoding lacks in other signs.
+    """Let a stream replace the characters that its encoding lacks.
 
-    A result that a terminal cannot show must not be lost for that.
+    A result must not be lost because a terminal cannot show it.
     """
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=PLAIN_SIGNS)
 
 
 def open_streams() -> None:
-    """Make both streams of the process fit for anything, closed ones too."""
+    """Make both streams of the process take any text, even when they are closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Texts for a terminal: harmless whatever a model wrote, and short for a reader."""
+"""Texts for a terminal: harmless whatever a model wrote, and short."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ISOLATES = frozenset("\u2066\u2067\u2068\u2069")
 _KEPT = frozenset("\n\t")
 
 PLAIN_SIGNS = "neuron-opsd-plain-signs"
-"""Name of the rule by which a stream writes what its encoding lacks."""
+"""Name of the error handler of streams whose encoding lacks a character."""
 
 _SIGNS = {
     "\N{MINUS SIGN}": "-",
@@ -38,7 +38,7 @@ _SIGNS = {
 
 
 def plain_signs(error: UnicodeError) -> tuple[str, int]:
-    """Stand in for characters that an encoding lacks: by a sign, else an escape."""
+    """Replace characters that an encoding lacks, by a plain sign or an escape."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
@@ -80,7 +80,7 @@ def _harmless(char: str) -> str:
 def escaped_toml(text: str, encoding: str = "utf-8") -> str:
     r"""Return a TOML file that means the same, harmless and in the given encoding.
 
-    Only texts in double quotes may hold such characters, as those of the settings do.
+    Only texts in double quotes may hold such characters, as in the settings.
 
     Example:
         >>> escaped_toml('a = "x\u202e\N{MINUS SIGN}"', "ascii")
@@ -148,7 +148,7 @@ def pace_text(rate: float, unit: str) -> str:
 
 
 def plain_values(value: Any) -> Any:
-    """Return nested values as JSON can hold them: numbers that are none become null."""
+    """Return nested values as JSON can hold them; NaN and infinity become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

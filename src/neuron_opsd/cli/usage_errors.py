@@ -49,7 +49,7 @@ def unknown_command(error: UnknownCommandError) -> str:
 
 
 def unknown_option(error: UnknownOptionError, command: str) -> str:
-    """Name the nearest flag, or where all of them are told."""
+    """Name the nearest flag, or the page that lists them."""
     word = (error.token.keyword or error.token.value).partition("=")[0]
     names = [name for argument in error.argument_collection for name in argument.names]
     near = difflib.get_close_matches(word, names, n=1)
@@ -71,7 +71,7 @@ def missing_argument(error: MissingArgumentError, command: str) -> str:
 
 
 def unfit_value(error: CoercionError, command: str) -> str:
-    """Say which value cannot be, and which can."""
+    """Say which value is not allowed, and which are."""
     token, target = error.token, error.target_type
     value = "" if token is None else token.value
     keyword = None if token is None else token.keyword

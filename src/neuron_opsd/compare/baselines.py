@@ -14,7 +14,7 @@ from neuron_opsd.method.labels import baseline_answer
 from neuron_opsd.method.resampling import Resampled, over_seeds, resample
 from neuron_opsd.method.statistics import percentile_intervals
 from neuron_opsd.results.comparison import BASE, BASELINE, IN_DOMAIN, Contrast
-from neuron_opsd.results.scores import TestResult
+from neuron_opsd.scores import TestResult
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import constant_scores, mean_accuracy
 

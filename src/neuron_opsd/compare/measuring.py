@@ -19,7 +19,7 @@ from neuron_opsd.results.comparison import (
     Measurement,
     Place,
 )
-from neuron_opsd.results.scores import TestResult
+from neuron_opsd.scores import TestResult
 
 Tests: TypeAlias = Mapping[str, TestResult]
 """Name of the test set to one model's result on it."""

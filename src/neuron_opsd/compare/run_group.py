@@ -1,7 +1,7 @@
 """One run group of a comparison: a source, a seed and a start, with all its methods.
 
 A run group is a run directory. The pool is answered once for all methods; each method
-has a folder, and once its result is there nothing of it is computed again.
+has a folder, and once its result is stored nothing of it is computed again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME, Prepared, roll_out
 from neuron_opsd.records import Question, StepMetrics
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.results.run import PROMPTED
-from neuron_opsd.results.scores import TestResult
 from neuron_opsd.runs.checkpoints import end_checkpoints
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.fingerprint import load_again
@@ -29,6 +28,7 @@ from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
+from neuron_opsd.scores import TestResult
 from neuron_opsd.storage.codecs import ROLLOUTS, Codec, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text

@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from typing import Literal
 
+from neuron_opsd.answers.readers import AnswersConfig
 from neuron_opsd.config.asking import (
-    AnswersConfig,
     ModelConfig,
     PromptsConfig,
     QuestionsConfig,
     RolloutsConfig,
 )
 from neuron_opsd.config.judging import FORM_ONLY, EvaluationConfig, TeacherCheckConfig
-from neuron_opsd.config.learning import (
-    ContextsConfig,
-    DistillConfig,
-    NeuronsConfig,
-    PolicyConfig,
-    SelectionConfig,
-)
-from neuron_opsd.config.section import NotNegative, Section
+from neuron_opsd.method.contexts import ContextsConfig
+from neuron_opsd.method.selection import SelectionConfig
+from neuron_opsd.method.settings import DistillConfig, NeuronsConfig, PolicyConfig
+from neuron_opsd.section import NotNegative, Section
 
 __all__ = [
     "FORM_ONLY",

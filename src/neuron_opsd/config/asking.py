@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from neuron_opsd.config.section import (
+from neuron_opsd.section import (
     Day,
     Depth,
     Fraction,
@@ -98,25 +98,6 @@ class PromptsConfig(Section):
     """The same for the teacher."""
     date: Day = ""
     """Day that a chat template prints; empty takes the day on which the run began."""
-
-
-class AnswersConfig(Section):
-    """How the final answer is read from a completion."""
-
-    reader: Literal[
-        "auto", "choice-text", "choice-letter", "number", "text", "latex", "regex"
-    ] = "auto"
-    """`auto` reads the choice's text where a question has choices (its letter where
-    the prompt lists letters), else the text."""
-    decimal_mark: Literal["point", "comma"] = "point"
-    """What the `number` reader takes a single mark before three digits for, as in 1,234
-    or 1.234: with `point` they are 1234 and 1.234, with `comma` the other way round."""
-    pattern: str = ""
-    """Regular expression of the `regex` reader; its first group is the answer."""
-    max_minutes: Positive = 120
-    """Processor time that comparing expressions (reader `latex`) may take in one
-    command. After that it stops with status 75; what was compared is kept, and the same
-    command resumes for as long again."""
 
 
 class RolloutsConfig(Section):

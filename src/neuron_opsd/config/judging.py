@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from neuron_opsd.config.section import (
+from neuron_opsd.section import (
     Fraction,
     NotNegative,
     Positive,

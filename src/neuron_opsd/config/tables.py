@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.former import renamed_by_user
-from neuron_opsd.config.section import Section
 from neuron_opsd.documents import DocumentError, TooDeepError, half_pair, parse_toml
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.section import Section
 
 Table: TypeAlias = dict[str, Any]
 """Settings as a TOML file holds them: values and one level of tables."""

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.config import DistillConfig
+from neuron_opsd.method.settings import DistillConfig
 from neuron_opsd.seeds import generator
 
 

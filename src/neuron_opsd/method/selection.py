@@ -5,52 +5,134 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from dataclasses import dataclass, field
+from typing import Annotated, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.config import SelectionConfig
-from neuron_opsd.records import NeuronSet, SelectionEntry
+from neuron_opsd.records import NeuronSet, SelectionEntry, Vote
+from neuron_opsd.rollout_summary import RolloutSummary
+from neuron_opsd.section import Fraction, OneOf, Section
 from neuron_opsd.seeds import generator
 
 Values: TypeAlias = NDArray[np.float64]
 
-Rule: TypeAlias = Callable[[Sequence[NeuronSet], int], Values]
-"""Takes the pool's neuron sets and a seed; the lowest ``(Q,)`` values are kept."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoolSignals:
+    """All that is known of a pool without labels, for any rule to order it by.
+
+    Of rollouts there are outlines alone: texts and tokens stay in their file.
+    """
+
+    neurons: Sequence[NeuronSet]
+    """``(Q,)`` of every question; without counts where nothing asks for neurons."""
+    own: Mapping[str, RolloutSummary] = field(default_factory=dict)
+    """Question id to the completion that stands for it: its answer, length,
+    log-probability and entropy."""
+    votes: Mapping[str, Vote] = field(default_factory=dict)
+    """Question id to what all rollouts agree on."""
+
+    @property
+    def question_ids(self) -> list[str]:
+        """``(Q,)`` in the order of the pool."""
+        return [entry.question_id for entry in self.neurons]
+
+    @property
+    def answers(self) -> list[str | None]:
+        """``(Q,)`` the model's own answers."""
+        known = {name: rollout.answer for name, rollout in self.own.items()}
+        return [known.get(name) for name in self.question_ids]
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Question id to why its own completion gives no answer."""
+        why = {}
+        for name, rollout in self.own.items():
+            if not rollout.finished:
+                why[name] = "its own completion was cut"
+            elif rollout.answer is None:
+                why[name] = "its own completion holds no answer that can be read"
+        return why
 
 
-def fewest_neurons(neurons: Sequence[NeuronSet], seed: int) -> Values:
+def fewest_neurons(pool: PoolSignals, seed: int) -> Values:
     """Prefer high consensus. Source: section 3.2 of arXiv:2607.02460."""
     del seed
-    return np.array([entry.neuron_count for entry in neurons], dtype=np.float64)
+    return np.array([entry.neuron_count for entry in pool.neurons], dtype=np.float64)
 
 
-def most_neurons(neurons: Sequence[NeuronSet], seed: int) -> Values:
+def most_neurons(pool: PoolSignals, seed: int) -> Values:
     """Prefer low consensus, the paper's control of Table 1."""
-    return -fewest_neurons(neurons, seed)
+    return -fewest_neurons(pool, seed)
 
 
-def random_order(neurons: Sequence[NeuronSet], seed: int) -> Values:
+def random_order(pool: PoolSignals, seed: int) -> Values:
     """Prefer nothing: one random number per question, drawn from its id."""
-    return np.array(
-        [generator(seed, "selection", entry.question_id).random() for entry in neurons]
-    )
+    drawn = (generator(seed, "selection", name) for name in pool.question_ids)
+    return np.array([one.random() for one in drawn])
 
 
-def no_order(neurons: Sequence[NeuronSet], seed: int) -> Values:
+def no_order(pool: PoolSignals, seed: int) -> Values:
     """Prefer nothing and tie all, so that every question is kept."""
     del seed
-    return np.zeros(len(neurons))
+    return np.zeros(len(pool.neurons))
 
 
-RULES: Final[Mapping[str, Rule]] = {
-    "fewest-neurons": fewest_neurons,
-    "most-neurons": most_neurons,
-    "random": random_order,
-    "all": no_order,
+@dataclass(frozen=True, slots=True)
+class SelectionRule:
+    """A way to order the pool. A new one is a function and an entry below."""
+
+    order: Callable[[PoolSignals, int], Values]
+    """Takes the pool and a seed; the lowest ``(Q,)`` values are kept."""
+    help: str
+    """What is kept, as settings and reports put it."""
+    reason: str
+    """Why a question has its `place`, by the size of its `value`."""
+    reads_neurons: bool = False
+    keeps_all: bool = False
+
+
+SELECTION_RULES: Final[dict[str, SelectionRule]] = {
+    "fewest-neurons": SelectionRule(
+        fewest_neurons,
+        "those with the fewest neurons, which means high consensus",
+        "{value:,.0f} neurons, {place} from the fewest",
+        reads_neurons=True,
+    ),
+    "most-neurons": SelectionRule(
+        most_neurons,
+        "those with the most neurons, which means low consensus",
+        "{value:,.0f} neurons, {place} from the most",
+        reads_neurons=True,
+    ),
+    "random": SelectionRule(
+        random_order, "those that a seeded draw picked", "{place} in a random order"
+    ),
+    "all": SelectionRule(
+        no_order,
+        "every question of the pool",
+        "every question is kept",
+        keeps_all=True,
+    ),
 }
+
+
+class SelectionConfig(Section):
+    """Which questions of the pool are trained on."""
+
+    rule: Annotated[str, OneOf(SELECTION_RULES)] = "fewest-neurons"
+    """Which questions to keep."""
+    keep_fraction: Fraction = 0.2
+    """Share of the pool to keep. Questions tied with the last one may add a twentieth
+    to it; where they would add more, a seeded draw decides between them."""
+    balance: bool = False
+    """Keep the share within each own answer that many questions have, so that no
+    answer takes over; for tasks whose answers repeat, such as labels."""
+    include_unread: bool = False
+    """Whether to keep questions whose own completion was cut or holds no answer that
+    can be read; `all` keeps them in any case."""
 
 
 LEFT_OUT: Final = "left out: "
@@ -64,6 +146,8 @@ TIE_ROOM: Final = 0.05
 class Ranking:
     """The pool in the order of a rule, and what is kept of it."""
 
+    values: Values
+    """``(Q,)`` by which the rule orders."""
     places: NDArray[np.int64]
     """``(Q,)`` from 0 for the first to be kept; those that may not be kept are last."""
     kept: NDArray[np.bool_]
@@ -78,21 +162,15 @@ class Ranking:
 
 
 def select_questions(
-    neurons: Sequence[NeuronSet],
-    config: SelectionConfig,
-    seed: int,
-    answers: Mapping[str, str | None] | None = None,
-    unread: Mapping[str, str] | None = None,
+    pool: PoolSignals, config: SelectionConfig, seed: int
 ) -> tuple[SelectionEntry, ...]:
     """Rank the pool and keep the share asked for.
 
     Args:
-        neurons: Of every question of the pool.
-        config: The rule, the share, and whether answers are balanced.
+        pool: What is known of its questions.
+        config: The rule, the share, whether answers are balanced, and whether questions
+            may be kept whose own completion gives no answer.
         seed: Of random orders and of draws among equals.
-        answers: Question id to the model's own answer, for balancing.
-        unread: Question id to why its completion gives no answer; such questions are
-            kept only where the settings include them.
 
     Returns:
         One entry per question, in the order of the pool.
@@ -100,18 +178,20 @@ def select_questions(
     Source: S = {x : s(x) <= b-th percentile}, Algorithm 1 of arXiv:2607.02460. Balance,
     draws among many equals and leaving out unread completions are ours.
     """
-    if not neurons:
+    if not pool.neurons:
         return ()
-    ranking = rank_questions(neurons, config, seed, answers, unread)
+    ranking, unread = rank_questions(pool, config, seed), pool.unread
     return tuple(
         SelectionEntry(
             question_id=entry.question_id,
             neuron_count=entry.neuron_count,
             rank=int(ranking.places[i]),
             kept=bool(ranking.kept[i]),
-            reason=reason(config, entry, ranking, i, unread or {}),
+            reason=LEFT_OUT + unread[entry.question_id]
+            if ranking.barred[i]
+            else reason(SELECTION_RULES[config.rule], ranking, i),
         )
-        for i, entry in enumerate(neurons)
+        for i, entry in enumerate(pool.neurons)
     )
 
 
@@ -120,44 +200,38 @@ def kept_ids(selection: Sequence[SelectionEntry]) -> set[str]:
     return {entry.question_id for entry in selection if entry.kept}
 
 
-def rank_questions(
-    neurons: Sequence[NeuronSet],
-    config: SelectionConfig,
-    seed: int,
-    answers: Mapping[str, str | None] | None = None,
-    unread: Mapping[str, str] | None = None,
-) -> Ranking:
+def rank_questions(pool: PoolSignals, config: SelectionConfig, seed: int) -> Ranking:
     """Order the pool; the arguments are those of `select_questions`.
 
     The share is of the whole pool, but taken from the questions that may be kept.
     """
-    values = RULES[config.rule](neurons, seed)
-    barred = barred_questions(neurons, config, unread or {})
+    rule, ids = SELECTION_RULES[config.rule], pool.question_ids
+    values = rule.order(pool, seed)
+    barred = barred_questions(pool, config)
     free = np.flatnonzero(~barred)
-    fraction = 1.0 if config.rule == "all" else config.keep_fraction
-    share = min(1.0, fraction * len(neurons) / max(1, len(free)))
-    kept = np.zeros(len(neurons), dtype=np.bool_)
-    lots = np.zeros(len(neurons))
-    ids = [entry.question_id for entry in neurons]
-    own = [(answers or {}).get(ids[i]) for i in free]
+    fraction = 1.0 if rule.keeps_all else config.keep_fraction
+    share = min(1.0, fraction * len(ids) / max(1, len(free)))
+    kept = np.zeros(len(ids), dtype=np.bool_)
+    lots = np.zeros(len(ids))
+    answers = pool.answers
+    own = [answers[i] for i in free]
     for group in groups_of(own, share, balance=config.balance):
         members = free[group]
         tied = members[too_many_tied(values[members], share)]
         lots[tied] = [lot(seed, ids[i]) for i in tied]
         kept[members[lowest(values[members], lots[members], share)]] = True
     order = np.lexsort((lots, values, barred))
-    asked = limit_of(len(neurons), fraction)
+    asked = limit_of(len(ids), fraction)
     places = np.argsort(order)
-    return Ranking(places, kept, lots > 0.0, barred, free.size, asked)
+    return Ranking(values, places, kept, lots > 0.0, barred, free.size, asked)
 
 
-def barred_questions(
-    neurons: Sequence[NeuronSet], config: SelectionConfig, unread: Mapping[str, str]
-) -> NDArray[np.bool_]:
+def barred_questions(pool: PoolSignals, config: SelectionConfig) -> NDArray[np.bool_]:
     """Say which questions may not be kept: unread ones, unless all are asked for."""
-    if config.include_unread or config.rule == "all":
-        return np.zeros(len(neurons), dtype=np.bool_)
-    return np.array([entry.question_id in unread for entry in neurons], dtype=np.bool_)
+    if config.include_unread or SELECTION_RULES[config.rule].keeps_all:
+        return np.zeros(len(pool.neurons), dtype=np.bool_)
+    unread = pool.unread
+    return np.array([name in unread for name in pool.question_ids], dtype=np.bool_)
 
 
 def limit_of(count: int, share: float) -> int:
@@ -214,24 +288,13 @@ def groups_of(
     return [np.array(group) for group in (*places.values(), rest) if group]
 
 
-def reason(
-    config: SelectionConfig,
-    entry: NeuronSet,
-    ranking: Ranking,
-    place: int,
-    unread: Mapping[str, str],
-) -> str:
+def reason(rule: SelectionRule, ranking: Ranking, place: int) -> str:
     """Say where a question, by its place in the pool, stands in the order."""
-    if ranking.barred[place]:
-        return LEFT_OUT + unread[entry.question_id]
-    if config.rule == "all":
-        return "every question is kept"
-    rank = f"place {ranking.places[place] + 1} of {ranking.num_free}"
-    if config.rule == "random":
-        return f"{rank} in a random order"
-    end = "fewest" if config.rule == "fewest-neurons" else "most"
-    text = f"{entry.neuron_count:,} neurons, {rank} from the {end}"
-    if not ranking.drawn[place]:
+    text = rule.reason.format(
+        value=abs(ranking.values[place]),
+        place=f"place {ranking.places[place] + 1} of {ranking.num_free}",
+    )
+    if rule.keeps_all or not ranking.drawn[place]:
         return text
     fate = "kept" if ranking.kept[place] else "not kept"
     return f"{text}, {fate} by a draw among equals"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import drawn_rows, rows_barred
+from neuron_opsd.method.neighbours import drawn_rows, rows_barred
 from neuron_opsd.methods.distillation import EmaOnly
 from neuron_opsd.methods.method import (
     GROUPS,

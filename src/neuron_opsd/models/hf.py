@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuron_opsd.errors import ModelError
-from neuron_opsd.method.divergence import capped
+from neuron_opsd.method.losses import capped
 from neuron_opsd.method.products import multiply
 from neuron_opsd.models.adapters.low_rank import LowRank, apart
 from neuron_opsd.models.decoding.generation import generate
@@ -237,11 +237,7 @@ class HFModel(ModelTokenizer):
         return self.run_decoder(input_ids=ids.to(self.device))
 
     def run_decoder(self, **inputs: Any) -> Tensor:
-        """Return the final states ``(B, T, D)`` of token ids ``(B, T)``.
-
-        Args:
-            inputs: What the decoder takes, `input_ids` among it.
-        """
+        """Return the final states ``(B, T, D)`` of `input_ids` ``(B, T)``."""
         return self.run(self.decoder, self.product_weights().decoder, inputs)
 
     def run(

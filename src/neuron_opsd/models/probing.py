@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.errors import ModelError, is_out_of_memory
-from neuron_opsd.method.divergence import capped
+from neuron_opsd.method.losses import capped
 from neuron_opsd.models.decoding.library_cache import CachedRows
 from neuron_opsd.models.decoding.shared_prefix import (
     DecoderPass,

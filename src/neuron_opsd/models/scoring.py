@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuron_opsd.errors import NotFiniteError
-from neuron_opsd.method.divergence import capped
 from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.method.losses import capped
 from neuron_opsd.records import Pair, TokenIds
 
 CHUNK: Final = 128

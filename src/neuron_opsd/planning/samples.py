@@ -12,7 +12,7 @@ from functools import partial
 from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config.needs import selects_by_neurons
-from neuron_opsd.method.selection import kept_ids, select_questions
+from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
 from neuron_opsd.planning.measuring import affordable, spread
 from neuron_opsd.planning.trials import Answered, Trial
 from neuron_opsd.records import (
@@ -25,9 +25,7 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.stages.capture import capture_neurons, not_read, pairs_of
 from neuron_opsd.stages.representatives import (
-    own_answers,
     representatives,
-    unread_of,
 )
 from neuron_opsd.stages.rollouts import OWN, PromptedQuestion, read, sample_rollouts
 from neuron_opsd.stages.teaching import DemonstrationPool, fitted_prompt, shown_text
@@ -160,7 +158,7 @@ def selected(
     cut_early = trial.limit() < config.rollouts.max_new_tokens
     ended = {n: r for n, r in chosen.items() if r.finished or not cut_early}
     entries = select_questions(
-        neurons, config.selection, config.seed, own_answers(chosen), unread_of(ended)
+        PoolSignals(neurons, ended), config.selection, config.seed
     )
     return frozenset(kept_ids(entries)) or everyone
 

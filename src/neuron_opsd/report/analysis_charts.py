@@ -12,7 +12,14 @@ from markupsafe import Markup
 
 from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
 from neuron_opsd.report.charts.plot import Axis, Dot, Plot, Ticks, share_axis
-from neuron_opsd.report.wording import finite, number, one_line, percent
+from neuron_opsd.report.wording import (
+    finite,
+    number,
+    one_line,
+    percent,
+    two_digits,
+    with_ends,
+)
 from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
@@ -24,7 +31,7 @@ from neuron_opsd.results.analysis import (
     area_name,
     correlation_name,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 BINNED = ((ACCURACY, "after", "right"), (AGREEMENT, "before", "agree"))
 """Targets of the binned means, with the role of their marks and their word."""
@@ -87,17 +94,18 @@ def bin_dots(bins: Sequence[BinMean]) -> list[Dot]:
 
 def rivals_chart(name: str, measures: Mapping[str, Interval]) -> Markup:
     """Draw how well the count and each rival tell right captured answers apart."""
+    rows = []
+    for key, rival in RIVALS.items():
+        area = measures.get(area_name(CAPTURED, key))
+        if finite(area):
+            subject = f"{rival.label}, {rival.hypothesis}"
+            lines = ((subject, with_ends(area, two_digits)),)
+            rows.append(IntervalRow(lines, (area,)))
     return IntervalChart(
         f"What tells right answers apart, {one_line(name, 40)}",
         "Area under the ROC curve of each number for the captured answer being right, "
         "with 95 % intervals; .5 is chance.",
-        [
-            IntervalRow(
-                ((f"{rival.label}, {rival.hypothesis}", with_range(area)),), (area,)
-            )
-            for key, rival in RIVALS.items()
-            if (area := measures.get(area_name(CAPTURED, key))) and finite(area)
-        ],
+        rows,
         ".5 is chance",
         [("", "area under the ROC curve")],
         upright=0.5,
@@ -111,18 +119,13 @@ def correlations_chart(data: AnalysisData) -> Markup:
     """
     names = [correlation_name(k, ACCURACY) for k in ("spearman", "partial_ranks")]
     tables = [(run.name, run.measures) for run in data.runs]
-    rows = [
-        IntervalRow(
-            (
-                (one_line(name, 28), with_range(pair[0])),
-                ("partial", with_range(pair[1])),
-            ),
-            pair,
-        )
-        for name, table in (*tables, ("mean of runs", data.overall))
-        for pair in [tuple(table[one] for one in names if one in table)]
-        if len(pair) == len(names) and all(map(finite, pair))
-    ]
+    rows = []
+    for name, table in (*tables, ("mean of runs", data.overall)):
+        pair = tuple(table[one] for one in names if one in table)
+        if len(pair) == len(names) and all(map(finite, pair)):
+            plain, partial = (with_ends(one, two_digits) for one in pair)
+            lines = ((one_line(name, 28), plain), ("partial", partial))
+            rows.append(IntervalRow(lines, pair))
     if len(rows) < 2:
         return Markup("")
     return IntervalChart(
@@ -133,11 +136,3 @@ def correlations_chart(data: AnalysisData) -> Markup:
         "rank correlation",
         [("after", "plain"), ("net", "given length, entropy, vote share")],
     ).draw()
-
-
-def with_range(interval: Interval) -> str:
-    """Write a number with the ends of its interval."""
-    value, low, high = (
-        number(one, 2) for one in (interval.value, interval.low, interval.high)
-    )
-    return f"{value} ({low} to {high})"

@@ -26,7 +26,7 @@ from neuron_opsd.report.analysis_tables import (
     vote_table,
 )
 from neuron_opsd.report.html import render_template
-from neuron_opsd.report.wording import finite, number, signed, signed_range
+from neuron_opsd.report.wording import ends, finite, number, signed_two_digits
 from neuron_opsd.results.analysis import (
     ACCURACY,
     CAPTURED,
@@ -36,7 +36,7 @@ from neuron_opsd.results.analysis import (
     area_name,
     correlation_name,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 CASES_ON_PAGE = 120
 """Of all runs together; `analysis.json` holds the others too."""
@@ -152,7 +152,7 @@ def remainder(partial: Interval, plain: Interval) -> str:
 def best_sign(measures: Mapping[str, Interval]) -> list[str]:
     """Compare the neuron count with the best of its rivals, if they were measured."""
     areas = {name: measures.get(area_name(CAPTURED, name)) for name in RIVALS}
-    known = {name: a for name, a in areas.items() if a is not None and finite(a)}
+    known = {name: a for name, a in areas.items() if finite(a)}
     own = known.pop("count", None)
     if own is None or not known:
         return []
@@ -169,7 +169,7 @@ def ranged(interval: Interval) -> str:
     """Write a correlation with its interval."""
     if not finite(interval):
         return "not measured"
-    return f"{signed(interval.value, 2)}, {signed_range(interval, 2)}"
+    return f"{signed_two_digits(interval.value)}, {ends(interval, signed_two_digits)}"
 
 
 def entropy_note(data: AnalysisData) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from typing import TypeAlias
 
@@ -18,6 +17,8 @@ from neuron_opsd.report.tables import (
     table_of,
 )
 from neuron_opsd.report.wording import (
+    Write,
+    ends,
     finite,
     is_measured,
     number,
@@ -25,6 +26,8 @@ from neuron_opsd.report.wording import (
     percent,
     points,
     signed,
+    signed_two_digits,
+    two_digits,
 )
 from neuron_opsd.results.analysis import (
     ACCURACY,
@@ -44,11 +47,9 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 Measures: TypeAlias = Mapping[str, Interval]
-
-Write: TypeAlias = Callable[[float], str]
 
 MEAN = "mean of runs"
 
@@ -69,8 +70,8 @@ TARGET_HEADINGS = {
 KIND_NOTES = {
     "pearson": "Pearson",
     "spearman": "Spearman",
-    "partial": "linear",
-    "partial_ranks": "ranks",
+    "partial": "partial, linear",
+    "partial_ranks": "partial, ranks",
 }
 
 Writers: TypeAlias = Mapping[str, tuple[Column, Write]]
@@ -110,12 +111,8 @@ def written(interval: Interval | None, write: Write) -> Cell:
     """Write a number and its interval, where there are such."""
     if interval is None or not is_measured(interval.value):
         return NO_CELL
-    low, high = write(interval.low), write(interval.high)
-    return Cell(write(interval.value), f"{low} to {high}" if finite(interval) else "")
-
-
-with_two_digits = partial(number, digits=2)
-with_sign = partial(signed, digits=2)
+    span = ends(interval, write) if finite(interval) else ""
+    return Cell(write(interval.value), span)
 
 
 def cells_of(measures: Measures, columns: Mapping[str, Write]) -> tuple[Cell, ...]:
@@ -153,17 +150,16 @@ def by_run(
 def correlation_rows(data: AnalysisData, shown: Correlations) -> list[TableRow]:
     """Return the correlations of the neuron count, run by run."""
     names = (correlation_name(kind, target) for target, kind in shown)
-    return run_rows(data, dict.fromkeys(names, with_sign))
+    return run_rows(data, dict.fromkeys(names, signed_two_digits))
 
 
 def correlation_table(
     data: AnalysisData, shown: Correlations, title: str
 ) -> Table | None:
     """Return the table of some correlations, `None` where no run has any."""
-    columns = []
-    for target, kind in shown:
-        tail = ", partial" if kind.startswith("partial") else ""
-        columns.append(Column(TARGET_HEADINGS[target] + tail, KIND_NOTES[kind]))
+    columns = (
+        Column(TARGET_HEADINGS[target], KIND_NOTES[kind]) for target, kind in shown
+    )
     return by_run(title, columns, correlation_rows(data, shown))
 
 
@@ -192,8 +188,8 @@ def area_rows(measures: Measures) -> list[TableRow]:
     for name, rival in RIVALS.items():
         (captured, gain), (vote, vote_gain) = (
             (
-                written(measures.get(area_name(target, name)), with_two_digits),
-                written(measures.get(area_gain_name(target, name)), with_sign),
+                written(measures.get(area_name(target, name)), two_digits),
+                written(measures.get(area_gain_name(target, name)), signed_two_digits),
             )
             for target in (CAPTURED, VOTE)
         )

@@ -14,7 +14,7 @@ from neuron_opsd.report.wording import (
     percent,
 )
 from neuron_opsd.results.run import Least, TestComparison
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 NEARLY_ALL = 0.9
 """Share of a model's answers from which one answer is as good as all of them."""
@@ -67,7 +67,7 @@ def at_baseline(above: Interval | None, top_share: float, least: float) -> bool:
         top_share: Share of its own most frequent answer.
         least: The least difference in accuracy that matters.
     """
-    if above is None or not finite(above) or not top_share >= NEARLY_ALL:
+    if not finite(above) or not top_share >= NEARLY_ALL:
         return False
     return above.holds_zero or abs(above.value) < least
 
@@ -103,7 +103,7 @@ def no_gain_at_baseline(said: str, found: Standing | None) -> str:
 
 def not_above(above: Interval | None) -> str:
     """Say where an accuracy is that is not above the baseline; nothing if it is."""
-    if above is None or not finite(above) or above.low > 0:
+    if not finite(above) or above.low > 0:
         return ""
     return "below" if above.high < 0 else "not above"
 

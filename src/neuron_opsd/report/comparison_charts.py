@@ -27,7 +27,7 @@ from neuron_opsd.report.comparison_index import (
 )
 from neuron_opsd.report.comparison_outcome import SIGNIFICANT
 from neuron_opsd.report.measures import CHARTED, in_words
-from neuron_opsd.report.wording import number, one_line, point_range, points, signed
+from neuron_opsd.report.wording import number, one_line, points, signed, with_ends
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
@@ -180,7 +180,7 @@ def heat_cell(contrast: Contrast) -> HeatCell:
     return HeatCell(
         gain.value,
         points(gain.value) if small else signed(100 * gain.value, 0),
-        f"{points(gain.value)} ({point_range(gain)})",
+        with_ends(gain, points),
         strong=not gain.holds_zero,
     )
 

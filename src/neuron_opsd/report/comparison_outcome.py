@@ -13,6 +13,7 @@ from neuron_opsd.report.comparison_index import (
     ordered_starts,
     results_from,
 )
+from neuron_opsd.report.measures import ACCURACY, ERROR, MetricKind, judged
 from neuron_opsd.report.run_outcome import error_numbers, point_numbers
 from neuron_opsd.report.wording import (
     GOT_BETTER,
@@ -82,10 +83,10 @@ def method_sentence(results: Results, source: str, line: MethodLine) -> str:
         baseline_clause(results, source, line),
     ]
     if cross is not None:
-        said = accuracy_verdict(cross, results.data.least)
+        said = shown_by(cross, ACCURACY, results.data.least)
         clauses.append(f"cross-domain {point_numbers(cross.difference)}: {said}")
     if ece is not None:
-        said = ece_verdict(ece, results.data.least)
+        said = shown_by(ece, ERROR, results.data.least)
         clauses.append(f"in-domain ECE {error_numbers(ece.difference)}: {said}")
     where = f"on {one_line(source, 40)}"
     if source == ALL_SOURCES:
@@ -162,7 +163,8 @@ def gain_verdict(
     if gain is None:
         return NOT_MEASURED
     if not (gain.difference.low > 0 and matters(gain.difference.value, least)):
-        return shown_by(gain, least, higher_is_better=True)
+        said = verdict(gain.difference, higher_is_better=True, least=least)
+        return corrected(said, gain)
     if method == FORM:
         return FORM_ALONE
     return net_verdict(gain, net, least)
@@ -183,23 +185,11 @@ def net_verdict(gain: Contrast, net: Contrast | None, least: float) -> str:
     return GOT_BETTER
 
 
-def ece_verdict(contrast: Contrast | None, least: Least) -> str:
-    """Say what a difference in calibration error shows."""
-    return shown_by(contrast, least.calibration, higher_is_better=False)
-
-
-def accuracy_verdict(contrast: Contrast | None, least: Least) -> str:
-    """Say what a difference in accuracy shows."""
-    return shown_by(contrast, least.accuracy, higher_is_better=True)
-
-
-def shown_by(contrast: Contrast | None, least: float, *, higher_is_better: bool) -> str:
+def shown_by(contrast: Contrast | None, kind: MetricKind, least: Least) -> str:
     """Say what a difference shows, and whether it stands after Holm's correction."""
     if contrast is None:
         return NOT_MEASURED
-    difference = contrast.difference
-    said = verdict(difference, higher_is_better=higher_is_better, least=least)
-    return corrected(said, contrast)
+    return corrected(judged(kind, contrast.difference, least), contrast)
 
 
 def corrected(said: str, contrast: Contrast) -> str:

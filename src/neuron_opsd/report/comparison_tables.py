@@ -13,9 +13,8 @@ from neuron_opsd.report.comparison_index import (
     target_words,
 )
 from neuron_opsd.report.comparison_outcome import (
-    accuracy_verdict,
     corrected,
-    ece_verdict,
+    shown_by,
     source_verdict,
 )
 from neuron_opsd.report.measures import (
@@ -204,8 +203,8 @@ def overview_row(results: Results, source: str, line: MethodLine) -> TableRow:
     least = results.data.least
     said = (
         f"in-domain: {source_verdict(results, source, line)}; "
-        f"cross-domain: {accuracy_verdict(found[2], least)}; "
-        f"ECE: {ece_verdict(ece, least)}"
+        f"cross-domain: {shown_by(found[2], ACCURACY, least)}; "
+        f"ECE: {shown_by(ece, ERROR, least)}"
     )
     return TableRow(method_label(line), (*cells, change_cell(ece, ERROR)), said)
 

@@ -31,7 +31,7 @@ from neuron_opsd.results.run import (
     PoolSummary,
     TrainingSummary,
 )
-from neuron_opsd.results.scores import Point, QuestionScore, TestResult
+from neuron_opsd.scores import Point, QuestionScore, TestResult
 
 MOST_LEVELS = 16
 MOST_STEPS = 240

@@ -47,10 +47,14 @@ def render_template(name: str, values: Mapping[str, object], *more_styles: str) 
     )
 
 
-def environment() -> Environment:
-    """Return the template environment, with the filters that write numbers."""
+def environment(*, autoescape: bool = True) -> Environment:
+    """Return the template environment, with the filters that write numbers.
+
+    Args:
+        autoescape: Off for what is no HTML, and escapes by filters of its own.
+    """
     made = Environment(
-        autoescape=True,
+        autoescape=autoescape,
         finalize=presentable,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from neuron_opsd.report.wording import (
     NO_DIFFERENCE,
+    Write,
+    ends,
     finite,
     number,
     percent,
-    point_range,
     points,
     signed,
-    signed_range,
     verdict,
 )
 from neuron_opsd.results.run import Least
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +103,24 @@ def written(kind: MetricKind, value: float | None) -> str:
 
 def written_change(kind: MetricKind, interval: Interval) -> tuple[str, str]:
     """Write a metric's difference and the ends of its interval."""
-    if kind.unit == "share":
-        return points(interval.value), point_range(interval)
-    digits = 1 if kind.unit == "length" else 3
-    return signed(interval.value, digits), signed_range(interval, digits)
+    write: Write = points
+    if kind.unit != "share":
+        write = partial(signed, digits=1 if kind.unit == "length" else 3)
+    return write(interval.value), ends(interval, write)
 
 
 def in_words(interval: Interval | None, metric: str) -> str:
     """Write a metric's difference with its interval in brackets."""
-    if interval is None or not finite(interval):
+    if not finite(interval):
         return "not measured"
     change, span = written_change(KINDS[metric], interval)
     return f"{change} ({span})"
 
 
-def judged(kind: MetricKind, interval: Interval, least: Least) -> str:
+def judged(kind: MetricKind, interval: Interval | None, least: Least) -> str:
     """Say what a difference shows, without praise where none of the two is better."""
+    if not finite(interval):
+        return "not measured"
     if kind.better:
         enough = least.calibration if kind.name in ERRORS else least.accuracy
         better = kind.better == "higher"

@@ -27,7 +27,7 @@ from neuron_opsd.report.measures import CHARTED, in_words
 from neuron_opsd.report.run_outcome import ordered
 from neuron_opsd.report.wording import number, one_line, percent
 from neuron_opsd.results.run import PoolSummary, TestComparison, TrainingSummary
-from neuron_opsd.results.scores import Bin, Interval, Point
+from neuron_opsd.scores import Bin, Interval, Point
 
 LEFT, TOP, RIGHT, _ = FRAME
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from neuron_opsd.config import Config, DistillConfig
+from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.method.divergence import DIVERGENCES
+from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.results.run import OURS, ReportData
 
 NEURON_RULES: Mapping[str, str] = MappingProxyType(
@@ -35,15 +38,6 @@ ROLLOUT_MODES: Mapping[str, str] = MappingProxyType(
 )
 """Reports of earlier versions hold `auto`."""
 
-SELECTION_RULES: Mapping[str, str] = MappingProxyType(
-    {
-        "fewest-neurons": "those with the fewest neurons, which means high consensus",
-        "most-neurons": "those with the most neurons, which means low consensus",
-        "random": "those that a seeded draw picked",
-        "all": "every question of the pool",
-    }
-)
-
 NO_UNREAD = (
     " Questions whose own completion was cut or holds no answer that can be read were "
     "left out."
@@ -62,22 +56,6 @@ DEMONSTRATION_ANSWERS: Mapping[str, str] = MappingProxyType(
         "first": "the model's first sampled answer, right or wrong",
         "greedy": "the model's greedy answer, right or wrong",
         "voted": "a sampled answer that agrees with the model's own vote",
-    }
-)
-
-DEMONSTRATION_RULES: Mapping[str, str] = MappingProxyType(
-    {
-        "nearest": "nearest by neuron overlap",
-        "words": "nearest by their words",
-        "random": "drawn at random",
-    }
-)
-
-DIVERGENCES: Mapping[str, str] = MappingProxyType(
-    {
-        "reverse-kl": "KL(student || teacher)",
-        "forward-kl": "KL(teacher || student)",
-        "jsd": "a Jensen-Shannon divergence",
     }
 )
 
@@ -139,13 +117,13 @@ def selection_note(config: Config) -> str:
     """Say which questions were trained on."""
     selection = config.selection
     rule = SELECTION_RULES[selection.rule]
-    if selection.rule == "all":
-        return f"Trained on: {rule}."
+    if rule.keeps_all:
+        return f"Trained on: {rule.help}."
     within = ", within those of each own answer" if selection.balance else ""
     unread = "" if selection.include_unread else NO_UNREAD
     return (
-        f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule}{within}; "
-        f"where many tie for the last places, a seeded draw decides.{unread}"
+        f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule.help}"
+        f"{within}; where many tie for the last places, a seeded draw decides.{unread}"
     )
 
 
@@ -156,7 +134,7 @@ def demonstrations_note(config: Config) -> str:
     if not count:
         return "No demonstrations were shown in training."
     source = "whole pool" if contexts.source == "pool" else "selected questions"
-    rule = DEMONSTRATION_RULES[contexts.rule]
+    rule = CONTEXT_RULES[contexts.rule].help
     return (
         f"The teacher saw {count} other questions, {rule} from the {source}, the "
         f"nearest last. Each shows {DEMONSTRATION_ANSWERS[contexts.answer]}."
@@ -174,7 +152,7 @@ def training_note(data: ReportData) -> str:
         )
     return (
         f"The student answers without demonstrations; at every token of its own "
-        f"answer {DIVERGENCES[distill.divergence]} over {compared(distill)} is "
+        f"answer {DIVERGENCES[distill.divergence].help} over {compared(distill)} is "
         f"lowered. The teacher {TEACHERS[distill.teacher]}. {distill.steps} steps of "
         f"{distill.batch_size} questions moved {kind}."
     )
@@ -192,7 +170,7 @@ def compared(config: DistillConfig) -> str:
 
 def equality_note(data: ReportData) -> str:
     """Say how expressions were compared, and how often that did not end."""
-    if data.config.answers.reader != "latex":
+    if not data.config.answers.may_leave_open:
         return ""
     results = [
         result

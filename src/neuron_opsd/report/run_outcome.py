@@ -13,26 +13,27 @@ from neuron_opsd.report.baseline import (
     no_gain_at_baseline,
     standing,
 )
+from neuron_opsd.report.measures import ACCURACY, ERROR, judged
 from neuron_opsd.report.wording import (
     NO_DIFFERENCE,
     NO_MATTER,
+    ends,
     finite,
     number,
     one_line,
     percent,
-    point_range,
     points,
     signed,
-    signed_range,
-    verdict,
+    with_ends,
 )
 from neuron_opsd.results.run import (
     FORM_ONLY,
     PROMPTED,
     ReportData,
     TestComparison,
+    least_of,
 )
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 
 def ordered(tests: Iterable[TestComparison]) -> list[TestComparison]:
@@ -96,9 +97,9 @@ def accuracies(test: TestComparison) -> list[str]:
 
 def interval_cell(interval: Interval | None) -> str:
     """Write a difference of shares with its interval in brackets."""
-    if interval is None or not finite(interval):
+    if not finite(interval):
         return points(None)
-    return f"{points(interval.value)} [{point_range(interval)}]"
+    return f"{points(interval.value)} [{ends(interval, points)}]"
 
 
 def in_domain_test(data: ReportData) -> TestComparison | None:
@@ -132,11 +133,13 @@ def accuracy_clause(test: TestComparison, config: EvaluationConfig) -> str:
     """Say what happened to the accuracy on one test set."""
     where = one_line(test.name) + (" (in-domain)" if test.in_domain else "")
     interval = test.delta.get("avg_at_k")
-    if interval is None or not finite(interval):
+    if not finite(interval):
         return f"On {where} the accuracy was not measured"
     before, after = map(percent, test.both("avg_at_k"))
     said = as_clause("the model", accuracy_verdict(test, interval, config))
-    numbers = f"{points(interval.value)} points (95 % interval {point_range(interval)})"
+    numbers = (
+        f"{points(interval.value)} points (95 % interval {ends(interval, points)})"
+    )
     step = f"Avg@{config.num_samples} went from {before} to {after}, {numbers}"
     return f"On {where} {said}: {step}"
 
@@ -151,9 +154,8 @@ def accuracy_verdict(
         difference: To the untrained model, or to form-only training.
         config: Sets the least difference that matters.
     """
-    least = config.min_difference
-    said = verdict(difference, higher_is_better=True, least=least)
-    return no_gain_at_baseline(said, standing(test, least))
+    said = judged(ACCURACY, difference, least_of(config))
+    return no_gain_at_baseline(said, standing(test, config.min_difference))
 
 
 def as_clause(subject: str, said: str, what: str = "") -> str:
@@ -175,7 +177,7 @@ def form_clause(test: TestComparison, config: EvaluationConfig) -> str:
     if test.net_of_form is None:
         return ""
     net = test.net_of_form.get("avg_at_k")
-    if net is None or not finite(net):
+    if not finite(net):
         return "net of form-only training it was not measured"
     said = as_clause("it", accuracy_verdict(test, net, config))
     return f"net of form-only training {said}, {point_numbers(net)}"
@@ -193,9 +195,9 @@ def cross_domain_clause(data: ReportData) -> str:
     if not finite(accuracy):
         return f"{where} it was not measured"
     config = data.config.evaluation
-    said = verdict(accuracy, higher_is_better=True, least=config.min_difference)
+    said = judged(ACCURACY, accuracy, least_of(config))
     clause = f"{where} {as_clause('it', said)}, {point_numbers(accuracy)}"
-    if ece is None or not finite(ece):
+    if not finite(ece):
         return clause
     calibration = calibration_verdict("calibration", ece, config)
     return f"{clause}, and {calibration}, {error_numbers(ece)}"
@@ -205,7 +207,7 @@ def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
     """Say what happened to the expected calibration error, which is better low."""
     interval = test.delta.get("ece")
     where = "in-domain calibration" if test.in_domain else "calibration"
-    if interval is None or not finite(interval):
+    if not finite(interval):
         return f"{where} was not measured"
     before, after = map(number, test.both("ece"))
     said = calibration_verdict(where, interval, config)
@@ -214,16 +216,14 @@ def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
 
 def calibration_verdict(what: str, ece: Interval, config: EvaluationConfig) -> str:
     """Say what a difference in calibration error shows."""
-    least = config.min_calibration_difference
-    said = verdict(ece, higher_is_better=False, least=least)
-    return as_clause(what, said, what)
+    return as_clause(what, judged(ERROR, ece, least_of(config)), what)
 
 
 def point_numbers(interval: Interval) -> str:
     """Write a difference of shares with its interval."""
-    return f"{points(interval.value)} points ({point_range(interval)})"
+    return with_ends(interval, points, " points")
 
 
 def error_numbers(interval: Interval) -> str:
     """Write a difference of calibration errors with its interval."""
-    return f"{signed(interval.value)} ({signed_range(interval)})"
+    return with_ends(interval, signed)

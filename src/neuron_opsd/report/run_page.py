@@ -13,7 +13,13 @@ from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.charts.intervals import interval_strip
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases, ranked
 from neuron_opsd.report.html import render_template
-from neuron_opsd.report.measures import ACCURACY, ERROR, MetricKind, written_change
+from neuron_opsd.report.measures import (
+    ACCURACY,
+    ERROR,
+    MetricKind,
+    judged,
+    written_change,
+)
 from neuron_opsd.report.run_charts import (
     agreement_histogram,
     forest_plot,
@@ -41,10 +47,9 @@ from neuron_opsd.report.wording import (
     number,
     one_line,
     percent,
-    verdict,
 )
 from neuron_opsd.results.run import ReportData, TestComparison, least_of
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 MOST_CASES = 24
 
@@ -138,7 +143,7 @@ def stats(data: ReportData) -> list[Stat]:
     config = data.config.evaluation
     others = sum(not one.in_domain for one in data.tests)
     cross = data.cross_domain.get("avg_at_k")
-    said = verdict(cross, higher_is_better=True, least=config.min_difference)
+    said = judged(ACCURACY, cross, least_of(config))
     note = f"mean of {others} cross-domain test sets" if others else "no test set"
     return [
         accuracy_stat(test, config),
@@ -170,8 +175,7 @@ def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
 def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     """Return the in-domain difference in calibration error."""
     interval = test.delta.get("ece")
-    least = config.min_calibration_difference
-    said = verdict(interval, higher_is_better=False, least=least)
+    said = judged(ERROR, interval, least_of(config))
     before, after = map(number, test.both("ece"))
     note = f"{before} before, {after} after; lower is better"
     return stat("calibration error (ECE)", (ERROR, interval), said, note)
@@ -186,7 +190,7 @@ def stat(
 ) -> Stat:
     """Return a difference as a large number, over its interval."""
     kind, interval = change
-    if interval is None or not finite(interval):
+    if not finite(interval):
         return Stat(label, NOT_MEASURED, "", said, note, Markup(""))
     value, span = written_change(kind, interval)
     note = f"95 % interval {span}; {note}"

@@ -29,16 +29,16 @@ from neuron_opsd.report.tables import (
 from neuron_opsd.report.wording import (
     NOT_MEASURED,
     duration,
+    ends,
     finite,
     is_measured,
     number,
     one_line,
     percent,
-    point_range,
     points,
 )
 from neuron_opsd.results.run import ReportData, StageCost, TestComparison, least_of
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 
 def results_table(data: ReportData) -> Table:
@@ -76,9 +76,9 @@ def result_row(test: TestComparison) -> TableRow:
 
 def points_cell(interval: Interval | None) -> Cell:
     """Write a difference of shares with its interval."""
-    if interval is None or not finite(interval):
+    if not finite(interval):
         return NO_CELL
-    return Cell(points(interval.value), point_range(interval))
+    return Cell(points(interval.value), ends(interval, points))
 
 
 def label_table(data: ReportData) -> Table | None:
@@ -129,7 +129,7 @@ def metric_row(
     values = [written(kind, value) for value in test.both(kind.name)]
     change, span, shown = NOT_MEASURED, "", ""
     # The baseline is one of the questions, not of a model.
-    if interval is not None and finite(interval) and kind.name != "baseline":
+    if finite(interval) and kind.name != "baseline":
         change, span = written_change(kind, interval)
         shown = judged(kind, interval, least)
         if kind.name in ("avg_at_k", "maj_at_k"):

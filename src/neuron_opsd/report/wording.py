@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias, TypeGuard
 
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
+
+Write: TypeAlias = Callable[[float], str]
+"""How a number is written."""
 
 MINUS = "\N{MINUS SIGN}"
 NOT_MEASURED = "\N{EM DASH}"
@@ -79,6 +85,10 @@ def signed(value: float | None, digits: int = 3) -> str:
     return "+" + text
 
 
+two_digits: Write = partial(number, digits=2)
+signed_two_digits: Write = partial(signed, digits=2)
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """Write a share in [0, 1] as a percentage."""
     if share is None or not math.isfinite(share):
@@ -91,14 +101,14 @@ def points(difference: float | None) -> str:
     return signed(None if difference is None else 100.0 * difference, 1)
 
 
-def point_range(interval: Interval) -> str:
-    """Write the ends of an interval of shares in percentage points."""
-    return f"{points(interval.low)} to {points(interval.high)}"
+def ends(interval: Interval, write: Write) -> str:
+    """Write the ends of an interval."""
+    return f"{write(interval.low)} to {write(interval.high)}"
 
 
-def signed_range(interval: Interval, digits: int = 3) -> str:
-    """Write the ends of an interval in its own unit."""
-    return f"{signed(interval.low, digits)} to {signed(interval.high, digits)}"
+def with_ends(interval: Interval, write: Write, unit: str = "") -> str:
+    """Write a number with the ends of its interval in brackets."""
+    return f"{write(interval.value)}{unit} ({ends(interval, write)})"
 
 
 def verdict(interval: Interval | None, *, higher_is_better: bool, least: float) -> str:
@@ -109,7 +119,7 @@ def verdict(interval: Interval | None, *, higher_is_better: bool, least: float) 
         higher_is_better: Which side of zero is the good one.
         least: The least difference that matters, in the unit of the interval.
     """
-    if interval is None or not finite(interval):
+    if not finite(interval):
         return "not measured"
     if interval.holds_zero:
         return NO_DIFFERENCE
@@ -123,8 +133,10 @@ def matters(difference: float, least: float) -> bool:
     return abs(difference) >= least - ROUNDING
 
 
-def finite(interval: Interval) -> bool:
-    """Say whether all three numbers of an interval are numbers."""
+def finite(interval: Interval | None) -> TypeGuard[Interval]:
+    """Say whether there is an interval, and its three numbers are numbers."""
+    if interval is None:
+        return False
     return all(map(math.isfinite, (interval.value, interval.low, interval.high)))
 
 

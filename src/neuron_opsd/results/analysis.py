@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from neuron_opsd.records import TeacherCheck
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.records import Brief, TeacherCheck
+from neuron_opsd.scores import Interval
 
 ACCURACY = "accuracy"
 """Target: the share of a question's sampled rollouts that are right."""
@@ -192,8 +192,8 @@ class RunAnalysis:
     cases: tuple[ShownCase, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnalysisData:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AnalysisData(Brief):
     """Everything that the page and the files of an analysis say."""
 
     title: str

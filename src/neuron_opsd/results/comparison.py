@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from neuron_opsd.config import FORM_ONLY, EvaluationConfig
+from neuron_opsd.records import Brief
 from neuron_opsd.results.run import Least, ModelSummary, least_of
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 BASE = "base"
 """The model before any training: a method of the tables, and where training begins."""
@@ -122,8 +123,8 @@ class Failure:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonData:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ComparisonData(Brief):
     """Everything that a comparison's page and files say."""
 
     title: str

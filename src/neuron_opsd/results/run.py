@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from neuron_opsd.config import FORM_ONLY as FORM_ONLY
 from neuron_opsd.config import Config, EvaluationConfig
-from neuron_opsd.records import Collapse, StepMetrics, TeacherCheck
-from neuron_opsd.results.scores import Bin, Interval, Point
+from neuron_opsd.records import Brief, Collapse, StepMetrics, TeacherCheck
+from neuron_opsd.scores import Bin, Interval, Point
 
 PROMPTED = "prompted"
 """Control: the untrained model with its own demonstrations in the prompt."""
@@ -212,8 +212,8 @@ class StageCost:
     """Tokens read and written by the model; 0 where it was not asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportData:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ReportData(Brief):
     """Everything that the page, the table and the card say."""
 
     title: str

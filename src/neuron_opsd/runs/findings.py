@@ -12,8 +12,8 @@ from typing import Any
 from neuron_opsd.config import Config
 from neuron_opsd.report.condense import baseline_of, measured, num_levels
 from neuron_opsd.results.run import FORM_ONLY, Measured, TestComparison
-from neuron_opsd.results.scores import Interval, TestResult
 from neuron_opsd.runs.context import TestSet
+from neuron_opsd.scores import Interval, TestResult
 from neuron_opsd.stages.scoring import above_baseline, mean_of_tests, score_differences
 
 Results = Mapping[str, TestResult]
@@ -115,7 +115,7 @@ def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any
 
     Only expressions can fail to be; with other readers there is no such entry.
     """
-    if config.answers.reader != "latex":
+    if not config.answers.may_leave_open:
         return {}
     models = {"before": comparison.before, "after": comparison.after}
     models |= comparison.controls

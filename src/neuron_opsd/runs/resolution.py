@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import selects_by_neurons, shows_by_neurons
+from neuron_opsd.config.needs import (
+    reading_none,
+    selects_by_neurons,
+    shows_by_neurons,
+)
 from neuron_opsd.config.tables import (
     Table,
     config_from_table,
@@ -17,6 +21,8 @@ from neuron_opsd.config.tables import (
     toml_value,
 )
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.methods import METHODS, method_named, method_of
 from neuron_opsd.models.roles import ModelFacts
 
@@ -99,10 +105,13 @@ def for_model(
 
 
 ASKS: Final = {
-    "selection": (selects_by_neurons, "selection.rule to random or all"),
+    "selection": (
+        selects_by_neurons,
+        f"selection.rule to {reading_none(SELECTION_RULES)}",
+    ),
     "contexts": (
         shows_by_neurons,
-        "contexts.rule to words or random (or no demonstrations)",
+        f"contexts.rule to {reading_none(CONTEXT_RULES)} (or no demonstrations)",
     ),
 }
 """Sections that may ask for neurons: whether they do, and what to set if not."""

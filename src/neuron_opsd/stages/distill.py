@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config import DistillConfig
-from neuron_opsd.method.divergence import distillation_loss, imitation_loss
+from neuron_opsd.method.losses import distillation_loss, imitation_loss
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import Pair
 from neuron_opsd.stages.training import Sequences

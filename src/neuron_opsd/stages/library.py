@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import EXACT_PAIRS, stated_recall
+from neuron_opsd.method.neighbours import EXACT_PAIRS, stated_recall
 from neuron_opsd.records import NeuronSet, Question, TeacherContext
 
 

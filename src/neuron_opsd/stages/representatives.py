@@ -34,21 +34,3 @@ def representatives(
 def own_answers(chosen: Mapping[str, RolloutSummary]) -> dict[str, str | None]:
     """Return the answer that stands for each question."""
     return {question_id: rollout.answer for question_id, rollout in chosen.items()}
-
-
-def unread_of(chosen: Mapping[str, RolloutSummary]) -> dict[str, str]:
-    """Return why some questions' own completions give no answer.
-
-    Args:
-        chosen: Question id to the rollout that stands for it.
-
-    Returns:
-        Question id to the reason, only of completions that were cut or cannot be read.
-    """
-    why = {}
-    for question_id, rollout in chosen.items():
-        if not rollout.finished:
-            why[question_id] = "its own completion was cut"
-        elif rollout.answer is None:
-            why[question_id] = "its own completion holds no answer that can be read"
-    return why

@@ -87,11 +87,13 @@ def check_teacher(
         votes: What the pool's rollouts agree on.
         config: Limits and sampling.
     """
-    student = beliefs(model, asked, [a.prompt for a in asked], votes, config)
-    teacher = beliefs(model, asked, teacher_prompts, votes, config)
-    other = beliefs(model, asked, other_prompts, votes, config)
+    student = answer_distributions(
+        model, asked, [a.prompt for a in asked], votes, config
+    )
+    teacher = answer_distributions(model, asked, teacher_prompts, votes, config)
+    other = answer_distributions(model, asked, other_prompts, votes, config)
     same = equality_of(asked, config)
-    top, share = top_answer([belief.answer for belief in teacher], same)
+    top, share = top_answer([b.answer for b in teacher], same)
     pool_answer, pool_share = most_given(votes)
     check = TeacherCheck(
         num_questions=len(asked),
@@ -157,12 +159,12 @@ def initial_divergence(
     if len(known) == len(asked):
         return fmean(known)
     prompts = [a.prompt for a in asked], teacher_prompts
-    written = [belief.token_ids for belief in student]
+    written = [b.token_ids for b in student]
     with naming([a.question.id for a in asked]):
         return token_divergence(model, prompts, written)
 
 
-def beliefs(
+def answer_distributions(
     model: Answerer,
     asked: Sequence[PromptedQuestion],
     prompts: Sequence[Prompt],
@@ -172,17 +174,17 @@ def beliefs(
     """Return what the model answers to questions under the given prompts."""
     put = [replace(a, prompt=prompt) for a, prompt in zip(asked, prompts, strict=True)]
     if all(a.written for a in put):
-        return choice_beliefs(model, put, votes, config)
-    return sampled_beliefs(model, put, votes, config)
+        return from_choices(model, put, votes, config)
+    return from_samples(model, put, votes, config)
 
 
-def choice_beliefs(
+def from_choices(
     model: TextScorer,
     asked: Sequence[PromptedQuestion],
     votes: Mapping[str, Vote],
     config: Config,
 ) -> list[AnswerDistribution]:
-    """Return beliefs from the exact distribution over each question's choices."""
+    """Return distributions from the exact distribution over each question's choices."""
     found = []
     for a, scores in zip(asked, scored_choices(model, asked), strict=True):
         logprobs = choice_logprobs(scores, config.rollouts.temperature)
@@ -199,13 +201,13 @@ def choice_beliefs(
     return found
 
 
-def sampled_beliefs(
+def from_samples(
     model: Answerer,
     asked: Sequence[PromptedQuestion],
     votes: Mapping[str, Vote],
     config: Config,
 ) -> list[AnswerDistribution]:
-    """Return beliefs from one sample per question at the pool's temperature."""
+    """Return distributions from one sample per question at the pool's temperature."""
     rollouts = sample_rollouts(
         model, asked, config, DRAWS, [(config.rollouts.temperature, 1)]
     )

@@ -7,13 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from neuron_opsd.answers import reasoning
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import (
-    Neighbour,
-    nearest,
-    random_neighbours,
-    with_words,
-    word_sets,
-)
+from neuron_opsd.method.contexts import CONTEXT_RULES, Search
+from neuron_opsd.method.neighbours import Neighbour
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.prompts import student_prompt, teacher_prompt
 from neuron_opsd.records import (
@@ -160,20 +155,14 @@ def build_contexts(
     """
     count = config.contexts.num_demonstrations
     check_enough(questions, library, count)
-    chosen = rule or config.contexts.rule
-    pool: Sequence[NeuronSet] = library.neurons
-    wanted = questions
-    if chosen == "words":
+
+    def texts() -> dict[str, str]:
         known = {**library.questions, **(asked or {})}
-        texts = {name: question.text for name, question in known.items()}
-        sets = word_sets(texts)
-        pool, wanted = with_words(pool, sets), with_words(wanted, sets)
-    if chosen == "random":
-        found = random_neighbours(
-            wanted, pool, count, library.excluded, seed=config.seed
-        )
-    else:
-        found = nearest(wanted, pool, count, library.excluded)
+        return {name: question.text for name, question in known.items()}
+
+    found = CONTEXT_RULES[rule or config.contexts.rule].find(
+        Search(questions, library.neurons, count, library.excluded, texts, config.seed)
+    )
     return tuple(
         TeacherContext(
             entry.question_id,

@@ -33,7 +33,7 @@ def verdicts_codec(name: str) -> Codec[Sequence[Verdict]]:
 
 def is_compared(config: Config) -> bool:
     """Whether answers are expressions, which math-verify compares."""
-    return config.answers.reader == "latex"
+    return config.answers.may_leave_open
 
 
 def settle_equality(

@@ -19,7 +19,7 @@ from neuron_opsd.method.retrieval.approximate import (
 )
 from neuron_opsd.method.retrieval.exact import Ranking
 from neuron_opsd.records import NeuronIds
-from set_examples import any_neurons, few_neurons, ids_of, skewed_sets, slowly_nearest
+from neuron_sets import any_neurons, few_neurons, ids_of, skewed_sets, slowly_nearest
 
 POOL = [ids_of(1, 2), ids_of(1, 2, 3), ids_of(), ids_of(1, 2, 3), ids_of(9)]
 NONE = np.empty(0, np.int64)

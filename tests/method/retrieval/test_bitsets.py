@@ -25,7 +25,7 @@ from neuron_opsd.method.retrieval.bitsets import (
     unpack,
 )
 from neuron_opsd.records import NeuronIds
-from set_examples import any_neurons, few_neurons, ids_of, skewed_sets
+from neuron_sets import any_neurons, few_neurons, ids_of, skewed_sets
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from neuron_opsd.method.retrieval.exact import (
     shared_counts,
 )
 from neuron_opsd.records import NeuronIds
-from set_examples import (
+from neuron_sets import (
     any_neurons,
     few_neurons,
     ids_of,

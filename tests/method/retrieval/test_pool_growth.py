@@ -21,7 +21,7 @@ from neuron_opsd.data import near_texts
 from neuron_opsd.data.near_texts import Sought, Walk
 from neuron_opsd.data.overlap import TestTexts, check_overlap, duplicates_of
 from neuron_opsd.method import schedule, selection
-from neuron_opsd.method.contexts import (
+from neuron_opsd.method.neighbours import (
     barred_rows,
     drawn_rows,
     nearest,
@@ -39,7 +39,7 @@ from neuron_opsd.records import Message, NeuronSet, Question
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.library import DemonstrationPool, check_enough
 from neuron_opsd.storage.json_lines import read_listing, write_listing
-from set_examples import ids_of
+from neuron_sets import ids_of
 
 LINEAR = 5.0
 """At most, of four times the input; what grows with its square takes sixteen times."""
@@ -283,7 +283,9 @@ def test_the_place_of_a_question_is_told_without_counting_the_pool(
     monkeypatch.setattr(selection, "barred_questions", lambda *_: barred)
     pool = [entry(f"q{n}", *range(n + 1)) for n in range(50)]
     Watched.looks = 0
-    found = selection.select_questions(pool, SelectionConfig(), 0)
+    found = selection.select_questions(
+        selection.PoolSignals(pool), SelectionConfig(), 0
+    )
     assert found[3].reason == "4 neurons, place 4 of 50 from the fewest"
     assert Watched.looks == 1
 
@@ -324,7 +326,7 @@ def test_questions_of_one_text_ask_for_no_more_candidates(
         return search(cut, sets, count, *rest)
 
     monkeypatch.setattr(approximate, "nearest_sketches", counted)
-    monkeypatch.setattr("neuron_opsd.method.contexts.EXACT_PAIRS", 0)
+    monkeypatch.setattr("neuron_opsd.method.neighbours.EXACT_PAIRS", 0)
     pool = [entry(f"q{n}", n % 7, n % 11) for n in range(900)]
     found = nearest(pool[:2], pool, 3, duplicates_of(stems(800)))
     assert all(int(n.question_id[1:]) >= 800 for n in found["q0"])

@@ -23,7 +23,7 @@ from neuron_opsd.method.retrieval.sketches import (
     share_of,
 )
 from neuron_opsd.records import NeuronIds
-from set_examples import few_neurons, ids_of, skewed_sets, slowly_nearest
+from neuron_sets import few_neurons, ids_of, skewed_sets, slowly_nearest
 
 NONE = np.empty(0, np.int64)
 

@@ -23,8 +23,8 @@ from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.method import fused_loss as one_pass
 from neuron_opsd.method import products
-from neuron_opsd.method.divergence import distillation_loss
 from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.method.losses import distillation_loss
 from neuron_opsd.models.adapters.low_rank import (
     LowRank,
     apart,

@@ -228,7 +228,7 @@ def test_a_full_disk_is_reported_as_the_system_does(
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     gguf = write_gguf(tmp_path / "tiny.gguf", weights())
-    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    monkeypatch.setattr("neuron_opsd.models.gguf.convert.save_file", fail)
 
     with pytest.raises(OSError, match="No space left") as caught:
         convert_gguf(gguf, tmp_path)

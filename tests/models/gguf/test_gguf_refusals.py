@@ -255,7 +255,7 @@ def test_a_kind_of_number_that_cannot_be_read_is_named(
         raise NotImplementedError(kind)
 
     path = TinyGGUF().write(tmp_path / "tiny.gguf")
-    monkeypatch.setattr("gguf.dequantize", dequantize)
+    monkeypatch.setattr("neuron_opsd.models.gguf.file.dequantize", dequantize)
     with pytest.raises(ModelError, match=r"tensor token_embd\.weight is stored as F32"):
         convert_gguf(path, tmp_path)
 
@@ -326,7 +326,7 @@ def test_a_cache_that_takes_nothing_is_named(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr("neuron_opsd.models.gguf.convert.save_file", full)
     with pytest.raises(TryAgainError, match=r"No space left.*NEURON_OPSD_CACHE"):
         unpacked(path)
     cache.joinpath("gguf").rmdir()

@@ -19,7 +19,7 @@ import pytest
 
 import hostile_templates
 import templates
-import thinking
+import thinking_models
 from hostile_templates import LARGE, LONG, PAYLOADS, QUICK, SLOW
 from loaded import loaded
 from neuron_opsd.errors import ModelError, TryAgainError
@@ -289,7 +289,7 @@ CONVERSATIONS = (
 
 ORDINARY = [
     text
-    for module in (templates, thinking)
+    for module in (templates, thinking_models)
     for name, text in vars(module).items()
     if name.isupper() and isinstance(text, str) and "{" in text
 ]

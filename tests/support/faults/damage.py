@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from faults.sweeps import Plan, Trial
 from faults.workshop import Complaints, Task, speaking
-from killing import Arm, at_rename, fork, wait
+from killed_runs import Arm, at_rename, fork, wait
 from neuron_opsd.cli import main
 from neuron_opsd.storage.files import OWN
 from tiny_runs import files_of

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from faults.sweeps import Plan, Trial
 from faults.workshop import Attempt, Complaints, Task, speaking
-from killing import KILLED, fork, wait
+from killed_runs import KILLED, fork, wait
 from neuron_opsd.cli import main
 from neuron_opsd.storage import run_directory as store
 

@@ -19,7 +19,7 @@ from faults.calls import WRITES, Call
 from faults.disk import Disk
 from faults.watching import ERRORS, Watch, can_return
 from faults.workshop import Attempt, Complaints, Task, speaking, unproven
-from killing import KILLED, fork, kill_after
+from killed_runs import KILLED, fork, kill_after
 from neuron_opsd.cli import main
 from neuron_opsd.storage.manifest import MANIFEST
 

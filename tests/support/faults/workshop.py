@@ -20,7 +20,7 @@ import torch
 
 from faults.seccomp import supervise
 from faults.watching import Watch
-from killing import KILLED, fork, wait
+from killed_runs import KILLED, fork, wait
 from neuron_opsd.cli import main
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.files import sha256_file

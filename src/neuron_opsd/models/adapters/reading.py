@@ -40,11 +40,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> Any:
     """Put a new adapter on the linear layers of a network; return the PEFT model.
 
-    Args:
-        network: Is changed.
-        tuning: Rank and scaling.
-        name: What the network was loaded from, for the adapter's file.
-        seed: Of the adapter.
+    The adapter's file tells the name that the network was loaded from.
     """
     settings = LoraConfig(
         r=tuning.lora_rank,

@@ -119,39 +119,34 @@ def score_choices(
         NotFiniteError: If a logit is no number; its places are questions'.
     """
     branches = [find_branches(group) for group in completions]
-    pairs: list[Pair] = []
-    columns: list[list[TokenIds]] = []
-    places: list[tuple[int, int]] = []
-    for question, found in enumerate(branches):
-        for row in longest_prefixes(found):
-            tokens_at = {len(b.prefix): b for b in found if is_prefix(b.prefix, row)}
-            pairs.append((prompts[question], row))
-            columns.append(
-                [
-                    tokens_at[t].tokens if t in tokens_at else ()
-                    for t in range(len(row) + 1)
-                ]
-            )
-            places.append((question, len(row)))
-    logits = model.logits_at(pairs, columns)
-    wrong = [
-        question
-        for (question, _), values in zip(places, logits, strict=True)
-        if not all(np.isfinite(value).all() for value in values)
+    rows = [
+        (question, row)
+        for question, found in enumerate(branches)
+        for row in longest_prefixes(found)
     ]
-    if wrong:
-        raise NotFiniteError("the logits of its choices are not finite", wrong)
+    pairs: list[Pair] = [(prompts[question], row) for question, row in rows]
+    columns = [tokens_along(row, branches[question]) for question, row in rows]
+    logits = model.logits_at(pairs, columns)
     found_at: list[dict[TokenIds, Logits]] = [{} for _ in prompts]
-    for (question, _), (_, row), values in zip(places, pairs, logits, strict=True):
+    wrong = []
+    for (question, row), values in zip(rows, logits, strict=True):
+        if not all(np.isfinite(value).all() for value in values):
+            wrong.append(question)
         for t, value in enumerate(values):
             if value.size:
                 found_at[question].setdefault(row[:t], value)
+    if wrong:
+        raise NotFiniteError("the logits of its choices are not finite", wrong)
     return [
-        ChoiceScores(
-            tuple(group), found, tuple(found_at[q][branch.prefix] for branch in found)
-        )
-        for q, (group, found) in enumerate(zip(completions, branches, strict=True))
+        ChoiceScores(tuple(group), found, tuple(at[branch.prefix] for branch in found))
+        for group, found, at in zip(completions, branches, found_at, strict=True)
     ]
+
+
+def tokens_along(row: TokenIds, branches: Sequence[Branch]) -> list[TokenIds]:
+    """Return which tokens lead on at each place along a row, none where one is sure."""
+    on_it = {len(b.prefix): b.tokens for b in branches if is_prefix(b.prefix, row)}
+    return [on_it.get(t, ()) for t in range(len(row) + 1)]
 
 
 def longest_prefixes(branches: Sequence[Branch]) -> list[TokenIds]:

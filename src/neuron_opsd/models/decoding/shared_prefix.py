@@ -44,13 +44,7 @@ class PrefixMemory:
     """Keys and values of every layer, by prompt and by slot."""
 
     def __init__(self, num_prompts: int, num_samples: int, device: torch.device):
-        """Make room, which fills as prompts are read.
-
-        Args:
-            num_prompts: P, prompts held at once.
-            num_samples: K, samples of each.
-            device: Where the model is.
-        """
+        """Make room for P prompts with K samples each, which fills as they are read."""
         self.num_prompts = num_prompts
         self.num_samples = num_samples
         self.device = device
@@ -83,8 +77,9 @@ class PrefixMemory:
         first = places.unsqueeze(1) * self.num_samples
         return (first + torch.arange(self.num_samples, device=self.device)).flatten()
 
-    def layer_for(self, index: int, keys: Tensor, values: Tensor) -> LayerMemory:
+    def layer_for(self, heads: Heads) -> LayerMemory:
         """Return a layer's memory, made or widened to hold keys of prompts."""
+        index, keys, values = heads.module.layer_idx, heads.key, heads.value
         length = aligned(keys.shape[2])
         if index not in self.layers:
             num_slots = self.num_prompts * self.num_samples
@@ -169,7 +164,7 @@ class Reading:
 
     def attend(self, heads: Heads) -> Tensor:
         """Keep keys and values, and attend as a whole pass does."""
-        layer = self.memory.layer_for(heads.layer, heads.key, heads.value)
+        layer = self.memory.layer_for(heads)
         length = heads.key.shape[2]
         kept = layer.prompt_keys.dtype
         layer.prompt_keys[self.places, :, :length] = heads.key.to(kept)
@@ -200,7 +195,7 @@ class Step:
 
     def attend(self, heads: Heads) -> Tensor:
         """Attend to the prompt, once for all its samples, and to what each wrote."""
-        layer = self.memory.layers[heads.layer]
+        layer = self.memory.layers[heads.module.layer_idx]
         self._write(layer, heads.key, heads.value)
         query = heads.query
         rows, num_heads, _, width = query.shape

@@ -34,7 +34,7 @@ class Heads:
     """What a layer attends with."""
 
     module: Any
-    """The attention module itself."""
+    """The attention module itself, which knows its `layer_idx`."""
     query: Tensor
     """``(B, H, T, D)``."""
     key: Tensor
@@ -43,12 +43,6 @@ class Heads:
     scaling: float
     window: int | None
     """How many positions back a position sees, itself included; `None` for all."""
-
-    @property
-    def layer(self) -> int:
-        """Number of the layer."""
-        number: int = self.module.layer_idx
-        return number
 
 
 class Attending(Protocol):

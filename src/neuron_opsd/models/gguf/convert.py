@@ -75,7 +75,11 @@ def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
             convert_gguf(gguf, scratch)
             about = note(scratch, digest, {})
             write_atomic(scratch / NOTE, json.dumps(about).encode())
-            resolve(scratch, folder)
+            try:
+                scratch.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster
+                    raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
@@ -91,12 +95,9 @@ def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
 def vouch(gguf: Path, about: Part, folder: Path) -> None:
     """Note the files of a folder that has no note, if they are those just converted."""
     found = note(folder, about["recipe"], {})
-    files = about["files"]
-    changed = [
-        name
-        for name in files
-        if found["files"].get(name, {}).get("sha256") != files[name]["sha256"]
-    ]
+    stored = {name: known["sha256"] for name, known in found["files"].items()}
+    files = about["files"].items()
+    changed = [name for name, made in files if stored.get(name) != made["sha256"]]
     if changed:
         raise not_as_written(gguf, folder, changed)
     write_atomic(folder / NOTE, json.dumps(found).encode())
@@ -123,19 +124,6 @@ def not_as_written(gguf: Path, folder: Path, changed: list[str]) -> ModelError:
         f"{', '.join(changed)} differ; delete that folder and run the same command "
         "again, which converts the model anew"
     )
-
-
-def resolve(scratch: Path, folder: Path) -> None:
-    """Give a finished folder its name, unless another process was faster.
-
-    Raises:
-        OSError: If it cannot be renamed, though nobody was faster.
-    """
-    try:
-        scratch.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:

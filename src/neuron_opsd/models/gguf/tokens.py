@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tokenizers import (
@@ -20,7 +21,7 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from neuron_opsd.models.gguf.file import GGUFFile, Keys
-from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
+from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS
 
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
 """Kinds in ``tokenizer.ggml.token_type`` that are found in a text as they stand."""
@@ -138,14 +139,14 @@ def byte_pairs(keys: Keys, tokens: Sequence[str]) -> tuple[Tokenizer, bool]:
     keys.take("add_space_prefix")
     keys.take("scores")
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    made = Tokenizer(
-        models.BPE(
-            vocab=vocabulary,
-            merges=merges_of(keys, vocabulary),
-            ignore_merges=way.whole_words,
-        )
-    )
-    made.pre_tokenizer = cutter(way)
+    merges = merges_of(keys, vocabulary)
+    made = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=way.whole_words))
+    cuts = [
+        pre_tokenizers.Split(Regex(expression), behavior="isolated")
+        for expression in way.expressions
+    ]
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.pre_tokenizer = pre_tokenizers.Sequence([*cuts, as_bytes])
     made.decoder = decoders.ByteLevel()
     return made, way.add_bos
 
@@ -160,16 +161,6 @@ def merges_of(keys: Keys, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
             keys.refuse("merges", line, "what it joins or makes is no token")
         merges.append(pair)
     return merges
-
-
-def cutter(way: PreTokenizer) -> pre_tokenizers.PreTokenizer:
-    """Return the steps that cut text into words and write these as bytes."""
-    cuts = [
-        pre_tokenizers.Split(Regex(expression), behavior="isolated")
-        for expression in way.expressions
-    ]
-    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return pre_tokenizers.Sequence([*cuts, as_bytes])
 
 
 def sentence_pieces(
@@ -221,56 +212,33 @@ def frame(
     *,
     add_bos: bool,
 ) -> None:
-    """Mark the control tokens, and put those around a text that the file asks for.
-
-    Raises:
-        ModelError: If it asks for a token that it does not name.
-    """
-    kinds = keys.take("token_type", [])
-    made.add_special_tokens(marked(tokens, kinds, {UNKNOWN, CONTROL}, special=True))
-    made.add_tokens(marked(tokens, kinds, {USER_DEFINED}, special=False))
+    """Mark the control tokens, and put those around a text that the file asks for."""
+    kinds = list(zip(tokens, keys.take("token_type", []), strict=False))
+    # These are found in a text before it is cut.
+    control = [t for t, kind in kinds if kind in {UNKNOWN, CONTROL}]
+    defined = [t for t, kind in kinds if kind == USER_DEFINED]
+    plain = partial(AddedToken, normalized=False)
+    made.add_special_tokens([plain(text, special=True) for text in control])
+    made.add_tokens([plain(text, special=False) for text in defined])
     keys.expect("add_sep_token", neutral=False, why="no token separates texts here")
-    first = wanted(keys, "bos", ids, default=add_bos)
-    last = wanted(keys, "eos", ids, default=False)
+    first = wanted(keys, "bos", tokens, ids, default=add_bos)
+    last = wanted(keys, "eos", tokens, ids, default=False)
     if first or last:
-        made.post_processor = around(first, last, tokens)
-
-
-def marked(
-    tokens: Sequence[str], kinds: Sequence[int], of: set[int], *, special: bool
-) -> list[AddedToken]:
-    """Return the tokens of some kinds, which are found in a text before it is cut."""
-    return [
-        AddedToken(token, special=special, normalized=False)
-        for token, kind in zip(tokens, kinds, strict=False)
-        if kind in of
-    ]
+        before, after = ([text for text, _ in some] for some in (first, last))
+        made.post_processor = processors.TemplateProcessing(
+            single=[*before, "$A", *after],
+            pair=[*before, "$A", *after, *before, "$B:1", *after],
+            special_tokens=list(dict.fromkeys([*first, *last])),
+        )
 
 
 def wanted(
-    keys: Keys, name: str, ids: dict[str, int], *, default: bool
-) -> tuple[int, ...]:
-    """Return the token that is put before or after every text, if any is.
-
-    Raises:
-        ModelError: If the file asks for one that it does not name.
-    """
+    keys: Keys, name: str, tokens: Sequence[str], ids: dict[str, int], *, default: bool
+) -> list[tuple[str, int]]:
+    """Return the token that is put before or after every text, if any is."""
     asked = keys.take(f"add_{name}_token")
     number = ids.get(f"{name}_token_id")
     if asked and number is None:
         keys.refuse(f"add_{name}_token", asked, f"there is no {name}_token_id")
     wants = default if asked is None else asked
-    return (number,) if wants and number is not None else ()
-
-
-def around(
-    first: Iterable[int], last: Iterable[int], tokens: Sequence[str]
-) -> processors.PostProcessor:
-    """Return the step that puts tokens around a text."""
-    before = [tokens[number] for number in first]
-    after = [tokens[number] for number in last]
-    return processors.TemplateProcessing(
-        single=[*before, "$A", *after],
-        pair=[*before, "$A", *after, *before, "$B:1", *after],
-        special_tokens=[(tokens[number], number) for number in {*first, *last}],
-    )
+    return [(tokens[number], number)] if wants and number is not None else []

@@ -22,7 +22,6 @@ def try_tokenizer(path: Path | None) -> None:
         path: Of its `tokenizer.json`, if it has one.
 
     Raises:
-        ModelError: If it is one.
         TryAgainError: If it cannot be tried.
     """
     if path is None:
@@ -34,12 +33,7 @@ def try_tokenizer(path: Path | None) -> None:
 
 @cache
 def try_once(path: str, digest: str) -> None:
-    """Try a file once, as long as its bytes stay the same.
-
-    Raises:
-        ModelError: If it takes too long or too much memory.
-        TryAgainError: If the process cannot be started.
-    """
+    """Try a file once, as long as its bytes stay the same."""
     del digest
     done = workers.run_once(loading_worker, "tries a tokenizer", path)
     # Killed or given up over a text; what it could not read at all is told later.

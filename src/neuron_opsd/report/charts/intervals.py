@@ -11,7 +11,7 @@ from markupsafe import Markup
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.charts.plot import BELOW, Scale, axis_below, axis_over
 from neuron_opsd.report.wording import finite
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 
 ROLES = ("after", "net")
 """Of the first interval of a row and of the second."""
@@ -43,7 +43,7 @@ class IntervalRow:
     def drawable(self) -> Iterator[tuple[int, Interval]]:
         """Yield the place and the interval of each that can be drawn."""
         for place, interval in enumerate(self.intervals):
-            if interval is not None and finite(interval):
+            if finite(interval):
                 yield place, interval
 
 
@@ -118,7 +118,7 @@ def draw_interval(interval: Interval, x: Scale, height: float, role: str) -> Mar
 
 def interval_strip(interval: Interval | None, role: str) -> Markup:
     """Draw one interval on a line that is marked at zero, as wide as it has to be."""
-    if interval is None or not finite(interval):
+    if not finite(interval):
         return Markup("")
     reach = 1.15 * max(abs(interval.low), abs(interval.high), abs(interval.value), 1e-9)
     x = Scale(-reach, reach, 4, 196)

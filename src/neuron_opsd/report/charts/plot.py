@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.wording import number
-from neuron_opsd.results.scores import Point
+from neuron_opsd.scores import Point
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom."""

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from markupsafe import Markup, escape
 
 from neuron_opsd.report.wording import visible
-from neuron_opsd.results.scores import Point
+from neuron_opsd.scores import Point
 
 WIDTH = 400.0
 NARROW = 360.0

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from neuron_opsd.records import Brief
+
 Point: TypeAlias = tuple[float, float]
 """Abscissa and ordinate of a curve."""
 
@@ -44,8 +46,8 @@ class Interval:
         return not (self.low > 0.0 or self.high < 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class TestResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class TestResult(Brief):
     """One model on one test set."""
 
     __test__ = False  # pytest would take the name for a test class

@@ -29,9 +29,9 @@ from neuron_opsd.results.run import (
     ReportData,
     TestComparison,
 )
-from neuron_opsd.results.scores import Interval, QuestionScore, TestResult
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.findings import Findings, compare_tests
+from neuron_opsd.scores import Interval, QuestionScore, TestResult
 from neuron_opsd.stages.scoring import summarise
 
 CONFIG = Config().evaluation

@@ -1,22 +1,54 @@
-"""Settings of what a model is taught with, and how it learns."""
+"""Settings of what is captured, and of how a student learns."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
-from neuron_opsd.config.section import (
+from neuron_opsd.method.divergence import DIVERGENCES
+from neuron_opsd.section import (
     Fraction,
     NotNegative,
+    OneOf,
     Positive,
     Probability,
     Rate,
     Section,
     Temperature,
-    known_rule,
-    only_under_flat,
 )
+
+
+def known_rule(value: Any) -> Any:
+    """Refuse the neuron rule of earlier versions that gave all questions one count.
+
+    Raises:
+        PydanticCustomError: If it is that rule.
+    """
+    if value == "per-layer":
+        raise PydanticCustomError(
+            "gone",
+            "this rule was removed, since it gave every question the same count; use "
+            "flat, on long completions with neurons.chunk_tokens",
+        )
+    return value
+
+
+def only_under_flat(value: int, info: ValidationInfo) -> int:
+    """Refuse chunks under neuron rules that have none.
+
+    Raises:
+        PydanticCustomError: If there are chunks and the section's rule is not `flat`.
+    """
+    rule = info.data.get("rule", "flat")
+    if value and rule != "flat":
+        raise PydanticCustomError(
+            "no_chunks",
+            "the rule {rule} has no chunks; leave it at 0, or set neurons.rule to flat",
+            {"rule": rule},
+        )
+    return value
 
 
 class NeuronsConfig(Section):
@@ -44,51 +76,11 @@ class NeuronsConfig(Section):
     without the part that is asked for count as a whole."""
 
 
-class SelectionConfig(Section):
-    """Which questions of the pool are trained on."""
-
-    rule: Literal["fewest-neurons", "most-neurons", "random", "all"] = "fewest-neurons"
-    """Which questions to keep; few neurons mean high consensus."""
-    keep_fraction: Fraction = 0.2
-    """Share of the pool to keep. Questions tied with the last one may add a twentieth
-    to it; where they would add more, a seeded draw decides between them."""
-    balance: bool = False
-    """Keep the share within each own answer that many questions have, so that no
-    answer takes over; for tasks whose answers repeat, such as labels."""
-    include_unread: bool = False
-    """Whether to keep questions whose own completion was cut or holds no answer that
-    can be read; `all` keeps them in any case."""
-
-
-class ContextsConfig(Section):
-    """Which demonstrations the teacher sees."""
-
-    rule: Literal["nearest", "words", "random"] = "nearest"
-    """`nearest` by Jaccard distance between neuron sets, `words` by that between the
-    sets of words of the questions, or `random`."""
-    source: Literal["pool", "selected"] = "pool"
-    """Where demonstrations come from: the whole pool, or the selected questions."""
-    num_demonstrations: NotNegative = 10
-    """Demonstrations per question; 0 leaves the teacher without a context."""
-    answer: Literal["first", "greedy", "voted"] = "first"
-    """Which own answer a demonstration shows: the first sampled one (the paper), the
-    greedy one, or the first sampled one that gives the voted answer."""
-    content: Literal["final", "full"] = "final"
-    """`final` leaves out the reasoning; `full` shows it as plain text, without its
-    marks, since chat templates cut marked reasoning out of earlier turns."""
-    max_tokens: NotNegative = 0
-    """Longest teacher's prompt; the farthest demonstrations are left out beyond it. 0
-    is what the model holds."""
-    max_demonstration_tokens: NotNegative = 0
-    """Longest question and answer together that may be a demonstration; 0 sets no
-    limit."""
-
-
 class DistillConfig(Section):
     """How the student learns from the teacher."""
 
-    divergence: Literal["reverse-kl", "forward-kl", "jsd"] = "reverse-kl"
-    """Per-token divergence; `reverse-kl` is KL(student || teacher)."""
+    divergence: Annotated[str, OneOf(DIVERGENCES)] = "reverse-kl"
+    """What is lowered at every token."""
     beta: Probability = 0.5
     """Weight of the teacher in the mixture of `jsd`."""
     top_k: NotNegative = 0

@@ -1,6 +1,6 @@
 """A tiny run in a process of its own, under whatever may or may not matter.
 
-    python tests/support/varying.py MODEL FOLDER [--halt] [--backwards] [NAME=VALUE ...]
+    python varied_runs.py MODEL FOLDER [--halt] [--backwards] [NAME=VALUE ...]
 
 Prints what was warned of as JSON. With ``--halt`` it stops half-way through training;
 with ``--backwards`` folders list their files in the opposite order. Further words are
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> None:
     import torch
 
     from neuron_opsd.progress import Silent
-    from soaking import Halting, StoppedError
+    from repeated_runs import Halting, StoppedError
     from tiny_runs import tiny_config, tiny_request, tiny_run
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

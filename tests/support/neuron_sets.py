@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from neuron_opsd.method.contexts import jaccard_distance
+from neuron_opsd.method.neighbours import jaccard_distance
 from neuron_opsd.records import NeuronIds
 
 

@@ -8,7 +8,7 @@ import sys
 from neuron_opsd.models.tokenizer.template_worker import Templates
 
 
-def told_day() -> str:
+def template_day() -> str:
     """Return a day as a chat template prints it."""
     form = "%A, %-d %B: %c"
     source = f"{{{{ strftime_now({form!r}) }}}}"
@@ -18,4 +18,4 @@ def told_day() -> str:
 
 if __name__ == "__main__":
     locale.setlocale(locale.LC_ALL, "")
-    sys.stdout.buffer.write(told_day().encode())
+    sys.stdout.buffer.write(template_day().encode())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from damaging import Damage
+from file_damage import Damage
 from neuron_opsd.cli import main
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs import training

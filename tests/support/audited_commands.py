@@ -1,6 +1,6 @@
 """Runs commands in a process that writes down what Python opens, starts and runs.
 
-    python audited.py EVENTS.json 'neuron-opsd arguments as a JSON list' ...
+    python audited_commands.py EVENTS.json 'neuron-opsd arguments as a JSON list' ...
 
 Events of the interpreter's own audit hooks are kept from before the first import of the
 package on. Files that libraries in other languages open are not among them; whoever

@@ -93,7 +93,7 @@ def one_round(folder: Path, model: Path, number: int) -> dict[str, bytes]:
     kind = KINDS[number % len(KINDS)]
     request = tiny_request(folder / kind, kind=kind)
     config = tiny_config(model)
-    latex = READERS["latex"](AnswersConfig(reader="latex"))
+    latex = READERS["latex"].make(AnswersConfig(reader="latex"))
     assert latex.same(
         rf"\frac{{{number + 1}}}{{2}}", rf"\frac{{{2 * number + 2}}}{{4}}"
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from killing import Arm, Workshop, at_rename, fork, open_workshop, wait
+from killed_runs import Arm, Workshop, at_rename, fork, open_workshop, wait
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.processes.stopping import SIGNALS, TOGETHER
 from neuron_opsd.runs import training

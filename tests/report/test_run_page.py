@@ -15,19 +15,19 @@ import pytest
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.method.calibration import METRICS
-from neuron_opsd.method.selection import LEFT_OUT
+from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.method.selection import LEFT_OUT, SELECTION_RULES
 from neuron_opsd.records import SelectionEntry
 from neuron_opsd.report.condense import pool_summary
 from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.run_notes import (
     DEMONSTRATION_ANSWERS,
     NEURON_RULES,
-    SELECTION_RULES,
     method_notes,
 )
 from neuron_opsd.report.run_page import render_page, selection_facts
 from neuron_opsd.results.run import AnswerCount, ReportData
-from neuron_opsd.results.scores import Interval
+from neuron_opsd.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read
 from report_examples import example_pool, example_report
 
@@ -197,17 +197,21 @@ def test_a_run_that_did_nothing_still_has_a_page() -> None:
 @pytest.mark.parametrize("rule", NEURON_RULES)
 @pytest.mark.parametrize("answer", DEMONSTRATION_ANSWERS)
 @pytest.mark.parametrize("selection", SELECTION_RULES)
-def test_every_choice_is_told_in_words(rule: str, answer: str, selection: str) -> None:
+@pytest.mark.parametrize("shown", CONTEXT_RULES)
+def test_every_choice_is_told_in_words(
+    rule: str, answer: str, selection: str, shown: str
+) -> None:
     config = config_from_table(
         {
             "neurons": {"rule": rule},
-            "contexts": {"answer": answer},
+            "contexts": {"answer": answer, "rule": shown},
             "selection": {"rule": selection},
         }
     )
     notes = dict(method_notes(replace(example_report(), config=config)))
     assert DEMONSTRATION_ANSWERS[answer] in notes["Demonstrations"]
-    assert SELECTION_RULES[selection] in notes["Selection"]
+    assert CONTEXT_RULES[shown].help in notes["Demonstrations"]
+    assert SELECTION_RULES[selection].help in notes["Selection"]
     assert "{" not in "".join(notes.values())
 
 

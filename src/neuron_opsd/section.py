@@ -1,0 +1,106 @@
+"""What a section of settings is, the ranges of its numbers, and checks beyond types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Protocol, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError, PydanticKnownError, core_schema
+
+
+def iso_date(value: object) -> str:
+    """Return a day as ``2026-11-29``, from such a text or from a date of TOML.
+
+    Raises:
+        PydanticCustomError: If it is neither; an empty text stays empty.
+    """
+    text = value.isoformat() if isinstance(value, date) else value
+    try:
+        return date.fromisoformat(str(text)).isoformat() if text != "" else ""
+    except ValueError:
+        raise PydanticCustomError(
+            "day", "it must be a day such as 2026-11-29, or empty"
+        ) from None
+
+
+Fraction: TypeAlias = Annotated[float, Field(gt=0.0, le=1.0)]
+Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+MOST = 2**63 - 1
+"""Of a whole number: what arrays and files can count."""
+
+Positive: TypeAlias = Annotated[int, Field(ge=1, le=MOST)]
+NotNegative: TypeAlias = Annotated[int, Field(ge=0, le=MOST)]
+Depth: TypeAlias = Annotated[int, Field(ge=1, le=500)]
+"""Python's own reader of JSON follows twice as many and no more."""
+Temperature: TypeAlias = Annotated[float, Field(gt=0.0, le=10.0)]
+Rate: TypeAlias = Annotated[float, Field(gt=0.0)]
+Day: TypeAlias = Annotated[str, BeforeValidator(iso_date)]
+
+
+class Entry(Protocol):
+    """What a setting may name: an entry of a table, which says itself what it does."""
+
+    @property
+    def help(self) -> str:
+        """What it does, in words that follow its name, without a full stop."""
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Lets a setting take the names of a table, and adds their help to its own.
+
+    The table is asked whenever a setting is read, so an entry of one's own counts.
+    """
+
+    table: Mapping[str, Entry]
+    more: tuple[str, ...] = ()
+    """Names besides, which the setting's own text explains."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in the order in which they are listed."""
+        return (*self.more, *self.table)
+
+    @property
+    def help(self) -> str:
+        """What each entry does, one a line."""
+        return ";\n".join(f"`{name}`: {e.help}" for name, e in self.table.items())
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
+        """Have pydantic take these names alone."""
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def check(self, value: Any) -> str:
+        """Return a name.
+
+        Raises:
+            PydanticKnownError: If it is none of the table's.
+        """
+        if isinstance(value, str) and value in self.names:
+            return value
+        *most, last = map(repr, self.names)
+        allowed = f"{', '.join(most)} or {last}"
+        raise PydanticKnownError("literal_error", {"expected": allowed})
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown names, docstrings are the help."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **more: Any) -> None:
+        """Add the help of tables' entries to that of the settings that name them."""
+        super().__pydantic_init_subclass__(**more)
+        for info in cls.model_fields.values():
+            for table in filter(lambda one: isinstance(one, OneOf), info.metadata):
+                info.description = f"{info.description}\n{table.help}."
