@@ -39,7 +39,7 @@ from neuron_opsd.runs import context
 from neuron_opsd.runs.centring import centred
 from neuron_opsd.runs.inputs import POOL
 from neuron_opsd.runs.model_checks import check_sets
-from neuron_opsd.runs.resolution import for_model, replaced_text, with_method
+from neuron_opsd.runs.resolution import for_model, method_remarks, with_method
 from neuron_opsd.stages import representatives as standing
 from neuron_opsd.stages import training
 from neuron_opsd.stages.library import DemonstrationPool
@@ -73,7 +73,7 @@ def resolve(
     check_sets(model, {POOL: pool}, config, {})
     work = Workspace(config, MEMORY, progress)
     work.warn(context.remarks(model.facts, config, own))
-    work.warn(filter(None, [replaced_text(given, own)]))
+    work.warn(method_remarks(given, own))
     return centred(work, model, pool).config
 
 

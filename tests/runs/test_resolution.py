@@ -11,7 +11,7 @@ from neuron_opsd.compare import variants
 from neuron_opsd.compare.variants import config_of, parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
-from neuron_opsd.runs.resolution import with_method
+from neuron_opsd.runs.resolution import method_remarks, with_method
 
 RUN = ("default", "method", "preset", "file", "flag")
 COMPARISON = ("default", "method", "budget", "preset", "file", "flag", "variant")
@@ -101,3 +101,18 @@ def test_run_and_comparison_take_the_same_word(method: str, word: str) -> None:
     section, _, field = name.partition(".")
     for config in (in_run, compared):
         assert str(getattr(getattr(config, section), field)) == value
+
+
+def test_a_run_says_where_a_word_makes_another_method() -> None:
+    def told(*words: str) -> list[str]:
+        config = with_method(load_config(None, words))
+        return method_remarks(config, config)
+
+    (text,) = told("method=ema-only", "contexts.num_demonstrations=2")
+    assert text == (
+        "ema-only is itself with contexts.num_demonstrations = 0 alone, but it is 2: "
+        "this trains another method"
+    )
+    assert told("method=ema-only") == []
+    assert told("method=ema-only", "preset=source") == []
+    assert told("method=lmsi", "contexts.num_demonstrations=2") == []

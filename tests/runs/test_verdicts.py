@@ -253,7 +253,7 @@ def test_a_run_resumes_with_the_same_bytes_whatever_would_be_said_now(
 ) -> None:
     monkeypatch.setattr(answers, "read_latex", read_some)
     monkeypatch.setattr(answers, "bare_latex", lambda text, _: f"x+{text}")
-    latex = ("answers.reader=latex", "method=ttrl", "distill.num_samples=3")
+    latex = ("answers.reader=latex", "method=context-sft", "distill.num_samples=3")
     config = tiny_config(tiny_llama, *latex)
     request = tiny_request(tmp_path, kind="free")
     finished = tiny_run(request, config)

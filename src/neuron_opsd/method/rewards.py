@@ -57,6 +57,8 @@ def cluster_rewards(
 
     Source: EMPO, arXiv:2504.05812, and the upper threshold of its code.
     """
+    if not answers:
+        return ()
     counts = tally("", answers, same).counts
     sizes: dict[str | None, int] = dict.fromkeys(answers, 0)
     if max(counts.values(), default=1) > 1:

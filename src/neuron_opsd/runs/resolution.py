@@ -15,6 +15,8 @@ from neuron_opsd.config.tables import (
     Table,
     config_from_table,
     differences,
+    flatten,
+    flatten_table,
     merge,
     toml_value,
 )
@@ -130,3 +132,20 @@ def replaced_text(config: Config, resolved: Config) -> str:
         f"this model's neurons cannot be read, so {config.method} takes {taken}; set "
         "them yourself to choose otherwise"
     )
+
+
+def method_remarks(config: Config, resolved: Config) -> list[str]:
+    """Say what a user should know of the settings that a run's method trains with.
+
+    Args:
+        config: As `with_method` returns it.
+        resolved: As `for_model` does.
+    """
+    own, found = flatten_table(METHODS[config.method].settings), flatten(config)
+    remarks = [
+        f"{config.method} is itself with {name} = {toml_value(own[name])} alone, but "
+        f"it is {toml_value(found[name])}: this trains another method"
+        for name in METHODS[config.method].essential
+        if found[name] != own[name]
+    ]
+    return [*remarks, *filter(None, [replaced_text(config, resolved)])]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from neuron_opsd.answers.verifier import shared_verifier
@@ -37,7 +38,7 @@ from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.prepare import RUN_OUTPUTS, prepare_run
 from neuron_opsd.runs.reporting import build_report, finish
-from neuron_opsd.runs.resolution import for_model, replaced_text, with_method
+from neuron_opsd.runs.resolution import for_model, method_remarks, with_method
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.runs.training import (
     Training,
@@ -97,10 +98,9 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         directory.write("config.toml", SETTINGS, to_toml(resolved, comments=True))
         run = RunContext(directory, resolved, progress)
         keep_room(run, model)
-        for remark in remarks(model.facts, resolved, own):
+        told = remarks(model.facts, resolved, own), method_remarks(config, own)
+        for remark in chain(*told):
             directory.warn(remark)
-        if replaced := replaced_text(config, own):
-            directory.warn(replaced)
         data = improve(run, model, inputs, request.command)
         run.note_peak_memory(model.facts.device)
         return data
