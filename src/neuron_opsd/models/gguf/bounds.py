@@ -110,7 +110,7 @@ class Claims:
             raise self.refused(f"a value of type {kind}")
 
     def pass_tensor(self) -> None:
-        """Pass over where a tensor lies."""
+        """Pass over the place of a tensor."""
         self.pass_text()
         (dimensions,) = self.take("<I")
         if dimensions > MOST_DIMENSIONS:
