@@ -52,7 +52,7 @@ def test_full_tuning_is_loaded_without_peft() -> None:
     [
         ({"num_demonstrations": 0}, "without any demonstrations"),
         ({"rule": "random"}, "drawn at random"),
-        ({"rule": "words"}, "chosen by the words they share"),
+        ({"rule": "words"}, "nearest by their words"),
         ({"rule": "nearest"}, "overlap of their neurons"),
     ],
 )
