@@ -16,23 +16,23 @@ FOOT = """
 |---|---|
 | 0 | done |
 | 1 | a fault of ours, with a traceback: tell us |
-| 2 | a mistake that the message explains: a flag, a setting, a file, a model |
+| 2 | a mistake in a flag, a setting, a file or a model; the message explains it |
 | 75 | try again: disk or memory is full, the network is away, the folder is in use |
 | 129, 130, 138, 143 | stopped by SIGHUP, Ctrl-C, SIGUSR1 or SIGTERM; the same \
-command resumes. In training the step that is being taken is finished and kept first; \
+command resumes. In training the current step is finished and stored first; \
 a second signal ends the process at once, and loses no more than a power cut would; \
 what arrives within a third of a second of the first is the same one |
-| 141 | whoever read the output went away |
+| 141 | the reader of the output is gone |
 
 ## Environment
 
 | variable | meaning |
 |---|---|
-| `NEURON_OPSD_CACHE` | where fetched files and models converted from GGUF lie; \
+| `NEURON_OPSD_CACHE` | where fetched files and models converted from GGUF are stored; \
 else `neuron-opsd` under `XDG_CACHE_HOME`, else `~/.cache/neuron-opsd` |
 | `NEURON_OPSD_DEBUG` | `1` shows the traceback of an error |
 | `NO_COLOR` | any value turns colours off |
-| `HF_HOME`, `HF_TOKEN` | where the hub's files lie, and what opens gated models |
+| `HF_HOME`, `HF_TOKEN` | where the hub's files are; the token for gated models |
 """
 
 
