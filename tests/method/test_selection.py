@@ -49,7 +49,7 @@ def select(
 ) -> tuple[SelectionEntry, ...]:
     """Select by a rule, which may look at answers and votes as well."""
     config = SelectionConfig(rule=rule, keep_fraction=keep_fraction)
-    agreeing = {entry.question_id: 1 + entry.neuron_count % 8 for entry in pool}
+    agreeing = {entry.question_id: 1 + (entry.neuron_count or 0) % 8 for entry in pool}
     own = {name: outline(name) for name in agreeing}
     votes = {name: Vote(name, "a", {"a": n}, 8) for name, n in agreeing.items()}
     return select_questions(PoolSignals(pool, own, votes), config, seed)
