@@ -20,13 +20,11 @@ def renamed(table: Mapping[str, Any]) -> dict[str, Any]:
 
     Where both names are given, today's wins.
     """
-    found = {name: value for name, value in table.items() if name not in RENAMED}
-    for old, new in RENAMED.items():
-        if old not in table:
-            continue
-        given, known = table[old], found.get(new, {})
+    found = dict(table)
+    for old in RENAMED.keys() & table.keys():
+        given, known = found.pop(old), found.get(RENAMED[old], {})
         both = isinstance(given, Mapping) and isinstance(known, Mapping)
-        found[new] = {**given, **known} if both else given
+        found[RENAMED[old]] = {**given, **known} if both else given
     return found
 
 

@@ -23,7 +23,7 @@ Values: TypeAlias = NDArray[np.float64]
 class PoolSignals:
     """All that is known of a pool without labels, for any rule to order it by.
 
-    Of rollouts there are outlines alone: texts and tokens stay in their file.
+    Of rollouts there are summaries alone: texts and tokens stay in their file.
     """
 
     neurons: Sequence[NeuronSet]
@@ -181,6 +181,7 @@ def select_questions(
     if not pool.neurons:
         return ()
     ranking, unread = rank_questions(pool, config, seed), pool.unread
+    rule = SELECTION_RULES[config.rule]
     return tuple(
         SelectionEntry(
             question_id=entry.question_id,
@@ -189,7 +190,7 @@ def select_questions(
             kept=bool(ranking.kept[i]),
             reason=LEFT_OUT + unread[entry.question_id]
             if ranking.barred[i]
-            else reason(SELECTION_RULES[config.rule], ranking, i),
+            else reason(rule, ranking, i),
         )
         for i, entry in enumerate(pool.neurons)
     )

@@ -8,7 +8,6 @@ from neuron_opsd.answers import reasoning
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.contexts import CONTEXT_RULES, Search
-from neuron_opsd.method.neighbours import Neighbour
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.prompts import student_prompt, teacher_prompt
 from neuron_opsd.records import (
@@ -153,7 +152,7 @@ def build_contexts(
     Raises:
         DataError: If there are fewer demonstrations to choose from than asked for.
     """
-    count = config.contexts.num_demonstrations
+    count, answers = config.contexts.num_demonstrations, library.answers
     check_enough(questions, library, count)
 
     def texts() -> dict[str, str]:
@@ -167,21 +166,13 @@ def build_contexts(
         TeacherContext(
             entry.question_id,
             tuple(
-                demonstration(neighbour, library)
-                for neighbour in reversed(found[entry.question_id])
+                Demonstration(
+                    n.question_id, answers[n.question_id], n.distance, n.reason
+                )
+                for n in reversed(found[entry.question_id])
             ),
         )
         for entry in questions
-    )
-
-
-def demonstration(neighbour: Neighbour, library: DemonstrationPool) -> Demonstration:
-    """Turn a neighbour into a demonstration."""
-    return Demonstration(
-        question_id=neighbour.question_id,
-        answer=library.answers[neighbour.question_id],
-        distance=neighbour.distance,
-        reason=neighbour.reason,
     )
 
 
