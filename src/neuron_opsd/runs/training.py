@@ -283,7 +283,7 @@ def check_metrics(run: RunContext, training: Training) -> None:
 def lost_adapters(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> dict[str, int]:
-    """Return the adapters that are not there, each with the steps it is kept after."""
+    """Return the adapters that are missing, each with the steps it is kept after."""
     after = {training.kept(step): step for step in training.keep_after}
     after[training.adapter] = run.config.distill.steps + 1
     stands = run.directory.integrity.is_current
