@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from neuron_opsd.cli.reference import commands_page
+from neuron_opsd.cli.app import build_app
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.config.tables import flatten_table, toml_value
 from neuron_opsd.methods import METHODS, Method, Oracle
@@ -33,6 +33,44 @@ command line, and `keep_fraction` under `[selection]` in a TOML file given with
 `--config`. A flag wins over the file, the file over the default. `neuron-opsd config`
 prints all of them with these explanations as a TOML file to begin from.
 """
+
+
+COMMANDS_HEAD = """\
+<!-- Written by `make docs` from src/neuron_opsd/cli; do not edit. -->
+
+"""
+
+COMMANDS_FOOT = """
+## Exit status
+
+| status | meaning |
+|---|---|
+| 0 | done |
+| 1 | a fault of ours, with a traceback: tell us |
+| 2 | a mistake that the message explains: a flag, a setting, a file, a model |
+| 75 | try again: disk or memory is full, the network is away, the folder is in use |
+| 129, 130, 138, 143 | stopped by SIGHUP, Ctrl-C, SIGUSR1 or SIGTERM; the same \
+command resumes. In training the step that is being taken is finished and kept first; \
+a second signal ends the process at once, and loses no more than a power cut would; \
+what arrives within a third of a second of the first is the same one |
+| 141 | whoever read the output went away |
+
+## Environment
+
+| variable | meaning |
+|---|---|
+| `NEURON_OPSD_CACHE` | where fetched files and models converted from GGUF lie; \
+else `neuron-opsd` under `XDG_CACHE_HOME`, else `~/.cache/neuron-opsd` |
+| `NEURON_OPSD_DEBUG` | `1` shows the traceback of an error |
+| `NO_COLOR` | any value turns colours off |
+| `HF_HOME`, `HF_TOKEN` | where the hub's files lie, and what opens gated models |
+"""
+
+
+def commands_page() -> str:
+    """Return the reference of all commands as Markdown, from the parser itself."""
+    title, _, body = build_app().generate_docs().partition("\n")
+    return f"{title}\n\n{COMMANDS_HEAD}{body.strip()}\n{COMMANDS_FOOT}"
 
 
 def settings_page(settings: type[BaseModel] = Config) -> str:

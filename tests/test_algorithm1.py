@@ -48,7 +48,7 @@ ANSWERS = {
 def settings(*assignments: str) -> Config:
     small = ["prompts.form=plain", "rollouts.num_samples=2", "neurons.per_layer=2"]
     small += ["contexts.num_demonstrations=2", "selection.keep_fraction=0.5"]
-    config = load_config(None, [*small, "fitness.action=off", *assignments])
+    config = load_config(None, [*small, "teacher_check.action=off", *assignments])
     return sampled_among_choices(config)
 
 
@@ -167,7 +167,7 @@ def test_neurons_are_captured_where_something_reads_them_and_nowhere_else(
 ) -> None:
     told = [f"method={method}", f"evaluation.prompted={prompted}", *OWN[own]]
     small = ["prompts.form=plain", "rollouts.num_samples=2", "neurons.per_layer=2"]
-    chosen = load_config(None, [*small, "fitness.action=off", *told])
+    chosen = load_config(None, [*small, "teacher_check.action=off", *told])
     config = sampled_among_choices(with_method(chosen))
     model = Counted(ANSWERS)
     with RunDirectory.open(tmp_path, {}, {}) as directory:

@@ -108,7 +108,7 @@ def prepare(
         pool: The questions.
         config: Resolved for the model, by `runs.context.resolve`.
         cache: Keeps what is expensive; memory keeps nothing.
-        progress: Called with every step, and of what the user should know.
+        progress: Called with every step, and with what the user should know.
         only: Ids of the questions to make examples of; the selected ones if left out.
 
     Raises:

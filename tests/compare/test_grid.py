@@ -488,7 +488,7 @@ def test_other_settings_in_the_same_folder_are_refused(
     with pytest.raises(ConfigError, match=r"distill\.learning_rate"):
         compared(comparison(tmp_path, "lmsi"), other)
     renamed = comparison(tmp_path, "lmsi=lmsi:distill.learning_rate=0.5")
-    with pytest.raises(ConfigError, match=r"has begun lmsi with other settings"):
+    with pytest.raises(ConfigError, match=r"has started lmsi with other settings"):
         compared(renamed, config)
 
 
@@ -499,7 +499,7 @@ def test_a_method_begun_by_an_older_version_says_what_to_write(
     assert config.contexts.num_demonstrations == 2
     older = comparison(tmp_path, "lmsi=lmsi:contexts.num_demonstrations=0")
     data = compared(older, config)
-    with pytest.raises(ConfigError, match="has begun lmsi with other") as caught:
+    with pytest.raises(ConfigError, match="has started lmsi with other") as caught:
         compared(comparison(tmp_path, "lmsi"), config)
     written = str(caught.value).partition("; write ")[2].partition(" to resume it")[0]
     assert written == "lmsi=lmsi:contexts.num_demonstrations=0"
@@ -543,7 +543,7 @@ def test_a_method_that_was_stopped_may_be_told_to_train(
                 variant,
             )
         other = config.model_copy(update={"seed": config.seed + 1})
-        with pytest.raises(ConfigError, match="has begun lmsi with other settings"):
+        with pytest.raises(ConfigError, match="has started lmsi with other settings"):
             check_settings(
                 RunContext(run, other, Silent()),
                 "methods/lmsi",

@@ -51,9 +51,9 @@ def test_full_tuning_is_loaded_without_peft() -> None:
     ("contexts", "said"),
     [
         ({"num_demonstrations": 0}, "without any demonstrations"),
-        ({"rule": "random"}, "drawn by chance"),
-        ({"rule": "words"}, "chosen by the words they share"),
-        ({"rule": "nearest"}, "overlap of activated neurons"),
+        ({"rule": "random"}, "drawn at random"),
+        ({"rule": "words"}, "nearest by their words"),
+        ({"rule": "nearest"}, "overlap of their neurons"),
     ],
 )
 def test_the_card_says_what_the_teacher_saw(

@@ -5,16 +5,30 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from markupsafe import Markup
 
 from neuron_opsd.records import StepMetrics
-from neuron_opsd.report.charts.intervals import interval_strip
-from neuron_opsd.report.charts.plot import Scale, round_ticks, share_axis
-from neuron_opsd.report.charts.svg import PALETTE, share_bar, tag
+from neuron_opsd.report.charts.intervals import (
+    IntervalChart,
+    IntervalRow,
+    interval_strip,
+)
+from neuron_opsd.report.charts.labels import (
+    place_labels,
+    shared,
+    short_name,
+    spread,
+    text_box,
+)
+from neuron_opsd.report.charts.plot import Box, Scale, round_ticks, share_axis
+from neuron_opsd.report.charts.svg import LETTER, PALETTE, share_bar, tag
 from neuron_opsd.report.condense import (
     level_shares,
     pool_summary,
@@ -166,6 +180,18 @@ def test_intervals_that_are_not_numbers_are_said_and_not_drawn() -> None:
     assert "not measured" in mixed
 
 
+def test_a_chart_of_intervals_draws_and_says_every_row() -> None:
+    known, unknown = Interval(0.2, 0.1, 0.3), Interval(math.nan, 0, 0)
+    rows = [
+        IntervalRow((("one", "+0.2"), ("net", "+0.1")), (known, known)),
+        IntervalRow((("other", "not measured"),), (unknown,)),
+    ]
+    drawn = IntervalChart("Title", "Of numbers.", rows, "units").draw()
+    assert "Of numbers. one +0.2, net +0.1; other not measured." in drawn
+    assert drawn.count('class="mark after"') == drawn.count('class="mark net"') == 1
+    assert drawn.count("whisker") == 2
+
+
 def test_nothing_to_draw_gives_nothing() -> None:
     assert reliability_diagram("any", (), ()) == ""
     assert agreement_histogram("any", (), ()) == ""
@@ -219,3 +245,48 @@ def test_words_have_enough_contrast(role: str, scheme: int) -> None:
 def test_the_colours_of_the_data_are_different_colours(scheme: int) -> None:
     colours = [PALETTE[role][scheme] for role in ("before", "after", "net")]
     assert all(one != other for one, other in combinations(colours, 2))
+
+
+def test_a_long_name_loses_its_middle() -> None:
+    assert short_name("lmsi", 12) == "lmsi"
+    assert (
+        short_name("neuron-opsd-word-nearest", 13)
+        == "neuron\N{HORIZONTAL ELLIPSIS}earest"
+    )
+
+
+def test_heights_move_apart_no_more_than_they_must() -> None:
+    assert spread([10, 12, 40], gap=14, low=0, high=100) == [10, 24, 40]
+    assert spread([95, 99], gap=14, low=0, high=100) == [86, 100]
+    assert spread([], gap=14, low=0, high=100) == []
+
+
+@given(st.lists(st.floats(0, 100), max_size=7))
+def test_spread_heights_keep_gap_order_and_room(heights: list[float]) -> None:
+    moved = spread(heights, gap=14, low=0, high=100)
+    ranked = [moved[i] for i in sorted(range(len(heights)), key=heights.__getitem__)]
+    assert all(later - earlier >= 14 - 1e-9 for earlier, later in pairwise(ranked))
+    assert all(-1e-9 <= height <= 100 + 1e-9 for height in moved)
+
+
+ROOM: Box = (0, 0, 360, 300)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_names_of_marks_do_not_lie_over_each_other(seed: int) -> None:
+    draws = np.random.default_rng(seed).uniform((20, 20), (340, 280), (8, 2))
+    marks = [(float(x), float(y)) for x, y in draws]
+    labels = place_labels(["a method's name"] * len(marks), marks, ROOM)
+    boxes = [label.box for label in labels]
+    covered = sum(
+        shared(one, other) for i, one in enumerate(boxes) for other in boxes[:i]
+    )
+    assert covered == 0
+    assert all(shared(box, ROOM) > 0.999 * shared(box, box) for box in boxes)
+
+
+def test_a_name_stands_right_of_a_lone_mark() -> None:
+    (label,) = place_labels(["base"], [(100, 100)], ROOM)
+    assert label.at[0] == 110
+    assert not label.far
+    assert text_box("base", label.at)[2] == 110 + 4 * LETTER

@@ -8,13 +8,9 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from comparison_examples import (
     METHODS,
@@ -27,14 +23,8 @@ from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.report.charts.heat_map import STRONGEST
 from neuron_opsd.report.charts.labels import (
     STRONG_LETTER,
-    place_labels,
-    shared,
-    short_name,
-    spread,
-    text_box,
 )
-from neuron_opsd.report.charts.plot import Box
-from neuron_opsd.report.charts.svg import LETTER, NARROW, PALETTE, SERIES
+from neuron_opsd.report.charts.svg import NARROW, PALETTE, SERIES
 from neuron_opsd.report.comparison_budgets import equality
 from neuron_opsd.report.comparison_charts import (
     PANELS,
@@ -561,48 +551,3 @@ def mixed(colour: str, paper: str, share: float) -> str:
         for i in (1, 3, 5)
     )
     return "#" + "".join(f"{round(part):02x}" for part in parts)
-
-
-def test_a_long_name_loses_its_middle() -> None:
-    assert short_name("lmsi", 12) == "lmsi"
-    assert (
-        short_name("neuron-opsd-word-nearest", 13)
-        == "neuron\N{HORIZONTAL ELLIPSIS}earest"
-    )
-
-
-def test_heights_move_apart_no_more_than_they_must() -> None:
-    assert spread([10, 12, 40], gap=14, low=0, high=100) == [10, 24, 40]
-    assert spread([95, 99], gap=14, low=0, high=100) == [86, 100]
-    assert spread([], gap=14, low=0, high=100) == []
-
-
-@given(st.lists(st.floats(0, 100), max_size=7))
-def test_spread_heights_keep_gap_order_and_room(heights: list[float]) -> None:
-    moved = spread(heights, gap=14, low=0, high=100)
-    ranked = [moved[i] for i in sorted(range(len(heights)), key=heights.__getitem__)]
-    assert all(later - earlier >= 14 - 1e-9 for earlier, later in pairwise(ranked))
-    assert all(-1e-9 <= height <= 100 + 1e-9 for height in moved)
-
-
-ROOM: Box = (0, 0, 360, 300)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_names_of_marks_do_not_lie_over_each_other(seed: int) -> None:
-    draws = np.random.default_rng(seed).uniform((20, 20), (340, 280), (8, 2))
-    marks = [(float(x), float(y)) for x, y in draws]
-    labels = place_labels(["a method's name"] * len(marks), marks, ROOM)
-    boxes = [label.box for label in labels]
-    covered = sum(
-        shared(one, other) for i, one in enumerate(boxes) for other in boxes[:i]
-    )
-    assert covered == 0
-    assert all(shared(box, ROOM) > 0.999 * shared(box, box) for box in boxes)
-
-
-def test_a_name_stands_right_of_a_lone_mark() -> None:
-    (label,) = place_labels(["base"], [(100, 100)], ROOM)
-    assert label.at[0] == 110
-    assert not label.far
-    assert text_box("base", label.at)[2] == 110 + 4 * LETTER

@@ -117,6 +117,13 @@ def test_the_page_says_what_matters(page: str) -> None:
         assert words in text
 
 
+def test_tables_set_off_totals_and_words(page: str) -> None:
+    assert page.count('<tr class="total">') == 1
+    assert '<tr class="total"><th scope="row">all stages</th>' in page
+    assert '<td class="text"><span class="said better">got better</span></td>' in page
+    assert '<td class="key">78.3 %</td>' in page
+
+
 def test_the_page_is_sound_html(page: str) -> None:
     check_links(page)
 

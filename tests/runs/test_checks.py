@@ -158,7 +158,7 @@ def test_a_control_token_in_the_settings_is_told_of_the_setting(
     request = written(tmp_path, {**ROWS, "pool.jsonl": ["Is one odd?", "Is two?"]})
     with pytest.raises(ConfigError) as error:
         run(request, config, Silent())
-    assert f"prompts.{name} stands in every prompt: a " in str(error.value)
+    assert f"prompts.{name} is part of every prompt: a " in str(error.value)
     assert "contains the control token '<|im_end|>'" in str(error.value)
 
 

@@ -290,7 +290,7 @@ def test_the_command_does_what_the_library_does(
 ) -> None:
     request = tiny_request(tmp_path)
     assert run_command(request, tiny_llama) == 0
-    assert "difference seen" in capsys.readouterr().out
+    assert "no difference was seen" in capsys.readouterr().out
     weights = "adapter_model.safetensors"
     assert files_of(request.out / "adapter")[weights] == finished_run.adapter()[weights]
     table = read_json(request.out / "evaluation.json")

@@ -259,7 +259,7 @@ def test_settings_are_compared_before_anything_is_locked(tmp_path: Path) -> None
     (tmp_path / "LOCK").unlink()
     before = state(tmp_path)
     with (
-        pytest.raises(ConfigError, match="begun with other settings"),
+        pytest.raises(ConfigError, match="started with other settings"),
         RunDirectory.open(tmp_path, {"seed": 1}, {}),
     ):
         pass

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from neuron_opsd.cli.environment import prepare_libraries
 from neuron_opsd.cli.terminal import Terminal, complain, open_terminal
-from neuron_opsd.errors import ConfigError, NeuronOpsdError
+from neuron_opsd.errors import ConfigError
 
 if TYPE_CHECKING:
     from neuron_opsd.config import Config
@@ -94,10 +94,11 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
     """
     # Imported late: pydantic alone would take a third of the time of a help page.
     from neuron_opsd.config.tables import config_from_table, load_config, merge
+    from neuron_opsd.storage.status import settings_fault
 
     config = load_config(settings.config, settings.assignments)
-    if settings.config is not None:
-        warn_of_change(settings.config)
+    if settings.config is not None and (fault := settings_fault(settings.config)):
+        complain(f"warning: {settings.config} {fault}; it is used as it is")
     flags = {
         "model": {"name": settings.model} if settings.model is not None else {},
         "preset": settings.preset,
@@ -107,27 +108,6 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
     given = {name: value for name, value in flags.items() if value not in (None, {})}
     table = merge(config.model_dump(exclude_unset=True), above or {})
     return config_from_table(merge(table, given))
-
-
-def warn_of_change(file: Path) -> None:
-    """Warn where the settings file of a run is not as the run wrote it.
-
-    It may have been changed on purpose, but a flipped bit would go unnoticed.
-    """
-    from neuron_opsd.storage.folders import kind_in
-    from neuron_opsd.storage.integrity import fault_of
-    from neuron_opsd.storage.manifest import read_manifest
-
-    folder = file.parent
-    if kind_in(folder) != "run":
-        return
-    try:
-        outputs = read_manifest(folder).outputs.values()
-        found = [fault_of(folder, one) for one in outputs if one.file == file.name]
-    except NeuronOpsdError as error:
-        found = [f"cannot be proven: {error}"]
-    for fault in filter(None, found):
-        complain(f"warning: {file} {fault}; it is used as it is")
 
 
 def resolve_with_model(

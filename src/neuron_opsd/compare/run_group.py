@@ -249,7 +249,7 @@ def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellR
     if late:
         group.run.progress.warn(
             f"{variant.name} was trained before --at named {', '.join(late)}, so it is "
-            "not tested there; another --out trains it anew"
+            "not tested there; another --out trains it again"
         )
     return result
 

@@ -23,7 +23,7 @@ DECLARED = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 """The first line with which spreadsheets name the separator."""
 
 HINTS = {
-    "'": "a field that holds the separator stands in double quotes, not single ones",
+    "'": "put a field that holds the separator in double quotes, not single ones",
     '\\"': "a double quote within a field is doubled, not written with a backslash",
 }
 """By what stands in a line that cannot be read."""

@@ -68,7 +68,8 @@ class HFModel(ModelTokenizer):
         self.room = room
         self.mlps = tuple(mlps)
         self.sampler: Sampler | None = None
-        """Another engine that samples in the network's place."""
+        """Another engine that samples in the network's place; that of a model that
+        learns must follow its weights."""
         self._products: ProductWeights | None = None
 
     def in_float32(self) -> HFModel:

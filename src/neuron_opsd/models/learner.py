@@ -136,7 +136,7 @@ class HFLearner(HFModel):
         self.optimizer.zero_grad(set_to_none=True)
 
     def check(self) -> None:
-        """Refuse to be kept with a weight or a moment that is no number.
+        """Refuse to be kept with a weight or a moment that is not finite.
 
         Raises:
             NotFiniteError: Naming the first one of student, optimiser or teacher.

@@ -193,7 +193,7 @@ def shown_by(contrast: Contrast | None, kind: MetricKind, least: Least) -> str:
 
 
 def corrected(said: str, contrast: Contrast) -> str:
-    """Add to what a difference shows that it does not stand after the correction."""
+    """Add to a verdict that the correction leaves no significant difference."""
     shows_nothing = contrast.difference.holds_zero or said == NO_MATTER
     if shows_nothing or not contrast.p_adjusted >= SIGNIFICANT:
         return said

@@ -28,7 +28,7 @@ def render_template(name: str, values: Mapping[str, object], *more_styles: str) 
 
     Args:
         name: File name of the template.
-        values: What the template names, besides `style`, `policy` and the limits.
+        values: What the template names, besides style, policy and the limit.
         more_styles: Style sheets of this package that follow `page.css`.
     """
     style = style_sheet(*more_styles)
@@ -36,13 +36,10 @@ def render_template(name: str, values: Mapping[str, object], *more_styles: str) 
         environment()
         .get_template(name)
         .render(
-            {
-                "style": Markup(style),
-                "policy": security_policy(style),
-                "longest_prompt": LONGEST_PROMPT,
-                "longest_text": LONGEST_TEXT,
-                **values,
-            }
+            values,
+            style=Markup(style),
+            policy=security_policy(style),
+            longest_text=LONGEST_TEXT,
         )
     )
 
@@ -51,7 +48,7 @@ def environment(*, autoescape: bool = True) -> Environment:
     """Return the template environment, with the filters that write numbers.
 
     Args:
-        autoescape: Off for what is no HTML, and escapes by filters of its own.
+        autoescape: Off for text that is not HTML and has filters of its own.
     """
     made = Environment(
         autoescape=autoescape,

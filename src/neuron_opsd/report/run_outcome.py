@@ -112,7 +112,7 @@ def outcome_sentence(data: ReportData) -> str:
 
     "No difference seen" is said wherever an interval holds zero, "no difference that
     matters" where it does not but the difference is small, and "got worse" where it
-    lies on the wrong side. A model that gives one answer to nearly everything and is
+    is on the wrong side. A model that gives one answer to nearly everything and is
     right as often as that answer is true did not get better, whatever it was before.
     """
     test = in_domain_test(data)

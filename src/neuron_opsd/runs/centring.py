@@ -15,7 +15,7 @@ from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.codecs import json_codec
 
 NO_EFFECT: Final = (
-    "rollouts.centre_choices has no effect: no choice stands in enough questions of "
+    "rollouts.centre_choices has no effect: no choice is in enough questions of "
     "the pool that are answered among their choices"
 )
 

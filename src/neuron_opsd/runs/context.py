@@ -189,7 +189,7 @@ def check_own_texts(model: Tokenizer, config: Config) -> None:
     )
     for name, message in own:
         if problem := model.refusal(Prompt(messages=(message,))):
-            raise ConfigError(f"prompts.{name} stands in every prompt: {problem}")
+            raise ConfigError(f"prompts.{name} is part of every prompt: {problem}")
 
 
 def with_mode(config: Config, model: Tokenizer, mode: Mode) -> Config:

@@ -102,8 +102,8 @@ def load_again(
     known = run.manifest.inputs.get("model")
     if known is not None and known != model_fingerprint(config):
         raise DataError(
-            f"the files of model {config.name} were changed while {run.folder} was at "
-            "work; put them back and run the same command again, or choose another "
+            f"the files of model {config.name} were changed while {run.folder} was "
+            "running; put them back and run the same command again, or choose another "
             "--out"
         )
     return model

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.load import load_model, load_tokenizer
-from neuron_opsd.models.roles import LanguageModel, Tokenizer
+from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.pipeline import Prepared, prepare
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TokenIds
@@ -99,7 +99,7 @@ def find_question(
 
 
 def show(
-    model: LanguageModel, question: Question, prepared: Prepared, work: Workspace
+    model: Tokenizer, question: Question, prepared: Prepared, work: Workspace
 ) -> Preview:
     """Put together what is shown of a question."""
     (context,), (example,) = prepared.contexts, prepared.examples

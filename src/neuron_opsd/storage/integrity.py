@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -50,12 +51,7 @@ def files_in(folder: Path) -> dict[str, str]:
     if not folder.is_dir():
         return {}
     found = (path for path in folder.iterdir() if path.is_file())
-    return {path.name: sha256_file(path) for path in sorted(found) if is_bare(path)}
-
-
-def is_bare(path: Path) -> bool:
-    """Whether a file belongs to what its folder is proven by."""
-    return path.name != CARD
+    return {p.name: sha256_file(p) for p in sorted(found) if p.name != CARD}
 
 
 def is_read(name: str) -> bool:
@@ -71,15 +67,22 @@ def proof_of(path: Path) -> tuple[str, dict[str, str]]:
     return sha256_file(path), {}
 
 
-def fault_of(folder: Path, output: Output) -> str:
-    """Say what became of an output of a run directory; nothing where it is whole."""
+def fault_of(folder: Path, output: Output, *, quick: bool = False) -> str:
+    """Say what became of an output of a run directory; nothing where it is whole.
+
+    Quickly, of what is large only the size is compared. That is no proof: a change that
+    keeps the length is not seen.
+    """
     path = folder / output.file
     try:
-        if not is_there(path, output):
+        if not (path.is_dir() if output.files else path.is_file()):
             return GONE
+        size = size_of(path, output.files) if quick else 0
+        if size > MAX_HASHED_BYTES:
+            return "" if output.size in (None, size) else CHANGED
         return "" if hash_now(path, output) == output.sha256 else CHANGED
     except OSError as error:
-        return unreadable(error)
+        return f"cannot be read ({reason_of(error)})"
 
 
 def hash_now(path: Path, output: Output) -> str:
@@ -90,33 +93,6 @@ def hash_now(path: Path, output: Output) -> str:
     ours = {name: found[name] for name in found if name in output.files}
     read = {name: found[name] for name in found if is_read(name)}
     return json_sha256(ours | read)
-
-
-def unreadable(error: OSError) -> str:
-    """Say that an output cannot be read, and why."""
-    return f"cannot be read ({reason_of(error)})"
-
-
-def is_there(path: Path, output: Output) -> bool:
-    """Say whether there is a file or folder where an output should be."""
-    return path.is_dir() if output.files else path.is_file()
-
-
-def quick_fault(folder: Path, output: Output) -> str:
-    """Say the same as `fault_of`, of what is large by its size alone.
-
-    That is no proof: what was changed and is as long as before is not seen.
-    """
-    path = folder / output.file
-    try:
-        if not is_there(path, output):
-            return GONE
-        size = size_of(path, output.files)
-    except OSError as error:
-        return unreadable(error)
-    if output.size not in (None, size):
-        return CHANGED
-    return "" if size > MAX_HASHED_BYTES else fault_of(folder, output)
 
 
 def not_hashed(folder: Path, manifest: Manifest) -> list[str]:
@@ -140,6 +116,8 @@ def other_sources(made_from: Mapping[str, str], now: Mapping[str, str]) -> list[
 
 Check: TypeAlias = Callable[[Path, Output], str]
 """Says what became of an output of a folder; nothing where it seems whole."""
+
+quick_fault: Final[Check] = partial(fault_of, quick=True)
 
 
 def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[str, str]:

@@ -16,7 +16,7 @@ CHANGES: Final = "not_bit_exact"
 """Fact of a manifest: what was otherwise than at the beginning where a part of the run
 was computed, each as ``threads 2 -> 1``."""
 
-ABSENT: Final = "missing"
+ABSENT: Final = "not there"
 
 
 def machine_of(manifest: Manifest) -> Mapping[str, str]:

@@ -18,6 +18,7 @@ from neuron_opsd.storage.folders import (
     METRICS,
     RUN_PAGE,
     TRAIN,
+    kind_in,
 )
 from neuron_opsd.storage.integrity import (
     Check,
@@ -193,6 +194,21 @@ def run_status(run: Path, check: Check = quick_fault) -> RunStatus:
         amiss=amiss,
         unread=tuple(not_hashed(run, manifest)),
     )
+
+
+def settings_fault(file: Path) -> str:
+    """Say why a run's settings file is not as the run wrote it; nothing where it is.
+
+    It may have been changed on purpose, but a flipped bit would go unnoticed.
+    """
+    if kind_in(file.parent) != "run":
+        return ""
+    try:
+        outputs = read_manifest(file.parent).outputs.values()
+        found = [fault_of(file.parent, one) for one in outputs if one.file == file.name]
+    except NeuronOpsdError as error:
+        return f"cannot be proven: {error}"
+    return next(filter(None, found), "")
 
 
 def finished_stages(manifest: Manifest) -> list[StageStatus]:

@@ -256,7 +256,7 @@ def test_weights_that_change_while_a_run_is_at_work_stop_it(
     ) as run:
         load_again(run, config)
         scale(copy / WEIGHTS)
-        with pytest.raises(DataError, match=r"were changed while .* was at work"):
+        with pytest.raises(DataError, match=r"were changed while .* was running"):
             load_again(run, config)
 
 

@@ -124,7 +124,7 @@ class Task:
         folder = self.folder / name
         found = files_of(folder)
         names = found.keys() - set(FOREIGN)
-        complaints = [f"{one} is not there" for one in sorted(self.names - names)]
+        complaints = [f"{one} is missing" for one in sorted(self.names - names)]
         complaints += [f"{one} is left over" for one in sorted(names - self.names)]
         complaints += [
             f"{one} has other bytes"

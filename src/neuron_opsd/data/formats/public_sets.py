@@ -171,7 +171,7 @@ SETS: Final = (
         *("math", "MATH, MATH-500", ("problem", "solution"), free_sets.read_math),
         "MIT",
         by_answer=True,
-        note=r"; its answers are what the solutions have in the last \boxed{}",
+        note=r"; its answers are the contents of the solutions' last \boxed{}",
         reader="latex",
     ),
     PublicSet(
@@ -206,7 +206,7 @@ SETS: Final = (
         ),
         fits=lambda cells: is_worked(cells.get("answer")),
         by_answer=True,
-        note="; its answers are what stands after ####",
+        note="; its answers are the texts after ####",
         reader="number",
     ),
     PublicSet(
@@ -214,7 +214,7 @@ SETS: Final = (
         *(free_sets.free_answers("box"), "that of the set"),
         fits=lambda cells: is_boxed(cells.get("answer")),
         by_answer=True,
-        note=r"; its answers are what stands in the last \boxed{}",
+        note=r"; its answers are the contents of the last \boxed{}",
         reader="latex",
     ),
 )

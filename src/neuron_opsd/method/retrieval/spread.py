@@ -24,12 +24,6 @@ class Spread:
     """``(Q,)`` mean Jaccard distance to all other questions of the pool."""
     nearest: FloatArray
     """``(Q,)`` distance to the nearest of them."""
-    pool_size: int
-
-    @property
-    def exact(self) -> bool:
-        """Whether every question of the pool was asked about."""
-        return self.mean.size == self.pool_size
 
 
 def measure_spread(sets: Sequence[NeuronIds], rng: np.random.Generator) -> Spread:
@@ -51,7 +45,7 @@ def measure_spread(sets: Sequence[NeuronIds], rng: np.random.Generator) -> Sprea
         others = np.delete(row, place)
         mean.append(others.mean())
         nearest.append(others.min())
-    return Spread(np.array(mean), np.array(nearest), len(sets))
+    return Spread(np.array(mean), np.array(nearest))
 
 
 def distance_between(

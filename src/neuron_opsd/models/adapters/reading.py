@@ -176,7 +176,7 @@ def rank_of(weights: Path) -> int:
 
     Raises:
         ModelError: If they are stored as no floats.
-        SafetensorError: If the file is none.
+        SafetensorError: If the file is not safetensors.
     """
     ranks = [
         entry["shape"][0]

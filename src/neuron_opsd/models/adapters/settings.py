@@ -144,7 +144,7 @@ def containers(settings: Settings) -> Problems:
 
 
 def ranks(settings: Settings, most: int) -> Problems:
-    """Yield ranks that are none, or larger than those of the weights."""
+    """Yield ranks that are not valid, or larger than those of the weights."""
     for name, value in numbers_of(settings, "r", "rank_pattern"):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             yield name, value, "a rank is a whole number from 1"
@@ -153,7 +153,7 @@ def ranks(settings: Settings, most: int) -> Problems:
 
 
 def scales(settings: Settings) -> Problems:
-    """Yield scales that are none, or would undo what was trained."""
+    """Yield scales that are not valid, or would undo what was trained."""
     for name, value in numbers_of(settings, "lora_alpha", "alpha_pattern"):
         if isinstance(value, bool) or not isinstance(value, int | float):
             yield name, value, "it must be a number"
@@ -181,7 +181,7 @@ def layers(settings: Settings, num_layers: int) -> Problems:
 
 
 def patterns(settings: Settings, modules: Sequence[str]) -> Problems:
-    """Yield patterns that are none, or take too long to match the names of modules."""
+    """Yield patterns that do not compile, or match the names of modules too slowly."""
     found = [
         (name, text)
         for name in (*TEXTS, *TABLES)

@@ -116,7 +116,7 @@ def score_choices(
         completions: For every question the token ids of its choices, end included.
 
     Raises:
-        NotFiniteError: If a logit is no number; its places are questions'.
+        NotFiniteError: If a logit is not finite; its places are questions'.
     """
     branches = [find_branches(group) for group in completions]
     rows = [

@@ -53,12 +53,12 @@ def draw_tokens(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
 
     Returns:
         Tokens with the log-probability and entropy of what they were drawn from; the
-        log-probability of a row is no number where its logits cannot be drawn from.
+        log-probability of a row is NaN where its logits cannot be drawn from.
     """
     if sampling.temperature == 0.0:
         tokens = logits.argmax(dim=-1)
         best = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).float()
-        zeros = best - best  # no number where the best is none, or infinite
+        zeros = best - best  # NaN where the best is NaN or infinite
         return Draw(tokens, zeros, zeros)
     # A GPU is kept busy by many rows at once.
     size = ROWS if logits.device.type == "cpu" else max(1, len(logits))
@@ -79,7 +79,7 @@ def draw_some(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
     """Draw the tokens of a few rows, as `draw_tokens` says."""
     temperature = sampling.temperature
     scaled = logits.float() / temperature if temperature != 1.0 else logits
-    # Minus infinity would make its share of the entropy no number.
+    # Minus infinity would make its share of the entropy NaN.
     least = torch.finfo(torch.float32).min / 2
     scaled = scaled.float().clamp(min=least)
     if 0 < sampling.top_k < scaled.shape[-1]:

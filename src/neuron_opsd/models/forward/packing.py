@@ -131,6 +131,6 @@ class Apart:
         if heads.window is not None:
             behind = self.positions.unsqueeze(2) - self.positions.unsqueeze(1)
             near = (behind < heads.window) & (behind > -heads.window)
-            # Padding sees something too, or its row would be no number.
+            # Padding sees something too, or its row would be NaN.
             seen = seen & (near | torch.eye(len(behind[0]), device=near.device).bool())
         return attended(heads, seen.unsqueeze(1))

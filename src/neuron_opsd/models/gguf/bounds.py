@@ -1,7 +1,7 @@
 """What a GGUF file claims to hold, held against its length before it is read.
 
 The reader of gguf believes counts and lengths: it walks through 2^60 entries of a list
-that a file of a hundred bytes claims, and takes what lies past the end for nothing.
+that a file of a hundred bytes claims, and reads past the end as nothing.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Claims:
             raise self.refused(f"a value of type {kind}")
 
     def pass_tensor(self) -> None:
-        """Pass over where a tensor lies."""
+        """Pass over the place of a tensor."""
         self.pass_text()
         (dimensions,) = self.take("<I")
         if dimensions > MOST_DIMENSIONS:

@@ -113,7 +113,7 @@ def read_note(folder: Path) -> Part:
         pass
     raise ModelError(
         f"{folder / NOTE} is damaged; delete the folder {folder} and run the same "
-        "command again, which converts the model anew"
+        "command again, which converts the model again"
     )
 
 
@@ -122,7 +122,7 @@ def not_as_written(gguf: Path, folder: Path, changed: list[str]) -> ModelError:
     return ModelError(
         f"{folder}, which was converted from {gguf}, is not as it was written: "
         f"{', '.join(changed)} differ; delete that folder and run the same command "
-        "again, which converts the model anew"
+        "again, which converts the model again"
     )
 
 

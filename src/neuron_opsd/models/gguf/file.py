@@ -140,7 +140,7 @@ def is_gguf(path: Path) -> bool:
 
 
 def read_gguf(path: Path) -> GGUFFile:
-    """Read a file's keys, and where its tensors lie.
+    """Read a file's keys, and where its tensors are.
 
     Raises:
         ModelError: If it is no GGUF file, is cut, is a part of a split one, or holds

@@ -2,7 +2,7 @@ r"""How text is cut into words before byte pairs are merged, by the names GGUF g
 
 ``tokenizer.ggml.pre`` names one of the ways that llama.cpp knows (`llama-vocab.cpp`);
 the expressions are those of the models' own tokenizers. Each cuts the pieces that the
-one before it left: every match becomes a piece, and so does what lies between.
+one before it left: every match becomes a piece, and so does what is between.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ TRIED: Final = (b'"Regex"', b'"Replace"', b'"Prepend"')
 
 
 def try_tokenizer(path: Path | None) -> None:
-    """Refuse a tokenizer that does not get done with texts, or lets them grow.
+    """Refuse a tokenizer that never finishes some texts, or lets them grow.
 
     Args:
         path: Of its `tokenizer.json`, if it has one.
@@ -40,7 +40,7 @@ def try_once(path: str, digest: str) -> None:
     gave_up = done.returncode < 0 or b"PanicException" in done.stderr
     if gave_up or b"MemoryError" in done.stderr:
         raise ModelError(
-            f"the tokenizer {path} does not get done with a text of a few hundred "
+            f"the tokenizer {path} does not finish a text of a few hundred "
             f"characters in {loading_worker.SECONDS:g} s and little memory, as its "
             "expressions backtrack or let texts grow; get it again from a place that "
             "you trust"

@@ -25,7 +25,7 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
 
 
 def refuse_not_finite(what: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Refuse weights of which some are no numbers.
+    """Refuse weights of which some are not finite.
 
     A sum is finite where all it adds up is, unless that is enormous: so one pass over
     the memory tells of nearly every tensor that it is sound.

@@ -1,6 +1,6 @@
 """What files of weights hold, read from their headers before anything is loaded.
 
-A header names tensors, their shapes and the bytes where they lie; safetensors refuses
+A header names tensors, their shapes and the bytes that hold them; safetensors refuses
 one that contradicts itself.
 """
 

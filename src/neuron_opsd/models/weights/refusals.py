@@ -107,7 +107,7 @@ def of_another_kind(name: str, family: str) -> ModelError:
 
 
 def refuse_absurd(name: str, settings: Mapping[str, Any], stored: Stored) -> None:
-    """Refuse a configuration that counts more than there can be, or is no number.
+    """Refuse a configuration that counts more than there can be, or is not finite.
 
     transformers makes a list of all that is counted, so this comes before it reads it.
     """

@@ -130,7 +130,7 @@ def shard_problem(folder: Path, name: str) -> str:
     if not folder.is_dir():  # the hub's cache holds its own files alone
         return ""
     if not path.is_file():
-        return "is a link to nothing" if path.is_symlink() else "is not there"
+        return "is a link to nothing" if path.is_symlink() else "is missing"
     return "" if is_inside(folder, path) else "is a link out of the folder"
 
 

@@ -36,7 +36,7 @@ Cells = Mapping[tuple[str, str], HeatCell]
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """Where the cells of a map lie; a map of its rows and columns is drawn by it."""
+    """The layout of a map: its rows, its columns and the size of its cells."""
 
     rows: Sequence[str]
     columns: Sequence[str]

@@ -32,7 +32,7 @@ class IntervalRow:
 
     @property
     def first_mark(self) -> float:
-        """How far below its top the first interval lies."""
+        """How far below its top the first interval is drawn."""
         return TEXT_LINE * len(self.lines) + ABOVE_MARKS
 
     @property

@@ -1,4 +1,4 @@
-"""Names of marks and lines, set where they do not lie over each other."""
+"""Names of marks and lines, placed so that they do not overlap."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def place_labels(
 ) -> list[Label]:
     """Set each name near its mark, clear of all marks and of names set before it.
 
-    A name for which no place is clear stands where it lies over the fewest others.
+    A name for which no place is clear goes where it overlaps least.
 
     Args:
         names: One for each mark.
@@ -174,7 +174,7 @@ def candidates(name: str, mark: Point) -> Iterator[Label]:
 
 
 def cost(box: Box, room: Box, dots: Sequence[Box], names: Sequence[Box]) -> float:
-    """Return how ill a name stands: outside the room, over names, over marks."""
+    """Return how badly a name is placed: outside the room, over names or marks."""
     outside = shared(box, box) - shared(box, room)
     over_names = sum(shared(box, other) for other in names)
     over_dots = sum(shared(box, other) for other in dots)

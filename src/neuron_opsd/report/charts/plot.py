@@ -33,7 +33,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Return where a value lies."""
+        """Return the place of a value in the drawing."""
         span = self.high - self.low
         share = (value - self.low) / span if span > 0 else 0.5
         return self.start + share * (self.end - self.start)
@@ -112,7 +112,7 @@ class Plot:
     frame: Box = FRAME
 
     def place(self, point: Point) -> Point:
-        """Return where a point of the data lies in the drawing."""
+        """Return the place of a point of the data in the drawing."""
         left, top, right, bottom = self.frame
         across = Scale(self.x.low, self.x.high, left, right)
         upwards = Scale(self.y.low, self.y.high, bottom, top)
@@ -142,7 +142,7 @@ class Plot:
         return svg.bar(x, top, end - x, base - top, kind)
 
     def ground(self) -> Markup:
-        """Draw the name of the upright axis, and fine lines across at its marks."""
+        """Draw the name of the vertical axis, and fine lines across at its marks."""
         left, top, right, _ = self.frame
         drawn = [svg.words(self.y.label, (4, top - 20))]
         for value, text in zip(self.y.ticks.values, self.y.ticks.labels, strict=True):
@@ -185,7 +185,7 @@ class Plot:
 
 
 def axis_below(axis: Axis, scale: Scale, base: float) -> Markup:
-    """Draw a level axis at a height, its name below its end."""
+    """Draw a horizontal axis at a height, its name below its end."""
     drawn = [svg.line((scale.start, base), (scale.end, base), "axis")]
     for value, text in zip(axis.ticks.values, axis.ticks.labels, strict=True):
         x = scale(value)
