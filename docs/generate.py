@@ -31,7 +31,7 @@ Every setting has one name. `selection.keep_fraction` is
 `Config().selection.keep_fraction` in Python, `--set selection.keep_fraction=0.1` on the
 command line, and `keep_fraction` under `[selection]` in a TOML file given with
 `--config`. A flag wins over the file, the file over the default. `neuron-opsd config`
-prints all of them with these explanations as a TOML file to begin from.
+prints all of them with these explanations as a TOML file to start from.
 """
 
 
@@ -47,23 +47,23 @@ COMMANDS_FOOT = """
 |---|---|
 | 0 | done |
 | 1 | a fault of ours, with a traceback: tell us |
-| 2 | a mistake that the message explains: a flag, a setting, a file, a model |
+| 2 | a mistake in a flag, a setting, a file or a model; the message explains it |
 | 75 | try again: disk or memory is full, the network is away, the folder is in use |
 | 129, 130, 138, 143 | stopped by SIGHUP, Ctrl-C, SIGUSR1 or SIGTERM; the same \
-command resumes. In training the step that is being taken is finished and kept first; \
+command resumes. In training the current step is finished and stored first; \
 a second signal ends the process at once, and loses no more than a power cut would; \
 what arrives within a third of a second of the first is the same one |
-| 141 | whoever read the output went away |
+| 141 | the reader of the output is gone |
 
 ## Environment
 
 | variable | meaning |
 |---|---|
-| `NEURON_OPSD_CACHE` | where fetched files and models converted from GGUF lie; \
+| `NEURON_OPSD_CACHE` | where fetched files and models converted from GGUF are stored; \
 else `neuron-opsd` under `XDG_CACHE_HOME`, else `~/.cache/neuron-opsd` |
 | `NEURON_OPSD_DEBUG` | `1` shows the traceback of an error |
 | `NO_COLOR` | any value turns colours off |
-| `HF_HOME`, `HF_TOKEN` | where the hub's files lie, and what opens gated models |
+| `HF_HOME`, `HF_TOKEN` | where the hub's files are; the token for gated models |
 """
 
 
@@ -101,60 +101,60 @@ METHODS_HEAD = """\
 
 <!-- Written by `make docs` from src/neuron_opsd/methods; do not edit. -->
 
-What can be trained with `--set method=NAME` and compared by `neuron-opsd compare`.
-All share rollouts, prompts, adapters, checkpoints, the signs of collapse and the
-evaluation. A step of every method asks `distill.batch_size` questions and draws
-`distill.num_samples` rollouts of each, or `policy.num_votes` where a method votes and
-that is more; form-only draws none. Equal rollouts of a question are computed once and
-counted. The signs of collapse are read from the rollouts of training: where the frozen
-model writes them (lmsi, context-sft), they say nothing of the student.
+What `--set method=NAME` can train and `neuron-opsd compare` can compare. All methods
+share rollouts, prompts, adapters, checkpoints, signs of collapse and evaluation. A step
+asks `distill.batch_size` questions and draws `distill.num_samples` rollouts of each, or
+`policy.num_votes` if the method votes and that is more; form-only draws none. Equal
+rollouts of a question are computed once and counted. The signs of collapse are read
+from the rollouts of training. If the frozen model writes these (lmsi, context-sft),
+they say nothing about the student.
 
 A method is one class: what it needs, how its examples are made, what it rolls out, its
-loss, the settings it makes its own, and those of its source. A new one is a class in
-its family's module, and its name in the list at the end of that.
+loss, its own settings, and those of its source
+([add a method](../how-to/add-a-method.md)).
 
 ## Which setting wins
 
-What comes later wins: the defaults; the method's own settings, listed below; in a
-comparison, eight rollouts a question for all; the preset of the method's source, where
+Later entries win: the defaults; the method's own settings, listed below; in a
+comparison, eight rollouts per question for all; the preset of the method's source, if
 you ask for it; your settings file; `--set`; and a variant's own settings,
-`NAME=METHOD:section.field=value`. It is the same order in `run` and in `compare`. Where
-a setting for all methods of a comparison would make one of them another method
-(ema-only with demonstrations), the comparison says so and ends; where it wins over a
-preset, or methods are not given the same, the comparison says so and begins.
+`NAME=METHOD:section.field=value`. The order is the same in `run` and in `compare`. If a
+setting for all methods of a comparison would turn one of them into another method
+(ema-only with demonstrations), the comparison says so and stops. If it wins over a
+preset, or methods are not given the same, the comparison says so and starts.
 
 ## Budgets, and the settings of the sources
 
 By default (`preset = "equal"`) every method trains an adapter at one learning rate, for
 as many steps, on as many questions; `compare` also gives all the same number of
-rollouts. A comparison then says what a method does with a budget, not how well each was
-tuned: its sources differ in their rates by a factor of fifty, mostly because they train
-all weights of models of other sizes. A rate that suits one method need not suit
-another, so a comparison at one rate is a statement about that rate.
+rollouts. A comparison then shows what a method does with a budget, not how well each
+was tuned. The learning rates of the sources differ by a factor of fifty, mostly because
+they train all weights of models of other sizes. A rate that suits one method need not
+suit another, so a comparison at one rate is a statement about that rate.
 
 `--preset source` (or `preset = "source"`) trains a method as its paper or public code
-does, as far as that is known; in a comparison all methods, or one as
-`NAME=METHOD:preset=source`. What is set by name wins over the preset. The tables below
-have what the source says, the preset, and the default. Everywhere:
+does, as far as that is known; in a comparison it applies to all methods, or to one as
+`NAME=METHOD:preset=source`. Settings given by name win over the preset. The tables
+below show what the source says, the preset, and the default. In all of them:
 
-- the sources train all weights, but for OPSD and U-OPSD. An adapter takes ten times the
+- The sources train all weights, except OPSD and U-OPSD. An adapter uses ten times the
   rate of full tuning (Schulman and Thinking Machines Lab, "LoRA Without Regret", 2025);
-  with `distill.tuning = full` the preset has the source's own rate;
-- warm-up is a share of `distill.steps`, which no preset sets: results stand after the
-  same number of updates. One epoch is as many steps as the pool has questions, divided
-  by `distill.batch_size`;
-- how the pool is answered, and how models are tested, is no part of a preset.
+  with `distill.tuning = full` the preset has the source's own rate.
+- Warm-up is a share of `distill.steps`, which no preset sets, so that methods are
+  compared after the same number of updates. One epoch is the number of questions in the
+  pool, divided by `distill.batch_size`.
+- How the pool is answered, and how models are tested, is not part of a preset.
 
 ## Neurons
 
-Neurons are read where `selection.rule` is `fewest-neurons` or `most-neurons`, or where
-demonstrations are shown by `contexts.rule = nearest`; otherwise no pass is spent on
-them, and reports leave out what they would say of them. A model without gated MLPs
-(GPT-2, GPT-NeoX and Pythia, OPT, Phi-3, mixtures of experts) can be trained by every
-method that then needs none. Where the user says nothing else, these select questions at
-random and find demonstrations by words on such a model, and say so. neuron-opsd and
-context-sft, whose demonstrations are found by neurons, are refused there until
-`contexts.rule` is set. In mixtures of experts an adapter is put on the attention alone.
+Neurons are read if `selection.rule` is `fewest-neurons` or `most-neurons`, or if
+demonstrations are chosen by `contexts.rule = nearest`. Otherwise no pass is spent on
+them, and reports leave them out. A model without gated MLPs (GPT-2, GPT-NeoX and
+Pythia, OPT, Phi-3, mixtures of experts) can be trained by every method that needs no
+neurons. On such a model these methods select questions at random and find
+demonstrations by words, unless you set otherwise, and say so. neuron-opsd and
+context-sft, whose demonstrations are found by neurons, are refused there until you set
+`contexts.rule`. In mixtures of experts only the attention gets an adapter.
 """
 
 Cell: TypeAlias = Callable[[type[Method], Config], str]

@@ -47,8 +47,12 @@ def pool_of(*neuron_counts: int) -> list[NeuronSet]:
 def select(
     pool: list[NeuronSet], rule: str, keep_fraction: float = 0.2, seed: int = 0
 ) -> tuple[SelectionEntry, ...]:
+    """Select by a rule, which may look at answers and votes as well."""
     config = SelectionConfig(rule=rule, keep_fraction=keep_fraction)
-    return select_questions(PoolSignals(pool), config, seed)
+    agreeing = {entry.question_id: 1 + (entry.neuron_count or 0) % 8 for entry in pool}
+    own = {name: outline(name) for name in agreeing}
+    votes = {name: Vote(name, "a", {"a": n}, 8) for name, n in agreeing.items()}
+    return select_questions(PoolSignals(pool, own, votes), config, seed)
 
 
 def known(

@@ -39,12 +39,12 @@ __all__ = [
 
 
 class Config(Section):
-    """Everything that a run depends on besides its questions."""
+    """Everything that a run depends on, except its questions."""
 
     seed: NotNegative = 0
     """Every random draw of the run derives from this number."""
     method: str = "neuron-opsd"
-    """What is trained on and towards what; `neuron-opsd methods` lists the names."""
+    """What is trained, and towards what; `neuron-opsd methods` lists the names."""
     preset: Literal["equal", "source"] = "equal"
     """`equal` trains every method with the same budget and rate; `source` as its paper
     or public code does (docs/reference/methods.md). What is set by name wins over

@@ -28,19 +28,19 @@ class ModelConfig(Section):
     allow_download: bool = False
     """Whether a hub id that is not in the local cache may be downloaded."""
     device: str = "auto"
-    """`auto` takes a CUDA device where there is one, else the processor."""
+    """`auto` uses a CUDA device if there is one, otherwise the processor."""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of matrix products; master weights stay float32. `auto` takes bfloat16
-    on CUDA and on processors that have it in hardware. `full` tuning, and the model it
-    made, compute in float32 whatever is set here."""
+    """Precision of matrix products; master weights stay float32. `auto` is bfloat16 on
+    CUDA and on processors with hardware support. `full` tuning, and the model it made,
+    always compute in float32."""
     reasoning_start: str = ""
-    """Mark before reasoning, for example `<think>`, where it is none of the known marks
-    that the chat template names, which count in any case, or else all known ones."""
+    """Mark before reasoning, for example `<think>`, in addition to the known marks:
+    those that the chat template names, or all of them if it names none."""
     reasoning_end: str = ""
     """Mark after it, for example `</think>`."""
     tokens_per_batch: Positive = 4096
-    """Tokens that one forward pass may hold, and half as many where memory runs out;
-    take 16384 or more on a large GPU."""
+    """Tokens that one forward pass may hold, halved if memory runs out; use 16384 or
+    more on a large GPU."""
 
 
 class QuestionsConfig(Section):
@@ -52,33 +52,33 @@ class QuestionsConfig(Section):
     recognises public sets by their columns; `pool=plain,exam=gpqa` gives files their
     own."""
     answers: Literal["auto", "text", "letter", "index-from-0", "index-from-1"] = "auto"
-    """What a gold answer to a question with choices is, where the file cannot tell."""
+    """What a gold answer to a question with choices is, if the file is ambiguous."""
     drop_repeated_choices: bool = False
-    """Leave out, and count, questions that offer the same choice twice; else they are
-    an error."""
+    """Leave out, and count, questions that offer the same choice twice; otherwise they
+    are an error."""
     max_row_bytes: Positive = 16_000_000
-    """Longest row that is read; a longer one is an error, and so is what goes beyond
-    the bounds below. None of them is met by a set made to be asked; they keep a damaged
-    or hostile file from taking the machine's memory."""
+    """Longest row that is read; a longer one is an error, and so is anything beyond the
+    limits below. No ordinary question set reaches them; they keep a damaged or hostile
+    file from filling the machine's memory."""
     max_columns: Positive = 1000
     """Most columns of a file."""
     max_depth: Depth = 50
-    """Most lists and objects within one another, the row itself counted."""
+    """Deepest nesting of lists and objects, including the row itself."""
     max_rows: Positive = 10_000_000
     """Most rows of a file."""
     max_file_bytes: Positive = 100_000_000_000
-    """Largest file, as it is once expanded."""
+    """Largest file, after decompression."""
     max_expansion: Positive = 500
-    """How many times as large a compressed or Parquet file may become; counts from
-    100 MB on."""
+    """How many times larger a compressed or Parquet file may become; checked from 100
+    MB on."""
 
 
 class PromptsConfig(Section):
-    """How a question is put, to the student and to the teacher alike."""
+    """How a question is asked, for student and teacher alike."""
 
     form: Literal["auto", "chat", "plain"] = "auto"
     """`chat` uses the model's chat template, `plain` writes `Question: ...` and
-    `Answer:` and ends answers at a line break; `auto` takes the chat template where the
+    `Answer:` and ends answers at a line break; `auto` uses the chat template if the
     model has one."""
     question_label: str = "Question"
     """Word before a question in the plain form."""
@@ -89,28 +89,29 @@ class PromptsConfig(Section):
     instruction: str = ""
     """Text put after every question, for example how to give the final answer."""
     list_choices: Literal["auto", "no", "texts", "letters"] = "auto"
-    """Whether the choices stand in the prompt, one a line; `auto` lists them with
-    letters where answers are written freely, not where they are sampled among them."""
+    """Whether the prompt lists the choices, one per line; `auto` lists them with
+    letters if answers are written freely, and not if they are sampled among the
+    choices."""
     student_thinking: bool | None = None
     """Reasoning switch of chat templates that have one, for the student. Unset leaves
-    it to the template, but turns it off where answers are sampled among choices."""
+    it to the template, but turns it off if answers are sampled among choices."""
     teacher_thinking: bool | None = None
     """The same for the teacher."""
     date: Day = ""
-    """Day that a chat template prints; empty takes the day on which the run began."""
+    """Day that a chat template prints; empty means the day on which the run began."""
 
 
 class RolloutsConfig(Section):
     """How the model answers the pool."""
 
     mode: Literal["auto", "free", "constrained"] = "auto"
-    """`constrained` samples among a question's choices alone; `auto` does so where
-    there are choices and the model has fewer than `constrain_below` parameters. A run
-    keeps what it came to."""
+    """`constrained` samples only among a question's choices; `auto` does so if there
+    are choices and the model has fewer than `constrain_below` parameters. A run keeps
+    what was decided at its start."""
     constrain_below: NotNegative = 1_000_000_000
     """Parameters below which `auto` constrains answers to the choices."""
     num_samples: Positive = 8
-    """Completions per question of the pool; the first is the paper's rollout, all
+    """Completions per question of the pool; the first is the paper's rollout, and all
     of them vote."""
     temperature: Temperature = 0.6
     """Divides the logits before sampling."""
@@ -118,23 +119,24 @@ class RolloutsConfig(Section):
     """Nucleus of free sampling, here and in tests; constrained sampling keeps every
     choice."""
     top_k: NotNegative = 0
-    """Sample among this many most probable tokens, here and in tests; 0 takes all.
-    Qwen's advice for reasoning is 20."""
+    """Sample among this many most probable tokens, here and in tests; 0 means all. Qwen
+    recommends 20 for reasoning."""
     min_p: Probability = 0.0
     """Sample among tokens at least this many times as probable as the most probable
     one, here and in tests."""
     stop: tuple[str, ...] = ()
-    """Texts that end a free completion, in training and tests too; they are left out of
-    it."""
+    """Texts that end a free completion, also in training and tests; they are not part
+    of it."""
     max_new_tokens: Positive = 512
     """Longest completion; a longer one is cut and counted as truncated."""
     centre_choices: bool = False
-    """Whether a choice's log-probability counts less its mean over the pool, so that no
-    label wins because the model likes its words; for choices that many questions share.
-    Holds wherever answers are drawn among choices: pool, check, training and tests."""
+    """Whether to subtract from a choice's log-probability its mean over the pool, so
+    that no label wins because the model likes its words; for choices that many
+    questions share. Applies wherever answers are sampled among choices: pool, check,
+    training and tests."""
     choice_bias: Mapping[str, float] = {}
     """These means, by the text of the choice, in nats; empty measures them on the pool.
     A run keeps them in `choice-bias.json`."""
     block_size: Positive = 64
-    """Questions computed together and written together; a unit of work that a stopped
-    run does not repeat."""
+    """Questions computed and written together; a stopped run loses at most this much
+    work."""

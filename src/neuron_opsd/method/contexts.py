@@ -99,8 +99,7 @@ class ContextsConfig(Section):
     """`final` leaves out the reasoning; `full` shows it as plain text, without its
     marks, since chat templates cut marked reasoning out of earlier turns."""
     max_tokens: NotNegative = 0
-    """Longest teacher's prompt; the farthest demonstrations are left out beyond it. 0
-    is what the model holds."""
+    """Longest teacher's prompt; the farthest demonstrations are dropped to fit. 0 means
+    the model's own limit."""
     max_demonstration_tokens: NotNegative = 0
-    """Longest question and answer together that may be a demonstration; 0 sets no
-    limit."""
+    """Longest demonstration, question and answer together; 0 sets no limit."""

@@ -126,13 +126,13 @@ class SelectionConfig(Section):
     """Which questions to keep."""
     keep_fraction: Fraction = 0.2
     """Share of the pool to keep. Questions tied with the last one may add a twentieth
-    to it; where they would add more, a seeded draw decides between them."""
+    to it; if they would add more, a seeded draw decides between them."""
     balance: bool = False
-    """Keep the share within each own answer that many questions have, so that no
-    answer takes over; for tasks whose answers repeat, such as labels."""
+    """Keep the same share of the questions for each of the model's frequent answers, so
+    that none dominates; for tasks whose answers repeat, such as labels."""
     include_unread: bool = False
-    """Whether to keep questions whose own completion was cut or holds no answer that
-    can be read; `all` keeps them in any case."""
+    """Whether to keep questions whose own completion was cut off or has no readable
+    answer; the rule `all` always keeps them."""
 
 
 LEFT_OUT: Final = "left out: "

@@ -58,9 +58,9 @@ class NeuronsConfig(Section):
         Literal["flat", "per-token", "neufs"], BeforeValidator(known_rule)
     ] = "flat"
     """`flat`: the strongest `per_layer` (position, neuron) pairs of each layer, and of
-    each chunk where `chunk_tokens` is set; `per-token`: the strongest `keep` of each
-    token over all layers, united; `neufs`: as the public NeuFS code, its dropped last
-    position included."""
+    each chunk if `chunk_tokens` is set; `per-token`: the strongest `keep` of each token
+    over all layers, united; `neufs`: as in the public NeuFS code, which drops the last
+    position."""
     value: Literal["gate", "gated"] = "gate"
     """`gate` is the output of the activation function (paper and NeuFS); `gated` the
     true input of the down-projection."""
@@ -70,10 +70,10 @@ class NeuronsConfig(Section):
     """Neurons kept for overlap; 0 scales the paper's 5,000 of 36 x 9,728."""
     chunk_tokens: Annotated[NotNegative, AfterValidator(only_under_flat)] = 0
     """Tokens of a chunk under `flat`, which unites the lists of all chunks; 0 takes the
-    whole completion as one, whose count falls with length and with repetition."""
+    whole completion as one chunk, whose count falls with length and repetition."""
     span: Literal["completion", "reasoning", "answer"] = "completion"
     """Which tokens count: all, the reasoning, or the final answer after it. Completions
-    without the part that is asked for count as a whole."""
+    without that part count as a whole."""
 
 
 class DistillConfig(Section):
@@ -84,13 +84,13 @@ class DistillConfig(Section):
     beta: Probability = 0.5
     """Weight of the teacher in the mixture of `jsd`."""
     top_k: NotNegative = 0
-    """Compare only the probabilities of this many most likely tokens and of all others
-    together; 0 compares those of every token."""
+    """Compare only the probabilities of this many most likely tokens, and that of all
+    others together; 0 compares every token."""
     top_k_of: Literal["teacher", "student"] = "teacher"
     """Whose most likely tokens these are."""
     entry_clip: Annotated[float, Field(ge=0.0)] = 0.0
     """Most that one token of the vocabulary may add to a divergence, in nats; 0 sets no
-    limit. OPSD takes 0.05 with `forward-kl`."""
+    limit. OPSD uses 0.05 with `forward-kl`."""
     teacher: Literal["ema", "frozen", "live", "periodic"] = "ema"
     """`ema` follows the student slowly, `frozen` stays the base model, `live` is the
     student itself, `periodic` copies the student every `teacher_period` steps."""
@@ -106,25 +106,26 @@ class DistillConfig(Section):
     """Rollouts per question and step; methods that compare the rollouts of a question
     need more than one."""
     micro_batch_size: Positive = 4
-    """Completions per forward pass, and half as many where memory runs out; changes
-    memory, not the gradient but by rounding."""
+    """Completions per forward pass, halved if memory runs out; changes memory, and the
+    gradient only by rounding."""
     temperature: Temperature = 1.0
     """Of the student's training rollouts; the loss itself uses the plain logits."""
     sampling_top_p: Fraction = 1.0
     """Nucleus of the student's training rollouts."""
     sampling_top_k: NotNegative = 0
-    """Their most probable tokens to sample among; 0 takes all."""
+    """Sample training rollouts among this many most probable tokens; 0 means all."""
     sampling_min_p: Probability = 0.0
-    """Their least probability beside the most probable token's."""
+    """Sample them among tokens at least this many times as probable as the most
+    probable one."""
     max_new_tokens: NotNegative = 0
-    """Longest training rollout; 0 takes `rollouts.max_new_tokens`."""
+    """Longest training rollout; 0 means `rollouts.max_new_tokens`."""
     tuning: Literal["lora", "full"] = "lora"
     """Train a low-rank adapter on every linear layer, or all weights. `full` computes
     in float32, since bfloat16 would round most of a step away."""
     lora_rank: Positive = 16
     """Rank of the adapter."""
     lora_alpha: Positive = 32
-    """Scale of the adapter is `lora_alpha / lora_rank`."""
+    """The adapter is scaled by `lora_alpha / lora_rank`."""
     learning_rate: Rate = 1e-4
     """Peak rate of AdamW; about 1e-6 to 2e-5 suits `full` tuning."""
     warmup_steps: NotNegative = 10
@@ -142,7 +143,7 @@ class DistillConfig(Section):
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What to do with a step in which the loss, a gradient or a logit is not a number:
     `stop`, or `skip` it, learning nothing, at most 3 in a row. May be changed when a
-    run that was stopped resumes."""
+    stopped run resumes."""
 
 
 class PolicyConfig(Section):
@@ -150,9 +151,9 @@ class PolicyConfig(Section):
 
     num_votes: NotNegative = 0
     """Rollouts per question and step that vote, of which `distill.num_samples` are
-    trained on; 0 means that no others vote."""
+    trained on; 0 means only those."""
     scale_rewards: bool = True
-    """Whether a group's rewards, less their mean, are divided by their deviation."""
+    """Whether a group's centred rewards are divided by their standard deviation."""
     clip_low: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     """How far below 1 the ratio of new to old probability still counts."""
     clip_high: Annotated[float, Field(ge=0.0)] = 0.2
