@@ -40,7 +40,7 @@ METHODS = (
     "neuron-opsd-words=neuron-opsd:contexts.answer=greedy,contexts.rule=words",
     "neuron-opsd-balanced=neuron-opsd:contexts.answer=greedy,selection.balance=true",
     "random-opsd=random-opsd:contexts.answer=greedy",
-    "ema-only",
+    "ema-only=ema-only:contexts.num_demonstrations=0",
     "lmsi",
     "ttrl",
     "intuitor",

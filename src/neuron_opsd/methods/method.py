@@ -99,7 +99,7 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]
+    summary: ClassVar[str] = ""
     """What it does, in a line, as the end of a sentence."""
     acts_on: ClassVar[str]
     """On which distribution its loss acts."""

@@ -68,7 +68,7 @@ class Training:
 
     def kept(self, step: int) -> str:
         """Path of the adapter as it was after a number of steps."""
-        return inside(self.folder, kept_adapter(step))
+        return inside(self.folder, f"adapter-{step:06d}")
 
 
 def train_adapter(
@@ -154,11 +154,6 @@ def keeping(
             )
             run.directory.record(name, name, made_from)
         yield entry
-
-
-def kept_adapter(step: int) -> str:
-    """Return the folder of the adapter as it was after a number of steps."""
-    return f"adapter-{step:06d}"
 
 
 def run_steps(
@@ -283,7 +278,7 @@ def check_metrics(run: RunContext, training: Training) -> None:
 def lost_adapters(
     run: RunContext, training: Training, made_from: Sequence[str]
 ) -> dict[str, int]:
-    """Return the adapters that are not there, each with the steps it is kept after."""
+    """Return the adapters that are missing, each with the steps it is kept after."""
     after = {training.kept(step): step for step in training.keep_after}
     after[training.adapter] = run.config.distill.steps + 1
     stands = run.directory.integrity.is_current

@@ -90,30 +90,22 @@ def same_findings(check: TeacherCheck, config: TeacherCheckConfig) -> tuple[str,
 def refuse_one_answer(check: TeacherCheck, config: TeacherCheckConfig) -> None:
     """Stop where there is nothing to learn, unless the settings say to train.
 
+    There is nothing where the student gives one answer to nearly everything and the
+    teacher is where the student is, or gives that answer as often.
+
     Raises:
         TeacherError: With what to try instead.
     """
-    hopeless = nothing_to_learn(check, config)
-    if hopeless and config.one_answer == "stop":
-        raise TeacherError(hopeless)
-
-
-def nothing_to_learn(check: TeacherCheck, config: TeacherCheckConfig) -> str:
-    """Say why training could teach nothing but one answer; nothing if it could.
-
-    It could not where the student gives one answer to nearly everything and the
-    teacher is where the student is, or gives that answer as often.
-    """
-    if check.pool_answer_share < config.max_answer_share:
-        return ""
+    if config.one_answer != "stop" or check.pool_answer_share < config.max_answer_share:
+        return
     follows = (
         check.top_answer == check.pool_answer
         and check.top_answer_share >= config.max_answer_share
     )
     if not follows and not same_findings(check, config):
-        return ""
+        return
     apart = "" if check.divergence is None else f", {check.divergence:.2g} nats apart"
-    return (
+    raise TeacherError(
         f"nothing to learn here: {spelled(check.pool_answer)} takes "
         f"{check.pool_answer_share:.2%} of the model's own answers to the pool, and "
         f"the teacher says the same ({check.top_answer_share:.0%} of questions"
