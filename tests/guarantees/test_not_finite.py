@@ -96,6 +96,19 @@ def test_no_token_is_drawn_from_logits_that_are_none(
     assert all(not row.token_ids for row in rows)
 
 
+def test_a_part_of_a_request_names_the_prompts_of_the_whole(tiny_llama: Path) -> None:
+    sampling = Sampling(1.0)
+    ending = ending_of(loaded(tiny_llama).tokens, sampling)
+    whole = Request([(5,), (6,), (7,), (8,)], [[1], [2], [3], [4]], sampling, ending)
+    part = whole.part([3, 1, 2]).part([0, 2])
+    rows = [row for i in range(2) for row in part.begin(i)]
+    logits = torch.zeros(2, 300)
+    logits[1] = torch.nan
+    with pytest.raises(NotFiniteError) as caught:
+        part.draw(rows, logits)
+    assert caught.value.places == (2,)
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
 def test_a_huge_logit_and_forbidden_tokens_are_drawn_as_ever(
     tiny_llama: Path, temperature: float

@@ -118,12 +118,15 @@ class Request:
     ending: Ending
     ended: list[Growing] = field(default_factory=list)
     """Those that are written."""
+    numbers: Sequence[int] = ()
+    """Of the prompts in the request that this one is a part of; empty for the whole."""
 
     def part(self, places: Sequence[int], some: slice = slice(None)) -> Request:
         """Return the request for some prompts, and for some of the seeds of each."""
         prompts = [self.prompts[i] for i in places]
         seeds = [self.seeds[i][some] for i in places]
-        return replace(self, prompts=prompts, seeds=seeds, ended=[])
+        numbers = [self.numbers[i] if self.numbers else i for i in places]
+        return replace(self, prompts=prompts, seeds=seeds, ended=[], numbers=numbers)
 
     @property
     def by_length(self) -> list[int]:
@@ -146,7 +149,8 @@ class Request:
             ``(B,)`` tokens.
 
         Raises:
-            NotFiniteError: If a logit is not finite; its places are prompts'.
+            NotFiniteError: If a logit is not finite; its places are those of prompts in
+                the whole request.
         """
         numbers = [row.uniforms[len(row.token_ids)] for row in rows]
         uniform = torch.tensor(numbers, dtype=torch.float64)
@@ -155,10 +159,11 @@ class Request:
         drawn = list(zip(rows, *(value.tolist() for value in values), strict=True))
         wrong = [row for row, _, *nats in drawn if not math.isfinite(sum(nats))]
         if wrong:
+            places = [row.place[0] for row in wrong]
             raise NotFiniteError(
                 f"the logits of token {len(wrong[0].token_ids) + 1} of an answer are "
                 "not finite, so none can be drawn",
-                [row.place[0] for row in wrong],
+                [self.numbers[i] for i in places] if self.numbers else places,
             )
         for row, token, logprob, entropy in drawn:
             row.add(token, logprob, entropy, self.ending)
