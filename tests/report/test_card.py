@@ -51,9 +51,9 @@ def test_full_tuning_is_loaded_without_peft() -> None:
     ("contexts", "said"),
     [
         ({"num_demonstrations": 0}, "without any demonstrations"),
-        ({"rule": "random"}, "drawn at random"),
-        ({"rule": "words"}, "nearest by their words"),
-        ({"rule": "nearest"}, "overlap of their neurons"),
+        ({"rule": "random"}, "other questions, drawn at random, and its own"),
+        ({"rule": "words"}, "other questions, nearest by their words, and"),
+        ({"rule": "nearest"}, "nearest by the overlap of their neurons, and"),
     ],
 )
 def test_the_card_says_what_the_teacher_saw(
