@@ -8,9 +8,7 @@ is first used, so that `import neuron_opsd` costs nothing.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,18 +58,6 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = ["__version__", *sorted(_HOME_OF)]
-
-
-class _FrontPage(ModuleType):
-    """This module, of which a room of a function's name does not hide the function."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute, except a room that a function is named like."""
-        if not (name in _HOME_OF and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _FrontPage
 
 
 def __getattr__(name: str) -> object:

@@ -25,7 +25,7 @@ import places
 from neuron_opsd.cli import main
 from neuron_opsd.cli.app import COMMANDS, build_app
 from neuron_opsd.cli.usage_errors import explain_mistake
-from neuron_opsd.compare import compare as comparing
+from neuron_opsd.comparison import compare as comparing
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table, load_config
 from neuron_opsd.demo.sources import DEFAULT_SETS
