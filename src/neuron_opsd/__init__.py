@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from neuron_opsd.methods import add_method as add_method
     from neuron_opsd.models.load import load_model as load_model
     from neuron_opsd.progress import Silent as Silent
-    from neuron_opsd.records import Question as Question
     from neuron_opsd.steps import answers_to_show as answers_to_show
     from neuron_opsd.steps import build_contexts as build_contexts
     from neuron_opsd.steps import build_examples as build_examples
@@ -50,7 +49,6 @@ _HOMES = {
     "methods": "add_method",
     "models.load": "load_model",
     "progress": "Silent",
-    "records": "Question",
     "steps": "answers_to_show build_contexts build_examples capture_neurons "
     "make_learner representatives resolve sample_rollouts select_questions "
     "tally_votes train",
