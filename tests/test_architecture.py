@@ -46,7 +46,7 @@ PLANTED = {
         ("runs.training", "from neuron_opsd.models.hf import HFModel"),
         ("pipeline", "from neuron_opsd.models import hf"),
         ("stages.rollouts", "import neuron_opsd.models.learner"),
-        ("compare.run_group", "from neuron_opsd.models.decoding import generation"),
+        ("comparison.run_group", "from neuron_opsd.models.decoding import generation"),
         (
             "planning.estimate",
             "def f():\n    from neuron_opsd.models.tokenizer.encoding import Tokens",

@@ -8,14 +8,24 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import places
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.methods import _BY_NAME, METHODS, add_method
 from neuron_opsd.methods.imitation import LMSI
-from tiny_runs import KINDS, SETTINGS, files_of, read_json, run_command, tiny_request
+from tiny_runs import (
+    KINDS,
+    POOL_SIZE,
+    SETTINGS,
+    files_of,
+    read_json,
+    run_command,
+    tiny_request,
+)
 
 EXAMPLES = places.ROOT / "examples"
 
@@ -37,12 +47,14 @@ def run_example(
 
 
 @pytest.fixture
-def own_methods() -> Iterator[None]:
-    """Take back the methods that a test adds."""
-    before = dict(METHODS)
+def own_entries() -> Iterator[None]:
+    """Take back the methods and rules that a test adds."""
+    tables: list[dict[str, Any]] = [_BY_NAME, SELECTION_RULES]
+    before = [dict(table) for table in tables]
     yield
-    for name in METHODS.keys() - before.keys():
-        del _BY_NAME[name]
+    for table, old in zip(tables, before, strict=True):
+        for name in table.keys() - old.keys():
+            del table[name]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,7 +89,7 @@ def test_own_data_ends_with_a_measured_adapter(
     assert printed.endswith(f"Avg@k of the adapter: {after:.3f}\n")
 
 
-@pytest.mark.usefixtures("own_methods")
+@pytest.mark.usefixtures("own_entries")
 def test_a_new_method_is_trained_beside_another(
     run_example: Callable[..., str], tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -94,7 +106,7 @@ def test_a_new_method_is_trained_beside_another(
         assert f"\n{method}: Avg@4 0." in f"\n{printed}"
 
 
-@pytest.mark.usefixtures("own_methods")
+@pytest.mark.usefixtures("own_entries")
 def test_a_method_is_added_once() -> None:
     class Mine(LMSI):
         name = "mine"
@@ -103,3 +115,17 @@ def test_a_method_is_added_once() -> None:
     assert add_method(Mine) is METHODS["mine"]
     with pytest.raises(ConfigError, match="there is a method lmsi already"):
         add_method(type("Other", (LMSI,), {}))
+
+
+@pytest.mark.usefixtures("own_entries")
+def test_a_new_rule_selects_by_votes_and_entropies(
+    run_example: Callable[..., str], tiny_llama: Path, tmp_path: Path
+) -> None:
+    pool, run = tiny_request(tmp_path).pool, tmp_path / "certain"
+    printed = run_example("new_selection_rule.py", tiny_llama, pool, run, *SETTINGS)
+    assert printed.startswith(f"10 of {POOL_SIZE} questions selected\n")
+    kept = {
+        one["rank"]: one for one in read_json(run / "selection.json") if one["kept"]
+    }
+    assert kept.keys() == set(range(10))
+    assert kept[0]["reason"] == "place 1 of 20 from the most certain"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import neuron_opsd as no
+import places
 from neuron_opsd import library
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import as_config, config_from_table
@@ -118,11 +119,9 @@ def test_a_warning_that_nobody_listens_to_is_one_of_python() -> None:
         done(3)
 
 
-def test_a_room_of_a_functions_name_does_not_hide_it() -> None:
-    import neuron_opsd.compare.grid  # noqa: F401
-
-    assert no.compare is library.compare
-    assert no.run is library.run
+def test_no_room_hides_a_function_of_its_name() -> None:
+    rooms = {path.stem for path in places.PACKAGE.iterdir()}
+    assert not rooms & set(no.__all__)
 
 
 def test_a_large_record_is_shown_on_a_few_lines() -> None:

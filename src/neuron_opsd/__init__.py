@@ -8,9 +8,7 @@ is first used, so that `import neuron_opsd` costs nothing.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from neuron_opsd.methods import add_method as add_method
     from neuron_opsd.models.load import load_model as load_model
     from neuron_opsd.progress import Silent as Silent
-    from neuron_opsd.records import Question as Question
     from neuron_opsd.steps import answers_to_show as answers_to_show
     from neuron_opsd.steps import build_contexts as build_contexts
     from neuron_opsd.steps import build_examples as build_examples
@@ -52,7 +49,6 @@ _HOMES = {
     "methods": "add_method",
     "models.load": "load_model",
     "progress": "Silent",
-    "records": "Question",
     "steps": "answers_to_show build_contexts build_examples capture_neurons "
     "make_learner representatives resolve sample_rollouts select_questions "
     "tally_votes train",
@@ -60,18 +56,6 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = ["__version__", *sorted(_HOME_OF)]
-
-
-class _FrontPage(ModuleType):
-    """This module, of which a room of a function's name does not hide the function."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute, except a room that a function is named like."""
-        if not (name in _HOME_OF and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _FrontPage
 
 
 def __getattr__(name: str) -> object:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 from neuron_opsd.analysis import analyse as analysis
-from neuron_opsd.compare import compare as comparing
-from neuron_opsd.compare import forecast as forecasting
-from neuron_opsd.compare.comparison import Comparison
-from neuron_opsd.compare.forecast import Forecast
-from neuron_opsd.compare.variants import parse_variant
+from neuron_opsd.comparison import compare as comparing
+from neuron_opsd.comparison import forecast as forecasting
+from neuron_opsd.comparison.comparison import Comparison
+from neuron_opsd.comparison.forecast import Forecast
+from neuron_opsd.comparison.variants import parse_variant
 from neuron_opsd.config.tables import Settings, as_config
 from neuron_opsd.planning import estimate as planning
 from neuron_opsd.planning.costs import Plan

@@ -24,8 +24,8 @@ from transformers import (
 from loaded import learning, loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
 from neuron_opsd.cli import main
-from neuron_opsd.compare.compare import compare
-from neuron_opsd.compare.forecast import forecast
+from neuron_opsd.comparison.compare import compare
+from neuron_opsd.comparison.forecast import forecast
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError, ModelError
@@ -36,7 +36,7 @@ from neuron_opsd.progress import Silent
 from neuron_opsd.runs.completions import extract_neurons
 from neuron_opsd.runs.preview import preview
 from neuron_opsd.runs.resolution import with_method
-from tests.compare.test_grid import comparison
+from tests.comparison.test_grid import comparison
 from tiny import fill, tiny_tokenizer
 from tiny_runs import FinishedRun, read_json, tiny_config, tiny_request, tiny_run
 
@@ -378,7 +378,7 @@ def test_groups_that_cannot_be_are_refused_before_a_model_is_loaded(
         raise AssertionError("a model was loaded")
 
     places = ("runs.run", "planning.estimate", "runs.preview")
-    for place in (*places, "compare.comparison"):
+    for place in (*places, "comparison.comparison"):
         monkeypatch.setattr(import_module(f"neuron_opsd.{place}"), "load_model", fail)
     request, config = tiny_request(tmp_path), tiny_config(tmp_path, *settings)
     wanted = comparison(tmp_path, "neuron-opsd", config.method)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from neuron_opsd import records
-from neuron_opsd.compare.run_group import method_for
-from neuron_opsd.compare.variants import Variant
+from neuron_opsd.comparison.run_group import method_for
+from neuron_opsd.comparison.variants import Variant
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Oracle, Target, Targets, method_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from neuron_opsd.cli import main
-from neuron_opsd.compare.variants import check_variants, parse_variant
+from neuron_opsd.comparison.variants import check_variants, parse_variant
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.runs.inputs import read_inputs

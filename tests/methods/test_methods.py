@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from neuron_opsd.answers.reasoning import final_start
-from neuron_opsd.compare.variants import Variant, config_of
+from neuron_opsd.comparison.variants import Variant, config_of
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError

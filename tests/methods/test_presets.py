@@ -9,7 +9,7 @@ import pytest
 
 import places
 from neuron_opsd.cli import main
-from neuron_opsd.compare.variants import (
+from neuron_opsd.comparison.variants import (
     NUM_SAMPLES,
     OWN_SECTIONS,
     check_variants,

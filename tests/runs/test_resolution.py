@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neuron_opsd.compare import variants
-from neuron_opsd.compare.variants import config_of, parse_variant
+from neuron_opsd.comparison import variants
+from neuron_opsd.comparison.variants import config_of, parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.runs.resolution import method_remarks, with_method

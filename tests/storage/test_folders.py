@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neuron_opsd.cli import main
-from neuron_opsd.compare.comparison import is_comparison
+from neuron_opsd.comparison.comparison import is_comparison
 from neuron_opsd.demo.demonstration import are_questions
 from neuron_opsd.demo.fetch import fetch_demo
 from neuron_opsd.errors import ConfigError, NeuronOpsdError

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuron_opsd.answers.readers import READERS
-from neuron_opsd.compare.compare import rebuild_page
+from neuron_opsd.comparison.compare import rebuild_page
 from neuron_opsd.config import AnswersConfig
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs.evaluation import evaluate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from neuron_opsd.compare.measuring import Tested
+from neuron_opsd.comparison.measuring import Tested
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.scores import QuestionScore, TestResult

@@ -29,7 +29,7 @@ LAYERS: tuple[set[str], ...] = (
     {"pipeline"},
     {"runs"},
     {"demo", "planning"},
-    {"compare"},
+    {"comparison"},
     {"analysis"},
     {"library", "steps"},
     {"cli"},
@@ -48,7 +48,7 @@ pages are made from records alone, and what trains knows no files."""
 
 GOLD_MODULES = {
     "analysis.inputs",
-    "compare.oracles",
+    "comparison.oracles",
     "data.questions",
     "demo.fetch",
     "demo.sources",
@@ -65,10 +65,10 @@ GOLD_MODULES = {
 none of them chooses what is trained on, or trains."""
 
 TARGET_MODULES = {
-    "compare.run_group",
-    "compare.forecast",
-    "compare.grid",
-    "compare.oracles",
+    "comparison.run_group",
+    "comparison.forecast",
+    "comparison.grid",
+    "comparison.oracles",
     "methods",
     "methods.method",
 }

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from neuron_opsd.compare.tables import TableRow, csv_text, without_nan
+from neuron_opsd.comparison.tables import TableRow, csv_text, without_nan
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.report.analysis_page import render_analysis
 from neuron_opsd.results.analysis import PAIRS, AnalysisData, RunAnalysis

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neuron_opsd.compare.run_group import cell_folder, neurons_name
+from neuron_opsd.comparison.run_group import cell_folder, neurons_name
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.errors import ConfigError, DataError

@@ -25,7 +25,7 @@ from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.cli.text import duration
 
 if TYPE_CHECKING:
-    from neuron_opsd.compare.forecast import Forecast
+    from neuron_opsd.comparison.forecast import Forecast
     from neuron_opsd.library import Choices
     from neuron_opsd.results.comparison import ComparisonData
 
@@ -95,7 +95,7 @@ def show_comparison(
     terminal: Terminal, data: ComparisonData, out: Path, *, as_json: bool
 ) -> None:
     """Show how every method did in its own domain and in others, and where to look."""
-    from neuron_opsd.compare.reporting import RESULTS
+    from neuron_opsd.comparison.reporting import RESULTS
     from neuron_opsd.report.comparison_index import ordered_starts, results_from
     from neuron_opsd.report.comparison_outcome import opening
     from neuron_opsd.report.comparison_summary import summary_table

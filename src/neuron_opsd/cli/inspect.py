@@ -110,7 +110,7 @@ def report(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
         output: How to say what came out.
     """
     with opened(output) as terminal:
-        from neuron_opsd.compare.compare import rebuild_page
+        from neuron_opsd.comparison.compare import rebuild_page
 
         page = rebuild_page(run, terminal)
         if output.json:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import templates
-from neuron_opsd.compare.comparison import Comparison, group_folder, set_up
-from neuron_opsd.compare.variants import parse_variant
+from neuron_opsd.comparison.comparison import Comparison, group_folder, set_up
+from neuron_opsd.comparison.variants import parse_variant
 from neuron_opsd.config.tables import load_config, to_toml
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.progress import Silent

@@ -16,15 +16,15 @@ from itertools import product
 from pathlib import Path
 from typing import TypeAlias
 
-from neuron_opsd.compare.comparison import (
+from neuron_opsd.comparison.comparison import (
     Cell,
     Comparison,
     ComparisonContext,
     group_folder,
     in_domain,
 )
-from neuron_opsd.compare.oracles import hash_targets, targets_of
-from neuron_opsd.compare.run_group import (
+from neuron_opsd.comparison.oracles import hash_targets, targets_of
+from neuron_opsd.comparison.run_group import (
     GOLD,
     CellResult,
     RunGroup,
@@ -34,7 +34,7 @@ from neuron_opsd.compare.run_group import (
     measure_start,
     train_variant,
 )
-from neuron_opsd.compare.variants import with_budget
+from neuron_opsd.comparison.variants import with_budget
 from neuron_opsd.errors import (
     ConfigError,
     DataError,

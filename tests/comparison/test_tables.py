@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from neuron_opsd.compare.tables import (
+from neuron_opsd.comparison.tables import (
     TableRow,
     budget_rows,
     contrast_rows,

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from neuron_opsd.compare.measuring import Arm, ByArm
+from neuron_opsd.comparison.measuring import Arm, ByArm
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.calibration import METRICS, ScoreColumns
 from neuron_opsd.method.resampling import Resampled, resample

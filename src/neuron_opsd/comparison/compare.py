@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuron_opsd.answers.verifier import shared_verifier
-from neuron_opsd.compare.comparison import Comparison, is_comparison, set_up
-from neuron_opsd.compare.grid import fill
-from neuron_opsd.compare.reporting import (
+from neuron_opsd.comparison.comparison import Comparison, is_comparison, set_up
+from neuron_opsd.comparison.grid import fill
+from neuron_opsd.comparison.reporting import (
     build_comparison,
     rebuild_comparison,
     write_comparison,

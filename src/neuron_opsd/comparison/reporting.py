@@ -11,24 +11,24 @@ from statistics import fmean
 
 import pyarrow as pa
 
-from neuron_opsd.compare.baselines import baseline_contrasts
-from neuron_opsd.compare.comparison import (
+from neuron_opsd.comparison.baselines import baseline_contrasts
+from neuron_opsd.comparison.comparison import (
     Cell,
     ComparisonContext,
     cells_of,
     is_comparison,
 )
-from neuron_opsd.compare.contrasting import contrasts
-from neuron_opsd.compare.grid import Outcome
-from neuron_opsd.compare.measuring import Tested, measurements
-from neuron_opsd.compare.run_group import Spent
-from neuron_opsd.compare.tables import (
+from neuron_opsd.comparison.contrasting import contrasts
+from neuron_opsd.comparison.grid import Outcome
+from neuron_opsd.comparison.measuring import Tested, measurements
+from neuron_opsd.comparison.run_group import Spent
+from neuron_opsd.comparison.tables import (
     budget_rows,
     contrast_rows,
     csv_text,
     measurement_rows,
 )
-from neuron_opsd.compare.variants import (
+from neuron_opsd.comparison.variants import (
     method_line,
     untrained_lines,
     with_budget,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neuron_opsd.compare.variants import (
+from neuron_opsd.comparison.variants import (
     Variant,
     check_resolved,
     check_variants,

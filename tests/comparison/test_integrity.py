@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from neuron_opsd.cli import main
-from neuron_opsd.compare.compare import compare
-from neuron_opsd.compare.comparison import Comparison
-from neuron_opsd.compare.run_group import GOLD
-from neuron_opsd.compare.variants import parse_variant
+from neuron_opsd.comparison.compare import compare
+from neuron_opsd.comparison.comparison import Comparison
+from neuron_opsd.comparison.run_group import GOLD
+from neuron_opsd.comparison.variants import parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.progress import Silent
 from neuron_opsd.results.comparison import BASE

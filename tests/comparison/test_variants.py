@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from neuron_opsd.compare.variants import (
+from neuron_opsd.comparison.variants import (
     check_resolved,
     config_of,
     method_line,

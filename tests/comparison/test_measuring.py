@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from neuron_opsd.compare.measuring import Tested, measurements
+from neuron_opsd.comparison.measuring import Tested, measurements
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from neuron_opsd.compare.comparison import (
+from neuron_opsd.comparison.comparison import (
     Cell,
     Comparison,
     ComparisonContext,
@@ -14,8 +14,8 @@ from neuron_opsd.compare.comparison import (
     group_folder,
     set_up,
 )
-from neuron_opsd.compare.run_group import cell_folder, method_for
-from neuron_opsd.compare.variants import Variant, config_of, prompted, with_form
+from neuron_opsd.comparison.run_group import cell_folder, method_for
+from neuron_opsd.comparison.variants import Variant, config_of, prompted, with_form
 from neuron_opsd.config import Config
 from neuron_opsd.methods import Target, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of

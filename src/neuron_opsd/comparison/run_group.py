@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from neuron_opsd.compare.variants import Variant, config_of, prompted
+from neuron_opsd.comparison.variants import Variant, config_of, prompted
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import differences
 from neuron_opsd.errors import ConfigError

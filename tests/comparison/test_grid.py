@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
-from neuron_opsd.compare import run_group as filling
-from neuron_opsd.compare.compare import compare
-from neuron_opsd.compare.comparison import Comparison
-from neuron_opsd.compare.forecast import forecast
-from neuron_opsd.compare.run_group import check_settings
-from neuron_opsd.compare.variants import parse_variant
+from neuron_opsd.comparison import run_group as filling
+from neuron_opsd.comparison.compare import compare
+from neuron_opsd.comparison.comparison import Comparison
+from neuron_opsd.comparison.forecast import forecast
+from neuron_opsd.comparison.run_group import check_settings
+from neuron_opsd.comparison.variants import parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.errors import (
     ConfigError,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neuron_opsd.compare.oracles import targets_of
+from neuron_opsd.comparison.oracles import targets_of
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.data.questions import read_questions

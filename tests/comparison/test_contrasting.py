@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from neuron_opsd.compare import resampled
-from neuron_opsd.compare.contrasting import adjusted, contrasts
-from neuron_opsd.compare.measuring import Tested
-from neuron_opsd.compare.resampled import CONTRASTED
+from neuron_opsd.comparison import resampled
+from neuron_opsd.comparison.contrasting import adjusted, contrasts
+from neuron_opsd.comparison.measuring import Tested
+from neuron_opsd.comparison.resampled import CONTRASTED
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.calibration import METRICS, ScoreColumns
 from neuron_opsd.method.statistics import FloatArray

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from neuron_opsd.compare.measuring import (
+from neuron_opsd.comparison.measuring import (
     Arm,
     ByArm,
     Tested,
@@ -23,7 +23,7 @@ from neuron_opsd.compare.measuring import (
     place_of,
     place_order,
 )
-from neuron_opsd.compare.resampled import CONTRASTED, Drawn, Frame, target_draws
+from neuron_opsd.comparison.resampled import CONTRASTED, Drawn, Frame, target_draws
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.labels import OF_LABELS
 from neuron_opsd.method.resampling import Resampled, over_seeds

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from neuron_opsd.compare.measuring import Arm, Tested, Tests, by_arm, place_of
+from neuron_opsd.comparison.measuring import Arm, Tested, Tests, by_arm, place_of
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.calibration import columns_of
 from neuron_opsd.method.labels import baseline_answer
