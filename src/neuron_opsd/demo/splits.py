@@ -71,11 +71,6 @@ def split_items(name: str, items: Sequence[Item], sizes: SplitSizes) -> Split:
 
     Both sides are in an order that does not depend on the set's own, so the first few
     questions of either are as good a sample as any.
-
-    Args:
-        name: Of the set; begins the ids of its questions.
-        items: Of all members of the set.
-        sizes: What is beyond them is left out.
     """
     dropped: Counter[str] = Counter()
     kept = list(distinct(items, dropped))

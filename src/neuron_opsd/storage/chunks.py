@@ -56,10 +56,6 @@ def is_chunk(name: str, file_name: str) -> bool:
 def clear_chunks(folder: Path, file_name: str) -> None:
     """Delete the chunks of an output, and their folder where nothing else is in it.
 
-    Args:
-        folder: Of the chunks; need not be there.
-        file_name: Of the output.
-
     Raises:
         OSError: If a chunk cannot be deleted.
     """
@@ -87,14 +83,7 @@ class Chunks(Generic[R]):
         plan: Plan,
         warn: Callable[[str], None],
     ) -> None:
-        """Keep what is there, unless it was cut otherwise or made from other things.
-
-        Args:
-            folder: Of this output alone.
-            codec: Of a chunk.
-            plan: How the items are cut, and what the chunks are made from.
-            warn: Called with chunks that are there and do not count.
-        """
+        """Keep what is there, unless it was cut otherwise or made from other things."""
         self.folder = folder
         self.codec = codec
         self.warn = warn

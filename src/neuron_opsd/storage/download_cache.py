@@ -90,13 +90,7 @@ def claim_cache(cache: Path) -> None:
 
 
 def note(folder: Path, recipe: str, about: Part) -> Part:
-    """Return the entry of `sources.json` for a finished folder.
-
-    Args:
-        folder: Holds files only.
-        recipe: Hash of all that decides what the files hold.
-        about: What else to say of it.
-    """
+    """Return the entry of `sources.json` for a finished folder."""
     files = {
         path.name: {
             "bytes": path.stat().st_size,

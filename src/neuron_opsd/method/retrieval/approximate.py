@@ -108,13 +108,7 @@ def approximate_nearest(
 ) -> Iterator[Ranking]:
     """Yield the nearest of each set among its candidates, in order.
 
-    Args:
-        sketches: Of the pool.
-        pool: The whole sets.
-        sets: Those asked about.
-        barred: For each set the sorted rows that may not be found.
-        count: How many to find for each.
-        num_candidates: How many of those that may be found to rank exactly.
+    The sorted rows of the pool that are `barred` for a set are not found for it.
     """
     done = 0
     for found in nearest_sketches(sketches, sets, num_candidates, barred):

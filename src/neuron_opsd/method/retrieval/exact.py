@@ -151,13 +151,9 @@ def distance_rows(index: Index, sets: NeuronSets) -> Iterator[NDArray[np.float64
 def nearest_rows(
     index: Index, sets: NeuronSets, count: int, barred: Sequence[Rows]
 ) -> Iterator[Ranking]:
-    """Yield the nearest of the pool for each set, in order.
+    """Yield the `count` nearest of the pool for each set, or fewer, in order.
 
-    Args:
-        index: The pool.
-        sets: Those asked about.
-        count: How many of the pool to find for each; there may be fewer.
-        barred: For each set the rows that may not be found.
+    Rows of the pool that are `barred` for a set are not found for it.
     """
     for row, out in zip(distance_rows(index, sets), barred, strict=True):
         row[out] = np.inf
