@@ -124,7 +124,7 @@ def test_a_run_of_the_version_before_is_taken_up(run: FinishedRun) -> None:
     assert read_json(report)["format"] == 2
     assert repr(again.data.tests) == repr(run.data.tests)
     assert any(
-        line.startswith("not bit-exact: processor missing -> ")
+        line.startswith("not bit-exact: processor not there -> ")
         for line in again.warnings
     )
     assert not any(line.startswith("not bit-exact") for line in again.data.warnings)
