@@ -38,12 +38,7 @@ from neuron_opsd.records import (
     Vote,
 )
 from neuron_opsd.rollout_summary import RolloutSummary
-from neuron_opsd.stages.capture import (
-    capture_neurons,
-    lacks_span,
-    not_read,
-    pairs_of,
-)
+from neuron_opsd.stages.capture import capture_neurons, lacks_span, not_read, pairs_of
 from neuron_opsd.stages.library import DemonstrationPool, search_remarks
 from neuron_opsd.stages.remarks import (
     remarks_on_dropped,
@@ -60,12 +55,7 @@ from neuron_opsd.stages.teaching import (
     shown_answers,
 )
 from neuron_opsd.storage.caching import MEMORY, Cache, Workspace
-from neuron_opsd.storage.codecs import (
-    CONTEXTS,
-    NEURONS,
-    ROLLOUTS,
-    SELECTION,
-)
+from neuron_opsd.storage.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
 from neuron_opsd.storage.stored_rollouts import ROWS_READ, Chosen, summaries_of
 from neuron_opsd.storage.verdicts import hold_votes, verdicts_name
 

@@ -20,12 +20,7 @@ from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.distill import loss_to_teacher
 from neuron_opsd.stages.teaching import shown_text, with_solution
-from neuron_opsd.stages.training import (
-    Examples,
-    RolloutGroup,
-    RolloutGroups,
-    Sequences,
-)
+from neuron_opsd.stages.training import Examples, RolloutGroup, RolloutGroups, Sequences
 from neuron_opsd.stages.training_rollouts import (
     VotedGroup,
     check_group,

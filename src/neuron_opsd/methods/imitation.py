@@ -14,13 +14,7 @@ from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.neighbours import drawn_rows, rows_barred
 from neuron_opsd.methods.distillation import EmaOnly
-from neuron_opsd.methods.method import (
-    GROUPS,
-    Method,
-    PoolAnswers,
-    Preset,
-    sections,
-)
+from neuron_opsd.methods.method import GROUPS, Method, PoolAnswers, Preset, sections
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import Completion
 from neuron_opsd.seeds import generator
@@ -32,10 +26,7 @@ from neuron_opsd.stages.training import (
     Sequences,
     TrainingSequence,
 )
-from neuron_opsd.stages.training_rollouts import (
-    draw,
-    voted,
-)
+from neuron_opsd.stages.training_rollouts import draw, voted
 
 NUM_OTHERS = 64
 """Answers to other questions from which form-only draws for a question."""

@@ -14,11 +14,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.needs import selects_by_neurons, shows_by_neurons
 from neuron_opsd.config.tables import Table, merge
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.stages.training import (
-    Examples,
-    RolloutGroups,
-    Sequences,
-)
+from neuron_opsd.stages.training import Examples, RolloutGroups, Sequences
 from neuron_opsd.stages.training_rollouts import check_votes, num_voting
 
 Settings: TypeAlias = Mapping[str, Mapping[str, Any]]

@@ -25,16 +25,8 @@ from neuron_opsd.stages.policy_gradient import (
     policy_gradient,
     rewarded_groups,
 )
-from neuron_opsd.stages.training import (
-    Examples,
-    RolloutGroups,
-    Sequences,
-)
-from neuron_opsd.stages.training_rollouts import (
-    VotedGroup,
-    check_group,
-    vote_on_policy,
-)
+from neuron_opsd.stages.training import Examples, RolloutGroups, Sequences
+from neuron_opsd.stages.training_rollouts import VotedGroup, check_group, vote_on_policy
 
 
 class Reinforcement(Method):

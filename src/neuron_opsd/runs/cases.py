@@ -19,10 +19,7 @@ NUM_CASES = 12
 
 
 def answer_cases(
-    run: RunContext,
-    model: Answerer,
-    prepared: Prepared,
-    made_from: Sequence[str],
+    run: RunContext, model: Answerer, prepared: Prepared, made_from: Sequence[str]
 ) -> Mapping[str, Sequence[Rollout]]:
     """Answer the dozen questions with the trained model; return rollouts by id.
 

@@ -93,10 +93,7 @@ def refuse_lines(place: str, file: QuestionFile, free: Sequence[Question]) -> No
 
 
 def warn_of_latex(
-    name: str,
-    file: QuestionFile,
-    free: Sequence[Question],
-    warn: Callable[[str], None],
+    name: str, file: QuestionFile, free: Sequence[Question], warn: Callable[[str], None]
 ) -> None:
     r"""Say that answers such as ``\frac12`` are compared letter by letter."""
     found = [q for q in free if "\\" in file.gold.answer_of[q.id]]
@@ -109,10 +106,7 @@ def warn_of_latex(
 
 
 def warn_of_uncomputed(
-    name: str,
-    file: QuestionFile,
-    config: AnswersConfig,
-    warn: Callable[[str], None],
+    name: str, file: QuestionFile, config: AnswersConfig, warn: Callable[[str], None]
 ) -> None:
     """Say which expressions are so large that only the same spelling is the same."""
     readers, answers = readers_for(file.questions, config), file.gold.answer_of

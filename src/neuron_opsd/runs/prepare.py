@@ -138,10 +138,7 @@ def count_pool_tokens(
     run: RunContext, model: Tokenizer, prepared: Prepared, name: str
 ) -> None:
     """Keep how many tokens were read and written to answer a pool and to capture."""
-    asked = ask(
-        list(prepared.library.questions.values()),
-        run.config,
-    )
+    asked = ask(list(prepared.library.questions.values()), run.config)
     told = summaries_of(prepared.rollouts)
     run.count_tokens(ROLLOUTS_NAME, tokens_of(model, asked, told))
     if needs_neurons(run.config):
@@ -180,10 +177,7 @@ def inside(folder: str, name: str) -> str:
 
 
 def check(
-    run: RunContext,
-    model: Answerer,
-    prepared: Prepared,
-    cache: PoolCache,
+    run: RunContext, model: Answerer, prepared: Prepared, cache: PoolCache
 ) -> TeacherCheck | None:
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
 
@@ -249,10 +243,7 @@ def compare_teacher(
             for question, context in zip(questions, shown, strict=True)
         ]
 
-    asked = ask(
-        [library.questions[context.question_id] for context in some],
-        config,
-    )
+    asked = ask([library.questions[context.question_id] for context in some], config)
     with run.progress.stage("teacher check", len(some), "questions") as done:
         teacher_check = check_teacher(
             model, asked, prompts(some), prompts(random), prepared.votes, config

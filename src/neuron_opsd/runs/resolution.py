@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import (
-    reading_none,
-    selects_by_neurons,
-    shows_by_neurons,
-)
+from neuron_opsd.config.needs import reading_none, selects_by_neurons, shows_by_neurons
 from neuron_opsd.config.tables import (
     Table,
     config_from_table,

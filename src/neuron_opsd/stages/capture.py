@@ -27,10 +27,7 @@ def sizes_of(config: NeuronsConfig, facts: ModelFacts) -> Sizes:
 
 
 def pair_of(
-    model: Tokenizer,
-    prompt: TokenIds,
-    completion: Completion,
-    config: NeuronsConfig,
+    model: Tokenizer, prompt: TokenIds, completion: Completion, config: NeuronsConfig
 ) -> Pair:
     """Return a prompt and a completion, the latter cut down to the span that counts.
 

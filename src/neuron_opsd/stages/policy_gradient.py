@@ -26,11 +26,7 @@ from neuron_opsd.models.decoding.choices import allowed_tokens
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import TokenIds
-from neuron_opsd.stages.distill import (
-    completion_tokens,
-    per_token,
-    student_pairs,
-)
+from neuron_opsd.stages.distill import completion_tokens, per_token, student_pairs
 from neuron_opsd.stages.rollouts import choice_tokens
 from neuron_opsd.stages.training import (
     RolloutGroup,

@@ -142,13 +142,7 @@ def sample_rollouts(
         ],
     )
     return [
-        Rollout(
-            a.question.id,
-            k,
-            temperature,
-            completion,
-            read(a, completion, config),
-        )
+        Rollout(a.question.id, k, temperature, completion, read(a, completion, config))
         for i, a in enumerate(asked)
         for (temperature, _), group in zip(draws, groups, strict=True)
         for k, completion in enumerate(group[i])

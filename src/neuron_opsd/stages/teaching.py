@@ -227,10 +227,7 @@ def room(model: Tokenizer, config: Config) -> int:
 
 
 def check_shown(
-    model: Tokenizer,
-    prompt: Prompt,
-    question: Question,
-    shown: Sequence[Demonstration],
+    model: Tokenizer, prompt: Prompt, question: Question, shown: Sequence[Demonstration]
 ) -> None:
     """Refuse a chat template that cuts out what a demonstration says.
 

@@ -260,10 +260,7 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 
 def gather_gradients(
-    learner: Learner,
-    sequences: Sequences,
-    objective: Objective,
-    config: DistillConfig,
+    learner: Learner, sequences: Sequences, objective: Objective, config: DistillConfig
 ) -> float:
     """Add up the gradient of a batch, micro-batch by micro-batch; return the loss.
 
