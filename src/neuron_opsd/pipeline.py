@@ -31,13 +31,13 @@ from neuron_opsd.records import (
     NeuronSet,
     Question,
     Rollout,
+    RolloutSummary,
     SelectionEntry,
     TeacherCheck,
     TeacherContext,
     TrainingExample,
     Vote,
 )
-from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.capture import capture_neurons, lacks_span, not_read, pairs_of
 from neuron_opsd.stages.library import DemonstrationPool, search_remarks
 from neuron_opsd.stages.remarks import (

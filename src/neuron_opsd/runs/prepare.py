@@ -15,10 +15,10 @@ from neuron_opsd.records import (
     NeuronSet,
     Prompt,
     Question,
+    RolloutSummary,
     TeacherCheck,
     TeacherContext,
 )
-from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed

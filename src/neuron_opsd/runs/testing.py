@@ -13,9 +13,9 @@ from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
 from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext
+from neuron_opsd.records.scores import TestResult
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.prepare import PoolOutputs, tokens_of, tokens_read
-from neuron_opsd.scores import TestResult
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.library import search_remarks
 from neuron_opsd.stages.representatives import representatives

@@ -8,8 +8,7 @@ from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.models.roles import Tokenizer
-from neuron_opsd.records import TrainingExample
-from neuron_opsd.rollout_summary import RolloutSummary
+from neuron_opsd.records import RolloutSummary, TrainingExample
 from neuron_opsd.stages.teaching import misread
 
 LACKS: Final = {

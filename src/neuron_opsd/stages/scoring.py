@@ -19,9 +19,8 @@ from neuron_opsd.method.calibration import METRICS, ScoreColumns, columns_of, me
 from neuron_opsd.method.labels import baseline_answer
 from neuron_opsd.method.resampling import Resampled, resampled_difference
 from neuron_opsd.method.statistics import FloatArray
-from neuron_opsd.records import GoldAnswers, Question
-from neuron_opsd.rollout_summary import RolloutSummary
-from neuron_opsd.scores import Interval, QuestionScore, TestResult
+from neuron_opsd.records import GoldAnswers, Question, RolloutSummary
+from neuron_opsd.records.scores import Interval, QuestionScore, TestResult
 from neuron_opsd.seeds import generator
 
 

@@ -25,12 +25,12 @@ from neuron_opsd.models.roles import Answerer, TextScorer
 from neuron_opsd.records import (
     Prompt,
     Question,
+    RolloutSummary,
     SelectionEntry,
     TeacherCheck,
     TokenIds,
     Vote,
 )
-from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.one_answer import (
     FEWEST,
     Logprobs,

@@ -18,11 +18,11 @@ from neuron_opsd.records import (
     Prompt,
     Question,
     Rollout,
+    RolloutSummary,
     TeacherContext,
     TrainingExample,
     Vote,
 )
-from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.library import DemonstrationPool as DemonstrationPool
 from neuron_opsd.stages.library import check_enough
 from neuron_opsd.stages.rollouts import written
