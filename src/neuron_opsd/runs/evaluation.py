@@ -33,21 +33,7 @@ def evaluate(
     progress: Progress,
     adapter: Path | None = None,
 ) -> dict[str, Any]:
-    """Test a model on some sets, exactly as a run tests it.
-
-    Args:
-        tests: Name to file; every question needs its answer.
-        config: Model, prompts and sampling.
-        out: Where the measures are written as JSON, if anywhere.
-        progress: Called with every question.
-        adapter: What training made, if that is to be tested.
-
-    Returns:
-        Measures by name of the test set.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Test a model on some sets, exactly as a run tests it."""
     if out is not None:
         check_result_place(out, inputs_of(tests, config, adapter))
     if not tests:

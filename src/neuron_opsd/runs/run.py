@@ -74,9 +74,6 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
 
     Writes the run directory: `config.toml`, rollouts, neurons, selection, contexts,
     `train/`, `adapter/`, `evaluation.json` and `report.html`.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
     """
     check_folder(request.out, "run")
     shared_verifier().forget()

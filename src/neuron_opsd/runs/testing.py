@@ -46,13 +46,7 @@ def answer_tests(
 ) -> dict[str, TestResult]:
     """Answer all test sets with one model, by the prompts it was trained on.
 
-    Args:
-        run: Where rollouts are kept.
-        model: Answers.
-        tests: The sets.
-        label: Names the model, for example ``before``; the draws do not depend on it,
-            so models are compared on the same random numbers.
-        made_from: Names of the adapters that the model has, if any.
+    Draws do not depend on its label: models are compared on the same random numbers.
     """
     return {
         test.name: answer_test(
