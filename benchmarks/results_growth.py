@@ -30,6 +30,7 @@ from neuron_opsd.records import (  # noqa: E402
     Rollout,
     SelectionEntry,
 )
+from neuron_opsd.records.scores import QuestionScore, TestResult  # noqa: E402
 from neuron_opsd.report.condense import pool_summary  # noqa: E402
 from neuron_opsd.report.run_page import render_page  # noqa: E402
 from neuron_opsd.runs.context import TestSet  # noqa: E402
@@ -39,7 +40,6 @@ from neuron_opsd.runs.findings import (  # noqa: E402
     comparison_entry,
 )
 from neuron_opsd.runs.reporting import REPORT  # noqa: E402
-from neuron_opsd.scores import QuestionScore, TestResult  # noqa: E402
 from neuron_opsd.stages.representatives import representatives  # noqa: E402
 from neuron_opsd.stages.scoring import summarise  # noqa: E402
 from neuron_opsd.storage.caching import InChunks  # noqa: E402

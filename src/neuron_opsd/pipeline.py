@@ -31,13 +31,13 @@ from neuron_opsd.records import (
     NeuronSet,
     Question,
     Rollout,
+    RolloutSummary,
     SelectionEntry,
     TeacherCheck,
     TeacherContext,
     TrainingExample,
     Vote,
 )
-from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.capture import capture_neurons, lacks_span, not_read, pairs_of
 from neuron_opsd.stages.library import DemonstrationPool, search_remarks
 from neuron_opsd.stages.remarks import (
@@ -156,15 +156,9 @@ def read_neurons(
     name: str = "neurons",
     made_from: Sequence[str] = ANSWERS,
 ) -> Sequence[NeuronSet]:
-    """Read off the neurons that pushed each question's rollout, where any are needed.
+    """Read off the neurons that pushed each question's rollout, where they are needed.
 
-    Args:
-        work: Keeps them.
-        model: That wrote the rollouts.
-        questions: All that were asked.
-        chosen: The rollout of each.
-        name: Of the output.
-        made_from: Names of what holds the rollouts.
+    Source: sections 3.1 and 3.2 of arXiv:2607.02460.
     """
     config = work.config
     if not needs_neurons(config):
@@ -227,11 +221,7 @@ def of_ids(neurons: Sequence[NeuronSet], ids: Set[str]) -> list[NeuronSet]:
 
 
 def refuse_none(kept: Set[str], pool: Sequence[Question]) -> Set[str]:
-    """Return the ids of the selected questions.
-
-    Raises:
-        DataError: If there are none, so that nothing is left to train on.
-    """
+    """Return the ids of the selected questions."""
     if kept:
         return kept
     raise DataError(

@@ -74,11 +74,7 @@ class OneOf:
         return core_schema.no_info_plain_validator_function(self.check)
 
     def check(self, value: Any) -> str:
-        """Return a name.
-
-        Raises:
-            PydanticKnownError: If it is none of the table's.
-        """
+        """Return a name."""
         if isinstance(value, str) and value in self.names:
             return value
         *most, last = map(repr, self.names)

@@ -38,6 +38,7 @@ from neuron_opsd.records import (
     SelectionEntry,
     TeacherContext,
 )
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.analysis import (
     ACCURACY,
     CAPTURED,
@@ -53,7 +54,6 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
-from neuron_opsd.scores import Interval
 from neuron_opsd.storage.codecs import NEURONS, ROLLOUTS
 from tiny_runs import (
     FinishedRun,

@@ -17,6 +17,7 @@ from neuron_opsd.comparison.resampled import CONTRASTED
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.calibration import METRICS, ScoreColumns
 from neuron_opsd.method.statistics import FloatArray
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
@@ -27,7 +28,6 @@ from neuron_opsd.results.comparison import (
     Contrast,
     Place,
 )
-from neuron_opsd.scores import Interval
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import mean_of_tests, score_differences
 from result_examples import CONFIG, OURS, model

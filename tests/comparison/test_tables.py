@@ -17,6 +17,7 @@ from neuron_opsd.comparison.tables import (
     csv_text,
     measurement_rows,
 )
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.comparison import (
     BASE,
     IN_DOMAIN,
@@ -25,7 +26,6 @@ from neuron_opsd.results.comparison import (
     Measurement,
     Place,
 )
-from neuron_opsd.scores import Interval
 
 PLACE = Place(BASE, "law", "ttrl", 10, IN_DOMAIN, "auroc")
 

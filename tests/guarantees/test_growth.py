@@ -12,6 +12,7 @@ import pytest
 from neuron_opsd.config import Config, EvaluationConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.records import GoldAnswers
+from neuron_opsd.records.scores import QuestionScore, TestResult
 from neuron_opsd.report.condense import (
     CASES_ROOM,
     fitted_cases,
@@ -24,7 +25,6 @@ from neuron_opsd.results.run import AnswerCount, Case, ReportData
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.findings import Findings, compare_tests, comparison_entry
 from neuron_opsd.runs.reporting import REPORT
-from neuron_opsd.scores import QuestionScore, TestResult
 from neuron_opsd.stages.scoring import summarise
 from neuron_opsd.storage.codecs import to_json
 from neuron_opsd.storage.score_rows import save_run_scores

@@ -27,7 +27,7 @@ from neuron_opsd.method.calibration import (
 )
 from neuron_opsd.method.labels import OF_LABELS
 from neuron_opsd.method.statistics import areas, means
-from neuron_opsd.scores import Bin, QuestionScore
+from neuron_opsd.records.scores import Bin, QuestionScore
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its imports are not ours to mend

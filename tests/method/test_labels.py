@@ -20,7 +20,7 @@ from neuron_opsd.method.labels import (
     macro_f1,
     top_answer,
 )
-from neuron_opsd.scores import QuestionScore, TestResult
+from neuron_opsd.records.scores import QuestionScore, TestResult
 from neuron_opsd.stages.scoring import above_baseline, score_differences, summarise
 
 CONFIG = EvaluationConfig(num_resamples=400)

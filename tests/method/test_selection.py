@@ -22,8 +22,7 @@ from neuron_opsd.method.selection import (
     select_questions,
     selection_warnings,
 )
-from neuron_opsd.records import NeuronSet, SelectionEntry, Vote
-from neuron_opsd.rollout_summary import StoredSummary
+from neuron_opsd.records import NeuronSet, SelectionEntry, StoredSummary, Vote
 
 RANKING: Final = tuple(n for n, one in SELECTION_RULES.items() if not one.keeps_all)
 

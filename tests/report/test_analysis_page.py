@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from neuron_opsd.records import TeacherCheck
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.analysis_charts import (
     bins_chart,
     correlations_chart,
@@ -49,7 +50,6 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
-from neuron_opsd.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read
 
 LABEL_FREE = ("agreement", "length", "entropy", "unanimity", "answer")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from neuron_opsd.records import StepMetrics
+from neuron_opsd.records.scores import Bin, Interval
 from neuron_opsd.report.charts.intervals import (
     IntervalChart,
     IntervalRow,
@@ -44,7 +45,6 @@ from neuron_opsd.report.run_charts import (
     training_chart,
 )
 from neuron_opsd.report.run_page import page_figures
-from neuron_opsd.scores import Bin, Interval
 from report_examples import (
     example_pool,
     example_report,

@@ -20,6 +20,7 @@ from comparison_examples import (
     troubled_comparison,
 )
 from neuron_opsd.method.calibration import METRICS
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.charts.heat_map import STRONGEST
 from neuron_opsd.report.charts.labels import (
     STRONG_LETTER,
@@ -60,7 +61,6 @@ from neuron_opsd.results.comparison import (
     Contrast,
     Place,
 )
-from neuron_opsd.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read, read_tables
 from tests.report.test_charts import contrast as contrast_ratio
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.records import GoldAnswers
+from neuron_opsd.records.scores import Interval, QuestionScore, TestResult
 from neuron_opsd.report.card import render_card
 from neuron_opsd.report.run_outcome import (
     outcome_sentence,
@@ -31,7 +32,6 @@ from neuron_opsd.results.run import (
 )
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.findings import Findings, compare_tests
-from neuron_opsd.scores import Interval, QuestionScore, TestResult
 from neuron_opsd.stages.scoring import summarise
 
 CONFIG = Config().evaluation

@@ -18,6 +18,7 @@ from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.method.selection import LEFT_OUT, SELECTION_RULES
 from neuron_opsd.records import SelectionEntry
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.condense import pool_summary
 from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.run_notes import (
@@ -27,7 +28,6 @@ from neuron_opsd.report.run_notes import (
 )
 from neuron_opsd.report.run_page import render_page, selection_facts
 from neuron_opsd.results.run import AnswerCount, ReportData
-from neuron_opsd.scores import Interval
 from pages import HOSTILE, check_inert, check_links, read
 from report_examples import example_pool, example_report
 

@@ -14,6 +14,7 @@ from neuron_opsd.config import Config, EvaluationConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.records import GoldAnswers
+from neuron_opsd.records.scores import QuestionScore, TestResult
 from neuron_opsd.results.run import FORM_ONLY, PROMPTED
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.findings import (
@@ -24,7 +25,6 @@ from neuron_opsd.runs.findings import (
     or_none,
 )
 from neuron_opsd.runs.reporting import REPORT, rebuild_report, title_of
-from neuron_opsd.scores import QuestionScore, TestResult
 from neuron_opsd.stages.scoring import summarise
 from tiny_runs import FinishedRun, files_of
 

@@ -16,7 +16,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.method.labels import OF_LABELS
 from neuron_opsd.records import Completion, GoldAnswers, Message, Question, Rollout
-from neuron_opsd.scores import QuestionScore, TestResult
+from neuron_opsd.records.scores import QuestionScore, TestResult
 from neuron_opsd.stages.scoring import (
     mean_of_tests,
     score_differences,

@@ -23,7 +23,7 @@ from neuron_opsd.records import (
     TeacherCheck,
     TeacherContext,
 )
-from neuron_opsd.scores import QuestionScore, TestResult
+from neuron_opsd.records.scores import QuestionScore, TestResult
 from neuron_opsd.storage import codecs
 from neuron_opsd.storage.codecs import (
     CONTEXTS,

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
-from neuron_opsd.records import Completion, Rollout
-from neuron_opsd.rollout_summary import StoredSummary
+from neuron_opsd.records import Completion, Rollout, StoredSummary
 from neuron_opsd.storage import codecs, stored_rollouts
 from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import ROLLOUTS

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_opsd.method.labels import OF_LABELS
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
@@ -27,7 +28,6 @@ from neuron_opsd.results.comparison import (
     Place,
 )
 from neuron_opsd.results.run import ModelSummary
-from neuron_opsd.scores import Interval
 from neuron_opsd.seeds import generator
 
 SOURCES = ("sst2", "arc_easy", "sciq", "commonsense_qa", "edu_feedback", "piqa")

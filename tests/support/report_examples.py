@@ -19,6 +19,7 @@ from neuron_opsd.records import (
     TeacherCheck,
     Vote,
 )
+from neuron_opsd.records.scores import Bin, Interval, QuestionScore, TestResult
 from neuron_opsd.report.condense import (
     baseline_of,
     measured,
@@ -37,7 +38,6 @@ from neuron_opsd.results.run import (
     StageCost,
     TestComparison,
 )
-from neuron_opsd.scores import Bin, Interval, QuestionScore, TestResult
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import above_baseline, summarise
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from neuron_opsd.comparison.measuring import Tested
 from neuron_opsd.config import EvaluationConfig
+from neuron_opsd.records.scores import QuestionScore, TestResult
 from neuron_opsd.results.comparison import BASE
-from neuron_opsd.scores import QuestionScore, TestResult
 from neuron_opsd.stages.scoring import summarise
 
 CONFIG = EvaluationConfig(num_resamples=200)

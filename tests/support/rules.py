@@ -15,8 +15,8 @@ PACKAGE = "neuron_opsd"
 Rule: TypeAlias = Callable[[str, str], list[str]]
 
 LAYERS: tuple[set[str], ...] = (
-    {"documents", "errors", "progress", "records", "rollout_summary", "seeds"},
-    {"scores", "section"},
+    {"documents", "errors", "progress", "records", "seeds"},
+    {"section"},
     {"processes"},
     {"answers"},
     {"method"},

@@ -17,7 +17,7 @@ from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
 from neuron_opsd.method.association import Measures, correlations, residuals
 from neuron_opsd.method.labels import LabelColumns, known_measures, label_columns
 from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
-from neuron_opsd.records import NeuronSet, Vote
+from neuron_opsd.records import NeuronSet, RolloutSummary, Vote
 from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
@@ -31,7 +31,6 @@ from neuron_opsd.results.analysis import (
     correlation_name,
     vote_name,
 )
-from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.representatives import representatives
 from neuron_opsd.stages.scoring import normalised_gold, score_rollouts
 from neuron_opsd.storage.stored_rollouts import summaries_of

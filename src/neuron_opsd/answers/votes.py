@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from neuron_opsd.answers.readers import Reader
-from neuron_opsd.records import Vote
-from neuron_opsd.rollout_summary import RolloutSummary
+from neuron_opsd.records import RolloutSummary, Vote
 
 R = TypeVar("R", bound=RolloutSummary)
 """A rollout or its summary."""

@@ -13,8 +13,8 @@ from neuron_opsd.method.calibration import columns_of
 from neuron_opsd.method.labels import baseline_answer
 from neuron_opsd.method.resampling import Resampled, over_seeds, resample
 from neuron_opsd.method.statistics import percentile_intervals
+from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.comparison import BASE, BASELINE, IN_DOMAIN, Contrast
-from neuron_opsd.scores import TestResult
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import constant_scores, mean_accuracy
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.method.statistics import FloatArray
+from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
@@ -19,7 +20,6 @@ from neuron_opsd.results.comparison import (
     Measurement,
     Place,
 )
-from neuron_opsd.scores import TestResult
 
 Tests: TypeAlias = Mapping[str, TestResult]
 """Name of the test set to one model's result on it."""

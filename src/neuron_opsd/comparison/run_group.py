@@ -18,6 +18,7 @@ from neuron_opsd.methods import Method, Oracle, Targets
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME, Prepared, roll_out
 from neuron_opsd.records import Question, StepMetrics
+from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.checkpoints import end_checkpoints
@@ -28,7 +29,6 @@ from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
-from neuron_opsd.scores import TestResult
 from neuron_opsd.storage.codecs import ROLLOUTS, Codec, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text

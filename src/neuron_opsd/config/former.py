@@ -45,10 +45,6 @@ def as_begun(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str,
 
     A run resumes with the settings it was started with, and what was made from them is
     known by their hash, so a directory of an earlier version keeps its own words.
-
-    Args:
-        settings: Of this version, by dotted name.
-        begun: What the manifest of the directory holds.
     """
     sections = {name.partition(".")[0] for name in begun}
     former = {new: old for old, new in RENAMED.items() if old in sections}

@@ -64,11 +64,7 @@ def as_config(settings: Settings) -> Config:
 
 
 def config_from_table(table: Mapping[str, Any]) -> Config:
-    """Check a nested table and return the settings, defaults filled in.
-
-    Raises:
-        ConfigError: For the first name or value that cannot be.
-    """
+    """Check a nested table and return the settings, defaults filled in."""
     broken = half_pair(table)
     if broken is not None:
         raise ConfigError(
@@ -94,11 +90,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
 
 
 def read_toml(path: Path) -> Table:
-    """Read a settings file.
-
-    Raises:
-        ConfigError: If it is missing or not TOML.
-    """
+    """Read a settings file."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -121,11 +113,7 @@ def read_toml(path: Path) -> Table:
 
 
 def parse_assignment(text: str) -> Table:
-    """Read one `section.field=value`; the value is TOML, or else a bare string.
-
-    Raises:
-        ConfigError: If there is no `=` or no name before it.
-    """
+    """Read one `section.field=value`; the value is TOML, or else a bare string."""
     name, equals, value = text.partition("=")
     parts = name.strip().split(".")
     if not equals or not all(parts) or len(parts) > MAX_PARTS:

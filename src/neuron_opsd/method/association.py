@@ -23,7 +23,7 @@ from neuron_opsd.method.statistics import (
     percentile_intervals,
     weight_chunks,
 )
-from neuron_opsd.scores import Interval
+from neuron_opsd.records.scores import Interval
 
 Places: TypeAlias = NDArray[np.intp]
 

@@ -23,7 +23,7 @@ from neuron_opsd.method.labels import (
     macro_f1,
 )
 from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
-from neuron_opsd.scores import Bin, QuestionScore
+from neuron_opsd.records.scores import Bin, QuestionScore
 
 EDGE_TOLERANCE: Final = 1e-9
 """How far above an edge, in bins, a confidence still counts as lying on it."""

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from neuron_opsd.method.statistics import FloatArray
-from neuron_opsd.scores import QuestionScore
+from neuron_opsd.records.scores import QuestionScore
 
 OF_LABELS: Final = frozenset(
     {"balanced_accuracy", "macro_f1", "baseline", "top_answer_share"}

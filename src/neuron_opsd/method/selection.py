@@ -11,8 +11,7 @@ from typing import Annotated, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.records import NeuronSet, SelectionEntry, Vote
-from neuron_opsd.rollout_summary import RolloutSummary
+from neuron_opsd.records import NeuronSet, RolloutSummary, SelectionEntry, Vote
 from neuron_opsd.section import Fraction, OneOf, Section
 from neuron_opsd.seeds import generator
 

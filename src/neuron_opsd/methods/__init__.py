@@ -38,9 +38,6 @@ M = TypeVar("M", bound=type[Method])
 def add_method(method: M) -> M:
     """Add a method for this process, so that settings can name it.
 
-    Returns:
-        The same class, so that this decorates it.
-
     Raises:
         ConfigError: If another method has its name.
     """
@@ -52,11 +49,7 @@ def add_method(method: M) -> M:
 
 
 def method_named(name: str) -> type[Method]:
-    """Return the class of a method.
-
-    Raises:
-        ConfigError: If there is none of that name.
-    """
+    """Return the class of a method."""
     if name not in METHODS:
         raise ConfigError(
             f"there is no method {name!r}; there are {', '.join(METHODS)}"

@@ -156,9 +156,6 @@ class FormOnly(Imitation):
         """Give examples without choices some answers to other questions as choices.
 
         These are the model's own whole answers, drawn at random.
-
-        Raises:
-            DataError: If there is none for a question.
         """
         free = [example.question_id for example in shown if not example.choices]
         if not free:
@@ -192,17 +189,7 @@ def answers_to_others(
     excluded: Mapping[str, frozenset[str]],
     seed: int,
 ) -> dict[str, tuple[str, ...]]:
-    """Draw for each question some of the answers to others.
-
-    Args:
-        question_ids: No two are alike.
-        answers: Question id to the model's own answer.
-        excluded: As `PoolAnswers` has them.
-        seed: Of the run.
-
-    Raises:
-        DataError: If there is none for a question.
-    """
+    """Draw for each question some of the answers to others."""
     texts = list(answers.values())
     found = {}
     all_barred = rows_barred(question_ids, list(answers), excluded)

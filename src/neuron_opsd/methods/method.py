@@ -65,11 +65,7 @@ class Preset:
         return float(f"{LORA_FACTOR * self.full_rate:.6g}")
 
     def table(self, config: Config) -> Table:
-        """Return the preset as settings.
-
-        Args:
-            config: Says what is trained and for how many steps.
-        """
+        """Return the preset as settings."""
         full = config.distill.tuning == "full"
         own: Table = {"learning_rate": self.full_rate if full else self.lora_rate}
         if self.warmup_share is not None:
@@ -127,11 +123,7 @@ class Method(ABC):
             cls.summary = first[:1].lower() + first[1:]
 
     def __init__(self, config: Config) -> None:
-        """Take the settings.
-
-        Raises:
-            ConfigError: If it cannot be trained with them.
-        """
+        """Take the settings."""
         self.check(config)
         self.config = config
 
@@ -162,12 +154,7 @@ class Method(ABC):
         return num_voting(config) if cls.votes else config.distill.num_samples
 
     def examples(self, shown: Examples, answers: PoolAnswers) -> Examples:
-        """Return what is trained on.
-
-        Args:
-            shown: What student and teacher are shown.
-            answers: The model's own.
-        """
+        """Return what is trained on."""
         del answers
         return shown
 
@@ -200,10 +187,6 @@ class Oracle(Method):
     learns_from_itself = False
 
     def __init__(self, config: Config, targets: Targets) -> None:
-        """Take the settings, and what it is given of each question.
-
-        Raises:
-            ConfigError: If it cannot be trained with these settings.
-        """
+        """Take the settings, and what it is given of each question."""
         super().__init__(config)
         self.targets = targets

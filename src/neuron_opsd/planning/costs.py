@@ -233,15 +233,8 @@ def answering(
     """Cost of sampling answers to some questions.
 
     Choices are scored once whatever is drawn; free answers are started anew for every
-    draw, and all samples of a draw grow side by side.
-
-    Args:
-        work: How long answers are.
-        questions: What is asked.
-        rates: What it takes.
-        config: How many questions are answered together.
-        draws: Samples per question, of each draw.
-        shown: Tokens of the demonstrations before every question.
+    draw, and all samples of a draw grow side by side. `draws` holds the samples of
+    each, and `shown` the tokens of the demonstrations before every question.
     """
     free = questions.num_free / max(1, questions.num_questions)
     prompts = questions.prompt_tokens + questions.num_questions * shown

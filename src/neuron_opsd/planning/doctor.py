@@ -160,12 +160,7 @@ def check_cuda() -> Check:
 
 
 def explain_no_cuda(build: str | None, *, has_driver: bool) -> Check:
-    """Say why no GPU is used.
-
-    Args:
-        build: CUDA version that torch was built for, `None` for a CPU build.
-        has_driver: Whether the machine has an NVIDIA driver.
-    """
+    """Say why no GPU is used."""
     if not has_driver:
         return Check("cuda", "ok", "no NVIDIA GPU; the processor is used")
     if build is None:

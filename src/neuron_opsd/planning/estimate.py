@@ -84,11 +84,7 @@ class Reading:
 def estimate(
     pool: str, tests: Mapping[str, str], config: Config, progress: Progress
 ) -> Plan:
-    """Return tokens, time, memory and disk of every stage of a run.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Return tokens, time, memory and disk of every stage of a run."""
     config = with_method(config)
     inputs = read_inputs(pool, tests, config, progress.warn)
     tokenizer = load_tokenizer(config.model)

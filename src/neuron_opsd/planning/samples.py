@@ -53,14 +53,7 @@ def make_sample(
     answered: Sequence[Answered],
     rest: float,
 ) -> Sample:
-    """Give a block of the pool's questions answers, borrowed where not their own.
-
-    Args:
-        trial: Says how long questions are.
-        pool: All questions of the pool.
-        answered: Those that were answered.
-        rest: Tokens that are put on to a completion that was cut.
-    """
+    """Give a block of the pool's questions answers, borrowed where not their own."""
     ordered = sorted(pool, key=trial.length)
     sample = spread(ordered, min(len(ordered), trial.config.rollouts.block_size))
     own = own_rollouts(trial, answered)
@@ -190,12 +183,6 @@ def try_shown(
     trial: Trial, sample: Sample, examples: Sequence[TrainingExample], rate: float
 ) -> tuple[list[PromptedQuestion], list[Rollout], float]:
     """Answer questions with demonstrations before them, about a batch of tokens.
-
-    Args:
-        trial: The model of the run.
-        sample: Has the questions of the examples.
-        examples: Whose teacher prompts are answered.
-        rate: Seconds per token of plain prompts, to begin from.
 
     Returns:
         What was asked, the answers and the seconds.

@@ -55,14 +55,7 @@ class StepSize:
 def size_of_step(
     trial: Trial, examples: Sequence[TrainingExample], reading: float, showing: float
 ) -> StepSize:
-    """Return how many questions a step's sample may hold in its time.
-
-    Args:
-        trial: Counts tokens.
-        examples: What is trained on.
-        reading: Seconds per token of plain prompts.
-        showing: The same of prompts with demonstrations.
-    """
+    """Return how many questions a step's sample may hold in its time."""
     tuning = trial.config.distill
     student = sum(len(trial.model.encode(e.student_prompt)) for e in examples)
     teacher = sum(len(trial.model.encode(e.teacher_prompt)) for e in examples)

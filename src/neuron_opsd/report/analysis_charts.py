@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
 from neuron_opsd.report.charts.plot import Axis, Dot, Plot, Ticks, share_axis
 from neuron_opsd.report.wording import (
@@ -31,7 +32,6 @@ from neuron_opsd.results.analysis import (
     area_name,
     correlation_name,
 )
-from neuron_opsd.scores import Interval
 
 BINNED = ((ACCURACY, "after", "right"), (AGREEMENT, "before", "agree"))
 """Targets of the binned means, with the role of their marks and their word."""

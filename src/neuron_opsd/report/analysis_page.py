@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.analysis_charts import (
     bins_chart,
     correlations_chart,
@@ -36,7 +37,6 @@ from neuron_opsd.results.analysis import (
     area_name,
     correlation_name,
 )
-from neuron_opsd.scores import Interval
 
 CASES_ON_PAGE = 120
 """Of all runs together; `analysis.json` holds the others too."""

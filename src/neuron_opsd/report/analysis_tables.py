@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import product
 from typing import TypeAlias
 
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.tables import (
     NO_CELL,
     Cell,
@@ -47,7 +48,6 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
-from neuron_opsd.scores import Interval
 
 Measures: TypeAlias = Mapping[str, Interval]
 

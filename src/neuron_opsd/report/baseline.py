@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.wording import (
     GOT_BETTER,
     NOT_MEASURED,
@@ -14,7 +15,6 @@ from neuron_opsd.report.wording import (
     percent,
 )
 from neuron_opsd.results.run import Least, TestComparison
-from neuron_opsd.scores import Interval
 
 NEARLY_ALL = 0.9
 """Share of a model's answers from which one answer is as good as all of them."""

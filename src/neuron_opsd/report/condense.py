@@ -19,6 +19,7 @@ from neuron_opsd.method.labels import baseline_answer, gold_counts, top_answer
 from neuron_opsd.method.selection import num_left_out
 from neuron_opsd.method.statistics import FloatArray, spearman
 from neuron_opsd.records import SelectionEntry, StepMetrics, Vote
+from neuron_opsd.records.scores import Point, QuestionScore, TestResult
 from neuron_opsd.report.html import LONGEST_PROMPT, LONGEST_TEXT, clip
 from neuron_opsd.report.wording import one_line, visible
 from neuron_opsd.results.run import (
@@ -31,7 +32,6 @@ from neuron_opsd.results.run import (
     PoolSummary,
     TrainingSummary,
 )
-from neuron_opsd.scores import Point, QuestionScore, TestResult
 
 MOST_LEVELS = 16
 MOST_STEPS = 240

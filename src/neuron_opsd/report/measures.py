@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.wording import (
     NO_DIFFERENCE,
     Write,
@@ -19,7 +20,6 @@ from neuron_opsd.report.wording import (
     verdict,
 )
 from neuron_opsd.results.run import Least
-from neuron_opsd.scores import Interval
 
 
 @dataclass(frozen=True, slots=True)

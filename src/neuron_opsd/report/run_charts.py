@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from neuron_opsd.records import Collapse
+from neuron_opsd.records.scores import Bin, Interval, Point
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
 from neuron_opsd.report.charts.plot import (
@@ -27,7 +28,6 @@ from neuron_opsd.report.measures import CHARTED, in_words
 from neuron_opsd.report.run_outcome import ordered
 from neuron_opsd.report.wording import number, one_line, percent
 from neuron_opsd.results.run import PoolSummary, TestComparison, TrainingSummary
-from neuron_opsd.scores import Bin, Interval, Point
 
 LEFT, TOP, RIGHT, _ = FRAME
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from neuron_opsd.config import EvaluationConfig
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.baseline import (
     AT_BASELINE,
     LABEL_MEASURES,
@@ -33,7 +34,6 @@ from neuron_opsd.results.run import (
     TestComparison,
     least_of,
 )
-from neuron_opsd.scores import Interval
 
 
 def ordered(tests: Iterable[TestComparison]) -> list[TestComparison]:

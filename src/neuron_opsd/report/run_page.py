@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.config.tables import changed_settings, toml_value
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.charts.intervals import interval_strip
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases, ranked
@@ -49,7 +50,6 @@ from neuron_opsd.report.wording import (
     percent,
 )
 from neuron_opsd.results.run import ReportData, TestComparison, least_of
-from neuron_opsd.scores import Interval
 
 MOST_CASES = 24
 

@@ -7,6 +7,7 @@ from markupsafe import Markup
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.labels import OF_LABELS
 from neuron_opsd.records import TeacherCheck
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.baseline import label_pairs, no_gain_at_baseline, standing
 from neuron_opsd.report.charts.svg import share_bar
 from neuron_opsd.report.measures import (
@@ -38,7 +39,6 @@ from neuron_opsd.report.wording import (
     points,
 )
 from neuron_opsd.results.run import ReportData, StageCost, TestComparison, least_of
-from neuron_opsd.scores import Interval
 
 
 def results_table(data: ReportData) -> Table:

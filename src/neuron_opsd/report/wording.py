@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias, TypeGuard
 
-from neuron_opsd.scores import Interval
+from neuron_opsd.records.scores import Interval
 
 Write: TypeAlias = Callable[[float], str]
 """How a number is written."""

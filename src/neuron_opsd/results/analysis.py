@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from neuron_opsd.records import Brief, TeacherCheck
-from neuron_opsd.scores import Interval
+from neuron_opsd.records.scores import Interval
 
 ACCURACY = "accuracy"
 """Target: the share of a question's sampled rollouts that are right."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from neuron_opsd.config import FORM_ONLY, EvaluationConfig
 from neuron_opsd.records import Brief
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.run import Least, ModelSummary, least_of
-from neuron_opsd.scores import Interval
 
 BASE = "base"
 """The model before any training: a method of the tables, and where training begins."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from neuron_opsd.config import FORM_ONLY as FORM_ONLY
 from neuron_opsd.config import Config, EvaluationConfig
 from neuron_opsd.records import Brief, Collapse, StepMetrics, TeacherCheck
-from neuron_opsd.scores import Bin, Interval, Point
+from neuron_opsd.records.scores import Bin, Interval, Point
 
 PROMPTED = "prompted"
 """Control: the untrained model with its own demonstrations in the prompt."""

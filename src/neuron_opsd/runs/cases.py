@@ -21,14 +21,7 @@ NUM_CASES = 12
 def answer_cases(
     run: RunContext, model: Answerer, prepared: Prepared, made_from: Sequence[str]
 ) -> Mapping[str, Sequence[Rollout]]:
-    """Answer the dozen questions with the trained model; return rollouts by id.
-
-    Args:
-        run: Keeps the rollouts.
-        model: The trained one.
-        prepared: Chooses the questions.
-        made_from: Names of the model's adapter and of what `prepared` holds.
-    """
+    """Answer the dozen questions with the trained model; return rollouts by id."""
     config, known = run.config, prepared.library.questions
     asked = ask([known[c.question_id] for c in choose_cases(prepared)], config)
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
@@ -52,13 +45,7 @@ def choose_cases(prepared: Prepared) -> tuple[TeacherContext, ...]:
 def build_cases(
     model: Tokenizer, prepared: Prepared, after: Mapping[str, Sequence[Rollout]]
 ) -> tuple[Case, ...]:
-    """Show a dozen questions in full.
-
-    Args:
-        model: Writes prompts as text.
-        prepared: What was made of the pool.
-        after: The trained model's rollouts by question id.
-    """
+    """Show a dozen questions in full."""
     examples = {example.question_id: example for example in prepared.examples}
     reasons = {entry.question_id: entry.reason for entry in prepared.selection}
     shown = {context.question_id: context for context in choose_cases(prepared)}

@@ -21,13 +21,7 @@ NO_EFFECT: Final = (
 
 
 def centred(work: Workspace, model: TextScorer, pool: Sequence[Question]) -> Workspace:
-    """Return a workspace whose choices are centred, where its settings ask for that.
-
-    Args:
-        work: Keeps the means.
-        model: The untrained one.
-        pool: The questions that the means are over.
-    """
+    """Return a workspace whose choices are centred, where its settings ask for that."""
     config = work.config
     if not is_centring(config.rollouts):
         return work

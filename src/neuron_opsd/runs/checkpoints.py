@@ -59,16 +59,7 @@ def keep_checkpoint(
     made_from: Sequence[str],
     metrics: MetricsHash,
 ) -> None:
-    """Write student, teacher and optimiser, whole or not at all; drop old ones.
-
-    Args:
-        run: Lists the checkpoint.
-        learner: Has taken the steps.
-        work: Folder of the training, below the run directory.
-        step: Number of steps taken.
-        made_from: Names of what it is trained from.
-        metrics: Of the steps taken.
-    """
+    """Write student, teacher and optimiser, whole or not at all; drop old ones."""
     home, name = run.directory.path(work), checkpoint_name(work, step)
     sync_metrics(home)
     bound = {
@@ -162,14 +153,8 @@ def go_back(
 ) -> int:
     """Put a learner where its last checkpoint that fits is; return the next step.
 
-    Metrics of steps after it are dropped: these steps will be taken again.
-
-    Args:
-        run: Says what it passes over.
-        learner: Has taken no step.
-        work: Folder of the training, below the run directory.
-        made_from: Names of what it is trained from.
-        latest: Number of steps that may have been taken at most.
+    One after more steps than `latest` does not fit. Metrics of later steps are dropped:
+    these steps will be taken again.
     """
     home, wanted = run.directory.path(work), run.directory.integrity.hashes(made_from)
     first = 0
@@ -211,35 +196,19 @@ class Bound(BaseModel):
 
 
 def facts_of(folder: Path) -> Facts:
-    """Return what a checkpoint says of its state.
-
-    Raises:
-        DataError: If it says nothing.
-        DocumentError: If it is damaged; pydantic's `ValidationError` too.
-    """
+    """Return what a checkpoint says of its state."""
     return Facts.model_validate(parse_json(read_plain(folder / FACTS)))
 
 
 def bound_in(state: Path) -> Bound:
-    """Return what a state says of itself.
-
-    Raises:
-        SafetensorError: If it is none; `OSError`, `DocumentError` and pydantic's
-            `ValidationError` too.
-    """
+    """Return what a state says of itself."""
     with safe_open(state, "pt") as file:
         text = (file.metadata() or {}).get(BOUND, "")
     return Bound.model_validate(parse_json(text))
 
 
 def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
-    """Say why a training cannot resume from a checkpoint; nothing where it can.
-
-    Args:
-        folder: Of the checkpoint.
-        home: Of the training, with its metrics.
-        wanted: The hashes of what it is trained from.
-    """
+    """Say why a training cannot resume from a checkpoint; nothing where it can."""
     try:
         facts = facts_of(folder)
         if sha256_file(folder / STATE) != facts.sha256:
@@ -263,10 +232,7 @@ def changed_sources(folder: Path, home: Path, wanted: Mapping[str, str]) -> str:
 def unlike_listed(run: RunContext, name: str) -> str:
     """Say whether a checkpoint is not the one that the manifest lists, if it does.
 
-    Args:
-        run: Holds the manifest.
-        name: Of a checkpoint whose state is what is said beside it, so that its
-            gigabytes are not read once more.
+    Its state must be what `FACTS` says: its gigabytes are not read once more.
     """
     output = run.directory.manifest.outputs.get(name)
     if output is None:

@@ -38,21 +38,7 @@ class Written:
 def extract_neurons(
     completions: Path, out: Path, config: Config, progress: Progress
 ) -> int:
-    """Write the neuron sets of completions to a Parquet file.
-
-    Args:
-        completions: JSON lines with `id`, `prompt` and `completion`; the prompt is
-            rendered already, control tokens and all.
-        out: Gets `id`, `neuron_count`, `neuron_ids`, `scores` and `num_tokens`.
-        config: Model and rule.
-        progress: Called with every completion.
-
-    Returns:
-        How many completions there were.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Write the neuron sets of completions to a Parquet file."""
     check_result_place(out, (completions, Path(config.model.name)))
     if config.neurons.span != "completion":
         raise ConfigError(
@@ -83,10 +69,6 @@ def extract_neurons(
 def read_completions(path: Path, bounds: QuestionsConfig) -> list[Written]:
     """Read the rows of a completions file, as files of questions are read.
 
-    Args:
-        path: JSON lines, or a file whose name has another ending that is known.
-        bounds: Of what is read.
-
     Raises:
         DataError: If it is missing, empty or has bad rows; the first twenty are named.
     """
@@ -110,11 +92,7 @@ def read_completions(path: Path, bounds: QuestionsConfig) -> list[Written]:
 
 
 def parse(row: FileRow) -> Written:
-    """Return what a row holds.
-
-    Raises:
-        BadRowError: If it cannot be used.
-    """
+    """Return what a row holds."""
     if isinstance(row.values, BadRowError):
         raise row.values
     for field in FIELDS:
@@ -127,11 +105,7 @@ def parse(row: FileRow) -> Written:
 
 
 def encode(model: Tokenizer, row: Written, path: Path) -> Pair:
-    """Return a row's token ids.
-
-    Raises:
-        DataError: If the model cannot hold it.
-    """
+    """Return a row's token ids."""
     prompt, completion = model.encode_rendered(row.prompt, row.completion)
     length = len(prompt) + len(completion)
     if length > model.facts.max_positions:

@@ -156,11 +156,7 @@ def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
 def check_mode(
     config: Config, model: Tokenizer, begun: Iterable[Path], *, chooses: bool
 ) -> None:
-    """Refuse another mode than `auto` came to where an earlier version kept that.
-
-    Raises:
-        ConfigError: If the settings name the other one.
-    """
+    """Refuse another mode than `auto` came to where an earlier version kept that."""
     mode = config.rollouts.mode
     for folder in begun if mode != "auto" else ():
         if read_manifest(folder).settings.get("rollouts.mode") != "auto":
@@ -176,11 +172,7 @@ def check_mode(
 
 
 def check_own_texts(model: Tokenizer, config: Config) -> None:
-    """Refuse a control token in what the settings add to every question.
-
-    Raises:
-        ConfigError: Naming the setting.
-    """
+    """Refuse a control token in what the settings add to every question."""
     if config.prompts.form != "chat":
         return
     own = (
@@ -237,9 +229,7 @@ def opens_reasoning(config: Config, model: Tokenizer) -> bool:
 def check_alike(config: Config, model: Tokenizer) -> None:
     """Refuse a teacher that reasons where the student does not, or the other way.
 
-    Raises:
-        ConfigError: If the template opens reasoning for one of them alone: the tokens
-            that the student writes would mean another thing to the teacher.
+    The tokens that the student writes would mean another thing to the teacher.
     """
     student, teacher = beginnings(config, model)
     if model.opens_reasoning(student) != model.opens_reasoning(teacher):
@@ -268,13 +258,7 @@ def with_date(
 
 
 def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]:
-    """Say what a user should know of how a model is run.
-
-    Args:
-        facts: Of the model.
-        config: The settings as they were resolved.
-        given: As the user has them.
-    """
+    """Say what a user should know of how a model is run."""
     thinking = config.prompts.student_thinking
     found = [] if facts.shares_prompts else [PLAIN_DECODING]
     if config.prompts.form == "chat" and not facts.closes_answers:

@@ -12,13 +12,13 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.models.roles import Answerer
 from neuron_opsd.progress import Progress
+from neuron_opsd.records.scores import TestResult
 from neuron_opsd.runs.context import TestSet, resolve
 from neuron_opsd.runs.findings import metric_table
 from neuron_opsd.runs.inputs import check_names, read_tests
 from neuron_opsd.runs.kept_room import tell_of_room
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.testing import sample_test, scored
-from neuron_opsd.scores import TestResult
 from neuron_opsd.stages.centring import is_centring
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.caching import Workspace
@@ -33,21 +33,7 @@ def evaluate(
     progress: Progress,
     adapter: Path | None = None,
 ) -> dict[str, Any]:
-    """Test a model on some sets, exactly as a run tests it.
-
-    Args:
-        tests: Name to file; every question needs its answer.
-        config: Model, prompts and sampling.
-        out: Where the measures are written as JSON, if anywhere.
-        progress: Called with every question.
-        adapter: What training made, if that is to be tested.
-
-    Returns:
-        Measures by name of the test set.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Test a model on some sets, exactly as a run tests it."""
     if out is not None:
         check_result_place(out, inputs_of(tests, config, adapter))
     if not tests:

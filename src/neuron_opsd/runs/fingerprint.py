@@ -36,9 +36,6 @@ def model_fingerprint(config: ModelConfig) -> str:
         Of a folder a hash of every file that weights, settings, tokenizer and chat
         template may be loaded from; of a GGUF file its hash; of a hub id the commit
         that the revision stood for when it was loaded, with a hash of the weights.
-
-    Raises:
-        ModelError: If the index of the weights cannot be read.
     """
     folder = Path(config.name).expanduser()
     if folder.is_file():

@@ -24,13 +24,6 @@ def check_gold(
 ) -> None:
     """Refuse a test set that could not be scored, and warn of one that hardly could.
 
-    Args:
-        name: Of the test set.
-        source: Its file.
-        file: What was read of it.
-        config: How answers are read.
-        warn: Called with answers that the reader compares in a way nobody wants.
-
     Raises:
         ConfigError: If the reader needs choices that a question lacks.
         DataError: If a question has no gold answer, or one that the reader cannot read
@@ -61,11 +54,7 @@ def where(file: QuestionFile, question: Question) -> str:
 
 
 def refuse_missing(place: str, file: QuestionFile) -> None:
-    """Refuse questions without a gold answer.
-
-    Raises:
-        DataError: If there are any.
-    """
+    """Refuse questions without a gold answer."""
     without = [q for q in file.questions if q.id not in file.gold.answer_of]
     if without:
         raise DataError(
@@ -76,11 +65,7 @@ def refuse_missing(place: str, file: QuestionFile) -> None:
 
 
 def refuse_lines(place: str, file: QuestionFile, free: Sequence[Question]) -> None:
-    """Refuse answers of several lines where only the first line is read.
-
-    Raises:
-        DataError: If there are any.
-    """
+    """Refuse answers of several lines where only the first line is read."""
     answers = file.gold.answer_of
     long = [q for q in free if len(answers[q.id].strip().splitlines()) > 1]
     if long:
@@ -126,11 +111,7 @@ def warn_of_uncomputed(
 
 
 def refuse_unreadable(place: str, file: QuestionFile, config: AnswersConfig) -> None:
-    """Refuse gold answers in which the reader of the settings finds nothing.
-
-    Raises:
-        DataError: If there are any.
-    """
+    """Refuse gold answers in which the reader of the settings finds nothing."""
     readers = readers_for(file.questions, config)
     bad = [
         question

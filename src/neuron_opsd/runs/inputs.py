@@ -93,12 +93,6 @@ def read_inputs(
 
     The pool's gold answers, if its file has any, are not looked at.
 
-    Args:
-        pool: File or dataset of unlabelled questions.
-        tests: Name to file of every test set.
-        config: Of the run.
-        warn: Told how files were read that are not in the product's own columns.
-
     Raises:
         ConfigError: If a name cannot be a test set's.
         DataError: If a file has bad rows, the pool is too small, a test question has
@@ -124,11 +118,7 @@ def read_inputs(
 
 
 def read_pool(pool: str, config: Config) -> QuestionFile:
-    """Read the questions of a pool, and nothing of the answers it may have.
-
-    Raises:
-        DataError: If it has bad rows.
-    """
+    """Read the questions of a pool, and nothing of the answers it may have."""
     return read_questions(
         pool,
         allow_download=config.model.allow_download,
@@ -154,11 +144,7 @@ def places_of(source: str, name: str, config: Config) -> Mapping[str, str]:
 
 
 def check_size(pool: str, size: int, num_demonstrations: int) -> None:
-    """Refuse a pool too small for the demonstrations, before any work is done.
-
-    Raises:
-        DataError: If it is.
-    """
+    """Refuse a pool too small for the demonstrations, before any work is done."""
     if size <= num_demonstrations:
         raise DataError(
             f"contexts.num_demonstrations is {num_demonstrations}, but {pool} holds "
@@ -173,11 +159,7 @@ def read_tests(
     config: Config,
     warn: Callable[[str], None] = unheard,
 ) -> tuple[TestSet, ...]:
-    """Read the test sets; each question must have an answer that can be read.
-
-    Raises:
-        DataError: If one has not, or a row is bad.
-    """
+    """Read the test sets; each question must have an answer that can be read."""
     sets = []
     for name, source in tests.items():
         found = read_questions(
@@ -194,11 +176,7 @@ def read_tests(
 
 
 def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
-    """Return the settings with the in-domain test set named, the first by default.
-
-    Raises:
-        ConfigError: If a name cannot be a test set's.
-    """
+    """Return the settings with the in-domain test set named, the first by default."""
     evaluation = config.evaluation.model_copy(
         update={"in_domain": in_domain_name(tests, config)}
     )
@@ -206,11 +184,7 @@ def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
 
 
 def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
-    """Return the name of the test set of the pool's own domain; empty without any.
-
-    Raises:
-        ConfigError: If a name cannot be a test set's.
-    """
+    """Return the name of the test set of the pool's own domain; empty without any."""
     check_names(tests)
     chosen = config.evaluation.in_domain or next(iter(tests), "")
     if chosen and chosen not in tests:
@@ -222,11 +196,7 @@ def in_domain_name(tests: Mapping[str, str], config: Config) -> str:
 
 
 def check_names(tests: Mapping[str, str]) -> None:
-    """Refuse what cannot name a test set.
-
-    Raises:
-        ConfigError: Naming the first such name.
-    """
+    """Refuse what cannot name a test set."""
     refuse_names(tests, "a test set")
     for name in tests:
         if name.casefold() in TAKEN:
@@ -269,21 +239,12 @@ def run_settings(config: Config) -> dict[str, Any]:
 
 
 def settings_in(directory: RunDirectory, config: Config) -> dict[str, Any]:
-    """Return the same as a run directory keeps them, which may be an earlier version's.
-
-    Args:
-        directory: Of the run, or of the comparison's block.
-        config: Of what is trained there.
-    """
+    """Return the same as a run directory keeps them, maybe an earlier version's."""
     return as_begun(run_settings(config), directory.manifest.settings)
 
 
 def environment(model: ModelConfig) -> dict[str, str]:
-    """Return what, besides versions, may change the last bits of a result, or more.
-
-    Args:
-        model: Settings, of which some leave it to the machine how to compute.
-    """
+    """Return what, besides versions, may change the last bits of a result, or more."""
     able = torch.cpu.get_capabilities()
     vectors = [n for n in sorted(able) if able[n] is True and VECTORS.match(n)]
     limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]

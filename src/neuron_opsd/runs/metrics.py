@@ -22,11 +22,7 @@ STEP = TypeAdapter(StepMetrics)
 
 
 def append_metrics(work: Path, entry: StepMetrics) -> None:
-    """Add a line to the metrics; a torn one is dropped when a run resumes.
-
-    Raises:
-        TrainingError: If a value is no number, which JSON cannot hold.
-    """
+    """Add a line to the metrics; a torn one is dropped when a run resumes."""
     for name, value in asdict(entry).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise TrainingError(
@@ -64,11 +60,7 @@ def hash_metrics(work: Path, num_steps: int) -> str:
 
 
 def lines_of(work: Path) -> list[bytes]:
-    """Return the lines of the metrics with their ends, none where there is no file.
-
-    Raises:
-        DataError: If something else stands in its place.
-    """
+    """Return the lines of the metrics with their ends, none where there is no file."""
     path = work / METRICS
     if not os.path.lexists(path):
         return []

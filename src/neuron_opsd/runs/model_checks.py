@@ -48,12 +48,6 @@ def check_sets(
 ) -> None:
     """Check questions of several files, the pool's under the name `pool`.
 
-    Args:
-        model: Who will be asked; its weights are not needed.
-        sets: Questions by the name of their file.
-        config: Resolved for the model.
-        sources: File or dataset of each name, as far as they are known.
-
     Raises:
         DataError: For all bad questions at once, of which it shows twenty.
     """
@@ -138,11 +132,7 @@ def whose(asked: PromptedQuestion) -> str:
 def encoded(
     model: Tokenizer, prompts: Sequence[Prompt], names: Sequence[str]
 ) -> list[TokenIds]:
-    """Return the token ids of prompts.
-
-    Raises:
-        DataError: If one cannot be written, with its name.
-    """
+    """Return the token ids of prompts."""
     try:
         return model.encode_all(prompts)
     except (DataError, ModelError) as error:
@@ -224,9 +214,6 @@ def check_shown(
 
     What a template takes depends on whose turns follow each other, so one question
     stands for all with the same ones.
-
-    Raises:
-        DataError: Naming the file and the question.
     """
     names, prompts = [], []
     for name, question, other in joined(sets):

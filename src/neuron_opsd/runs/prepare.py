@@ -15,10 +15,10 @@ from neuron_opsd.records import (
     NeuronSet,
     Prompt,
     Question,
+    RolloutSummary,
     TeacherCheck,
     TeacherContext,
 )
-from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
@@ -117,12 +117,6 @@ def prepare_run(
 ) -> Prepared:
     """Run Algorithm 1 up to training in a run directory, and check the teacher.
 
-    Args:
-        run: Keeps everything.
-        model: Answers.
-        pool: The questions.
-        outputs: What everything is called.
-
     Raises:
         TeacherError: If there is nothing to learn from the teacher.
     """
@@ -180,12 +174,6 @@ def check(
     run: RunContext, model: Answerer, prepared: Prepared, cache: PoolCache
 ) -> TeacherCheck | None:
     """Ask whether the teacher is fit to teach; warn or stop as the settings say.
-
-    Args:
-        run: Hears what was found.
-        model: Student and teacher, which still are one.
-        prepared: What training will use.
-        cache: Keeps it.
 
     Raises:
         TeacherError: If it is not and the settings say to stop, or if there is nothing

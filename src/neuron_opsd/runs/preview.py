@@ -53,15 +53,6 @@ def preview(
     """Show one question as the student and as the teacher see it.
 
     To be quick it looks for demonstrations among the first questions of the pool only.
-
-    Args:
-        pool: File or dataset of questions.
-        question_id: Which one; the first if none is named.
-        config: Model, prompts and contexts.
-        progress: Called with the questions asked.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
     """
     config = with_method(config)
     questions = read_pool(pool, config)
@@ -84,11 +75,7 @@ def preview(
 def find_question(
     questions: Sequence[Question], question_id: str | None, pool: str
 ) -> Question:
-    """Return the question of an id, or the first.
-
-    Raises:
-        DataError: If the pool has no such question.
-    """
+    """Return the question of an id, or the first."""
     for question in questions:
         if question_id in (None, question.id):
             return question

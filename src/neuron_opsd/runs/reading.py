@@ -105,11 +105,7 @@ def final_of(written: Written, config: Config) -> str | None:
 
 
 def judged(written: Written, final: str | None, reader: Reader) -> ReadAnswer:
-    """Read one completion and compare its answer with the gold one, if there is one.
-
-    Raises:
-        BadRowError: If the gold answer cannot be read.
-    """
+    """Read one completion and compare its answer with the gold one, if there is one."""
     reading = reader.read(final, written.question, finished=written.finished)
     same, why = None, reading.why
     if written.gold is not None:
@@ -127,12 +123,7 @@ def judged(written: Written, final: str | None, reader: Reader) -> ReadAnswer:
 
 
 def reader_of(written: Written, config: Config, list_choices: str) -> Reader:
-    """Return the reader of a row, by its own name first.
-
-    Raises:
-        BadRowError: If the row names one that needs choices and has none.
-        ConfigError: If a setting of the reader cannot be used.
-    """
+    """Return the reader of a row, by its own name first."""
     answers = config.answers.model_copy(update={"reader": written.reader})
     if written.reader.startswith("choice-") and not written.question.choices:
         raise BadRowError(
@@ -147,11 +138,7 @@ def reader_of(written: Written, config: Config, list_choices: str) -> Reader:
 
 
 def parse(row: FileRow, default_id: str, reader: str) -> Written:
-    """Return what a row holds.
-
-    Raises:
-        BadRowError: If it cannot be used.
-    """
+    """Return what a row holds."""
     if isinstance(row.values, BadRowError):
         raise row.values
     values = row.values
@@ -175,11 +162,7 @@ def parse(row: FileRow, default_id: str, reader: str) -> Written:
 
 
 def check_names(values: Values) -> None:
-    """Refuse a column whose name is nearly that of one that is read.
-
-    Raises:
-        BadRowError: Naming both.
-    """
+    """Refuse a column whose name is nearly that of one that is read."""
     for name in values:
         near = get_close_matches(name.strip().lower(), COLUMNS, n=1, cutoff=0.85)
         if name not in COLUMNS and near and near[0] not in values:
@@ -189,11 +172,7 @@ def check_names(values: Values) -> None:
 
 
 def plain_text(values: Values, name: str) -> str | None:
-    """Return a text, or a number as it is written; `None` where there is none.
-
-    Raises:
-        BadRowError: If it is something else.
-    """
+    """Return a text, or a number as it is written; `None` where there is none."""
     value = values.get(name)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
@@ -203,11 +182,7 @@ def plain_text(values: Values, name: str) -> str | None:
 
 
 def choices_of(value: Any) -> Iterator[str]:
-    """Yield the texts of the choices; there may be none.
-
-    Raises:
-        BadRowError: If they are no list of different texts.
-    """
+    """Yield the texts of the choices; there may be none."""
     seen: set[str] = set()
     if value is not None and not isinstance(value, list):
         raise BadRowError(f"choices must be a list of texts, not {kind_of(value)}")
@@ -221,11 +196,7 @@ def choices_of(value: Any) -> Iterator[str]:
 
 
 def named_reader(name: Any) -> str:
-    """Return the name of a reader.
-
-    Raises:
-        BadRowError: If there is none of that name.
-    """
+    """Return the name of a reader."""
     names = ("auto", *READERS)
     if name not in names:
         raise BadRowError(f"reader is {shorten(name)}; allowed are {', '.join(names)}")
@@ -233,11 +204,7 @@ def named_reader(name: Any) -> str:
 
 
 def truth(values: Mapping[str, Any], name: str, *, missing: bool) -> bool:
-    """Return a truth value.
-
-    Raises:
-        BadRowError: If it is something else.
-    """
+    """Return a truth value."""
     value = values.get(name)
     if value is not None and not isinstance(value, bool):
         raise BadRowError(f"{name} must be true or false, not {shorten(value)}")

@@ -208,11 +208,7 @@ def finish(run: RunContext, data: ReportData, findings: Findings) -> None:
 def keep_scores(
     run: RunDirectory, findings: Findings, made_from: Sequence[str]
 ) -> None:
-    """Write what every model scored on every test question, unless that is there.
-
-    Raises:
-        TryAgainError: If the disk is full or fails.
-    """
+    """Write what every model scored on every test question, unless that is there."""
     if run.integrity.is_current(SCORES, SCORES, made_from):
         return
     models = {"before": findings.before, "after": findings.after, **findings.controls}
@@ -231,10 +227,6 @@ def base_of(adapter: Path) -> str:
 
 def rebuild_report(run: Path, warn: Callable[[str], None]) -> Path:
     """Write the report of a finished run anew from what its directory holds.
-
-    Args:
-        run: Its directory.
-        warn: Told what else of the run is gone or was changed.
 
     Raises:
         DataError: If the run is not finished, or `report.json` is not proven: it was
@@ -262,9 +254,6 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
 
     Of what is large, such as the adapter and checkpoints of a model that was trained
     in full, only the size is compared: no page is made from it.
-
-    Raises:
-        DataError: If the report is not proven.
     """
     found = faults(run, manifest, quick_fault)
     found.pop(PAGE.file_name, None)
@@ -283,11 +272,7 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
 
 
 def list_page(run: Path) -> None:
-    """Put the page's hash into the manifest where another version writes it otherwise.
-
-    Raises:
-        TryAgainError: If another process works in the directory.
-    """
+    """Put the page's hash into the manifest where another version wrote another."""
     name = PAGE.file_name
     known = read_manifest(run).outputs.get(name)
     if known is not None and not fault_of(run, known):

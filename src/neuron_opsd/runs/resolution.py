@@ -43,9 +43,6 @@ def settled(
         config: What the user chose for all, as far as its fields are set.
         own: What the user chose for one variant of a comparison.
         budget: What all methods of a comparison are given.
-
-    Raises:
-        ConfigError: If there is no such method, or a setting cannot be.
     """
     chosen = merge(config.model_dump(exclude_unset=True), own)
     asked = config_from_table(chosen)
@@ -131,12 +128,7 @@ def replaced_text(config: Config, resolved: Config) -> str:
 
 
 def method_remarks(config: Config, resolved: Config) -> list[str]:
-    """Say what a user should know of the settings that a run's method trains with.
-
-    Args:
-        config: As `with_method` returns it.
-        resolved: As `for_model` does.
-    """
+    """Say what a user should know of the settings that a run's method trains with."""
     own, found = flatten_table(METHODS[config.method].settings), flatten(config)
     remarks = [
         f"{config.method} is itself with {name} = {toml_value(own[name])} alone, but "

@@ -21,6 +21,7 @@ from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import StepMetrics
+from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.runs.cases import answer_cases, build_cases
 from neuron_opsd.runs.centring import centred
@@ -46,7 +47,6 @@ from neuron_opsd.runs.training import (
     train_adapter,
     trained_model,
 )
-from neuron_opsd.scores import TestResult
 from neuron_opsd.storage.codecs import text_codec
 from neuron_opsd.storage.folders import check_folder
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -74,9 +74,6 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
 
     Writes the run directory: `config.toml`, rollouts, neurons, selection, contexts,
     `train/`, `adapter/`, `evaluation.json` and `report.html`.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
     """
     check_folder(request.out, "run")
     shared_verifier().forget()

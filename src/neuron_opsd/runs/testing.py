@@ -13,9 +13,9 @@ from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
 from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext
+from neuron_opsd.records.scores import TestResult
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.prepare import PoolOutputs, tokens_of, tokens_read
-from neuron_opsd.scores import TestResult
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.library import search_remarks
 from neuron_opsd.stages.representatives import representatives
@@ -46,13 +46,7 @@ def answer_tests(
 ) -> dict[str, TestResult]:
     """Answer all test sets with one model, by the prompts it was trained on.
 
-    Args:
-        run: Where rollouts are kept.
-        model: Answers.
-        tests: The sets.
-        label: Names the model, for example ``before``; the draws do not depend on it,
-            so models are compared on the same random numbers.
-        made_from: Names of the adapters that the model has, if any.
+    Draws do not depend on its label: models are compared on the same random numbers.
     """
     return {
         test.name: answer_test(

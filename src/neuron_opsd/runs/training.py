@@ -80,13 +80,6 @@ def train_adapter(
 ) -> tuple[StepMetrics, ...]:
     """Train an adapter into the run directory, or return the metrics of one that is.
 
-    Args:
-        run: Where, and with which settings.
-        model: Where training begins; it stays as it is.
-        training: Its name and place.
-        examples: What student and teacher see.
-        objective: What is trained on, and towards what.
-
     Raises:
         TrainingError: If the loss is no longer finite.
         TryAgainError: If the disk is full or fails.
@@ -167,9 +160,6 @@ def run_steps(
     """Take the steps that are left, keeping metrics and checkpoints.
 
     A signal waits for the end of a step, after which there is a checkpoint.
-
-    Raises:
-        StoppedError: If there was one.
     """
     start = perf_counter()
     work = run.directory.path(training.work)
@@ -214,11 +204,7 @@ def trained_model(run: RunContext, folder: str) -> LanguageModel:
 
 
 def examples_for(method: Method, prepared: Prepared) -> Sequence[TrainingExample]:
-    """Return what a method trains on.
-
-    Raises:
-        DataError: If the method finds nothing to train on for a question.
-    """
+    """Return what a method trains on."""
 
     def texts() -> dict[str, str]:
         contexts = method.config.contexts
@@ -261,9 +247,7 @@ def hash_examples(examples: Sequence[TrainingExample]) -> str:
 def check_metrics(run: RunContext, training: Training) -> None:
     """Refuse a training that has ended and whose metrics are not as they were written.
 
-    Raises:
-        DataError: If they are not: they could be had by training again only, in the
-            place of an adapter that is whole.
+    Only training again would make them, in the place of an adapter that is whole.
     """
     output = run.directory.manifest.outputs.get(training.metrics)
     fault = GONE if output is None else fault_of(run.directory.folder, output)

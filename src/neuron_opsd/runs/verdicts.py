@@ -34,11 +34,6 @@ def training_verdicts(
 ) -> Iterator[Callable[[], None]]:
     """Keep the verdicts of a training's votes, those of an earlier process too.
 
-    Args:
-        run: Keeps them, and hears of those that could not be settled.
-        work: Folder of the training in the run directory.
-        made_from: Names of what is trained from.
-
     Yields:
         What writes all there are by now.
     """
@@ -69,14 +64,7 @@ def training_verdicts(
 def noted(
     run: RunContext, source: str, made_from: Sequence[str], compute: Callable[[], T]
 ) -> T:
-    """Compute an output, and keep the verdicts that it took.
-
-    Args:
-        run: Keeps them.
-        source: Name of the output.
-        made_from: Names of what it is made from.
-        compute: Makes it.
-    """
+    """Compute an output, and keep the verdicts that it took."""
     if not is_compared(run.config):
         return compute()
     name = verdicts_name(source)
@@ -87,13 +75,7 @@ def noted(
 
 
 def warn_as_kept(run: RunContext, source: str, name: str) -> None:
-    """Warn of what could not be settled when an output was made, if that is known.
-
-    Args:
-        run: Hears of it.
-        source: What the output is called.
-        name: Of the verdicts that were kept.
-    """
+    """Warn of what could not be settled when an output was made, if that is known."""
     output = run.directory.manifest.outputs.get(name)
     if output is None:
         return

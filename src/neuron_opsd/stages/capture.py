@@ -33,9 +33,6 @@ def pair_of(
 
     What stands before the span joins the prompt, so that each of its tokens is
     predicted from all that was. A completion without the span stays whole.
-
-    Raises:
-        DataError: If the completion's tokens do not spell its text.
     """
     ids = completion.token_ids
     if config.span == "completion" or lacks_span(completion, config):

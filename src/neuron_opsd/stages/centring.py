@@ -32,11 +32,6 @@ def choice_bias(
 ) -> dict[str, float]:
     """Return what the model gives each choice on average over the pool.
 
-    Args:
-        model: Scores the choices; the untrained one.
-        asked: The pool; questions that are asked without choices are left out.
-        block_size: Questions scored at once.
-
     Returns:
         The text of a choice to its mean log-probability at temperature 1, in nats; only
         of choices that stand in enough questions.
@@ -70,11 +65,7 @@ def is_centring(config: RolloutsConfig) -> bool:
 
 
 def refuse_centring(config: Config) -> None:
-    """Refuse centred choices where log-probabilities of plain ones are trained on.
-
-    Raises:
-        ConfigError: If the settings ask for them.
-    """
+    """Refuse centred choices where log-probabilities of plain ones are trained on."""
     if config.rollouts.centre_choices or config.rollouts.choice_bias:
         raise ConfigError(
             f"{config.method} trains on the probabilities that rollouts were drawn "

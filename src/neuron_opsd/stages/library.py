@@ -26,11 +26,7 @@ class DemonstrationPool:
 def check_enough(
     questions: Sequence[NeuronSet], library: DemonstrationPool, count: int
 ) -> None:
-    """Refuse a pool that cannot give every question its demonstrations.
-
-    Raises:
-        DataError: Naming the first question that would get too few.
-    """
+    """Refuse a pool that cannot give every question its demonstrations."""
     usable = {entry.question_id for entry in library.neurons}
     none = frozenset[str]()
     num_barred: dict[frozenset[str], int] = {none: 0}

@@ -92,9 +92,6 @@ def refuse_one_answer(check: TeacherCheck, config: TeacherCheckConfig) -> None:
 
     There is nothing where the student gives one answer to nearly everything and the
     teacher is where the student is, or gives that answer as often.
-
-    Raises:
-        TeacherError: With what to try instead.
     """
     if config.one_answer != "stop" or check.pool_answer_share < config.max_answer_share:
         return
@@ -129,13 +126,7 @@ def token_divergence(
     prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
     completions: Sequence[TokenIds],
 ) -> float:
-    """Return KL(student || teacher) per token, the mean over questions, in nats.
-
-    Args:
-        model: Student and teacher, which still are one.
-        prompts: The student's and the teacher's.
-        completions: What the student wrote to each question.
-    """
+    """Return KL(student || teacher) per token, the mean over questions, in nats."""
     own, other = (
         [
             (model.encode(prompt), completion[:MOST_TOKENS])

@@ -43,16 +43,7 @@ Rewards: TypeAlias = list[Sequence[float]]
 def rewarded_groups(
     groups: Sequence[VotedGroup], rewards: Rewards, *, scale: bool
 ) -> RolloutGroups:
-    """Return what is trained on of rollouts with rewards.
-
-    Args:
-        groups: With the rollouts that only vote.
-        rewards: Of their first completions.
-        scale: Whether advantages are divided by the deviation of a group's rewards.
-
-    Raises:
-        NotFiniteError: If a reward is no number.
-    """
+    """Return what is trained on of rollouts with rewards."""
     pairs = list(zip(groups, rewards, strict=True))
     refuse_not_finite(
         "the rewards of rollouts are not finite",
@@ -64,15 +55,7 @@ def rewarded_groups(
 def refuse_not_finite(
     what: str, numbers: Iterable[tuple[str, Sequence[float]]]
 ) -> None:
-    """Refuse what is no number.
-
-    Args:
-        what: Is said of it.
-        numbers: With the id of the question that they belong to.
-
-    Raises:
-        NotFiniteError: Naming the questions.
-    """
+    """Refuse what is no number."""
     wrong = [name for name, values in numbers if not all(map(math.isfinite, values))]
     if wrong:
         raise NotFiniteError(what, (), wrong)
@@ -97,14 +80,7 @@ def rewarded(
 def policy_gradient(
     learner: Learner, sequences: Sequences, config: Config, kl_weight: float
 ) -> Tensor:
-    """Return the clipped loss of GRPO, summed over completion tokens.
-
-    Args:
-        learner: The student, and the model where training began.
-        sequences: With their advantages.
-        config: The clip, and the temperature that they were drawn with.
-        kl_weight: Weight of the divergence from the model where training began.
-    """
+    """Return the clipped loss of GRPO, summed over completion tokens."""
     pairs = student_pairs(learner, sequences)
     reference = learner.reference(pairs) if kl_weight else None
     student = learner.student(pairs)

@@ -8,8 +8,7 @@ from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.models.roles import Tokenizer
-from neuron_opsd.records import TrainingExample
-from neuron_opsd.rollout_summary import RolloutSummary
+from neuron_opsd.records import RolloutSummary, TrainingExample
 from neuron_opsd.stages.teaching import misread
 
 LACKS: Final = {
@@ -21,12 +20,7 @@ LACKS: Final = {
 
 
 def remarks_on_rollouts(rollouts: Iterable[RolloutSummary], longest: int) -> list[str]:
-    """Say how many rollouts were cut, or never came to an answer.
-
-    Args:
-        rollouts: Of a pool.
-        longest: The most tokens that they may have.
-    """
+    """Say how many rollouts were cut, or never came to an answer."""
     found = []
     facts = Counter((rollout.finished, rollout.is_closed) for rollout in rollouts)
     cut = sum(count for (finished, _), count in facts.items() if not finished)
@@ -51,15 +45,7 @@ def remarks_on_shown(
     config: Config,
     pool_size: int,
 ) -> list[str]:
-    """Say how many questions of a pool cannot be demonstrations, and why.
-
-    Args:
-        model: Says which answers a conversation would misread.
-        found: Question id to what its demonstration would show.
-        short: The same of those that can be shown.
-        config: How answers are shown.
-        pool_size: Questions of the pool.
-    """
+    """Say how many questions of a pool cannot be demonstrations, and why."""
     contexts, remarks = config.contexts, []
     if len(found) < pool_size:
         remarks.append(

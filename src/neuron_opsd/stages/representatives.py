@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from neuron_opsd.config import Config
-from neuron_opsd.records import Vote
-from neuron_opsd.rollout_summary import RolloutSummary
+from neuron_opsd.records import RolloutSummary, Vote
 from neuron_opsd.stages.teaching import fits
 
 R = TypeVar("R", bound=RolloutSummary)

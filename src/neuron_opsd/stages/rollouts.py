@@ -51,12 +51,7 @@ def bias_of(question: Question, config: RolloutsConfig) -> tuple[float, ...]:
 
 
 def ask(questions: Sequence[Question], config: Config) -> list[PromptedQuestion]:
-    """Put questions as the student is asked.
-
-    Args:
-        questions: Of the pool or of a test.
-        config: Resolved for the model, see `runs.context.resolve`.
-    """
+    """Put questions as the student is asked, by settings resolved for the model."""
     return [
         PromptedQuestion(
             question,
@@ -69,11 +64,7 @@ def ask(questions: Sequence[Question], config: Config) -> list[PromptedQuestion]
 
 
 def written(question: Question, config: Config) -> tuple[str, ...]:
-    """Return what a model writes to give each choice, nothing where it is free.
-
-    Raises:
-        ValueError: If `rollouts.mode` is not resolved for a model yet.
-    """
+    """Return what a model writes to give each choice, nothing where it is free."""
     if config.rollouts.mode == "auto":
         raise ValueError("rollouts.mode is auto; resolve the settings for a model")
     if config.rollouts.mode == "free":
@@ -84,13 +75,7 @@ def written(question: Question, config: Config) -> tuple[str, ...]:
 def sampling_of(
     config: Config, temperature: float, longest: int | None = None
 ) -> Sampling:
-    """Return how pool and test rollouts are drawn.
-
-    Args:
-        config: The rest of it.
-        temperature: 0 is greedy.
-        longest: Tokens at which a completion is cut; those of the pool if left out.
-    """
+    """Return how pool and test rollouts are drawn."""
     rollouts = config.rollouts
     return Sampling(
         temperature=temperature,
@@ -186,9 +171,6 @@ def complete(
 
     Returns:
         For every draw and every question one completion per seed.
-
-    Raises:
-        NotFiniteError: If a logit is no number.
     """
     results: list[list[list[Completion]]] = [[[] for _ in asked] for _ in draws]
     among = [i for i, a in enumerate(asked) if a.written]

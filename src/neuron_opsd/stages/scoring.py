@@ -19,9 +19,8 @@ from neuron_opsd.method.calibration import METRICS, ScoreColumns, columns_of, me
 from neuron_opsd.method.labels import baseline_answer
 from neuron_opsd.method.resampling import Resampled, resampled_difference
 from neuron_opsd.method.statistics import FloatArray
-from neuron_opsd.records import GoldAnswers, Question
-from neuron_opsd.rollout_summary import RolloutSummary
-from neuron_opsd.scores import Interval, QuestionScore, TestResult
+from neuron_opsd.records import GoldAnswers, Question, RolloutSummary
+from neuron_opsd.records.scores import Interval, QuestionScore, TestResult
 from neuron_opsd.seeds import generator
 
 
@@ -68,11 +67,7 @@ def score_rollouts(
 def normalised_gold(
     questions: Sequence[Question], gold: GoldAnswers, readers: Mapping[str, Reader]
 ) -> dict[str, str]:
-    """Return the gold answers as their questions' readers spell them.
-
-    Raises:
-        DataError: If one is missing or cannot be read.
-    """
+    """Return the gold answers as their questions' readers spell them."""
     missing = [q.id for q in questions if q.id not in gold.answer_of]
     if missing:
         raise DataError(
@@ -112,14 +107,7 @@ def score_question(
     reader: Reader,
     aliases: Sequence[str] = (),
 ) -> QuestionScore:
-    """Score one question.
-
-    Args:
-        rollouts: All its sampled rollouts, in order.
-        gold: Normalised.
-        reader: Says which answers are the same.
-        aliases: Other answers that are right too, normalised.
-    """
+    """Score the sampled rollouts of one question; right answers are normalised."""
     question_id = rollouts[0].question_id
     answers = [rollout.answer for rollout in rollouts]
     vote = tally(question_id, answers, reader.same)
@@ -152,9 +140,6 @@ def summarise(
 
     A measure that does not exist (AUROC where all questions or none are correct) is
     NaN.
-
-    Raises:
-        ValueError: If there are no scores.
     """
     columns = columns_of(scores, config.num_bins)
     values = measure(columns, np.ones((1, len(scores))))[0]
@@ -176,9 +161,6 @@ def score_differences(
         config: Number of bins and of resamples.
         seed: The run's; the draws also depend on the name of the test set, so the
             same questions are drawn in every comparison on it.
-
-    Raises:
-        ValueError: If the two did not answer the same questions in the same order.
     """
     one, other = paired_columns(before, after, config)
     difference = resampled_difference(
@@ -251,12 +233,6 @@ def mean_of_tests(
     has the same weight, however many questions it holds. A measure that does not
     exist on one of the sets has no mean (NaN).
 
-    Args:
-        before: One model on several test sets, for example all cross-domain ones.
-        after: Another model on the same sets in the same order.
-        config: Number of bins and of resamples.
-        seed: The run's.
-
     Raises:
         ValueError: If there is no set, a name appears twice, or the two lists did not
             answer the same questions.
@@ -287,11 +263,7 @@ def mean_of_tests(
 def paired_columns(
     before: TestResult, after: TestResult, config: EvaluationConfig
 ) -> tuple[ScoreColumns, ScoreColumns]:
-    """Return the columns of two results on the same questions.
-
-    Raises:
-        ValueError: If the names, the questions or their order differ.
-    """
+    """Return the columns of two results on the same questions."""
     same_questions = [score.question_id for score in before.scores] == [
         score.question_id for score in after.scores
     ]

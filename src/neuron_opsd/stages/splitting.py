@@ -79,10 +79,6 @@ class StepSplit:
     def gather(self, gather: Callable[[int], float], num_sequences: int) -> float:
         """Gather the gradient of a batch; return its loss.
 
-        Args:
-            gather: Does it with passes of so many completions.
-            num_sequences: Completions of the batch.
-
         Raises:
             TryAgainError: If a single completion has no room.
         """

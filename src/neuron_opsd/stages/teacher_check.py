@@ -25,12 +25,12 @@ from neuron_opsd.models.roles import Answerer, TextScorer
 from neuron_opsd.records import (
     Prompt,
     Question,
+    RolloutSummary,
     SelectionEntry,
     TeacherCheck,
     TokenIds,
     Vote,
 )
-from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.one_answer import (
     FEWEST,
     Logprobs,
@@ -294,11 +294,6 @@ def selection_findings(
     Questions with the same short answer use much the same neurons, and so much the
     same number of them: the fewest-neuron share of a pool with two labels can have one
     label only, and what is trained on it learns to say nothing else.
-
-    Args:
-        selection: Of the whole pool.
-        answers: Question id to the model's own answer.
-        config: The limit.
     """
     pool = [answers.get(entry.question_id) or "" for entry in selection]
     kept = [a for a, entry in zip(pool, selection, strict=True) if entry.kept]

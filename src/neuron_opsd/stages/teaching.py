@@ -18,11 +18,11 @@ from neuron_opsd.records import (
     Prompt,
     Question,
     Rollout,
+    RolloutSummary,
     TeacherContext,
     TrainingExample,
     Vote,
 )
-from neuron_opsd.rollout_summary import RolloutSummary
 from neuron_opsd.stages.library import DemonstrationPool as DemonstrationPool
 from neuron_opsd.stages.library import check_enough
 from neuron_opsd.stages.rollouts import written
@@ -64,12 +64,6 @@ def demonstrable(
 
     An answer that spells a control token, in letters of its own, cannot be shown in a
     conversation, where it would be read as one.
-
-    Args:
-        model: Counts tokens.
-        questions: By id.
-        answers: What a demonstration of each question shows.
-        config: Has the limit.
     """
     answers = {n: a for n, a in answers.items() if not misread(model, a, config)}
     most = config.contexts.max_demonstration_tokens
@@ -229,11 +223,7 @@ def room(model: Tokenizer, config: Config) -> int:
 def check_shown(
     model: Tokenizer, prompt: Prompt, question: Question, shown: Sequence[Demonstration]
 ) -> None:
-    """Refuse a chat template that cuts out what a demonstration says.
-
-    Raises:
-        DataError: Naming the question and what is missing.
-    """
+    """Refuse a chat template that cuts out what a demonstration says."""
     if not prompt.messages:
         return
     text = " ".join(model.prompt_text(prompt).split())
@@ -254,9 +244,6 @@ def with_solution(
     """Return the prompt of a teacher who has seen the question solved before it.
 
     A solution that does not fit is left out, and so is one that spells a control token.
-
-    Raises:
-        DataError: If the chat template leaves out what the solution says.
     """
     if misread(model, solution, config):
         return teacher_prompt(example.question, (), config.prompts)

@@ -108,14 +108,6 @@ def train(
     micro-batches. Which questions a step meets and what is drawn in it depend on the
     step alone, so a run that resumes at `first_step` takes the same path.
 
-    Args:
-        learner: The student and its teacher.
-        examples: What both see.
-        objective: What is trained on, and towards what.
-        config: The settings.
-        first_step: Number of steps taken before.
-        earlier: What else is known of these.
-
     Raises:
         TrainingError: If something in a step is not finite, and the settings say to
             stop, or too many steps were skipped; no weight has moved in that step. Or
@@ -147,11 +139,7 @@ def train(
 def take_step(
     split: StepSplit, batch: Examples, objective: Objective, config: Config, step: int
 ) -> StepMetrics:
-    """Roll out, compare and learn.
-
-    Raises:
-        NotFiniteError: If anything on the way is no number; no weight has moved then.
-    """
+    """Roll out, compare and learn."""
     learner = split.learner
     groups = objective.roll_out(learner, batch, step)
     while split.shrank():  # all of a step is made in one way
@@ -177,11 +165,7 @@ def reason_of(error: NotFiniteError, batch: Examples) -> str:
 def refuse_step(
     step: int, reason: str, num_skipped: int, config: DistillConfig
 ) -> None:
-    """Stop at a step that cannot be taken, unless it may be skipped.
-
-    Raises:
-        TrainingError: If it may not.
-    """
+    """Stop at a step that cannot be taken, unless it may be skipped."""
     if config.on_nonfinite == "stop":
         advice = (
             "resume with --set distill.on_nonfinite=skip to leave such steps out, or "
@@ -208,11 +192,7 @@ def skipped_step(step: int, reason: str, config: DistillConfig) -> StepMetrics:
 
 
 def check_state(learner: Learner, step: int) -> None:
-    """Stop when what a step made is no number.
-
-    Raises:
-        TrainingError: If it is; what was kept before is whole.
-    """
+    """Stop when what a step made is no number."""
     try:
         learner.check()
     except NotFiniteError as error:
@@ -262,11 +242,7 @@ def mean(values: Sequence[float | None]) -> float | None:
 def gather_gradients(
     learner: Learner, sequences: Sequences, objective: Objective, config: DistillConfig
 ) -> float:
-    """Add up the gradient of a batch, micro-batch by micro-batch; return the loss.
-
-    Raises:
-        NotFiniteError: If the loss of one is no number, naming its questions.
-    """
+    """Add up the gradient of a batch, micro-batch by micro-batch; return the loss."""
     num_tokens = sum(sequence.num_tokens for sequence in sequences)
     total = 0.0
     for start in range(0, len(sequences), config.micro_batch_size):

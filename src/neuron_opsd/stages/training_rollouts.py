@@ -63,13 +63,8 @@ def draw(
 ) -> list[tuple[Completion, ...]]:
     """Draw completions of a batch's questions as training draws them.
 
-    Args:
-        model: Is asked.
-        batch: Its examples.
-        step: Names the draws.
-        count: Completions of each question; the first ones do not depend on it.
-        config: Seed, temperature and length.
-        with_context: Whether the model sees the teacher's prompt.
+    The first ones do not depend on their `count`. With the context, the model sees the
+    teacher's prompt.
     """
     sampling = training_sampling(config)
     seeds = [
@@ -169,11 +164,7 @@ def sequences_of(
 
 
 def check_group(config: Config) -> None:
-    """Refuse a group of a single rollout, which compares with nothing.
-
-    Raises:
-        ConfigError: If the settings ask for one, or for a vote that cannot be held.
-    """
+    """Refuse a group of a single rollout, which compares with nothing."""
     if config.distill.num_samples < 2:
         raise ConfigError(
             f"{config.method} compares the rollouts of a question, but "
@@ -183,11 +174,7 @@ def check_group(config: Config) -> None:
 
 
 def check_votes(config: Config) -> None:
-    """Refuse a vote of a single rollout, and one without what is trained on.
-
-    Raises:
-        ConfigError: If the settings ask for either.
-    """
+    """Refuse a vote of a single rollout, and one without what is trained on."""
     trained, votes = config.distill.num_samples, config.policy.num_votes
     if max(trained, votes) < 2:
         raise ConfigError(

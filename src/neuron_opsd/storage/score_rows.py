@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
-from neuron_opsd.scores import QuestionScore, TestResult
+from neuron_opsd.records.scores import QuestionScore, TestResult
 from neuron_opsd.storage.codecs import groups, save_table, writable
 
 ScoreRow: TypeAlias = dict[str, Any]

@@ -18,8 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from neuron_opsd.answers.reasoning import final_start
-from neuron_opsd.records import Completion, Rollout
-from neuron_opsd.rollout_summary import RolloutSummary, StoredSummary
+from neuron_opsd.records import Completion, Rollout, RolloutSummary, StoredSummary
 from neuron_opsd.storage.tables import ROLLOUT_SCHEMA, opened_table
 
 ROWS_READ: Final = 64

@@ -12,8 +12,7 @@ from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.verifier import Verdict, shared_verifier, unsettled_text
 from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
 from neuron_opsd.config import Config
-from neuron_opsd.records import Question, Rollout, Vote
-from neuron_opsd.rollout_summary import RolloutSummary
+from neuron_opsd.records import Question, Rollout, RolloutSummary, Vote
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.codecs import Codec, records_codec
 from neuron_opsd.storage.stored_rollouts import summaries_of

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from neuron_opsd.records.scores import Point
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.charts.labels import short_name
 from neuron_opsd.report.wording import NOT_MEASURED, one_line
-from neuron_opsd.scores import Point
 
 LEAST_LEFT = 94.0
 WIDE_LETTER = 8.0

@@ -8,10 +8,10 @@ from itertools import accumulate
 
 from markupsafe import Markup
 
+from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.charts.plot import BELOW, Scale, axis_below, axis_over
 from neuron_opsd.report.wording import finite
-from neuron_opsd.scores import Interval
 
 ROLES = ("after", "net")
 """Of the first interval of a row and of the second."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from neuron_opsd.records.scores import Point
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.charts.plot import Box
 from neuron_opsd.report.charts.svg import LETTER
 from neuron_opsd.report.wording import one_line
-from neuron_opsd.scores import Point
 
 STRONG_LETTER = 8.2
 """Mean width of a letter that is set in bold."""

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 from markupsafe import Markup
 
+from neuron_opsd.records.scores import Point
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.wording import number
-from neuron_opsd.scores import Point
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom."""

@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from markupsafe import Markup, escape
 
+from neuron_opsd.records.scores import Point
 from neuron_opsd.report.wording import visible
-from neuron_opsd.scores import Point
 
 WIDTH = 400.0
 NARROW = 360.0

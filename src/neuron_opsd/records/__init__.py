@@ -2,7 +2,7 @@
 
 All are frozen and hold plain values, tuples and arrays, so any stage can restart from
 what the stage before it wrote. Gold answers travel apart, as `GoldAnswers`, to
-evaluation alone, whose scores (`scores`) hold them; nothing here has a field
+evaluation alone, whose scores (`records.scores`) hold them; no other record has a field
 for one, and so training stays annotation-free.
 """
 
@@ -154,6 +154,30 @@ class Rollout(Brief):
     def entropy(self) -> float:
         """That of the completion."""
         return self.completion.entropy
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSummary:
+    """A rollout without its text and its tokens, which take far more room.
+
+    The fields are those of `Rollout`, and of its completion.
+    """
+
+    question_id: str
+    index: int
+    temperature: float
+    answer: str | None
+    num_tokens: int
+    finished: bool
+    is_closed: bool
+    logprob: float
+    entropy: float
+    row: int
+    """Where the rollout stands in its file, from 0."""
+
+
+RolloutSummary: TypeAlias = Rollout | StoredSummary
+"""What votes and measures need of a rollout: neither its text nor its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
