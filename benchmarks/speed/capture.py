@@ -14,8 +14,8 @@ from benchmarks.speed.job import Facts, Job, Turns
 from benchmarks.speed.rollouts import load_network, load_tokenizer, model_settings
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.method.neurons import scaled_sizes
-from neuron_opsd.models.forward.batches import batches
 from neuron_opsd.models.load import load_model
+from neuron_opsd.models.room import batches
 from neuron_opsd.records import Pair, TokenIds
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.storage.codecs import save_neurons

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import template_day
-from neuron_opsd.models.tokenizer.english_dates import write_day
+from neuron_opsd.models.tokenizer.template_worker import write_day
 from tiny_runs import (
     FinishedRun,
     command_line,

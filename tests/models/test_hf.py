@@ -17,7 +17,7 @@ from torch import Tensor
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.method.neurons import NeuronCounter, Rule, Sizes
-from neuron_opsd.models.forward.batches import padded
+from neuron_opsd.models.forward.attention import padded
 from neuron_opsd.models.hf import HFModel, predicting_positions
 from neuron_opsd.models.roles import NeuronValue
 from neuron_opsd.records import Message, Pair, Prompt, TokenIds

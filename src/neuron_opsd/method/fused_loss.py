@@ -5,6 +5,9 @@ and dropped. The gradient is made at once, in the forward pass: no logits are ma
 twice, and the memory taken is that of one tile for each set of logits, however many
 positions there are.
 
+Products may have rounded factors and are added up and handed on in float32: logits
+rounded to bfloat16 tie at the top and are off by percents of a nat.
+
 Axes: N completion tokens, c tokens of a tile, r tokens of a block of a tile, D residual
 width, V vocabulary, m measures.
 """
@@ -18,10 +21,16 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from neuron_opsd.method.products import multiply
-
 BLOCK_BYTES = 2**21
 """Logits worked on at once on a processor, so that passes over them meet its cache."""
+
+
+TileLoss: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
+"""Takes the logits ``(r, V)`` of each readout and their place in N; puts the gradient
+in place of the first and gives losses ``(r,)``."""
+
+TileMeasure: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
+"""Takes what a `TileLoss` takes, leaves anything in its place and gives ``(r, m)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +43,6 @@ class HiddenStates:
     """``(V, D)`` unembedding."""
     softcap: float | None = None
     """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
-
-
-TileLoss: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
-"""Takes the logits ``(r, V)`` of each readout and their place in N; puts the gradient
-in place of the first and gives losses ``(r,)``."""
-
-TileMeasure: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
-"""Takes what a `TileLoss` takes, leaves anything in its place and gives ``(r, m)``."""
 
 
 def one_pass(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> Tensor:
@@ -234,3 +235,30 @@ def cap(logits: Tensor, softcap: float | None) -> Tensor | None:
 def at_least_float32(tensor: Tensor) -> torch.dtype:
     """Return the type in which to add up values of a tensor."""
     return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Write a product into `out`, added up in its type, whatever autocast is on.
+
+    Args:
+        left: ``(B, K)``, taken in the type of `right`.
+        right: ``(K, O)``.
+        out: ``(B, O)``, of the same type or of a finer one.
+    """
+    left = left.to(right.dtype)
+    if right.dtype == out.dtype:
+        torch.mm(left, right, out=out)
+    elif right.is_cuda:
+        torch.mm(left, right, out_dtype=out.dtype, out=out)
+    else:
+        in_two_parts(left, right, out)
+
+
+def in_two_parts(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Write a product of rounded factors, where the library rounds products as well.
+
+    The second part is what rounding took from the first: subtracted before the sum is
+    rounded, it keeps as many digits again.
+    """
+    rounded = left @ right
+    out.copy_(rounded).add_(torch.addmm(rounded, left, right, beta=-1.0))

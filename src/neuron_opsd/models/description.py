@@ -25,10 +25,8 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.models.forward.layers import as_linear, readable_mlps
 from neuron_opsd.models.library_errors import refusing
 from neuron_opsd.models.roles import ModelFacts
-from neuron_opsd.models.tokenizer.encoding import Tokens, check_tokens
-from neuron_opsd.models.tokenizer.model_tokenizer import ModelTokenizer
+from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens, check_tokens
 from neuron_opsd.models.tokenizer.trial import try_tokenizer
-from neuron_opsd.models.weights.headers import stored_weights
 from neuron_opsd.models.weights.location import advice, source_of
 from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.models.weights.refusals import (
@@ -40,7 +38,7 @@ from neuron_opsd.models.weights.refusals import (
     refuse_quantised,
     refuse_unheld,
 )
-from neuron_opsd.models.weights.shards import Source, check_weights
+from neuron_opsd.models.weights.shards import Source, check_weights, stored_weights
 
 GENERATION: Final = "generation_config.json"
 TOKENIZER: Final = "tokenizer.json"

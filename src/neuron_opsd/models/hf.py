@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuron_opsd.errors import ModelError
+from neuron_opsd.method.fused_loss import multiply
 from neuron_opsd.method.losses import capped
-from neuron_opsd.method.products import multiply
 from neuron_opsd.models.adapters.low_rank import LowRank, apart
 from neuron_opsd.models.decoding.generation import generate
-from neuron_opsd.models.forward.attention import Whole, replacing
-from neuron_opsd.models.forward.batches import padded
+from neuron_opsd.models.forward.attention import Whole, padded, replacing
 from neuron_opsd.models.forward.layers import GatedMLP
 from neuron_opsd.models.roles import (
     ContributionConsumer,
@@ -34,8 +33,7 @@ from neuron_opsd.models.roles import (
 )
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.scoring import Head, mean_divergences
-from neuron_opsd.models.tokenizer.encoding import Tokens
-from neuron_opsd.models.tokenizer.model_tokenizer import ModelTokenizer
+from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
 from neuron_opsd.records import Completion, Pair, TokenIds
 
 

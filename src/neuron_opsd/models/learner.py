@@ -28,10 +28,10 @@ from neuron_opsd.models.adapters.low_rank import (
     widened,
 )
 from neuron_opsd.models.adapters.reading import changes_of, sort_targets
-from neuron_opsd.models.forward.batches import batches
 from neuron_opsd.models.forward.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.hf import HFModel, ProductWeights
 from neuron_opsd.models.library_errors import saving
+from neuron_opsd.models.room import batches
 from neuron_opsd.models.scoring import Head
 from neuron_opsd.models.weights.finite import first_not_finite
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS

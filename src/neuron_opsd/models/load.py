@@ -14,14 +14,8 @@ from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.models.adapters.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.adapters.reading import add_adapter, with_adapter
-from neuron_opsd.models.description import (
-    load_tokenizer as load_tokenizer,
-)
-from neuron_opsd.models.description import (
-    loading,
-    quiet,
-    settings_of,
-)
+from neuron_opsd.models.description import load_tokenizer as load_tokenizer
+from neuron_opsd.models.description import loading, quiet, settings_of
 from neuron_opsd.models.forward.layers import as_linear, readable_mlps
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
@@ -29,7 +23,7 @@ from neuron_opsd.models.library_errors import full_line
 from neuron_opsd.models.probing import tried
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.tokenizer.model_tokenizer import ModelTokenizer
+from neuron_opsd.models.tokenizer.encoding import ModelTokenizer
 from neuron_opsd.models.weights.finite import refuse_not_finite
 from neuron_opsd.models.weights.location import source_of
 from neuron_opsd.models.weights.precision import device_of

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
 import torch
 
 from neuron_opsd.errors import TryAgainError, is_out_of_memory
-from neuron_opsd.models.forward.batches import batches
 from neuron_opsd.records import Pair
 
 MAX_ROWS: Final = 256
@@ -23,6 +22,12 @@ MAX_ROWS: Final = 256
 
 ROOM: Final = 4
 """Decoding holds this many times the positions of a forward pass's batch."""
+
+FAST_TOKENS: Final = 512
+"""A forward pass over as many tokens is about as fast per token as a longer one."""
+
+MAX_PADDING: Final = 1.25
+"""A batch's longest pair is at most this many times as long as its shortest."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -145,3 +150,28 @@ class Room:
             refuse_single(len(batch), f"a row of {longest} tokens", said)
             self.lower(len(batch) * longest, said)
         return not said
+
+
+def batches(pairs: Sequence[Pair], tokens_per_batch: int) -> Iterator[list[int]]:
+    """Group pairs of like length so that no batch exceeds its tokens, padding included.
+
+    A batch that is large enough to be fast takes no pair that would pad the others by
+    much.
+
+    Returns:
+        Places in `pairs`; a pair that is longer than a batch has one of its own.
+    """
+    length = [len(prompt) + len(completion) for prompt, completion in pairs]
+    batch: list[int] = []
+    for i in sorted(range(len(pairs)), key=lambda i: (length[i], i)):
+        too_many = (len(batch) + 1) * length[i] > tokens_per_batch
+        too_long = (
+            len(batch) * length[i] > FAST_TOKENS
+            and length[i] > MAX_PADDING * length[batch[0]]
+        )
+        if batch and (too_many or too_long):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

@@ -22,7 +22,6 @@ from loaded import learning, loaded, model_config, plain_network, random_pairs
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.method import fused_loss as one_pass
-from neuron_opsd.method import products
 from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.losses import distillation_loss
 from neuron_opsd.models.adapters.low_rank import (
@@ -382,7 +381,7 @@ def test_the_loss_multiplies_halves_as_on_an_accelerator(
 
     def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
         seen.update((right.dtype, out.dtype))
-        products.multiply(left, right, out)
+        one_pass.multiply(left, right, out)
 
     monkeypatch.setattr(one_pass, "multiply", multiply)
     monkeypatch.setattr(one_pass, "factor_type", lambda hidden: hidden.dtype)

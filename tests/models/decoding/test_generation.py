@@ -22,8 +22,7 @@ from neuron_opsd.models import probing
 from neuron_opsd.models.decoding import generation, shared_prefix
 from neuron_opsd.models.decoding.growing import Growing, completed, ending_of
 from neuron_opsd.models.decoding.shared_prefix import PrefixMemory
-from neuron_opsd.models.forward.attention import Whole, attention
-from neuron_opsd.models.forward.batches import MIN_ROWS
+from neuron_opsd.models.forward.attention import MIN_ROWS, Whole, attention
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.roles import Sampling
 from neuron_opsd.records import Completion, TokenIds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.models.forward.batches import batches
+from neuron_opsd.models.room import batches
 from neuron_opsd.records import Pair
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=20)

@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerFast
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.tokenizer.encoding import Tokens
-from neuron_opsd.models.tokenizer.templates import turns_of
 from neuron_opsd.records import Message, Prompt, TokenIds
 from tiny import tiny_tokenizer
 
@@ -71,7 +70,8 @@ def test_a_first_token_stands_once_and_before_the_prompt_alone() -> None:
 
 def test_a_chat_prompt_and_its_answer_are_the_tokens_of_the_conversation() -> None:
     answered = Prompt(messages=(*CHAT_ASKED.messages, Message("assistant", "oxygen")))
-    whole = ids_of(CHAT, CHAT.template.write(turns_of(answered.messages)))
+    turns = [{"role": m.role, "content": m.content} for m in answered.messages]
+    whole = ids_of(CHAT, CHAT.template.write(turns))
     joined = CHAT.encode(CHAT_ASKED) + CHAT.encode_answer(CHAT_ASKED, "oxygen")
     assert whole[: len(joined)] == joined
     assert ids_of(CHAT, "\n") == whole[len(joined) :]

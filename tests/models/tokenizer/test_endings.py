@@ -13,8 +13,12 @@ from loaded import loaded
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.tokenizer.encoding import Tokens
-from neuron_opsd.models.tokenizer.endings import closing_token, control_ids, shared_end
-from neuron_opsd.models.tokenizer.templates import ChatTemplate
+from neuron_opsd.models.tokenizer.templates import (
+    ChatTemplate,
+    closing_token,
+    control_ids,
+    shared_end,
+)
 from neuron_opsd.records import Message, Prompt
 from templates import templated
 from tiny import CHAT_TEMPLATE, tiny_tokenizer

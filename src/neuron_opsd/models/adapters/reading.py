@@ -24,8 +24,7 @@ from neuron_opsd.models.adapters.low_rank import LowRank
 from neuron_opsd.models.adapters.settings import check_settings
 from neuron_opsd.models.library_errors import refusing
 from neuron_opsd.models.weights.finite import refuse_not_finite
-from neuron_opsd.models.weights.headers import header_of
-from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS, header_of
 from neuron_opsd.seeds import derive_seed
 
 ADAPTER = "default"

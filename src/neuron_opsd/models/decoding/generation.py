@@ -17,9 +17,8 @@ from torch import Tensor
 from neuron_opsd.models.decoding.growing import Decoder, Growing, Request, ending_of
 from neuron_opsd.models.decoding.library_cache import LibraryCache
 from neuron_opsd.models.decoding.shared_prefix import PrefixMemory, enough, extend, read
-from neuron_opsd.models.forward.batches import batches
 from neuron_opsd.models.roles import Sampling
-from neuron_opsd.models.room import MAX_ROWS, ROOM, attempt, refuse_single
+from neuron_opsd.models.room import MAX_ROWS, ROOM, attempt, batches, refuse_single
 from neuron_opsd.records import Completion, TokenIds
 
 

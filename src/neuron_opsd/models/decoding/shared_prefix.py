@@ -16,8 +16,7 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from neuron_opsd.models.forward.attention import Heads, Whole, aligned
-from neuron_opsd.models.forward.batches import MIN_ROWS, padded
+from neuron_opsd.models.forward.attention import MIN_ROWS, Heads, Whole, aligned, padded
 from neuron_opsd.records import TokenIds
 
 DecoderPass: TypeAlias = Callable[..., Tensor]

@@ -9,7 +9,7 @@ Axes: B rows, H query heads, G key heads, T positions, D width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -20,6 +20,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from neuron_opsd.errors import ModelError
+from neuron_opsd.records import TokenIds
 
 NAME: Final = "neuron_opsd"
 
@@ -27,6 +28,10 @@ ALIGNED: Final = 16
 """Sums over positions run over a multiple of this. On a processor a last piece of
 another size is added in another way, so that a row would give other bits beside longer
 ones."""
+
+
+MIN_ROWS: Final = 8
+"""With fewer rows, matrix products on a processor add in another order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +95,15 @@ def attended(heads: Heads, mask: Tensor | None) -> Tensor:
 def aligned(length: int) -> int:
     """Return the length to which sums over `length` positions are padded."""
     return length + -length % ALIGNED
+
+
+def padded(sequences: Sequence[TokenIds]) -> Tensor:
+    """Return token ids as ``(B, T)``, padded on the right with zeros."""
+    longest = max(MIN_ROWS, *map(len, sequences))
+    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence)
+    return ids
 
 
 def attention(  # noqa: PLR0913

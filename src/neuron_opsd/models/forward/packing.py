@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuron_opsd.models.forward.attention import Heads, aligned, attended
-from neuron_opsd.models.forward.batches import padded
+from neuron_opsd.models.forward.attention import Heads, aligned, attended, padded
 from neuron_opsd.records import Pair, TokenIds
 
 PADDING = -1

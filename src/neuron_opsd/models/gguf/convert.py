@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+import torch
+from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 from safetensors.torch import save_file
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    GenerationConfig,
+)
 
 from neuron_opsd.documents import parse_table
 from neuron_opsd.errors import ModelError, TryAgainError
-from neuron_opsd.models.gguf.families import configuration, family_of
-from neuron_opsd.models.gguf.file import read_gguf
+from neuron_opsd.models.gguf.families import FACTORS, Family, configuration, family_of
+from neuron_opsd.models.gguf.file import Array, GGUFFile, read_gguf
 from neuron_opsd.models.gguf.tokens import vocabulary_of
-from neuron_opsd.models.gguf.weights import weights_of
 from neuron_opsd.models.library_errors import saving
 from neuron_opsd.storage.download_cache import (
     Part,
@@ -34,6 +41,11 @@ CONVERSION = 2
 NOTE = ".converted.json"
 """File of a converted model with the hash of every other; written before the folder
 gets its name."""
+
+State: TypeAlias = dict[str, torch.Tensor]
+
+WITH_FACTORS = {"llama"}
+"""Families whose positions a tensor may scale."""
 
 
 @cache
@@ -58,13 +70,7 @@ def unpacked(gguf: Path) -> Path:
 
 
 def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
-    """Convert a GGUF file into a folder of the cache, with a hash of every file.
-
-    Raises:
-        ModelError: If the file cannot be used, or another conversion of it is there
-            that differs.
-        TryAgainError: If the folder cannot be written.
-    """
+    """Convert a GGUF file into a folder of the cache, with a hash of every file."""
     home = folder.parent
     claim_cache(home.parent)
     try:
@@ -154,11 +160,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 
 def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> None:
-    """Write configuration, weights and tokenizer as a hub download would have them.
-
-    Raises:
-        OSError: If the disk is full or fails.
-    """
+    """Write configuration, weights and tokenizer as a hub download would have them."""
     network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     config.architectures = [network.__name__]
     with saving():
@@ -170,3 +172,70 @@ def save(config: Any, state: dict[str, Any], tokenizer: Any, folder: Path) -> No
     mode = (folder / "config.json").stat().st_mode
     for path in folder.iterdir():
         path.chmod(mode)
+
+
+def weights_of(gguf: GGUFFile, family: Family, config: Any) -> State:
+    """Return the weights of a model as float32, by their names in transformers."""
+    # Without the unembedding where it is tied.
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(config)
+    shapes = {name: tuple(one.shape) for name, one in network.named_parameters()}
+    stored = tensor_names(gguf.family, config, shapes)
+    check_names(gguf, stored)
+    state = {}
+    for name, tensor_name in stored.items():
+        array = gguf.array(tensor_name)
+        if tuple(array.shape) != shapes[name]:
+            raise ModelError(
+                f"{gguf.path}: tensor {tensor_name} has the shape "
+                f"{tuple(array.shape)}, but its keys ask for {shapes[name]}; give a "
+                "file whose tensors and keys belong together"
+            )
+        state[name] = torch.from_numpy(as_trained(array, name, family, config))
+    return state
+
+
+def tensor_names(
+    family: str, config: Any, names: Mapping[str, object]
+) -> dict[str, str]:
+    """Return for each weight the tensor that GGUF stores it as."""
+    number = next(key for key, name in MODEL_ARCH_NAMES.items() if name == family)
+    known = get_tensor_name_map(number, config.num_hidden_layers)
+    return {name: known.get_name(name, (".weight", ".bias")) or name for name in names}
+
+
+def check_names(gguf: GGUFFile, stored: Mapping[str, str]) -> None:
+    """Refuse a file that lacks a tensor or has one too many."""
+    for name, tensor in stored.items():
+        if tensor not in gguf.tensors:
+            raise ModelError(
+                f"{gguf.path} has no tensor {tensor}, so {name} would be random "
+                "numbers; give a complete GGUF file or a folder with safetensors"
+            )
+    factors = {FACTORS} if gguf.family in WITH_FACTORS else set()
+    for tensor in gguf.tensors:
+        if tensor not in {*stored.values(), *factors}:
+            raise ModelError(
+                f"{gguf.path} has the tensor {tensor}, for which a {gguf.family} model "
+                "has no place here; give the model as a folder with safetensors"
+            )
+
+
+def as_trained(array: Array, name: str, family: Family, config: Any) -> Array:
+    """Undo what llama.cpp's converter did to a weight."""
+    if family.norm_offset and name.endswith("norm.weight"):
+        return array - np.float32(family.norm_offset)
+    if family.rotated and ".q_proj." in name:
+        return in_halves(array, config.num_attention_heads)
+    if family.rotated and ".k_proj." in name:
+        return in_halves(array, config.num_key_value_heads)
+    return array
+
+
+def in_halves(array: Array, num_heads: int) -> Array:
+    """Sort the rows ``(H·W, D)`` of queries or keys from pairs into halves.
+
+    llama.cpp turns neighbours by one angle, transformers elements half a head apart.
+    """
+    pairs = array.reshape(num_heads, -1, 2, *array.shape[1:])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(array.shape))

@@ -1,7 +1,12 @@
-"""The architectures that are read, and what their keys mean to transformers."""
+"""The architectures that are read, and what their keys mean to transformers.
+
+Rotary positions follow llama.cpp, whose keys these are: YaRN after Peng et al. 2023
+(arXiv:2309.00071), and factors by frequency as Llama 3.1 has them.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,10 +16,17 @@ from transformers import AutoConfig
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.gguf.file import GGUFFile, Keys
-from neuron_opsd.models.gguf.positions import Positions, rope_parameters
+
+FACTORS = "rope_freqs.weight"
+"""Tensor of what each frequency is divided by, ``(head width / 2,)``."""
+
+BASE = 10_000.0
+"""What llama.cpp takes where a file names no base."""
+
+UNSUPPORTED = "positions cannot be scaled in this way here"
 
 Fields: TypeAlias = dict[str, Any]
-"""Fields of a transformers configuration."""
+"""Fields of a transformers configuration, or of its `rope_parameters`."""
 
 HARMLESS = frozenset({"rope.scaling.finetuned", "tensor_data_layout"})
 """Keys that say where the numbers come from, and change none."""
@@ -38,6 +50,74 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
 """Keys of models of other kinds, with the value that leaves them out."""
 
 
+def rope_parameters(gguf: GGUFFile) -> Fields:
+    """Return how a model turns its positions."""
+    keys = gguf.settings
+    base = {"rope_theta": float(keys.number("rope.freq_base", BASE))}
+    scaling = scaled(keys)
+    keys.expect("rope.scaling.yarn_log_multiplier", 0.0, UNSUPPORTED)
+    if FACTORS not in gguf.tensors:
+        return base | scaling
+    if (kind := scaling["rope_type"]) != "default":
+        keys.refuse("rope.scaling.type", kind, f"{FACTORS} scales them already")
+    return base | by_frequency(gguf)
+
+
+def scaled(keys: Keys) -> Fields:
+    """Return the scaling that the keys ask for."""
+    kind = keys.take("rope.scaling.type", "linear")
+    factor = float(keys.number("rope.scaling.factor", 0.0) or 0.0)
+    factor = factor or float(keys.number("rope.scale_linear", 0.0)) or 1.0
+    attention = float(keys.number("rope.scaling.attn_factor", 1.0))
+    for name in ("yarn_ext_factor", "yarn_attn_factor"):
+        keys.expect(f"rope.scaling.{name}", 1.0, UNSUPPORTED)
+    if kind == "yarn":
+        return yarn(keys, factor, attention)
+    if kind not in {"none", "linear"}:
+        keys.refuse("rope.scaling.type", kind, UNSUPPORTED)
+    if attention != 1.0:
+        keys.refuse("rope.scaling.attn_factor", attention, UNSUPPORTED)
+    # Written with every kind, and read for YaRN alone.
+    for name in ("original_context_length", "yarn_beta_fast", "yarn_beta_slow"):
+        keys.take(f"rope.scaling.{name}")
+    if factor == 1.0:
+        return {"rope_type": "default"}
+    if kind == "none":
+        keys.refuse("rope.scaling.factor", factor, "rope.scaling.type is none")
+    return {"rope_type": "linear", "factor": factor}
+
+
+def yarn(keys: Keys, factor: float, attention: float) -> Fields:
+    """Return YaRN's scaling; attention is multiplied on its own temperature."""
+    length = keys.number("context_length")
+    return {
+        "rope_type": "yarn",
+        "factor": factor,
+        "original_max_position_embeddings": int(
+            keys.number("rope.scaling.original_context_length", length)
+        ),
+        "attention_factor": attention * (1.0 + 0.1 * math.log(factor)),
+        "beta_fast": float(keys.number("rope.scaling.yarn_beta_fast", 32.0)),
+        "beta_slow": float(keys.number("rope.scaling.yarn_beta_slow", 1.0)),
+    }
+
+
+def by_frequency(gguf: GGUFFile) -> Fields:
+    """Return the factors of a file, one for each frequency.
+
+    The kind that transformers calls longrope divides by a list of factors, here by the
+    same one for prompts of every length.
+    """
+    factors = gguf.array(FACTORS).ravel().tolist()
+    return {
+        "rope_type": "longrope",
+        "short_factor": factors,
+        "long_factor": factors,
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": int(gguf.settings.number("context_length")),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """An architecture of GGUF."""
@@ -53,11 +133,7 @@ class Family:
 
 
 def configuration(gguf: GGUFFile, vocab_size: int) -> Any:
-    """Return the transformers configuration that a file's keys describe.
-
-    Raises:
-        ModelError: If the architecture is not known, or a key cannot be followed.
-    """
+    """Return the transformers configuration that a file's keys describe."""
     family = family_of(gguf)
     fields = common_fields(gguf, vocab_size)
     fields |= family.fields(gguf, fields)
@@ -118,7 +194,7 @@ def without_window(gguf: GGUFFile, fields: Fields) -> Fields:
 
 
 def olmo2(gguf: GGUFFile, fields: Fields) -> Fields:
-    """Return what OLMo 2 has besides."""
+    """Return what OLMo 2 has besides: nothing."""
     refuse_window(gguf.settings, fields)
     return {}
 
@@ -144,12 +220,11 @@ def gemma3(gguf: GGUFFile, fields: Fields) -> Fields:
     keys = gguf.settings
     cap = float(keys.number("final_logit_softcapping", 0.0))
     own = {"rope_theta": float(keys.number("rope.freq_base_swa", 10_000.0))}
-    positions: Mapping[str, Positions] = {
-        "full_attention": fields["rope_parameters"],
-        "sliding_attention": own | {"rope_type": "default"},
-    }
     return gemma(gguf, fields, largest=62, period=6) | {
-        "rope_parameters": dict(positions),
+        "rope_parameters": {
+            "full_attention": fields["rope_parameters"],
+            "sliding_attention": own | {"rope_type": "default"},
+        },
         "final_logit_softcapping": cap or None,
     }
 
@@ -164,11 +239,8 @@ def gemma(gguf: GGUFFile, fields: Fields, *, largest: int, period: int) -> Field
         period: How many layers come to each without a window.
     """
     keys, num_layers = gguf.settings, fields["num_hidden_layers"]
-    keys.expect(
-        "attention.sliding_window_pattern",
-        period,
-        "only this family's usual one is read",
-    )
+    usual = "only this family's usual one is read"
+    keys.expect("attention.sliding_window_pattern", period, usual)
     window = int(keys.number("attention.sliding_window", 4096 if period == 2 else 0))
     full = num_layers == largest
     per_head = fields["hidden_size"] // fields["num_attention_heads"]

@@ -17,8 +17,8 @@ from neuron_opsd.answers import reasoning
 from neuron_opsd.answers.reasoning import Marks
 from neuron_opsd.errors import DataError, ModelError
 from neuron_opsd.models.library_errors import full_line_of
-from neuron_opsd.models.tokenizer.endings import closing_token
-from neuron_opsd.models.tokenizer.templates import ChatTemplate
+from neuron_opsd.models.roles import ModelFacts
+from neuron_opsd.models.tokenizer.templates import ChatTemplate, closing_token
 from neuron_opsd.records import Pair, Prompt, TokenIds
 
 # What a plain prompt ends with; answers are tokenised after it so that the space before
@@ -46,8 +46,8 @@ class Tokens:
         Args:
             tokenizer: Of the transformers library.
             end_ids: Tokens that end a completion.
-            marks: What opens and closes reasoning, besides the known pairs that the
-                chat template names, or else all known ones.
+            marks: Of reasoning, besides the known pairs that the chat template names,
+                or else all known ones.
             name: Of the model, for messages.
         """
         self.tokenizer = tokenizer
@@ -70,12 +70,7 @@ class Tokens:
         return bool(self.tokenizer.chat_template)
 
     def encode(self, prompt: Prompt) -> TokenIds:
-        """Return a prompt's token ids.
-
-        Raises:
-            DataError: If a turn of a conversation contains a control token.
-            ModelError: If the chat template refuses such turns or loses one.
-        """
+        """Return a prompt's token ids."""
         return self.encode_all([prompt])[0]
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
@@ -180,10 +175,8 @@ class Tokens:
 
     def ending_as_written(self) -> Tokens:
         """Return the same tokens, whose end is also what the chat template writes."""
-        closing = frozenset(() if self.closing_id is None else (self.closing_id,))
-        return Tokens(
-            self.tokenizer, self.end_ids | closing, self.marks, self.template.name
-        )
+        ends = self.end_ids.union(() if self.closing_id is None else {self.closing_id})
+        return Tokens(self.tokenizer, ends, self.marks, self.template.name)
 
     @property
     def _answer_end(self) -> int:
@@ -210,12 +203,9 @@ class Tokens:
         """Return the ids of texts; `split` reads no control tokens in them."""
         if not texts:
             return []
+        options = {"add_special_tokens": add_special_tokens}
         with giving_up(self.template.name):
-            found = self.tokenizer(
-                list(texts),
-                add_special_tokens=add_special_tokens,
-                split_special_tokens=split,
-            )
+            found = self.tokenizer(list(texts), split_special_tokens=split, **options)
         return [tuple(ids) for ids in found.input_ids]
 
     def _answer_ids(self, text: str) -> TokenIds:
@@ -266,11 +256,7 @@ class Tokens:
 
 @contextmanager
 def giving_up(name: str) -> Iterator[None]:
-    """Turn the end of a tokenizer that gives up on a text into an error of ours.
-
-    Raises:
-        ModelError: In place of a panic of Rust's, which has no type that can be named.
-    """
+    """Turn a panic of Rust's, whose type cannot be named, into a `ModelError`."""
     try:
         yield
     except BaseException as error:
@@ -302,3 +288,21 @@ def control_texts(tokenizer: Any) -> list[str]:
     added = tokenizer.added_tokens_decoder.values()
     marked = {token.content for token in added if token.special}
     return sorted((marked | set(tokenizer.all_special_tokens)) - {""})
+
+
+class ModelTokenizer:
+    """Fulfils the role of a `Tokenizer` with the methods of `Tokens`."""
+
+    def __init__(self, tokens: Tokens, facts: ModelFacts) -> None:
+        """Take a tokenizer, and what the model is as far as its configuration says."""
+        self.tokens = tokens
+        self.facts = facts
+        self.encode = tokens.encode
+        self.encode_all = tokens.encode_all
+        self.encode_answer = tokens.encode_answer
+        self.encode_rendered = tokens.encode_rendered
+        self.refusal = tokens.refusal
+        self.decode = tokens.decode
+        self.token_text = tokens.token_text
+        self.prompt_text = tokens.prompt_text
+        self.opens_reasoning = tokens.opens_reasoning

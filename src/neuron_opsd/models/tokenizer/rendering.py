@@ -78,14 +78,10 @@ class Renderer:
     def render(
         self, source: str, conversations: Sequence[Conversation]
     ) -> list[Written]:
-        """Return what a template makes of each conversation.
+        """Return what the template `source` makes of each conversation.
 
         After one for which it had to be stopped it is asked no more, so that the rest
         cost nothing.
-
-        Args:
-            source: The template's text.
-            conversations: Their variables must be plain values.
 
         Raises:
             TryAgainError: If the process does not start, or is ended from outside.
@@ -109,11 +105,7 @@ class Renderer:
         process.communicate()
 
     def _rendered(self, source: str, batch: Sequence[Conversation]) -> list[Written]:
-        """Return the replies to a batch, or those up to where the template ran on.
-
-        Raises:
-            TryAgainError: If the process was ended from outside, and again.
-        """
+        """Return the replies to a batch, or those up to where the template ran on."""
         found: list[Written] = []
         for _ in range(2):
             found += self._ask(source, batch[len(found) :])
@@ -151,12 +143,7 @@ class Renderer:
         return found
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """Start the process, and wait until it is ready.
-
-        Raises:
-            TryAgainError: If the system has no room for one more, or it does not begin,
-                which is no fault of a template.
-        """
+        """Start the process, and wait until it is ready."""
         process = workers.start(template_worker, WRITES)
         self._process, self._sources = process, {}
         try:
@@ -194,11 +181,7 @@ def exchange(
 
 
 def first_batch(conversations: Sequence[Conversation]) -> Sequence[Conversation]:
-    """Return the first conversations, as many as are handed over at once.
-
-    Returns:
-        At least one, unless the first is longer than any prompt.
-    """
+    """Return as many conversations as fit; none if the first is far too long."""
     total = 0
     for place, (given, _) in enumerate(conversations):
         size = sum(len(turn["content"]) for turn in given["messages"])
@@ -226,11 +209,7 @@ def read_reply(reply: list[Any]) -> Written:
 
 
 def why_ended(status: int) -> str:
-    """Say what a template did to its process; empty where others ended that.
-
-    Args:
-        status: As `Popen.wait` returns it.
-    """
+    """Say what a template did to its process; empty where others ended that."""
     if status == -signal.SIGPROF:
         return RAN_ON
     if status in (-signal.SIGKILL, -signal.SIGTERM):

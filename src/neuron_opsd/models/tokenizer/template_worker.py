@@ -14,11 +14,12 @@ to be sent, or ``["error", kind, what it said, line of the template or null]``.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Any, Final
 
 import jinja2
 import jinja2.ext
@@ -27,7 +28,6 @@ import jinja2.utils
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from neuron_opsd.models.tokenizer.english_dates import write_day
 from neuron_opsd.processes.limits import limit_memory, limit_time
 
 MAX_SECONDS = 1.0
@@ -55,6 +55,14 @@ RAISED = (
     ValueError,
 )
 """What jinja2 and Python raise of a template; anything else ends the process."""
+
+DAYS: Final = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
+MONTHS: Final = (
+    "January February March April May June July August September October November "
+    "December"
+)
+
+MARK: Final = re.compile(r"%(?:%|-?([A-Za-z]))")
 
 
 class Namespace(jinja2.utils.Namespace):
@@ -102,11 +110,7 @@ class Dict:
 
 
 def check_name(name: object) -> None:
-    """Refuse a name of Python's own.
-
-    Raises:
-        SecurityError: If it is one.
-    """
+    """Refuse a name of Python's own."""
     if isinstance(name, str) and name.startswith("_"):
         raise jinja2.exceptions.SecurityError(f"{name!r} is not a name for a template")
 
@@ -119,11 +123,8 @@ def environment() -> ImmutableSandboxedEnvironment:
         extensions=[Generation, jinja2.ext.loopcontrols],
     )
     made.filters["tojson"] = to_json
-    made.globals |= {
-        "raise_exception": raise_exception,
-        "dict": Dict(),
-        "namespace": Namespace,
-    }
+    made.globals |= {"raise_exception": raise_exception, "namespace": Namespace}
+    made.globals["dict"] = Dict()
     return made
 
 
@@ -145,11 +146,7 @@ def to_json(
 
 
 def raise_exception(message: str) -> None:
-    """Refuse a conversation, as templates do.
-
-    Raises:
-        TemplateError: Always.
-    """
+    """Refuse a conversation, as templates do."""
     raise jinja2.TemplateError(message)
 
 
@@ -164,13 +161,7 @@ class Templates:
         """At whose start the clock stands still; today where it is empty."""
 
     def render(self, source: str, given: Mapping[str, Any], day: str) -> list[Any]:
-        """Return the reply for one conversation.
-
-        Args:
-            source: The template's text.
-            given: Its variables.
-            day: That it is told; empty for today.
-        """
+        """Return the reply for one conversation, told a day or, where empty, today."""
         most = MAX_ADDED + 4 * sum(len(turn["content"]) for turn in given["messages"])
         self.day = day
         try:
@@ -223,6 +214,32 @@ def main() -> None:
             limit_time(0)
             replies.write(to_json(reply).encode("utf-8", "surrogatepass") + b"\n")
             replies.flush()
+
+
+def write_day(day: date, form: str) -> str:
+    """Return a day's start as `strftime` has it in the C locale, in universal time.
+
+    `strftime` itself follows the locale and the time zone of the process, with which a
+    run would ask with other tokens on another machine.
+    """
+    weekday, month = DAYS.split()[day.weekday()], MONTHS.split()[day.month - 1]
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    # All that depends on locale or time zone.
+    words = {
+        "a": weekday[:3],
+        "A": weekday,
+        "b": month[:3],
+        "h": month[:3],
+        "B": month,
+        "p": "AM",
+        "P": "am",
+        "r": "12:00:00 AM",
+        "X": "00:00:00",
+        "c": f"{weekday[:3]} {month[:3]} {day.day:2d} 00:00:00 {day.year}",
+        "s": str(int(start.timestamp())),
+        "x": day.strftime("%m/%d/%y"),
+    }
+    return MARK.sub(lambda m: words.get(m[1]) or day.strftime(m[0]), form)
 
 
 if __name__ == "__main__":

@@ -2,25 +2,28 @@
 
 A template is a small program that came with the model. It may refuse turns, drop them,
 not compile, or print today's date; each of these is found before a model reads a word.
+It also says what closes an answer: a base model's settings often name the end of a
+document, and a completion that continues after its turn is the model talking to itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.library_errors import full_line
-from neuron_opsd.models.tokenizer.english_dates import write_day
 from neuron_opsd.models.tokenizer.rendering import (
     Conversation,
     Refusal,
     Written,
     shared_renderer,
 )
-from neuron_opsd.records import Message, Prompt
+from neuron_opsd.models.tokenizer.template_worker import write_day
+from neuron_opsd.records import Prompt, TokenIds
 
 Turn: TypeAlias = Mapping[str, str]
 """A message as templates know it."""
@@ -69,7 +72,6 @@ class ChatTemplate:
 
     @cached_property
     def _source(self) -> tuple[str, Refusal | None]:
-        """The template's own text, or why there is none."""
         try:
             return str(self.tokenizer.get_chat_template()), None
         except ValueError as error:
@@ -90,7 +92,10 @@ class ChatTemplate:
             self._check([m.role for m in prompt.messages], thinking=prompt.thinking)
         written = self._render(
             self._conversation(
-                turns_of(p.messages), p.date, thinking=p.thinking, answering=True
+                [{"role": m.role, "content": m.content} for m in p.messages],
+                p.date,
+                thinking=p.thinking,
+                answering=True,
             )
             for p in prompts
         )
@@ -110,11 +115,7 @@ class ChatTemplate:
         thinking: bool | None = None,
         answering: bool = False,
     ) -> str:
-        """Return turns as the template writes them, whatever that is.
-
-        Raises:
-            UnwrittenError: With what it said.
-        """
+        """Return turns as the template writes them; else raise `UnwrittenError`."""
         (written,) = self._render(
             [self._conversation(turns, day, thinking=thinking, answering=answering)]
         )
@@ -126,9 +127,9 @@ class ChatTemplate:
         """Return conversations as the template writes them, or why it does not."""
         source, problem = self._source
         some = list(conversations)
-        return (
-            [problem] * len(some) if problem else shared_renderer().render(source, some)
-        )
+        if problem:
+            return [problem] * len(some)
+        return shared_renderer().render(source, some)
 
     def _conversation(
         self, turns: Sequence[Turn], day: str, *, thinking: bool | None, answering: bool
@@ -139,7 +140,14 @@ class ChatTemplate:
             given |= dict.fromkeys(THINKING_SWITCHES, thinking)
         if day and not self.prints_date and DATE_STRING in self.source:
             given[DATE_STRING] = write_day(date.fromisoformat(day), "%d %b %Y")
-        return given | {"messages": [thinking_too(turn) for turn in turns]}, day
+        # Templates read reasoning under one of two names.
+        both = [
+            {"thinking": turn["reasoning_content"], **turn}
+            if "reasoning_content" in turn
+            else turn
+            for turn in turns
+        ]
+        return given | {"messages": both}, day
 
     def _check(self, roles: Sequence[str], *, thinking: bool | None) -> None:
         """Refuse turns of these roles if the template does not carry each of them."""
@@ -153,7 +161,11 @@ class ChatTemplate:
             raise ModelError(self._refusal(roles, str(error))) from error
         for turn in turns:
             if turn["content"] not in text:
-                raise ModelError(self._loss(turn["role"]))
+                role = turn["role"]
+                raise ModelError(
+                    f"the chat template of {self.name} leaves out what a {role} turn "
+                    f"says; {SYSTEM_ADVICE if role == 'system' else PLAIN}"
+                )
         self._sound.add(kind)
 
     def _refusal(self, roles: Sequence[str], reason: str) -> str:
@@ -169,14 +181,6 @@ class ChatTemplate:
         return (
             f"{who} refuses the turns {order}{more}: {reason}; give questions whose "
             f"turns it takes, mostly user and assistant in turn, or {PLAIN}"
-        )
-
-    def _loss(self, role: str) -> str:
-        """Say that a template leaves a turn out."""
-        advice = SYSTEM_ADVICE if role == "system" else PLAIN
-        return (
-            f"the chat template of {self.name} leaves out what a {role} turn says; "
-            f"{advice}"
         )
 
     def _writes(self, roles: Sequence[str]) -> bool:
@@ -196,12 +200,59 @@ def probe(role: str, number: int = 0, *, reasoning: str = "") -> Turn:
     return turn
 
 
-def turns_of(messages: Sequence[Message]) -> list[Turn]:
-    """Return turns as templates know them."""
-    return [{"role": m.role, "content": m.content} for m in messages]
+def closing_token(template: ChatTemplate, ends: Collection[int]) -> int | None:
+    """Return the control token with which a template closes an answer.
+
+    It is the first one after the last answer of a conversation or, where nothing stands
+    there, after an answer that another turn follows, whose opening does not count
+    unless it is among `ends`, the ids that the model's settings name.
+
+    Returns:
+        Its id; `None` where the template writes plain text or nothing there, or a token
+        that also stands within answers, after their reasoning.
+    """
+    control = control_ids(template.tokenizer)
+
+    def between(turns: Sequence[Turn], after: Sequence[str], end: str) -> TokenIds:
+        """Return the control tokens of a part of what the template writes."""
+        try:
+            text = template.write(turns)
+        except UnwrittenError:
+            return ()
+        for start in after:
+            text = text.partition(start)[2]
+        text = text.partition(end)[0] if end else text
+        ids = template.tokenizer(text, add_special_tokens=False).input_ids
+        return tuple(token for token in ids if token in control)
+
+    question, answer, other = probe("user", 0), probe("assistant", 1), probe("user", 2)
+    first, middle, last = (turn["content"] for turn in (question, answer, other))
+    thought = probe("assistant", 1, reasoning=REASONING)
+    inside = between([question, thought], [REASONING], middle)
+    for token in between([question, answer], [middle], ""):
+        if token not in inside:
+            return token
+    turns = [question, answer, other]
+    opening, closing = between(turns, [], first), between(turns, [first, middle], last)
+    own = closing[: len(closing) - shared_end(opening, closing)]
+    found = [*own, *(token for token in closing if token in ends)]
+    return next((token for token in found if token not in inside), None)
 
 
-def thinking_too(turn: Turn) -> Turn:
-    """Return a turn with its reasoning under both names that templates read."""
-    reasoning = turn.get("reasoning_content")
-    return turn if reasoning is None else {"thinking": reasoning, **turn}
+def shared_end(left: Sequence[int], right: Sequence[int]) -> int:
+    """Return how many of their last entries two sequences share."""
+    pairs = zip(reversed(left), reversed(right), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def control_ids(tokenizer: Any) -> frozenset[int]:
+    """Return the ids that stand for no text of a person.
+
+    Some fine-tuned models add theirs as ordinary tokens; some add runs of blanks.
+    """
+    added = {
+        int(token)
+        for token, entry in tokenizer.added_tokens_decoder.items()
+        if entry.special or entry.content.strip()
+    }
+    return frozenset(added | set(tokenizer.all_special_ids))

@@ -15,7 +15,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.weights.headers import Stored
+from neuron_opsd.models.weights.shards import Stored
 
 LAYER_COUNTS: Final = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
 MOST_COUNTED: Final = 1 << 17

@@ -1,18 +1,22 @@
-"""Which files hold a model's weights, as its index names them: safetensors alone.
+"""Which files hold a model's weights, and what their headers say: safetensors alone.
 
 transformers loads whatever an index or `config.json` names, pickled weights too, and an
-adapter stored beside a model. So the names are read here before any weights are.
+adapter stored beside a model. So the names are read here before any weights are, and
+the headers, which name tensors, their shapes and the bytes that hold them.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
 from transformers.utils.hub import cached_file
 
 from neuron_opsd.errors import ModelError
@@ -24,6 +28,12 @@ ADAPTER_SETTINGS: Final = "adapter_config.json"
 SUFFIX: Final = ".safetensors"
 NAMED: Final = "transformers_weights"
 """Under this name `config.json` may ask for other weights than the usual."""
+
+MOST_HEADER: Final = 32 << 20
+"""Bytes of a header; those of the largest models take a third of it."""
+
+FLOATS: Final = ("F64", "F32", "F16", "BF16")
+"""Types of weights that are numbers as they stand; others lack their scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +48,8 @@ class Source:
     @property
     def options(self) -> dict[str, Any]:
         """What every call that may reach the hub is told."""
-        return {
-            "revision": self.revision,
-            "local_files_only": self.local,
-            "trust_remote_code": False,
-        }
+        reach = {"revision": self.revision, "local_files_only": self.local}
+        return {**reach, "trust_remote_code": False}
 
     def file(self, name: str) -> Path | None:
         """Return where a file is stored, `None` where there is none.
@@ -76,11 +83,9 @@ class Source:
 
 
 def check_weights(source: Source, settings: Mapping[str, Any]) -> None:
-    """Refuse a model whose weights would come from anything but its own safetensors.
+    """Refuse weights that would come from anything but the model's own safetensors.
 
-    Args:
-        source: Of the model.
-        settings: What its `config.json` holds.
+    The settings are those of its `config.json`.
     """
     if settings.get(NAMED) not in (None, WEIGHTS, INDEX):
         raise ModelError(
@@ -152,3 +157,49 @@ def snapshot_of(name: str, revision: str) -> Path | None:
     """
     found = try_to_load_from_cache(name, "config.json", revision=revision)
     return Path(found).parent if isinstance(found, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the files of a model's weights hold."""
+
+    num_tensors: int
+    num_weights: int
+
+
+def stored_weights(source: Source) -> Stored:
+    """Return what a model's files hold.
+
+    Raises:
+        ModelError: If a header is too long, or weights are not stored as floats.
+        SafetensorError: If a header contradicts itself or its file.
+    """
+    tensors: dict[str, Any] = {}
+    for path in source.weight_files():
+        tensors |= header_of(path)
+    shapes = [entry["shape"] for entry in tensors.values()]
+    return Stored(len(shapes), sum(map(math.prod, shapes)))
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """Return the tensors that a file of weights names, as `stored_weights` does."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if MOST_HEADER < size < path.stat().st_size:
+            raise ModelError(
+                f"{path} has a header of {size} bytes, more than the {MOST_HEADER} of "
+                "the largest models; get it again from a place that you trust"
+            )
+        # What it says is tried against the file's length by the library.
+        with safe_open(path, "pt"):
+            header = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    for name, entry in header.items():
+        if len(entry["shape"]) > 1 and entry["dtype"] not in FLOATS:
+            raise ModelError(
+                f"{path} stores {name} as {entry['dtype']}, but weights are read as "
+                f"{', '.join(FLOATS)} alone; give the unquantised checkpoint"
+            )
+    found: dict[str, Any] = header
+    return found
