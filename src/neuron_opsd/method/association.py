@@ -56,14 +56,9 @@ class Measured:
 def measure_resamples(
     measures: Measures, num_questions: int, num_resamples: int, rng: np.random.Generator
 ) -> Measured:
-    """Measure some questions, and resamples of them with replacement.
+    """Measure Q questions, and R resamples of them with replacement.
 
-    Args:
-        measures: What is measured; each resample counts for all measures alike, so
-            their differences are paired.
-        num_questions: Q.
-        num_resamples: R.
-        rng: Used up by this call and by nothing else.
+    Each resample counts for all measures alike, so their differences are paired.
 
     Raises:
         ValueError: If there are no questions or no resamples.
@@ -95,9 +90,6 @@ def mean_of(groups: Sequence[Measured]) -> Measured:
     Groups drawn with equal generators share their resamples, as they must when they
     hold the same questions; others are independent. A measure that one of the groups
     lacks is left out, and one that does not exist in one of them (NaN) has no mean.
-
-    Raises:
-        ValueError: If there are no groups.
     """
     if not groups:
         raise ValueError("cannot take the mean over no groups of questions")
@@ -199,9 +191,6 @@ def equal_mass_bins(values: FloatArray, num_bins: int) -> list[Places]:
 
     Questions of one value stay together, in the bin in which the middle of their
     ranks lies; a bin that is left without questions is not returned.
-
-    Raises:
-        ValueError: If there is no bin.
     """
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}, but there must be at least one bin")

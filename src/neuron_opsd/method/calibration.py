@@ -61,9 +61,8 @@ def columns_of(scores: Sequence[QuestionScore], num_bins: int = 15) -> ScoreColu
     """
     for score in scores:
         counts = (score.num_correct, score.num_unread, score.num_truncated)
-        if score.num_rollouts < 1 or not 0 <= min(counts) <= max(counts) <= (
-            score.num_rollouts
-        ):
+        possible = 0 <= min(counts) <= max(counts) <= score.num_rollouts
+        if score.num_rollouts < 1 or not possible:
             raise ValueError(
                 f"question {score.question_id!r} has {score.num_rollouts} rollouts, "
                 f"of which {counts} are correct, unread and truncated"
@@ -105,11 +104,7 @@ def check(confidence: FloatArray, correct: BoolArray, num_bins: int = 1) -> None
 
 
 def reliability_bins(scores: Sequence[QuestionScore], num_bins: int = 15) -> list[Bin]:
-    """Return the bins of the calibration error that hold questions, lowest first.
-
-    Raises:
-        ValueError: As `columns_of` does.
-    """
+    """Return the bins of the calibration error that hold questions, lowest first."""
     columns = columns_of(scores, num_bins)
     bin_of = equal_width_bins(columns.confidence, num_bins)
     return [

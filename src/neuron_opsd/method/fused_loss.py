@@ -55,15 +55,9 @@ def one_pass(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> Te
 
 
 def weighted(loss: TileLoss, weights: Tensor | None, num_positions: int) -> TileLoss:
-    """Multiply the loss of each position, and its gradient, by a weight.
+    """Multiply the loss of each of N positions, and its gradient, by its weight.
 
-    Args:
-        loss: Returned as it is where there are no weights.
-        weights: ``(N,)``; a position of weight 2 counts like two equal ones.
-        num_positions: N.
-
-    Raises:
-        ValueError: If there are not N weights.
+    Without weights the loss is returned as it is.
     """
     if weights is None:
         return loss
@@ -147,7 +141,10 @@ def in_product_type(readouts: Sequence[HiddenStates]) -> list[HiddenStates]:
     logits would put an error of percents of a nat into a divergence.
     """
     first = readouts[0]
-    kind = factor_type(first.hidden)
+    # Half precision only where that is fast.
+    kind = (
+        first.hidden.dtype if first.hidden.is_cuda else at_least_float32(first.hidden)
+    )
     weight = first.weight.detach().to(kind)
     return [
         HiddenStates(
@@ -159,11 +156,6 @@ def in_product_type(readouts: Sequence[HiddenStates]) -> list[HiddenStates]:
         )
         for readout in readouts
     ]
-
-
-def factor_type(hidden: Tensor) -> torch.dtype:
-    """Return the type of products' factors: half precision only where that is fast."""
-    return hidden.dtype if hidden.is_cuda else at_least_float32(hidden)
 
 
 def tiles_of(
@@ -251,14 +243,7 @@ def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
     elif right.is_cuda:
         torch.mm(left, right, out_dtype=out.dtype, out=out)
     else:
-        in_two_parts(left, right, out)
-
-
-def in_two_parts(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Write a product of rounded factors, where the library rounds products as well.
-
-    The second part is what rounding took from the first: subtracted before the sum is
-    rounded, it keeps as many digits again.
-    """
-    rounded = left @ right
-    out.copy_(rounded).add_(torch.addmm(rounded, left, right, beta=-1.0))
+        # Here products are rounded as well. What rounding took from the first part is
+        # made before it is rounded, and keeps as many digits again.
+        rounded = left @ right
+        out.copy_(rounded).add_(torch.addmm(rounded, left, right, beta=-1.0))

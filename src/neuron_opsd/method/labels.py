@@ -108,12 +108,8 @@ def share_of(score: QuestionScore, answer: str) -> float:
 def balanced_accuracy(columns: LabelColumns, weights: FloatArray) -> FloatArray:
     """Return the mean over gold answers of the accuracy on their questions.
 
-    Args:
-        columns: Of Q questions.
-        weights: ``(R, Q)``; a row in which an answer has no question leaves it out.
-
-    Returns:
-        ``(R,)`` in [0, 1]; NaN for a set without labels.
+    Weights are ``(R, Q)``; a row in which an answer has no question leaves it out. The
+    result is ``(R,)`` in [0, 1]; NaN for a set without labels.
 
     Source: mean recall of the classes, Brodersen et al. 2010.
     """
@@ -124,12 +120,7 @@ def balanced_accuracy(columns: LabelColumns, weights: FloatArray) -> FloatArray:
 def macro_f1(columns: LabelColumns, weights: FloatArray) -> FloatArray:
     """Return the mean over gold answers of their F1, every rollout an answer.
 
-    Args:
-        columns: Of Q questions.
-        weights: ``(R, Q)``; a row in which an answer has no question leaves it out.
-
-    Returns:
-        ``(R,)`` in [0, 1]; NaN for a set without labels.
+    Weights and result are those of `balanced_accuracy`.
     """
     present = weights @ columns.gold
     right = weights @ (columns.gold * columns.given)

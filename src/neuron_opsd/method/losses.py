@@ -26,9 +26,6 @@ def divergences_of(student: Tensor, teacher: Tensor, config: DistillConfig) -> T
         student: Logits ``(r, V)``; hold the gradient of the sum afterwards.
         teacher: Logits ``(r, V)``; hold nothing of use afterwards.
         config: Names the divergence, and what of the vocabulary it sees.
-
-    Raises:
-        ValueError: If the shapes differ.
     """
     if student.shape != teacher.shape:
         raise ValueError(
@@ -106,12 +103,6 @@ def distillation_loss(
             weight.
         config: Names divergence and positions of a tile.
         weights: ``(N,)`` how often each position counts; once each when left out.
-
-    Returns:
-        A scalar, in float32 or better.
-
-    Raises:
-        ValueError: If the two, and the weights, have not the same number of positions.
     """
     if len(student.hidden) != len(teacher.hidden):
         raise ValueError(
@@ -138,9 +129,6 @@ def imitation_loss(
         targets: ``(N,)`` token ids.
         chunk: Positions of a tile.
         weights: ``(N,)`` how often each position counts; once each when left out.
-
-    Raises:
-        ValueError: If there are weights, but not one for each position.
     """
 
     def of_targets(logits: Sequence[Tensor], rows: slice) -> Tensor:

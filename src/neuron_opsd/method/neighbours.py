@@ -28,7 +28,6 @@ BY_SKETCHES: Final = "by sketches, recall"
 EXACT_PAIRS = 10**10
 """A hundred thousand questions of a pool of as many: some minutes on two cores."""
 
-
 MOST_PERMUTED: Final = 2**15
 """Questions of a pool up to which random ones are the first of a permutation of all."""
 
@@ -75,12 +74,8 @@ def nearest(
     Beyond, candidates are found by sketches and their distances counted; the reasons
     then say so, and what share of the true nearest a sample shows to be found.
 
-    Args:
-        questions: Those that need demonstrations.
-        pool: Those that may become one.
-        count: Demonstrations for each question.
-        excluded: For a question's id the ids that may not be its demonstrations, such
-            as questions of the same text; the question itself never may.
+    The arguments are those of a `contexts.Search`; a question is never its own
+    demonstration, and `excluded` bars others, such as questions of the same text.
 
     Returns:
         By question id; ties go to the question that stands earlier in the pool.
@@ -105,12 +100,9 @@ def nearest(
 
 
 def stated_recall(reason: str) -> float | None:
-    """Return the recall of a search by sketches, `None` of one that was exact.
+    """Return the recall that a reason states of a search by sketches, if it was one.
 
     Version 0.1 called sketches signatures.
-
-    Args:
-        reason: Of a neighbour that it found.
     """
     found = re.search(r"\(by (?:sketches|signatures), recall ([01]\.\d+)\)", reason)
     return float(found[1]) if found else None
@@ -120,10 +112,8 @@ def word_sets(texts: Mapping[str, str]) -> dict[str, NeuronIds]:
     """Return the words of texts as sets of numbers, by the id of the question.
 
     So the same search finds the questions with the most similar words, as a control of
-    the search by neurons. Words are compared without case.
-
-    Args:
-        texts: Question id to what is asked; the words of all are numbered together.
+    the search by neurons. Words are compared without case, and those of all texts are
+    numbered together.
     """
     met: dict[str, int] = {}
     found = {
@@ -212,24 +202,17 @@ def random_neighbours(
     seed: int,
 ) -> dict[str, tuple[Neighbour, ...]]:
     """Return random questions of the pool for every question, the paper's control."""
+    found = {}
     barred = barred_rows(questions, pool, excluded)
     reasons = [f"drawn at random, place {place}" for place in range(1, count + 1)]
-    return {
-        entry.question_id: tuple(
+    for entry, out in zip(questions, barred, strict=True):
+        rng = generator(seed, "contexts", entry.question_id)
+        rows = drawn_rows(rng, len(pool), out, count)
+        found[entry.question_id] = tuple(
             Neighbour(pool[row].question_id, distance_between(entry, pool[row]), reason)
-            for row, reason in zip(
-                drawn_rows(
-                    generator(seed, "contexts", entry.question_id),
-                    len(pool),
-                    out,
-                    count,
-                ),
-                reasons,
-                strict=False,
-            )
+            for row, reason in zip(rows, reasons, strict=False)
         )
-        for entry, out in zip(questions, barred, strict=True)
-    }
+    return found
 
 
 def drawn_rows(
@@ -239,12 +222,7 @@ def drawn_rows(
 
     Up to `MOST_PERMUTED` rows are permuted and the first taken. Of more, which would
     take as long for each question as there are rows, only those asked for are drawn.
-
-    Args:
-        rng: Draws.
-        num_rows: Of the pool.
-        barred: Rows that may not be drawn, sorted.
-        count: How many to draw; all that are allowed if there are fewer.
+    Barred rows are sorted; all others are drawn if they are fewer than `count`.
     """
     num_free = num_rows - barred.size
     if num_free <= MOST_PERMUTED:
@@ -255,12 +233,7 @@ def drawn_rows(
 
 
 def free_row(place: int, barred: NDArray[np.int64]) -> int:
-    """Return the row that stands at a place, from 0, among those that are not barred.
-
-    Args:
-        place: Of the row.
-        barred: Sorted.
-    """
+    """Return the row at a place, from 0, among those that are not barred (sorted)."""
     num_before = bisect_right(
         range(barred.size), place, key=lambda i: int(barred[i]) - i
     )

@@ -126,11 +126,9 @@ class Lists(Protocol):
 
     def add(self, layer: int, scores: Tensor) -> None:
         """Take one layer's scores ``(N, F)``."""
-        ...
 
     def finish(self) -> list[Found]:
         """Return the counted neurons of every completion."""
-        ...
 
 
 class FlatLists:

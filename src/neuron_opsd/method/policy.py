@@ -69,6 +69,9 @@ class PolicyTokens:
         )
 
 
+Drawn: TypeAlias = tuple[Readouts, PolicyTokens]
+
+
 def clipped_loss(
     logprobs: Tensor,
     old_logprobs: Tensor,
@@ -78,12 +81,7 @@ def clipped_loss(
 ) -> Tensor:
     """Return ``-min(rho A, clip(rho, 1 - low, 1 + high) A)`` with ``rho = p / p_old``.
 
-    Args:
-        logprobs: ``(N,)``, in nats.
-        old_logprobs: ``(N,)``; constants.
-        advantages: ``(N,)``, A.
-        clip_low: How far below 1 the ratio still counts.
-        clip_high: How far above 1 it still counts.
+    All are ``(N,)``: log-probabilities in nats, and advantages A.
 
     Source: PPO, arXiv:1707.06347, as in GRPO, arXiv:2402.03300; two clips as in DAPO,
     arXiv:2503.14476.
@@ -126,9 +124,6 @@ def policy_loss(
         limits: The clip and the weight of the divergence.
         chunk: Positions of a tile.
 
-    Returns:
-        A scalar, in float32 or better.
-
     Raises:
         ValueError: If the numbers of positions differ, a token was not allowed where
             it stands, the temperature is not above 0, or a reference is missing.
@@ -154,21 +149,16 @@ def policy_loss(
 
 
 def check_tokens(tokens: PolicyTokens, readouts: Readouts) -> None:
-    """Refuse tokens that no completion could have.
-
-    Raises:
-        ValueError: If there is something wrong with them.
-    """
+    """Refuse tokens that no completion could have."""
     num_positions = len(tokens.targets)
-    sizes = [("states", len(readout.hidden)) for readout in readouts]
-    sizes += [("advantages", len(tokens.advantages)), ("weights", len(tokens.weights))]
-    sizes += [("sets of allowed tokens", len(tokens.allowed))]
+    parts = [("states", readout.hidden) for readout in readouts]
+    parts += [("advantages", tokens.advantages), ("weights", tokens.weights)]
     if tokens.old_logprobs is not None:
-        sizes += [("old log-probabilities", len(tokens.old_logprobs))]
-    for name, size in sizes:
-        if size != num_positions:
+        parts += [("old log-probabilities", tokens.old_logprobs)]
+    for name, part in [*parts, ("sets of allowed tokens", tokens.allowed)]:
+        if len(part) != num_positions:
             raise ValueError(
-                f"there are {num_positions} targets but {size} {name}; give each "
+                f"there are {num_positions} targets but {len(part)} {name}; give each "
                 "target its own"
             )
     if not tokens.temperature > 0.0:
@@ -184,9 +174,7 @@ def check_tokens(tokens: PolicyTokens, readouts: Readouts) -> None:
             )
 
 
-def where_drawn(
-    readouts: Readouts, tokens: PolicyTokens
-) -> tuple[Readouts, PolicyTokens]:
+def where_drawn(readouts: Readouts, tokens: PolicyTokens) -> Drawn:
     """Leave out the positions where one token alone was allowed."""
     drawn = [n for n, allowed in enumerate(tokens.allowed) if len(allowed) != 1]
     if len(drawn) == len(tokens.allowed):
@@ -196,9 +184,7 @@ def where_drawn(
     return kept, tokens.at(places)
 
 
-def over_allowed(
-    readouts: Readouts, tokens: PolicyTokens
-) -> tuple[Readouts, PolicyTokens]:
+def over_allowed(readouts: Readouts, tokens: PolicyTokens) -> Drawn:
     """Leave out the tokens that are allowed nowhere; those left are numbered anew."""
     if not all(tokens.allowed):
         return readouts, tokens
@@ -270,10 +256,6 @@ def certainty(student: HiddenStates, chunk: int) -> tuple[Tensor, Tensor]:
 
     Both are of its distribution p over the whole vocabulary at temperature 1, at the
     positions that predict the tokens.
-
-    Args:
-        student: States and head.
-        chunk: Positions of a tile.
 
     Returns:
         Self-certainty ``KL(U || p) = -1/V sum_v log(V p_v)``, with U uniform, and

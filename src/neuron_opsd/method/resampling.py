@@ -12,13 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuron_opsd.method.statistics import (
-    FloatArray,
-    Sample,
-    Statistic,
-    percentile_intervals,
-    weight_chunks,
-)
+from neuron_opsd.method import statistics
+from neuron_opsd.method.statistics import FloatArray, Sample, Statistic
 from neuron_opsd.records.scores import Interval
 
 
@@ -33,7 +28,7 @@ class Resampled:
 
     def intervals(self) -> tuple[Interval, ...]:
         """Return each measure with its 95 % percentile interval."""
-        return percentile_intervals(self.values, self.draws)
+        return statistics.percentile_intervals(self.values, self.draws)
 
     def __add__(self, other: Resampled) -> Resampled:
         return Resampled(self.values + other.values, self.draws + other.draws)
@@ -55,14 +50,7 @@ def resample(
     """Measure several models on the same resampled questions.
 
     Their differences are paired: the same resampled questions count for all models, and
-    for every measure.
-
-    Args:
-        statistic: What is measured.
-        samples: One per model: the same Q questions in the same order, answered.
-        num_questions: Q, at least 1.
-        num_resamples: R.
-        rng: Used up by this call and by nothing else.
+    for every measure. Samples, one per model, are of the same Q questions in one order.
 
     Raises:
         ValueError: If there are no questions or no resamples.
@@ -71,7 +59,7 @@ def resample(
     values = [statistic(sample, once)[0] for sample in samples]
     draws = [np.empty((num_resamples, value.size)) for value in values]
     start = 0
-    for weights in weight_chunks(num_questions, num_resamples, rng):
+    for weights in statistics.weight_chunks(num_questions, num_resamples, rng):
         stop = start + len(weights)
         for sample, drawn in zip(samples, draws, strict=True):
             drawn[start:stop] = statistic(sample, weights)
@@ -102,12 +90,7 @@ def over_seeds(by_seed: Sequence[Resampled], rng: np.random.Generator) -> Resamp
     drawn from S show ``(S - 1) / S`` of their variance, and three seeds that differ
     alone span an interval that is their range, which holds the truth in 3 of 4 cases.
 
-    Args:
-        by_seed: One per seed, all measured on the same resampled questions.
-        rng: Used up by this call; equal generators draw the same seeds.
-
-    Raises:
-        ValueError: If there is no seed.
+    Equal generators draw the same seeds.
 
     Source: Owen 2007, the pigeonhole bootstrap (two crossed factors, each resampled).
     """

@@ -78,9 +78,6 @@ def certainty_rewards(
         answers: ``G`` of them; one that could not be read has the least reward of the
             group, so that no loop that never ends is rewarded for its certainty.
 
-    Raises:
-        ValueError: If the two differ in length.
-
     Source: Intuitor, arXiv:2505.19590; what is unread is ours.
     """
     least = min(certainties)
@@ -98,9 +95,6 @@ def entropy_rewards(
     Args:
         entropies: Mean entropy per token of each of ``G`` completions, in nats.
         answers: ``G`` of them; one that could not be read has `UNREAD_REWARD`.
-
-    Raises:
-        ValueError: If the two differ in length.
 
     Source: RENT, arXiv:2505.22660.
     """

@@ -20,9 +20,6 @@ def batch_at(step: int, num_examples: int, batch_size: int, seed: int) -> list[i
 
     Examples are visited in epochs, each in a random order of its own; a batch may
     span two epochs and, when there are fewer examples than it holds, meet one twice.
-
-    Raises:
-        ValueError: If there are no examples.
     """
     if num_examples < 1:
         raise ValueError("cannot draw a batch from no examples")

@@ -110,10 +110,7 @@ SELECTION_RULES: Final[dict[str, SelectionRule]] = {
         random_order, "those that a seeded draw picked", "{place} in a random order"
     ),
     "all": SelectionRule(
-        no_order,
-        "every question of the pool",
-        "every question is kept",
-        keeps_all=True,
+        no_order, "every question of the pool", "every question is kept", keeps_all=True
     ),
 }
 
@@ -165,11 +162,7 @@ def select_questions(
 ) -> tuple[SelectionEntry, ...]:
     """Rank the pool and keep the share asked for.
 
-    Args:
-        pool: What is known of its questions.
-        config: The rule, the share, whether answers are balanced, and whether questions
-            may be kept whose own completion gives no answer.
-        seed: Of random orders and of draws among equals.
+    The seed is that of random orders and of draws among equals.
 
     Returns:
         One entry per question, in the order of the pool.
@@ -218,7 +211,8 @@ def rank_questions(pool: PoolSignals, config: SelectionConfig, seed: int) -> Ran
     for group in groups_of(own, share, balance=config.balance):
         members = free[group]
         tied = members[too_many_tied(values[members], share)]
-        lots[tied] = [lot(seed, ids[i]) for i in tied]
+        draws = (generator(seed, "selection-ties", ids[i]).random() for i in tied)
+        lots[tied] = [1.0 - draw for draw in draws]  # above 0 and at most 1
         kept[members[lowest(values[members], lots[members], share)]] = True
     order = np.lexsort((lots, values, barred))
     asked = limit_of(len(ids), fraction)
@@ -228,9 +222,8 @@ def rank_questions(pool: PoolSignals, config: SelectionConfig, seed: int) -> Ran
 
 def barred_questions(pool: PoolSignals, config: SelectionConfig) -> NDArray[np.bool_]:
     """Say which questions may not be kept: unread ones, unless all are asked for."""
-    if config.include_unread or SELECTION_RULES[config.rule].keeps_all:
-        return np.zeros(len(pool.neurons), dtype=np.bool_)
-    unread = pool.unread
+    all_may = config.include_unread or SELECTION_RULES[config.rule].keeps_all
+    unread = {} if all_may else pool.unread
     return np.array([name in unread for name in pool.question_ids], dtype=np.bool_)
 
 
@@ -259,11 +252,6 @@ def lowest(values: Values, lots: Values, share: float) -> NDArray[np.int64]:
     last = order[limit - 1]
     same = (values == values[last]) & (lots == lots[last])
     return np.union1d(order[:limit], np.flatnonzero(same))
-
-
-def lot(seed: int, question_id: str) -> float:
-    """Return what a question draws among its equals, above 0 and at most 1."""
-    return 1.0 - generator(seed, "selection-ties", question_id).random()
 
 
 def groups_of(

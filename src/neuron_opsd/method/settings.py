@@ -21,11 +21,7 @@ from neuron_opsd.section import (
 
 
 def known_rule(value: Any) -> Any:
-    """Refuse the neuron rule of earlier versions that gave all questions one count.
-
-    Raises:
-        PydanticCustomError: If it is that rule.
-    """
+    """Refuse the neuron rule of earlier versions that gave all questions one count."""
     if value == "per-layer":
         raise PydanticCustomError(
             "gone",
@@ -36,11 +32,7 @@ def known_rule(value: Any) -> Any:
 
 
 def only_under_flat(value: int, info: ValidationInfo) -> int:
-    """Refuse chunks under neuron rules that have none.
-
-    Raises:
-        PydanticCustomError: If there are chunks and the section's rule is not `flat`.
-    """
+    """Refuse chunks under neuron rules that have none, which are all but `flat`."""
     rule = info.data.get("rule", "flat")
     if value and rule != "flat":
         raise PydanticCustomError(

@@ -61,11 +61,8 @@ def weight_chunks(
 def percentile_intervals(values: FloatArray, draws: FloatArray) -> tuple[Interval, ...]:
     """Return the 95 % interval of each column of draws around its value.
 
-    Resamples in which a measure does not exist (NaN) are left out of its interval.
-
-    Args:
-        values: ``(M,)``.
-        draws: ``(R, M)``.
+    Values are ``(M,)``, draws ``(R, M)``. Resamples in which a measure does not exist
+    (NaN) are left out of its interval.
 
     Source: Efron and Tibshirani 1993, chapter 13 (percentile interval).
     """
@@ -84,13 +81,9 @@ def percentile_intervals(values: FloatArray, draws: FloatArray) -> tuple[Interva
 def bootstrap_p_values(values: FloatArray, draws: FloatArray) -> list[float]:
     """Return for each column of draws the two-sided p-value of no difference.
 
-    It is twice the share of draws that lie on the far side of 0 or on it, one draw
-    added to each, so it is never below ``2 / (R + 1)``. Resamples in which a measure
-    does not exist are left out.
-
-    Args:
-        values: ``(M,)`` differences.
-        draws: ``(R, M)``.
+    Values are ``(M,)`` differences, draws ``(R, M)``. It is twice the share of draws
+    that lie on the far side of 0 or on it, one draw added to each, so it is never below
+    ``2 / (R + 1)``. Resamples in which a measure does not exist are left out.
 
     Returns:
         M numbers in (0, 1]; NaN where the difference is or no draw exists.
@@ -106,13 +99,7 @@ def bootstrap_p_values(values: FloatArray, draws: FloatArray) -> list[float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for testing several hypotheses at once.
-
-    Args:
-        p_values: One per hypothesis, in any order; the result keeps it.
-
-    Raises:
-        ValueError: If a p-value lies outside [0, 1].
+    """Return p-values adjusted for testing several hypotheses at once, in their order.
 
     Source: Holm 1979, the step-down procedure.
     """
@@ -151,19 +138,14 @@ def standardise(values: FloatArray) -> FloatArray:
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
-    """Return the correlation of ranks, ties sharing their mean rank.
-
-    Raises:
-        ValueError: If the lengths differ or there are fewer than two pairs.
-    """
+    """Return the correlation of ranks, ties sharing their mean rank."""
     return pearson(ranks(np.asarray(x)), ranks(np.asarray(y)))
 
 
 def ranks(values: NDArray[np.generic]) -> FloatArray:
     """Return ranks from 1, ties sharing their mean rank."""
     _, group_of, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(sizes)
-    mean_rank = last - (sizes - 1) / 2.0
+    mean_rank = np.cumsum(sizes) - (sizes - 1) / 2.0
     return np.asarray(mean_rank[group_of], dtype=np.float64)
 
 

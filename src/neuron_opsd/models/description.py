@@ -27,17 +27,9 @@ from neuron_opsd.models.library_errors import refusing
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens, check_tokens
 from neuron_opsd.models.tokenizer.trial import try_tokenizer
+from neuron_opsd.models.weights import refusals
 from neuron_opsd.models.weights.location import advice, source_of
 from neuron_opsd.models.weights.precision import compute_of, device_of
-from neuron_opsd.models.weights.refusals import (
-    refuse_absurd,
-    refuse_other_families,
-    refuse_other_kinds,
-    refuse_own_code,
-    refuse_own_kernels,
-    refuse_quantised,
-    refuse_unheld,
-)
 from neuron_opsd.models.weights.shards import Source, check_weights, stored_weights
 
 GENERATION: Final = "generation_config.json"
@@ -57,7 +49,7 @@ def load_tokenizer(config: ModelConfig) -> ModelTokenizer:
     with loading(config):
         with torch.device("meta"):
             outline = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
-        refuse_unheld(config.name, outline, stored_weights(source))
+        refusals.refuse_unheld(config.name, outline, stored_weights(source))
     tokens = load_tokens(source, config, end_ids_of(config, source, settings))
     return ModelTokenizer(tokens, facts_of(as_linear(outline), tokens, config))
 
@@ -69,35 +61,29 @@ def quiet() -> None:
 
 
 def settings_of(config: ModelConfig, source: Source) -> Any:
-    """Return a model's configuration as transformers reads it, once it may be read.
-
-    Raises:
-        ModelError: If it is of a kind that is not read, or names other weights.
-    """
+    """Return a model's configuration as transformers reads it, once it may be read."""
     with loading(config):
         written, _ = PreTrainedConfig.get_config_dict(source.place, **source.options)
-        refuse_own_code(source.place, written)
-        refuse_own_kernels(source.place, written)
-        refuse_quantised(config.name, written)
+        refusals.refuse_own_code(source.place, written)
+        refusals.refuse_own_kernels(source.place, written)
+        refusals.refuse_quantised(config.name, written)
         check_weights(source, written)
-        refuse_other_families(config.name, written)
-        refuse_absurd(config.name, written, stored_weights(source))
+        refusals.refuse_other_families(config.name, written)
+        refusals.refuse_absurd(config.name, written, stored_weights(source))
         settings = AutoConfig.from_pretrained(source.place, **source.options)
-        refuse_other_kinds(config.name, settings)
+        refusals.refuse_other_kinds(config.name, settings)
     return settings
 
 
 def end_ids_of(config: ModelConfig, source: Source, settings: Any) -> list[int]:
     """Return the end tokens that a model's settings name, none where they do not."""
-    options = source.options
-    del options["trust_remote_code"]
     with loading(config):
         if source.file(GENERATION) is None:
             named = settings.eos_token_id
             if named is None:
                 named = settings.get_text_config().eos_token_id
         else:
-            found = GenerationConfig.from_pretrained(source.place, **options)
+            found = GenerationConfig.from_pretrained(source.place, **source.reach)
             named = found.eos_token_id
     ends: list[Any] = named if isinstance(named, list) else [named]
     wrong = [end for end in ends if not isinstance(end, int | None)]
@@ -141,11 +127,7 @@ def load_tokens(source: Source, config: ModelConfig, ends: Sequence[int]) -> Tok
 
 
 def marks_of(config: ModelConfig) -> tuple[Marks, ...]:
-    """Return the marks of reasoning that the settings name, none where they do not.
-
-    Raises:
-        ModelError: If they name one of the two alone.
-    """
+    """Return the marks of reasoning that the settings name, none where they do not."""
     start, end = config.reasoning_start, config.reasoning_end
     if not start and not end:
         return ()
@@ -163,6 +145,12 @@ def facts_of(network: Any, tokens: Tokens, config: ModelConfig) -> ModelFacts:
     mlps, why_none = readable_mlps(network)
     head = network.get_output_embeddings().weight
     settings = network.config.get_text_config()
+    max_positions = getattr(settings, "max_position_embeddings", None)
+    if not isinstance(max_positions, int):
+        raise ModelError(
+            f"the configuration of this {settings.model_type} model does not say how "
+            "many positions it holds; use a model of another family"
+        )
     device = device_of(config)
     return ModelFacts(
         name=config.name,
@@ -172,7 +160,7 @@ def facts_of(network: Any, tokens: Tokens, config: ModelConfig) -> ModelFacts:
         num_neurons=mlps[0].down_proj.in_features if mlps else 0,
         width=head.shape[1],
         vocab_size=head.shape[0],
-        max_positions=max_positions_of(settings),
+        max_positions=max_positions,
         has_chat_template=tokens.has_chat_template,
         device=device,
         compute=compute_of(config, device),
@@ -180,14 +168,3 @@ def facts_of(network: Any, tokens: Tokens, config: ModelConfig) -> ModelFacts:
         prints_date=tokens.has_chat_template and tokens.template.prints_date,
         closes_answers=tokens.closing_id is not None,
     )
-
-
-def max_positions_of(settings: Any) -> int:
-    """Return how many positions a model holds."""
-    found = getattr(settings, "max_position_embeddings", None)
-    if not isinstance(found, int):
-        raise ModelError(
-            f"the configuration of this {settings.model_type} model does not say how "
-            "many positions it holds; use a model of another family"
-        )
-    return found

@@ -6,8 +6,8 @@ layer, D residual width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -127,11 +127,7 @@ class HFModel(ModelTokenizer):
         *,
         half_projections: bool = False,
     ) -> None:
-        """Run one forward pass and pass on every layer's contribution scores.
-
-        Raises:
-            ModelError: If the model's neurons cannot be read.
-        """
+        """Run one forward pass and pass on every layer's contribution scores."""
         if not self.mlps:
             raise ModelError(self.facts.why_no_neurons)
         rows, columns = (
@@ -155,7 +151,9 @@ class HFModel(ModelTokenizer):
                 projections = projections.half().float()
             consume(layer, scores * projections.index_select(0, places))
 
-        with torch.inference_mode(), hooked(self.mlps, value, score):
+        with torch.inference_mode(), ExitStack() as watching:
+            for layer, mlp in enumerate(self.mlps):
+                watching.enter_context(mlp.watch(value, partial(score, layer)))
             self.forward(pairs)
 
     def head(self) -> Head:
@@ -190,8 +188,7 @@ class HFModel(ModelTokenizer):
     @property
     def product_type(self) -> torch.dtype:
         """Precision of matrix products."""
-        reduced = self.facts.compute == "bfloat16"
-        return torch.bfloat16 if reduced else torch.float32
+        return torch.bfloat16 if self.facts.compute == "bfloat16" else torch.float32
 
     @property
     def readout_type(self) -> torch.dtype:
@@ -199,8 +196,7 @@ class HFModel(ModelTokenizer):
 
         Logits are added up in float32 whatever the factors are.
         """
-        half = self.facts.compute == "bfloat16" and self.device.type == "cuda"
-        return torch.bfloat16 if half else torch.float32
+        return self.product_type if self.device.type == "cuda" else torch.float32
 
     def states(self, pairs: Sequence[Pair], *, after: int = 0) -> Tensor:
         """Return ``(N, D)`` final states that predict the completions' tokens.
@@ -305,16 +301,3 @@ def softcap_of(config: Any) -> float | None:
     """Return the final softcap of a model's configuration, if it has one."""
     value = config.to_dict().get("final_logit_softcapping")
     return None if value is None else float(value)
-
-
-@contextmanager
-def hooked(
-    mlps: Sequence[GatedMLP],
-    value: NeuronValue,
-    score: Callable[[int, Tensor], None],
-) -> Iterator[None]:
-    """Call ``score(layer, activations)`` for every layer of the next forward pass."""
-    with ExitStack() as watching:
-        for layer, mlp in enumerate(mlps):
-            watching.enter_context(mlp.watch(value, partial(score, layer)))
-        yield

@@ -64,10 +64,9 @@ class HFLearner(HFModel):
         """The model where training began."""
         self.trained = trained
         self.max_grad_norm = max_grad_norm
+        named = network.named_parameters()
         self.weights: dict[str, nn.Parameter] = {
-            name: weight
-            for name, weight in network.named_parameters()
-            if weight.requires_grad
+            name: weight for name, weight in named if weight.requires_grad
         }
         self.teacher_weights: dict[str, Tensor] = {
             name: weight.detach().clone() for name, weight in self.weights.items()
@@ -80,7 +79,12 @@ class HFLearner(HFModel):
 
     def student(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return ``(N, D)`` states that predict the completions, with gradient."""
-        return self.head().reading(self._states_under(*self._learning(), pairs))
+        decoder: nn.Module = self.network.get_decoder()
+        weights: Mapping[str, Tensor] = {}
+        if self._widens:
+            held = self._weights_as("student").decoder
+            decoder, weights = self.decoder, learning(held, self._changes(self.weights))
+        return self.head().reading(self._states_under(decoder, weights, pairs))
 
     def teacher(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same under the teacher's weights, without gradient."""
@@ -110,11 +114,7 @@ class HFLearner(HFModel):
         return self._weights_as("student")
 
     def step(self, learning_rate: float) -> float:
-        """Apply the gradients gathered so far; return their norm before clipping.
-
-        Raises:
-            NotFiniteError: If the norm is not finite; no weight has moved then.
-        """
+        """Apply the gradients gathered so far; return their norm before clipping."""
         weights = list(self.weights.values())
         given = {name: weight.grad for name, weight in self.weights.items()}
         gradients = {n: grad for n, grad in given.items() if grad is not None}
@@ -136,13 +136,8 @@ class HFLearner(HFModel):
         self.optimizer.zero_grad(set_to_none=True)
 
     def check(self) -> None:
-        """Refuse to be kept with a weight or a moment that is not finite.
-
-        Raises:
-            NotFiniteError: Naming the first one of student, optimiser or teacher.
-        """
-        name = first_not_finite(self._kept())
-        if name:
+        """Refuse to be kept with a weight or a moment that is not finite."""
+        if name := first_not_finite(self._kept()):
             raise NotFiniteError(f"{name} is not finite")
 
     def update_teacher(self, rate: float) -> None:
@@ -228,23 +223,10 @@ class HFLearner(HFModel):
         if all(len(pack.completions) == 1 for pack in packs):
             return self.states_under(decoder, weights, [pack.row for pack in packs])
         layout = layout_of(packs, self.device)
-        hidden = self.run(
-            decoder,
-            weights,
-            {
-                "input_ids": layout.ids,
-                "position_ids": layout.positions,
-                "attending": Apart(layout),
-            },
-        )
+        inputs: dict[str, Any] = {"input_ids": layout.ids, "attending": Apart(layout)}
+        inputs["position_ids"] = layout.positions
+        hidden = self.run(decoder, weights, inputs)
         return hidden[layout.rows, layout.columns]
-
-    def _learning(self) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        """Return a decoder and weights through which what is trained gets gradients."""
-        if not self._widens:
-            return self.network.get_decoder(), {}
-        weights = self._weights_as("student").decoder
-        return self.decoder, learning(weights, self._changes(self.weights))
 
     @property
     def _widens(self) -> bool:

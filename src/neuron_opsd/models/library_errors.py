@@ -43,10 +43,7 @@ def saving() -> Iterator[None]:
     """Turn what safetensors and tokenizers raise over a disk into an `OSError`.
 
     Both say it in words alone, the second with a bare `Exception`. Whoever writes the
-    file turns that into a line, as of any other file.
-
-    Raises:
-        OSError: With the number that stands in the words; other errors pass.
+    file turns that into a line, as of any other file. Other errors pass.
     """
     try:
         yield
@@ -93,12 +90,7 @@ def full_line(error: Exception) -> str:
 
 
 def full_line_of(said: str, kind: str) -> str:
-    """Return the first full line of what an error says.
-
-    Args:
-        said: All of it.
-        kind: Name of the error's type, which stands where it says nothing.
-    """
+    """Return the first full line of what an error said; its kind where it is empty."""
     lines = [shortened(line.strip()) for line in said.strip().splitlines()]
     if not lines:
         return kind

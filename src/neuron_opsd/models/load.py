@@ -93,7 +93,9 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
     if not isinstance(base, HFModel):
         raise TypeError(f"cannot train {type(base).__name__}; give a loaded model")
     if tuning.tuning == "lora":
-        network = twin(base.network)
+        # A second network of the same modules over the very same weights.
+        shared = [*base.network.parameters(), *base.network.buffers()]
+        network = copy.deepcopy(base.network, {id(tensor): tensor for tensor in shared})
         trained: Any = add_adapter(network, tuning, network.name_or_path, seed)
     else:
         base = base.in_float32()
@@ -108,18 +110,8 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
     )
 
 
-def twin(network: Any) -> Any:
-    """Return a second network of the same modules over the very same weights."""
-    shared = [*network.parameters(), *network.buffers()]
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
-
-
 def load_network(config: ModelConfig) -> Any:
-    """Load the weights in float32.
-
-    Raises:
-        ModelError: If transformers cannot.
-    """
+    """Load the weights in float32."""
     source = source_of(config)
     settings = settings_of(config, source)
     with loading(config):
@@ -140,11 +132,7 @@ def load_network(config: ModelConfig) -> Any:
 
 
 def on_device(network: Any, device: str) -> Any:
-    """Move a network to a device.
-
-    Raises:
-        ModelError: If there is no such device here, or no room on it.
-    """
+    """Move a network to a device, or say in one line why it cannot be."""
     try:
         return network.to(device)
     except (RuntimeError, AssertionError) as error:

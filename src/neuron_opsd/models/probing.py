@@ -15,12 +15,7 @@ from torch import Tensor
 from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.method.losses import capped
 from neuron_opsd.models.decoding.library_cache import CachedRows
-from neuron_opsd.models.decoding.shared_prefix import (
-    DecoderPass,
-    PrefixMemory,
-    extend,
-    read,
-)
+from neuron_opsd.models.decoding.shared_prefix import PrefixMemory, extend, read
 from neuron_opsd.models.forward.attention import replacing
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.library_errors import FAULTS, refusing
@@ -37,12 +32,7 @@ WRITTEN: Final[TokenIds] = (2, 1, 3)
 
 
 def tried(model: HFModel) -> bool:
-    """Take first steps with a model; return whether it can share prompts.
-
-    Raises:
-        ModelError: If it cannot be followed here, or decoding gives other states than
-            whole passes do.
-    """
+    """Take first steps with a model; return whether it can share prompts."""
     family = model.facts.family
     if model.facts.num_layers < 1:
         raise ModelError(f"this {family} model has no layers; get its files again")
@@ -115,9 +105,14 @@ def decodes_alike(model: HFModel) -> bool:
     with torch.inference_mode():
         whole = [torch.tensor([p + WRITTEN], device=model.device) for p in PROMPTS]
         wanted = torch.cat([run(input_ids=ids)[:, -1] for ids in whole])
+        # The second of two samples is followed, so that a mistake in the places shows.
+        slots = torch.arange(len(PROMPTS), device=model.device) * 2 + 1
         try:
             with replacing(decoder.config):
-                found = read_and_write(run, model.device)
+                memory = PrefixMemory(len(PROMPTS), 2, model.device)
+                found = read(memory, run, PROMPTS, range(len(PROMPTS)))
+                for token in WRITTEN:
+                    found = extend(memory, run, torch.full_like(slots, token), slots)
         except FAULTS as error:
             if is_out_of_memory(error):
                 raise
@@ -126,26 +121,10 @@ def decodes_alike(model: HFModel) -> bool:
     return bool((found - wanted).abs().max() < TOLERANCE * wanted.abs().max())
 
 
-def read_and_write(run: DecoderPass, device: torch.device) -> Tensor:
-    """Return the last states after reading the prompts and writing after each.
-
-    The second of two samples is followed, so that a mistake in the places shows.
-    """
-    memory = PrefixMemory(len(PROMPTS), 2, device)
-    states = read(memory, run, PROMPTS, range(len(PROMPTS)))
-    slots = torch.arange(len(PROMPTS), device=device) * 2 + 1
-    for token in WRITTEN:
-        states = extend(memory, run, torch.full_like(slots, token), slots)
-    return states
-
-
 def check_library_cache(model: HFModel) -> None:
-    """Refuse a model whose logits over its cache are not those of whole passes.
+    """Refuse a model whose logits, in float32, over its cache are others than whole.
 
     The rows of the prompts change places, as they do when a completion ends.
-
-    Args:
-        model: Computes in float32, where two right ways differ by next to nothing.
     """
     rows = [1, 0, 1]
     with torch.inference_mode():

@@ -83,7 +83,6 @@ class Described(Protocol):
     @property
     def facts(self) -> ModelFacts:
         """What the model is."""
-        ...
 
 
 class Tokenizer(Described, Protocol):
@@ -96,48 +95,39 @@ class Tokenizer(Described, Protocol):
             DataError: If a turn of a conversation contains a control token.
             ModelError: If the chat template refuses such turns or loses one.
         """
-        ...
 
     def encode_all(self, prompts: Sequence[Prompt]) -> list[TokenIds]:
         """Return what `encode` returns of each, sooner."""
-        ...
 
     def encode_answer(self, prompt: Prompt, answer: str) -> TokenIds:
         """Return what would complete the prompt with this answer, end token included.
 
         In the plain form that is a space, the answer and a line break.
         """
-        ...
 
     def encode_rendered(self, prompt: str, completion: str) -> Pair:
         """Return the ids of texts that are rendered already, control tokens and all."""
-        ...
 
     def refusal(self, prompt: Prompt) -> str:
         """Say which control token a turn of a prompt contains; empty if none does.
 
         `encode` raises over such a prompt. In the plain form there is nothing to say.
         """
-        ...
 
     def decode(self, token_ids: TokenIds) -> str:
         """Return the text of a completion without control tokens, stripped.
 
         The marks of reasoning stay in it.
         """
-        ...
 
     def token_text(self, token: int) -> str:
         """Return the text of one token, control tokens included."""
-        ...
 
     def prompt_text(self, prompt: Prompt) -> str:
         """Return a prompt as text, as the chat template writes it."""
-        ...
 
     def opens_reasoning(self, prompt: TokenIds) -> bool:
         """Whether a prompt ends inside a block of reasoning."""
-        ...
 
 
 class Sampler(Protocol):
@@ -165,7 +155,6 @@ class Sampler(Protocol):
             NotFiniteError: If a logit is not finite; its places are prompts'.
             TryAgainError: If there is no room in memory for a single completion.
         """
-        ...
 
 
 class Scorer(Protocol):
@@ -188,7 +177,6 @@ class Scorer(Protocol):
         Raises:
             TryAgainError: If there is no room in memory for a single pair.
         """
-        ...
 
     def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
         """Return KL(pair || other) per completion token in nats, over the vocabulary.
@@ -200,7 +188,6 @@ class Scorer(Protocol):
         Raises:
             NotFiniteError: If one is not finite; its places are pairs'.
         """
-        ...
 
 
 class Capturer(Described, Protocol):
@@ -209,7 +196,6 @@ class Capturer(Described, Protocol):
     @property
     def room(self) -> Room:
         """How many tokens a pass may hold, and how pairs become passes."""
-        ...
 
     def capture(
         self,
@@ -231,7 +217,6 @@ class Capturer(Described, Protocol):
         Raises:
             ModelError: If the model's neurons cannot be read.
         """
-        ...
 
 
 class TextScorer(Tokenizer, Scorer, Protocol):
@@ -247,7 +232,6 @@ class LanguageModel(Answerer, Capturer, Protocol):
 
     def release(self) -> None:
         """Free what is kept to be faster; it is made again when it is needed."""
-        ...
 
 
 class Learner(Answerer, Protocol):
@@ -256,27 +240,22 @@ class Learner(Answerer, Protocol):
     @property
     def room(self) -> Room:
         """How many tokens a pass without gradient may hold."""
-        ...
 
     @property
     def frozen(self) -> Answerer:
         """The model where training began."""
-        ...
 
     def student(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return ``(N, D)`` states that predict the completions, with gradient.
 
         The head that reads them out may ask for a gradient too.
         """
-        ...
 
     def teacher(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same under the teacher's weights, without gradient."""
-        ...
 
     def reference(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same of the model where training began, without gradient."""
-        ...
 
     def step(self, learning_rate: float) -> float:
         """Apply the gradients gathered so far; return their norm before clipping.
@@ -284,11 +263,9 @@ class Learner(Answerer, Protocol):
         Raises:
             NotFiniteError: If the norm is not finite; no weight has moved then.
         """
-        ...
 
     def drop_gradients(self) -> None:
         """Forget the gradients gathered so far."""
-        ...
 
     def check(self) -> None:
         """Refuse to be kept with a weight or a moment that is not finite.
@@ -296,25 +273,19 @@ class Learner(Answerer, Protocol):
         Raises:
             NotFiniteError: Naming the first one of student, optimiser or teacher.
         """
-        ...
 
     def update_teacher(self, rate: float) -> None:
         """Move the teacher's weights the share `rate` of the way to the student's."""
-        ...
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold: student, teacher and optimiser."""
-        ...
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""
-        ...
 
     @property
     def num_bytes(self) -> int:
         """Size of what is trained."""
-        ...
 
     def save_adapter(self, folder: Path) -> None:
         """Write what training made: a PEFT adapter, or a whole model after `full`."""
-        ...

@@ -60,13 +60,8 @@ def in_halves(
 ) -> list[R]:
     """Work on all items at once, or on halves of them where memory runs out.
 
-    Args:
-        items: At least one.
-        work: Gives a result for each.
-        what: One of them, for the message.
-
-    Raises:
-        TryAgainError: If there is no room for a single one.
+    The work gives a result for each; `what` one of them is stands in the message of a
+    `TryAgainError` if there is no room for a single one.
     """
     found: list[R] = []
     said = attempt(lambda: found.extend(work(items)))
@@ -78,11 +73,7 @@ def in_halves(
 
 
 def refuse_single(count: int, what: str, said: str) -> None:
-    """Stop where even one row has no room.
-
-    Raises:
-        TryAgainError: If it was one.
-    """
+    """Stop where even one row has no room."""
     if count > 1:
         return
     raise TryAgainError(
@@ -104,12 +95,7 @@ class Room:
         """Told why, as soon as it has become less."""
 
     def lower(self, used: int, said: str) -> None:
-        """Halve what a pass used that found no room.
-
-        Args:
-            used: Tokens; at least two, and at most what was allowed.
-            said: What was said when memory ran out.
-        """
+        """Halve the tokens of a pass that found no room; `said` is what it was told."""
         self.tokens = max(1, min(used, self.tokens) // 2)
         if self.told is not None:
             self.told(said)
@@ -139,10 +125,7 @@ class Room:
                 return
 
     def _has_room(
-        self,
-        batch: list[int],
-        pairs: Sequence[Pair],
-        work: Callable[[list[int]], None],
+        self, batch: list[int], pairs: Sequence[Pair], work: Callable[[list[int]], None]
     ) -> bool:
         said = attempt(partial(work, batch))
         if said:

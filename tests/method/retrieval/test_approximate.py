@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.method.retrieval import approximate
+from neuron_opsd.method.retrieval import approximate, bitsets
 from neuron_opsd.method.retrieval.approximate import (
     approximate_nearest,
     lengthening,
@@ -66,7 +66,7 @@ def test_the_true_nearest_equal_those_of_every_pair_ranked(
 ) -> None:
     barred = [np.array([i]) for i in range(len(pool))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(approximate, "SETS_PER_CHUNK", 2)
+        patch.setattr(bitsets, "SETS_PER_CHUNK", 2)
         found = true_nearest(pool, pool, barred, count)
     for i, (rows, distances) in enumerate(found):
         expected = slowly_nearest(pool[i], pool, count, [i])

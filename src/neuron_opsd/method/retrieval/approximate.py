@@ -9,25 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.method.retrieval.bitsets import (
-    SETS_PER_CHUNK,
-    NeuronSets,
-    chunks,
-    count_sets,
-    flatten,
-)
-from neuron_opsd.method.retrieval.exact import (
-    Ranking,
-    Rows,
-    distances_of,
-    first,
-    make_index,
-    shared_counts,
-)
+from neuron_opsd.method.retrieval import bitsets, exact
+from neuron_opsd.method.retrieval.bitsets import NeuronSets
+from neuron_opsd.method.retrieval.exact import Ranking, Rows
 from neuron_opsd.method.retrieval.sketches import (
     Sketches,
     is_among,
@@ -81,9 +70,8 @@ def rank_exactly(
     others = [pool[int(row)] for row in allowed]
     sizes = np.array([other.size for other in others], np.int64)
     shared = num_shared(ids, others)
-    places, distances = first(
-        distances_of(shared, ids.size, sizes), min(count, allowed.size)
-    )
+    distances = exact.distances_of(shared, ids.size, sizes)
+    places, distances = exact.first(distances, min(count, allowed.size))
     return allowed[places], distances
 
 
@@ -92,7 +80,7 @@ def num_shared(ids: NeuronIds, others: NeuronSets) -> NDArray[np.int32]:
     # One huge set would otherwise be gone through for all whose candidate it is.
     most = HUGE * (ids.size + 1)
     cut = [o if o.size <= most else ids[is_among(ids, o)] for o in others]
-    flat, sizes = flatten(cut)
+    flat, sizes = bitsets.flatten(cut)
     total = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.isin(flat, ids))])
     ends = np.cumsum(sizes)
     return np.asarray(total[ends] - total[ends - sizes], np.int32)
@@ -110,30 +98,30 @@ def approximate_nearest(
 
     The sorted rows of the pool that are `barred` for a set are not found for it.
     """
-    done = 0
-    for found in nearest_sketches(sketches, sets, num_candidates, barred):
-        for rows in found:
-            yield rank_exactly(sets[done], pool, rows, barred[done], count)
-            done += 1
+    found = nearest_sketches(sketches, sets, num_candidates, barred)
+    each = zip(sets, chain.from_iterable(found), barred, strict=True)
+    for ids, rows, out in each:
+        yield rank_exactly(ids, pool, rows, out, count)
 
 
 def true_nearest(
     pool: NeuronSets, sample: NeuronSets, barred: Sequence[Rows], count: int
 ) -> list[Ranking]:
     """Return the nearest of a few sets by counting, in one pass over the pool."""
-    index = make_index(sample)
+    index = exact.make_index(sample)
     rows = [np.empty(0, np.int64) for _ in sample]
     distances = [np.empty(0) for _ in sample]
-    for chunk in chunks(len(pool), SETS_PER_CHUNK):
-        shared = shared_counts(index, pool[chunk])
+    for chunk in bitsets.chunks(len(pool), bitsets.SETS_PER_CHUNK):
+        shared = exact.shared_counts(index, pool[chunk])
         sizes = np.array([ids.size for ids in pool[chunk]], np.int64)
         numbers = np.arange(chunk.start, chunk.stop)
         for i, ids in enumerate(sample):
-            new = distances_of(np.ascontiguousarray(shared[:, i]), ids.size, sizes)
+            counts = np.ascontiguousarray(shared[:, i])
+            new = exact.distances_of(counts, ids.size, sizes)
             start, stop = np.searchsorted(barred[i], [chunk.start, chunk.stop])
             new[barred[i][start:stop] - chunk.start] = np.inf
             both = np.concatenate([distances[i], new])
-            places, distances[i] = first(both, min(count, both.size))
+            places, distances[i] = exact.first(both, min(count, both.size))
             rows[i] = np.concatenate([rows[i], numbers])[places]
     ends = [int(np.isfinite(found).sum()) for found in distances]
     return [
@@ -190,7 +178,7 @@ def lengthening(pool: NeuronSets) -> Iterator[Sketches]:
     Or of as many neurons as `MOST_BYTES` hold: sets that share hardly any neuron would
     need one column for each.
     """
-    names, counts = count_sets(pool)
+    names, counts = bitsets.count_sets(pool)
     order = np.argsort(-counts, kind="stable")
     most = max(NUM_COLUMNS, 8 * MOST_BYTES // max(1, len(pool)))
     num_columns = NUM_COLUMNS

@@ -16,19 +16,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.method.retrieval.bitsets import (
-    CHUNK_BYTES,
-    SETS_PER_CHUNK,
-    Columns,
-    NeuronSets,
-    chunks,
-    columns_of,
-    count_sets,
-    flatten,
-    make_columns,
-    pack,
-    shared_bits,
-)
+from neuron_opsd.method.retrieval import bitsets
+from neuron_opsd.method.retrieval.bitsets import Columns, NeuronSets, chunks, columns_of
 from neuron_opsd.records import NeuronIds
 
 Rows: TypeAlias = NDArray[np.int64]
@@ -66,15 +55,15 @@ class Index:
 
 def make_index(pool: NeuronSets) -> Index:
     """Lay out a pool; takes about as much memory as the pool itself."""
-    names, counts = count_sets(pool)
+    names, counts = bitsets.count_sets(pool)
     is_common = counts * COMMON >= len(pool)
-    common = make_columns(names[is_common])
-    rare = make_columns(names[~is_common])
+    common = bitsets.make_columns(names[is_common])
+    rare = bitsets.make_columns(names[~is_common])
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[~is_common])])
     return Index(
         sizes=np.fromiter((ids.size for ids in pool), np.int64, len(pool)),
         common=common,
-        packed=pack(pool, common),
+        packed=bitsets.pack(pool, common),
         rare=rare,
         ends=ends,
         holders=list_holders(pool, rare, ends),
@@ -87,8 +76,8 @@ def list_holders(
     """Return the rows of the pool that hold each rare neuron, neuron by neuron."""
     holders = np.empty(int(ends[-1]), np.uint32)
     free = ends[:-1].copy()
-    for chunk in chunks(len(pool), SETS_PER_CHUNK):
-        flat, sizes = flatten(pool[chunk])
+    for chunk in chunks(len(pool), bitsets.SETS_PER_CHUNK):
+        flat, sizes = bitsets.flatten(pool[chunk])
         known, places = columns_of(flat, rare)
         rows = np.repeat(np.arange(chunk.start, chunk.stop), sizes)[known]
         order = np.argsort(places, kind="stable")
@@ -105,10 +94,10 @@ def shared_counts(index: Index, sets: NeuronSets) -> NDArray[np.int32]:
     The result is held whole: ask about few sets at a time.
     """
     shared = np.empty((len(sets), index.sizes.size), np.int32)
-    step = min(1024, CHUNK_BYTES // (8 * index.packed.shape[1]))
+    step = min(1024, bitsets.CHUNK_BYTES // (8 * index.packed.shape[1]))
     for rows in chunks(len(sets), step):
-        packed = pack(sets[rows], index.common)
-        for columns, counts in shared_bits(packed, index.packed):
+        packed = bitsets.pack(sets[rows], index.common)
+        for columns, counts in bitsets.shared_bits(packed, index.packed):
             shared[rows, columns] = counts
     for i, ids in enumerate(sets):
         holders = holders_of(index, ids)

@@ -14,15 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.method.retrieval.bitsets import (
-    SETS_PER_CHUNK,
-    Columns,
-    NeuronSets,
-    chunks,
-    make_columns,
-    pack,
-    shared_bits,
-)
+from neuron_opsd.method.retrieval import bitsets
+from neuron_opsd.method.retrieval.bitsets import Columns, NeuronSets, chunks
 from neuron_opsd.method.retrieval.exact import Rows
 from neuron_opsd.records import NeuronIds
 
@@ -49,8 +42,8 @@ class Sketches:
 
 def make_sketches(pool: NeuronSets, names: NeuronIds) -> Sketches:
     """Cut a pool to the sorted `names`."""
-    columns = make_columns(names)
-    packed = pack(pool, columns)
+    columns = bitsets.make_columns(names)
+    packed = bitsets.pack(pool, columns)
     sizes = num_bits(packed)
     rows = np.argsort(sizes, kind="stable")
     # Some bytes of all rows at a time: a second copy of a million would be too much.
@@ -62,7 +55,7 @@ def make_sketches(pool: NeuronSets, names: NeuronIds) -> Sketches:
 def num_bits(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return how many bits are set in each row."""
     sizes = np.empty(len(packed), np.int64)
-    for chunk in chunks(len(packed), SETS_PER_CHUNK):
+    for chunk in chunks(len(packed), bitsets.SETS_PER_CHUNK):
         sizes[chunk] = np.bitwise_count(packed[chunk]).sum(axis=1, dtype=np.int64)
     return sizes
 
@@ -142,7 +135,7 @@ def nearest_sketches(
     by the share of common bits and then by row, whatever the size of a chunk.
     """
     for chunk in chunks(len(sets), ROWS_PER_PASS):
-        asked = pack(sets[chunk], sketches.columns)
+        asked = bitsets.pack(sets[chunk], sketches.columns)
         barring = Barring(barred[chunk], sketches.rows.size)
         matches = search(sketches, asked, count, barring)
         edges = np.searchsorted(matches.asked, np.arange(1, chunk.stop - chunk.start))
@@ -156,7 +149,7 @@ def search(
     sizes = num_bits(asked)
     bounds = Bounds(np.zeros(len(asked)), np.full(len(asked), sketches.rows.size))
     matches = Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    for chunk, shared in shared_bits(asked, sketches.packed):
+    for chunk, shared in bitsets.shared_bits(asked, sketches.packed):
         others, rows = sketches.sizes[chunk], sketches.rows[chunk]
         if chunk.start == 0:
             bounds.shares = kth_shares(shared, sizes, others, count + barring.sizes)

@@ -27,15 +27,7 @@ class Spread:
 
 
 def measure_spread(sets: Sequence[NeuronIds], rng: np.random.Generator) -> Spread:
-    """Measure the distances of every pair, or of a sample of questions to all.
-
-    Args:
-        sets: The pool's neuron sets.
-        rng: Draws the questions asked about where there are above `MOST_ROWS`.
-
-    Raises:
-        ValueError: If there are fewer than two sets.
-    """
+    """Measure the distances of every pair, or of `MOST_ROWS` drawn questions to all."""
     if len(sets) < 2:
         raise ValueError(f"a distance needs at least two neuron sets, got {len(sets)}")
     places = sampled_places(len(sets), rng)
@@ -55,9 +47,6 @@ def distance_between(
 
     Counted are all pairs, up to `MOST_ROWS` questions of either pool; of more, that
     many are drawn.
-
-    Raises:
-        ValueError: If a pool is empty.
     """
     if not sets or not others:
         raise ValueError("a distance between pools needs a neuron set of each")

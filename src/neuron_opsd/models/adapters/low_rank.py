@@ -147,21 +147,18 @@ def merged(decoder: nn.Module, changes: Mapping[str, LowRank]) -> dict[str, Tens
 
 
 def widened(weights: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
-    """Return weights that round a product and its changes once.
+    """Return rounded weights that round a product and its changes once.
 
-    Args:
-        weights: Of a decoder by name, rounded; stay as they are. Changes that stand
-            apart there are widened with the others.
-        changes: Are the last columns afterwards.
+    Changes that stand apart in the weights are widened with the others; `changes` are
+    the last columns afterwards.
     """
     result = dict(weights)
     for name, change in changes.items():
         weight = weights[f"{name}.weight"]
         kept = change.for_products(weight.dtype)
         if f"{name}.{UP}" in weights:
-            kept = LowRank(result[f"{name}.{DOWN}"], result.pop(f"{name}.{UP}")).beside(
-                kept
-            )
+            first = LowRank(result[f"{name}.{DOWN}"], result.pop(f"{name}.{UP}"))
+            kept = first.beside(kept)
         result[f"{name}.{DOWN}"] = kept.down
         result[f"{name}.weight"] = torch.cat([weight, kept.up], dim=1)
     return result
@@ -177,12 +174,7 @@ def rewrite(weights: Mapping[str, Tensor], changes: Changes) -> None:
 
 
 def learning(weights: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
-    """Return widened weights through which the factors of changes get gradients.
-
-    Args:
-        weights: Widened with these changes, which were the last.
-        changes: Their factors ask for gradients.
-    """
+    """Return weights, widened with changes, through which their factors learn."""
     result = dict(weights)
     for name, change in changes.items():
         kept = change.for_products(weights[f"{name}.weight"].dtype)

@@ -55,7 +55,12 @@ def add_adapter(network: Any, tuning: DistillConfig, name: str, seed: int) -> An
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_A" in name:
-                draw_kaiming(weight, derive_seed(seed, "adapter", name))
+                # As PEFT does, from a seed of its own.
+                own = derive_seed(seed, "adapter", name)
+                source = torch.Generator().manual_seed(own)
+                values = torch.empty(weight.shape)
+                nn.init.kaiming_uniform_(values, a=5**0.5, generator=source)
+                weight.copy_(values)
     return adapted
 
 
@@ -80,14 +85,6 @@ def targets_of(network: Any) -> str | list[str]:
     return sorted(found - EXPERT_LAYERS)
 
 
-def draw_kaiming(weight: torch.Tensor, seed: int) -> None:
-    """Fill a weight ``(r, D)`` as PEFT does, from a seed of its own."""
-    source = torch.Generator().manual_seed(seed)
-    values = torch.empty(weight.shape)
-    torch.nn.init.kaiming_uniform_(values, a=5**0.5, generator=source)
-    weight.copy_(values)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapted:
     """A network with an adapter merged, and how its change can be told apart."""
@@ -105,18 +102,19 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
     Raises:
         ModelError: If the adapter is pickled or does not fit.
     """
-    if not (adapter / ADAPTER_WEIGHTS).exists():
+    weights = adapter / ADAPTER_WEIGHTS
+    if not weights.exists():
         raise ModelError(
             f"{adapter} must hold {ADAPTER_WEIGHTS} but has "
             f"{', '.join(pickles_in(adapter)) or 'none'}; pickled weights are never "
             "loaded"
         )
     with refusing(f"adapter {adapter} cannot be loaded", "get its files again"):
-        check_settings(adapter, network, rank_of(adapter / ADAPTER_WEIGHTS))
+        check_settings(adapter, network, rank_of(weights))
     with refusing(f"adapter {adapter} does not fit this model"):
         with without_future_warnings():
             adapted = PeftModel.from_pretrained(network, str(adapter))
-        check_weights(adapter, adapter / ADAPTER_WEIGHTS, adapted)
+        check_weights(adapter, weights, adapted)
         held = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         refuse_not_finite(f"adapter {adapter}", held.items())
     decoder = network.get_decoder()
@@ -136,14 +134,12 @@ def check_weights(adapter: Path, weights: Path, adapted: Any) -> None:
         found = set(stored.keys())
     expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     # Embeddings may be kept whole beside the low-rank weights; PEFT loads these too.
-    left = found - expected - set(adapted.state_dict())
-    if left:
+    if left := found - expected - set(adapted.state_dict()):
         raise ModelError(
             f"adapter {adapter} does not fit this model, which has no place for "
             f"{min(left)}"
         )
-    missing = expected - found
-    if missing:
+    if missing := expected - found:
         raise ModelError(
             f"adapter {adapter} is not whole: it lacks {min(missing)}, which its "
             f"{ADAPTER_SETTINGS} asks for"
@@ -171,27 +167,15 @@ def refuse_tied(adapter: Path, adapted: Any) -> None:
 
 
 def rank_of(weights: Path) -> int:
-    """Return the largest rank of an adapter's weights.
-
-    Raises:
-        ModelError: If they are stored as no floats.
-        SafetensorError: If the file is not safetensors.
-    """
-    ranks = [
-        entry["shape"][0]
-        for name, entry in header_of(weights).items()
-        if "lora_A" in name or "lora_embedding_A" in name
-    ]
+    """Return the largest rank of an adapter's weights."""
+    factors = "lora_A", "lora_embedding_A"
+    held = header_of(weights).items()
+    ranks = [e["shape"][0] for name, e in held if any(f in name for f in factors)]
     return max(ranks, default=0)
 
 
 def changes_of(decoder: nn.Module, values: Mapping[str, Tensor]) -> dict[str, LowRank]:
-    """Return what an adapter changes, by the names of the decoder's linear layers.
-
-    Args:
-        decoder: Holds PEFT's layers.
-        values: The adapter's weights by the decoder's names.
-    """
+    """Return what an adapter of these weights changes, by the decoder's layers."""
     return {
         name: LowRank(
             values[f"{name}.lora_A.{ADAPTER}.weight"],

@@ -43,8 +43,6 @@ TABLES: Final = "rank_pattern", "alpha_pattern"
 
 BACKTRACKS: Final = "matching the names of modules by it takes more than a second"
 
-TASKS = {None, "CAUSAL_LM"}
-
 STARTS = {True, False, "gaussian", "orthogonal", "eva"}
 """Ways to begin an adapter (`init_lora_weights`) that leave the base as it is."""
 
@@ -71,10 +69,7 @@ what each does; an adapter that leaves them empty is an ordinary one."""
 def check_settings(adapter: Path, network: Any, rank: int) -> None:
     """Refuse an adapter that is no low-rank one, or does what cannot be followed.
 
-    Args:
-        adapter: Its folder.
-        network: The base.
-        rank: The largest of its weights.
+    `network` is the base, `rank` the largest of the adapter's weights.
     """
     settings = read_settings(adapter)
     num_layers = network.config.get_text_config().num_hidden_layers
@@ -116,7 +111,7 @@ def kinds(settings: Settings) -> Problems:
     kind, task = settings.get("peft_type"), settings.get("task_type")
     if kind != "LORA":
         yield "peft_type", kind, "only LORA adapters can be used here"
-    if not isinstance(task, str | None) or task not in TASKS:
+    if task not in (None, "CAUSAL_LM"):
         yield "task_type", task, "it must be trained as CAUSAL_LM"
     start = settings.get("init_lora_weights", True)
     if not isinstance(start, bool | str) or start not in STARTS:
@@ -207,11 +202,7 @@ def listed(value: Any) -> Any:
 
 
 def matches_in_time(some: Sequence[str], modules: Sequence[str]) -> bool:
-    """Whether the names of modules are matched by patterns within a second.
-
-    Raises:
-        TryAgainError: If that cannot be tried.
-    """
+    """Whether the names of modules are matched by patterns within a second."""
     given = json.dumps({"patterns": some, "names": modules}).encode()
     done = workers.run_once(pattern_worker, "tries an adapter", given=given)
     return b"done" in done.stdout

@@ -62,23 +62,15 @@ def find_branches(completions: Sequence[TokenIds]) -> tuple[Branch, ...]:
         tokens in following for tokens in completions
     ):
         raise ValueError("completions of a trie must differ and none begin another")
-    branches = [
-        Branch(prefix, tuple(tokens))
-        for prefix, tokens in following.items()
-        if len(tokens) > 1
-    ]
+    tries = [Branch(prefix, tuple(tokens)) for prefix, tokens in following.items()]
+    branches = (branch for branch in tries if len(branch.tokens) > 1)
     return tuple(sorted(branches, key=lambda branch: len(branch.prefix)))
 
 
 def allowed_tokens(completions: Sequence[TokenIds], chosen: TokenIds) -> list[TokenIds]:
-    """Return which tokens each token of a chosen completion was drawn from.
+    """Return which tokens each token of the `chosen` completion was drawn from.
 
-    Args:
-        completions: Of all choices; `chosen` is one of them.
-        chosen: Its token ids.
-
-    Returns:
-        One entry per token; a token that was certain stands alone.
+    A token that was certain stands alone.
     """
     at = {branch.prefix: branch.tokens for branch in find_branches(completions)}
     return [at.get(chosen[:t], (token,)) for t, token in enumerate(chosen)]
@@ -87,11 +79,7 @@ def allowed_tokens(completions: Sequence[TokenIds], chosen: TokenIds) -> list[To
 def check_choices(
     question_id: str, choices: Sequence[str], completions: Sequence[TokenIds]
 ) -> None:
-    """Refuse choices that the model's tokens cannot tell apart.
-
-    Raises:
-        DataError: If two choices tokenise to the same ids.
-    """
+    """Refuse choices that the model's tokens cannot tell apart, with a `DataError`."""
     seen: dict[TokenIds, str] = {}
     for choice, tokens in zip(choices, completions, strict=True):
         if tokens in seen:
@@ -145,8 +133,8 @@ def score_choices(
 
 def tokens_along(row: TokenIds, branches: Sequence[Branch]) -> list[TokenIds]:
     """Return which tokens lead on at each place along a row, none where one is sure."""
-    on_it = {len(b.prefix): b.tokens for b in branches if is_prefix(b.prefix, row)}
-    return [on_it.get(t, ()) for t in range(len(row) + 1)]
+    at = {branch.prefix: branch.tokens for branch in branches}
+    return [at.get(row[:t], ()) for t in range(len(row) + 1)]
 
 
 def longest_prefixes(branches: Sequence[Branch]) -> list[TokenIds]:

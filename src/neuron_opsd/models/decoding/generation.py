@@ -28,12 +28,7 @@ def generate(
     seeds: Sequence[Sequence[int]],
     sampling: Sampling,
 ) -> list[list[Completion]]:
-    """Sample one completion per seed for every prompt.
-
-    Raises:
-        NotFiniteError: If a logit is not finite; its places are prompts'.
-        TryAgainError: If a single completion has no room.
-    """
+    """Sample one completion per seed for every prompt, as a `Sampler` does."""
     ending = ending_of(model.tokens, sampling)
     return written(model, Request(prompts, seeds, sampling, ending))
 
@@ -64,11 +59,7 @@ def written(model: Decoder, request: Request) -> list[list[Completion]]:
 
 
 def in_two(model: Decoder, request: Request, said: str) -> list[list[Completion]]:
-    """Sample half the completions of every prompt, then the other half.
-
-    Raises:
-        TryAgainError: If there is one of each alone.
-    """
+    """Sample half the completions of every prompt, then the other half."""
     most = max(map(len, request.seeds))
     longest = max(map(len, request.prompts)) + request.sampling.max_new_tokens
     refuse_single(most, f"one completion of up to {longest} tokens", said)
@@ -90,7 +81,9 @@ class SharedPrefixes:
         self.waiting = request.by_length
         self.growing: list[Growing] = []
         self.num_samples = max(map(len, request.seeds), default=1)
-        self.size = min(self._most_places(), len(self.waiting))
+        most = ROOM * model.room.tokens // self._positions()
+        most = max(1, min(most, MAX_ROWS // self.num_samples))
+        self.size = min(most, len(self.waiting))
         self.free = list(range(self.size))[::-1]
         self.memory = PrefixMemory(self.size, self.num_samples, model.device)
 
@@ -117,10 +110,6 @@ class SharedPrefixes:
         request = self.request
         longest = max((len(request.prompts[i]) for i in self.waiting), default=0)
         return longest + self.num_samples * request.sampling.max_new_tokens
-
-    def _most_places(self) -> int:
-        room = ROOM * self.model.room.tokens // self._positions()
-        return max(1, min(room, MAX_ROWS // self.num_samples))
 
     def _admit(self) -> None:
         """Read as many of the longest prompts as there are places for."""
@@ -153,12 +142,9 @@ class SharedPrefixes:
     def _step(self) -> None:
         """Let every sample grow by one token."""
         rows = self.growing
-        last = torch.tensor([row.token_ids[-1] for row in rows])
-        slots = torch.tensor([row.slot for row in rows])
-        device = self.model.device
-        states = extend(
-            self.memory, self.model.run_decoder, last.to(device), slots.to(device)
-        )
+        both = torch.tensor([(row.token_ids[-1], row.slot) for row in rows])
+        last, slots = both.to(self.model.device).unbind(dim=1)
+        states = extend(self.memory, self.model.run_decoder, last, slots)
         logits = self.model.next_logits(enough(states))[: len(rows)]
         self.request.draw(rows, logits)
         places = {row.slot // self.num_samples for row in rows}

@@ -36,15 +36,12 @@ class Decoder(Protocol):
     @property
     def decoder(self) -> Any:
         """The module below the head."""
-        ...
 
     def run_decoder(self, **inputs: Any) -> Tensor:
         """Return the final states ``(B, T, D)`` of ``input_ids`` ``(B, T)``."""
-        ...
 
     def next_logits(self, states: Tensor) -> Tensor:
         """Return the logits ``(B, V)`` that final states ``(B, D)`` give."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +178,7 @@ class Request:
 
 
 def completed(ending: Ending, row: Growing, *, opened: bool) -> Completion:
-    """Turn a row that has ended into a completion.
-
-    Args:
-        ending: What ended it.
-        row: Its tokens.
-        opened: Whether its prompt ended inside a block of reasoning.
-    """
+    """Turn a row into a completion; `opened`: its prompt ended inside reasoning."""
     tokens, ids = ending.tokens, tuple(row.token_ids)
     # Other tokens than these may carry text before what ends a completion.
     closed = row.finished and ids[-1] in tokens.end_ids

@@ -94,8 +94,7 @@ class CachedRows:
         self.model = model
         self.cache: Any = DynamicCache(config=model.decoder.config)
         longest = max(map(len, prompts))
-        ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-        mask = torch.zeros(len(prompts), longest, dtype=torch.long)
+        ids, mask = torch.zeros((2, len(prompts), longest), dtype=torch.long)
         for row, prompt in enumerate(prompts):
             ids[row, longest - len(prompt) :] = torch.tensor(prompt)
             mask[row, longest - len(prompt) :] = 1

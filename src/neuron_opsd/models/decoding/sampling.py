@@ -62,21 +62,18 @@ def draw_tokens(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
         return Draw(tokens, zeros, zeros)
     # A GPU is kept busy by many rows at once.
     size = ROWS if logits.device.type == "cpu" else max(1, len(logits))
+    numbers = uniform.to(logits.device).split(size)
     parts = [
-        draw_some(rows, numbers, sampling)
-        for rows, numbers in zip(
-            logits.split(size), uniform.to(logits.device).split(size), strict=True
-        )
+        draw_some(*some, sampling)
+        for some in zip(logits.split(size), numbers, strict=True)
     ]
-    return Draw(
-        torch.cat([part.tokens for part in parts]),
-        torch.cat([part.logprobs for part in parts]),
-        torch.cat([part.entropies for part in parts]),
-    )
+    return Draw(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 
-def draw_some(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
-    """Draw the tokens of a few rows, as `draw_tokens` says."""
+def draw_some(
+    logits: Tensor, uniform: Tensor, sampling: Sampling
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the columns of a `Draw` of a few rows, as `draw_tokens` says."""
     temperature = sampling.temperature
     scaled = logits.float() / temperature if temperature != 1.0 else logits
     # Minus infinity would make its share of the entropy NaN.
@@ -99,7 +96,7 @@ def draw_some(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
     total = weights.sum(dim=-1)
     drawn = scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
     mean = weights.mul_(scaled).sum(dim=-1) / total
-    return Draw(tokens, drawn - total.log(), total.log() - mean)
+    return tokens, drawn - total.log(), total.log() - mean
 
 
 def within_nucleus(logits: Tensor, top_p: float) -> Tensor:
@@ -129,8 +126,7 @@ def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
         uniform: ``(B,)`` float64 in [0, 1).
     """
     rows, size = weights.shape
-    padding = -size % BLOCK
-    if padding:
+    if padding := -size % BLOCK:
         weights = torch.nn.functional.pad(weights, (0, padding))
     blocks = weights.view(rows, -1, BLOCK)
     block, rest = passed(blocks.sum(dim=-1), uniform)

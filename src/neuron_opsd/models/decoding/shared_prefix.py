@@ -22,7 +22,6 @@ from neuron_opsd.records import TokenIds
 DecoderPass: TypeAlias = Callable[..., Tensor]
 """Runs the decoder on ``input_ids`` and ``position_ids``, giving ``(B, T, width)``."""
 
-
 GROWTH: Final = 32
 """Positions by which the buffers of written tokens grow."""
 
@@ -177,19 +176,15 @@ class Step:
     def __init__(self, memory: PrefixMemory, slots: Tensor, positions: Tensor) -> None:
         """Lay out the grid of slots; samples that have ended attend for nothing.
 
-        Args:
-            memory: Holds what was read and written so far.
-            slots: ``(B,)``, one per row.
-            positions: ``(B,)`` places of the new tokens in their sequences.
+        Slots ``(B,)`` are one per row, positions ``(B,)`` those of the new tokens.
         """
         self.memory = memory
         self.slots = slots
         self.prompt_length = aligned(int(memory.prompt_lengths.max()))
         self.own_at = memory.own_lengths[slots]
         self.own_length = aligned(int(self.own_at.max()) + 1)
-        place = torch.zeros_like(memory.own_lengths)
-        place[slots] = positions
-        self.positions = place
+        self.positions = torch.zeros_like(memory.own_lengths)
+        self.positions[slots] = positions
         self._hidden: dict[int | None, Tensor] = {}
 
     def attend(self, heads: Heads) -> Tensor:
@@ -210,9 +205,8 @@ class Step:
             prompt_values = layer.prompt_values[:, :, : self.prompt_length]
             to_prompt = self._over_prompts(grid, prompt_keys.mT)
             scores = torch.cat([to_prompt, grid @ own_keys.mT], dim=-1).float()
-            shares = (
-                (scores + self._hidden_from(heads.window)).softmax(-1).to(grid.dtype)
-            )
+            scores = scores + self._hidden_from(heads.window)
+            shares = scores.softmax(-1).to(grid.dtype)
             of_prompt, of_own = shares.split([self.prompt_length, self.own_length], -1)
             output = self._over_prompts(of_prompt, prompt_values) + of_own @ own_values
             by_row: Tensor = output.reshape(num_slots, num_heads, -1)[self.slots]
@@ -221,12 +215,9 @@ class Step:
     def _write(self, layer: LayerMemory, key: Tensor, value: Tensor) -> None:
         layer.own_keys = widened(layer.own_keys, self.own_length, GROWTH)
         layer.own_values = widened(layer.own_values, self.own_length, GROWTH)
-        layer.own_keys[self.slots, :, self.own_at] = key[:, :, 0].to(
-            layer.own_keys.dtype
-        )
-        layer.own_values[self.slots, :, self.own_at] = value[:, :, 0].to(
-            layer.own_values.dtype
-        )
+        kept = layer.own_keys.dtype
+        layer.own_keys[self.slots, :, self.own_at] = key[:, :, 0].to(kept)
+        layer.own_values[self.slots, :, self.own_at] = value[:, :, 0].to(kept)
 
     def _over_prompts(self, slots: Tensor, matrices: Tensor) -> Tensor:
         """Multiply ``(S, G, R, X)`` with ``(P, G, X, Y)``, once for each prompt."""

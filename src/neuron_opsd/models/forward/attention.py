@@ -2,7 +2,7 @@
 
 The network's code runs unchanged and asks `attention`, which needs no cache and no
 mask; what happens then, the present pass says. A model whose attention does more than
-this is found out when it is loaded (`generation.decodes_alike`) and keeps its own.
+this is found out when it is loaded (`probing.decodes_alike`) and keeps its own.
 
 Axes: B rows, H query heads, G key heads, T positions, D width of a head.
 """
@@ -55,7 +55,6 @@ class Attending(Protocol):
 
     def attend(self, heads: Heads) -> Tensor:
         """Return ``(B, T, H, D)``."""
-        ...
 
 
 class Whole:

@@ -78,11 +78,7 @@ def find_mlps(network: Any) -> tuple[GatedMLP, ...]:
 
 
 def gated_mlp(layer: nn.Module, number: int, family: str) -> GatedMLP:
-    """Return the MLP of one layer.
-
-    Raises:
-        ModelError: If it is not a gated MLP of a readable form.
-    """
+    """Return the MLP of one layer, which must be gated and of a readable form."""
     mlp = dict(layer.named_children()).get("mlp")
     parts = {} if mlp is None else dict(mlp.named_children())
     kind = "no module called mlp" if mlp is None else type(mlp).__name__
@@ -123,17 +119,10 @@ def as_linear(network: Any) -> Any:
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, Conv1D):
-                setattr(parent, name, plain(child))
+                with torch.device("meta"):
+                    made = InputMajor(*child.weight.shape)
+                turned = child.weight.detach().t().contiguous()
+                made.weight = nn.Parameter(turned, child.weight.requires_grad)
+                made.bias = child.bias
+                setattr(parent, name, made)
     return network
-
-
-def plain(layer: Conv1D) -> InputMajor:
-    """Return a transposed layer as a plain one."""
-    inputs, outputs = layer.weight.shape
-    with torch.device("meta"):
-        made = InputMajor(inputs, outputs)
-    made.weight = nn.Parameter(
-        layer.weight.detach().t().contiguous(), requires_grad=layer.weight.requires_grad
-    )
-    made.bias = layer.bias
-    return made

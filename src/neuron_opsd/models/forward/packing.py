@@ -39,9 +39,7 @@ class Pack:
 def packs_of(pairs: Sequence[Pair], max_tokens: int) -> list[Pack]:
     """Pack pairs of equal prompts, in the order in which prompts first appear.
 
-    Args:
-        pairs: Prompts and completions.
-        max_tokens: Most tokens of a pack that has more than one completion.
+    A pack of more than one completion has at most `max_tokens`.
     """
     places: dict[TokenIds, list[int]] = {}
     for place, (prompt, _) in enumerate(pairs):
@@ -119,9 +117,8 @@ class Apart:
         segments = nn.functional.pad(segments, (0, missing), value=PADDING)
         self.positions = nn.functional.pad(layout.positions, (0, missing))
         at = torch.arange(aligned(count), device=segments.device)
-        seen = (segments == 0).unsqueeze(1) | (
-            segments.unsqueeze(2) == segments.unsqueeze(1)
-        )
+        own = segments.unsqueeze(2) == segments.unsqueeze(1)
+        seen = (segments == 0).unsqueeze(1) | own
         self.seen = seen & (at.unsqueeze(1) >= at)
 
     def attend(self, heads: Heads) -> Tensor:

@@ -24,11 +24,9 @@ MOST_KEYS: Final = 1 << 16
 
 
 def check_claims(path: Path) -> None:
-    """Refuse a file that claims more than it can hold.
+    """Refuse a GGUF file that claims more than it can hold.
 
-    Args:
-        path: Of a file that begins as GGUF files do, in this machine's byte order; in
-            the other order it is left to others to refuse.
+    One in the other byte order is left to others to refuse.
     """
     with path.open("rb") as file:
         claims = Claims(path, file)
@@ -69,11 +67,7 @@ class Claims:
             raise self.refused(what)
 
     def take(self, form: str, skip: int = 0) -> tuple[int, ...]:
-        """Return the next numbers.
-
-        Raises:
-            ModelError: If the file ends before.
-        """
+        """Return the next numbers."""
         num_bytes = struct.calcsize(form)
         self.fits(skip + num_bytes, f"{skip + num_bytes} bytes more")
         self.file.seek(skip, 1)

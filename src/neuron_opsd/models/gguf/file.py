@@ -59,11 +59,7 @@ class Keys:
         return value
 
     def number(self, name: str, default: float | None = None) -> int | float:
-        """Return a single number; needed where there is no default.
-
-        Raises:
-            ModelError: If it is missing, or differs between layers.
-        """
+        """Return a single number; needed where there is no default."""
         value = self.need(name) if default is None else self.take(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(name, value, "one number for all layers is needed")
@@ -107,11 +103,7 @@ class GGUFFile:
     """By name, as gguf reads them."""
 
     def array(self, name: str) -> Array:
-        """Return a tensor as float32.
-
-        Raises:
-            ModelError: If its kind is unknown, or it holds what is not finite.
-        """
+        """Return a tensor as float32; refuse an unknown kind and what is not finite."""
         tensor = self.tensors[name]
         try:
             with readable(self.path):
@@ -140,12 +132,7 @@ def is_gguf(path: Path) -> bool:
 
 
 def read_gguf(path: Path) -> GGUFFile:
-    """Read a file's keys, and where its tensors are.
-
-    Raises:
-        ModelError: If it is no GGUF file, is cut, is a part of a split one, or holds
-            something else than a model.
-    """
+    """Read a file's keys, and where its tensors are."""
     if not is_gguf(path):
         raise ModelError(
             f"{path} is not a GGUF file: it does not begin with {MAGIC.decode()}; "
@@ -157,7 +144,11 @@ def read_gguf(path: Path) -> GGUFFile:
             reader = GGUFReader(path)
         values = {name: field.contents() for name, field in reader.fields.items()}
         tensors = {tensor.name: tensor for tensor in reader.tensors}
-    refuse_swapped(path, reader)
+    if reader.byte_order != "I":  # its tensors would be read wrong
+        raise ModelError(
+            f"{path} is written in another byte order than this machine's; turn it "
+            "with gguf-convert-endian"
+        )
     refuse_other_kinds(path, values)
     family = values.get("general.architecture")
     if not isinstance(family, str):
@@ -200,17 +191,7 @@ def quiet_reader() -> Iterator[None]:
 def under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Return the keys below a prefix, without it."""
     start = f"{prefix}."
-    inside = (name for name in values if name.startswith(start))
-    return {name.removeprefix(start): values[name] for name in inside}
-
-
-def refuse_swapped(path: Path, reader: Any) -> None:
-    """Refuse a file in the other byte order, whose tensors would be read wrong."""
-    if reader.byte_order != "I":
-        raise ModelError(
-            f"{path} is written in another byte order than this machine's; turn it "
-            "with gguf-convert-endian"
-        )
+    return {n.removeprefix(start): v for n, v in values.items() if n.startswith(start)}
 
 
 def refuse_other_kinds(path: Path, values: Mapping[str, Any]) -> None:

@@ -51,10 +51,7 @@ HARMLESS = frozenset(
         "seperator_token_id",
         "suffix_token_id",
         "token_type_count",
-        *(
-            f"fim_{part}_token_id"
-            for part in ("pre", "suf", "mid", "pad", "rep", "sep")
-        ),
+        *(f"fim_{p}_token_id" for p in ("pre", "suf", "mid", "pad", "rep", "sep")),
     }
 )
 """Keys that change no text's tokens in the kinds of tokenizer that are read here."""
@@ -77,11 +74,7 @@ class Vocabulary:
 
 
 def vocabulary_of(gguf: GGUFFile) -> Vocabulary:
-    """Build the tokenizer of a file.
-
-    Raises:
-        ModelError: If it is of a kind that is not read, or a key cannot be followed.
-    """
+    """Build the tokenizer of a file."""
     keys = gguf.tokenizer
     tokens = tokens_of(keys)
     ids = roles(keys, len(tokens))
@@ -113,11 +106,7 @@ def tokens_of(keys: Keys) -> list[str]:
 
 
 def roles(keys: Keys, size: int) -> dict[str, int]:
-    """Return the tokens with a role.
-
-    Raises:
-        ModelError: If one is not in the vocabulary.
-    """
+    """Return the tokens with a role, each of which must be in the vocabulary."""
     found = {}
     for name in dict.fromkeys([*ROLES.values(), *ENDS]):
         token = keys.take(name)
@@ -173,15 +162,9 @@ def sentence_pieces(
     prefixed = keys.take("add_space_prefix") is not False
     unknown = tokens[ids["unknown_token_id"]] if "unknown_token_id" in ids else None
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    made = Tokenizer(
-        models.BPE(
-            vocab=vocabulary,
-            merges=merges_by_score(vocabulary, scores),
-            unk_token=unknown,
-            fuse_unk=True,
-            byte_fallback=True,
-        )
-    )
+    merges = merges_by_score(vocabulary, scores)
+    options = {"unk_token": unknown, "fuse_unk": True, "byte_fallback": True}
+    made = Tokenizer(models.BPE(vocabulary, merges, **options))
     spaces = normalizers.Replace(" ", SPACE)
     before = [normalizers.Prepend(SPACE)] if prefixed else []
     made.normalizer = normalizers.Sequence([*before, spaces])

@@ -29,10 +29,6 @@ def refuse_not_finite(what: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
 
     A sum is finite where all it adds up is, unless that is enormous: so one pass over
     the memory tells of nearly every tensor that it is sound.
-
-    Args:
-        what: Whose weights they are, for the message.
-        tensors: By name, on whatever device.
     """
     for name, tensor in tensors:
         values = tensor.detach()

@@ -27,11 +27,7 @@ SETTINGS: Final = ("config.json", "generation_config.json", INDEX)
 
 
 def source_of(config: ModelConfig) -> Source:
-    """Return where transformers should load from.
-
-    Raises:
-        ModelError: If there is no name, or the path cannot be a model.
-    """
+    """Return where transformers should load from."""
     return Source(place_of(config), config.revision, local=not config.allow_download)
 
 
@@ -80,9 +76,8 @@ def check_folder(path: Path) -> None:
 
 def check_entry(entry: Path) -> None:
     """Refuse a part of a model that is no file, or is longer than any of its kind."""
-    most = MOST_BYTES.get(entry.suffix)
-    if entry.name in SETTINGS:
-        most = MOST_SETTINGS
+    usual = MOST_BYTES.get(entry.suffix)
+    most = MOST_SETTINGS if entry.name in SETTINGS else usual
     if most is None or entry.is_dir() or not entry.exists():
         return
     if not entry.is_file():

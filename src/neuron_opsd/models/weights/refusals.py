@@ -24,7 +24,6 @@ MOST_COUNTED: Final = 1 << 17
 SPARE: Final = 1 << 20
 """Weights that a network may have beyond twice those of its files: it ties some."""
 
-
 QUANTISED: Final = ("quantization_config", "compression_config")
 """Names under which `config.json` says how weights were quantised."""
 

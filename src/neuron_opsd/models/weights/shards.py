@@ -46,10 +46,14 @@ class Source:
     """Whether nothing may be downloaded."""
 
     @property
-    def options(self) -> dict[str, Any]:
+    def reach(self) -> dict[str, Any]:
         """What every call that may reach the hub is told."""
-        reach = {"revision": self.revision, "local_files_only": self.local}
-        return {**reach, "trust_remote_code": False}
+        return {"revision": self.revision, "local_files_only": self.local}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same for calls that could run a model's code."""
+        return {**self.reach, "trust_remote_code": False}
 
     def file(self, name: str) -> Path | None:
         """Return where a file is stored, `None` where there is none.
@@ -61,11 +65,7 @@ class Source:
             path = Path(self.place) / name
             return path if path.is_file() else None
         found = cached_file(
-            self.place,
-            name,
-            revision=self.revision,
-            local_files_only=self.local,
-            _raise_exceptions_for_missing_entries=False,
+            self.place, name, _raise_exceptions_for_missing_entries=False, **self.reach
         )
         return Path(found) if found else None
 
