@@ -72,21 +72,20 @@ from neuron_opsd.runs.inputs import (  # noqa: E402
     read_pool,
     read_tests,
 )
-from neuron_opsd.stages.library import DemonstrationPool, search_remarks  # noqa: E402
 from neuron_opsd.stages.one_answer import one_answer_findings  # noqa: E402
-from neuron_opsd.stages.representatives import (  # noqa: E402
-    own_answers,
-    representatives,
-)
+from neuron_opsd.stages.remarks import on_search  # noqa: E402
 from neuron_opsd.stages.rollouts import ask  # noqa: E402
 from neuron_opsd.stages.teacher_check import (  # noqa: E402
     pool_findings,
     selection_findings,
 )
 from neuron_opsd.stages.teaching import (  # noqa: E402
+    DemonstrationPool,
     build_contexts,
     build_examples,
     demonstrable,
+    own_answers,
+    representatives,
     shown_answers,
 )
 from neuron_opsd.storage.codecs import (  # noqa: E402
@@ -283,7 +282,7 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
     with measured.stage(f"contexts ({options.rule})", path):
         CONTEXTS.save(build_contexts(trained, library, config), path)
         contexts = CONTEXTS.load(path)
-        remarks += search_remarks(contexts, library)
+        remarks += on_search(contexts, library)
     with measured.stage("examples"):
         examples = write_examples(contexts, library, config)
     with measured.stage("findings"):

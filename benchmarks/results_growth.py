@@ -40,8 +40,8 @@ from neuron_opsd.runs.findings import (  # noqa: E402
     comparison_entry,
 )
 from neuron_opsd.runs.reporting import REPORT  # noqa: E402
-from neuron_opsd.stages.representatives import representatives  # noqa: E402
 from neuron_opsd.stages.scoring import summarise  # noqa: E402
+from neuron_opsd.stages.teaching import representatives  # noqa: E402
 from neuron_opsd.storage.caching import InChunks  # noqa: E402
 from neuron_opsd.storage.codecs import ROLLOUTS, to_json  # noqa: E402
 from neuron_opsd.storage.run_directory import RunDirectory  # noqa: E402

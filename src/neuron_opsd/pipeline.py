@@ -5,57 +5,33 @@ questions to train on, and which others, with the model's own answers, the teach
 shown before each. `prepare` is the whole of it in the order of the paper; what a run, a
 preview, a plan or a comparison does with a pool, it does with `prepare` or its parts.
 The student is then trained by `stages.training.train`. No gold answer is read here.
+
+What is expensive comes from a `Cache` (`storage.caching`): `once` as a whole, or in
+`chunks`. A run directory is one that resumes; memory keeps nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from neuron_opsd import records
 from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.data.questions import duplicates_of
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.selection import (
-    PoolSignals,
-    kept_ids,
-    rank_questions,
-    select_questions,
-    selection_warnings,
-)
+from neuron_opsd.method import selection as selecting
+from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
 from neuron_opsd.methods import needs_contexts, needs_neurons
-from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
+from neuron_opsd.models.roles import Answerer, LanguageModel, TextScorer, Tokenizer
 from neuron_opsd.progress import QUIET, Progress
-from neuron_opsd.records import (
-    Brief,
-    NeuronSet,
-    Question,
-    Rollout,
-    RolloutSummary,
-    SelectionEntry,
-    TeacherCheck,
-    TeacherContext,
-    TrainingExample,
-    Vote,
-)
-from neuron_opsd.stages.capture import capture_neurons, lacks_span, not_read, pairs_of
-from neuron_opsd.stages.library import DemonstrationPool, search_remarks
-from neuron_opsd.stages.remarks import (
-    remarks_on_dropped,
-    remarks_on_rollouts,
-    remarks_on_shown,
-)
-from neuron_opsd.stages.representatives import representatives
+from neuron_opsd.records import NeuronSet, Question, Rollout, SelectionEntry, Vote
+from neuron_opsd.stages import capture, remarks, teaching
+from neuron_opsd.stages.centring import choice_bias, is_centring
 from neuron_opsd.stages.rollouts import OWN, PromptedQuestion, ask, sample_rollouts
-from neuron_opsd.stages.teaching import (
-    build_contexts,
-    build_examples,
-    demonstrable,
-    pool_draws,
-    shown_answers,
-)
+from neuron_opsd.stages.teaching import DemonstrationPool, representatives
+from neuron_opsd.storage import codecs
 from neuron_opsd.storage.caching import MEMORY, Cache, Workspace
-from neuron_opsd.storage.codecs import CONTEXTS, NEURONS, ROLLOUTS, SELECTION
 from neuron_opsd.storage.stored_rollouts import ROWS_READ, Chosen, summaries_of
 from neuron_opsd.storage.verdicts import hold_votes, verdicts_name
 
@@ -63,24 +39,6 @@ BIAS_NAME: Final = "choice-bias"
 ROLLOUTS_NAME: Final = "rollouts"
 ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
 """What the model answered to the pool, and which of these answers are equal."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Prepared(Brief):
-    """Everything that training needs, made from questions without labels."""
-
-    rollouts: Sequence[Rollout]
-    """Of the pool; those of a run stay in their file."""
-    votes: Mapping[str, Vote]
-    representatives: Mapping[str, RolloutSummary]
-    """Question id to the rollout that stands for it; a run lets go of them."""
-    neurons: tuple[NeuronSet, ...]
-    """Of every question, empty where the settings ask for none."""
-    selection: tuple[SelectionEntry, ...]
-    library: DemonstrationPool
-    contexts: tuple[TeacherContext, ...]
-    examples: tuple[TrainingExample, ...]
-    teacher_check: TeacherCheck | None = None
 
 
 def prepare(
@@ -129,22 +87,61 @@ def prepare(
     )
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Prepared(records.Brief):
+    """Everything that training needs, made from questions without labels."""
+
+    rollouts: Sequence[Rollout]
+    """Of the pool; those of a run stay in their file."""
+    votes: Mapping[str, Vote]
+    representatives: Mapping[str, records.RolloutSummary]
+    """Question id to the rollout that stands for it; a run lets go of them."""
+    neurons: tuple[NeuronSet, ...]
+    """Of every question, empty where the settings ask for none."""
+    selection: tuple[SelectionEntry, ...]
+    library: DemonstrationPool
+    contexts: tuple[records.TeacherContext, ...]
+    examples: tuple[records.TrainingExample, ...]
+    teacher_check: records.TeacherCheck | None = None
+
+
+def centred(work: Workspace, model: TextScorer, pool: Sequence[Question]) -> Workspace:
+    """Return a workspace whose choices are centred, where its settings ask for that.
+
+    The means are over the pool, of the untrained model, before anything is drawn.
+    """
+    config = work.config
+    if not is_centring(config.rollouts):
+        return work
+    bias = work.cache.once(
+        BIAS_NAME,
+        codecs.json_codec(f"{BIAS_NAME}.json"),
+        lambda: choice_bias(model, ask(pool, config), config.rollouts.block_size),
+    )
+    if not bias:
+        work.progress.warn(
+            "rollouts.centre_choices has no effect: no choice is in enough questions "
+            "of the pool that are answered among their choices"
+        )
+    return replace(work, config=config.changed(rollouts={"choice_bias": dict(bias)}))
+
+
 def roll_out(
     work: Workspace, model: Answerer, pool: Sequence[Question]
 ) -> Sequence[Rollout]:
     """Answer every question of the pool without a context."""
     config = work.config
-    asked, draws = ask(pool, config), pool_draws(config)
+    asked, draws = ask(pool, config), teaching.pool_draws(config)
     with work.progress.stage(ROLLOUTS_NAME, len(pool), "questions") as done:
         rollouts = work.cache.chunks(
             ROLLOUTS_NAME,
-            ROLLOUTS,
+            codecs.ROLLOUTS,
             work.cut(asked, done),
             lambda chunk: sample_rollouts(model, chunk, config, OWN, draws),
             made_from=[BIAS_NAME],
         )
     longest = config.rollouts.max_new_tokens
-    work.warn(remarks_on_rollouts(summaries_of(rollouts), longest))
+    work.warn(remarks.on_rollouts(summaries_of(rollouts), longest))
     return rollouts
 
 
@@ -162,19 +159,19 @@ def read_neurons(
     """
     config = work.config
     if not needs_neurons(config):
-        return not_read([question.id for question in questions])
+        return capture.not_read([question.id for question in questions])
 
     def compute(chunk: Sequence[PromptedQuestion]) -> Sequence[NeuronSet]:
         ids = [a.question.id for a in chunk]
-        pairs = pairs_of(model, chunk, chosen.completions(ids), config.neurons)
+        pairs = capture.pairs_of(model, chunk, chosen.completions(ids), config.neurons)
         tokens = config.model.tokens_per_batch
-        return capture_neurons(model, ids, pairs, config.neurons, tokens)
+        return capture.capture_neurons(model, ids, pairs, config.neurons, tokens)
 
     asked = ask(questions, config)
     with work.progress.stage(name, len(asked), "questions") as done:
         neurons = work.cache.chunks(
             name,
-            NEURONS.at(f"{name}.parquet"),
+            codecs.NEURONS.at(f"{name}.parquet"),
             work.cut(asked, done),
             compute,
             made_from=made_from,
@@ -189,7 +186,7 @@ def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> Non
         return
     ids = list(chosen.facts)
     lacking = sum(
-        lacks_span(own, config)
+        capture.lacks_span(own, config)
         for start in range(0, len(ids), ROWS_READ)
         for own in chosen.completions(ids[start : start + ROWS_READ])
     )
@@ -205,13 +202,13 @@ def select(work: Workspace, pool: PoolSignals) -> Sequence[SelectionEntry]:
     config = work.config
     selection = work.cache.once(
         "selection",
-        SELECTION,
+        codecs.SELECTION,
         lambda: select_questions(pool, config.selection, config.seed),
         made_from=[*ANSWERS, "neurons"],
     )
     if any(entry.kept for entry in selection):
-        ranking = rank_questions(pool, config.selection, config.seed)
-        work.warn(selection_warnings(ranking, config.selection))
+        ranking = selecting.rank_questions(pool, config.selection, config.seed)
+        work.warn(selecting.selection_warnings(ranking, config.selection))
     return selection
 
 
@@ -240,11 +237,11 @@ def answers_to_show(
     votes: Mapping[str, Vote],
 ) -> dict[str, str]:
     """Return what demonstrations would show; say how many questions show nothing."""
-    found = shown_answers(rollouts, votes, work.config)
+    found = teaching.shown_answers(rollouts, votes, work.config)
     questions = {question.id: question for question in pool}
-    short = demonstrable(model, questions, found, work.config)
+    short = teaching.demonstrable(model, questions, found, work.config)
     if work.config.contexts.num_demonstrations:
-        work.warn(remarks_on_shown(model, found, short, work.config, len(pool)))
+        work.warn(remarks.on_shown(model, found, short, work.config, len(pool)))
     return short
 
 
@@ -269,35 +266,31 @@ def demonstration_pool(
 
 def choose_contexts(
     work: Workspace, trained: Sequence[NeuronSet], library: DemonstrationPool
-) -> Sequence[TeacherContext]:
+) -> Sequence[records.TeacherContext]:
     """Choose the demonstrations of the questions that are trained on, where any are."""
     config = work.config
     if not needs_contexts(config):
-        config = without_demonstrations(config)
+        config = config.changed(contexts={"num_demonstrations": 0})
     contexts = work.cache.once(
         "contexts",
-        CONTEXTS,
-        lambda: build_contexts(trained, library, config),
+        codecs.CONTEXTS,
+        lambda: teaching.build_contexts(trained, library, config),
         made_from=[*ANSWERS, "neurons", "selection"],
     )
-    work.warn(search_remarks(contexts, library))
+    work.warn(remarks.on_search(contexts, library))
     return contexts
-
-
-def without_demonstrations(config: Config) -> Config:
-    """Return settings for a method that takes none."""
-    contexts = config.contexts.model_copy(update={"num_demonstrations": 0})
-    return config.model_copy(update={"contexts": contexts})
 
 
 def write_examples(
     work: Workspace,
     model: Tokenizer,
-    contexts: Sequence[TeacherContext],
+    contexts: Sequence[records.TeacherContext],
     library: DemonstrationPool,
-) -> tuple[TrainingExample, ...]:
+) -> tuple[records.TrainingExample, ...]:
     """Write out what student and teacher see; say which demonstrations do not fit."""
     with work.progress.stage("contexts", len(contexts), "questions") as done:
-        examples = build_examples(model, contexts, library, work.config, on_done=done)
-    work.warn(remarks_on_dropped(examples))
+        examples = teaching.build_examples(
+            model, contexts, library, work.config, on_done=done
+        )
+    work.warn(remarks.on_dropped(examples))
     return examples

@@ -24,6 +24,7 @@ from neuron_opsd.models.roles import (
     TextScorer,
     Tokenizer,
 )
+from neuron_opsd.pipeline import centred
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import (
     NeuronSet,
@@ -36,13 +37,11 @@ from neuron_opsd.records import (
     Vote,
 )
 from neuron_opsd.runs import context
-from neuron_opsd.runs.centring import centred
 from neuron_opsd.runs.inputs import POOL
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.resolution import for_model, method_remarks, with_method
-from neuron_opsd.stages import representatives as standing
-from neuron_opsd.stages import training
-from neuron_opsd.stages.library import DemonstrationPool
+from neuron_opsd.stages import teaching, training
+from neuron_opsd.stages.teaching import DemonstrationPool
 from neuron_opsd.storage.caching import MEMORY, Workspace
 from neuron_opsd.storage.stored_rollouts import Chosen
 from neuron_opsd.storage.verdicts import hold_votes
@@ -112,7 +111,7 @@ def representatives(
 
     It is the one a demonstration would show; the first one where none can be shown.
     """
-    return standing.representatives(rollouts, votes, config)
+    return teaching.representatives(rollouts, votes, config)
 
 
 def capture_neurons(

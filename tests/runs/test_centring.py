@@ -22,13 +22,13 @@ from neuron_opsd.models.decoding.choices import (
     choice_logprobs,
     find_branches,
 )
+from neuron_opsd.pipeline import centred
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Prompt, Question, TrainingExample
-from neuron_opsd.runs.centring import centred
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.prepare import prepare_run
-from neuron_opsd.stages.centring import choice_bias, with_bias
+from neuron_opsd.stages.centring import choice_bias
 from neuron_opsd.stages.rollouts import ask, bias_of, sample_rollouts
 from neuron_opsd.stages.training_rollouts import draw
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -49,6 +49,10 @@ PULLED = {
 def config_of(*assignments: str) -> Config:
     given = ["prompts.form=plain", "neurons.per_layer=4", "neurons.keep=6"]
     return load_config(None, [*given, *assignments])
+
+
+def with_bias(config: Config, known: dict[str, float]) -> Config:
+    return config.changed(rollouts={"choice_bias": known})
 
 
 def bias() -> dict[str, float]:

@@ -29,7 +29,7 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.prepare import prepare_run
 from neuron_opsd.stages.one_answer import one_answer_findings
-from neuron_opsd.stages.representatives import representatives
+from neuron_opsd.stages.teaching import representatives
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices, written_freely
 from scripted import FACTS, ScriptedModel

@@ -27,7 +27,7 @@ from neuron_opsd.records import (
     Rollout,
     TeacherContext,
 )
-from neuron_opsd.stages.library import search_remarks
+from neuron_opsd.stages.remarks import on_search
 from neuron_opsd.stages.teaching import (
     DemonstrationPool,
     build_contexts,
@@ -251,10 +251,10 @@ def test_a_search_that_is_not_exact_is_told(
 ) -> None:
     config = config_of()
     exact = build_contexts(POOL, library(), config, rule=rule)
-    assert search_remarks(exact, library()) == []
+    assert on_search(exact, library()) == []
     monkeypatch.setattr("neuron_opsd.method.neighbours.EXACT_PAIRS", 5)
     found = build_contexts(POOL, library(), config, rule=rule)
-    told = search_remarks(found, library())
+    told = on_search(found, library())
     if rule == "random":
         assert told == []
         return

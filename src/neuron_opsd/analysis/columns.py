@@ -31,8 +31,8 @@ from neuron_opsd.results.analysis import (
     correlation_name,
     vote_name,
 )
-from neuron_opsd.stages.representatives import representatives
 from neuron_opsd.stages.scoring import normalised_gold, score_rollouts
+from neuron_opsd.stages.teaching import representatives
 from neuron_opsd.storage.stored_rollouts import summaries_of
 
 FEW: Final = 5

@@ -43,10 +43,10 @@ from neuron_opsd.errors import (
     TryAgainError,
 )
 from neuron_opsd.methods import Oracle, Targets
+from neuron_opsd.pipeline import centred
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import BASE, FORM, Failure
 from neuron_opsd.results.run import PROMPTED
-from neuron_opsd.runs.centring import centred
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import environment, run_settings
 from neuron_opsd.storage.integrity import faults, files_in, is_read, quick_fault

@@ -5,7 +5,8 @@ A default is written once, here; help texts and reference pages are made from th
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from neuron_opsd.answers.readers import AnswersConfig
 from neuron_opsd.config.asking import (
@@ -81,3 +82,8 @@ class Config(Section):
     def tests_prompted(self) -> bool:
         """Whether the untrained model is tested with demonstrations in its prompt."""
         return self.evaluation.prompted and self.contexts.num_demonstrations > 0
+
+    def changed(self, **sections: Mapping[str, Any]) -> Config:
+        """Return settings with some fields of their sections replaced, unchecked."""
+        named = {n: getattr(self, n).model_copy(update=f) for n, f in sections.items()}
+        return self.model_copy(update=named)

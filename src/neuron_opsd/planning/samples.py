@@ -24,9 +24,13 @@ from neuron_opsd.records import (
     TrainingExample,
 )
 from neuron_opsd.stages.capture import capture_neurons, not_read, pairs_of
-from neuron_opsd.stages.representatives import representatives
 from neuron_opsd.stages.rollouts import OWN, PromptedQuestion, read, sample_rollouts
-from neuron_opsd.stages.teaching import DemonstrationPool, fitted_prompt, shown_text
+from neuron_opsd.stages.teaching import (
+    DemonstrationPool,
+    fitted_prompt,
+    representatives,
+    shown_text,
+)
 
 CAPTURE_SECONDS = 3.0
 SHOWING_SECONDS = 3.0

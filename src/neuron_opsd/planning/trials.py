@@ -107,15 +107,8 @@ class Trial:
 
     def cut_config(self, limit: int) -> Config:
         """Return the settings of a run whose completions end early."""
-        config = self.config
         cut = {"max_new_tokens": limit}
-        return config.model_copy(
-            update={
-                "rollouts": config.rollouts.model_copy(update=cut),
-                "distill": config.distill.model_copy(update=cut),
-                "evaluation": config.evaluation.model_copy(update=cut),
-            }
-        )
+        return self.config.changed(rollouts=cut, distill=cut, evaluation=cut)
 
 
 @dataclass(frozen=True, slots=True)

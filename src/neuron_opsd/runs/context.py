@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from neuron_opsd.config import Config, PromptsConfig, RolloutsConfig
+from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.roles import ModelFacts, Tokenizer
 from neuron_opsd.processes.memory import peak_memory
@@ -142,8 +142,7 @@ def resolve(
             )
         found = with_mode(config, model, "free")
     check_alike(found, model)
-    prompts = with_date(found.prompts, model.facts, begun)
-    return found.model_copy(update={"prompts": prompts})
+    return with_date(found, model.facts, begun)
 
 
 def mode_for(config: RolloutsConfig, facts: ModelFacts) -> Mode:
@@ -161,8 +160,7 @@ def check_mode(
     for folder in begun if mode != "auto" else ():
         if read_manifest(folder).settings.get("rollouts.mode") != "auto":
             continue
-        rollouts = config.rollouts.model_copy(update={"mode": "auto"})
-        as_begun = config.model_copy(update={"rollouts": rollouts})
+        as_begun = config.changed(rollouts={"mode": "auto"})
         came_to = resolve(as_begun, model, chooses=chooses).rollouts.mode
         if mode != came_to:
             raise ConfigError(
@@ -186,13 +184,13 @@ def check_own_texts(model: Tokenizer, config: Config) -> None:
 
 def with_mode(config: Config, model: Tokenizer, mode: Mode) -> Config:
     """Return the settings with a mode of rollouts, and the prompts resolved for it."""
-    rollouts = config.rollouts.model_copy(update={"mode": mode})
     prompts = resolve_prompts(
         config.prompts,
         has_chat_template=model.facts.has_chat_template,
         constrained=mode == "constrained",
     )
-    return config.model_copy(update={"rollouts": rollouts, "prompts": prompts})
+    changed = config.changed(rollouts={"mode": mode})
+    return changed.model_copy(update={"prompts": prompts})
 
 
 def quietened(config: Config, model: Tokenizer) -> Config:
@@ -217,8 +215,7 @@ def without_thinking(config: Config) -> Config:
     """Return the settings with the switches of reasoning off that were left open."""
     names = ("student_thinking", "teacher_thinking")
     off = {name: False for name in names if getattr(config.prompts, name) is None}
-    prompts = config.prompts.model_copy(update=off)
-    return config.model_copy(update={"prompts": prompts})
+    return config.changed(prompts=off)
 
 
 def opens_reasoning(config: Config, model: Tokenizer) -> bool:
@@ -242,19 +239,18 @@ def check_alike(config: Config, model: Tokenizer) -> None:
         )
 
 
-def with_date(
-    prompts: PromptsConfig, facts: ModelFacts, begun: Iterable[Path]
-) -> PromptsConfig:
+def with_date(config: Config, facts: ModelFacts, begun: Iterable[Path]) -> Config:
     """Return the settings with a day where the chat template prints one.
 
     It holds for the life of a run, which may be stopped on one day and resumed on
     another, and must ask with the same tokens.
     """
+    prompts = config.prompts
     if prompts.date or prompts.form != "chat" or not facts.prints_date:
-        return prompts
+        return config
     known = [read_manifest(folder).settings.get("prompts.date") for folder in begun]
     today = datetime.now().astimezone().date().isoformat()
-    return prompts.model_copy(update={"date": next(filter(None, known), today)})
+    return config.changed(prompts={"date": next(filter(None, known), today)})
 
 
 def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]:

@@ -177,10 +177,7 @@ def read_tests(
 
 def name_in_domain(tests: Mapping[str, str], config: Config) -> Config:
     """Return the settings with the in-domain test set named, the first by default."""
-    evaluation = config.evaluation.model_copy(
-        update={"in_domain": in_domain_name(tests, config)}
-    )
-    return config.model_copy(update={"evaluation": evaluation})
+    return config.changed(evaluation={"in_domain": in_domain_name(tests, config)})
 
 
 def in_domain_name(tests: Mapping[str, str], config: Config) -> str:

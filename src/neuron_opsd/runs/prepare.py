@@ -23,7 +23,6 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
-from neuron_opsd.stages.representatives import own_answers
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.stages.teacher_check import (
     DRAWS,
@@ -31,7 +30,7 @@ from neuron_opsd.stages.teacher_check import (
     pool_findings,
     selection_findings,
 )
-from neuron_opsd.stages.teaching import build_contexts, fitted_prompt
+from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, own_answers
 from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import TEACHER_CHECK, Codec
 from neuron_opsd.storage.manifest import kept_name

@@ -9,10 +9,9 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.models.roles import Tokenizer
-from neuron_opsd.pipeline import Prepared, prepare
+from neuron_opsd.pipeline import Prepared, centred, prepare
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question, TokenIds
-from neuron_opsd.runs.centring import centred
 from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.inputs import POOL, read_pool
 from neuron_opsd.runs.model_checks import check_sets

@@ -18,13 +18,12 @@ from neuron_opsd.config.tables import to_toml
 from neuron_opsd.methods import METHODS, method_of
 from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
-from neuron_opsd.pipeline import Prepared
+from neuron_opsd.pipeline import Prepared, centred
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.runs.cases import answer_cases, build_cases
-from neuron_opsd.runs.centring import centred
 from neuron_opsd.runs.context import RunContext, TestSet, remarks, resolve
 from neuron_opsd.runs.findings import Findings
 from neuron_opsd.runs.fingerprint import model_fingerprint

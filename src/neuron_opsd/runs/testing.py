@@ -17,11 +17,15 @@ from neuron_opsd.records.scores import TestResult
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.prepare import PoolOutputs, tokens_of, tokens_read
 from neuron_opsd.stages.capture import not_read
-from neuron_opsd.stages.library import search_remarks
-from neuron_opsd.stages.representatives import representatives
+from neuron_opsd.stages.remarks import on_search
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
 from neuron_opsd.stages.scoring import score_rollouts, summarise
-from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, shown_draws
+from neuron_opsd.stages.teaching import (
+    build_contexts,
+    fitted_prompt,
+    representatives,
+    shown_draws,
+)
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.codecs import ROLLOUTS
 from neuron_opsd.storage.stored_rollouts import Chosen, summaries_of
@@ -162,7 +166,7 @@ def answer_prompted(
         run.config,
         asked={question.id: question for question in test.questions},
     )
-    for text in search_remarks(contexts, prepared.library):
+    for text in on_search(contexts, prepared.library):
         run.directory.warn(f"{test.name}: {text}")
 
     def shown(a: PromptedQuestion, context: TeacherContext) -> PromptedQuestion:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
@@ -51,12 +51,6 @@ def choice_bias(
         if len(values) >= LEAST_QUESTIONS
     }
     return {choice: mean for choice, mean in means.items() if math.isfinite(mean)}
-
-
-def with_bias(config: Config, bias: Mapping[str, float]) -> Config:
-    """Return settings by which choices are centred in whatever is asked."""
-    rollouts = config.rollouts.model_copy(update={"choice_bias": dict(bias)})
-    return config.model_copy(update={"rollouts": rollouts})
 
 
 def is_centring(config: RolloutsConfig) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from neuron_opsd.config import Config
+from neuron_opsd.method.neighbours import EXACT_PAIRS, stated_recall
 from neuron_opsd.models.roles import Tokenizer
-from neuron_opsd.records import RolloutSummary, TrainingExample
-from neuron_opsd.stages.teaching import misread
+from neuron_opsd.records import RolloutSummary, TeacherContext, TrainingExample
+from neuron_opsd.stages.teaching import DemonstrationPool, misread
 
 LACKS: Final = {
     "first": "no answer can be read from their first sample",
@@ -19,7 +20,7 @@ LACKS: Final = {
 """What a question lacks that shows nothing, by `contexts.answer`."""
 
 
-def remarks_on_rollouts(rollouts: Iterable[RolloutSummary], longest: int) -> list[str]:
+def on_rollouts(rollouts: Iterable[RolloutSummary], longest: int) -> list[str]:
     """Say how many rollouts were cut, or never came to an answer."""
     found = []
     facts = Counter((rollout.finished, rollout.is_closed) for rollout in rollouts)
@@ -38,7 +39,7 @@ def remarks_on_rollouts(rollouts: Iterable[RolloutSummary], longest: int) -> lis
     return found
 
 
-def remarks_on_shown(
+def on_shown(
     model: Tokenizer,
     found: Mapping[str, str],
     short: Mapping[str, str],
@@ -67,7 +68,7 @@ def remarks_on_shown(
     return remarks
 
 
-def remarks_on_dropped(examples: Sequence[TrainingExample]) -> list[str]:
+def on_dropped(examples: Sequence[TrainingExample]) -> list[str]:
     """Say how many demonstrations did not fit into the teacher's prompt."""
     dropped = [example.num_dropped for example in examples if example.num_dropped]
     if not dropped:
@@ -75,4 +76,20 @@ def remarks_on_dropped(examples: Sequence[TrainingExample]) -> list[str]:
     return [
         f"{sum(dropped)} demonstrations of {len(dropped)} questions were left out "
         "because the teacher's prompt would have been too long; the farthest went first"
+    ]
+
+
+def on_search(
+    contexts: Sequence[TeacherContext], library: DemonstrationPool
+) -> list[str]:
+    """Say when not all pairs of a question and a demonstration were compared."""
+    first = next((c.demonstrations[0] for c in contexts if c.demonstrations), None)
+    recall = None if first is None else stated_recall(first.reason)
+    if recall is None:
+        return []
+    return [
+        f"the demonstrations of {len(contexts):,} questions were searched among "
+        f"{len(library.neurons):,} by sketches, since {EXACT_PAIRS:,} pairs at most "
+        f"are compared one by one: {recall:.1%} of the nearest were found in a sample, "
+        "and in the place of the others some that are farther"
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from neuron_opsd.answers import reasoning
 from neuron_opsd.config import Config, ContextsConfig
@@ -23,9 +25,48 @@ from neuron_opsd.records import (
     TrainingExample,
     Vote,
 )
-from neuron_opsd.stages.library import DemonstrationPool as DemonstrationPool
-from neuron_opsd.stages.library import check_enough
 from neuron_opsd.stages.rollouts import written
+
+R = TypeVar("R", bound=RolloutSummary)
+"""A rollout or its summary."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemonstrationPool:
+    """The questions that may become demonstrations, with the answers they show."""
+
+    questions: Mapping[str, Question]
+    answers: Mapping[str, str]
+    """What each demonstration shows; a question without a readable one is left out."""
+    neurons: tuple[NeuronSet, ...]
+    """In the order of the pool, only of questions that have an answer to show."""
+    excluded: Mapping[str, frozenset[str]]
+    """For a question's id the ids of the same text; its own may be among them."""
+
+
+def check_enough(
+    questions: Sequence[NeuronSet], library: DemonstrationPool, count: int
+) -> None:
+    """Refuse a pool that cannot give every question its demonstrations."""
+    usable = {entry.question_id for entry in library.neurons}
+    none = frozenset[str]()
+    num_barred: dict[frozenset[str], int] = {none: 0}
+    for entry in questions:
+        barred = library.excluded.get(entry.question_id, none)
+        if barred not in num_barred:  # counted once for all questions of one text
+            num_barred[barred] = len(usable & barred)
+        is_own = entry.question_id in usable and entry.question_id not in barred
+        have = len(usable) - num_barred[barred] - is_own
+        if have < count:
+            own = entry.question_id
+            alike = num_barred[barred] - (own in usable and own in barred)
+            also = f" ({alike} others have its text and are not shown)" if alike else ""
+            raise DataError(
+                f"contexts.num_demonstrations is {count}, but question {own} can "
+                f"choose from only {have} with a readable answer{also}; lower it, give "
+                "a larger pool, or, if many answers are cut or unread, look at "
+                "rollouts.max_new_tokens and answers.reader"
+            )
 
 
 def shown_rollouts(
@@ -121,6 +162,28 @@ def fits(
     if config.answer == "first":
         return rollout.index == 0
     return votes[rollout.question_id].supported_by(rollout.answer)
+
+
+def representatives(
+    rollouts: Iterable[R], votes: Mapping[str, Vote], config: Config
+) -> dict[str, R]:
+    """Return the rollout that stands for each question.
+
+    It is the one a demonstration would show, and its neurons are the question's; the
+    first one where none can be shown.
+    """
+    chosen: dict[str, R] = {}
+    first: dict[str, R] = {}
+    for rollout in rollouts:
+        first.setdefault(rollout.question_id, rollout)
+        if fits(rollout, votes, config.contexts):
+            chosen.setdefault(rollout.question_id, rollout)
+    return {**first, **chosen}
+
+
+def own_answers(chosen: Mapping[str, RolloutSummary]) -> dict[str, str | None]:
+    """Return the answer that stands for each question."""
+    return {question_id: rollout.answer for question_id, rollout in chosen.items()}
 
 
 def build_contexts(

@@ -37,7 +37,7 @@ from neuron_opsd.method.schedule import batch_at
 from neuron_opsd.method.selection import groups_of
 from neuron_opsd.records import Message, NeuronSet, Question
 from neuron_opsd.seeds import generator
-from neuron_opsd.stages.library import DemonstrationPool, check_enough
+from neuron_opsd.stages.teaching import DemonstrationPool, check_enough
 from neuron_opsd.storage.json_lines import read_listing, write_listing
 from neuron_sets import ids_of
 
