@@ -15,14 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from neuron_opsd.comparison.measuring import (
-    Arm,
-    ByArm,
-    Tested,
-    by_arm,
-    place_of,
-    place_order,
-)
+from neuron_opsd.comparison import measuring
 from neuron_opsd.comparison.resampled import CONTRASTED, Drawn, Frame, target_draws
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.labels import OF_LABELS
@@ -53,12 +46,12 @@ LAST: Final = -1
 class Pair:
     """Two arms of one source: the one in question and its reference."""
 
-    arm: Arm
-    reference: Arm
+    arm: measuring.Arm
+    reference: measuring.Arm
 
 
 def contrasts(
-    tested: Sequence[Tested],
+    tested: Sequence[measuring.Tested],
     sources: Sequence[str],
     targets: Sequence[str],
     config: EvaluationConfig,
@@ -88,7 +81,7 @@ def contrasts(
             same start, source and step.
     """
     frame = Frame(tuple(sources), tuple(targets), config, seed)
-    arms = by_arm(tested, sources)
+    arms = measuring.by_arm(tested, sources)
     groups: dict[tuple[str, int], list[Pair]] = defaultdict(list)
     for pair in pairs_of(arms, rivals):
         groups[pair.arm.start, pair.arm.step].append(pair)
@@ -96,11 +89,11 @@ def contrasts(
         row for pairs in groups.values() for row in contrasts_at(pairs, arms, frame)
     ]
     rows = with_own_sets(adjusted(rows))
-    order = place_order(sources, targets)
+    order = measuring.place_order(sources, targets)
     return tuple(sorted(rows, key=lambda row: (*order(row.place), row.reference)))
 
 
-def pairs_of(arms: ByArm, rivals: Sequence[tuple[str, str]]) -> list[Pair]:
+def pairs_of(arms: measuring.ByArm, rivals: Sequence[tuple[str, str]]) -> list[Pair]:
     """Return every arm with each of its references that is there, ascending."""
     found = {
         Pair(arm, reference)
@@ -111,7 +104,7 @@ def pairs_of(arms: ByArm, rivals: Sequence[tuple[str, str]]) -> list[Pair]:
     return sorted(p for p in found if p.arm != p.reference and p.reference in arms)
 
 
-def controls_of(arm: Arm, arms: ByArm) -> Iterator[Arm]:
+def controls_of(arm: measuring.Arm, arms: measuring.ByArm) -> Iterator[measuring.Arm]:
     """Yield the untrained and the form-only arm that an arm is compared with."""
     for method in (BASE, FORM):
         wanted = (BASE, arm.source, method)
@@ -120,10 +113,12 @@ def controls_of(arm: Arm, arms: ByArm) -> Iterator[Arm]:
             # A warm start begins from the end of form-only training.
             same = arm.step in steps and arm.start == BASE
             step = arm.step if same else max(steps)
-            yield Arm(*wanted, step)
+            yield measuring.Arm(*wanted, step)
 
 
-def rivals_of(arm: Arm, rivals: Sequence[tuple[str, str]]) -> Iterator[Arm]:
+def rivals_of(
+    arm: measuring.Arm, rivals: Sequence[tuple[str, str]]
+) -> Iterator[measuring.Arm]:
     """Yield the arms of other methods that an arm is compared with besides."""
     for method, reference in rivals:
         if method == arm.method and reference not in {BASE, FORM}:
@@ -131,12 +126,12 @@ def rivals_of(arm: Arm, rivals: Sequence[tuple[str, str]]) -> Iterator[Arm]:
 
 
 def contrasts_at(
-    pairs: Sequence[Pair], arms: ByArm, frame: Frame
+    pairs: Sequence[Pair], arms: measuring.ByArm, frame: Frame
 ) -> Iterator[Contrast]:
     """Yield the contrasts of models of one start and step, p-values not adjusted."""
     models = {arm: arms[arm] for pair in pairs for arm in (pair.arm, pair.reference)}
-    sums: dict[tuple[Arm, str, str], Resampled] = {}
-    counts: Counter[tuple[Arm, str, str]] = Counter()
+    sums: dict[tuple[measuring.Arm, str, str], Resampled] = {}
+    counts: Counter[tuple[measuring.Arm, str, str]] = Counter()
     for target, drawn in target_draws(models, frame):
         for pair in pairs:
             difference = mean_difference(pair, target, drawn, frame.seed)
@@ -178,7 +173,7 @@ def mean_difference(
 
 
 def rows_of(
-    arm: Arm, target: str, reference: str, difference: Resampled
+    arm: measuring.Arm, target: str, reference: str, difference: Resampled
 ) -> Iterator[Contrast]:
     """Yield one row per measure that the target has, its p-value not adjusted."""
     values, draws = difference.values, difference.draws
@@ -187,7 +182,7 @@ def rows_of(
     for metric, interval, p in zip(CONTRASTED, intervals, p_values, strict=True):
         if metric in OF_LABELS and math.isnan(interval.value):
             continue  # the target's gold answers do not repeat
-        place = place_of(arm, target, metric)
+        place = measuring.place_of(arm, target, metric)
         yield Contrast(place, reference, interval, p, math.nan)
 
 

@@ -8,16 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from neuron_opsd.config import Config
-from neuron_opsd.config.tables import (
-    Table,
-    config_from_table,
-    differences,
-    flatten_table,
-    merge,
-    parse_assignment,
-    toml_value,
-)
+from neuron_opsd.config import Config, tables
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Method, Oracle, method_named
 from neuron_opsd.methods.method import WITHOUT_NEURONS
@@ -42,7 +33,7 @@ OWN_SECTIONS: Final = (
 NUM_SAMPLES: Final = 8
 """Rollouts per question and step of every method, unless the settings name a number."""
 
-BUDGET: Final[Table] = {"distill": {"num_samples": NUM_SAMPLES}}
+BUDGET: Final[tables.Table] = {"distill": {"num_samples": NUM_SAMPLES}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +69,7 @@ def parse_variant(text: str) -> Variant:
         )
     table: dict[str, Any] = {}
     for assignment in filter(None, tail.split(",")) if colon else ():
-        table = merge(table, parse_assignment(assignment))
+        table = tables.merge(table, tables.parse_assignment(assignment))
     return Variant(name.strip(), method_named(method.strip()).name, table)
 
 
@@ -165,7 +156,9 @@ def with_budget(shared: Config) -> Config:
     """Return what all variants share, as a comparison's files have it."""
     if shared.preset == SOURCE:
         return shared
-    return config_from_table(merge(BUDGET, shared.model_dump(exclude_unset=True)))
+    return tables.config_from_table(
+        tables.merge(BUDGET, shared.model_dump(exclude_unset=True))
+    )
 
 
 def check_resolved(
@@ -212,8 +205,8 @@ BUDGETS: Final[Mapping[str, Callable[[type[Method], Config], int]]] = {
 
 def chosen_for_all(variant: Variant, shared: Config) -> dict[str, Any]:
     """Return what the user chose for all and not for a variant, by dotted name."""
-    own = flatten_table(variant.settings)
-    chosen = flatten_table(shared.model_dump(exclude_unset=True))
+    own = tables.flatten_table(variant.settings)
+    chosen = tables.flatten_table(shared.model_dump(exclude_unset=True))
     return {name: value for name, value in chosen.items() if name not in own}
 
 
@@ -223,15 +216,15 @@ def refuse_another_method(variant: Variant, shared: Config) -> None:
     Raises:
         ConfigError: If they do, and the variant itself says nothing of it.
     """
-    own = flatten_table(variant.trained.settings)
+    own = tables.flatten_table(variant.trained.settings)
     chosen = chosen_for_all(variant, shared)
     for name in variant.trained.essential:
         if name in chosen and chosen[name] != own[name]:
             write = f"{variant.name}={variant.method}:{name}"
             raise ConfigError(
-                f"{name} is {toml_value(chosen[name])} for all methods, but "
-                f"{variant.method} is itself with {toml_value(own[name])} alone; write "
-                f"{write}={own[name]} in --methods to keep it so, or "
+                f"{name} is {tables.toml_value(chosen[name])} for all methods, but "
+                f"{variant.method} is itself with {tables.toml_value(own[name])} "
+                f"alone; write {write}={own[name]} in --methods to keep it so, or "
                 f"{write}={chosen[name]} where you want it otherwise"
             )
 
@@ -242,21 +235,22 @@ def lost_preset(variant: Variant, shared: Config) -> list[str]:
         return []
     preset = variant.trained.preset.table(config_of(variant, shared))
     chosen = chosen_for_all(variant, shared)
+    toml = tables.toml_value
     return [
-        f"{name} = {toml_value(chosen[name])} (the preset has {toml_value(value)})"
-        for name, value in flatten_table(preset).items()
+        f"{name} = {toml(chosen[name])} (the preset has {toml(value)})"
+        for name, value in tables.flatten_table(preset).items()
         if name in chosen and chosen[name] != value
     ]
 
 
 def method_line(variant: Variant, shared: Config) -> MethodLine:
     """Return what the page says of a variant."""
-    changed = differences(with_budget(shared), config_of(variant, shared))
+    changed = tables.differences(with_budget(shared), config_of(variant, shared))
     return MethodLine(
         name=variant.name,
         summary=f"{variant.trained.summary} ({variant.trained.source})",
         settings={
-            name: "unset" if value is None else toml_value(value)
+            name: "unset" if value is None else tables.toml_value(value)
             for name, value in changed.items()
             if name != "method"
         },
@@ -315,11 +309,11 @@ def fitted(
     if not text:
         return variant
     warn(text)
-    taken: Table = {}
-    for name, value in differences(own, resolved).items():
+    taken: tables.Table = {}
+    for name, value in tables.differences(own, resolved).items():
         section, _, field = name.partition(".")
-        taken = merge(taken, {section: {field: value}})
-    return Variant(variant.name, variant.method, merge(taken, variant.settings))
+        taken = tables.merge(taken, {section: {field: value}})
+    return Variant(variant.name, variant.method, tables.merge(taken, variant.settings))
 
 
 def prompted(shared: Config, facts: ModelFacts) -> Config:
