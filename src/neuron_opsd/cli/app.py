@@ -96,13 +96,9 @@ SHOWN_ONLY: Final = ("--quiet", "--json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status.
+    """Run one command, by default that of the process, and return the exit status.
 
-    Args:
-        argv: The arguments; those of the process when left out.
-
-    Returns:
-        0 done, 2 a user's mistake, 75 try again, from 129 on stopped by a signal.
+    0 is done, 2 a user's mistake, 75 try again, from 129 on stopped by a signal.
     """
     open_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
@@ -134,11 +130,7 @@ def show_warning(
 
 
 def refuse_lost_folder() -> None:
-    """Refuse to work in a folder that was removed, where libraries fail silently.
-
-    Raises:
-        ConfigError: If it is.
-    """
+    """Refuse to work in a folder that was removed, where libraries fail silently."""
     try:
         Path.cwd()
     except OSError as error:

@@ -34,11 +34,7 @@ def compare(
 
 
 def rebuild_page(folder: Path, progress: Progress) -> Path:
-    """Write the page of a run or a comparison anew from what its folder holds.
-
-    Raises:
-        DataError: If it is not finished, or what it says cannot be proven.
-    """
+    """Write the page of a run or a comparison anew from what its folder holds."""
     if (folder / BLOCKS).is_dir():
         return reporting.rebuild_comparison(folder, progress.warn)
     return rebuild_report(folder, progress.warn)

@@ -12,18 +12,20 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Final
 
 from neuron_opsd.comparison import measuring
 from neuron_opsd.comparison.resampled import CONTRASTED, Drawn, Frame, target_draws
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.method.labels import OF_LABELS
-from neuron_opsd.method.resampling import Resampled, over_seeds
+from neuron_opsd.method.calibration import columns_of
+from neuron_opsd.method.labels import OF_LABELS, baseline_answer
+from neuron_opsd.method.resampling import Resampled, over_seeds, resample
 from neuron_opsd.method.statistics import bootstrap_p_values, holm, percentile_intervals
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
+    BASELINE,
     CROSS_DOMAIN,
     FORM,
     IN_DOMAIN,
@@ -31,12 +33,10 @@ from neuron_opsd.results.comparison import (
     Contrast,
 )
 from neuron_opsd.seeds import generator
+from neuron_opsd.stages.scoring import constant_scores, mean_accuracy
 
 SUMMARIES: Final = (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY)
 """Targets of which there is also a mean over sources."""
-
-SINGLE_SETS: Final = "single sets"
-"""The target kind of every test set that is not the source's own."""
 
 LAST: Final = -1
 """Stands for whatever step a method's last one is."""
@@ -64,12 +64,11 @@ def contrasts(
     References are the untrained model and the form-only model of the same source and
     seed, both of start `BASE` whatever the model's own start; the form-only one after
     the same number of steps, or after its last where it was not tested then or the
-    model began from there. Models
-    that differ in their seed alone make one contrast, their mean, over the seeds for
-    which both models answered the target's test sets; where there is no such seed there
-    is no row. An interval resamples questions within each test set, the same for all
-    models, and seeds within each source. The mean over sources is there where every
-    source is. P-values are adjusted as `adjusted` says.
+    model began from there. Models that differ in their seed alone make one contrast,
+    their mean, over the seeds for which both models answered the target's test sets;
+    without such a seed there is no row. An interval resamples questions within each
+    test set, the same for all models, and seeds within each source. The mean over
+    sources is there where every source is. P-values are adjusted as `adjusted` says.
 
     Args:
         tested: In any order; models of other sources are left out.
@@ -214,7 +213,7 @@ def adjusted(rows: Sequence[Contrast]) -> list[Contrast]:
 def family_of(row: Contrast, step: int) -> tuple[object, ...]:
     """Return what the contrasts that are adjusted together have in common."""
     place = row.place
-    kind = place.target if place.target in SUMMARIES else SINGLE_SETS
+    kind = place.target if place.target in SUMMARIES else "single sets"
     return (place.metric, row.reference, kind, place.source == ALL_SOURCES, step)
 
 
@@ -231,3 +230,50 @@ def with_own_sets(rows: Sequence[Contrast]) -> list[Contrast]:
             if row.place.target == IN_DOMAIN and row.place.source != ALL_SOURCES
         ),
     ]
+
+
+def baseline_contrasts(
+    tested: Sequence[measuring.Tested],
+    sources: Sequence[str],
+    config: EvaluationConfig,
+    seed: int,
+) -> tuple[Contrast, ...]:
+    """Return by how much models exceed the most frequent gold answer in-domain.
+
+    The untrained model is among them. Intervals are over questions and seeds, as those
+    between models are. No p-value is there: nothing is claimed but that a model is not
+    above the baseline. Sources whose gold answers do not repeat have no row.
+
+    """
+    rows = []
+    for arm, seeds in measuring.by_arm(tested, sources).items():
+        above = above_baseline_of(arm, list(seeds.values()), config, seed)
+        if above is not None:
+            (interval,) = percentile_intervals(above.values, above.draws)
+            place = measuring.place_of(arm, IN_DOMAIN, "avg_at_k")
+            rows.append(Contrast(place, BASELINE, interval, math.nan, math.nan))
+    rows.sort(key=lambda row: (row.place.start != BASE, astuple(row.place)))
+    return tuple(rows)
+
+
+def above_baseline_of(
+    arm: measuring.Arm,
+    by_seed: Sequence[measuring.Tests],
+    config: EvaluationConfig,
+    seed: int,
+) -> Resampled | None:
+    """Return by how much the models of an arm exceed the baseline, over their seeds."""
+    results = [tests[arm.source] for tests in by_seed if arm.source in tests]
+    answer = baseline_answer(results[0].scores) if results else None
+    if answer is None:
+        return None
+    constant = constant_scores(results[0].scores, answer)
+    reference, *models = resample(
+        mean_accuracy,
+        [columns_of(scores) for scores in (constant, *(r.scores for r in results))],
+        len(constant),
+        config.num_resamples,
+        generator(seed, "bootstrap", arm.source),
+    )
+    differences = [model - reference for model in models]
+    return over_seeds(differences, generator(seed, "bootstrap seeds", arm.source))

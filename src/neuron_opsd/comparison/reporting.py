@@ -11,14 +11,13 @@ from statistics import fmean
 
 import pyarrow as pa
 
-from neuron_opsd.comparison.baselines import baseline_contrasts
 from neuron_opsd.comparison.comparison import (
     Cell,
     ComparisonContext,
     cells_of,
     is_comparison,
 )
-from neuron_opsd.comparison.contrasting import contrasts
+from neuron_opsd.comparison.contrasting import baseline_contrasts, contrasts
 from neuron_opsd.comparison.grid import Outcome
 from neuron_opsd.comparison.measuring import Tested, measurements
 from neuron_opsd.comparison.run_group import Spent
@@ -228,9 +227,7 @@ def write_page(out: Path) -> None:
 def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
     """Write the page of a comparison anew from what its folder holds.
 
-    Args:
-        out: Its folder.
-        warn: Told what else in it is gone or was changed.
+    It is warned of what else in the folder is gone or was changed.
 
     Raises:
         DataError: If the comparison has no results yet, or they were changed.

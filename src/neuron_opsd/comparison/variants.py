@@ -76,9 +76,8 @@ def parse_variant(text: str) -> Variant:
 def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
     """Refuse variants that cannot stand beside each other.
 
-    Raises:
-        ConfigError: If a name appears twice or is taken, a setting is one for all, or
-            an oracle was not asked for.
+    A name appears twice or is taken, a setting is one for all, or an oracle was not
+    asked for.
     """
     seen: set[str] = set()
     check_names([variant.name for variant in variants], "a method")
@@ -107,12 +106,7 @@ def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
 
 
 def check_own_settings(variant: Variant) -> None:
-    """Refuse settings of a variant that would make it no fair comparison.
-
-    Raises:
-        ConfigError: If it sets how models are asked or tested, or for how many steps
-            they are trained.
-    """
+    """Refuse settings of a variant that would make it no fair comparison."""
     for section, fields in variant.settings.items():
         if section == "preset":
             continue
@@ -142,10 +136,6 @@ def with_form(variants: Sequence[Variant]) -> tuple[Variant, ...]:
 def config_of(variant: Variant, shared: Config) -> Config:
     """Return the settings of a variant: `settled`, with as many rollouts for all.
 
-    Args:
-        variant: Whose.
-        shared: What the user chose for all variants, as far as its fields are set.
-
     Raises:
         ConfigError: If a setting cannot be.
     """
@@ -165,11 +155,6 @@ def check_resolved(
     variants: Sequence[Variant], shared: Config, warn: Callable[[str], None]
 ) -> None:
     """Refuse settings that no method can be trained with; say what they make unequal.
-
-    Args:
-        variants: Of the comparison.
-        shared: What the user chose for all.
-        warn: Called with settings that win over a preset, and of unequal budgets.
 
     Raises:
         ConfigError: If a variant cannot be trained with its settings, or would be
@@ -211,11 +196,7 @@ def chosen_for_all(variant: Variant, shared: Config) -> dict[str, Any]:
 
 
 def refuse_another_method(variant: Variant, shared: Config) -> None:
-    """Refuse settings for all that make a method another one.
-
-    Raises:
-        ConfigError: If they do, and the variant itself says nothing of it.
-    """
+    """Refuse settings for all that make a method another one without its own word."""
     own = tables.flatten_table(variant.trained.settings)
     chosen = chosen_for_all(variant, shared)
     for name in variant.trained.essential:
@@ -279,13 +260,8 @@ def variants_for(
 ) -> tuple[Variant, ...]:
     """Return the variants as a model can have them whose neurons may not be readable.
 
-    The form-only control is among them where they cannot be read.
-
-    Args:
-        variants: Of the comparison.
-        shared: What they share.
-        facts: Of the model.
-        warn: Called with every variant that selects otherwise than elsewhere.
+    The form-only control is among them where they cannot be read. It is warned of
+    every variant that selects otherwise than elsewhere.
 
     Raises:
         ConfigError: If one asks for neurons that cannot be read.
@@ -317,9 +293,5 @@ def fitted(
 
 
 def prompted(shared: Config, facts: ModelFacts) -> Config:
-    """Return the settings of the untrained model with demonstrations in its prompt.
-
-    Raises:
-        ConfigError: If they ask for neurons that cannot be read.
-    """
+    """Return the settings of the untrained model with demonstrations in its prompt."""
     return for_model(shared, facts, WITHOUT_NEURONS)

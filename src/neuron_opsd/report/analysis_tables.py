@@ -113,12 +113,7 @@ def cells_of(
 def run_rows(
     data: AnalysisData, columns: Mapping[str, wording.Write]
 ) -> list[TableRow]:
-    """Return a row for each run that has one of the numbers, and for their mean.
-
-    Args:
-        data: The analysis.
-        columns: Names of the numbers, and how each is written.
-    """
+    """Return a row for each run that has one of the numbers, and for their mean."""
     rows = [
         TableRow(
             run.name, cells_of(run.measures, columns), note=f"{run.num_questions:,}"
@@ -220,11 +215,7 @@ def group_table(
 ) -> Table | None:
     """Return some statistics of the selected, the other and all questions.
 
-    Args:
-        data: All runs.
-        title: Of the table.
-        shown: The statistics.
-        needed: The one without which there is no row; any of them where empty.
+    There is no row without the statistic `needed`; where that is empty, without any.
     """
     rows = []
     tables = [(run.name, run.measures) for run in data.runs]
@@ -280,13 +271,7 @@ def between_table(data: AnalysisData) -> Table | None:
 
 
 def sharing_table(data: AnalysisData, what: str, title: str) -> Table | None:
-    """Return how often demonstrations share an answer with their question.
-
-    Args:
-        data: The analysis.
-        what: ``gold`` or ``answer``.
-        title: Of the table.
-    """
+    """Return how often demonstrations share an answer, `gold` or their own `answer`."""
     names = [shared_name(what, part) for part in SHARING]
     writers = (wording.percent, wording.percent, wording.points)
     rows = run_rows(data, dict(zip(names, writers, strict=True)))

@@ -56,10 +56,8 @@ class Standing:
 def at_baseline(above: Interval | None, top_share: float, least: float) -> bool:
     """Say whether a model does no more than give one answer to everything.
 
-    Args:
-        above: Its accuracy less that of the most frequent gold answer.
-        top_share: Share of its own most frequent answer.
-        least: The least difference in accuracy that matters.
+    That is: `above` the most frequent gold answer by less than matters, while its own
+    most frequent answer takes nearly all.
     """
     if not wording.finite(above) or not top_share >= NEARLY_ALL:
         return False
@@ -67,12 +65,7 @@ def at_baseline(above: Interval | None, top_share: float, least: float) -> bool:
 
 
 def standing(test: TestComparison, least: float) -> Standing | None:
-    """Return how two models stand to the baseline; `None` where answers do not repeat.
-
-    Args:
-        test: Both models on a test set.
-        least: The least difference in accuracy that matters.
-    """
+    """Return how models stand to the baseline; `None` where answers do not repeat."""
     if test.baseline is None:
         return None
     before, after = test.before.top_answer_share, test.after.top_answer_share

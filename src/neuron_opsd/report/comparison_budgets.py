@@ -72,12 +72,7 @@ def equality(data: ComparisonData) -> list[str]:
 
 
 def equality_sentence(data: ComparisonData, noun: str) -> str:
-    """Say whether methods of one start and source had as much; if not, how far apart.
-
-    Args:
-        data: Holds the budgets.
-        noun: A key of `AMOUNTS`.
-    """
+    """Say whether methods of one start and source had as much, or how far apart."""
     amount = AMOUNTS[noun]
     together: dict[tuple[str, str], list[BudgetLine]] = defaultdict(list)
     for budget in data.budgets:

@@ -54,9 +54,7 @@ class Results:
     ) -> comparison.Contrast | None:
         """Return a finite difference after the last step, `None` where there is none.
 
-        Args:
-            place: Source, method, target and metric.
-            reference: Name of the method it is compared with.
+        A place is source, method, target and metric.
         """
         source, method, target, metric = place
         step = self.last_step(method)

@@ -143,13 +143,9 @@ def gain_clause(gain: Contrast | None, net: Contrast | None, said: str) -> str:
 def gain_verdict(
     gain: Contrast | None, net: Contrast | None, least: float, method: str = ""
 ) -> str:
-    """Say what a gain in accuracy shows; a gain that form explains is none.
+    """Say what a gain over the base model shows; a gain that form explains is none.
 
-    Args:
-        gain: Against the base model.
-        net: Against form-only training.
-        least: The least difference that matters.
-        method: Its name, since form-only training has nothing to be net of.
+    Form-only training itself has nothing to be net of, so its name is asked for.
     """
     if gain is None:
         return NOT_MEASURED

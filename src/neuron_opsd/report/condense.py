@@ -49,13 +49,7 @@ LEAST_SHARE: Final = 1 / 64
 
 
 def measured(result: TestResult, num_bins: int, levels: int) -> results.Measured:
-    """Return what one model scored, without its questions.
-
-    Args:
-        result: Of one test set.
-        num_bins: Of the reliability diagram.
-        levels: Into how many steps a share of agreeing rollouts is cut.
-    """
+    """Return what one model scored on a test set, without its questions."""
     if not result.scores:
         return results.Measured(result.metrics, num_unsettled=result.num_unsettled)
     return results.Measured(
@@ -136,10 +130,7 @@ def bubbles(
 ) -> list[results.Bubble]:
     """Gather questions on a grid, so that any pool gives a small drawing.
 
-    Args:
-        known: Whether a question is selected, its neuron count, its vote share.
-        low: The least neuron count.
-        high: The most.
+    Known are whether a question is selected, its neuron count and its vote share.
     """
     cell = (high - low) / COUNT_BINS or 1.0
     grid: Counter[tuple[bool, float, float]] = Counter()

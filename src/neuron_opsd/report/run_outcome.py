@@ -139,13 +139,7 @@ def accuracy_clause(test: TestComparison, config: EvaluationConfig) -> str:
 def accuracy_verdict(
     test: TestComparison, difference: Interval | None, config: EvaluationConfig
 ) -> str:
-    """Say what a difference in accuracy shows; one answer to all is no gain.
-
-    Args:
-        test: Whose trained model is judged.
-        difference: To the untrained model, or to form-only training.
-        config: Sets the least difference that matters.
-    """
+    """Say what a difference in accuracy shows; one answer to all is no gain."""
     said = judged(ACCURACY, difference, least_of(config))
     return no_gain_at_baseline(said, standing(test, config.min_difference))
 
@@ -153,10 +147,7 @@ def accuracy_verdict(
 def as_clause(subject: str, said: str, what: str = "") -> str:
     """Make a clause of what a difference shows.
 
-    Args:
-        subject: What got better or worse.
-        said: A verdict.
-        what: Named after "no difference ..." where the subject is not clear.
+    `what` is named after "no difference" where the subject is not clear.
     """
     if said in (wording.NO_DIFFERENCE, wording.NO_MATTER):
         tail = " that matters" if said == wording.NO_MATTER else ""
