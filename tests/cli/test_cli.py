@@ -355,6 +355,11 @@ def test_fetch_says_where_the_model_and_the_questions_lie(
         "questions": {"a": {"pool": "/cache/a.jsonl"}},
     }
     assert main(["fetch", "demo", "--sets", "c", "d", "--wheels", "w"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "model:     /cache/model",
+        "questions: /cache/questions",
+        "sets:      a",
+    ]
     assert main(["fetch", "demo", "--set-name", "c"]) == 0
     assert asked == [
         (DEFAULT_SETS, None),

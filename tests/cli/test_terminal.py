@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from neuron_opsd.cli import main
-from neuron_opsd.cli.pace import Pace
 from neuron_opsd.cli.tables import fitting_table
-from neuron_opsd.cli.terminal import Terminal, numbers
+from neuron_opsd.cli.terminal import Pace, Terminal, numbers
 from neuron_opsd.cli.text import clean, duration, one_line, plain_values, size
 
 

@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 
 from comparison_examples import full_comparison
-from neuron_opsd.comparison.baselines import baseline_contrasts
-from neuron_opsd.comparison.contrasting import contrasts
+from neuron_opsd.comparison.contrasting import baseline_contrasts, contrasts
 from neuron_opsd.comparison.measuring import Tested, measurements
 from neuron_opsd.report.comparison_index import results_from
 from neuron_opsd.report.comparison_outcome import opening

@@ -111,6 +111,12 @@ def test_the_quick_demo_runs_on_a_tiny_model(
     assert set(table[IN_DOMAIN]["controls"]) == {"prompted", "form-only"}
     report = read_json(out / "report.json")
     assert report["command"] == "neuron-opsd demo --quick --seed 0"
+    # The folder of the cache is called `model`, which would say nothing.
+    assert report["model"]["name"] == "SmolLM2-135M-Instruct"
+    page, card = (out / name for name in ("report.html", "adapter/README.md"))
+    assert "<span>SmolLM2-135M-Instruct</span>" in page.read_text()
+    assert 'base_model: "SmolLM2-135M-Instruct"' in card.read_text()
+    assert f'"{tiny_llama_plain}"' in card.read_text()
     # The same command again goes on, which here is to show the same table.
     shutil.rmtree(tmp_path / "runs" / "demo-questions")
     assert main(argv) == 0

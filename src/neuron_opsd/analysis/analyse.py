@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from neuron_opsd.analysis import inputs
 from neuron_opsd.analysis.cases import Findings, sharing_measures, show_cases
 from neuron_opsd.analysis.columns import (
     judge,
@@ -17,24 +18,10 @@ from neuron_opsd.analysis.columns import (
     unlabelled_measures,
 )
 from neuron_opsd.analysis.files import check_places, write_analysis
-from neuron_opsd.analysis.inputs import (
-    PreparedRun,
-    assign_answers,
-    read_labels,
-    read_run,
-    same_neurons,
-)
 from neuron_opsd.analysis.places import group_of, named_runs
 from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.method.association import (
-    Measured,
-    Measures,
-    equal_mass_bins,
-    joined,
-    mean_of,
-    measure_resamples,
-)
+from neuron_opsd.method import association
 from neuron_opsd.method.retrieval.spread import (
     Spread,
     distance_between,
@@ -85,11 +72,11 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
     folders = named_runs(request.runs)
     check_out(request.out, folders)
     check_places(request.out)
-    sources = assign_answers(request.answers, tuple(folders))
+    sources = inputs.assign_answers(request.answers, tuple(folders))
     runs, found, drawn = [], [], []
     with progress.stage("analysis", len(folders), "runs") as done:
         for name, folder in folders.items():
-            run = read_run(name, folder, progress.warn)
+            run = inputs.read_run(name, folder, progress.warn)
             findings = look_at_answers(run, sources[name], progress)
             analysis, measures = analyse_run(findings)
             runs.append(run)
@@ -99,7 +86,7 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
     data = AnalysisData(
         title=title_of(tuple(folders)),
         runs=tuple(found),
-        overall=mean_of(drawn).intervals() if len(drawn) > 1 else {},
+        overall=association.mean_of(drawn).intervals() if len(drawn) > 1 else {},
         between=distances_between(runs, found),
         num_resamples=NUM_RESAMPLES,
         command=request.command,
@@ -131,7 +118,7 @@ def title_of(names: Sequence[str]) -> str:
 
 
 def look_at_answers(
-    run: PreparedRun, source: str | None, progress: Progress
+    run: inputs.PreparedRun, source: str | None, progress: Progress
 ) -> Findings:
     """Look at a run with the verdicts that it kept; say what cannot be resolved."""
     verifier = shared_verifier()
@@ -143,20 +130,20 @@ def look_at_answers(
     return findings
 
 
-def look_at(run: PreparedRun, source: str | None) -> Findings:
+def look_at(run: inputs.PreparedRun, source: str | None) -> Findings:
     """Gather a run's columns and, where its answers are given, what is right."""
-    labels = None if source is None else read_labels(run, source)
+    labels = None if source is None else inputs.read_labels(run, source)
     columns = pool_columns(run, labels)
     verdicts = None if labels is None else judge(run, columns, labels)
     return Findings(run, columns, labels, verdicts)
 
 
-def analyse_run(found: Findings) -> tuple[RunAnalysis, Measured]:
+def analyse_run(found: Findings) -> tuple[RunAnalysis, association.Measured]:
     """Measure one run; return what the page says and the resamples behind it."""
     run, columns = found.run, found.columns
     sets = [entry.neuron_ids for entry in run.neurons]
     spread = measure_spread(sets, generator(0, "analysis", "spread", run.pool_hash))
-    drawn = joined(all_measures(found, spread))
+    drawn = association.joined(all_measures(found, spread))
     config = run.config
     sizes = [columns.votes[i].num_rollouts for i in columns.ids]
     analysis = RunAnalysis(
@@ -180,7 +167,7 @@ def analyse_run(found: Findings) -> tuple[RunAnalysis, Measured]:
     return analysis, drawn
 
 
-def all_measures(found: Findings, spread: Spread) -> Iterator[Measured]:
+def all_measures(found: Findings, spread: Spread) -> Iterator[association.Measured]:
     """Yield every measure of a run, from equal draws for equal numbers of questions."""
     columns, verdicts = found.columns, found.verdicts
     size = len(columns.ids)
@@ -199,10 +186,12 @@ def all_measures(found: Findings, spread: Spread) -> Iterator[Measured]:
         yield drawn_of(found, sharing_measures(found), len(found.shown))
 
 
-def drawn_of(found: Findings, measures: Measures, size: int) -> Measured:
+def drawn_of(
+    found: Findings, measures: association.Measures, size: int
+) -> association.Measured:
     """Measure with draws that are the same for all runs of one pool."""
     rng = generator(0, "analysis", found.run.pool_hash)
-    return measure_resamples(measures, size, NUM_RESAMPLES, rng)
+    return association.measure_resamples(measures, size, NUM_RESAMPLES, rng)
 
 
 def all_bins(found: Findings) -> dict[str, tuple[BinMean, ...]]:
@@ -217,7 +206,7 @@ def all_bins(found: Findings) -> dict[str, tuple[BinMean, ...]]:
 def bin_means(found: Findings, values: FloatArray) -> tuple[BinMean, ...]:
     """Return the mean of some values in bins of equally many questions by count."""
     count = found.columns.count
-    bins = equal_mass_bins(count, NUM_BINS)
+    bins = association.equal_mass_bins(count, NUM_BINS)
 
     def measures(weights: FloatArray) -> dict[str, FloatArray]:
         return {
@@ -239,7 +228,7 @@ def bin_means(found: Findings, values: FloatArray) -> tuple[BinMean, ...]:
 
 
 def distances_between(
-    runs: Sequence[PreparedRun], found: Sequence[RunAnalysis]
+    runs: Sequence[inputs.PreparedRun], found: Sequence[RunAnalysis]
 ) -> tuple[tuple[float | None, ...], ...]:
     """Return the mean distance of a question of each run to one of each other.
 
@@ -251,12 +240,12 @@ def distances_between(
     for i, one in enumerate(runs):
         table[i][i] = found[i].measures[PAIRS].value
         for j in range(i):
-            if same_neurons(one, runs[j]):
+            if inputs.same_neurons(one, runs[j]):
                 table[i][j] = table[j][i] = distance(one, runs[j])
     return tuple(map(tuple, table))
 
 
-def distance(one: PreparedRun, other: PreparedRun) -> float:
+def distance(one: inputs.PreparedRun, other: inputs.PreparedRun) -> float:
     """Return the mean distance of a question of one run to one of another."""
     rng = generator(0, "analysis", "between", one.pool_hash, other.pool_hash)
     return distance_between(

@@ -6,29 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from neuron_opsd import records
 from neuron_opsd.analysis.places import Place, place_of, read_output
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.config import Config
 from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.methods import needs_neurons
-from neuron_opsd.records import (
-    GoldAnswers,
-    NeuronSet,
-    Question,
-    Rollout,
-    SelectionEntry,
-    TeacherCheck,
-    TeacherContext,
-)
 from neuron_opsd.runs.inputs import questions_hash, unheard
-from neuron_opsd.storage.codecs import (
-    CONTEXTS,
-    NEURONS,
-    ROLLOUTS,
-    SELECTION,
-    TEACHER_CHECK,
-)
+from neuron_opsd.storage import codecs
 from neuron_opsd.storage.integrity import faults, quick_fault
 from neuron_opsd.storage.lock import HOLDER
 from neuron_opsd.storage.manifest import Manifest, kept_name
@@ -46,12 +32,12 @@ class PreparedRun:
     manifest: Manifest
     config: Config
     """Its settings in `places.SECTIONS`; the others are defaults."""
-    rollouts: Sequence[Rollout]
-    neurons: Sequence[NeuronSet]
+    rollouts: Sequence[records.Rollout]
+    neurons: Sequence[records.NeuronSet]
     """In the order of the pool, as is the selection."""
-    selection: Sequence[SelectionEntry]
-    contexts: Sequence[TeacherContext]
-    teacher_check: TeacherCheck | None
+    selection: Sequence[records.SelectionEntry]
+    contexts: Sequence[records.TeacherContext]
+    teacher_check: records.TeacherCheck | None
     verdicts: Sequence[Verdict] = ()
     """Which of the rollouts' answers are equal, where math-verify was asked."""
 
@@ -70,9 +56,9 @@ class PreparedRun:
 class LabelledPool:
     """The questions of a run's pool with their true answers."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[records.Question, ...]
     """In the order of the pool."""
-    gold: GoldAnswers
+    gold: records.GoldAnswers
 
 
 def assign_answers(
@@ -122,7 +108,7 @@ def read_run(
     if not (place.folder / HOLDER).exists():
         for line in faults(place.folder, place.manifest, quick_fault).values():
             warn(line)
-    neurons = read_output(place, place.neurons, NEURONS)
+    neurons = read_output(place, place.neurons, codecs.NEURONS)
     if len(neurons) < 2:
         raise DataError(
             f"{folder} holds {len(neurons)} questions, too few to compare any; analyse "
@@ -131,7 +117,7 @@ def read_run(
     teacher_check = None
     checked = kept_name(place.own("teacher_check"), place.manifest.outputs)
     if checked in place.manifest.outputs:
-        teacher_check = read_output(place, checked, TEACHER_CHECK)
+        teacher_check = read_output(place, checked, codecs.TEACHER_CHECK)
     equal = verdicts_name("rollouts")
     verdicts: Sequence[Verdict] = ()
     if equal in place.manifest.outputs:
@@ -140,10 +126,10 @@ def read_run(
         name=name,
         manifest=place.manifest,
         config=place.config,
-        rollouts=read_output(place, "rollouts", ROLLOUTS),
+        rollouts=read_output(place, "rollouts", codecs.ROLLOUTS),
         neurons=neurons,
-        selection=read_output(place, place.own("selection"), SELECTION),
-        contexts=read_output(place, place.own("contexts"), CONTEXTS),
+        selection=read_output(place, place.own("selection"), codecs.SELECTION),
+        contexts=read_output(place, place.own("contexts"), codecs.CONTEXTS),
         teacher_check=teacher_check,
         verdicts=verdicts,
     )
@@ -186,7 +172,7 @@ def read_labels(run: PreparedRun, source: str) -> LabelledPool:
             f"{run.name} have no answer, first {unanswered[0]}; fill the column "
             "answer, or leave --answers out"
         )
-    return LabelledPool(questions, GoldAnswers({i: gold[i] for i in ids}))
+    return LabelledPool(questions, records.GoldAnswers({i: gold[i] for i in ids}))
 
 
 def check_ids(
@@ -202,7 +188,9 @@ def check_ids(
         )
 
 
-def check_texts(run: PreparedRun, source: str, questions: Sequence[Question]) -> None:
+def check_texts(
+    run: PreparedRun, source: str, questions: Sequence[records.Question]
+) -> None:
     """Refuse a file whose questions are not those that a run was asked."""
     kept = run.manifest.inputs.get(POOL)
     if kept is not None and questions_hash(tuple(questions)) != kept:

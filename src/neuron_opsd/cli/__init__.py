@@ -14,11 +14,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status, whenever a signal arrives.
-
-    Args:
-        argv: The arguments; those of the process when left out.
-    """
+    """Run one command and return the exit status, whenever a signal arrives."""
     with stoppable():
         try:
             from neuron_opsd.cli import app

@@ -18,23 +18,17 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError
 from rich.console import Console
 
+from neuron_opsd import errors
 from neuron_opsd.cli import compare, inspect, neurons, planning, run
 from neuron_opsd.cli.environment import COMMAND_LINE, debugging
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.cli.usage_errors import explain_mistake
-from neuron_opsd.errors import (
-    ConfigError,
-    NeuronOpsdError,
-    RenamedSettingWarning,
-    TryAgainError,
-    is_out_of_memory,
-)
 from neuron_opsd.processes.stopping import RESUMES, STOPPING
 from neuron_opsd.storage.disk import LASTING, reason_of
 
 DONE = 0
 MISTAKE = 2
-TRY_AGAIN = TryAgainError.exit_status
+TRY_AGAIN = errors.TryAgainError.exit_status
 BROKEN_PIPE = 128 + 13
 
 OUT_OF_MEMORY = (
@@ -44,7 +38,7 @@ OUT_OF_MEMORY = (
 )
 
 
-ENDS = (NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, MemoryError)
+ENDS = (errors.NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, MemoryError)
 """What may end a command; a `RuntimeError` only where memory ran out."""
 
 
@@ -102,13 +96,9 @@ SHOWN_ONLY: Final = ("--quiet", "--json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status.
+    """Run one command, by default that of the process, and return the exit status.
 
-    Args:
-        argv: The arguments; those of the process when left out.
-
-    Returns:
-        0 done, 2 a user's mistake, 75 try again, from 129 on stopped by a signal.
+    0 is done, 2 a user's mistake, 75 try again, from 129 on stopped by a signal.
     """
     open_streams()
     tokens = list(sys.argv[1:] if argv is None else argv)
@@ -117,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            warnings.filterwarnings("always", category=RenamedSettingWarning)
+            warnings.filterwarnings("always", category=errors.RenamedSettingWarning)
             warnings.showwarning = partial(show_warning, warnings.showwarning)
             return run_command(tokens)
     except ENDS as error:
@@ -133,22 +123,18 @@ def show_warning(
     *place: Any,
 ) -> None:
     """Show a warning of ours as one line, and any other as Python does."""
-    if issubclass(category, RenamedSettingWarning):
+    if issubclass(category, errors.RenamedSettingWarning):
         complain(f"warning: {message}")
     else:
         others(message, category, *place)
 
 
 def refuse_lost_folder() -> None:
-    """Refuse to work in a folder that was removed, where libraries fail silently.
-
-    Raises:
-        ConfigError: If it is.
-    """
+    """Refuse to work in a folder that was removed, where libraries fail silently."""
     try:
         Path.cwd()
     except OSError as error:
-        raise ConfigError(
+        raise errors.ConfigError(
             f"the current folder cannot be found ({error.strerror}); change into "
             "another one, and run the same command again"
         ) from None
@@ -191,13 +177,13 @@ def explain_end(error: BaseException) -> int:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
         return explain_stop()
-    if isinstance(error, NeuronOpsdError):
+    if isinstance(error, errors.NeuronOpsdError):
         complain(str(error))
         return error.exit_status
     if isinstance(error, OSError):
         complain(f"{of_the_system(error)}; mend that and run the same command again")
         return MISTAKE if error.errno in LASTING else TRY_AGAIN
-    if is_out_of_memory(error):
+    if errors.is_out_of_memory(error):
         where = "".join(f" ({note})" for note in getattr(error, "__notes__", [])[:1])
         complain(f"memory ran out{where}; {OUT_OF_MEMORY}")
         return TRY_AGAIN

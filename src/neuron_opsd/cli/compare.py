@@ -7,20 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import neuron_opsd as no
+from neuron_opsd.cli import options
 from neuron_opsd.cli.environment import COMMAND_LINE
-from neuron_opsd.cli.options import (
-    DEFAULT_OUTPUT,
-    DEFAULT_SETTINGS,
-    Flag,
-    Output,
-    Settings,
-    Tests,
-    need_tests,
-    opened,
-    read_named,
-    resolve_with_model,
-    several,
-)
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.cli.text import duration
 
@@ -29,24 +17,24 @@ if TYPE_CHECKING:
     from neuron_opsd.library import Choices
     from neuron_opsd.results.comparison import ComparisonData
 
-Sources: TypeAlias = Annotated[tuple[str, ...], several("--source")]
-Methods: TypeAlias = Annotated[tuple[str, ...], several("--methods")]
-Steps: TypeAlias = Annotated[tuple[int, ...], several("--at")]
+Sources: TypeAlias = Annotated[tuple[str, ...], options.several("--source")]
+Methods: TypeAlias = Annotated[tuple[str, ...], options.several("--methods")]
+Steps: TypeAlias = Annotated[tuple[int, ...], options.several("--at")]
 
 
 def compare(  # noqa: PLR0913 - one argument per flag
     *,
     sources: Sources,
-    tests: Tests,
+    tests: options.Tests,
     out: Path,
     methods: Methods = (),
     seeds: int = 3,
     warm_start: Literal["no", "form", "both"] = "no",
     at: Steps = (),
-    oracle: Flag = False,
-    dry_run: Flag = False,
-    settings: Settings = DEFAULT_SETTINGS,
-    output: Output = DEFAULT_OUTPUT,
+    oracle: options.Flag = False,
+    dry_run: options.Flag = False,
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Train several methods on several sources, and test every model on every set.
 
@@ -70,8 +58,8 @@ def compare(  # noqa: PLR0913 - one argument per flag
         settings: The settings that all methods share.
         output: How to say what came out.
     """
-    config = resolve_with_model(settings)
-    named = read_named(sources, "--source"), need_tests(tests)
+    config = options.resolve_with_model(settings)
+    named = options.read_named(sources, "--source"), options.need_tests(tests)
     choices: Choices = {
         "methods": methods,
         "seeds": seeds,
@@ -80,7 +68,7 @@ def compare(  # noqa: PLR0913 - one argument per flag
         "oracle": oracle,
         "command": COMMAND_LINE.get(),
     }
-    with opened(output, config) as terminal:
+    with options.opened(output, config) as terminal:
         if dry_run:
             from neuron_opsd.library import forecast
 
@@ -132,13 +120,13 @@ def show_forecast(terminal: Terminal, found: Forecast, *, as_json: bool) -> None
     terminal.show(f"time:   about {duration(found.seconds)}")
 
 
-def methods(*, output: Output = DEFAULT_OUTPUT) -> None:
+def methods(*, output: options.Output = options.DEFAULT_OUTPUT) -> None:
     """List every method that can be run and compared.
 
     Args:
         output: How to say what came out.
     """
-    with opened(output) as terminal:
+    with options.opened(output) as terminal:
         from neuron_opsd.methods import METHODS, Oracle
 
         if output.json:

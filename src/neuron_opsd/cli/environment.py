@@ -33,11 +33,7 @@ _OFFLINE = {
 
 
 def prepare_libraries(*, allow_download: bool) -> None:
-    """Set what the libraries read when they are first imported; a user's own wins.
-
-    Args:
-        allow_download: Whether anything may be fetched from a model hub.
-    """
+    """Set what the libraries read when they are first imported; a user's own wins."""
     for name, value in (_ALWAYS if allow_download else _ALWAYS | _OFFLINE).items():
         os.environ.setdefault(name, value)
 

@@ -7,14 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuron_opsd.cli.options import (
-    DEFAULT_OUTPUT,
-    DEFAULT_SETTINGS,
-    Output,
-    Settings,
-    opened,
-    resolve,
-)
+from neuron_opsd.cli import options
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.cli.text import duration, one_line
 from neuron_opsd.errors import listing
@@ -27,7 +20,11 @@ SAME = {None: "", True: "yes", False: "no"}
 
 
 def status(
-    run: Path, /, *, verify: bool = False, output: Output = DEFAULT_OUTPUT
+    run: Path,
+    /,
+    *,
+    verify: bool = False,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Say how far a run or a comparison is, from its files and without disturbing it.
 
@@ -40,7 +37,7 @@ def status(
     from neuron_opsd.storage.status import RunStatus, read_status
 
     found = read_status(run, verify=verify)
-    with opened(output) as terminal:
+    with options.opened(output) as terminal:
         if output.json:
             terminal.show_json(asdict(found))
         elif isinstance(found, RunStatus):
@@ -102,14 +99,14 @@ def show_state(
     terminal.show(f"state: {state}")
 
 
-def report(run: Path, /, *, output: Output = DEFAULT_OUTPUT) -> None:
+def report(run: Path, /, *, output: options.Output = options.DEFAULT_OUTPUT) -> None:
     """Write the page of a run or a comparison again from its files.
 
     Args:
         run: Folder of the run or the comparison.
         output: How to say what came out.
     """
-    with opened(output) as terminal:
+    with options.opened(output) as terminal:
         from neuron_opsd.comparison.compare import rebuild_page
 
         page = rebuild_page(run, terminal)
@@ -123,8 +120,8 @@ def read(
     file: Path,
     /,
     *,
-    settings: Settings = DEFAULT_SETTINGS,
-    output: Output = DEFAULT_OUTPUT,
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Show which answers are read from completions, and why, without any model.
 
@@ -136,10 +133,10 @@ def read(
         settings: The settings of the run.
         output: How to say what came out.
     """
-    config = resolve(settings)
+    config = options.resolve(settings)
     from neuron_opsd.runs.reading import read_answers
 
-    with opened(output) as terminal:
+    with options.opened(output) as terminal:
         rows = read_answers(file, config)
         if output.json:
             terminal.show_json({"rows": [document(row) for row in rows]})

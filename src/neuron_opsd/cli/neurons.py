@@ -9,23 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from cyclopts import Parameter
 
 import neuron_opsd as no
+from neuron_opsd.cli import options
 from neuron_opsd.cli.environment import COMMAND_LINE
-from neuron_opsd.cli.options import (
-    DEFAULT_OUTPUT,
-    DEFAULT_SETTINGS,
-    Output,
-    Settings,
-    keep_settings_file,
-    opened,
-    resolve_with_model,
-    several,
-)
 from neuron_opsd.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from neuron_opsd.results.analysis import AnalysisData
 
-Answers: TypeAlias = Annotated[tuple[str, ...], several("--answers")]
+Answers: TypeAlias = Annotated[tuple[str, ...], options.several("--answers")]
 
 
 @Parameter(name="*")
@@ -57,8 +48,8 @@ def neurons(
     completions: Path,
     out: Path,
     flags: NeuronFlags = NO_FLAGS,
-    settings: Settings = DEFAULT_SETTINGS,
-    output: Output = DEFAULT_OUTPUT,
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Find the neurons that pushed texts which exist already.
 
@@ -70,9 +61,9 @@ def neurons(
         settings: The settings of the run.
         output: How to say what came out.
     """
-    keep_settings_file(out, settings)
-    config = resolve_with_model(settings, {"neurons": flags.given()})
-    with opened(output, config) as terminal:
+    options.keep_settings_file(out, settings)
+    config = options.resolve_with_model(settings, {"neurons": flags.given()})
+    with options.opened(output, config) as terminal:
         count = no.extract_neurons(completions, out, config, terminal)
         if output.json:
             terminal.show_json({"out": str(out.resolve()), "num_completions": count})
@@ -86,7 +77,7 @@ def analyse(
     *,
     out: Path,
     answers: Answers = (),
-    output: Output = DEFAULT_OUTPUT,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Say what the neuron count of a run's questions tells, beside its rivals.
 
@@ -101,7 +92,7 @@ def analyse(
             name or FILE for all; without it nothing is said about right and wrong.
         output: How to say what came out.
     """
-    with opened(output) as terminal:
+    with options.opened(output) as terminal:
         data = no.analyse(runs, out, answers, terminal, COMMAND_LINE.get())
         show_analysis(terminal, data, out, as_json=output.json)
 

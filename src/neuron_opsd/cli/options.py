@@ -71,11 +71,7 @@ def opened(output: Output, config: Config | None = None) -> Iterator[Terminal]:
 
 
 def keep_settings_file(out: Path, settings: Settings) -> None:
-    """Refuse to write a result over the file that the settings come from.
-
-    Raises:
-        ConfigError: If `out` is that file.
-    """
+    """Refuse to write a result over the file that the settings come from."""
     from neuron_opsd.storage.folders import check_result_place
 
     if settings.config is not None:
@@ -83,11 +79,7 @@ def keep_settings_file(out: Path, settings: Settings) -> None:
 
 
 def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
-    """Build the settings of a command from its file and flags.
-
-    Args:
-        settings: The flags.
-        above: Settings that flags of this one command give, by section.
+    """Build the settings of a command from its file, what its own flags say, and flags.
 
     Raises:
         ConfigError: If a setting is unknown or out of range.
@@ -113,11 +105,7 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
 def resolve_with_model(
     settings: Settings, above: dict[str, Any] | None = None
 ) -> Config:
-    """Build the settings of a command that needs a model.
-
-    Raises:
-        ConfigError: If a setting is unknown or out of range, or no model is named.
-    """
+    """Build the settings of a command that needs a model; one has to be named."""
     config = resolve(settings, above)
     if not config.model.name:
         raise ConfigError(
@@ -128,11 +116,7 @@ def resolve_with_model(
 
 
 def read_named(specs: Sequence[str], flag: str = "--test") -> dict[str, str]:
-    """Read `NAME=FILE` into file by name; a lone `FILE` is named after itself.
-
-    Raises:
-        ConfigError: If a name or a file is missing, or a name comes twice.
-    """
+    """Read `NAME=FILE` into file by name; a lone `FILE` is named after itself."""
     named: dict[str, str] = {}
     for spec in specs:
         name, file = split_named(spec, flag)
@@ -146,11 +130,7 @@ def read_named(specs: Sequence[str], flag: str = "--test") -> dict[str, str]:
 
 
 def split_named(spec: str, flag: str) -> tuple[str, str]:
-    """Split one `NAME=FILE`.
-
-    Raises:
-        ConfigError: If either is missing.
-    """
+    """Split one `NAME=FILE`."""
     name, equals, file = spec.partition("=")
     if not equals:
         name, file = Path(spec).name.partition(".")[0], spec
@@ -163,11 +143,7 @@ def split_named(spec: str, flag: str) -> tuple[str, str]:
 
 
 def need_tests(specs: Sequence[str]) -> dict[str, str]:
-    """Read the test sets of a command that needs at least one.
-
-    Raises:
-        ConfigError: If there is none, or one cannot be read.
-    """
+    """Read the test sets of a command that needs at least one."""
     tests = read_named(specs)
     if not tests:
         raise ConfigError(

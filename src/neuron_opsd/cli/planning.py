@@ -8,17 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import neuron_opsd as no
-from neuron_opsd.cli.options import (
-    DEFAULT_OUTPUT,
-    DEFAULT_SETTINGS,
-    Output,
-    Settings,
-    Tests,
-    opened,
-    read_named,
-    resolve,
-    resolve_with_model,
-)
+from neuron_opsd.cli import options
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.cli.text import duration, size
 from neuron_opsd.storage.download_cache import cache_folder
@@ -36,8 +26,8 @@ def preview(
     *,
     pool: str,
     question: str | None = None,
-    settings: Settings = DEFAULT_SETTINGS,
-    output: Output = DEFAULT_OUTPUT,
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Show one question as the student and as the teacher would see it.
 
@@ -47,8 +37,8 @@ def preview(
         settings: The settings of the run.
         output: How to say what came out.
     """
-    config = resolve_with_model(settings)
-    with opened(output, config) as terminal:
+    config = options.resolve_with_model(settings)
+    with options.opened(output, config) as terminal:
         seen = no.preview(pool, config, question, terminal)
         if output.json:
             terminal.show_json(asdict(seen))
@@ -76,9 +66,9 @@ def show_preview(terminal: Terminal, seen: Preview) -> None:
 def plan(
     *,
     pool: str,
-    tests: Tests = (),
-    settings: Settings = DEFAULT_SETTINGS,
-    output: Output = DEFAULT_OUTPUT,
+    tests: options.Tests = (),
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Estimate tokens, time, memory and disk of a run before anything is spent.
 
@@ -90,9 +80,9 @@ def plan(
         settings: The settings of the run.
         output: How to say what came out.
     """
-    config = resolve_with_model(settings)
-    files = read_named(tests)
-    with opened(output, config) as terminal:
+    config = options.resolve_with_model(settings)
+    files = options.read_named(tests)
+    with options.opened(output, config) as terminal:
         found = no.plan(pool, config, files, terminal)
         if output.json:
             terminal.show_json(asdict(found) | {"seconds": found.seconds})
@@ -121,7 +111,9 @@ def show_plan(terminal: Terminal, found: Plan) -> None:
 
 
 def config(
-    *, settings: Settings = DEFAULT_SETTINGS, output: Output = DEFAULT_OUTPUT
+    *,
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Print every setting with its value and what it does, as a TOML file.
 
@@ -133,13 +125,13 @@ def config(
     """
     from neuron_opsd.config.tables import to_toml
 
-    resolved = resolve(settings)
+    resolved = options.resolve(settings)
     if "method" in resolved.model_fields_set:
         # Imported where it is needed: the methods bring PyTorch with them.
         from neuron_opsd.runs.resolution import with_method
 
         resolved = with_method(resolved)
-    with opened(output) as terminal:
+    with options.opened(output) as terminal:
         if output.json:
             terminal.show_json(resolved.model_dump())
         else:
@@ -147,7 +139,9 @@ def config(
             terminal.show_toml(text.rstrip())
 
 
-def doctor(*, out: Path = Path(), output: Output = DEFAULT_OUTPUT) -> int:
+def doctor(
+    *, out: Path = Path(), output: options.Output = options.DEFAULT_OUTPUT
+) -> int:
     """Check whether this machine is fit to run, and say how to mend what is not.
 
     Args:
@@ -157,7 +151,7 @@ def doctor(*, out: Path = Path(), output: Output = DEFAULT_OUTPUT) -> int:
     Returns:
         The exit status: 2 where something must be mended, else 0.
     """
-    with opened(output) as terminal:
+    with options.opened(output) as terminal:
         from neuron_opsd.planning.doctor import diagnose
 
         checks = diagnose(cache_folder(), out)

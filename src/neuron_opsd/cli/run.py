@@ -7,21 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import neuron_opsd as no
+from neuron_opsd.cli import options
 from neuron_opsd.cli.environment import COMMAND_LINE
-from neuron_opsd.cli.options import (
-    DEFAULT_OUTPUT,
-    DEFAULT_SETTINGS,
-    Flag,
-    Output,
-    Settings,
-    Tests,
-    keep_settings_file,
-    need_tests,
-    opened,
-    read_named,
-    resolve_with_model,
-    several,
-)
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.storage.download_cache import cache_folder
@@ -34,9 +21,9 @@ def run(
     *,
     pool: str,
     out: Path,
-    tests: Tests = (),
-    settings: Settings = DEFAULT_SETTINGS,
-    output: Output = DEFAULT_OUTPUT,
+    tests: options.Tests = (),
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Teach a model from unlabelled questions and measure what it did.
 
@@ -51,19 +38,19 @@ def run(
         settings: The settings of the run.
         output: How to say what came out.
     """
-    config = resolve_with_model(settings)
-    files = read_named(tests)
-    with opened(output, config) as terminal:
+    config = options.resolve_with_model(settings)
+    files = options.read_named(tests)
+    with options.opened(output, config) as terminal:
         data = no.run(pool, out, config, files, terminal, COMMAND_LINE.get())
         show_results(terminal, data, out, as_json=output.json)
 
 
 def demo(
     *,
-    quick: Flag = False,
+    quick: options.Flag = False,
     out: Path | None = None,
     seed: int = 0,
-    output: Output = DEFAULT_OUTPUT,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Watch a small real model teach itself, from download to report.
 
@@ -76,7 +63,7 @@ def demo(
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
     folder = out or demo_folder(quick=quick, seed=seed)
-    with opened(output) as terminal:
+    with options.opened(output) as terminal:
         from neuron_opsd.demo.demonstration import demo as run_demo
 
         data = run_demo(
@@ -96,8 +83,8 @@ def fetch(
     /,
     *,
     wheels: Path | None = None,
-    sets: Annotated[tuple[str, ...], several("--sets", "--set-name")] = (),
-    output: Output = DEFAULT_OUTPUT,
+    sets: Annotated[tuple[str, ...], options.several("--sets", "--set-name")] = (),
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Fetch a model and question sets into the cache, each file checked by its hash.
 
@@ -109,31 +96,27 @@ def fetch(
         output: How to say what came out.
     """
     del what
-    with opened(output) as terminal:
+    with options.opened(output) as terminal:
         from neuron_opsd.demo.fetch import fetch_demo
         from neuron_opsd.demo.sources import DEFAULT_SETS
 
         files = fetch_demo(cache_folder(), terminal, sets or DEFAULT_SETS, wheels)
-        questions = {
-            name: {part: str(path) for part, path in parts.items()}
-            for name, parts in files.questions.items()
-        }
+        questions = files.questions
         if output.json:
-            terminal.show_json({"model": str(files.model), "questions": questions})
+            terminal.show_json({"model": files.model, "questions": questions})
             return
-        terminal.show(f"model: {files.model}")
-        for name, parts in questions.items():
-            for part, path in parts.items():
-                terminal.show(f"{name} {part}: {path}")
+        terminal.show(f"model:     {files.model}")
+        terminal.show(f"questions: {cache_folder() / 'questions'}")
+        terminal.show(f"sets:      {', '.join(questions)}")
 
 
 def evaluate(
     *,
     out: Path,
-    tests: Tests = (),
+    tests: options.Tests = (),
     adapter: Path | None = None,
-    settings: Settings = DEFAULT_SETTINGS,
-    output: Output = DEFAULT_OUTPUT,
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Test a model, with or without an adapter.
 
@@ -144,10 +127,10 @@ def evaluate(
         settings: The settings of the run.
         output: How to say what came out.
     """
-    keep_settings_file(out, settings)
-    config = resolve_with_model(settings)
-    files = need_tests(tests)
-    with opened(output, config) as terminal:
+    options.keep_settings_file(out, settings)
+    config = options.resolve_with_model(settings)
+    files = options.need_tests(tests)
+    with options.opened(output, config) as terminal:
         results = no.evaluate(files, config, adapter, out, terminal)
         if output.json:
             terminal.show_json(results)

@@ -25,15 +25,10 @@ WIDE_GAP, NARROW_GAP = 2, 1
 
 
 def fitting_table(headings: Row, rows: Sequence[Row], screen: int) -> Table:
-    """Lay out a table for a screen of some width.
+    """Lay out a table for a screen of so many columns.
 
     Where it is too wide, headings are broken and intervals go below their value;
     where that is still too wide, the table is turned on its side.
-
-    Args:
-        headings: One per column.
-        rows: Cells as text, as many in each row as there are headings.
-        screen: Columns of the screen.
     """
     if needed(headings, rows, widest_line, WIDE_GAP) <= screen:
         return laid_out(headings, rows, screen, WIDE_GAP)

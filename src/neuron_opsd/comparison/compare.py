@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuron_opsd.answers.verifier import shared_verifier
+from neuron_opsd.comparison import reporting
 from neuron_opsd.comparison.comparison import Comparison, is_comparison, set_up
 from neuron_opsd.comparison.grid import fill
-from neuron_opsd.comparison.reporting import (
-    build_comparison,
-    rebuild_comparison,
-    write_comparison,
-)
 from neuron_opsd.config import Config
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import ComparisonData
@@ -32,17 +28,13 @@ def compare(
     setting = set_up(comparison, config, progress)
     claim(comparison.out, "comparison", is_comparison)
     outcome = fill(setting)
-    data = build_comparison(setting, outcome)
-    write_comparison(data, outcome, comparison.out)
+    data = reporting.build_comparison(setting, outcome)
+    reporting.write_comparison(data, outcome, comparison.out)
     return data
 
 
 def rebuild_page(folder: Path, progress: Progress) -> Path:
-    """Write the page of a run or a comparison anew from what its folder holds.
-
-    Raises:
-        DataError: If it is not finished, or what it says cannot be proven.
-    """
+    """Write the page of a run or a comparison anew from what its folder holds."""
     if (folder / BLOCKS).is_dir():
-        return rebuild_comparison(folder, progress.warn)
+        return reporting.rebuild_comparison(folder, progress.warn)
     return rebuild_report(folder, progress.warn)

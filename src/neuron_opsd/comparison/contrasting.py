@@ -12,25 +12,20 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Final
 
-from neuron_opsd.comparison.measuring import (
-    Arm,
-    ByArm,
-    Tested,
-    by_arm,
-    place_of,
-    place_order,
-)
+from neuron_opsd.comparison import measuring
 from neuron_opsd.comparison.resampled import CONTRASTED, Drawn, Frame, target_draws
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.method.labels import OF_LABELS
-from neuron_opsd.method.resampling import Resampled, over_seeds
+from neuron_opsd.method.calibration import columns_of
+from neuron_opsd.method.labels import OF_LABELS, baseline_answer
+from neuron_opsd.method.resampling import Resampled, over_seeds, resample
 from neuron_opsd.method.statistics import bootstrap_p_values, holm, percentile_intervals
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
+    BASELINE,
     CROSS_DOMAIN,
     FORM,
     IN_DOMAIN,
@@ -38,12 +33,10 @@ from neuron_opsd.results.comparison import (
     Contrast,
 )
 from neuron_opsd.seeds import generator
+from neuron_opsd.stages.scoring import constant_scores, mean_accuracy
 
 SUMMARIES: Final = (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY)
 """Targets of which there is also a mean over sources."""
-
-SINGLE_SETS: Final = "single sets"
-"""The target kind of every test set that is not the source's own."""
 
 LAST: Final = -1
 """Stands for whatever step a method's last one is."""
@@ -53,12 +46,12 @@ LAST: Final = -1
 class Pair:
     """Two arms of one source: the one in question and its reference."""
 
-    arm: Arm
-    reference: Arm
+    arm: measuring.Arm
+    reference: measuring.Arm
 
 
 def contrasts(
-    tested: Sequence[Tested],
+    tested: Sequence[measuring.Tested],
     sources: Sequence[str],
     targets: Sequence[str],
     config: EvaluationConfig,
@@ -71,12 +64,11 @@ def contrasts(
     References are the untrained model and the form-only model of the same source and
     seed, both of start `BASE` whatever the model's own start; the form-only one after
     the same number of steps, or after its last where it was not tested then or the
-    model began from there. Models
-    that differ in their seed alone make one contrast, their mean, over the seeds for
-    which both models answered the target's test sets; where there is no such seed there
-    is no row. An interval resamples questions within each test set, the same for all
-    models, and seeds within each source. The mean over sources is there where every
-    source is. P-values are adjusted as `adjusted` says.
+    model began from there. Models that differ in their seed alone make one contrast,
+    their mean, over the seeds for which both models answered the target's test sets;
+    without such a seed there is no row. An interval resamples questions within each
+    test set, the same for all models, and seeds within each source. The mean over
+    sources is there where every source is. P-values are adjusted as `adjusted` says.
 
     Args:
         tested: In any order; models of other sources are left out.
@@ -88,7 +80,7 @@ def contrasts(
             same start, source and step.
     """
     frame = Frame(tuple(sources), tuple(targets), config, seed)
-    arms = by_arm(tested, sources)
+    arms = measuring.by_arm(tested, sources)
     groups: dict[tuple[str, int], list[Pair]] = defaultdict(list)
     for pair in pairs_of(arms, rivals):
         groups[pair.arm.start, pair.arm.step].append(pair)
@@ -96,11 +88,11 @@ def contrasts(
         row for pairs in groups.values() for row in contrasts_at(pairs, arms, frame)
     ]
     rows = with_own_sets(adjusted(rows))
-    order = place_order(sources, targets)
+    order = measuring.place_order(sources, targets)
     return tuple(sorted(rows, key=lambda row: (*order(row.place), row.reference)))
 
 
-def pairs_of(arms: ByArm, rivals: Sequence[tuple[str, str]]) -> list[Pair]:
+def pairs_of(arms: measuring.ByArm, rivals: Sequence[tuple[str, str]]) -> list[Pair]:
     """Return every arm with each of its references that is there, ascending."""
     found = {
         Pair(arm, reference)
@@ -111,7 +103,7 @@ def pairs_of(arms: ByArm, rivals: Sequence[tuple[str, str]]) -> list[Pair]:
     return sorted(p for p in found if p.arm != p.reference and p.reference in arms)
 
 
-def controls_of(arm: Arm, arms: ByArm) -> Iterator[Arm]:
+def controls_of(arm: measuring.Arm, arms: measuring.ByArm) -> Iterator[measuring.Arm]:
     """Yield the untrained and the form-only arm that an arm is compared with."""
     for method in (BASE, FORM):
         wanted = (BASE, arm.source, method)
@@ -120,10 +112,12 @@ def controls_of(arm: Arm, arms: ByArm) -> Iterator[Arm]:
             # A warm start begins from the end of form-only training.
             same = arm.step in steps and arm.start == BASE
             step = arm.step if same else max(steps)
-            yield Arm(*wanted, step)
+            yield measuring.Arm(*wanted, step)
 
 
-def rivals_of(arm: Arm, rivals: Sequence[tuple[str, str]]) -> Iterator[Arm]:
+def rivals_of(
+    arm: measuring.Arm, rivals: Sequence[tuple[str, str]]
+) -> Iterator[measuring.Arm]:
     """Yield the arms of other methods that an arm is compared with besides."""
     for method, reference in rivals:
         if method == arm.method and reference not in {BASE, FORM}:
@@ -131,12 +125,12 @@ def rivals_of(arm: Arm, rivals: Sequence[tuple[str, str]]) -> Iterator[Arm]:
 
 
 def contrasts_at(
-    pairs: Sequence[Pair], arms: ByArm, frame: Frame
+    pairs: Sequence[Pair], arms: measuring.ByArm, frame: Frame
 ) -> Iterator[Contrast]:
     """Yield the contrasts of models of one start and step, p-values not adjusted."""
     models = {arm: arms[arm] for pair in pairs for arm in (pair.arm, pair.reference)}
-    sums: dict[tuple[Arm, str, str], Resampled] = {}
-    counts: Counter[tuple[Arm, str, str]] = Counter()
+    sums: dict[tuple[measuring.Arm, str, str], Resampled] = {}
+    counts: Counter[tuple[measuring.Arm, str, str]] = Counter()
     for target, drawn in target_draws(models, frame):
         for pair in pairs:
             difference = mean_difference(pair, target, drawn, frame.seed)
@@ -178,7 +172,7 @@ def mean_difference(
 
 
 def rows_of(
-    arm: Arm, target: str, reference: str, difference: Resampled
+    arm: measuring.Arm, target: str, reference: str, difference: Resampled
 ) -> Iterator[Contrast]:
     """Yield one row per measure that the target has, its p-value not adjusted."""
     values, draws = difference.values, difference.draws
@@ -187,7 +181,7 @@ def rows_of(
     for metric, interval, p in zip(CONTRASTED, intervals, p_values, strict=True):
         if metric in OF_LABELS and math.isnan(interval.value):
             continue  # the target's gold answers do not repeat
-        place = place_of(arm, target, metric)
+        place = measuring.place_of(arm, target, metric)
         yield Contrast(place, reference, interval, p, math.nan)
 
 
@@ -219,7 +213,7 @@ def adjusted(rows: Sequence[Contrast]) -> list[Contrast]:
 def family_of(row: Contrast, step: int) -> tuple[object, ...]:
     """Return what the contrasts that are adjusted together have in common."""
     place = row.place
-    kind = place.target if place.target in SUMMARIES else SINGLE_SETS
+    kind = place.target if place.target in SUMMARIES else "single sets"
     return (place.metric, row.reference, kind, place.source == ALL_SOURCES, step)
 
 
@@ -236,3 +230,50 @@ def with_own_sets(rows: Sequence[Contrast]) -> list[Contrast]:
             if row.place.target == IN_DOMAIN and row.place.source != ALL_SOURCES
         ),
     ]
+
+
+def baseline_contrasts(
+    tested: Sequence[measuring.Tested],
+    sources: Sequence[str],
+    config: EvaluationConfig,
+    seed: int,
+) -> tuple[Contrast, ...]:
+    """Return by how much models exceed the most frequent gold answer in-domain.
+
+    The untrained model is among them. Intervals are over questions and seeds, as those
+    between models are. No p-value is there: nothing is claimed but that a model is not
+    above the baseline. Sources whose gold answers do not repeat have no row.
+
+    """
+    rows = []
+    for arm, seeds in measuring.by_arm(tested, sources).items():
+        above = above_baseline_of(arm, list(seeds.values()), config, seed)
+        if above is not None:
+            (interval,) = percentile_intervals(above.values, above.draws)
+            place = measuring.place_of(arm, IN_DOMAIN, "avg_at_k")
+            rows.append(Contrast(place, BASELINE, interval, math.nan, math.nan))
+    rows.sort(key=lambda row: (row.place.start != BASE, astuple(row.place)))
+    return tuple(rows)
+
+
+def above_baseline_of(
+    arm: measuring.Arm,
+    by_seed: Sequence[measuring.Tests],
+    config: EvaluationConfig,
+    seed: int,
+) -> Resampled | None:
+    """Return by how much the models of an arm exceed the baseline, over their seeds."""
+    results = [tests[arm.source] for tests in by_seed if arm.source in tests]
+    answer = baseline_answer(results[0].scores) if results else None
+    if answer is None:
+        return None
+    constant = constant_scores(results[0].scores, answer)
+    reference, *models = resample(
+        mean_accuracy,
+        [columns_of(scores) for scores in (constant, *(r.scores for r in results))],
+        len(constant),
+        config.num_resamples,
+        generator(seed, "bootstrap", arm.source),
+    )
+    differences = [model - reference for model in models]
+    return over_seeds(differences, generator(seed, "bootstrap seeds", arm.source))

@@ -19,13 +19,7 @@ from neuron_opsd.comparison.variants import Variant, config_of, prompted, with_f
 from neuron_opsd.config import Config
 from neuron_opsd.methods import Target, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of
-from neuron_opsd.planning.costs import (
-    answering,
-    reading_off,
-    rollouts,
-    teacher_check,
-    with_demonstrations,
-)
+from neuron_opsd.planning import costs
 from neuron_opsd.planning.estimate import Reading, clock_of, count_work, try_base
 from neuron_opsd.planning.step_trials import size_of_step, try_step, warm_up
 from neuron_opsd.planning.trials import Trial
@@ -81,7 +75,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     work = count_work(setting.model, inputs, setting.config, found)
     rates = rates_of(found)
     own = config.evaluation.num_samples
-    tested = answering(work, work.tests, rates, setting.config, (own,)).seconds
+    tested = costs.answering(work, work.tests, rates, setting.config, (own,)).seconds
     last = config.distill.steps
     num_tests = 1 + sum(step < last for step in comparison.shown_steps)
     training = sum(steps[cell.method] * last + num_tests * tested for cell in left)
@@ -155,8 +149,8 @@ def group_seconds(
     read = {own.contexts.answer for own in configs if needs_neurons(own)}
     with_teacher = [own for own in configs if needs_contexts(own)]
     return (
-        with_demonstrations(work, rates, config).seconds
-        + rollouts(work, rates, config).seconds
-        + len(read) * reading_off(work, work.pool, rates).seconds
-        + sum(teacher_check(work, rates, own).seconds for own in with_teacher)
+        costs.with_demonstrations(work, rates, config).seconds
+        + costs.rollouts(work, rates, config).seconds
+        + len(read) * costs.reading_off(work, work.pool, rates).seconds
+        + sum(costs.teacher_check(work, rates, own).seconds for own in with_teacher)
     )

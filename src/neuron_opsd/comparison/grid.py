@@ -16,6 +16,8 @@ from itertools import product
 from pathlib import Path
 from typing import TypeAlias
 
+from neuron_opsd import errors
+from neuron_opsd.comparison import run_group
 from neuron_opsd.comparison.comparison import (
     Cell,
     Comparison,
@@ -24,24 +26,7 @@ from neuron_opsd.comparison.comparison import (
     in_domain,
 )
 from neuron_opsd.comparison.oracles import hash_targets, targets_of
-from neuron_opsd.comparison.run_group import (
-    GOLD,
-    CellResult,
-    RunGroup,
-    StartModel,
-    cell_folder,
-    measure_prompted,
-    measure_start,
-    train_variant,
-)
 from neuron_opsd.comparison.variants import with_budget
-from neuron_opsd.errors import (
-    ConfigError,
-    DataError,
-    InUseError,
-    NeuronOpsdError,
-    TryAgainError,
-)
 from neuron_opsd.methods import Oracle, Targets
 from neuron_opsd.pipeline import centred
 from neuron_opsd.progress import Progress
@@ -62,7 +47,7 @@ NO_START = "there is no form-only model to begin from, because its training fail
 class Outcome:
     """What there is of a comparison."""
 
-    results: Mapping[Cell, CellResult]
+    results: Mapping[Cell, run_group.CellResult]
     failures: tuple[Failure, ...]
     warnings: tuple[str, ...]
 
@@ -84,10 +69,10 @@ def fill(setting: ComparisonContext) -> Outcome:
     parts: dict[GroupKey, Outcome] = {}
     while left := [key for key in keys if key not in parts]:
         for key in left:
-            with suppress(InUseError):
+            with suppress(errors.InUseError):
                 parts[key] = fill_group(setting, key, parts)
         if not parts.keys() & left:
-            raise InUseError(
+            raise errors.InUseError(
                 f"other processes are working on all that is left of {comparison.out}: "
                 f"{', '.join(group_name(*key) for key in left)}; the same command "
                 "ends with the page once they are done"
@@ -116,7 +101,7 @@ def fill_group(
     if start == FORM:
         base = parts.get((seed, source, BASE))
         if base is None:
-            raise InUseError(f"what {source} seed {seed} begins from is in use")
+            raise errors.InUseError(f"what {source} seed {seed} begins from is in use")
         if Cell(BASE, source, FORM, seed) not in base.results:
             variants = setting.comparison.trained_from(start)
             failures = (
@@ -127,26 +112,26 @@ def fill_group(
         return filled(group, setting)
 
 
-def filled(group: RunGroup, setting: ComparisonContext) -> Outcome:
+def filled(group: run_group.RunGroup, setting: ComparisonContext) -> Outcome:
     """Train and test all methods of a group; return what became of them."""
     config = centred(group.run.work, setting.model, group.pool).config
     run = replace(group.run, config=config)
     group = replace(group, run=run)
-    results: dict[Cell, CellResult] = {}
+    results: dict[Cell, run_group.CellResult] = {}
     failures: list[Failure] = []
     warnings = tuple(group.run.directory.warnings)
     seed = group.run.config.seed
-    start = StartModel(setting.model, group.run, group.adapters)
-    first = measure_start(group, start)
+    start = run_group.StartModel(setting.model, group.run, group.adapters)
+    first = run_group.measure_start(group, start)
     # What a warm start begins from stands in the tables as the form-only model.
     if group.start == BASE:
         results[Cell(group.start, group.source, BASE, seed)] = first
     for name, work in works(group, start, setting.comparison).items():
         try:
             result = work()
-        except (TryAgainError, ConfigError):
+        except (errors.TryAgainError, errors.ConfigError):
             raise
-        except NeuronOpsdError as error:
+        except errors.NeuronOpsdError as error:
             reason = str(error)
             failures.append(Failure(group.start, group.source, name, seed, reason))
             group.run.progress.warn(f"{name} is left out: {reason}")
@@ -161,14 +146,14 @@ def filled(group: RunGroup, setting: ComparisonContext) -> Outcome:
 
 
 def works(
-    group: RunGroup, start: StartModel, comparison: Comparison
-) -> dict[str, Callable[[], CellResult]]:
+    group: run_group.RunGroup, start: run_group.StartModel, comparison: Comparison
+) -> dict[str, Callable[[], run_group.CellResult]]:
     """Return what makes the result of every model of a group but the first."""
-    found: dict[str, Callable[[], CellResult]] = {}
+    found: dict[str, Callable[[], run_group.CellResult]] = {}
     if group.run.config.tests_prompted:
-        found[PROMPTED] = partial(measure_prompted, group, start)
+        found[PROMPTED] = partial(run_group.measure_prompted, group, start)
     for variant in comparison.trained_from(group.start):
-        found[variant.name] = partial(train_variant, group, variant, start)
+        found[variant.name] = partial(run_group.train_variant, group, variant, start)
     return found
 
 
@@ -181,7 +166,7 @@ def group_name(seed: int, source: str, start: str) -> str:
 @contextmanager
 def opened(
     setting: ComparisonContext, source: str, seed: int, start: str
-) -> Iterator[RunGroup]:
+) -> Iterator[run_group.RunGroup]:
     """Open a group, new or started."""
     comparison, inputs = setting.comparison, setting.inputs[source]
     config = in_domain(setting.config, source).model_copy(update={"seed": seed})
@@ -189,7 +174,7 @@ def opened(
     adapters: tuple[Path, ...] = ()
     if start == FORM:
         folder = group_folder(comparison, source, seed, BASE)
-        adapters = (folder / cell_folder(FORM) / "adapter",)
+        adapters = (folder / run_group.cell_folder(FORM) / "adapter",)
         hashes["start"] = repr(form_adapter(adapters[0]))
     progress = Prefixed(setting.progress, group_name(seed, source, start))
     with RunDirectory.open(
@@ -205,8 +190,8 @@ def opened(
         targets: Targets = {}
         if any(issubclass(one.trained, Oracle) for one in comparison.variants):
             targets = targets_of(comparison.sources[source], inputs.pool, config)
-            directory.integrity.add_source(GOLD, hash_targets(targets))
-        yield RunGroup(
+            directory.integrity.add_source(run_group.GOLD, hash_targets(targets))
+        yield run_group.RunGroup(
             run,
             source,
             start,
@@ -221,7 +206,7 @@ def opened(
 def form_adapter(folder: Path) -> dict[str, str]:
     """Return the hashes of the adapter that a group begins from."""
     if not folder.is_dir():
-        raise DataError(
+        raise errors.DataError(
             f"there is no form-only model at {folder} to begin from, though it was "
             "trained; put the folder back, or give the comparison another one"
         )

@@ -93,11 +93,7 @@ def measurements(
     it answered all sets but its source's own. The mean over sources is there where each
     source has a value and at least one seed was run on all; `by_seed` then holds the
     seeds that were. A measure that does not exist for one seed has no mean (NaN).
-
-    Args:
-        tested: In any order; models of other sources are left out.
-        sources: Each also the name of its own test set.
-        targets: Names of the test sets; results on others are left out.
+    Models of other sources and results on other test sets are left out.
     """
     measured: dict[tuple[Arm, str], dict[int, FloatArray]] = {}
     for arm, seeds in by_arm(tested, sources).items():

@@ -18,11 +18,7 @@ from neuron_opsd.storage.sealed_json import json_sha256
 
 
 def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targets:
-    """Return the gold answers of a pool's file, as answers are read and written.
-
-    Raises:
-        DataError: If a question of the pool has none.
-    """
+    """Return the gold answers of a pool's file, as answers are read and written."""
     gold = read_questions(
         pool,
         allow_download=config.model.allow_download,

@@ -11,14 +11,13 @@ from statistics import fmean
 
 import pyarrow as pa
 
-from neuron_opsd.comparison.baselines import baseline_contrasts
 from neuron_opsd.comparison.comparison import (
     Cell,
     ComparisonContext,
     cells_of,
     is_comparison,
 )
-from neuron_opsd.comparison.contrasting import contrasts
+from neuron_opsd.comparison.contrasting import baseline_contrasts, contrasts
 from neuron_opsd.comparison.grid import Outcome
 from neuron_opsd.comparison.measuring import Tested, measurements
 from neuron_opsd.comparison.run_group import Spent
@@ -40,17 +39,11 @@ from neuron_opsd.report.comparison_page import render_comparison
 from neuron_opsd.results.comparison import FORM, BudgetLine, ComparisonData, MethodLine
 from neuron_opsd.results.run import OURS, least_of
 from neuron_opsd.runs.reporting import model_summary
+from neuron_opsd.storage import integrity
 from neuron_opsd.storage.codecs import encode, record_codec, save_json
 from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.folders import COMPARISON_PAGE as PAGE
 from neuron_opsd.storage.folders import require_folder
-from neuron_opsd.storage.integrity import (
-    UNPROVEN,
-    listed,
-    listed_faults,
-    rehash_listed,
-    write_listed,
-)
 from neuron_opsd.storage.manifest import installed_versions
 from neuron_opsd.storage.score_rows import (
     SCORE_FIELDS,
@@ -221,7 +214,7 @@ def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
         write_atomic(out / f"{name}.csv", encode(csv_text(rows)))
     write_page(out)
     names = (SCORES, DATA.file_name, RESULTS, *(f"{name}.csv" for name in tables))
-    write_listed(out, (*names, PAGE))
+    integrity.write_listed(out, (*names, PAGE))
     return out / PAGE
 
 
@@ -234,9 +227,7 @@ def write_page(out: Path) -> None:
 def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
     """Write the page of a comparison anew from what its folder holds.
 
-    Args:
-        out: Its folder.
-        warn: Told what else in it is gone or was changed.
+    It is warned of what else in the folder is gone or was changed.
 
     Raises:
         DataError: If the comparison has no results yet, or they were changed.
@@ -248,21 +239,21 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
             "`neuron-opsd compare` command resumes it"
         )
     require_folder(out, "comparison", recognise=is_comparison)
-    found = listed_faults(out)
+    found = integrity.listed_faults(out)
     found.pop(PAGE, None)
     fault = found.pop(DATA.file_name, None)
     if fault is not None:
         raise DataError(
             f"{fault}; the `neuron-opsd compare` command that started it makes it again"
         )
-    known = {output.file for output in listed(out)}
+    known = {output.file for output in integrity.listed(out)}
     if DATA.file_name not in known:
-        warn(f"{path} {UNPROVEN}")
+        warn(f"{path} {integrity.UNPROVEN}")
     for line in found.values():
         warn(line)
     write_page(out)
     if known:
-        rehash_listed(out, PAGE)
+        integrity.rehash_listed(out, PAGE)
     return out / PAGE
 
 

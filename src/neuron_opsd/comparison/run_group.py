@@ -262,13 +262,10 @@ def method_for(variant: Variant, config: Config, targets: Targets) -> Method:
 
 
 def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
-    """Refuse a method that was started with other settings.
+    """Refuse a method that was started with other settings, and say how to resume it.
 
     An older version let a method's own settings win over what was set for all, so the
     same command may ask for others now.
-
-    Raises:
-        ConfigError: Saying what to write to resume it as it was started.
     """
     codec = json_codec(f"{folder}/settings.json")
     wanted = settings_in(run.directory, run.config)

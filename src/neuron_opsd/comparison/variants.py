@@ -8,16 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from neuron_opsd.config import Config
-from neuron_opsd.config.tables import (
-    Table,
-    config_from_table,
-    differences,
-    flatten_table,
-    merge,
-    parse_assignment,
-    toml_value,
-)
+from neuron_opsd.config import Config, tables
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Method, Oracle, method_named
 from neuron_opsd.methods.method import WITHOUT_NEURONS
@@ -42,7 +33,7 @@ OWN_SECTIONS: Final = (
 NUM_SAMPLES: Final = 8
 """Rollouts per question and step of every method, unless the settings name a number."""
 
-BUDGET: Final[Table] = {"distill": {"num_samples": NUM_SAMPLES}}
+BUDGET: Final[tables.Table] = {"distill": {"num_samples": NUM_SAMPLES}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +69,15 @@ def parse_variant(text: str) -> Variant:
         )
     table: dict[str, Any] = {}
     for assignment in filter(None, tail.split(",")) if colon else ():
-        table = merge(table, parse_assignment(assignment))
+        table = tables.merge(table, tables.parse_assignment(assignment))
     return Variant(name.strip(), method_named(method.strip()).name, table)
 
 
 def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
     """Refuse variants that cannot stand beside each other.
 
-    Raises:
-        ConfigError: If a name appears twice or is taken, a setting is one for all, or
-            an oracle was not asked for.
+    A name appears twice or is taken, a setting is one for all, or an oracle was not
+    asked for.
     """
     seen: set[str] = set()
     check_names([variant.name for variant in variants], "a method")
@@ -116,12 +106,7 @@ def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
 
 
 def check_own_settings(variant: Variant) -> None:
-    """Refuse settings of a variant that would make it no fair comparison.
-
-    Raises:
-        ConfigError: If it sets how models are asked or tested, or for how many steps
-            they are trained.
-    """
+    """Refuse settings of a variant that would make it no fair comparison."""
     for section, fields in variant.settings.items():
         if section == "preset":
             continue
@@ -151,10 +136,6 @@ def with_form(variants: Sequence[Variant]) -> tuple[Variant, ...]:
 def config_of(variant: Variant, shared: Config) -> Config:
     """Return the settings of a variant: `settled`, with as many rollouts for all.
 
-    Args:
-        variant: Whose.
-        shared: What the user chose for all variants, as far as its fields are set.
-
     Raises:
         ConfigError: If a setting cannot be.
     """
@@ -165,18 +146,15 @@ def with_budget(shared: Config) -> Config:
     """Return what all variants share, as a comparison's files have it."""
     if shared.preset == SOURCE:
         return shared
-    return config_from_table(merge(BUDGET, shared.model_dump(exclude_unset=True)))
+    return tables.config_from_table(
+        tables.merge(BUDGET, shared.model_dump(exclude_unset=True))
+    )
 
 
 def check_resolved(
     variants: Sequence[Variant], shared: Config, warn: Callable[[str], None]
 ) -> None:
     """Refuse settings that no method can be trained with; say what they make unequal.
-
-    Args:
-        variants: Of the comparison.
-        shared: What the user chose for all.
-        warn: Called with settings that win over a preset, and of unequal budgets.
 
     Raises:
         ConfigError: If a variant cannot be trained with its settings, or would be
@@ -212,26 +190,22 @@ BUDGETS: Final[Mapping[str, Callable[[type[Method], Config], int]]] = {
 
 def chosen_for_all(variant: Variant, shared: Config) -> dict[str, Any]:
     """Return what the user chose for all and not for a variant, by dotted name."""
-    own = flatten_table(variant.settings)
-    chosen = flatten_table(shared.model_dump(exclude_unset=True))
+    own = tables.flatten_table(variant.settings)
+    chosen = tables.flatten_table(shared.model_dump(exclude_unset=True))
     return {name: value for name, value in chosen.items() if name not in own}
 
 
 def refuse_another_method(variant: Variant, shared: Config) -> None:
-    """Refuse settings for all that make a method another one.
-
-    Raises:
-        ConfigError: If they do, and the variant itself says nothing of it.
-    """
-    own = flatten_table(variant.trained.settings)
+    """Refuse settings for all that make a method another one without its own word."""
+    own = tables.flatten_table(variant.trained.settings)
     chosen = chosen_for_all(variant, shared)
     for name in variant.trained.essential:
         if name in chosen and chosen[name] != own[name]:
             write = f"{variant.name}={variant.method}:{name}"
             raise ConfigError(
-                f"{name} is {toml_value(chosen[name])} for all methods, but "
-                f"{variant.method} is itself with {toml_value(own[name])} alone; write "
-                f"{write}={own[name]} in --methods to keep it so, or "
+                f"{name} is {tables.toml_value(chosen[name])} for all methods, but "
+                f"{variant.method} is itself with {tables.toml_value(own[name])} "
+                f"alone; write {write}={own[name]} in --methods to keep it so, or "
                 f"{write}={chosen[name]} where you want it otherwise"
             )
 
@@ -242,21 +216,22 @@ def lost_preset(variant: Variant, shared: Config) -> list[str]:
         return []
     preset = variant.trained.preset.table(config_of(variant, shared))
     chosen = chosen_for_all(variant, shared)
+    toml = tables.toml_value
     return [
-        f"{name} = {toml_value(chosen[name])} (the preset has {toml_value(value)})"
-        for name, value in flatten_table(preset).items()
+        f"{name} = {toml(chosen[name])} (the preset has {toml(value)})"
+        for name, value in tables.flatten_table(preset).items()
         if name in chosen and chosen[name] != value
     ]
 
 
 def method_line(variant: Variant, shared: Config) -> MethodLine:
     """Return what the page says of a variant."""
-    changed = differences(with_budget(shared), config_of(variant, shared))
+    changed = tables.differences(with_budget(shared), config_of(variant, shared))
     return MethodLine(
         name=variant.name,
         summary=f"{variant.trained.summary} ({variant.trained.source})",
         settings={
-            name: "unset" if value is None else toml_value(value)
+            name: "unset" if value is None else tables.toml_value(value)
             for name, value in changed.items()
             if name != "method"
         },
@@ -285,13 +260,8 @@ def variants_for(
 ) -> tuple[Variant, ...]:
     """Return the variants as a model can have them whose neurons may not be readable.
 
-    The form-only control is among them where they cannot be read.
-
-    Args:
-        variants: Of the comparison.
-        shared: What they share.
-        facts: Of the model.
-        warn: Called with every variant that selects otherwise than elsewhere.
+    The form-only control is among them where they cannot be read. It is warned of
+    every variant that selects otherwise than elsewhere.
 
     Raises:
         ConfigError: If one asks for neurons that cannot be read.
@@ -315,17 +285,13 @@ def fitted(
     if not text:
         return variant
     warn(text)
-    taken: Table = {}
-    for name, value in differences(own, resolved).items():
+    taken: tables.Table = {}
+    for name, value in tables.differences(own, resolved).items():
         section, _, field = name.partition(".")
-        taken = merge(taken, {section: {field: value}})
-    return Variant(variant.name, variant.method, merge(taken, variant.settings))
+        taken = tables.merge(taken, {section: {field: value}})
+    return Variant(variant.name, variant.method, tables.merge(taken, variant.settings))
 
 
 def prompted(shared: Config, facts: ModelFacts) -> Config:
-    """Return the settings of the untrained model with demonstrations in its prompt.
-
-    Raises:
-        ConfigError: If they ask for neurons that cannot be read.
-    """
+    """Return the settings of the untrained model with demonstrations in its prompt."""
     return for_model(shared, facts, WITHOUT_NEURONS)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config, merge
 from neuron_opsd.demo.fetch import DemoFiles, fetch_demo
+from neuron_opsd.demo.sources import MODEL
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.run import ReportData
 from neuron_opsd.runs.inputs import run_settings
@@ -138,4 +139,4 @@ def demo(
     check_begun(out, config)
     pool, tests = demo_questions(files, out, quick=quick)
     command = f"neuron-opsd demo{' --quick' if quick else ''} --seed {seed}"
-    return run(Request(pool, tests, out, command), config, progress)
+    return run(Request(pool, tests, out, command, MODEL.title), config, progress)

@@ -21,23 +21,16 @@ from neuron_opsd.report.wording import (
     two_digits,
     with_ends,
 )
-from neuron_opsd.results.analysis import (
-    ACCURACY,
-    AGREEMENT,
-    CAPTURED,
-    RIVALS,
-    AnalysisData,
-    BinMean,
-    RunAnalysis,
-    area_name,
-    correlation_name,
-)
+from neuron_opsd.results import analysis
 
-BINNED = ((ACCURACY, "after", "right"), (AGREEMENT, "before", "agree"))
+BINNED = (
+    (analysis.ACCURACY, "after", "right"),
+    (analysis.AGREEMENT, "before", "agree"),
+)
 """Targets of the binned means, with the role of their marks and their word."""
 
 
-def bins_chart(run: RunAnalysis) -> Markup:
+def bins_chart(run: analysis.RunAnalysis) -> Markup:
     """Draw accuracy and vote share against the neuron count, in bins."""
     series = [
         (role, word, shown)
@@ -60,7 +53,7 @@ def bins_chart(run: RunAnalysis) -> Markup:
     )
 
 
-def count_axis(bins: Sequence[BinMean]) -> Axis:
+def count_axis(bins: Sequence[analysis.BinMean]) -> Axis:
     """Return an axis of bins, with the mean count of four of them."""
     last = len(bins) - 1
     places = sorted({round(last * third / 3) for third in range(4)})
@@ -69,7 +62,7 @@ def count_axis(bins: Sequence[BinMean]) -> Axis:
     return Axis(-0.25, max(1, last) + 0.25, "mean neurons of each bin", ticks)
 
 
-def bins_in_words(bins: Sequence[BinMean]) -> str:
+def bins_in_words(bins: Sequence[analysis.BinMean]) -> str:
     """Say where the means begin and end."""
     first, last = bins[0], bins[-1]
     return (
@@ -78,7 +71,7 @@ def bins_in_words(bins: Sequence[BinMean]) -> str:
     )
 
 
-def bin_dots(bins: Sequence[BinMean]) -> list[Dot]:
+def bin_dots(bins: Sequence[analysis.BinMean]) -> list[Dot]:
     """Return one mark for each bin, with the interval of its mean."""
     return [
         Dot(
@@ -95,8 +88,8 @@ def bin_dots(bins: Sequence[BinMean]) -> list[Dot]:
 def rivals_chart(name: str, measures: Mapping[str, Interval]) -> Markup:
     """Draw how well the count and each rival tell right captured answers apart."""
     rows = []
-    for key, rival in RIVALS.items():
-        area = measures.get(area_name(CAPTURED, key))
+    for key, rival in analysis.RIVALS.items():
+        area = measures.get(analysis.area_name(analysis.CAPTURED, key))
         if finite(area):
             subject = f"{rival.label}, {rival.hypothesis}"
             lines = ((subject, with_ends(area, two_digits)),)
@@ -112,12 +105,15 @@ def rivals_chart(name: str, measures: Mapping[str, Interval]) -> Markup:
     ).draw()
 
 
-def correlations_chart(data: AnalysisData) -> Markup:
+def correlations_chart(data: analysis.AnalysisData) -> Markup:
     """Draw the rank correlation of count and accuracy of every run, plain and partial.
 
     Empty where fewer than two runs have it.
     """
-    names = [correlation_name(k, ACCURACY) for k in ("spearman", "partial_ranks")]
+    names = [
+        analysis.correlation_name(k, analysis.ACCURACY)
+        for k in ("spearman", "partial_ranks")
+    ]
     tables = [(run.name, run.measures) for run in data.runs]
     rows = []
     for name, table in (*tables, ("mean of runs", data.overall)):

@@ -8,43 +8,22 @@ from typing import Any
 from markupsafe import Markup
 
 from neuron_opsd.records.scores import Interval
-from neuron_opsd.report.analysis_charts import (
-    bins_chart,
-    correlations_chart,
-    rivals_chart,
-)
-from neuron_opsd.report.analysis_tables import (
-    CORRELATED,
-    GIVEN,
-    UNLABELLED,
-    area_tables,
-    between_table,
-    correlation_table,
-    distance_table,
-    entropy_table,
-    label_table,
-    sharing_table,
-    vote_table,
-)
+from neuron_opsd.report import analysis_charts as charts
+from neuron_opsd.report import analysis_tables as tables
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.wording import ends, finite, number, signed_two_digits
-from neuron_opsd.results.analysis import (
-    ACCURACY,
-    CAPTURED,
-    RIVALS,
-    AnalysisData,
-    RunAnalysis,
-    area_name,
-    correlation_name,
-)
+from neuron_opsd.results import analysis
 
 CASES_ON_PAGE = 120
 """Of all runs together; `analysis.json` holds the others too."""
 
 CORRELATIONS = {
-    "correlated": (CORRELATED, "Correlation of neuron count and correctness"),
-    "given": (GIVEN, "Plain and partial correlations"),
-    "label_free": (UNLABELLED, "Rank correlation of neuron count and label-free signs"),
+    "correlated": (tables.CORRELATED, "Correlation of neuron count and correctness"),
+    "given": (tables.GIVEN, "Plain and partial correlations"),
+    "label_free": (
+        tables.UNLABELLED,
+        "Rank correlation of neuron count and label-free signs",
+    ),
 }
 
 SHARED = {
@@ -58,33 +37,35 @@ UNKNOWN = (
 )
 
 
-def render_analysis(data: AnalysisData) -> str:
+def render_analysis(data: analysis.AnalysisData) -> str:
     """Return the whole page; equal data give equal bytes."""
     return render_template("analysis.html.jinja", context(data), "analysis.css")
 
 
-def context(data: AnalysisData) -> dict[str, Any]:
+def context(data: analysis.AnalysisData) -> dict[str, Any]:
     """Return what the template names."""
     return {
         "data": data,
         "outcome": outcome(data),
         "unlabelled": [run.name for run in data.runs if not run.labelled],
         **{
-            name: correlation_table(data, shown, title)
+            name: tables.correlation_table(data, shown, title)
             for name, (shown, title) in CORRELATIONS.items()
         },
-        "bins": drawings(data, bins_chart),
-        "rivals": drawings(data, lambda run: rivals_chart(run.name, run.measures)),
-        "by_run": correlations_chart(data),
-        "areas": area_tables(data),
-        "votes": vote_table(data),
-        "labels": label_table(data),
-        "entropies": entropy_table(data),
-        "distances": distance_table(data),
-        "between": between_table(data),
+        "bins": drawings(data, charts.bins_chart),
+        "rivals": drawings(
+            data, lambda run: charts.rivals_chart(run.name, run.measures)
+        ),
+        "by_run": charts.correlations_chart(data),
+        "areas": tables.area_tables(data),
+        "votes": tables.vote_table(data),
+        "labels": tables.label_table(data),
+        "entropies": tables.entropy_table(data),
+        "distances": tables.distance_table(data),
+        "between": tables.between_table(data),
         "sampled": [run for run in data.runs if run.distances_of < run.num_questions],
         "sharing": [
-            (what, title, sharing_table(data, what, title))
+            (what, title, tables.sharing_table(data, what, title))
             for what, title in SHARED.items()
         ],
         "num_cases": max(1, CASES_ON_PAGE // max(1, len(data.runs))),
@@ -93,15 +74,15 @@ def context(data: AnalysisData) -> dict[str, Any]:
 
 
 def drawings(
-    data: AnalysisData, draw: Callable[[RunAnalysis], Markup]
-) -> list[tuple[RunAnalysis, Markup]]:
+    data: analysis.AnalysisData, draw: Callable[[analysis.RunAnalysis], Markup]
+) -> list[tuple[analysis.RunAnalysis, Markup]]:
     """Return a figure of every run for which there is something to draw."""
     return [(run, drawn) for run in data.runs if (drawn := draw(run))]
 
 
-def headline(data: AnalysisData) -> tuple[str, Mapping[str, Interval]] | None:
+def headline(data: analysis.AnalysisData) -> tuple[str, Mapping[str, Interval]] | None:
     """Return whose numbers the page begins with; `None` where none has true answers."""
-    name = correlation_name("spearman", ACCURACY)
+    name = analysis.correlation_name("spearman", analysis.ACCURACY)
     if name in data.overall:
         return f"the mean of {len(data.runs)} runs", data.overall
     labelled = [run for run in data.runs if name in run.measures]
@@ -110,15 +91,15 @@ def headline(data: AnalysisData) -> tuple[str, Mapping[str, Interval]] | None:
     return f"run {labelled[0].name}", labelled[0].measures
 
 
-def outcome(data: AnalysisData) -> str:
+def outcome(data: analysis.AnalysisData) -> str:
     """Say in a few sentences what the neuron count says about being right."""
     found = headline(data)
     if found is None:
         return UNKNOWN
     subject, measures = found
-    plain = measures[correlation_name("spearman", ACCURACY)]
-    partial = measures[correlation_name("partial_ranks", ACCURACY)]
-    linear = measures[correlation_name("partial", ACCURACY)]
+    plain = measures[analysis.correlation_name("spearman", analysis.ACCURACY)]
+    partial = measures[analysis.correlation_name("partial_ranks", analysis.ACCURACY)]
+    linear = measures[analysis.correlation_name("partial", analysis.ACCURACY)]
     said = [f"In {subject}, {direction(plain)} (rank correlation {ranged(plain)})."]
     said.append(
         f"Given length, entropy and vote share, {remainder(partial, plain)}; by linear "
@@ -151,7 +132,10 @@ def remainder(partial: Interval, plain: Interval) -> str:
 
 def best_sign(measures: Mapping[str, Interval]) -> list[str]:
     """Compare the neuron count with the best of its rivals, if they were measured."""
-    areas = {name: measures.get(area_name(CAPTURED, name)) for name in RIVALS}
+    areas = {
+        name: measures.get(analysis.area_name(analysis.CAPTURED, name))
+        for name in analysis.RIVALS
+    }
     known = {name: a for name, a in areas.items() if finite(a)}
     own = known.pop("count", None)
     if own is None or not known:
@@ -160,7 +144,7 @@ def best_sign(measures: Mapping[str, Interval]) -> list[str]:
     return [
         f"As a sign that one answer is right the count has an area of "
         f"{number(own.value, 2)} under the ROC curve; the best of its rivals, "
-        f"{RIVALS[best].label} ({RIVALS[best].hypothesis}), has "
+        f"{analysis.RIVALS[best].label} ({analysis.RIVALS[best].hypothesis}), has "
         f"{number(known[best].value, 2)}."
     ]
 
@@ -172,7 +156,7 @@ def ranged(interval: Interval) -> str:
     return f"{signed_two_digits(interval.value)}, {ends(interval, signed_two_digits)}"
 
 
-def entropy_note(data: AnalysisData) -> str:
+def entropy_note(data: analysis.AnalysisData) -> str:
     """Say of which answers entropy and log-probability are taken."""
     greedy = [run.name for run in data.runs if run.captured_greedy]
     if not greedy:

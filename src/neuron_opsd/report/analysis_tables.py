@@ -8,6 +8,7 @@ from itertools import product
 from typing import TypeAlias
 
 from neuron_opsd.records.scores import Interval
+from neuron_opsd.report import wording
 from neuron_opsd.report.tables import (
     NO_CELL,
     Cell,
@@ -16,19 +17,6 @@ from neuron_opsd.report.tables import (
     TableRow,
     named,
     table_of,
-)
-from neuron_opsd.report.wording import (
-    Write,
-    ends,
-    finite,
-    is_measured,
-    number,
-    one_line,
-    percent,
-    points,
-    signed,
-    signed_two_digits,
-    two_digits,
 )
 from neuron_opsd.results.analysis import (
     ACCURACY,
@@ -74,23 +62,23 @@ KIND_NOTES = {
     "partial_ranks": "partial, ranks",
 }
 
-Writers: TypeAlias = Mapping[str, tuple[Column, Write]]
+Writers: TypeAlias = Mapping[str, tuple[Column, wording.Write]]
 """What stands over each statistic, by its name, and how it is written."""
 
 VOTES: Writers = {
-    "avg_at_k": (Column("Avg@k", "one answer"), percent),
-    "maj_at_k": (Column("Maj@k", "the vote"), percent),
-    "maj_minus_avg": (Column("Maj@k less Avg@k", "points"), points),
-    "agreement": (Column("vote share", "agree"), percent),
-    "unanimity": (Column("unanimous", "all agree"), percent),
+    "avg_at_k": (Column("Avg@k", "one answer"), wording.percent),
+    "maj_at_k": (Column("Maj@k", "the vote"), wording.percent),
+    "maj_minus_avg": (Column("Maj@k less Avg@k", "points"), wording.points),
+    "agreement": (Column("vote share", "agree"), wording.percent),
+    "unanimity": (Column("unanimous", "all agree"), wording.percent),
 }
 
 LABELS: Writers = {
-    "avg_at_k": (Column("Avg@k", "one answer"), percent),
-    "baseline": (Column("baseline", "one answer to all"), percent),
-    "balanced_accuracy": (Column("balanced", "accuracy"), percent),
-    "macro_f1": (Column("macro F1", "over answers"), percent),
-    "top_answer_share": (Column("top answer", "its share"), percent),
+    "avg_at_k": (Column("Avg@k", "one answer"), wording.percent),
+    "baseline": (Column("baseline", "one answer to all"), wording.percent),
+    "balanced_accuracy": (Column("balanced", "accuracy"), wording.percent),
+    "macro_f1": (Column("macro F1", "over answers"), wording.percent),
+    "top_answer_share": (Column("top answer", "its share"), wording.percent),
 }
 
 SHARING = {
@@ -107,26 +95,25 @@ ENTROPIES = (
 )
 
 
-def written(interval: Interval | None, write: Write) -> Cell:
+def written(interval: Interval | None, write: wording.Write) -> Cell:
     """Write a number and its interval, where there are such."""
-    if interval is None or not is_measured(interval.value):
+    if interval is None or not wording.is_measured(interval.value):
         return NO_CELL
-    span = ends(interval, write) if finite(interval) else ""
+    span = wording.ends(interval, write) if wording.finite(interval) else ""
     return Cell(write(interval.value), span)
 
 
-def cells_of(measures: Measures, columns: Mapping[str, Write]) -> tuple[Cell, ...]:
+def cells_of(
+    measures: Measures, columns: Mapping[str, wording.Write]
+) -> tuple[Cell, ...]:
     """Write some numbers by name."""
     return tuple(written(measures.get(name), how) for name, how in columns.items())
 
 
-def run_rows(data: AnalysisData, columns: Mapping[str, Write]) -> list[TableRow]:
-    """Return a row for each run that has one of the numbers, and for their mean.
-
-    Args:
-        data: The analysis.
-        columns: Names of the numbers, and how each is written.
-    """
+def run_rows(
+    data: AnalysisData, columns: Mapping[str, wording.Write]
+) -> list[TableRow]:
+    """Return a row for each run that has one of the numbers, and for their mean."""
     rows = [
         TableRow(
             run.name, cells_of(run.measures, columns), note=f"{run.num_questions:,}"
@@ -143,14 +130,14 @@ def by_run(
     title: str, columns: Iterable[Column], rows: Sequence[TableRow]
 ) -> Table | None:
     """Return a table of runs; `None` where it has no row."""
-    short = [replace(row, name=one_line(row.name, 40)) for row in rows]
+    short = [replace(row, name=wording.one_line(row.name, 40)) for row in rows]
     return table_of(title, "run", columns, short) if short else None
 
 
 def correlation_rows(data: AnalysisData, shown: Correlations) -> list[TableRow]:
     """Return the correlations of the neuron count, run by run."""
     names = (correlation_name(kind, target) for target, kind in shown)
-    return run_rows(data, dict.fromkeys(names, signed_two_digits))
+    return run_rows(data, dict.fromkeys(names, wording.signed_two_digits))
 
 
 def correlation_table(
@@ -178,7 +165,7 @@ def area_tables(data: AnalysisData) -> list[tuple[str, Table]]:
     return [
         (name, table_of(title, "number, hypothesis", columns, area_rows(measures)))
         for name, measures in found
-        for title in [f"Areas under the ROC curve, {one_line(name, 60)}"]
+        for title in [f"Areas under the ROC curve, {wording.one_line(name, 60)}"]
     ]
 
 
@@ -188,8 +175,11 @@ def area_rows(measures: Measures) -> list[TableRow]:
     for name, rival in RIVALS.items():
         (captured, gain), (vote, vote_gain) = (
             (
-                written(measures.get(area_name(target, name)), two_digits),
-                written(measures.get(area_gain_name(target, name)), signed_two_digits),
+                written(measures.get(area_name(target, name)), wording.two_digits),
+                written(
+                    measures.get(area_gain_name(target, name)),
+                    wording.signed_two_digits,
+                ),
             )
             for target in (CAPTURED, VOTE)
         )
@@ -203,7 +193,7 @@ def compared(gain: Interval | None) -> str:
     """Say which tells better, the count or its rival."""
     if gain is None:
         return ""
-    if not finite(gain):
+    if not wording.finite(gain):
         return "not measured"
     if gain.holds_zero:
         return "no difference seen"
@@ -225,11 +215,7 @@ def group_table(
 ) -> Table | None:
     """Return some statistics of the selected, the other and all questions.
 
-    Args:
-        data: All runs.
-        title: Of the table.
-        shown: The statistics.
-        needed: The one without which there is no row; any of them where empty.
+    There is no row without the statistic `needed`; where that is empty, without any.
     """
     rows = []
     tables = [(run.name, run.measures) for run in data.runs]
@@ -251,12 +237,12 @@ def entropy_table(data: AnalysisData) -> Table | None:
         if check is None:
             continue
         texts = (
-            number(check.student_entropy),
-            number(check.teacher_entropy),
-            signed(check.teacher_entropy - check.student_entropy),
-            percent(check.student_agreement),
-            percent(check.teacher_agreement),
-            points(check.teacher_agreement - check.student_agreement),
+            wording.number(check.student_entropy),
+            wording.number(check.teacher_entropy),
+            wording.signed(check.teacher_entropy - check.student_entropy),
+            wording.percent(check.student_agreement),
+            wording.percent(check.teacher_agreement),
+            wording.points(check.teacher_agreement - check.student_agreement),
         )
         note = f"{check.num_questions:,}"
         rows.append(TableRow(run.name, tuple(map(Cell, texts)), note=note))
@@ -267,7 +253,7 @@ def distance_table(data: AnalysisData) -> Table | None:
     """Return the mean distances within each run."""
     headings = ("two questions", "to the nearest")
     columns = (Column(heading, "mean distance") for heading in headings)
-    rows = run_rows(data, dict.fromkeys((PAIRS, NEAREST), number))
+    rows = run_rows(data, dict.fromkeys((PAIRS, NEAREST), wording.number))
     return by_run("Jaccard distances within runs", columns, rows)
 
 
@@ -277,22 +263,16 @@ def between_table(data: AnalysisData) -> Table | None:
     if all(value is None for value in pairs):
         return None
     rows = [
-        TableRow(run.name, tuple(Cell(number(value)) for value in row))
+        TableRow(run.name, tuple(Cell(wording.number(value)) for value in row))
         for run, row in zip(data.runs, data.between, strict=True)
     ]
-    columns = named(one_line(run.name, 24) for run in data.runs)
+    columns = named(wording.one_line(run.name, 24) for run in data.runs)
     return by_run("Jaccard distances between runs", columns, rows)
 
 
 def sharing_table(data: AnalysisData, what: str, title: str) -> Table | None:
-    """Return how often demonstrations share an answer with their question.
-
-    Args:
-        data: The analysis.
-        what: ``gold`` or ``answer``.
-        title: Of the table.
-    """
+    """Return how often demonstrations share an answer, `gold` or their own `answer`."""
     names = [shared_name(what, part) for part in SHARING]
-    writers = (percent, percent, points)
+    writers = (wording.percent, wording.percent, wording.points)
     rows = run_rows(data, dict(zip(names, writers, strict=True)))
     return by_run(title, SHARING.values(), rows)

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from neuron_opsd.records.scores import Interval
-from neuron_opsd.report.wording import (
-    GOT_BETTER,
-    NOT_MEASURED,
-    finite,
-    one_line,
-    percent,
-)
+from neuron_opsd.report import wording
 from neuron_opsd.results.run import Least, TestComparison
 
 NEARLY_ALL = 0.9
@@ -62,23 +56,16 @@ class Standing:
 def at_baseline(above: Interval | None, top_share: float, least: float) -> bool:
     """Say whether a model does no more than give one answer to everything.
 
-    Args:
-        above: Its accuracy less that of the most frequent gold answer.
-        top_share: Share of its own most frequent answer.
-        least: The least difference in accuracy that matters.
+    That is: `above` the most frequent gold answer by less than matters, while its own
+    most frequent answer takes nearly all.
     """
-    if not finite(above) or not top_share >= NEARLY_ALL:
+    if not wording.finite(above) or not top_share >= NEARLY_ALL:
         return False
     return above.holds_zero or abs(above.value) < least
 
 
 def standing(test: TestComparison, least: float) -> Standing | None:
-    """Return how two models stand to the baseline; `None` where answers do not repeat.
-
-    Args:
-        test: Both models on a test set.
-        least: The least difference in accuracy that matters.
-    """
+    """Return how models stand to the baseline; `None` where answers do not repeat."""
     if test.baseline is None:
         return None
     before, after = test.before.top_answer_share, test.after.top_answer_share
@@ -96,14 +83,14 @@ def standing(test: TestComparison, least: float) -> Standing | None:
 
 def no_gain_at_baseline(said: str, found: Standing | None) -> str:
     """Take back that a model got better if it says one answer to everything."""
-    if said == GOT_BETTER and found is not None and found.at_after:
+    if said == wording.GOT_BETTER and found is not None and found.at_after:
         return AT_BASELINE
     return said
 
 
 def not_above(above: Interval | None) -> str:
     """Say where an accuracy is that is not above the baseline; nothing if it is."""
-    if not finite(above) or above.low > 0:
+    if not wording.finite(above) or above.low > 0:
         return ""
     return "below" if above.high < 0 else "not above"
 
@@ -112,12 +99,12 @@ def baseline_clause(found: Standing | None) -> str:
     """Say that a model is at the baseline or not above it; nothing if it is above."""
     if found is None or not (found.at_before or found.at_after or found.not_above):
         return ""
-    spelled = repr(one_line(found.answer, LONGEST_ANSWER))
-    what = f"{percent(found.share)}, {spelled} to every question"
+    spelled = repr(wording.one_line(found.answer, LONGEST_ANSWER))
+    what = f"{wording.percent(found.share)}, {spelled} to every question"
     shares = (
         "the model's most frequent answer takes "
-        f"{percent(found.top_before)} of its answers before and "
-        f"{percent(found.top_after)} after"
+        f"{wording.percent(found.top_before)} of its answers before and "
+        f"{wording.percent(found.top_after)} after"
     )
     if found.at_before or found.at_after:
         return f"{when(found)} is at the baseline ({what}; {shares})"
@@ -144,12 +131,14 @@ LABEL_MEASURES: Mapping[str, str] = MappingProxyType(
 def label_pairs(test: TestComparison) -> list[tuple[str, str]]:
     """Write what accuracy hides, before and after, in the order of `LABEL_MEASURES`."""
     pairs = map(test.both, LABEL_MEASURES)
-    return [(percent(before), percent(after)) for before, after in pairs]
+    return [
+        (wording.percent(before), wording.percent(after)) for before, after in pairs
+    ]
 
 
 def label_texts(test: TestComparison) -> tuple[str, ...]:
     """Write the baseline and what accuracy hides; dashes where no answer repeats."""
     if test.baseline is None:
-        return (NOT_MEASURED,) * (1 + len(LABEL_MEASURES))
+        return (wording.NOT_MEASURED,) * (1 + len(LABEL_MEASURES))
     pairs = (f"{before} to {after}" for before, after in label_pairs(test))
-    return percent(test.baseline.share), *pairs
+    return wording.percent(test.baseline.share), *pairs

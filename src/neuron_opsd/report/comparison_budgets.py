@@ -7,15 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from neuron_opsd.report import tables
 from neuron_opsd.report.comparison_index import method_label, ordered_starts
-from neuron_opsd.report.tables import (
-    Cell,
-    RowGroup,
-    Table,
-    TableRow,
-    grouped,
-    named,
-)
 from neuron_opsd.report.wording import duration, number, one_line
 from neuron_opsd.results.comparison import BudgetLine, ComparisonData
 
@@ -30,7 +23,7 @@ AMOUNTS: Mapping[str, Callable[[BudgetLine], float]] = MappingProxyType(
 SAME = 1e-9
 
 
-def budget_table(data: ComparisonData, *, by_source: bool) -> Table:
+def budget_table(data: ComparisonData, *, by_source: bool) -> tables.Table:
     """Return what every method took: on each source, or as the mean over sources."""
     groups = []
     for start in ordered_starts(data):
@@ -45,20 +38,23 @@ def budget_table(data: ComparisonData, *, by_source: bool) -> Table:
                     and source in ("", budget.source)
                 ]
                 if spent:
-                    rows.append(TableRow(method_label(line), mean_cells(spent)))
+                    rows.append(tables.TableRow(method_label(line), mean_cells(spent)))
             heading = f"{source}, {begun}" if source else begun
-            groups.append(RowGroup(heading, tuple(rows)))
+            groups.append(tables.RowGroup(heading, tuple(rows)))
     title = " on every source" if by_source else ", mean over sources and seeds"
-    columns = named([*map(str.lower, AMOUNTS), "time"])
-    return grouped(f"Budgets{title}", "method", columns, groups)
+    columns = tables.named([*map(str.lower, AMOUNTS), "time"])
+    return tables.grouped(f"Budgets{title}", "method", columns, groups)
 
 
-def mean_cells(budgets: Sequence[BudgetLine]) -> tuple[Cell, ...]:
+def mean_cells(budgets: Sequence[BudgetLine]) -> tuple[tables.Cell, ...]:
     """Write the means of some budgets."""
     size = len(budgets)
     counts = (sum(map(amount, budgets)) / size for amount in AMOUNTS.values())
     seconds = sum(budget.seconds for budget in budgets) / size
-    return (*(Cell(number(count, 0)) for count in counts), Cell(duration(seconds)))
+    return (
+        *(tables.Cell(number(count, 0)) for count in counts),
+        tables.Cell(duration(seconds)),
+    )
 
 
 def equality(data: ComparisonData) -> list[str]:
@@ -76,12 +72,7 @@ def equality(data: ComparisonData) -> list[str]:
 
 
 def equality_sentence(data: ComparisonData, noun: str) -> str:
-    """Say whether methods of one start and source had as much; if not, how far apart.
-
-    Args:
-        data: Holds the budgets.
-        noun: A key of `AMOUNTS`.
-    """
+    """Say whether methods of one start and source had as much, or how far apart."""
     amount = AMOUNTS[noun]
     together: dict[tuple[str, str], list[BudgetLine]] = defaultdict(list)
     for budget in data.budgets:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from neuron_opsd.report import comparison_index as index
 from neuron_opsd.report.charts import svg
 from neuron_opsd.report.charts.heat_map import HeatCell, HeatMap
 from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
@@ -19,12 +20,6 @@ from neuron_opsd.report.charts.labels import (
     short_name,
 )
 from neuron_opsd.report.charts.plot import Dot, Plot, axis_over
-from neuron_opsd.report.comparison_index import (
-    UNTRAINED,
-    Results,
-    is_ours,
-    method_label,
-)
 from neuron_opsd.report.comparison_outcome import SIGNIFICANT
 from neuron_opsd.report.measures import CHARTED, in_words
 from neuron_opsd.report.wording import number, one_line, points, signed, with_ends
@@ -74,20 +69,20 @@ def source_name(source: str) -> str:
     return "mean over all sources" if source == ALL_SOURCES else short_name(source, 24)
 
 
-def role_of(results: Results, name: str) -> str:
+def role_of(results: index.Results, name: str) -> str:
     """Return the style classes of a method: a colour, a dash for a second round."""
     trained = [line for line in results.data.methods if line.trained]
-    ranked = sorted(trained, key=lambda line: not is_ours(line))
+    ranked = sorted(trained, key=lambda line: not index.is_ours(line))
     names = [line.name for line in ranked]
     if name not in names:
         return BASE_ROLE
     place = names.index(name)
     again = " again" if place >= len(svg.SERIES) else ""
-    ours = " ours" if is_ours(ranked[place]) else ""
+    ours = " ours" if index.is_ours(ranked[place]) else ""
     return f"series{place % len(svg.SERIES)}{again}{ours}"
 
 
-def method_forest(results: Results, source: str, panel: Panel) -> Markup:
+def method_forest(results: index.Results, source: str, panel: Panel) -> Markup:
     """Draw one measure's differences of every method on a source."""
     charted, name = CHARTED[panel.metric], source_name(source)
     rows = []
@@ -112,7 +107,7 @@ def forest_row(
     line: MethodLine, gain: Contrast | None, net: Contrast | None
 ) -> IntervalRow:
     """Return a method's row: against base, and net of form if that is known."""
-    lines, shown = [(short_name(method_label(line), 24), starred(gain))], [gain]
+    lines, shown = [(short_name(index.method_label(line), 24), starred(gain))], [gain]
     if net is not None:
         lines.append(("net of form only", starred(net)))
         shown.append(net)
@@ -120,7 +115,7 @@ def forest_row(
         CHARTED[one.place.metric].scaled(one.difference) if one else None
         for one in shown
     )
-    return IntervalRow(tuple(lines), tuple(intervals), is_ours(line))
+    return IntervalRow(tuple(lines), tuple(intervals), index.is_ours(line))
 
 
 def starred(contrast: Contrast | None) -> str:
@@ -131,7 +126,7 @@ def starred(contrast: Contrast | None) -> str:
     return in_words(contrast.difference, contrast.place.metric) + star
 
 
-def heat_maps(results: Results) -> list[Markup]:
+def heat_maps(results: index.Results) -> list[Markup]:
     """Draw a map of gains for each trained method, all with one scale of colours."""
     found = [(line, gains_of(results, line)) for line in results.trained]
     sizes = [abs(g.difference.value) for _, gains in found for g in gains.values()]
@@ -140,8 +135,8 @@ def heat_maps(results: Results) -> list[Markup]:
     grid = HeatMap(results.data.sources, results.data.targets, max(sizes))
     return [
         grid.draw(
-            method_label(line),
-            f"{method_label(line)}: gains by source and test set",
+            index.method_label(line),
+            f"{index.method_label(line)}: gains by source and test set",
             f"Points of accuracy against base. {gains_in_words(gains)}.",
             {place: heat_cell(gain) for place, gain in gains.items()},
         )
@@ -150,7 +145,9 @@ def heat_maps(results: Results) -> list[Markup]:
     ]
 
 
-def gains_of(results: Results, line: MethodLine) -> dict[tuple[str, str], Contrast]:
+def gains_of(
+    results: index.Results, line: MethodLine
+) -> dict[tuple[str, str], Contrast]:
     """Return a method's differences in accuracy to base by source and test set."""
     found = {}
     for source in results.data.sources:
@@ -185,7 +182,7 @@ def heat_cell(contrast: Contrast) -> HeatCell:
     )
 
 
-def trade_off(results: Results, source: str) -> Markup:
+def trade_off(results: index.Results, source: str) -> Markup:
     """Draw in-domain accuracy against calibration error of every method."""
     marks = marks_of(results, source)
     if len(marks) < 2:
@@ -222,24 +219,24 @@ def trade_off(results: Results, source: str) -> Markup:
     )
 
 
-def marks_of(results: Results, source: str) -> list[tuple[str, str, Dot]]:
+def marks_of(results: index.Results, source: str) -> list[tuple[str, str, Dot]]:
     """Return name, role and mark of the models whose two measures are known."""
     marks = []
-    for line in (UNTRAINED, *results.lines):
+    for line in (index.UNTRAINED, *results.lines):
         pair = [
             results.measurement(source, line.name, IN_DOMAIN, metric)
             for metric in ("avg_at_k", "ece")
         ]
         accuracy, error = (math.nan if one is None else one.value for one in pair)
         if math.isfinite(accuracy) and math.isfinite(error):
-            name = method_label(line)
+            name = index.method_label(line)
             hint = f"{name}: {number(100 * accuracy, 1)} %, ECE {number(error)}"
             dot = Dot((100 * accuracy, error), hint, 5)
             marks.append((name, role_of(results, line.name), dot))
     return marks
 
 
-def step_chart(results: Results, source: str, metric: str) -> Markup:
+def step_chart(results: index.Results, source: str, metric: str) -> Markup:
     """Draw one measure in-domain along the steps, a line per method."""
     charted = CHARTED[metric]
     curves = curves_of(results, source, metric)
@@ -277,13 +274,13 @@ def step_chart(results: Results, source: str, metric: str) -> Markup:
 
 
 def curves_of(
-    results: Results, source: str, metric: str
+    results: index.Results, source: str, metric: str
 ) -> list[tuple[str, str, list[Dot]]]:
     """Return name, role and a mark for each tested step of every trained method."""
     charted = CHARTED[metric]
     curves = []
     for line in results.trained:
-        name, dots = method_label(line), []
+        name, dots = index.method_label(line), []
         for step in results.data.steps:
             place = Place(results.start, source, line.name, step, IN_DOMAIN, metric)
             found = results.measurement_at(place)

@@ -6,18 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from neuron_opsd.report.wording import finite, one_line
-from neuron_opsd.results.comparison import (
-    ALL_SOURCES,
-    BASE,
-    CROSS_DOMAIN,
-    FORM,
-    IN_DOMAIN,
-    ComparisonData,
-    Contrast,
-    Measurement,
-    MethodLine,
-    Place,
-)
+from neuron_opsd.results import comparison
 from neuron_opsd.results.run import OURS
 
 ORACLE_MARK = "\N{DAGGER}"
@@ -25,7 +14,9 @@ ORACLE_MARK = "\N{DAGGER}"
 
 LONGEST_NAME = 40
 
-UNTRAINED = MethodLine(BASE, "the model before any training", trained=False)
+UNTRAINED = comparison.MethodLine(
+    comparison.BASE, "the model before any training", trained=False
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,48 +27,46 @@ class Results:
     a start has no rows of theirs, those of the start `BASE` stand for them.
     """
 
-    data: ComparisonData
+    data: comparison.ComparisonData
     start: str
-    measured: Mapping[Place, Measurement]
-    compared: Mapping[tuple[Place, str], Contrast]
+    measured: Mapping[comparison.Place, comparison.Measurement]
+    compared: Mapping[tuple[comparison.Place, str], comparison.Contrast]
     """By place and reference."""
 
     def measurement(
         self, source: str, method: str, target: str, metric: str
-    ) -> Measurement | None:
+    ) -> comparison.Measurement | None:
         """Return a measure after the last step, `None` where there is none."""
         step = self.last_step(method)
         return self.measurement_at(
-            Place(self.start, source, method, step, target, metric)
+            comparison.Place(self.start, source, method, step, target, metric)
         )
 
-    def measurement_at(self, place: Place) -> Measurement | None:
+    def measurement_at(self, place: comparison.Place) -> comparison.Measurement | None:
         """Return a measure after any step, `None` where there is none."""
         found = self.measured.get(place)
         if found is None and self.stands_for_all(place.method):
-            return self.measured.get(replace(place, start=BASE))
+            return self.measured.get(replace(place, start=comparison.BASE))
         return found
 
     def contrast(
         self, place: tuple[str, str, str, str], reference: str
-    ) -> Contrast | None:
+    ) -> comparison.Contrast | None:
         """Return a finite difference after the last step, `None` where there is none.
 
-        Args:
-            place: Source, method, target and metric.
-            reference: Name of the method it is compared with.
+        A place is source, method, target and metric.
         """
         source, method, target, metric = place
         step = self.last_step(method)
-        here = Place(self.start, source, method, step, target, metric)
+        here = comparison.Place(self.start, source, method, step, target, metric)
         found = self.compared.get((here, reference))
         if found is None and self.stands_for_all(method):
-            found = self.compared.get((replace(here, start=BASE), reference))
+            found = self.compared.get((replace(here, start=comparison.BASE), reference))
         return found if found is not None and finite(found.difference) else None
 
     def stands_for_all(self, method: str) -> bool:
         """Say whether a method's rows may be those of the start `BASE`."""
-        return method == FORM or method in untrained_names(self.data)
+        return method == comparison.FORM or method in untrained_names(self.data)
 
     def last_step(self, method: str) -> int:
         """Return after how many steps the method's result was measured."""
@@ -89,42 +78,44 @@ class Results:
     def sources(self) -> tuple[str, ...]:
         """The sources, after the mean over them where there are several."""
         several = len(self.data.sources) > 1
-        return ((ALL_SOURCES,) if several else ()) + self.data.sources
+        return ((comparison.ALL_SOURCES,) if several else ()) + self.data.sources
 
     @property
     def widest(self) -> str:
         """The source that says most: the mean over all, or the only one."""
-        return self.sources[0] if self.sources else ALL_SOURCES
+        return self.sources[0] if self.sources else comparison.ALL_SOURCES
 
     @property
-    def trained(self) -> tuple[MethodLine, ...]:
+    def trained(self) -> tuple[comparison.MethodLine, ...]:
         """Methods that train, with results from this start."""
         known = {place.method for place in self.measured if place.start == self.start}
         return tuple(
             line
             for line in self.data.methods
-            if line.trained and (line.name in known or line.name == FORM)
+            if line.trained and (line.name in known or line.name == comparison.FORM)
         )
 
     @property
-    def untrained(self) -> tuple[MethodLine, ...]:
+    def untrained(self) -> tuple[comparison.MethodLine, ...]:
         """Methods that do not train, the base model left out."""
         return tuple(
-            line for line in self.data.methods if not line.trained and line.name != BASE
+            line
+            for line in self.data.methods
+            if not line.trained and line.name != comparison.BASE
         )
 
     @property
-    def lines(self) -> tuple[MethodLine, ...]:
+    def lines(self) -> tuple[comparison.MethodLine, ...]:
         """All methods but the base model, in the order of the tables."""
         return (*self.untrained, *self.trained)
 
     @property
-    def ours(self) -> tuple[MethodLine, ...]:
+    def ours(self) -> tuple[comparison.MethodLine, ...]:
         """Our own trained methods."""
         return tuple(line for line in self.trained if is_ours(line))
 
 
-def results_from(data: ComparisonData, start: str) -> Results:
+def results_from(data: comparison.ComparisonData, start: str) -> Results:
     """Index the rows of a comparison for one start."""
     return Results(
         data=data,
@@ -134,22 +125,24 @@ def results_from(data: ComparisonData, start: str) -> Results:
     )
 
 
-def untrained_names(data: ComparisonData) -> frozenset[str]:
+def untrained_names(data: comparison.ComparisonData) -> frozenset[str]:
     """Return the names of methods that do not train; the base model always is one."""
-    return frozenset({BASE, *(line.name for line in data.methods if not line.trained)})
+    return frozenset(
+        {comparison.BASE, *(line.name for line in data.methods if not line.trained)}
+    )
 
 
-def ordered_starts(data: ComparisonData) -> tuple[str, ...]:
+def ordered_starts(data: comparison.ComparisonData) -> tuple[str, ...]:
     """Return where training began, the base model first."""
-    return tuple(sorted(data.starts, key=lambda start: start != BASE))
+    return tuple(sorted(data.starts, key=lambda start: start != comparison.BASE))
 
 
-def is_ours(line: MethodLine) -> bool:
+def is_ours(line: comparison.MethodLine) -> bool:
     """Say whether a method is one of ours, which its name begins with."""
     return line.name.startswith(OURS)
 
 
-def method_label(line: MethodLine, limit: int = LONGEST_NAME) -> str:
+def method_label(line: comparison.MethodLine, limit: int = LONGEST_NAME) -> str:
     """Return a method's name, marked when it was shown gold answers."""
     if line.oracle:
         return f"{one_line(line.name, limit - 2)} {ORACLE_MARK}"
@@ -159,6 +152,6 @@ def method_label(line: MethodLine, limit: int = LONGEST_NAME) -> str:
 def target_words(target: str) -> str:
     """Say in words on what a model was tested."""
     return {
-        IN_DOMAIN: "in-domain",
-        CROSS_DOMAIN: "mean of cross-domain sets",
+        comparison.IN_DOMAIN: "in-domain",
+        comparison.CROSS_DOMAIN: "mean of cross-domain sets",
     }.get(target, target)

@@ -6,23 +6,11 @@ training: what any training teaches about the look of an answer is not one.
 
 from __future__ import annotations
 
+from neuron_opsd.report import comparison_index as index
+from neuron_opsd.report import wording
 from neuron_opsd.report.baseline import AT_BASELINE, at_baseline, not_above
-from neuron_opsd.report.comparison_index import (
-    Results,
-    method_label,
-    ordered_starts,
-    results_from,
-)
 from neuron_opsd.report.measures import ACCURACY, ERROR, MetricKind, judged
 from neuron_opsd.report.run_outcome import error_numbers, point_numbers
-from neuron_opsd.report.wording import (
-    GOT_BETTER,
-    NO_MATTER,
-    matters,
-    one_line,
-    percent,
-    verdict,
-)
 from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
@@ -48,20 +36,20 @@ UNADJUSTED = "not after Holm's correction"
 
 def opening(data: ComparisonData) -> str:
     """Say what our first method did, or the first of all if none is ours."""
-    for start in ordered_starts(data):
-        results = results_from(data, start)
+    for start in index.ordered_starts(data):
+        results = index.results_from(data, start)
         for first in judged_methods(results):
             begun = "" if start == BASE else f"From {start}: "
             return begun + method_sentence(results, results.widest, first)
     return "No method was trained, so there is nothing to compare yet."
 
 
-def judged_methods(results: Results) -> tuple[MethodLine, ...]:
+def judged_methods(results: index.Results) -> tuple[MethodLine, ...]:
     """Return our methods, or all but form-only training if none is ours."""
     return results.ours or tuple(m for m in results.trained if m.name != FORM)
 
 
-def source_sentences(results: Results) -> list[str]:
+def source_sentences(results: index.Results) -> list[str]:
     """Say for each single source what each of the judged methods did."""
     return [
         method_sentence(results, source, line)
@@ -70,7 +58,7 @@ def source_sentences(results: Results) -> list[str]:
     ]
 
 
-def method_sentence(results: Results, source: str, line: MethodLine) -> str:
+def method_sentence(results: index.Results, source: str, line: MethodLine) -> str:
     """Say what one method did to accuracy and calibration."""
     in_domain = (source, line.name, IN_DOMAIN)
     gain, net = (
@@ -88,14 +76,14 @@ def method_sentence(results: Results, source: str, line: MethodLine) -> str:
     if ece is not None:
         said = shown_by(ece, ERROR, results.data.least)
         clauses.append(f"in-domain ECE {error_numbers(ece.difference)}: {said}")
-    where = f"on {one_line(source, 40)}"
+    where = f"on {wording.one_line(source, 40)}"
     if source == ALL_SOURCES:
         where = f"on average over {len(results.data.sources)} sources"
-    return f"{method_label(line)} {where}: {'; '.join(filter(None, clauses))}."
+    return f"{index.method_label(line)} {where}: {'; '.join(filter(None, clauses))}."
 
 
 def source_verdict(
-    results: Results, source: str, line: MethodLine, metric: str = "avg_at_k"
+    results: index.Results, source: str, line: MethodLine, metric: str = "avg_at_k"
 ) -> str:
     """Say what a method's gain in-domain shows; one answer to all is no gain."""
     gain, net = (
@@ -103,12 +91,14 @@ def source_verdict(
         for reference in (BASE, FORM)
     )
     said = gain_verdict(gain, net, results.data.least.accuracy, line.name)
-    if said.startswith(GOT_BETTER) and is_at_baseline(results, source, line.name):
+    if said.startswith(wording.GOT_BETTER) and is_at_baseline(
+        results, source, line.name
+    ):
         return AT_BASELINE
     return said
 
 
-def is_at_baseline(results: Results, source: str, method: str) -> bool:
+def is_at_baseline(results: index.Results, source: str, method: str) -> bool:
     """Say whether a method's model gives one answer to nearly everything."""
     above = results.contrast((source, method, IN_DOMAIN, "avg_at_k"), BASELINE)
     top = results.measurement(source, method, IN_DOMAIN, "top_answer_share")
@@ -117,7 +107,7 @@ def is_at_baseline(results: Results, source: str, method: str) -> bool:
     return at_baseline(above.difference, top.value, results.data.least.accuracy)
 
 
-def baseline_clause(results: Results, source: str, line: MethodLine) -> str:
+def baseline_clause(results: index.Results, source: str, line: MethodLine) -> str:
     """Say that a model is at the baseline or not above it; nothing if it is above."""
     place = (source, line.name, IN_DOMAIN)
     above = results.contrast((*place, "avg_at_k"), BASELINE)
@@ -129,9 +119,10 @@ def baseline_clause(results: Results, source: str, line: MethodLine) -> str:
     said = "at" if at else not_above(above.difference)
     if not said:
         return ""
+    constant, own = wording.percent(share.value), wording.percent(top.value)
     return (
-        f"it is {said} the baseline of {percent(share.value)}, the most frequent gold "
-        f"answer to every question ({percent(top.value)} of its answers are one)"
+        f"it is {said} the baseline of {constant}, the most frequent gold answer to "
+        f"every question ({own} of its answers are one)"
     )
 
 
@@ -152,18 +143,14 @@ def gain_clause(gain: Contrast | None, net: Contrast | None, said: str) -> str:
 def gain_verdict(
     gain: Contrast | None, net: Contrast | None, least: float, method: str = ""
 ) -> str:
-    """Say what a gain in accuracy shows; a gain that form explains is none.
+    """Say what a gain over the base model shows; a gain that form explains is none.
 
-    Args:
-        gain: Against the base model.
-        net: Against form-only training.
-        least: The least difference that matters.
-        method: Its name, since form-only training has nothing to be net of.
+    Form-only training itself has nothing to be net of, so its name is asked for.
     """
     if gain is None:
         return NOT_MEASURED
-    if not (gain.difference.low > 0 and matters(gain.difference.value, least)):
-        said = verdict(gain.difference, higher_is_better=True, least=least)
+    if not (gain.difference.low > 0 and wording.matters(gain.difference.value, least)):
+        said = wording.verdict(gain.difference, higher_is_better=True, least=least)
         return corrected(said, gain)
     if method == FORM:
         return FORM_ALONE
@@ -178,11 +165,11 @@ def net_verdict(gain: Contrast, net: Contrast | None, least: float) -> str:
         return ONLY_FORM
     if net.difference.low <= 0:
         return BELOW_FORM
-    if not matters(net.difference.value, least):
+    if not wording.matters(net.difference.value, least):
         return LITTLE_MORE
     if max(gain.p_adjusted, net.p_adjusted) >= SIGNIFICANT:
-        return f"{GOT_BETTER}, {UNADJUSTED}"
-    return GOT_BETTER
+        return f"{wording.GOT_BETTER}, {UNADJUSTED}"
+    return wording.GOT_BETTER
 
 
 def shown_by(contrast: Contrast | None, kind: MetricKind, least: Least) -> str:
@@ -194,7 +181,7 @@ def shown_by(contrast: Contrast | None, kind: MetricKind, least: Least) -> str:
 
 def corrected(said: str, contrast: Contrast) -> str:
     """Add to a verdict that the correction leaves no significant difference."""
-    shows_nothing = contrast.difference.holds_zero or said == NO_MATTER
+    shows_nothing = contrast.difference.holds_zero or said == wording.NO_MATTER
     if shows_nothing or not contrast.p_adjusted >= SIGNIFICANT:
         return said
     return f"{said}, {UNADJUSTED}"

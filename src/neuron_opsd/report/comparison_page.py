@@ -7,32 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from neuron_opsd.report import comparison_charts as charts
+from neuron_opsd.report import comparison_index as index
+from neuron_opsd.report import comparison_tables as tables
 from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.comparison_budgets import budget_table, equality
-from neuron_opsd.report.comparison_charts import (
-    PANELS,
-    heat_maps,
-    method_forest,
-    step_chart,
-    trade_off,
-)
-from neuron_opsd.report.comparison_index import (
-    ORACLE_MARK,
-    Results,
-    method_label,
-    ordered_starts,
-    results_from,
-)
 from neuron_opsd.report.comparison_outcome import facts, opening, source_sentences
-from neuron_opsd.report.comparison_tables import (
-    difference_tables,
-    further_measures,
-    matrix_table,
-    measure_table,
-    overview,
-    rival_table,
-    specificity_table,
-)
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.measures import ACCURACY, ERROR
 from neuron_opsd.report.wording import one_line
@@ -59,8 +39,8 @@ def render_comparison(data: ComparisonData) -> str:
 def context(data: ComparisonData) -> dict[str, Any]:
     """Return what the template names."""
     starts = [
-        start_context(results_from(data, start)) | {"key": str(place)}
-        for place, start in enumerate(ordered_starts(data), 1)
+        start_context(index.results_from(data, start)) | {"key": str(place)}
+        for place, start in enumerate(index.ordered_starts(data), 1)
     ]
     several = len(data.sources) > 1
     return {
@@ -71,9 +51,9 @@ def context(data: ComparisonData) -> dict[str, Any]:
         "starts": starts,
         "sections": sections(starts),
         "most_open": MOST_OPEN,
-        "oracles": [method_label(line) for line in data.methods if line.oracle],
-        "oracle_mark": ORACLE_MARK,
-        "labels": {line.name: method_label(line) for line in data.methods},
+        "oracles": [index.method_label(line) for line in data.methods if line.oracle],
+        "oracle_mark": index.ORACLE_MARK,
+        "labels": {line.name: index.method_label(line) for line in data.methods},
         "concerns": num_concerns(data),
         "budget": budget_table(data, by_source=False),
         "source_budgets": budget_table(data, by_source=True) if several else None,
@@ -83,7 +63,7 @@ def context(data: ComparisonData) -> dict[str, Any]:
     }
 
 
-def start_context(results: Results) -> dict[str, Any]:
+def start_context(results: index.Results) -> dict[str, Any]:
     """Return the charts and tables of all models whose training began from one model.
 
     Those of the source that says most come first.
@@ -91,24 +71,31 @@ def start_context(results: Results) -> dict[str, Any]:
     return {
         "start": results.start,
         "note": start_note(results),
-        "overview": overview(results, results.widest),
+        "overview": tables.overview(results, results.widest),
         "sentences": source_sentences(results),
         "views": [source_context(results, source) for source in results.sources],
-        "maps": heat_maps(results),
-        "trade_offs": drawn(trade_off(results, source) for source in results.sources),
-        "rivals": rival_table(results),
-        "specificity": specificity_table(results),
-        "tables": [measure_table(results, kind) for kind in (ACCURACY, ERROR)],
-        "further": further_measures(results),
-        "matrices": [matrix_table(results, kind) for kind in (ACCURACY, ERROR)],
-        "differences": list(difference_tables(results)),
+        "maps": charts.heat_maps(results),
+        "trade_offs": drawn(
+            charts.trade_off(results, source) for source in results.sources
+        ),
+        "rivals": tables.rival_table(results),
+        "specificity": tables.specificity_table(results),
+        "tables": [tables.measure_table(results, kind) for kind in (ACCURACY, ERROR)],
+        "further": tables.further_measures(results),
+        "matrices": [tables.matrix_table(results, kind) for kind in (ACCURACY, ERROR)],
+        "differences": list(tables.difference_tables(results)),
     }
 
 
-def source_context(results: Results, source: str) -> dict[str, Any]:
+def source_context(results: index.Results, source: str) -> dict[str, Any]:
     """Return the charts of one source, or of the mean over all."""
-    forests = [(method_forest(results, source, panel), panel.hint) for panel in PANELS]
-    steps = (step_chart(results, source, metric) for metric in ("avg_at_k", "ece"))
+    forests = [
+        (charts.method_forest(results, source, panel), panel.hint)
+        for panel in charts.PANELS
+    ]
+    steps = (
+        charts.step_chart(results, source, metric) for metric in ("avg_at_k", "ece")
+    )
     return {
         "name": source,
         "forests": [(picture, hint) for picture, hint in forests if picture],
@@ -121,7 +108,7 @@ def drawn(pictures: Iterable[Markup]) -> list[Markup]:
     return [picture for picture in pictures if picture]
 
 
-def start_note(results: Results) -> str:
+def start_note(results: index.Results) -> str:
     """Say where training began, when that is not plain."""
     if results.start == FORM:
         return "training began from the form-only model"

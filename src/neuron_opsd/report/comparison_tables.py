@@ -6,12 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from neuron_opsd.report.comparison_index import (
-    UNTRAINED,
-    Results,
-    method_label,
-    target_words,
-)
+from neuron_opsd.report import comparison_index as index
 from neuron_opsd.report.comparison_outcome import (
     corrected,
     shown_by,
@@ -92,24 +87,24 @@ def p_words(p_value: float) -> str:
     return "p < .001" if p_value < 0.001 else f"p {p_value:.3f}".replace("0.", ".")
 
 
-def titled(results: Results, kind: MetricKind) -> str:
+def titled(results: index.Results, kind: MetricKind) -> str:
     """Return what a measure is called, k written out."""
     return kind.label.replace("@k", f"@{results.data.num_samples}")
 
 
-def columns_of(results: Results) -> tuple[str, ...]:
+def columns_of(results: index.Results) -> tuple[str, ...]:
     """Return the sources, their mean last where there are several."""
     mean = results.sources[:1] if len(results.data.sources) > 1 else ()
     return (*results.data.sources, *mean)
 
 
-def measure_table(results: Results, kind: MetricKind) -> Table:
+def measure_table(results: index.Results, kind: MetricKind) -> Table:
     """Return one measure of every method: in-domain, then the mean of other sets.
 
     Source: Tables 3 and 4 of arXiv:2607.02460.
     """
     groups = [
-        RowGroup(target_words(target), measure_rows(results, kind, target))
+        RowGroup(index.target_words(target), measure_rows(results, kind, target))
         for target in (IN_DOMAIN, CROSS_DOMAIN)
     ]
     shown = [group for group in groups if with_numbers(group.rows)]
@@ -117,7 +112,7 @@ def measure_table(results: Results, kind: MetricKind) -> Table:
 
 
 def measure_rows(
-    results: Results, kind: MetricKind, target: str
+    results: index.Results, kind: MetricKind, target: str
 ) -> tuple[TableRow, ...]:
     """Return one row per method; for accuracy the base model's vote as well."""
 
@@ -126,16 +121,16 @@ def measure_rows(
             value_cell(results.measurement(source, line.name, target, kind.name), kind)
             for source in columns_of(results)
         )
-        return TableRow(name or method_label(line), tuple(cells))
+        return TableRow(name or index.method_label(line), tuple(cells))
 
-    rows = [row(line, kind) for line in (UNTRAINED, *results.lines)]
+    rows = [row(line, kind) for line in (index.UNTRAINED, *results.lines)]
     if kind == ACCURACY:
-        rows.insert(1, row(UNTRAINED, KINDS["maj_at_k"], MAJORITY))
-        rows += with_numbers([row(UNTRAINED, KINDS["baseline"], CONSTANT)])
+        rows.insert(1, row(index.UNTRAINED, KINDS["maj_at_k"], MAJORITY))
+        rows += with_numbers([row(index.UNTRAINED, KINDS["baseline"], CONSTANT)])
     return tuple(rows)
 
 
-def further_measures(results: Results) -> list[Table]:
+def further_measures(results: index.Results) -> list[Table]:
     """Return a table of every other measure for which there are numbers."""
     known = {row.place.metric for row in results.data.measurements}
     kinds = [k for k in METRIC_KINDS if k.name in known and k not in (ACCURACY, ERROR)]
@@ -143,23 +138,23 @@ def further_measures(results: Results) -> list[Table]:
     return [table for table in tables if table.groups]
 
 
-def matrix_table(results: Results, kind: MetricKind) -> Table:
+def matrix_table(results: index.Results, kind: MetricKind) -> Table:
     """Return one measure of every method by source and test set.
 
     Source: Tables 7 and 8 of arXiv:2607.02460.
     """
     sources, targets = results.data.sources, results.data.targets
-    base = matrix_row(results, UNTRAINED, kind, next(iter(sources), ""))
+    base = matrix_row(results, index.UNTRAINED, kind, next(iter(sources), ""))
     groups = [RowGroup(BASE, with_numbers([base]))]
     for line in results.lines:
         rows = [matrix_row(results, line, kind, source) for source in sources]
-        groups.append(RowGroup(method_label(line), with_numbers(rows)))
+        groups.append(RowGroup(index.method_label(line), with_numbers(rows)))
     table = grouped(titled(results, kind), "trained on", named(targets), groups)
     return replace(table, kind="own-cells")
 
 
 def matrix_row(
-    results: Results, line: MethodLine, kind: MetricKind, source: str
+    results: index.Results, line: MethodLine, kind: MetricKind, source: str
 ) -> TableRow:
     """Return what a method has after one source; its own test set is set off."""
     trained = line.name != BASE
@@ -175,7 +170,7 @@ def matrix_row(
 
 
 def against(
-    results: Results, source: str, line: MethodLine, metric: str
+    results: index.Results, source: str, line: MethodLine, metric: str
 ) -> list[Contrast | None]:
     """Return a method's differences in the order of `AGAINST`."""
     return [
@@ -185,7 +180,7 @@ def against(
     ]
 
 
-def overview(results: Results, source: str) -> Table:
+def overview(results: index.Results, source: str) -> Table:
     """Return every method's differences on one source, or on their mean."""
     return table_of(
         f"Every method against base and form-only, {source}",
@@ -195,7 +190,7 @@ def overview(results: Results, source: str) -> Table:
     )
 
 
-def overview_row(results: Results, source: str, line: MethodLine) -> TableRow:
+def overview_row(results: index.Results, source: str, line: MethodLine) -> TableRow:
     """Return one method's differences and what they allow to say."""
     found = against(results, source, line, "avg_at_k")
     ece = results.contrast((source, line.name, IN_DOMAIN, "ece"), BASE)
@@ -206,10 +201,10 @@ def overview_row(results: Results, source: str, line: MethodLine) -> TableRow:
         f"cross-domain: {shown_by(found[2], ACCURACY, least)}; "
         f"ECE: {shown_by(ece, ERROR, least)}"
     )
-    return TableRow(method_label(line), (*cells, change_cell(ece, ERROR)), said)
+    return TableRow(index.method_label(line), (*cells, change_cell(ece, ERROR)), said)
 
 
-def specificity_table(results: Results) -> Table | None:
+def specificity_table(results: index.Results) -> Table | None:
     """Return what training on a source gives beyond training on others; or nothing."""
     columns = columns_of(results)
     rows = []
@@ -217,14 +212,14 @@ def specificity_table(results: Results) -> Table | None:
         places = [(source, line.name, SPECIFICITY, "avg_at_k") for source in columns]
         found = [results.contrast(place, BASE) for place in places]
         cells = tuple(change_cell(one, ACCURACY) for one in found)
-        rows.append(TableRow(method_label(line), cells))
+        rows.append(TableRow(index.method_label(line), cells))
     title = "Source specificity, points of accuracy"
     if not with_numbers(rows):
         return None
     return table_of(title, "method", named(columns), rows)
 
 
-def difference_tables(results: Results) -> Iterator[Table]:
+def difference_tables(results: index.Results) -> Iterator[Table]:
     """Yield the differences of every method, by source, in each compared measure."""
     for kind in METRIC_KINDS:
         groups = [
@@ -243,27 +238,27 @@ def difference_tables(results: Results) -> Iterator[Table]:
 
 
 def difference_row(
-    results: Results, source: str, line: MethodLine, kind: MetricKind
+    results: index.Results, source: str, line: MethodLine, kind: MetricKind
 ) -> TableRow:
     """Return one method's differences in one measure on one source."""
     found = against(results, source, line, kind.name)
     gain = found[0]
     cells = tuple(change_cell(one, kind) for one in found)
     if gain is None:
-        return TableRow(method_label(line), cells)
+        return TableRow(index.method_label(line), cells)
     if kind.name in ("avg_at_k", "maj_at_k"):  # form-only training may explain these
         said = source_verdict(results, source, line, kind.name)
     else:
         said = corrected(judged(kind, gain.difference, results.data.least), gain)
-    return TableRow(method_label(line), cells, f"in-domain: {said}")
+    return TableRow(index.method_label(line), cells, f"in-domain: {said}")
 
 
-def rival_table(results: Results) -> Table | None:
+def rival_table(results: index.Results) -> Table | None:
     """Return how methods differ from each other, by source; or nothing."""
     columns = named(["in-domain accuracy", "cross-domain accuracy", "in-domain ECE"])
     groups = [
         RowGroup(
-            f"{method_label(one)} less {method_label(other)}",
+            f"{index.method_label(one)} less {index.method_label(other)}",
             with_numbers(
                 rival_row(results, source, one.name, other.name)
                 for source in results.sources
@@ -275,7 +270,7 @@ def rival_table(results: Results) -> Table | None:
     return table if table.groups else None
 
 
-def rival_pairs(results: Results) -> Sequence[tuple[MethodLine, MethodLine]]:
+def rival_pairs(results: index.Results) -> Sequence[tuple[MethodLine, MethodLine]]:
     """Return the pairs that were compared, base and form-only as seconds left out."""
     known = {
         (place.method, reference)
@@ -291,7 +286,7 @@ def rival_pairs(results: Results) -> Sequence[tuple[MethodLine, MethodLine]]:
     ]
 
 
-def rival_row(results: Results, source: str, one: str, other: str) -> TableRow:
+def rival_row(results: index.Results, source: str, one: str, other: str) -> TableRow:
     """Return how one method differs from another on one source."""
     asked = ((IN_DOMAIN, ACCURACY), (CROSS_DOMAIN, ACCURACY), (IN_DOMAIN, ERROR))
     cells = (

@@ -22,16 +22,7 @@ from neuron_opsd.records import SelectionEntry, StepMetrics, Vote
 from neuron_opsd.records.scores import Point, QuestionScore, TestResult
 from neuron_opsd.report.html import LONGEST_PROMPT, LONGEST_TEXT, clip
 from neuron_opsd.report.wording import one_line, visible
-from neuron_opsd.results.run import (
-    AnswerCount,
-    Baseline,
-    Bubble,
-    Case,
-    Measured,
-    PoolShare,
-    PoolSummary,
-    TrainingSummary,
-)
+from neuron_opsd.results import run as results
 
 MOST_LEVELS = 16
 MOST_STEPS = 240
@@ -57,17 +48,11 @@ CASES_ROOM: Final = 500_000
 LEAST_SHARE: Final = 1 / 64
 
 
-def measured(result: TestResult, num_bins: int, levels: int) -> Measured:
-    """Return what one model scored, without its questions.
-
-    Args:
-        result: Of one test set.
-        num_bins: Of the reliability diagram.
-        levels: Into how many steps a share of agreeing rollouts is cut.
-    """
+def measured(result: TestResult, num_bins: int, levels: int) -> results.Measured:
+    """Return what one model scored on a test set, without its questions."""
     if not result.scores:
-        return Measured(result.metrics, num_unsettled=result.num_unsettled)
-    return Measured(
+        return results.Measured(result.metrics, num_unsettled=result.num_unsettled)
+    return results.Measured(
         metrics=result.metrics,
         top_answer_share=top_answer(result.scores)[1],
         agreement=tuple(level_shares(result.scores, levels)),
@@ -87,24 +72,24 @@ def level_shares(scores: Sequence[QuestionScore], levels: int) -> list[float]:
     return [counts[level] / len(scores) for level in range(levels + 1)]
 
 
-def baseline_of(scores: Sequence[QuestionScore]) -> Baseline | None:
+def baseline_of(scores: Sequence[QuestionScore]) -> results.Baseline | None:
     """Return the most frequent gold answer, `None` where answers do not repeat."""
     answer = baseline_answer(scores)
     if answer is None:
         return None
-    return Baseline(answer, gold_counts(scores)[answer] / len(scores))
+    return results.Baseline(answer, gold_counts(scores)[answer] / len(scores))
 
 
 def pool_summary(
     selection: Sequence[SelectionEntry], votes: Mapping[str, Vote]
-) -> PoolSummary:
+) -> results.PoolSummary:
     """Return what a report says of the questions of a pool."""
     shares = tuple(
         pool_share(entries, votes)
         for kept in (True, False)
         if (entries := [entry for entry in selection if entry.kept is kept])
     )
-    summary = PoolSummary(num_left_out(selection), shares)
+    summary = results.PoolSummary(num_left_out(selection), shares)
     known = [
         (entry.kept, entry.neuron_count, votes[entry.question_id].agreement)
         for entry in selection
@@ -127,12 +112,12 @@ def pool_summary(
 
 def pool_share(
     entries: Sequence[SelectionEntry], votes: Mapping[str, Vote]
-) -> PoolShare:
+) -> results.PoolShare:
     """Return what some questions, all selected or none, have in common."""
     counts = sorted(e.neuron_count for e in entries if e.neuron_count is not None)
     held = [votes.get(entry.question_id) for entry in entries]
     shares = [vote.agreement for vote in held if vote is not None]
-    return PoolShare(
+    return results.PoolShare(
         kept=entries[0].kept,
         num_questions=len(entries),
         neurons=(counts[0], counts[len(counts) // 2], counts[-1]) if counts else None,
@@ -142,13 +127,10 @@ def pool_share(
 
 def bubbles(
     known: Sequence[tuple[bool, int, float]], low: int, high: int
-) -> list[Bubble]:
+) -> list[results.Bubble]:
     """Gather questions on a grid, so that any pool gives a small drawing.
 
-    Args:
-        known: Whether a question is selected, its neuron count, its vote share.
-        low: The least neuron count.
-        high: The most.
+    Known are whether a question is selected, its neuron count and its vote share.
     """
     cell = (high - low) / COUNT_BINS or 1.0
     grid: Counter[tuple[bool, float, float]] = Counter()
@@ -156,7 +138,7 @@ def bubbles(
         place = min(COUNT_BINS - 1, int((count - low) / cell))
         level = round(share * MOST_LEVELS) / MOST_LEVELS
         grid[kept, low + (place + 0.5) * cell, level] += 1
-    return [Bubble(*place, num) for place, num in sorted(grid.items())]
+    return [results.Bubble(*place, num) for place, num in sorted(grid.items())]
 
 
 def tenths(counts: FloatArray, agreements: FloatArray) -> list[Point]:
@@ -170,12 +152,12 @@ def tenths(counts: FloatArray, agreements: FloatArray) -> list[Point]:
     ]
 
 
-def training_summary(steps: Sequence[StepMetrics]) -> TrainingSummary | None:
+def training_summary(steps: Sequence[StepMetrics]) -> results.TrainingSummary | None:
     """Return what a report says of the steps of a training, `None` without any."""
     if not steps:
         return None
     taken = [step for step in steps if not step.skipped]
-    return TrainingSummary(
+    return results.TrainingSummary(
         num_steps=len(steps),
         num_tokens=sum(step.num_tokens for step in steps),
         first=steps[0],
@@ -195,7 +177,7 @@ def thinned(values: Sequence[Point]) -> list[Point]:
     return [(float(step), float(value)) for step, value in means]
 
 
-def fitted_cases(cases: Sequence[Case]) -> tuple[Case, ...]:
+def fitted_cases(cases: Sequence[results.Case]) -> tuple[results.Case, ...]:
     """Cut the texts of cases to what a page has room for.
 
     Ordinary cases are shown as far as `LIMITS` allow. Where reasoning is long, or marks
@@ -209,7 +191,7 @@ def fitted_cases(cases: Sequence[Case]) -> tuple[Case, ...]:
     return found
 
 
-def shown_size(case: Case) -> int:
+def shown_size(case: results.Case) -> int:
     """Return the bytes that the texts of a case take on the page."""
     sides = (case.rollouts_before, case.rollouts_after)
     answers = [one for side in sides for one in ranked(side)[:MOST_ANSWERS]]
@@ -221,7 +203,7 @@ def shown_size(case: Case) -> int:
     return sum(len(escape(visible(text)).encode()) for text in texts)
 
 
-def shortened(case: Case, share: float) -> Case:
+def shortened(case: results.Case, share: float) -> results.Case:
     """Cut the texts of a case to a share of their limits."""
 
     def cut(text: str, what: str) -> str:
@@ -231,7 +213,7 @@ def shortened(case: Case, share: float) -> Case:
         limit = int(share * LIMITS["brief"])
         return one_line(clip(text, 4 * limit), limit)
 
-    def answers(some: Sequence[AnswerCount]) -> tuple[AnswerCount, ...]:
+    def answers(some: Sequence[results.AnswerCount]) -> tuple[results.AnswerCount, ...]:
         told = set(map(id, ranked(some)[:MOST_ANSWERS]))
         return tuple(
             replace(
@@ -257,6 +239,6 @@ def shortened(case: Case, share: float) -> Case:
     )
 
 
-def ranked(answers: Iterable[AnswerCount]) -> list[AnswerCount]:
+def ranked(answers: Iterable[results.AnswerCount]) -> list[results.AnswerCount]:
     """Return answers, those that most rollouts gave first."""
     return sorted(answers, key=lambda answer: -answer.count)

@@ -26,10 +26,7 @@ LONGEST_TEXT = 2_000
 def render_template(name: str, values: Mapping[str, object], *more_styles: str) -> str:
     """Fill a template of this package; equal values give equal bytes.
 
-    Args:
-        name: File name of the template.
-        values: What the template names, besides style, policy and the limit.
-        more_styles: Style sheets of this package that follow `page.css`.
+    Style sheets of `more_styles` follow `page.css`.
     """
     style = style_sheet(*more_styles)
     return (
@@ -47,8 +44,7 @@ def render_template(name: str, values: Mapping[str, object], *more_styles: str) 
 def environment(*, autoescape: bool = True) -> Environment:
     """Return the template environment, with the filters that write numbers.
 
-    Args:
-        autoescape: Off for text that is not HTML and has filters of its own.
+    Text that is not HTML has filters of its own in place of autoescape.
     """
     made = Environment(
         autoescape=autoescape,
@@ -101,11 +97,7 @@ def clip(text: str, limit: int) -> str:
 
 
 def style_sheet(*more: str) -> str:
-    """Return the style sheet with the palette's colours written once before it.
-
-    Args:
-        more: Style sheets of this package that follow `page.css`.
-    """
+    """Return `page.css` and more, with the palette's colours written before them."""
     light, dark = (
         "".join(f"--{role}:{pair[scheme]};" for role, pair in PALETTE.items())
         for scheme in (0, 1)

@@ -37,10 +37,7 @@ def forest_plot(
 ) -> Markup:
     """Draw every difference of one measure with its interval, and what is net of form.
 
-    Args:
-        tests: All test sets.
-        cross_domain: Mean differences over the cross-domain sets.
-        measure: A key of `measures.CHARTED`.
+    The measure is a key of `measures.CHARTED`.
     """
     charted = CHARTED[measure]
     found: list[tuple[str, Interval | None, Interval | None]] = []
@@ -120,13 +117,7 @@ def bin_dots(bins: Sequence[Bin], role: str) -> list[Dot]:
 def agreement_histogram(
     name: str, before: Sequence[float], after: Sequence[float]
 ) -> Markup:
-    """Draw how many questions reach each share of agreeing rollouts.
-
-    Args:
-        name: Of the test set.
-        before: Share of the questions at each level, from none to all rollouts.
-        after: The same after training, at as many levels.
-    """
+    """Draw the shares of the questions at each level, from none to all rollouts."""
     if not before or not after:
         return Markup("")
     levels = len(before) - 1

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.records.scores import Interval
+from neuron_opsd.report import wording
 from neuron_opsd.report.baseline import (
     AT_BASELINE,
     LABEL_MEASURES,
@@ -15,18 +16,6 @@ from neuron_opsd.report.baseline import (
     standing,
 )
 from neuron_opsd.report.measures import ACCURACY, ERROR, judged
-from neuron_opsd.report.wording import (
-    NO_DIFFERENCE,
-    NO_MATTER,
-    ends,
-    finite,
-    number,
-    one_line,
-    percent,
-    points,
-    signed,
-    with_ends,
-)
 from neuron_opsd.results.run import (
     FORM_ONLY,
     PROMPTED,
@@ -72,11 +61,11 @@ def result_table(data: ReportData) -> tuple[tuple[str, ...], list[tuple[str, ...
 def row_cells(test: TestComparison) -> tuple[str, ...]:
     """Write what the table says of one test set."""
     return (
-        one_line(test.name),
+        wording.one_line(test.name),
         *accuracies(test),
         interval_cell(test.delta.get("avg_at_k")),
         interval_cell((test.net_of_form or {}).get("avg_at_k")),
-        *map(number, test.both("ece")),
+        *map(wording.number, test.both("ece")),
     )
 
 
@@ -90,16 +79,18 @@ def accuracies(test: TestComparison) -> list[str]:
         (test.after, "avg_at_k"),
     )
     return [
-        percent(None if result is None else result.metrics.get(name))
+        wording.percent(None if result is None else result.metrics.get(name))
         for result, name in results
     ]
 
 
 def interval_cell(interval: Interval | None) -> str:
     """Write a difference of shares with its interval in brackets."""
-    if not finite(interval):
-        return points(None)
-    return f"{points(interval.value)} [{ends(interval, points)}]"
+    if not wording.finite(interval):
+        return wording.points(None)
+    return (
+        f"{wording.points(interval.value)} [{wording.ends(interval, wording.points)}]"
+    )
 
 
 def in_domain_test(data: ReportData) -> TestComparison | None:
@@ -131,29 +122,24 @@ def outcome_sentence(data: ReportData) -> str:
 
 def accuracy_clause(test: TestComparison, config: EvaluationConfig) -> str:
     """Say what happened to the accuracy on one test set."""
-    where = one_line(test.name) + (" (in-domain)" if test.in_domain else "")
+    where = wording.one_line(test.name) + (" (in-domain)" if test.in_domain else "")
     interval = test.delta.get("avg_at_k")
-    if not finite(interval):
+    if not wording.finite(interval):
         return f"On {where} the accuracy was not measured"
-    before, after = map(percent, test.both("avg_at_k"))
+    before, after = map(wording.percent, test.both("avg_at_k"))
     said = as_clause("the model", accuracy_verdict(test, interval, config))
-    numbers = (
-        f"{points(interval.value)} points (95 % interval {ends(interval, points)})"
+    step = f"Avg@{config.num_samples} went from {before} to {after}"
+    change, ends = (
+        wording.points(interval.value),
+        wording.ends(interval, wording.points),
     )
-    step = f"Avg@{config.num_samples} went from {before} to {after}, {numbers}"
-    return f"On {where} {said}: {step}"
+    return f"On {where} {said}: {step}, {change} points (95 % interval {ends})"
 
 
 def accuracy_verdict(
     test: TestComparison, difference: Interval | None, config: EvaluationConfig
 ) -> str:
-    """Say what a difference in accuracy shows; one answer to all is no gain.
-
-    Args:
-        test: Whose trained model is judged.
-        difference: To the untrained model, or to form-only training.
-        config: Sets the least difference that matters.
-    """
+    """Say what a difference in accuracy shows; one answer to all is no gain."""
     said = judged(ACCURACY, difference, least_of(config))
     return no_gain_at_baseline(said, standing(test, config.min_difference))
 
@@ -161,13 +147,10 @@ def accuracy_verdict(
 def as_clause(subject: str, said: str, what: str = "") -> str:
     """Make a clause of what a difference shows.
 
-    Args:
-        subject: What got better or worse.
-        said: A verdict.
-        what: Named after "no difference ..." where the subject is not clear.
+    `what` is named after "no difference" where the subject is not clear.
     """
-    if said in (NO_DIFFERENCE, NO_MATTER):
-        tail = " that matters" if said == NO_MATTER else ""
+    if said in (wording.NO_DIFFERENCE, wording.NO_MATTER):
+        tail = " that matters" if said == wording.NO_MATTER else ""
         return f"no difference{f' in {what}' if what else ''} was seen{tail}"
     return f"{subject} {'is ' if said == AT_BASELINE else ''}{said}"
 
@@ -177,7 +160,7 @@ def form_clause(test: TestComparison, config: EvaluationConfig) -> str:
     if test.net_of_form is None:
         return ""
     net = test.net_of_form.get("avg_at_k")
-    if not finite(net):
+    if not wording.finite(net):
         return "net of form-only training it was not measured"
     said = as_clause("it", accuracy_verdict(test, net, config))
     return f"net of form-only training {said}, {point_numbers(net)}"
@@ -192,12 +175,12 @@ def cross_domain_clause(data: ReportData) -> str:
     where = f"on average over {others} cross-domain sets"
     if others == 1:
         where = "on the cross-domain set"
-    if not finite(accuracy):
+    if not wording.finite(accuracy):
         return f"{where} it was not measured"
     config = data.config.evaluation
     said = judged(ACCURACY, accuracy, least_of(config))
     clause = f"{where} {as_clause('it', said)}, {point_numbers(accuracy)}"
-    if not finite(ece):
+    if not wording.finite(ece):
         return clause
     calibration = calibration_verdict("calibration", ece, config)
     return f"{clause}, and {calibration}, {error_numbers(ece)}"
@@ -207,9 +190,9 @@ def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
     """Say what happened to the expected calibration error, which is better low."""
     interval = test.delta.get("ece")
     where = "in-domain calibration" if test.in_domain else "calibration"
-    if not finite(interval):
+    if not wording.finite(interval):
         return f"{where} was not measured"
-    before, after = map(number, test.both("ece"))
+    before, after = map(wording.number, test.both("ece"))
     said = calibration_verdict(where, interval, config)
     return f"{said}: ECE went from {before} to {after}, {error_numbers(interval)}"
 
@@ -221,9 +204,9 @@ def calibration_verdict(what: str, ece: Interval, config: EvaluationConfig) -> s
 
 def point_numbers(interval: Interval) -> str:
     """Write a difference of shares with its interval."""
-    return with_ends(interval, points, " points")
+    return wording.with_ends(interval, wording.points, " points")
 
 
 def error_numbers(interval: Interval) -> str:
     """Write a difference of calibration errors with its interval."""
-    return with_ends(interval, signed)
+    return wording.with_ends(interval, wording.signed)

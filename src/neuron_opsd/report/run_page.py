@@ -10,45 +10,15 @@ from markupsafe import Markup
 from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.config.tables import changed_settings, toml_value
 from neuron_opsd.records.scores import Interval
+from neuron_opsd.report import measures, wording
+from neuron_opsd.report import run_charts as charts
+from neuron_opsd.report import run_outcome as outcome
+from neuron_opsd.report import run_tables as tables
 from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.charts.intervals import interval_strip
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases, ranked
 from neuron_opsd.report.html import render_template
-from neuron_opsd.report.measures import (
-    ACCURACY,
-    ERROR,
-    MetricKind,
-    judged,
-    written_change,
-)
-from neuron_opsd.report.run_charts import (
-    agreement_histogram,
-    forest_plot,
-    neuron_chart,
-    reliability_diagram,
-    training_chart,
-)
 from neuron_opsd.report.run_notes import equality_note, method_notes
-from neuron_opsd.report.run_outcome import (
-    accuracy_verdict,
-    in_domain_test,
-    ordered,
-    outcome_sentence,
-)
-from neuron_opsd.report.run_tables import (
-    cost_table,
-    label_table,
-    metric_table,
-    results_table,
-    teacher_table,
-)
-from neuron_opsd.report.wording import (
-    NOT_MEASURED,
-    finite,
-    number,
-    one_line,
-    percent,
-)
 from neuron_opsd.results.run import ReportData, TestComparison, least_of
 
 MOST_CASES = 24
@@ -61,16 +31,16 @@ def render_page(data: ReportData) -> str:
 
 def context(data: ReportData) -> dict[str, Any]:
     """Return what the template names."""
-    config, tests = data.config.evaluation, ordered(data.tests)
+    config, tests = data.config.evaluation, outcome.ordered(data.tests)
     return {
         "data": data,
-        "outcome": outcome_sentence(data),
+        "outcome": outcome.outcome_sentence(data),
         "stats": stats(data),
         "k": config.num_samples,
-        "results": results_table(data) if tests else None,
-        "labels": label_table(data),
+        "results": tables.results_table(data) if tests else None,
+        "labels": tables.label_table(data),
         "figures": page_figures(data),
-        "test_metrics": [(test, metric_table(test, config)) for test in tests],
+        "test_metrics": [(test, tables.metric_table(test, config)) for test in tests],
         "selection_facts": selection_facts(data),
         "cases": [
             (case, {"before": ranked(before), "after": ranked(after)})
@@ -78,10 +48,12 @@ def context(data: ReportData) -> dict[str, Any]:
             for before, after in [(case.rollouts_before, case.rollouts_after)]
         ],
         "most_answers": MOST_ANSWERS,
-        "teacher": teacher_table(data.teacher_check) if data.teacher_check else None,
+        "teacher": tables.teacher_table(data.teacher_check)
+        if data.teacher_check
+        else None,
         "concerns": num_concerns(data),
         "settings": written_settings(data),
-        "costs": cost_table(data.stage_costs) if data.stage_costs else None,
+        "costs": tables.cost_table(data.stage_costs) if data.stage_costs else None,
         "notes": method_notes(data),
         "equality": equality_note(data),
         "baseline_note": BASELINE_NOTE,
@@ -105,20 +77,22 @@ def num_concerns(data: ReportData) -> int:
 
 def page_figures(data: ReportData) -> dict[str, Any]:
     """Return every chart of the page; empty where there is nothing to draw."""
-    own = in_domain_test(data)
+    own = outcome.in_domain_test(data)
     reliability = [
-        (test, reliability_diagram(test.name, test.before.bins, test.after.bins))
-        for test in ordered(data.tests)
+        (test, charts.reliability_diagram(test.name, test.before.bins, test.after.bins))
+        for test in outcome.ordered(data.tests)
     ]
     return {
-        "forest": forest_plot(data.tests, data.cross_domain, "avg_at_k"),
-        "forest_ece": forest_plot(data.tests, data.cross_domain, "ece"),
+        "forest": charts.forest_plot(data.tests, data.cross_domain, "avg_at_k"),
+        "forest_ece": charts.forest_plot(data.tests, data.cross_domain, "ece"),
         "agreement": Markup("")
         if own is None
-        else agreement_histogram(own.name, own.before.agreement, own.after.agreement),
+        else charts.agreement_histogram(
+            own.name, own.before.agreement, own.after.agreement
+        ),
         "reliability": [(test, picture) for test, picture in reliability if picture],
-        "neurons": neuron_chart(data.pool),
-        "training": training_chart(data.training, data.collapses),
+        "neurons": charts.neuron_chart(data.pool),
+        "training": charts.training_chart(data.training, data.collapses),
     }
 
 
@@ -137,29 +111,31 @@ class Stat:
 
 def stats(data: ReportData) -> list[Stat]:
     """Return the four numbers that a reader should take away."""
-    test = in_domain_test(data)
+    test = outcome.in_domain_test(data)
     if test is None:
         return []
     config = data.config.evaluation
     others = sum(not one.in_domain for one in data.tests)
     cross = data.cross_domain.get("avg_at_k")
-    said = judged(ACCURACY, cross, least_of(config))
+    said = measures.judged(measures.ACCURACY, cross, least_of(config))
     note = f"mean of {others} cross-domain test sets" if others else "no test set"
     return [
         accuracy_stat(test, config),
         net_stat(test, config),
-        stat("other domains", (ACCURACY, cross), said, note),
+        stat("other domains", (measures.ACCURACY, cross), said, note),
         ece_stat(test, config),
     ]
 
 
 def accuracy_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     """Return the in-domain difference in accuracy."""
-    label = f"Avg@{config.num_samples} on {one_line(test.name, 40)}"
-    before, after = map(percent, test.both("avg_at_k"))
+    label = f"Avg@{config.num_samples} on {wording.one_line(test.name, 40)}"
+    before, after = map(wording.percent, test.both("avg_at_k"))
     change = test.delta.get("avg_at_k")
-    said = accuracy_verdict(test, change, config)
-    return stat(label, (ACCURACY, change), said, f"{before} before, {after} after")
+    said = outcome.accuracy_verdict(test, change, config)
+    return stat(
+        label, (measures.ACCURACY, change), said, f"{before} before, {after} after"
+    )
 
 
 def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
@@ -168,31 +144,33 @@ def net_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     if test.net_of_form is None:
         note = "evaluation.form_only was off"
     net = (test.net_of_form or {}).get("avg_at_k")
-    said = accuracy_verdict(test, net, config)
-    return stat("net of form-only training", (ACCURACY, net), said, note, "net")
+    said = outcome.accuracy_verdict(test, net, config)
+    return stat(
+        "net of form-only training", (measures.ACCURACY, net), said, note, "net"
+    )
 
 
 def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     """Return the in-domain difference in calibration error."""
     interval = test.delta.get("ece")
-    said = judged(ERROR, interval, least_of(config))
-    before, after = map(number, test.both("ece"))
+    said = measures.judged(measures.ERROR, interval, least_of(config))
+    before, after = map(wording.number, test.both("ece"))
     note = f"{before} before, {after} after; lower is better"
-    return stat("calibration error (ECE)", (ERROR, interval), said, note)
+    return stat("calibration error (ECE)", (measures.ERROR, interval), said, note)
 
 
 def stat(
     label: str,
-    change: tuple[MetricKind, Interval | None],
+    change: tuple[measures.MetricKind, Interval | None],
     said: str,
     note: str,
     role: str = "after",
 ) -> Stat:
     """Return a difference as a large number, over its interval."""
     kind, interval = change
-    if not finite(interval):
-        return Stat(label, NOT_MEASURED, "", said, note, Markup(""))
-    value, span = written_change(kind, interval)
+    if not wording.finite(interval):
+        return Stat(label, wording.NOT_MEASURED, "", said, note, Markup(""))
+    value, span = measures.written_change(kind, interval)
     note = f"95 % interval {span}; {note}"
     unit = "points" if kind.unit == "share" else ""
     return Stat(label, value, unit, said, note, interval_strip(interval, role))
@@ -212,6 +190,6 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
             spread = f"{low:,} to {high:,}, median {middle:,}"
             facts.append((f"neurons counted, {name}", spread))
         if one.agreement is not None:
-            mean = f"{percent(one.agreement)} on average"
+            mean = f"{wording.percent(one.agreement)} on average"
             facts.append((f"rollouts that agree, {name}", mean))
     return facts

@@ -8,15 +8,9 @@ from neuron_opsd.config import EvaluationConfig
 from neuron_opsd.method.labels import OF_LABELS
 from neuron_opsd.records import TeacherCheck
 from neuron_opsd.records.scores import Interval
+from neuron_opsd.report import measures, wording
 from neuron_opsd.report.baseline import label_pairs, no_gain_at_baseline, standing
 from neuron_opsd.report.charts.svg import share_bar
-from neuron_opsd.report.measures import (
-    METRIC_KINDS,
-    MetricKind,
-    judged,
-    written,
-    written_change,
-)
 from neuron_opsd.report.run_outcome import accuracies, ordered
 from neuron_opsd.report.tables import (
     NO_CELL,
@@ -26,17 +20,6 @@ from neuron_opsd.report.tables import (
     TableRow,
     said,
     table_of,
-)
-from neuron_opsd.report.wording import (
-    NOT_MEASURED,
-    duration,
-    ends,
-    finite,
-    is_measured,
-    number,
-    one_line,
-    percent,
-    points,
 )
 from neuron_opsd.results.run import ReportData, StageCost, TestComparison, least_of
 
@@ -61,7 +44,7 @@ def results_table(data: ReportData) -> Table:
 def result_row(test: TestComparison) -> TableRow:
     """Return what the models reach on one test set."""
     *others, trained = accuracies(test)
-    before, after = map(number, test.both("ece"))
+    before, after = map(wording.number, test.both("ece"))
     cells = (
         *map(Cell, others),
         Cell(trained, key=True),
@@ -71,14 +54,14 @@ def result_row(test: TestComparison) -> TableRow:
     )
     where = "in-domain" if test.in_domain else "cross-domain"
     note = f"{where}, {test.num_questions:,}"
-    return TableRow(one_line(test.name, 40), cells, note=note)
+    return TableRow(wording.one_line(test.name, 40), cells, note=note)
 
 
 def points_cell(interval: Interval | None) -> Cell:
     """Write a difference of shares with its interval."""
-    if not finite(interval):
+    if not wording.finite(interval):
         return NO_CELL
-    return Cell(points(interval.value), ends(interval, points))
+    return Cell(wording.points(interval.value), wording.ends(interval, wording.points))
 
 
 def label_table(data: ReportData) -> Table | None:
@@ -91,12 +74,12 @@ def label_table(data: ReportData) -> Table | None:
     rows = []
     for test in ordered(data.tests):
         if test.baseline is not None:
-            answer = one_line(test.baseline.answer, 24)
+            answer = wording.one_line(test.baseline.answer, 24)
             base, *_, trained = accuracies(test)
             pairs = [(base, trained), *label_pairs(test)]
-            first = Cell(percent(test.baseline.share), answer, key=True)
+            first = Cell(wording.percent(test.baseline.share), answer, key=True)
             cells = (first, *(Cell(*pair) for pair in pairs))
-            rows.append(TableRow(one_line(test.name, 40), cells))
+            rows.append(TableRow(wording.one_line(test.name, 40), cells))
     title = "Where gold answers repeat"
     return table_of(title, "test set", columns, rows) if rows else None
 
@@ -107,31 +90,31 @@ def metric_table(test: TestComparison, config: EvaluationConfig) -> Table:
         *map(Column, ("before", "after", "change", "95 % interval")),
         Column("what it shows", text=True),
     )
-    known = (kind for kind in METRIC_KINDS if is_known(test, kind))
+    known = (kind for kind in measures.METRIC_KINDS if is_known(test, kind))
     rows = (metric_row(kind, test, config) for kind in known)
-    title = f"Every measure on {one_line(test.name, 60)}"
+    title = f"Every measure on {wording.one_line(test.name, 60)}"
     return table_of(title, "measure", columns, rows)
 
 
-def is_known(test: TestComparison, kind: MetricKind) -> bool:
+def is_known(test: TestComparison, kind: measures.MetricKind) -> bool:
     """Say whether a metric was measured; one of labels also has to be a number."""
     if kind.name in OF_LABELS:
-        return any(map(is_measured, test.both(kind.name)))
+        return any(map(wording.is_measured, test.both(kind.name)))
     return kind.name in test.before.metrics
 
 
 def metric_row(
-    kind: MetricKind, test: TestComparison, config: EvaluationConfig
+    kind: measures.MetricKind, test: TestComparison, config: EvaluationConfig
 ) -> TableRow:
     """Write one metric before and after, and what its difference shows."""
     least, interval = least_of(config), test.delta.get(kind.name)
     label = kind.label.replace("@k", f"@{config.num_samples}")
-    values = [written(kind, value) for value in test.both(kind.name)]
-    change, span, shown = NOT_MEASURED, "", ""
+    values = [measures.written(kind, value) for value in test.both(kind.name)]
+    change, span, shown = wording.NOT_MEASURED, "", ""
     # The baseline is one of the questions, not of a model.
-    if finite(interval) and kind.name != "baseline":
-        change, span = written_change(kind, interval)
-        shown = judged(kind, interval, least)
+    if wording.finite(interval) and kind.name != "baseline":
+        change, span = measures.written_change(kind, interval)
+        shown = measures.judged(kind, interval, least)
         if kind.name in ("avg_at_k", "maj_at_k"):
             shown = no_gain_at_baseline(shown, standing(test, least.accuracy))
     return TableRow(label, tuple(map(Cell, (*values, change, span, said(shown)))))
@@ -139,24 +122,28 @@ def metric_row(
 
 def teacher_table(check: TeacherCheck) -> Table:
     """Return what was asked of the teacher, for student and teacher."""
-    top, pool = (one_line(one, 40) for one in (check.top_answer, check.pool_answer))
+    top, pool = (
+        wording.one_line(one, 40) for one in (check.top_answer, check.pool_answer)
+    )
     pairs = {
         "probability of the voted answer": map(
-            percent, (check.student_agreement, check.teacher_agreement)
+            wording.percent, (check.student_agreement, check.teacher_agreement)
         ),
         "entropy of the answers, nats": map(
-            number, (check.student_entropy, check.teacher_entropy)
+            wording.number, (check.student_entropy, check.teacher_entropy)
         ),
         f"answer {top!r}, share of questions": map(
-            percent, (check.top_answer_share_student, check.top_answer_share)
+            wording.percent, (check.top_answer_share_student, check.top_answer_share)
         ),
         "divergence of the student from the teacher, nats": map(
-            number, (check.divergence, None)
+            wording.number, (check.divergence, None)
         ),
         f"answer {pool!r}, share in the pool": map(
-            percent, (check.pool_answer_share, None)
+            wording.percent, (check.pool_answer_share, None)
         ),
-        "same answer with another context": map(percent, (None, check.stability)),
+        "same answer with another context": map(
+            wording.percent, (None, check.stability)
+        ),
     }
     return table_of(
         "Check of the teacher",
@@ -187,9 +174,11 @@ def cost_row(cost: StageCost, seconds: float, *, total: bool = False) -> TableRo
     bar = Markup("") if total else share_bar(share, "after")
     rate = cost.tokens / cost.seconds if cost.seconds > 0 and cost.tokens else None
     cells = (
-        duration(cost.seconds),
-        bar + percent(share, 0),
-        f"{cost.tokens:,}" if cost.tokens else NOT_MEASURED,
-        number(rate, 0),
+        wording.duration(cost.seconds),
+        bar + wording.percent(share, 0),
+        f"{cost.tokens:,}" if cost.tokens else wording.NOT_MEASURED,
+        wording.number(rate, 0),
     )
-    return TableRow(one_line(cost.name, 60), tuple(map(Cell, cells)), total=total)
+    return TableRow(
+        wording.one_line(cost.name, 60), tuple(map(Cell, cells)), total=total
+    )

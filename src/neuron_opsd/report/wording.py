@@ -112,13 +112,7 @@ def with_ends(interval: Interval, write: Write, unit: str = "") -> str:
 
 
 def verdict(interval: Interval | None, *, higher_is_better: bool, least: float) -> str:
-    """Say what a difference shows.
-
-    Args:
-        interval: The difference; nothing was seen whenever it holds zero.
-        higher_is_better: Which side of zero is the good one.
-        least: The least difference that matters, in the unit of the interval.
-    """
+    """Say what a difference shows: nothing where its interval holds zero."""
     if not finite(interval):
         return "not measured"
     if interval.holds_zero:

@@ -63,11 +63,9 @@ GROUPS: Mapping[str, str] = MappingProxyType(
 
 
 def correlation_name(kind: str, target: str) -> str:
-    """Name a correlation of the neuron count.
+    """Name a correlation of the neuron count with a target.
 
-    Args:
-        kind: ``pearson``, ``spearman``, ``partial`` or ``partial_ranks``.
-        target: One of the targets of this module.
+    The kind is ``pearson``, ``spearman``, ``partial`` or ``partial_ranks``.
     """
     return f"{kind}.{target}"
 
@@ -88,11 +86,9 @@ def vote_name(group: str, measure: str) -> str:
 
 
 def shared_name(what: str, part: str) -> str:
-    """Name how often neighbours share something.
+    """Name how often ``demonstrations``, ``random`` ones or their ``excess`` share.
 
-    Args:
-        what: ``gold`` or ``answer``, the question's own captured one.
-        part: ``demonstrations``, ``random`` or ``excess``.
+    What they share is ``gold`` or ``answer``, the question's own captured one.
     """
     return f"neighbours.{what}.{part}"
 

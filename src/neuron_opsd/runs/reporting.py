@@ -178,8 +178,10 @@ def stage_costs(run: RunContext) -> tuple[StageCost, ...]:
     )
 
 
-def finish(run: RunContext, data: ReportData, findings: Findings) -> None:
-    """Write the measures, the scores, the report and the adapter's card.
+def finish(
+    run: RunContext, data: ReportData, findings: Findings, base_model: str
+) -> None:
+    """Write the measures, the scores, the report and the card, which names the base.
 
     Each names what it says something of: the answers to the tests, or all stages.
     """
@@ -199,7 +201,7 @@ def finish(run: RunContext, data: ReportData, findings: Findings) -> None:
     directory.write(SUMMARY.file_name, SUMMARY, summary_table(data), tests)
     directory.write(REPORT.file_name, REPORT, data, stages)
     card = text_codec(f"adapter/{CARD}")
-    text = render_card(data, run.config.model.name, base_of(directory.path("adapter")))
+    text = render_card(data, base_model, base_of(directory.path("adapter")))
     directory.write(card.file_name, card, text, [REPORT.file_name, "adapter"])
     page = render_page(REPORT.load(directory.path(REPORT.file_name)))
     directory.write(PAGE.file_name, PAGE, page, [REPORT.file_name])

@@ -66,6 +66,8 @@ class Request:
     """The run directory."""
     command: str = ""
     """How the run was called, for the report."""
+    model: str = ""
+    """What report and card call the model; its own name where empty."""
 
 
 def run(request: Request, config: Config, progress: Progress) -> ReportData:
@@ -97,13 +99,13 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
         told = remarks(model.facts, resolved, own), method_remarks(config, own)
         for remark in chain(*told):
             directory.warn(remark)
-        data = improve(run, model, inputs, request.command)
+        data = improve(run, model, inputs, request)
         run.note_peak_memory(model.facts.device)
         return data
 
 
 def improve(
-    run: RunContext, model: LanguageModel, inputs: Inputs, command: str
+    run: RunContext, model: LanguageModel, inputs: Inputs, request: Request
 ) -> ReportData:
     """Run all stages in a run directory."""
     run = replace(run, config=centred(run.work, model, inputs.pool).config)
@@ -123,10 +125,11 @@ def improve(
     if run.config.evaluation.form_only:
         controls[FORM_ONLY] = form_only(run, model, prepared, inputs.tests)
     findings = Findings(before, after, controls)
+    facts = replace(model.facts, name=request.model or model.facts.name)
     data = build_report(
-        run, model.facts, prepared, inputs.tests, findings, metrics, cases, command
+        run, facts, prepared, inputs.tests, findings, metrics, cases, request.command
     )
-    finish(run, data, findings)
+    finish(run, data, findings, request.model or run.config.model.name)
     return data
 
 

@@ -93,11 +93,9 @@ def text_box(text: str, at: Point) -> Box:
 
 
 def names_at_ends(ends: Sequence[tuple[str, str, Point]], frame: Box) -> list[Markup]:
-    """Write the names of lines at the right of a frame, apart from each other.
+    """Write names, with role and end of their lines, at the right of a frame, apart.
 
-    Args:
-        ends: Name, role and end of each line.
-        frame: Where the lines are; names stand `NAMES_WIDTH` to its right.
+    They take `NAMES_WIDTH`.
     """
     _, top, right, bottom = frame
     heights = spread([end[1] for _, _, end in ends], LINE, top + 4, bottom - 2)
@@ -141,12 +139,7 @@ def place_labels(
 ) -> list[Label]:
     """Set each name near its mark, clear of all marks and of names set before it.
 
-    A name for which no place is clear goes where it overlaps least.
-
-    Args:
-        names: One for each mark.
-        marks: Where the marks are.
-        room: What no name may reach beyond.
+    Where no place in the room is clear, it goes where it overlaps least.
     """
     dots = [(x - 6, y - 6, x + 6, y + 6) for x, y in marks]
     boxes: list[Box] = []

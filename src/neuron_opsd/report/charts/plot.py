@@ -160,15 +160,9 @@ class Plot:
         key: svg.Key = (),
         width: float = svg.WIDTH,
     ) -> Markup:
-        """Return the whole drawing.
+        """Return the whole drawing: what was `drawn` stands over the lines of the axes.
 
-        Args:
-            title: For screen readers, as is the description.
-            description: What the drawing shows, in numbers.
-            drawn: What stands over the lines of the axes.
-            name: Written above it, in bold.
-            key: At the right, above the frame.
-            width: Of all.
+        Title and description are for screen readers; the name is written above.
         """
         left, top, right, bottom = self.frame
         across = Scale(self.x.low, self.x.high, left, right)
