@@ -21,13 +21,7 @@ from neuron_opsd.answers.choice_texts import equal_choice, read_choice_text
 from neuron_opsd.answers.latex_reader import read_latex
 from neuron_opsd.answers.number_reader import read_number
 from neuron_opsd.answers.numbers import same_number
-from neuron_opsd.answers.spans import (
-    Reading,
-    collapse,
-    hashed,
-    plain,
-    whole_words,
-)
+from neuron_opsd.answers.spans import Reading, collapse, hashed, plain, whole_words
 from neuron_opsd.answers.text_reader import bare_text, read_text, same_text
 from neuron_opsd.answers.verifier import same_within
 from neuron_opsd.errors import ConfigError
