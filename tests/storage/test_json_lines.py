@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neuron_opsd.storage.json_lines import read_listing, write_listing
+from neuron_opsd.storage.codecs import read_listing, write_listing
 
 RECORDS = [{"id": "a", "why": ["so", {"it": "so"}]}, {"id": "b", "why": []}, 3, "so"]
 

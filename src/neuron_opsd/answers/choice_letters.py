@@ -61,12 +61,7 @@ def read_choice_letter(
     the last ``\boxed{...}``; the last one that is announced; the last one that is
     chosen or called correct; one that leads, as in ``B) Paris``, or ends the text
     alone; the only letter mentioned; the only choice whose text is mentioned. Rejected
-    ones do not count.
-
-    Args:
-        text: The final part of a completion.
-        choices: Of the question.
-        cut: Whether the completion was cut; then a mere mention is no answer.
+    ones do not count, and a mere mention does not where the completion was cut.
     """
     text = text.translate(ONE_SPELLING)
     text = own_part(text, lambda line: bool(whole_letter(line)))

@@ -69,12 +69,8 @@ def read_choice_text(
     In this order: the completion is the choice; the choice in the last
     ``\boxed{...}``; the one that the last announcement gives; a first line or sentence
     that is a choice; the only one mentioned; the only one of the last sentence. Of
-    choices that contain one another the longest counts; rejected ones do not count.
-
-    Args:
-        text: The final part of a completion.
-        choices: Of the question.
-        cut: Whether the completion was cut; then a mere mention is no answer.
+    choices that contain one another the longest counts; rejected ones do not count, and
+    a mere mention does not where the completion was cut.
     """
     text = own_part(text, lambda line: equal_choice(line, choices) is not None)
     if not cut and (choice := equal_choice(text, choices)) is not None:

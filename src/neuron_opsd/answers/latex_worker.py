@@ -193,18 +193,11 @@ def why(status: int) -> str:
     return known.get(os.WEXITSTATUS(status), "crash")
 
 
-def ignore_signals() -> None:
-    """Leave it to the parent when to end: batch systems signal all processes of a run.
-
-    The input ends when the parent does.
-    """
+def main() -> None:
+    """Answer pairs until the input ends, as it does when the parent ends."""
+    # Batch systems signal all processes of a run; the parent decides when to end.
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-def main() -> None:
-    """Answer pairs until the input ends."""
-    ignore_signals()
     prepare()
     replies = sys.stdout
     replies.write("true\n")

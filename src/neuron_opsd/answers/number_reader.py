@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from neuron_opsd.answers.notation import rewrite
-from neuron_opsd.answers.numbers import NUMBER, read_match, same_number
+from neuron_opsd.answers.numbers import NUMBER, read_match, rewrite, same_number
 from neuron_opsd.answers.spans import (
     Reading,
     announcements,
@@ -149,12 +148,8 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
 
     In this order: the number in the last ``\boxed{...}``, that after the last `####`,
     the first one after the last announcement (past the equals signs of a calculation),
-    the one of a first line that holds nothing else, and the last one of the text.
-
-    Args:
-        text: The final part of a completion.
-        decimal_mark: What a single mark before three digits is, `point` or `comma`.
-        cut: Whether the completion was cut; then its last number is no answer.
+    the one of a first line that holds nothing else, and the last one of a text that was
+    not cut. A single mark before three digits is a `decimal_mark`, `point` or `comma`.
     """
     text = own_part(text, lambda line: only_number(line, decimal_mark) is not None)
     boxed = last_boxed(text)

@@ -15,19 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Protocol, TypeAlias
 
-from neuron_opsd.answers import latex
 from neuron_opsd.answers.choice_letters import read_choice_letter
 from neuron_opsd.answers.choice_texts import equal_choice, read_choice_text
-from neuron_opsd.answers.latex_reader import read_latex
+from neuron_opsd.answers.latex import read_latex, tidy
 from neuron_opsd.answers.number_reader import read_number
 from neuron_opsd.answers.numbers import same_number
-from neuron_opsd.answers.spans import (
-    Reading,
-    collapse,
-    hashed,
-    plain,
-    whole_words,
-)
+from neuron_opsd.answers.spans import Reading, collapse, hashed, plain, whole_words
 from neuron_opsd.answers.text_reader import bare_text, read_text, same_text
 from neuron_opsd.answers.verifier import same_within
 from neuron_opsd.errors import ConfigError
@@ -36,10 +29,6 @@ from neuron_opsd.section import OneOf, Positive, Section
 
 Same: TypeAlias = Callable[[str, str], bool]
 Bare: TypeAlias = Callable[[str, Question], str | None]
-
-
-OPEN: Final = Reading(None, "reasoning is not closed")
-EMPTY: Final = Reading(None, "nothing is written")
 
 
 class Find(Protocol):
@@ -73,10 +62,10 @@ class Reader:
                 lead, and the last word is not.
         """
         if final is None:
-            return OPEN
+            return Reading(None, "reasoning is not closed")
         text = unicodedata.normalize("NFC", final)
         if not text.strip():
-            return EMPTY
+            return Reading(None, "nothing is written")
         return self.find(text, question, cut=not finished)
 
     def normalise(self, answer: str, question: Question) -> str | None:
@@ -96,11 +85,8 @@ def reader_for(
 ) -> Reader:
     """Return the reader of a question's answers, `auto` resolved.
 
-    Args:
-        question: Whose choices, if any, decide what `auto` means.
-        config: Names the reader.
-        list_choices: The setting of that name of the prompts: with `letters`, `auto`
-            reads the letters of choices.
+    Its choices decide what `auto` means, and `prompts.list_choices`: with `letters`
+    they are read by these.
 
     Raises:
         ConfigError: If the reader needs choices that the question lacks, or needs a
@@ -122,11 +108,7 @@ def reader_for(
 def readers_for(
     questions: Sequence[Question], config: AnswersConfig, list_choices: str = "no"
 ) -> dict[str, Reader]:
-    """Return question id to reader, for the votes and for scoring.
-
-    Raises:
-        ConfigError: As `reader_for` does.
-    """
+    """Return question id to reader, for the votes and for scoring."""
     return {
         question.id: reader_for(question, config, list_choices)
         for question in questions
@@ -141,19 +123,14 @@ class ReadChoice(Protocol):
 
 
 def reader_of_choices(read: ReadChoice) -> Reader:
-    """Return a reader of questions with choices."""
+    """Return a reader of questions with choices.
+
+    A gold choice is read by its text first, so that it stays what it is, then by its
+    letter, then as a completion is read.
+    """
 
     def find(text: str, question: Question, *, cut: bool) -> Reading:
         return read(whole_words(text) if cut else text, question.choices, cut=cut)
-
-    return Reader(find, bare=bare_choice_for(find))
-
-
-def bare_choice_for(find: Find) -> Bare:
-    """Return what reads a gold choice: by its text first, so that it stays what it is.
-
-    Then by its letter, then as a completion is read.
-    """
 
     def bare(text: str, question: Question) -> str | None:
         if (choice := equal_choice(text, question.choices)) is not None:
@@ -164,7 +141,7 @@ def bare_choice_for(find: Find) -> Bare:
             return question.choices[letters.index(name)]
         return find(text, question, cut=False).answer
 
-    return bare
+    return Reader(find, bare=bare)
 
 
 def number_reader(config: AnswersConfig) -> Reader:
@@ -176,12 +153,6 @@ def number_reader(config: AnswersConfig) -> Reader:
         return read_number(text, config.decimal_mark, cut=cut)
 
     return Reader(find, same_number)
-
-
-def text_reader(config: AnswersConfig) -> Reader:
-    """Return a reader of short texts."""
-    del config
-    return Reader(read_text, same_text, bare_text)
 
 
 def latex_reader(config: AnswersConfig) -> Reader:
@@ -198,7 +169,7 @@ def bare_latex(text: str, question: Question) -> str | None:
     """Return what a text announces, or holds as math, else the whole of it."""
     found = read_latex(text, cut=False)
     del question
-    return found.answer or latex.tidy(collapse(text)) or None
+    return found.answer or tidy(collapse(text)) or None
 
 
 def regex_reader(config: AnswersConfig) -> Reader:
@@ -233,21 +204,10 @@ def regex_reader(config: AnswersConfig) -> Reader:
         found = None if last is None else collapse(last[group] or "") or None
         return Reading(found, "last match" if found else "the pattern matches nothing")
 
-    return Reader(find, same_spelling, matched_or_whole(find))
-
-
-def matched_or_whole(find: Find) -> Bare:
-    """Return what reads a gold answer: by the pattern, else the whole of it."""
-
     def bare(text: str, question: Question) -> str | None:
         return find(text, question, cut=False).answer or collapse(text) or None
 
-    return bare
-
-
-def same_spelling(one: str, other: str) -> bool:
-    """Say whether two answers differ in nothing but case, quotes and accents' form."""
-    return plain(one) == plain(other)
+    return Reader(find, lambda one, other: plain(one) == plain(other), bare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +229,8 @@ READERS: Final[dict[str, ReaderEntry]] = {
     ),
     "number": ReaderEntry(number_reader, "the number that is boxed, announced or last"),
     "text": ReaderEntry(
-        text_reader, "the text that is boxed or announced, else the first line"
+        lambda _: Reader(read_text, same_text, bare_text),
+        "the text that is boxed or announced, else the first line",
     ),
     "latex": ReaderEntry(
         latex_reader, "an expression, compared by math-verify", may_leave_open=True

@@ -124,9 +124,7 @@ class Reading:
 def own_part(text: str, is_answer: Callable[[str], bool]) -> str:
     """Cut off what a model writes after its answer as if it were asked once more.
 
-    Args:
-        text: The final part of a completion.
-        is_answer: Whether a single line is an answer, so that what follows it is not.
+    What follows a single line that `is_answer` is not its own either.
     """
     for match in NEXT_TURN.finditer(text):
         head = text[: match.start()].strip()

@@ -110,12 +110,8 @@ class Verifier:
         """Say whether two expressions have the same value.
 
         Symmetric. What cannot be parsed is not equal, and neither is what cannot be
-        settled; see `noting`.
-
-        Args:
-            one: As it was written.
-            other: The same.
-            max_minutes: Of processor time that all comparisons together may take.
+        settled; see `noting`. `max_minutes` is the processor time that all comparisons
+        together may take, after which a `TryAgainError` is raised.
         """
         same = equal_by_sight(one, other)
         if same is not None:
@@ -271,11 +267,7 @@ def forward(
 
 
 def unsettled_text(verdicts: Iterable[Verdict]) -> str:
-    """Say how many comparisons were not settled, why, and which was the first.
-
-    Returns:
-        A sentence; empty where all were settled.
-    """
+    """Say how many comparisons were not settled, why, and which was the first."""
     listed = list(verdicts)
     cut = [verdict for verdict in listed if verdict.unsettled]
     if not cut:

@@ -60,8 +60,8 @@ def tally_votes(
 
     Args:
         rollouts: Of any questions, in any order; they vote in the order of `index`.
-        readers: Question id to the reader of its answers, as `answers.readers_for`
-            returns; without them answers are the same when they are spelled alike.
+        readers: Question id to the reader of its answers; without them answers are the
+            same when they are spelled alike.
 
     Returns:
         Question id to vote, in the order in which the questions first appear.

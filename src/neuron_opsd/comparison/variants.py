@@ -16,7 +16,7 @@ from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.results.comparison import BASE, FORM, MethodLine
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.resolution import SOURCE, for_model, replaced_text, settled
-from neuron_opsd.storage.names import check_names
+from neuron_opsd.storage.output_paths import check_names
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 

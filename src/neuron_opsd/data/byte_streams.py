@@ -122,10 +122,8 @@ class Line:
 def lines_of(pieces: Pieces, max_bytes: int, *, blank: bool = False) -> Iterator[Line]:
     r"""Yield the lines of a text, which end in ``\n``, ``\r\n`` or ``\r``.
 
-    Args:
-        pieces: Of the text.
-        max_bytes: No more of a line is kept.
-        blank: Whether all blank lines are wanted; else they may be left out.
+    No more than `max_bytes` of a line are kept. Unless all `blank` lines are wanted,
+    they may be left out.
     """
     number, held, length = 1, b"", 0
     try:

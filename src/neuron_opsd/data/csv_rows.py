@@ -13,7 +13,7 @@ from typing import Any
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.bounds import long_row, refuse_columns
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
-from neuron_opsd.data.rows import BadRowError, FileRow, Values, attempt, not_utf8
+from neuron_opsd.data.rows import BadRowError, FileRow, Values, not_utf8
 from neuron_opsd.errors import DataError
 
 SEPARATORS = ",;\t|"
@@ -92,10 +92,6 @@ class TextLines:
         else:
             self.ahead = next(self.lines, NO_LINE)
 
-    def begin_row(self) -> None:
-        """Count from the next line on what belongs to a row."""
-        self.row_bytes = 0
-
     def __iter__(self) -> Iterator[str]:
         if self.ahead.data:
             yield self.decoded(self.ahead)
@@ -161,7 +157,7 @@ def wide_fields(config: QuestionsConfig) -> Iterator[None]:
 def rows_of(reader: Iterator[list[str]], lines: TextLines) -> Iterator[list[str]]:
     """Yield the fields of every row."""
     while True:
-        lines.begin_row()
+        lines.row_bytes = 0
         fields = next(reader, None)
         if fields is None:
             return
@@ -170,7 +166,10 @@ def rows_of(reader: Iterator[list[str]], lines: TextLines) -> Iterator[list[str]
 
 def csv_row(header: Sequence[str], fields: Sequence[str], start: int) -> FileRow:
     """Return the row that begins on a line."""
-    return FileRow(f"line {start}", attempt(parse_csv_row, (header, fields)))
+    try:
+        return FileRow(f"line {start}", parse_csv_row(header, fields))
+    except BadRowError as error:
+        return FileRow(f"line {start}", error)
 
 
 def blank_rows(header: Sequence[str], blank: array[int]) -> Iterator[FileRow]:
@@ -188,9 +187,8 @@ def check_header(header: Sequence[str], config: QuestionsConfig) -> None:
         raise DataError(f"two columns are called {twice[0]!r}")
 
 
-def parse_csv_row(row: tuple[Sequence[str], Sequence[str]]) -> Values:
+def parse_csv_row(header: Sequence[str], fields: Sequence[str]) -> Values:
     """Read the header's columns from a row's fields; an empty field is missing."""
-    header, fields = row
     if not any(field.strip() for field in fields[len(header) :]):
         fields = fields[: len(header)]
     if len(fields) != len(header):

@@ -28,11 +28,8 @@ MEDIA = ("Image", "Audio", "Video")
 def open_dataset(name: str, config: QuestionsConfig, *, allow_download: bool) -> Table:
     """Return the rows of ``owner/name``, ``…:split`` or ``…:configuration:split``.
 
-    Args:
-        name: Its id; the split is ``train`` where none is named.
-        config: Bounds of what is read.
-        allow_download: Whether the network may be used; else the local cache must
-            hold the dataset.
+    The split is ``train`` where none is named. Without `allow_download` the network is
+    not used, and the local cache must hold the dataset.
     """
     path, configuration, split = split_name(name)
     try:

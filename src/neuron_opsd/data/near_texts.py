@@ -74,12 +74,10 @@ class NearTexts:
     """Texts to be found in others, which come one by one."""
 
     def __init__(self, texts: Iterable[Sought], max_overlap: float) -> None:
-        """Lay out the texts of eight words or more.
+        """Lay out the texts of eight words or more, each given once.
 
-        Args:
-            texts: Each once.
-            max_overlap: Share of a text's different runs, in (0, 1], that another must
-                hold for the two to count as one.
+        `max_overlap` is the share of a text's different runs, in (0, 1], that another
+        must hold for the two to count as one.
         """
         self.max_overlap = max_overlap
         self.root = Node(children={})

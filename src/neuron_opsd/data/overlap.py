@@ -52,29 +52,22 @@ def check_overlap(
     ]
     if found:
         raise DataError(overlap_text(found))
-    return [unsure_text(unsure)] if unsure else []
-
-
-def overlap_text(found: Sequence[str]) -> str:
-    """Say which test questions stand in the pool, and what to do."""
-    count = (
-        "1 test question stands"
-        if len(found) == 1
-        else f"{len(found)} test questions stand"
-    )
-    return (
-        f"{count} in the pool, so the test would measure memory: "
-        f"{clauses(found)}; remove them from the pool or from the test set"
-    )
-
-
-def unsure_text(unsure: Sequence[str]) -> str:
-    """Say which questions were not compared with all test questions."""
-    return (
+    if not unsure:
+        return []
+    return [
         f"{len(unsure)} of the pool's questions, {unsure[0]!r} first, resemble so many "
         "test questions that each was compared with some of these only: no test "
         "question equals one of the pool, but one that nearly does "
         "(evaluation.max_overlap) may have been missed"
+    ]
+
+
+def overlap_text(found: Sequence[str]) -> str:
+    """Say which test questions stand in the pool, and what to do."""
+    stand = "test question stands" if len(found) == 1 else "test questions stand"
+    return (
+        f"{len(found)} {stand} in the pool, so the test would measure memory: "
+        f"{clauses(found)}; remove them from the pool or from the test set"
     )
 
 
@@ -112,11 +105,7 @@ class TestTexts:
         return self.known[key]
 
     def look(self, place: int, question: Question) -> bool:
-        """Look for all test questions in one of the pool.
-
-        Returns:
-            Whether it was compared with all that may be near.
-        """
+        """Look for test questions in one of the pool; say whether all were compared."""
         number = self.numbers.get
         words = tuple([number(word, -1) for word in words_of(question.text)])
         if words in self.unfound:

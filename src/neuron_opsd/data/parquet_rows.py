@@ -122,7 +122,7 @@ def batches_of(source: Source, group: int) -> Iterator[pa.RecordBatch]:
         stored = column.total_uncompressed_size + VALUE_BYTES * column.num_values
         row_bytes += stored / num_rows
         longest = longest_text(source, group, place)
-        if not is_nested(source, place):
+        if not source.metadata.schema.column(place).max_repetition_level:
             row_bytes += longest
         elif longest * column.num_values > NESTED_BYTES:
             shared.append(column.path_in_schema)
@@ -131,11 +131,6 @@ def batches_of(source: Source, group: int) -> Iterator[pa.RecordBatch]:
     size = int(min(BATCH_ROWS, max(1, BATCH_BYTES // row_bytes)))
     reader = source.open(shared)
     yield from reader.iter_batches(size, row_groups=[group], use_threads=False)
-
-
-def is_nested(source: Source, place: int) -> bool:
-    """Say whether a row may have several values of a column."""
-    return bool(source.metadata.schema.column(place).max_repetition_level)
 
 
 def longest_text(source: Source, group: int, place: int) -> int:

@@ -22,8 +22,7 @@ from neuron_opsd.data.byte_streams import (
     unzipped_pieces_of,
 )
 from neuron_opsd.data.csv_rows import read_csv, read_tsv
-from neuron_opsd.data.json_arrays import read_json
-from neuron_opsd.data.json_rows import read_json_lines
+from neuron_opsd.data.json_rows import read_json, read_json_lines
 from neuron_opsd.data.parquet_rows import read_parquet
 from neuron_opsd.data.rows import FileRow, Table
 from neuron_opsd.errors import DataError
@@ -38,12 +37,8 @@ def open_table(path: Path, config: QuestionsConfig, *, otherwise: str = "") -> T
     """Return the rows of a file of questions, which is read as they are asked for.
 
     Going through them raises a `DataError` where the file is unreadable as a whole, or
-    goes beyond a bound of the settings.
-
-    Args:
-        path: Of the file.
-        config: Bounds of what is read.
-        otherwise: The ending by which a file is read whose own is not known.
+    goes beyond a bound of the settings. One whose ending is not known is read as
+    `otherwise` says.
 
     Raises:
         DataError: If the file is missing, no file, or of no known format.

@@ -15,7 +15,6 @@ from neuron_opsd.data.formats.public_sets import (
     BY_NAME,
     PLAIN,
     PublicSet,
-    missing_columns,
     names_of,
     recognise,
 )
@@ -82,7 +81,7 @@ def item_of(row: FileRow, reading: Reading) -> tuple[Item, PublicSet | None]:
         public = recognise(cells, labelled=reading.labelled)
     if public is None:
         return with_answers(read_plain(cells, labelled=reading.labelled), reading), None
-    missing = [key for key in missing_columns(public, cells) if key not in OPTIONAL]
+    missing = [k for k in public.needs if not cells.has(k) and k not in OPTIONAL]
     if missing:
         raise BadRowError(
             f"has no column {missing[0]!r}, by which {public.name} is known; its "
@@ -94,11 +93,7 @@ def item_of(row: FileRow, reading: Reading) -> tuple[Item, PublicSet | None]:
 def read_set(public: PublicSet, cells: Cells, *, labelled: bool) -> Item:
     """Return what a row of a public set says.
 
-    Args:
-        public: The set.
-        cells: Of the row.
-        labelled: Whether gold answers are wanted; those beside the set's own must agree
-            with it.
+    Gold answers beside the set's own must agree with it.
     """
     cells = cells.fresh()
     item = public.read(cells)

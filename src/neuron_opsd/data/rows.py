@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from neuron_opsd.errors import DataError
 
@@ -23,7 +23,6 @@ KINDS: dict[type, str] = {
 }
 
 Values: TypeAlias = Mapping[str, Any]
-T = TypeVar("T")
 
 
 class BadRowError(ValueError):
@@ -68,11 +67,7 @@ class Problems:
         del self.first[MAX_PROBLEMS:]
 
     def tell(self) -> None:
-        """Tell the first of them, one a line, and how many are not shown.
-
-        Raises:
-            DataError: If there are any.
-        """
+        """Raise the first of them, one a line, and how many are not shown."""
         hidden = self.count - len(self.first)
         more = [f"and {hidden} more"] if hidden else []
         if self.count:
@@ -92,14 +87,6 @@ def shorten(value: Any) -> str:
     # A long text is not written out to be thrown away.
     text = repr(value[:MAX_SHOWN] if isinstance(value, str) else value)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
-
-
-def attempt(parse: Callable[[T], Values], raw: T) -> Values | BadRowError:
-    """Return what `parse` makes of a row, or why it cannot."""
-    try:
-        return parse(raw)
-    except BadRowError as error:
-        return error
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:

@@ -72,11 +72,7 @@ def are_questions(folder: Path) -> bool:
 def demo_questions(
     files: DemoFiles, out: Path, *, quick: bool
 ) -> tuple[str, dict[str, str]]:
-    """Write the demonstration's pool and tests, the first questions of the sets.
-
-    Returns:
-        The pool's file, and the tests' by name, the in-domain one first.
-    """
+    """Write the first questions of the sets; return the pool's file, and the tests'."""
     folder = questions_folder(out)
     claim(folder, "questions", are_questions)
     pool = first_rows(
@@ -103,11 +99,7 @@ def first_rows(source: Path, target: Path, count: int | None) -> str:
 
 
 def check_begun(out: Path, config: Config) -> None:
-    """Refuse a run that was started with other settings, before a file is written.
-
-    Raises:
-        ConfigError: Naming the settings that differ from the demonstration's.
-    """
+    """Refuse a run that was started with other settings, before a file is written."""
     if not kind_of(out / MANIFEST):
         return
     old, new = read_manifest(out).settings, run_settings(config)
@@ -122,15 +114,8 @@ def demo(
 ) -> ReportData:
     """Run the demonstration on the embedded model and questions.
 
-    Args:
-        out: The run directory.
-        cache: Where the model and the questions are kept, fetched if they are not.
-        quick: A smaller run that ends within three minutes.
-        seed: Every draw derives from it.
-        progress: Called with every stage.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
+    The cache keeps these, fetched if they are missing; `out` becomes the run directory.
+    A `quick` run ends within three minutes.
     """
     check_folder(out, "run")
     check_folder(questions_folder(out), "questions", are_questions)

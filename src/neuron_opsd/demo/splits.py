@@ -108,15 +108,10 @@ def distinct(items: Iterable[Item], dropped: Counter[str]) -> Iterable[Item]:
 
 
 def has_usable_choices(item: Item) -> bool:
-    """Say whether there are two choices or more that can be told apart."""
+    """Say whether there are two one-line choices or more that can be told apart."""
     choices = {choice.casefold() for choice in item.choices}
     told_apart = len(choices) == len(item.choices) >= 2
-    return told_apart and all(map(on_one_line, choices))
-
-
-def on_one_line(text: str) -> bool:
-    """Say whether a text is a single line that is not empty."""
-    return bool(text) and "\n" not in text
+    return told_apart and all(one and "\n" not in one for one in choices)
 
 
 def in_pool(item: Item) -> bool:

@@ -11,7 +11,7 @@ Axes: N completion tokens, r tokens of a block of them, D residual width, V voca
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -151,7 +151,7 @@ def policy_loss(
 def check_tokens(tokens: PolicyTokens, readouts: Readouts) -> None:
     """Refuse tokens that no completion could have."""
     num_positions = len(tokens.targets)
-    parts = [("states", readout.hidden) for readout in readouts]
+    parts: list[tuple[str, Sized]] = [("states", one.hidden) for one in readouts]
     parts += [("advantages", tokens.advantages), ("weights", tokens.weights)]
     if tokens.old_logprobs is not None:
         parts += [("old log-probabilities", tokens.old_logprobs)]

@@ -26,11 +26,7 @@ def held_memory(device: str) -> int:
 
 
 def peak_memory(device: str) -> int:
-    """Return the most bytes held since the start, or since `forget_peak`.
-
-    Returns:
-        0 where the system does not say.
-    """
+    """Return the most bytes held since the start, or since `forget_peak`."""
     if device.startswith("cuda"):
         import torch
 

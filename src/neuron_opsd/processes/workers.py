@@ -1,12 +1,17 @@
-"""Processes of our own for work that can run on or fill all memory, and may be lost."""
+"""Processes of our own for work that can run on or fill all memory, and may be lost.
+
+The last functions are for the workers themselves: what they may take, seen to by the
+system.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -76,11 +81,7 @@ def command(
 
 @contextmanager
 def starting(what: str) -> Iterator[None]:
-    """Turn what the system says where it starts no process into a line.
-
-    Raises:
-        TryAgainError: If it says something.
-    """
+    """Turn what the system says where it starts no process into a `TryAgainError`."""
     try:
         yield
     except OSError as error:
@@ -88,3 +89,39 @@ def starting(what: str) -> Iterator[None]:
             f"the process that {what} cannot be started: {error.strerror or error}; "
             "free memory or processes and run the same command again"
         ) from error
+
+
+def begin(num_bytes: int, seconds: float) -> None:
+    """Say that a worker is ready, as `run_once` expects, and set its limits."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    limit_memory(num_bytes)
+    limit_time(seconds)
+
+
+def limit_memory(most: int) -> None:
+    """Let the system refuse this worker memory, files and core dumps, where it can."""
+    try:
+        import resource
+    except ImportError:  # there is none on Windows
+        return
+    taken = 0
+    with suppress(OSError):
+        pages = Path("/proc/self/statm").read_text("ascii").split()[0]
+        taken = int(pages) * resource.getpagesize()
+    limits = [
+        (resource.RLIMIT_AS, taken + most),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ]
+    for kind, value in limits:
+        # Some systems know a limit and do not let it be set.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (value, value))
+
+
+def limit_time(seconds: float) -> None:
+    """Let the system end this process once it took so much processor time; 0: never."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, seconds)

@@ -25,7 +25,7 @@ from neuron_opsd.records import Question
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.gold_checks import check_gold
 from neuron_opsd.storage.manifest import place_text
-from neuron_opsd.storage.names import check_names as refuse_names
+from neuron_opsd.storage.output_paths import check_names as refuse_names
 from neuron_opsd.storage.run_directory import RunDirectory
 
 POOL = "pool"

@@ -19,9 +19,9 @@ R = TypeVar("R")
 Item = TypeVar("Item")
 
 
-def nothing(units: int) -> None:
-    """Hear that units are done, and do nothing."""
-    del units
+def ignore(news: object) -> None:
+    """Hear of something, and do nothing."""
+    del news
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class InChunks(Generic[Item]):
     items: Sequence[Item]
     size: int
     """Items of a chunk."""
-    done: Callable[[int], None] = nothing
+    done: Callable[[int], None] = ignore
     """Called with how many items are done, chunk by chunk."""
 
     def __iter__(self) -> Iterator[Sequence[Item]]:
@@ -59,7 +59,6 @@ class Cache(Protocol):
             compute: Makes it.
             made_from: Names of what it is made from; it is stale where these changed.
         """
-        ...
 
     def chunks(
         self,
@@ -74,12 +73,11 @@ class Cache(Protocol):
 
         Args:
             name: Of the list.
-            codec: How a chunk, and the whole, become a file, where they are kept.
-            items: What it is computed from.
+            codec: For a chunk as well as for the whole.
+            items: What it is computed from; told of chunks that are kept as well.
             compute: Makes a chunk's results from its items, whatever came before it.
             made_from: As of `once`.
         """
-        ...
 
 
 class Memory:
@@ -122,7 +120,7 @@ class Workspace:
     progress: Progress = QUIET
 
     def cut(
-        self, items: Sequence[Item], done: Callable[[int], None] = nothing
+        self, items: Sequence[Item], done: Callable[[int], None] = ignore
     ) -> InChunks[Item]:
         """Return items in chunks of `rollouts.block_size`."""
         return InChunks(items, self.config.rollouts.block_size, done)

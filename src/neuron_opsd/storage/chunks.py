@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors, read_plain
 from neuron_opsd.storage.files import remove, sha256_file, write_atomic
-from neuron_opsd.storage.receipts import PLAN, RECEIPT, read_receipt
+from neuron_opsd.storage.manifest import PLAN, RECEIPT, read_receipt
 from neuron_opsd.storage.sealed_json import seal
 
 R = TypeVar("R")
-
-NUMBER: Final = re.compile("[0-9]{5,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +44,16 @@ def suffix_of(file_name: str) -> str:
     return "".join(Path(file_name).suffixes)
 
 
-def is_chunk(name: str, file_name: str) -> bool:
-    """Say whether a name is that of a chunk of an output, or of its receipt."""
-    number = NUMBER.match(name)
-    ends = (suffix_of(file_name), RECEIPT)
-    return number is not None and name[number.end() :] in ends
-
-
 def clear_chunks(folder: Path, file_name: str) -> None:
-    """Delete the chunks of an output, and their folder where nothing else is in it.
-
-    Raises:
-        OSError: If a chunk cannot be deleted.
-    """
+    """Delete the chunks of an output, and their folder where nothing else is in it."""
     if folder.is_symlink() or not folder.is_dir():
         remove(folder)
         return
+    ours = re.compile(
+        f"[0-9]{{5,}}({re.escape(suffix_of(file_name))}|{re.escape(RECEIPT)})"
+    )
     for entry in sorted(folder.iterdir()):
-        if entry.name == PLAN or is_chunk(entry.name, file_name):
+        if entry.name == PLAN or ours.fullmatch(entry.name):
             remove(entry)
     with suppress(OSError):  # somebody else's file is in it
         folder.rmdir()
@@ -123,14 +113,6 @@ class Chunks(Generic[R]):
             return None
         return receipt.seconds if receipt and whole else None
 
-    def all(self, numbers: range) -> Sequence[R]:
-        """Return the results of some chunks; memory holds those of one at a time."""
-        return Joined(self, numbers)
-
-    def total_seconds(self, numbers: Iterable[int]) -> float:
-        """Return what some chunks took together."""
-        return sum(self.seconds(number) or 0.0 for number in numbers)
-
     def path(self, number: int) -> Path:
         """Return the path of a chunk."""
         return self.folder / f"{number:05d}{suffix_of(self.codec.file_name)}"
@@ -141,10 +123,9 @@ class Chunks(Generic[R]):
 
 
 class Joined(Sequence[R]):
-    """The results of chunks that are kept, one after the other."""
+    """The results of chunks that are kept; memory holds those of one at a time."""
 
     def __init__(self, chunks: Chunks[R], numbers: range) -> None:
-        """Take chunks that are all there."""
         self._chunks = chunks
         self._numbers = numbers
 

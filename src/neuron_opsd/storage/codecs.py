@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -30,7 +29,6 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
-from neuron_opsd.storage.json_lines import read_listing, write_listing
 from neuron_opsd.storage.stored_rollouts import StoredRollouts
 from neuron_opsd.storage.tables import NEURON_SCHEMA, ROLLOUT_SCHEMA, batches, damaged
 
@@ -113,18 +111,60 @@ def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]
     return Codec(file_name, save, load)
 
 
+def write_listing(lines: Iterable[bytes], path: Path) -> None:
+    """Write records, each as JSON on a line of its own.
+
+    A million selected questions fill some hundred megabytes; their text as a whole
+    would be held beside the records.
+    """
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(b"[\n")
+            for number, line in enumerate(lines):
+                file.write((b",\n" if number else b"") + line)
+            file.write(b"\n]\n")
+
+    write_file(path, fill)
+
+
+def read_listing(path: Path) -> Iterator[Any]:
+    """Yield the records of a file that `write_listing` wrote.
+
+    Equal texts of different records are one object: the same answers and reasons stand
+    in many contexts.
+    """
+    known: dict[str, str] = {}
+    with path.open("rb") as file:
+        if next(file, b"").strip() != b"[":
+            raise DocumentError("it is not a JSON list with one record a line")
+        for line in file:
+            text = line.strip()
+            if text == b"]":
+                return
+            if text:
+                yield shared(parse_json(text.removesuffix(b",")), known)
+    raise DocumentError("the JSON list breaks off")
+
+
+def shared(value: Any, known: dict[str, str]) -> Any:
+    """Return a value whose texts are those that are known, where they are equal."""
+    if isinstance(value, str):
+        return known.setdefault(value, value)
+    if isinstance(value, list):
+        return [shared(one, known) for one in value]
+    if isinstance(value, dict):
+        return {name: shared(one, known) for name, one in value.items()}
+    return value
+
+
 def save_json(value: Any, path: Path) -> None:
     """Write a value as JSON with one field a line."""
     write_atomic(path, encode(to_json(value, indent=2) + "\n"))
 
 
 def load_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DocumentError: If it is none.
-        DataError: If it cannot be read.
-    """
+    """Read a JSON file; what is none raises a `DocumentError`."""
     return parse_json(read_plain(path))
 
 
@@ -232,28 +272,18 @@ def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -
     """Write batches of rows as a Parquet file with one row group each."""
 
     def fill(temporary: Path) -> None:
-        with table_writer(temporary, schema) as writer:
-            for batch in table:
-                writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
+        # Of a file of Python's, errors say what the disk said, unlike Arrow's own.
+        with temporary.open("xb") as file:
+            writer = pq.ParquetWriter(file, schema, compression="zstd")
+            try:
+                for batch in table:
+                    writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
+                writer.close()
+            finally:
+                # Else it writes and complains once more when it is collected.
+                writer.is_open = False
 
     write_file(path, fill)
-
-
-@contextmanager
-def table_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Open a new Parquet file to write to.
-
-    The file is Python's, whose errors say what the disk said; Arrow's own only say that
-    the file could not be closed.
-    """
-    with path.open("xb") as file:
-        writer = pq.ParquetWriter(file, schema, compression="zstd")
-        try:
-            yield writer
-            writer.close()
-        finally:
-            # Else it writes once more, and complains once more, when it is collected.
-            writer.is_open = False
 
 
 ROLLOUTS: Codec[Sequence[Rollout]] = Codec(

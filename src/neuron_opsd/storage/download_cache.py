@@ -81,11 +81,7 @@ def is_cache(folder: Path) -> bool:
 
 
 def claim_cache(cache: Path) -> None:
-    """Make a folder the cache, unless it is already.
-
-    Raises:
-        ConfigError: If it holds other things, or nothing may be written there.
-    """
+    """Make a folder the cache, unless it is already; see `claim`."""
     claim(cache, "cache", is_cache, "NEURON_OPSD_CACHE")
 
 
@@ -157,16 +153,12 @@ def write_marker(cache: Path, parts: Parts) -> None:
 
 def licences_text(parts: Parts) -> str:
     """Return a Markdown page about all folders of a cache."""
-    rows = [licence_row(folder, part) for folder, part in sorted(parts.items())]
-    return LICENCES_HEAD + "".join(rows)
-
-
-def licence_row(folder: str, part: Part) -> str:
-    """Return the line of one folder."""
-    use = "**forbidden**" if part.get("noncommercial") else "see the licence"
-    texts = (part.get(name, "") for name in ("title", "origin", "licence"))
-    cells = folder, *texts, use
-    return f"| {' | '.join(cells)} |\n"
+    page = LICENCES_HEAD
+    for folder, part in sorted(parts.items()):
+        use = "**forbidden**" if part.get("noncommercial") else "see the licence"
+        texts = (part.get(name, "") for name in ("title", "origin", "licence"))
+        page += f"| {' | '.join((folder, *texts, use))} |\n"
+    return page
 
 
 def cache_folder() -> Path:

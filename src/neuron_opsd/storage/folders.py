@@ -25,8 +25,6 @@ from neuron_opsd.storage.output_paths import (
 )
 
 MARKER: Final = ".neuron-opsd"
-FORMAT: Final = 1
-
 ADAPTER: Final = "adapter"
 """Folder of what a run trained."""
 TRAIN: Final = "train"
@@ -111,7 +109,7 @@ def claim(
     """Make a folder ours, unless it is already, by writing its marker.
 
     Raises:
-        ConfigError: If it holds other things, or nothing may be written there.
+        ConfigError: As `check_folder` does.
     """
     check_folder(folder, kind, recognise, flag)
     if not os.path.lexists(folder / MARKER):
@@ -182,4 +180,4 @@ def kind_in(folder: Path) -> str:
 
 def marker_of(kind: str) -> bytes:
     """Return the bytes of a marker."""
-    return (json.dumps({"neuron-opsd": kind, "format": FORMAT}) + "\n").encode()
+    return (json.dumps({"neuron-opsd": kind, "format": 1}) + "\n").encode()

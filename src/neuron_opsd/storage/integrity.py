@@ -152,11 +152,7 @@ def write_listed(folder: Path, names: Iterable[str]) -> None:
 
 
 def rehash_listed(folder: Path, name: str) -> None:
-    """Keep the hash of one file of those that `hashes.json` lists, or may.
-
-    Raises:
-        DataError: If it cannot be understood.
-    """
+    """Keep the hash of one file of those that `hashes.json` lists, or may."""
     table = {output.file: output.sha256 for output in listed(folder)}
     write_hashes(folder, table | {name: sha256_file(folder / name)})
 
@@ -190,9 +186,6 @@ def listed_faults(folder: Path, check: Check = fault_of) -> dict[str, str]:
     """Say the same as `faults` of the files that `hashes.json` lists.
 
     It keeps no sizes, so of what is large `quick_fault` sees only that it is gone.
-
-    Raises:
-        DataError: If it cannot be understood.
     """
     return {
         output.file: f"{folder / output.file} {fault}"
@@ -237,11 +230,7 @@ class Integrity:
     def is_current(self, name: str, file: str, made_from: Sequence[str] = ()) -> bool:
         """Say whether an output is done, whole, and made from what there is now.
 
-        Args:
-            name: Of the output.
-            file: Its file or folder in the run directory.
-            made_from: Names of what it must be made from; outputs among them must be
-                whole themselves.
+        Outputs among what it must be made from must be whole themselves.
         """
         output = self.manifest.outputs.get(name)
         if output is None or output.file != file:

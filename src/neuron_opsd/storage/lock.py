@@ -40,10 +40,16 @@ def locked(folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK, timeout=0)
     take(lock, folder)
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "start": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     try:
-        with named_holder(folder):
-            yield
+        write_atomic(folder / HOLDER, json.dumps(holder).encode())
+        yield
     finally:
+        discard(folder / HOLDER)
         lock.release()
 
 
@@ -89,25 +95,6 @@ def lockless(folder: Path, reason: str) -> str:
         f"the file system of {folder} cannot lock files ({reason}), so two processes "
         "could spoil each other's work; choose a folder on another file system"
     )
-
-
-@contextmanager
-def named_holder(folder: Path) -> Iterator[None]:
-    """Say in the folder who holds it."""
-    write_atomic(folder / HOLDER, json.dumps(this_process()).encode())
-    try:
-        yield
-    finally:
-        discard(folder / HOLDER)
-
-
-def this_process() -> dict[str, str | int]:
-    """Return what another process is told about this one."""
-    return {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "start": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
 
 
 def holder_text(folder: Path) -> str:

@@ -48,7 +48,10 @@ class Elsewhere:
         self._manifest = begun
         self._now = changes(machine_of(begun), machine_of(fresh))
         if self._now:
-            warn(begun_elsewhere(self._now))
+            warn(
+                f"not bit-exact: {clauses(self._now)}; what is still to do may differ "
+                "in the last bits from what one run would give"
+            )
         others = [one for one in known_changes(begun) if one not in self._now]
         if others:
             warn(computed_elsewhere(others))
@@ -61,14 +64,6 @@ class Elsewhere:
         known = known_changes(self._manifest)
         found = list(dict.fromkeys([*known, *self._now]))
         return [] if found == known else found
-
-
-def begun_elsewhere(found: list[str]) -> str:
-    """Say that the rest need not end as it would have where the run was started."""
-    return (
-        f"not bit-exact: {clauses(found)}; what is still to do may differ in the last "
-        "bits from what one run would give"
-    )
 
 
 def computed_elsewhere(found: list[str]) -> str:

@@ -21,7 +21,11 @@ from neuron_opsd.storage.sealed_json import as_json, seal, unseal
 
 MANIFEST = "manifest.json"
 PARTS = "parts"
-"""Folder of a run with what its long stages have done so far."""
+"""Folder of a run with what its long stages have done so far, in chunks."""
+PLAN: Final = "plan.json"
+"""Says how an output is cut, beside its chunks."""
+RECEIPT: Final = ".done"
+"""What the name of a receipt ends in."""
 
 SCHEMA_VERSION = 1
 PACKAGES = (
@@ -105,12 +109,27 @@ class Manifest(BaseModel):
     facts: Annotated[dict[str, Any], AfterValidator(checked_facts)] = {}
 
 
-def kept_name(name: str, outputs: Container[str]) -> str:
-    """Return the name of an output, which an earlier version may have kept by another.
+class Receipt(BaseModel):
+    """What the file beside a finished chunk says of it."""
 
-    Args:
-        name: As this version calls it, with its folder.
-        outputs: Names in the manifest.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    seconds: Seconds
+
+
+def read_receipt(path: Path) -> Receipt | None:
+    """Return a receipt, `None` where there is none or it is damaged."""
+    try:
+        return Receipt.model_validate(unseal(read_plain(path)))
+    except (DataError, DocumentError, ValidationError):
+        return None
+
+
+def kept_name(name: str, outputs: Container[str]) -> str:
+    """Return a name of an output, with its folder, as the manifest lists it.
+
+    An earlier version may have kept it by another name.
     """
     folder, slash, last = name.rpartition("/")
     former = f"{folder}{slash}{FORMER_OUTPUTS.get(last, last)}"

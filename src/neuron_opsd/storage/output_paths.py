@@ -1,4 +1,4 @@
-"""Whether a command may write where it is told to, tried before the work begins.
+"""Whether a command may write where, and as, it is told, tried before work begins.
 
 Nothing is changed: the only file that is made has no name, or is gone in a moment.
 """
@@ -6,9 +6,12 @@ Nothing is changed: the only file that is made has no name, or is gone in a mome
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from neuron_opsd.documents import is_half_pair
 from neuron_opsd.errors import ConfigError
@@ -25,6 +28,14 @@ KINDS = {
 }
 FILE, FOLDER = KINDS[stat.S_IFREG], KINDS[stat.S_IFDIR]
 
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MAX_LENGTH: Final = 64
+DEVICES: Final = frozenset(
+    {"con", "prn", "aux", "nul"}
+    | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)}
+)
+"""What Windows takes for a device, with any ending."""
+
 
 def kind_of(path: Path, *, follow: bool = False) -> str:
     """Say what is at a path, or where a link leads, in words; empty for nothing."""
@@ -36,12 +47,7 @@ def kind_of(path: Path, *, follow: bool = False) -> str:
 
 
 def check_file_place(path: Path, flag: str = "--out") -> None:
-    """Refuse a place where no file can be written or replaced.
-
-    Raises:
-        ConfigError: If something else than a file stands there, or nothing may be
-            written.
-    """
+    """Refuse a place where no file can be written or replaced."""
     check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path)
@@ -54,11 +60,7 @@ def check_file_place(path: Path, flag: str = "--out") -> None:
 
 
 def check_folder_place(path: Path, flag: str = "--out") -> None:
-    """Refuse a place where no folder can be made or filled.
-
-    Raises:
-        ConfigError: If something else stands there, or nothing may be written.
-    """
+    """Refuse a place where no folder can be made or filled."""
     check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path, follow=True)
@@ -90,3 +92,34 @@ def check_writing(path: Path, folder: Path) -> None:
         )
     with disk_errors(path, 0), tempfile.TemporaryFile(dir=place):
         pass
+
+
+def check_names(names: Iterable[str], what: str) -> None:
+    """Refuse what cannot name a folder on any machine, and two that may be one.
+
+    A run may be moved to a file system that knows no difference between `Exam` and
+    `exam`, or to Windows, where some names are devices.
+
+    Args:
+        names: As the user gave them.
+        what: Is named, such as ``a test set``.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        if not NAME.fullmatch(name) or len(name) > MAX_LENGTH or name.endswith("."):
+            raise ConfigError(
+                f"{name!r} cannot name {what}; use up to {MAX_LENGTH} letters, digits, "
+                "dots, dashes and underscores, beginning with a letter or digit and "
+                "not ending with a dot"
+            )
+        if name.partition(".")[0].casefold() in DEVICES:
+            raise ConfigError(
+                f"{name!r} cannot name {what}, because it is a device on Windows, "
+                "where the results may be read; give it another name"
+            )
+        twin = seen.setdefault(name.casefold(), name)
+        if twin != name:
+            raise ConfigError(
+                f"{twin!r} and {name!r} cannot both name {what}, because they are one "
+                "folder where case does not count; give one of them another name"
+            )

@@ -17,13 +17,11 @@ from typing import Any, TypeVar
 
 from neuron_opsd.config.former import as_begun
 from neuron_opsd.errors import DataError
-from neuron_opsd.storage.caching import InChunks
-from neuron_opsd.storage.chunks import Chunks, Plan, clear_chunks
+from neuron_opsd.storage.caching import InChunks, ignore
+from neuron_opsd.storage.chunks import Chunks, Joined, Plan, clear_chunks
 from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors
-from neuron_opsd.storage.files import (
-    remove_leftovers,
-)
+from neuron_opsd.storage.files import remove_leftovers
 from neuron_opsd.storage.folders import check_folder, claim
 from neuron_opsd.storage.integrity import Integrity
 from neuron_opsd.storage.lock import locked
@@ -44,11 +42,6 @@ from neuron_opsd.storage.manifest import (
 T = TypeVar("T")
 R = TypeVar("R")
 Item = TypeVar("Item")
-
-
-def ignore(text: str) -> None:
-    """Ignore a warning."""
-    del text
 
 
 class RunDirectory:
@@ -132,14 +125,8 @@ class RunDirectory:
         """Return an output, computed unless an earlier process has done so.
 
         The value always comes back through its file, so that what follows sees the
-        same whether it was computed just now or not.
-
-        Args:
-            name: Of the output.
-            codec: How it is kept.
-            compute: Makes it.
-            made_from: Names of what it is made from: outputs, or added sources.
-                What is missing now, and will exist once it is computed, counts too.
+        same whether it was computed just now or not. `made_from` names outputs or added
+        sources; what is missing now, and will exist once it is computed, counts too.
         """
         if not self.has(name, codec, made_from):
             start = perf_counter()
@@ -179,14 +166,7 @@ class RunDirectory:
     ) -> Sequence[R]:
         """Return a list, each chunk of it kept as soon as it is computed.
 
-        Args:
-            name: Of the output.
-            codec: For a chunk as well as for the whole.
-            items: What it is computed from; called for chunks that an earlier process
-                did as well.
-            compute: Makes a chunk's results from its items, whatever chunks were
-                computed before it.
-            made_from: As of `once`, but all of it must be there.
+        All of `made_from` must be there.
         """
         folder = self.path(PARTS, name)
         if self.has(name, codec, made_from):
@@ -198,8 +178,8 @@ class RunDirectory:
                 parts.keep(number, partial(self._computed, compute, chunk))
                 items.done(len(chunk))
             numbers = range(-(-plan.num_items // plan.size))
-            self.keep(name, codec, parts.all(numbers))
-            seconds = parts.total_seconds(numbers)
+            self.keep(name, codec, Joined(parts, numbers))
+            seconds = sum(parts.seconds(number) or 0.0 for number in numbers)
             self.record(name, codec.file_name, made_from, seconds)
         with suppress(OSError):
             clear_chunks(folder, codec.file_name)
@@ -245,12 +225,7 @@ class RunDirectory:
     ) -> None:
         """List a file or folder that was computed and is written as done.
 
-        Args:
-            name: Of the output.
-            file: Its path in the directory.
-            made_from: As of `once`.
-            seconds: What it took, of what is computed.
-            files: The hashes of a folder's files, if they are known already.
+        As `Integrity.record` does, which says what is given.
         """
         self.computing()
         self._enter(name, file, made_from, seconds, files)
@@ -290,13 +265,7 @@ class RunDirectory:
 
 
 def begun(path: Path, fresh: Manifest) -> Manifest | None:
-    """Return the manifest of a directory where there is one, and it fits.
-
-    Raises:
-        ConfigError: If the run was started with other settings.
-        DataError: If it was started with other inputs, or by a version that kept no
-            proofs, or the manifest is damaged.
-    """
+    """Return the manifest of a directory where there is one, and it fits."""
     if not (path / MANIFEST).exists():
         return None
     found = read_manifest(path)

@@ -29,10 +29,16 @@ from neuron_opsd.storage.integrity import (
     quick_fault,
 )
 from neuron_opsd.storage.lock import living_holder
-from neuron_opsd.storage.manifest import MANIFEST, PARTS, Manifest, read_manifest
-from neuron_opsd.storage.receipts import PLAN, RECEIPT, read_receipt
+from neuron_opsd.storage.manifest import (
+    MANIFEST,
+    PARTS,
+    PLAN,
+    RECEIPT,
+    Manifest,
+    read_manifest,
+    read_receipt,
+)
 
-NESTED = (dict, list)
 MOST = 10**15
 """No count of anything here is larger."""
 
@@ -259,7 +265,9 @@ def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
         # Steps repeated after a stop stand in the file again; the last line counts.
         if step is not None and whole_number(step) == step:
             steps, last = step + 1, metrics
-    last = {key: value for key, value in last.items() if not isinstance(value, NESTED)}
+    last = {
+        key: value for key, value in last.items() if not isinstance(value, dict | list)
+    }
     return steps, last
 
 

@@ -38,7 +38,7 @@ from neuron_opsd.method.selection import groups_of
 from neuron_opsd.records import Message, NeuronSet, Question
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.teaching import DemonstrationPool, check_enough
-from neuron_opsd.storage.json_lines import read_listing, write_listing
+from neuron_opsd.storage.codecs import read_listing, write_listing
 from neuron_sets import ids_of
 
 LINEAR = 5.0

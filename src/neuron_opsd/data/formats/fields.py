@@ -237,7 +237,8 @@ def python_list(text: str) -> Any:
     inner = parts[1:-1]
     literals = [part.string for part in inner if part.type == token.STRING]
     commas = [part.string for part in inner if part.type != token.STRING]
-    if any(comma != "," for comma in commas) or not are_plain(literals):
+    prefixed = any(literal[0] not in "'\"" for literal in literals)
+    if prefixed or any(comma != "," for comma in commas):
         return text
     if commas and len(commas) not in (len(literals) - 1, len(literals)):
         return text
@@ -266,11 +267,6 @@ def list_tokens(text: str) -> list[tokenize.TokenInfo]:
     except (tokenize.TokenError, SyntaxError, IndentationError):
         return []
     return parts
-
-
-def are_plain(literals: Sequence[str]) -> bool:
-    """Say whether all literals are texts without a prefix such as ``f`` or ``b``."""
-    return all(literal[0] in "'\"" for literal in literals)
 
 
 def joined(*texts: Any) -> str:

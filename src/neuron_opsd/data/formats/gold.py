@@ -20,12 +20,8 @@ FINAL_MARK: Final = "####"
 def gold_texts(item: Item, evidence: Evidence) -> tuple[str, ...]:
     """Return the texts that answer a row, the first of which is its main one.
 
-    Args:
-        item: The row; several columns with an answer must agree.
-        evidence: What the whole file shows.
-
-    Returns:
-        One choice's text where there are choices; nothing where no answer is given.
+    That is one choice's text where there are choices, and nothing where no answer is
+    given; several columns with an answer must agree.
     """
     found: list[tuple[RawAnswer, tuple[str, ...]]] = []
     for answer in item.answers:

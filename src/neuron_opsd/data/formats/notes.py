@@ -60,7 +60,7 @@ class FileNotes:
     ) -> tuple[str, ...]:
         """Return what is worth a line about how a file was read."""
         found = [
-            set_note(public),
+            f"read as {public.title}{public.note}" if public is not None else "",
             self.renamed_note(),
             *self.found,
             self.base_note(evidence),
@@ -126,11 +126,6 @@ def is_index(answer: RawAnswer) -> bool:
         and not isinstance(answer.value, str)
         and whole(tidy(answer.value)) is not None
     )
-
-
-def set_note(public: PublicSet | None) -> str:
-    """Say that a file was taken for a public set."""
-    return "" if public is None else f"read as {public.title}{public.note}"
 
 
 def dropped_note(dropped: Sequence[str]) -> str:

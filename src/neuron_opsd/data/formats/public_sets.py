@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from neuron_opsd.answers.spans import last_boxed
-from neuron_opsd.data.formats import choice_sets, free_sets
+from neuron_opsd.data.formats import set_readers
 from neuron_opsd.data.formats.cells import Cells, is_missing
 from neuron_opsd.data.formats.column_names import QUESTIONS
 from neuron_opsd.data.formats.fields import structure
@@ -19,12 +19,6 @@ AUTO, PLAIN = "auto", "plain"
 
 YES_OR_NO: Final = ("true", "false", "yes", "no")
 DRAWN: Final = "; its choices come in an order that is drawn from their texts"
-
-
-def always(cells: Cells) -> bool:
-    """Say that the columns alone decide a set."""
-    del cells
-    return True
 
 
 def has_keyed_choices(cells: Cells) -> bool:
@@ -64,8 +58,8 @@ class PublicSet:
     read: Callable[[Cells], Item]
     licence: str
     """Of the set, for whoever uses it; the docs say which were looked up."""
-    fits: Callable[[Cells], bool] = always
-    """What else must hold for it to be recognised."""
+    fits: Callable[[Cells], bool] = lambda _: True
+    """What else must hold for it to be recognised; mostly the columns decide."""
     by_answer: bool = False
     """Whether only the answer shows it, so that a pool needs its name."""
     note: str = ""
@@ -79,108 +73,102 @@ class PublicSet:
 SETS: Final = (
     PublicSet(
         *("gpqa", "GPQA", ("question", "correctanswer", "incorrectanswer1")),
-        *(
-            choice_sets.read_gpqa,
-            "CC BY 4.0; asks not to be shown in plain text online",
-        ),
+        set_readers.read_gpqa,
+        "CC BY 4.0; asks not to be shown in plain text online",
         note=DRAWN,
     ),
     PublicSet(
         *("sciq", "SciQ", ("question", "correctanswer", "distractor1")),
-        *(choice_sets.read_sciq, "CC BY-NC 3.0, not commercial"),
+        *(set_readers.read_sciq, "CC BY-NC 3.0, not commercial"),
         note=f"{DRAWN}, and its support is left out",
         left_out=("support",),
     ),
     PublicSet(
         *("opentdb", "Open Trivia DB", ("question", "correctanswer")),
-        *(choice_sets.read_trivia_api, "CC BY-SA 4.0"),
+        *(set_readers.read_trivia_api, "CC BY-SA 4.0"),
         fits=lambda cells: cells.has("incorrectanswers"),
         note=DRAWN,
     ),
     PublicSet(
         *("truthfulqa", "TruthfulQA, single-answer", ("question", "mc1targets")),
-        *(choice_sets.read_truthfulqa, "Apache-2.0"),
+        *(set_readers.read_truthfulqa, "Apache-2.0"),
         note=DRAWN,
     ),
     PublicSet(
         *("medmcqa", "MedMCQA", ("question", "opa", "opb", "opc", "opd")),
-        *(choice_sets.read_medmcqa, "Apache-2.0"),
+        *(set_readers.read_medmcqa, "Apache-2.0"),
     ),
     PublicSet(
         *("sciknoweval", "SciKnowEval", ("question", "choices", "type", "domain")),
-        *(choice_sets.read_sciknoweval, "MIT"),
+        *(set_readers.read_sciknoweval, "MIT"),
         left_out=("prompt",),
         fits=lambda cells: isinstance(structure(cells.get("choices")), Mapping),
     ),
     PublicSet(
         *("openbookqa", "OpenBookQA", ("questionstem", "choices")),
-        *(choice_sets.read_arc, "Apache-2.0 of its repository"),
+        *(set_readers.read_arc, "Apache-2.0 of its repository"),
         fits=has_keyed_choices,
     ),
     PublicSet(
         *("commonsense_qa", "CommonsenseQA", ("question", "questionconcept")),
-        *(choice_sets.read_arc, "MIT"),
+        *(set_readers.read_arc, "MIT"),
         fits=has_keyed_choices,
     ),
     PublicSet(
-        *("arc", "ARC-Easy, ARC-Challenge", ("question",), choice_sets.read_arc),
+        *("arc", "ARC-Easy, ARC-Challenge", ("question",), set_readers.read_arc),
         "CC BY-SA 4.0",
         fits=has_keyed_choices,
     ),
     PublicSet(
         *("mmlu_pro", "MMLU-Pro", ("question", "options", "category")),
-        *(choice_sets.read_mmlu_pro, "MIT"),
+        *(set_readers.read_mmlu_pro, "MIT"),
         fits=lambda cells: cells.has("src") or cells.has("cotcontent"),
     ),
     PublicSet(
-        *("mmlu", "MMLU", ("question", "subject", "choices"), choice_sets.read_mmlu),
+        *("mmlu", "MMLU", ("question", "subject", "choices"), set_readers.read_mmlu),
         "MIT",
     ),
     PublicSet(
-        *("race", "RACE", ("article", "question", "options"), choice_sets.read_race),
+        *("race", "RACE", ("article", "question", "options"), set_readers.read_race),
         "research only, not commercial",
     ),
     PublicSet(
-        *("hellaswag", "HellaSwag", ("ctx", "endings"), choice_sets.read_hellaswag),
+        *("hellaswag", "HellaSwag", ("ctx", "endings"), set_readers.read_hellaswag),
         "MIT",
         left_out=("activitylabel", "ctxa", "ctxb"),
     ),
     PublicSet(
         *("winogrande", "WinoGrande", ("sentence", "option1", "option2")),
-        *(choice_sets.read_winogrande, "Apache-2.0"),
+        *(set_readers.read_winogrande, "Apache-2.0"),
     ),
     PublicSet(
-        *("piqa", "PIQA", ("goal", "sol1", "sol2"), choice_sets.read_piqa, "AFL-3.0")
+        *("piqa", "PIQA", ("goal", "sol1", "sol2"), set_readers.read_piqa, "AFL-3.0")
     ),
     PublicSet(
         *("siqa", "SocialIQA", ("context", "question", "answera", "answerb")),
-        *(choice_sets.read_siqa, "CC BY 4.0"),
+        *(set_readers.read_siqa, "CC BY 4.0"),
     ),
     PublicSet(
         *("copa", "COPA", ("premise", "question", "choice1", "choice2")),
-        *(choice_sets.read_copa, "BSD 2-clause"),
+        *(set_readers.read_copa, "BSD 2-clause"),
     ),
     PublicSet(
-        *("boolq", "BoolQ", ("question", "passage"), choice_sets.read_boolq),
+        *("boolq", "BoolQ", ("question", "passage"), set_readers.read_boolq),
         "CC BY-SA 3.0",
         fits=is_yes_or_no,
         by_answer=True,
         note="; the passage stands before the question, the choices are no and yes",
     ),
     PublicSet(
-        *("math", "MATH, MATH-500", ("problem", "solution"), free_sets.read_math),
+        *("math", "MATH, MATH-500", ("problem", "solution"), set_readers.read_math),
         "MIT",
         by_answer=True,
         note=r"; its answers are the contents of the solutions' last \boxed{}",
         reader="latex",
     ),
     PublicSet(
-        *(
-            "triviaqa",
-            "TriviaQA",
-            ("question", "answer"),
-            free_sets.free_answers("aliases"),
-        ),
+        *("triviaqa", "TriviaQA", ("question", "answer")),
+        set_readers.free_answers("aliases"),
         "Apache-2.0 of its repository; the questions belong to their authors",
         fits=has_aliases,
         by_answer=True,
@@ -188,22 +176,17 @@ SETS: Final = (
     ),
     PublicSet(
         *("alpaca", "instruction, input, output", ("instruction",)),
-        *(free_sets.read_alpaca, "Alpaca's own: CC BY-NC 4.0"),
+        *(set_readers.read_alpaca, "Alpaca's own: CC BY-NC 4.0"),
         fits=lambda cells: all(is_missing(cells.get(key)) for key in QUESTIONS),
         left_out=("text",),
     ),
     PublicSet(
         *("verl", "verl's rows, such as DAPO-Math", ("prompt", "rewardmodel")),
-        *(free_sets.read_verl, "DAPO-Math-17k: Apache-2.0"),
+        *(set_readers.read_verl, "DAPO-Math-17k: Apache-2.0"),
     ),
     PublicSet(
-        *(
-            "gsm8k",
-            "GSM8K",
-            ("question", "answer"),
-            free_sets.free_answers("final-line"),
-            "MIT",
-        ),
+        *("gsm8k", "GSM8K", ("question", "answer")),
+        *(set_readers.free_answers("final-line"), "MIT"),
         fits=lambda cells: is_worked(cells.get("answer")),
         by_answer=True,
         note="; its answers are the texts after ####",
@@ -211,7 +194,7 @@ SETS: Final = (
     ),
     PublicSet(
         *("boxed", r"worked solutions with \boxed{}", ("question", "answer")),
-        *(free_sets.free_answers("box"), "that of the set"),
+        *(set_readers.free_answers("box"), "that of the set"),
         fits=lambda cells: is_boxed(cells.get("answer")),
         by_answer=True,
         note=r"; its answers are the contents of the last \boxed{}",
@@ -244,18 +227,13 @@ def recognise(cells: Cells, *, labelled: bool) -> PublicSet | None:
 
 
 def format_of(setting: str, name: str) -> str:
-    """Return the format of one file from `questions.format`.
-
-    Args:
-        setting: A format for all files, or ``pool=arc,exam=gpqa``.
-        name: ``pool``, or of the test set.
-    """
+    """Return the format of the pool, or of a test set, from `questions.format`."""
     formats = formats_by_name(setting)
     return formats.get(name, formats.get("", AUTO))
 
 
 def formats_by_name(setting: str) -> dict[str, str]:
-    """Return the formats that `questions.format` gives, ``""`` for all other files."""
+    """Return the formats that ``pool=arc,exam=gpqa`` gives, ``""`` for other files."""
     formats: dict[str, str] = {}
     for part in setting.split(","):
         target, _, value = part.rpartition("=")
@@ -265,11 +243,7 @@ def formats_by_name(setting: str) -> dict[str, str]:
 
 
 def check_targets(setting: str, names: Collection[str]) -> None:
-    """Refuse a setting that gives a format to a file that is missing.
-
-    Raises:
-        ConfigError: Naming it.
-    """
+    """Refuse a setting that gives a format to a file that is missing."""
     for target in formats_by_name(setting):
         if target and target not in names:
             raise ConfigError(
@@ -289,11 +263,6 @@ def check_name(name: str) -> None:
         f"questions.format (--format) is {name!r}, but it must be one of "
         f"{', '.join(names)}{hint}"
     )
-
-
-def missing_columns(chosen: PublicSet, cells: Cells) -> list[str]:
-    """Return which columns of a set a row's file lacks."""
-    return [key for key in chosen.needs if not cells.has(key)]
 
 
 def names_of(cells: Cells) -> str:

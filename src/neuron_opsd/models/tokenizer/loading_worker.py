@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from neuron_opsd.processes.limits import begin
+from neuron_opsd.processes.workers import begin
 
 SECONDS = 1.0
 BYTES = 160 << 20

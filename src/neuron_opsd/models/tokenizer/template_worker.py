@@ -28,7 +28,7 @@ import jinja2.utils
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from neuron_opsd.processes.limits import limit_memory, limit_time
+from neuron_opsd.processes.workers import limit_memory, limit_time
 
 MAX_SECONDS = 1.0
 """Processor time of one rendering; the longest of real ones take milliseconds."""
