@@ -141,10 +141,7 @@ def in_product_type(readouts: Sequence[HiddenStates]) -> list[HiddenStates]:
     logits would put an error of percents of a nat into a divergence.
     """
     first = readouts[0]
-    # Half precision only where that is fast.
-    kind = (
-        first.hidden.dtype if first.hidden.is_cuda else at_least_float32(first.hidden)
-    )
+    kind = factor_type(first.hidden)
     weight = first.weight.detach().to(kind)
     return [
         HiddenStates(
@@ -156,6 +153,11 @@ def in_product_type(readouts: Sequence[HiddenStates]) -> list[HiddenStates]:
         )
         for readout in readouts
     ]
+
+
+def factor_type(hidden: Tensor) -> torch.dtype:
+    """Return the type of products' factors: half precision only where that is fast."""
+    return hidden.dtype if hidden.is_cuda else at_least_float32(hidden)
 
 
 def tiles_of(
@@ -232,10 +234,7 @@ def at_least_float32(tensor: Tensor) -> torch.dtype:
 def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
     """Write a product into `out`, added up in its type, whatever autocast is on.
 
-    Args:
-        left: ``(B, K)``, taken in the type of `right`.
-        right: ``(K, O)``.
-        out: ``(B, O)``, of the same type or of a finer one.
+    `left` is taken in the type of `right`; that of `out` is the same or a finer one.
     """
     left = left.to(right.dtype)
     if right.dtype == out.dtype:
@@ -243,7 +242,7 @@ def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
     elif right.is_cuda:
         torch.mm(left, right, out_dtype=out.dtype, out=out)
     else:
-        # Here products are rounded as well. What rounding took from the first part is
-        # made before it is rounded, and keeps as many digits again.
+        # Here products are rounded as well. A second part is what rounding took from
+        # the first: subtracted before the sum is rounded, it keeps twice the digits.
         rounded = left @ right
         out.copy_(rounded).add_(torch.addmm(rounded, left, right, beta=-1.0))

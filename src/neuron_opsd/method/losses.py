@@ -124,11 +124,8 @@ def imitation_loss(
 ) -> Tensor:
     """Sum the cross-entropy of targets over all positions, in nats.
 
-    Args:
-        student: Its states and weight receive gradients where they ask for them.
-        targets: ``(N,)`` token ids.
-        chunk: Positions of a tile.
-        weights: ``(N,)`` how often each position counts; once each when left out.
+    Student and weights are as in `distillation_loss`, targets ``(N,)`` token ids;
+    `chunk` positions make a tile.
     """
 
     def of_targets(logits: Sequence[Tensor], rows: slice) -> Tensor:

@@ -155,14 +155,8 @@ def rows_barred(
 ) -> list[NDArray[np.int64]]:
     """Return for every id its own rows in a pool and those of the ids it excludes.
 
-    Args:
-        asked: Ids.
-        pool: Ids, by row.
-        excluded: Ids by id. Those that share a set, as all questions of one text do,
-            share their rows as well: a million lists of a million would fill memory.
-
-    Returns:
-        Rows, sorted.
+    Rows are sorted. Ids that exclude one set, as all questions of one text do, share
+    their rows as well: a million lists of a million would fill memory.
     """
     groups = {group for name in asked if (group := excluded.get(name))}
     rows_of: dict[str, list[int]] = {name: [] for name in {*asked}.union(*groups)}

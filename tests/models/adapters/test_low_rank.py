@@ -378,10 +378,11 @@ def test_the_loss_multiplies_halves_as_on_an_accelerator(
     wanted = gradients_of(learner)
     learner.optimizer.zero_grad()
     seen: set[torch.dtype] = set()
+    rightly = one_pass.multiply
 
     def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
         seen.update((right.dtype, out.dtype))
-        one_pass.multiply(left, right, out)
+        rightly(left, right, out)
 
     monkeypatch.setattr(one_pass, "multiply", multiply)
     monkeypatch.setattr(one_pass, "factor_type", lambda hidden: hidden.dtype)
