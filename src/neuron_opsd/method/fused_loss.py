@@ -45,10 +45,10 @@ class HiddenStates:
     """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
 
 
-def one_pass(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> Tensor:
+def fused_loss(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> Tensor:
     """Sum a loss over tiles of positions; the first readout receives gradients."""
     first = readouts[0]
-    total: Tensor = OnePass.apply(  # type: ignore[no-untyped-call]
+    total: Tensor = FusedLoss.apply(  # type: ignore[no-untyped-call]
         first.hidden, first.weight, readouts, loss, chunk
     )
     return total
@@ -76,7 +76,7 @@ def weighted(loss: TileLoss, weights: Tensor | None, num_positions: int) -> Tile
     return of_tile
 
 
-class OnePass(torch.autograd.Function):
+class FusedLoss(torch.autograd.Function):
     """The sum of a loss over tiles, with its gradient made on the way."""
 
     @staticmethod

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.method.divergence import DIVERGENCES
-from neuron_opsd.method.fused_loss import HiddenStates, one_pass, weighted
+from neuron_opsd.method.fused_loss import HiddenStates, fused_loss, weighted
 from neuron_opsd.method.settings import DistillConfig
 
 
@@ -116,7 +116,7 @@ def distillation_loss(
         return divergences_of(of_student, of_teacher, config)
 
     loss = weighted(against_teacher, weights, len(student.hidden))
-    return one_pass((student, teacher), loss, config.chunk_positions)
+    return fused_loss((student, teacher), loss, config.chunk_positions)
 
 
 def imitation_loss(
@@ -137,7 +137,7 @@ def imitation_loss(
         return values
 
     loss = weighted(of_targets, weights, len(student.hidden))
-    return one_pass((student,), loss, chunk)
+    return fused_loss((student,), loss, chunk)
 
 
 def capped(logits: Tensor, softcap: float | None) -> Tensor:

@@ -81,15 +81,15 @@ def nearest(
         By question id; ties go to the question that stands earlier in the pool.
     """
     sets = [entry.neuron_ids for entry in questions]
-    library = [entry.neuron_ids for entry in pool]
+    others = [entry.neuron_ids for entry in pool]
     barred = barred_rows(questions, pool, excluded)
     note = ""
-    if len(sets) * len(library) <= EXACT_PAIRS:
-        rankings = nearest_rows(make_index(library), sets, count, barred)
+    if len(sets) * len(others) <= EXACT_PAIRS:
+        rankings = nearest_rows(make_index(others), sets, count, barred)
     else:
-        width, sketches = measure_width(library, sets, barred, count)
+        width, sketches = measure_width(others, sets, barred, count)
         rankings = approximate_nearest(
-            sketches, library, sets, barred, count, width.num_candidates
+            sketches, others, sets, barred, count, width.num_candidates
         )
         note = f" ({BY_SKETCHES} {width.recall:.3f})"
     place = f"of {len(pool) - 1}{note}"

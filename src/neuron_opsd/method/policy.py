@@ -18,7 +18,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from neuron_opsd.method.fused_loss import HiddenStates, measured, one_pass
+from neuron_opsd.method.fused_loss import HiddenStates, fused_loss, measured
 from neuron_opsd.records import TokenIds
 
 Readouts: TypeAlias = tuple[HiddenStates, ...]
@@ -145,7 +145,7 @@ def policy_loss(
     def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
         return of_block(logits, tokens.at(rows), limits)
 
-    return one_pass(readouts, of_tile, chunk)
+    return fused_loss(readouts, of_tile, chunk)
 
 
 def check_tokens(tokens: PolicyTokens, readouts: Readouts) -> None:
