@@ -24,7 +24,6 @@ from torch import Tensor
 BLOCK_BYTES = 2**21
 """Logits worked on at once on a processor, so that passes over them meet its cache."""
 
-
 TileLoss: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
 """Takes the logits ``(r, V)`` of each readout and their place in N; puts the gradient
 in place of the first and gives losses ``(r,)``."""

@@ -23,7 +23,7 @@ DIVERGENCE_FACTOR = 3.0
 
 USUAL: Final = 4
 """Steps whose median is what is usual; nothing is told before there are as many."""
-FACTOR: Final = 5.0
+SPIKE_FACTOR: Final = 5.0
 """Times the usual above which a step stands out."""
 REMEMBERED: Final = 40
 """Steps whose noise is allowed for."""
@@ -144,10 +144,10 @@ class SpikeWatch:
 def allowed_for(noise: Collection[float]) -> float:
     """Return how far above the usual noise may lead, all as logarithms."""
     if not noise:
-        return math.log(FACTOR)
+        return math.log(SPIKE_FACTOR)
     middle = median(noise)
     deviation = TO_DEVIATION * median(abs(one - middle) for one in noise)
-    return max(math.log(FACTOR), DEVIATIONS * deviation, ALLOWANCE * max(noise))
+    return max(math.log(SPIKE_FACTOR), DEVIATIONS * deviation, ALLOWANCE * max(noise))
 
 
 def watched(entry: StepMetrics) -> float | None:

@@ -33,7 +33,6 @@ FAULTS: Final[tuple[type[Exception], ...]] = (
 """What transformers, PyTorch and safetensors raise over settings and weights; hub
 errors are kinds of `OSError`."""
 
-
 OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 """How libraries in Rust write the number that the operating system gave."""
 

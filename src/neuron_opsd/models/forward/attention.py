@@ -29,7 +29,6 @@ ALIGNED: Final = 16
 another size is added in another way, so that a row would give other bits beside longer
 ones."""
 
-
 MIN_ROWS: Final = 8
 """With fewer rows, matrix products on a processor add in another order."""
 
