@@ -85,10 +85,8 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
     """Return a learner that begins as a model is, which itself never changes.
 
     Under an adapter both share the frozen weights; `full` takes a copy of all and
-    computes in float32, since rounded weights would lose most of a step.
-
-    Raises:
-        TypeError: If the model is not one that `load_model` returned.
+    computes in float32, since rounded weights would lose most of a step. The model must
+    be one that `load_model` returned.
     """
     if not isinstance(base, HFModel):
         raise TypeError(f"cannot train {type(base).__name__}; give a loaded model")

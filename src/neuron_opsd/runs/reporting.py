@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from neuron_opsd.config.former import renamed
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.collapse import collapse_signs
+from neuron_opsd.method.watches import collapse_signs
 from neuron_opsd.methods import METHODS
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from neuron_opsd.method.collapse import CollapseWatch
-from neuron_opsd.method.spikes import SpikeWatch
+from neuron_opsd.method.watches import CollapseWatch, SpikeWatch
 from neuron_opsd.records import Collapse, StepMetrics
 from neuron_opsd.runs.context import RunContext
 

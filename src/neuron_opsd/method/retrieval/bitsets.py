@@ -180,9 +180,7 @@ def shared_bits(
 ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
     """Yield, chunk by chunk of the pool, how many bits each row shares with each.
 
-    Args:
-        rows: ``(Q, W)``; unpacked as a whole.
-        pool: ``(P, W)``; unpacked in chunks.
+    Rows ``(Q, W)`` are unpacked as a whole, the pool ``(P, W)`` in chunks.
 
     Yields:
         Which rows of the pool, and the counts ``(Q, B)``, which the next chunk
