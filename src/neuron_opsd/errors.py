@@ -12,7 +12,6 @@ from typing import ClassVar, Final
 
 MAX_NAMED = 16
 """Questions that a message names; as many as a step has by default."""
-
 MAX_LISTED = 5
 """Of anything else that a message lists."""
 
@@ -78,14 +77,7 @@ class NotFiniteError(NeuronOpsdError):
 
 @contextmanager
 def naming(questions: Sequence[str]) -> Iterator[None]:
-    """Name the questions of what is not finite.
-
-    Args:
-        questions: Ids, in the order in which the model is given them.
-
-    Raises:
-        NotFiniteError: If it was raised inside, with the ids of its places.
-    """
+    """Give a `NotFiniteError` the ids of its questions, in the order of the model's."""
     try:
         yield
     except NotFiniteError as error:

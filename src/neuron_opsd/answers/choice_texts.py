@@ -43,10 +43,8 @@ CONCLUDES: Final = re.compile(
 VERDICT: Final = re.compile(r"(yes|no|true|false|maybe)(?=,\s)", re.IGNORECASE)
 NO: Final = re.compile(r"\b(?:no|without)\s$")
 """Before a choice's text, but not before a letter: `No, B`."""
-
 FIRST_UNSPACED: Final = "\u0e00"
 """From Thai on, scripts are mostly written without spaces between words."""
-
 NOT_CLEAR: Final = "two choices are given"
 
 

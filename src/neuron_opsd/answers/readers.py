@@ -109,10 +109,7 @@ def readers_for(
     questions: Sequence[Question], config: AnswersConfig, list_choices: str = "no"
 ) -> dict[str, Reader]:
     """Return question id to reader, for the votes and for scoring."""
-    return {
-        question.id: reader_for(question, config, list_choices)
-        for question in questions
-    }
+    return {one.id: reader_for(one, config, list_choices) for one in questions}
 
 
 class ReadChoice(Protocol):
@@ -178,9 +175,6 @@ def regex_reader(config: AnswersConfig) -> Reader:
     Without a group the whole match is the answer. Case and the spelling of quotes and
     accents make no difference between answers. The pattern is the user's own and runs
     without a limit of time.
-
-    Raises:
-        ConfigError: If the pattern is missing or no regular expression.
     """
     if not config.pattern:
         raise ConfigError(

@@ -29,12 +29,9 @@ from neuron_opsd.processes import workers
 
 MAX_SHOWN: Final = 40
 """Characters of an expression that a message shows."""
-
 STARTS: Final = 2
 """How often a pair is asked about before its process is given up."""
-
 COMPARES: Final = "compares expressions"
-
 VARIABLES: Final = "SYMPY_", "MPMATH_"
 """Beginnings of the variables that change how sympy computes, which it does not see."""
 
@@ -229,11 +226,13 @@ class Verifier:
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the process and wait until it is ready."""
-        process = workers.start(latex_worker, COMPARES, same_everywhere())
+        # Nothing in its environment changes a verdict.
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(VARIABLES)}
+        environment = kept | {"PYTHONHASHSEED": "0"}
+        process = workers.start(latex_worker, COMPARES, environment)
         self._process, self._replies = process, queue.SimpleQueue()
-        threading.Thread(
-            target=forward, args=(process, self._replies), daemon=True
-        ).start()
+        pair = process, self._replies
+        threading.Thread(target=forward, args=pair, daemon=True).start()
         try:
             ready = self._replies.get(timeout=self.start_seconds)
         except queue.Empty:
@@ -246,12 +245,6 @@ class Verifier:
                 "python -c 'import math_verify' works, or choose another reader"
             )
         return process
-
-
-def same_everywhere() -> dict[str, str]:
-    """Return the environment of the process: nothing in it changes a verdict."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(VARIABLES)}
-    return {**kept, "PYTHONHASHSEED": "0"}
 
 
 def forward(

@@ -12,9 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from neuron_opsd.config import QuestionsConfig
-from neuron_opsd.data.bounds import counted, measured
 from neuron_opsd.data.byte_streams import Hash
-from neuron_opsd.data.rows import FileRow, Table
+from neuron_opsd.data.rows import FileRow, Table, counted, measured
 from neuron_opsd.documents import first_line
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.storage.disk import PASSING, reason_of
@@ -79,20 +78,18 @@ def not_cached(name: str) -> str:
 def network(*, allowed: bool) -> Iterator[None]:
     """Keep the Hugging Face packages off the network where it is not allowed."""
     import datasets
-    import huggingface_hub
+    from huggingface_hub import constants
 
     if allowed:
         yield
         return
     # Both read the environment only once, when they are imported.
-    before = (datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE)
-    datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        (datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE) = (
-            before
-        )
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
 def table_of(name: str, path: str, records: Any, config: QuestionsConfig) -> Table:

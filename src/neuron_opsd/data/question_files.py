@@ -13,18 +13,11 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 from neuron_opsd.config import QuestionsConfig
-from neuron_opsd.data.bounds import counted
-from neuron_opsd.data.byte_streams import (
-    PIECE,
-    Hash,
-    Pieces,
-    pieces_of,
-    unzipped_pieces_of,
-)
+from neuron_opsd.data.byte_streams import PIECE, Hash, Pieces, pieces_of, unzipped
 from neuron_opsd.data.csv_rows import read_csv, read_tsv
 from neuron_opsd.data.json_rows import read_json, read_json_lines
 from neuron_opsd.data.parquet_rows import read_parquet
-from neuron_opsd.data.rows import FileRow, Table
+from neuron_opsd.data.rows import FileRow, Table, counted
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import reading
 from neuron_opsd.storage.output_paths import FILE, kind_of
@@ -135,7 +128,7 @@ def of_parquet(
 
 READERS: Final[dict[str, Reader]] = {
     ".jsonl": of_text(read_json_lines),
-    ".jsonl.gz": of_text(read_json_lines, unzipped_pieces_of),
+    ".jsonl.gz": of_text(read_json_lines, unzipped),
     ".json": of_text(read_json),
     ".parquet": of_parquet,
     ".csv": of_text(read_csv),

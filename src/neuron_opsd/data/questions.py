@@ -1,9 +1,8 @@
 """Reading and writing questions: the one place where gold answers enter, apart.
 
-A file has one question a row. What its columns mean is said in `formats`: by the names
-of the product's own, by others that people give them, or by those of a public set. Gold
-answers leave as a `GoldAnswers` of their own, so no stage can see them by accident; in
-a pool they are not looked at.
+A file has one question a row; what its columns mean is said in `formats`. Gold answers
+leave as a `GoldAnswers` of their own, so no stage can see them by accident; in a pool
+they are not looked at.
 """
 
 from __future__ import annotations
@@ -76,12 +75,10 @@ def read_questions(
         source: A file ending in .jsonl, .jsonl.gz, .json, .parquet, .csv or .tsv; or
             the id of a dataset, with ``:split`` or ``:configuration:split`` where
             needed.
-        allow_download: Whether a dataset that is not in the local cache may be
-            downloaded.
+        allow_download: Whether a dataset may be downloaded into the local cache.
         config: How the columns are read; the defaults if none is given.
         name: ``pool``, or that of the test set, for settings of one file.
-        labelled: Whether gold answers are wanted; nothing of them is looked at
-            otherwise.
+        labelled: Whether gold answers are wanted; else they are not looked at.
 
     Raises:
         ConfigError: If the settings name no format.

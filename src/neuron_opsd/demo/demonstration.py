@@ -26,7 +26,6 @@ from neuron_opsd.storage.output_paths import kind_of
 
 IN_DOMAIN: Final = "basic-knowledge"
 CROSS_DOMAIN: Final = ("arc-easy", "csqa", "piqa")
-
 CROSS_SIZE: Final = 200
 """Questions of each cross-domain test; pool and in-domain test are taken whole."""
 QUICK_POOL_SIZE: Final = 120
@@ -112,10 +111,9 @@ def check_begun(out: Path, config: Config) -> None:
 def demo(
     out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress
 ) -> ReportData:
-    """Run the demonstration on the embedded model and questions.
+    """Run the demonstration on the model and questions that the cache keeps.
 
-    The cache keeps these, fetched if they are missing; `out` becomes the run directory.
-    A `quick` run ends within three minutes.
+    They are fetched if they are missing; a `quick` run ends within three minutes.
     """
     check_folder(out, "run")
     check_folder(questions_folder(out), "questions", are_questions)

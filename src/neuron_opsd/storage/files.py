@@ -24,7 +24,6 @@ from neuron_opsd.storage.disk import disk_errors
 OWN = "neuron-opsd"
 """Part of every name under which something stands for a while, so that a file of
 somebody else's is never taken for one."""
-
 TEMPORARY = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}\.{OWN}\.tmp", re.DOTALL)
 SET_ASIDE = re.compile(rf"\.(.+)\.{OWN}\.old", re.DOTALL)
 

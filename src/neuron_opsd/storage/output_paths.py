@@ -27,7 +27,6 @@ KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 FILE, FOLDER = KINDS[stat.S_IFREG], KINDS[stat.S_IFDIR]
-
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MAX_LENGTH: Final = 64
 DEVICES: Final = frozenset(

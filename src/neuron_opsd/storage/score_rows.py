@@ -37,7 +37,6 @@ SCORE_FIELDS: Final = (
 
 SCHEMA: Final = pa.schema([("model", pa.string()), *SCORE_FIELDS])
 """Of a run's scores."""
-
 ROWS_PER_GROUP: Final = 8192
 """Rows that are objects at a time while a run's scores are written."""
 

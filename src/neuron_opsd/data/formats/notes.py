@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from neuron_opsd.data.formats.cells import Item, RawAnswer, tidy, whole
 from neuron_opsd.data.formats.choice_gold import Evidence
-from neuron_opsd.data.formats.items import Item, RawAnswer, tidy, whole
 from neuron_opsd.data.formats.public_sets import PublicSet
 from neuron_opsd.errors import listing
 
