@@ -98,10 +98,11 @@ def listing(items: Sequence[str], most: int = MAX_LISTED) -> str:
     return ", ".join(items[:most]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
-def clauses(items: Sequence[str], most: int = MAX_LISTED) -> str:
+def clauses(items: Sequence[str]) -> str:
     """Join some phrases, and say how many more there are."""
-    hidden = len(items) - most
-    return "; ".join(items[:most]) + (f"; and {hidden} more" if hidden > 0 else "")
+    hidden = len(items) - MAX_LISTED
+    more = [f"and {hidden} more"] if hidden > 0 else []
+    return "; ".join([*items[:MAX_LISTED], *more])
 
 
 class TryAgainError(NeuronOpsdError):

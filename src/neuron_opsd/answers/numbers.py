@@ -92,16 +92,9 @@ def rewrite(text: str) -> str:
     """Turn the many ways to write numbers, fractions, powers and signs into one."""
     if not text.isascii():
         text = re.sub(rf"(?<=[0-9])(?=[{FRACTIONS}])", " ", text)
-        text = re.sub(
-            rf"[{SUPERSCRIPTS}]+",
-            lambda match: "^{" + unicodedata.normalize("NFKC", match.group()) + "}",
-            text,
-        )
-        text = re.sub(
-            rf"[{FRACTIONS}]",
-            lambda match: unicodedata.normalize("NFKC", match.group()),
-            text,
-        )
+        text = re.sub(rf"[{SUPERSCRIPTS}]+", r"^{\g<0>}", text)
+        signs = re.compile(rf"[{SUPERSCRIPTS}{FRACTIONS}]")
+        text = signs.sub(lambda one: unicodedata.normalize("NFKC", one[0]), text)
         text = text.translate(MINUSES).replace("\N{FRACTION SLASH}", "/")
         text = "".join(map(plain_digit, text))
     text = TAGS.sub(" ", text)

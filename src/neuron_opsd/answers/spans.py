@@ -237,10 +237,8 @@ def first_line(text: str) -> str:
 def hashed(text: str) -> list[str]:
     """Return the rest of every line that begins with `####`, the last first."""
     matches = collections.deque(HASHES.finditer(text), maxlen=MAX_ANNOUNCEMENTS)
-    return [
-        text[match.end() : match.end() + MAX_SPAN].partition("\n")[0].strip()
-        for match in reversed(matches)
-    ]
+    rests = (text[one.end() : one.end() + MAX_SPAN] for one in reversed(matches))
+    return [rest.partition("\n")[0].strip() for rest in rests]
 
 
 def whole_words(text: str) -> str:

@@ -19,7 +19,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any, Final, Self
 
 from neuron_opsd.answers import latex_worker
@@ -95,12 +94,7 @@ class Verifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def equal(self, one: str, other: str, max_minutes: float = float("inf")) -> bool:
@@ -159,12 +153,10 @@ class Verifier:
         first, second = sorted((tidy(one), tidy(other)))
         verdict = self._known.get((first, second))
         if verdict is None:
-            reason = refusal(first) or refusal(second)
-            verdict = (
-                Verdict(first, second, same=False, unsettled=reason)
-                if reason
-                else self._asked(first, second, max_minutes)
-            )
+            if reason := refusal(first) or refusal(second):
+                verdict = Verdict(first, second, same=False, unsettled=reason)
+            else:
+                verdict = self._asked(first, second, max_minutes)
             self._known[first, second] = verdict
         for notes in self._notes:
             notes[first, second] = verdict

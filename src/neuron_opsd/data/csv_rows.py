@@ -117,12 +117,8 @@ def read_separated(lines: TextLines, separator: str) -> Iterator[FileRow]:
     Rows of empty fields at its end, as spreadsheets export them, are passed over. What
     cannot be read ends it, since nobody can tell where the next row begins.
     """
-    reader = csv.reader(
-        lines,
-        strict=True,
-        delimiter=separator,
-        skipinitialspace=f"{separator} " in lines.first,
-    )
+    wide = f"{separator} " in lines.first
+    reader = csv.reader(lines, strict=True, delimiter=separator, skipinitialspace=wide)
     try:
         with wide_fields(lines.config):
             header = next(reader, [])

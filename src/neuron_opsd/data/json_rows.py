@@ -33,11 +33,8 @@ MARK: Final = "\ufeff"
 
 def read_json_lines(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     """Yield the rows of a JSON-lines file; blank lines are passed over."""
-    lines = (
-        line
-        for line in lines_of(pieces, config.max_row_bytes)
-        if line.data.strip() or not line.is_whole
-    )
+    found = lines_of(pieces, config.max_row_bytes)
+    lines = (line for line in found if line.data.strip() or not line.is_whole)
     first, second = next(lines, None), next(lines, None)
     if first is not None:
         refuse_document(first, second)

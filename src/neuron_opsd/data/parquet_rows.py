@@ -103,11 +103,10 @@ def check_size(source: Source, config: QuestionsConfig) -> None:
     meta = source.metadata
     groups = [meta.row_group(n) for n in range(meta.num_row_groups)]
     columns = [group.column(n) for group in groups for n in range(group.num_columns)]
-    expanded = sum(
-        max(column.total_uncompressed_size, VALUE_BYTES * column.num_values)
-        for column in columns
+    sizes = (
+        max(c.total_uncompressed_size, VALUE_BYTES * c.num_values) for c in columns
     )
-    refuse_expansion(expanded, source.num_bytes, config)
+    refuse_expansion(sum(sizes), source.num_bytes, config)
 
 
 def batches_of(source: Source, group: int) -> Iterator[pa.RecordBatch]:

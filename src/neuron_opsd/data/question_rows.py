@@ -38,11 +38,6 @@ class Parsed:
     question: Question
     public: PublicSet | None
 
-    @property
-    def format(self) -> str:
-        """Name of what read it."""
-        return PLAIN if self.public is None else self.public.name
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:

@@ -74,19 +74,14 @@ def demo_questions(
     """Write the first questions of the sets; return the pool's file, and the tests'."""
     folder = questions_folder(out)
     claim(folder, "questions", are_questions)
-    pool = first_rows(
-        files.questions[IN_DOMAIN]["pool"],
-        folder / "pool.jsonl",
-        QUICK_POOL_SIZE if quick else None,
-    )
+    size = QUICK_POOL_SIZE if quick else None
+    pool = first_rows(files.questions[IN_DOMAIN]["pool"], folder / "pool.jsonl", size)
     tests = {}
     for name in (IN_DOMAIN, *CROSS_DOMAIN):
         size = None if name == IN_DOMAIN else CROSS_SIZE
-        tests[name] = first_rows(
-            files.questions[name]["test"],
-            folder / f"{name}.jsonl",
-            QUICK_TEST_SIZE if quick else size,
-        )
+        size = QUICK_TEST_SIZE if quick else size
+        source, target = files.questions[name]["test"], folder / f"{name}.jsonl"
+        tests[name] = first_rows(source, target, size)
     return pool, tests
 
 

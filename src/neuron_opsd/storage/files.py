@@ -93,7 +93,8 @@ def write_folder(
             temporary.mkdir()
             fill(temporary)
             open_to_same(temporary)
-            sync_tree(temporary)
+            for entry in (*temporary.rglob("*"), temporary):
+                sync(entry)
             settle_folder(path)
             put_in_place(temporary, path)
     finally:
@@ -192,16 +193,6 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def sync_tree(folder: Path) -> None:
-    """Wait until a folder and all that is in it is on the disk."""
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir():
-            sync_tree(entry)
-        else:
-            sync(entry)
-    sync(folder)
 
 
 def discard(path: Path) -> None:

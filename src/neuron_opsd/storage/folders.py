@@ -104,31 +104,31 @@ def claim(
         write_atomic(folder / MARKER, marker_of(kind))
 
 
-def check_result_place(path: Path, inputs: Iterable[Path], flag: str = "--out") -> None:
+def check_result_place(path: Path, inputs: Iterable[Path]) -> None:
     """Refuse to put a command's one file over what it reads, or among files of ours.
 
     The inputs may be missing, or no names. A file of another kind is replaced.
     """
-    check_file_place(path, flag)
+    check_file_place(path)
     place = path.resolve()
     for one in (one for one in inputs if one.parts):
         if place.is_relative_to(one.resolve()):
             where = "is in" if one.is_dir() else "is"
             raise ConfigError(
-                f"{flag} is {path}, which {where} {one}, and this command reads that; "
+                f"--out is {path}, which {where} {one}, and this command reads that; "
                 "choose another place"
             )
-    check_outside(path, flag)
+    check_outside(path)
 
 
-def check_outside(path: Path, flag: str = "--out") -> None:
+def check_outside(path: Path) -> None:
     """Refuse a place that is, or is in, a run directory or another folder of ours."""
     place = path.resolve()
     for folder in (place, *place.parents):
         kind = kind_in(folder) if folder.is_dir() else ""
         if kind:
             raise ConfigError(
-                f"{flag} is {path}, which is in {folder}, a {NAMES[kind]}; nothing "
+                f"--out is {path}, which is in {folder}, a {NAMES[kind]}; nothing "
                 "else is written there, so choose a place elsewhere"
             )
 

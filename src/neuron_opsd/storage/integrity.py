@@ -122,11 +122,8 @@ def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[st
 
 def changed_sources(output: Output, manifest: Manifest) -> str:
     """Say which of the outputs that an output was made from are others by now."""
-    kept = {
-        name: known
-        for name, known in (output.made_from or {}).items()
-        if name in manifest.outputs
-    }
+    sources = (output.made_from or {}).items()
+    kept = {name: known for name, known in sources if name in manifest.outputs}
     others = other_sources(kept, hashes(manifest, kept))
     return f"was made from another {', '.join(others)}" if others else ""
 

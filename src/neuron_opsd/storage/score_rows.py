@@ -53,10 +53,8 @@ def save_rows(
     rows: Iterable[ScoreRow], schema: pa.Schema, size: int, path: Path
 ) -> None:
     """Write rows, so many to a group."""
-    batches = (
-        pa.RecordBatch.from_pylist(list(some), schema=schema)
-        for some in groups(rows, size)
-    )
+    lists = map(list, groups(rows, size))
+    batches = (pa.RecordBatch.from_pylist(some, schema=schema) for some in lists)
     save_table(batches, schema, path)
 
 

@@ -121,11 +121,8 @@ class FileNotes:
 
 def is_index(answer: RawAnswer) -> bool:
     """Say whether an answer is a number that may be a place among the choices."""
-    return (
-        answer.how in ("auto", "index")
-        and not isinstance(answer.value, str)
-        and whole(tidy(answer.value)) is not None
-    )
+    counts = answer.how in ("auto", "index") and not isinstance(answer.value, str)
+    return counts and whole(tidy(answer.value)) is not None
 
 
 def dropped_note(dropped: Sequence[str]) -> str:

@@ -265,8 +265,5 @@ def check_name(name: str) -> None:
 
 def names_of(cells: Cells) -> str:
     """Name the filled columns of a row."""
-    return ", ".join(
-        repr(name)
-        for key, name in cells.written.items()
-        if not is_missing(cells.get(key))
-    )
+    names = cells.written.items()
+    return ", ".join(repr(one) for key, one in names if not is_missing(cells.get(key)))
