@@ -19,7 +19,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any, Final, Self
 
 from neuron_opsd.answers import latex_worker
@@ -29,12 +28,9 @@ from neuron_opsd.processes import workers
 
 MAX_SHOWN: Final = 40
 """Characters of an expression that a message shows."""
-
 STARTS: Final = 2
 """How often a pair is asked about before its process is given up."""
-
 COMPARES: Final = "compares expressions"
-
 VARIABLES: Final = "SYMPY_", "MPMATH_"
 """Beginnings of the variables that change how sympy computes, which it does not see."""
 
@@ -98,12 +94,7 @@ class Verifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def equal(self, one: str, other: str, max_minutes: float = float("inf")) -> bool:
@@ -162,12 +153,10 @@ class Verifier:
         first, second = sorted((tidy(one), tidy(other)))
         verdict = self._known.get((first, second))
         if verdict is None:
-            reason = refusal(first) or refusal(second)
-            verdict = (
-                Verdict(first, second, same=False, unsettled=reason)
-                if reason
-                else self._asked(first, second, max_minutes)
-            )
+            if reason := refusal(first) or refusal(second):
+                verdict = Verdict(first, second, same=False, unsettled=reason)
+            else:
+                verdict = self._asked(first, second, max_minutes)
             self._known[first, second] = verdict
         for notes in self._notes:
             notes[first, second] = verdict
@@ -229,11 +218,13 @@ class Verifier:
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the process and wait until it is ready."""
-        process = workers.start(latex_worker, COMPARES, same_everywhere())
+        # Nothing in its environment changes a verdict.
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(VARIABLES)}
+        environment = kept | {"PYTHONHASHSEED": "0"}
+        process = workers.start(latex_worker, COMPARES, environment)
         self._process, self._replies = process, queue.SimpleQueue()
-        threading.Thread(
-            target=forward, args=(process, self._replies), daemon=True
-        ).start()
+        pair = process, self._replies
+        threading.Thread(target=forward, args=pair, daemon=True).start()
         try:
             ready = self._replies.get(timeout=self.start_seconds)
         except queue.Empty:
@@ -246,12 +237,6 @@ class Verifier:
                 "python -c 'import math_verify' works, or choose another reader"
             )
         return process
-
-
-def same_everywhere() -> dict[str, str]:
-    """Return the environment of the process: nothing in it changes a verdict."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(VARIABLES)}
-    return {**kept, "PYTHONHASHSEED": "0"}
 
 
 def forward(

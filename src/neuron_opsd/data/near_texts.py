@@ -23,17 +23,13 @@ Gram: TypeAlias = tuple[int, ...]
 Choices: TypeAlias = frozenset[tuple[str, ...]]
 Part: TypeAlias = "array[int]"
 """Hashes of some runs of a text, rarest first."""
-
 GRAM_WORDS: Final = 5
 MIN_WORDS: Final = 8
 """Texts with fewer words count as the same only when they are equal."""
-
 FEW: Final = 16
 """Texts that wait at one place of the tree before they are told apart further."""
-
 MOST_TABLE_BITS: Final = 22
 """Of the table that counts runs."""
-
 STEPS_PER_RUN: Final = 64
 LEAST_STEPS: Final = 1024
 """Comparisons that a text may take besides; more than any template was seen to need."""
@@ -104,13 +100,9 @@ class NearTexts:
     def look(self, place: int, words: Words, choices: Callable[[], Choices]) -> bool:
         """Enter a text as the one in which those texts were found that it holds.
 
-        Args:
-            place: Of the text.
-            words: Of the text; words of none of the texts sought are -1.
-            choices: Returns those of the text; only called where a text may be near.
-
-        Returns:
-            Whether all that may be near were compared; false where there were too many.
+        Words of none of the texts sought are -1; `choices` are only asked for where a
+        text may be near. Returns whether all that may be near were compared: false
+        where there were too many.
         """
         if not self.root.children or len(words) < MIN_WORDS:
             return True

@@ -18,7 +18,8 @@ from neuron_opsd.config import Config, ModelConfig, QuestionsConfig
 from neuron_opsd.config.former import as_begun
 from neuron_opsd.config.tables import flatten
 from neuron_opsd.data.formats.public_sets import check_targets
-from neuron_opsd.data.questions import QuestionFile, check_overlap, read_questions
+from neuron_opsd.data.overlap import check_overlap
+from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.records import Question

@@ -106,12 +106,10 @@ class Chunks(Generic[R]):
         """Return what a chunk took, `None` when it is not there whole."""
         try:
             receipt = read_receipt(self.receipt(number))
-            whole = receipt is not None and receipt.sha256 == sha256_file(
-                self.path(number)
-            )
+            found = sha256_file(self.path(number)) if receipt else None
         except OSError:
             return None
-        return receipt.seconds if receipt and whole else None
+        return receipt.seconds if receipt and receipt.sha256 == found else None
 
     def path(self, number: int) -> Path:
         """Return the path of a chunk."""

@@ -29,11 +29,24 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
-from neuron_opsd.storage.stored_rollouts import StoredRollouts
-from neuron_opsd.storage.tables import NEURON_SCHEMA, ROLLOUT_SCHEMA, batches, damaged
+from neuron_opsd.storage.stored_rollouts import (
+    ROLLOUT_SCHEMA,
+    StoredRollouts,
+    damaged,
+    opened_table,
+)
 
 T = TypeVar("T")
 Record = TypeVar("Record")
+NEURON_SCHEMA = pa.schema(
+    {
+        "question_id": pa.string(),
+        "neuron_count": pa.int64(),
+        "neuron_ids": pa.list_(pa.uint32()),
+        "scores": pa.list_(pa.float32()),
+        "num_tokens": pa.int64(),
+    }
+)
 
 ROWS_PER_GROUP = 4096
 """Records that are turned into a table at a time, which bounds memory."""
@@ -51,11 +64,7 @@ class Codec(Generic[T]):
     """Reads it, with whatever the libraries raise."""
 
     def load(self, path: Path) -> T:
-        """Return the value of a file: the doorway of all that reads our own files.
-
-        Raises:
-            DataError: If it is gone, or does not hold such a value.
-        """
+        """Return the value of one of our own files, or raise why there is none."""
         try:
             with reading(path, MAKE_AGAIN):
                 return self.read(path)
@@ -227,11 +236,9 @@ def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
 
 def load_neurons(path: Path) -> Sequence[NeuronSet]:
     """Read neuron sets from a Parquet file; their arrays are read-only."""
-    return tuple(
-        item
-        for batch in batches(path, NEURON_SCHEMA, ROWS_PER_GROUP)
-        for item in neuron_sets(batch)
-    )
+    with opened_table(path, NEURON_SCHEMA) as file:
+        batches = file.iter_batches(ROWS_PER_GROUP)
+        return tuple(item for batch in batches for item in neuron_sets(batch))
 
 
 def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:

@@ -24,11 +24,9 @@ from neuron_opsd.storage.lock import HOLDER, LOCK
 
 MARKER = "sources.json"
 LICENCES = "LICENSES.md"
-
 MADE = {"model", "questions"}
 CACHED = {"gguf", *MADE, LICENCES, MARKER, LOCK, HOLDER}
 """Names that a cache of an earlier version, which was not marked as ours, may hold."""
-
 HASHED_AGAIN = 16_000_000
 """Bytes up to which a file is hashed whenever it is asked for; a larger one only when
 its time of change is not the one that was noted."""
@@ -46,7 +44,6 @@ texts are unchanged but for spaces.
 
 Part: TypeAlias = dict[str, Any]
 """What `sources.json` says of one folder."""
-
 Parts: TypeAlias = dict[str, Part]
 """By the folder, relative to the cache."""
 

@@ -15,7 +15,6 @@ from neuron_opsd.storage.manifest import Manifest
 CHANGES: Final = "not_bit_exact"
 """Fact of a manifest: what was otherwise than at the beginning where a part of the run
 was computed, each as ``threads 2 -> 1``."""
-
 ABSENT: Final = "not there"
 
 
@@ -57,10 +56,7 @@ class Elsewhere:
             warn(computed_elsewhere(others))
 
     def to_keep(self) -> list[str]:
-        """Return all changes under which parts of the run are computed by now.
-
-        It is empty where the manifest holds them already.
-        """
+        """Return all changes under which parts were computed, if any is not kept."""
         known = known_changes(self._manifest)
         found = list(dict.fromkeys([*known, *self._now]))
         return [] if found == known else found

@@ -26,7 +26,6 @@ PLAN: Final = "plan.json"
 """Says how an output is cut, beside its chunks."""
 RECEIPT: Final = ".done"
 """What the name of a receipt ends in."""
-
 SCHEMA_VERSION = 1
 PACKAGES = (
     *("neuron_opsd", "torch", "transformers", "peft", "numpy"),
@@ -39,7 +38,6 @@ FORMER_OUTPUTS: Final = {"teacher_check": "fitness"}
 """Outputs, and what earlier versions called them."""
 PLACES = ("model.name",)
 """Settings that may name a place on this machine, which can be written in many ways."""
-
 Settings: TypeAlias = Mapping[str, Any]
 """Values that JSON can hold, by dotted name."""
 
@@ -127,10 +125,7 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 def kept_name(name: str, outputs: Container[str]) -> str:
-    """Return a name of an output, with its folder, as the manifest lists it.
-
-    An earlier version may have kept it by another name.
-    """
+    """Return the name, maybe an earlier version's, by which an output is listed."""
     folder, slash, last = name.rpartition("/")
     former = f"{folder}{slash}{FORMER_OUTPUTS.get(last, last)}"
     return former if former in outputs else name

@@ -88,16 +88,13 @@ class RunDirectory:
             path: New, empty, or a run directory.
             settings: All that the outputs depend on, by dotted name, as JSON values.
             inputs: File name to SHA-256.
-            environment: Facts about this machine that may change results, for example
-                the number of threads; kept in the manifest.
+            environment: Facts about this machine that may change results.
             warn: Called with what the user should know; `warnings` keeps it as well.
 
         Raises:
             TryAgainError: If another process holds the directory, or the disk fails.
-            ConfigError: If the run was started with other settings, or the directory
-                holds something else.
-            DataError: If an input file differs from the one the run was started with,
-                or the manifest is damaged.
+            ConfigError: If it was started with other settings, or holds other things.
+            DataError: If an input file is another now, or the manifest is damaged.
         """
         fresh = new_manifest(settings, inputs, environment or {})
         check_folder(path, "run")
@@ -106,7 +103,11 @@ class RunDirectory:
         with locked(path):
             with disk_errors(path, 0):
                 remove_leftovers(path)
-            run = cls(path, begun(path, fresh) or begin(path, fresh), warn, fresh)
+            manifest = begun(path, fresh)
+            if manifest is None:
+                manifest = fresh
+                write_manifest(path, manifest)
+            run = cls(path, manifest, warn, fresh)
             yield run
             run.clear_parts()
 
@@ -164,18 +165,20 @@ class RunDirectory:
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
-        """Return a list, each chunk of it kept as soon as it is computed.
-
-        All of `made_from` must be there.
-        """
+        """Return a list, each chunk of it kept at once; all of `made_from` is there."""
         folder = self.path(PARTS, name)
         if self.has(name, codec, made_from):
             items.done(len(items.items))
         else:
             plan = Plan(len(items.items), items.size, self.integrity.hashes(made_from))
             parts = Chunks(folder, codec, plan, self.warn)
+
+            def computed(chunk: Sequence[Item]) -> Sequence[R]:
+                self.computing()
+                return compute(chunk)
+
             for number, chunk in enumerate(items):
-                parts.keep(number, partial(self._computed, compute, chunk))
+                parts.keep(number, partial(computed, chunk))
                 items.done(len(chunk))
             numbers = range(-(-plan.num_items // plan.size))
             self.keep(name, codec, Joined(parts, numbers))
@@ -223,10 +226,7 @@ class RunDirectory:
         *,
         files: Mapping[str, str] | None = None,
     ) -> None:
-        """List a file or folder that was computed and is written as done.
-
-        As `Integrity.record` does, which says what is given.
-        """
+        """List a file or folder that was computed as done; see `Integrity.record`."""
         self.computing()
         self._enter(name, file, made_from, seconds, files)
 
@@ -241,12 +241,6 @@ class RunDirectory:
         rounded = None if seconds is None else round(seconds, 3)
         self.integrity.record(name, file, made_from, rounded, files)
         write_manifest(self.folder, self.manifest)
-
-    def _computed(
-        self, compute: Callable[[Sequence[Item]], Sequence[R]], chunk: Sequence[Item]
-    ) -> Sequence[R]:
-        self.computing()
-        return compute(chunk)
 
     def forget(self, names: Iterable[str]) -> None:
         """List outputs no longer, before their files are deleted."""
@@ -274,9 +268,3 @@ def begun(path: Path, fresh: Manifest) -> Manifest | None:
     check_inputs(path, found.inputs, fresh.inputs)
     check_provenance(path, found)
     return found
-
-
-def begin(path: Path, fresh: Manifest) -> Manifest:
-    """Write the first manifest of a run, and return it."""
-    write_manifest(path, fresh)
-    return fresh

@@ -24,10 +24,7 @@ def json_sha256(value: Any) -> str:
 
 
 def as_json(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table as it comes back from a file.
-
-    Tuples are lists then, and names that were numbers are texts.
-    """
+    """Return a table as it comes back from a file: tuples as lists, names as text."""
     return dict(json.loads(json.dumps(dict(table))))
 
 

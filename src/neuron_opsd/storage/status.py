@@ -105,9 +105,7 @@ class ComparisonStatus:
 def read_status(folder: Path, *, verify: bool = False) -> RunStatus | ComparisonStatus:
     """Read how far a run or a comparison is; takes no lock and changes nothing.
 
-    Args:
-        folder: Of the run or the comparison.
-        verify: Whether to compare the hashes of large files too, not only their sizes.
+    To `verify` compares the hashes of large files too, not only their sizes.
 
     Raises:
         DataError: If the folder is neither.
@@ -180,11 +178,7 @@ def amiss_in(run: Path, manifest: Manifest, check: Check) -> tuple[str, ...]:
 
 
 def run_status(run: Path, check: Check = quick_fault) -> RunStatus:
-    """Read how far a run is.
-
-    Raises:
-        DataError: If the folder is not a run directory.
-    """
+    """Read how far a run is."""
     manifest = read_manifest(run)
     steps, last = training_steps(run / TRAIN / METRICS)
     total = manifest.settings.get("distill.steps")
@@ -265,9 +259,7 @@ def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
         # Steps repeated after a stop stand in the file again; the last line counts.
         if step is not None and whole_number(step) == step:
             steps, last = step + 1, metrics
-    last = {
-        key: value for key, value in last.items() if not isinstance(value, dict | list)
-    }
+    last = {k: v for k, v in last.items() if not isinstance(v, dict | list)}
     return steps, last
 
 

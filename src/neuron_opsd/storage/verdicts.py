@@ -94,14 +94,7 @@ def hold_votes(
     rollouts: Sequence[Rollout],
     source: str,
 ) -> dict[str, Vote]:
-    """Vote on questions by their sampled rollouts.
-
-    Args:
-        work: Keeps the verdicts, and says how answers are read.
-        questions: All that were answered.
-        rollouts: Of these questions.
-        source: Name of the output that holds the rollouts.
-    """
+    """Vote on all questions by their sampled rollouts, the output `source`."""
     listed = work.config.prompts.list_choices
     readers = readers_for(questions, work.config.answers, listed)
     sampled = grouped(work.config, rollouts)

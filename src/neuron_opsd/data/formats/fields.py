@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from neuron_opsd.data.formats.cells import Cells, is_blank
-from neuron_opsd.data.formats.items import How, RawAnswer
+from neuron_opsd.data.formats.cells import Cells, How, RawAnswer, is_blank
 from neuron_opsd.data.json_rows import STRICT, refuse_constant
 from neuron_opsd.data.rows import BadRowError, kind_of, shorten
 from neuron_opsd.records import Message, Role
@@ -28,10 +27,8 @@ PREFIX = re.compile(
 """A choice's own letter before its text, as in ``B. Paris``, also in wide letters."""
 NUMBER = re.compile(r"\s*(?=\(?\d+[).:])\(?(\d{1,2})(?:\)\.?|[.:](?=\s))\s*(?=\S)")
 """The same with a number, as in ``2. Paris``, which 2.5 is not."""
-
 NOTHING = ("nan", "NaN", "<NA>")
 """What pandas and NumPy print where a value is missing."""
-
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 EATEN = re.compile(
@@ -200,10 +197,7 @@ def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def structure(value: Any) -> Any:
-    """Return the list or object that a text spells, as JSON or as Python writes it.
-
-    Any other value comes back as it is.
-    """
+    """Return the list or object that a text spells in JSON or Python; or the value."""
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
         return value
     try:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from neuron_opsd.data.formats.cells import Item, RawAnswer, tidy, whole
 from neuron_opsd.data.formats.choice_gold import Evidence
-from neuron_opsd.data.formats.items import Item, RawAnswer, tidy, whole
 from neuron_opsd.data.formats.public_sets import PublicSet
 from neuron_opsd.errors import listing
 
@@ -121,11 +121,8 @@ class FileNotes:
 
 def is_index(answer: RawAnswer) -> bool:
     """Say whether an answer is a number that may be a place among the choices."""
-    return (
-        answer.how in ("auto", "index")
-        and not isinstance(answer.value, str)
-        and whole(tidy(answer.value)) is not None
-    )
+    counts = answer.how in ("auto", "index") and not isinstance(answer.value, str)
+    return counts and whole(tidy(answer.value)) is not None
 
 
 def dropped_note(dropped: Sequence[str]) -> str:

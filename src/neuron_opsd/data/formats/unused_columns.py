@@ -156,11 +156,8 @@ def is_like(key: str, parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
 def is_list(value: Any) -> bool:
     """Say whether a value is a list of two texts or more."""
     found = structure(value)
-    return (
-        isinstance(found, list)
-        and len(found) > 1
-        and all(isinstance(item, str) for item in found)
-    )
+    several = isinstance(found, list) and len(found) > 1
+    return several and all(isinstance(item, str) for item in found)
 
 
 def refuse_asked(cells: Cells, unread: Sequence[str], title: str) -> None:
