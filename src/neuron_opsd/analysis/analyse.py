@@ -238,8 +238,10 @@ def distances_between(
         table[i][i] = found[i].measures[PAIRS].value
         for j, other in enumerate(runs[:i]):
             if inputs.same_neurons(one, other):
-                sets = ([e.neuron_ids for e in run.neurons] for run in (one, other))
                 hashes = one.pool_hash, other.pool_hash
-                rng = generator(0, "analysis", "between", *hashes)
-                table[i][j] = table[j][i] = distance_between(*sets, rng)
+                table[i][j] = table[j][i] = distance_between(
+                    [entry.neuron_ids for entry in one.neurons],
+                    [entry.neuron_ids for entry in other.neurons],
+                    generator(0, "analysis", "between", *hashes),
+                )
     return tuple(map(tuple, table))
