@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
-
-from pydantic import TypeAdapter
+from typing import Final
 
 from neuron_opsd.comparison.tables import TableRow, csv_text, without_nan
 from neuron_opsd.errors import ConfigError
@@ -49,20 +46,9 @@ def check_places(out: Path) -> None:
 
 def write_analysis(data: AnalysisData, out: Path) -> None:
     """Write an analysis as JSON, as CSV and as a page."""
-    save_json(document_of(data), out / JSON)
+    save_json(without_nan(data), out / JSON)
     write_atomic(out / CSV, encode(csv_text([*table_rows(data)])))
     write_atomic(out / PAGE, encode(render_analysis(data)))
-
-
-def document_of(data: AnalysisData) -> dict[str, Any]:
-    """Return an analysis as JSON can hold it."""
-    table: dict[str, Any] = TypeAdapter(AnalysisData).dump_python(data)
-    return {name: without_nan(value) for name, value in table.items()}
-
-
-def measures_of(measures: Mapping[str, Interval]) -> dict[str, Any]:
-    """Return numbers with their intervals by name, as JSON can hold them."""
-    return {name: without_nan(asdict(value)) for name, value in measures.items()}
 
 
 def table_rows(data: AnalysisData) -> Iterator[TableRow]:
@@ -78,7 +64,7 @@ def table_rows(data: AnalysisData) -> Iterator[TableRow]:
 
 def table_row(run: str, quantity: str, interval: Interval) -> TableRow:
     """Return a number and the ends of its interval, nothing for what is none."""
-    return {"run": run, "quantity": quantity, **without_nan(asdict(interval))}
+    return {"run": run, "quantity": quantity, **without_nan(interval)}
 
 
 def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:

@@ -66,9 +66,7 @@ def assign_answers(
 ) -> Mapping[str, str | None]:
     """Return for every run the file with its pool's answers, `None` without one.
 
-    Args:
-        specs: ``NAME=FILE`` for one run; ``FILE`` for all that have none of their own.
-        names: Of the runs.
+    ``NAME=FILE`` is for one run, ``FILE`` for all that have none of their own.
     """
     own: dict[str, str] = {}
     shared: list[str] = []

@@ -55,8 +55,6 @@ def compare(  # noqa: PLR0913 - one argument per flag
         at: Numbers of steps after which models are tested besides the end.
         oracle: Allow methods that learn from the pool's gold answers.
         dry_run: Say what would be done and how long it would take, and stop.
-        settings: The settings that all methods share.
-        output: How to say what came out.
     """
     config = options.resolve_with_model(settings)
     named = options.read_named(sources, "--source"), options.need_tests(tests)
@@ -121,11 +119,7 @@ def show_forecast(terminal: Terminal, found: Forecast, *, as_json: bool) -> None
 
 
 def methods(*, output: options.Output = options.DEFAULT_OUTPUT) -> None:
-    """List every method that can be run and compared.
-
-    Args:
-        output: How to say what came out.
-    """
+    """List every method that can be run and compared."""
     with options.opened(output) as terminal:
         from neuron_opsd.methods import METHODS, Oracle
 

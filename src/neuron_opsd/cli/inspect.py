@@ -32,7 +32,6 @@ def status(
         run: Folder of the run or the comparison.
         verify: Compare the hashes of large files too; else only their sizes are
             compared, so a change that keeps the size is not noticed.
-        output: How to say what came out.
     """
     from neuron_opsd.storage.status import RunStatus, read_status
 
@@ -104,7 +103,6 @@ def report(run: Path, /, *, output: options.Output = options.DEFAULT_OUTPUT) -> 
 
     Args:
         run: Folder of the run or the comparison.
-        output: How to say what came out.
     """
     with options.opened(output) as terminal:
         from neuron_opsd.comparison.compare import rebuild_page
@@ -130,8 +128,6 @@ def read(
 
     Args:
         file: JSONL with `id` and `completion`.
-        settings: The settings of the run.
-        output: How to say what came out.
     """
     config = options.resolve(settings)
     from neuron_opsd.runs.reading import read_answers

@@ -35,8 +35,6 @@ def run(
         out: Folder of the run: adapter, evaluation.json, report.html and all between.
         tests: Test sets with answers, NAME=FILE each; the first is in-domain. Without
             one the model is trained and nothing is measured.
-        settings: The settings of the run.
-        output: How to say what came out.
     """
     config = options.resolve_with_model(settings)
     files = options.read_named(tests)
@@ -58,7 +56,6 @@ def demo(
         quick: A smaller run that ends within three minutes.
         out: Folder of the run; a folder under runs/ when left out.
         seed: Number from which every random draw derives.
-        output: How to say what came out.
     """
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
@@ -93,7 +90,6 @@ def fetch(
         wheels: Folder that holds the wheels already, for machines without a network.
         sets: Question sets to fetch; all but those that may not be used commercially
             when left out. A name that does not exist lists them.
-        output: How to say what came out.
     """
     del what
     with options.opened(output) as terminal:
@@ -124,8 +120,6 @@ def evaluate(
         out: JSON file for the metrics of every test set.
         tests: Test sets with answers, NAME=FILE each; at least one.
         adapter: Folder of an adapter to test with the model.
-        settings: The settings of the run.
-        output: How to say what came out.
     """
     options.keep_settings_file(out, settings)
     config = options.resolve_with_model(settings)

@@ -18,11 +18,7 @@ from neuron_opsd.storage.folders import BLOCKS, check_folder, claim
 def compare(
     comparison: Comparison, config: Config, progress: Progress
 ) -> ComparisonData:
-    """Train methods on sources with seeds, and measure what each did to every domain.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Train methods on sources with seeds, and measure what each did everywhere."""
     check_folder(comparison.out, "comparison", is_comparison)
     shared_verifier().forget()
     setting = set_up(comparison, config, progress)

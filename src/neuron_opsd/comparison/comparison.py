@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from neuron_opsd.comparison.variants import (
@@ -109,22 +110,13 @@ def is_comparison(folder: Path) -> bool:
 def set_up(
     comparison: Comparison, config: Config, progress: Progress
 ) -> ComparisonContext:
-    """Read and check everything before any work is done.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Read and check everything before any work is done."""
     check(comparison)
-    warn = once_each(progress.warn)
-    inputs = {
-        source: read_inputs(
-            file,
-            in_domain_first(comparison.tests, source),
-            in_domain(config, source),
-            warn,
-        )
-        for source, file in comparison.sources.items()
-    }
+    warn = cache(progress.warn)  # says the same thing once, as tests are read often
+    inputs = {}
+    for source, file in comparison.sources.items():
+        tests = {source: comparison.tests[source], **comparison.tests}
+        inputs[source] = read_inputs(file, tests, in_domain(config, source), warn)
     for variant in comparison.variants:
         own = config_of(variant, config)
         check_steps(variant, own, comparison.shown_steps)
@@ -147,18 +139,6 @@ def set_up(
         model_fingerprint(config.model),
         progress,
     )
-
-
-def once_each(warn: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a way to warn that says the same thing once, as tests are read often."""
-    said: set[str] = set()
-
-    def hear(text: str) -> None:
-        if text not in said:
-            said.add(text)
-            warn(text)
-
-    return hear
 
 
 def check(comparison: Comparison) -> None:
@@ -196,11 +176,6 @@ def check_steps(variant: Variant, config: Config, shown: Sequence[int]) -> None:
                 f"--at has {step}, but {variant.name} is trained for "
                 f"{config.distill.steps} steps; name steps from 1 to that"
             )
-
-
-def in_domain_first(tests: Mapping[str, str], source: str) -> dict[str, str]:
-    """Return the test sets, the source's own first."""
-    return {source: tests[source], **tests}
 
 
 def in_domain(config: Config, source: str) -> Config:

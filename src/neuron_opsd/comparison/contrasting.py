@@ -38,9 +38,6 @@ from neuron_opsd.stages.scoring import constant_scores, mean_accuracy
 SUMMARIES: Final = (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY)
 """Targets of which there is also a mean over sources."""
 
-LAST: Final = -1
-"""Stands for whatever step a method's last one is."""
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pair:
@@ -201,7 +198,7 @@ def adjusted(rows: Sequence[Contrast]) -> list[Contrast]:
     for number, row in enumerate(rows):
         if not math.isnan(row.p_value):
             is_last = row.place.step == last[row.place.start, row.place.method]
-            families[family_of(row, LAST if is_last else row.place.step)].append(number)
+            families[family_of(row, is_last=is_last)].append(number)
     found = list(rows)
     for numbers in families.values():
         p_values = holm([rows[number].p_value for number in numbers])
@@ -210,9 +207,10 @@ def adjusted(rows: Sequence[Contrast]) -> list[Contrast]:
     return found
 
 
-def family_of(row: Contrast, step: int) -> tuple[object, ...]:
+def family_of(row: Contrast, *, is_last: bool) -> tuple[object, ...]:
     """Return what the contrasts that are adjusted together have in common."""
     place = row.place
+    step = "last" if is_last else row.place.step
     kind = place.target if place.target in SUMMARIES else "single sets"
     return (place.metric, row.reference, kind, place.source == ALL_SOURCES, step)
 

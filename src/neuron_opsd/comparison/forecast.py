@@ -48,11 +48,7 @@ class Forecast:
 
 
 def forecast(comparison: Comparison, config: Config, progress: Progress) -> Forecast:
-    """Count what is left, and time samples of it on the first source.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Count what is left, and time samples of it on the first source."""
     setting = set_up(comparison, config, progress)
     comparison = setting.comparison
     cells = cells_of(setting)

@@ -213,12 +213,12 @@ def form_adapter(folder: Path) -> dict[str, str]:
     return {name: found for name, found in files_in(folder).items() if is_read(name)}
 
 
+@dataclass(frozen=True, slots=True)
 class Prefixed:
     """Progress whose stages say what group they are of."""
 
-    def __init__(self, progress: Progress, prefix: str) -> None:
-        self.progress = progress
-        self.prefix = prefix
+    progress: Progress
+    prefix: str
 
     def stage(
         self, name: str, total: int, unit: str

@@ -52,10 +52,7 @@ class Results:
     def contrast(
         self, place: tuple[str, str, str, str], reference: str
     ) -> comparison.Contrast | None:
-        """Return a finite difference after the last step, `None` where there is none.
-
-        A place is source, method, target and metric.
-        """
+        """Return a finite difference by source, method, target, metric, or `None`."""
         source, method, target, metric = place
         step = self.last_step(method)
         here = comparison.Place(self.start, source, method, step, target, metric)

@@ -64,10 +64,7 @@ def context(data: ComparisonData) -> dict[str, Any]:
 
 
 def start_context(results: index.Results) -> dict[str, Any]:
-    """Return the charts and tables of all models whose training began from one model.
-
-    Those of the source that says most come first.
-    """
+    """Return charts and tables of one start, the source that says most first."""
     return {
         "start": results.start,
         "note": start_note(results),

@@ -7,11 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from neuron_opsd.report import comparison_index as index
-from neuron_opsd.report.comparison_outcome import (
-    corrected,
-    shown_by,
-    source_verdict,
-)
+from neuron_opsd.report.comparison_outcome import corrected, shown_by, source_verdict
 from neuron_opsd.report.measures import (
     ACCURACY,
     ERROR,

@@ -128,10 +128,7 @@ def pool_share(
 def bubbles(
     known: Sequence[tuple[bool, int, float]], low: int, high: int
 ) -> list[results.Bubble]:
-    """Gather questions on a grid, so that any pool gives a small drawing.
-
-    Known are whether a question is selected, its neuron count and its vote share.
-    """
+    """Gather `kept`, neuron count and vote share on a grid, for a small drawing."""
     cell = (high - low) / COUNT_BINS or 1.0
     grid: Counter[tuple[bool, float, float]] = Counter()
     for kept, count, share in known:

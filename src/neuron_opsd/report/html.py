@@ -24,10 +24,7 @@ LONGEST_TEXT = 2_000
 
 
 def render_template(name: str, values: Mapping[str, object], *more_styles: str) -> str:
-    """Fill a template of this package; equal values give equal bytes.
-
-    Style sheets of `more_styles` follow `page.css`.
-    """
+    """Fill a template of this package; equal values give equal bytes."""
     style = style_sheet(*more_styles)
     return (
         environment()
@@ -42,10 +39,7 @@ def render_template(name: str, values: Mapping[str, object], *more_styles: str) 
 
 
 def environment(*, autoescape: bool = True) -> Environment:
-    """Return the template environment, with the filters that write numbers.
-
-    Text that is not HTML has filters of its own in place of autoescape.
-    """
+    """Return the template environment, with the filters that write numbers."""
     made = Environment(
         autoescape=autoescape,
         finalize=presentable,

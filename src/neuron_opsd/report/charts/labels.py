@@ -93,10 +93,7 @@ def text_box(text: str, at: Point) -> Box:
 
 
 def names_at_ends(ends: Sequence[tuple[str, str, Point]], frame: Box) -> list[Markup]:
-    """Write names, with role and end of their lines, at the right of a frame, apart.
-
-    They take `NAMES_WIDTH`.
-    """
+    """Write the names of lines at the right of a frame, apart from each other."""
     _, top, right, bottom = frame
     heights = spread([end[1] for _, _, end in ends], LINE, top + 4, bottom - 2)
     drawn = []
