@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import distillation, imitation, reinforcement
 from neuron_opsd.methods.method import Method, Oracle, Target, Targets
@@ -80,5 +79,5 @@ def needs_contexts(config: Config) -> bool:
 
 def needs_neurons(config: Config) -> bool:
     """Say whether a run reads neurons: for its method, or for the prompted control."""
-    prompted = config.tests_prompted and shows_by_neurons(config)
+    prompted = config.tests_prompted and config.shows_by_neurons
     return prompted or method_named(config.method).needs_neurons(config)
