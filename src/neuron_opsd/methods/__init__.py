@@ -9,20 +9,10 @@ from typing import Final, TypeVar
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import distillation, imitation, reinforcement
-from neuron_opsd.methods.method import Method, Oracle, Target, Targets
-
-__all__ = [
-    "METHODS",
-    "Method",
-    "Oracle",
-    "Target",
-    "Targets",
-    "add_method",
-    "method_named",
-    "method_of",
-    "needs_contexts",
-    "needs_neurons",
-]
+from neuron_opsd.methods.method import Method as Method
+from neuron_opsd.methods.method import Oracle as Oracle
+from neuron_opsd.methods.method import Target as Target
+from neuron_opsd.methods.method import Targets as Targets
 
 _BY_NAME: Final = {
     method.name: method

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from neuron_opsd.config import Config
 from neuron_opsd.methods import needs_contexts, needs_neurons
+from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.planning import workload
 from neuron_opsd.planning.workload import Held, QuestionTokens, Rates, Work
-
-if TYPE_CHECKING:
-    from neuron_opsd.models.roles import ModelFacts
 
 MARGIN = 0.25
 """Share by which times are uncertain, up and down."""
