@@ -76,11 +76,6 @@ def load_model(
     return HFModel(network, tokens, facts, mlps, room, changes)
 
 
-def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLearner:
-    """Load a model with something to train: a new adapter, or all its weights."""
-    return learner_of(load_model(config), tuning, seed)
-
-
 def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearner:
     """Return a learner that begins as a model is, which itself never changes.
 
