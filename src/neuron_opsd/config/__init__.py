@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from neuron_opsd.answers.readers import AnswersConfig
-from neuron_opsd.config.asking import (
+from neuron_opsd.config.sections import (
+    FORM_ONLY,
+    EvaluationConfig,
     ModelConfig,
     PromptsConfig,
     QuestionsConfig,
     RolloutsConfig,
+    TeacherCheckConfig,
 )
-from neuron_opsd.config.judging import FORM_ONLY, EvaluationConfig, TeacherCheckConfig
 from neuron_opsd.method.contexts import CONTEXT_RULES, ContextsConfig
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionConfig
 from neuron_opsd.method.settings import DistillConfig, NeuronsConfig, PolicyConfig
