@@ -53,12 +53,9 @@ class NotFiniteError(NeuronOpsdError):
     def __init__(
         self, what: str, places: Sequence[int] = (), questions: Sequence[str] = ()
     ) -> None:
-        """Say what it is, and of what.
+        """Say what it is, such as ``the loss is nan``, and of what.
 
-        Args:
-            what: For example ``the loss is nan``.
-            places: In what the model was given, where it is of some of that.
-            questions: Ids of the questions that it is of, once they are known.
+        That are places in what the model was given, or ids once these are known.
         """
         of = f"{questions_text(questions)}: " if questions else ""
         super().__init__(
@@ -106,7 +103,7 @@ def clauses(items: Sequence[str]) -> str:
 
 
 class TryAgainError(NeuronOpsdError):
-    """The world is in the way: a full disk, no network, a run directory in use."""
+    """Something outside is in the way: a full disk, no network, a directory in use."""
 
     exit_status = 75
 

@@ -66,23 +66,16 @@ class Verifier:
     The process starts with the first pair that needs it. Use it as a context manager,
     or call `close`. Safe to share between threads, one of which waits for the other.
 
-    Args:
-        limits: Of one comparison.
-        start_seconds: Wall-clock limit of the process's start, which imports sympy.
-        wait_seconds: Wall-clock limit of one reply, which only a machine that stands
-            still can miss; that is an error and no verdict.
     """
 
-    def __init__(
-        self,
-        limits: Limits = Limits(),
-        *,
-        start_seconds: float = 300.0,
-        wait_seconds: float = 1800.0,
-    ) -> None:
+    start_seconds = 300.0
+    """Wall-clock limit of the process's start, which imports sympy."""
+    wait_seconds = 1800.0
+    """Wall-clock limit of one reply, which only a machine that stands still can miss;
+    that is an error and no verdict."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
-        self.start_seconds = start_seconds
-        self.wait_seconds = wait_seconds
         self.seconds = 0.0
         """Processor time that comparing took."""
         self._lock = threading.Lock()

@@ -30,9 +30,6 @@ def tally(
         same: Whether two answers are one; an answer counts for the earliest one that
             it is the same as, and is asked about once however often it was given.
 
-    Returns:
-        The vote; its `pseudo_label` is `None` when no answer could be read.
-
     Source: confidence as max count over rollouts, arXiv:2607.02460, appendix C.1.
     """
     if not answers:

@@ -47,10 +47,7 @@ def cell(text: str) -> str:
 
 
 def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
-    """Yield the rows of a file whose first row names the columns.
-
-    The separator is the comma, semicolon, tab or bar that the header uses.
-    """
+    """Yield the rows of a file whose header shows the separator: comma, or another."""
     lines = TextLines(pieces, config)
     if declared := DECLARED.match(lines.first):
         lines.drop(declared[0])

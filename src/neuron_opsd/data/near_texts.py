@@ -3,7 +3,7 @@
 A text of G different runs, N of which must be held, is cut into G - N + 1 parts. Who
 holds N runs lacks at most G - N, so one part is held whole: only texts with such a part
 are compared, and none that is near is passed over. Parts begin with their rarest runs
-and lie in a tree, so that texts from one template share their way down.
+and form a tree, so that texts from one template share their way down.
 
 Source: the pigeonhole of part-based set joins, Arasu et al. 2006, Li et al. 2011; runs
 ordered by rarity as in Bayardo et al. 2007.
@@ -19,7 +19,6 @@ from typing import Final, TypeAlias
 
 Words: TypeAlias = tuple[int, ...]
 """A text as the numbers of its words."""
-Gram: TypeAlias = tuple[int, ...]
 Choices: TypeAlias = frozenset[tuple[str, ...]]
 Part: TypeAlias = "array[int]"
 """Hashes of some runs of a text, rarest first."""
@@ -178,7 +177,7 @@ class Walk:
                 i += 1
 
 
-def grams_of(words: Words) -> set[Gram]:
+def grams_of(words: Words) -> set[Words]:
     """Return the different runs of five words."""
     return set(zip(*(words[start:] for start in range(GRAM_WORDS)), strict=False))
 

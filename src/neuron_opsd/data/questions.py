@@ -153,7 +153,10 @@ class Found:
         self.num_rows += 1
         try:
             parsed = parse_row(row, number, stem, self.reading)
-            refuse_known(parsed, self.place_of)
+            name = parsed.question.id
+            first = self.place_of.setdefault(name, row.place)
+            if first != row.place:
+                raise BadRowError(f"has the id {shorten(name)} of {first}")
             refuse_repeated(parsed.item.choices)
         except RepeatedChoiceError as error:
             if self.reading.config.drop_repeated_choices:
@@ -191,13 +194,6 @@ class Found:
             except BadRowError as error:
                 self.problems.add(row.number, row.place, error)
         return golds
-
-
-def refuse_known(row: Parsed, place_of: dict[str, str]) -> None:
-    """Enter a row's id, and refuse one that stands there already."""
-    first = place_of.setdefault(row.question.id, row.place)
-    if first != row.place:
-        raise BadRowError(f"has the id {shorten(row.question.id)} of {first}")
 
 
 def refuse_mixed(name: str, first_of: Mapping[str, str]) -> None:

@@ -106,10 +106,7 @@ def check_begun(out: Path, config: Config) -> None:
 def demo(
     out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress
 ) -> ReportData:
-    """Run the demonstration on the model and questions that the cache keeps.
-
-    They are fetched if they are missing; a `quick` run ends within three minutes.
-    """
+    """Run the demonstration, on what the cache keeps; `quick` takes three minutes."""
     check_folder(out, "run")
     check_folder(questions_folder(out), "questions", are_questions)
     files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))

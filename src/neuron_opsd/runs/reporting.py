@@ -46,9 +46,12 @@ from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.codecs import json_codec, load_json, record_codec, text_codec
 from neuron_opsd.storage.folders import RUN_PAGE, require_folder
 from neuron_opsd.storage.lock import locked
-from neuron_opsd.storage.machine import computed_elsewhere, known_changes
 from neuron_opsd.storage.manifest import Manifest, read_manifest, write_manifest
-from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.run_directory import (
+    RunDirectory,
+    computed_elsewhere,
+    known_changes,
+)
 from neuron_opsd.storage.score_rows import save_run_scores
 
 EVALUATION = json_codec("evaluation.json")

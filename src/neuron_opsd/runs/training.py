@@ -34,7 +34,7 @@ from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Earlier, Objective, train
 from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.integrity import CARD, GONE, fault_of
-from neuron_opsd.storage.sealed_json import json_sha256
+from neuron_opsd.storage.manifest import json_sha256
 
 
 @dataclass(frozen=True, slots=True)

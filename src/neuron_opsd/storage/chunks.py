@@ -16,8 +16,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors, read_plain
 from neuron_opsd.storage.files import remove, sha256_file, write_atomic
-from neuron_opsd.storage.manifest import PLAN, RECEIPT, read_receipt
-from neuron_opsd.storage.sealed_json import seal
+from neuron_opsd.storage.manifest import PLAN, RECEIPT, read_receipt, seal
 
 R = TypeVar("R")
 

@@ -121,11 +121,7 @@ def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]
 
 
 def write_listing(lines: Iterable[bytes], path: Path) -> None:
-    """Write records, each as JSON on a line of its own.
-
-    A million selected questions fill some hundred megabytes; their text as a whole
-    would be held beside the records.
-    """
+    """Write records, each as JSON on a line of its own; a million fit one by one."""
 
     def fill(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -138,11 +134,7 @@ def write_listing(lines: Iterable[bytes], path: Path) -> None:
 
 
 def read_listing(path: Path) -> Iterator[Any]:
-    """Yield the records of a file that `write_listing` wrote.
-
-    Equal texts of different records are one object: the same answers and reasons stand
-    in many contexts.
-    """
+    """Yield the records of a file that `write_listing` wrote; equal texts are one."""
     known: dict[str, str] = {}
     with path.open("rb") as file:
         if next(file, b"").strip() != b"[":

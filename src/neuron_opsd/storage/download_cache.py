@@ -1,8 +1,7 @@
 """The folder of what outlives a command: fetched files and converted models.
 
 `sources.json` says to us what it holds, `LICENSES.md` to people. A folder is entered
-when it is finished, with the hash of each of its files, so that one that was cut short,
-changed or damaged is told from one that is in order.
+when it is finished, with the hash of each of its files.
 """
 
 from __future__ import annotations

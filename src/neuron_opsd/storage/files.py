@@ -40,10 +40,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_file(
     path: Path, fill: Callable[[Path], None], num_bytes: int | None = None
 ) -> None:
-    """Write a file that `fill` makes at the temporary path it is given.
-
-    Its size, where known, is for the message of a full disk.
-    """
+    """Write a file that `fill` makes at a temporary path; the size is for messages."""
     refuse_special(path)
     temporary = temporary_name(path)
     try:

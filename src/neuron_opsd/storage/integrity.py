@@ -18,8 +18,7 @@ from neuron_opsd.documents import DocumentError, fault_in
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import read_plain, reason_of
 from neuron_opsd.storage.files import sha256_file, write_atomic
-from neuron_opsd.storage.manifest import Manifest, Output
-from neuron_opsd.storage.sealed_json import json_sha256, seal, unseal
+from neuron_opsd.storage.manifest import Manifest, Output, json_sha256, seal, unseal
 
 CARD = "README.md"
 """What describes a folder's other files: written after them, and proven apart."""
@@ -199,10 +198,7 @@ class Integrity:
         self._known[name] = sha256
 
     def mark_changed(self, name: str) -> None:
-        """Take note of an output that says something else than before, as it should.
-
-        What is made from it is made again without a word.
-        """
+        """Note an output that should say something else; what follows is made again."""
         self._changed.add(name)
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:

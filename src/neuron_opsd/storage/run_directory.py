@@ -4,6 +4,9 @@ An output counts from the moment when `manifest.json` lists it with its SHA-256,
 is after the file itself is safe on the disk. So a run that was killed anywhere loses
 the computation it was in, or one chunk of it, and nothing else. It counts as long as
 the file is as it was written and what it was made from is still the same.
+
+The bytes of a run are promised for one machine, one number of threads and one set of
+versions. It may be resumed elsewhere, but never in silence.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from neuron_opsd.config.former import as_begun
-from neuron_opsd.errors import DataError
+from neuron_opsd.errors import DataError, clauses
 from neuron_opsd.storage.caching import InChunks, ignore
 from neuron_opsd.storage.chunks import Chunks, Joined, Plan, clear_chunks
 from neuron_opsd.storage.codecs import Codec
@@ -25,7 +28,6 @@ from neuron_opsd.storage.files import remove_leftovers
 from neuron_opsd.storage.folders import check_folder, claim
 from neuron_opsd.storage.integrity import Integrity
 from neuron_opsd.storage.lock import locked
-from neuron_opsd.storage.machine import CHANGES, Elsewhere
 from neuron_opsd.storage.manifest import (
     MANIFEST,
     PARTS,
@@ -42,6 +44,12 @@ from neuron_opsd.storage.manifest import (
 T = TypeVar("T")
 R = TypeVar("R")
 Item = TypeVar("Item")
+
+
+CHANGES: Final = "not_bit_exact"
+"""Fact of a manifest: what was otherwise than at the beginning where a part of the run
+was computed, each as ``threads 2 -> 1``."""
+ABSENT: Final = "not there"
 
 
 class RunDirectory:
@@ -268,3 +276,51 @@ def begun(path: Path, fresh: Manifest) -> Manifest | None:
     check_inputs(path, found.inputs, fresh.inputs)
     check_provenance(path, found)
     return found
+
+
+def changes(begun: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Say what is otherwise now than when a run was started, each in a few words."""
+    return [
+        f"{name} {begun.get(name, ABSENT)} -> {now.get(name, ABSENT)}"
+        for name in dict.fromkeys([*begun, *now])
+        if begun.get(name) != now.get(name)
+    ]
+
+
+def known_changes(manifest: Manifest) -> list[str]:
+    """Return what was otherwise where parts of a run were computed before."""
+    return [str(one) for one in manifest.facts.get(CHANGES, ())]
+
+
+class Elsewhere:
+    """What may change the last bits of a result where a process works."""
+
+    def __init__(
+        self, begun: Manifest, fresh: Manifest, warn: Callable[[str], None]
+    ) -> None:
+        """Compare, and say what is otherwise, or was while a part was computed."""
+        self._manifest = begun
+        self._now = changes(*(one.versions | one.environment for one in (begun, fresh)))
+        if self._now:
+            warn(
+                f"not bit-exact: {clauses(self._now)}; what is still to do may differ "
+                "in the last bits from what one run would give"
+            )
+        others = [one for one in known_changes(begun) if one not in self._now]
+        if others:
+            warn(computed_elsewhere(others))
+
+    def to_keep(self) -> list[str]:
+        """Return all changes under which parts were computed, if any is not kept."""
+        known = known_changes(self._manifest)
+        found = list(dict.fromkeys([*known, *self._now]))
+        return [] if found == known else found
+
+
+def computed_elsewhere(found: list[str]) -> str:
+    """Say that a part of a run was not computed where it was started."""
+    return (
+        f"not bit-exact: a part was computed elsewhere than where the run was started "
+        f"({clauses(found)}), and may differ in the last bits from what one run would "
+        "give"
+    )

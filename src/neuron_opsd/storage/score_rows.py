@@ -1,8 +1,4 @@
-"""What models scored on every test question, as rows of a Parquet file.
-
-Reports say what was measured over all questions; whatever else is asked of a run or a
-comparison can be computed from these rows.
-"""
+"""What models scored on every test question, as rows of a Parquet file."""
 
 from __future__ import annotations
 

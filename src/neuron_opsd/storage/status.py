@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -141,17 +142,13 @@ def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
 
 def unread_in(home: Path) -> list[str]:
     """Return what was not read of a run group; nothing where it has no manifest."""
-    try:
+    with suppress(NeuronOpsdError):
         return not_hashed(home, read_manifest(home))
-    except NeuronOpsdError:
-        return []
+    return []
 
 
 def group_status(comparison: Path, group: Path, check: Check) -> RunGroupStatus:
-    """Read which models of a run group are done, and how far the next one is.
-
-    A run group that cannot be read must not hide the others.
-    """
+    """Read which models of a run group are done; one unread must not hide others."""
     name = " ".join(group.relative_to(comparison / BLOCKS).parts)
     holder = living_holder(group)
     try:
@@ -237,10 +234,10 @@ def begun_stages(run: Path) -> list[StageStatus]:
 def begun_stage(folder: Path, name: str) -> StageStatus:
     """Count the finished chunks of one output."""
     plan = parse_object(read_text(folder / PLAN))
-    tickets = [read_receipt(path) for path in folder.glob(f"*{RECEIPT}")]
+    receipts = [read_receipt(path) for path in folder.glob(f"*{RECEIPT}")]
     total, size = (whole_number(plan.get(key)) for key in ("num_items", "size"))
-    done = min(total, len(tickets) * size)
-    seconds = sum(ticket.seconds for ticket in tickets if ticket is not None)
+    done = min(total, len(receipts) * size)
+    seconds = sum(one.seconds for one in receipts if one is not None)
     return StageStatus(name, done=False, progress=f"{done}/{total}", seconds=seconds)
 
 

@@ -44,14 +44,9 @@ def settle_equality(
 ) -> tuple[Verdict, ...]:
     """Settle which answers to some questions are equal, chunk by chunk, and keep it.
 
-    Warns of what could not be settled.
-
-    Args:
-        work: Settings and cache.
-        source: Name of the output that holds the answers.
-        questions: That were answered.
-        judge: Compares the answers to some of the questions, all that will be compared.
-        made_from: Names of what the answers are compared with besides each other.
+    Warns of what could not be settled. `source` is the output that holds the answers,
+    `judge` compares all that will be compared, `made_from` names what the answers are
+    compared with besides each other.
 
     Returns:
         All verdicts that sight does not give; none with another reader.

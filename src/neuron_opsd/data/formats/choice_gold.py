@@ -117,10 +117,7 @@ def lettered(value: Any, item: Item) -> int | None:
 
 
 def place_of_key(key: str, item: Item) -> int | None:
-    """Return the place of a key among the choices, of its letter where none has one.
-
-    Choices that are numbered have their letters besides.
-    """
+    """Return the place of a key, or of a letter where choices are numbered or bare."""
     letters = tuple(string.ascii_uppercase[: len(item.choices)])
     folded = [one.casefold() for one in item.keys or letters]
     if key.isalpha() and all(one.isdigit() for one in folded):

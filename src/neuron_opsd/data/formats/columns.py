@@ -8,6 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from neuron_opsd.data.formats.cells import (
+    ANSWERS,
+    CHOICES,
+    GROUP,
+    INDICES,
     Cells,
     How,
     RawAnswer,
@@ -15,7 +19,6 @@ from neuron_opsd.data.formats.cells import (
     only_of,
     squash,
 )
-from neuron_opsd.data.formats.column_names import ANSWERS, CHOICES, GROUP, INDICES
 from neuron_opsd.data.formats.fields import parse_choices, structure
 from neuron_opsd.data.rows import BadRowError
 

@@ -124,10 +124,7 @@ def joined_parts(parts: Sequence[Any], what: str) -> str:
 
 
 def parse_choices(value: Any, what: str) -> tuple[str, ...]:
-    """Return the texts to choose from without white space around them.
-
-    Missing ones at the end are left out, as tables pad shorter lists.
-    """
+    """Return the texts to choose from, less those missing at the end of a row."""
     listed = structure(value)
     if not isinstance(listed, list | tuple):
         raise BadRowError(
@@ -172,10 +169,7 @@ def refuse_repeated(choices: Sequence[str]) -> None:
 
 
 def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return choices without their own letters or numbers, and the numbers as keys.
-
-    They are left out if each choice begins with its own, as in ``B. Paris``.
-    """
+    """Return choices less their own letters or numbers, and the numbers as keys."""
     letters = [match[1] for match in map(PREFIX.match, choices) if match is not None]
     upper, lower = (
         list(alphabet[: len(choices)])
@@ -245,10 +239,7 @@ def python_list(text: str) -> Any:
 
 
 def list_tokens(text: str) -> list[tokenize.TokenInfo]:
-    """Return the literals, commas and brackets of a text; none if it holds more.
-
-    A long text of another kind is known by its first word.
-    """
+    """Return the literals, commas and brackets of a text; none if it holds more."""
     space = {token.NEWLINE, token.ENDMARKER, tokenize.NL}
     parts: list[tokenize.TokenInfo] = []
     try:

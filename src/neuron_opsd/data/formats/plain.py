@@ -11,8 +11,16 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
-from neuron_opsd.data.formats.cells import Cells, Item, only_of, squash
-from neuron_opsd.data.formats.column_names import IDS, LABELS, PROMPTS, QUESTIONS
+from neuron_opsd.data.formats.cells import (
+    IDS,
+    LABELS,
+    PROMPTS,
+    QUESTIONS,
+    Cells,
+    Item,
+    only_of,
+    squash,
+)
 from neuron_opsd.data.formats.columns import read_answers, read_choices, span
 from neuron_opsd.data.formats.fields import (
     checked_text,

@@ -9,8 +9,7 @@ from typing import Final
 
 from neuron_opsd.answers.spans import last_boxed
 from neuron_opsd.data.formats import set_readers
-from neuron_opsd.data.formats.cells import Cells, Item, is_missing
-from neuron_opsd.data.formats.column_names import QUESTIONS
+from neuron_opsd.data.formats.cells import QUESTIONS, Cells, Item, is_missing
 from neuron_opsd.data.formats.fields import structure
 from neuron_opsd.errors import ConfigError
 

@@ -8,8 +8,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Final
 
-from neuron_opsd.data.formats.cells import Cells, is_blank, show, squash
-from neuron_opsd.data.formats.column_names import (
+from neuron_opsd.data.formats.cells import (
     ABOUT,
     ANSWERS,
     CHOICES,
@@ -23,6 +22,10 @@ from neuron_opsd.data.formats.column_names import (
     NOT_ANSWERS,
     PROMPTS,
     QUESTIONS,
+    Cells,
+    is_blank,
+    show,
+    squash,
 )
 from neuron_opsd.data.formats.columns import grouped
 from neuron_opsd.data.formats.fields import structure
