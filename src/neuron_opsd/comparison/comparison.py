@@ -189,12 +189,12 @@ def group_folder(comparison: Comparison, source: str, seed: int, start: str) -> 
     return comparison.out / BLOCKS / source / f"seed-{seed}" / start
 
 
-def cells_of(setting: ComparisonContext) -> list[Cell]:
+def cells_of(context: ComparisonContext) -> list[Cell]:
     """Return every model that is to be trained, in the order of the work."""
-    comparison = setting.comparison
+    comparison = context.comparison
     return [
         Cell(start, source, variant.name, seed)
-        for seed in comparison.seeds(setting.config)
+        for seed in comparison.seeds(context.config)
         for source in comparison.sources
         for start in comparison.group_starts
         for variant in comparison.trained_from(start)

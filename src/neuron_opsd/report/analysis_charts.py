@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from neuron_opsd.records.scores import Interval
+from neuron_opsd.report.analysis_tables import MEAN
 from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
 from neuron_opsd.report.charts.plot import Axis, Dot, Plot, Ticks, share_axis
 from neuron_opsd.report.wording import (
@@ -116,7 +117,7 @@ def correlations_chart(data: analysis.AnalysisData) -> Markup:
     ]
     tables = [(run.name, run.measures) for run in data.runs]
     rows = []
-    for name, table in (*tables, ("mean of runs", data.overall)):
+    for name, table in (*tables, (MEAN, data.overall)):
         pair = tuple(table[one] for one in names if one in table)
         if len(pair) == len(names) and all(map(finite, pair)):
             plain, partial = (with_ends(one, two_digits) for one in pair)

@@ -43,7 +43,6 @@ MEAN = "mean of runs"
 
 Correlations: TypeAlias = Sequence[tuple[str, str]]
 """Target and kind of each correlation."""
-
 CORRELATED = tuple(product((ACCURACY, CAPTURED), ("pearson", "spearman")))
 GIVEN = tuple(product((ACCURACY, CAPTURED), ("spearman", "partial", "partial_ranks")))
 UNLABELLED = tuple(product((AGREEMENT, LENGTH, ENTROPY), ("spearman",)))
@@ -198,16 +197,6 @@ def compared(gain: Interval | None) -> str:
     if gain.holds_zero:
         return "no difference seen"
     return "the count is better" if gain.low > 0 else "better than the count"
-
-
-def label_table(data: AnalysisData) -> Table | None:
-    """Return what belongs beside accuracy, of the runs whose true answers repeat."""
-    return group_table(data, "Where true answers repeat", LABELS, "baseline")
-
-
-def vote_table(data: AnalysisData) -> Table | None:
-    """Return the vote statistics of the selected, the other and all questions."""
-    return group_table(data, "Votes", VOTES)
 
 
 def group_table(

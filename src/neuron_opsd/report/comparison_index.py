@@ -11,7 +11,6 @@ from neuron_opsd.results.run import OURS
 
 ORACLE_MARK = "\N{DAGGER}"
 """After the name of a method that saw gold answers, wherever it stands."""
-
 LONGEST_NAME = 40
 
 UNTRAINED = comparison.MethodLine(
@@ -106,11 +105,6 @@ class Results:
         """All methods but the base model, in the order of the tables."""
         return (*self.untrained, *self.trained)
 
-    @property
-    def ours(self) -> tuple[comparison.MethodLine, ...]:
-        """Our own trained methods."""
-        return tuple(line for line in self.trained if is_ours(line))
-
 
 def results_from(data: comparison.ComparisonData, start: str) -> Results:
     """Index the rows of a comparison for one start."""
@@ -144,11 +138,3 @@ def method_label(line: comparison.MethodLine, limit: int = LONGEST_NAME) -> str:
     if line.oracle:
         return f"{one_line(line.name, limit - 2)} {ORACLE_MARK}"
     return one_line(line.name, limit)
-
-
-def target_words(target: str) -> str:
-    """Say in words on what a model was tested."""
-    return {
-        comparison.IN_DOMAIN: "in-domain",
-        comparison.CROSS_DOMAIN: "mean of cross-domain sets",
-    }.get(target, target)

@@ -46,7 +46,8 @@ def opening(data: ComparisonData) -> str:
 
 def judged_methods(results: index.Results) -> tuple[MethodLine, ...]:
     """Return our methods, or all but form-only training if none is ours."""
-    return results.ours or tuple(m for m in results.trained if m.name != FORM)
+    ours = tuple(line for line in results.trained if index.is_ours(line))
+    return ours or tuple(line for line in results.trained if line.name != FORM)
 
 
 def source_sentences(results: index.Results) -> list[str]:

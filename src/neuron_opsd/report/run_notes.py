@@ -31,11 +31,6 @@ ROLLOUT_MODES: Mapping[str, str] = {
 }
 """Reports of earlier versions hold `auto`."""
 
-NO_UNREAD = (
-    " Questions whose own completion was cut or holds no answer that can be read were "
-    "left out."
-)
-
 SPANS: Mapping[str, str] = {
     "completion": "",
     "reasoning": " Only the tokens of the reasoning count.",
@@ -107,7 +102,10 @@ def selection_note(config: Config) -> str:
     if rule.keeps_all:
         return f"Trained on: {rule.help}."
     within = ", within those of each own answer" if selection.balance else ""
-    unread = "" if selection.include_unread else NO_UNREAD
+    unread = (
+        " Questions whose own completion was cut or holds no answer that can be read "
+        "were left out."
+    ) * (not selection.include_unread)
     return (
         f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule.help}"
         f"{within}; where many tie for the last places, a seeded draw decides.{unread}"
