@@ -103,10 +103,8 @@ def fill_group(
             raise errors.InUseError(f"what {source} seed {seed} begins from is in use")
         if Cell(BASE, source, FORM, seed) not in base.results:
             variants = context.comparison.trained_from(start)
-            failures = (
-                Failure(start, source, v.name, seed, NO_START) for v in variants
-            )
-            return Outcome({}, tuple(failures), ())
+            lost = (Failure(start, source, v.name, seed, NO_START) for v in variants)
+            return Outcome({}, tuple(lost), ())
     with opened(context, source, seed, start) as group:
         return filled(group, context)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import astuple, fields
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -115,7 +115,8 @@ def all_tested(outcome: Outcome) -> Iterator[Tested]:
     """Yield every model with its results, at every number of steps."""
     for cell, result in outcome.results.items():
         for step, tests in result.tests.items():
-            yield Tested(*astuple(cell), step=int(step), tests=tests)
+            whose = cell.start, cell.source, cell.method, cell.seed
+            yield Tested(*whose, int(step), tests)
 
 
 def method_lines(context: ComparisonContext) -> tuple[MethodLine, ...]:

@@ -24,10 +24,7 @@ from neuron_opsd.report.wording import (
 )
 from neuron_opsd.results import analysis
 
-BINNED = (
-    (analysis.ACCURACY, "after", "right"),
-    (analysis.AGREEMENT, "before", "agree"),
-)
+BINS = ((analysis.ACCURACY, "after", "right"), (analysis.AGREEMENT, "before", "agree"))
 """Targets of the binned means, with the role of their marks and their word."""
 
 
@@ -35,7 +32,7 @@ def bins_chart(run: analysis.RunAnalysis) -> Markup:
     """Draw accuracy and vote share against the neuron count, in bins."""
     series = [
         (role, word, shown)
-        for target, role, word in BINNED
+        for target, role, word in BINS
         if (shown := [one for one in run.bins.get(target, ()) if finite(one.mean)])
     ]
     if not series:

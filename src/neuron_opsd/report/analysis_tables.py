@@ -9,15 +9,7 @@ from typing import TypeAlias
 
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
-from neuron_opsd.report.tables import (
-    NO_CELL,
-    Cell,
-    Column,
-    Table,
-    TableRow,
-    named,
-    table_of,
-)
+from neuron_opsd.report.tables import Cell, Column, Table, TableRow, named, table_of
 from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
@@ -97,7 +89,7 @@ ENTROPIES = (
 def written(interval: Interval | None, write: wording.Write) -> Cell:
     """Write a number and its interval, where there are such."""
     if interval is None or not wording.is_measured(interval.value):
-        return NO_CELL
+        return Cell(wording.NOT_MEASURED)
     span = wording.ends(interval, write) if wording.finite(interval) else ""
     return Cell(write(interval.value), span)
 

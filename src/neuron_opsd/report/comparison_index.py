@@ -105,6 +105,11 @@ class Results:
         """All methods but the base model, in the order of the tables."""
         return (*self.untrained, *self.trained)
 
+    @property
+    def ours(self) -> tuple[comparison.MethodLine, ...]:
+        """Our own trained methods."""
+        return tuple(line for line in self.trained if is_ours(line))
+
 
 def results_from(data: comparison.ComparisonData, start: str) -> Results:
     """Index the rows of a comparison for one start."""

@@ -84,9 +84,8 @@ def neurons_note(data: ReportData) -> str:
     keep = neurons.keep or data.neurons_kept
     size = f"{per_layer:,}" if per_layer else "(scaled to the model)"
     rule = NEURON_RULES[neurons.rule].format(size=size)
-    chunks = f" and of each {neurons.chunk_tokens:,} tokens" * bool(
-        neurons.chunk_tokens
-    )
+    length = neurons.chunk_tokens
+    chunks = f" and of each {length:,} tokens" if length else ""
     kept = f"{keep:,} strongest" if keep else "strongest (their number scales)"
     return (
         f"A neuron's score is {NEURON_VALUES[neurons.value]} times its projection on "

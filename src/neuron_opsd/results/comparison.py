@@ -27,6 +27,8 @@ CROSS_DOMAIN = "cross-domain"
 SPECIFICITY = "specificity"
 """Target: in-domain gain less the mean gain, on the same test set, of the models that
 the method trained on other sources."""
+SUMMARIES = (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY)
+"""Targets that sum test sets up, and of which there is also a mean over sources."""
 ALL_SOURCES = "all sources"
 """Source: the mean over all sources, each with the same weight."""
 
