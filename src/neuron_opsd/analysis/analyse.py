@@ -18,7 +18,6 @@ from neuron_opsd.analysis.columns import (
     unlabelled_measures,
 )
 from neuron_opsd.analysis.files import check_places, write_analysis
-from neuron_opsd.analysis.places import group_of, named_runs
 from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method import association
@@ -66,7 +65,7 @@ def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
 
     Nothing in the runs' folders is changed.
     """
-    folders = named_runs(request.runs)
+    folders = inputs.named_runs(request.runs)
     check_out(request.out, folders)
     check_places(request.out)
     sources = inputs.assign_answers(request.answers, tuple(folders))
@@ -98,7 +97,7 @@ def check_out(out: Path, runs: Mapping[str, Path]) -> None:
     """Refuse to write into a run directory."""
     place = out.resolve()
     for run in runs.values():
-        folder = group_of(run) or run
+        folder = inputs.group_of(run) or run
         inside = place.is_relative_to(folder.resolve())
         if inside and (folder / MANIFEST).is_file():
             raise ConfigError(

@@ -108,7 +108,7 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
         length=column(captured[i].num_tokens for i in ids),
         mean_length=average(sampled, ids, lambda r: float(r.num_tokens)),
         entropy=average(told, ids, lambda r: r.entropy),
-        logprob=average(told, ids, per_token),
+        logprob=average(told, ids, lambda r: r.logprob / max(1, r.num_tokens)),
         agreement=agreement,
         unanimous=agreement == 1.0,
         selected=np.array([entry.kept for entry in run.selection], dtype=np.bool_),
@@ -147,11 +147,6 @@ def average(
     return column(
         sum(value(rollout) for rollout in rollouts[i]) / len(rollouts[i]) for i in ids
     )
-
-
-def per_token(rollout: RolloutSummary) -> float:
-    """Return the mean log-probability of a rollout's tokens."""
-    return rollout.logprob / max(1, rollout.num_tokens)
 
 
 def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdicts:

@@ -11,6 +11,7 @@ from neuron_opsd.comparison.tables import TableRow, csv_text, without_nan
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.analysis_page import render_analysis
+from neuron_opsd.report.analysis_tables import MEAN
 from neuron_opsd.results.analysis import PAIRS, AnalysisData, RunAnalysis
 from neuron_opsd.storage.codecs import encode, save_json
 from neuron_opsd.storage.files import is_leftover_of, write_atomic
@@ -18,10 +19,6 @@ from neuron_opsd.storage.folders import check_outside
 from neuron_opsd.storage.output_paths import check_file_place, check_folder_place
 
 JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
-
-OVERALL: Final = "mean of runs"
-"""What the CSV calls the mean over runs."""
-
 
 TEACHER_CHECK: Final = (
     *("student_agreement", "teacher_agreement", "student_entropy", "teacher_entropy"),
@@ -55,7 +52,7 @@ def table_rows(data: AnalysisData) -> Iterator[TableRow]:
     """Yield every number as a row: run, quantity, value, low, high."""
     for run in data.runs:
         yield from (table_row(run.name, *one) for one in quantities(run))
-    yield from (table_row(OVERALL, *one) for one in data.overall.items())
+    yield from (table_row(MEAN, *one) for one in data.overall.items())
     for one, row in zip(data.runs, data.between, strict=False):
         for other, value in zip(data.runs, row, strict=True):
             if value is not None and one is not other:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from neuron_opsd import errors
 from neuron_opsd.cli import compare, inspect, neurons, planning, run
-from neuron_opsd.cli.environment import COMMAND_LINE, debugging
+from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.cli.usage_errors import explain_mistake
 from neuron_opsd.processes.stopping import RESUMES, STOPPING
@@ -37,10 +37,8 @@ OUT_OF_MEMORY = (
     "says how much a run holds"
 )
 
-
 ENDS = (errors.NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, MemoryError)
 """What may end a command; a `RuntimeError` only where memory ran out."""
-
 
 POOL = "--model MODEL --pool questions.jsonl"
 TEST = "--test exam=exam.jsonl"
@@ -169,7 +167,7 @@ def explain_end(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         leave_pipe(sys.stdout)
         return BROKEN_PIPE
-    if debugging():
+    if os.environ.get("NEURON_OPSD_DEBUG", "") not in {"", "0"}:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
         return explain_stop()

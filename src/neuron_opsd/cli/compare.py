@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
@@ -17,20 +17,16 @@ if TYPE_CHECKING:
     from neuron_opsd.library import Choices
     from neuron_opsd.results.comparison import ComparisonData
 
-Sources: TypeAlias = Annotated[tuple[str, ...], options.several("--source")]
-Methods: TypeAlias = Annotated[tuple[str, ...], options.several("--methods")]
-Steps: TypeAlias = Annotated[tuple[int, ...], options.several("--at")]
-
 
 def compare(  # noqa: PLR0913 - one argument per flag
     *,
-    sources: Sources,
+    sources: Annotated[tuple[str, ...], options.several("--source")],
     tests: options.Tests,
     out: Path,
-    methods: Methods = (),
+    methods: Annotated[tuple[str, ...], options.several("--methods")] = (),
     seeds: int = 3,
     warm_start: Literal["no", "form", "both"] = "no",
-    at: Steps = (),
+    at: Annotated[tuple[int, ...], options.several("--at")] = (),
     oracle: options.Flag = False,
     dry_run: options.Flag = False,
     settings: options.Settings = options.DEFAULT_SETTINGS,

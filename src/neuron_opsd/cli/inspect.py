@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neuron_opsd.cli import options
 from neuron_opsd.cli.terminal import Terminal
@@ -135,17 +135,13 @@ def read(
     with options.opened(output) as terminal:
         rows = read_answers(file, config)
         if output.json:
-            terminal.show_json({"rows": [document(row) for row in rows]})
+            tables = [asdict(row) for row in rows]
+            for table in tables:
+                if table["same"] is None:  # there is no gold answer
+                    del table["same"]
+            terminal.show_json({"rows": tables})
         else:
             show_answers(terminal, rows)
-
-
-def document(row: ReadAnswer) -> dict[str, Any]:
-    """Return one row for a machine; `same` only where there is a gold answer."""
-    table = asdict(row)
-    if row.same is None:
-        del table["same"]
-    return table
 
 
 def show_answers(terminal: Terminal, rows: Sequence[ReadAnswer]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -15,8 +15,6 @@ from neuron_opsd.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from neuron_opsd.results.analysis import AnalysisData
-
-Answers: TypeAlias = Annotated[tuple[str, ...], options.several("--answers")]
 
 
 @Parameter(name="*")
@@ -74,7 +72,7 @@ def analyse(
     /,
     *,
     out: Path,
-    answers: Answers = (),
+    answers: Annotated[tuple[str, ...], options.several("--answers")] = (),
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Say what the neuron count of a run's questions tells, beside its rivals.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from typing import Literal, get_args, get_origin
 
 from cyclopts import CoercionError, CycloptsError, exceptions
@@ -39,7 +38,9 @@ def unknown_command(error: exceptions.UnknownCommandError) -> str:
         return f"{PROGRAM} has no flag {one_line(word)}; see {PROGRAM} --help"
     known = () if error.app is None else error.app.resolved_commands()
     names = [name for name in known if not name.startswith("-")]
-    return f"there is no command {one_line(word)}; {nearest_or_all(word, names)}"
+    near = difflib.get_close_matches(word, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+    return f"there is no command {one_line(word)}; {hint}"
 
 
 def unknown_option(error: exceptions.UnknownOptionError, command: str) -> str:
@@ -78,9 +79,3 @@ def unfit_value(error: CoercionError, command: str) -> str:
         return f"{said} {' or '.join(choices)}{hint}"
     kind = KINDS.get(target, "another") if target is not None else "another"
     return f"{said} {kind}; see {command} --help"
-
-
-def nearest_or_all(word: str, names: Sequence[str]) -> str:
-    """Ask whether the nearest name was meant, or list them all."""
-    near = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"

@@ -20,13 +20,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
-from neuron_opsd.results.comparison import (
-    BASE,
-    CROSS_DOMAIN,
-    FORM,
-    IN_DOMAIN,
-    SPECIFICITY,
-)
+from neuron_opsd.results.comparison import BASE, FORM, SUMMARIES
 from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import Inputs, check_names, read_inputs
@@ -150,7 +144,7 @@ def check(comparison: Comparison) -> None:
         )
     check_names(comparison.tests)
     for name in comparison.tests:
-        if name in (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY):
+        if name in SUMMARIES:
             raise ConfigError(
                 f"a test set cannot be named {name!r}, which stands for what the "
                 "tables sum up; give it another name"
@@ -189,12 +183,12 @@ def group_folder(comparison: Comparison, source: str, seed: int, start: str) -> 
     return comparison.out / BLOCKS / source / f"seed-{seed}" / start
 
 
-def cells_of(setting: ComparisonContext) -> list[Cell]:
+def cells_of(context: ComparisonContext) -> list[Cell]:
     """Return every model that is to be trained, in the order of the work."""
-    comparison = setting.comparison
+    comparison = context.comparison
     return [
         Cell(start, source, variant.name, seed)
-        for seed in comparison.seeds(setting.config)
+        for seed in comparison.seeds(context.config)
         for source in comparison.sources
         for start in comparison.group_starts
         for variant in comparison.trained_from(start)

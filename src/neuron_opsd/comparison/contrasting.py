@@ -13,7 +13,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Final
 
 from neuron_opsd.comparison import measuring
 from neuron_opsd.comparison.resampled import CONTRASTED, Drawn, Frame, target_draws
@@ -26,17 +25,14 @@ from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
     BASELINE,
-    CROSS_DOMAIN,
     FORM,
     IN_DOMAIN,
     SPECIFICITY,
+    SUMMARIES,
     Contrast,
 )
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import constant_scores, mean_accuracy
-
-SUMMARIES: Final = (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY)
-"""Targets of which there is also a mean over sources."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

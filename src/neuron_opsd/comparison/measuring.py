@@ -16,7 +16,7 @@ from neuron_opsd.results.comparison import (
     BASE,
     CROSS_DOMAIN,
     IN_DOMAIN,
-    SPECIFICITY,
+    SUMMARIES,
     Measurement,
     Place,
 )
@@ -175,8 +175,7 @@ def place_order(
     method, step, target (what sums them up first) and measure.
     """
     source_rank = {name: rank for rank, name in enumerate([*sources, ALL_SOURCES])}
-    summaries = [IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY]
-    target_rank = {name: rank for rank, name in enumerate([*summaries, *targets])}
+    target_rank = {name: rank for rank, name in enumerate([*SUMMARIES, *targets])}
     metric_rank = {name: rank for rank, name in enumerate(METRICS)}
     return lambda place: (
         place.start != BASE,

@@ -56,23 +56,23 @@ SCORE_SCHEMA = pa.schema(
 )
 
 
-def build_comparison(setting: ComparisonContext, outcome: Outcome) -> ComparisonData:
+def build_comparison(context: ComparisonContext, outcome: Outcome) -> ComparisonData:
     """Gather all that the page and the files say."""
-    comparison, config = setting.comparison, setting.config
+    comparison, config = context.comparison, context.config
     sources = tuple(comparison.sources)
     targets = (*sources, *(t for t in comparison.tests if t not in sources))
     tested = list(all_tested(outcome))
     return ComparisonData(
         title=f"{len(comparison.variants)} methods on {', '.join(sources)}",
-        model=model_summary(setting.model.facts),
+        model=model_summary(context.model.facts),
         sources=sources,
         targets=targets,
-        methods=method_lines(setting),
+        methods=method_lines(context),
         starts=comparison.group_starts,
         seeds=comparison.seeds(config),
         steps=tuple(sorted({one.step for one in tested if one.step})),
         num_samples=config.evaluation.num_samples,
-        num_questions=test_sizes(setting, targets),
+        num_questions=test_sizes(context, targets),
         measurements=measurements(tested, sources, targets),
         contrasts=(
             *contrasts(
@@ -81,25 +81,25 @@ def build_comparison(setting: ComparisonContext, outcome: Outcome) -> Comparison
                 targets,
                 config.evaluation,
                 config.seed,
-                rivals=rivals(setting),
+                rivals=rivals(context),
             ),
             *baseline_contrasts(tested, sources, config.evaluation, config.seed),
         ),
         budgets=tuple(budgets(outcome)),
         failures=outcome.failures,
-        missing=len({*cells_of(setting)} - {*outcome.results} - failed(outcome)),
-        settings=written(setting),
+        missing=len({*cells_of(context)} - {*outcome.results} - failed(outcome)),
+        settings=written(context),
         warnings=outcome.warnings,
         versions=dict(installed_versions()),
-        data_hashes=hashes(setting),
+        data_hashes=hashes(context),
         command=comparison.command,
         least=least_of(config.evaluation),
     )
 
 
-def test_sizes(setting: ComparisonContext, targets: Iterable[str]) -> dict[str, int]:
+def test_sizes(context: ComparisonContext, targets: Iterable[str]) -> dict[str, int]:
     """Return how many questions each test set has."""
-    tests = next(iter(setting.inputs.values())).tests
+    tests = next(iter(context.inputs.values())).tests
     sizes = {test.name: len(test.questions) for test in tests}
     return {name: sizes[name] for name in targets}
 
@@ -115,21 +115,20 @@ def all_tested(outcome: Outcome) -> Iterator[Tested]:
     """Yield every model with its results, at every number of steps."""
     for cell, result in outcome.results.items():
         for step, tests in result.tests.items():
-            yield Tested(
-                cell.start, cell.source, cell.method, cell.seed, int(step), tests
-            )
+            whose = cell.start, cell.source, cell.method, cell.seed
+            yield Tested(*whose, int(step), tests)
 
 
-def method_lines(setting: ComparisonContext) -> tuple[MethodLine, ...]:
+def method_lines(context: ComparisonContext) -> tuple[MethodLine, ...]:
     """Return the methods in the order of the tables: untrained, form, the others."""
-    trained = variants.with_form(setting.comparison.variants)
-    lines = [variants.method_line(variant, setting.config) for variant in trained]
-    return (*variants.untrained_lines(setting.config), *lines)
+    trained = variants.with_form(context.comparison.variants)
+    lines = [variants.method_line(variant, context.config) for variant in trained]
+    return (*variants.untrained_lines(context.config), *lines)
 
 
-def rivals(setting: ComparisonContext) -> list[tuple[str, str]]:
+def rivals(context: ComparisonContext) -> list[tuple[str, str]]:
     """Return the pairs to compare besides: each variant of ours with all others."""
-    compared = setting.comparison.variants
+    compared = context.comparison.variants
     ours = [variant.name for variant in compared if variant.method == OURS]
     return [
         (own, other.name)
@@ -156,17 +155,17 @@ def budgets(outcome: Outcome) -> Iterator[BudgetLine]:
         )
 
 
-def written(setting: ComparisonContext) -> dict[str, str]:
+def written(context: ComparisonContext) -> dict[str, str]:
     """Return the settings that all methods share, where they are not the defaults."""
-    changed = changed_settings(variants.with_budget(setting.config))
+    changed = changed_settings(variants.with_budget(context.config))
     changed.pop("evaluation.in_domain", None)
     return toml_values(changed)
 
 
-def hashes(setting: ComparisonContext) -> dict[str, str]:
+def hashes(context: ComparisonContext) -> dict[str, str]:
     """Return the SHA-256 of every pool and every test set."""
     found: dict[str, str] = {}
-    for source, inputs in setting.inputs.items():
+    for source, inputs in context.inputs.items():
         found[f"pool {source}"] = inputs.hashes["pool"]
         found |= {f"test {t.name}": inputs.hashes[t.name] for t in inputs.tests}
     return found

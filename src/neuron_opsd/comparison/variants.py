@@ -32,7 +32,6 @@ OWN_SECTIONS: Final = (
 
 NUM_SAMPLES: Final = 8
 """Rollouts per question and step of every method, unless the settings name a number."""
-
 BUDGET: Final[tables.Table] = {"distill": {"num_samples": NUM_SAMPLES}}
 
 

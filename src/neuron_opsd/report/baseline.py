@@ -11,7 +11,6 @@ from neuron_opsd.results.run import Least, TestComparison
 
 NEARLY_ALL = 0.9
 """Share of a model's answers from which one answer is as good as all of them."""
-
 AT_BASELINE = "at the baseline"
 
 LONGEST_ANSWER = 40

@@ -90,9 +90,7 @@ def source_context(results: index.Results, source: str) -> dict[str, Any]:
         (charts.method_forest(results, source, panel), panel.hint)
         for panel in charts.PANELS
     ]
-    steps = (
-        charts.step_chart(results, source, metric) for metric in ("avg_at_k", "ece")
-    )
+    steps = (charts.step_chart(results, source, one) for one in ("avg_at_k", "ece"))
     return {
         "name": source,
         "forests": [(picture, hint) for picture, hint in forests if picture],

@@ -30,7 +30,6 @@ COUNT_BINS = 30
 
 MOST_ANSWERS = 16
 """Different answers to a question that are shown."""
-
 MOST_CHOICES = 26
 MOST_DEMONSTRATIONS = 16
 
@@ -44,7 +43,6 @@ LIMITS: Final = {
 
 CASES_ROOM: Final = 500_000
 """Bytes that the texts of all cases may take on a page."""
-
 LEAST_SHARE: Final = 1 / 64
 
 

@@ -42,7 +42,6 @@ METRIC_KINDS = (
     MetricKind("mean_length", "Tokens per completion", "length", ""),
 )
 
-
 KINDS = {kind.name: kind for kind in METRIC_KINDS}
 ACCURACY, ERROR = KINDS["avg_at_k"], KINDS["ece"]
 

@@ -31,11 +31,6 @@ ROLLOUT_MODES: Mapping[str, str] = {
 }
 """Reports of earlier versions hold `auto`."""
 
-NO_UNREAD = (
-    " Questions whose own completion was cut or holds no answer that can be read were "
-    "left out."
-)
-
 SPANS: Mapping[str, str] = {
     "completion": "",
     "reasoning": " Only the tokens of the reasoning count.",
@@ -89,9 +84,8 @@ def neurons_note(data: ReportData) -> str:
     keep = neurons.keep or data.neurons_kept
     size = f"{per_layer:,}" if per_layer else "(scaled to the model)"
     rule = NEURON_RULES[neurons.rule].format(size=size)
-    chunks = f" and of each {neurons.chunk_tokens:,} tokens" * bool(
-        neurons.chunk_tokens
-    )
+    length = neurons.chunk_tokens
+    chunks = f" and of each {length:,} tokens" if length else ""
     kept = f"{keep:,} strongest" if keep else "strongest (their number scales)"
     return (
         f"A neuron's score is {NEURON_VALUES[neurons.value]} times its projection on "
@@ -107,7 +101,10 @@ def selection_note(config: Config) -> str:
     if rule.keeps_all:
         return f"Trained on: {rule.help}."
     within = ", within those of each own answer" if selection.balance else ""
-    unread = "" if selection.include_unread else NO_UNREAD
+    unread = (
+        " Questions whose own completion was cut or holds no answer that can be read "
+        "were left out."
+    ) * (not selection.include_unread)
     return (
         f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule.help}"
         f"{within}; where many tie for the last places, a seeded draw decides.{unread}"

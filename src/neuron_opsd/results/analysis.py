@@ -14,19 +14,14 @@ from neuron_opsd.records.scores import Interval
 
 ACCURACY = "accuracy"
 """Target: the share of a question's sampled rollouts that are right."""
-
 CAPTURED = "captured"
 """Target: whether the rollout whose neurons were read is right."""
-
 VOTE = "vote"
 """Target: whether the answer with most votes is right."""
-
 AGREEMENT = "agreement"
 """Target without labels: the share of rollouts that gave the answer with most votes."""
-
 LENGTH = "length"
 """Target without labels: tokens of the rollout whose neurons were read."""
-
 ENTROPY = "entropy"
 """Target without labels: mean entropy per token, in nats."""
 
@@ -94,7 +89,6 @@ def shared_name(what: str, part: str) -> str:
 
 PAIRS = "distance.pairs"
 """Mean Jaccard distance of two questions."""
-
 NEAREST = "distance.nearest"
 """Mean Jaccard distance of a question to the nearest other one."""
 

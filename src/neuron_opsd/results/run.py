@@ -16,10 +16,8 @@ from neuron_opsd.records.scores import Bin, Interval, Point
 
 PROMPTED = "prompted"
 """Control: the untrained model with its own demonstrations in the prompt."""
-
 OURS = "neuron-opsd"
 """The method of the paper; names of its variants begin with it."""
-
 REPORT_FORMAT = 2
 """Form of `report.json`; the first had a row for every question, and no number."""
 

@@ -51,7 +51,6 @@ LETTER = 7.6
 
 Key: TypeAlias = Sequence[tuple[str, str]]
 """Roles of marks and what they mean; a role that is empty has no mark."""
-
 BEFORE_AND_AFTER: Key = (("before", "before"), ("after", "after"))
 
 
