@@ -160,8 +160,7 @@ def raised(base: Fraction, exponent: str) -> Fraction | None:
 def read_decimal(digits: str, decimal_mark: str = "point") -> Fraction | None:
     """Return the exact value of digits with separators, `None` where it is not clear.
 
-    Separators are told apart by how the digits are grouped. Where three digits follow a
-    single point or comma, `decimal_mark` decides.
+    Where three digits follow a single point or comma, `decimal_mark` decides.
     """
     if len(digits) > MAX_DIGITS:
         return None

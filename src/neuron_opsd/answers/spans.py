@@ -118,10 +118,7 @@ class Reading:
 
 
 def own_part(text: str, is_answer: Callable[[str], bool]) -> str:
-    """Cut off what a model writes after its answer as if it were asked once more.
-
-    A single line is one where `is_answer` says so.
-    """
+    """Cut off what a model writes after its answer as if it were asked once more."""
     for match in NEXT_TURN.finditer(text):
         head = text[: match.start()].strip()
         if not head:

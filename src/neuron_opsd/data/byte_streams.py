@@ -1,7 +1,6 @@
 """The bytes of a text file a piece at a time, whatever it is stored as.
 
-A file is read once, from its beginning to its end, and no more of it is held than one
-piece and the line that is being read.
+A file is read once, and no more of it is held than a piece and the line being read.
 """
 
 from __future__ import annotations

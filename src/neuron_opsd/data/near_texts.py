@@ -209,14 +209,8 @@ def insert(root: Node, text: Sought, part: Part) -> None:
     if len(node.waiting) > FEW:
         waiting, node.waiting, node.children = node.waiting, [], {}
         for other, rest in waiting:
-            step(node, depth, (other, rest))
-
-
-def step(node: Node, depth: int, entry: Entry) -> None:
-    """Put a part that leads to a node one run further, or let it end there."""
-    text, part = entry
-    if depth == len(part):
-        node.ended.setdefault(text.choices, []).append(entry)
-        return
-    assert node.children is not None
-    node.children.setdefault(part[depth], Node()).waiting.append(entry)
+            if depth == len(rest):
+                node.ended.setdefault(other.choices, []).append((other, rest))
+            else:
+                child = node.children.setdefault(rest[depth], Node())
+                child.waiting.append((other, rest))

@@ -258,14 +258,11 @@ DEFAULT_SETS = tuple(offered.name for offered in SETS if not offered.noncommerci
 
 def find_sets(names: Iterable[str]) -> tuple[QuestionSet, ...]:
     """Return the sets of these names, each once, in the order asked for."""
-    return tuple(find_set(name) for name in dict.fromkeys(names))
-
-
-def find_set(name: str) -> QuestionSet:
-    """Return the set of a name."""
-    if name in QUESTION_SETS:
-        return QUESTION_SETS[name]
-    near = difflib.get_close_matches(name, QUESTION_SETS, n=1)
-    known = ", ".join(QUESTION_SETS)
-    hint = f"did you mean {near[0]}?" if near else f"there are {known}"
-    raise ConfigError(f"there is no question set {name!r}; {hint}")
+    wanted = dict.fromkeys(names)
+    for name in wanted:
+        if name not in QUESTION_SETS:
+            near = difflib.get_close_matches(name, QUESTION_SETS, n=1)
+            known = ", ".join(QUESTION_SETS)
+            hint = f"did you mean {near[0]}?" if near else f"there are {known}"
+            raise ConfigError(f"there is no question set {name!r}; {hint}")
+    return tuple(QUESTION_SETS[name] for name in wanted)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from neuron_opsd.demo.sources import Wheel
@@ -111,10 +112,9 @@ def run_pip(wheel: Wheel, folder: Path, progress: Progress) -> tuple[int, str]:
 
 def bytes_in(folder: Path) -> int:
     """Return the bytes of a folder that another process is changing."""
-    try:
+    with suppress(FileNotFoundError):
         return size_of(folder)
-    except FileNotFoundError:
-        return 0
+    return 0
 
 
 def last_error(errors: str) -> str:

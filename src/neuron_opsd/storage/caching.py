@@ -1,7 +1,6 @@
 """What is computed once: a run directory keeps it, memory does not.
 
-Everything expensive is asked of a cache, as a whole or chunk by chunk, so that the same
-steps run in a directory that resumes and in a notebook that does not.
+So the same steps run in a directory that resumes and in a notebook that does not.
 """
 
 from __future__ import annotations

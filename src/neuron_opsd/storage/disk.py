@@ -1,7 +1,6 @@
 """The doorway of the operating system: what it says of files, as a line with advice.
 
-Whatever it raises is an `OSError` with a number, and every number becomes one of the
-project's errors: the tables only hold the better words.
+Every `OSError` becomes one of the project's errors; the tables hold better words.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Which answers are equal, settled once and kept: for the `latex` reader alone.
 
-Other readers compare by what they read, in no time. Verdicts are kept beside what was
-compared, so that a run that resumes says of two answers what it said before.
+They are kept beside what was compared, so that a run that resumes says the same again.
 """
 
 from __future__ import annotations

@@ -59,8 +59,7 @@ def refuse_needed(cells: Cells, unread: Sequence[str]) -> None:
 def refuse_picture(messages: Sequence[Message]) -> None:
     """Refuse a question that shows where a picture stood."""
     for message in messages:
-        found = PICTURE.search(message.content)
-        if found is not None:
+        if found := PICTURE.search(message.content):
             raise BadRowError(
                 f"its question holds {found[0]!r}, the place of a picture that the "
                 "model would not see; leave out such rows"
