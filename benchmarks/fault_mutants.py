@@ -70,8 +70,8 @@ MUTANTS = (
     Mutant(
         "the files of a folder are not synced before it gets its name",
         "storage/files.py",
-        '(*temporary.rglob("*"), temporary)',
-        "()",
+        "            sync_tree(temporary)\n",
+        "",
         POWER,
     ),
     Mutant(

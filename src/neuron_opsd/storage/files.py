@@ -90,8 +90,7 @@ def write_folder(
             temporary.mkdir()
             fill(temporary)
             open_to_same(temporary)
-            for entry in (*temporary.rglob("*"), temporary):
-                sync(entry)
+            sync_tree(temporary)
             settle_folder(path)
             put_in_place(temporary, path)
     finally:
@@ -190,6 +189,16 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder and all that is in it is on the disk."""
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            sync_tree(entry)
+        else:
+            sync(entry)
+    sync(folder)
 
 
 def discard(path: Path) -> None:
