@@ -75,6 +75,9 @@ class Terminal:
         """Say something that the user should know although the work continues."""
         self._err.print(Text(f"warning: {clean(text)}"), soft_wrap=True)
 
+    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Show nothing; a run keeps them in a file."""
+
     def note(self, text: str) -> None:
         """Say something in passing; left out when quiet."""
         if not self._quiet:

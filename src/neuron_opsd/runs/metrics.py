@@ -36,6 +36,12 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
             file.write(line)
 
 
+def numbers_of(entry: StepMetrics) -> dict[str, float]:
+    """Return what a step measured, by name."""
+    named = asdict(entry).items()
+    return {n: v for n, v in named if isinstance(v, int | float) and n != "step"}
+
+
 def cut_metrics(work: Path, num_steps: int) -> None:
     """Keep the metrics of the first steps alone, in a file that exists."""
     kept = read_metrics(work)[:num_steps]
