@@ -229,7 +229,7 @@ def all_sequences(groups: Sequence[RolloutGroup]) -> list[TrainingSequence]:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean of the values that are there, `None` where none is."""
+    """Return the mean of the values that are given, `None` if none is."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 

@@ -92,7 +92,7 @@ class FileNotes:
         return ""
 
     def letters_note(self) -> str:
-        """Say that answers look like letters of choices that are not there."""
+        """Say that answers look like letters of choices that are missing."""
         enough = self.num_free_answers >= max(2, self.num_rows)
         if not enough or not self.all_letters:
             return ""

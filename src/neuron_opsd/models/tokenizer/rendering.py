@@ -25,7 +25,7 @@ from neuron_opsd.processes import workers
 from neuron_opsd.processes.workers import BYTES, SECONDS
 
 Conversation: TypeAlias = tuple[Mapping[str, Any], str]
-"""The variables of a template, `messages` among them, and the day that it is told."""
+"""The variables of a template, `messages` among them, and the day that it is given."""
 
 BATCH: Final = 1 << 16
 """Characters of the conversations that are handed over at once."""
