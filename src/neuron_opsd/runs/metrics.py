@@ -27,7 +27,7 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise TrainingError(
                 f"step {entry.step}: its {name} is {value}; the checkpoint before is "
-                "whole; begin again with a lower distill.learning_rate"
+                "whole; start again with a lower distill.learning_rate"
             )
     line = json.dumps(asdict(entry)) + "\n"
     with disk_errors(work / METRICS, len(line)):

@@ -97,8 +97,8 @@ class FileNotes:
         if not enough or not self.all_letters:
             return ""
         return (
-            "every answer is a single letter, but there are no choices; if they stand "
-            "within the questions, answers will be compared as letters"
+            "every answer is a single letter, but there are no choices; if they are "
+            "in the questions, answers will be compared as letters"
         )
 
     def point_note(self) -> str:
