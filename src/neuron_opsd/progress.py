@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
@@ -21,6 +21,14 @@ class Progress(Protocol):
         """Say something that the user should know although the work continues."""
         ...
 
+    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Take what a training step measured, as trackers of experiments do.
+
+        A run that resumes logs only the steps that it takes itself; those since the
+        last checkpoint come again, with the same numbers.
+        """
+        ...
+
 
 class Quiet:
     """Progress that nobody watches; its warnings are Python's own."""
@@ -36,6 +44,9 @@ class Quiet:
     def warn(self, text: str) -> None:
         """Warn as Python does, so that nothing is missed."""
         warnings.warn(text, stacklevel=2)
+
+    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Do nothing; a run keeps them in a file."""
 
 
 class Silent(Quiet):

@@ -437,7 +437,7 @@ def test_siqa_may_answer_by_letter(read: Read) -> None:
     ("row", "problem"),
     [
         (PUBLIC["gpqa"][0] | {"Correct Answer": None}, "Correct Answer is missing"),
-        (PUBLIC["arc"][0] | {"answerKey": "E"}, "answerKey 'E' is no choice"),
+        (PUBLIC["arc"][0] | {"answerKey": "E"}, "answerKey 'E' is not a choice"),
         (
             PUBLIC["mmlu_pro"][0] | {"answer_index": 1},
             "answer 'C' and answer_index 1 are not the same answer",
@@ -457,7 +457,7 @@ def test_siqa_may_answer_by_letter(read: Read) -> None:
             "labels of mc1_targets mark 2 choices, not one",
         ),
         (PUBLIC["copa"][0] | {"question": "Why?"}, "question must be cause or effect"),
-        (PUBLIC["winogrande"][0] | {"answer": "3"}, "answer '3' is no choice"),
+        (PUBLIC["winogrande"][0] | {"answer": "3"}, "answer '3' is not a choice"),
         (
             PUBLIC["math"][0] | {"solution": "It is one half."},
             r"solution 'It is one half.' has no \boxed{}",
@@ -658,7 +658,10 @@ def test_columns_under_other_names_are_told(read: Read) -> None:
             {"question": "?", "answer": "nan"},
             "answer is 'nan', which is written for a ",
         ),
-        (plain(["a", "b"], "B. a"), "answer 'B. a' is no choice; give a choice's text"),
+        (
+            plain(["a", "b"], "B. a"),
+            "answer 'B. a' is not a choice; give a choice's text",
+        ),
     ],
 )
 def test_what_may_be_meant_and_is_not_read_is_named(
@@ -720,7 +723,7 @@ def test_digits_that_may_count_from_either_are_refused(
 def test_a_set_that_counts_from_0_and_as_high_as_its_choices_is_refused(
     read: Read,
 ) -> None:
-    with pytest.raises(DataError, match="line 2: answer 4 is no choice"):
+    with pytest.raises(DataError, match="line 2: answer 4 is not a choice"):
         read(plain(WORDS, 0), plain(WORDS, 4))
 
 
@@ -737,7 +740,7 @@ def test_a_letter_among_letters_is_refused_where_others_are_letters(
     with pytest.raises(DataError, match="line 1: answer 'A' is both a choice's text"):
         read(*rows)
     assert gold_of(read(*rows, answers="letter")) == ["O", "tin"]
-    with pytest.raises(DataError, match="line 2: answer 'B' is no choice"):
+    with pytest.raises(DataError, match="line 2: answer 'B' is not a choice"):
         read(*rows, answers="text")
 
 
@@ -772,7 +775,7 @@ def test_columns_named_by_letters_answer_by_letter_where_others_do(
 def test_true_and_false_are_the_choices_that_say_so(read: Read) -> None:
     assert gold_of(read(plain(["yes", "no"], True))) == ["yes"]  # noqa: FBT003
     assert gold_of(read(plain(["False", "True"], False))) == ["False"]  # noqa: FBT003
-    with pytest.raises(DataError, match="answer True is no choice"):
+    with pytest.raises(DataError, match="answer True is not a choice"):
         read(plain(["a", "b"], True))  # noqa: FBT003
 
 

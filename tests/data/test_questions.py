@@ -252,7 +252,7 @@ def test_digits_in_csv_are_an_index_unless_a_choices_text(
             '{"question": "a", "question": "b"}',
             "'question' appears twice in one JSON obj",
         ),
-        ('{"question": NaN}', "not JSON (NaN is no JSON number)"),
+        ('{"question": NaN}', "not JSON (NaN is not a JSON number)"),
         ("{}", "has neither a prompt nor a question"),
         ('{"Question": "a", "question": "b"}', "has the columns 'Question' and 'que"),
         ('{"promt": "a"}', "has neither a prompt nor a question; is 'promt' meant?"),
@@ -319,7 +319,7 @@ def test_an_answer_that_is_no_choice_is_a_bad_row(read: Read, answer: object) ->
     with pytest.raises(DataError) as caught:
         read(row(choices=["yes", "no"], answer=answer))
     assert str(caught.value) == (
-        f"pool.jsonl, line 1: answer {answer!r} is no choice; give a choice's text, "
+        f"pool.jsonl, line 1: answer {answer!r} is not a choice; give a choice's text, "
         "its number from 0 to 1 or its letter from A to B"
     )
 

@@ -70,8 +70,8 @@ LINES: dict[str, tuple[bytes, str]] = {
         b'{"a": {"b": 1, "b": 2}}\n',
         ", line 1: 'b' appears twice",
     ),
-    "NaN": (b'{"a": NaN}\n', ", line 1: not JSON (NaN is no JSON number)"),
-    "Infinity": (b'{"a": -Infinity}\n', ", line 1: not JSON (-Infinity is no JSON"),
+    "NaN": (b'{"a": NaN}\n', ", line 1: not JSON (NaN is not a JSON number)"),
+    "Infinity": (b'{"a": -Infinity}\n', ", line 1: not JSON (-Infinity is not a JSON"),
     "5000 digits": (
         b'{"a": ' + b"9" * 5000 + b"}\n",
         ", line 1: not usable JSON (a",
@@ -121,7 +121,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
         b'[{"a": ' + b"9" * 5000 + b"}]",
         ", item 1: not us",
     ),
-    "array NaN": ("p.json", b'[{"a": NaN}]', ", item 1: not JSON (NaN is no JSON"),
+    "array NaN": ("p.json", b'[{"a": NaN}]', ", item 1: not JSON (NaN is not a JSON"),
     "array of texts": ("p.json", b'["a"]', ", item 1: not a JSON object but text"),
     "array deep": ("p.json", b"[" * 10_000, ", item 1: not usable JSON (nested too"),
     "array nested": (

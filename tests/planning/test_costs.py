@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
+from neuron_opsd.method.selection import (
+    PoolSignals,
+    kept_ids,
+    select_questions,
+)
 from neuron_opsd.planning.costs import (
     StagePlan,
     num_positions,
+    num_selected,
     plan,
     scaled_keep,
     trained_parameters,
@@ -29,6 +35,7 @@ from neuron_opsd.planning.workload import (
     part_of,
     places_of,
 )
+from neuron_opsd.stages.capture import not_read
 from scripted import FACTS
 
 RATES = Rates(
@@ -129,6 +136,16 @@ def test_demonstrations_are_read_as_often_as_the_prompt() -> None:
     assert tokens(stages(CONSTRAINED, every)["teacher_check"]) == (
         *(3 * 230 + 2 * 11 * 48, 0, 0),
     )
+
+
+@given(st.integers(1, 500), st.integers(1, 100))
+def test_as_many_are_selected_as_a_selection_keeps(size: int, percent: int) -> None:
+    share = f"selection.keep_fraction={percent / 100}"
+    config = settings(share, "selection.rule=random")
+    pool = PoolSignals(not_read([f"q{i}" for i in range(size)]))
+    kept = select_questions(pool, config.selection, seed=0)
+    work = replace(FREE, pool=replace(POOL, num_questions=size))
+    assert num_selected(work, config) == len(kept_ids(kept))
 
 
 def test_demonstrations_are_shown_to_the_in_domain_test_alone() -> None:

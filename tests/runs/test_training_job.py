@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from neuron_opsd.comparison.grid import Prefixed
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
@@ -107,6 +108,31 @@ def test_a_training_leaves_metrics_two_checkpoints_and_an_adapter(
     assert read_metrics(tmp_path / "train") == metrics
     assert checkpoint_names(tmp_path) == ["step-000004", "step-000006"]
     assert "adapter_model.safetensors" in files_of(tmp_path / "adapter")
+
+
+def test_progress_is_given_the_numbers_of_every_step(
+    tmp_path: Path, config: Config
+) -> None:
+    logged: list[tuple[str, int, Mapping[str, float]]] = []
+
+    class Tracking(Silent):
+        def log_metrics(
+            self, stage: str, step: int, metrics: Mapping[str, float]
+        ) -> None:
+            logged.append((stage, step, metrics))
+
+    with opened(tmp_path, config) as run:
+        grouped = replace(run, progress=Prefixed(Tracking(), "seed 0"))
+        metrics = train_adapter(
+            grouped, base(config), Training("main"), EXAMPLES, NeuronOPSD(config)
+        )
+    assert [(stage, step) for stage, step, _ in logged] == [
+        ("seed 0, main", entry.step) for entry in metrics
+    ]
+    for entry, (_, _, numbers) in zip(metrics, logged, strict=True):
+        assert numbers["loss"] == entry.loss
+        assert numbers["grad_norm"] == entry.grad_norm
+        assert not {"step", "skipped", "reward"} & numbers.keys()
 
 
 def test_only_checkpoints_that_training_names_are_dropped(

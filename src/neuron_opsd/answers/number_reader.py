@@ -175,7 +175,7 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
 
 
 def reading_of(number: str | None, found: str, missing: str) -> Reading:
-    """Return a reading of a number that is there or not."""
+    """Return a reading of a number that may be missing."""
     return Reading(number, missing if number is None else found)
 
 

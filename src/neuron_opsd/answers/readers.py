@@ -261,7 +261,7 @@ def regex_reader(config: AnswersConfig) -> Reader:
         pattern = re.compile(config.pattern)
     except re.error as error:
         raise ConfigError(
-            f"answers.pattern is {config.pattern!r}, but that is no regular "
+            f"answers.pattern is {config.pattern!r}, but that is not a regular "
             f"expression: {error}"
         ) from None
     group = min(1, pattern.groups)

@@ -196,7 +196,7 @@ class Verifier:
                 raise TryAgainError(
                     f"the process that {COMPARES} did not reply within "
                     f"{self.wait_seconds:g} s, though it may work for "
-                    f"{self.limits.seconds} s only: this machine stood still or is "
+                    f"{self.limits.seconds} s only: this machine was suspended or is "
                     "overloaded; the same command resumes"
                 ) from None
             reply: dict[str, Any] = json.loads(line) if line else {"cut": "killed"}

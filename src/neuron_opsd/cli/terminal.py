@@ -75,6 +75,9 @@ class Terminal:
         """Say something that the user should know although the work continues."""
         self._err.print(Text(f"warning: {clean(text)}"), soft_wrap=True)
 
+    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Show nothing; a run keeps them in a file."""
+
     def note(self, text: str) -> None:
         """Say something in passing; left out when quiet."""
         if not self._quiet:
@@ -222,7 +225,7 @@ class Pace:
 
 
 class PaceColumn(ProgressColumn):
-    """Units done, their rate, the time that went by and the time that is left."""
+    """Units done, their rate, the time taken and the time left."""
 
     def render(self, task: Task) -> Text:
         """Write the numbers of one bar."""
@@ -271,7 +274,7 @@ def complain(text: str) -> None:
     """Write one message of the program to stderr."""
     stream = sys.stderr
     lenient(stream)
-    # Where nobody can be told, the exit status still says it.
+    # If nobody can read it, the exit status still says so.
     with suppress(OSError):
         stream.write(f"{PROGRAM}: {clean(text)}\n")
         stream.flush()

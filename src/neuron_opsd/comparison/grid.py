@@ -226,3 +226,7 @@ class Prefixed:
     def warn(self, text: str) -> None:
         """Pass on a warning."""
         self.progress.warn(f"{self.prefix}: {text}")
+
+    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Pass on metrics."""
+        self.progress.log_metrics(f"{self.prefix}, {stage}", step, metrics)

@@ -135,7 +135,7 @@ def mean_of(by_seed: BySeed) -> FloatArray:
 def source_mean_rows(
     measured: Mapping[tuple[Arm, str], BySeed], sources: Sequence[str]
 ) -> Iterator[Measurement]:
-    """Yield the means over all sources, where all of them are there."""
+    """Yield the means over all sources, if none is missing."""
     summed_up = {
         (replace(arm, source=ALL_SOURCES), target)
         for arm, target in measured

@@ -37,7 +37,6 @@ from neuron_opsd.storage.folders import require_folder
 from neuron_opsd.storage.manifest import installed_versions
 
 DATA = record_codec("comparison.json", ComparisonData)
-SCORES = "scores.parquet"
 RESULTS = "results.json"
 
 SCORE_ROWS = 65_536
@@ -174,7 +173,7 @@ def hashes(context: ComparisonContext) -> dict[str, str]:
 def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
     """Write all files of a comparison; return the path of its page."""
     score_rows.save_rows(
-        rows_of(all_tested(outcome)), SCORE_SCHEMA, SCORE_ROWS, out / SCORES
+        rows_of(all_tested(outcome)), SCORE_SCHEMA, SCORE_ROWS, out / score_rows.SCORES
     )
     DATA.save(data, out / DATA.file_name)
     oracles = frozenset(line.name for line in data.methods if line.oracle)
@@ -187,7 +186,12 @@ def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
     for name, rows in listed.items():
         write_atomic(out / f"{name}.csv", encode(tables.csv_text(rows)))
     write_page(out)
-    names = (SCORES, DATA.file_name, RESULTS, *(f"{name}.csv" for name in listed))
+    names = (
+        score_rows.SCORES,
+        DATA.file_name,
+        RESULTS,
+        *(f"{name}.csv" for name in listed),
+    )
     integrity.write_listed(out, (*names, PAGE))
     return out / PAGE
 

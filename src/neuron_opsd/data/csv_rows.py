@@ -76,7 +76,7 @@ class TextLines:
 
     @property
     def first(self) -> str:
-        """What the file begins with; what is not UTF-8 is told when it is read."""
+        """What the file begins with; what is not UTF-8 is reported when it is read."""
         return self.ahead.data.decode(errors="replace")
 
     def drop(self, text: str) -> None:

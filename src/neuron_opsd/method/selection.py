@@ -202,7 +202,7 @@ def rank_questions(pool: PoolSignals, config: SelectionConfig, seed: int) -> Ran
     values = rule.order(pool, seed)
     barred = barred_questions(pool, config)
     free = np.flatnonzero(~barred)
-    fraction = 1.0 if rule.keeps_all else config.keep_fraction
+    fraction = share_asked(config)
     share = min(1.0, fraction * len(ids) / max(1, len(free)))
     kept = np.zeros(len(ids), dtype=np.bool_)
     lots = np.zeros(len(ids))
@@ -225,6 +225,11 @@ def barred_questions(pool: PoolSignals, config: SelectionConfig) -> NDArray[np.b
     all_may = config.include_unread or SELECTION_RULES[config.rule].keeps_all
     unread = {} if all_may else pool.unread
     return np.array([name in unread for name in pool.question_ids], dtype=np.bool_)
+
+
+def share_asked(config: SelectionConfig) -> float:
+    """Return the share of the pool that the settings ask for."""
+    return 1.0 if SELECTION_RULES[config.rule].keeps_all else config.keep_fraction
 
 
 def limit_of(count: int, share: float) -> int:

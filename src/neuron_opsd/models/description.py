@@ -198,7 +198,7 @@ def try_once(path: str, digest: str) -> None:
     if gave_up or b"MemoryError" in done.stderr:
         raise ModelError(
             f"the tokenizer {path} does not finish a text of a few hundred "
-            f"characters in {loading_worker.SECONDS:g} s and little memory, as its "
+            f"characters in {workers.SECONDS:g} s and little memory, as its "
             "expressions backtrack or let texts grow; get it again from a place that "
             "you trust"
         )

@@ -9,14 +9,15 @@ after another) and *train* (forward and backward).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from neuron_opsd.config import Config
+from neuron_opsd.method.selection import limit_of, share_asked
 from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.planning import workload
 from neuron_opsd.planning.workload import Held, QuestionTokens, Rates, Work
+from neuron_opsd.stages.teaching import shown_draws
 
 MARGIN = 0.25
 """Share by which times are uncertain, up and down."""
@@ -129,7 +130,7 @@ def rollouts(work: Work, rates: Rates, config: Config) -> Cost:
 def own_draws(config: Config, num_samples: int | None = None) -> tuple[int, ...]:
     """Return how many answers are drawn at once where demonstrations need some."""
     samples = num_samples or config.rollouts.num_samples
-    return (samples, 1) if config.contexts.answer == "greedy" else (samples,)
+    return (samples, *(count for _, count in shown_draws(config.contexts)))
 
 
 def reading_off(
@@ -234,9 +235,7 @@ def answering(
 
 def num_selected(work: Work, config: Config) -> int:
     """Return how many questions of the pool are trained on, ties left out."""
-    if config.selection.rule == "all":
-        return work.pool.num_questions
-    return math.ceil(config.selection.keep_fraction * work.pool.num_questions)
+    return limit_of(work.pool.num_questions, share_asked(config.selection))
 
 
 def num_saved(config: Config) -> int:

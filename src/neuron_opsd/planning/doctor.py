@@ -272,7 +272,7 @@ def lock_holds(path: Path) -> bool:
 
 
 def check_cache(cache: Path) -> Check:
-    """Ask whether the demo's files are there, so that it needs no network."""
+    """Ask whether the demo's files are in the cache, so that it needs no network."""
     name = "offline cache"
     if (cache / MARKER).is_file():
         return Check(name, "ok", f"the demo's files are at {cache}")

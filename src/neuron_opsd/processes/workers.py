@@ -22,6 +22,11 @@ SOURCES: Final = Path(__file__).resolve().parents[2]
 READY: Final = b"ready"
 """What a worker that is run once writes when it begins."""
 
+SECONDS: Final = 1.0
+"""Processor time of one piece of work; the longest of real ones take milliseconds."""
+BYTES: Final = 160 << 20
+"""Memory above what the process has when it begins."""
+
 
 def start(
     worker: ModuleType, what: str, environment: Mapping[str, str] | None = None

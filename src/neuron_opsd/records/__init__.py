@@ -304,7 +304,7 @@ class StepMetrics:
     skipped: str = ""
     """Why nothing was learnt in this step; what is measured of it is 0 then."""
     spike: float = 0.0
-    """How many times the usual its loss, or gradient, was, where that was told."""
+    """How many times the usual its loss, or gradient, was, where a warning said so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class Measurement:
     place: Place
     value: float
     by_seed: tuple[float, ...]
-    """In the order of the seeds that are there."""
+    """In the order of the seeds that were run."""
 
 
 @dataclass(frozen=True, slots=True)

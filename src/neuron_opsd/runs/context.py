@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -81,6 +81,10 @@ class RunContext:
     def warn(self, text: str) -> None:
         """Keep a warning in the run, and hand it on."""
         self.directory.warn(text)
+
+    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Pass on metrics."""
+        self.progress.log_metrics(stage, step, metrics)
 
     def count_tokens(self, stage: str, num_tokens: int) -> None:
         """Keep how many tokens a stage read and wrote."""

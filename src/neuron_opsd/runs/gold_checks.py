@@ -44,7 +44,7 @@ def check_gold(
         refuse_lines(place, file, free)
         warn_of_latex(name, file, free, warn)
     refuse_unreadable(place, file, config)
-    if config.reader == "latex":
+    if config.may_leave_open:
         warn_of_uncomputed(name, file, config, warn)
 
 

@@ -27,13 +27,19 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise TrainingError(
                 f"step {entry.step}: its {name} is {value}; the checkpoint before is "
-                "whole; begin again with a lower distill.learning_rate"
+                "whole; start again with a lower distill.learning_rate"
             )
     line = json.dumps(asdict(entry)) + "\n"
     with disk_errors(work / METRICS, len(line)):
         make_folder(work)
         with (work / METRICS).open("a", encoding="utf-8") as file:
             file.write(line)
+
+
+def numbers_of(entry: StepMetrics) -> dict[str, float]:
+    """Return what a step measured, by name."""
+    named = asdict(entry).items()
+    return {n: v for n, v in named if isinstance(v, int | float) and n != "step"}
 
 
 def cut_metrics(work: Path, num_steps: int) -> None:

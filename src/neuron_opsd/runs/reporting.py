@@ -52,13 +52,11 @@ from neuron_opsd.storage.run_directory import (
     computed_elsewhere,
     known_changes,
 )
-from neuron_opsd.storage.score_rows import save_run_scores
+from neuron_opsd.storage.score_rows import SCORES, save_run_scores
 
 EVALUATION = json_codec("evaluation.json")
 SUMMARY = json_codec("summary.json")
 PAGE = text_codec(RUN_PAGE)
-SCORES = "scores.parquet"
-"""What every model scored on every test question."""
 
 
 def load_report(path: Path) -> ReportData:

@@ -24,6 +24,7 @@ from neuron_opsd.runs.metrics import (
     METRICS,
     MetricsHash,
     append_metrics,
+    numbers_of,
     read_metrics,
     sync_metrics,
 )
@@ -170,6 +171,7 @@ def run_steps(
             entry = watch.see(taken)
             metrics.append(entry)
             append_metrics(work, entry)
+            run.log_metrics(training.name, entry.step, numbers_of(entry))
             done(1)
             step = entry.step + 1
             if step % run.config.distill.checkpoint_every == 0 or STOPPING.number:

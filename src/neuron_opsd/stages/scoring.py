@@ -39,7 +39,7 @@ def score_rollouts(
         questions: Of one test set; the scores keep their order.
         rollouts: Of at least these questions, in any order; summaries will do.
         gold: Of at least these questions.
-        readers: Question id to reader, as `answers.readers_for` returns.
+        readers: Question id to reader, as `readers.readers_for` returns.
 
     Raises:
         DataError: If questions have no gold answer, or one that cannot be read; the

@@ -170,13 +170,13 @@ def refuse_step(
     if config.on_nonfinite == "stop":
         advice = (
             "resume with --set distill.on_nonfinite=skip to leave such steps out, or "
-            "begin again with a lower distill.learning_rate, model.compute=float32, or "
+            "start again with a lower distill.learning_rate, model.compute=float32, or "
             "without these questions"
         )
     elif num_skipped > MAX_SKIPPED:
         advice = (
             f"{MAX_SKIPPED} steps before it were skipped, so it is not the questions; "
-            "begin again with a lower distill.learning_rate or model.compute=float32"
+            "start again with a lower distill.learning_rate or model.compute=float32"
         )
     else:
         return
@@ -193,7 +193,7 @@ def check_state(learner: Learner, step: int) -> None:
     except NotFiniteError as error:
         raise TrainingError(
             f"step {step}: {error.what} after it; what this step made is not kept and "
-            "the last checkpoint is whole; begin again with a lower "
+            "the last checkpoint is whole; start again with a lower "
             "distill.learning_rate or distill.max_grad_norm"
         ) from error
 
@@ -229,7 +229,7 @@ def all_sequences(groups: Sequence[RolloutGroup]) -> list[TrainingSequence]:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean of the values that are there, `None` where none is."""
+    """Return the mean of the values that are given, `None` if none is."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 

@@ -31,7 +31,7 @@ class Plan:
 
 
 def holds(path: Path, data: bytes) -> bool:
-    """Say whether a file is there and holds these bytes."""
+    """Say whether a file exists and holds these bytes."""
     try:
         return read_plain(path) == data
     except DataError:
@@ -72,7 +72,7 @@ class Chunks(Generic[R]):
         plan: Plan,
         warn: Callable[[str], None],
     ) -> None:
-        """Keep what is there, unless it was cut otherwise or made from other things."""
+        """Keep what exists, unless it was cut otherwise or made from other things."""
         self.folder = folder
         self.codec = codec
         self.warn = warn
@@ -86,7 +86,7 @@ class Chunks(Generic[R]):
             write_atomic(path, wanted)
 
     def keep(self, number: int, compute: Callable[[], Sequence[R]]) -> None:
-        """Compute a chunk and keep it, unless it is there."""
+        """Compute a chunk and keep it, unless it exists."""
         if self.seconds(number) is not None:
             return
         start = perf_counter()
@@ -102,7 +102,7 @@ class Chunks(Generic[R]):
         return self.codec.load(self.path(number))
 
     def seconds(self, number: int) -> float | None:
-        """Return what a chunk took, `None` when it is not there whole."""
+        """Return what a chunk took, `None` if it is missing or damaged."""
         try:
             receipt = read_receipt(self.receipt(number))
             found = sha256_file(self.path(number)) if receipt else None

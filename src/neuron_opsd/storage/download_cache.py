@@ -141,7 +141,7 @@ def is_part(value: object) -> bool:
 
 
 def write_marker(cache: Path, parts: Parts) -> None:
-    """Write the licences of what is there, and then that it is finished."""
+    """Write the licences of what was fetched, and then that it is finished."""
     write_atomic(cache / LICENCES, licences_text(parts).encode())
     text = json.dumps({"parts": dict(sorted(parts.items()))}, indent=2)
     write_atomic(cache / MARKER, f"{text}\n".encode())

@@ -202,13 +202,13 @@ def sync_tree(folder: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Delete a file or folder if it is there, and if the disk lets us."""
+    """Delete a file or folder if it exists, and if the disk lets us."""
     with contextlib.suppress(OSError):
         remove(path)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder if it is there."""
+    """Delete a file or folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -94,7 +94,7 @@ def not_hashed(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def size_of(path: Path, names: Iterable[str]) -> int:
-    """Return the bytes of a file, or of some files in a folder that are there."""
+    """Return the bytes of a file, or of the files of a folder that exist."""
     files = [path / name for name in names] or [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 

@@ -90,7 +90,7 @@ class RunDirectory:
         environment: Mapping[str, str] | None = None,
         warn: Callable[[str], None] = ignore,
     ) -> Iterator[RunDirectory]:
-        """Begin a run in a directory, or resume the one that is there.
+        """Begin a run in a directory, or resume the one that it holds.
 
         Args:
             path: New, empty, or a run directory.
@@ -204,7 +204,7 @@ class RunDirectory:
                     clear_chunks(self.path(PARTS, name), output.file)
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a fact in the manifest; a mapping is merged into what is there."""
+        """Keep a fact in the manifest; a mapping is merged into the one it has."""
         old = self.manifest.facts.get(name)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             value = {**old, **value}

@@ -15,6 +15,9 @@ from neuron_opsd.storage.codecs import groups, save_table, writable
 
 ScoreRow: TypeAlias = dict[str, Any]
 
+SCORES: Final = "scores.parquet"
+"""The file, in a run directory as in the folder of a comparison."""
+
 SCORE_FIELDS: Final = (
     ("test", pa.string()),
     ("question_id", pa.string()),

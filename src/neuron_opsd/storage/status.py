@@ -62,7 +62,7 @@ class RunStatus:
 
     run: Path
     finished: bool
-    """Whether the report, which comes last, is there, and nothing is amiss."""
+    """Whether the report, which comes last, is written, and nothing is amiss."""
     holder: str | None
     """The process that works in the directory, `None` where none does."""
     steps_done: int
@@ -84,7 +84,7 @@ class RunGroupStatus:
     models_done: tuple[str, ...]
     """Models that are trained, where they have to be, and tested."""
     begun: str
-    """What is there of the next one, empty where nothing is."""
+    """What exists of the next one; empty for nothing."""
     holder: str | None
     amiss: tuple[str, ...] = ()
 
@@ -95,7 +95,7 @@ class ComparisonStatus:
 
     comparison: Path
     finished: bool
-    """Whether the page, which comes last, is there, and nothing is running or amiss."""
+    """Whether the page, which comes last, is written, and nothing runs or is amiss."""
     blocks: tuple[RunGroupStatus, ...]
     amiss: tuple[str, ...] = ()
     """As of a run, of the comparison and its run groups."""

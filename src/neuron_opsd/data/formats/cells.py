@@ -112,7 +112,7 @@ class Cells:
         return [key for key in self.values if key not in self.asked]
 
     def has(self, *keys: str) -> bool:
-        """Say whether all of these columns are there, filled or not."""
+        """Say whether all of these columns exist, filled or not."""
         return all(map(self.written.__contains__, keys))
 
     def name(self, key: str) -> str:

@@ -265,7 +265,7 @@ PLACES: Final[Mapping[str, PlaceOf]] = {
 
 
 def no_choice(answer: RawAnswer, item: Item, evidence: Evidence) -> str:
-    """Say that an answer is no choice, and what would be one."""
+    """Say that an answer is not a choice, and what would be one."""
     if isinstance(answer.value, list) and len(answer.value) > 1:
         return (
             f"{answer.column} {shorten(answer.value)} names several choices, but only "
@@ -278,6 +278,6 @@ def no_choice(answer: RawAnswer, item: Item, evidence: Evidence) -> str:
     if keys[0].isdigit():
         places = "its number from"
     return (
-        f"{answer.column} {shorten(answer.value)} is no choice; give a choice's text, "
-        f"{places} {keys[0]} to {keys[-1]}"
+        f"{answer.column} {shorten(answer.value)} is not a choice; give a choice's "
+        f"text, {places} {keys[0]} to {keys[-1]}"
     )

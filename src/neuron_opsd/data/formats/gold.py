@@ -74,7 +74,7 @@ def one_text(value: Any, answer: RawAnswer) -> str:
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         value = tidy(value)
         if not isinstance(value, int) and not math.isfinite(value):
-            raise BadRowError(f"{answer.column} {value} is no number to compare with")
+            raise BadRowError(f"{answer.column} {value} is not a finite number")
         if squash(answer.column) in CLASSES:
             raise BadRowError(
                 f"{answer.column} {value} is the number of a class without a name, and "

@@ -92,13 +92,13 @@ class FileNotes:
         return ""
 
     def letters_note(self) -> str:
-        """Say that answers look like letters of choices that are not there."""
+        """Say that answers look like letters of choices that are missing."""
         enough = self.num_free_answers >= max(2, self.num_rows)
         if not enough or not self.all_letters:
             return ""
         return (
-            "every answer is a single letter, but there are no choices; if they stand "
-            "within the questions, answers will be compared as letters"
+            "every answer is a single letter, but there are no choices; if they are "
+            "in the questions, answers will be compared as letters"
         )
 
     def point_note(self) -> str:

@@ -154,7 +154,7 @@ SETS: Final = (
         "CC BY-SA 3.0",
         fits=is_yes_or_no,
         by_answer=True,
-        note="; the passage stands before the question, the choices are no and yes",
+        note="; the passage comes before the question, the choices are no and yes",
     ),
     PublicSet(
         *("math", "MATH, MATH-500", ("problem", "solution"), set_readers.read_math),

@@ -10,10 +10,7 @@ import json
 import re
 import sys
 
-from neuron_opsd.processes.workers import begin
-
-SECONDS = 1.0
-BYTES = 160 << 20
+from neuron_opsd.processes.workers import BYTES, SECONDS, begin
 
 
 def main() -> None:

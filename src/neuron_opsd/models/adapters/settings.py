@@ -53,7 +53,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "lora_bias": "adds biases that the base has no place for",
     "megatron_config": "is made for Megatron's layers",
     "monteclora_config": "draws its weights anew for each pass",
-    "target_parameters": "changes weights that are no layer of their own",
+    "target_parameters": "changes weights that are not layers",
     "trainable_token_indices": "changes single rows of the embedding",
     "use_bdlora": "is split into blocks",
     "use_qalora": "pools its inputs in groups",
@@ -184,7 +184,7 @@ def patterns(settings: Settings, modules: Sequence[str]) -> Problems:
         try:
             re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:
-            yield name, pattern, f"it is no regular expression ({error})"
+            yield name, pattern, f"it is not a regular expression ({error})"
     if found and not matches_in_time([pattern for _, pattern in found], modules):
         # One of them, and which is found by trying each alone.
         for name, pattern in found:

@@ -15,13 +15,11 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from neuron_opsd.processes.workers import begin
+from neuron_opsd.processes.workers import BYTES, SECONDS, begin
 
-SECONDS = 1.0
-BYTES = 160 << 20
 SECONDS_PER_BYTE = 1 / (20 << 20)
 BYTES_PER_BYTE = 16
-"""What the texts may take, and the file itself for each of its bytes."""
+"""What the file may take for each of its bytes, besides what the texts may."""
 
 REPEATS = 400
 PAIRED = "a1 .\n_é"

@@ -21,11 +21,11 @@ from typing import Any, Final, TypeAlias
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.models.library_errors import full_line_of
 from neuron_opsd.models.tokenizer import template_worker
-from neuron_opsd.models.tokenizer.template_worker import MAX_BYTES, MAX_SECONDS
 from neuron_opsd.processes import workers
+from neuron_opsd.processes.workers import BYTES, SECONDS
 
 Conversation: TypeAlias = tuple[Mapping[str, Any], str]
-"""The variables of a template, `messages` among them, and the day that it is told."""
+"""The variables of a template, `messages` among them, and the day that it is given."""
 
 BATCH: Final = 1 << 16
 """Characters of the conversations that are handed over at once."""
@@ -36,11 +36,11 @@ MOST: Final = 1 << 22
 WRITES: Final = "writes conversations by the chat template"
 
 RAN_ON: Final = (
-    f"it was stopped after {MAX_SECONDS:g} s of processor time, and writing a "
+    f"it was stopped after {SECONDS:g} s of processor time, and writing a "
     "conversation takes milliseconds"
 )
 FILLED: Final = (
-    f"it took more than {MAX_BYTES >> 20} MiB of memory, and writing a conversation "
+    f"it took more than {BYTES >> 20} MiB of memory, and writing a conversation "
     "takes next to none"
 )
 

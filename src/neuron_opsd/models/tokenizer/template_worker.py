@@ -28,13 +28,7 @@ import jinja2.utils
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from neuron_opsd.processes.workers import limit_memory, limit_time
-
-MAX_SECONDS = 1.0
-"""Processor time of one rendering; the longest of real ones take milliseconds."""
-
-MAX_BYTES = 160 << 20
-"""Memory above what the process has when it begins."""
+from neuron_opsd.processes.workers import BYTES, SECONDS, limit_memory, limit_time
 
 MAX_ADDED = 200_000
 """Characters that a template may write besides four times what the turns say."""
@@ -200,7 +194,7 @@ def ignore_signals() -> None:
 def main() -> None:
     """Answer requests until the input ends."""
     ignore_signals()
-    limit_memory(MAX_BYTES)
+    limit_memory(BYTES)
     templates, sources, replies = Templates(), [], sys.stdout.buffer
     replies.write(b"ready\n")
     replies.flush()
@@ -208,7 +202,7 @@ def main() -> None:
         request = json.loads(line)
         sources += request["new"]
         for given, day in request["conversations"]:
-            limit_time(MAX_SECONDS)
+            limit_time(SECONDS)
             reply = templates.render(sources[request["source"]], given, day)
             # Whoever writes is no longer busy with the template.
             limit_time(0)

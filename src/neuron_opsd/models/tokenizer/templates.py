@@ -24,7 +24,7 @@ Turn: TypeAlias = Mapping[str, str]
 """A message as templates know it."""
 
 PROBE: Final = "zq"
-"""Must stand in no template's own text, so that what stands around it can be told."""
+"""Occurs in no template's own text, so that what surrounds it can be found."""
 
 REASONING: Final = "pondered"
 """The same for the reasoning of a probe."""
