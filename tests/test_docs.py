@@ -14,14 +14,14 @@ import neuron_opsd
 from generate import settings_page
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import flatten
-from neuron_opsd.data.formats.cells import squash
-from neuron_opsd.data.formats.column_names import (
+from neuron_opsd.data.formats.cells import (
     ANSWERS,
     CHOICES,
     IDS,
     INDICES,
     PROMPTS,
     QUESTIONS,
+    squash,
 )
 from neuron_opsd.data.formats.public_sets import SETS
 from places import DOCS, PACKAGE, ROOT

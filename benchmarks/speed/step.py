@@ -18,7 +18,7 @@ from benchmarks.speed.job import Facts, Job, Turns
 from benchmarks.speed.rollouts import load_tokenizer, model_settings
 from neuron_opsd.config import Config, DistillConfig, PromptsConfig, RolloutsConfig
 from neuron_opsd.methods.distillation import NeuronOPSD
-from neuron_opsd.models.load import load_learner
+from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.records import Message, Prompt, Question, TrainingExample
 from neuron_opsd.stages.training import train
@@ -46,7 +46,7 @@ def ours(job: Job, turns: Turns) -> None:
             warmup_steps=0,
         ),
     )
-    learner = load_learner(model_settings(job), settings.distill, seed=0)
+    learner = learner_of(load_model(model_settings(job)), settings.distill, seed=0)
     # Without an end every completion has the same length, as for the peer.
     learner.tokens = Tokens(learner.tokens.tokenizer, frozenset())
     examples = [

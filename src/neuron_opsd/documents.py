@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 64
 """Of settings and of our own JSON objects; what parses may be too deep to be used."""
-
 LONG_NAME = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}""")
 """A dotted name too deep to be one, over which `tomllib` takes time squared."""
 
@@ -35,11 +34,7 @@ class TooDeepError(DocumentError):
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the value that a JSON text holds.
-
-    Raises:
-        DocumentError: If it is not JSON, names a field twice, or is nested too deeply.
-    """
+    """Return the value that a JSON text holds, in which no field is named twice."""
     try:
         return json.loads(text, object_pairs_hook=without_doubles)
     except DocumentError:
@@ -51,11 +46,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_toml(text: str | bytes) -> dict[str, Any]:
-    """Return the table that a TOML text holds.
-
-    Raises:
-        DocumentError: If it is not TOML, or is nested too deeply.
-    """
+    """Return the table that a TOML text holds."""
     try:
         written = text if isinstance(text, str) else text.decode("utf-8-sig")
         if LONG_NAME.search(written):
@@ -72,12 +63,7 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
 
 
 def parse_table(text: str | bytes) -> dict[str, Any]:
-    """Return the object that a JSON text holds.
-
-    Raises:
-        DocumentError: If it holds anything else, or is nested more than `MAX_DEPTH`
-            times.
-    """
+    """Return the object that a JSON text holds, nested at most `MAX_DEPTH` times."""
     value = parse_json(text)
     if not isinstance(value, dict):
         raise DocumentError("it holds no JSON object")
@@ -86,22 +72,15 @@ def parse_table(text: str | bytes) -> dict[str, Any]:
 
 
 def check_depth(value: object) -> None:
-    """Refuse what is nested more than `MAX_DEPTH` times."""
-    if depth_of(value) > MAX_DEPTH:
-        raise TooDeepError
-
-
-def depth_of(value: object) -> int:
-    """Return how many times values are nested; does not recurse."""
-    depth, level = 0, [value]
-    while level:
+    """Refuse what is nested more than `MAX_DEPTH` times; does not recurse."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
         tables = [one.values() for one in level if isinstance(one, dict)]
         lists = [one for one in level if isinstance(one, list)]
         if not tables and not lists:
-            break
-        depth += 1
+            return
         level = [inner for one in (*tables, *lists) for inner in one]
-    return depth
+    raise TooDeepError
 
 
 def without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import ClassVar, Final
 
 MAX_NAMED = 16
 """Questions that a message names; as many as a step has by default."""
-
 MAX_LISTED = 5
 """Of anything else that a message lists."""
 
@@ -54,12 +53,9 @@ class NotFiniteError(NeuronOpsdError):
     def __init__(
         self, what: str, places: Sequence[int] = (), questions: Sequence[str] = ()
     ) -> None:
-        """Say what it is, and of what.
+        """Say what it is, such as ``the loss is nan``, and of what.
 
-        Args:
-            what: For example ``the loss is nan``.
-            places: In what the model was given, where it is of some of that.
-            questions: Ids of the questions that it is of, once they are known.
+        That are places in what the model was given, or ids once these are known.
         """
         of = f"{questions_text(questions)}: " if questions else ""
         super().__init__(
@@ -78,14 +74,7 @@ class NotFiniteError(NeuronOpsdError):
 
 @contextmanager
 def naming(questions: Sequence[str]) -> Iterator[None]:
-    """Name the questions of what is not finite.
-
-    Args:
-        questions: Ids, in the order in which the model is given them.
-
-    Raises:
-        NotFiniteError: If it was raised inside, with the ids of its places.
-    """
+    """Give a `NotFiniteError` the ids of its questions, in the order of the model's."""
     try:
         yield
     except NotFiniteError as error:
@@ -106,14 +95,15 @@ def listing(items: Sequence[str], most: int = MAX_LISTED) -> str:
     return ", ".join(items[:most]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
-def clauses(items: Sequence[str], most: int = MAX_LISTED) -> str:
+def clauses(items: Sequence[str]) -> str:
     """Join some phrases, and say how many more there are."""
-    hidden = len(items) - most
-    return "; ".join(items[:most]) + (f"; and {hidden} more" if hidden > 0 else "")
+    hidden = len(items) - MAX_LISTED
+    more = [f"and {hidden} more"] if hidden > 0 else []
+    return "; ".join([*items[:MAX_LISTED], *more])
 
 
 class TryAgainError(NeuronOpsdError):
-    """The world is in the way: a full disk, no network, a run directory in use."""
+    """Something outside is in the way: a full disk, no network, a directory in use."""
 
     exit_status = 75
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from neuron_opsd import records
 from neuron_opsd.config import Config, NeuronsConfig
-from neuron_opsd.data.questions import duplicates_of
+from neuron_opsd.data.overlap import duplicates_of
 from neuron_opsd.errors import DataError
 from neuron_opsd.method import selection as selecting
 from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions

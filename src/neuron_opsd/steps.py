@@ -40,8 +40,9 @@ from neuron_opsd.runs import context
 from neuron_opsd.runs.inputs import POOL
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.resolution import for_model, method_remarks, with_method
-from neuron_opsd.stages import teaching, training
+from neuron_opsd.stages import training
 from neuron_opsd.stages.teaching import DemonstrationPool
+from neuron_opsd.stages.teaching import representatives as representatives
 from neuron_opsd.storage.caching import MEMORY, Workspace
 from neuron_opsd.storage.stored_rollouts import Chosen
 from neuron_opsd.storage.verdicts import hold_votes
@@ -102,16 +103,6 @@ def tally_votes(
     """Return by question id what the sampled rollouts of each question agree on."""
     work = Workspace(config, MEMORY, progress)
     return hold_votes(work, pool, rollouts, pipeline.ROLLOUTS_NAME)
-
-
-def representatives(
-    rollouts: Sequence[Rollout], votes: Mapping[str, Vote], config: Config
-) -> dict[str, Rollout]:
-    """Return by question id the rollout that stands for each question.
-
-    It is the one a demonstration would show; the first one where none can be shown.
-    """
-    return teaching.representatives(rollouts, votes, config)
 
 
 def capture_neurons(

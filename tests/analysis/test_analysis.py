@@ -19,8 +19,12 @@ from cyclopts import App
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
 from neuron_opsd.analysis.cases import Findings, same_label, sharing
 from neuron_opsd.analysis.columns import told_apart, vote_readers
-from neuron_opsd.analysis.inputs import LabelledPool, PreparedRun, assign_answers
-from neuron_opsd.analysis.places import named_runs
+from neuron_opsd.analysis.inputs import (
+    LabelledPool,
+    PreparedRun,
+    assign_answers,
+    named_runs,
+)
 from neuron_opsd.answers.readers import Reader
 from neuron_opsd.cli.neurons import analyse as analyse_command
 from neuron_opsd.config import Config

@@ -43,6 +43,7 @@ def last_number(text: str) -> str | None:
         ("12.5 %", "12.5%"),
         ("3.5e-3", "0.0035"),
         ("1E3", "1000"),
+        ("3 trillions", "3000000000000"),
         ("2 \N{MULTIPLICATION SIGN} 10^5", "200000"),
         (r"2 \times 10^{-1}", "0.2"),
         ("\N{MINUS SIGN}5", "-5"),

@@ -21,7 +21,7 @@ import places
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.data.byte_streams import PIECE, lines_of
-from neuron_opsd.data.hub import table_of
+from neuron_opsd.data.question_files import table_of
 from neuron_opsd.data.questions import read_questions
 from neuron_opsd.errors import DataError
 from neuron_opsd.runs.completions import read_completions

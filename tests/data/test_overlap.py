@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuron_opsd.data import near_texts
-from neuron_opsd.data.overlap import TestTexts, words_of
-from neuron_opsd.data.questions import check_overlap, duplicates_of
+from neuron_opsd.data.overlap import TestTexts, check_overlap, duplicates_of, words_of
 from neuron_opsd.errors import DataError
 from neuron_opsd.records import Message, Question
 

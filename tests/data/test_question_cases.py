@@ -110,7 +110,7 @@ REFUSED: dict[str, str] = {
     "pipe_choices.csv": "line 2: choices must be a list of texts",
     "pretty.jsonl": "holds one JSON object over several lines",
     "sharegpt.jsonl": "its columns are 'conversations'",
-    "single_quotes.csv": "line 2: 4 fields, but 2 columns; a field that holds",
+    "single_quotes.csv": "line 2: 4 fields, but 2 columns; put a field that holds",
 }
 """What the one line of the error says after the file's name."""
 

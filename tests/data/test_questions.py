@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from neuron_opsd.config import QuestionsConfig
 from neuron_opsd.data.formats.fields import NOTHING
-from neuron_opsd.data.hub import split_name, table_of
+from neuron_opsd.data.question_files import split_name, table_of
 from neuron_opsd.data.questions import (
     QuestionFile,
     is_dataset,

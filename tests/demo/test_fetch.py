@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
-from neuron_opsd.data.questions import check_overlap, read_questions
+from neuron_opsd.data.overlap import check_overlap
+from neuron_opsd.data.questions import read_questions
 from neuron_opsd.demo import sources
 from neuron_opsd.demo.fetch import DemoFiles, fetch_demo
 from neuron_opsd.demo.sources import ModelSource, QuestionSet, Wheel

@@ -13,8 +13,8 @@ from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.runs.run import Request
 from neuron_opsd.storage import manifest as manifests
-from neuron_opsd.storage.machine import known_changes
 from neuron_opsd.storage.manifest import read_manifest
+from neuron_opsd.storage.run_directory import known_changes
 from repeated_runs import Halting, StoppedError
 from tiny_runs import (
     FinishedRun,

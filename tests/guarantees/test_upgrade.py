@@ -13,7 +13,7 @@ import pytest
 
 from neuron_opsd.cli import main
 from neuron_opsd.storage.integrity import proof_of
-from neuron_opsd.storage.sealed_json import json_sha256
+from neuron_opsd.storage.manifest import json_sha256
 from tiny_runs import (
     FinishedRun,
     outcome_of,

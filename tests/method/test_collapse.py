@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from neuron_opsd.method import collapse
-from neuron_opsd.method.collapse import WINDOW, CollapseWatch, collapse_signs
+from neuron_opsd.method import watches as collapse
+from neuron_opsd.method.watches import WINDOW, CollapseWatch, collapse_signs
 from neuron_opsd.records import StepMetrics
 
 HEALTHY = StepMetrics(

@@ -137,12 +137,12 @@ def pool_of(sets: list[NeuronIds]) -> list[NeuronSet]:
 
 @given(st.lists(few_neurons, max_size=8), st.integers(0, 4), st.booleans())
 def test_the_nearest_equal_every_pair_ranked_slowly(
-    sets: list[NeuronIds], count: int, by_signatures: bool
+    sets: list[NeuronIds], count: int, by_sketches: bool
 ) -> None:
     pool = pool_of(sets)
     excluded = {"q0": frozenset({"q2", "q3", "elsewhere"})}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contexts, "EXACT_PAIRS", -1 if by_signatures else 64)
+        patch.setattr(contexts, "EXACT_PAIRS", -1 if by_sketches else 64)
         found = nearest(pool, pool, count, excluded)
     assert list(found) == [entry.question_id for entry in pool]
     for i, entry in enumerate(pool):
@@ -152,7 +152,7 @@ def test_the_nearest_equal_every_pair_ranked_slowly(
         assert [n.distance for n in found[entry.question_id]] == distances
 
 
-def test_a_search_by_signatures_says_so_and_how_much_it_finds(
+def test_a_search_by_sketches_says_so_and_how_much_it_finds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = pool_of(skewed_sets(200, 30))
@@ -172,7 +172,7 @@ def test_the_last_pair_that_is_counted_exactly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(contexts, "EXACT_PAIRS", 6)
-    assert "signatures" not in nearest(POOL[1:2], POOL, 1, {})["asked"][0].reason
+    assert "sketches" not in nearest(POOL[1:2], POOL, 1, {})["asked"][0].reason
 
 
 def test_a_pool_with_the_same_id_twice_shows_neither_to_itself() -> None:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.method import fused_loss as module
-from neuron_opsd.method.fused_loss import HiddenStates, measured, one_pass, weighted
+from neuron_opsd.method.fused_loss import HiddenStates, fused_loss, measured, weighted
 from neuron_opsd.method.losses import capped, distillation_loss
 
 N, D, V = 11, 6, 17
@@ -60,7 +60,7 @@ def test_the_sum_over_tiles_is_that_of_all_logits(
         HiddenStates(hidden, weight, softcap),
         HiddenStates(other, other_weight, 3.0),
     )
-    found = one_pass(readouts, half_square, chunk)
+    found = fused_loss(readouts, half_square, chunk)
     constant = capped(other @ other_weight.detach().T, 3.0)
     dense = (capped(hidden @ weight.T, softcap) - constant).square().sum() / 2
     torch.testing.assert_close(found, dense)
@@ -86,7 +86,7 @@ def test_blocks_of_a_tile_cover_every_position_once_and_in_order(
         places.extend(range(N)[rows])
         return half_square(tiles, rows)
 
-    found = one_pass((HiddenStates(hidden, weight),), loss, chunk)
+    found = fused_loss((HiddenStates(hidden, weight),), loss, chunk)
     assert places == list(range(N))
     torch.testing.assert_close(found.detach(), logits.square().sum() / 2)
 
@@ -94,8 +94,8 @@ def test_blocks_of_a_tile_cover_every_position_once_and_in_order(
 def test_a_factor_after_the_sum_scales_the_gradients() -> None:
     hidden, weight, other = example()
     readouts = (HiddenStates(hidden, weight), HiddenStates(other, weight))
-    once = gradients(one_pass(readouts, half_square, 3), hidden, weight)
-    third = gradients(one_pass(readouts, half_square, 3) / 3, hidden, weight)
+    once = gradients(fused_loss(readouts, half_square, 3), hidden, weight)
+    third = gradients(fused_loss(readouts, half_square, 3) / 3, hidden, weight)
     torch.testing.assert_close([3 * grad for grad in third], once)
 
 
@@ -104,7 +104,7 @@ def test_never_more_than_a_tile_of_logits_is_made(chunk: int) -> None:
     hidden, weight, other = example(torch.float32)
     readouts = (HiddenStates(hidden, weight), HiddenStates(other, weight))
     with Products() as products:
-        one_pass(readouts, half_square, chunk).backward()
+        fused_loss(readouts, half_square, chunk).backward()
     assert all(rows <= 2 * chunk for rows, width in products.shapes if width == V)
 
 
@@ -120,7 +120,7 @@ def test_a_frozen_head_costs_no_product_for_its_gradient() -> None:
     ):
         readouts = (HiddenStates(hidden, head), HiddenStates(other, other_head))
         with Products() as made:
-            one_pass(readouts, half_square, 4).backward()
+            fused_loss(readouts, half_square, 4).backward()
         assert len(made.shapes) == 3 * products_per_tile
         assert ((V, D) in made.shapes) == head.requires_grad
     assert frozen.grad is None
@@ -130,7 +130,7 @@ def test_only_the_first_readout_receives_gradients() -> None:
     hidden, weight, other = example()
     other.requires_grad_()
     readouts = (HiddenStates(hidden, weight.detach()), HiddenStates(other, weight))
-    one_pass(readouts, half_square, 4).backward()
+    fused_loss(readouts, half_square, 4).backward()
     assert hidden.grad is not None
     assert other.grad is None
     assert weight.grad is None
@@ -139,7 +139,7 @@ def test_only_the_first_readout_receives_gradients() -> None:
 def test_no_positions_cost_nothing() -> None:
     hidden, weight, other = example()
     readouts = (HiddenStates(hidden[:0], weight), HiddenStates(other[:0], weight))
-    found = one_pass(readouts, half_square, 4)
+    found = fused_loss(readouts, half_square, 4)
     assert found.item() == 0.0
     assert torch.equal(gradients(found, weight)[0], torch.zeros(V, D).double())
 
@@ -171,9 +171,9 @@ def test_half_precision_states_are_read_out_and_added_up_in_float32() -> None:
 def test_autocast_around_the_sum_does_not_round_logits() -> None:
     hidden, weight, other = example(torch.float32)
     readouts = (HiddenStates(hidden, weight), HiddenStates(other, weight))
-    plain = one_pass(readouts, half_square, 4)
+    plain = fused_loss(readouts, half_square, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = one_pass(readouts, half_square, 4)
+        inside = fused_loss(readouts, half_square, 4)
     assert torch.equal(inside, plain)
 
 
@@ -191,7 +191,7 @@ def test_a_loss_may_leave_its_gradient_to_autograd(chunk: int) -> None:
         tile.copy_(grad)
         return values.detach()
 
-    found = one_pass((HiddenStates(hidden, weight, 2.0),), by_autograd, chunk)
+    found = fused_loss((HiddenStates(hidden, weight, 2.0),), by_autograd, chunk)
     logits = 2 * torch.tanh(hidden @ weight.T / 2)
     dense = functional.cross_entropy(logits, targets, reduction="sum")
     torch.testing.assert_close(found, dense)
@@ -208,7 +208,7 @@ def test_weights_multiply_the_loss_of_their_positions(
     hidden, weight, _ = example()
     weights = torch.arange(N) - 2.0
     loss = weighted(half_square, weights, N)
-    found = one_pass((HiddenStates(hidden, weight, softcap),), loss, chunk)
+    found = fused_loss((HiddenStates(hidden, weight, softcap),), loss, chunk)
     logits = capped(hidden @ weight.T, softcap)
     dense = (weights.double() * logits.square().sum(-1)).sum() / 2
     torch.testing.assert_close(found, dense)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from neuron_opsd.method.spikes import FACTOR, LONGEST, USUAL, SpikeWatch
+from neuron_opsd.method.watches import LONGEST, SPIKE_FACTOR, USUAL, SpikeWatch
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs.watching import spike_text
 
@@ -148,7 +148,7 @@ def test_nothing_is_told_of_the_first_steps_or_of_steps_that_taught_nothing() ->
         watch.see(step(1.0))
     empty = replace(step(0.0), num_tokens=0)
     assert [watch.see(empty) for _ in range(30)] == [0.0] * 30
-    assert watch.see(step(FACTOR + 1.0)) == pytest.approx(FACTOR + 1.0)
+    assert watch.see(step(SPIKE_FACTOR + 1.0)) == pytest.approx(SPIKE_FACTOR + 1.0)
 
 
 def test_a_spike_is_told_with_what_it_is_of() -> None:

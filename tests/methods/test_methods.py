@@ -29,7 +29,7 @@ from neuron_opsd.methods import (
 from neuron_opsd.methods.distillation import OracleOPSD
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.models.load import load_learner
+from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.records import (
     Completion,
     Message,
@@ -114,7 +114,7 @@ def learner_for(config: Config) -> HFLearner:
     with warnings.catch_warnings():
         # PEFT asks transformers for what it calls by a new name now.
         warnings.simplefilter("ignore", FutureWarning)
-        return load_learner(config.model, config.distill, config.seed)
+        return learner_of(load_model(config.model), config.distill, config.seed)
 
 
 def rollout_groups_of(

@@ -16,8 +16,8 @@ import hostile_models
 from hostile_models import CASES, HARMLESS
 from loaded import loaded
 from neuron_opsd.errors import ModelError
+from neuron_opsd.models.description import try_tokenizer
 from neuron_opsd.models.gguf.pre_tokenizers import PRE_TOKENIZERS
-from neuron_opsd.models.tokenizer.trial import try_tokenizer
 from neuron_opsd.models.weights.finite import refuse_not_finite
 
 MOST_PROCESSOR = 3.0

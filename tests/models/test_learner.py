@@ -625,9 +625,9 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from neuron_opsd.config import DistillConfig, ModelConfig
-from neuron_opsd.models.load import load_learner
+from neuron_opsd.models.load import learner_of, load_model
 config = ModelConfig(name=sys.argv[1], device="cpu", compute="float32")
-learner = load_learner(config, DistillConfig(lora_rank=4), 3)
+learner = learner_of(load_model(config), DistillConfig(lora_rank=4), 3)
 pairs = [((1, 2, 3), (4, 5))]
 learner.student(pairs).hidden.square().sum().backward()
 learner.step(1e-2)

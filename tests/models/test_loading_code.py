@@ -17,7 +17,7 @@ import torch
 import places
 from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.config.tables import config_from_table
-from neuron_opsd.models.load import load_learner, load_model
+from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.report.card import render_card
 from report_examples import example_report
 from tiny import CHAT_TEMPLATE
@@ -113,7 +113,9 @@ def test_an_adapter_of_a_folder_named_from_here_names_it_from_everywhere(
 ) -> None:
     monkeypatch.chdir(tiny_llama.parent)
     config = ModelConfig(name=tiny_llama.name, compute="float32")
-    load_learner(config, DistillConfig(), 0).save_adapter(tmp_path / "adapter")
+    learner_of(load_model(config), DistillConfig(), 0).save_adapter(
+        tmp_path / "adapter"
+    )
     settings = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == str(tiny_llama.resolve())
 

@@ -359,7 +359,7 @@ from pathlib import Path
 warnings.simplefilter("ignore")
 import torch
 from neuron_opsd.config import DistillConfig, ModelConfig
-from neuron_opsd.models.load import load_learner
+from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.stages.training import Earlier, train
 from neuron_opsd.stages.splitting import Split, Splits
@@ -372,7 +372,7 @@ name, room = sys.argv[1], int(sys.argv[2])
 config = load_config(None, [f"model.name={name}", "model.compute=float32",
     "prompts.form=plain", "distill.steps=2", "distill.batch_size=8",
     "distill.micro_batch_size=8", "distill.lora_rank=4"])
-learner = load_learner(config.model, config.distill, 0)
+learner = learner_of(load_model(config.model), config.distill, 0)
 found = []
 splits = Splits((), lambda known, said: found.append((known[-1], said)))
 objective = Imitating(config, long_rollouts)

@@ -28,7 +28,7 @@ from neuron_opsd.report.analysis_tables import (
     between_table,
     compared,
     correlation_rows,
-    vote_table,
+    group_table,
 )
 from neuron_opsd.results.analysis import (
     ACCURACY,
@@ -351,7 +351,7 @@ def test_rows_end_with_the_mean_of_runs() -> None:
     assert [row.total for row in rows] == [False, False, True]
     assert rows[0].cells[0].value == "\N{MINUS SIGN}0.20"
     assert rows[0].cells[0].note == "\N{MINUS SIGN}0.25 to \N{MINUS SIGN}0.15"
-    votes = vote_table(data)
+    votes = group_table(data, "Votes", VOTES)
     assert votes is not None
     assert len(votes.groups[0].rows) == 9
     assert [name for name, _ in area_tables(data)] == [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.records import GoldAnswers
 from neuron_opsd.records.scores import Interval, QuestionScore, TestResult
@@ -23,7 +23,6 @@ from neuron_opsd.report.run_tables import metric_table
 from neuron_opsd.report.tables import said as coloured
 from neuron_opsd.report.wording import duration, number, signed, size, verdict, visible
 from neuron_opsd.results.run import (
-    FORM_ONLY,
     PROMPTED,
     Measured,
     ModelSummary,

@@ -425,7 +425,7 @@ def test_a_selection_of_one_answer_is_warned_of(
         )
 
     monkeypatch.setattr("neuron_opsd.pipeline.select_questions", evens)
-    monkeypatch.setattr("neuron_opsd.stages.teacher_check.FEWEST", 6)
+    monkeypatch.setattr("neuron_opsd.stages.one_answer.FEWEST", 6)
     config = config_of("contexts.num_demonstrations=0", "selection.keep_fraction=1.0")
     _, warnings = prepared(tmp_path, model, config)
     assert [text.partition(":")[0] for text in warnings] == [

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from neuron_opsd.cli import main
-from neuron_opsd.config import Config, EvaluationConfig
+from neuron_opsd.config import FORM_ONLY, Config, EvaluationConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.records import GoldAnswers
 from neuron_opsd.records.scores import QuestionScore, TestResult
-from neuron_opsd.results.run import FORM_ONLY, PROMPTED
+from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.findings import (
     Findings,

@@ -13,7 +13,7 @@ import pytest
 from neuron_opsd.answers.reasoning import final_part
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.methods import method_of
-from neuron_opsd.models.load import load_learner
+from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.prompts import student_prompt
 from neuron_opsd.records import Completion, Message, Question, Rollout, TrainingExample
 from neuron_opsd.runs.resolution import with_method
@@ -109,7 +109,7 @@ def sequences(model: Path, method: str) -> list[TrainingSequence]:
             ]
         )
     )
-    learner = load_learner(config.model, config.distill, 0)
+    learner = learner_of(load_model(config.model), config.distill, 0)
     question = Question("q", (Message("user", "Which one?"),))
     prompt = student_prompt(question, config.prompts)
     batch = [TrainingExample(question, prompt, prompt)] * 4

@@ -23,7 +23,7 @@ from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.models.load import load_learner
+from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import (
     Completion,
@@ -110,7 +110,7 @@ def learner_for(config: Config, *, moved: bool = False) -> HFLearner:
     with warnings.catch_warnings():
         # PEFT asks transformers for what it calls by a new name now.
         warnings.simplefilter("ignore", FutureWarning)
-        learner = load_learner(config.model, config.distill, config.seed)
+        learner = learner_of(load_model(config.model), config.distill, config.seed)
     if moved:
         generator = torch.Generator().manual_seed(5)
         with torch.no_grad():

@@ -22,9 +22,8 @@ from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import json_codec, records_codec
 from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.integrity import faults, files_in
-from neuron_opsd.storage.manifest import read_manifest
+from neuron_opsd.storage.manifest import json_sha256, read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
-from neuron_opsd.storage.sealed_json import json_sha256
 from tiny_runs import (
     FinishedRun,
     files_of,

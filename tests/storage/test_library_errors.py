@@ -53,9 +53,8 @@ from neuron_opsd.storage.codecs import NEURONS, ROLLOUTS, json_codec, record_cod
 from neuron_opsd.storage.disk import disk_errors, read_plain, reading
 from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.lock import HOLDER, LOCK, locked
-from neuron_opsd.storage.manifest import read_manifest
+from neuron_opsd.storage.manifest import json_sha256, read_manifest, seal, unseal
 from neuron_opsd.storage.run_directory import RunDirectory
-from neuron_opsd.storage.sealed_json import json_sha256, seal, unseal
 from tiny_runs import (
     FinishedRun,
     outcome_of,

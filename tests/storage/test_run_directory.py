@@ -18,9 +18,8 @@ from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import json_codec, records_codec
 from neuron_opsd.storage.disk import readable_bytes
 from neuron_opsd.storage.files import sha256_file, write_atomic, write_folder
-from neuron_opsd.storage.machine import known_changes
 from neuron_opsd.storage.manifest import read_manifest
-from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.run_directory import RunDirectory, known_changes
 
 INPUTS = {"pool.jsonl": "ab"}
 SUM = json_codec("sum.json")

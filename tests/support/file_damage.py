@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuron_opsd.storage.sealed_json import SEAL, json_sha256
+from neuron_opsd.storage.manifest import SEAL, json_sha256
 
 DEEP = 100_000
 HUGE = "1" + "0" * 5000

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.models.load import load_learner, load_model
+from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.records import Pair, TokenIds
 
 
@@ -41,7 +41,7 @@ def learning(
     """
     small: dict[str, Any] = {"lora_rank": 4, "lora_alpha": 8}
     config = model_config(folder, **(on or {}))
-    return load_learner(config, DistillConfig(**(small | tuning)), seed)
+    return learner_of(load_model(config), DistillConfig(**(small | tuning)), seed)
 
 
 def plain_network(folder: Path) -> Any:

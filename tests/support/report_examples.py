@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.records import (
     Collapse,
@@ -27,7 +27,6 @@ from neuron_opsd.report.condense import (
     training_summary,
 )
 from neuron_opsd.results.run import (
-    FORM_ONLY,
     PROMPTED,
     AnswerCount,
     Case,

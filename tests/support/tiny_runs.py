@@ -21,7 +21,7 @@ from neuron_opsd.records import Message, Prompt, Question, TrainingExample
 from neuron_opsd.results.run import ReportData
 from neuron_opsd.runs.run import Request
 from neuron_opsd.runs.run import run as run_pipeline
-from neuron_opsd.storage.sealed_json import seal, unseal
+from neuron_opsd.storage.manifest import seal, unseal
 
 Row: TypeAlias = dict[str, Any]
 

@@ -18,7 +18,6 @@ from neuron_opsd.analysis.columns import (
     unlabelled_measures,
 )
 from neuron_opsd.analysis.files import check_places, write_analysis
-from neuron_opsd.analysis.places import group_of, named_runs
 from neuron_opsd.answers.verifier import shared_verifier, unsettled_text
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method import association
@@ -62,14 +61,11 @@ class AnalysisRequest:
 
 
 def analyse(request: AnalysisRequest, progress: Progress) -> AnalysisData:
-    """Analyse prepared runs and write what was found.
+    """Analyse prepared runs and write what was found; equal runs give equal files.
 
-    Nothing in the runs' folders is changed. Equal runs give equal files.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
+    Nothing in the runs' folders is changed.
     """
-    folders = named_runs(request.runs)
+    folders = inputs.named_runs(request.runs)
     check_out(request.out, folders)
     check_places(request.out)
     sources = inputs.assign_answers(request.answers, tuple(folders))
@@ -101,7 +97,7 @@ def check_out(out: Path, runs: Mapping[str, Path]) -> None:
     """Refuse to write into a run directory."""
     place = out.resolve()
     for run in runs.values():
-        folder = group_of(run) or run
+        folder = inputs.group_of(run) or run
         inside = place.is_relative_to(folder.resolve())
         if inside and (folder / MANIFEST).is_file():
             raise ConfigError(
@@ -239,17 +235,12 @@ def distances_between(
     table: list[list[float | None]] = [[None] * len(runs) for _ in runs]
     for i, one in enumerate(runs):
         table[i][i] = found[i].measures[PAIRS].value
-        for j in range(i):
-            if inputs.same_neurons(one, runs[j]):
-                table[i][j] = table[j][i] = distance(one, runs[j])
+        for j, other in enumerate(runs[:i]):
+            if inputs.same_neurons(one, other):
+                hashes = one.pool_hash, other.pool_hash
+                table[i][j] = table[j][i] = distance_between(
+                    [entry.neuron_ids for entry in one.neurons],
+                    [entry.neuron_ids for entry in other.neurons],
+                    generator(0, "analysis", "between", *hashes),
+                )
     return tuple(map(tuple, table))
-
-
-def distance(one: inputs.PreparedRun, other: inputs.PreparedRun) -> float:
-    """Return the mean distance of a question of one run to one of another."""
-    rng = generator(0, "analysis", "between", one.pool_hash, other.pool_hash)
-    return distance_between(
-        [entry.neuron_ids for entry in one.neurons],
-        [entry.neuron_ids for entry in other.neurons],
-        rng,
-    )

@@ -51,10 +51,7 @@ class Findings:
 
     @cached_property
     def written(self) -> Mapping[str, Labels]:
-        """By `answer` and `gold` what answers are compared by; gold where it is known.
-
-        The captured answers and the true ones, as the model writes them.
-        """
+        """What answers are compared by, by `answer` and, where it is known, `gold`."""
         kinds = {"answer": self.own}
         if self.verdicts is not None:
             kinds["gold"] = self.verdicts.gold

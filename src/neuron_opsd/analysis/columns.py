@@ -17,7 +17,7 @@ from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
 from neuron_opsd.method.association import Measures, correlations, residuals
 from neuron_opsd.method.labels import LabelColumns, known_measures, label_columns
 from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
-from neuron_opsd.records import NeuronSet, RolloutSummary, Vote
+from neuron_opsd.records import RolloutSummary, Vote
 from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
@@ -103,11 +103,12 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
         captured=captured,
         votes=votes,
         captured_greedy=greedy,
-        count=column(count_of(neurons[i]) for i in ids),
+        # `None`, where nobody read any, becomes no number.
+        count=np.array([neurons[i].neuron_count for i in ids], dtype=np.float64),
         length=column(captured[i].num_tokens for i in ids),
         mean_length=average(sampled, ids, lambda r: float(r.num_tokens)),
         entropy=average(told, ids, lambda r: r.entropy),
-        logprob=average(told, ids, per_token),
+        logprob=average(told, ids, lambda r: r.logprob / max(1, r.num_tokens)),
         agreement=agreement,
         unanimous=agreement == 1.0,
         selected=np.array([entry.kept for entry in run.selection], dtype=np.bool_),
@@ -132,11 +133,6 @@ def vote_readers(
     return dict.fromkeys(ids, READERS[answers.reader].make(answers))
 
 
-def count_of(entry: NeuronSet) -> float:
-    """Return a neuron count as a number, not a number where nobody read it."""
-    return float("nan") if entry.neuron_count is None else float(entry.neuron_count)
-
-
 def column(values: Iterator[float]) -> FloatArray:
     """Return some numbers as an array."""
     return np.fromiter(values, dtype=np.float64)
@@ -151,11 +147,6 @@ def average(
     return column(
         sum(value(rollout) for rollout in rollouts[i]) / len(rollouts[i]) for i in ids
     )
-
-
-def per_token(rollout: RolloutSummary) -> float:
-    """Return the mean log-probability of a rollout's tokens."""
-    return rollout.logprob / max(1, rollout.num_tokens)
 
 
 def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdicts:

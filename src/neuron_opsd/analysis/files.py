@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
-
-from pydantic import TypeAdapter
+from typing import Final
 
 from neuron_opsd.comparison.tables import TableRow, csv_text, without_nan
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.analysis_page import render_analysis
+from neuron_opsd.report.analysis_tables import MEAN
 from neuron_opsd.results.analysis import PAIRS, AnalysisData, RunAnalysis
 from neuron_opsd.storage.codecs import encode, save_json
 from neuron_opsd.storage.files import is_leftover_of, write_atomic
@@ -21,10 +19,6 @@ from neuron_opsd.storage.folders import check_outside
 from neuron_opsd.storage.output_paths import check_file_place, check_folder_place
 
 JSON, CSV, PAGE = "analysis.json", "analysis.csv", "analysis.html"
-
-OVERALL: Final = "mean of runs"
-"""What the CSV calls the mean over runs."""
-
 
 TEACHER_CHECK: Final = (
     *("student_agreement", "teacher_agreement", "student_entropy", "teacher_entropy"),
@@ -49,27 +43,16 @@ def check_places(out: Path) -> None:
 
 def write_analysis(data: AnalysisData, out: Path) -> None:
     """Write an analysis as JSON, as CSV and as a page."""
-    save_json(document_of(data), out / JSON)
+    save_json(without_nan(data), out / JSON)
     write_atomic(out / CSV, encode(csv_text([*table_rows(data)])))
     write_atomic(out / PAGE, encode(render_analysis(data)))
-
-
-def document_of(data: AnalysisData) -> dict[str, Any]:
-    """Return an analysis as JSON can hold it."""
-    table: dict[str, Any] = TypeAdapter(AnalysisData).dump_python(data)
-    return {name: without_nan(value) for name, value in table.items()}
-
-
-def measures_of(measures: Mapping[str, Interval]) -> dict[str, Any]:
-    """Return numbers with their intervals by name, as JSON can hold them."""
-    return {name: without_nan(asdict(value)) for name, value in measures.items()}
 
 
 def table_rows(data: AnalysisData) -> Iterator[TableRow]:
     """Yield every number as a row: run, quantity, value, low, high."""
     for run in data.runs:
         yield from (table_row(run.name, *one) for one in quantities(run))
-    yield from (table_row(OVERALL, *one) for one in data.overall.items())
+    yield from (table_row(MEAN, *one) for one in data.overall.items())
     for one, row in zip(data.runs, data.between, strict=False):
         for other, value in zip(data.runs, row, strict=True):
             if value is not None and one is not other:
@@ -78,7 +61,7 @@ def table_rows(data: AnalysisData) -> Iterator[TableRow]:
 
 def table_row(run: str, quantity: str, interval: Interval) -> TableRow:
     """Return a number and the ends of its interval, nothing for what is none."""
-    return {"run": run, "quantity": quantity, **without_nan(asdict(interval))}
+    return {"run": run, "quantity": quantity, **without_nan(interval)}
 
 
 def quantities(run: RunAnalysis) -> Iterator[tuple[str, Interval]]:

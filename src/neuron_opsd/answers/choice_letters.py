@@ -161,11 +161,8 @@ def whole_letter(text: str) -> str | None:
 
 def stated(text: str, choices: Sequence[str]) -> Reading | None:
     """Return the choice that a text says it chooses, or that leads or ends it alone."""
-    chosen = [
-        letter
-        for letter in letters.affirmed(text)
-        if index_of(letter.name) < len(choices)
-    ]
+    affirmed = letters.affirmed(text)
+    chosen = [one for one in affirmed if index_of(one.name) < len(choices)]
     if chosen:
         last = chosen[-1]
         if called_alike(text, chosen):

@@ -43,10 +43,8 @@ CONCLUDES: Final = re.compile(
 VERDICT: Final = re.compile(r"(yes|no|true|false|maybe)(?=,\s)", re.IGNORECASE)
 NO: Final = re.compile(r"\b(?:no|without)\s$")
 """Before a choice's text, but not before a letter: `No, B`."""
-
 FIRST_UNSPACED: Final = "\u0e00"
 """From Thai on, scripts are mostly written without spaces between words."""
-
 NOT_CLEAR: Final = "two choices are given"
 
 
@@ -217,15 +215,9 @@ def mention_pattern(choices: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str
     """
     whole = [key(choice) for choice in choices]
     bare = [ARTICLE.sub("", one) for one in whole]
-    keys = [
-        one if bare.count(one) == 1 else other
-        for one, other in zip(bare, whole, strict=True)
-    ]
-    choice_of = {
-        one: choice
-        for one, choice in zip(keys, choices, strict=True)
-        if one and keys.count(one) == 1
-    }
+    keys = [a if bare.count(a) == 1 else b for a, b in zip(bare, whole, strict=True)]
+    pairs = zip(keys, choices, strict=True)
+    choice_of = {one: choice for one, choice in pairs if one and keys.count(one) == 1}
     # Of alternatives that match at one place, a regular expression takes the first.
     longest_first = sorted(choice_of, key=len, reverse=True)
     words = "|".join(bounded(one) for one in longest_first)

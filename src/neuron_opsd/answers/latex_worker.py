@@ -7,9 +7,8 @@ for every pair of expressions that it reads, with `Limits`, it writes a `Reply`.
 Every pair is judged in a fork of this process, which itself judges nothing. So each
 starts from the same memory, caches and random state, whatever was asked before it.
 Most end within `quick_seconds` of processor time. Those that do not begin again and
-have their calls counted: whether they end within `steps` depends on the pair alone, not
-on the machine or what else runs there. The clock decides only what makes few calls and
-is in none of them for long, such as a number of a billion digits.
+have their calls counted: whether they end within `steps` depends on the pair alone. The
+clock decides only what makes few calls, such as a number of a billion digits.
 """
 
 from __future__ import annotations
@@ -27,14 +26,11 @@ STACK_BYTES = 256 << 20
 RECURSION_LIMIT = 20_000
 """Far above what expressions of the allowed length and nesting need, so that none
 fails for its depth."""
-
 SUSPECT = 0.25
 """Share of the memory from which `not equal` is not believed: math-verify passes over
 most of its errors, that memory is out among them, and then finds nothing equal."""
-
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in which the system counts what a process held."""
-
 OUT_OF_STEPS = 3
 OUT_OF_MEMORY = 4
 STOPPED_BY_CLOCK = frozenset({signal.SIGPROF, signal.SIGXCPU})

@@ -25,13 +25,10 @@ from neuron_opsd.answers.spans import (
 
 BESIDE: Final = 48
 """Characters before and after a number that are looked at."""
-
 LONGEST_NAME: Final = 4
 """Characters before a number that tell whether it is part of a name."""
-
 MAX_TRIED: Final = 16
 """Numbers at the end of a text that are tried until one can be read."""
-
 CURRENCY = r"[$€£¥₹]"
 ITEM: Final = re.compile(r"\s*(?:[0-9]{1,3}[.)]|[-*•])\s+\S")
 WORKING: Final = re.compile(r"[^=\n]*[0-9][^=\n]*[-+*/×÷xX][^=\n]*[0-9][^=\n]*=")
@@ -188,7 +185,9 @@ def only_number(text: str, decimal_mark: str) -> str | None:
     if SEVERAL.search(rewritten):
         return None
     side = re.split(r"[=≈]", rewritten)[-1]
-    if re.search(r"\d\s?!|[±√]|[<>≤≥≠]|\\(?!n\b)[A-Za-z]", without_ends(side)):
+    # A mark that only opens a quoted line is no inequality.
+    bare = re.sub(r"^\s*>\s", "", side).rstrip("! ") if "\n" in side else side
+    if re.search(r"\d\s?!|[±√]|[<>≤≥≠]|\\(?!n\b)[A-Za-z]", bare):
         return None
     if re.search(r"\([^)]*[0-9][^)]*,[^)]*\)|\[[^\]]*,[^\]]*\]", side):
         return None
@@ -200,11 +199,6 @@ def only_number(text: str, decimal_mark: str) -> str | None:
     first = found[0].number
     same = all(same_number(first or "", one.number or "") for one in found)
     return first if same else None
-
-
-def without_ends(text: str) -> str:
-    """Return a text without an inequality-like mark that only opens a quoted line."""
-    return re.sub(r"^\s*>\s", "", text).rstrip("! ") if "\n" in text else text
 
 
 def beside(text: str, found: Iterable[Found]) -> str:

@@ -16,24 +16,17 @@ from neuron_opsd.answers.spans import TAGS
 
 MAX_DIGITS: Final = 300
 """Longest number in digits, and largest power of ten, that is read."""
-
 RELATIVE_TOLERANCE: Final = Fraction(1, 10**9)
 """How far two numbers may differ that are not both whole."""
-
 PLAIN = r"[0-9]+(?:[.,'_][0-9]+)*|\.[0-9]+"
 SPACED = r"[0-9]{1,3}(?: [0-9]{3})+(?![0-9])(?:[.,][0-9]+)?"
 EXPONENT = r"(?:\{ ?[-+]?[0-9]+ ?\}|[-+]?[0-9]+)"
 SCALES: Final = {
     "hundred": 100,
     "thousand": 1000,
-    "million": 10**6,
-    "millions": 10**6,
-    "millionen": 10**6,
-    "millones": 10**6,
-    "billion": 10**9,
-    "billions": 10**9,
-    "milliarden": 10**9,
-    "trillion": 10**12,
+    **dict.fromkeys(("million", "millions", "millionen", "millones"), 10**6),
+    **dict.fromkeys(("billion", "billions", "milliarden"), 10**9),
+    **dict.fromkeys(("trillion", "trillions"), 10**12),
     "千": 1000,
     "万": 10**4,
     "萬": 10**4,
@@ -99,16 +92,9 @@ def rewrite(text: str) -> str:
     """Turn the many ways to write numbers, fractions, powers and signs into one."""
     if not text.isascii():
         text = re.sub(rf"(?<=[0-9])(?=[{FRACTIONS}])", " ", text)
-        text = re.sub(
-            rf"[{SUPERSCRIPTS}]+",
-            lambda match: "^{" + unicodedata.normalize("NFKC", match.group()) + "}",
-            text,
-        )
-        text = re.sub(
-            rf"[{FRACTIONS}]",
-            lambda match: unicodedata.normalize("NFKC", match.group()),
-            text,
-        )
+        text = re.sub(rf"[{SUPERSCRIPTS}]+", r"^{\g<0>}", text)
+        signs = re.compile(rf"[{SUPERSCRIPTS}{FRACTIONS}]")
+        text = signs.sub(lambda one: unicodedata.normalize("NFKC", one[0]), text)
         text = text.translate(MINUSES).replace("\N{FRACTION SLASH}", "/")
         text = "".join(map(plain_digit, text))
     text = TAGS.sub(" ", text)

@@ -16,16 +16,39 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Protocol, TypeAlias
 
 from neuron_opsd.answers.choice_letters import read_choice_letter
-from neuron_opsd.answers.choice_texts import equal_choice, read_choice_text
-from neuron_opsd.answers.latex import read_latex, tidy
+from neuron_opsd.answers.choice_texts import (
+    ARTICLE,
+    equal_choice,
+    read_choice_text,
+    unwrapped,
+)
+from neuron_opsd.answers.latex import plain_number, read_latex, tidy
 from neuron_opsd.answers.number_reader import read_number
 from neuron_opsd.answers.numbers import same_number
-from neuron_opsd.answers.spans import Reading, collapse, hashed, plain, whole_words
-from neuron_opsd.answers.text_reader import bare_text, read_text, same_text
+from neuron_opsd.answers.spans import (
+    OUTER,
+    Reading,
+    announcements,
+    collapse,
+    hashed,
+    last_boxed,
+    own_part,
+    plain,
+    whole_words,
+)
 from neuron_opsd.answers.verifier import same_within
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.records import Question
 from neuron_opsd.section import OneOf, Positive, Section
+
+MAX_TEXT_LENGTH: Final = 1000
+"""Longest line that still counts as a short answer."""
+LEAD_IN: Final = re.compile(
+    r"^(?:so,? |therefore,? |thus,? )?(?:the )?(?:final |correct )?answer(?: is\b|:)"
+)
+END_OF_SENTENCE: Final = re.compile(
+    r"(?:(?<=[^\W\d_]{4})|(?<=[0-9)%\"']))[.!?]\s+(?=[A-Z])"
+)
 
 Same: TypeAlias = Callable[[str, str], bool]
 Bare: TypeAlias = Callable[[str, Question], str | None]
@@ -109,10 +132,7 @@ def readers_for(
     questions: Sequence[Question], config: AnswersConfig, list_choices: str = "no"
 ) -> dict[str, Reader]:
     """Return question id to reader, for the votes and for scoring."""
-    return {
-        question.id: reader_for(question, config, list_choices)
-        for question in questions
-    }
+    return {one.id: reader_for(one, config, list_choices) for one in questions}
 
 
 class ReadChoice(Protocol):
@@ -172,15 +192,65 @@ def bare_latex(text: str, question: Question) -> str | None:
     return found.answer or tidy(collapse(text)) or None
 
 
+def read_text(text: str, question: Question, *, cut: bool) -> Reading:
+    r"""Read a short text, without lead-in, article and punctuation, in lower case.
+
+    In this order: the last ``\boxed{...}``, the last announcement, the first line. A
+    line without a letter or digit, or longer than `MAX_TEXT_LENGTH`, is no answer; one
+    that was cut is read as it stands.
+    """
+    del question, cut
+    text = own_part(text, bool)
+    if (boxed := last_boxed(text)) is not None:
+        return short(boxed, "boxed")
+    for announced in announcements(text)[:1]:
+        span = END_OF_SENTENCE.split(announced.after or announced.span)[0]
+        return short(span, "announced")
+    for span in hashed(text)[:1]:
+        return short(span, "after ####")
+    line, _, rest = text.strip().partition("\n")
+    return short(line, "first line" if rest else "only answer")
+
+
+def short(line: str, why: str) -> Reading:
+    """Return a line as a normalised answer, if it is one."""
+    line = plain(unwrapped(line) if "\\text" in line else line)
+    if len(line) > MAX_TEXT_LENGTH:
+        return Reading(None, f"{why}, but longer than {MAX_TEXT_LENGTH} characters")
+    line = LEAD_IN.sub("", line.strip(OUTER)).strip(OUTER)
+    line = ARTICLE.sub("", line)
+    if not any(char.isalnum() for char in line):
+        return Reading(None, f"{why}, but without a letter or digit")
+    return Reading(line, why)
+
+
+def bare_text(text: str, question: Question) -> str | None:
+    """Return a gold answer as the text reader spells it.
+
+    One of several lines that neither boxes nor announces its answer has none, because
+    no completion could match it.
+    """
+    if "\n" not in text.strip():
+        return short(text, "gold").answer
+    if last_boxed(text) is None and not announcements(text):
+        return None
+    return read_text(text, question, cut=False).answer
+
+
+def same_text(one: str, other: str) -> bool:
+    """Say whether two normalised texts are one: alike, or the same plain number."""
+    if one == other:
+        return True
+    number, another = plain_number(one), plain_number(other)
+    return number is not None and another is not None and same_number(number, another)
+
+
 def regex_reader(config: AnswersConfig) -> Reader:
     """Return a reader of the last match of the user's pattern, its first group.
 
     Without a group the whole match is the answer. Case and the spelling of quotes and
     accents make no difference between answers. The pattern is the user's own and runs
     without a limit of time.
-
-    Raises:
-        ConfigError: If the pattern is missing or no regular expression.
     """
     if not config.pattern:
         raise ConfigError(

@@ -44,13 +44,10 @@ OpenThinker, Command A, Apertus, gpt-oss (two channels), Gemma 4, MedGemma."""
 def final_start(
     text: str, *, opened: bool = False, marks: Sequence[Marks] = KNOWN
 ) -> int | None:
-    """Return where the final answer begins in a completion.
+    """Return where the final answer begins in a completion, its marks included.
 
-    Args:
-        text: Of the completion, its marks included.
-        opened: Whether the prompt ended inside a block of reasoning.
-        marks: What may open and close a block. A block that the completion opens is
-            closed by the end of the same pair; one that the prompt opened, by any.
+    A block that the completion opens is closed by the end of the same pair; one that
+    the prompt `opened`, by any.
 
     Returns:
         The index in `text`, 0 where nothing was reasoned, `None` where a block is
@@ -74,10 +71,7 @@ def final_start(
 def final_part(
     text: str, *, opened: bool = False, marks: Sequence[Marks] = KNOWN
 ) -> str | None:
-    """Return the text after the last block of reasoning, as `final_start` finds it.
-
-    `None` where a block is still open: such a completion has no answer.
-    """
+    """Return the text after the last block of reasoning, `None` where one is open."""
     start = final_start(text, opened=opened, marks=marks)
     return None if start is None else text[start:].strip()
 

@@ -15,17 +15,14 @@ from typing import Final
 
 MAX_ANNOUNCEMENTS: Final = 64
 """How many announcements at the end of a text are looked at."""
-
 MAX_SPAN: Final = 400
 """Characters of an announced answer that are looked at."""
-
 QUOTES: Final = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}“”«»"
 OUTER: Final = f" .,;:!?\"'`*_()[]{{}}{QUOTES}…。，；：！？（）「」『』"
 """What may stand around an answer without being part of it."""
 
 # Control characters and lone surrogates have no place in an answer, nor in a file.
 GAPS: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
-
 LOOSE = r"(?:[*_\s\"'`:=]|(?<=[-=>\n])>){0,9}"
 COPULA = (
     r"(?:is|was|are|(?:would|will|should|must|has to)(?:\s(?:therefore|thus|then|hence|"
@@ -98,7 +95,6 @@ BOXES_JOINED: Final = re.compile(
 )
 MATH: Final = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")
 SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|[。！？；]|\n+")
-
 HALF_WORD: Final = re.compile(r"(?:\S*[^\s}\])>。！？!?.*`\"]|\S*[0-9][.,])\Z")
 
 ONE_SPELLING: Final = (
@@ -124,7 +120,7 @@ class Reading:
 def own_part(text: str, is_answer: Callable[[str], bool]) -> str:
     """Cut off what a model writes after its answer as if it were asked once more.
 
-    What follows a single line that `is_answer` is not its own either.
+    A single line is one where `is_answer` says so.
     """
     for match in NEXT_TURN.finditer(text):
         head = text[: match.start()].strip()
@@ -241,10 +237,8 @@ def first_line(text: str) -> str:
 def hashed(text: str) -> list[str]:
     """Return the rest of every line that begins with `####`, the last first."""
     matches = collections.deque(HASHES.finditer(text), maxlen=MAX_ANNOUNCEMENTS)
-    return [
-        text[match.end() : match.end() + MAX_SPAN].partition("\n")[0].strip()
-        for match in reversed(matches)
-    ]
+    rests = (text[one.end() : one.end() + MAX_SPAN] for one in reversed(matches))
+    return [rest.partition("\n")[0].strip() for rest in rests]
 
 
 def whole_words(text: str) -> str:

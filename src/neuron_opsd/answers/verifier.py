@@ -19,7 +19,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any, Final, Self
 
 from neuron_opsd.answers import latex_worker
@@ -29,12 +28,9 @@ from neuron_opsd.processes import workers
 
 MAX_SHOWN: Final = 40
 """Characters of an expression that a message shows."""
-
 STARTS: Final = 2
 """How often a pair is asked about before its process is given up."""
-
 COMPARES: Final = "compares expressions"
-
 VARIABLES: Final = "SYMPY_", "MPMATH_"
 """Beginnings of the variables that change how sympy computes, which it does not see."""
 
@@ -70,23 +66,16 @@ class Verifier:
     The process starts with the first pair that needs it. Use it as a context manager,
     or call `close`. Safe to share between threads, one of which waits for the other.
 
-    Args:
-        limits: Of one comparison.
-        start_seconds: Wall-clock limit of the process's start, which imports sympy.
-        wait_seconds: Wall-clock limit of one reply, which only a machine that stands
-            still can miss; that is an error and no verdict.
     """
 
-    def __init__(
-        self,
-        limits: Limits = Limits(),
-        *,
-        start_seconds: float = 300.0,
-        wait_seconds: float = 1800.0,
-    ) -> None:
+    start_seconds = 300.0
+    """Wall-clock limit of the process's start, which imports sympy."""
+    wait_seconds = 1800.0
+    """Wall-clock limit of one reply, which only a machine that stands still can miss;
+    that is an error and no verdict."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
-        self.start_seconds = start_seconds
-        self.wait_seconds = wait_seconds
         self.seconds = 0.0
         """Processor time that comparing took."""
         self._lock = threading.Lock()
@@ -98,12 +87,7 @@ class Verifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def equal(self, one: str, other: str, max_minutes: float = float("inf")) -> bool:
@@ -162,12 +146,10 @@ class Verifier:
         first, second = sorted((tidy(one), tidy(other)))
         verdict = self._known.get((first, second))
         if verdict is None:
-            reason = refusal(first) or refusal(second)
-            verdict = (
-                Verdict(first, second, same=False, unsettled=reason)
-                if reason
-                else self._asked(first, second, max_minutes)
-            )
+            if reason := refusal(first) or refusal(second):
+                verdict = Verdict(first, second, same=False, unsettled=reason)
+            else:
+                verdict = self._asked(first, second, max_minutes)
             self._known[first, second] = verdict
         for notes in self._notes:
             notes[first, second] = verdict
@@ -229,11 +211,13 @@ class Verifier:
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the process and wait until it is ready."""
-        process = workers.start(latex_worker, COMPARES, same_everywhere())
+        # Nothing in its environment changes a verdict.
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(VARIABLES)}
+        environment = kept | {"PYTHONHASHSEED": "0"}
+        process = workers.start(latex_worker, COMPARES, environment)
         self._process, self._replies = process, queue.SimpleQueue()
-        threading.Thread(
-            target=forward, args=(process, self._replies), daemon=True
-        ).start()
+        pair = process, self._replies
+        threading.Thread(target=forward, args=pair, daemon=True).start()
         try:
             ready = self._replies.get(timeout=self.start_seconds)
         except queue.Empty:
@@ -246,12 +230,6 @@ class Verifier:
                 "python -c 'import math_verify' works, or choose another reader"
             )
         return process
-
-
-def same_everywhere() -> dict[str, str]:
-    """Return the environment of the process: nothing in it changes a verdict."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(VARIABLES)}
-    return {**kept, "PYTHONHASHSEED": "0"}
 
 
 def forward(

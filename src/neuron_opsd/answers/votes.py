@@ -30,12 +30,6 @@ def tally(
         same: Whether two answers are one; an answer counts for the earliest one that
             it is the same as, and is asked about once however often it was given.
 
-    Returns:
-        The vote; its `pseudo_label` is `None` when no answer could be read.
-
-    Raises:
-        ValueError: If `answers` is empty.
-
     Source: confidence as max count over rollouts, arXiv:2607.02460, appendix C.1.
     """
     if not answers:
@@ -58,13 +52,9 @@ def tally_votes(
 ) -> dict[str, Vote]:
     """Vote on every question by its sampled rollouts; greedy ones have no vote.
 
-    Args:
-        rollouts: Of any questions, in any order; they vote in the order of `index`.
-        readers: Question id to the reader of its answers; without them answers are the
-            same when they are spelled alike.
-
-    Returns:
-        Question id to vote, in the order in which the questions first appear.
+    Rollouts may come in any order; they vote in that of their `index`. Without readers
+    by question id, answers are the same when they are spelled alike. Votes are by
+    question id, in the order in which the questions first appear.
     """
     given: dict[str, list[tuple[int, str | None]]] = {}
     for rollout in rollouts:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from neuron_opsd import errors
 from neuron_opsd.cli import compare, inspect, neurons, planning, run
-from neuron_opsd.cli.environment import COMMAND_LINE, debugging
+from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.cli.usage_errors import explain_mistake
 from neuron_opsd.processes.stopping import RESUMES, STOPPING
@@ -37,10 +37,8 @@ OUT_OF_MEMORY = (
     "says how much a run holds"
 )
 
-
 ENDS = (errors.NeuronOpsdError, KeyboardInterrupt, OSError, RuntimeError, MemoryError)
 """What may end a command; a `RuntimeError` only where memory ran out."""
-
 
 POOL = "--model MODEL --pool questions.jsonl"
 TEST = "--test exam=exam.jsonl"
@@ -163,17 +161,13 @@ def run_command(tokens: Sequence[str]) -> int:
 
 
 def explain_end(error: BaseException) -> int:
-    """Say in a line why a command ended, and return the exit status.
-
-    Raises:
-        RuntimeError: If it is not that memory ran out.
-    """
+    """Say in a line why a command ended, and return the exit status."""
     if isinstance(error, OSError) and STOPPING.number:
         return explain_stop()  # what failed was to tidy up a terminal that is gone
     if isinstance(error, BrokenPipeError):
         leave_pipe(sys.stdout)
         return BROKEN_PIPE
-    if debugging():
+    if os.environ.get("NEURON_OPSD_DEBUG", "") not in {"", "0"}:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
         return explain_stop()
@@ -181,19 +175,14 @@ def explain_end(error: BaseException) -> int:
         complain(str(error))
         return error.exit_status
     if isinstance(error, OSError):
-        complain(f"{of_the_system(error)}; mend that and run the same command again")
+        what = f"{error.filename}: " * bool(error.filename) + reason_of(error)
+        complain(f"{what}; mend that and run the same command again")
         return MISTAKE if error.errno in LASTING else TRY_AGAIN
     if errors.is_out_of_memory(error):
         where = "".join(f" ({note})" for note in getattr(error, "__notes__", [])[:1])
         complain(f"memory ran out{where}; {OUT_OF_MEMORY}")
         return TRY_AGAIN
     raise error
-
-
-def of_the_system(error: OSError) -> str:
-    """Say what the operating system refused, and of which file where it does."""
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{reason_of(error)}"
 
 
 def explain_stop() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
@@ -17,20 +17,16 @@ if TYPE_CHECKING:
     from neuron_opsd.library import Choices
     from neuron_opsd.results.comparison import ComparisonData
 
-Sources: TypeAlias = Annotated[tuple[str, ...], options.several("--source")]
-Methods: TypeAlias = Annotated[tuple[str, ...], options.several("--methods")]
-Steps: TypeAlias = Annotated[tuple[int, ...], options.several("--at")]
-
 
 def compare(  # noqa: PLR0913 - one argument per flag
     *,
-    sources: Sources,
+    sources: Annotated[tuple[str, ...], options.several("--source")],
     tests: options.Tests,
     out: Path,
-    methods: Methods = (),
+    methods: Annotated[tuple[str, ...], options.several("--methods")] = (),
     seeds: int = 3,
     warm_start: Literal["no", "form", "both"] = "no",
-    at: Steps = (),
+    at: Annotated[tuple[int, ...], options.several("--at")] = (),
     oracle: options.Flag = False,
     dry_run: options.Flag = False,
     settings: options.Settings = options.DEFAULT_SETTINGS,
@@ -55,8 +51,6 @@ def compare(  # noqa: PLR0913 - one argument per flag
         at: Numbers of steps after which models are tested besides the end.
         oracle: Allow methods that learn from the pool's gold answers.
         dry_run: Say what would be done and how long it would take, and stop.
-        settings: The settings that all methods share.
-        output: How to say what came out.
     """
     config = options.resolve_with_model(settings)
     named = options.read_named(sources, "--source"), options.need_tests(tests)
@@ -121,11 +115,7 @@ def show_forecast(terminal: Terminal, found: Forecast, *, as_json: bool) -> None
 
 
 def methods(*, output: options.Output = options.DEFAULT_OUTPUT) -> None:
-    """List every method that can be run and compared.
-
-    Args:
-        output: How to say what came out.
-    """
+    """List every method that can be run and compared."""
     with options.opened(output) as terminal:
         from neuron_opsd.methods import METHODS, Oracle
 

@@ -36,8 +36,3 @@ def prepare_libraries(*, allow_download: bool) -> None:
     """Set what the libraries read when they are first imported; a user's own wins."""
     for name, value in (_ALWAYS if allow_download else _ALWAYS | _OFFLINE).items():
         os.environ.setdefault(name, value)
-
-
-def debugging() -> bool:
-    """Return whether errors are to be shown with their traceback."""
-    return os.environ.get("NEURON_OPSD_DEBUG", "") not in {"", "0"}

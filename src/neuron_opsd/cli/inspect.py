@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neuron_opsd.cli import options
 from neuron_opsd.cli.terminal import Terminal
@@ -32,7 +32,6 @@ def status(
         run: Folder of the run or the comparison.
         verify: Compare the hashes of large files too; else only their sizes are
             compared, so a change that keeps the size is not noticed.
-        output: How to say what came out.
     """
     from neuron_opsd.storage.status import RunStatus, read_status
 
@@ -104,7 +103,6 @@ def report(run: Path, /, *, output: options.Output = options.DEFAULT_OUTPUT) -> 
 
     Args:
         run: Folder of the run or the comparison.
-        output: How to say what came out.
     """
     with options.opened(output) as terminal:
         from neuron_opsd.comparison.compare import rebuild_page
@@ -130,8 +128,6 @@ def read(
 
     Args:
         file: JSONL with `id` and `completion`.
-        settings: The settings of the run.
-        output: How to say what came out.
     """
     config = options.resolve(settings)
     from neuron_opsd.runs.reading import read_answers
@@ -139,17 +135,13 @@ def read(
     with options.opened(output) as terminal:
         rows = read_answers(file, config)
         if output.json:
-            terminal.show_json({"rows": [document(row) for row in rows]})
+            tables = [asdict(row) for row in rows]
+            for table in tables:
+                if table["same"] is None:  # there is no gold answer
+                    del table["same"]
+            terminal.show_json({"rows": tables})
         else:
             show_answers(terminal, rows)
-
-
-def document(row: ReadAnswer) -> dict[str, Any]:
-    """Return one row for a machine; `same` only where there is a gold answer."""
-    table = asdict(row)
-    if row.same is None:
-        del table["same"]
-    return table
 
 
 def show_answers(terminal: Terminal, rows: Sequence[ReadAnswer]) -> None:

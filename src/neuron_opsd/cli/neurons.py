@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -15,8 +15,6 @@ from neuron_opsd.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from neuron_opsd.results.analysis import AnalysisData
-
-Answers: TypeAlias = Annotated[tuple[str, ...], options.several("--answers")]
 
 
 @Parameter(name="*")
@@ -58,8 +56,6 @@ def neurons(
         out: Parquet file with `id`, `neuron_count`, `neuron_ids`, `scores` and
             `num_tokens`; neuron i of layer l has the id l * width + i.
         flags: Which neurons count.
-        settings: The settings of the run.
-        output: How to say what came out.
     """
     options.keep_settings_file(out, settings)
     config = options.resolve_with_model(settings, {"neurons": flags.given()})
@@ -76,7 +72,7 @@ def analyse(
     /,
     *,
     out: Path,
-    answers: Answers = (),
+    answers: Annotated[tuple[str, ...], options.several("--answers")] = (),
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Say what the neuron count of a run's questions tells, beside its rivals.
@@ -90,7 +86,6 @@ def analyse(
         out: Folder for analysis.json, analysis.csv and analysis.html.
         answers: The pool's file with its column answer, NAME=FILE for the run of that
             name or FILE for all; without it nothing is said about right and wrong.
-        output: How to say what came out.
     """
     with options.opened(output) as terminal:
         data = no.analyse(runs, out, answers, terminal, COMMAND_LINE.get())
@@ -101,7 +96,8 @@ def show_analysis(
     terminal: Terminal, data: AnalysisData, out: Path, *, as_json: bool
 ) -> None:
     """Show the correlations, the outcome in a few sentences and where the page is."""
-    from neuron_opsd.analysis.files import CSV, JSON, PAGE, measures_of
+    from neuron_opsd.analysis.files import CSV, JSON, PAGE
+    from neuron_opsd.comparison.tables import without_nan
     from neuron_opsd.report.analysis_page import outcome
     from neuron_opsd.report.analysis_tables import GIVEN, UNLABELLED, correlation_rows
 
@@ -109,8 +105,8 @@ def show_analysis(
         terminal.show_json(
             {
                 "outcome": outcome(data),
-                "runs": {run.name: measures_of(run.measures) for run in data.runs},
-                "overall": measures_of(data.overall),
+                "runs": {run.name: without_nan(run.measures) for run in data.runs},
+                "overall": without_nan(data.overall),
                 "report": str((out / PAGE).resolve()),
                 "json": str((out / JSON).resolve()),
                 "csv": str((out / CSV).resolve()),

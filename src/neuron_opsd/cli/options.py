@@ -79,11 +79,7 @@ def keep_settings_file(out: Path, settings: Settings) -> None:
 
 
 def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
-    """Build the settings of a command from its file, what its own flags say, and flags.
-
-    Raises:
-        ConfigError: If a setting is unknown or out of range.
-    """
+    """Build the settings of a command from its file, flags and own flags (`above`)."""
     # Imported late: pydantic alone would take a third of the time of a help page.
     from neuron_opsd.config.tables import config_from_table, load_config, merge
     from neuron_opsd.storage.status import settings_fault
@@ -119,7 +115,14 @@ def read_named(specs: Sequence[str], flag: str = "--test") -> dict[str, str]:
     """Read `NAME=FILE` into file by name; a lone `FILE` is named after itself."""
     named: dict[str, str] = {}
     for spec in specs:
-        name, file = split_named(spec, flag)
+        name, equals, file = map(str.strip, spec.partition("="))
+        if not equals:
+            name, file = Path(spec).name.partition(".")[0].strip(), spec.strip()
+        if not name or not file:
+            raise ConfigError(
+                f"{flag} is {spec!r}, but it must be NAME=FILE, for example "
+                "exam=questions.jsonl"
+            )
         if name in named:
             raise ConfigError(
                 f"{flag} names {name!r} twice, for {named[name]} and {file}; "
@@ -127,19 +130,6 @@ def read_named(specs: Sequence[str], flag: str = "--test") -> dict[str, str]:
             )
         named[name] = file
     return named
-
-
-def split_named(spec: str, flag: str) -> tuple[str, str]:
-    """Split one `NAME=FILE`."""
-    name, equals, file = spec.partition("=")
-    if not equals:
-        name, file = Path(spec).name.partition(".")[0], spec
-    if not name.strip() or not file.strip():
-        raise ConfigError(
-            f"{flag} is {spec!r}, but it must be NAME=FILE, for example "
-            "exam=questions.jsonl"
-        )
-    return name.strip(), file.strip()
 
 
 def need_tests(specs: Sequence[str]) -> dict[str, str]:

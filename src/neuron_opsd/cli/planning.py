@@ -34,8 +34,6 @@ def preview(
     Args:
         pool: File with the unlabelled questions, or the id of a dataset.
         question: Id of the question; the first of the pool when left out.
-        settings: The settings of the run.
-        output: How to say what came out.
     """
     config = options.resolve_with_model(settings)
     with options.opened(output, config) as terminal:
@@ -77,8 +75,6 @@ def plan(
     Args:
         pool: File with the unlabelled questions, or the id of a dataset.
         tests: Test sets, NAME=FILE each.
-        settings: The settings of the run.
-        output: How to say what came out.
     """
     config = options.resolve_with_model(settings)
     files = options.read_named(tests)
@@ -118,10 +114,6 @@ def config(
     """Print every setting with its value and what it does, as a TOML file.
 
     A setting that was neither given nor comes with the method is commented out.
-
-    Args:
-        settings: The settings of the run.
-        output: How to say what came out.
     """
     from neuron_opsd.config.tables import to_toml
 
@@ -146,7 +138,6 @@ def doctor(
 
     Args:
         out: Where runs are to be written.
-        output: How to say what came out.
 
     Returns:
         The exit status: 2 where something must be mended, else 0.

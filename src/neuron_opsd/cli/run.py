@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
@@ -35,8 +35,6 @@ def run(
         out: Folder of the run: adapter, evaluation.json, report.html and all between.
         tests: Test sets with answers, NAME=FILE each; the first is in-domain. Without
             one the model is trained and nothing is measured.
-        settings: The settings of the run.
-        output: How to say what came out.
     """
     config = options.resolve_with_model(settings)
     files = options.read_named(tests)
@@ -58,11 +56,12 @@ def demo(
         quick: A smaller run that ends within three minutes.
         out: Folder of the run; a folder under runs/ when left out.
         seed: Number from which every random draw derives.
-        output: How to say what came out.
     """
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
-    folder = out or demo_folder(quick=quick, seed=seed)
+    # Another folder where the settings differ.
+    name = f"demo{'-quick' if quick else ''}{f'-seed-{seed}' if seed else ''}"
+    folder = out or Path("runs", name)
     with options.opened(output) as terminal:
         from neuron_opsd.demo.demonstration import demo as run_demo
 
@@ -70,12 +69,6 @@ def demo(
             folder, cache_folder(), quick=quick, seed=seed, progress=terminal
         )
         show_results(terminal, data, folder, as_json=output.json)
-
-
-def demo_folder(*, quick: bool, seed: int) -> Path:
-    """Return a folder for a demo that differs where its settings do."""
-    name = "demo-quick" if quick else "demo"
-    return Path("runs", f"{name}-seed-{seed}" if seed else name)
 
 
 def fetch(
@@ -93,7 +86,6 @@ def fetch(
         wheels: Folder that holds the wheels already, for machines without a network.
         sets: Question sets to fetch; all but those that may not be used commercially
             when left out. A name that does not exist lists them.
-        output: How to say what came out.
     """
     del what
     with options.opened(output) as terminal:
@@ -124,8 +116,6 @@ def evaluate(
         out: JSON file for the metrics of every test set.
         tests: Test sets with answers, NAME=FILE each; at least one.
         adapter: Folder of an adapter to test with the model.
-        settings: The settings of the run.
-        output: How to say what came out.
     """
     options.keep_settings_file(out, settings)
     config = options.resolve_with_model(settings)
@@ -145,6 +135,7 @@ def show_results(
     """Show the table, the outcome in a sentence and where the report is."""
     from neuron_opsd.report.run_outcome import outcome_sentence, result_table
     from neuron_opsd.runs.reporting import EVALUATION, SUMMARY
+    from neuron_opsd.storage.codecs import load_json
     from neuron_opsd.storage.folders import ADAPTER, RUN_PAGE
 
     outcome = outcome_sentence(data)
@@ -159,7 +150,7 @@ def show_results(
                 "outcome": outcome,
                 "adapter": str((run / ADAPTER).resolve()),
                 "report": str((run / RUN_PAGE).resolve()),
-                **{name: document_of(path) for name, path in files.items()},
+                **{n: load_json(f) if f.is_file() else None for n, f in files.items()},
             }
         )
         return
@@ -170,13 +161,6 @@ def show_results(
     terminal.show()
     terminal.show(f"adapter: {run / ADAPTER}")
     terminal.show(f"report:  {run / RUN_PAGE}")
-
-
-def document_of(path: Path) -> Any:
-    """Return what a JSON file of a run holds, `None` where there is no such file."""
-    from neuron_opsd.storage.codecs import load_json
-
-    return load_json(path) if path.is_file() else None
 
 
 def show_metrics(

@@ -17,7 +17,6 @@ Row: TypeAlias = Sequence[str]
 
 PART = re.compile(r"\[[^\]]*\]|\S+\s%|\S+")
 """A word, a share or an interval, which stays on one line."""
-
 WITH_INTERVAL = re.compile(r"^(\S+) (\[[^\]]*\])$")
 
 WIDE_GAP, NARROW_GAP = 2, 1

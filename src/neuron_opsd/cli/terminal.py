@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager as ContextManager
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -66,7 +66,7 @@ class Terminal:
         STOPPING.check()
         pace = Pace(total, self._clock)
         if self._quiet:
-            return noted(name, self._silent(pace))
+            return noted(name, nullcontext(pace.add))
         if self._err.is_terminal:
             return noted(name, self._bar(pace, name, unit))
         return noted(name, self._lines(pace, name, unit))
@@ -105,10 +105,6 @@ class Terminal:
             console.width = FULL_WIDTH
         console.print(fitting_table(headings, rows, console.width))
         self._out.flush()
-
-    @contextmanager
-    def _silent(self, pace: Pace) -> Iterator[Callable[[int], None]]:
-        yield pace.add
 
     @contextmanager
     def _lines(

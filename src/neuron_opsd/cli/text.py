@@ -23,7 +23,7 @@ _KEPT = frozenset("\n\t")
 PLAIN_SIGNS = "neuron-opsd-plain-signs"
 """Name of the error handler of streams whose encoding lacks a character."""
 
-_SIGNS = {
+_SIGNS: dict[str, str | int | None] = {
     "\N{MINUS SIGN}": "-",
     "\N{EN DASH}": "-",
     "\N{EM DASH}": "--",
@@ -41,13 +41,8 @@ def plain_signs(error: UnicodeError) -> tuple[str, int]:
     """Replace characters that an encoding lacks, by a plain sign or an escape."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end]
-    signs = (_SIGNS.get(char) or _escaped(char) for char in lacking)
-    return "".join(signs), error.end
-
-
-def _escaped(char: str) -> str:
-    return char.encode("ascii", "backslashreplace").decode("ascii")
+    lacking = error.object[error.start : error.end].translate(str.maketrans(_SIGNS))
+    return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 codecs.register_error(PLAIN_SIGNS, plain_signs)

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from typing import Literal, get_args, get_origin
 
-from cyclopts import CoercionError, CycloptsError
-from cyclopts.exceptions import (
-    MissingArgumentError,
-    UnknownCommandError,
-    UnknownOptionError,
-    UnusedCliTokensError,
-)
+from cyclopts import CoercionError, CycloptsError, exceptions
 
 from neuron_opsd.cli.terminal import PROGRAM
 from neuron_opsd.cli.text import one_line
@@ -23,14 +16,14 @@ KINDS = {int: "a whole number", float: "a number", bool: "given without a value"
 def explain_mistake(error: CycloptsError) -> str:
     """Say what is wrong, what is allowed and what to do."""
     command = " ".join([PROGRAM, *(error.command_chain or ())])
-    if isinstance(error, UnknownCommandError):
+    if isinstance(error, exceptions.UnknownCommandError):
         return unknown_command(error)
-    if isinstance(error, UnknownOptionError):
+    if isinstance(error, exceptions.UnknownOptionError):
         return unknown_option(error, command)
-    if isinstance(error, UnusedCliTokensError):
+    if isinstance(error, exceptions.UnusedCliTokensError):
         extra = " ".join(error.unused_tokens or ())
         return f"{one_line(extra)!r} is not expected here; see {command} --help"
-    if isinstance(error, MissingArgumentError):
+    if isinstance(error, exceptions.MissingArgumentError):
         return missing_argument(error, command)
     if isinstance(error, CoercionError) and error.token is not None:
         return unfit_value(error, command)
@@ -38,17 +31,19 @@ def explain_mistake(error: CycloptsError) -> str:
     return f"{text[:1].lower()}{text[1:]}; see {command} --help"
 
 
-def unknown_command(error: UnknownCommandError) -> str:
+def unknown_command(error: exceptions.UnknownCommandError) -> str:
     """Name the nearest command, or all of them."""
     word = (error.unused_tokens or [""])[0]
     if word.startswith("-"):
         return f"{PROGRAM} has no flag {one_line(word)}; see {PROGRAM} --help"
     known = () if error.app is None else error.app.resolved_commands()
     names = [name for name in known if not name.startswith("-")]
-    return f"there is no command {one_line(word)}; {nearest_or_all(word, names)}"
+    near = difflib.get_close_matches(word, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+    return f"there is no command {one_line(word)}; {hint}"
 
 
-def unknown_option(error: UnknownOptionError, command: str) -> str:
+def unknown_option(error: exceptions.UnknownOptionError, command: str) -> str:
     """Name the nearest flag, or the page that lists them."""
     word = (error.token.keyword or error.token.value).partition("=")[0]
     names = [name for argument in error.argument_collection for name in argument.names]
@@ -57,7 +52,7 @@ def unknown_option(error: UnknownOptionError, command: str) -> str:
     return f"{command} has no flag {one_line(word)}; {hint}"
 
 
-def missing_argument(error: MissingArgumentError, command: str) -> str:
+def missing_argument(error: exceptions.MissingArgumentError, command: str) -> str:
     """Say what is missing, or that it was misspelt."""
     name = "an argument" if error.argument is None else error.argument.name
     if error.keyword or (error.argument is not None and error.argument.tokens):
@@ -84,9 +79,3 @@ def unfit_value(error: CoercionError, command: str) -> str:
         return f"{said} {' or '.join(choices)}{hint}"
     kind = KINDS.get(target, "another") if target is not None else "another"
     return f"{said} {kind}; see {command} --help"
-
-
-def nearest_or_all(word: str, names: Sequence[str]) -> str:
-    """Ask whether the nearest name was meant, or list them all."""
-    near = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"

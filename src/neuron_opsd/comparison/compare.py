@@ -18,17 +18,13 @@ from neuron_opsd.storage.folders import BLOCKS, check_folder, claim
 def compare(
     comparison: Comparison, config: Config, progress: Progress
 ) -> ComparisonData:
-    """Train methods on sources with seeds, and measure what each did to every domain.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Train methods on sources with seeds, and measure what each did everywhere."""
     check_folder(comparison.out, "comparison", is_comparison)
     shared_verifier().forget()
-    setting = set_up(comparison, config, progress)
+    context = set_up(comparison, config, progress)
     claim(comparison.out, "comparison", is_comparison)
-    outcome = fill(setting)
-    data = reporting.build_comparison(setting, outcome)
+    outcome = fill(context)
+    data = reporting.build_comparison(context, outcome)
     reporting.write_comparison(data, outcome, comparison.out)
     return data
 

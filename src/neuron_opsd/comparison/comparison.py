@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from neuron_opsd.comparison.variants import (
@@ -19,13 +20,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
-from neuron_opsd.results.comparison import (
-    BASE,
-    CROSS_DOMAIN,
-    FORM,
-    IN_DOMAIN,
-    SPECIFICITY,
-)
+from neuron_opsd.results.comparison import BASE, FORM, SUMMARIES
 from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import Inputs, check_names, read_inputs
@@ -109,22 +104,13 @@ def is_comparison(folder: Path) -> bool:
 def set_up(
     comparison: Comparison, config: Config, progress: Progress
 ) -> ComparisonContext:
-    """Read and check everything before any work is done.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
+    """Read and check everything before any work is done."""
     check(comparison)
-    warn = once_each(progress.warn)
-    inputs = {
-        source: read_inputs(
-            file,
-            in_domain_first(comparison.tests, source),
-            in_domain(config, source),
-            warn,
-        )
-        for source, file in comparison.sources.items()
-    }
+    warn = cache(progress.warn)  # says the same thing once, as tests are read often
+    inputs = {}
+    for source, file in comparison.sources.items():
+        tests = {source: comparison.tests[source], **comparison.tests}
+        inputs[source] = read_inputs(file, tests, in_domain(config, source), warn)
     for variant in comparison.variants:
         own = config_of(variant, config)
         check_steps(variant, own, comparison.shown_steps)
@@ -149,18 +135,6 @@ def set_up(
     )
 
 
-def once_each(warn: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a way to warn that says the same thing once, as tests are read often."""
-    said: set[str] = set()
-
-    def hear(text: str) -> None:
-        if text not in said:
-            said.add(text)
-            warn(text)
-
-    return hear
-
-
 def check(comparison: Comparison) -> None:
     """Refuse a comparison that cannot be."""
     if not comparison.sources:
@@ -170,7 +144,7 @@ def check(comparison: Comparison) -> None:
         )
     check_names(comparison.tests)
     for name in comparison.tests:
-        if name in (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY):
+        if name in SUMMARIES:
             raise ConfigError(
                 f"a test set cannot be named {name!r}, which stands for what the "
                 "tables sum up; give it another name"
@@ -198,11 +172,6 @@ def check_steps(variant: Variant, config: Config, shown: Sequence[int]) -> None:
             )
 
 
-def in_domain_first(tests: Mapping[str, str], source: str) -> dict[str, str]:
-    """Return the test sets, the source's own first."""
-    return {source: tests[source], **tests}
-
-
 def in_domain(config: Config, source: str) -> Config:
     """Return settings that name a source's own test set."""
     evaluation = config.evaluation.model_copy(update={"in_domain": source})
@@ -214,12 +183,12 @@ def group_folder(comparison: Comparison, source: str, seed: int, start: str) -> 
     return comparison.out / BLOCKS / source / f"seed-{seed}" / start
 
 
-def cells_of(setting: ComparisonContext) -> list[Cell]:
+def cells_of(context: ComparisonContext) -> list[Cell]:
     """Return every model that is to be trained, in the order of the work."""
-    comparison = setting.comparison
+    comparison = context.comparison
     return [
         Cell(start, source, variant.name, seed)
-        for seed in comparison.seeds(setting.config)
+        for seed in comparison.seeds(context.config)
         for source in comparison.sources
         for start in comparison.group_starts
         for variant in comparison.trained_from(start)

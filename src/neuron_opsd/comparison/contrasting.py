@@ -13,7 +13,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Final
 
 from neuron_opsd.comparison import measuring
 from neuron_opsd.comparison.resampled import CONTRASTED, Drawn, Frame, target_draws
@@ -26,20 +25,14 @@ from neuron_opsd.results.comparison import (
     ALL_SOURCES,
     BASE,
     BASELINE,
-    CROSS_DOMAIN,
     FORM,
     IN_DOMAIN,
     SPECIFICITY,
+    SUMMARIES,
     Contrast,
 )
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.scoring import constant_scores, mean_accuracy
-
-SUMMARIES: Final = (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY)
-"""Targets of which there is also a mean over sources."""
-
-LAST: Final = -1
-"""Stands for whatever step a method's last one is."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -201,7 +194,7 @@ def adjusted(rows: Sequence[Contrast]) -> list[Contrast]:
     for number, row in enumerate(rows):
         if not math.isnan(row.p_value):
             is_last = row.place.step == last[row.place.start, row.place.method]
-            families[family_of(row, LAST if is_last else row.place.step)].append(number)
+            families[family_of(row, is_last=is_last)].append(number)
     found = list(rows)
     for numbers in families.values():
         p_values = holm([rows[number].p_value for number in numbers])
@@ -210,9 +203,10 @@ def adjusted(rows: Sequence[Contrast]) -> list[Contrast]:
     return found
 
 
-def family_of(row: Contrast, step: int) -> tuple[object, ...]:
+def family_of(row: Contrast, *, is_last: bool) -> tuple[object, ...]:
     """Return what the contrasts that are adjusted together have in common."""
     place = row.place
+    step = "last" if is_last else row.place.step
     kind = place.target if place.target in SUMMARIES else "single sets"
     return (place.metric, row.reference, kind, place.source == ALL_SOURCES, step)
 

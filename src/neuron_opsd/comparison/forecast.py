@@ -27,9 +27,6 @@ from neuron_opsd.planning.workload import Rates, Work
 from neuron_opsd.progress import Progress
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 
-SOME_TARGET = Target("yes", "yes")
-"""What an oracle is given while its step is timed."""
-
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -48,40 +45,36 @@ class Forecast:
 
 
 def forecast(comparison: Comparison, config: Config, progress: Progress) -> Forecast:
-    """Count what is left, and time samples of it on the first source.
-
-    Raises:
-        NeuronOpsdError: For anything that the user can mend.
-    """
-    setting = set_up(comparison, config, progress)
-    comparison = setting.comparison
-    cells = cells_of(setting)
+    """Count what is left, and time samples of it on the first source."""
+    context = set_up(comparison, config, progress)
+    comparison = context.comparison
+    cells = cells_of(context)
     left = [cell for cell in cells if not is_done(comparison, cell)]
     variants = with_form(comparison.variants)
     source = next(iter(comparison.sources))
-    inputs = setting.inputs[source]
+    inputs = context.inputs[source]
     trial = Trial(
-        setting.model,
-        setting.config,
-        clock_of(setting.model.facts.device),
-        reads_neurons(setting),
+        context.model,
+        context.config,
+        clock_of(context.model.facts.device),
+        reads_neurons(context),
     )
     with progress.stage("measuring", 3 + len(variants), "samples") as done:
         found = try_base(trial, inputs, done)
         steps = {}
         for variant in variants:
-            steps[variant.name] = step_seconds(setting, variant, found)
+            steps[variant.name] = step_seconds(context, variant, found)
             done(1)
-    work = count_work(setting.model, inputs, setting.config, found)
+    work = count_work(context.model, inputs, context.config, found)
     rates = rates_of(found)
     own = config.evaluation.num_samples
-    tested = costs.answering(work, work.tests, rates, setting.config, (own,)).seconds
+    tested = costs.answering(work, work.tests, rates, context.config, (own,)).seconds
     last = config.distill.steps
     num_tests = 1 + sum(step < last for step in comparison.shown_steps)
     training = sum(steps[cell.method] * last + num_tests * tested for cell in left)
     groups = {(cell.start, cell.source, cell.seed) for cell in left}
     shared = sum(
-        tested + group_seconds(setting, start, work, rates) for start, _, _ in groups
+        tested + group_seconds(context, start, work, rates) for start, _, _ in groups
     )
     return Forecast(
         num_cells=len(cells),
@@ -92,12 +85,12 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     )
 
 
-def reads_neurons(setting: ComparisonContext) -> bool:
+def reads_neurons(context: ComparisonContext) -> bool:
     """Whether any model of a comparison needs neurons."""
-    config = setting.config
-    asking = [config_of(v, config) for v in with_form(setting.comparison.variants)]
+    config = context.config
+    asking = [config_of(v, config) for v in with_form(context.comparison.variants)]
     if config.tests_prompted:
-        asking.append(prompted(config, setting.model.facts))
+        asking.append(prompted(config, context.model.facts))
     return any(needs_neurons(own) for own in asking)
 
 
@@ -109,15 +102,15 @@ def is_done(comparison: Comparison, cell: Cell) -> bool:
     return cell_folder(cell.method) in read_manifest(folder).outputs
 
 
-def step_seconds(setting: ComparisonContext, variant: Variant, found: Reading) -> float:
+def step_seconds(context: ComparisonContext, variant: Variant, found: Reading) -> float:
     """Time one optimiser step of a method on samples."""
-    config = config_of(variant, setting.config)
-    trial = Trial(setting.model, config, clock_of(setting.model.facts.device))
-    learner = learner_of(setting.model, config.distill, config.seed)
+    config = config_of(variant, context.config)
+    trial = Trial(context.model, config, clock_of(context.model.facts.device))
+    learner = learner_of(context.model, config.distill, config.seed)
     shown = found.trained
     if not needs_contexts(config):
         shown = tuple(replace(e, teacher_prompt=e.student_prompt) for e in shown)
-    targets = {e.question_id: SOME_TARGET for e in shown}
+    targets = {e.question_id: Target("yes", "yes") for e in shown}  # for an oracle
     method = method_for(variant, config, targets)
     examples = method.examples(shown, found.answers(config))
     size = size_of_step(trial, examples, found.reading, found.showing)
@@ -140,11 +133,11 @@ def rates_of(found: Reading) -> Rates:
 
 
 def group_seconds(
-    setting: ComparisonContext, start: str, work: Work, rates: Rates
+    context: ComparisonContext, start: str, work: Work, rates: Rates
 ) -> float:
     """Return how long a group takes besides training and testing what was trained."""
-    config = setting.config
-    variants = setting.comparison.trained_from(start)
+    config = context.config
+    variants = context.comparison.trained_from(start)
     configs = [config_of(variant, config) for variant in variants]
     read = {own.contexts.answer for own in configs if needs_neurons(own)}
     with_teacher = [own for own in configs if needs_contexts(own)]

@@ -39,7 +39,6 @@ from neuron_opsd.storage.run_directory import RunDirectory
 
 GroupKey: TypeAlias = tuple[int, str, str]
 """Seed, source and start of a group."""
-
 NO_START = "there is no form-only model to begin from, because its training failed"
 
 
@@ -52,7 +51,7 @@ class Outcome:
     warnings: tuple[str, ...]
 
 
-def fill(setting: ComparisonContext) -> Outcome:
+def fill(context: ComparisonContext) -> Outcome:
     """Train and test all that is missing; return what there is.
 
     A method that fails, for example because its loss is no longer finite, is left out
@@ -63,14 +62,14 @@ def fill(setting: ComparisonContext) -> Outcome:
         TryAgainError: If the disk is full, or other processes hold all that is left.
         ConfigError: If something was started with other settings.
     """
-    comparison = setting.comparison
-    seeds = comparison.seeds(setting.config)
+    comparison = context.comparison
+    seeds = comparison.seeds(context.config)
     keys = [*product(seeds, comparison.sources, comparison.group_starts)]
     parts: dict[GroupKey, Outcome] = {}
     while left := [key for key in keys if key not in parts]:
         for key in left:
             with suppress(errors.InUseError):
-                parts[key] = fill_group(setting, key, parts)
+                parts[key] = fill_group(context, key, parts)
         if not parts.keys() & left:
             raise errors.InUseError(
                 f"other processes are working on all that is left of {comparison.out}: "
@@ -94,7 +93,7 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
 
 
 def fill_group(
-    setting: ComparisonContext, key: GroupKey, parts: Mapping[GroupKey, Outcome]
+    context: ComparisonContext, key: GroupKey, parts: Mapping[GroupKey, Outcome]
 ) -> Outcome:
     """Train and test all methods of a group, or say why there can be none."""
     seed, source, start = key
@@ -103,30 +102,28 @@ def fill_group(
         if base is None:
             raise errors.InUseError(f"what {source} seed {seed} begins from is in use")
         if Cell(BASE, source, FORM, seed) not in base.results:
-            variants = setting.comparison.trained_from(start)
-            failures = (
-                Failure(start, source, v.name, seed, NO_START) for v in variants
-            )
-            return Outcome({}, tuple(failures), ())
-    with opened(setting, source, seed, start) as group:
-        return filled(group, setting)
+            variants = context.comparison.trained_from(start)
+            lost = (Failure(start, source, v.name, seed, NO_START) for v in variants)
+            return Outcome({}, tuple(lost), ())
+    with opened(context, source, seed, start) as group:
+        return filled(group, context)
 
 
-def filled(group: run_group.RunGroup, setting: ComparisonContext) -> Outcome:
+def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
     """Train and test all methods of a group; return what became of them."""
-    config = centred(group.run.work, setting.model, group.pool).config
+    config = centred(group.run.work, context.model, group.pool).config
     run = replace(group.run, config=config)
     group = replace(group, run=run)
     results: dict[Cell, run_group.CellResult] = {}
     failures: list[Failure] = []
     warnings = tuple(group.run.directory.warnings)
     seed = group.run.config.seed
-    start = run_group.StartModel(setting.model, group.run, group.adapters)
+    start = run_group.StartModel(context.model, group.run, group.adapters)
     first = run_group.measure_start(group, start)
     # What a warm start begins from stands in the tables as the form-only model.
     if group.start == BASE:
         results[Cell(group.start, group.source, BASE, seed)] = first
-    for name, work in works(group, start, setting.comparison).items():
+    for name, work in works(group, start, context.comparison).items():
         try:
             result = work()
         except (errors.TryAgainError, errors.ConfigError):
@@ -165,18 +162,18 @@ def group_name(seed: int, source: str, start: str) -> str:
 
 @contextmanager
 def opened(
-    setting: ComparisonContext, source: str, seed: int, start: str
+    context: ComparisonContext, source: str, seed: int, start: str
 ) -> Iterator[run_group.RunGroup]:
     """Open a group, new or started."""
-    comparison, inputs = setting.comparison, setting.inputs[source]
-    config = in_domain(setting.config, source).model_copy(update={"seed": seed})
-    hashes = {**inputs.hashes, "model": setting.model_hash}
+    comparison, inputs = context.comparison, context.inputs[source]
+    config = in_domain(context.config, source).model_copy(update={"seed": seed})
+    hashes = {**inputs.hashes, "model": context.model_hash}
     adapters: tuple[Path, ...] = ()
     if start == FORM:
         folder = group_folder(comparison, source, seed, BASE)
         adapters = (folder / run_group.cell_folder(FORM) / "adapter",)
         hashes["start"] = repr(form_adapter(adapters[0]))
-    progress = Prefixed(setting.progress, group_name(seed, source, start))
+    progress = Prefixed(context.progress, group_name(seed, source, start))
     with RunDirectory.open(
         group_folder(comparison, source, seed, start),
         run_settings(with_budget(config)),
@@ -184,7 +181,7 @@ def opened(
         environment=environment(config.model),
         warn=progress.warn,
     ) as directory:
-        for remark in setting.remarks:
+        for remark in context.remarks:
             directory.warn(remark)
         run = RunContext(directory, config, progress)
         targets: Targets = {}
@@ -213,12 +210,12 @@ def form_adapter(folder: Path) -> dict[str, str]:
     return {name: found for name, found in files_in(folder).items() if is_read(name)}
 
 
+@dataclass(frozen=True, slots=True)
 class Prefixed:
     """Progress whose stages say what group they are of."""
 
-    def __init__(self, progress: Progress, prefix: str) -> None:
-        self.progress = progress
-        self.prefix = prefix
+    progress: Progress
+    prefix: str
 
     def stage(
         self, name: str, total: int, unit: str

@@ -16,7 +16,7 @@ from neuron_opsd.results.comparison import (
     BASE,
     CROSS_DOMAIN,
     IN_DOMAIN,
-    SPECIFICITY,
+    SUMMARIES,
     Measurement,
     Place,
 )
@@ -113,19 +113,18 @@ def measurements(
 def target_values(
     tests: Tests, source: str, targets: Sequence[str]
 ) -> Iterator[tuple[str, FloatArray]]:
-    """Yield one model's measures on every test set and on what sums them up."""
-    values = {name: vector_of(tests[name]) for name in targets if name in tests}
+    """Yield one model's measures on test sets and their sums; NaN where missing."""
+    values = {
+        name: np.array([tests[name].metrics.get(metric, np.nan) for metric in METRICS])
+        for name in targets
+        if name in tests
+    }
     yield from values.items()
     if source in values:
         yield IN_DOMAIN, values[source]
     others = [name for name in targets if name != source]
     if others and all(name in values for name in others):
         yield CROSS_DOMAIN, np.mean([values[name] for name in others], axis=0)
-
-
-def vector_of(result: TestResult) -> FloatArray:
-    """Return the measures of a result in the order of `METRICS`; NaN where missing."""
-    return np.array([result.metrics.get(name, np.nan) for name in METRICS])
 
 
 def mean_of(by_seed: BySeed) -> FloatArray:
@@ -176,8 +175,7 @@ def place_order(
     method, step, target (what sums them up first) and measure.
     """
     source_rank = {name: rank for rank, name in enumerate([*sources, ALL_SOURCES])}
-    summaries = [IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY]
-    target_rank = {name: rank for rank, name in enumerate([*summaries, *targets])}
+    target_rank = {name: rank for rank, name in enumerate([*SUMMARIES, *targets])}
     metric_rank = {name: rank for rank, name in enumerate(METRICS)}
     return lambda place: (
         place.start != BASE,

@@ -14,7 +14,7 @@ from neuron_opsd.prompts import choice_answers
 from neuron_opsd.records import Question
 from neuron_opsd.runs.inputs import POOL
 from neuron_opsd.stages.scoring import normalised_gold
-from neuron_opsd.storage.sealed_json import json_sha256
+from neuron_opsd.storage.manifest import json_sha256
 
 
 def targets_of(pool: str, questions: Sequence[Question], config: Config) -> Targets:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from statistics import fmean
 
 import pyarrow as pa
 
+from neuron_opsd.comparison import tables, variants
 from neuron_opsd.comparison.comparison import (
     Cell,
     ComparisonContext,
@@ -21,36 +23,18 @@ from neuron_opsd.comparison.contrasting import baseline_contrasts, contrasts
 from neuron_opsd.comparison.grid import Outcome
 from neuron_opsd.comparison.measuring import Tested, measurements
 from neuron_opsd.comparison.run_group import Spent
-from neuron_opsd.comparison.tables import (
-    budget_rows,
-    contrast_rows,
-    csv_text,
-    measurement_rows,
-)
-from neuron_opsd.comparison.variants import (
-    method_line,
-    untrained_lines,
-    with_budget,
-    with_form,
-)
-from neuron_opsd.config.tables import changed_settings, toml_value
+from neuron_opsd.config.tables import changed_settings, toml_values
 from neuron_opsd.errors import DataError
 from neuron_opsd.report.comparison_page import render_comparison
 from neuron_opsd.results.comparison import FORM, BudgetLine, ComparisonData, MethodLine
 from neuron_opsd.results.run import OURS, least_of
 from neuron_opsd.runs.reporting import model_summary
-from neuron_opsd.storage import integrity
+from neuron_opsd.storage import integrity, score_rows
 from neuron_opsd.storage.codecs import encode, record_codec, save_json
 from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.folders import COMPARISON_PAGE as PAGE
 from neuron_opsd.storage.folders import require_folder
 from neuron_opsd.storage.manifest import installed_versions
-from neuron_opsd.storage.score_rows import (
-    SCORE_FIELDS,
-    ScoreRow,
-    result_rows,
-    save_rows,
-)
 
 DATA = record_codec("comparison.json", ComparisonData)
 SCORES = "scores.parquet"
@@ -67,28 +51,28 @@ SCORE_SCHEMA = pa.schema(
         ("method", pa.string()),
         ("seed", pa.int64()),
         ("steps", pa.int64()),
-        *SCORE_FIELDS,
+        *score_rows.SCORE_FIELDS,
     ]
 )
 
 
-def build_comparison(setting: ComparisonContext, outcome: Outcome) -> ComparisonData:
+def build_comparison(context: ComparisonContext, outcome: Outcome) -> ComparisonData:
     """Gather all that the page and the files say."""
-    comparison, config = setting.comparison, setting.config
+    comparison, config = context.comparison, context.config
     sources = tuple(comparison.sources)
     targets = (*sources, *(t for t in comparison.tests if t not in sources))
     tested = list(all_tested(outcome))
     return ComparisonData(
         title=f"{len(comparison.variants)} methods on {', '.join(sources)}",
-        model=model_summary(setting.model.facts),
+        model=model_summary(context.model.facts),
         sources=sources,
         targets=targets,
-        methods=method_lines(setting),
+        methods=method_lines(context),
         starts=comparison.group_starts,
         seeds=comparison.seeds(config),
         steps=tuple(sorted({one.step for one in tested if one.step})),
         num_samples=config.evaluation.num_samples,
-        num_questions=test_sizes(setting, targets),
+        num_questions=test_sizes(context, targets),
         measurements=measurements(tested, sources, targets),
         contrasts=(
             *contrasts(
@@ -97,25 +81,25 @@ def build_comparison(setting: ComparisonContext, outcome: Outcome) -> Comparison
                 targets,
                 config.evaluation,
                 config.seed,
-                rivals=rivals(setting),
+                rivals=rivals(context),
             ),
             *baseline_contrasts(tested, sources, config.evaluation, config.seed),
         ),
         budgets=tuple(budgets(outcome)),
         failures=outcome.failures,
-        missing=len({*cells_of(setting)} - {*outcome.results} - failed(outcome)),
-        settings=written(setting),
+        missing=len({*cells_of(context)} - {*outcome.results} - failed(outcome)),
+        settings=written(context),
         warnings=outcome.warnings,
         versions=dict(installed_versions()),
-        data_hashes=hashes(setting),
+        data_hashes=hashes(context),
         command=comparison.command,
         least=least_of(config.evaluation),
     )
 
 
-def test_sizes(setting: ComparisonContext, targets: Iterable[str]) -> dict[str, int]:
+def test_sizes(context: ComparisonContext, targets: Iterable[str]) -> dict[str, int]:
     """Return how many questions each test set has."""
-    tests = next(iter(setting.inputs.values())).tests
+    tests = next(iter(context.inputs.values())).tests
     sizes = {test.name: len(test.questions) for test in tests}
     return {name: sizes[name] for name in targets}
 
@@ -131,25 +115,24 @@ def all_tested(outcome: Outcome) -> Iterator[Tested]:
     """Yield every model with its results, at every number of steps."""
     for cell, result in outcome.results.items():
         for step, tests in result.tests.items():
-            yield Tested(
-                cell.start, cell.source, cell.method, cell.seed, int(step), tests
-            )
+            whose = cell.start, cell.source, cell.method, cell.seed
+            yield Tested(*whose, int(step), tests)
 
 
-def method_lines(setting: ComparisonContext) -> tuple[MethodLine, ...]:
+def method_lines(context: ComparisonContext) -> tuple[MethodLine, ...]:
     """Return the methods in the order of the tables: untrained, form, the others."""
-    trained = with_form(setting.comparison.variants)
-    lines = [method_line(variant, setting.config) for variant in trained]
-    return (*untrained_lines(setting.config), *lines)
+    trained = variants.with_form(context.comparison.variants)
+    lines = [variants.method_line(variant, context.config) for variant in trained]
+    return (*variants.untrained_lines(context.config), *lines)
 
 
-def rivals(setting: ComparisonContext) -> list[tuple[str, str]]:
+def rivals(context: ComparisonContext) -> list[tuple[str, str]]:
     """Return the pairs to compare besides: each variant of ours with all others."""
-    variants = setting.comparison.variants
-    ours = [variant.name for variant in variants if variant.method == OURS]
+    compared = context.comparison.variants
+    ours = [variant.name for variant in compared if variant.method == OURS]
     return [
         (own, other.name)
-        for own, other in product(ours, variants)
+        for own, other in product(ours, compared)
         if other.name not in (own, FORM)
     ]
 
@@ -159,41 +142,30 @@ def budgets(outcome: Outcome) -> Iterator[BudgetLine]:
     found: dict[tuple[str, str, str], list[Spent]] = defaultdict(list)
     for cell, result in outcome.results.items():
         if result.spent is not None:
-            found[key_of(cell)].append(result.spent)
-
-    def mean(every: list[Spent], of: Callable[[Spent], float]) -> float:
-        return fmean(of(one) for one in every)
-
+            found[cell.start, cell.source, cell.method].append(result.spent)
     for (start, source, method), every in found.items():
         yield BudgetLine(
             start=start,
             source=source,
             method=method,
-            prompts=mean(every, lambda one: one.prompts),
-            generated_tokens=mean(every, lambda one: one.generated_tokens),
-            trained_tokens=mean(every, lambda one: one.trained_tokens),
-            seconds=mean(every, lambda one: one.seconds),
+            **{
+                amount.name: fmean(getattr(one, amount.name) for one in every)
+                for amount in fields(Spent)
+            },
         )
 
 
-def key_of(cell: Cell) -> tuple[str, str, str]:
-    """Return what the cells of different seeds share."""
-    return cell.start, cell.source, cell.method
-
-
-def written(setting: ComparisonContext) -> dict[str, str]:
+def written(context: ComparisonContext) -> dict[str, str]:
     """Return the settings that all methods share, where they are not the defaults."""
-    return {
-        name: "unset" if value is None else toml_value(value)
-        for name, value in changed_settings(with_budget(setting.config)).items()
-        if name != "evaluation.in_domain"
-    }
+    changed = changed_settings(variants.with_budget(context.config))
+    changed.pop("evaluation.in_domain", None)
+    return toml_values(changed)
 
 
-def hashes(setting: ComparisonContext) -> dict[str, str]:
+def hashes(context: ComparisonContext) -> dict[str, str]:
     """Return the SHA-256 of every pool and every test set."""
     found: dict[str, str] = {}
-    for source, inputs in setting.inputs.items():
+    for source, inputs in context.inputs.items():
         found[f"pool {source}"] = inputs.hashes["pool"]
         found |= {f"test {t.name}": inputs.hashes[t.name] for t in inputs.tests}
     return found
@@ -201,19 +173,21 @@ def hashes(setting: ComparisonContext) -> dict[str, str]:
 
 def write_comparison(data: ComparisonData, outcome: Outcome, out: Path) -> Path:
     """Write all files of a comparison; return the path of its page."""
-    save_rows(score_rows(all_tested(outcome)), SCORE_SCHEMA, SCORE_ROWS, out / SCORES)
+    score_rows.save_rows(
+        rows_of(all_tested(outcome)), SCORE_SCHEMA, SCORE_ROWS, out / SCORES
+    )
     DATA.save(data, out / DATA.file_name)
     oracles = frozenset(line.name for line in data.methods if line.oracle)
-    tables = {
-        "measurements": measurement_rows(data.measurements, oracles),
-        "contrasts": contrast_rows(data.contrasts, oracles),
-        "budgets": budget_rows(data.budgets, oracles),
+    listed = {
+        "measurements": tables.measurement_rows(data.measurements, oracles),
+        "contrasts": tables.contrast_rows(data.contrasts, oracles),
+        "budgets": tables.budget_rows(data.budgets, oracles),
     }
-    save_json(tables, out / RESULTS)
-    for name, rows in tables.items():
-        write_atomic(out / f"{name}.csv", encode(csv_text(rows)))
+    save_json(listed, out / RESULTS)
+    for name, rows in listed.items():
+        write_atomic(out / f"{name}.csv", encode(tables.csv_text(rows)))
     write_page(out)
-    names = (SCORES, DATA.file_name, RESULTS, *(f"{name}.csv" for name in tables))
+    names = (SCORES, DATA.file_name, RESULTS, *(f"{name}.csv" for name in listed))
     integrity.write_listed(out, (*names, PAGE))
     return out / PAGE
 
@@ -257,7 +231,7 @@ def rebuild_comparison(out: Path, warn: Callable[[str], None]) -> Path:
     return out / PAGE
 
 
-def score_rows(models: Iterable[Tested]) -> Iterator[ScoreRow]:
+def rows_of(models: Iterable[Tested]) -> Iterator[score_rows.ScoreRow]:
     """Yield a row for every question that a model was asked."""
     for one in models:
         model = {
@@ -267,4 +241,4 @@ def score_rows(models: Iterable[Tested]) -> Iterator[ScoreRow]:
             "seed": one.seed,
             "steps": one.step,
         }
-        yield from result_rows(model, one.tests)
+        yield from score_rows.result_rows(model, one.tests)

@@ -29,7 +29,7 @@ from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
-from neuron_opsd.storage.codecs import ROLLOUTS, Codec, json_codec, record_codec
+from neuron_opsd.storage.codecs import ROLLOUTS, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
 
@@ -95,11 +95,6 @@ class StartModel:
         return self._model
 
 
-def result_codec(folder: str) -> Codec[CellResult]:
-    """Return how the result of a model is kept."""
-    return record_codec(f"{folder}/result.json", CellResult)
-
-
 def cell_folder(name: str) -> str:
     """Return the folder of a method's files in a group."""
     return f"{METHOD_FOLDERS}/{name}"
@@ -113,13 +108,14 @@ def once(
 ) -> CellResult:
     """Return the result of a model, computed if it is missing; warnings stay."""
     directory, folder = group.run.directory, cell_folder(name)
+    codec = record_codec(f"{folder}/result.json", CellResult)
 
     def warned() -> CellResult:
         before = len(directory.warnings)
         result = compute()
         return replace(result, warnings=tuple(directory.warnings[before:]))
 
-    return directory.once(folder, result_codec(folder), warned, made_from=made_from)
+    return directory.once(folder, codec, warned, made_from=made_from)
 
 
 def measure_start(group: RunGroup, start: StartModel) -> CellResult:
@@ -165,7 +161,10 @@ def answer_with_demonstrations(
     group: RunGroup, model: LanguageModel
 ) -> dict[str, TestResult]:
     """Test a model with its own demonstrations in the prompt, in its own domain."""
-    config = never_stopped(prompted(group.run.config, model.facts))
+    config = prompted(group.run.config, model.facts)
+    # A teacher who has nothing to teach stops nothing here: none is asked.
+    check = config.teacher_check.model_copy(update={"one_answer": "warn"})
+    config = config.model_copy(update={"teacher_check": check})
     run = replace(group.run, config=config)
     prepared = prepared_for(group, model, run, cell_folder(PROMPTED))
     made = outputs_for(group, config, cell_folder(PROMPTED))
@@ -174,12 +173,6 @@ def answer_with_demonstrations(
         for test in group.tests
         if test.in_domain
     }
-
-
-def never_stopped(config: Config) -> Config:
-    """Return settings that pass a teacher who has nothing to teach: none is asked."""
-    teacher_check = config.teacher_check.model_copy(update={"one_answer": "warn"})
-    return config.model_copy(update={"teacher_check": teacher_check})
 
 
 def prepared_for(

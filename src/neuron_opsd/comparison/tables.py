@@ -9,7 +9,7 @@ import csv
 import io
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeAlias
 
 from neuron_opsd.data.csv_rows import cell
@@ -30,7 +30,7 @@ def measurement_rows(
         {
             **asdict(one.place),
             "value": or_none(one.value),
-            "by_seed": [or_none(value) for value in one.by_seed],
+            "by_seed": list(map(or_none, one.by_seed)),
             "oracle": one.place.method in oracles,
         }
         for one in measurements
@@ -60,15 +60,15 @@ def budget_rows(
     budgets: Sequence[BudgetLine], oracles: Collection[str] = ()
 ) -> list[TableRow]:
     """Return one row per budget."""
-    return [
-        {**without_nan(asdict(one)), "oracle": one.method in oracles} for one in budgets
-    ]
+    return [{**without_nan(one), "oracle": one.method in oracles} for one in budgets]
 
 
 def without_nan(value: Any) -> Any:
-    """Return nested values with `None` for numbers that JSON has no word for."""
+    """Return records and nested values with `None` for what JSON has no word for."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if is_dataclass(value):
+        return {f.name: without_nan(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {name: without_nan(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -32,7 +32,6 @@ OWN_SECTIONS: Final = (
 
 NUM_SAMPLES: Final = 8
 """Rollouts per question and step of every method, unless the settings name a number."""
-
 BUDGET: Final[tables.Table] = {"distill": {"num_samples": NUM_SAMPLES}}
 
 
@@ -52,11 +51,7 @@ class Variant:
 
 
 def parse_variant(text: str) -> Variant:
-    """Read `METHOD`, or `NAME=METHOD:section.field=value,...`.
-
-    Raises:
-        ConfigError: If there is no such method, or a name or a setting cannot be.
-    """
+    """Read `METHOD`, or `NAME=METHOD:section.field=value,...`."""
     if text in METHODS:
         return Variant(text, text)
     head, colon, tail = text.partition(":")
@@ -74,11 +69,7 @@ def parse_variant(text: str) -> Variant:
 
 
 def check_variants(variants: Sequence[Variant], *, oracle: bool) -> None:
-    """Refuse variants that cannot stand beside each other.
-
-    A name appears twice or is taken, a setting is one for all, or an oracle was not
-    asked for.
-    """
+    """Refuse variants that cannot stand beside each other."""
     seen: set[str] = set()
     check_names([variant.name for variant in variants], "a method")
     for variant in variants:
@@ -124,21 +115,14 @@ def check_own_settings(variant: Variant) -> None:
 
 
 def with_form(variants: Sequence[Variant]) -> tuple[Variant, ...]:
-    """Return the variants with the form-only control first, added if it is missing.
-
-    Every gain is stated net of it.
-    """
+    """Return the variants with the form-only control first, added if it is missing."""
     own = [variant for variant in variants if variant.name == FORM]
     others = [variant for variant in variants if variant.name != FORM]
     return (*(own or [Variant(FORM, FORM)]), *others)
 
 
 def config_of(variant: Variant, shared: Config) -> Config:
-    """Return the settings of a variant: `settled`, with as many rollouts for all.
-
-    Raises:
-        ConfigError: If a setting cannot be.
-    """
+    """Return the settings of a variant: `settled`, with as many rollouts for all."""
     return settled(shared, {**variant.settings, "method": variant.method}, BUDGET)
 
 
@@ -154,12 +138,7 @@ def with_budget(shared: Config) -> Config:
 def check_resolved(
     variants: Sequence[Variant], shared: Config, warn: Callable[[str], None]
 ) -> None:
-    """Refuse settings that no method can be trained with; say what they make unequal.
-
-    Raises:
-        ConfigError: If a variant cannot be trained with its settings, or would be
-            another method than its own.
-    """
+    """Refuse what no method can be trained with; say what settings make unequal."""
     for variant in variants:
         refuse_another_method(variant, shared)
         variant.trained.check(config_of(variant, shared))
@@ -227,14 +206,11 @@ def lost_preset(variant: Variant, shared: Config) -> list[str]:
 def method_line(variant: Variant, shared: Config) -> MethodLine:
     """Return what the page says of a variant."""
     changed = tables.differences(with_budget(shared), config_of(variant, shared))
+    changed.pop("method", None)
     return MethodLine(
         name=variant.name,
         summary=f"{variant.trained.summary} ({variant.trained.source})",
-        settings={
-            name: "unset" if value is None else tables.toml_value(value)
-            for name, value in changed.items()
-            if name != "method"
-        },
+        settings=tables.toml_values(changed),
         oracle=issubclass(variant.trained, Oracle),
     )
 
@@ -262,9 +238,6 @@ def variants_for(
 
     The form-only control is among them where they cannot be read. It is warned of
     every variant that selects otherwise than elsewhere.
-
-    Raises:
-        ConfigError: If one asks for neurons that cannot be read.
     """
     if not facts.why_no_neurons:
         return tuple(variants)

@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from neuron_opsd.answers.readers import AnswersConfig
-from neuron_opsd.config.asking import (
+from neuron_opsd.config.sections import (
+    FORM_ONLY,
+    EvaluationConfig,
     ModelConfig,
     PromptsConfig,
     QuestionsConfig,
     RolloutsConfig,
+    TeacherCheckConfig,
 )
-from neuron_opsd.config.judging import FORM_ONLY, EvaluationConfig, TeacherCheckConfig
-from neuron_opsd.method.contexts import ContextsConfig
-from neuron_opsd.method.selection import SelectionConfig
+from neuron_opsd.method.contexts import CONTEXT_RULES, ContextsConfig
+from neuron_opsd.method.selection import SELECTION_RULES, SelectionConfig
 from neuron_opsd.method.settings import DistillConfig, NeuronsConfig, PolicyConfig
 from neuron_opsd.section import NotNegative, Section
 
@@ -82,6 +84,17 @@ class Config(Section):
     def tests_prompted(self) -> bool:
         """Whether the untrained model is tested with demonstrations in its prompt."""
         return self.evaluation.prompted and self.contexts.num_demonstrations > 0
+
+    @property
+    def selects_by_neurons(self) -> bool:
+        """Whether questions are selected by their neurons."""
+        return SELECTION_RULES[self.selection.rule].reads_neurons
+
+    @property
+    def shows_by_neurons(self) -> bool:
+        """Whether demonstrations are those with the nearest neurons."""
+        shows = self.contexts.num_demonstrations > 0
+        return shows and CONTEXT_RULES[self.contexts.rule].reads_neurons
 
     def changed(self, **sections: Mapping[str, Any]) -> Config:
         """Return settings with some fields of their sections replaced, unchecked."""

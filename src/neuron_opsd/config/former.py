@@ -51,10 +51,8 @@ def as_begun(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str,
     given = {
         name: value for name, value in AS_GIVEN.items() if begun.get(name) == value
     }
-    return {former_name(name, former): v for name, v in settings.items()} | given
-
-
-def former_name(dotted: str, former: Mapping[str, str]) -> str:
-    """Return the name of a setting with its section's former name, if it has one."""
-    section, dot, field = dotted.partition(".")
-    return f"{former.get(section, section)}{dot}{field}"
+    found = {}
+    for name, value in settings.items():
+        section, dot, field = name.partition(".")
+        found[f"{former.get(section, section)}{dot}{field}"] = value
+    return found | given

@@ -256,6 +256,11 @@ def setting_lines(section: Section, *, comments: bool, only_chosen: bool) -> lis
     return lines
 
 
+def toml_values(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return settings by name as TOML has them, `unset` where there is no value."""
+    return {n: "unset" if v is None else toml_value(v) for n, v in settings.items()}
+
+
 def toml_value(value: object) -> str:
     """Write one value as TOML."""
     if isinstance(value, bool):

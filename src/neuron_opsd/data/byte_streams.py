@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol, TypeAlias
 
 from neuron_opsd.config import QuestionsConfig
-from neuron_opsd.data.bounds import BoundError, refuse_expansion
+from neuron_opsd.data.rows import BoundError, refuse_expansion
 from neuron_opsd.errors import DataError
 
 PIECE: Final = 1 << 18
 """Bytes that are read at a time."""
 BLANK: Final = b" \t\r\n"
-
 Pieces: TypeAlias = Iterator[bytes]
 
 
@@ -60,11 +59,11 @@ def pieces_of(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Pieces:
     return as_utf8(bounded(source.read, source, config))
 
 
-def unzipped_pieces_of(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Pieces:
+def unzipped(file: BinaryIO, digest: Hash, config: QuestionsConfig) -> Pieces:
     """Yield the same of a text file that is compressed by gzip, in one part or more."""
     source = HashedFile(file, digest)
-    with gzip.GzipFile(fileobj=io.BufferedReader(source, PIECE)) as unzipped:
-        yield from as_utf8(bounded(unzipped.read, source, config))
+    with gzip.GzipFile(fileobj=io.BufferedReader(source, PIECE)) as source_text:
+        yield from as_utf8(bounded(source_text.read, source, config))
 
 
 def bounded(

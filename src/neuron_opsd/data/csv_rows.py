@@ -5,20 +5,24 @@ from __future__ import annotations
 import csv
 import re
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from neuron_opsd.config import QuestionsConfig
-from neuron_opsd.data.bounds import long_row, refuse_columns
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
-from neuron_opsd.data.rows import BadRowError, FileRow, Values, not_utf8
-from neuron_opsd.errors import DataError
+from neuron_opsd.data.rows import (
+    BadRowError,
+    FileRow,
+    Values,
+    long_row,
+    not_utf8,
+    refuse_columns,
+    refuse_twins,
+)
 
 SEPARATORS = ",;\t|"
 """What may separate the columns, in this order where the header allows several."""
-
 DECLARED = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 """The first line with which spreadsheets name the separator."""
 
@@ -43,27 +47,18 @@ def cell(text: str) -> str:
 
 
 def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
-    """Yield the rows of a file whose first row names the columns.
-
-    The separator is the comma, semicolon, tab or bar that the header uses.
-    """
+    """Yield the rows of a file whose header shows the separator: comma, or another."""
     lines = TextLines(pieces, config)
-    declared = DECLARED.match(lines.first)
-    if declared is not None:
+    if declared := DECLARED.match(lines.first):
         lines.drop(declared[0])
-    separator = separator_of(lines.first) if declared is None else declared[1]
-    return read_separated(lines, separator)
+        return read_separated(lines, declared[1])
+    unquoted = re.sub(r'"[^"]*"', "", lines.first)
+    return read_separated(lines, max(SEPARATORS, key=unquoted.count))
 
 
 def read_tsv(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     """Yield the rows of a file with tabs between its columns."""
     return read_separated(TextLines(pieces, config), "\t")
-
-
-def separator_of(first: str) -> str:
-    """Return what separates the names in the first line."""
-    unquoted = re.sub(r'"[^"]*"', "", first)
-    return max(SEPARATORS, key=unquoted.count)
 
 
 class TextLines:
@@ -119,16 +114,13 @@ def read_separated(lines: TextLines, separator: str) -> Iterator[FileRow]:
     Rows of empty fields at its end, as spreadsheets export them, are passed over. What
     cannot be read ends it, since nobody can tell where the next row begins.
     """
-    reader = csv.reader(
-        lines,
-        strict=True,
-        delimiter=separator,
-        skipinitialspace=f"{separator} " in lines.first,
-    )
+    wide = f"{separator} " in lines.first
+    reader = csv.reader(lines, strict=True, delimiter=separator, skipinitialspace=wide)
     try:
         with wide_fields(lines.config):
             header = next(reader, [])
-            check_header(header, lines.config)
+            refuse_columns(len(header), lines.config)
+            refuse_twins([name.strip() for name in header if name.strip()])
             blank = array("Q")
             for fields in rows_of(reader, lines):
                 if any(field.strip() for field in fields):
@@ -176,15 +168,6 @@ def blank_rows(header: Sequence[str], blank: array[int]) -> Iterator[FileRow]:
     """Yield rows of empty fields, of which starts and widths were kept."""
     for start, width in zip(blank[::2], blank[1::2], strict=True):
         yield csv_row(header, [""] * width, start)
-
-
-def check_header(header: Sequence[str], config: QuestionsConfig) -> None:
-    """Refuse a first row that does not name columns."""
-    refuse_columns(len(header), config)
-    counts = Counter(name.strip() for name in header)
-    twice = [name for name, count in counts.items() if name and count > 1]
-    if twice:
-        raise DataError(f"two columns are called {twice[0]!r}")
 
 
 def parse_csv_row(header: Sequence[str], fields: Sequence[str]) -> Values:

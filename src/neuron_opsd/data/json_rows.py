@@ -14,9 +14,17 @@ from itertools import chain
 from typing import Any, Final, NoReturn
 
 from neuron_opsd.config import QuestionsConfig
-from neuron_opsd.data.bounds import long_row, refuse_columns, refuse_deep_json
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
-from neuron_opsd.data.rows import BadRowError, FileRow, Values, kind_of, not_utf8
+from neuron_opsd.data.rows import (
+    BadRowError,
+    FileRow,
+    Values,
+    kind_of,
+    long_row,
+    not_utf8,
+    refuse_columns,
+    refuse_deep_json,
+)
 from neuron_opsd.errors import DataError
 
 MARK: Final = "\ufeff"
@@ -25,11 +33,8 @@ MARK: Final = "\ufeff"
 
 def read_json_lines(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     """Yield the rows of a JSON-lines file; blank lines are passed over."""
-    lines = (
-        line
-        for line in lines_of(pieces, config.max_row_bytes)
-        if line.data.strip() or not line.is_whole
-    )
+    found = lines_of(pieces, config.max_row_bytes)
+    lines = (line for line in found if line.data.strip() or not line.is_whole)
     first, second = next(lines, None), next(lines, None)
     if first is not None:
         refuse_document(first, second)
@@ -280,7 +285,9 @@ class TextAhead:
                 if not is_open or not self.more():
                     return found, end
             except json.JSONDecodeError as error:
-                if not (self.may_be_cut(error) and self.more()):
+                near = error.pos > len(self.text) - NEAR
+                may_be_cut = near or error.msg.startswith("Unterminated")
+                if not (may_be_cut and self.more()):
                     raise BadRowError(not_json(error, self.where(error.pos))) from None
             if len(self.text) > self.config.max_row_bytes:
                 raise long_row(len(self.text), self.config, "; is a text not closed?")
@@ -298,10 +305,6 @@ class TextAhead:
                 return unusable(error), LENIENT.raw_decode(self.text, self.place)[1]
             except RecursionError as deep:
                 raise unusable(deep) from None
-
-    def may_be_cut(self, error: json.JSONDecodeError) -> bool:
-        """Say whether an error may only mean that there is more text."""
-        return error.pos > len(self.text) - NEAR or error.msg.startswith("Unterminated")
 
     def lacks(self, what: str) -> BadRowError:
         """Return what is wrong where something else must come next."""

@@ -3,7 +3,7 @@
 A text of G different runs, N of which must be held, is cut into G - N + 1 parts. Who
 holds N runs lacks at most G - N, so one part is held whole: only texts with such a part
 are compared, and none that is near is passed over. Parts begin with their rarest runs
-and lie in a tree, so that texts from one template share their way down.
+and form a tree, so that texts from one template share their way down.
 
 Source: the pigeonhole of part-based set joins, Arasu et al. 2006, Li et al. 2011; runs
 ordered by rarity as in Bayardo et al. 2007.
@@ -19,21 +19,16 @@ from typing import Final, TypeAlias
 
 Words: TypeAlias = tuple[int, ...]
 """A text as the numbers of its words."""
-Gram: TypeAlias = tuple[int, ...]
 Choices: TypeAlias = frozenset[tuple[str, ...]]
 Part: TypeAlias = "array[int]"
 """Hashes of some runs of a text, rarest first."""
-
 GRAM_WORDS: Final = 5
 MIN_WORDS: Final = 8
 """Texts with fewer words count as the same only when they are equal."""
-
 FEW: Final = 16
 """Texts that wait at one place of the tree before they are told apart further."""
-
 MOST_TABLE_BITS: Final = 22
 """Of the table that counts runs."""
-
 STEPS_PER_RUN: Final = 64
 LEAST_STEPS: Final = 1024
 """Comparisons that a text may take besides; more than any template was seen to need."""
@@ -104,13 +99,9 @@ class NearTexts:
     def look(self, place: int, words: Words, choices: Callable[[], Choices]) -> bool:
         """Enter a text as the one in which those texts were found that it holds.
 
-        Args:
-            place: Of the text.
-            words: Of the text; words of none of the texts sought are -1.
-            choices: Returns those of the text; only called where a text may be near.
-
-        Returns:
-            Whether all that may be near were compared; false where there were too many.
+        Words of none of the texts sought are -1; `choices` are only asked for where a
+        text may be near. Returns whether all that may be near were compared: false
+        where there were too many.
         """
         if not self.root.children or len(words) < MIN_WORDS:
             return True
@@ -186,7 +177,7 @@ class Walk:
                 i += 1
 
 
-def grams_of(words: Words) -> set[Gram]:
+def grams_of(words: Words) -> set[Words]:
     """Return the different runs of five words."""
     return set(zip(*(words[start:] for start in range(GRAM_WORDS)), strict=False))
 

@@ -41,17 +41,17 @@ def check_overlap(
         all test questions. Time and memory then are in proportion to what is given.
     """
     index = TestTexts(tests, max_overlap)
-    unsure = [
-        question.id
-        for place, question in enumerate(pool)
-        if not index.look(place, question)
-    ]
+    unsure = [q.id for place, q in enumerate(pool) if not index.look(place, q)]
     found = [
         f"{question_id!r} of {name} is {pool[place].id!r} of the pool"
         for name, question_id, place in index.found()
     ]
     if found:
-        raise DataError(overlap_text(found))
+        stand = "test question stands" if len(found) == 1 else "test questions stand"
+        raise DataError(
+            f"{len(found)} {stand} in the pool, so the test would measure memory: "
+            f"{clauses(found)}; remove them from the pool or from the test set"
+        )
     if not unsure:
         return []
     return [
@@ -60,15 +60,6 @@ def check_overlap(
         "question equals one of the pool, but one that nearly does "
         "(evaluation.max_overlap) may have been missed"
     ]
-
-
-def overlap_text(found: Sequence[str]) -> str:
-    """Say which test questions stand in the pool, and what to do."""
-    stand = "test question stands" if len(found) == 1 else "test questions stand"
-    return (
-        f"{len(found)} {stand} in the pool, so the test would measure memory: "
-        f"{clauses(found)}; remove them from the pool or from the test set"
-    )
 
 
 class TestTexts:
@@ -86,18 +77,14 @@ class TestTexts:
         self.known: dict[tuple[Words, Choices], Sought] = {}
         self.unfound: dict[Words, list[Sought]] = {}
         """By their words, those that no question without choices was equal to."""
-        self.sought = [
-            self.enter(question) for asked in tests.values() for question in asked
-        ]
+        self.sought = [self.enter(q) for asked in tests.values() for q in asked]
         """For every test question in order."""
         self.near = NearTexts(self.known.values(), max_overlap)
 
     def enter(self, question: Question) -> Sought:
         """Return what is looked for on behalf of a test question."""
-        numbers = self.numbers
-        words = tuple(
-            numbers.setdefault(word, len(numbers)) for word in words_of(question.text)
-        )
+        known, texts = self.numbers, words_of(question.text)
+        words = tuple(known.setdefault(word, len(known)) for word in texts)
         key = (words, choices_of(question))
         if key not in self.known:
             self.known[key] = Sought(*key)
@@ -125,10 +112,8 @@ class TestTexts:
 
     def found(self) -> Iterator[tuple[str, str, int]]:
         """Yield the test questions that the pool has, each with its place there."""
-        asked = (
-            (name, q.id) for name, questions in self.tests.items() for q in questions
-        )
-        for (name, question_id), text in zip(asked, self.sought, strict=True):
+        ids = ((name, q.id) for name, asked in self.tests.items() for q in asked)
+        for (name, question_id), text in zip(ids, self.sought, strict=True):
             place = text.near if text.equal is None else text.equal
             if place is not None:
                 yield name, question_id, place

@@ -7,7 +7,6 @@ says how many rows are read together.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, BinaryIO, Final
@@ -17,15 +16,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from neuron_opsd.config import QuestionsConfig
-from neuron_opsd.data.bounds import (
+from neuron_opsd.data.rows import (
     VALUE_BYTES,
+    BadRowError,
     BoundError,
+    FileRow,
+    Values,
     long_row,
     measured,
+    not_utf8,
     refuse_columns,
     refuse_expansion,
+    refuse_twins,
 )
-from neuron_opsd.data.rows import BadRowError, FileRow, Values, not_utf8
 from neuron_opsd.documents import first_line
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import PASSING
@@ -92,23 +95,18 @@ def check_columns(schema: pa.Schema, config: QuestionsConfig) -> None:
         refuse_columns(len(schema.names), config)
     except BadRowError as error:
         raise DataError(str(error)) from None
-    counts = Counter(schema.names)
-    twice = [name for name, count in counts.items() if count > 1]
-    if twice:
-        raise DataError(f"two columns are called {twice[0]!r}")
+    refuse_twins(schema.names)
 
 
 def check_size(source: Source, config: QuestionsConfig) -> None:
     """Refuse a file that becomes far larger than it is."""
-    groups = [
-        source.metadata.row_group(n) for n in range(source.metadata.num_row_groups)
-    ]
+    meta = source.metadata
+    groups = [meta.row_group(n) for n in range(meta.num_row_groups)]
     columns = [group.column(n) for group in groups for n in range(group.num_columns)]
-    expanded = sum(
-        max(column.total_uncompressed_size, VALUE_BYTES * column.num_values)
-        for column in columns
+    sizes = (
+        max(c.total_uncompressed_size, VALUE_BYTES * c.num_values) for c in columns
     )
-    refuse_expansion(expanded, source.num_bytes, config)
+    refuse_expansion(sum(sizes), source.num_bytes, config)
 
 
 def batches_of(source: Source, group: int) -> Iterator[pa.RecordBatch]:

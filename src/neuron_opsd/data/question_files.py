@@ -1,4 +1,4 @@
-"""Reading the rows of a file of questions, whatever its format, and nothing more.
+"""Reading the rows of a file or dataset of questions, whatever its format.
 
 A row that cannot be read does not end the reading: it comes with what is wrong with
 it, so that all bad rows of a file can be reported at once.
@@ -7,27 +7,31 @@ it, so that all bad rows of a file can be reported at once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
+
+import pyarrow as pa
 
 from neuron_opsd.config import QuestionsConfig
-from neuron_opsd.data.bounds import counted
-from neuron_opsd.data.byte_streams import (
-    PIECE,
-    Hash,
-    Pieces,
-    pieces_of,
-    unzipped_pieces_of,
-)
+from neuron_opsd.data.byte_streams import PIECE, Hash, Pieces, pieces_of, unzipped
 from neuron_opsd.data.csv_rows import read_csv, read_tsv
 from neuron_opsd.data.json_rows import read_json, read_json_lines
 from neuron_opsd.data.parquet_rows import read_parquet
-from neuron_opsd.data.rows import FileRow, Table
-from neuron_opsd.errors import DataError
-from neuron_opsd.storage.disk import reading
+from neuron_opsd.data.rows import FileRow, Table, counted, measured
+from neuron_opsd.documents import first_line
+from neuron_opsd.errors import DataError, TryAgainError
+from neuron_opsd.storage.disk import PASSING, reading, reason_of
 from neuron_opsd.storage.output_paths import FILE, kind_of
+
+DATASET_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+){0,2}")
+DEFAULT_SPLIT = "train"
+MEDIA = ("Image", "Audio", "Video")
+"""Columns of `datasets` that would be decoded; they stand as in a Parquet file."""
 
 Reader: TypeAlias = Callable[[BinaryIO, Hash, QuestionsConfig], Iterator[FileRow]]
 """Yields the rows of an open file, and gives a hash the file's bytes on the way."""
@@ -135,10 +139,105 @@ def of_parquet(
 
 READERS: Final[dict[str, Reader]] = {
     ".jsonl": of_text(read_json_lines),
-    ".jsonl.gz": of_text(read_json_lines, unzipped_pieces_of),
+    ".jsonl.gz": of_text(read_json_lines, unzipped),
     ".json": of_text(read_json),
     ".parquet": of_parquet,
     ".csv": of_text(read_csv),
     ".tsv": of_text(read_tsv),
 }
 """By the ending of the file's name."""
+
+
+def open_dataset(name: str, config: QuestionsConfig, *, allow_download: bool) -> Table:
+    """Return the rows of ``owner/name``, ``…:split`` or ``…:configuration:split``.
+
+    The split is ``train`` where none is named. Without `allow_download` the network is
+    not used, and the local cache must hold the dataset.
+    """
+    path, configuration, split = split_name(name)
+    try:
+        import datasets
+    except ModuleNotFoundError:
+        raise DataError(
+            f"{name} is taken for a Hugging Face dataset; to read one, run "
+            "pip install datasets"
+        ) from None
+    try:
+        with network(allowed=allow_download):
+            records = datasets.load_dataset(path, configuration, split=split)
+    except ConnectionError as error:
+        if allow_download:
+            raise TryAgainError(f"could not download {name}: {error}") from error
+        raise DataError(not_cached(name)) from None
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise TryAgainError(
+                f"could not read the dataset {name}: {reason_of(error)}; fix that and "
+                "run the same command again"
+            ) from error
+        if not allow_download and isinstance(error, FileNotFoundError):
+            raise DataError(not_cached(name)) from None
+        raise DataError(
+            f"cannot read the dataset {name}: {first_line(error)}"
+        ) from None
+    return table_of(name, path, records, config)
+
+
+def split_name(name: str) -> tuple[str, str | None, str]:
+    """Return a dataset's id, configuration and split."""
+    path, *rest = name.split(":")
+    configuration = rest[0] if len(rest) > 1 else None
+    return path, configuration, rest[-1] if rest else DEFAULT_SPLIT
+
+
+def not_cached(name: str) -> str:
+    """Say that a dataset would have to be downloaded."""
+    return (
+        f"the dataset {name} is not in the local cache; allow the download with "
+        "model.allow_download=true, or give a file"
+    )
+
+
+@contextmanager
+def network(*, allowed: bool) -> Iterator[None]:
+    """Keep the Hugging Face packages off the network where it is not allowed."""
+    import datasets
+    from huggingface_hub import constants
+
+    if allowed:
+        yield
+        return
+    # Both read the environment only once, when they are imported.
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+
+
+def table_of(name: str, path: str, records: Any, config: QuestionsConfig) -> Table:
+    """Return the records of a dataset as rows, with a hash of them."""
+    features = getattr(records, "features", None) or {}
+    media = [name for name, kind in features.items() if type(kind).__name__ in MEDIA]
+    if media:
+        records = records.remove_columns(media)
+    digest = hashlib.sha256()
+    rows = records_of(name, records, {name: {"bytes": None} for name in media}, digest)
+    checked = (FileRow(row.place, measured(row.values, config)[0]) for row in rows)
+    return Table(
+        name, path.rpartition("/")[2], counted(checked, name, config), digest.hexdigest
+    )
+
+
+def records_of(
+    name: str, records: Any, unread: Mapping[str, Any], digest: Hash
+) -> Iterator[FileRow]:
+    """Yield the records of a dataset as rows."""
+    try:
+        for number, record in enumerate(records, 1):
+            line = json.dumps(record, sort_keys=True, default=repr)
+            digest.update(line.encode() + b"\n")
+            yield FileRow(f"row {number}", record | unread)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"cannot read the dataset {name}: {error}") from None

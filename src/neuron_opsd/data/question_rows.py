@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from neuron_opsd.config import QuestionsConfig
-from neuron_opsd.data.formats.cells import Cells, cells_of
+from neuron_opsd.data.formats.cells import Cells, How, Item, cells_of
 from neuron_opsd.data.formats.columns import read_answers
 from neuron_opsd.data.formats.fields import parse_id
-from neuron_opsd.data.formats.items import How, Item
 from neuron_opsd.data.formats.plain import read_exact, read_plain
 from neuron_opsd.data.formats.public_sets import (
     AUTO,
@@ -38,11 +37,6 @@ class Parsed:
     item: Item
     question: Question
     public: PublicSet | None
-
-    @property
-    def format(self) -> str:
-        """Name of what read it."""
-        return PLAIN if self.public is None else self.public.name
 
 
 @dataclass(frozen=True, slots=True)

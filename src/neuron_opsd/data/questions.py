@@ -1,9 +1,8 @@
 """Reading and writing questions: the one place where gold answers enter, apart.
 
-A file has one question a row. What its columns mean is said in `formats`: by the names
-of the product's own, by others that people give them, or by those of a public set. Gold
-answers leave as a `GoldAnswers` of their own, so no stage can see them by accident; in
-a pool they are not looked at.
+A file has one question a row; what its columns mean is said in `formats`. Gold answers
+leave as a `GoldAnswers` of their own, so no stage can see them by accident; in a pool
+they are not looked at.
 """
 
 from __future__ import annotations
@@ -19,23 +18,18 @@ from neuron_opsd.data.formats.choice_gold import Evidence, evidence_of
 from neuron_opsd.data.formats.fields import RepeatedChoiceError, refuse_repeated
 from neuron_opsd.data.formats.gold import gold_texts
 from neuron_opsd.data.formats.notes import FileNotes
-from neuron_opsd.data.formats.public_sets import PublicSet, format_of
-from neuron_opsd.data.hub import DATASET_ID, open_dataset
-from neuron_opsd.data.overlap import check_overlap, duplicates_of
-from neuron_opsd.data.question_files import READERS, open_table
+from neuron_opsd.data.formats.public_sets import PLAIN, PublicSet, format_of
+from neuron_opsd.data.question_files import (
+    DATASET_ID,
+    READERS,
+    open_dataset,
+    open_table,
+)
 from neuron_opsd.data.question_rows import Parsed, Reading, parse_row
 from neuron_opsd.data.rows import BadRowError, FileRow, Problems, Table, shorten
 from neuron_opsd.errors import DataError
 from neuron_opsd.records import GoldAnswers, Question
 from neuron_opsd.storage.files import write_atomic
-
-__all__ = [
-    "QuestionFile",
-    "check_overlap",
-    "duplicates_of",
-    "read_questions",
-    "write_questions",
-]
 
 MAX_KNOWN = 10_000
 """Different choices of which equal ones are looked for; files of labels have few."""
@@ -76,12 +70,10 @@ def read_questions(
         source: A file ending in .jsonl, .jsonl.gz, .json, .parquet, .csv or .tsv; or
             the id of a dataset, with ``:split`` or ``:configuration:split`` where
             needed.
-        allow_download: Whether a dataset that is not in the local cache may be
-            downloaded.
+        allow_download: Whether a dataset may be downloaded into the local cache.
         config: How the columns are read; the defaults if none is given.
         name: ``pool``, or that of the test set, for settings of one file.
-        labelled: Whether gold answers are wanted; nothing of them is looked at
-            otherwise.
+        labelled: Whether gold answers are wanted; else they are not looked at.
 
     Raises:
         ConfigError: If the settings name no format.
@@ -161,7 +153,10 @@ class Found:
         self.num_rows += 1
         try:
             parsed = parse_row(row, number, stem, self.reading)
-            refuse_known(parsed, self.place_of)
+            name = parsed.question.id
+            first = self.place_of.setdefault(name, row.place)
+            if first != row.place:
+                raise BadRowError(f"has the id {shorten(name)} of {first}")
             refuse_repeated(parsed.item.choices)
         except RepeatedChoiceError as error:
             if self.reading.config.drop_repeated_choices:
@@ -177,7 +172,8 @@ class Found:
         """Keep a good row."""
         if not self.questions:
             self.public = row.public
-        self.first_of.setdefault(row.format, row.place)
+        name = PLAIN if row.public is None else row.public.name
+        self.first_of.setdefault(name, row.place)
         self.notes.add(row.item)
         self.questions.append(replace(row.question, choices=self.shared(row.question)))
         if row.item.answers:
@@ -200,13 +196,6 @@ class Found:
         return golds
 
 
-def refuse_known(row: Parsed, place_of: dict[str, str]) -> None:
-    """Enter a row's id, and refuse one that stands there already."""
-    first = place_of.setdefault(row.question.id, row.place)
-    if first != row.place:
-        raise BadRowError(f"has the id {shorten(row.question.id)} of {first}")
-
-
 def refuse_mixed(name: str, first_of: Mapping[str, str]) -> None:
     """Refuse a file whose rows are of several sets."""
     if len(first_of) > 1:
@@ -222,10 +211,8 @@ def write_questions(
     path: Path, questions: Sequence[Question], gold: GoldAnswers
 ) -> None:
     """Write questions and their gold answers as JSON lines that read back the same."""
-    lines = [
-        json.dumps(question_table(question, gold), ensure_ascii=False) + "\n"
-        for question in questions
-    ]
+    tables = (question_table(question, gold) for question in questions)
+    lines = [json.dumps(table, ensure_ascii=False) + "\n" for table in tables]
     write_atomic(path, "".join(lines).encode())
 
 

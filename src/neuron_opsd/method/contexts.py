@@ -50,9 +50,8 @@ def by_words(search: Search) -> Found:
 
     sets = word_sets(search.texts())
     questions = with_words(search.questions, sets)
-    return nearest(
-        questions, with_words(search.pool, sets), search.count, search.excluded
-    )
+    pool = with_words(search.pool, sets)
+    return nearest(questions, pool, search.count, search.excluded)
 
 
 def at_random(search: Search) -> Found:

@@ -24,7 +24,6 @@ from torch import Tensor
 BLOCK_BYTES = 2**21
 """Logits worked on at once on a processor, so that passes over them meet its cache."""
 
-
 TileLoss: TypeAlias = Callable[[Sequence[Tensor], slice], Tensor]
 """Takes the logits ``(r, V)`` of each readout and their place in N; puts the gradient
 in place of the first and gives losses ``(r,)``."""
@@ -45,10 +44,10 @@ class HiddenStates:
     """Logits are ``softcap * tanh(logits / softcap)`` where this is set."""
 
 
-def one_pass(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> Tensor:
+def fused_loss(readouts: Sequence[HiddenStates], loss: TileLoss, chunk: int) -> Tensor:
     """Sum a loss over tiles of positions; the first readout receives gradients."""
     first = readouts[0]
-    total: Tensor = OnePass.apply(  # type: ignore[no-untyped-call]
+    total: Tensor = FusedLoss.apply(  # type: ignore[no-untyped-call]
         first.hidden, first.weight, readouts, loss, chunk
     )
     return total
@@ -76,7 +75,7 @@ def weighted(loss: TileLoss, weights: Tensor | None, num_positions: int) -> Tile
     return of_tile
 
 
-class OnePass(torch.autograd.Function):
+class FusedLoss(torch.autograd.Function):
     """The sum of a loss over tiles, with its gradient made on the way."""
 
     @staticmethod
@@ -141,10 +140,7 @@ def in_product_type(readouts: Sequence[HiddenStates]) -> list[HiddenStates]:
     logits would put an error of percents of a nat into a divergence.
     """
     first = readouts[0]
-    # Half precision only where that is fast.
-    kind = (
-        first.hidden.dtype if first.hidden.is_cuda else at_least_float32(first.hidden)
-    )
+    kind = factor_type(first.hidden)
     weight = first.weight.detach().to(kind)
     return [
         HiddenStates(
@@ -156,6 +152,11 @@ def in_product_type(readouts: Sequence[HiddenStates]) -> list[HiddenStates]:
         )
         for readout in readouts
     ]
+
+
+def factor_type(hidden: Tensor) -> torch.dtype:
+    """Return the type of products' factors: half precision only where that is fast."""
+    return hidden.dtype if hidden.is_cuda else at_least_float32(hidden)
 
 
 def tiles_of(
@@ -232,10 +233,7 @@ def at_least_float32(tensor: Tensor) -> torch.dtype:
 def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
     """Write a product into `out`, added up in its type, whatever autocast is on.
 
-    Args:
-        left: ``(B, K)``, taken in the type of `right`.
-        right: ``(K, O)``.
-        out: ``(B, O)``, of the same type or of a finer one.
+    `left` is taken in the type of `right`; that of `out` is the same or a finer one.
     """
     left = left.to(right.dtype)
     if right.dtype == out.dtype:
@@ -243,7 +241,7 @@ def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
     elif right.is_cuda:
         torch.mm(left, right, out_dtype=out.dtype, out=out)
     else:
-        # Here products are rounded as well. What rounding took from the first part is
-        # made before it is rounded, and keeps as many digits again.
+        # Here products are rounded as well. A second part is what rounding took from
+        # the first: subtracted before the sum is rounded, it keeps twice the digits.
         rounded = left @ right
         out.copy_(rounded).add_(torch.addmm(rounded, left, right, beta=-1.0))

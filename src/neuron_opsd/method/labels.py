@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from neuron_opsd.method.statistics import FloatArray
+from neuron_opsd.method.statistics import FloatArray, means
 from neuron_opsd.records.scores import QuestionScore
 
 OF_LABELS: Final = frozenset(
@@ -113,8 +113,9 @@ def balanced_accuracy(columns: LabelColumns, weights: FloatArray) -> FloatArray:
 
     Source: mean recall of the classes, Brodersen et al. 2010.
     """
+    present = weights @ columns.gold
     right = weights @ (columns.gold * columns.given)
-    return over_present(right, weights @ columns.gold, weights @ columns.gold)
+    return over_present(right, present, present)
 
 
 def macro_f1(columns: LabelColumns, weights: FloatArray) -> FloatArray:
@@ -136,9 +137,7 @@ def known_measures(columns: LabelColumns, weights: FloatArray) -> dict[str, Floa
     shares = {"baseline": columns.baseline, "top_answer_share": columns.top}
     for name, values in shares.items():
         if np.isfinite(values).all():
-            counted = (weights @ values)[:, None]
-            total = weights.sum(axis=1, keepdims=True)
-            found[name] = over_present(counted, total, total)
+            found[name] = means(values, weights)
     return found
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.method.divergence import DIVERGENCES
-from neuron_opsd.method.fused_loss import HiddenStates, one_pass, weighted
+from neuron_opsd.method.fused_loss import HiddenStates, fused_loss, weighted
 from neuron_opsd.method.settings import DistillConfig
 
 
@@ -116,7 +116,7 @@ def distillation_loss(
         return divergences_of(of_student, of_teacher, config)
 
     loss = weighted(against_teacher, weights, len(student.hidden))
-    return one_pass((student, teacher), loss, config.chunk_positions)
+    return fused_loss((student, teacher), loss, config.chunk_positions)
 
 
 def imitation_loss(
@@ -124,11 +124,8 @@ def imitation_loss(
 ) -> Tensor:
     """Sum the cross-entropy of targets over all positions, in nats.
 
-    Args:
-        student: Its states and weight receive gradients where they ask for them.
-        targets: ``(N,)`` token ids.
-        chunk: Positions of a tile.
-        weights: ``(N,)`` how often each position counts; once each when left out.
+    Student and weights are as in `distillation_loss`, targets ``(N,)`` token ids;
+    `chunk` positions make a tile.
     """
 
     def of_targets(logits: Sequence[Tensor], rows: slice) -> Tensor:
@@ -140,7 +137,7 @@ def imitation_loss(
         return values
 
     loss = weighted(of_targets, weights, len(student.hidden))
-    return one_pass((student,), loss, chunk)
+    return fused_loss((student,), loss, chunk)
 
 
 def capped(logits: Tensor, softcap: float | None) -> Tensor:

@@ -81,15 +81,15 @@ def nearest(
         By question id; ties go to the question that stands earlier in the pool.
     """
     sets = [entry.neuron_ids for entry in questions]
-    library = [entry.neuron_ids for entry in pool]
+    others = [entry.neuron_ids for entry in pool]
     barred = barred_rows(questions, pool, excluded)
     note = ""
-    if len(sets) * len(library) <= EXACT_PAIRS:
-        rankings = nearest_rows(make_index(library), sets, count, barred)
+    if len(sets) * len(others) <= EXACT_PAIRS:
+        rankings = nearest_rows(make_index(others), sets, count, barred)
     else:
-        width, sketches = measure_width(library, sets, barred, count)
+        width, sketches = measure_width(others, sets, barred, count)
         rankings = approximate_nearest(
-            sketches, library, sets, barred, count, width.num_candidates
+            sketches, others, sets, barred, count, width.num_candidates
         )
         note = f" ({BY_SKETCHES} {width.recall:.3f})"
     place = f"of {len(pool) - 1}{note}"
@@ -155,14 +155,8 @@ def rows_barred(
 ) -> list[NDArray[np.int64]]:
     """Return for every id its own rows in a pool and those of the ids it excludes.
 
-    Args:
-        asked: Ids.
-        pool: Ids, by row.
-        excluded: Ids by id. Those that share a set, as all questions of one text do,
-            share their rows as well: a million lists of a million would fill memory.
-
-    Returns:
-        Rows, sorted.
+    Rows are sorted. Ids that exclude one set, as all questions of one text do, share
+    their rows as well: a million lists of a million would fill memory.
     """
     groups = {group for name in asked if (group := excluded.get(name))}
     rows_of: dict[str, list[int]] = {name: [] for name in {*asked}.union(*groups)}

@@ -87,13 +87,7 @@ class NeuronCounter:
     """Gathers what a rule keeps of a batch of completions, layer after layer."""
 
     def __init__(self, lengths: Sequence[int], rule: Rule, sizes: Sizes) -> None:
-        """Begin a batch.
-
-        Args:
-            lengths: T of each completion; they add up to N.
-            rule: How entries are kept.
-            sizes: How many.
-        """
+        """Begin a batch of completions of these lengths T, which add up to N."""
         self.keep = sizes.keep
         self.lengths = list(lengths)
         self._lists = LISTS[rule](lengths, sizes)

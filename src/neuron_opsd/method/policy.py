@@ -11,14 +11,14 @@ Axes: N completion tokens, r tokens of a block of them, D residual width, V voca
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from neuron_opsd.method.fused_loss import HiddenStates, measured, one_pass
+from neuron_opsd.method.fused_loss import HiddenStates, fused_loss, measured
 from neuron_opsd.records import TokenIds
 
 Readouts: TypeAlias = tuple[HiddenStates, ...]
@@ -145,20 +145,21 @@ def policy_loss(
     def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
         return of_block(logits, tokens.at(rows), limits)
 
-    return one_pass(readouts, of_tile, chunk)
+    return fused_loss(readouts, of_tile, chunk)
 
 
 def check_tokens(tokens: PolicyTokens, readouts: Readouts) -> None:
     """Refuse tokens that no completion could have."""
     num_positions = len(tokens.targets)
-    parts: list[tuple[str, Sized]] = [("states", one.hidden) for one in readouts]
-    parts += [("advantages", tokens.advantages), ("weights", tokens.weights)]
+    sizes = [("states", len(readout.hidden)) for readout in readouts]
+    sizes += [("advantages", len(tokens.advantages)), ("weights", len(tokens.weights))]
+    sizes += [("sets of allowed tokens", len(tokens.allowed))]
     if tokens.old_logprobs is not None:
-        parts += [("old log-probabilities", tokens.old_logprobs)]
-    for name, part in [*parts, ("sets of allowed tokens", tokens.allowed)]:
-        if len(part) != num_positions:
+        sizes += [("old log-probabilities", len(tokens.old_logprobs))]
+    for name, size in sizes:
+        if size != num_positions:
             raise ValueError(
-                f"there are {num_positions} targets but {len(part)} {name}; give each "
+                f"there are {num_positions} targets but {size} {name}; give each "
                 "target its own"
             )
     if not tokens.temperature > 0.0:

@@ -144,9 +144,8 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
 
 def ranks(values: NDArray[np.generic]) -> FloatArray:
     """Return ranks from 1, ties sharing their mean rank."""
-    _, group_of, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(sizes) - (sizes - 1) / 2.0
-    return np.asarray(mean_rank[group_of], dtype=np.float64)
+    once = np.ones((1, values.size))
+    return np.asarray(mid_ranks(values, once)[0], dtype=np.float64)
 
 
 def means(values: FloatArray | BoolArray, weights: FloatArray) -> FloatArray:
@@ -157,7 +156,7 @@ def means(values: FloatArray | BoolArray, weights: FloatArray) -> FloatArray:
     return mean
 
 
-def mid_ranks(values: FloatArray, weights: FloatArray) -> FloatArray:
+def mid_ranks(values: NDArray[np.generic], weights: FloatArray) -> FloatArray:
     """Return the ranks ``(R, Q)`` of values in each row, from 1, ties at their mean.
 
     What a question of weight 0 gets has no meaning, and no weight.

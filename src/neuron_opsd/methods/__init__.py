@@ -7,23 +7,12 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import distillation, imitation, reinforcement
-from neuron_opsd.methods.method import Method, Oracle, Target, Targets
-
-__all__ = [
-    "METHODS",
-    "Method",
-    "Oracle",
-    "Target",
-    "Targets",
-    "add_method",
-    "method_named",
-    "method_of",
-    "needs_contexts",
-    "needs_neurons",
-]
+from neuron_opsd.methods.method import Method as Method
+from neuron_opsd.methods.method import Oracle as Oracle
+from neuron_opsd.methods.method import Target as Target
+from neuron_opsd.methods.method import Targets as Targets
 
 _BY_NAME: Final = {
     method.name: method
@@ -80,5 +69,5 @@ def needs_contexts(config: Config) -> bool:
 
 def needs_neurons(config: Config) -> bool:
     """Say whether a run reads neurons: for its method, or for the prompted control."""
-    prompted = config.tests_prompted and shows_by_neurons(config)
+    prompted = config.tests_prompted and config.shows_by_neurons
     return prompted or method_named(config.method).needs_neurons(config)

@@ -69,14 +69,11 @@ class ContextSFT(Imitation):
         count = self.config.distill.num_samples
         drawn = draw(learner.frozen, batch, step, count, self.config, with_context=True)
         return [
-            RolloutGroup(group.sequences(is_read), group.completions)
+            RolloutGroup(
+                group.sequences(lambda answer: answer is not None), group.completions
+            )
             for group in voted(batch, drawn, self.config)
         ]
-
-
-def is_read(answer: str | None) -> bool:
-    """Say whether there is an answer that can be read."""
-    return answer is not None
 
 
 class LMSI(Imitation):
@@ -116,9 +113,8 @@ class LMSI(Imitation):
     def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
         """Return what gives the voted answer, of the rollouts that do not only vote."""
         count = self.config.distill.num_samples
-        drawn = draw(
-            learner.frozen, batch, step, self.num_drawn(self.config), self.config
-        )
+        most = self.num_drawn(self.config)
+        drawn = draw(learner.frozen, batch, step, most, self.config)
         return [
             RolloutGroup(
                 group.first(count).sequences(group.agrees),

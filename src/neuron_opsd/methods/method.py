@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Final, TypeAlias
 from torch import Tensor
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import selects_by_neurons, shows_by_neurons
 from neuron_opsd.config.tables import Table, merge
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.training import Examples, RolloutGroups, Sequences
@@ -145,8 +144,8 @@ class Method(ABC):
     @classmethod
     def needs_neurons(cls, config: Config) -> bool:
         """Say whether training takes the neurons of the pool's answers."""
-        shows = cls.needs_contexts(config) and shows_by_neurons(config)
-        return selects_by_neurons(config) or shows
+        shows = cls.needs_contexts(config) and config.shows_by_neurons
+        return config.selects_by_neurons or shows
 
     @classmethod
     def num_drawn(cls, config: Config) -> int:

@@ -6,17 +6,16 @@ model of many gigabytes was loaded.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedConfig,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.generation.configuration_utils import GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from neuron_opsd.answers.reasoning import Marks
@@ -25,15 +24,19 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.models.forward.layers import as_linear, readable_mlps
 from neuron_opsd.models.library_errors import refusing
 from neuron_opsd.models.roles import ModelFacts
+from neuron_opsd.models.tokenizer import loading_worker
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens, check_tokens
-from neuron_opsd.models.tokenizer.trial import try_tokenizer
 from neuron_opsd.models.weights import refusals
 from neuron_opsd.models.weights.location import advice, source_of
 from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.models.weights.shards import Source, check_weights, stored_weights
+from neuron_opsd.processes import workers
 
 GENERATION: Final = "generation_config.json"
 TOKENIZER: Final = "tokenizer.json"
+
+TRIED: Final = (b'"Regex"', b'"Replace"', b'"Prepend"')
+"""What lets a tokenizer take time or let a text grow; the rest is bounded as it is."""
 
 
 def load_tokenizer(config: ModelConfig) -> ModelTokenizer:
@@ -168,3 +171,34 @@ def facts_of(network: Any, tokens: Tokens, config: ModelConfig) -> ModelFacts:
         prints_date=tokens.has_chat_template and tokens.template.prints_date,
         closes_answers=tokens.closing_id is not None,
     )
+
+
+def try_tokenizer(path: Path | None) -> None:
+    """Refuse a `tokenizer.json` that never finishes some texts, or lets them grow.
+
+    Its expressions are tried in another process before they enter this one.
+
+    Raises:
+        TryAgainError: If they cannot be tried.
+    """
+    if path is None:
+        return
+    data = path.read_bytes()
+    if any(word in data for word in TRIED):
+        try_once(str(path.absolute()), hashlib.sha256(data).hexdigest())
+
+
+@cache
+def try_once(path: str, digest: str) -> None:
+    """Try a file once, as long as its bytes stay the same."""
+    del digest
+    done = workers.run_once(loading_worker, "tries a tokenizer", path)
+    # Killed or given up over a text; what it could not read at all is told later.
+    gave_up = done.returncode < 0 or b"PanicException" in done.stderr
+    if gave_up or b"MemoryError" in done.stderr:
+        raise ModelError(
+            f"the tokenizer {path} does not finish a text of a few hundred "
+            f"characters in {loading_worker.SECONDS:g} s and little memory, as its "
+            "expressions backtrack or let texts grow; get it again from a place that "
+            "you trust"
+        )

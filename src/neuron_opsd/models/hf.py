@@ -20,17 +20,11 @@ from torch import Tensor, nn
 from neuron_opsd.errors import ModelError
 from neuron_opsd.method.fused_loss import multiply
 from neuron_opsd.method.losses import capped
+from neuron_opsd.models import roles
 from neuron_opsd.models.adapters.low_rank import LowRank, apart
 from neuron_opsd.models.decoding.generation import generate
 from neuron_opsd.models.forward.attention import Whole, padded, replacing
 from neuron_opsd.models.forward.layers import GatedMLP
-from neuron_opsd.models.roles import (
-    ContributionConsumer,
-    ModelFacts,
-    NeuronValue,
-    Sampler,
-    Sampling,
-)
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.scoring import Head, mean_divergences
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
@@ -44,20 +38,15 @@ class HFModel(ModelTokenizer):
         self,
         network: nn.Module,
         tokens: Tokens,
-        facts: ModelFacts,
+        facts: roles.ModelFacts,
         mlps: Sequence[GatedMLP],
         room: Room,
         changes: Mapping[str, LowRank] | None = None,
     ) -> None:
-        """Hold a network.
+        """Hold a network whose weights are float32.
 
-        Args:
-            network: Its weights are float32, changes included.
-            tokens: Its tokenizer.
-            facts: What it is.
-            mlps: Of its layers, first layer first.
-            room: What one forward pass may hold.
-            changes: What adapters put into its matrices, by the decoder's names.
+        They include the changes that adapters put into its matrices, which are given by
+        the decoder's names.
         """
         super().__init__(tokens, facts)
         self.network: Any = network
@@ -65,7 +54,7 @@ class HFModel(ModelTokenizer):
         self.changes = changes or {}
         self.room = room
         self.mlps = tuple(mlps)
-        self.sampler: Sampler | None = None
+        self.sampler: roles.Sampler | None = None
         """Another engine that samples in the network's place; that of a model that
         learns must follow its weights."""
         self._products: ProductWeights | None = None
@@ -85,7 +74,7 @@ class HFModel(ModelTokenizer):
         self,
         prompts: Sequence[TokenIds],
         seeds: Sequence[Sequence[int]],
-        sampling: Sampling,
+        sampling: roles.Sampling,
     ) -> list[list[Completion]]:
         """Draw one completion per seed for every prompt; equal seeds draw alike."""
         if self.sampler is not None:
@@ -122,8 +111,8 @@ class HFModel(ModelTokenizer):
     def capture(
         self,
         pairs: Sequence[Pair],
-        value: NeuronValue,
-        consume: ContributionConsumer,
+        value: roles.NeuronValue,
+        consume: roles.ContributionConsumer,
         *,
         half_projections: bool = False,
     ) -> None:
@@ -201,9 +190,8 @@ class HFModel(ModelTokenizer):
     def states(self, pairs: Sequence[Pair], *, after: int = 0) -> Tensor:
         """Return ``(N, D)`` final states that predict the completions' tokens.
 
-        Args:
-            pairs: One forward pass holds all of them.
-            after: 1 adds to each pair the state that predicts what would come next.
+        One forward pass holds all. With `after` 1 each pair has one more state, which
+        predicts what would come next.
         """
         weights = self.product_weights().decoder
         return self.states_under(self.decoder, weights, pairs, after=after)
@@ -266,11 +254,8 @@ def rounded(
 ) -> ProductWeights:
     """Round the matrices of a network's linear layers, without a copy where equal.
 
-    Args:
-        network: Its matrices hold the changes.
-        product_type: In float32 they stay there; else they are taken out before
-            rounding and stand beside the matrices.
-        changes: By the decoder's names.
+    The matrices hold the changes. In float32 these stay there; else they are taken out
+    before rounding and stand beside the matrices.
     """
     head = network.get_output_embeddings().weight.detach().to(product_type)
     if product_type == torch.float32:

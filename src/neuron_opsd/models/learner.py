@@ -20,13 +20,7 @@ from torch import Tensor, nn
 
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.fused_loss import HiddenStates
-from neuron_opsd.models.adapters.low_rank import (
-    LowRank,
-    learning,
-    merged,
-    rewrite,
-    widened,
-)
+from neuron_opsd.models.adapters import low_rank
 from neuron_opsd.models.adapters.reading import changes_of, sort_targets
 from neuron_opsd.models.forward.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.hf import HFModel, ProductWeights
@@ -52,12 +46,8 @@ class HFLearner(HFModel):
     ) -> None:
         """Begin with student and teacher equal.
 
-        Args:
-            base: The frozen model, which stays as it is.
-            network: Shares the base's frozen weights and holds what is trained.
-            trained: What `save_pretrained` is called on: the PEFT model or the network.
-            weight_decay: Of AdamW, decoupled.
-            max_grad_norm: Gradients are scaled down to this norm.
+        The network shares the base's frozen weights and holds what is trained;
+        `save_pretrained` is called on `trained`, the PEFT model or the network itself.
         """
         super().__init__(network, base.tokens, base.facts, base.mlps, base.room)
         self.frozen = base
@@ -83,7 +73,8 @@ class HFLearner(HFModel):
         weights: Mapping[str, Tensor] = {}
         if self._widens:
             held = self._weights_as("student").decoder
-            decoder, weights = self.decoder, learning(held, self._changes(self.weights))
+            decoder = self.decoder
+            weights = low_rank.learning(held, self._changes(self.weights))
         return self.head().reading(self._states_under(decoder, weights, pairs))
 
     def teacher(self, pairs: Sequence[Pair]) -> HiddenStates:
@@ -254,7 +245,7 @@ class HFLearner(HFModel):
         """Return the weights of passes without gradient that trained values make."""
         base = self.frozen.product_weights()
         if self._widens and self._held is not None:
-            rewrite(self._held.decoder, self._changes(values))
+            low_rank.rewrite(self._held.decoder, self._changes(values))
             return self._held
         self._held = None  # it makes room
         if self.trained is self.network:  # never rounded
@@ -263,10 +254,11 @@ class HFLearner(HFModel):
             return ProductWeights(self._inside(values), head)
         changes = self._changes(values)
         if self._widens:
-            return ProductWeights(widened(base.decoder, changes), base.head)
-        return ProductWeights(merged(self.network.get_decoder(), changes), base.head)
+            return ProductWeights(low_rank.widened(base.decoder, changes), base.head)
+        merged = low_rank.merged(self.network.get_decoder(), changes)
+        return ProductWeights(merged, base.head)
 
-    def _changes(self, values: Mapping[str, Tensor]) -> dict[str, LowRank]:
+    def _changes(self, values: Mapping[str, Tensor]) -> dict[str, low_rank.LowRank]:
         """Return what an adapter of these values changes."""
         return changes_of(self.network.get_decoder(), self._inside(values))
 

@@ -33,7 +33,6 @@ FAULTS: Final[tuple[type[Exception], ...]] = (
 """What transformers, PyTorch and safetensors raise over settings and weights; hub
 errors are kinds of `OSError`."""
 
-
 OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 """How libraries in Rust write the number that the operating system gave."""
 
@@ -59,15 +58,10 @@ def saving() -> Iterator[None]:
 def refusing(
     what: str, advice: str = "", faults: tuple[type[Exception], ...] = FAULTS
 ) -> Iterator[None]:
-    """Turn what a library raises into one line: ``what: reason; advice``.
+    """Turn what a library raises into a `ModelError`: ``what: reason; advice``.
 
-    Args:
-        what: What could not be done, and with which model.
-        advice: What to do about it.
-        faults: Kinds of errors that are meant; others pass.
-
-    Raises:
-        ModelError: In place of a fault.
+    `what` says what could not be done, and with which model. Errors of other kinds than
+    `faults` pass.
     """
     try:
         yield

@@ -76,19 +76,12 @@ def load_model(
     return HFModel(network, tokens, facts, mlps, room, changes)
 
 
-def load_learner(config: ModelConfig, tuning: DistillConfig, seed: int) -> HFLearner:
-    """Load a model with something to train: a new adapter, or all its weights."""
-    return learner_of(load_model(config), tuning, seed)
-
-
 def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearner:
     """Return a learner that begins as a model is, which itself never changes.
 
     Under an adapter both share the frozen weights; `full` takes a copy of all and
-    computes in float32, since rounded weights would lose most of a step.
-
-    Raises:
-        TypeError: If the model is not one that `load_model` returned.
+    computes in float32, since rounded weights would lose most of a step. The model must
+    be one that `load_model` returned.
     """
     if not isinstance(base, HFModel):
         raise TypeError(f"cannot train {type(base).__name__}; give a loaded model")

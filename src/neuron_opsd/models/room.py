@@ -111,13 +111,8 @@ class Room:
         Where memory runs out all passes are made again, so that they are alike: in
         which passes pairs stand may change the last bits of what comes of them.
 
-        Args:
-            pairs: Prompts and completions.
-            work: Takes places in them, also a second time.
-            most: Tokens of a pass, where that is less than there is room for.
-
-        Raises:
-            TryAgainError: If a single pair has no room.
+        The work takes places of pairs, also a second time. `most` is the tokens of a
+        pass, where that is less than there is room for.
         """
         while True:
             tokens = min(self.tokens, most or self.tokens)

@@ -50,16 +50,10 @@ def mean_divergences(
     states: Callable[[Sequence[Pair]], Tensor],
     logits: Callable[[Tensor], Tensor],
 ) -> list[float]:
-    """Return KL(pair || other) per completion token, in nats.
+    """Return what `Scorer.divergences` does.
 
-    Args:
-        pairs: Prompts and completions.
-        others: The same completions after other prompts.
-        states: Gives ``(N, D)`` final states that predict completions' tokens.
-        logits: Gives ``(N, V)`` logits of final states.
-
-    Raises:
-        NotFiniteError: If one is not finite; its places are pairs'.
+    `states` gives ``(N, D)`` final states that predict completions' tokens, `logits`
+    their ``(N, V)`` logits.
     """
 
     def terms(pair: Pair, other: Pair) -> Iterator[float]:

@@ -11,25 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.methods import needs_contexts, needs_neurons
-from neuron_opsd.planning.workload import (
-    Held,
-    QuestionTokens,
-    Rates,
-    Work,
-    answer_length,
-    decoding_steps,
-    expected_longest,
-    part_of,
-    places_of,
-)
-
-if TYPE_CHECKING:
-    from neuron_opsd.models.roles import ModelFacts
+from neuron_opsd.models.roles import ModelFacts
+from neuron_opsd.planning import workload
+from neuron_opsd.planning.workload import Held, QuestionTokens, Rates, Work
 
 MARGIN = 0.25
 """Share by which times are uncertain, up and down."""
@@ -117,10 +104,11 @@ def plan(
     work: Work, rates: Rates, held: Held, facts: ModelFacts, config: Config
 ) -> Plan:
     """Work out what a run will cost, without running anything."""
+    num_loads = 3 if config.evaluation.form_only else 2  # the base, and each trained
     costs = {
-        "loading": Cost(seconds=num_loads(config) * rates.loading),
+        "loading": Cost(seconds=num_loads * rates.loading),
         "rollouts": rollouts(work, rates, config),
-        "neurons": pool_neurons(work, rates, config),
+        "neurons": reading_off(work, work.pool, rates, needed=needs_neurons(config)),
         "teacher_check": teacher_check(work, rates, config),
         "training": training(work, rates, config),
         "evaluation": evaluation(work, rates, config),
@@ -131,11 +119,6 @@ def plan(
         peak_memory_bytes=peak_memory(work, held, config),
         disk_bytes=disk(work, facts, config),
     )
-
-
-def num_loads(config: Config) -> int:
-    """Return how often a model is loaded: the base, and one after each training."""
-    return 3 if config.evaluation.form_only else 2
 
 
 def rollouts(work: Work, rates: Rates, config: Config) -> Cost:
@@ -149,16 +132,15 @@ def own_draws(config: Config, num_samples: int | None = None) -> tuple[int, ...]
     return (samples, 1) if config.contexts.answer == "greedy" else (samples,)
 
 
-def reading_off(work: Work, questions: QuestionTokens, rates: Rates) -> Cost:
-    """Cost of one pass over each question with its completion."""
-    answers = questions.num_questions * answer_length(work, questions)
+def reading_off(
+    work: Work, questions: QuestionTokens, rates: Rates, *, needed: bool = True
+) -> Cost:
+    """Cost of one pass over each question with its completion, where it is needed."""
+    if not needed:
+        return Cost()
+    answers = questions.num_questions * workload.answer_length(work, questions)
     tokens = questions.prompt_tokens + answers
     return Cost(prefill=tokens, seconds=tokens * rates.capture)
-
-
-def pool_neurons(work: Work, rates: Rates, config: Config) -> Cost:
-    """Cost of reading the pool's neurons, where anything asks for them."""
-    return reading_off(work, work.pool, rates) if needs_neurons(config) else Cost()
 
 
 def teacher_check(work: Work, rates: Rates, config: Config) -> Cost:
@@ -166,7 +148,7 @@ def teacher_check(work: Work, rates: Rates, config: Config) -> Cost:
     if config.teacher_check.action == "off" or not needs_contexts(config):
         return Cost()
     count = min(config.teacher_check.num_questions, num_selected(work, config))
-    some = part_of(work.pool, count)
+    some = workload.part_of(work.pool, count)
     shown = answering(work, some, rates, config, (1,), shown=work.shown_tokens)
     return answering(work, some, rates, config, (1,)) + shown + shown
 
@@ -175,9 +157,9 @@ def training(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of the optimiser's steps: a rollout, a teacher's and a student's pass."""
     tuning = config.distill
     count = tuning.steps * tuning.batch_size
-    some = part_of(work.pool, count)
+    some = workload.part_of(work.pool, count)
     free = some.num_free * work.completion_tokens
-    answers = count * answer_length(work, work.pool)
+    answers = count * workload.answer_length(work, work.pool)
     read = 2 * count * work.trained_prompt + some.extra_tokens
     return Cost(
         prefill=read + count * work.shown_tokens + answers,
@@ -193,7 +175,7 @@ def control(work: Work, rates: Rates, config: Config) -> Cost:
         return Cost()
     tuning = config.distill
     count = tuning.steps * tuning.batch_size
-    trained = count * (work.trained_prompt + answer_length(work, work.pool))
+    trained = count * (work.trained_prompt + workload.answer_length(work, work.pool))
     seconds = tuning.steps * rates.form_step + num_saved(config) * rates.saving
     draws = (config.evaluation.num_samples,)
     tested = answering(work, work.tests, rates, config, draws)
@@ -216,9 +198,8 @@ def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
     asked = answering(
         work, work.in_domain, rates, config, draws, shown=work.shown_tokens
     )
-    if not shows_by_neurons(config):
-        return asked
-    return reading_off(work, work.in_domain, rates) + asked
+    needed = config.shows_by_neurons
+    return reading_off(work, work.in_domain, rates, needed=needed) + asked
 
 
 def answering(
@@ -244,7 +225,7 @@ def answering(
     made = questions.num_free * sum(draws) * work.completion_tokens
     length = prompts / max(1, questions.num_questions)
     steps = sum(
-        decoding_steps(work, questions.num_free, samples, length, config)
+        workload.decoding_steps(work, questions.num_free, samples, length, config)
         for samples in draws
     )
     seconds = steps * rates.decoding.step_seconds + made * rates.decoding.token_seconds
@@ -273,11 +254,6 @@ def trained_parameters(facts: ModelFacts, config: Config) -> int:
     return config.distill.lora_rank * facts.num_layers * (attention + mlp)
 
 
-def checkpoint_bytes(facts: ModelFacts, config: Config) -> int:
-    """Return the size of a checkpoint: student, teacher and two moments."""
-    return 4 * 4 * trained_parameters(facts, config)
-
-
 def peak_memory(work: Work, held: Held, config: Config) -> int:
     """Return the most memory that a run holds, in bytes; 0 if none was measured.
 
@@ -303,7 +279,7 @@ def num_positions(work: Work, config: Config) -> float:
         * min(
             questions.num_free,
             config.rollouts.block_size,
-            places_of(
+            workload.places_of(
                 samples, questions.prompt_tokens / questions.num_questions, config
             ),
         )
@@ -312,7 +288,9 @@ def num_positions(work: Work, config: Config) -> float:
     ]
     if not rows:
         return 0.0
-    return max(rows) * expected_longest(work.completion_tokens, max(rows), limit)
+    return max(rows) * workload.expected_longest(
+        work.completion_tokens, max(rows), limit
+    )
 
 
 def disk(work: Work, facts: ModelFacts, config: Config) -> int:
@@ -323,12 +301,12 @@ def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     """
     samples = config.rollouts.num_samples * work.pool.num_questions
     tested = 3 * config.evaluation.num_samples * work.tests.num_questions
-    tokens = samples * answer_length(work, work.pool)
-    tokens += tested * answer_length(work, work.tests)
+    tokens = samples * workload.answer_length(work, work.pool)
+    tokens += tested * workload.answer_length(work, work.tests)
     kept = config.neurons.keep or scaled_keep(facts)
     sets = work.pool.num_questions * kept * 8 if needs_neurons(config) else 0
     trained = trained_parameters(facts, config) * 4
-    checkpoints = 2 * checkpoint_bytes(facts, config)
+    checkpoints = 2 * 4 * trained  # student, teacher and two moments in each
     stored = tokens * BYTES_PER_TOKEN_STORED
     return round(trained + checkpoints + stored + sets + REPORT_BYTES)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from time import perf_counter
 
 import torch
@@ -13,31 +14,11 @@ from neuron_opsd.methods import METHODS, method_of, needs_neurons
 from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel, Tokenizer
+from neuron_opsd.planning import samples, step_trials, trials
 from neuron_opsd.planning.costs import Plan, num_saved, plan
-from neuron_opsd.planning.samples import (
-    Sample,
-    make_examples,
-    make_sample,
-    selected,
-    try_capture,
-    try_shown,
-)
-from neuron_opsd.planning.step_trials import (
-    StepSize,
-    size_of_step,
-    try_saving,
-    try_step,
-    warm_up,
-)
-from neuron_opsd.planning.trials import (
-    Answered,
-    Trial,
-    Written,
-    count_questions,
-    decoded,
-    try_choices,
-    try_writing,
-)
+from neuron_opsd.planning.samples import Sample
+from neuron_opsd.planning.step_trials import StepSize
+from neuron_opsd.planning.trials import Answered, Trial, Written
 from neuron_opsd.planning.workload import (
     Held,
     QuestionTokens,
@@ -47,7 +28,7 @@ from neuron_opsd.planning.workload import (
 )
 from neuron_opsd.processes.memory import held_memory, peak_memory
 from neuron_opsd.progress import Progress
-from neuron_opsd.records import Question, TrainingExample
+from neuron_opsd.records import Prompt, Question, TrainingExample
 from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.inputs import Inputs, read_inputs
 from neuron_opsd.runs.model_checks import check_questions
@@ -132,17 +113,17 @@ def try_base(trial: Trial, inputs: Inputs, done: Callable[[int], None]) -> Readi
     answered: list[Answered] = []
     written = Written()
     if among := of_kind(pool, others, free=False):
-        answered.append(try_choices(trial, among))
+        answered.append(trials.try_choices(trial, among))
     if free := of_kind(pool, others, free=True):
-        one, written = try_writing(trial, free)
+        one, written = trials.try_writing(trial, free)
         answered.append(one)
     reading = answered[0].seconds_per_token
     done(1)
-    sample = make_sample(trial, pool, answered, written.rest)
-    capture, neurons = try_capture(trial, sample, reading)
-    examples = make_examples(trial, sample)
+    sample = samples.make_sample(trial, pool, answered, written.rest)
+    capture, neurons = samples.try_capture(trial, sample, reading)
+    examples = samples.make_examples(trial, sample)
     showing = try_showing(trial, sample, examples, reading, written)
-    kept = selected(trial, sample, neurons)
+    kept = samples.selected(trial, sample, neurons)
     done(1)
     return Reading(
         written=written,
@@ -174,11 +155,11 @@ def try_showing(
     """Return the seconds per token of prompts with demonstrations."""
     if not trial.config.contexts.num_demonstrations:
         return reading
-    asked, rollouts, seconds = try_shown(trial, sample, examples, reading)
+    asked, rollouts, seconds = samples.try_shown(trial, sample, examples, reading)
     free = {a.question.id for a in asked if not a.written}
     made = [rollout for rollout in rollouts if rollout.question_id in free]
     if made:
-        steps, tokens = decoded(made)
+        steps, tokens = trials.decoded(made)
         decoding = written.decoding
         making = steps * decoding.step_seconds + tokens * decoding.token_seconds
         seconds = max(seconds - making, 0.05 * seconds)
@@ -195,23 +176,24 @@ def try_learner(
     """
     config, device = trial.config, trial.model.facts.device
     learner = learner_of(model, config.distill, config.seed)
-    size = size_of_step(trial, found.trained, found.reading, found.showing)
+    size = step_trials.size_of_step(trial, found.trained, found.reading, found.showing)
     longest = write_scale(trial, found.written, size)
     size = replace(size, rest=found.written.rest, write_scale=longest)
     base, peak = held_memory(device), 0
     cut = replace(trial, config=trial.cut_config(trial.limit()))
     objective = method_of(cut.config)
-    warm_up(cut, learner, found.trained, objective, size)
-    distil = try_step(cut, learner, found.trained, objective, size)
+    step_trials.warm_up(cut, learner, found.trained, objective, size)
+    distil = step_trials.try_step(cut, learner, found.trained, objective, size)
     peak = scaled_peak(base, peak_memory(device), size, config)
     form = 0.0
     if config.evaluation.form_only:
         control = METHODS[FORM_ONLY](config)
         examples = control.examples(found.trained, found.answers(config))
-        form = try_step(trial, learner, examples, control, replace(size, rest=0.0))
+        whole = replace(size, rest=0.0)
+        form = step_trials.try_step(trial, learner, examples, control, whole)
     saving = 0.0
     if num_saved(config):
-        saving, held = try_saving(trial, learner)
+        saving, held = step_trials.try_saving(trial, learner)
         peak = max(peak, held)
     rates = Rates(
         reading=found.reading,
@@ -248,14 +230,13 @@ def count_work(
     """Count what a run will do."""
 
     def count(questions: Sequence[Question]) -> QuestionTokens:
-        asked = ask(questions, config)
-        return count_questions(model, asked)
+        return trials.count_questions(model, ask(questions, config))
 
-    def mean(prompts: Sequence[int]) -> float:
-        return sum(prompts) / len(prompts)
+    def mean(prompts: Iterable[Prompt]) -> float:
+        return fmean(len(model.encode(prompt)) for prompt in prompts)
 
-    plain = mean([len(model.encode(e.student_prompt)) for e in found.examples])
-    shown = mean([len(model.encode(e.teacher_prompt)) for e in found.examples])
+    plain = mean(example.student_prompt for example in found.examples)
+    shown = mean(example.teacher_prompt for example in found.examples)
     tests = [question for test in inputs.tests for question in test.questions]
     home = [q for test in inputs.tests if test.in_domain for q in test.questions]
     return Work(
@@ -263,8 +244,6 @@ def count_work(
         tests=count(tests),
         in_domain=count(home),
         completion_tokens=found.written.length,
-        trained_prompt=mean(
-            [len(model.encode(e.student_prompt)) for e in found.trained]
-        ),
+        trained_prompt=mean(example.student_prompt for example in found.trained),
         shown_tokens=shown - plain,
     )

@@ -11,7 +11,6 @@ from functools import partial
 
 from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.votes import tally_votes
-from neuron_opsd.config.needs import selects_by_neurons
 from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
 from neuron_opsd.planning.measuring import affordable, spread
 from neuron_opsd.planning.trials import Answered, Trial
@@ -147,7 +146,7 @@ def selected(
     config = trial.config
     everyone = frozenset(a.question.id for a in sample.asked)
     uncounted = any(entry.neuron_count is None for entry in neurons)
-    if selects_by_neurons(config) and uncounted:
+    if config.selects_by_neurons and uncounted:
         return everyone
     chosen = {rollout.question_id: rollout for rollout in sample.rollouts}
     cut_early = trial.limit() < config.rollouts.max_new_tokens

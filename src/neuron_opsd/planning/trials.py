@@ -15,12 +15,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.models.decoding.choices import find_branches, longest_prefixes
 from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.models.room import MAX_ROWS
-from neuron_opsd.planning.measuring import (
-    affordable,
-    expected_length,
-    fit_decoding,
-    spread,
-)
+from neuron_opsd.planning import measuring
 from neuron_opsd.planning.workload import Decoding, QuestionTokens
 from neuron_opsd.processes.memory import forget_peak, peak_memory
 from neuron_opsd.records import Rollout
@@ -154,12 +149,12 @@ def grow_sample(
         return sample_rollouts(trial.model, some, config, OWN, draws)
 
     answer(ordered[:1])
-    sample = spread(ordered, min(FEW, len(ordered)))
+    sample = measuring.spread(ordered, min(FEW, len(ordered)))
     rollouts, seconds = trial.timed(partial(answer, sample))
     most = min(config.rollouts.block_size, len(ordered))
-    count = affordable(seconds / len(sample), ANSWERING_SECONDS, most)
+    count = measuring.affordable(seconds / len(sample), ANSWERING_SECONDS, most)
     if count > len(sample):
-        sample = spread(ordered, count)
+        sample = measuring.spread(ordered, count)
         rollouts, seconds = trial.timed(partial(answer, sample))
     return Answered(tuple(sample), tuple(rollouts), seconds / trial.tokens(sample))
 
@@ -175,22 +170,22 @@ def try_writing(
     temperature = trial.config.rollouts.temperature
     read = grow_sample(trial, asked, trial.cut_config(1), [(temperature, 1)])
     ordered = sorted(asked, key=trial.length)
-    few = write(trial, spread(ordered, 1), read.seconds_per_token)
+    few = write(trial, measuring.spread(ordered, 1), read.seconds_per_token)
     rollouts = trial.config.rollouts
     side_by_side = MAX_ROWS // rollouts.num_samples
     most = max(1, min(rollouts.block_size, len(ordered), side_by_side))
     # More rows cost little more time, and two samples of like size would not tell a
     # step's cost from a row's.
     least = min(most, max(2, TELLING_ROWS // rollouts.num_samples))
-    count = max(least, affordable(few.seconds, WRITING_SECONDS, most))
-    many = write(trial, spread(ordered, count), read.seconds_per_token)
+    count = max(least, measuring.affordable(few.seconds, WRITING_SECONDS, most))
+    many = write(trial, measuring.spread(ordered, count), read.seconds_per_token)
     made = [rollout.completion for rollout in many.rollouts]
     longest = trial.config.rollouts.max_new_tokens
     more = many.positions() - few.positions()
     written = Written(
-        decoding=fit_decoding(few.work(), many.work()),
-        length=expected_length(made, longest),
-        rest=expected_length(made, longest - trial.limit()),
+        decoding=measuring.fit_decoding(few.work(), many.work()),
+        length=measuring.expected_length(made, longest),
+        rest=measuring.expected_length(made, longest - trial.limit()),
         position=max(0, many.peak - few.peak) / more if more > 0 else 0.0,
         num_positions=many.positions(),
     )

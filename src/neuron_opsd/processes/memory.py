@@ -1,8 +1,4 @@
-"""How much memory this process holds, and the most that it ever held.
-
-On a CUDA device it is that device's memory; else it is what the system counts as the
-resident memory of the process.
-"""
+"""How much memory this process holds on a CUDA device, or else as the system counts."""
 
 from __future__ import annotations
 

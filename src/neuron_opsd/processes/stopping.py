@@ -31,7 +31,6 @@ batch systems can be told to send some time before."""
 
 TOGETHER: Final = 0.3
 """Seconds after the first signal in which others are the same wish, told twice."""
-
 STDERR: Final = 2
 SHOW_CURSOR: Final = "\x1b[?25h"
 RESUMES: Final = "stopped; the same command resumes"

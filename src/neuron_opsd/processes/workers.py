@@ -26,11 +26,7 @@ READY: Final = b"ready"
 def start(
     worker: ModuleType, what: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a worker that answers lines with lines until its input ends.
-
-    Raises:
-        TryAgainError: If the system has no room for one more.
-    """
+    """Start a worker that answers lines with lines until its input ends."""
     with starting(what):
         return subprocess.Popen(
             **command(worker, environment),
@@ -43,11 +39,7 @@ def start(
 def run_once(
     worker: ModuleType, what: str, *arguments: str, given: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a worker to its end, whatever that is.
-
-    Raises:
-        TryAgainError: If it could not begin.
-    """
+    """Run a worker to its end, whatever that is; a `TryAgainError` if none begins."""
     with starting(what):
         done = subprocess.run(
             **command(worker, None, *arguments),

@@ -61,7 +61,7 @@ class TestResult(Brief):
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The questions whose confidence lies above `low` and not above `high`."""
+    """The questions whose confidence is above `low` and not above `high`."""
 
     low: float
     high: float

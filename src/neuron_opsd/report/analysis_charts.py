@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from neuron_opsd.records.scores import Interval
+from neuron_opsd.report.analysis_tables import MEAN
 from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
 from neuron_opsd.report.charts.plot import Axis, Dot, Plot, Ticks, share_axis
 from neuron_opsd.report.wording import (
@@ -23,10 +24,7 @@ from neuron_opsd.report.wording import (
 )
 from neuron_opsd.results import analysis
 
-BINNED = (
-    (analysis.ACCURACY, "after", "right"),
-    (analysis.AGREEMENT, "before", "agree"),
-)
+BINS = ((analysis.ACCURACY, "after", "right"), (analysis.AGREEMENT, "before", "agree"))
 """Targets of the binned means, with the role of their marks and their word."""
 
 
@@ -34,7 +32,7 @@ def bins_chart(run: analysis.RunAnalysis) -> Markup:
     """Draw accuracy and vote share against the neuron count, in bins."""
     series = [
         (role, word, shown)
-        for target, role, word in BINNED
+        for target, role, word in BINS
         if (shown := [one for one in run.bins.get(target, ()) if finite(one.mean)])
     ]
     if not series:
@@ -116,7 +114,7 @@ def correlations_chart(data: analysis.AnalysisData) -> Markup:
     ]
     tables = [(run.name, run.measures) for run in data.runs]
     rows = []
-    for name, table in (*tables, ("mean of runs", data.overall)):
+    for name, table in (*tables, (MEAN, data.overall)):
         pair = tuple(table[one] for one in names if one in table)
         if len(pair) == len(names) and all(map(finite, pair)):
             plain, partial = (with_ends(one, two_digits) for one in pair)

@@ -58,8 +58,10 @@ def context(data: analysis.AnalysisData) -> dict[str, Any]:
         ),
         "by_run": charts.correlations_chart(data),
         "areas": tables.area_tables(data),
-        "votes": tables.vote_table(data),
-        "labels": tables.label_table(data),
+        "votes": tables.group_table(data, "Votes", tables.VOTES),
+        "labels": tables.group_table(
+            data, "Where true answers repeat", tables.LABELS, "baseline"
+        ),
         "entropies": tables.entropy_table(data),
         "distances": tables.distance_table(data),
         "between": tables.between_table(data),

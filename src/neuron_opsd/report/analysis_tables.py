@@ -9,15 +9,7 @@ from typing import TypeAlias
 
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
-from neuron_opsd.report.tables import (
-    NO_CELL,
-    Cell,
-    Column,
-    Table,
-    TableRow,
-    named,
-    table_of,
-)
+from neuron_opsd.report.tables import Cell, Column, Table, TableRow, named, table_of
 from neuron_opsd.results.analysis import (
     ACCURACY,
     AGREEMENT,
@@ -43,7 +35,6 @@ MEAN = "mean of runs"
 
 Correlations: TypeAlias = Sequence[tuple[str, str]]
 """Target and kind of each correlation."""
-
 CORRELATED = tuple(product((ACCURACY, CAPTURED), ("pearson", "spearman")))
 GIVEN = tuple(product((ACCURACY, CAPTURED), ("spearman", "partial", "partial_ranks")))
 UNLABELLED = tuple(product((AGREEMENT, LENGTH, ENTROPY), ("spearman",)))
@@ -98,7 +89,7 @@ ENTROPIES = (
 def written(interval: Interval | None, write: wording.Write) -> Cell:
     """Write a number and its interval, where there are such."""
     if interval is None or not wording.is_measured(interval.value):
-        return NO_CELL
+        return Cell(wording.NOT_MEASURED)
     span = wording.ends(interval, write) if wording.finite(interval) else ""
     return Cell(write(interval.value), span)
 
@@ -198,16 +189,6 @@ def compared(gain: Interval | None) -> str:
     if gain.holds_zero:
         return "no difference seen"
     return "the count is better" if gain.low > 0 else "better than the count"
-
-
-def label_table(data: AnalysisData) -> Table | None:
-    """Return what belongs beside accuracy, of the runs whose true answers repeat."""
-    return group_table(data, "Where true answers repeat", LABELS, "baseline")
-
-
-def vote_table(data: AnalysisData) -> Table | None:
-    """Return the vote statistics of the selected, the other and all questions."""
-    return group_table(data, "Votes", VOTES)
 
 
 def group_table(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
@@ -12,7 +11,6 @@ from neuron_opsd.results.run import Least, TestComparison
 
 NEARLY_ALL = 0.9
 """Share of a model's answers from which one answer is as good as all of them."""
-
 AT_BASELINE = "at the baseline"
 
 LONGEST_ANSWER = 40
@@ -107,24 +105,18 @@ def baseline_clause(found: Standing | None) -> str:
         f"{wording.percent(found.top_after)} after"
     )
     if found.at_before or found.at_after:
-        return f"{when(found)} is at the baseline ({what}; {shares})"
+        models = "the trained model" if found.at_after else "the untrained model"
+        if found.at_before and found.at_after:
+            models = "the model, untrained and trained alike,"
+        return f"{models} is at the baseline ({what}; {shares})"
     return f"the trained model is {found.not_above} the baseline ({what}; {shares})"
 
 
-def when(found: Standing) -> str:
-    """Name the models that are at the baseline."""
-    if found.at_before and found.at_after:
-        return "the model, untrained and trained alike,"
-    return "the trained model" if found.at_after else "the untrained model"
-
-
-LABEL_MEASURES: Mapping[str, str] = MappingProxyType(
-    {
-        "balanced_accuracy": "balanced accuracy",
-        "macro_f1": "macro F1",
-        "top_answer_share": "most frequent answer",
-    }
-)
+LABEL_MEASURES: Mapping[str, str] = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "top_answer_share": "most frequent answer",
+}
 """What accuracy hides where gold answers repeat, before and after training."""
 
 

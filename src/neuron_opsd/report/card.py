@@ -12,9 +12,6 @@ from neuron_opsd.report.run_outcome import ordered, outcome_sentence, result_tab
 from neuron_opsd.report.wording import one_line
 from neuron_opsd.results.run import OURS, ReportData
 
-NEWEST = ModelConfig().revision
-"""What transformers, too, takes of a hub id where nothing is said."""
-
 
 def render_card(data: ReportData, base_model: str, source: str = "") -> str:
     """Return a model card in Markdown, its front matter in YAML.
@@ -31,7 +28,7 @@ def render_card(data: ReportData, base_model: str, source: str = "") -> str:
     made.filters.update({"quoted": quoted, "prose": prose, "code": code})
     revision, contexts = data.config.model.revision, data.config.contexts
     base = literal(source or base_model)
-    if revision != NEWEST:
+    if revision != ModelConfig().revision:  # which is transformers' default, too
         base += f", revision={literal(revision)}"
     signs = (f"Sign of collapse at step {s.step}: {s.sign}" for s in data.collapses)
     hashes = {f"SHA-256 of {name}": one for name, one in data.data_hashes.items()}

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from neuron_opsd.report import tables
 from neuron_opsd.report.comparison_index import method_label, ordered_starts
 from neuron_opsd.report.wording import duration, number, one_line
 from neuron_opsd.results.comparison import BudgetLine, ComparisonData
 
-AMOUNTS: Mapping[str, Callable[[BudgetLine], float]] = MappingProxyType(
-    {
-        "Prompts": lambda budget: budget.prompts,
-        "Generated tokens": lambda budget: budget.generated_tokens,
-        "Trained tokens": lambda budget: budget.trained_tokens,
-    }
-)
+AMOUNTS: Mapping[str, Callable[[BudgetLine], float]] = {
+    "Prompts": lambda budget: budget.prompts,
+    "Generated tokens": lambda budget: budget.generated_tokens,
+    "Trained tokens": lambda budget: budget.trained_tokens,
+}
 
 SAME = 1e-9
 

@@ -8,17 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from neuron_opsd.report import comparison_index as index
-from neuron_opsd.report.charts import svg
+from neuron_opsd.report.charts import labels, svg
 from neuron_opsd.report.charts.heat_map import HeatCell, HeatMap
 from neuron_opsd.report.charts.intervals import IntervalChart, IntervalRow
-from neuron_opsd.report.charts.labels import (
-    LINE,
-    LONGEST_NAME,
-    NAMES_WIDTH,
-    names_at_ends,
-    place_labels,
-    short_name,
-)
 from neuron_opsd.report.charts.plot import Dot, Plot, axis_over
 from neuron_opsd.report.comparison_outcome import SIGNIFICANT
 from neuron_opsd.report.measures import CHARTED, in_words
@@ -35,7 +27,7 @@ from neuron_opsd.results.comparison import (
 )
 
 LEFT, TOP, RIGHT, BOTTOM = 46.0, 52.0, svg.NARROW - 8, 304.0
-STEPS_RIGHT = svg.NARROW - NAMES_WIDTH
+STEPS_RIGHT = svg.NARROW - labels.NAMES_WIDTH
 LEAST_HEIGHT = 190.0
 """Of the chart of steps, which grows with its lines."""
 BASE_ROLE = "untrained"
@@ -66,7 +58,11 @@ PANELS = (
 
 def source_name(source: str) -> str:
     """Return what a source is called over a drawing."""
-    return "mean over all sources" if source == ALL_SOURCES else short_name(source, 24)
+    return (
+        "mean over all sources"
+        if source == ALL_SOURCES
+        else labels.short_name(source, 24)
+    )
 
 
 def role_of(results: index.Results, name: str) -> str:
@@ -98,7 +94,7 @@ def method_forest(results: index.Results, source: str, panel: Panel) -> Markup:
         rows,
         charted.unit,
         key if any(len(row.lines) > 1 for row in rows) else key[:1],
-        name=short_name(f"{name}: {panel.title}", 50),
+        name=labels.short_name(f"{name}: {panel.title}", 50),
         width=svg.NARROW,
     ).draw()
 
@@ -107,7 +103,10 @@ def forest_row(
     line: MethodLine, gain: Contrast | None, net: Contrast | None
 ) -> IntervalRow:
     """Return a method's row: against base, and net of form if that is known."""
-    lines, shown = [(short_name(index.method_label(line), 24), starred(gain))], [gain]
+    lines, shown = (
+        [(labels.short_name(index.method_label(line), 24), starred(gain))],
+        [gain],
+    )
     if net is not None:
         lines.append(("net of form only", starred(net)))
         shown.append(net)
@@ -194,9 +193,9 @@ def trade_off(results: index.Results, source: str) -> Markup:
         (LEFT, TOP, RIGHT, BOTTOM),
     )
     places = [plot.place(value) for value in values]
-    names = [short_name(name, LONGEST_NAME) for name, _, _ in marks]
+    names = [labels.short_name(name, labels.LONGEST_NAME) for name, _, _ in marks]
     room = (LEFT + 2, TOP - 16, svg.NARROW - 2, BOTTOM - 2)
-    labels = place_labels(names, places, room)
+    placed = labels.place_labels(names, places, room)
     from_base = marks[0][0] == BASE
     said = "; ".join(
         f"{name} {number(dot.at[0], 1)} % and {number(dot.at[1])}"
@@ -212,7 +211,7 @@ def trade_off(results: index.Results, source: str) -> Markup:
         ),
         *(
             plot.dot(dot, role) + label.draw(place, role)
-            for (_, role, dot), place, label in zip(marks, places, labels, strict=True)
+            for (_, role, dot), place, label in zip(marks, places, placed, strict=True)
         ),
         name=source_name(source),
         width=svg.NARROW,
@@ -243,7 +242,7 @@ def step_chart(results: index.Results, source: str, metric: str) -> Markup:
     if all(len(dots) < 2 for _, _, dots in curves):
         return Markup("")
     steps = results.data.steps
-    height = max(LEAST_HEIGHT, LINE * (len(curves) + 2))
+    height = max(LEAST_HEIGHT, labels.LINE * (len(curves) + 2))
     base = results.measurement(source, BASE, IN_DOMAIN, metric)
     level = math.nan if base is None else charted.factor * base.value
     before = [level] if math.isfinite(level) else []
@@ -267,7 +266,7 @@ def step_chart(results: index.Results, source: str, metric: str) -> Markup:
         f"{charted.level}: {said}.",
         *(plot.line(level, "level") for level in levels),
         *(plot.curve(dots, role) for _, role, dots in curves),
-        *names_at_ends(ends, plot.frame),
+        *labels.names_at_ends(ends, plot.frame),
         name=source_name(source),
         width=svg.NARROW,
     )

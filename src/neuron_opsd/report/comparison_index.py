@@ -11,7 +11,6 @@ from neuron_opsd.results.run import OURS
 
 ORACLE_MARK = "\N{DAGGER}"
 """After the name of a method that saw gold answers, wherever it stands."""
-
 LONGEST_NAME = 40
 
 UNTRAINED = comparison.MethodLine(
@@ -52,10 +51,7 @@ class Results:
     def contrast(
         self, place: tuple[str, str, str, str], reference: str
     ) -> comparison.Contrast | None:
-        """Return a finite difference after the last step, `None` where there is none.
-
-        A place is source, method, target and metric.
-        """
+        """Return a finite difference by source, method, target, metric, or `None`."""
         source, method, target, metric = place
         step = self.last_step(method)
         here = comparison.Place(self.start, source, method, step, target, metric)
@@ -147,11 +143,3 @@ def method_label(line: comparison.MethodLine, limit: int = LONGEST_NAME) -> str:
     if line.oracle:
         return f"{one_line(line.name, limit - 2)} {ORACLE_MARK}"
     return one_line(line.name, limit)
-
-
-def target_words(target: str) -> str:
-    """Say in words on what a model was tested."""
-    return {
-        comparison.IN_DOMAIN: "in-domain",
-        comparison.CROSS_DOMAIN: "mean of cross-domain sets",
-    }.get(target, target)

@@ -60,12 +60,10 @@ def source_sentences(results: index.Results) -> list[str]:
 
 def method_sentence(results: index.Results, source: str, line: MethodLine) -> str:
     """Say what one method did to accuracy and calibration."""
-    in_domain = (source, line.name, IN_DOMAIN)
-    gain, net = (
-        results.contrast((*in_domain, "avg_at_k"), one) for one in (BASE, FORM)
-    )
+    place = (source, line.name, IN_DOMAIN)
+    gain, net = (results.contrast((*place, "avg_at_k"), one) for one in (BASE, FORM))
     cross = results.contrast((source, line.name, CROSS_DOMAIN, "avg_at_k"), BASE)
-    ece = results.contrast((*in_domain, "ece"), BASE)
+    ece = results.contrast((*place, "ece"), BASE)
     clauses = [
         gain_clause(gain, net, source_verdict(results, source, line)),
         baseline_clause(results, source, line),
@@ -190,9 +188,7 @@ def corrected(said: str, contrast: Contrast) -> str:
 def facts(data: ComparisonData) -> list[str]:
     """Say what was compared, in a few short phrases."""
     counts = sorted({data.num_questions.get(name, 0) for name in data.targets})
-    ends = " to ".join(
-        f"{count:,}" for count in dict.fromkeys(counts[:1] + counts[-1:])
-    )
+    ends = " to ".join(f"{n:,}" for n in dict.fromkeys(counts[:1] + counts[-1:]))
     seeds = ", ".join(map(str, data.seeds)) or "none"
     if len(data.seeds) > 6:
         seeds = f"{data.seeds[0]} to {data.seeds[-1]}, {len(data.seeds)} in all"

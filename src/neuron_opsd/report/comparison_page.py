@@ -64,10 +64,7 @@ def context(data: ComparisonData) -> dict[str, Any]:
 
 
 def start_context(results: index.Results) -> dict[str, Any]:
-    """Return the charts and tables of all models whose training began from one model.
-
-    Those of the source that says most come first.
-    """
+    """Return charts and tables of one start, the source that says most first."""
     return {
         "start": results.start,
         "note": start_note(results),
@@ -93,9 +90,7 @@ def source_context(results: index.Results, source: str) -> dict[str, Any]:
         (charts.method_forest(results, source, panel), panel.hint)
         for panel in charts.PANELS
     ]
-    steps = (
-        charts.step_chart(results, source, metric) for metric in ("avg_at_k", "ece")
-    )
+    steps = (charts.step_chart(results, source, one) for one in ("avg_at_k", "ece"))
     return {
         "name": source,
         "forests": [(picture, hint) for picture, hint in forests if picture],

@@ -22,7 +22,6 @@ HEADINGS = (
 )
 LABEL_HEADINGS = ("baseline", "balanced", "macro F1", "top answer")
 """Columns that are added where gold answers repeat."""
-
 LABEL_METRICS = ("baseline", "balanced_accuracy", "macro_f1", "top_answer_share")
 
 

@@ -7,11 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from neuron_opsd.report import comparison_index as index
-from neuron_opsd.report.comparison_outcome import (
-    corrected,
-    shown_by,
-    source_verdict,
-)
+from neuron_opsd.report.comparison_outcome import corrected, shown_by, source_verdict
 from neuron_opsd.report.measures import (
     ACCURACY,
     ERROR,
@@ -103,9 +99,10 @@ def measure_table(results: index.Results, kind: MetricKind) -> Table:
 
     Source: Tables 3 and 4 of arXiv:2607.02460.
     """
+    names = {IN_DOMAIN: "in-domain", CROSS_DOMAIN: "mean of cross-domain sets"}
     groups = [
-        RowGroup(index.target_words(target), measure_rows(results, kind, target))
-        for target in (IN_DOMAIN, CROSS_DOMAIN)
+        RowGroup(name, measure_rows(results, kind, target))
+        for target, name in names.items()
     ]
     shown = [group for group in groups if with_numbers(group.rows)]
     return grouped(titled(results, kind), "method", named(columns_of(results)), shown)

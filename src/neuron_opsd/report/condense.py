@@ -30,7 +30,6 @@ COUNT_BINS = 30
 
 MOST_ANSWERS = 16
 """Different answers to a question that are shown."""
-
 MOST_CHOICES = 26
 MOST_DEMONSTRATIONS = 16
 
@@ -44,7 +43,6 @@ LIMITS: Final = {
 
 CASES_ROOM: Final = 500_000
 """Bytes that the texts of all cases may take on a page."""
-
 LEAST_SHARE: Final = 1 / 64
 
 
@@ -128,10 +126,7 @@ def pool_share(
 def bubbles(
     known: Sequence[tuple[bool, int, float]], low: int, high: int
 ) -> list[results.Bubble]:
-    """Gather questions on a grid, so that any pool gives a small drawing.
-
-    Known are whether a question is selected, its neuron count and its vote share.
-    """
+    """Gather `kept`, neuron count and vote share on a grid, for a small drawing."""
     cell = (high - low) / COUNT_BINS or 1.0
     grid: Counter[tuple[bool, float, float]] = Counter()
     for kept, count, share in known:

@@ -24,28 +24,16 @@ LONGEST_TEXT = 2_000
 
 
 def render_template(name: str, values: Mapping[str, object], *more_styles: str) -> str:
-    """Fill a template of this package; equal values give equal bytes.
-
-    Style sheets of `more_styles` follow `page.css`.
-    """
+    """Fill a template of this package; equal values give equal bytes."""
     style = style_sheet(*more_styles)
-    return (
-        environment()
-        .get_template(name)
-        .render(
-            values,
-            style=Markup(style),
-            policy=security_policy(style),
-            longest_text=LONGEST_TEXT,
-        )
+    template, policy = environment().get_template(name), security_policy(style)
+    return template.render(
+        values, style=Markup(style), policy=policy, longest_text=LONGEST_TEXT
     )
 
 
 def environment(*, autoescape: bool = True) -> Environment:
-    """Return the template environment, with the filters that write numbers.
-
-    Text that is not HTML has filters of its own in place of autoescape.
-    """
+    """Return the template environment, with the filters that write numbers."""
     made = Environment(
         autoescape=autoescape,
         finalize=presentable,
@@ -71,11 +59,7 @@ def environment(*, autoescape: bool = True) -> Environment:
 
 def resource(name: str) -> str:
     """Return a file of this package."""
-    return (
-        files("neuron_opsd.report")
-        .joinpath("templates", name)
-        .read_text(encoding="utf-8")
-    )
+    return (files("neuron_opsd.report") / "templates" / name).read_text("utf-8")
 
 
 def presentable(value: object) -> object:

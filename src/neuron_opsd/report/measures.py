@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 
 from neuron_opsd.records.scores import Interval
-from neuron_opsd.report.wording import (
-    NO_DIFFERENCE,
-    Write,
-    ends,
-    finite,
-    number,
-    percent,
-    points,
-    signed,
-    verdict,
-)
+from neuron_opsd.report import wording
 from neuron_opsd.results.run import Least
 
 
@@ -53,7 +42,6 @@ METRIC_KINDS = (
     MetricKind("mean_length", "Tokens per completion", "length", ""),
 )
 
-
 KINDS = {kind.name: kind for kind in METRIC_KINDS}
 ACCURACY, ERROR = KINDS["avg_at_k"], KINDS["ece"]
 
@@ -77,41 +65,39 @@ class Charted:
         """Return a difference in units of the axis."""
         if interval is None:
             return None
-        ends = (interval.value, interval.low, interval.high)
-        return Interval(*(self.factor * end for end in ends))
+        numbers = (interval.value, interval.low, interval.high)
+        return Interval(*(self.factor * one for one in numbers))
 
 
-CHARTED: Mapping[str, Charted] = MappingProxyType(
-    {
-        "avg_at_k": Charted(
-            "accuracy", "points of accuracy", "accuracy in-domain, %", 100.0, 1
-        ),
-        "ece": Charted(
-            "calibration error", "ECE, lower is better", "ECE in-domain", 1.0, 3
-        ),
-    }
-)
+CHARTED: Mapping[str, Charted] = {
+    "avg_at_k": Charted(
+        "accuracy", "points of accuracy", "accuracy in-domain, %", 100.0, 1
+    ),
+    "ece": Charted(
+        "calibration error", "ECE, lower is better", "ECE in-domain", 1.0, 3
+    ),
+}
 """The measures that are drawn."""
 
 
 def written(kind: MetricKind, value: float | None) -> str:
     """Write a metric in its unit."""
     if kind.unit == "share":
-        return percent(value)
-    return number(value, 1 if kind.unit == "length" else 3)
+        return wording.percent(value)
+    return wording.number(value, 1 if kind.unit == "length" else 3)
 
 
 def written_change(kind: MetricKind, interval: Interval) -> tuple[str, str]:
     """Write a metric's difference and the ends of its interval."""
-    write: Write = points
+    write: wording.Write = wording.points
     if kind.unit != "share":
-        write = partial(signed, digits=1 if kind.unit == "length" else 3)
-    return write(interval.value), ends(interval, write)
+        write = partial(wording.signed, digits=1 if kind.unit == "length" else 3)
+    return write(interval.value), wording.ends(interval, write)
 
 
 def in_words(interval: Interval | None, metric: str) -> str:
     """Write a metric's difference with its interval in brackets."""
-    if not finite(interval):
+    if not wording.finite(interval):
         return "not measured"
     change, span = written_change(KINDS[metric], interval)
     return f"{change} ({span})"
@@ -119,12 +105,12 @@ def in_words(interval: Interval | None, metric: str) -> str:
 
 def judged(kind: MetricKind, interval: Interval | None, least: Least) -> str:
     """Say what a difference shows, without praise where none of the two is better."""
-    if not finite(interval):
+    if not wording.finite(interval):
         return "not measured"
     if kind.better:
         enough = least.calibration if kind.name in ERRORS else least.accuracy
         better = kind.better == "higher"
-        return verdict(interval, higher_is_better=better, least=enough)
+        return wording.verdict(interval, higher_is_better=better, least=enough)
     if interval.holds_zero:
-        return NO_DIFFERENCE
+        return wording.NO_DIFFERENCE
     return "rose" if interval.low > 0 else "fell"

@@ -35,10 +35,7 @@ LEFT, TOP, RIGHT, _ = FRAME
 def forest_plot(
     tests: Sequence[TestComparison], cross_domain: Mapping[str, Interval], measure: str
 ) -> Markup:
-    """Draw every difference of one measure with its interval, and what is net of form.
-
-    The measure is a key of `measures.CHARTED`.
-    """
+    """Draw the differences of a key of `CHARTED` with intervals, and net of form."""
     charted = CHARTED[measure]
     found: list[tuple[str, Interval | None, Interval | None]] = []
     for test in ordered(tests):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.method.contexts import CONTEXT_RULES
@@ -11,62 +10,45 @@ from neuron_opsd.method.divergence import DIVERGENCES
 from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.results.run import OURS, ReportData
 
-NEURON_RULES: Mapping[str, str] = MappingProxyType(
-    {
-        "flat": "a neuron counts when it is in one of the {size} strongest pairs of "
-        "position and neuron of its layer",
-        "per-token": "a neuron counts when it is among the strongest of one token, "
-        "over all layers",
-        "neufs": "a neuron counts as in the public NeuFS code, whose last position is "
-        "dropped ({size} pairs per layer)",
-    }
-)
+NEURON_RULES: Mapping[str, str] = {
+    "flat": "a neuron counts when it is in one of the {size} strongest pairs of "
+    "position and neuron of its layer",
+    "per-token": "a neuron counts when it is among the strongest of one token, "
+    "over all layers",
+    "neufs": "a neuron counts as in the public NeuFS code, whose last position is "
+    "dropped ({size} pairs per layer)",
+}
 
-NEURON_VALUES: Mapping[str, str] = MappingProxyType(
-    {
-        "gate": "the output of the activation function",
-        "gated": "the input of the down-projection",
-    }
-)
+NEURON_VALUES: Mapping[str, str] = {
+    "gate": "the output of the activation function",
+    "gated": "the input of the down-projection",
+}
 
-ROLLOUT_MODES: Mapping[str, str] = MappingProxyType(
-    {
-        "constrained": "among its choices where it has some",
-        "free": "in its own words",
-        "auto": "among its choices or in its own words, as suits the model's size",
-    }
-)
+ROLLOUT_MODES: Mapping[str, str] = {
+    "constrained": "among its choices where it has some",
+    "free": "in its own words",
+    "auto": "among its choices or in its own words, as suits the model's size",
+}
 """Reports of earlier versions hold `auto`."""
 
-NO_UNREAD = (
-    " Questions whose own completion was cut or holds no answer that can be read were "
-    "left out."
-)
+SPANS: Mapping[str, str] = {
+    "completion": "",
+    "reasoning": " Only the tokens of the reasoning count.",
+    "answer": " Only the tokens of the final answer after the reasoning count.",
+}
 
-SPANS: Mapping[str, str] = MappingProxyType(
-    {
-        "completion": "",
-        "reasoning": " Only the tokens of the reasoning count.",
-        "answer": " Only the tokens of the final answer after the reasoning count.",
-    }
-)
+DEMONSTRATION_ANSWERS: Mapping[str, str] = {
+    "first": "the model's first sampled answer, right or wrong",
+    "greedy": "the model's greedy answer, right or wrong",
+    "voted": "a sampled answer that agrees with the model's own vote",
+}
 
-DEMONSTRATION_ANSWERS: Mapping[str, str] = MappingProxyType(
-    {
-        "first": "the model's first sampled answer, right or wrong",
-        "greedy": "the model's greedy answer, right or wrong",
-        "voted": "a sampled answer that agrees with the model's own vote",
-    }
-)
-
-TEACHERS: Mapping[str, str] = MappingProxyType(
-    {
-        "ema": "follows the student slowly",
-        "frozen": "stays the untrained model",
-        "live": "is the student itself",
-        "periodic": "copies the student from time to time",
-    }
-)
+TEACHERS: Mapping[str, str] = {
+    "ema": "follows the student slowly",
+    "frozen": "stays the untrained model",
+    "live": "is the student itself",
+    "periodic": "copies the student from time to time",
+}
 
 
 def method_notes(data: ReportData) -> list[tuple[str, str]]:
@@ -102,9 +84,8 @@ def neurons_note(data: ReportData) -> str:
     keep = neurons.keep or data.neurons_kept
     size = f"{per_layer:,}" if per_layer else "(scaled to the model)"
     rule = NEURON_RULES[neurons.rule].format(size=size)
-    chunks = f" and of each {neurons.chunk_tokens:,} tokens" * bool(
-        neurons.chunk_tokens
-    )
+    length = neurons.chunk_tokens
+    chunks = f" and of each {length:,} tokens" if length else ""
     kept = f"{keep:,} strongest" if keep else "strongest (their number scales)"
     return (
         f"A neuron's score is {NEURON_VALUES[neurons.value]} times its projection on "
@@ -120,7 +101,10 @@ def selection_note(config: Config) -> str:
     if rule.keeps_all:
         return f"Trained on: {rule.help}."
     within = ", within those of each own answer" if selection.balance else ""
-    unread = "" if selection.include_unread else NO_UNREAD
+    unread = (
+        " Questions whose own completion was cut or holds no answer that can be read "
+        "were left out."
+    ) * (not selection.include_unread)
     return (
         f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule.help}"
         f"{within}; where many tie for the last places, a seeded draw decides.{unread}"

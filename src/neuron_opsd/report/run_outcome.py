@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from neuron_opsd.config import EvaluationConfig
+from neuron_opsd.config import FORM_ONLY, EvaluationConfig
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import wording
 from neuron_opsd.report.baseline import (
@@ -16,13 +16,7 @@ from neuron_opsd.report.baseline import (
     standing,
 )
 from neuron_opsd.report.measures import ACCURACY, ERROR, judged
-from neuron_opsd.results.run import (
-    FORM_ONLY,
-    PROMPTED,
-    ReportData,
-    TestComparison,
-    least_of,
-)
+from neuron_opsd.results.run import PROMPTED, ReportData, TestComparison, least_of
 
 
 def ordered(tests: Iterable[TestComparison]) -> list[TestComparison]:

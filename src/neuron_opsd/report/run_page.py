@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from neuron_opsd.config import EvaluationConfig
-from neuron_opsd.config.tables import changed_settings, toml_value
+from neuron_opsd.config.tables import changed_settings, toml_values
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report import measures, wording
 from neuron_opsd.report import run_charts as charts
@@ -52,20 +52,12 @@ def context(data: ReportData) -> dict[str, Any]:
         if data.teacher_check
         else None,
         "concerns": num_concerns(data),
-        "settings": written_settings(data),
+        "settings": toml_values(changed_settings(data.config)),
         "costs": tables.cost_table(data.stage_costs) if data.stage_costs else None,
         "notes": method_notes(data),
         "equality": equality_note(data),
         "baseline_note": BASELINE_NOTE,
         "difference_note": difference_note(least_of(config)),
-    }
-
-
-def written_settings(data: ReportData) -> dict[str, str]:
-    """Return the settings that differ from the defaults, as `config.toml` has them."""
-    return {
-        name: "unset" if value is None else toml_value(value)
-        for name, value in changed_settings(data.config).items()
     }
 
 

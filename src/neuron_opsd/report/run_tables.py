@@ -12,15 +12,7 @@ from neuron_opsd.report import measures, wording
 from neuron_opsd.report.baseline import label_pairs, no_gain_at_baseline, standing
 from neuron_opsd.report.charts.svg import share_bar
 from neuron_opsd.report.run_outcome import accuracies, ordered
-from neuron_opsd.report.tables import (
-    NO_CELL,
-    Cell,
-    Column,
-    Table,
-    TableRow,
-    said,
-    table_of,
-)
+from neuron_opsd.report.tables import Cell, Column, Table, TableRow, said, table_of
 from neuron_opsd.results.run import ReportData, StageCost, TestComparison, least_of
 
 
@@ -60,7 +52,7 @@ def result_row(test: TestComparison) -> TableRow:
 def points_cell(interval: Interval | None) -> Cell:
     """Write a difference of shares with its interval."""
     if not wording.finite(interval):
-        return NO_CELL
+        return Cell(wording.NOT_MEASURED)
     return Cell(wording.points(interval.value), wording.ends(interval, wording.points))
 
 

@@ -15,7 +15,6 @@ from neuron_opsd.records.scores import Interval
 
 Write: TypeAlias = Callable[[float], str]
 """How a number is written."""
-
 MINUS = "\N{MINUS SIGN}"
 NOT_MEASURED = "\N{EM DASH}"
 NO_DIFFERENCE = "no difference seen"

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from neuron_opsd.records import Brief, TeacherCheck
 from neuron_opsd.records.scores import Interval
 
 ACCURACY = "accuracy"
 """Target: the share of a question's sampled rollouts that are right."""
-
 CAPTURED = "captured"
 """Target: whether the rollout whose neurons were read is right."""
-
 VOTE = "vote"
 """Target: whether the answer with most votes is right."""
-
 AGREEMENT = "agreement"
 """Target without labels: the share of rollouts that gave the answer with most votes."""
-
 LENGTH = "length"
 """Target without labels: tokens of the rollout whose neurons were read."""
-
 ENTROPY = "entropy"
 """Target without labels: mean entropy per token, in nats."""
 
@@ -43,23 +37,23 @@ class Rival:
     """1 where the highest values are said to be right, -1 where the lowest."""
 
 
-RIVALS: Mapping[str, Rival] = MappingProxyType(
-    {
-        "count": Rival("neuron count", "fewest neurons", -1.0),
-        "length": Rival("answer length", "shortest", -1.0),
-        "mean_length": Rival("mean answer length", "shortest", -1.0),
-        "entropy": Rival("entropy per token", "lowest", -1.0),
-        "logprob": Rival("log-probability per token", "highest", 1.0),
-        "agreement": Rival("vote share", "most votes", 1.0),
-        "count_per_token": Rival("neurons per token", "fewest", -1.0),
-        "count_residual": Rival("count net of length", "fewest", -1.0),
-    }
-)
+RIVALS: Mapping[str, Rival] = {
+    "count": Rival("neuron count", "fewest neurons", -1.0),
+    "length": Rival("answer length", "shortest", -1.0),
+    "mean_length": Rival("mean answer length", "shortest", -1.0),
+    "entropy": Rival("entropy per token", "lowest", -1.0),
+    "logprob": Rival("log-probability per token", "highest", 1.0),
+    "agreement": Rival("vote share", "most votes", 1.0),
+    "count_per_token": Rival("neurons per token", "fewest", -1.0),
+    "count_residual": Rival("count net of length", "fewest", -1.0),
+}
 """What is asked to tell right from wrong, the count first."""
 
-GROUPS: Mapping[str, str] = MappingProxyType(
-    {"selected": "selected", "rest": "not selected", "all": "all questions"}
-)
+GROUPS: Mapping[str, str] = {
+    "selected": "selected",
+    "rest": "not selected",
+    "all": "all questions",
+}
 
 
 def correlation_name(kind: str, target: str) -> str:
@@ -95,7 +89,6 @@ def shared_name(what: str, part: str) -> str:
 
 PAIRS = "distance.pairs"
 """Mean Jaccard distance of two questions."""
-
 NEAREST = "distance.nearest"
 """Mean Jaccard distance of a question to the nearest other one."""
 

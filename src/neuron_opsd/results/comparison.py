@@ -16,23 +16,19 @@ from neuron_opsd.results.run import Least, ModelSummary, least_of
 
 BASE = "base"
 """The model before any training: a method of the tables, and where training begins."""
-
 FORM = FORM_ONLY
 """The model trained on random choices: a method, and where training may begin."""
-
 BASELINE = "baseline"
 """Reference: the most frequent gold answer to every question, where answers repeat."""
-
 IN_DOMAIN = "in-domain"
 """Target: the test set of the source itself."""
-
 CROSS_DOMAIN = "cross-domain"
 """Target: the mean over all other test sets, each with the same weight."""
-
 SPECIFICITY = "specificity"
 """Target: in-domain gain less the mean gain, on the same test set, of the models that
 the method trained on other sources."""
-
+SUMMARIES = (IN_DOMAIN, CROSS_DOMAIN, SPECIFICITY)
+"""Targets that sum test sets up, and of which there is also a mean over sources."""
 ALL_SOURCES = "all sources"
 """Source: the mean over all sources, each with the same weight."""
 

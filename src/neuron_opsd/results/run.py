@@ -10,20 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from neuron_opsd.config import FORM_ONLY as FORM_ONLY
 from neuron_opsd.config import Config, EvaluationConfig
 from neuron_opsd.records import Brief, Collapse, StepMetrics, TeacherCheck
 from neuron_opsd.records.scores import Bin, Interval, Point
 
 PROMPTED = "prompted"
 """Control: the untrained model with its own demonstrations in the prompt."""
-
-
-"""Control: trained for the same steps on random choices."""
-
 OURS = "neuron-opsd"
 """The method of the paper; names of its variants begin with it."""
-
 REPORT_FORMAT = 2
 """Form of `report.json`; the first had a row for every question, and no number."""
 
@@ -95,7 +89,7 @@ class TestComparison:
     delta: Mapping[str, Interval]
     """After minus before, by metric name."""
     controls: Mapping[str, Measured] = field(default_factory=dict)
-    """By `PROMPTED` and `FORM_ONLY`; a control that was not run is left out."""
+    """By `PROMPTED` and `config.FORM_ONLY`, as far as the controls were run."""
     net_of_form: Mapping[str, Interval] | None = None
     """After minus the form-only control, by metric name."""
     above_baseline: Mapping[str, Interval] = field(default_factory=dict)

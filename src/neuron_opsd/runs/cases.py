@@ -46,6 +46,7 @@ def build_cases(
     model: Tokenizer, prepared: Prepared, after: Mapping[str, Sequence[Rollout]]
 ) -> tuple[Case, ...]:
     """Show a dozen questions in full."""
+    known = prepared.library.questions
     examples = {example.question_id: example for example in prepared.examples}
     reasons = {entry.question_id: entry.reason for entry in prepared.selection}
     shown = {context.question_id: context for context in choose_cases(prepared)}
@@ -58,7 +59,12 @@ def build_cases(
             student_prompt=model.prompt_text(examples[name].student_prompt),
             teacher_prompt=model.prompt_text(examples[name].teacher_prompt),
             reason=reasons[name],
-            demonstrations=case_demonstrations(context, prepared),
+            demonstrations=tuple(
+                CaseDemonstration(
+                    known[d.question_id].text, d.answer, d.distance, d.reason
+                )
+                for d in context.demonstrations
+            ),
             rollouts_before=answer_counts(before[name]),
             rollouts_after=answer_counts(after.get(name, ())),
         )
@@ -70,21 +76,6 @@ def of_questions(rollouts: Sequence[Rollout], ids: Set[str]) -> list[Rollout]:
     """Return the rollouts of some questions in full."""
     some = [one for one in summaries_of(rollouts) if one.question_id in ids]
     return in_full(rollouts, some)
-
-
-def case_demonstrations(
-    context: TeacherContext, prepared: Prepared
-) -> tuple[CaseDemonstration, ...]:
-    """Return the demonstrations of a question in words."""
-    return tuple(
-        CaseDemonstration(
-            question=prepared.library.questions[d.question_id].text,
-            answer=d.answer,
-            distance=d.distance,
-            reason=d.reason,
-        )
-        for d in context.demonstrations
-    )
 
 
 def answer_counts(rollouts: Sequence[Rollout]) -> tuple[AnswerCount, ...]:

@@ -33,7 +33,7 @@ from neuron_opsd.runs.metrics import (
 from neuron_opsd.storage.disk import read_plain
 from neuron_opsd.storage.files import discard, sha256_file, write_atomic, write_folder
 from neuron_opsd.storage.integrity import CHANGED, other_sources, quick_fault
-from neuron_opsd.storage.sealed_json import json_sha256
+from neuron_opsd.storage.manifest import json_sha256
 
 STATE = "state.safetensors"
 FACTS = "checkpoint.json"

@@ -19,9 +19,14 @@ from neuron_opsd.records import NeuronSet, Pair
 from neuron_opsd.runs.kept_room import tell_of_room
 from neuron_opsd.stages.capture import capture_neurons
 from neuron_opsd.storage.caching import MEMORY, InChunks
-from neuron_opsd.storage.codecs import NEURONS, groups, neuron_batch, save_table
+from neuron_opsd.storage.codecs import (
+    NEURON_SCHEMA,
+    NEURONS,
+    groups,
+    neuron_batch,
+    save_table,
+)
 from neuron_opsd.storage.folders import check_result_place
-from neuron_opsd.storage.tables import NEURON_SCHEMA
 
 FIELDS = ("id", "prompt", "completion")
 

@@ -130,9 +130,10 @@ def resolve(
     mode = mode_for(config.rollouts, model.facts)
     found = with_mode(config, model, mode)
     check_own_texts(model, found)
-    if mode == "constrained" and chooses:
+    constrained = mode == "constrained" and chooses
+    if constrained:
         found = quietened(found, model)
-    if mode == "constrained" and chooses and opens_reasoning(found, model):
+    if constrained and opens_reasoning(found, model):
         if config.rollouts.mode == "constrained":
             raise ConfigError(
                 f"rollouts.mode is constrained, but the chat template of "
@@ -199,7 +200,9 @@ def quietened(config: Config, model: Tokenizer) -> Config:
     A template of a model that may reason or not need not open a block: the model then
     writes the mark itself, and a choice in its place has next to no probability.
     """
-    quiet = without_thinking(config)
+    names = ("student_thinking", "teacher_thinking")
+    off = {name: False for name in names if getattr(config.prompts, name) is None}
+    quiet = config.changed(prompts=off)
     same = beginnings(quiet, model) == beginnings(config, model)
     return config if same or opens_reasoning(quiet, model) else quiet
 
@@ -209,13 +212,6 @@ def beginnings(config: Config, model: Tokenizer) -> tuple[TokenIds, TokenIds]:
     student = student_prompt(PROBE, config.prompts)
     teacher = teacher_prompt(PROBE, (), config.prompts)
     return model.encode(student), model.encode(teacher)
-
-
-def without_thinking(config: Config) -> Config:
-    """Return the settings with the switches of reasoning off that were left open."""
-    names = ("student_thinking", "teacher_thinking")
-    off = {name: False for name in names if getattr(config.prompts, name) is None}
-    return config.changed(prompts=off)
 
 
 def opens_reasoning(config: Config, model: Tokenizer) -> bool:

@@ -10,10 +10,8 @@ from neuron_opsd.config import Config
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.load import load_model, load_tokenizer
-from neuron_opsd.models.roles import Answerer
 from neuron_opsd.progress import Progress
-from neuron_opsd.records.scores import TestResult
-from neuron_opsd.runs.context import TestSet, resolve
+from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.findings import metric_table
 from neuron_opsd.runs.inputs import check_names, read_tests
 from neuron_opsd.runs.kept_room import tell_of_room
@@ -34,8 +32,10 @@ def evaluate(
     adapter: Path | None = None,
 ) -> dict[str, Any]:
     """Test a model on some sets, exactly as a run tests it."""
+    adapters = [] if adapter is None else [adapter]
     if out is not None:
-        check_result_place(out, inputs_of(tests, config, adapter))
+        places = [Path(config.model.name), *map(Path, tests.values()), *adapters]
+        check_result_place(out, places)
     if not tests:
         raise ConfigError("no test set is given; add --test NAME=FILE")
     check_names(tests)
@@ -47,33 +47,21 @@ def evaluate(
         )
     sets = read_tests(tests, "", config, progress.warn)
     tokenizer = load_tokenizer(config.model)
-    asked = {test.name: test.questions for test in sets}
-    chooses = any(q.choices for questions in asked.values() for q in questions)
+    chooses = any(question.choices for test in sets for question in test.questions)
     resolved = resolve(config, tokenizer, chooses=chooses)
-    check_sets(tokenizer, asked, resolved, tests)
-    adapters = [] if adapter is None else [adapter]
+    named = {test.name: test.questions for test in sets}
+    check_sets(tokenizer, named, resolved, tests)
     model = load_model(config.model, *adapters, tokenizer=tokenizer)
     tell_of_room(model, progress.warn)
     work, table = Workspace(resolved, progress=progress), {}
     for test in sets:
-        result = test_model(work, model, test)
+        rollouts = sample_test(
+            work, model, test.name, "", ask(test.questions, resolved)
+        )
+        result = scored(work, test, "", rollouts)
         table[test.name] = metric_table(result)
         if resolved.answers.may_leave_open:
             table[test.name]["unsettled_comparisons"] = result.num_unsettled
     if out is not None:
         save_json(table, out)
     return table
-
-
-def inputs_of(
-    tests: Mapping[str, str], config: Config, adapter: Path | None
-) -> list[Path]:
-    """Return the files and folders that a test of a model reads, hub ids as well."""
-    adapters = [] if adapter is None else [adapter]
-    return [Path(config.model.name), *map(Path, tests.values()), *adapters]
-
-
-def test_model(work: Workspace, model: Answerer, test: TestSet) -> TestResult:
-    """Answer one test set chunk by chunk, as a run does, and score the answers."""
-    asked = ask(test.questions, work.config)
-    return scored(work, test, "", sample_test(work, model, test.name, "", asked))

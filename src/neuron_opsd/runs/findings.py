@@ -9,10 +9,10 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from neuron_opsd.config import Config
+from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.records.scores import Interval, TestResult
 from neuron_opsd.report.condense import baseline_of, measured, num_levels
-from neuron_opsd.results.run import FORM_ONLY, Measured, TestComparison
+from neuron_opsd.results.run import Measured, TestComparison
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.stages.scoring import above_baseline, mean_of_tests, score_differences
 

@@ -18,7 +18,8 @@ from neuron_opsd.config import Config, ModelConfig, QuestionsConfig
 from neuron_opsd.config.former import as_begun
 from neuron_opsd.config.tables import flatten
 from neuron_opsd.data.formats.public_sets import check_targets
-from neuron_opsd.data.questions import QuestionFile, check_overlap, read_questions
+from neuron_opsd.data.overlap import check_overlap
+from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.records import Question
@@ -117,30 +118,15 @@ def read_inputs(
     return Inputs(asked.questions, sets, hashes, {POOL: pool, **tests})
 
 
-def read_pool(pool: str, config: Config) -> QuestionFile:
-    """Read the questions of a pool, and nothing of the answers it may have."""
+def read_pool(source: str, config: Config, name: str = POOL) -> QuestionFile:
+    """Read the questions of a file, and nothing of the answers it may have."""
     return read_questions(
-        pool,
-        allow_download=config.model.allow_download,
-        config=config.questions,
-        name=POOL,
-        labelled=False,
-    )
-
-
-def places_of(source: str, name: str, config: Config) -> Mapping[str, str]:
-    """Return where each question stands in a file, by id, by reading that again.
-
-    Nobody keeps the places of a million good questions for the sake of a bad one.
-    """
-    found = read_questions(
         source,
         allow_download=config.model.allow_download,
         config=config.questions,
         name=name,
         labelled=False,
     )
-    return found.place_of
 
 
 def check_size(pool: str, size: int, num_demonstrations: int) -> None:

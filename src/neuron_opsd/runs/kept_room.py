@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Final
 
 from neuron_opsd.models.roles import Capturer
@@ -49,14 +48,13 @@ def splits_of(run: RunContext, name: str) -> Splits:
     known = [Split(**row) for row in rows]
     for split in known[1:]:
         run.directory.warn(split_text(split))
-    return Splits(known, partial(keep_splits, run, name))
 
+    def keep(splits: Sequence[Split], said: str) -> None:
+        run.directory.note(SPLITS, {name: [asdict(split) for split in splits]})
+        if said:
+            run.directory.warn(split_text(splits[-1]))
 
-def keep_splits(run: RunContext, name: str, splits: Sequence[Split], said: str) -> None:
-    """Keep the splits of a training, and tell of the last one."""
-    run.directory.note(SPLITS, {name: [asdict(split) for split in splits]})
-    if said:
-        run.directory.warn(split_text(splits[-1]))
+    return Splits(known, keep)
 
 
 def split_text(split: Split) -> str:

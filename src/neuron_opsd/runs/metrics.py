@@ -37,7 +37,7 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
 
 
 def cut_metrics(work: Path, num_steps: int) -> None:
-    """Keep the metrics of the first steps alone, in a file that is there."""
+    """Keep the metrics of the first steps alone, in a file that exists."""
     kept = read_metrics(work)[:num_steps]
     lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in kept)
     write_atomic(work / METRICS, lines.encode())
@@ -71,7 +71,7 @@ class MetricsHash:
     """The SHA-256 of all that a training's metrics hold, read on as they grow."""
 
     def __init__(self, work: Path) -> None:
-        """Begin with what is there."""
+        """Begin with what the file holds."""
         self._path = work / METRICS
         self._digest = hashlib.sha256()
         self._size = 0

@@ -13,7 +13,7 @@ from neuron_opsd.errors import DataError, ModelError
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.prompts import LETTERS, teacher_prompt
 from neuron_opsd.records import Prompt, Question, TokenIds
-from neuron_opsd.runs.inputs import POOL, Inputs, places_of
+from neuron_opsd.runs.inputs import POOL, Inputs, read_pool
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, choice_tokens
 
 CHUNK: Final = 256
@@ -72,10 +72,10 @@ def lines_of(
     problems: Sequence[Problem], sources: Mapping[str, str], config: Config
 ) -> list[str]:
     """Say what is wrong, a line each, with the file and the place in it."""
-    names = dict.fromkeys(problem.name for problem in problems)
+    # Nobody keeps the places of a million good questions for the sake of a bad one.
     places = {
-        name: places_of(sources[name], name, config)
-        for name in names
+        name: read_pool(sources[name], config, name).place_of
+        for name in dict.fromkeys(problem.name for problem in problems)
         if name in sources
     }
     return [

@@ -11,7 +11,7 @@ from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.pipeline import Prepared, centred, prepare
 from neuron_opsd.progress import Progress
-from neuron_opsd.records import Question, TokenIds
+from neuron_opsd.records import Question
 from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.inputs import POOL, read_pool
 from neuron_opsd.runs.model_checks import check_sets
@@ -95,6 +95,8 @@ def show(
     reading = reading_of(asked, rollout.completion, work.config)
     student = model.encode(example.student_prompt)
     completion = rollout.completion.token_ids
+    before = [token_text(model, token) for token in student[-6:]]
+    trained = [f"[{token_text(model, token)}]" for token in completion]
     return Preview(
         question_id=question.id,
         student_prompt=model.prompt_text(example.student_prompt),
@@ -107,15 +109,8 @@ def show(
         num_teacher_tokens=len(model.encode(example.teacher_prompt)),
         num_completion_tokens=len(completion),
         num_dropped=example.num_dropped,
-        mask=mask_text(model, student, completion),
+        mask=" ".join([*before, *trained]),
     )
-
-
-def mask_text(model: Tokenizer, prompt: TokenIds, completion: TokenIds) -> str:
-    """Write the join of prompt and completion token by token, trained ones marked."""
-    before = [token_text(model, token) for token in prompt[-6:]]
-    trained = [f"[{token_text(model, token)}]" for token in completion]
-    return " ".join([*before, *trained])
 
 
 def token_text(model: Tokenizer, token: int) -> str:

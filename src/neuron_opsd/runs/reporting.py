@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from neuron_opsd.config.former import renamed
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.collapse import collapse_signs
+from neuron_opsd.method.watches import collapse_signs
 from neuron_opsd.methods import METHODS
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
@@ -41,21 +41,17 @@ from neuron_opsd.runs.findings import (
 )
 from neuron_opsd.runs.metrics import METRICS
 from neuron_opsd.stages.capture import sizes_of
+from neuron_opsd.storage import integrity
 from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.codecs import json_codec, load_json, record_codec, text_codec
 from neuron_opsd.storage.folders import RUN_PAGE, require_folder
-from neuron_opsd.storage.integrity import (
-    CARD,
-    UNPROVEN,
-    Integrity,
-    fault_of,
-    faults,
-    quick_fault,
-)
 from neuron_opsd.storage.lock import locked
-from neuron_opsd.storage.machine import computed_elsewhere, known_changes
 from neuron_opsd.storage.manifest import Manifest, read_manifest, write_manifest
-from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.run_directory import (
+    RunDirectory,
+    computed_elsewhere,
+    known_changes,
+)
 from neuron_opsd.storage.score_rows import save_run_scores
 
 EVALUATION = json_codec("evaluation.json")
@@ -201,7 +197,7 @@ def finish(
     directory.write(EVALUATION.file_name, EVALUATION, evaluation, tests)
     directory.write(SUMMARY.file_name, SUMMARY, summary_table(data), tests)
     directory.write(REPORT.file_name, REPORT, data, stages)
-    card = text_codec(f"adapter/{CARD}")
+    card = text_codec(f"adapter/{integrity.CARD}")
     text = render_card(data, base_model, base_of(directory.path("adapter")))
     directory.write(card.file_name, card, text, [REPORT.file_name, "adapter"])
     page = render_page(REPORT.load(directory.path(REPORT.file_name)))
@@ -211,7 +207,7 @@ def finish(
 def keep_scores(
     run: RunDirectory, findings: Findings, made_from: Sequence[str]
 ) -> None:
-    """Write what every model scored on every test question, unless that is there."""
+    """Write what every model scored on every test question, unless that is current."""
     if run.integrity.is_current(SCORES, SCORES, made_from):
         return
     models = {"before": findings.before, "after": findings.after, **findings.controls}
@@ -258,18 +254,18 @@ def check_report(run: Path, manifest: Manifest, warn: Callable[[str], None]) -> 
     Of what is large, such as the adapter and checkpoints of a model that was trained
     in full, only the size is compared: no page is made from it.
     """
-    found = faults(run, manifest, quick_fault)
+    found = integrity.faults(run, manifest, integrity.quick_fault)
     found.pop(PAGE.file_name, None)
     fault = found.pop(REPORT.file_name, None)
     known = manifest.outputs.get(REPORT.file_name)
-    if known is not None and (changed := fault_of(run, known)):
+    if known is not None and (changed := integrity.fault_of(run, known)):
         fault = f"{run / known.file} {changed}"
     if fault is not None:
         raise DataError(
             f"{fault}; the `neuron-opsd run` command that started it makes it again"
         )
     if REPORT.file_name not in manifest.outputs:
-        warn(f"{run / REPORT.file_name} {UNPROVEN}")
+        warn(f"{run / REPORT.file_name} {integrity.UNPROVEN}")
     for line in found.values():
         warn(line)
 
@@ -278,9 +274,10 @@ def list_page(run: Path) -> None:
     """Put the page's hash into the manifest where another version wrote another."""
     name = PAGE.file_name
     known = read_manifest(run).outputs.get(name)
-    if known is not None and not fault_of(run, known):
+    if known is not None and not integrity.fault_of(run, known):
         return
     with locked(run):
         manifest = read_manifest(run)
-        Integrity(run, manifest, ignore).record(name, name, [REPORT.file_name], None)
+        listed = integrity.Integrity(run, manifest, ignore)
+        listed.record(name, name, [REPORT.file_name], None)
         write_manifest(run, manifest)

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from neuron_opsd.config import Config
-from neuron_opsd.config.needs import reading_none, selects_by_neurons, shows_by_neurons
-from neuron_opsd.config.tables import (
-    Table,
-    config_from_table,
-    differences,
-    flatten,
-    flatten_table,
-    merge,
-    toml_value,
-)
+from neuron_opsd.config import Config, tables
+from neuron_opsd.config.tables import Table, toml_value
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.method.contexts import CONTEXT_RULES
-from neuron_opsd.method.selection import SELECTION_RULES
+from neuron_opsd.method.contexts import CONTEXT_RULES, ContextRule
+from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
 from neuron_opsd.methods import METHODS, method_named, method_of
 from neuron_opsd.models.roles import ModelFacts
 
@@ -44,13 +35,13 @@ def settled(
         own: What the user chose for one variant of a comparison.
         budget: What all methods of a comparison are given.
     """
-    chosen = merge(config.model_dump(exclude_unset=True), own)
-    asked = config_from_table(chosen)
+    chosen = tables.merge(config.model_dump(exclude_unset=True), own)
+    asked = tables.config_from_table(chosen)
     method = method_named(asked.method)
-    below = merge(method.settings, budget)
+    below = tables.merge(method.settings, budget)
     if asked.preset == SOURCE:
-        below = merge(below, method.preset.table(asked))
-    return config_from_table(merge(below, chosen))
+        below = tables.merge(below, method.preset.table(asked))
+    return tables.config_from_table(tables.merge(below, chosen))
 
 
 def with_method(config: Config) -> Config:
@@ -85,39 +76,39 @@ def for_model(
     own = METHODS[config.method].without_neurons if instead is None else instead
     taken = {section: own[section] for section in asked if section in own}
     chosen = config.model_dump(exclude_unset=True)
-    resolved = config_from_table(merge(taken, chosen))
+    resolved = tables.config_from_table(tables.merge(taken, chosen))
     if still := asking(resolved):
         rules = [f"{name}.rule is {getattr(resolved, name).rule}" for name in still]
         raise ConfigError(
             f"{config.method} asks for neurons ({', '.join(rules)}), but "
             f"{facts.why_no_neurons}; set "
-            f"{' and '.join(ASKS[name][1] for name in still)}, or take a method that "
+            f"{' and '.join(map(instead_of, still))}, or take a method that "
             "reads none, such as ttrl, or another model"
         )
     return resolved
 
 
-ASKS: Final = {
-    "selection": (
-        selects_by_neurons,
-        f"selection.rule to {reading_none(SELECTION_RULES)}",
-    ),
-    "contexts": (
-        shows_by_neurons,
-        f"contexts.rule to {reading_none(CONTEXT_RULES)} (or no demonstrations)",
-    ),
-}
-"""Sections that may ask for neurons: whether they do, and what to set if not."""
-
-
 def asking(config: Config) -> list[str]:
     """Return the sections that ask for neurons."""
-    return [section for section, (asks, _) in ASKS.items() if asks(config)]
+    asks = {"selection": config.selects_by_neurons, "contexts": config.shows_by_neurons}
+    return [section for section, one in asks.items() if one]
+
+
+def instead_of(section: str) -> str:
+    """Say what to set so that a section asks for no neurons."""
+    if section == "selection":
+        return f"selection.rule to {reading_none(SELECTION_RULES)}"
+    return f"contexts.rule to {reading_none(CONTEXT_RULES)} (or no demonstrations)"
+
+
+def reading_none(rules: Mapping[str, ContextRule | SelectionRule]) -> str:
+    """Name the rules that read no neurons."""
+    return " or ".join(n for n, rule in rules.items() if not rule.reads_neurons)
 
 
 def replaced_text(config: Config, resolved: Config) -> str:
     """Say what `for_model` put in place of what reads neurons; empty for nothing."""
-    changed = differences(config, resolved)
+    changed = tables.differences(config, resolved)
     if not changed:
         return ""
     taken = " and ".join(f"{name} = {toml_value(v)}" for name, v in changed.items())
@@ -129,11 +120,12 @@ def replaced_text(config: Config, resolved: Config) -> str:
 
 def method_remarks(config: Config, resolved: Config) -> list[str]:
     """Say what a user should know of the settings that a run's method trains with."""
-    own, found = flatten_table(METHODS[config.method].settings), flatten(config)
+    method, found = METHODS[config.method], tables.flatten(config)
+    own = tables.flatten_table(method.settings)
     remarks = [
         f"{config.method} is itself with {name} = {toml_value(own[name])} alone, but "
         f"it is {toml_value(found[name])}: this trains another method"
-        for name in METHODS[config.method].essential
+        for name in method.essential
         if found[name] != own[name]
     ]
     return [*remarks, *filter(None, [replaced_text(config, resolved)])]

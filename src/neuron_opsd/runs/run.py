@@ -20,7 +20,6 @@ from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import Prepared, centred
 from neuron_opsd.progress import Progress
-from neuron_opsd.records import StepMetrics
 from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.runs.cases import answer_cases, build_cases
@@ -111,10 +110,16 @@ def improve(
     run = replace(run, config=centred(run.work, model, inputs.pool).config)
     prepared = prepare_run(run, model, inputs.pool)
     before = answer_tests(run, model, inputs.tests, BEFORE)
-    controls = untrained_controls(run, model, inputs.tests, prepared)
+    controls: dict[str, Mapping[str, TestResult]] = {}
+    if run.config.tests_prompted:
+        controls[PROMPTED] = {
+            test.name: answer_prompted(run, model, test, prepared, RUN_OUTPUTS)
+            for test in inputs.tests
+            if test.in_domain
+        }
 
-    main = Training("distillation")
-    metrics = train(run, model, prepared, main)
+    main, method = Training("distillation"), method_of(run.config)
+    metrics = train_adapter(run, model, main, examples_for(method, prepared), method)
 
     model.release()  # they make room for the trained model's
     trained = trained_model(run, main.adapter)
@@ -131,30 +136,6 @@ def improve(
     )
     finish(run, data, findings, request.model or run.config.model.name)
     return data
-
-
-def untrained_controls(
-    run: RunContext, model: LanguageModel, tests: Sequence[TestSet], prepared: Prepared
-) -> dict[str, Mapping[str, TestResult]]:
-    """Answer the in-domain test with demonstrations in the prompt, if asked for."""
-    if not run.config.tests_prompted:
-        return {}
-    return {
-        PROMPTED: {
-            test.name: answer_prompted(run, model, test, prepared, RUN_OUTPUTS)
-            for test in tests
-            if test.in_domain
-        }
-    }
-
-
-def train(
-    run: RunContext, model: LanguageModel, prepared: Prepared, training: Training
-) -> tuple[StepMetrics, ...]:
-    """Train by the method of the settings; return the metrics of every step."""
-    method = method_of(run.config)
-    examples = examples_for(method, prepared)
-    return train_adapter(run, model, training, examples, method)
 
 
 def form_only(

@@ -9,7 +9,6 @@ from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
-from neuron_opsd.config.needs import shows_by_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
 from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext
@@ -185,7 +184,7 @@ def test_neurons(
 
     Other rules find demonstrations by the questions alone.
     """
-    if not shows_by_neurons(run.config):
+    if not run.config.shows_by_neurons:
         return not_read([question.id for question in test.questions])
     codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
     rollouts = codec.load(run.directory.path(codec.file_name))

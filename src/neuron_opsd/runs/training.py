@@ -29,17 +29,17 @@ from neuron_opsd.runs.metrics import (
 )
 from neuron_opsd.runs.prepare import inside
 from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_kept
-from neuron_opsd.runs.watching import SignWarnings, StepWatch, skipped_last
+from neuron_opsd.runs.watching import StepWatch, skipped_last
 from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Earlier, Objective, train
 from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.integrity import CARD, GONE, fault_of
-from neuron_opsd.storage.sealed_json import json_sha256
+from neuron_opsd.storage.manifest import json_sha256
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a training is called, and where its files lie."""
+    """What a training is called, and where its files are."""
 
     name: str
     """In the manifest and in progress."""
@@ -58,12 +58,12 @@ class Training:
 
     @property
     def work(self) -> str:
-        """Where metrics and checkpoints lie."""
+        """Folder of its metrics and checkpoints."""
         return inside(self.folder, "train")
 
     @property
     def metrics(self) -> str:
-        """Where the metrics lie, which names them too."""
+        """Path of its metrics, which names them too."""
         return f"{self.work}/{METRICS}"
 
     def kept(self, step: int) -> str:
@@ -91,7 +91,6 @@ def train_adapter(
         check_metrics(run, training)
         forget_lost(run, training.work)
         metrics = read_metrics(work)
-        SignWarnings(run).replay(metrics)
         StepWatch(run, metrics)
         warn_as_kept(run, training.work, training_name(training.work))
         return metrics
@@ -164,16 +163,13 @@ def run_steps(
     start = perf_counter()
     work = run.directory.path(training.work)
     metrics = list(read_metrics(work))
-    signs, hashed = SignWarnings(run), MetricsHash(work)
-    signs.replay(metrics)
-    watch = StepWatch(run, metrics)
+    watch, hashed = StepWatch(run, metrics), MetricsHash(work)
     kept = training_verdicts(run, training.work, made_from)
     with STOPPING.after_the_step(), kept as write_verdicts:
         for taken in steps:
             entry = watch.see(taken)
             metrics.append(entry)
             append_metrics(work, entry)
-            signs.add(entry)
             done(1)
             step = entry.step + 1
             if step % run.config.distill.checkpoint_every == 0 or STOPPING.number:
@@ -225,8 +221,11 @@ def sources_of(
     """
     settings = f"settings of {training.adapter}"
     shown = f"examples of {training.adapter}"
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(repr(example).encode("utf-8", "surrogatepass"))
     run.directory.integrity.add_source(settings, json_sha256(trained_by(run)))
-    run.directory.integrity.add_source(shown, hash_examples(examples))
+    run.directory.integrity.add_source(shown, digest.hexdigest())
     return ["inputs", settings, shown, *training.made_from]
 
 
@@ -234,14 +233,6 @@ def trained_by(run: RunContext) -> dict[str, Any]:
     """Return the settings, less the model's place: its hash is one of the inputs."""
     settings = settings_in(run.directory, run.config)
     return {name: value for name, value in settings.items() if name != "model.name"}
-
-
-def hash_examples(examples: Sequence[TrainingExample]) -> str:
-    """Return the SHA-256 of all that student and teacher are shown."""
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(repr(example).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def check_metrics(run: RunContext, training: Training) -> None:

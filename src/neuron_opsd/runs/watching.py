@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from neuron_opsd.method.collapse import CollapseWatch
-from neuron_opsd.method.spikes import SpikeWatch
+from neuron_opsd.method.watches import CollapseWatch, SpikeWatch
 from neuron_opsd.records import Collapse, StepMetrics
 from neuron_opsd.runs.context import RunContext
 
@@ -14,7 +13,8 @@ from neuron_opsd.runs.context import RunContext
 class StepWatch:
     """Sees the steps of a training one after the other, those taken before as well.
 
-    So that a run that was stopped warns of the same steps as one that was not.
+    So that a run that was stopped warns of the same steps, and of the same signs of
+    collapse when they are first seen, as one that was not.
     """
 
     def __init__(self, run: RunContext, metrics: Sequence[StepMetrics]) -> None:
@@ -22,6 +22,8 @@ class StepWatch:
         self.run = run
         self._spikes = SpikeWatch()
         self._stood_out = False
+        self._collapse = CollapseWatch()
+        self._told: set[str] = set()
         for entry in metrics:
             self.see(entry)
 
@@ -39,6 +41,11 @@ class StepWatch:
         if entry.spike and not self._stood_out:
             self.run.directory.warn(spike_text(entry))
         self._stood_out = entry.spike > 0.0
+        self._collapse.add(entry)
+        for sign in self._collapse.signs():
+            if sign.sign not in self._told:
+                self._told.add(sign.sign)
+                self.run.directory.warn(collapse_text(sign))
         return entry
 
 
@@ -62,29 +69,6 @@ def skipped_last(metrics: Sequence[StepMetrics]) -> int:
             break
         count += 1
     return count
-
-
-class SignWarnings:
-    """Warns of each sign of collapse when the steps show it for the first time."""
-
-    def __init__(self, run: RunContext) -> None:
-        """Begin before the first step."""
-        self._run = run
-        self._watch = CollapseWatch()
-        self._told: set[str] = set()
-
-    def add(self, entry: StepMetrics) -> None:
-        """Take the metrics of the next step."""
-        self._watch.add(entry)
-        for sign in self._watch.signs():
-            if sign.sign not in self._told:
-                self._told.add(sign.sign)
-                self._run.directory.warn(collapse_text(sign))
-
-    def replay(self, metrics: Sequence[StepMetrics]) -> None:
-        """Warn as if some steps were taken now, so that no stop loses a warning."""
-        for entry in metrics:
-            self.add(entry)
 
 
 def collapse_text(sign: Collapse) -> str:

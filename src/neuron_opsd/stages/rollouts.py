@@ -109,23 +109,15 @@ def sample_rollouts(
     Returns:
         All rollouts of the first question, then of the second, and so on.
     """
-    groups = complete(
-        model,
-        asked,
-        [
-            Draw(
-                sampling_of(config, temperature, longest),
-                [
-                    [
-                        derive_seed(config.seed, stage, a.question.id, k)
-                        for k in range(count)
-                    ]
-                    for a in asked
-                ],
-            )
-            for temperature, count in draws
-        ],
-    )
+
+    def draw(temperature: float, count: int) -> Draw:
+        seeds = [
+            [derive_seed(config.seed, stage, a.question.id, k) for k in range(count)]
+            for a in asked
+        ]
+        return Draw(sampling_of(config, temperature, longest), seeds)
+
+    groups = complete(model, asked, [draw(*one) for one in draws])
     return [
         Rollout(a.question.id, k, temperature, completion, read(a, completion, config))
         for i, a in enumerate(asked)

@@ -53,15 +53,14 @@ def score_rollouts(
         raise ValueError(
             f"no sampled rollouts of {questions_text(missing)}; sample them first"
         )
-    return tuple(
-        score_question(
-            sampled[question.id],
-            gold_of[question.id],
-            readers[question.id],
-            normalised_aliases(question, gold, readers[question.id]),
-        )
-        for question in questions
-    )
+    scores = []
+    for question in questions:
+        reader, texts = readers[question.id], gold.aliases_of.get(question.id, ())
+        spelled = [reader.normalise(text, question) for text in texts]
+        aliases = [answer for answer in spelled if answer is not None]
+        own, right = sampled[question.id], gold_of[question.id]
+        scores.append(score_question(own, right, reader, aliases))
+    return tuple(scores)
 
 
 def normalised_gold(
@@ -90,15 +89,6 @@ def normalised_gold(
             "read: one line, or a worked solution whose last line begins with ####"
         )
     return gold_of
-
-
-def normalised_aliases(
-    question: Question, gold: GoldAnswers, reader: Reader
-) -> tuple[str, ...]:
-    """Return the other right answers of a question as its reader spells them."""
-    texts = gold.aliases_of.get(question.id, ())
-    answers = (reader.normalise(text, question) for text in texts)
-    return tuple(answer for answer in answers if answer is not None)
 
 
 def score_question(

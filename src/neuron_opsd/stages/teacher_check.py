@@ -31,15 +31,8 @@ from neuron_opsd.records import (
     TokenIds,
     Vote,
 )
-from neuron_opsd.stages.one_answer import (
-    FEWEST,
-    Logprobs,
-    choice_divergence,
-    most_given,
-    same_findings,
-    spelled,
-    token_divergence,
-)
+from neuron_opsd.stages import one_answer
+from neuron_opsd.stages.one_answer import Logprobs
 from neuron_opsd.stages.rollouts import (
     PromptedQuestion,
     sample_rollouts,
@@ -94,7 +87,7 @@ def check_teacher(
     other = answer_distributions(model, asked, other_prompts, votes, config)
     same = equality_of(asked, config)
     top, share = top_answer([b.answer for b in teacher], same)
-    pool_answer, pool_share = most_given(votes)
+    pool_answer, pool_share = one_answer.most_given(votes)
     check = TeacherCheck(
         num_questions=len(asked),
         student_agreement=fmean(b.agreement for b in student),
@@ -152,7 +145,7 @@ def initial_divergence(
     the student's answer over the whole vocabulary.
     """
     known = [
-        choice_divergence(one.logprobs, other.logprobs)
+        one_answer.choice_divergence(one.logprobs, other.logprobs)
         for one, other in zip(student, teacher, strict=True)
         if one.logprobs is not None and other.logprobs is not None
     ]
@@ -161,7 +154,7 @@ def initial_divergence(
     prompts = [a.prompt for a in asked], teacher_prompts
     written = [b.token_ids for b in student]
     with naming([a.question.id for a in asked]):
-        return token_divergence(model, prompts, written)
+        return one_answer.token_divergence(model, prompts, written)
 
 
 def answer_distributions(
@@ -252,7 +245,7 @@ def with_findings(check: TeacherCheck, config: TeacherCheckConfig) -> TeacherChe
             "answers as they are: what it teaches depends on chance; try more "
             "demonstrations"
         )
-    findings += same_findings(check, config)
+    findings += one_answer.same_findings(check, config)
     return replace(check, findings=tuple(findings))
 
 
@@ -274,10 +267,10 @@ def pool_findings(
         and rollout.temperature > 0.0
     ]
     top, share = top_share(answers)
-    if len(answers) < FEWEST or share <= config.max_pool_share:
+    if len(answers) < one_answer.FEWEST or share <= config.max_pool_share:
         return ()
     return (
-        f"{spelled(top)} is given to {share:.0%} of the pool, above "
+        f"{one_answer.spelled(top)} is given to {share:.0%} of the pool, above "
         f"teacher_check.max_pool_share {config.max_pool_share:.0%}: demonstrations "
         "would all say the same; give choices, change prompts.form or answers.reader, "
         "or raise the limit if the questions really have few answers",
@@ -299,10 +292,10 @@ def selection_findings(
     kept = [a for a, entry in zip(pool, selection, strict=True) if entry.kept]
     top, share = top_share(kept)
     before = fmean(answer == top for answer in pool) if pool else 0.0
-    if len(kept) < FEWEST or share - before <= config.max_top_answer_gain:
+    if len(kept) < one_answer.FEWEST or share - before <= config.max_top_answer_gain:
         return ()
     return (
-        f"{spelled(top)} is the model's own to {share:.0%} of the selected questions "
-        f"and to {before:.0%} of the pool: training would teach it that answer; try "
-        "selection.balance=true",
+        f"{one_answer.spelled(top)} is the model's own to {share:.0%} of the selected "
+        f"questions and to {before:.0%} of the pool: training would teach it that "
+        "answer; try selection.balance=true",
     )

@@ -128,7 +128,8 @@ def train(
             num_skipped += 1
             reason = reason_of(error, batch)
             refuse_step(step, reason, num_skipped, tuning)
-            entry = skipped_step(step, reason, tuning)
+            nothing = metrics_of(step, (), 0.0, 0.0, learning_rate_at(step, tuning))
+            entry = replace(nothing, skipped=reason)
         else:
             num_skipped = 0
             move_teacher(learner, step, tuning)
@@ -183,12 +184,6 @@ def refuse_step(
         f"step {step}: {reason}; nothing has moved and the last checkpoint is "
         f"whole; {advice}"
     )
-
-
-def skipped_step(step: int, reason: str, config: DistillConfig) -> StepMetrics:
-    """Return the record of a step in which nothing was learnt."""
-    nothing = metrics_of(step, (), 0.0, 0.0, learning_rate_at(step, config))
-    return replace(nothing, skipped=reason)
 
 
 def check_state(learner: Learner, step: int) -> None:

@@ -66,7 +66,6 @@ def draw(
     The first ones do not depend on their `count`. With the context, the model sees the
     teacher's prompt.
     """
-    sampling = training_sampling(config)
     seeds = [
         draw_seeds(config.seed, step, place, example.question_id, count)
         for place, example in enumerate(batch)
@@ -78,14 +77,8 @@ def draw(
         )
         for e in batch
     ]
-    (groups,) = complete(model, questions, [Draw(sampling, seeds)])
-    return [tuple(group) for group in groups]
-
-
-def training_sampling(config: Config) -> Sampling:
-    """Return how the rollouts that are trained on are drawn."""
     tuning = config.distill
-    return Sampling(
+    sampling = Sampling(
         temperature=tuning.temperature,
         top_p=tuning.sampling_top_p,
         top_k=tuning.sampling_top_k,
@@ -94,6 +87,8 @@ def training_sampling(config: Config) -> Sampling:
         max_new_tokens=config.training_tokens,
         stop_at_newline=config.prompts.form == "plain",
     )
+    (groups,) = complete(model, questions, [Draw(sampling, seeds)])
+    return [tuple(group) for group in groups]
 
 
 def draw_seeds(
@@ -151,7 +146,7 @@ def on_policy(
 def sequences_of(
     example: TrainingExample, completions: Sequence[Completion]
 ) -> tuple[TrainingSequence, ...]:
-    """Return each different completion once, with how often it is there."""
+    """Return each different completion once, with how often it was drawn."""
     first: dict[TokenIds, TrainingSequence] = {}
     for completion in completions:
         known = first.get(completion.token_ids)

@@ -16,8 +16,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors, read_plain
 from neuron_opsd.storage.files import remove, sha256_file, write_atomic
-from neuron_opsd.storage.manifest import PLAN, RECEIPT, read_receipt
-from neuron_opsd.storage.sealed_json import seal
+from neuron_opsd.storage.manifest import PLAN, RECEIPT, read_receipt, seal
 
 R = TypeVar("R")
 
@@ -106,12 +105,10 @@ class Chunks(Generic[R]):
         """Return what a chunk took, `None` when it is not there whole."""
         try:
             receipt = read_receipt(self.receipt(number))
-            whole = receipt is not None and receipt.sha256 == sha256_file(
-                self.path(number)
-            )
+            found = sha256_file(self.path(number)) if receipt else None
         except OSError:
             return None
-        return receipt.seconds if receipt and whole else None
+        return receipt.seconds if receipt and receipt.sha256 == found else None
 
     def path(self, number: int) -> Path:
         """Return the path of a chunk."""

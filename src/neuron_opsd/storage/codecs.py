@@ -29,11 +29,24 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
-from neuron_opsd.storage.stored_rollouts import StoredRollouts
-from neuron_opsd.storage.tables import NEURON_SCHEMA, ROLLOUT_SCHEMA, batches, damaged
+from neuron_opsd.storage.stored_rollouts import (
+    ROLLOUT_SCHEMA,
+    StoredRollouts,
+    damaged,
+    opened_table,
+)
 
 T = TypeVar("T")
 Record = TypeVar("Record")
+NEURON_SCHEMA = pa.schema(
+    {
+        "question_id": pa.string(),
+        "neuron_count": pa.int64(),
+        "neuron_ids": pa.list_(pa.uint32()),
+        "scores": pa.list_(pa.float32()),
+        "num_tokens": pa.int64(),
+    }
+)
 
 ROWS_PER_GROUP = 4096
 """Records that are turned into a table at a time, which bounds memory."""
@@ -51,11 +64,7 @@ class Codec(Generic[T]):
     """Reads it, with whatever the libraries raise."""
 
     def load(self, path: Path) -> T:
-        """Return the value of a file: the doorway of all that reads our own files.
-
-        Raises:
-            DataError: If it is gone, or does not hold such a value.
-        """
+        """Return the value of one of our own files, or raise why there is none."""
         try:
             with reading(path, MAKE_AGAIN):
                 return self.read(path)
@@ -112,11 +121,7 @@ def records_codec(file_name: str, kind: type[Record]) -> Codec[Sequence[Record]]
 
 
 def write_listing(lines: Iterable[bytes], path: Path) -> None:
-    """Write records, each as JSON on a line of its own.
-
-    A million selected questions fill some hundred megabytes; their text as a whole
-    would be held beside the records.
-    """
+    """Write records, each as JSON on a line of its own; a million fit one by one."""
 
     def fill(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -129,11 +134,7 @@ def write_listing(lines: Iterable[bytes], path: Path) -> None:
 
 
 def read_listing(path: Path) -> Iterator[Any]:
-    """Yield the records of a file that `write_listing` wrote.
-
-    Equal texts of different records are one object: the same answers and reasons stand
-    in many contexts.
-    """
+    """Yield the records of a file that `write_listing` wrote; equal texts are one."""
     known: dict[str, str] = {}
     with path.open("rb") as file:
         if next(file, b"").strip() != b"[":
@@ -227,11 +228,9 @@ def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
 
 def load_neurons(path: Path) -> Sequence[NeuronSet]:
     """Read neuron sets from a Parquet file; their arrays are read-only."""
-    return tuple(
-        item
-        for batch in batches(path, NEURON_SCHEMA, ROWS_PER_GROUP)
-        for item in neuron_sets(batch)
-    )
+    with opened_table(path, NEURON_SCHEMA) as file:
+        batches = file.iter_batches(ROWS_PER_GROUP)
+        return tuple(item for batch in batches for item in neuron_sets(batch))
 
 
 def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:

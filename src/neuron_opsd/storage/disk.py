@@ -47,10 +47,8 @@ LASTING: Final = {
 """What stays wrong until another place is chosen."""
 
 GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
-
 MAKE_AGAIN: Final = "; delete it, and the command that started the run makes it again"
 """What to do about a damaged file of a run."""
-
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -87,11 +85,7 @@ def writing_error(path: Path, needed: int | Path, error: OSError) -> NeuronOpsdE
 
 @contextmanager
 def reading(path: Path, advice: str = "") -> Iterator[None]:
-    """Turn errors of the disk into ones about a file that cannot be read.
-
-    Raises:
-        DataError: If the file is missing, or may not be read.
-    """
+    """Turn errors of the disk into a `DataError` about a file that cannot be read."""
     try:
         yield
     except OSError as error:
@@ -105,11 +99,7 @@ def reading(path: Path, advice: str = "") -> Iterator[None]:
 
 
 def read_plain(path: Path, advice: str = "") -> bytes:
-    """Return the bytes of a file; never waits, as a named pipe would make it.
-
-    Raises:
-        DataError: If there is no file, or it may not be read.
-    """
+    """Return the bytes of a file; never waits, as a named pipe would make it."""
     with reading(path, advice):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):

@@ -1,8 +1,7 @@
 """The folder of what outlives a command: fetched files and converted models.
 
 `sources.json` says to us what it holds, `LICENSES.md` to people. A folder is entered
-when it is finished, with the hash of each of its files, so that one that was cut short,
-changed or damaged is told from one that is in order.
+when it is finished, with the hash of each of its files.
 """
 
 from __future__ import annotations
@@ -24,11 +23,9 @@ from neuron_opsd.storage.lock import HOLDER, LOCK
 
 MARKER = "sources.json"
 LICENCES = "LICENSES.md"
-
 MADE = {"model", "questions"}
 CACHED = {"gguf", *MADE, LICENCES, MARKER, LOCK, HOLDER}
 """Names that a cache of an earlier version, which was not marked as ours, may hold."""
-
 HASHED_AGAIN = 16_000_000
 """Bytes up to which a file is hashed whenever it is asked for; a larger one only when
 its time of change is not the one that was noted."""
@@ -46,7 +43,6 @@ texts are unchanged but for spaces.
 
 Part: TypeAlias = dict[str, Any]
 """What `sources.json` says of one folder."""
-
 Parts: TypeAlias = dict[str, Part]
 """By the folder, relative to the cache."""
 

@@ -24,7 +24,6 @@ from neuron_opsd.storage.disk import disk_errors
 OWN = "neuron-opsd"
 """Part of every name under which something stands for a while, so that a file of
 somebody else's is never taken for one."""
-
 TEMPORARY = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}\.{OWN}\.tmp", re.DOTALL)
 SET_ASIDE = re.compile(rf"\.(.+)\.{OWN}\.old", re.DOTALL)
 
@@ -41,10 +40,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_file(
     path: Path, fill: Callable[[Path], None], num_bytes: int | None = None
 ) -> None:
-    """Write a file that `fill` makes at the temporary path it is given.
-
-    Its size, where known, is for the message of a full disk.
-    """
+    """Write a file that `fill` makes at a temporary path; the size is for messages."""
     refuse_special(path)
     temporary = temporary_name(path)
     try:
@@ -94,7 +90,8 @@ def write_folder(
             temporary.mkdir()
             fill(temporary)
             open_to_same(temporary)
-            sync_tree(temporary)
+            for entry in (*temporary.rglob("*"), temporary):
+                sync(entry)
             settle_folder(path)
             put_in_place(temporary, path)
     finally:
@@ -193,16 +190,6 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def sync_tree(folder: Path) -> None:
-    """Wait until a folder and all that is in it is on the disk."""
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir():
-            sync_tree(entry)
-        else:
-            sync(entry)
-    sync(folder)
 
 
 def discard(path: Path) -> None:

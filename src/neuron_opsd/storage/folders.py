@@ -2,7 +2,7 @@
 
 The marker is written first, into a folder that is new or empty. Locks, clean-up and
 outputs come after it, so what somebody else keeps in a folder is never changed, however
-much its names look like ours.
+much its names look like ours. What is refused raises a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ BLOCKS: Final = "blocks"
 """Folder of a comparison that holds its run directories."""
 METHOD_FOLDERS: Final = "methods"
 """Folder of such a run directory that holds a folder for each method."""
-
 Kind: TypeAlias = Literal["run", "comparison", "cache", "questions"]
 """What a folder of ours is for."""
 
@@ -69,16 +68,9 @@ def has_no_other_lock(folder: Path) -> bool:
 def check_folder(
     folder: Path, kind: Kind, recognise: Recognise = is_run, flag: str = "--out"
 ) -> None:
-    """Refuse a folder that is neither new, empty nor ours; change nothing.
+    """Refuse a folder that is neither new, empty nor ours, or may not be written to.
 
-    Args:
-        folder: May be missing.
-        kind: What it is to be.
-        recognise: Asked where a folder holds something and has no marker.
-        flag: Who named the folder.
-
-    Raises:
-        ConfigError: If it holds other things, or nothing may be written there.
+    Nothing is changed. `recognise` is asked where it holds something without a marker.
     """
     check_folder_place(folder, flag)
     if not folder.is_dir():
@@ -106,61 +98,43 @@ def check_folder(
 def claim(
     folder: Path, kind: Kind, recognise: Recognise = is_run, flag: str = "--out"
 ) -> None:
-    """Make a folder ours, unless it is already, by writing its marker.
-
-    Raises:
-        ConfigError: As `check_folder` does.
-    """
+    """Make a folder ours by writing its marker, after `check_folder`."""
     check_folder(folder, kind, recognise, flag)
     if not os.path.lexists(folder / MARKER):
         write_atomic(folder / MARKER, marker_of(kind))
 
 
-def check_result_place(path: Path, inputs: Iterable[Path], flag: str = "--out") -> None:
+def check_result_place(path: Path, inputs: Iterable[Path]) -> None:
     """Refuse to put a command's one file over what it reads, or among files of ours.
 
-    Args:
-        path: Of the file, which is replaced where it is there.
-        inputs: Files and folders that the command reads; may be missing, or no names.
-        flag: Who named the file.
-
-    Raises:
-        ConfigError: If no file can stand there, or another one's is to stay there.
+    The inputs may be missing, or no names. A file of another kind is replaced.
     """
-    check_file_place(path, flag)
+    check_file_place(path)
     place = path.resolve()
     for one in (one for one in inputs if one.parts):
         if place.is_relative_to(one.resolve()):
             where = "is in" if one.is_dir() else "is"
             raise ConfigError(
-                f"{flag} is {path}, which {where} {one}, and this command reads that; "
+                f"--out is {path}, which {where} {one}, and this command reads that; "
                 "choose another place"
             )
-    check_outside(path, flag)
+    check_outside(path)
 
 
-def check_outside(path: Path, flag: str = "--out") -> None:
-    """Refuse a place within a run directory, or another folder of ours.
-
-    Raises:
-        ConfigError: If the path is such a folder, or a folder above it is.
-    """
+def check_outside(path: Path) -> None:
+    """Refuse a place that is, or is in, a run directory or another folder of ours."""
     place = path.resolve()
     for folder in (place, *place.parents):
         kind = kind_in(folder) if folder.is_dir() else ""
         if kind:
             raise ConfigError(
-                f"{flag} is {path}, which is in {folder}, a {NAMES[kind]}; nothing "
+                f"--out is {path}, which is in {folder}, a {NAMES[kind]}; nothing "
                 "else is written there, so choose a place elsewhere"
             )
 
 
 def require_folder(folder: Path, *kinds: Kind, recognise: Recognise = is_run) -> None:
-    """Refuse to write into a folder that was never one of ours.
-
-    Raises:
-        ConfigError: If it has no marker of these kinds and is not recognised either.
-    """
+    """Refuse a folder without a marker of these kinds that is not recognised either."""
     known = kind_in(folder) in kinds or (
         not os.path.lexists(folder / MARKER) and folder.is_dir() and recognise(folder)
     )

@@ -18,36 +18,27 @@ from neuron_opsd.documents import DocumentError, fault_in
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import read_plain, reason_of
 from neuron_opsd.storage.files import sha256_file, write_atomic
-from neuron_opsd.storage.manifest import Manifest, Output
-from neuron_opsd.storage.sealed_json import json_sha256, seal, unseal
+from neuron_opsd.storage.manifest import Manifest, Output, json_sha256, seal, unseal
 
 CARD = "README.md"
 """What describes a folder's other files: written after them, and proven apart."""
-
 HASHES = "hashes.json"
 """Lists the files of a comparison, whose run groups have a manifest each."""
-
 MAX_HASHED_BYTES = 32_000_000
 """Bytes of a file or folder that are read wherever a run is looked at."""
-
 READ = {"merges.txt", "vocab.txt"}
 READ_SUFFIXES = {".jinja", ".json", ".model", ".safetensors"}
 """What changes a model or adapter by its mere presence. Other files that somebody puts
 beside our own, a converted copy or a note, are none of our business."""
-
 TABLE = TypeAdapter(dict[str, str])
 MADE_AGAIN = "; delete it, and the command that started the comparison makes it again"
-
 GONE = "is gone"
 CHANGED = "is not as it was written"
 UNPROVEN = "was written by a version that kept no hash of it, so nothing proves it"
 
 
 def files_in(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of a folder's files by name, without its card's.
-
-    A place that is no folder has none.
-    """
+    """Return the SHA-256 of a folder's files by name, if it is one; not its card's."""
     if not folder.is_dir():
         return {}
     found = (path for path in folder.iterdir() if path.is_file())
@@ -116,7 +107,6 @@ def other_sources(made_from: Mapping[str, str], now: Mapping[str, str]) -> list[
 
 Check: TypeAlias = Callable[[Path, Output], str]
 """Says what became of an output of a folder; nothing where it seems whole."""
-
 quick_fault: Final[Check] = partial(fault_of, quick=True)
 
 
@@ -131,11 +121,8 @@ def faults(folder: Path, manifest: Manifest, check: Check = fault_of) -> dict[st
 
 def changed_sources(output: Output, manifest: Manifest) -> str:
     """Say which of the outputs that an output was made from are others by now."""
-    kept = {
-        name: known
-        for name, known in (output.made_from or {}).items()
-        if name in manifest.outputs
-    }
+    sources = (output.made_from or {}).items()
+    kept = {name: known for name, known in sources if name in manifest.outputs}
     others = other_sources(kept, hashes(manifest, kept))
     return f"was made from another {', '.join(others)}" if others else ""
 
@@ -163,11 +150,7 @@ def write_hashes(folder: Path, table: Mapping[str, str]) -> None:
 
 
 def listed(folder: Path) -> list[Output]:
-    """Return the files that `hashes.json` lists, none where there is no such file.
-
-    Raises:
-        DataError: If it cannot be understood.
-    """
+    """Return the files that `hashes.json` lists, none where there is no such file."""
     path = folder / HASHES
     if not os.path.lexists(path):
         return []
@@ -215,10 +198,7 @@ class Integrity:
         self._known[name] = sha256
 
     def mark_changed(self, name: str) -> None:
-        """Take note of an output that says something else than before, as it should.
-
-        What is made from it is made again without a word.
-        """
+        """Note an output that should say something else; what follows is made again."""
         self._changed.add(name)
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:
@@ -265,12 +245,8 @@ class Integrity:
     ) -> None:
         """Put a file or folder into the manifest as it is now.
 
-        Args:
-            name: Of the output.
-            file: Its file or folder in the run directory.
-            made_from: Names of what it is made from.
-            seconds: What it took, of what is computed.
-            files: The hashes of a folder's files, where they were taken just now.
+        `seconds` is what it took, of what is computed; `files` are the hashes of a
+        folder's files, where they were taken just now.
         """
         known = files and (json_sha256(dict(files)), dict(files))
         sha256, found = known or proof_of(self.folder / file)

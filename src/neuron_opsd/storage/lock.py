@@ -22,10 +22,8 @@ from neuron_opsd.storage.output_paths import FILE, kind_of
 
 LOCK = "LOCK"
 HOLDER = "LOCK.holder"
-
 NO_FLOCK = "flock not supported"
 """How filelock begins to say that it takes another kind of lock."""
-
 LOCKLESS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 """Numbers with which file systems say that they have no locks."""
 
@@ -35,7 +33,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's lock, which the kernel frees however this process ends.
 
     Raises:
-        InUseError: If another process holds it; names process, machine and start.
+        InUseError: If another process holds it.
         ConfigError: If no lock can be had there.
     """
     lock = FileLock(folder / LOCK, timeout=0)

@@ -1,7 +1,12 @@
-"""What a run directory says about itself: what made it, from what, and what is done."""
+"""What a run directory says about itself: what made it, from what, and what is done.
+
+A manifest proves what is stored beside it. Itself it carries the hash of its contents,
+so that no flipped bit becomes a number that a report states.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -17,7 +22,6 @@ from neuron_opsd.documents import DocumentError, fault_in, parse_table
 from neuron_opsd.errors import ConfigError, DataError, NeuronOpsdError, clauses
 from neuron_opsd.storage.disk import read_plain
 from neuron_opsd.storage.files import write_atomic
-from neuron_opsd.storage.sealed_json import as_json, seal, unseal
 
 MANIFEST = "manifest.json"
 PARTS = "parts"
@@ -26,7 +30,6 @@ PLAN: Final = "plan.json"
 """Says how an output is cut, beside its chunks."""
 RECEIPT: Final = ".done"
 """What the name of a receipt ends in."""
-
 SCHEMA_VERSION = 1
 PACKAGES = (
     *("neuron_opsd", "torch", "transformers", "peft", "numpy"),
@@ -39,6 +42,8 @@ FORMER_OUTPUTS: Final = {"teacher_check": "fitness"}
 """Outputs, and what earlier versions called them."""
 PLACES = ("model.name",)
 """Settings that may name a place on this machine, which can be written in many ways."""
+SEAL: Final = "seal"
+"""Field with the SHA-256 of all others."""
 
 Settings: TypeAlias = Mapping[str, Any]
 """Values that JSON can hold, by dotted name."""
@@ -127,10 +132,7 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 def kept_name(name: str, outputs: Container[str]) -> str:
-    """Return a name of an output, with its folder, as the manifest lists it.
-
-    An earlier version may have kept it by another name.
-    """
+    """Return the name, maybe an earlier version's, by which an output is listed."""
     folder, slash, last = name.rpartition("/")
     former = f"{folder}{slash}{FORMER_OUTPUTS.get(last, last)}"
     return former if former in outputs else name
@@ -296,3 +298,29 @@ def place_text(value: str) -> str:
         return str(path.resolve()) if value and path.exists() else value
     except (OSError, RuntimeError, ValueError):
         return value
+
+
+def json_sha256(value: Any) -> str:
+    """Return the SHA-256 of a value that JSON can hold."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_json(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table as it comes back from a file: tuples as lists, names as text."""
+    return dict(json.loads(json.dumps(dict(table))))
+
+
+def seal(table: Mapping[str, Any]) -> bytes:
+    """Return the JSON text of a table with its seal."""
+    held = as_json(table)
+    return (json.dumps({**held, SEAL: json_sha256(held)}, indent=2) + "\n").encode()
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """Return a table without its seal; earlier versions wrote none."""
+    table = parse_table(data)
+    known = table.pop(SEAL, None)
+    if known is not None and known != json_sha256(table):
+        raise DocumentError("it is not as it was written")
+    return table

@@ -27,7 +27,6 @@ KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 FILE, FOLDER = KINDS[stat.S_IFREG], KINDS[stat.S_IFDIR]
-
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MAX_LENGTH: Final = 64
 DEVICES: Final = frozenset(
@@ -46,14 +45,14 @@ def kind_of(path: Path, *, follow: bool = False) -> str:
     return KINDS.get(stat.S_IFMT(mode), "no file")
 
 
-def check_file_place(path: Path, flag: str = "--out") -> None:
+def check_file_place(path: Path) -> None:
     """Refuse a place where no file can be written or replaced."""
     check_name(path)
     with disk_errors(path, 0):
         found = kind_of(path)
     if found not in ("", FILE):
         raise ConfigError(
-            f"{flag} is {path}, which is {found}; give the name of a file, a new one "
+            f"--out is {path}, which is {found}; give the name of a file, a new one "
             "or one to replace"
         )
     check_writing(path, path.parent)

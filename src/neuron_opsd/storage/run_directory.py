@@ -4,6 +4,9 @@ An output counts from the moment when `manifest.json` lists it with its SHA-256,
 is after the file itself is safe on the disk. So a run that was killed anywhere loses
 the computation it was in, or one chunk of it, and nothing else. It counts as long as
 the file is as it was written and what it was made from is still the same.
+
+The bytes of a run are promised for one machine, one number of threads and one set of
+versions. It may be resumed elsewhere, but never in silence.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from neuron_opsd.config.former import as_begun
-from neuron_opsd.errors import DataError
+from neuron_opsd.errors import DataError, clauses
 from neuron_opsd.storage.caching import InChunks, ignore
 from neuron_opsd.storage.chunks import Chunks, Joined, Plan, clear_chunks
 from neuron_opsd.storage.codecs import Codec
@@ -25,7 +28,6 @@ from neuron_opsd.storage.files import remove_leftovers
 from neuron_opsd.storage.folders import check_folder, claim
 from neuron_opsd.storage.integrity import Integrity
 from neuron_opsd.storage.lock import locked
-from neuron_opsd.storage.machine import CHANGES, Elsewhere
 from neuron_opsd.storage.manifest import (
     MANIFEST,
     PARTS,
@@ -42,6 +44,12 @@ from neuron_opsd.storage.manifest import (
 T = TypeVar("T")
 R = TypeVar("R")
 Item = TypeVar("Item")
+
+
+CHANGES: Final = "not_bit_exact"
+"""Fact of a manifest: what was otherwise than at the beginning where a part of the run
+was computed, each as ``threads 2 -> 1``."""
+ABSENT: Final = "not there"
 
 
 class RunDirectory:
@@ -88,16 +96,13 @@ class RunDirectory:
             path: New, empty, or a run directory.
             settings: All that the outputs depend on, by dotted name, as JSON values.
             inputs: File name to SHA-256.
-            environment: Facts about this machine that may change results, for example
-                the number of threads; kept in the manifest.
+            environment: Facts about this machine that may change results.
             warn: Called with what the user should know; `warnings` keeps it as well.
 
         Raises:
             TryAgainError: If another process holds the directory, or the disk fails.
-            ConfigError: If the run was started with other settings, or the directory
-                holds something else.
-            DataError: If an input file differs from the one the run was started with,
-                or the manifest is damaged.
+            ConfigError: If it was started with other settings, or holds other things.
+            DataError: If an input file is another now, or the manifest is damaged.
         """
         fresh = new_manifest(settings, inputs, environment or {})
         check_folder(path, "run")
@@ -106,7 +111,11 @@ class RunDirectory:
         with locked(path):
             with disk_errors(path, 0):
                 remove_leftovers(path)
-            run = cls(path, begun(path, fresh) or begin(path, fresh), warn, fresh)
+            manifest = begun(path, fresh)
+            if manifest is None:
+                manifest = fresh
+                write_manifest(path, manifest)
+            run = cls(path, manifest, warn, fresh)
             yield run
             run.clear_parts()
 
@@ -164,18 +173,20 @@ class RunDirectory:
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
-        """Return a list, each chunk of it kept as soon as it is computed.
-
-        All of `made_from` must be there.
-        """
+        """Return a list, each chunk of it kept at once; all of `made_from` is there."""
         folder = self.path(PARTS, name)
         if self.has(name, codec, made_from):
             items.done(len(items.items))
         else:
             plan = Plan(len(items.items), items.size, self.integrity.hashes(made_from))
             parts = Chunks(folder, codec, plan, self.warn)
+
+            def computed(chunk: Sequence[Item]) -> Sequence[R]:
+                self.computing()
+                return compute(chunk)
+
             for number, chunk in enumerate(items):
-                parts.keep(number, partial(self._computed, compute, chunk))
+                parts.keep(number, partial(computed, chunk))
                 items.done(len(chunk))
             numbers = range(-(-plan.num_items // plan.size))
             self.keep(name, codec, Joined(parts, numbers))
@@ -223,10 +234,7 @@ class RunDirectory:
         *,
         files: Mapping[str, str] | None = None,
     ) -> None:
-        """List a file or folder that was computed and is written as done.
-
-        As `Integrity.record` does, which says what is given.
-        """
+        """List a file or folder that was computed as done; see `Integrity.record`."""
         self.computing()
         self._enter(name, file, made_from, seconds, files)
 
@@ -241,12 +249,6 @@ class RunDirectory:
         rounded = None if seconds is None else round(seconds, 3)
         self.integrity.record(name, file, made_from, rounded, files)
         write_manifest(self.folder, self.manifest)
-
-    def _computed(
-        self, compute: Callable[[Sequence[Item]], Sequence[R]], chunk: Sequence[Item]
-    ) -> Sequence[R]:
-        self.computing()
-        return compute(chunk)
 
     def forget(self, names: Iterable[str]) -> None:
         """List outputs no longer, before their files are deleted."""
@@ -276,7 +278,49 @@ def begun(path: Path, fresh: Manifest) -> Manifest | None:
     return found
 
 
-def begin(path: Path, fresh: Manifest) -> Manifest:
-    """Write the first manifest of a run, and return it."""
-    write_manifest(path, fresh)
-    return fresh
+def changes(begun: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Say what is otherwise now than when a run was started, each in a few words."""
+    return [
+        f"{name} {begun.get(name, ABSENT)} -> {now.get(name, ABSENT)}"
+        for name in dict.fromkeys([*begun, *now])
+        if begun.get(name) != now.get(name)
+    ]
+
+
+def known_changes(manifest: Manifest) -> list[str]:
+    """Return what was otherwise where parts of a run were computed before."""
+    return [str(one) for one in manifest.facts.get(CHANGES, ())]
+
+
+class Elsewhere:
+    """What may change the last bits of a result where a process works."""
+
+    def __init__(
+        self, begun: Manifest, fresh: Manifest, warn: Callable[[str], None]
+    ) -> None:
+        """Compare, and say what is otherwise, or was while a part was computed."""
+        self._manifest = begun
+        self._now = changes(*(one.versions | one.environment for one in (begun, fresh)))
+        if self._now:
+            warn(
+                f"not bit-exact: {clauses(self._now)}; what is still to do may differ "
+                "in the last bits from what one run would give"
+            )
+        others = [one for one in known_changes(begun) if one not in self._now]
+        if others:
+            warn(computed_elsewhere(others))
+
+    def to_keep(self) -> list[str]:
+        """Return all changes under which parts were computed, if any is not kept."""
+        known = known_changes(self._manifest)
+        found = list(dict.fromkeys([*known, *self._now]))
+        return [] if found == known else found
+
+
+def computed_elsewhere(found: list[str]) -> str:
+    """Say that a part of a run was not computed where it was started."""
+    return (
+        f"not bit-exact: a part was computed elsewhere than where the run was started "
+        f"({clauses(found)}), and may differ in the last bits from what one run would "
+        "give"
+    )

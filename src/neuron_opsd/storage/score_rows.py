@@ -1,8 +1,4 @@
-"""What models scored on every test question, as rows of a Parquet file.
-
-Reports say what was measured over all questions; whatever else is asked of a run or a
-comparison can be computed from these rows.
-"""
+"""What models scored on every test question, as rows of a Parquet file."""
 
 from __future__ import annotations
 
@@ -37,7 +33,6 @@ SCORE_FIELDS: Final = (
 
 SCHEMA: Final = pa.schema([("model", pa.string()), *SCORE_FIELDS])
 """Of a run's scores."""
-
 ROWS_PER_GROUP: Final = 8192
 """Rows that are objects at a time while a run's scores are written."""
 
@@ -54,10 +49,8 @@ def save_rows(
     rows: Iterable[ScoreRow], schema: pa.Schema, size: int, path: Path
 ) -> None:
     """Write rows, so many to a group."""
-    batches = (
-        pa.RecordBatch.from_pylist(list(some), schema=schema)
-        for some in groups(rows, size)
-    )
+    lists = map(list, groups(rows, size))
+    batches = (pa.RecordBatch.from_pylist(some, schema=schema) for some in lists)
     save_table(batches, schema, path)
 
 

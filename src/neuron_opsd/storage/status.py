@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,7 @@ class ComparisonStatus:
 def read_status(folder: Path, *, verify: bool = False) -> RunStatus | ComparisonStatus:
     """Read how far a run or a comparison is; takes no lock and changes nothing.
 
-    Args:
-        folder: Of the run or the comparison.
-        verify: Whether to compare the hashes of large files too, not only their sizes.
+    To `verify` compares the hashes of large files too, not only their sizes.
 
     Raises:
         DataError: If the folder is neither.
@@ -143,17 +142,13 @@ def amiss_of_its_own(comparison: Path, check: Check) -> tuple[str, ...]:
 
 def unread_in(home: Path) -> list[str]:
     """Return what was not read of a run group; nothing where it has no manifest."""
-    try:
+    with suppress(NeuronOpsdError):
         return not_hashed(home, read_manifest(home))
-    except NeuronOpsdError:
-        return []
+    return []
 
 
 def group_status(comparison: Path, group: Path, check: Check) -> RunGroupStatus:
-    """Read which models of a run group are done, and how far the next one is.
-
-    A run group that cannot be read must not hide the others.
-    """
+    """Read which models of a run group are done; one unread must not hide others."""
     name = " ".join(group.relative_to(comparison / BLOCKS).parts)
     holder = living_holder(group)
     try:
@@ -180,11 +175,7 @@ def amiss_in(run: Path, manifest: Manifest, check: Check) -> tuple[str, ...]:
 
 
 def run_status(run: Path, check: Check = quick_fault) -> RunStatus:
-    """Read how far a run is.
-
-    Raises:
-        DataError: If the folder is not a run directory.
-    """
+    """Read how far a run is."""
     manifest = read_manifest(run)
     steps, last = training_steps(run / TRAIN / METRICS)
     total = manifest.settings.get("distill.steps")
@@ -243,10 +234,10 @@ def begun_stages(run: Path) -> list[StageStatus]:
 def begun_stage(folder: Path, name: str) -> StageStatus:
     """Count the finished chunks of one output."""
     plan = parse_object(read_text(folder / PLAN))
-    tickets = [read_receipt(path) for path in folder.glob(f"*{RECEIPT}")]
+    receipts = [read_receipt(path) for path in folder.glob(f"*{RECEIPT}")]
     total, size = (whole_number(plan.get(key)) for key in ("num_items", "size"))
-    done = min(total, len(tickets) * size)
-    seconds = sum(ticket.seconds for ticket in tickets if ticket is not None)
+    done = min(total, len(receipts) * size)
+    seconds = sum(one.seconds for one in receipts if one is not None)
     return StageStatus(name, done=False, progress=f"{done}/{total}", seconds=seconds)
 
 
@@ -265,9 +256,7 @@ def training_steps(path: Path) -> tuple[int, dict[str, Any]]:
         # Steps repeated after a stop stand in the file again; the last line counts.
         if step is not None and whole_number(step) == step:
             steps, last = step + 1, metrics
-    last = {
-        key: value for key, value in last.items() if not isinstance(value, dict | list)
-    }
+    last = {k: v for k, v in last.items() if not isinstance(v, dict | list)}
     return steps, last
 
 

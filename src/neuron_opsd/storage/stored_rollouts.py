@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import accumulate, groupby, islice
 from pathlib import Path
@@ -16,27 +17,41 @@ from typing import Any, Final, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from neuron_opsd.answers.reasoning import final_start
+from neuron_opsd.documents import first_line
+from neuron_opsd.errors import DataError
 from neuron_opsd.records import Completion, Rollout, RolloutSummary, StoredSummary
-from neuron_opsd.storage.tables import ROLLOUT_SCHEMA, opened_table
+from neuron_opsd.storage.disk import MAKE_AGAIN, reading
+
+ROLLOUT_SCHEMA = pa.schema(
+    {
+        "question_id": pa.string(),
+        "index": pa.int64(),
+        "temperature": pa.float64(),
+        "token_ids": pa.list_(pa.int32()),
+        "text": pa.string(),
+        "finished": pa.bool_(),
+        "logprob": pa.float64(),
+        "entropy": pa.float64(),
+        "answer": pa.string(),
+        "final_start": pa.int64(),
+    }
+)
+ADDED_LATER = frozenset({"final_start"})
+"""Columns that files of version 0.1 do not have."""
 
 ROWS_READ: Final = 64
 """Rollouts that are objects at a time while a file is gone over."""
-
 SUMMARIES_READ: Final = 4096
 """Rows whose summaries are read at a time."""
 
 SUMMARY_COLUMNS: Final = (
-    "question_id",
-    "index",
-    "temperature",
-    "answer",
-    "finished",
-    "logprob",
-    "entropy",
+    *("question_id", "index", "temperature", "answer", "finished"),
+    *("logprob", "entropy"),
 )
-"""Columns that an summary takes as they are."""
+"""Columns that a summary takes as they are."""
 
 REPEATED: Final = frozenset(("question_id", "answer"))
 """Columns of texts that come again from row to row, and are held once a batch."""
@@ -81,8 +96,7 @@ class StoredRollouts(Sequence[Rollout]):
     def at(self, rows: Iterable[int]) -> Iterator[Rollout]:
         """Yield the rollouts of some rows in full, in the order in which these come.
 
-        Args:
-            rows: From 0; those that stand together are read together.
+        Rows count from 0; those that stand together are read together.
         """
         known: dict[int, int] = {}
         with opened_table(self.path, ROLLOUT_SCHEMA) as file:
@@ -115,18 +129,11 @@ def summaries_of(rollouts: Iterable[Rollout]) -> Iterable[RolloutSummary]:
     return rollouts.summaries() if isinstance(rollouts, StoredRollouts) else rollouts
 
 
-def in_full(
-    rollouts: Sequence[Rollout], some: Iterable[RolloutSummary]
-) -> list[Rollout]:
-    """Return some rollouts with their texts and tokens, in the given order.
-
-    Args:
-        rollouts: That they are of.
-        some: As they are, or the summaries that `summaries_of` returned.
-    """
-    if not isinstance(rollouts, StoredRollouts):
+def in_full(whole: Sequence[Rollout], some: Iterable[RolloutSummary]) -> list[Rollout]:
+    """Return those of some rollouts, or summaries, with their texts and tokens."""
+    if not isinstance(whole, StoredRollouts):
         return [one for one in some if isinstance(one, Rollout)]
-    return list(rollouts.at(one.row for one in some if isinstance(one, StoredSummary)))
+    return list(whole.at(one.row for one in some if isinstance(one, StoredSummary)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +183,10 @@ def rollouts_in(batch: pa.RecordBatch, known: dict[int, int]) -> Iterator[Rollou
 
 
 def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
-    """Turn a row of a Parquet file into a rollout.
+    """Turn a row of a Parquet file, by the names of its columns, into a rollout.
 
-    Args:
-        row: Its values by the names of the columns.
-        known: The token ids met so far. There are few, and one object for each takes a
-            fifth of the memory that one for every token of long traces would.
+    The token ids known so far are few, and one object for each takes a fifth of the
+    memory that one for every token of long traces would.
     """
     ids, text = row["token_ids"], row["text"]
     known_start = None if "final_start" in row else final_start(text)
@@ -200,3 +205,31 @@ def rollout_of(row: Mapping[str, Any], known: dict[int, int]) -> Rollout:
         ),
         answer=row["answer"],
     )
+
+
+@contextmanager
+def opened_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file that we wrote: the doorway of what Arrow raises over it."""
+    try:
+        with reading(path, MAKE_AGAIN), pq.ParquetFile(path) as file:
+            check_columns(path, file.schema_arrow, schema)
+            yield file
+    except MemoryError:
+        raise  # Arrow's own is of both kinds
+    except pa.ArrowException as error:
+        raise damaged(path, first_line(error)) from error
+
+
+def check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
+    """Refuse a table without the columns that it should have."""
+    for one in wanted:
+        place = found.get_field_index(one.name)
+        if place < 0 and one.name not in ADDED_LATER:
+            raise damaged(path, f"the table has no column {one.name}")
+        if place >= 0 and (kind := found.field(place).type) != one.type:
+            raise damaged(path, f"the column {one.name} holds {kind}, not {one.type}")
+
+
+def damaged(path: Path, reason: str) -> DataError:
+    """Return what to raise over a file of ours that does not hold what it should."""
+    return DataError(f"{path} does not hold what it should: {reason}{MAKE_AGAIN}")

@@ -44,14 +44,9 @@ def settle_equality(
 ) -> tuple[Verdict, ...]:
     """Settle which answers to some questions are equal, chunk by chunk, and keep it.
 
-    Warns of what could not be settled.
-
-    Args:
-        work: Settings and cache.
-        source: Name of the output that holds the answers.
-        questions: That were answered.
-        judge: Compares the answers to some of the questions, all that will be compared.
-        made_from: Names of what the answers are compared with besides each other.
+    Warns of what could not be settled. `source` is the output that holds the answers,
+    `judge` compares all that will be compared, `made_from` names what the answers are
+    compared with besides each other.
 
     Returns:
         All verdicts that sight does not give; none with another reader.
@@ -94,14 +89,7 @@ def hold_votes(
     rollouts: Sequence[Rollout],
     source: str,
 ) -> dict[str, Vote]:
-    """Vote on questions by their sampled rollouts.
-
-    Args:
-        work: Keeps the verdicts, and says how answers are read.
-        questions: All that were answered.
-        rollouts: Of these questions.
-        source: Name of the output that holds the rollouts.
-    """
+    """Vote on all questions by their sampled rollouts, the output `source`."""
     listed = work.config.prompts.list_choices
     readers = readers_for(questions, work.config.answers, listed)
     sampled = grouped(work.config, rollouts)

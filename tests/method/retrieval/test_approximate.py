@@ -73,7 +73,7 @@ def test_the_true_nearest_equal_those_of_every_pair_ranked(
         assert (rows.tolist(), distances.tolist()) == expected
 
 
-def test_signatures_double_until_they_hold_every_neuron(
+def test_sketches_double_until_they_hold_every_neuron(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(approximate, "NUM_COLUMNS", 1)
@@ -81,7 +81,7 @@ def test_signatures_double_until_they_hold_every_neuron(
     assert names == [[1], [1, 2], [1, 2, 3, 9]]
 
 
-def test_signatures_double_while_memory_holds_them(
+def test_sketches_double_while_memory_holds_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Sets with nothing in common would need a column for each of their neurons."""

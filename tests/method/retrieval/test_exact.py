@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.method.retrieval import exact
+from neuron_opsd.method.retrieval import bitsets, exact
 from neuron_opsd.method.retrieval.exact import (
     distance_rows,
     first,
@@ -54,9 +54,9 @@ def test_small_blocks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = skewed_sets(90, 40)
     barred = [np.array([i]) for i in range(90)]
     whole = list(nearest_rows(make_index(pool), pool, 4, barred))
-    monkeypatch.setattr(exact, "SETS_PER_CHUNK", 7)
+    monkeypatch.setattr(bitsets, "SETS_PER_CHUNK", 7)
     monkeypatch.setattr(exact, "COUNTS_PER_CHUNK", 200)
-    monkeypatch.setattr(exact, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(bitsets, "CHUNK_BYTES", 1)
     parts = list(nearest_rows(make_index(pool), pool, 4, barred))
     for (rows, distances), (same_rows, same_distances) in zip(
         whole, parts, strict=True

@@ -20,7 +20,6 @@ from neuron_opsd.method.retrieval.sketches import (
     nearest_sketches,
     num_bits,
     search,
-    share_of,
 )
 from neuron_opsd.records import NeuronIds
 from neuron_sets import few_neurons, ids_of, skewed_sets, slowly_nearest
@@ -28,7 +27,7 @@ from neuron_sets import few_neurons, ids_of, skewed_sets, slowly_nearest
 NONE = np.empty(0, np.int64)
 
 
-def test_signatures_stand_by_size_and_know_their_rows() -> None:
+def test_sketches_stand_by_size_and_know_their_rows() -> None:
     found = make_sketches([ids_of(1, 2, 9), ids_of(9), ids_of(2)], ids_of(1, 2))
     assert found.sizes.tolist() == [0, 1, 2]
     assert found.rows.tolist() == [1, 2, 0]
@@ -47,10 +46,10 @@ def test_the_best_finds_are_kept_and_ties_go_to_the_earlier_row() -> None:
     assert matches.shares.tolist() == [0.9, 0.5, 0.2, 0.1]
 
 
-def test_the_share_of_two_empty_signatures_is_whole() -> None:
+def test_the_share_of_two_empty_sketches_is_whole() -> None:
     shared = np.array([0, 0, 2], np.int32)
     sizes, others = np.array([0, 1, 3]), np.array([0, 0, 3])
-    assert share_of(shared, sizes, others).tolist() == [1.0, 0.0, 0.5]
+    assert bitsets.share_of(shared, sizes, others).tolist() == [1.0, 0.0, 0.5]
 
 
 def test_the_bound_of_a_block_is_its_rows_kth_share() -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from loaded import learning, loaded, model_config, plain_network, random_pairs
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import ModelError
-from neuron_opsd.method import fused_loss as one_pass
+from neuron_opsd.method import fused_loss
 from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.losses import distillation_loss
 from neuron_opsd.models.adapters.low_rank import (
@@ -378,13 +378,14 @@ def test_the_loss_multiplies_halves_as_on_an_accelerator(
     wanted = gradients_of(learner)
     learner.optimizer.zero_grad()
     seen: set[torch.dtype] = set()
+    rightly = fused_loss.multiply
 
     def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
         seen.update((right.dtype, out.dtype))
-        one_pass.multiply(left, right, out)
+        rightly(left, right, out)
 
-    monkeypatch.setattr(one_pass, "multiply", multiply)
-    monkeypatch.setattr(one_pass, "factor_type", lambda hidden: hidden.dtype)
+    monkeypatch.setattr(fused_loss, "multiply", multiply)
+    monkeypatch.setattr(fused_loss, "factor_type", lambda hidden: hidden.dtype)
     monkeypatch.setattr(HFModel, "readout_type", torch.bfloat16)
     student, reference = readouts_of(learner, pairs)
     assert student.hidden.dtype == reference.hidden.dtype == torch.bfloat16

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config.tables import load_config
+from neuron_opsd.models import load
 from neuron_opsd.models.forward.packing import PADDING, layout_of, packs_of
 from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.models.load import load_learner
 from neuron_opsd.records import Pair
 
 PROMPTS = ((5, 6, 7, 8, 9), (5, 6), (40, 41, 42, 43, 44, 45, 46))
@@ -39,7 +39,7 @@ def learner_of(folder: Path, *settings: str) -> HFLearner:
     with warnings.catch_warnings():
         # PEFT asks transformers for what it calls by a new name now.
         warnings.simplefilter("ignore", FutureWarning)
-        learner = load_learner(config.model, config.distill, 0)
+        learner = load.learner_of(load.load_model(config.model), config.distill, 0)
     draws = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in learner.weights.values():

@@ -1,20 +1,88 @@
-"""The values of one row by the names of their columns, however these are spelled."""
+"""One row: its values, however its columns are spelled, and what they mean.
+
+That is: what is asked, what to choose from, what answers it.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from hashlib import sha256
+from typing import Any, Final, Literal, TypeAlias
 
 from neuron_opsd.data.rows import BadRowError, Values, shorten
+from neuron_opsd.records import Message
+
+# Names under which columns are read, squashed: without case and punctuation.
+IDS: Final = ("id", "questionid", "uniqueid", "qid", "recordid")
+QUESTIONS: Final = ("question", "query", "problem", "questiontext", "questionstem")
+PROMPTS: Final = ("prompt", "messages")
+CHOICES: Final = (
+    *("choices", "choice", "options", "option", "answerchoices", "answeroptions"),
+    *("candidates", "alternatives"),
+)
+ANSWERS: Final = (
+    *("answer", "answerkey", "correctanswer", "correctoption", "correctchoice"),
+    *("correct", "gold", "goldanswer", "goldlabel", "target", "label", "groundtruth"),
+    *("finalanswer", "expectedanswer", "answerletter", "correctletter"),
+    *("answertext", "answernumber", "answervalue", "numericanswer"),
+    *("shortanswer", "exactanswer"),
+)
+INDICES: Final = ("answerindex", "answeridx", "correctindex", "correctidx", "goldindex")
+"""Answers by their place among the choices."""
+LABELS: Final = ("questionlabel", "answerlabel")
+
+GROUP: Final = re.compile(
+    r"(|options?|opt|choices?|op|answer)([a-z])|"
+    r"(options?|opt|choices?|op)(\d{1,2})"
+)
+"""Columns that hold one choice each, as ``A``, ``opa``, ``Option 1``."""
+
+NOT_ANSWERS: Final = (
+    *("distractor", "candidate", "wrong", "incorrect", "alternative", "possible"),
+)
+"""Words that mark a column of choices although it may be called an answer."""
+LIKE_CHOICES: Final = (*NOT_ANSWERS, "choice", "option", "ending")
+LIKE_ANSWERS: Final = (
+    *("answer", "correct", "gold", "label", "target", "solution", "truth", "output"),
+    *("response", "completion", "chosen", "decision"),
+)
+MEDIA: Final = frozenset({"image", "figure", "audio", "video", "picture", "diagram"})
+NEEDED: Final = frozenset(
+    {
+        *("passage", "context", "article", "support", "paragraph", "premise", "story"),
+        *("document", "background", "hypothesis", "table", "ctx", "input", "hint"),
+        *("dialogue", "dialog", "conversation", "history", "scenario"),
+        *("vignette", "excerpt", "abstract", "evidence", "snippet", "sentence"),
+        *("statement", "description", "narrative", "transcript", "instruction"),
+        *("contract", "clause", "statute", "policy", "chart", "graph", "exhibit"),
+        *("stem", "preamble", "introduction", "material", "schema", "poem", "review"),
+        *("patient", "clinical", "situation"),
+        *MEDIA,
+    }
+)
+"""Words in the names of columns without which a question may ask nothing."""
+NEEDED_ALONE: Final = frozenset(
+    {
+        *("text", "texts", "body", "code", "case", "content", "facts", "report"),
+        *("system", "systemprompt", "systemmessage", "pretext", "posttext"),
+    }
+)
+"""Squashed names of such columns; as one word of several they mean nothing."""
+ABOUT: Final = frozenset(
+    {
+        *("id", "ids", "type", "source", "title", "length", "count", "number", "index"),
+        *("language", "date", "level", "topic", "category", "name", "tokens"),
+    }
+)
+"""Last words of columns that hold nothing of a question, such as `passage_id`."""
 
 INDEX_NAMES = re.compile(r"Unnamed: \d+|__index_level_\d+__|level_\d+")
 """Columns that pandas writes for its row numbers."""
-
 MAX_NAME = 1000
 """Characters of a column's name."""
 
@@ -106,3 +174,74 @@ def only_of(cells: Cells, keys: tuple[str, ...], role: str) -> str | None:
 def show(cells: Cells, key: str) -> str:
     """Write a column's name and value for a message."""
     return f"{cells.name(key)} {shorten(cells.values.get(key))}"
+
+
+How: TypeAlias = (
+    Literal["auto", "exact", "text", "letter", "index", "index-from-0", "index-from-1"]
+    | Literal["truth", "aliases", "final-line", "box"]
+)
+"""What an answer is. With choices: `auto` finds out from the whole file, `exact` takes
+the row alone and counts from 0, `letter` is a choice's own key where the set names its
+choices, `index` counts from 0 unless the file shows that it counts from 1, `truth` is
+true or false for the second or the first of two choices. Without: `aliases` are several
+texts that are all right, `final-line` stands after ``####`` and `box` in the last
+``\\boxed{}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """A gold answer as it stands in its column; not looked at in a pool."""
+
+    column: str
+    value: Any
+    how: How = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What the columns of one row say."""
+
+    messages: tuple[Message, ...]
+    choices: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    """What the set itself calls each choice, such as ``A`` or ``1``, if anything."""
+    answers: tuple[RawAnswer, ...] = ()
+    """All columns that hold the answer; they must agree."""
+    renamed: tuple[tuple[str, str], ...] = ()
+    """Columns under another name, each with what it was read as."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the row is read."""
+    id: Any = None
+    question_label: str = ""
+    answer_label: str = ""
+
+
+def in_drawn_order(question: str, choices: Sequence[str]) -> tuple[str, ...]:
+    """Return choices in an order that their texts decide, and no gold answer.
+
+    For sets that list the right choice apart or first: sorted by a hash of question
+    and choice, so the order is the same wherever the row stands and whoever reads it.
+    """
+
+    def drawn(choice: str) -> bytes:
+        text = f"{question}\0{choice}"
+        return sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+    return tuple(sorted(choices, key=drawn))
+
+
+def tidy(value: Any) -> Any:
+    """Return a value with whole floats as integers and texts without blanks around."""
+    if isinstance(value, float | Decimal) and math.isfinite(value):
+        return int(value) if value == int(value) else value
+    return value.strip() if isinstance(value, str) else value
+
+
+def whole(value: Any) -> int | None:
+    """Return the number that a value is or spells in digits, `None` for others."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    digits = isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}(\.0)?", value)
+    return int(str(value).removesuffix(".0")) if digits else None

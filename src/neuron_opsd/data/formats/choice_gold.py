@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from neuron_opsd.data.formats.items import Item, RawAnswer, tidy, whole
+from neuron_opsd.data.formats.cells import Item, RawAnswer, tidy, whole
 from neuron_opsd.data.rows import BadRowError, shorten
 
 KEYED: Final = re.compile(
@@ -117,10 +117,7 @@ def lettered(value: Any, item: Item) -> int | None:
 
 
 def place_of_key(key: str, item: Item) -> int | None:
-    """Return the place of a key among the choices, of its letter where none has one.
-
-    Choices that are numbered have their letters besides.
-    """
+    """Return the place of a key, or of a letter where choices are numbered or bare."""
     letters = tuple(string.ascii_uppercase[: len(item.choices)])
     folded = [one.casefold() for one in item.keys or letters]
     if key.isalpha() and all(one.isdigit() for one in folded):
@@ -156,14 +153,10 @@ def refuse_unordered(answer: RawAnswer, item: Item) -> None:
         )
 
 
-def place_by_key(
-    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
-) -> int | None:
+def place_by_key(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | None:
     """Return the place of a key, or of a text that is nobody's key."""
-    del answer, evidence
-    key = (
-        str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    )
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    key = str(value) if is_number else value
     place = lettered(key, item)
     return equal_choice(key, item.choices) if place is None else place
 
@@ -179,11 +172,8 @@ def place_by_index(
     return number - base
 
 
-def place_by_row(
-    value: Any, answer: RawAnswer, item: Item, evidence: Evidence
-) -> int | None:
+def place_by_row(value: Any, _: RawAnswer, item: Item, __: Evidence) -> int | None:
     """Return the place that a row alone gives: a number counts from 0."""
-    del answer, evidence
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     text = equal_choice(value, item.choices)

@@ -5,21 +5,30 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from neuron_opsd.data.formats.cells import Cells, is_blank, only_of, squash
-from neuron_opsd.data.formats.column_names import ANSWERS, CHOICES, GROUP, INDICES
+from neuron_opsd.data.formats.cells import (
+    ANSWERS,
+    CHOICES,
+    GROUP,
+    INDICES,
+    Cells,
+    How,
+    RawAnswer,
+    is_blank,
+    only_of,
+    squash,
+)
 from neuron_opsd.data.formats.fields import parse_choices, structure
-from neuron_opsd.data.formats.items import How, RawAnswer
 from neuron_opsd.data.rows import BadRowError
+
+Texts: TypeAlias = tuple[str, ...]
 
 PAIRS = (("label", "text"), ("key", "value"), ("key", "text"), ("id", "text"))
 """What an object of one choice calls its key and its text."""
 
 
-def read_choices(
-    cells: Cells,
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def read_choices(cells: Cells) -> tuple[Texts, Texts, Texts]:
     """Return the choices, what the file calls each, and the columns that hold them."""
     listed = only_of(cells, CHOICES, "choices")
     group = grouped(cells)
@@ -40,7 +49,7 @@ def read_choices(
     return choices, keys, tuple(group)
 
 
-def listed_choices(cells: Cells, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def listed_choices(cells: Cells, key: str) -> tuple[Texts, Texts]:
     """Return the choices of one column, and their keys where it gives them."""
     name, value = cells.name(key), structure(cells.get(key))
     if isinstance(value, dict):
@@ -66,9 +75,7 @@ def merged(choices: Sequence[dict[Any, Any]], name: str) -> dict[Any, Any]:
     )
 
 
-def keyed_choices(
-    value: dict[Any, Any], name: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def keyed_choices(value: dict[Any, Any], name: str) -> tuple[Texts, Texts]:
     """Return choices that come with their keys: ``{"A": "yes"}``, ``{text, label}``."""
     if set(value) == {"text", "label"}:
         texts, keys = value["text"], value["label"]

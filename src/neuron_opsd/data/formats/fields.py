@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from neuron_opsd.data.formats.cells import Cells, is_blank
-from neuron_opsd.data.formats.items import How, RawAnswer
+from neuron_opsd.data.formats.cells import Cells, How, RawAnswer, is_blank
 from neuron_opsd.data.json_rows import STRICT, refuse_constant
 from neuron_opsd.data.rows import BadRowError, kind_of, shorten
 from neuron_opsd.records import Message, Role
@@ -28,10 +27,8 @@ PREFIX = re.compile(
 """A choice's own letter before its text, as in ``B. Paris``, also in wide letters."""
 NUMBER = re.compile(r"\s*(?=\(?\d+[).:])\(?(\d{1,2})(?:\)\.?|[.:](?=\s))\s*(?=\S)")
 """The same with a number, as in ``2. Paris``, which 2.5 is not."""
-
 NOTHING = ("nan", "NaN", "<NA>")
 """What pandas and NumPy print where a value is missing."""
-
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 EATEN = re.compile(
@@ -127,10 +124,7 @@ def joined_parts(parts: Sequence[Any], what: str) -> str:
 
 
 def parse_choices(value: Any, what: str) -> tuple[str, ...]:
-    """Return the texts to choose from without white space around them.
-
-    Missing ones at the end are left out, as tables pad shorter lists.
-    """
+    """Return the texts to choose from, less those missing at the end of a row."""
     listed = structure(value)
     if not isinstance(listed, list | tuple):
         raise BadRowError(
@@ -175,10 +169,7 @@ def refuse_repeated(choices: Sequence[str]) -> None:
 
 
 def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return choices without their own letters or numbers, and the numbers as keys.
-
-    They are left out if each choice begins with its own, as in ``B. Paris``.
-    """
+    """Return choices less their own letters or numbers, and the numbers as keys."""
     letters = [match[1] for match in map(PREFIX.match, choices) if match is not None]
     upper, lower = (
         list(alphabet[: len(choices)])
@@ -200,10 +191,7 @@ def without_keys(choices: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def structure(value: Any) -> Any:
-    """Return the list or object that a text spells, as JSON or as Python writes it.
-
-    Any other value comes back as it is.
-    """
+    """Return the list or object that a text spells in JSON or Python; or the value."""
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
         return value
     try:
@@ -251,10 +239,7 @@ def python_list(text: str) -> Any:
 
 
 def list_tokens(text: str) -> list[tokenize.TokenInfo]:
-    """Return the literals, commas and brackets of a text; none if it holds more.
-
-    A long text of another kind is known by its first word.
-    """
+    """Return the literals, commas and brackets of a text; none if it holds more."""
     space = {token.NEWLINE, token.ENDMARKER, tokenize.NL}
     parts: list[tokenize.TokenInfo] = []
     try:

@@ -8,10 +8,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 from neuron_opsd.answers.spans import last_boxed
-from neuron_opsd.data.formats.cells import is_blank, squash
+from neuron_opsd.data.formats.cells import Item, RawAnswer, is_blank, squash, tidy
 from neuron_opsd.data.formats.choice_gold import Evidence, choice_of
 from neuron_opsd.data.formats.fields import NOTHING, checked_text, structure
-from neuron_opsd.data.formats.items import Item, RawAnswer, tidy
 from neuron_opsd.data.rows import BadRowError, shorten
 
 FINAL_MARK: Final = "####"

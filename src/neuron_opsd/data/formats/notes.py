@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from neuron_opsd.data.formats.cells import Item, tidy, whole
 from neuron_opsd.data.formats.choice_gold import Evidence
-from neuron_opsd.data.formats.items import Item, RawAnswer, tidy, whole
 from neuron_opsd.data.formats.public_sets import PublicSet
 from neuron_opsd.errors import listing
 
@@ -44,9 +44,10 @@ class FileNotes:
         for answer in item.answers:
             value = answer.value
             text = value.strip() if isinstance(value, str) else ""
-            if item.choices:
-                self.any_index |= is_index(answer)
-            else:
+            if item.choices and not isinstance(value, str):
+                number = whole(tidy(value)) if answer.how in ("auto", "index") else None
+                self.any_index |= number is not None
+            elif not item.choices:
                 self.num_free_answers += 1
                 self.all_letters &= bool(LETTER.fullmatch(text))
                 self.all_points &= bool(POINT.fullmatch(text))
@@ -117,15 +118,6 @@ class FileNotes:
         mark, count = self.entities.most_common(1)[0]
         rows = "row holds" if count == 1 else "rows hold"
         return f"{count} {rows} {mark!r}, which the model sees as it stands"
-
-
-def is_index(answer: RawAnswer) -> bool:
-    """Say whether an answer is a number that may be a place among the choices."""
-    return (
-        answer.how in ("auto", "index")
-        and not isinstance(answer.value, str)
-        and whole(tidy(answer.value)) is not None
-    )
 
 
 def dropped_note(dropped: Sequence[str]) -> str:

@@ -11,8 +11,16 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
-from neuron_opsd.data.formats.cells import Cells, only_of, squash
-from neuron_opsd.data.formats.column_names import IDS, LABELS, PROMPTS, QUESTIONS
+from neuron_opsd.data.formats.cells import (
+    IDS,
+    LABELS,
+    PROMPTS,
+    QUESTIONS,
+    Cells,
+    Item,
+    only_of,
+    squash,
+)
 from neuron_opsd.data.formats.columns import read_answers, read_choices, span
 from neuron_opsd.data.formats.fields import (
     checked_text,
@@ -20,7 +28,6 @@ from neuron_opsd.data.formats.fields import (
     structure,
     without_keys,
 )
-from neuron_opsd.data.formats.items import Item
 from neuron_opsd.data.formats.unused_columns import (
     refuse_answers,
     refuse_choices,
@@ -34,10 +41,7 @@ NUMBERS_LEFT_OUT: Final = "the choices' own numbers, as in '1. ...', are left ou
 
 
 def read_plain(cells: Cells, *, labelled: bool) -> Item:
-    """Return what a row of no known set says.
-
-    Columns that may hold a gold answer are looked at only where it is `labelled`.
-    """
+    """Return what a row of no known set says; of answers, only where `labelled`."""
     messages, asking = read_prompt(cells)
     choices, keys, choosing = read_choices(cells)
     answers = read_answers(cells, choosing, chosen=bool(choosing)) if labelled else ()

@@ -9,14 +9,11 @@ from typing import Final
 
 from neuron_opsd.answers.spans import last_boxed
 from neuron_opsd.data.formats import set_readers
-from neuron_opsd.data.formats.cells import Cells, is_missing
-from neuron_opsd.data.formats.column_names import QUESTIONS
+from neuron_opsd.data.formats.cells import QUESTIONS, Cells, Item, is_missing
 from neuron_opsd.data.formats.fields import structure
-from neuron_opsd.data.formats.items import Item
 from neuron_opsd.errors import ConfigError
 
 AUTO, PLAIN = "auto", "plain"
-
 YES_OR_NO: Final = ("true", "false", "yes", "no")
 DRAWN: Final = "; its choices come in an order that is drawn from their texts"
 
@@ -73,13 +70,13 @@ class PublicSet:
 SETS: Final = (
     PublicSet(
         *("gpqa", "GPQA", ("question", "correctanswer", "incorrectanswer1")),
-        set_readers.read_gpqa,
+        set_readers.read_apart("incorrectanswer"),
         "CC BY 4.0; asks not to be shown in plain text online",
         note=DRAWN,
     ),
     PublicSet(
         *("sciq", "SciQ", ("question", "correctanswer", "distractor1")),
-        *(set_readers.read_sciq, "CC BY-NC 3.0, not commercial"),
+        *(set_readers.read_apart("distractor"), "CC BY-NC 3.0, not commercial"),
         note=f"{DRAWN}, and its support is left out",
         left_out=("support",),
     ),
@@ -267,8 +264,5 @@ def check_name(name: str) -> None:
 
 def names_of(cells: Cells) -> str:
     """Name the filled columns of a row."""
-    return ", ".join(
-        repr(name)
-        for key, name in cells.written.items()
-        if not is_missing(cells.get(key))
-    )
+    names = cells.written.items()
+    return ", ".join(repr(one) for key, one in names if not is_missing(cells.get(key)))

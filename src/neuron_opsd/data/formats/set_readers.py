@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from neuron_opsd.data.formats.cells import Cells, is_blank
+from neuron_opsd.data.formats.cells import (
+    Cells,
+    How,
+    Item,
+    RawAnswer,
+    in_drawn_order,
+    is_blank,
+)
 from neuron_opsd.data.formats.columns import keyed_choices
 from neuron_opsd.data.formats.fields import (
     answer_in,
@@ -26,7 +33,6 @@ from neuron_opsd.data.formats.fields import (
     text_of,
     texts_of,
 )
-from neuron_opsd.data.formats.items import How, Item, RawAnswer, in_drawn_order
 from neuron_opsd.data.formats.plain import read_plain
 from neuron_opsd.data.rows import BadRowError, kind_of
 
@@ -38,7 +44,6 @@ PADDING: Final = "N/A"
 """What early versions of MMLU-Pro fill missing options with."""
 FULL: Final = 10
 """Options of its rows once they are filled."""
-
 UNTITLED: Final = re.compile(r"\s*\[title\]", re.IGNORECASE)
 BRACKETED: Final = re.compile(r"\[[^\]]{0,80}\]")
 """Marks of WikiHow headings in HellaSwag, such as ``[step]``."""
@@ -126,14 +131,23 @@ def without_padding(options: list[Any]) -> list[Any]:
     return kept if filled else options
 
 
-def read_medmcqa(cells: Cells) -> Item:
-    """Read MedMCQA: `cop` counts from 0 on the hub, from 1 in the authors' files."""
-    return Item(
-        asked(text_of(cells, "question")),
-        texts_of(cells, "opa", "opb", "opc", "opd"),
-        answers=answer_in(cells, "cop", "index"),
+def read_columns(
+    question: str, choices: tuple[str, ...], answer: str, how: How
+) -> Callable[[Cells], Item]:
+    """Return what reads a set with a column for each choice."""
+    return lambda cells: Item(
+        asked(text_of(cells, question)),
+        texts_of(cells, *choices),
+        answers=answer_in(cells, answer, how),
         id=identity(cells),
     )
+
+
+# On the hub its answers count from 0, in the authors' files from 1.
+read_medmcqa: Final = read_columns(
+    "question", ("opa", "opb", "opc", "opd"), "cop", "index"
+)
+read_piqa: Final = read_columns("goal", ("sol1", "sol2"), "label", "index-from-0")
 
 
 def read_race(cells: Cells) -> Item:
@@ -145,46 +159,32 @@ def read_race(cells: Cells) -> Item:
     )
 
 
-def apart(cells: Cells, correct: str, wrong: tuple[str, ...]) -> Item:
-    """Read a set that writes the right choice apart; the order is drawn."""
+def apart(cells: Cells, choices: tuple[str, ...]) -> Item:
+    """Read a set that writes the right choice apart, here first; the order is drawn."""
     question = text_of(cells, "question")
-    choices = texts_of(cells, correct, *wrong)
     return Item(
         asked(question),
         in_drawn_order(question, choices),
-        answers=(RawAnswer(cells.name(correct), choices[0], "text"),),
+        answers=(RawAnswer(cells.name("correctanswer"), choices[0], "text"),),
         id=identity(cells),
     )
 
 
-def read_gpqa(cells: Cells) -> Item:
-    """Read GPQA: a right answer and three wrong ones, each in a column."""
-    return apart(
-        cells, "correctanswer", tuple(f"incorrectanswer{n}" for n in (1, 2, 3))
-    )
-
-
-def read_sciq(cells: Cells) -> Item:
-    """Read SciQ: a right answer and three distractors; the support is left out."""
-    return apart(cells, "correctanswer", tuple(f"distractor{n}" for n in (1, 2, 3)))
+def read_apart(wrong: str) -> Callable[[Cells], Item]:
+    """Return what reads a right answer and three wrong ones, each in a column."""
+    columns = ("correctanswer", *(f"{wrong}{n}" for n in (1, 2, 3)))
+    return lambda cells: apart(cells, texts_of(cells, *columns))
 
 
 def read_trivia_api(cells: Cells) -> Item:
     """Read a right answer and a list of wrong ones, as Open Trivia DB has them."""
-    question = text_of(cells, "question")
-    wrong = structure(need(cells, "incorrectanswers"))
+    wrong, name = structure(need(cells, "incorrectanswers")), cells.name
     if not isinstance(wrong, list):
         raise BadRowError(
-            f"{cells.name('incorrectanswers')} must be a list, not {kind_of(wrong)}"
+            f"{name('incorrectanswers')} must be a list, not {kind_of(wrong)}"
         )
-    correct = text_of(cells, "correctanswer")
-    choices = parse_choices([correct, *wrong], cells.name("incorrectanswers"))
-    return Item(
-        asked(question),
-        in_drawn_order(question, choices),
-        answers=(RawAnswer(cells.name("correctanswer"), correct, "text"),),
-        id=identity(cells),
-    )
+    listed = [text_of(cells, "correctanswer"), *wrong]
+    return apart(cells, parse_choices(listed, name("incorrectanswers")))
 
 
 def read_truthfulqa(cells: Cells) -> Item:
@@ -238,16 +238,6 @@ def read_winogrande(cells: Cells) -> Item:
         texts_of(cells, "option1", "option2"),
         ("1", "2"),
         answer_in(cells, "answer", "index-from-1"),
-    )
-
-
-def read_piqa(cells: Cells) -> Item:
-    """Read PIQA: a goal and two ways to reach it, counted from 0."""
-    return Item(
-        asked(text_of(cells, "goal")),
-        texts_of(cells, "sol1", "sol2"),
-        answers=answer_in(cells, "label", "index-from-0"),
-        id=identity(cells),
     )
 
 

@@ -8,8 +8,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Final
 
-from neuron_opsd.data.formats.cells import Cells, is_blank, show, squash
-from neuron_opsd.data.formats.column_names import (
+from neuron_opsd.data.formats.cells import (
     ABOUT,
     ANSWERS,
     CHOICES,
@@ -23,6 +22,10 @@ from neuron_opsd.data.formats.column_names import (
     NOT_ANSWERS,
     PROMPTS,
     QUESTIONS,
+    Cells,
+    is_blank,
+    show,
+    squash,
 )
 from neuron_opsd.data.formats.columns import grouped
 from neuron_opsd.data.formats.fields import structure
@@ -156,11 +159,8 @@ def is_like(key: str, parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
 def is_list(value: Any) -> bool:
     """Say whether a value is a list of two texts or more."""
     found = structure(value)
-    return (
-        isinstance(found, list)
-        and len(found) > 1
-        and all(isinstance(item, str) for item in found)
-    )
+    several = isinstance(found, list) and len(found) > 1
+    return several and all(isinstance(item, str) for item in found)
 
 
 def refuse_asked(cells: Cells, unread: Sequence[str], title: str) -> None:

@@ -124,6 +124,16 @@ def pack(sets: NeuronSets, columns: Columns) -> NDArray[np.uint8]:
     return packed
 
 
+def share_of(
+    shared: NDArray[np.int32], sizes: NDArray[np.int64] | int, others: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the share that two sets have in common; 1 for empty ones."""
+    used = sizes + others - shared
+    shares = np.ones(used.shape)
+    np.divide(shared, used, out=shares, where=used > 0)
+    return shares
+
+
 def unpack(packed: NDArray[np.uint8]) -> Tensor:
     """Return bits ``(B, W)`` as zeros and ones ``(B, 8 W)`` of eight bits each."""
     return torch.from_numpy(np.unpackbits(packed, axis=1).view(np.int8))
@@ -180,9 +190,7 @@ def shared_bits(
 ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
     """Yield, chunk by chunk of the pool, how many bits each row shares with each.
 
-    Args:
-        rows: ``(Q, W)``; unpacked as a whole.
-        pool: ``(P, W)``; unpacked in chunks.
+    Rows ``(Q, W)`` are unpacked as a whole, the pool ``(P, W)`` in chunks.
 
     Yields:
         Which rows of the pool, and the counts ``(Q, B)``, which the next chunk

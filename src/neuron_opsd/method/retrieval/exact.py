@@ -122,10 +122,8 @@ def distances_of(
     shared: NDArray[np.int32], size: int, sizes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return the distances ``(P,)`` of a set of some size; see `jaccard_distance`."""
-    used = size + sizes - shared
-    distances = np.ones(sizes.size)
-    np.divide(shared, used, out=distances, where=used > 0)
-    return np.subtract(1.0, distances, out=distances)
+    shares = bitsets.share_of(shared, size, sizes)
+    return np.subtract(1.0, shares, out=shares)
 
 
 def distance_rows(index: Index, sets: NeuronSets) -> Iterator[NDArray[np.float64]]:

@@ -156,7 +156,7 @@ def search(
         least = least_shared(bounds, sizes, int(others[0]), int(rows.min()))
         spots = np.flatnonzero(shared >= least)
         sets, columns = np.divmod(spots, shared.shape[1])
-        shares = share_of(shared.ravel()[spots], sizes[sets], others[columns])
+        shares = bitsets.share_of(shared.ravel()[spots], sizes[sets], others[columns])
         good = np.flatnonzero(bounds.reached(sets, shares, rows[columns]))
         good = good[barring.allows(sets[good], rows[columns[good]])]
         matches.add(sets[good], chunk.start + columns[good], shares[good])
@@ -194,16 +194,6 @@ class Bounds:
         self.rows[is_full] = rows[matches.places[last]]
 
 
-def share_of(
-    shared: NDArray[np.int32], sizes: NDArray[np.int64], others: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the share of bits that two sketches have in common; 1 for empty ones."""
-    used = sizes + others - shared
-    shares = np.ones(used.shape)
-    np.divide(shared, used, out=shares, where=used > 0)
-    return shares
-
-
 def kth_shares(
     shared: NDArray[np.int32],
     sizes: NDArray[np.int64],
@@ -214,7 +204,7 @@ def kth_shares(
     shares = np.zeros(sizes.size)
     for i in np.flatnonzero(counts <= others.size):
         row, place = shared[i], others.size - counts[i]
-        share = share_of(row, np.broadcast_to(sizes[i], row.shape), others)
+        share = bitsets.share_of(row, np.broadcast_to(sizes[i], row.shape), others)
         shares[i] = np.partition(share, place)[place]
     return shares
 

@@ -120,8 +120,12 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
     decoder = network.get_decoder()
     with torch.no_grad():
         changes = changes_of(decoder, dict(decoder.named_parameters()))
+    factors = tuple(
+        f".{name}.lora_{factor}.weight" for name in changes for factor in "AB"
+    )
+    rest = min((name for name in held if not name.endswith(factors)), default="")
     merged: Any = adapted.merge_and_unload()
-    return Adapted(merged.eval(), changes, rest_of(set(held), changes))
+    return Adapted(merged.eval(), changes, rest)
 
 
 def check_weights(adapter: Path, weights: Path, adapted: Any) -> None:
@@ -184,14 +188,6 @@ def changes_of(decoder: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Lo
         for name, module in decoder.named_modules()
         if isinstance(module, LoraLayer) and ADAPTER in module.lora_A
     }
-
-
-def rest_of(held: set[str], changes: Mapping[str, LowRank]) -> str:
-    """Return the first of an adapter's weights that is no factor of these changes."""
-    endings = tuple(
-        f".{name}.lora_{factor}.weight" for name in changes for factor in "AB"
-    )
-    return min((name for name in held if not name.endswith(endings)), default="")
 
 
 @contextmanager

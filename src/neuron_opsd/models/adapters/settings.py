@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from neuron_opsd.errors import ModelError
@@ -46,22 +45,20 @@ BACKTRACKS: Final = "matching the names of modules by it takes more than a secon
 STARTS = {True, False, "gaussian", "orthogonal", "eva"}
 """Ways to begin an adapter (`init_lora_weights`) that leave the base as it is."""
 
-REFUSED: Mapping[str, str] = MappingProxyType(
-    {
-        "alora_invocation_tokens": "works only after certain tokens",
-        "arrow_config": "chooses among several adapters for each token",
-        "kasa_config": "changes the base's weights",
-        "layer_replication": "repeats layers of the base",
-        "lora_bias": "adds biases that the base has no place for",
-        "megatron_config": "is made for Megatron's layers",
-        "monteclora_config": "draws its weights anew for each pass",
-        "target_parameters": "changes weights that are no layer of their own",
-        "trainable_token_indices": "changes single rows of the embedding",
-        "use_bdlora": "is split into blocks",
-        "use_qalora": "pools its inputs in groups",
-        "velora_config": "compresses what it computes",
-    }
-)
+REFUSED: Final[Mapping[str, str]] = {
+    "alora_invocation_tokens": "works only after certain tokens",
+    "arrow_config": "chooses among several adapters for each token",
+    "kasa_config": "changes the base's weights",
+    "layer_replication": "repeats layers of the base",
+    "lora_bias": "adds biases that the base has no place for",
+    "megatron_config": "is made for Megatron's layers",
+    "monteclora_config": "draws its weights anew for each pass",
+    "target_parameters": "changes weights that are no layer of their own",
+    "trainable_token_indices": "changes single rows of the embedding",
+    "use_bdlora": "is split into blocks",
+    "use_qalora": "pools its inputs in groups",
+    "velora_config": "compresses what it computes",
+}
 """Settings that make of an adapter what cannot be added to the base's weights, and
 what each does; an adapter that leaves them empty is an ordinary one."""
 

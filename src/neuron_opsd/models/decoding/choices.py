@@ -98,10 +98,7 @@ def score_choices(
 ) -> list[ChoiceScores]:
     """Score the choices of many questions in one pass over their prompts.
 
-    Args:
-        model: Scores the branches.
-        prompts: One per question.
-        completions: For every question the token ids of its choices, end included.
+    The completions of a question are the token ids of its choices, end included.
 
     Raises:
         NotFiniteError: If a logit is not finite; its places are questions'.

@@ -118,13 +118,12 @@ class SharedPrefixes:
         places = [self.free.pop() for _ in chosen]
         texts = [self.request.prompts[i] for i in chosen]
         states = self._read(texts, places)
-        rows: list[Growing] = []
-        parents: list[int] = []
-        for number, (i, place) in enumerate(zip(chosen, places, strict=True)):
-            for k, row in enumerate(self.request.begin(i)):
+        groups = [self.request.begin(i) for i in chosen]
+        for group, place in zip(groups, places, strict=True):
+            for k, row in enumerate(group):
                 row.slot = place * self.num_samples + k
-                rows.append(row)
-                parents.append(number)
+        rows = [row for group in groups for row in group]
+        parents = [number for number, group in enumerate(groups) for _ in group]
         logits = self.model.next_logits(enough(states))[parents]
         self.request.draw(rows, logits)
         self.growing += [row for row in rows if row.grows]

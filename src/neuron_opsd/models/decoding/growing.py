@@ -140,10 +140,7 @@ class Request:
         ]
 
     def draw(self, rows: Sequence[Growing], logits: Tensor) -> Tensor:
-        """Draw one more token for each row from its logits ``(B, V)``.
-
-        Returns:
-            ``(B,)`` tokens.
+        """Draw one more token for each row from its logits ``(B, V)``; return them.
 
         Raises:
             NotFiniteError: If a logit is not finite; its places are those of prompts in

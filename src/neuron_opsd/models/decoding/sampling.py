@@ -119,11 +119,7 @@ def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
     """Return for each row the token at which its distribution passes its number.
 
     First the block of tokens is found, then the token in it, so that no sum runs along
-    the whole vocabulary twice.
-
-    Args:
-        weights: ``(B, V)``, in proportion to the probabilities.
-        uniform: ``(B,)`` float64 in [0, 1).
+    the whole vocabulary twice. Weights ``(B, V)`` are in proportion to probabilities.
     """
     rows, size = weights.shape
     if padding := -size % BLOCK:

@@ -29,7 +29,6 @@ ALIGNED: Final = 16
 another size is added in another way, so that a row would give other bits beside longer
 ones."""
 
-
 MIN_ROWS: Final = 8
 """With fewer rows, matrix products on a processor add in another order."""
 
@@ -74,10 +73,8 @@ class Whole:
 def attended(heads: Heads, mask: Tensor | None) -> Tensor:
     """Attend with the library's own attention, over an aligned number of positions.
 
-    Args:
-        heads: Of a pass over whole rows.
-        mask: ``(B or 1, 1, T, T)``, true where a position sees, T aligned; `None` for
-            all that came before.
+    The mask is ``(B or 1, 1, T, T)``, true where a position sees, T aligned; `None` for
+    all that came before.
     """
     length = heads.key.shape[2]
     missing = (0, 0, 0, aligned(length) - length)
@@ -117,11 +114,7 @@ def attention(  # noqa: PLR0913
     sliding_window: int | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attend as the present pass says, in the form that transformers asks for.
-
-    Raises:
-        ModelError: If the model wants something of its attention that is not done here.
-    """
+    """Attend as the present pass says, in the form that transformers asks for."""
     asked = [name for name in ("softcap", "s_aux") if options.get(name) is not None]
     if asked or attention_mask is not None:
         raise ModelError(

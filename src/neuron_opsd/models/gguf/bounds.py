@@ -42,7 +42,11 @@ def check_claims(path: Path) -> None:
             claims.pass_text()
             claims.pass_value(*claims.take("<I"))
         for _ in range(tensors):
-            claims.pass_tensor()
+            claims.pass_text()
+            (dimensions,) = claims.take("<I")
+            if dimensions > MOST_DIMENSIONS:
+                raise claims.refused(f"a tensor of {dimensions} dimensions")
+            claims.leap(8 * dimensions + 4 + 8, "one tensor more")
 
 
 class Claims:
@@ -102,11 +106,3 @@ class Claims:
                 raise self.refused(f"a list of values of type {inner}")
         else:
             raise self.refused(f"a value of type {kind}")
-
-    def pass_tensor(self) -> None:
-        """Pass over the place of a tensor."""
-        self.pass_text()
-        (dimensions,) = self.take("<I")
-        if dimensions > MOST_DIMENSIONS:
-            raise self.refused(f"a tensor of {dimensions} dimensions")
-        self.leap(8 * dimensions + 4 + 8, "one tensor more")

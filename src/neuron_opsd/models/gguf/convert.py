@@ -14,11 +14,7 @@ import numpy as np
 import torch
 from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 from safetensors.torch import save_file
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoModelForCausalLM,
-    GenerationConfig,
-)
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
 
 from neuron_opsd.documents import parse_table
 from neuron_opsd.errors import ModelError, TryAgainError
@@ -26,13 +22,7 @@ from neuron_opsd.models.gguf.families import FACTORS, Family, configuration, fam
 from neuron_opsd.models.gguf.file import Array, GGUFFile, read_gguf
 from neuron_opsd.models.gguf.tokens import vocabulary_of
 from neuron_opsd.models.library_errors import saving
-from neuron_opsd.storage.download_cache import (
-    Part,
-    cache_folder,
-    changed_files,
-    claim_cache,
-    note,
-)
+from neuron_opsd.storage import download_cache
 from neuron_opsd.storage.files import sha256_file, write_atomic
 
 CONVERSION = 2
@@ -54,17 +44,13 @@ def unpacked(gguf: Path) -> Path:
 
     The folder stays in the user's cache under the file's hash, so that later commands
     need not convert it again and an adapter can name it as its base.
-
-    Raises:
-        ModelError: If the file cannot be used.
-        TryAgainError: If the folder cannot be written.
     """
     digest = sha256_file(gguf)
-    home = cache_folder() / "gguf"
+    home = download_cache.cache_folder() / "gguf"
     folder = home / f"{gguf.stem}-{digest[:16]}-v{CONVERSION}"
     if not (folder / NOTE).is_file():
         keep_converted(gguf, digest, folder)
-    if changed := changed_files(folder, read_note(folder)):
+    if changed := download_cache.changed_files(folder, read_note(folder)):
         raise not_as_written(gguf, folder, changed)
     return folder
 
@@ -72,14 +58,14 @@ def unpacked(gguf: Path) -> Path:
 def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
     """Convert a GGUF file into a folder of the cache, with a hash of every file."""
     home = folder.parent
-    claim_cache(home.parent)
+    download_cache.claim_cache(home.parent)
     try:
         home.mkdir(parents=True, exist_ok=True)
         scratch = Path(mkdtemp(prefix=f".{folder.name}.", dir=home))
         try:
             scratch.chmod(home.stat().st_mode)
             convert_gguf(gguf, scratch)
-            about = note(scratch, digest, {})
+            about = download_cache.note(scratch, digest, {})
             write_atomic(scratch / NOTE, json.dumps(about).encode())
             try:
                 scratch.rename(folder)
@@ -98,9 +84,9 @@ def keep_converted(gguf: Path, digest: str, folder: Path) -> None:
         vouch(gguf, about, folder)
 
 
-def vouch(gguf: Path, about: Part, folder: Path) -> None:
+def vouch(gguf: Path, about: download_cache.Part, folder: Path) -> None:
     """Note the files of a folder that has no note, if they are those just converted."""
-    found = note(folder, about["recipe"], {})
+    found = download_cache.note(folder, about["recipe"], {})
     stored = {name: known["sha256"] for name, known in found["files"].items()}
     files = about["files"].items()
     changed = [name for name, made in files if stored.get(name) != made["sha256"]]
@@ -109,7 +95,7 @@ def vouch(gguf: Path, about: Part, folder: Path) -> None:
     write_atomic(folder / NOTE, json.dumps(found).encode())
 
 
-def read_note(folder: Path) -> Part:
+def read_note(folder: Path) -> download_cache.Part:
     """Return what was noted of a converted model."""
     try:
         found = parse_table((folder / NOTE).read_bytes())
@@ -136,16 +122,12 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write the model of a GGUF file into an existing empty folder.
 
     Takes a few seconds for 135 million parameters, and memory for the float32 weights.
-    Never goes online. The caller commits the folder, so that a killed conversion leaves
-    no half-made model behind.
-
-    Args:
-        gguf: File of a model of one of the architectures in `families.FAMILIES`.
-        folder: Gets `config.json`, `model.safetensors` and the tokenizer's files.
+    The caller commits the folder, so that a killed conversion leaves no half-made model
+    behind.
 
     Raises:
-        ModelError: If it is not a GGUF file, is not whole, or holds what cannot be
-            followed to the letter.
+        ModelError: If it is not a GGUF file of one of `families.FAMILIES`, is not
+            whole, or holds what cannot be followed to the letter.
         OSError: If the disk is full.
     """
     whole = read_gguf(gguf)
@@ -178,9 +160,13 @@ def weights_of(gguf: GGUFFile, family: Family, config: Any) -> State:
     """Return the weights of a model as float32, by their names in transformers."""
     # Without the unembedding where it is tied.
     with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(config)
-    shapes = {name: tuple(one.shape) for name, one in network.named_parameters()}
-    stored = tensor_names(gguf.family, config, shapes)
+        network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        empty = network(config)
+    shapes = {name: tuple(one.shape) for name, one in empty.named_parameters()}
+    number = next(n for n, name in MODEL_ARCH_NAMES.items() if name == gguf.family)
+    known = get_tensor_name_map(number, config.num_hidden_layers)
+    endings = (".weight", ".bias")
+    stored = {name: known.get_name(name, endings) or name for name in shapes}
     check_names(gguf, stored)
     state = {}
     for name, tensor_name in stored.items():
@@ -193,15 +179,6 @@ def weights_of(gguf: GGUFFile, family: Family, config: Any) -> State:
             )
         state[name] = torch.from_numpy(as_trained(array, name, family, config))
     return state
-
-
-def tensor_names(
-    family: str, config: Any, names: Mapping[str, object]
-) -> dict[str, str]:
-    """Return for each weight the tensor that GGUF stores it as."""
-    number = next(key for key, name in MODEL_ARCH_NAMES.items() if name == family)
-    known = get_tensor_name_map(number, config.num_hidden_layers)
-    return {name: known.get_name(name, (".weight", ".bias")) or name for name in names}
 
 
 def check_names(gguf: GGUFFile, stored: Mapping[str, str]) -> None:

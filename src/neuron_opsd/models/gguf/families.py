@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from transformers import AutoConfig
 
@@ -31,22 +30,20 @@ Fields: TypeAlias = dict[str, Any]
 HARMLESS = frozenset({"rope.scaling.finetuned", "tensor_data_layout"})
 """Keys that say where the numbers come from, and change none."""
 
-NEUTRAL: Mapping[str, Any] = MappingProxyType(
-    {
-        "attention.causal": True,
-        "attention.clamp_kqv": 0.0,
-        "attention.max_alibi_bias": 0.0,
-        "attention.scale": 0.0,
-        "embedding_scale": 0.0,
-        "expert_count": 0,
-        "expert_used_count": 0,
-        "logit_scale": 0.0,
-        "nextn_predict_layers": 0,
-        "pooling_type": 0,
-        "residual_scale": 0.0,
-        "use_parallel_residual": False,
-    }
-)
+NEUTRAL: Final[Mapping[str, Any]] = {
+    "attention.causal": True,
+    "attention.clamp_kqv": 0.0,
+    "attention.max_alibi_bias": 0.0,
+    "attention.scale": 0.0,
+    "embedding_scale": 0.0,
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "logit_scale": 0.0,
+    "nextn_predict_layers": 0,
+    "pooling_type": 0,
+    "residual_scale": 0.0,
+    "use_parallel_residual": False,
+}
 """Keys of models of other kinds, with the value that leaves them out."""
 
 
@@ -60,7 +57,16 @@ def rope_parameters(gguf: GGUFFile) -> Fields:
         return base | scaling
     if (kind := scaling["rope_type"]) != "default":
         keys.refuse("rope.scaling.type", kind, f"{FACTORS} scales them already")
-    return base | by_frequency(gguf)
+    # What transformers calls longrope divides by a list of factors, one for each
+    # frequency; here by the same one for prompts of every length.
+    factors = gguf.array(FACTORS).ravel().tolist()
+    return base | {
+        "rope_type": "longrope",
+        "short_factor": factors,
+        "long_factor": factors,
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": int(keys.number("context_length")),
+    }
 
 
 def scaled(keys: Keys) -> Fields:
@@ -99,22 +105,6 @@ def yarn(keys: Keys, factor: float, attention: float) -> Fields:
         "attention_factor": attention * (1.0 + 0.1 * math.log(factor)),
         "beta_fast": float(keys.number("rope.scaling.yarn_beta_fast", 32.0)),
         "beta_slow": float(keys.number("rope.scaling.yarn_beta_slow", 1.0)),
-    }
-
-
-def by_frequency(gguf: GGUFFile) -> Fields:
-    """Return the factors of a file, one for each frequency.
-
-    The kind that transformers calls longrope divides by a list of factors, here by the
-    same one for prompts of every length.
-    """
-    factors = gguf.array(FACTORS).ravel().tolist()
-    return {
-        "rope_type": "longrope",
-        "short_factor": factors,
-        "long_factor": factors,
-        "attention_factor": 1.0,
-        "original_max_position_embeddings": int(gguf.settings.number("context_length")),
     }
 
 
@@ -232,11 +222,8 @@ def gemma3(gguf: GGUFFile, fields: Fields) -> Fields:
 def gemma(gguf: GGUFFile, fields: Fields, *, largest: int, period: int) -> Fields:
     """Return what Gemma 2 and 3 share.
 
-    Args:
-        gguf: A file of either family.
-        fields: The common ones.
-        largest: Layers of the 27B model, which divides its queries by another width.
-        period: How many layers come to each without a window.
+    The 27B model, of `largest` layers, divides its queries by another width; each of
+    `period` layers has a window but one.
     """
     keys, num_layers = gguf.settings, fields["num_hidden_layers"]
     usual = "only this family's usual one is read"
@@ -254,15 +241,13 @@ def gemma(gguf: GGUFFile, fields: Fields, *, largest: int, period: int) -> Field
     }
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        "llama": Family("llama", llama, rotated=True),
-        "qwen2": Family("qwen2", without_window),
-        "qwen3": Family("qwen3", without_window),
-        "smollm3": Family("smollm3", without_window, rotated=True),
-        "olmo2": Family("olmo2", olmo2),
-        "gemma2": Family("gemma2", gemma2, norm_offset=1.0),
-        "gemma3": Family("gemma3_text", gemma3, norm_offset=1.0),
-    }
-)
+FAMILIES: Final[Mapping[str, Family]] = {
+    "llama": Family("llama", llama, rotated=True),
+    "qwen2": Family("qwen2", without_window),
+    "qwen3": Family("qwen3", without_window),
+    "smollm3": Family("smollm3", without_window, rotated=True),
+    "olmo2": Family("olmo2", olmo2),
+    "gemma2": Family("gemma2", gemma2, norm_offset=1.0),
+    "gemma3": Family("gemma3_text", gemma3, norm_offset=1.0),
+}
 """By ``general.architecture``; each has gated MLPs, and was compared with llama.cpp."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from typing import Final
 
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 LINES_AND_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -76,7 +76,7 @@ def each(names: str, way: PreTokenizer) -> dict[str, PreTokenizer]:
     return dict.fromkeys(names.split(), way)
 
 
-PRE_TOKENIZERS: Mapping[str, PreTokenizer] = MappingProxyType(
+PRE_TOKENIZERS: Final[Mapping[str, PreTokenizer]] = (
     each("default", PreTokenizer(DEFAULT))
     | each(
         "llama-bpe llama3 llama-v3 falcon3 pixtral",

@@ -43,18 +43,13 @@ class Tokens:
     ) -> None:
         """Look up what control tokens and marks of reasoning there are.
 
-        Args:
-            tokenizer: Of the transformers library.
-            end_ids: Tokens that end a completion.
-            marks: Of reasoning, besides the known pairs that the chat template names,
-                or else all known ones.
-            name: Of the model, for messages.
+        `marks` stand beside the known pairs that the chat template names, or else all
+        known ones; `name` is the model's, for messages.
         """
         self.tokenizer = tokenizer
         self.end_ids = end_ids
         self.template = ChatTemplate(tokenizer, name or tokenizer.name_or_path)
         named = reasoning.marks_in(self.template.source)
-        # Marks that a prompt asks for stand beside the model's own, not in their place.
         self.marks = tuple(dict.fromkeys((*(named or reasoning.KNOWN), *marks)))
         self._control_ids = frozenset(
             int(i) for i in tokenizer.convert_tokens_to_ids(control_texts(tokenizer))

@@ -16,12 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.library_errors import full_line
-from neuron_opsd.models.tokenizer.rendering import (
-    Conversation,
-    Refusal,
-    Written,
-    shared_renderer,
-)
+from neuron_opsd.models.tokenizer import rendering
 from neuron_opsd.models.tokenizer.template_worker import write_day
 from neuron_opsd.records import Prompt, TokenIds
 
@@ -71,11 +66,11 @@ class ChatTemplate:
         return self._source[0]
 
     @cached_property
-    def _source(self) -> tuple[str, Refusal | None]:
+    def _source(self) -> tuple[str, rendering.Refusal | None]:
         try:
             return str(self.tokenizer.get_chat_template()), None
         except ValueError as error:
-            return "", Refusal(full_line(error))
+            return "", rendering.Refusal(full_line(error))
 
     @property
     def prints_date(self) -> bool:
@@ -100,7 +95,7 @@ class ChatTemplate:
             for p in prompts
         )
         for one in written:
-            if isinstance(one, Refusal):
+            if isinstance(one, rendering.Refusal):
                 raise ModelError(
                     f"the chat template of {self.name} cannot write this conversation: "
                     f"{one.reason}; reword it, or {PLAIN}"
@@ -119,21 +114,23 @@ class ChatTemplate:
         (written,) = self._render(
             [self._conversation(turns, day, thinking=thinking, answering=answering)]
         )
-        if isinstance(written, Refusal):
+        if isinstance(written, rendering.Refusal):
             raise UnwrittenError(written.reason)
         return written
 
-    def _render(self, conversations: Iterable[Conversation]) -> list[Written]:
+    def _render(
+        self, conversations: Iterable[rendering.Conversation]
+    ) -> list[rendering.Written]:
         """Return conversations as the template writes them, or why it does not."""
         source, problem = self._source
         some = list(conversations)
         if problem:
             return [problem] * len(some)
-        return shared_renderer().render(source, some)
+        return rendering.shared_renderer().render(source, some)
 
     def _conversation(
         self, turns: Sequence[Turn], day: str, *, thinking: bool | None, answering: bool
-    ) -> Conversation:
+    ) -> rendering.Conversation:
         given = {**self.tokenizer.special_tokens_map, "tools": None, "documents": None}
         given["add_generation_prompt"] = answering
         if thinking is not None:

@@ -70,11 +70,7 @@ class Source:
         return Path(found) if found else None
 
     def weight_files(self) -> list[Path]:
-        """Return the files of weights that transformers loads.
-
-        Raises:
-            ModelError: If their index cannot be read.
-        """
+        """Return the files of weights that transformers loads."""
         whole, index = self.file(WEIGHTS), self.file(INDEX)
         if whole is not None or index is None:
             return [] if whole is None else [whole]

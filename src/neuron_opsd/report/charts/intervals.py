@@ -15,7 +15,6 @@ from neuron_opsd.report.wording import finite
 
 ROLES = ("after", "net")
 """Of the first interval of a row and of the second."""
-
 TEXT_LINE, MARK_LINE, ABOVE_MARKS, BELOW_MARKS = 16.0, 12.0, 13.0, 9.0
 """Heights within a row."""
 

@@ -16,24 +16,18 @@ from neuron_opsd.report.wording import one_line
 
 STRONG_LETTER = 8.2
 """Mean width of a letter that is set in bold."""
-
 LINE = 14.0
 """Height of a line of text."""
-
 ASCENT = 10.5
 """How far letters reach above the line that they stand on."""
-
 RINGS = (10.0, 22.0, 36.0, 52.0, 70.0, 90.0)
 """How far from its mark a name may stand, tried in this order."""
-
 DIRECTIONS = 16
 
 LONGEST_NAME = 18
 """Of a mark or a line, in letters."""
-
 TO_NAME = 15.0
 """From where lines end to their names."""
-
 NAMES_WIDTH = TO_NAME + STRONG_LETTER * LONGEST_NAME
 """Room for names at the ends of lines."""
 
@@ -93,10 +87,7 @@ def text_box(text: str, at: Point) -> Box:
 
 
 def names_at_ends(ends: Sequence[tuple[str, str, Point]], frame: Box) -> list[Markup]:
-    """Write names, with role and end of their lines, at the right of a frame, apart.
-
-    They take `NAMES_WIDTH`.
-    """
+    """Write the names of lines at the right of a frame, apart from each other."""
     _, top, right, bottom = frame
     heights = spread([end[1] for _, _, end in ends], LINE, top + 4, bottom - 2)
     drawn = []

@@ -15,10 +15,8 @@ from neuron_opsd.report.wording import number
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom."""
-
 FRAME: Box = (46.0, 36.0, 382.0, 262.0)
 """Between the axes of a drawing of the usual width."""
-
 BELOW = 40.0
 """Room for the marks and the name of the axis below a frame."""
 

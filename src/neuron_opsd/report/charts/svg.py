@@ -8,7 +8,6 @@ so that its words keep the size of the page's small print.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TypeAlias
 
 from markupsafe import Markup, escape
@@ -32,20 +31,18 @@ SERIES: tuple[tuple[str, str], ...] = (
 """Light and dark colour of each of several lines; every line is also named where it
 ends, so nothing rests on telling these apart."""
 
-PALETTE: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "paper": ("#fdfcf9", "#14161a"),
-        "panel": ("#f5f3ee", "#1c1f25"),
-        "rule": ("#dcd8cf", "#343942"),
-        "ink": ("#1b1d21", "#e8e6e1"),
-        "muted": ("#5c5f66", "#a3a7ae"),
-        "faint": ("#b9b5ab", "#565c66"),
-        "before": ("#a34a0a", "#f0a05f"),
-        "after": ("#17589a", "#74b4f2"),
-        "net": ("#00695c", "#58c7b2"),
-        **{f"series{place}": pair for place, pair in enumerate(SERIES)},
-    }
-)
+PALETTE: Mapping[str, tuple[str, str]] = {
+    "paper": ("#fdfcf9", "#14161a"),
+    "panel": ("#f5f3ee", "#1c1f25"),
+    "rule": ("#dcd8cf", "#343942"),
+    "ink": ("#1b1d21", "#e8e6e1"),
+    "muted": ("#5c5f66", "#a3a7ae"),
+    "faint": ("#b9b5ab", "#565c66"),
+    "before": ("#a34a0a", "#f0a05f"),
+    "after": ("#17589a", "#74b4f2"),
+    "net": ("#00695c", "#58c7b2"),
+    **{f"series{place}": pair for place, pair in enumerate(SERIES)},
+}
 """Light and dark colour of each role; orange, blue and bluish green stay apart for
 every common kind of colour blindness, and shape says the same as colour."""
 
@@ -54,7 +51,6 @@ LETTER = 7.6
 
 Key: TypeAlias = Sequence[tuple[str, str]]
 """Roles of marks and what they mean; a role that is empty has no mark."""
-
 BEFORE_AND_AFTER: Key = (("before", "before"), ("after", "after"))
 
 
