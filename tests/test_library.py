@@ -54,6 +54,20 @@ def test_settings_are_a_config_or_a_table_with_dotted_names() -> None:
     assert as_config({}) == Config()
     with pytest.raises(ConfigError, match="did you mean steps"):
         as_config({"distill.stepz": 1})
+    odd: Any = {1: 2}
+    with pytest.raises(ConfigError, match="no section or setting 1"):
+        as_config(odd)
+
+
+def test_settings_may_have_former_names_in_a_base_and_a_path_as_text(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[fitness]\naction = 'stop'\n")
+    base = {"fitness": {"action": "off", "one_answer": "warn"}}
+    with pytest.warns(match=r"fitness\.\* are called teacher_check"):
+        check = no.load_config(str(file), base=base).teacher_check
+    assert (check.action, check.one_answer) == ("stop", "warn")
 
 
 def test_a_run_takes_texts_and_paths(handed_on: dict[str, tuple[Any, ...]]) -> None:
@@ -81,6 +95,50 @@ def test_a_comparison_takes_its_choices_by_name(
     assert comparison.starts == ("base", "form-only")
     names = tuple(variant.name for variant in comparison.variants)
     assert names == library.DEFAULT_METHODS
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"method": ["ttrl"]}, "has no choice method; it has methods, seeds, "),
+        ({"warm_start": "yes"}, "warm_start is 'yes', but it must be one of no, form"),
+        ({"seeds": "2"}, "seeds and at are whole numbers, but '2' is not one"),
+        ({"at": [1.5]}, "seeds and at are whole numbers, but 1.5 is not one"),
+        ({"methods": [3]}, "'3' names no method to compare"),
+    ],
+)
+def test_choices_that_cannot_be_are_refused_in_a_line(
+    tmp_path: Path, choices: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        no.compare({"law": "a"}, {"law": "b"}, tmp_path / "out", TABLE, **choices)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_value_stands_for_a_list_of_it(
+    handed_on: dict[str, tuple[Any, ...]],
+) -> None:
+    choices: Any = {"methods": "ttrl", "at": 5}
+    no.compare({"law": "a"}, TESTS, "out", TABLE, **choices)
+    comparison = handed_on["compare"][0]
+    names = [variant.name for variant in comparison.variants]
+    assert (names, comparison.shown_steps) == (["ttrl"], (5,))
+    one: Any = Path("run")
+    no.analyse(one, "out", one)
+    request = handed_on["analyse"][0]
+    assert (request.runs, request.answers) == ((one,), ("run",))
+
+
+@pytest.mark.parametrize("files", ["exam.jsonl", ["exam.jsonl"]])
+def test_files_without_names_are_refused(files: Any) -> None:
+    with pytest.raises(ConfigError, match="is not a table of files by name"):
+        no.run("pool.jsonl", "out", TABLE, files)
+
+
+@pytest.mark.parametrize("settings", [None, "model.name=m", Path("x.toml")])
+def test_settings_that_are_none_are_refused(settings: Any) -> None:
+    with pytest.raises(ConfigError, match="but they must be a Config, as load_config"):
+        no.run("pool.jsonl", "out", settings)
 
 
 def test_the_others_hand_on_their_arguments(

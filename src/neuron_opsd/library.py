@@ -16,7 +16,8 @@ from neuron_opsd.comparison import forecast as forecasting
 from neuron_opsd.comparison.comparison import Comparison
 from neuron_opsd.comparison.forecast import Forecast
 from neuron_opsd.comparison.variants import parse_variant
-from neuron_opsd.config.tables import Settings, as_config
+from neuron_opsd.config.tables import Settings, as_config, shortened
+from neuron_opsd.errors import ConfigError
 from neuron_opsd.planning import estimate as planning
 from neuron_opsd.planning.costs import Plan
 from neuron_opsd.progress import QUIET, Progress
@@ -136,18 +137,43 @@ def comparison_of(
     sources: Files, tests: Files, out: Place, choices: Choices
 ) -> Comparison:
     """Return what is compared on what."""
-    methods = choices.get("methods") or DEFAULT_METHODS
+    check_choices(choices)
+    methods = listed(choices.get("methods") or DEFAULT_METHODS)
     return Comparison(
         sources=named_files(sources),
         tests=named_files(tests),
-        variants=tuple(map(parse_variant, methods)),
+        variants=tuple(parse_variant(str(one)) for one in methods),
         num_seeds=choices.get("seeds", 3),
         starts=STARTS[choices.get("warm_start", "no")],
         out=Path(out),
-        shown_steps=tuple(choices.get("at", ())),
+        shown_steps=tuple(listed(choices.get("at", ()))),
         oracle=choices.get("oracle", False),
         command=choices.get("command", ""),
     )
+
+
+def check_choices(choices: Choices) -> None:
+    """Refuse choices that do not exist, or whose value cannot be.
+
+    Raises:
+        ConfigError: For the first of them.
+    """
+    known = Choices.__annotations__
+    for name in choices:
+        if name not in known:
+            raise ConfigError(
+                f"compare has no choice {name}; it has {', '.join(known)}"
+            )
+    start = choices.get("warm_start", "no")
+    if start not in STARTS:
+        raise ConfigError(
+            f"warm_start is {start!r}, but it must be one of {', '.join(STARTS)}"
+        )
+    for number in (choices.get("seeds", 3), *listed(choices.get("at", ()))):
+        if not isinstance(number, int):
+            raise ConfigError(
+                f"seeds and at are whole numbers, but {number!r} is not one"
+            )
 
 
 def evaluate(
@@ -200,7 +226,10 @@ def analyse(
         NeuronOpsdError: For anything that the user can mend.
     """
     request = analysis.AnalysisRequest(
-        tuple(map(Path, runs)), Path(out), tuple(answers), command
+        tuple(map(Path, listed(runs))),
+        Path(out),
+        tuple(map(str, listed(answers))),
+        command,
     )
     return analysis.analyse(request, progress)
 
@@ -275,5 +304,19 @@ def extract_neurons(
 
 
 def named_files(files: Files | None) -> dict[str, str]:
-    """Return name to file as text."""
+    """Return name to file as text.
+
+    Raises:
+        ConfigError: If the files have no names.
+    """
+    if not isinstance(files or {}, Mapping):
+        raise ConfigError(
+            f"{shortened(files)} is not a table of files by name; write for example "
+            '{"exam": "exam.jsonl"}'
+        )
     return {name: str(file) for name, file in (files or {}).items()}
+
+
+def listed(values: Any) -> list[Any]:
+    """Return several values as a list, and one alone as a list of it."""
+    return [values] if isinstance(values, str | Path | int) else list(values)

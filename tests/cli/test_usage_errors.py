@@ -224,10 +224,10 @@ def test_a_former_name_of_a_setting_is_warned_of_in_one_line(
     shown = capsys.readouterr()
     assert "[teacher_check]" in shown.out
     assert 'action = "stop"' in shown.out
-    assert set(shown.err.splitlines()) == {
+    assert shown.err.splitlines() == [
         "neuron-opsd: warning: the settings fitness.* are called teacher_check.* now, "
         "and are read as such; please write the new name"
-    }
+    ]
 
 
 def test_test_questions_that_stand_in_the_pool_are_named(

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from neuron_opsd.comparison.variants import (
+    check_own_settings,
     check_resolved,
     config_of,
     method_line,
@@ -30,6 +31,13 @@ def test_nothing_is_said_where_all_are_given_the_same() -> None:
     assert told(methods) == []
     assert told(methods, "distill.num_samples=4", "distill.batch_size=8") == []
     assert told(["lmsi", "form-only"], "contexts.num_demonstrations=3") == []
+
+
+def test_a_section_that_is_no_table_is_refused_by_name() -> None:
+    variant = parse_variant("t=ttrl:distill=3")
+    check_own_settings(variant)
+    with pytest.raises(ConfigError, match="distill is 3, but it is a section of sev"):
+        config_of(variant, load_config(None, ()))
 
 
 @pytest.mark.parametrize(

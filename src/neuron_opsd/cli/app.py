@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            warnings.filterwarnings("always", category=errors.RenamedSettingWarning)
+            warnings.filterwarnings("default", category=errors.RenamedSettingWarning)
             warnings.showwarning = partial(show_warning, warnings.showwarning)
             return run_command(tokens)
     except ENDS as error:

@@ -106,7 +106,7 @@ def check_own_settings(variant: Variant) -> None:
                 f"{variant.name} sets {section}, but that must be one for all methods; "
                 f"a method may set {', '.join(OWN_SECTIONS)}, so give it with --set"
             )
-        if section == "distill" and "steps" in fields:
+        if section == "distill" and isinstance(fields, Mapping) and "steps" in fields:
             raise ConfigError(
                 f"{variant.name} sets distill.steps, but methods are compared after "
                 "the same number of steps; give it with --set, and --at for results "

@@ -31,7 +31,7 @@ MAX_SHOWN = 80
 
 
 def load_config(
-    path: Path | None = None,
+    path: str | Path | None = None,
     assignments: Iterable[str] = (),
     base: Mapping[str, Any] | None = None,
 ) -> Config:
@@ -41,9 +41,9 @@ def load_config(
         ConfigError: If the file is missing or not TOML, a name is unknown (the nearest
             one is given) or a value is out of range.
     """
-    table: Table = merge({}, base or {})
+    table: Table = renamed_by_user(base or {})
     if path is not None:
-        table = merge(table, read_toml(path))
+        table = merge(table, read_toml(Path(path)))
     for assignment in assignments:
         table = merge(table, parse_assignment(assignment))
     return config_from_table(table)
@@ -57,9 +57,14 @@ def as_config(settings: Settings) -> Config:
     """
     if isinstance(settings, Config):
         return settings
+    if not isinstance(settings, Mapping):
+        raise ConfigError(
+            f"the settings are {shortened(settings)}, but they must be a Config, as "
+            "load_config returns it, or a table such as {'model.name': 'my-model'}"
+        )
     table: Table = {}
     for name, value in settings.items():
-        table = merge(table, nested(name.split("."), value))
+        table = merge(table, nested(str(name).split("."), value))
     return config_from_table(table)
 
 
@@ -143,6 +148,12 @@ def explain(error: ValidationError) -> str:
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         return unknown_name(path)
+    if first["type"] == "model_type":
+        name, field = path[0], next(iter(section_fields(path)))
+        return (
+            f"{name} is {shortened(first['input'])}, but it is a section of several "
+            f"settings; set them by name, such as {name}.{field}"
+        )
     limit = first["msg"].replace("Input should be", "it must be")
     return f"{'.'.join(path)} is {shortened(first['input'])}, but {limit}"
 
