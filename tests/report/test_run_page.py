@@ -19,6 +19,7 @@ from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.method.selection import LEFT_OUT, SELECTION_RULES
 from neuron_opsd.records import SelectionEntry
 from neuron_opsd.records.scores import Interval
+from neuron_opsd.report.card import render_card
 from neuron_opsd.report.condense import pool_summary
 from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.run_notes import (
@@ -249,6 +250,14 @@ def test_the_notes_follow_the_settings() -> None:
     notes = dict(method_notes(replace(empty_report(), config=config)))
     assert notes["Demonstrations"] == "No demonstrations were shown in training."
     assert "(scaled to the model)" in notes["Neurons"]
+
+
+def test_a_method_that_shows_nothing_is_not_said_to_have_shown_demonstrations() -> None:
+    data = replace(example_report(), reads_contexts=False)
+    assert data.config.contexts.num_demonstrations
+    notes = dict(method_notes(data))
+    assert notes["Demonstrations"] == "No demonstrations were shown in training."
+    assert "other questions" not in render_card(data, "a/b")
 
 
 @pytest.mark.parametrize(

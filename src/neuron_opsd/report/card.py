@@ -39,7 +39,7 @@ def render_card(data: ReportData, base_model: str, source: str = "") -> str:
         full=data.config.distill.tuning == "full",
         is_ours=data.config.method == OURS,
         outcome=outcome_sentence(data),
-        demonstrations=contexts.num_demonstrations,
+        demonstrations=contexts.num_demonstrations if data.reads_contexts else 0,
         chosen=CONTEXT_RULES[contexts.rule].help,
         results=results_table(data),
         found=[*(data.teacher_check.findings if data.teacher_check else ()), *signs],

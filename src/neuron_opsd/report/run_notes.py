@@ -59,7 +59,7 @@ def method_notes(data: ReportData) -> list[tuple[str, str]]:
         ("Rollouts", rollouts_note(config)),
         ("Neurons", neurons_note(data)),
         ("Selection", selection_note(config)),
-        ("Demonstrations", demonstrations_note(config)),
+        ("Demonstrations", demonstrations_note(data)),
         ("Training", training_note(data)),
     ]
 
@@ -111,11 +111,11 @@ def selection_note(config: Config) -> str:
     )
 
 
-def demonstrations_note(config: Config) -> str:
+def demonstrations_note(data: ReportData) -> str:
     """Say what the teacher saw and the student did not."""
-    contexts = config.contexts
+    contexts = data.config.contexts
     count = contexts.num_demonstrations
-    if not count:
+    if not (count and data.reads_contexts):
         return "No demonstrations were shown in training."
     source = "whole pool" if contexts.source == "pool" else "selected questions"
     rule = CONTEXT_RULES[contexts.rule].help

@@ -229,6 +229,8 @@ class ReportData(Brief):
     command: str = ""
     method_summary: str = ""
     """What the method of `config.method` does, in a line."""
+    reads_contexts: bool = True
+    """Whether it shows demonstrations, where the settings name any."""
     neurons_per_layer: int = 0
     """`neurons.per_layer` as scaled to the model; 0 where unknown."""
     neurons_kept: int = 0

@@ -121,6 +121,7 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
         versions=run.directory.manifest.versions,
         command=command,
         method_summary=METHODS[run.config.method].summary,
+        reads_contexts=METHODS[run.config.method].reads_contexts,
         neurons_per_layer=sizes.per_layer,
         neurons_kept=sizes.keep,
         data_hashes=run.directory.manifest.inputs,
