@@ -100,7 +100,7 @@ def test_the_regex_reader_needs_a_pattern() -> None:
 
 
 def test_a_pattern_that_does_not_compile_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"'\(' *.*no regular expression"):
+    with pytest.raises(ConfigError, match=r"'\(' *.*not a regular expression"):
         reader_for(FREE, AnswersConfig(reader="regex", pattern="("))
 
 

@@ -38,17 +38,26 @@ def locked(folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK, timeout=0)
     take(lock, folder)
+    try:
+        with named_holder(folder):
+            yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def named_holder(folder: Path) -> Iterator[None]:
+    """Say in the folder who holds it."""
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "start": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    write_atomic(folder / HOLDER, json.dumps(holder).encode())
     try:
-        write_atomic(folder / HOLDER, json.dumps(holder).encode())
         yield
     finally:
         discard(folder / HOLDER)
-        lock.release()
 
 
 def take(lock: BaseFileLock, folder: Path) -> None:
