@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -458,12 +460,24 @@ def test_a_second_opening_is_told_who_holds_the_directory(tmp_path: Path) -> Non
             RunDirectory.open(tmp_path, {}, {}),
         ):
             pass
-        (tmp_path / "LOCK.holder").unlink()
+        holder = tmp_path / "LOCK.holder"
+        named = holder.read_text()
+        killed = json.loads(named) | {"pid": 2**22 + 1}  # above all that Linux gives
+        for text in ("", json.dumps(killed)):
+            holder.write_text(text)
+            with (
+                pytest.raises(TryAgainError, match="has not said who it is"),
+                RunDirectory.open(tmp_path, {}, {}),
+            ):
+                pass
+        late = threading.Timer(0.1, lambda: holder.write_text(named))
+        late.start()
         with (
-            pytest.raises(TryAgainError, match="has not said who it is"),
+            pytest.raises(TryAgainError, match=f"in use by process {os.getpid()} on "),
             RunDirectory.open(tmp_path, {}, {}),
         ):
             pass
+        late.join()
     with RunDirectory.open(tmp_path, {}, {}):
         pass
 

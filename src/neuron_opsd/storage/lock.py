@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
+from typing import Final
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -24,6 +26,8 @@ LOCK = "LOCK"
 HOLDER = "LOCK.holder"
 NO_FLOCK = "flock not supported"
 """How filelock begins to say that it takes another kind of lock."""
+NAMED_WITHIN: Final = 1.0
+"""Seconds that one who finds a lock taken waits to learn by whom."""
 LOCKLESS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 """Numbers with which file systems say that they have no locks."""
 
@@ -105,13 +109,15 @@ def lockless(folder: Path, reason: str) -> str:
 
 
 def holder_text(folder: Path) -> str:
-    """Say who holds a folder's lock."""
-    try:
-        holder = parse_table(read_plain(folder / HOLDER))
-        return f"process {holder['pid']} on {holder['host']} since {holder['start']}"
-    except (NeuronOpsdError, DocumentError, KeyError):
-        # The holder takes the lock a moment before it can say so.
-        return "another process that has not said who it is"
+    """Say who holds a folder's lock.
+
+    A holder takes the lock a moment before it can say so; until then the file is
+    missing or names one that was killed.
+    """
+    end = monotonic() + NAMED_WITHIN
+    while (holder := living_holder(folder)) is None and monotonic() < end:
+        sleep(NAMED_WITHIN / 50)
+    return holder or "another process that has not said who it is"
 
 
 def living_holder(folder: Path) -> str | None:
@@ -120,12 +126,12 @@ def living_holder(folder: Path) -> str | None:
         holder = parse_table(read_plain(folder / HOLDER))
     except (NeuronOpsdError, DocumentError):
         return None
-    pid, host = holder.get("pid"), holder.get("host")
-    if not isinstance(pid, int) or pid <= 0:
+    pid, host, start = (holder.get(key) for key in ("pid", "host", "start"))
+    if not isinstance(pid, int) or pid <= 0 or None in (host, start):
         return None
     if host == socket.gethostname() and not alive(pid):
         return None
-    return f"process {pid} on {host} since {holder.get('start')}"
+    return f"process {pid} on {host} since {start}"
 
 
 def alive(pid: int) -> bool:
