@@ -27,6 +27,7 @@ from neuron_opsd.methods import (
     needs_neurons,
 )
 from neuron_opsd.methods.distillation import OracleOPSD
+from neuron_opsd.methods.reinforcement import TTRL
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import learner_of, load_model
@@ -586,3 +587,20 @@ def test_a_step_in_which_nothing_can_be_trained_on_changes_nothing(
     assert (entry.loss, entry.grad_norm, entry.num_tokens) == (0.0, 0.0, 0)
     after = learner.state()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_summary_is_the_docstring_or_a_text_of_its_own() -> None:
+    class Short(TTRL):
+        """GRPO towards short answers."""
+
+    class Long(TTRL):
+        """Reinforces long answers."""
+
+    class Named(TTRL):
+        """Reinforces long answers."""
+
+        summary = "its own words"
+
+    assert Short.summary == "GRPO towards short answers"
+    assert Long.summary == "reinforces long answers"
+    assert Named.summary == "its own words"

@@ -116,10 +116,13 @@ class Method(ABC):
     """Whether it has nothing but the model's own answers to learn from."""
 
     def __init_subclass__(cls) -> None:
-        """Take the summary from the docstring."""
-        if cls.__doc__:
+        """Take the summary from the docstring, unless the class has one."""
+        if cls.__doc__ and "summary" not in vars(cls):
             first = cls.__doc__.partition("\n")[0].removesuffix(".")
-            cls.summary = first[:1].lower() + first[1:]
+            word = first.partition(" ")[0]
+            cls.summary = (word if word.isupper() else word.lower()) + first[
+                len(word) :
+            ]
 
     def __init__(self, config: Config) -> None:
         """Take the settings."""
