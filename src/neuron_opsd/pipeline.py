@@ -21,7 +21,7 @@ from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.data.overlap import duplicates_of
 from neuron_opsd.errors import DataError
 from neuron_opsd.method import selection as selecting
-from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
+from neuron_opsd.method.selection import PoolSignals, kept_ids
 from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, TextScorer, Tokenizer
 from neuron_opsd.progress import QUIET, Progress
@@ -199,16 +199,16 @@ def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> Non
 
 def select(work: Workspace, pool: PoolSignals) -> Sequence[SelectionEntry]:
     """Select the questions to train on; say what was left out and what was drawn."""
-    config = work.config
+    config = work.config.selection
+    ranking = selecting.rank_questions(pool, config, work.config.seed)
     selection = work.cache.once(
         "selection",
         codecs.SELECTION,
-        lambda: select_questions(pool, config.selection, config.seed),
+        lambda: selecting.entries_of(pool, ranking, config),
         made_from=[*ANSWERS, "neurons"],
     )
-    if any(entry.kept for entry in selection):
-        ranking = selecting.rank_questions(pool, config.selection, config.seed)
-        work.warn(selecting.selection_warnings(ranking, config.selection))
+    if ranking.kept.any():
+        work.warn(selecting.selection_warnings(ranking, config))
     return selection
 
 

@@ -424,7 +424,7 @@ def test_a_selection_of_one_answer_is_warned_of(
             SelectionEntry(q.id, 5, n, n % 2 == 0, "") for n, q in enumerate(POOL)
         )
 
-    monkeypatch.setattr("neuron_opsd.pipeline.select_questions", evens)
+    monkeypatch.setattr("neuron_opsd.method.selection.entries_of", evens)
     monkeypatch.setattr("neuron_opsd.stages.one_answer.FEWEST", 6)
     config = config_of("contexts.num_demonstrations=0", "selection.keep_fraction=1.0")
     _, warnings = prepared(tmp_path, model, config)

@@ -172,8 +172,14 @@ def select_questions(
     """
     if not pool.neurons:
         return ()
-    ranking, unread = rank_questions(pool, config, seed), pool.unread
-    rule = SELECTION_RULES[config.rule]
+    return entries_of(pool, rank_questions(pool, config, seed), config)
+
+
+def entries_of(
+    pool: PoolSignals, ranking: Ranking, config: SelectionConfig
+) -> tuple[SelectionEntry, ...]:
+    """Say of each question of a ranked pool whether it is kept, and why."""
+    rule, unread = SELECTION_RULES[config.rule], pool.unread
     return tuple(
         SelectionEntry(
             question_id=entry.question_id,
