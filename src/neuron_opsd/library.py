@@ -35,6 +35,7 @@ Files: TypeAlias = Mapping[str, Place]
 """Name to file."""
 
 DEFAULT_METHODS: Final = ("neuron-opsd", "lmsi", "ttrl", "intuitor")
+NUM_SEEDS: Final = 3
 
 STARTS: Final = {"no": (BASE,), "form": (FORM,), "both": (BASE, FORM)}
 """Where training begins, by `warm_start`."""
@@ -47,7 +48,7 @@ class Choices(TypedDict, total=False):
     """Names, or `NAME=METHOD:section.field=value,...`; without any
     `DEFAULT_METHODS`."""
     seeds: int
-    """How many times each method is trained on each source; else 3."""
+    """How many times each method is trained on each source; else `NUM_SEEDS`."""
     warm_start: Literal["no", "form", "both"]
     """Whether training begins from the form-only model; else `no`."""
     at: Sequence[int]
@@ -143,7 +144,7 @@ def comparison_of(
         sources=named_files(sources),
         tests=named_files(tests),
         variants=tuple(parse_variant(str(one)) for one in methods),
-        num_seeds=choices.get("seeds", 3),
+        num_seeds=choices.get("seeds", NUM_SEEDS),
         starts=STARTS[choices.get("warm_start", "no")],
         out=Path(out),
         shown_steps=tuple(listed(choices.get("at", ()))),
@@ -169,7 +170,7 @@ def check_choices(choices: Choices) -> None:
         raise ConfigError(
             f"warm_start is {start!r}, but it must be one of {', '.join(STARTS)}"
         )
-    for number in (choices.get("seeds", 3), *listed(choices.get("at", ()))):
+    for number in (choices.get("seeds", NUM_SEEDS), *listed(choices.get("at", ()))):
         if not isinstance(number, int):
             raise ConfigError(
                 f"seeds and at are whole numbers, but {number!r} is not one"

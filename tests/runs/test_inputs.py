@@ -171,7 +171,7 @@ def test_a_gpu_is_told_with_what_drives_it(
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release "
         "Build  (builder@host)  Thu Jan 23 22:50:36 UTC 2025\nGCC version: gcc 12.3.0\n"
     )
-    monkeypatch.setattr(inputs, "DRIVER", driver)
+    monkeypatch.setattr(inputs, "NVIDIA_DRIVER", driver)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")

@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 
 from neuron_opsd.storage.download_cache import MARKER
 from neuron_opsd.storage.lock import native_locks
+from neuron_opsd.storage.manifest import NVIDIA_DRIVER
 from neuron_opsd.storage.output_paths import kind_of
 
 State: TypeAlias = Literal["ok", "warn", "fail"]
@@ -35,7 +36,6 @@ CPU_INFO = Path("/proc/cpuinfo")
 MEMORY_INFO = Path("/proc/meminfo")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from neuron_opsd.results.comparison import (
 from neuron_opsd.results.run import Least
 
 SIGNIFICANT = 0.05
-NOT_MEASURED = "not measured"
+NO_RESULT = "not measured"
 ONLY_FORM = "above base, but no difference seen from form-only training"
 LITTLE_MORE = "above base, but no difference that matters from form-only training"
 BELOW_FORM = "above base, but below form-only training"
@@ -146,7 +146,7 @@ def gain_verdict(
     Form-only training itself has nothing to be net of, so its name is asked for.
     """
     if gain is None:
-        return NOT_MEASURED
+        return NO_RESULT
     if not (gain.difference.low > 0 and wording.matters(gain.difference.value, least)):
         said = wording.verdict(gain.difference, higher_is_better=True, least=least)
         return corrected(said, gain)
@@ -173,7 +173,7 @@ def net_verdict(gain: Contrast, net: Contrast | None, least: float) -> str:
 def shown_by(contrast: Contrast | None, kind: MetricKind, least: Least) -> str:
     """Say what a difference shows, and whether it stands after Holm's correction."""
     if contrast is None:
-        return NOT_MEASURED
+        return NO_RESULT
     return corrected(judged(kind, contrast.difference, least), contrast)
 
 

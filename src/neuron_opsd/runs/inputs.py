@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -25,7 +24,7 @@ from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.records import Question
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.gold_checks import check_gold
-from neuron_opsd.storage.manifest import place_text
+from neuron_opsd.storage.manifest import NVIDIA_DRIVER, place_text
 from neuron_opsd.storage.output_paths import check_names as refuse_names
 from neuron_opsd.storage.run_directory import RunDirectory
 
@@ -42,7 +41,6 @@ PASSING = (
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
 """Names of a processor's abilities that choose how products are computed."""
 
-DRIVER: Final = Path("/proc/driver/nvidia/version")
 DRIVER_NUMBER: Final = re.compile(r"\b\d{3,}\.\d+(\.\d+)?\b")
 
 LIMITS: Final = (
@@ -248,7 +246,7 @@ def gpu_environment() -> dict[str, str]:
         return {}
     driver = ""
     with suppress(OSError):
-        found = DRIVER_NUMBER.search(DRIVER.read_text("utf-8", "replace"))
+        found = DRIVER_NUMBER.search(NVIDIA_DRIVER.read_text("utf-8", "replace"))
         driver = found[0] if found else ""
     return {
         "device": torch.cuda.get_device_name(),

@@ -36,6 +36,8 @@ PACKAGES = (
     *("math-verify", "sympy"),
 )
 UNSET = "(unset)"
+NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia/version")
+"""Where Linux says which NVIDIA driver is loaded."""
 USE_THE_OTHER = "use the version that wrote it, or start again with another --out"
 NEW_PLACE = "; start again with another --out"
 FORMER_OUTPUTS: Final = {"teacher_check": "fitness"}
