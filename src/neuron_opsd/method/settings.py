@@ -100,6 +100,10 @@ class DistillConfig(Section):
     micro_batch_size: Positive = 4
     """Completions per forward pass, halved if memory runs out; changes memory, and the
     gradient only by rounding."""
+    micro_batch_tokens: Positive = 8192
+    """Tokens of prompts and completions per pass with gradient; a longer completion has
+    one of its own. Like `micro_batch_size`, changes memory, and the gradient only by
+    rounding."""
     temperature: Temperature = 1.0
     """Of the student's training rollouts; the loss itself uses the plain logits."""
     sampling_top_p: Fraction = 1.0

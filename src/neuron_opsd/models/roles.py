@@ -273,6 +273,9 @@ class Learner(Answerer, Protocol):
     def drop_gradients(self) -> None:
         """Forget the gradients gathered so far."""
 
+    def zero_gradients(self) -> None:
+        """Give every trained weight a gradient of 0, which still ages its moments."""
+
     def check(self) -> None:
         """Refuse to be kept with a weight or a moment that is not finite.
 
