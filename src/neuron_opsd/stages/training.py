@@ -19,38 +19,19 @@ from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.errors import NotFiniteError, TrainingError, questions_text
 from neuron_opsd.method.schedule import batch_at, learning_rate_at
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.records import Completion, Pair, StepMetrics, TrainingExample
+from neuron_opsd.records import Completion, StepMetrics, TrainingExample
 from neuron_opsd.seeds import derive_seed
+from neuron_opsd.stages.engine_gap import checked_gap
 from neuron_opsd.stages.rollouts import top_share
+from neuron_opsd.stages.sequences import Sequences as Sequences
+from neuron_opsd.stages.sequences import TrainingSequence as TrainingSequence
+from neuron_opsd.stages.sequences import student_pairs as student_pairs
 from neuron_opsd.stages.splitting import Splits, StepSplit, consecutive
 
 Examples: TypeAlias = Sequence[TrainingExample]
 
 MAX_SKIPPED: Final = 3
 """Steps that may be skipped one after the other; more are not the questions' fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSequence:
-    """One completion that a step trains on."""
-
-    example: TrainingExample
-    completion: Completion
-    count: int = 1
-    """How often it was drawn; it counts as often, in one pass."""
-    advantage: float = 0.0
-    """Its reward above its group's, where a method rewards."""
-    idle: bool = False
-    """Whether its gradient is 0 whatever the weights, so that no pass is made of it;
-    its tokens count in the mean."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Completion tokens, repeats counted."""
-        return self.count * len(self.completion.token_ids)
-
-
-Sequences: TypeAlias = Sequence[TrainingSequence]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +130,7 @@ def take_step(
     while split.shrank():  # all of a step is made in one way
         groups = objective.roll_out(learner, batch, step)
     sequences = all_sequences(groups)
+    gap = checked_gap(learner, sequences, config, step)
 
     def gather(size: int) -> float:
         tuning = config.distill.model_copy(update={"micro_batch_size": size})
@@ -161,7 +143,7 @@ def take_step(
     loss = split.gather(gather, largest)
     rate = learning_rate_at(step, config.distill)
     grad_norm = learner.step(rate)
-    return metrics_of(step, groups, loss, grad_norm, rate)
+    return replace(metrics_of(step, groups, loss, grad_norm, rate), engine_gap=gap)
 
 
 def reason_of(error: NotFiniteError, batch: Examples) -> str:
@@ -263,14 +245,6 @@ def parts_of(
     pairs = student_pairs(learner, taught)
     rows, tokens = config.micro_batch_size, config.micro_batch_tokens
     return [taught[part] for part in consecutive(pairs, rows, tokens)]
-
-
-def student_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
-    """Return the student's prompts with the completions that follow them."""
-    return [
-        (learner.encode(s.example.student_prompt), s.completion.token_ids)
-        for s in sequences
-    ]
 
 
 def add_gradient(
