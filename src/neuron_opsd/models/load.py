@@ -100,6 +100,7 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
         trained,
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
+        checkpointing=tuning.gradient_checkpointing,
     )
 
 
