@@ -54,13 +54,23 @@ class Reinforcement(Method):
         groups = vote_on_policy(learner, batch, step, self.config)
         count = self.config.distill.num_samples
         rewards = self.rewards(learner, [group.first(count) for group in groups])
-        return rewarded_groups(groups, rewards, scale=self.config.policy.scale_rewards)
+        return rewarded_groups(
+            groups,
+            rewards,
+            scale=self.config.policy.scale_rewards,
+            kl_weight=self.weight_of_divergence,
+        )
 
     def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
         """Return the clipped loss, and the divergence from where training began."""
-        chosen = self.config.policy.kl_weight
-        weight = self.kl_weight if chosen is None else chosen
+        weight = self.weight_of_divergence
         return policy_gradient(learner, sequences, self.config, weight)
+
+    @property
+    def weight_of_divergence(self) -> float:
+        """Weight of the divergence from where training began."""
+        chosen = self.config.policy.kl_weight
+        return self.kl_weight if chosen is None else chosen
 
 
 TTRL_SETTINGS: Final = sections(

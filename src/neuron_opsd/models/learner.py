@@ -126,6 +126,11 @@ class HFLearner(HFModel):
         """Forget the gradients gathered so far."""
         self.optimizer.zero_grad(set_to_none=True)
 
+    def zero_gradients(self) -> None:
+        """Give every trained weight a gradient of 0, which still ages its moments."""
+        for weight in self.weights.values():
+            weight.grad = torch.zeros_like(weight)
+
     def check(self) -> None:
         """Refuse to be kept with a weight or a moment that is not finite."""
         if name := first_not_finite(self._kept()):

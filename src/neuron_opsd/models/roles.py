@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.method.truncation import Truncation
 from neuron_opsd.models.room import Room
 from neuron_opsd.records import Completion, Pair, Prompt, TokenIds
 
@@ -75,6 +76,11 @@ class Sampling:
     """Keep tokens at least this many times as probable as the most probable one."""
     stop: tuple[str, ...] = ()
     """Texts that end a completion; they are no part of its text."""
+
+    @property
+    def truncation(self) -> Truncation:
+        """How the distribution is cut; the temperature must be above 0."""
+        return Truncation(self.temperature, self.top_p, self.top_k, self.min_p)
 
 
 class Described(Protocol):
@@ -266,6 +272,9 @@ class Learner(Answerer, Protocol):
 
     def drop_gradients(self) -> None:
         """Forget the gradients gathered so far."""
+
+    def zero_gradients(self) -> None:
+        """Give every trained weight a gradient of 0, which still ages its moments."""
 
     def check(self) -> None:
         """Refuse to be kept with a weight or a moment that is not finite.

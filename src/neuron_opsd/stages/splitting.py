@@ -7,11 +7,12 @@ with one split; which one is kept by step, and a run that resumes takes the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import attempt, refuse_single
+from neuron_opsd.records import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,14 @@ class StepSplit:
         self._change(replace(self.now, tokens=tokens), "")
         return True
 
-    def gather(self, gather: Callable[[int], float], num_sequences: int) -> float:
+    def gather(
+        self, gather: Callable[[int], float], largest: Callable[[int], int]
+    ) -> float:
         """Gather the gradient of a batch; return its loss.
+
+        Args:
+            gather: Does so with parts of at most so many completions.
+            largest: Says how many completions the largest of these parts has.
 
         Raises:
             TryAgainError: If a single completion has no room.
@@ -88,10 +95,30 @@ class StepSplit:
             if not said:
                 return losses[0]
             self.learner.drop_gradients()
-            used = min(self.now.micro_batch_size, num_sequences)
+            used = largest(self.now.micro_batch_size)
             refuse_single(used, "the training pass of a completion", said)
             self._change(replace(self.now, micro_batch_size=used // 2), said)
 
     def _change(self, after: Split, said: str) -> None:
         self.splits.change(self.now, after, said)
         self.now = after
+
+
+def consecutive(
+    pairs: Sequence[Pair], max_rows: int, max_tokens: int
+) -> Iterator[slice]:
+    """Cut pairs, in their order, into parts of at most so many rows and tokens.
+
+    A prompt that follows an equal one counts once, since both are read in one row. A
+    pair that is longer than a part may be has one of its own.
+    """
+    start = tokens = 0
+    for place, (prompt, completion) in enumerate(pairs):
+        repeated = place > start and prompt == pairs[place - 1][0]
+        more = len(completion) + (0 if repeated else len(prompt))
+        if place - start == max_rows or (place > start and tokens + more > max_tokens):
+            yield slice(start, place)
+            start, tokens, more = place, 0, len(prompt) + len(completion)
+        tokens += more
+    if start < len(pairs):
+        yield slice(start, len(pairs))

@@ -19,10 +19,10 @@ from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.errors import NotFiniteError, TrainingError, questions_text
 from neuron_opsd.method.schedule import batch_at, learning_rate_at
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.records import Completion, StepMetrics, TrainingExample
+from neuron_opsd.records import Completion, Pair, StepMetrics, TrainingExample
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.rollouts import top_share
-from neuron_opsd.stages.splitting import Splits, StepSplit
+from neuron_opsd.stages.splitting import Splits, StepSplit, consecutive
 
 Examples: TypeAlias = Sequence[TrainingExample]
 
@@ -40,6 +40,9 @@ class TrainingSequence:
     """How often it was drawn; it counts as often, in one pass."""
     advantage: float = 0.0
     """Its reward above its group's, where a method rewards."""
+    idle: bool = False
+    """Whether its gradient is 0 whatever the weights, so that no pass is made of it;
+    its tokens count in the mean."""
 
     @property
     def num_tokens(self) -> int:
@@ -151,7 +154,11 @@ def take_step(
         tuning = config.distill.model_copy(update={"micro_batch_size": size})
         return gather_gradients(learner, sequences, objective, tuning)
 
-    loss = split.gather(gather, len(sequences))
+    def largest(size: int) -> int:
+        tuning = config.distill.model_copy(update={"micro_batch_size": size})
+        return max(map(len, parts_of(learner, sequences, tuning)), default=0)
+
+    loss = split.gather(gather, largest)
     rate = learning_rate_at(step, config.distill)
     grad_norm = learner.step(rate)
     return metrics_of(step, groups, loss, grad_norm, rate)
@@ -237,19 +244,49 @@ def mean(values: Sequence[float | None]) -> float | None:
 def gather_gradients(
     learner: Learner, sequences: Sequences, objective: Objective, config: DistillConfig
 ) -> float:
-    """Add up the gradient of a batch, micro-batch by micro-batch; return the loss."""
+    """Add up the gradient of a batch, part by part; return the loss."""
     num_tokens = sum(sequence.num_tokens for sequence in sequences)
+    parts = parts_of(learner, sequences, config)
+    if sequences and not parts:
+        learner.zero_gradients()
     total = 0.0
-    for start in range(0, len(sequences), config.micro_batch_size):
-        part = sequences[start : start + config.micro_batch_size]
-        term = objective.loss(learner, part) / num_tokens
-        term.backward()
-        value = term.item()
-        if not math.isfinite(value):
-            names = [sequence.example.question_id for sequence in part]
-            raise NotFiniteError(f"the loss is {value}", (), names)
-        total += value
+    for part in parts:
+        total += add_gradient(learner, part, objective, num_tokens)
     return total
+
+
+def parts_of(
+    learner: Learner, sequences: Sequences, config: DistillConfig
+) -> list[Sequences]:
+    """Cut a batch into parts whose graphs are held one at a time."""
+    taught = [sequence for sequence in sequences if not sequence.idle]
+    pairs = student_pairs(learner, taught)
+    rows, tokens = config.micro_batch_size, config.micro_batch_tokens
+    return [taught[part] for part in consecutive(pairs, rows, tokens)]
+
+
+def student_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
+    """Return the student's prompts with the completions that follow them."""
+    return [
+        (learner.encode(s.example.student_prompt), s.completion.token_ids)
+        for s in sequences
+    ]
+
+
+def add_gradient(
+    learner: Learner, part: Sequences, objective: Objective, num_tokens: int
+) -> float:
+    """Add the gradient of a part of a batch; return its part of the loss.
+
+    Nothing of its graph is held afterwards.
+    """
+    term = objective.loss(learner, part) / num_tokens
+    term.backward()
+    value = term.item()
+    if not math.isfinite(value):
+        names = [sequence.example.question_id for sequence in part]
+        raise NotFiniteError(f"the loss is {value}", (), names)
+    return value
 
 
 def move_teacher(learner: Learner, step: int, config: DistillConfig) -> None:
