@@ -26,6 +26,27 @@ from neuron_opsd.stages.splitting import Splits, StepSplit, consecutive
 
 Examples: TypeAlias = Sequence[TrainingExample]
 
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The questions of a step, all of them or a share."""
+
+    examples: Examples
+    step: int
+    first: int = 0
+    """Place of the first one among all questions of the step."""
+
+    @property
+    def placed(self) -> Iterator[tuple[int, TrainingExample]]:
+        """The questions, each with its place among all of the step."""
+        return enumerate(self.examples, self.first)
+
+    def share(self, rank: int, size: int) -> Batch:
+        """Return one of `size` shares, none larger than another by more than one."""
+        start, end = (part * len(self.examples) // size for part in (rank, rank + 1))
+        return Batch(self.examples[start:end], self.step, self.first + start)
+
+
 MAX_SKIPPED: Final = 3
 """Steps that may be skipped one after the other; more are not the questions' fault."""
 
@@ -78,7 +99,7 @@ RolloutGroups: TypeAlias = list[RolloutGroup]
 class Objective(Protocol):
     """What is trained on, and towards what."""
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return what a step makes of a batch, a group for each example."""
         ...
 
@@ -122,14 +143,14 @@ def train(
     num_skipped = earlier.num_skipped
     for step in range(first_step, tuning.steps):
         places = batch_at(step, len(examples), tuning.batch_size, seed)
-        batch = [examples[i] for i in places]
+        batch = Batch([examples[i] for i in places], step)
         try:
             split = StepSplit(learner, step, tuning.micro_batch_size, earlier.splits)
-            entry = take_step(split, batch, objective, config, step)
+            entry = take_step(split, batch, objective, config)
         except NotFiniteError as error:
             learner.drop_gradients()
             num_skipped += 1
-            reason = reason_of(error, batch)
+            reason = reason_of(error, batch.examples)
             refuse_step(step, reason, num_skipped, tuning)
             nothing = metrics_of(step, (), 0.0, 0.0, learning_rate_at(step, tuning))
             entry = replace(nothing, skipped=reason)
@@ -141,13 +162,13 @@ def train(
 
 
 def take_step(
-    split: StepSplit, batch: Examples, objective: Objective, config: Config, step: int
+    split: StepSplit, batch: Batch, objective: Objective, config: Config
 ) -> StepMetrics:
     """Roll out, compare and learn."""
     learner = split.learner
-    groups = objective.roll_out(learner, batch, step)
+    groups = objective.roll_out(learner, batch)
     while split.shrank():  # all of a step is made in one way
-        groups = objective.roll_out(learner, batch, step)
+        groups = objective.roll_out(learner, batch)
     sequences = all_sequences(groups)
 
     def gather(size: int) -> float:
@@ -159,14 +180,14 @@ def take_step(
         return max(map(len, parts_of(learner, sequences, tuning)), default=0)
 
     loss = split.gather(gather, largest)
-    rate = learning_rate_at(step, config.distill)
+    rate = learning_rate_at(batch.step, config.distill)
     grad_norm = learner.step(rate)
-    return metrics_of(step, groups, loss, grad_norm, rate)
+    return metrics_of(batch.step, groups, loss, grad_norm, rate)
 
 
-def reason_of(error: NotFiniteError, batch: Examples) -> str:
+def reason_of(error: NotFiniteError, examples: Examples) -> str:
     """Say what is not finite, and of which questions of a batch."""
-    names = dict.fromkeys(error.questions or [one.question_id for one in batch])
+    names = dict.fromkeys(error.questions or [one.question_id for one in examples])
     return f"{error.what} ({questions_text(list(names))})"
 
 
