@@ -530,7 +530,7 @@ def test_the_gradient_is_that_of_the_whole_batch(
     for size in (4, 3, 2, 1):
         learner = learner_of(load_model(config.model), config.distill, config.seed)
         earlier = Earlier(splits=Splits([Split(0, size, 4096)]))
-        steps = train(learner, EXAMPLES, NeuronOPSD(config), config, 0, earlier)
+        steps = train(learner, EXAMPLES, NeuronOPSD(config), config, earlier)
         norms.append(next(steps).grad_norm)
     assert norms[1:] == pytest.approx([norms[0]] * 3, rel=1e-6)
 

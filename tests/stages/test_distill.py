@@ -36,6 +36,7 @@ from neuron_opsd.records import (
 from neuron_opsd.stages.rollouts import scored_choices
 from neuron_opsd.stages.training import (
     Batch,
+    Earlier,
     Examples,
     RolloutGroup,
     TrainingSequence,
@@ -373,7 +374,7 @@ def test_training_goes_on_from_a_state_as_if_it_had_not_stopped(
     half = list(train(stopped, EXAMPLES, objective, changed(config, steps=2)))
     resumed = learner_for(config)
     resumed.load_state(stopped.state())
-    rest = list(train(resumed, EXAMPLES, objective, config, first_step=2))
+    rest = list(train(resumed, EXAMPLES, objective, config, Earlier(2)))
     assert content([*half, *rest]) == content(metrics)
     for name, value in whole.state().items():
         assert torch.equal(resumed.state()[name], value)
