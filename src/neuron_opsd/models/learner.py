@@ -11,6 +11,7 @@ Axes: N completion tokens of a batch, D residual width.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -160,6 +161,15 @@ class HFLearner(HFModel):
             name: value.detach().cpu().clone().contiguous()
             for name, value in self._kept().items()
         }
+
+    def digest(self) -> str:
+        """Return a hash of the same, to compare it with another process's."""
+        digest = hashlib.sha256()
+        for name, value in self._kept().items():
+            digest.update(name.encode())
+            held = value.detach().cpu().contiguous().flatten()
+            digest.update(held.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def _kept(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold, as it is used here."""
