@@ -50,81 +50,85 @@ class Calls:
         return [call for call in self.made if call[0] in kinds]
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, known: Sequence[str] = ()) -> Calls:
-    """Put the stand-in where vLLM would be imported from; return what it notes."""
+class LLM:
+    """An engine; `calls` is where all of a test note what they do."""
+
     calls = Calls()
 
-    class LLM:
-        """An engine."""
+    def __init__(self, **options: Any) -> None:
+        self.calls.made.append(("start",))
+        self.calls.options.append(options)
+        self.place = options["model"]
+        self.network = AutoModelForCausalLM.from_pretrained(self.place).float()
+        self.tokenizer = AutoTokenizer.from_pretrained(self.place)
+        self.adapters: dict[int, Any] = {}
+        self.asleep = False
+        core = SimpleNamespace(shutdown=lambda: self.calls.made.append(("end",)))
+        self.llm_engine = SimpleNamespace(
+            add_lora=self.add_lora,
+            remove_lora=self.remove_lora,
+            list_loras=lambda: set(self.adapters),
+            engine_core=core,
+        )
 
-        def __init__(self, **options: Any) -> None:
-            calls.made.append(("start",))
-            calls.options.append(options)
-            self.place = options["model"]
-            self.network = AutoModelForCausalLM.from_pretrained(self.place).float()
-            self.tokenizer = AutoTokenizer.from_pretrained(self.place)
-            self.adapters: dict[int, Any] = {}
-            self.asleep = False
-            core = SimpleNamespace(shutdown=lambda: calls.made.append(("end",)))
-            self.llm_engine = SimpleNamespace(
-                add_lora=self.add_lora,
-                remove_lora=self.remove_lora,
-                list_loras=lambda: set(self.adapters),
-                engine_core=core,
-            )
+    def add_lora(self, adapter: LoRARequest) -> None:
+        """Load an adapter from its files, which must be there already."""
+        self.calls.made.append(("load", adapter.lora_name, adapter.lora_int_id))
+        assert not self.asleep
+        base = AutoModelForCausalLM.from_pretrained(self.place).float()
+        network = PeftModel.from_pretrained(base, adapter.lora_path)
+        self.adapters[adapter.lora_int_id] = network.eval()
 
-        def add_lora(self, adapter: LoRARequest) -> None:
-            """Load an adapter from its files, which must be there already."""
-            calls.made.append(("load", adapter.lora_name, adapter.lora_int_id))
-            assert not self.asleep
-            base = AutoModelForCausalLM.from_pretrained(self.place).float()
-            network = PeftModel.from_pretrained(base, adapter.lora_path)
-            self.adapters[adapter.lora_int_id] = network.eval()
+    def remove_lora(self, number: int) -> None:
+        """Unload an adapter."""
+        self.calls.made.append(("unload", number))
+        del self.adapters[number]
 
-        def remove_lora(self, number: int) -> None:
-            """Unload an adapter."""
-            calls.made.append(("unload", number))
-            del self.adapters[number]
+    def sleep(self, level: int) -> None:
+        """Free memory."""
+        assert not self.asleep
+        self.asleep = True
+        self.calls.made.append(("sleep", level))
 
-        def sleep(self, level: int) -> None:
-            """Free memory."""
-            assert not self.asleep
-            self.asleep = True
-            calls.made.append(("sleep", level))
+    def wake_up(self) -> None:
+        """Take it again."""
+        assert self.asleep
+        self.asleep = False
+        self.calls.made.append(("wake",))
 
-        def wake_up(self) -> None:
-            """Take it again."""
-            assert self.asleep
-            self.asleep = False
-            calls.made.append(("wake",))
+    def generate(
+        self,
+        prompts: Sequence[dict[str, Any]],
+        params: Sequence[SamplingParams],
+        *,
+        use_tqdm: bool,
+        lora_request: LoRARequest | None,
+    ) -> list[Any]:
+        """Answer every prompt."""
+        assert not use_tqdm
+        assert not self.asleep
+        self.calls.made.append(("generate", lora_request and lora_request.lora_name))
+        network = self.network
+        if lora_request is not None:
+            network = self.adapters[lora_request.lora_int_id]
+        asked = list(zip(prompts, params, strict=True))
+        self.calls.asked += [(prompt, how, lora_request) for prompt, how in asked]
+        return [
+            written(network, self.tokenizer, prompt["prompt_token_ids"], how)
+            for prompt, how in asked
+        ]
 
-        def generate(
-            self,
-            prompts: Sequence[dict[str, Any]],
-            params: Sequence[SamplingParams],
-            *,
-            use_tqdm: bool,
-            lora_request: LoRARequest | None,
-        ) -> list[Any]:
-            """Answer every prompt."""
-            assert not use_tqdm
-            assert not self.asleep
-            calls.made.append(("generate", lora_request and lora_request.lora_name))
-            network = self.network
-            if lora_request is not None:
-                network = self.adapters[lora_request.lora_int_id]
-            calls.asked += [(p, s, lora_request) for p, s in zip(prompts, params)]
-            return [
-                written(network, self.tokenizer, prompt["prompt_token_ids"], one)
-                for prompt, one in zip(prompts, params, strict=True)
-            ]
 
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Put the stand-in where vLLM would be imported from; return what it notes."""
+    calls = Calls()
+    monkeypatch.setattr(LLM, "calls", calls)
+    known = ["LlamaForCausalLM", "Qwen2ForCausalLM"]
     package = ModuleType("vllm")
-    archs = list(known) or ["LlamaForCausalLM", "Qwen2ForCausalLM"]
     package.__dict__.update(
         LLM=LLM,
         SamplingParams=SamplingParams,
-        ModelRegistry=SimpleNamespace(get_supported_archs=lambda: archs),
+        ModelRegistry=SimpleNamespace(get_supported_archs=lambda: known),
         __version__="0.0.stand-in",
     )
     lora, request = ModuleType("vllm.lora"), ModuleType("vllm.lora.request")

@@ -130,6 +130,7 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
         trained,
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
+        checkpointing=tuning.gradient_checkpointing,
     )
     follow(learner, base, tuning.lora_rank)
     return learner

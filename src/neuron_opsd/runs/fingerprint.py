@@ -98,7 +98,7 @@ def load_again(run: RunDirectory, config: Config, *adapters: Path) -> LanguageMo
     if known is not None and known != model_fingerprint(config.model):
         raise DataError(
             f"the files of model {config.model.name} were changed while {run.folder} "
-            "was running; put them back and run the same command again, or choose another "
-            "--out"
+            "was running; put them back and run the same command again, or choose "
+            "another --out"
         )
     return model

@@ -21,6 +21,7 @@ from neuron_opsd.method.importance import (
 from neuron_opsd.method.truncation import Truncation
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import in_halves
+from neuron_opsd.processes.ranks import Ranks
 from neuron_opsd.stages.sequences import (
     Sequences,
     completion_tokens,
@@ -28,6 +29,7 @@ from neuron_opsd.stages.sequences import (
     student_pairs,
 )
 from neuron_opsd.stages.splitting import consecutive
+from neuron_opsd.stages.together import done_by_all, told
 
 WARNED: Final = 0.05
 """Nats a token between engine and trainer that are warned of: kernels that round
@@ -84,46 +86,57 @@ def engine_logprobs(sequences: Sequences, trainer: Tensor) -> Tensor:
     return engine
 
 
-def engine_gap(learner: Learner, sequences: Sequences, config: Config) -> float | None:
-    """Return the mean distance per token of the engine from the trainer, in nats.
+def checked_gap(
+    ranks: Ranks, learner: Learner, sequences: Sequences, config: Config, step: int
+) -> float | None:
+    """Return the gap over all ranks in the steps that are checked, else `None`.
 
-    `None` where no other engine drew a completion.
+    Raises:
+        TrainingError: If it is larger than the settings allow; nothing has moved.
+    """
+    engine = config.engine
+    if engine.rollouts == "transformers" or step % engine.check_every:
+        return None
+    own = done_by_all(ranks, lambda: summed_gap(learner, sequences, config.distill))
+    sums, counts = zip(*told(ranks, "gaps", own), strict=True)
+    if not sum(counts):
+        return None
+    gap: float = sum(sums) / sum(counts)
+    if gap > engine.max_logprob_gap:
+        raise TrainingError(gap_text(step, gap, engine.max_logprob_gap))
+    return gap
+
+
+def summed_gap(
+    learner: Learner, sequences: Sequences, config: DistillConfig
+) -> tuple[float, int]:
+    """Return how far the engine is from the trainer, over how many tokens.
+
+    The first is the sum over tokens of the distance of their log-probabilities, in
+    nats. Completions that no other engine drew have none.
     """
     drawn = [sequence for sequence in sequences if sequence.completion.logprobs]
 
     def of_some(some: Sequences) -> list[tuple[float, int]]:
         with torch.no_grad():
             student = learner.student(student_pairs(learner, some))
-            trainer = trainer_logprobs(student, some, config.distill)
+            trainer = trainer_logprobs(student, some, config)
         return [total_gap(trainer, engine_logprobs(some, trainer))]
 
     pairs = student_pairs(learner, drawn)
     total, num_tokens = 0.0, 0
-    most = config.distill.micro_batch_size
-    for part in consecutive(pairs, most, learner.room.tokens):
+    for part in consecutive(pairs, config.micro_batch_size, learner.room.tokens):
         for gap, count in in_halves(drawn[part], of_some, "the engine's distance"):
             total, num_tokens = total + gap, num_tokens + count
-    return total / num_tokens if num_tokens else None
+    return total, num_tokens
 
 
-def checked_gap(
-    learner: Learner, sequences: Sequences, config: Config, step: int
-) -> float | None:
-    """Return what `engine_gap` does in the steps that are checked, else `None`.
-
-    Raises:
-        TrainingError: If it is larger than the settings allow; nothing has moved.
-    """
-    if step % config.engine.check_every:
-        return None
-    gap = engine_gap(learner, sequences, config)
-    limit = config.engine.max_logprob_gap
-    if gap is not None and gap > limit:
-        raise TrainingError(
-            f"step {step}: the engine's log-probabilities are {gap:.3f} nats a token "
-            f"from the trainer's, above engine.max_logprob_gap = {limit}, so it does "
-            "not draw from the student; nothing has moved and the last checkpoint is "
-            "whole; set model.compute=float32, another version of vLLM, a higher "
-            "engine.max_logprob_gap, or start again with engine.rollouts=transformers"
-        )
-    return gap
+def gap_text(step: int, gap: float, limit: float) -> str:
+    """Say that an engine does not draw from the student, and what to do."""
+    return (
+        f"step {step}: the engine's log-probabilities are {gap:.3f} nats a token from "
+        f"the trainer's, above engine.max_logprob_gap = {limit}, so it does not draw "
+        "from the student; nothing has moved and the last checkpoint is whole; set "
+        "model.compute=float32, another version of vLLM, a higher "
+        "engine.max_logprob_gap, or start again with engine.rollouts=transformers"
+    )
