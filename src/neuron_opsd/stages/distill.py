@@ -10,8 +10,7 @@ from torch import Tensor
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.method.losses import distillation_loss, imitation_loss
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.records import Pair
-from neuron_opsd.stages.training import Sequences
+from neuron_opsd.stages.training import Sequences, student_pairs
 
 
 def loss_to_teacher(
@@ -44,14 +43,6 @@ def loss_to_completions(
     tokens = completion_tokens(sequences, student.hidden)
     weights = token_counts(sequences, student.hidden)
     return imitation_loss(student, tokens, config.chunk_positions, weights)
-
-
-def student_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
-    """Return the student's prompts with the completions that follow them."""
-    return [
-        (learner.encode(s.example.student_prompt), s.completion.token_ids)
-        for s in sequences
-    ]
 
 
 def completion_tokens(sequences: Sequences, like: Tensor) -> Tensor:
