@@ -194,6 +194,8 @@ def take_step(
 
     loss = sum(told(ranks, "loss", split.gather(gather, largest)))
     sum_gradients(ranks, learner)
+    if num_tokens and all(one.grad is None for one in learner.weights.values()):
+        learner.zero_gradients()  # every rollout was idle
     rate = learning_rate_at(batch.step, config.distill)
     grad_norm = learner.step(rate)
     return metrics_of(batch.step, facts, loss, grad_norm, rate)
@@ -280,11 +282,8 @@ def gather_gradients(
     Where the sequences are a share of a batch, `num_tokens` are those of all of it.
     """
     num_tokens = num_tokens or sum(sequence.num_tokens for sequence in sequences)
-    parts = parts_of(learner, sequences, config)
-    if sequences and not parts:
-        learner.zero_gradients()
     total = 0.0
-    for part in parts:
+    for part in parts_of(learner, sequences, config):
         total += add_gradient(learner, part, objective, num_tokens)
     return total
 
