@@ -51,9 +51,15 @@ QUICK: Final[Mapping[str, Any]] = {
 }
 
 
-def demo_config(model: Path, *, quick: bool, seed: int) -> Config:
-    """Return the settings of the demonstration."""
+def demo_config(model: Path, *, quick: bool, seed: int, engine: str = "") -> Config:
+    """Return the settings of the demonstration.
+
+    An engine writes answers freely; without one they are sampled among the choices.
+    """
     base = merge(SETTINGS, {"seed": seed, "model": {"name": str(model)}})
+    if engine:
+        free = {"engine": {"rollouts": engine}, "rollouts": {"mode": "free"}}
+        base = merge(base, free)
     return load_config(base=merge(base, QUICK) if quick else base)
 
 
@@ -99,19 +105,31 @@ def check_begun(out: Path, config: Config) -> None:
     old, new = read_manifest(out).settings, run_settings(config)
     tables = merge(SETTINGS, QUICK).items()
     own = [f"{section}.{field}" for section, table in tables for field in table]
-    names = [name for name in ("model.name", "seed", *own) if name in old]
+    always = ("model.name", "seed", "engine.rollouts")
+    names = [name for name in (*always, *own) if name in old]
     check_settings(out, {n: old[n] for n in names}, {n: new[n] for n in names})
 
 
 def demo(
-    out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress
+    out: Path,
+    cache: Path,
+    *,
+    quick: bool,
+    seed: int,
+    progress: Progress,
+    engine: str = "",
 ) -> ReportData:
-    """Run the demonstration, on what the cache keeps; `quick` takes three minutes."""
+    """Run the demonstration, on what the cache keeps; `quick` takes three minutes.
+
+    With an engine its answers are written freely by this one.
+    """
     check_folder(out, "run")
     check_folder(questions_folder(out), "questions", are_questions)
     files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))
-    config = demo_config(files.model, quick=quick, seed=seed)
+    config = demo_config(files.model, quick=quick, seed=seed, engine=engine)
     check_begun(out, config)
     pool, tests = demo_questions(files, out, quick=quick)
-    command = f"neuron-opsd demo{' --quick' if quick else ''} --seed {seed}"
+    flags = [" --quick"] if quick else []
+    flags += [f" --engine {engine}"] if engine else []
+    command = f"neuron-opsd demo{''.join(flags)} --seed {seed}"
     return run(Request(pool, tests, out, command, MODEL.title), config, progress)
