@@ -30,6 +30,8 @@ MOST_LOSSES: Final = 3
 """How often a chunk, or the start of a worker, may be lost before the command stops."""
 TICK: Final = 1.0
 """Seconds between looks at what does not come."""
+TIDY: Final = 5.0
+"""Seconds that workers have to tidy up before they are ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,10 @@ class Pool:
                 self._dismiss(hand)  # nobody waits for what it does
 
     def close(self) -> None:
-        """Let all workers go, with what they hold."""
+        """Let all workers go, with what they hold; those at rest tidy up before."""
+        resting = [hand for hand in self._hands if hand.errand is None]
+        if leaving := [hand.actor.leave.remote() for hand in resting]:
+            self._ray.wait(leaving, num_returns=len(leaving), timeout=TIDY)
         for hand in list(self._hands):
             self._dismiss(hand)
 

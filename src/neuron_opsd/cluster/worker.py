@@ -39,6 +39,10 @@ class Worker:
         """Return the machine's name and the version of this package there."""
         return socket.gethostname(), neuron_opsd.__version__
 
+    def leave(self) -> None:
+        """Let go of the model, and of the files that came with it."""
+        self.model = None
+
     def load(self, recipe: Callable[[], Any]) -> Reply:
         """Load a model in place of the one before."""
         self.model = None

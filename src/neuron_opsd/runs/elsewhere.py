@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -19,7 +20,7 @@ from neuron_opsd.models.load import (
     HFModel,
     ModelTokenizer,
     RemoteModel,
-    load_model,
+    load_answering,
     load_tokenizer,
 )
 from neuron_opsd.models.roles import LanguageModel, ModelFacts
@@ -60,14 +61,13 @@ class Recipe:
             DataError: If the files there are others.
             ModelError: If it cannot be loaded there.
         """
-        with TemporaryDirectory(prefix="neuron-opsd-") as home:
-            folders = [Path(home, str(n)) for n in range(len(self.adapters))]
-            for folder, files in zip(folders, self.adapters, strict=True):
-                for name, data in files.items():
-                    path = folder / name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(data)
-            model = load_model(self.config.model, *folders)
+        # It goes with the model: an engine may read an adapter when it is first asked.
+        home = TemporaryDirectory(prefix="neuron-opsd-")
+        folders = [Path(home.name, str(n)) for n in range(len(self.adapters))]
+        for folder, files in zip(folders, self.adapters, strict=True):
+            write_files(folder, files)
+        model = load_answering(self.config, *folders)
+        weakref.finalize(model, home.cleanup)
         if model_fingerprint(self.config.model) != self.fingerprint:
             raise DataError(
                 f"the files of model {self.config.model.name} on a machine of the "
@@ -149,7 +149,7 @@ class ClusterMachines:
             tuple(files_in(adapter) for adapter in adapters),
         )
         room = Room(config.model.tokens_per_batch)
-        here = partial(load_model, config.model, *adapters)
+        here = partial(load_answering, config, *adapters)
         model = RemoteModel(tokenizer, tokenizer.facts, room, recipe, here)
         for _, (facts,) in self.map(model, facts_of, [(0, [None])]):
             model.facts = facts
@@ -190,6 +190,14 @@ class ClusterMachines:
     def release(self) -> None:
         """Let the workers go; others come when there is something to do."""
         self._pool.close()
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write what `files_in` returned into a folder of this machine."""
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from neuron_opsd.config import Config
-from neuron_opsd.models.load import ModelTokenizer, load_model
+from neuron_opsd.models.load import ModelTokenizer, load_answering
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.storage.caching import Here, Workers, ignore
@@ -25,7 +25,7 @@ class Machines(Workers, Protocol):
     def load(
         self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
     ) -> LanguageModel:
-        """Load a frozen model, as `models.load.load_model` does."""
+        """Load a frozen model, as `models.load.load_answering` does."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -52,7 +52,7 @@ class ThisMachine(Here):
         self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
     ) -> LanguageModel:
         """Load a model here."""
-        return load_model(config.model, *adapters, tokenizer=tokenizer)
+        return load_answering(config, *adapters, tokenizer=tokenizer)
 
     def release(self) -> None:
         """Do nothing: what is held is what will be trained."""

@@ -128,10 +128,13 @@ AttentionInterface.register(NAME, attention)
 
 
 @contextmanager
-def replacing(config: Any) -> Iterator[None]:
-    """Let a network of this configuration attend through `attention` for a while."""
+def replacing(config: Any, name: str = NAME) -> Iterator[None]:
+    """Let a network of this configuration attend through `attention` for a while.
+
+    Or through what `name` stands for.
+    """
     usual = config._attn_implementation  # noqa: SLF001
-    config._attn_implementation = NAME  # noqa: SLF001
+    config._attn_implementation = name  # noqa: SLF001
     try:
         yield
     finally:
