@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from counted import saved_bytes
+from counted import peak_bytes, saved_bytes
 from loaded import learning, random_pairs
+from neuron_opsd.config import Config, DistillConfig
+from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.method.losses import distillation_loss
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.outline import Layer, Outline, Product, outline_of
 from neuron_opsd.planning import memory
+from neuron_opsd.planning.fitting import ways_of
 from neuron_opsd.planning.memory import FLOAT, HALF, Passes, Static, Way
 from tiny import tiny_model
 
@@ -47,7 +52,8 @@ SMALL = Outline("small", "llama", 1000, 2, 8, 50, 4, 64, (LAYER, LAYER))
 
 def learner(folder: Path, family: str, compute: str, **tuning: Any) -> HFLearner:
     tiny_model(folder, family, **SIZES)
-    return learning(folder, on={"compute": compute}, lora_rank=RANK, **tuning)
+    usual = {"lora_rank": RANK, "gradient_checkpointing": "off"}
+    return learning(folder, on={"compute": compute}, **(usual | tuning))
 
 
 def way_of(compute: str, **changes: Any) -> Way:
@@ -80,6 +86,63 @@ def test_a_graph_of_all_weights_keeps_what_is_computed(tmp_path: Path) -> None:
     outline = outline_of("tiny", model.frozen.network)
     computed = memory.saved(outline, way_of("float32", tuning="full")).total
     assert computed == pytest.approx(saved_a_token(model), rel=NEAR)
+
+
+@pytest.mark.parametrize("compute", ["bfloat16", "float32"])
+def test_a_graph_that_runs_again_keeps_the_stream(tmp_path: Path, compute: str) -> None:
+    model = learner(tmp_path, "qwen3", compute, gradient_checkpointing="on")
+    outline = outline_of("tiny", model.frozen.network)
+    computed = memory.saved(outline, way_of(compute, checkpointing=True))
+    kept = computed.stream + computed.ends
+    assert kept == pytest.approx(saved_a_token(model), rel=NEAR)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
+def test_a_step_holds_what_is_computed_at_its_fullest(
+    tmp_path: Path, family: str, *, checkpointing: bool
+) -> None:
+    setting = "on" if checkpointing else "off"
+    model = learner(tmp_path, family, "bfloat16", gradient_checkpointing=setting)
+    outline = outline_of("tiny", model.frozen.network)
+    way = way_of("bfloat16", checkpointing=checkpointing)
+    few, many = Passes(256, 384, 128), Passes(768, 1152, 384)
+    take_step(model, few)
+    # What is made once a step, whatever its length, falls out of the difference.
+    counted = live_bytes(model, many) - live_bytes(model, few)
+    first, second = (memory.peak(outline, way, passes) for passes in (few, many))
+    computed = second.total - first.total
+    assert computed == pytest.approx(counted, rel=0.06)
+    without = computed - (second.working - first.working)
+    assert without != pytest.approx(counted, rel=0.06)
+
+
+def live_bytes(model: HFLearner, passes: Passes) -> int:
+    return peak_bytes(lambda: take_step(model, passes))
+
+
+def take_step(model: HFLearner, passes: Passes) -> None:
+    """Take the passes of a step, the teacher's first."""
+    count = passes.completion
+    vocabulary = model.facts.vocab_size
+    shown = random_pairs([(passes.teacher - count, count)], vocabulary)
+    teacher = model.teacher(shown)
+    asked = random_pairs([(passes.student - count, count)], vocabulary)
+    distillation_loss(model.student(asked), teacher, DistillConfig()).backward()
+    model.drop_gradients()
+
+
+@pytest.mark.parametrize("divergence", ["reverse-kl", "forward-kl", "jsd"])
+def test_a_loss_holds_as_many_logits_as_is_computed(divergence: str) -> None:
+    chunk, vocabulary = 64, 4096
+    weight = torch.ones(vocabulary, 8)
+    student = HiddenStates(torch.ones(256, 8, requires_grad=True), weight)
+    teacher = HiddenStates(torch.ones(256, 8), weight)
+    tuning = DistillConfig(divergence=divergence, chunk_positions=chunk)
+    (way, *_) = ways_of(Config(distill=tuning))
+    counted = peak_bytes(lambda: distillation_loss(student, teacher, tuning).backward())
+    tile = FLOAT * chunk * vocabulary
+    assert counted == pytest.approx(way.logit_copies * tile, rel=0.1)
 
 
 @pytest.mark.parametrize(

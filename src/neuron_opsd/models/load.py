@@ -25,6 +25,8 @@ from neuron_opsd.models.remote import RemoteModel as RemoteModel
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer as ModelTokenizer
+from neuron_opsd.models.vllm.refusals import check_engine as check_engine
+from neuron_opsd.models.vllm.refusals import check_family
 from neuron_opsd.models.vllm.sampler import VLLMSampler, vllm_sampler
 from neuron_opsd.models.weights.finite import refuse_not_finite
 from neuron_opsd.models.weights.location import source_of
@@ -81,7 +83,14 @@ def load_model(
 def load_answering(
     config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
 ) -> HFModel:
-    """Load what `load_model` loads, with the engine that writes its free answers."""
+    """Load what `load_model` loads, with the engine that writes its free answers.
+
+    Raises:
+        ModelError: If the engine does not know such a model.
+    """
+    if config.engine.rollouts == "vllm":
+        written = settings_of(config.model, source_of(config.model))
+        check_family(config, written.architectures or [])
     model = load_model(config.model, *adapters, tokenizer=tokenizer)
     if config.engine.rollouts == "vllm":
         sampler = vllm_sampler(config, model.facts, model.tokens, adapters)

@@ -103,6 +103,9 @@ def ways_of(config: Config) -> Iterator[Way]:
         rank=tuning.lora_rank,
         chunk_positions=tuning.chunk_positions,
         own_teacher=tuning.teacher in {"ema", "periodic"},
+        logit_copies=memory.JSD_COPIES
+        if tuning.divergence == "jsd"
+        else memory.LOGIT_COPIES,
     )
     yield base
     yield replace(base, checkpointing=True)

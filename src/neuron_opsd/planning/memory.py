@@ -35,9 +35,15 @@ Source: Dettmers et al., arXiv:2305.14314, without double quantisation.
 SHARING: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Linear layers that read one and the same input."""
 
-LOGIT_COPIES: Final = 5
-"""Tensors of logits of a chunk held at once: student's, teacher's, and what a
-divergence makes of them."""
+LOGIT_COPIES: Final = 3
+JSD_COPIES: Final = 5
+"""Tensors of a chunk's logits held at once: student's, teacher's, and what a divergence
+makes of them, which is more where both are mixed."""
+
+FORWARD_COPIES: Final = 3
+BACKWARD_COPIES: Final = 2
+"""Tensors as wide as the widest layer that a pass holds besides its graph: the gate,
+what its activation makes of it and the other branch; or two gradients."""
 
 RESERVE: Final = 0.1
 """Share of a GPU left for CUDA's context, its libraries' buffers and fragmentation.
@@ -59,6 +65,8 @@ class Way:
     """Whether the teacher has weights of its own for what is trained."""
     product: int = HALF
     """Bytes of a number in matrix products."""
+    logit_copies: int = LOGIT_COPIES
+    """Tensors of a chunk's logits that the loss holds at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,8 @@ class Peak:
     """States that the loss reads, the teacher's and the student's, and a gradient."""
     logits: int
     working: int
-    """What a layer needs besides while it is computed, forward or back."""
+    """What a layer needs while it is computed, beyond the room of the logits, which
+    are gone by then."""
 
     @property
     def total(self) -> int:
@@ -238,17 +247,12 @@ def peak(outline: Outline, way: Way, passes: Passes) -> Peak:
     The teacher reads first, while no graph is held; its states stay.
     """
     graph = saved(outline, way).total * passes.student
-    width = outline.width
-    states = (2 * way.product + FLOAT) * width * passes.completion
-    logits = (
-        LOGIT_COPIES
-        * FLOAT
-        * min(way.chunk_positions, passes.completion)
-        * outline.vocab_size
-    )
-    forward = working(outline, way) * passes.teacher
-    backward = working(outline, way) * passes.student
-    # The teacher's pass and the student's graph are not held together.
+    states = (2 * way.product + FLOAT) * outline.width * passes.completion
+    positions = min(way.chunk_positions, passes.completion)
+    logits = way.logit_copies * FLOAT * positions * outline.vocab_size
+    forward = working(outline, way, FORWARD_COPIES) * passes.teacher
+    backward = working(outline, way, BACKWARD_COPIES) * passes.student
+    # One after the other: the teacher's pass, the loss, the way back.
     more = max(backward, logits, forward - graph)
     return Peak(
         static=static(outline, way),
@@ -259,13 +263,15 @@ def peak(outline: Outline, way: Way, passes: Passes) -> Peak:
     )
 
 
-def working(outline: Outline, way: Way) -> int:
+def working(outline: Outline, way: Way, copies: int) -> int:
     """Return what the widest layer holds for each token while it is computed."""
     wide = max(
         (p.outputs for layer in outline.layers for p in layer.products),
         default=outline.width,
     )
-    return 2 * FLOAT * outline.width + 3 * way.product * wide
+    # The stream and its gradient; a layer that runs again gives its output to nobody.
+    streams = 1 if way.checkpointing else 2
+    return streams * FLOAT * outline.width + copies * way.product * wide
 
 
 def cache_bytes(outline: Outline, tokens: int, *, windowed: bool = False) -> int:

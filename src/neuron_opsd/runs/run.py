@@ -96,7 +96,7 @@ def run_on(
     own = for_model(config, tokenizer.facts)
     resolved = resolve(own, tokenizer, [request.out], chooses=inputs.chooses)
     check_questions(tokenizer, inputs, resolved)
-    model = machines.load(config, tokenizer=tokenizer)
+    model = machines.load(resolved, tokenizer=tokenizer)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDirectory.open(
         request.out,
