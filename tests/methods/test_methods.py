@@ -40,9 +40,9 @@ from neuron_opsd.records import (
     TrainingExample,
 )
 from neuron_opsd.runs.resolution import with_method
-from neuron_opsd.stages.distill import completion_tokens
 from neuron_opsd.stages.policy_gradient import allowed, certainties
 from neuron_opsd.stages.rollouts import scored_choices
+from neuron_opsd.stages.sequences import completion_tokens
 from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import (
     Batch,

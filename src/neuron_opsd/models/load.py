@@ -24,6 +24,8 @@ from neuron_opsd.models.probing import tried
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer
+from neuron_opsd.models.vllm.refusals import check_engine as check_engine
+from neuron_opsd.models.vllm.refusals import check_family
 from neuron_opsd.models.vllm.sampler import VLLMSampler, vllm_sampler
 from neuron_opsd.models.weights.finite import refuse_not_finite
 from neuron_opsd.models.weights.location import source_of
@@ -80,7 +82,14 @@ def load_model(
 def load_answering(
     config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
 ) -> HFModel:
-    """Load what `load_model` loads, with the engine that writes its free answers."""
+    """Load what `load_model` loads, with the engine that writes its free answers.
+
+    Raises:
+        ModelError: If the engine does not know such a model.
+    """
+    if config.engine.rollouts == "vllm":
+        written = settings_of(config.model, source_of(config.model))
+        check_family(config, written.architectures or [])
     model = load_model(config.model, *adapters, tokenizer=tokenizer)
     if config.engine.rollouts == "vllm":
         sampler = vllm_sampler(config, model.facts, model.tokens, adapters)

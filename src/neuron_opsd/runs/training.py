@@ -196,7 +196,7 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
 
 def trained_model(run: RunContext, folder: str) -> LanguageModel:
     """Load the base model with the adapter in a folder of the run directory."""
-    model = load_again(run.directory, run.config.model, run.directory.path(folder))
+    model = load_again(run.directory, run.config, run.directory.path(folder))
     keep_room(run, model)
     return model
 

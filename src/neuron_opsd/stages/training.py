@@ -19,8 +19,12 @@ from neuron_opsd.errors import NotFiniteError, TrainingError, questions_text
 from neuron_opsd.method.schedule import batch_at, learning_rate_at
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.processes.ranks import ALONE, Ranks
-from neuron_opsd.records import Completion, Pair, StepMetrics, TrainingExample
+from neuron_opsd.records import Completion, StepMetrics, TrainingExample
 from neuron_opsd.seeds import derive_seed
+from neuron_opsd.stages.engine_gap import checked_gap
+from neuron_opsd.stages.sequences import Sequences as Sequences
+from neuron_opsd.stages.sequences import TrainingSequence as TrainingSequence
+from neuron_opsd.stages.sequences import student_pairs as student_pairs
 from neuron_opsd.stages.splitting import Splits, StepSplit, consecutive
 from neuron_opsd.stages.step_metrics import GroupFacts, facts_of, metrics_of
 from neuron_opsd.stages.together import check_alike, done_by_all, sum_gradients, told
@@ -50,29 +54,6 @@ class Batch:
 
 MAX_SKIPPED: Final = 3
 """Steps that may be skipped one after the other; more are not the questions' fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSequence:
-    """One completion that a step trains on."""
-
-    example: TrainingExample
-    completion: Completion
-    count: int = 1
-    """How often it was drawn; it counts as often, in one pass."""
-    advantage: float = 0.0
-    """Its reward above its group's, where a method rewards."""
-    idle: bool = False
-    """Whether its gradient is 0 whatever the weights, so that no pass is made of it;
-    its tokens count in the mean."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Completion tokens, repeats counted."""
-        return self.count * len(self.completion.token_ids)
-
-
-Sequences: TypeAlias = Sequence[TrainingSequence]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +163,7 @@ def take_step(
         groups = done_by_all(ranks, lambda: roll_out(objective, learner, share))
     sequences = all_sequences(groups)
     facts = facts_of_all(ranks, groups)
+    gap = checked_gap(ranks, learner, sequences, config, batch.step)
     num_tokens = sum(group.num_tokens for group in facts)
 
     def gather(size: int) -> float:
@@ -198,7 +180,8 @@ def take_step(
         learner.zero_gradients()  # every rollout was idle
     rate = learning_rate_at(batch.step, config.distill)
     grad_norm = learner.step(rate)
-    return metrics_of(batch.step, facts, loss, grad_norm, rate)
+    entry = metrics_of(batch.step, facts, loss, grad_norm, rate)
+    return replace(entry, engine_gap=gap)
 
 
 def roll_out(objective: Objective, learner: Learner, batch: Batch) -> RolloutGroups:
@@ -296,14 +279,6 @@ def parts_of(
     pairs = student_pairs(learner, taught)
     rows, tokens = config.micro_batch_size, config.micro_batch_tokens
     return [taught[part] for part in consecutive(pairs, rows, tokens)]
-
-
-def student_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
-    """Return the student's prompts with the completions that follow them."""
-    return [
-        (learner.encode(s.example.student_prompt), s.completion.token_ids)
-        for s in sequences
-    ]
 
 
 def add_gradient(

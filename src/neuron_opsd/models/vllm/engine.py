@@ -153,7 +153,6 @@ class Engine:
     def _start(self) -> None:
         with self._working(f"the model {self.served.place}"), silenced():
             self._llm = library().LLM(**self.options())
-        atexit.register(self.close)
 
     def options(self) -> dict[str, Any]:
         """Return what vLLM is started with."""
@@ -221,15 +220,28 @@ class Engine:
             yield
 
 
-_SHARED: dict[str, Engine] = {}
+class Shared:
+    """The engine of this process, if there is one."""
+
+    def __init__(self) -> None:
+        """Hold none yet."""
+        self.engine: Engine | None = None
+
+    def get(self, served: Served, settings: EngineConfig) -> Engine:
+        """Return the engine for a base model; that of another one is closed."""
+        known = self.engine
+        if known is not None and (known.served, known.settings) == (served, settings):
+            return known
+        self.close()
+        self.engine = Engine(served, settings)
+        return self.engine
+
+    def close(self) -> None:
+        """End the engine."""
+        if self.engine is not None:
+            self.engine.close()
 
 
-def shared_engine(served: Served, settings: EngineConfig) -> Engine:
-    """Return the engine of this process for a base model; another one's is closed."""
-    known = _SHARED.get("engine")
-    if known is not None and (known.served, known.settings) == (served, settings):
-        return known
-    if known is not None:
-        known.close()
-    _SHARED["engine"] = found = Engine(served, settings)
-    return found
+SHARED: Final = Shared()
+
+atexit.register(SHARED.close)

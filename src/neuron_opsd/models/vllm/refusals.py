@@ -41,9 +41,10 @@ def problems(config: Config) -> Iterator[str]:
             "distill.tuning is full, and vLLM takes what is trained as an adapter "
             f"alone; set distill.tuning=lora, or {OURS}"
         )
-    if getattr(config.model, "quantization", "none") != "none":
+    quantization = getattr(config.model, "quantization", "none")
+    if quantization != "none":
         yield (
-            f"model.quantization is {config.model.quantization}, whose rounded weights "
+            f"model.quantization is {quantization}, whose rounded weights "
             f"vLLM would not answer with; set model.quantization=none, or {OURS}"
         )
     if is_gguf(Path(config.model.name).expanduser()):

@@ -1,4 +1,4 @@
-"""vLLM in the role of a `Sampler`: the base model, one that learns, or a trained one."""
+"""vLLM in the role of a `Sampler`: of the base model, a learning or a trained one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from neuron_opsd.models.decoding.growing import ending_of
 from neuron_opsd.models.roles import ModelFacts, Sampling
 from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.models.vllm.adapters import Weights, Write, fixed, moving
-from neuron_opsd.models.vllm.engine import Engine, Served, shared_engine
+from neuron_opsd.models.vllm.engine import SHARED, Engine, Served
 from neuron_opsd.models.vllm.requests import completion_of, params_of, prompt_of
 from neuron_opsd.models.weights.location import source_of
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS, snapshot_of
@@ -100,7 +100,7 @@ def vllm_sampler(
         else:
             place, above = str(adapter), []
     served = Served(place, facts.compute, facts.device, facts.max_positions)
-    engine = shared_engine(served, config.engine)
+    engine = SHARED.get(served, config.engine)
     engine.rank = max(engine.rank, config.distill.lora_rank)
     return VLLMSampler(engine, tokens, above)
 
