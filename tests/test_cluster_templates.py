@@ -37,8 +37,14 @@ NOTE = """#!/bin/bash
 { printf '%s' "${0##*/}"; printf ' %q' "$@"; printf '\\n'; } >> "$NOTES"
 env | grep '^RAY_AUTH' | sort > "$NOTES.${0##*/}.env"
 """
-WORKS = NOTE + "trap 'exit 138' USR1\nfor _ in {1..600}; do sleep 0.05; done\nexit 1\n"
-"""A training that works for half a minute and stops when it is told to."""
+WORKS = (
+    NOTE
+    + """stop() { sleep 0.5; echo stopped >> "$NOTES"; exit 138; }
+trap stop USR1
+for _ in {1..600}; do sleep 0.05; done
+"""
+)
+"""A training of half a minute, which stops after its step when it is told to."""
 ENDS = NOTE + "exit ${STATUS:-0}\n"
 JOINED = (
     NOTE + 'until [ "$(grep -c ^srun "$NOTES")" = "$STEPS" ]; do sleep 0.05; done\n'
@@ -191,7 +197,7 @@ def test_the_signal_before_the_end_stops_the_program_and_queues_again(
     process.send_signal(signal.SIGUSR1)
     finish(process)
     assert process.returncode == 138
-    assert ["scontrol", "requeue", "17"] in noted(notes)
+    assert noted(notes)[-2:] == [["stopped"], ["scontrol", "requeue", "17"]]
 
 
 @pytest.mark.parametrize(
