@@ -64,8 +64,10 @@ docs: $(VENV)/installed-dev ## write the generated pages again
 
 lock: $(AUDIT)/installed ## lock the dependencies again: newest versions, with hashes
 	$(LOCK) pyproject.toml requirements/build.txt --output-file requirements/lock.txt
-	$(LOCK) pyproject.toml requirements/build.txt requirements/dev.txt \
-	  --constraint requirements/lock.txt --output-file requirements/lock-dev.txt
+	$(LOCK) pyproject.toml requirements/build.txt requirements/ray.txt \
+	  --constraint requirements/lock.txt --output-file requirements/lock-ray.txt
+	$(LOCK) pyproject.toml requirements/build.txt requirements/ray.txt requirements/dev.txt \
+	  --constraint requirements/lock-ray.txt --output-file requirements/lock-dev.txt
 
 audit: $(AUDIT)/installed $(VENV)/installed ## list what is installed (sbom.json) and its known weaknesses
 	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --output-file sbom.json

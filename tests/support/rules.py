@@ -76,10 +76,12 @@ TARGET_MODULES = {
 comparison tells them. In a method's own module only an oracle's class may."""
 
 DOORS = {
+    "models.config_file",
     "models.decoding.choices",
     "models.gguf",
     "models.library_errors",
     "models.load",
+    "models.outline",
     "models.roles",
     "models.room",
     "models.weights.finite",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from neuron_opsd.answers.readers import AnswersConfig
 from neuron_opsd.config.sections import (
     FORM_ONLY,
+    EngineConfig,
     EvaluationConfig,
     ModelConfig,
     PromptsConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "Config",
     "ContextsConfig",
     "DistillConfig",
+    "EngineConfig",
     "EvaluationConfig",
     "ModelConfig",
     "NeuronsConfig",
@@ -56,6 +58,7 @@ class Config(Section):
     questions: QuestionsConfig = QuestionsConfig()
     prompts: PromptsConfig = PromptsConfig()
     answers: AnswersConfig = AnswersConfig()
+    engine: EngineConfig = EngineConfig()
     rollouts: RolloutsConfig = RolloutsConfig()
     neurons: NeuronsConfig = NeuronsConfig()
     selection: SelectionConfig = SelectionConfig()

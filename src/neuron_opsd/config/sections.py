@@ -14,6 +14,7 @@ from neuron_opsd.section import (
     NotNegative,
     Positive,
     Probability,
+    Rate,
     Section,
     Temperature,
 )
@@ -104,6 +105,27 @@ class PromptsConfig(Section):
     """The same for the teacher."""
     date: Day = ""
     """Day that a chat template prints; empty means the day on which the run began."""
+
+
+class EngineConfig(Section):
+    """What writes free answers, and how it is watched."""
+
+    rollouts: Literal["transformers", "vllm"] = "transformers"
+    """What writes answers wherever they are free: in the pool, in training, in the
+    teacher's check and in tests. `vllm` needs the extra `vllm`; everything else, such
+    as scoring choices, stays in transformers."""
+    memory_share: Fraction = 0.4
+    """Share of a GPU's memory that vLLM may take, weights included; no effect on a
+    processor."""
+    sleep: bool = True
+    """Whether vLLM frees a GPU's memory while something else computes; no effect on a
+    processor."""
+    check_every: Positive = 10
+    """Training steps between comparisons of vLLM's log-probabilities with the
+    trainer's."""
+    max_logprob_gap: Rate = 0.2
+    """Mean distance between the two, in nats a token, above which training stops; a
+    quarter of it is warned of."""
 
 
 class RolloutsConfig(Section):

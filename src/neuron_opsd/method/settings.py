@@ -100,6 +100,15 @@ class DistillConfig(Section):
     micro_batch_size: Positive = 4
     """Completions per forward pass, halved if memory runs out; changes memory, and the
     gradient only by rounding."""
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Keep only what goes into each layer for the backward pass, and run the layers
+    again there: a fifteenth of the memory for a third more time, and the same gradient.
+    `auto` does so where a prompt with its completion is longer than 512 tokens. May be
+    changed when a stopped run resumes."""
+    micro_batch_tokens: Positive = 8192
+    """Tokens of prompts and completions per pass with gradient; a longer completion has
+    one of its own. Like `micro_batch_size`, changes memory, and the gradient only by
+    rounding."""
     temperature: Temperature = 1.0
     """Of the student's training rollouts; the loss itself uses the plain logits."""
     sampling_top_p: Fraction = 1.0
@@ -111,6 +120,10 @@ class DistillConfig(Section):
     probable one."""
     max_new_tokens: NotNegative = 0
     """Longest training rollout; 0 means `rollouts.max_new_tokens`."""
+    importance_clip: Annotated[float, Field(ge=0.0)] = 2.0
+    """Largest importance weight of a token that another engine drew: the trainer's
+    probability of it over the engine's. 0 weighs all tokens alike; no effect on what
+    transformers wrote, where both are one."""
     tuning: Literal["lora", "full"] = "lora"
     """Train a low-rank adapter on every linear layer, or all weights. `full` computes
     in float32, since bfloat16 would round most of a step away."""

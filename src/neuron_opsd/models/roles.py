@@ -17,9 +17,10 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuron_opsd.method.fused_loss import HiddenStates
+from neuron_opsd.method.truncation import Truncation
 from neuron_opsd.models.room import Room
 from neuron_opsd.records import Completion, Pair, Prompt, TokenIds
 
@@ -75,6 +76,11 @@ class Sampling:
     """Keep tokens at least this many times as probable as the most probable one."""
     stop: tuple[str, ...] = ()
     """Texts that end a completion; they are no part of its text."""
+
+    @property
+    def truncation(self) -> Truncation:
+        """How the distribution is cut; the temperature must be above 0."""
+        return Truncation(self.temperature, self.top_p, self.top_k, self.min_p)
 
 
 class Described(Protocol):
@@ -264,8 +270,15 @@ class Learner(Answerer, Protocol):
             NotFiniteError: If the norm is not finite; no weight has moved then.
         """
 
+    @property
+    def weights(self) -> Mapping[str, nn.Parameter]:
+        """What is trained, in the same order in every process."""
+
     def drop_gradients(self) -> None:
         """Forget the gradients gathered so far."""
+
+    def zero_gradients(self) -> None:
+        """Give every trained weight a gradient of 0, which still ages its moments."""
 
     def check(self) -> None:
         """Refuse to be kept with a weight or a moment that is not finite.
@@ -279,6 +292,9 @@ class Learner(Answerer, Protocol):
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold: student, teacher and optimiser."""
+
+    def digest(self) -> str:
+        """Return a hash of the same, to compare it with another process's."""
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""

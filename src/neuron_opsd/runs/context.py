@@ -36,6 +36,10 @@ QUIET_ANSWERS: Final = (
     "the chat template's switch of reasoning is turned off, since answers are sampled "
     "among choices; set rollouts.mode=free to let the model reason first"
 )
+IDLE_ENGINE: Final = (
+    "engine.rollouts is vllm, but answers to questions with choices are sampled among "
+    "these, which it takes no part in; set rollouts.mode=free to have it write them"
+)
 FREE_ANSWERS: Final = (
     "the chat template begins every answer with reasoning, {why}, so answers are "
     "written freely and not sampled among choices"
@@ -264,4 +268,6 @@ def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]
     if config.rollouts.mode != mode_for(given.rollouts, facts):
         why = ASKED_TO_REASON if thinking else NO_SWITCH
         found.append(FREE_ANSWERS.format(why=why))
+    if config.engine.rollouts == "vllm" and config.rollouts.mode == "constrained":
+        found.append(IDLE_ENGINE)
     return tuple(found)

@@ -34,9 +34,12 @@ TAKEN = (POOL, "model")
 
 PASSING = (
     *("teacher_check.one_answer", "distill.on_nonfinite", "answers.max_minutes"),
+    *("engine.memory_share", "engine.sleep", "engine.max_logprob_gap"),
+    "distill.gradient_checkpointing",
     *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
 )
-"""Settings that let pass what was stopped or refused, and change nothing else."""
+"""Settings that let pass what was stopped or refused, or only say how much memory is
+taken, and change nothing else."""
 
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
 """Names of a processor's abilities that choose how products are computed."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.load import load_answering, load_tokenizer
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.pipeline import Prepared, centred, prepare
 from neuron_opsd.progress import Progress
@@ -64,7 +64,7 @@ def preview(
     own = for_model(config, tokenizer.facts)
     resolved = resolve(own, tokenizer, chooses=any(q.choices for q in some))
     check_sets(tokenizer, {POOL: some}, resolved, {POOL: pool})
-    model = load_model(config.model, tokenizer=tokenizer)
+    model = load_answering(resolved, tokenizer=tokenizer)
     work = centred(Workspace(resolved, progress=progress), model, some)
     prepared = prepare(model, some, work.config, progress=progress, only={chosen.id})
     work.warn(remarks(model.facts, resolved, own))

@@ -16,7 +16,7 @@ from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.tables import to_toml
 from neuron_opsd.methods import METHODS, method_of
-from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.load import load_answering, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import Prepared, centred
 from neuron_opsd.progress import Progress
@@ -83,7 +83,7 @@ def run(request: Request, config: Config, progress: Progress) -> ReportData:
     own = for_model(config, tokenizer.facts)
     resolved = resolve(own, tokenizer, [request.out], chooses=inputs.chooses)
     check_questions(tokenizer, inputs, resolved)
-    model = load_model(config.model, tokenizer=tokenizer)
+    model = load_answering(resolved, tokenizer=tokenizer)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDirectory.open(
         request.out,

@@ -102,8 +102,8 @@ def train_adapter(
     with run.progress.stage(name, run.config.distill.steps, "steps") as done:
         done(first_step)
         skipped = skipped_last(read_metrics(run.directory.path(training.work)))
-        earlier = Earlier(skipped, splits_of(run, name))
-        steps = train(learner, examples, objective, run.config, first_step, earlier)
+        earlier = Earlier(first_step, skipped, splits_of(run, name))
+        steps = train(learner, examples, objective, run.config, earlier)
         steps = keeping(run, learner, steps, training, made_from)
         metrics = run_steps(run, learner, training, made_from, steps, done)
     run.count_tokens(name, sum(m.num_tokens for m in metrics))
@@ -196,7 +196,7 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
 
 def trained_model(run: RunContext, folder: str) -> LanguageModel:
     """Load the base model with the adapter in a folder of the run directory."""
-    model = load_again(run.directory, run.config.model, run.directory.path(folder))
+    model = load_again(run.directory, run.config, run.directory.path(folder))
     keep_room(run, model)
     return model
 

@@ -26,13 +26,16 @@ from neuron_opsd.models.decoding.choices import allowed_tokens
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import TokenIds
-from neuron_opsd.stages.distill import completion_tokens, per_token, student_pairs
+from neuron_opsd.stages.engine_gap import token_weights
 from neuron_opsd.stages.rollouts import choice_tokens
+from neuron_opsd.stages.sequences import completion_tokens, per_token
+from neuron_opsd.stages.splitting import consecutive
 from neuron_opsd.stages.training import (
     RolloutGroup,
     RolloutGroups,
     Sequences,
     TrainingSequence,
+    student_pairs,
 )
 from neuron_opsd.stages.training_rollouts import VotedGroup, asked, sequences_of
 
@@ -41,15 +44,21 @@ Rewards: TypeAlias = list[Sequence[float]]
 
 
 def rewarded_groups(
-    groups: Sequence[VotedGroup], rewards: Rewards, *, scale: bool
+    groups: Sequence[VotedGroup], rewards: Rewards, *, scale: bool, kl_weight: float
 ) -> RolloutGroups:
-    """Return what is trained on of rollouts with rewards."""
+    """Return what is trained on of rollouts with rewards.
+
+    Those with an advantage of 0 are idle unless a divergence moves them too.
+    """
     pairs = list(zip(groups, rewards, strict=True))
     refuse_not_finite(
         "the rewards of rollouts are not finite",
         ((group.example.question_id, values) for group, values in pairs),
     )
-    return [rewarded(group, values, scale=scale) for group, values in pairs]
+    return [
+        rewarded(group, values, scale=scale, kl_weight=kl_weight)
+        for group, values in pairs
+    ]
 
 
 def refuse_not_finite(
@@ -62,7 +71,7 @@ def refuse_not_finite(
 
 
 def rewarded(
-    group: VotedGroup, rewards: Sequence[float], *, scale: bool
+    group: VotedGroup, rewards: Sequence[float], *, scale: bool, kl_weight: float
 ) -> RolloutGroup:
     """Return what is trained on of one question."""
     completions = group.completions[: len(rewards)]
@@ -70,8 +79,9 @@ def rewarded(
     # Equal completions have equal rewards, so one of them can stand for all.
     gain_of = dict(zip((c.token_ids for c in completions), gains, strict=True))
     sequences = tuple(
-        replace(s, advantage=gain_of[s.completion.token_ids])
+        replace(s, advantage=gain, idle=gain == 0.0 and kl_weight == 0.0)
         for s in sequences_of(group.example, completions)
+        for gain in (gain_of[s.completion.token_ids],)
     )
     mean, agreement = fmean(rewards), group.vote.agreement
     return RolloutGroup(sequences, group.completions, mean, agreement)
@@ -85,10 +95,13 @@ def policy_gradient(
     reference = learner.reference(pairs) if kl_weight else None
     student = learner.student(pairs)
     like = student.hidden
+    weights = token_weights(student, sequences, config.distill)
+    if weights is None:
+        weights = torch.ones(len(like), device=like.device)
     tokens = PolicyTokens(
         targets=completion_tokens(sequences, like),
         advantages=per_token([s.advantage for s in sequences], sequences, like),
-        weights=per_token([s.count for s in sequences], sequences, like),
+        weights=weights,
         allowed=[a for s in sequences for a in allowed(learner, s)],
         temperature=config.distill.temperature,
     )
@@ -111,7 +124,8 @@ def certainties(
     """Return mean self-certainty and mean entropy per token of every completion.
 
     They are those of the student's whole distribution at the positions that predict
-    the completion, the end token's included; in nats.
+    the completion, the end token's included; in nats. A pass's states are dropped
+    before the next one is made.
 
     Raises:
         NotFiniteError: If one is no number: the least of a group would hide it.
@@ -128,7 +142,10 @@ def certainties(
         columns = [[float(p.mean()) for p in values.split(sizes)] for values in found]
         return list(zip(*columns, strict=True))
 
-    means = in_halves(distinct, of_some, "the certainty of a completion")
+    means: list[tuple[float, float]] = []
+    pairs = student_pairs(learner, distinct)
+    for part in consecutive(pairs, len(pairs), learner.room.tokens):
+        means += in_halves(distinct[part], of_some, "the certainty of a completion")
     names = [s.example.question_id for s in distinct]
     refuse_not_finite(
         "the certainty of rollouts is not finite", zip(names, means, strict=True)

@@ -7,11 +7,14 @@ with one split; which one is kept by step, and a run that resumes takes the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import attempt, refuse_single
+from neuron_opsd.processes.ranks import ALONE, Ranks
+from neuron_opsd.records import Pair
+from neuron_opsd.stages.together import done_by_all, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +63,85 @@ class Splits:
 class StepSplit:
     """The split of one step, which may have to be changed while it is taken."""
 
-    def __init__(self, learner: Learner, step: int, usual: int, splits: Splits) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        step: int,
+        usual: int,
+        splits: Splits,
+        ranks: Ranks = ALONE,
+    ) -> None:
         """Give the learner the room that the step has."""
         self.learner = learner
+        self.ranks = ranks
         self.splits = splits
         found = splits.at(step, Split(step, usual, learner.room.tokens))
         self.now = replace(found, step=step)
         learner.room.tokens = self.now.tokens
 
     def shrank(self) -> bool:
-        """Whether passes without gradient have found less room in this step."""
-        tokens = self.learner.room.tokens
+        """Whether passes without gradient have found less room in this step.
+
+        All ranks take the least that one has found.
+        """
+        tokens = min(told(self.ranks, "room", self.learner.room.tokens))
         if tokens >= self.now.tokens:
             return False
+        self.learner.room.tokens = tokens
         self._change(replace(self.now, tokens=tokens), "")
         return True
 
-    def gather(self, gather: Callable[[int], float], num_sequences: int) -> float:
+    def gather(
+        self, gather: Callable[[int], float], largest: Callable[[int], int]
+    ) -> float:
         """Gather the gradient of a batch; return its loss.
+
+        Where memory runs out on one rank, all gather theirs again in smaller parts.
+
+        Args:
+            gather: Does so with parts of at most so many completions.
+            largest: Says how many completions the largest of these parts has.
 
         Raises:
             TryAgainError: If a single completion has no room.
         """
         while True:
             losses: list[float] = []
-            said = attempt(lambda: losses.append(gather(self.now.micro_batch_size)))  # noqa: B023 - called at once
-            if not said:
+            said = done_by_all(
+                self.ranks,
+                lambda: attempt(
+                    lambda: losses.append(gather(self.now.micro_batch_size))  # noqa: B023 - called at once
+                ),
+            )
+            used = largest(self.now.micro_batch_size) if said else 0
+            short = [one for one in told(self.ranks, "memory", (used, said)) if one[1]]
+            if not short:
                 return losses[0]
             self.learner.drop_gradients()
-            used = min(self.now.micro_batch_size, num_sequences)
+            used, said = min(short)
             refuse_single(used, "the training pass of a completion", said)
             self._change(replace(self.now, micro_batch_size=used // 2), said)
 
     def _change(self, after: Split, said: str) -> None:
         self.splits.change(self.now, after, said)
         self.now = after
+
+
+def consecutive(
+    pairs: Sequence[Pair], max_rows: int, max_tokens: int
+) -> Iterator[slice]:
+    """Cut pairs, in their order, into parts of at most so many rows and tokens.
+
+    A prompt that follows an equal one counts once, since both are read in one row. A
+    pair that is longer than a part may be has one of its own.
+    """
+    start = tokens = 0
+    for place, (prompt, completion) in enumerate(pairs):
+        repeated = place > start and prompt == pairs[place - 1][0]
+        more = len(completion) + (0 if repeated else len(prompt))
+        if place - start == max_rows or (place > start and tokens + more > max_tokens):
+            yield slice(start, place)
+            start, tokens, more = place, 0, len(prompt) + len(completion)
+        tokens += more
+    if start < len(pairs):
+        yield slice(start, len(pairs))

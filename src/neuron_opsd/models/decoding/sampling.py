@@ -5,13 +5,13 @@ Axes: B rows, V vocabulary, W tokens of a block.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from neuron_opsd.method.truncation import truncated
 from neuron_opsd.models.roles import Sampling
 
 BLOCK: Final = 256
@@ -19,9 +19,6 @@ BLOCK: Final = 256
 
 ROWS: Final = 16
 """Rows drawn at once on a processor: few enough that its cache holds their logits."""
-
-NUCLEUS: Final = 256
-"""Most probable tokens among which the edge of the nucleus is looked for first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,11 +42,8 @@ def draw_tokens(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Draw:
     Args:
         logits: ``(B, V)``.
         uniform: ``(B,)`` float64 in [0, 1), one random number per row.
-        sampling: A temperature of 0 takes the most probable token. Of the others first
-            the `top_k` most probable are kept, of these those that together reach
-            `top_p`, of these those within `min_p` of the most probable; each with all
-            that are as probable as the last one kept. The order is that of
-            transformers.
+        sampling: A temperature of 0 takes the most probable token; others draw from
+            what `truncated` makes of the logits.
 
     Returns:
         Tokens with the log-probability and entropy of what they were drawn from; the
@@ -74,45 +68,13 @@ def draw_some(
     logits: Tensor, uniform: Tensor, sampling: Sampling
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the columns of a `Draw` of a few rows, as `draw_tokens` says."""
-    temperature = sampling.temperature
-    scaled = logits.float() / temperature if temperature != 1.0 else logits
-    # Minus infinity would make its share of the entropy NaN.
-    least = torch.finfo(torch.float32).min / 2
-    scaled = scaled.float().clamp(min=least)
-    if 0 < sampling.top_k < scaled.shape[-1]:
-        last = scaled.topk(sampling.top_k).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < last, least)
-    if sampling.top_p < 1.0:
-        scaled = within_nucleus(scaled, sampling.top_p)
-    # Beside the largest, so that a sure token loses nothing to rounding.
-    largest = scaled.amax(dim=-1, keepdim=True)
-    # Where all logits are minus infinity there is nothing to draw.
-    scaled -= largest.masked_fill(largest <= least, torch.nan)
-    if sampling.min_p > 0.0:
-        far = scaled < math.log(sampling.min_p)
-        scaled = scaled.masked_fill(far, least)
+    scaled = truncated(logits, sampling.truncation)
     weights = scaled.exp()
     tokens = inverted(weights, uniform)
     total = weights.sum(dim=-1)
     drawn = scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
     mean = weights.mul_(scaled).sum(dim=-1) / total
     return tokens, drawn - total.log(), total.log() - mean
-
-
-def within_nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Return the logits ``(B, V)`` with those outside the nucleus at the lowest."""
-    probabilities = logits.softmax(dim=-1)
-    ranked = probabilities.topk(min(NUCLEUS, logits.shape[-1])).values
-    if (ranked.double().sum(dim=-1) < top_p).any():
-        ranked = probabilities.sort(dim=-1, descending=True).values
-    # float64 keeps the edge from depending on rounding in the long sum.
-    reached = ranked.double().cumsum(dim=-1) >= top_p
-    edge = reached.int().argmax(dim=-1, keepdim=True)
-    # Rounding can leave the whole just under `top_p`; then every token is kept.
-    edge = torch.where(reached[:, -1:], edge, ranked.shape[-1] - 1)
-    return logits.masked_fill(
-        probabilities < ranked.gather(-1, edge), torch.finfo(logits.dtype).min / 2
-    )
 
 
 def inverted(weights: Tensor, uniform: Tensor) -> Tensor:
