@@ -52,7 +52,7 @@ SMALL = Outline("small", "llama", 1000, 2, 8, 50, 4, 64, (LAYER, LAYER))
 
 def learner(folder: Path, family: str, compute: str, **tuning: Any) -> HFLearner:
     tiny_model(folder, family, **SIZES)
-    usual = {"lora_rank": RANK, "gradient_checkpointing": "off"}
+    usual: dict[str, Any] = {"lora_rank": RANK, "gradient_checkpointing": "off"}
     return learning(folder, on={"compute": compute}, **(usual | tuning))
 
 

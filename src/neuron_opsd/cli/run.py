@@ -24,6 +24,7 @@ def run(
     pool: str,
     out: Path,
     tests: options.Tests = (),
+    ray: options.Ray = "",
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
@@ -37,8 +38,10 @@ def run(
         out: Folder of the run: adapter, evaluation.json, report.html and all between.
         tests: Test sets with answers, NAME=FILE each; the first is in-domain. Without
             one the model is trained and nothing is measured.
+        ray: Answer and test with the workers of a Ray cluster: `local`, `auto`,
+            HOST:PORT or ray://HOST:PORT; sets cluster.address.
     """
-    config = options.resolve_with_model(settings)
+    config = options.resolve_with_model(settings, options.on_cluster(ray))
     files = options.read_named(tests)
     with options.opened(output, config) as terminal:
         data = no.run(pool, out, config, files, terminal, COMMAND_LINE.get())
@@ -51,6 +54,7 @@ def demo(
     engine: Engine | None = None,
     out: Path | None = None,
     seed: int = 0,
+    ray: options.Ray = "",
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Watch a small real model teach itself, from download to report.
@@ -61,6 +65,7 @@ def demo(
             left out they are sampled among the choices, which needs no engine.
         out: Folder of the run; a folder under runs/ when left out.
         seed: Number from which every random draw derives.
+        ray: Answer and test with the workers of a Ray cluster; `local` starts one.
     """
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
@@ -69,15 +74,14 @@ def demo(
     name = "-".join(part for part in parts if part)
     folder = out or Path("runs", name)
     with options.opened(output) as terminal:
+        from neuron_opsd.demo.demonstration import Variant
         from neuron_opsd.demo.demonstration import demo as run_demo
 
         data = run_demo(
             folder,
             cache_folder(),
-            quick=quick,
-            seed=seed,
-            engine=engine or "",
-            progress=terminal,
+            Variant(quick=quick, seed=seed, engine=engine or "", ray=ray),
+            terminal,
         )
         show_results(terminal, data, folder, as_json=output.json)
 
