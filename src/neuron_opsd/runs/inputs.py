@@ -34,7 +34,12 @@ TAKEN = (POOL, "model")
 
 PASSING = (
     *("teacher_check.one_answer", "distill.on_nonfinite", "answers.max_minutes"),
-    *("engine.memory_share", "engine.sleep", "engine.max_logprob_gap"),
+    *(
+        "engine.decoding_memory",
+        "engine.memory_share",
+        "engine.sleep",
+        "engine.max_logprob_gap",
+    ),
     *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
 )
 """Settings that let pass what was stopped or refused, or only say how much memory is
