@@ -42,7 +42,7 @@ from neuron_opsd.runs.findings import (  # noqa: E402
 from neuron_opsd.runs.reporting import REPORT  # noqa: E402
 from neuron_opsd.stages.scoring import summarise  # noqa: E402
 from neuron_opsd.stages.teaching import representatives  # noqa: E402
-from neuron_opsd.storage.caching import InChunks  # noqa: E402
+from neuron_opsd.storage.caching import InChunks, Task  # noqa: E402
 from neuron_opsd.storage.codecs import ROLLOUTS, to_json  # noqa: E402
 from neuron_opsd.storage.run_directory import RunDirectory  # noqa: E402
 from neuron_opsd.storage.score_rows import save_run_scores  # noqa: E402
@@ -114,7 +114,7 @@ def pool(folder: Path, count: int, num_tokens: int) -> str:
             "rollouts",
             ROLLOUTS,
             InChunks(range(count), 64),
-            lambda chunk: rollouts_of(chunk, num_tokens),
+            Task(num_tokens, lambda size, chunk: rollouts_of(chunk, size)),
         )
     votes = tally_votes(summaries_of(rollouts))
     chosen = representatives(summaries_of(rollouts), votes, CONFIG)

@@ -13,7 +13,7 @@ import argparse
 import neuron_opsd as no
 from neuron_opsd.methods.imitation import LMSI, Imitation
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.stages.training import Examples, RolloutGroup, RolloutGroups
+from neuron_opsd.stages.training import Batch, RolloutGroup, RolloutGroups
 from neuron_opsd.stages.training_rollouts import VotedGroup, vote_on_policy
 
 
@@ -28,9 +28,9 @@ class ShortestAgreeing(Imitation):
     settings = LMSI.settings
     votes = True
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return the rollout to imitate for each question, none without a vote."""
-        groups = vote_on_policy(learner, batch, step, self.config)
+        groups = vote_on_policy(learner, batch, self.config)
         return [self.shortest(group) for group in groups]
 
     def shortest(self, group: VotedGroup) -> RolloutGroup:

@@ -41,6 +41,7 @@ def handed_on(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, ...]]:
         ("evaluation", "evaluate"),
         ("analysis", "analyse"),
         ("planning", "estimate"),
+        ("foresight", "foresee"),
         ("previewing", "preview"),
         ("captured", "extract_neurons"),
     ):
@@ -148,6 +149,7 @@ def test_the_others_hand_on_their_arguments(
     no.evaluate(TESTS, TABLE, "adapter", Path("o.json"), silent)
     no.analyse(["a", Path("b")], "out", ["x=y.jsonl"], silent, "typed")
     no.plan("pool", TABLE, TESTS, silent)
+    no.foresee(TABLE, [24, 80], Path("pool"), TESTS, silent)
     no.preview(Path("pool"), TABLE, "q-1", silent)
     no.extract_neurons("c.jsonl", "n.parquet", TABLE, silent)
     files = {"exam": "exam.jsonl"}
@@ -163,6 +165,7 @@ def test_the_others_hand_on_their_arguments(
     assert (request.answers, request.command) == (("x=y.jsonl",), "typed")
     assert progress is silent
     assert handed_on["estimate"] == ("pool", files, SETTINGS, silent)
+    assert handed_on["foresee"] == (SETTINGS, [24, 80], "pool", files, silent)
     assert handed_on["preview"] == ("pool", "q-1", SETTINGS, silent)
     places = Path("c.jsonl"), Path("n.parquet")
     assert handed_on["extract_neurons"] == (*places, SETTINGS, silent)

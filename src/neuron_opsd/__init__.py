@@ -1,9 +1,9 @@
 """Improve a language model in one domain from unlabelled questions alone.
 
 The commands are functions here: `run`, `compare`, `evaluate`, `analyse`, `plan`,
-`preview`. So is each step of the method, in the order of Algorithm 1; what they do one
-after the other is written out in `examples/algorithm1.py`. A name is imported when it
-is first used, so that `import neuron_opsd` costs nothing.
+`foresee`, `preview`. So is each step of the method, in the order of Algorithm 1; what
+they do one after the other is written out in `examples/algorithm1.py`. A name is
+imported when it is first used, so that `import neuron_opsd` costs nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from neuron_opsd.library import compare as compare
     from neuron_opsd.library import evaluate as evaluate
     from neuron_opsd.library import extract_neurons as extract_neurons
+    from neuron_opsd.library import foresee as foresee
     from neuron_opsd.library import plan as plan
     from neuron_opsd.library import preview as preview
     from neuron_opsd.library import run as run
@@ -45,7 +46,7 @@ _HOMES = {
     "config.tables": "load_config",
     "data.questions": "read_questions",
     "errors": "NeuronOpsdError",
-    "library": "analyse compare evaluate extract_neurons plan preview run",
+    "library": "analyse compare evaluate extract_neurons foresee plan preview run",
     "methods": "add_method",
     "models.load": "load_model",
     "progress": "Silent",

@@ -19,7 +19,9 @@ from neuron_opsd.comparison.variants import parse_variant
 from neuron_opsd.config.tables import Settings, as_config, shortened
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.planning import estimate as planning
+from neuron_opsd.planning import foresight
 from neuron_opsd.planning.costs import Plan
+from neuron_opsd.planning.foresight import Foresight
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.results.analysis import AnalysisData
 from neuron_opsd.results.comparison import BASE, FORM, ComparisonData
@@ -257,6 +259,29 @@ def plan(
     return planning.estimate(
         str(pool), named_files(tests), as_config(settings), progress
     )
+
+
+def foresee(
+    settings: Settings,
+    gpu_memory: Sequence[float],
+    pool: Place | None = None,
+    tests: Files | None = None,
+    progress: Progress = QUIET,
+) -> Foresight:
+    """Say what fits on one GPU, from a model's `config.json` alone.
+
+    Args:
+        settings: Of the run.
+        gpu_memory: In GB; each is answered.
+        pool: Unlabelled questions to count; else lengths are taken.
+        tests: Its test sets.
+        progress: Told of warnings.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    place, files = None if pool is None else str(pool), named_files(tests)
+    return foresight.foresee(as_config(settings), gpu_memory, place, files, progress)
 
 
 def preview(

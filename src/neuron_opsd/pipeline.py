@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from neuron_opsd import records
@@ -24,15 +25,19 @@ from neuron_opsd.method import selection as selecting
 from neuron_opsd.method.selection import PoolSignals, kept_ids
 from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, TextScorer, Tokenizer
-from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, SelectionEntry, Vote
 from neuron_opsd.stages import capture, remarks, teaching
 from neuron_opsd.stages.centring import choice_bias, is_centring
-from neuron_opsd.stages.rollouts import OWN, PromptedQuestion, ask, sample_rollouts
+from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
 from neuron_opsd.stages.teaching import DemonstrationPool, representatives
 from neuron_opsd.storage import codecs
-from neuron_opsd.storage.caching import MEMORY, Cache, Workspace
-from neuron_opsd.storage.stored_rollouts import ROWS_READ, Chosen, summaries_of
+from neuron_opsd.storage.caching import Workspace
+from neuron_opsd.storage.stored_rollouts import (
+    ROWS_READ,
+    Answered,
+    Chosen,
+    summaries_of,
+)
 from neuron_opsd.storage.verdicts import hold_votes, verdicts_name
 
 BIAS_NAME: Final = "choice-bias"
@@ -42,21 +47,18 @@ ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
 
 
 def prepare(
+    work: Workspace,
     model: LanguageModel,
     pool: Sequence[Question],
-    config: Config,
-    cache: Cache = MEMORY,
-    progress: Progress = QUIET,
     only: Set[str] | None = None,
 ) -> Prepared:
     """Make training examples from unlabelled questions: Algorithm 1 up to training.
 
     Args:
+        work: Its settings are resolved for the model, by `runs.context.resolve`; its
+            cache keeps what is expensive.
         model: Answers, and its neurons are read.
         pool: The questions.
-        config: Resolved for the model, by `runs.context.resolve`.
-        cache: Keeps what is expensive; memory keeps nothing.
-        progress: Called with every step, and with what the user should know.
         only: Ids of the questions to make examples of; the selected ones if left out.
 
     Raises:
@@ -64,7 +66,7 @@ def prepare(
             demonstrations from, or one is too long for the model.
         NotFiniteError: If the model computes something that is no number.
     """
-    work = Workspace(config, cache, progress)
+    config = work.config
     rollouts = roll_out(work, model, pool)
     votes = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
     chosen = representatives(summaries_of(rollouts), votes, config)
@@ -137,7 +139,10 @@ def roll_out(
             ROLLOUTS_NAME,
             codecs.ROLLOUTS,
             work.cut(asked, done),
-            lambda chunk: sample_rollouts(model, chunk, config, OWN, draws),
+            work.task(
+                model,
+                partial(sample_rollouts, config=config, stage=OWN, draws=draws),
+            ),
             made_from=[BIAS_NAME],
         )
     longest = config.rollouts.max_new_tokens
@@ -161,19 +166,13 @@ def read_neurons(
     if not needs_neurons(config):
         return capture.not_read([question.id for question in questions])
 
-    def compute(chunk: Sequence[PromptedQuestion]) -> Sequence[NeuronSet]:
-        ids = [a.question.id for a in chunk]
-        pairs = capture.pairs_of(model, chunk, chosen.completions(ids), config.neurons)
-        tokens = config.model.tokens_per_batch
-        return capture.capture_neurons(model, ids, pairs, config.neurons, tokens)
-
-    asked = ask(questions, config)
-    with work.progress.stage(name, len(asked), "questions") as done:
+    answered = Answered(ask(questions, config), [q.id for q in questions], chosen)
+    with work.progress.stage(name, len(answered), "questions") as done:
         neurons = work.cache.chunks(
             name,
             codecs.NEURONS.at(f"{name}.parquet"),
-            work.cut(asked, done),
-            compute,
+            work.cut(answered, done),
+            work.task(model, partial(capture.capture_answers, config=config)),
             made_from=made_from,
         )
     warn_of_spans(work, chosen, config.neurons)

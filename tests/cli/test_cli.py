@@ -31,6 +31,7 @@ from neuron_opsd.config.tables import config_from_table, load_config
 from neuron_opsd.demo.sources import DEFAULT_SETS
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.storage.download_cache import cache_folder
+from published import NUM_PARAMETERS, written
 from report_examples import example_report
 
 SOURCE = str(places.SOURCES)
@@ -333,6 +334,35 @@ def test_plan_shows_each_stage_and_the_sums(
     assert library.calls[0][1] == {"exam": "exam.jsonl"}
     assert main([*argv, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seconds"] == 200.0
+
+
+def test_plan_for_a_gpu_needs_a_configuration_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["plan", "--model", str(written(tmp_path)), "--gpu-memory", "24", "80"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "4,022,468,096 parameters" in out
+    assert "keys and values take 144.0 KiB a token" in out
+    assert out.count("take: --set distill.gradient_checkpointing=") == 2
+    assert main([*argv, "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert [fit["memory"] for fit in table["fits"]] == [24 * 2**30, 80 * 2**30]
+    assert (
+        table["fits"][0]["options"][0]["peak"]["static"]["base"] == 2 * NUM_PARAMETERS
+    )
+
+
+def test_plan_without_a_pool_or_a_gpu_says_what_to_give(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["plan", "--model", "m"]) == 2
+    assert (
+        "or --gpu-memory (to see what fits on a GPU) is missing"
+        in capsys.readouterr().err
+    )
+    assert main(["plan", "--model", "no.json", "--gpu-memory", "24"]) == 2
+    assert "no.json is no file; give a config.json" in capsys.readouterr().err
 
 
 def test_fetch_says_where_the_model_and_the_questions_lie(

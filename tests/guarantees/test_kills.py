@@ -28,6 +28,7 @@ from neuron_opsd.storage.files import (
 )
 from neuron_opsd.storage.manifest import read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
+from tasks import alone
 
 INPUTS = {"pool.jsonl": "ab"}
 SUM = json_codec("sum.json")
@@ -176,7 +177,7 @@ class Run:
             run.once("sum", SUM, self.total)
             items = [1, 2, 3, 4, 5]
             squares = run.chunks(
-                "squares", SQUARES, InChunks(items, 2, self.done), self.squares
+                "squares", SQUARES, InChunks(items, 2, self.done), alone(self.squares)
             )
             write_folder(run.path("adapter"), fill_adapter)
             run.note("tokens", {"pool": 7})

@@ -308,11 +308,11 @@ class SpoiltObjective:
         self.real, self.steps, self.value, self.fault = real, steps, value, fault
         self.step = -1
 
-    def roll_out(self, learner: Any, batch: Any, step: int) -> Any:
+    def roll_out(self, learner: Any, batch: Any) -> Any:
         """Return the real rollouts, then spoil the learner."""
-        self.step = step
-        groups = self.real.roll_out(learner, batch, step)
-        if step in self.steps and self.fault is not None:
+        self.step = batch.step
+        groups = self.real.roll_out(learner, batch)
+        if batch.step in self.steps and self.fault is not None:
             self.fault(learner, self.value)
         return groups
 

@@ -40,11 +40,12 @@ from neuron_opsd.records import (
     TrainingExample,
 )
 from neuron_opsd.runs.resolution import with_method
-from neuron_opsd.stages.distill import completion_tokens
 from neuron_opsd.stages.policy_gradient import allowed, certainties
 from neuron_opsd.stages.rollouts import scored_choices
+from neuron_opsd.stages.sequences import completion_tokens
 from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import (
+    Batch,
     RolloutGroup,
     TrainingSequence,
     all_sequences,
@@ -125,7 +126,7 @@ def rollout_groups_of(
     examples: Sequence[TrainingExample] = EXAMPLES,
     step: int = 0,
 ) -> list[RolloutGroup]:
-    return METHODS[name](config).roll_out(learner_for(config), examples, step)
+    return METHODS[name](config).roll_out(learner_for(config), Batch(examples, step))
 
 
 def trained(
@@ -281,7 +282,7 @@ def test_counting_equal_rollouts_changes_no_gradient(shared: Config) -> None:
             for weight in learner.weights.values():
                 weight.add_(0.05)
         objective = METHODS[name](config)
-        counted = all_sequences(objective.roll_out(learner, EXAMPLES, 0))
+        counted = all_sequences(objective.roll_out(learner, Batch(EXAMPLES, 0)))
         single = [replace(e, count=1) for e in counted for _ in range(e.count)]
         assert len(single) > len(counted)
         losses, grads = [], []
@@ -301,7 +302,7 @@ def test_the_first_rollout_does_not_depend_on_how_many_are_drawn(
     shared: Config,
 ) -> None:
     learner = learner_for(shared)
-    one, more = (draw(learner, FREE, 3, count, shared) for count in (1, 4))
+    one, more = (draw(learner, Batch(FREE, 3), count, shared) for count in (1, 4))
     assert [group[0] for group in one] == [group[0] for group in more]
     assert all(len({c.token_ids for c in group}) > 1 for group in more)
 
@@ -321,12 +322,12 @@ def test_lmsi_is_written_by_the_frozen_model_however_far_the_student_is(
     config = settings_of("lmsi", shared)
     objective = METHODS["lmsi"](config)
     learner = learner_for(config)
-    before = objective.roll_out(learner, EXAMPLES, 0)
+    before = objective.roll_out(learner, Batch(EXAMPLES, 0))
     with torch.no_grad():
         for weight in learner.weights.values():
             weight.add_(1.0)
     learner.load_state(learner.state())
-    assert objective.roll_out(learner, EXAMPLES, 0) == before
+    assert objective.roll_out(learner, Batch(EXAMPLES, 0)) == before
 
 
 def test_u_opsd_shows_what_agrees_and_trains_on_what_does_not(shared: Config) -> None:
@@ -350,10 +351,10 @@ def test_u_opsd_shows_what_agrees_and_trains_on_what_does_not(shared: Config) ->
 def test_context_sft_imitates_answers_to_the_teachers_prompt(shared: Config) -> None:
     config = settings_of("context-sft", shared)
     learner = learner_for(config)
-    with_context = draw(learner, EXAMPLES, 0, 8, config, with_context=True)
-    without = draw(learner, EXAMPLES, 0, 8, config)
+    with_context = draw(learner, Batch(EXAMPLES, 0), 8, config, with_context=True)
+    without = draw(learner, Batch(EXAMPLES, 0), 8, config)
     assert with_context != without
-    groups = METHODS["context-sft"](config).roll_out(learner, EXAMPLES, 0)
+    groups = METHODS["context-sft"](config).roll_out(learner, Batch(EXAMPLES, 0))
     assert [group.drawn for group in groups] == with_context
 
 
@@ -376,7 +377,7 @@ def test_intuitor_rewards_no_rollout_for_being_sure_without_an_answer(
     numbers = shared.answers.model_copy(update={"reader": "number"})
     config = settings_of("intuitor", shared.model_copy(update={"answers": numbers}))
     learner = learner_for(config)
-    groups = voted(FREE, draw(learner, FREE, 0, 8, config), config)
+    groups = voted(FREE, draw(learner, Batch(FREE, 0), 8, config), config)
     unread = [a is None for group in groups for a in group.answers]
     assert sum(unread) > 0
     made = rollout_groups_of("intuitor", config, FREE)
@@ -402,7 +403,7 @@ def test_the_distribution_that_counts_is_the_one_that_was_drawn_from(
 ) -> None:
     learner = learner_for(shared)
     for group, example in zip(
-        draw(learner, EXAMPLES, 0, 4, shared), EXAMPLES, strict=True
+        draw(learner, Batch(EXAMPLES, 0), 4, shared), EXAMPLES, strict=True
     ):
         for completion in group:
             sequence = TrainingSequence(example, completion)
@@ -419,7 +420,7 @@ def test_the_distribution_that_counts_is_the_one_that_was_drawn_from(
 
 def test_free_answers_are_drawn_from_the_whole_vocabulary(shared: Config) -> None:
     learner = learner_for(shared)
-    ((completion,),) = draw(learner, FREE[:1], 0, 1, shared)
+    ((completion,),) = draw(learner, Batch(FREE[:1], 0), 1, shared)
     rows = allowed(learner, TrainingSequence(FREE[0], completion))
     assert rows == [()] * len(completion.token_ids)
 
@@ -428,7 +429,7 @@ def test_certainty_and_entropy_are_means_over_the_tokens_of_a_rollout(
     shared: Config,
 ) -> None:
     learner = learner_for(shared)
-    groups = voted(FREE, draw(learner, FREE, 0, 2, shared), shared)
+    groups = voted(FREE, draw(learner, Batch(FREE, 0), 2, shared), shared)
     found = certainties(learner, groups, shared.distill)
     for group, pairs in zip(groups, found, strict=True):
         for completion, (sure, spread) in zip(group.completions, pairs, strict=True):
@@ -454,7 +455,7 @@ def test_ttrl_as_its_authors_measure_it_where_the_majority_is_right_on_80_percen
         truth[wrong] = next(c for c in CHOICES if c != truth[wrong])
     objective = METHODS["ttrl"](config)
     # Many votes make the estimated label the model's favourite.
-    groups = voted(EXAMPLES, draw(learner, EXAMPLES, 0, 400, config), config)
+    groups = voted(EXAMPLES, draw(learner, Batch(EXAMPLES, 0), 400, config), config)
     labels = {g.example.question_id: g.vote.pseudo_label for g in groups}
     assert fmean(labels[name] == truth[name] for name in truth) == 0.8
     rewarded = [
@@ -541,7 +542,7 @@ def test_the_teacher_of_oracle_opsd_sees_the_answer(shared: Config) -> None:
     told = told_answers()
     config = settings_of("oracle-opsd", shared)
     objective = OracleOPSD(config, told)
-    groups = objective.roll_out(learner_for(config), EXAMPLES, 0)
+    groups = objective.roll_out(learner_for(config), Batch(EXAMPLES, 0))
     for group in groups:
         for e in group.sequences:
             answer = told[e.example.question_id].written

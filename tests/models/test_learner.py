@@ -34,6 +34,7 @@ from neuron_opsd.records import (
     TrainingExample,
 )
 from neuron_opsd.stages.training import (
+    Earlier,
     RolloutGroup,
     TrainingSequence,
     gather_gradients,
@@ -538,7 +539,7 @@ def test_training_goes_on_from_a_checkpoint_bit_by_bit(
     saved = resumed.state()
     fresh = learning(tiny_qwen3, seed=9, tuning=tuning)
     fresh.load_state(saved)
-    rest = list(train(fresh, examples(), objective, config, first_step=3))
+    rest = list(train(fresh, examples(), objective, config, Earlier(3)))
     assert rest == course[3:]
     assert equal(fresh.state(), straight.state())
 

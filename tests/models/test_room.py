@@ -310,9 +310,9 @@ def calls_of_a_step(
     """Return how many products were started when each step began, and at the end."""
     begun: list[int] = []
 
-    def roll_out(learner: Any, batch: Any, step: int) -> Any:
+    def roll_out(learner: Any, batch: Any) -> Any:
         begun.append(shortage.calls)
-        return objective.roll_out(learner, batch, step)
+        return objective.roll_out(learner, batch)
 
     shortage.calls = 0
     trained(folder, config, TwoFunctions(roll_out, objective.loss))
@@ -411,12 +411,15 @@ print([repr(float(step.grad_norm)) for step in steps], len(found))
 """
 
 
-def long_rollouts(learner: Learner, batch: Any, step: int) -> list[RolloutGroup]:
+def long_rollouts(learner: Learner, batch: Any) -> list[RolloutGroup]:
     """Have every question imitate the same long answer."""
-    del learner, step
+    del learner
     ids = tuple(range(100, 200)) * 4
     written = Completion(ids, "", finished=True, logprob=0.0, entropy=0.0)
-    return [RolloutGroup((TrainingSequence(example, written),)) for example in batch]
+    return [
+        RolloutGroup((TrainingSequence(example, written),))
+        for example in batch.examples
+    ]
 
 
 @pytest.mark.long
@@ -448,9 +451,9 @@ def fails_backward(objective: Objective, steps: dict[int, int]) -> Objective:
     """Return an objective whose backward pass runs out of memory, so often a step."""
     now: list[int] = []
 
-    def roll_out(learner: Any, batch: Any, step: int) -> Any:
-        now[:] = [step]
-        return objective.roll_out(learner, batch, step)
+    def roll_out(learner: Any, batch: Any) -> Any:
+        now[:] = [batch.step]
+        return objective.roll_out(learner, batch)
 
     def loss(learner: Any, sequences: Sequence[TrainingSequence]) -> Tensor:
         found = objective.loss(learner, sequences)
@@ -495,10 +498,10 @@ def test_a_run_resumes_with_the_split_it_had_found(
 
     spoilt = fails_backward(objective, {1: 2})
 
-    def roll_out(learner: Any, batch: Any, step: int) -> Any:
-        if step == 2:
+    def roll_out(learner: Any, batch: Any) -> Any:
+        if batch.step == 2:
             raise StoppedError
-        return spoilt.roll_out(learner, batch, step)
+        return spoilt.roll_out(learner, batch)
 
     with pytest.raises(StoppedError):
         trained(tmp_path / "run", config, TwoFunctions(roll_out, spoilt.loss))
@@ -554,7 +557,7 @@ def test_the_gradient_is_that_of_the_whole_batch(
     for size in (4, 3, 2, 1):
         learner = learner_of(load_model(config.model), config.distill, config.seed)
         earlier = Earlier(splits=Splits([Split(0, size, 4096)]))
-        steps = train(learner, EXAMPLES, NeuronOPSD(config), config, 0, earlier)
+        steps = train(learner, EXAMPLES, NeuronOPSD(config), config, earlier)
         norms.append(next(steps).grad_norm)
     assert norms[1:] == pytest.approx([norms[0]] * 3, rel=1e-6)
 

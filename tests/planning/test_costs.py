@@ -33,7 +33,7 @@ from neuron_opsd.planning.workload import (
     decoding_steps,
     expected_longest,
     part_of,
-    places_of,
+    rows_of,
 )
 from neuron_opsd.stages.capture import not_read
 from scripted import FACTS
@@ -237,18 +237,16 @@ def test_a_part_of_questions_is_like_the_whole() -> None:
     assert part_of(POOL, 20) == QuestionTokens(20, 400, num_free=20)
 
 
-def test_waiting_questions_take_the_places_of_those_that_ended() -> None:
-    # Two samples of 256 tokens and a prompt of 512 are 1,024 positions a question.
-    config = settings("rollouts.max_new_tokens=256", "model.tokens_per_batch=1024")
-    assert places_of(2, 512, config) == 4
+def test_waiting_samples_take_the_places_of_those_that_ended() -> None:
+    config = settings("rollouts.max_new_tokens=256", "rollouts.block_size=256")
+    assert rows_of(8, 2) == 16
+    assert rows_of(256, 2) == 256
     work = replace(FREE, completion_tokens=256.0)
-    # Eight questions in four places: twice as many steps as the longest has tokens.
-    assert decoding_steps(work, 8, 2, 512, config) == 2 * 256
-    assert decoding_steps(work, 2, 2, 512, config) == 256
-    assert decoding_steps(work, 0, 2, 512, config) == 0
-    assert places_of(8, 10, settings()) == 3
-    assert places_of(8, 10, settings("rollouts.max_new_tokens=16")) == 256 // 8
-    assert places_of(300, 10, settings()) == 1
+    # Twice as many samples as rows: twice as many steps as the longest has tokens.
+    assert decoding_steps(work, 256, 2, config) == 2 * 256
+    assert decoding_steps(work, 512, 2, config) == 4 * 256
+    assert decoding_steps(work, 2, 2, config) == 256
+    assert decoding_steps(work, 0, 2, config) == 0
 
 
 def test_the_longest_of_many_is_longer_than_the_mean_and_never_above_the_limit() -> (

@@ -9,16 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.config import Config
-from neuron_opsd.config.tables import load_config
-from neuron_opsd.models.room import MAX_ROWS, ROOM
 from neuron_opsd.planning.measuring import (
     affordable,
     expected_length,
     fit_decoding,
     spread,
 )
-from neuron_opsd.planning.workload import Decoding, places_of
+from neuron_opsd.planning.workload import Decoding
 from neuron_opsd.records import Completion
 
 
@@ -91,14 +88,3 @@ def test_a_fit_finds_the_costs_that_made_the_times(
     found = fit_decoding(few, many)
     assert found.token_seconds == pytest.approx(token, rel=1e-6)
     assert found.step_seconds == pytest.approx(step, rel=1e-6, abs=1e-6)
-
-
-def test_a_plan_decodes_as_many_side_by_side_as_a_run_does() -> None:
-    config = Config()
-    positions = 20 + 8 * config.most_new_tokens
-    room = ROOM * config.model.tokens_per_batch // positions
-    assert 1 < room < MAX_ROWS // 8
-    assert places_of(8, 20.0, config) == room
-    short = load_config(assignments=["rollouts.max_new_tokens=1"])
-    assert short.most_new_tokens < 9
-    assert places_of(2, 1.0, short) == MAX_ROWS // 2

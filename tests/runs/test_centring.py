@@ -30,6 +30,7 @@ from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.prepare import prepare_run
 from neuron_opsd.stages.centring import choice_bias
 from neuron_opsd.stages.rollouts import ask, bias_of, sample_rollouts
+from neuron_opsd.stages.training import Batch
 from neuron_opsd.stages.training_rollouts import draw
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices, written_freely
@@ -125,10 +126,10 @@ def test_training_draws_are_centred_too() -> None:
     ]
     model, config = ScriptedModel(PULLED), with_bias(config_of(), bias())
     for with_context in (False, True):
-        groups = draw(model, examples, 0, 8, config, with_context=with_context)
+        groups = draw(model, Batch(examples, 0), 8, config, with_context=with_context)
         texts = Counter(one.text for group in groups for one in group)
         assert texts["why"] >= 60
-    plain = draw(model, examples, 0, 8, config_of())
+    plain = draw(model, Batch(examples, 0), 8, config_of())
     assert sum(one.text == "why" for group in plain for one in group) <= 16
 
 

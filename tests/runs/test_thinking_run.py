@@ -17,7 +17,7 @@ from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.prompts import student_prompt
 from neuron_opsd.records import Completion, Message, Question, Rollout, TrainingExample
 from neuron_opsd.runs.resolution import with_method
-from neuron_opsd.stages.training import TrainingSequence
+from neuron_opsd.stages.training import Batch, TrainingSequence
 from neuron_opsd.storage.codecs import CONTEXTS, ROLLOUTS, SELECTION
 from thinking_models import thinking_model
 from tiny_runs import FinishedRun, tiny_config, tiny_request, tiny_run
@@ -115,7 +115,9 @@ def sequences(model: Path, method: str) -> list[TrainingSequence]:
     batch = [TrainingExample(question, prompt, prompt)] * 4
     trained = method_of(config)
     groups = [
-        one for step in range(3) for one in trained.roll_out(learner, batch, step)
+        one
+        for step in range(3)
+        for one in trained.roll_out(learner, Batch(batch, step))
     ]
     return [sequence for group in groups for sequence in group.sequences]
 

@@ -35,6 +35,8 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.stages.rollouts import scored_choices
 from neuron_opsd.stages.training import (
+    Batch,
+    Earlier,
     Examples,
     RolloutGroup,
     TrainingSequence,
@@ -158,10 +160,13 @@ def by_hand(learner: HFLearner, divergence: str) -> float:
     return sum(terms) / len(terms)
 
 
-def written(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
+def written(learner: Learner, batch: Batch) -> list[RolloutGroup]:
     """Return what is fixed for every question."""
-    del learner, step
-    return [RolloutGroup((SEQUENCES[EXAMPLES.index(example)],)) for example in batch]
+    del learner
+    return [
+        RolloutGroup((SEQUENCES[EXAMPLES.index(example)],))
+        for example in batch.examples
+    ]
 
 
 def drawn(groups: Sequence[RolloutGroup]) -> list[Completion]:
@@ -333,8 +338,8 @@ def test_a_step_says_what_it_did(config: Config) -> None:
 
 
 def test_cut_rollouts_and_repeated_ones_are_counted(config: Config) -> None:
-    def roll_out(learner: Learner, batch: Examples, step: int) -> list[RolloutGroup]:
-        del learner, step
+    def roll_out(learner: Learner, batch: Batch) -> list[RolloutGroup]:
+        del learner
         texts = ["a", "b", "b", "b", "c"]
         completions = [
             Completion((50,), text, finished=text != "b", logprob=0.0, entropy=n / 10)
@@ -342,7 +347,7 @@ def test_cut_rollouts_and_repeated_ones_are_counted(config: Config) -> None:
         ]
         return [
             RolloutGroup((TrainingSequence(example, one),), (one,))
-            for example, one in zip(batch, completions, strict=True)
+            for example, one in zip(batch.examples, completions, strict=True)
         ]
 
     config = changed(config, steps=1)
@@ -369,7 +374,7 @@ def test_training_goes_on_from_a_state_as_if_it_had_not_stopped(
     half = list(train(stopped, EXAMPLES, objective, changed(config, steps=2)))
     resumed = learner_for(config)
     resumed.load_state(stopped.state())
-    rest = list(train(resumed, EXAMPLES, objective, config, first_step=2))
+    rest = list(train(resumed, EXAMPLES, objective, config, Earlier(2)))
     assert content([*half, *rest]) == content(metrics)
     for name, value in whole.state().items():
         assert torch.equal(resumed.state()[name], value)
@@ -406,7 +411,7 @@ def test_a_student_writes_its_own_free_answers(config: Config) -> None:
         for e in EXAMPLES
     ]
     first, again, later = (
-        drawn(on_policy(learner, free, step, config)) for step in (0, 0, 1)
+        drawn(on_policy(learner, Batch(free, step), config)) for step in (0, 0, 1)
     )
     assert first == again
     assert [c.token_ids for c in first] != [c.token_ids for c in later]
@@ -415,7 +420,7 @@ def test_a_student_writes_its_own_free_answers(config: Config) -> None:
 
 def test_a_question_twice_in_a_batch_is_answered_twice(config: Config) -> None:
     free = replace(EXAMPLES[0], choices=())
-    groups = on_policy(learner_for(config), [free] * 6, 0, config)
+    groups = on_policy(learner_for(config), Batch([free] * 6, 0), config)
     assert len({c.token_ids for c in drawn(groups)}) > 1
 
 
@@ -423,7 +428,7 @@ def test_rollouts_among_choices_follow_the_students_odds(config: Config) -> None
     learner = learner_for(config)
     count = 500
     batch = [EXAMPLES[0]] * count
-    groups = on_policy(learner, batch, 3, changed(config, temperature=0.7))
+    groups = on_policy(learner, Batch(batch, 3), changed(config, temperature=0.7))
     (scores,) = scored_choices(learner, [asked(EXAMPLES[0])])
     odds = np.exp(choice_logprobs(scores, 0.7))
     counted = Counter(c.text for c in drawn(groups))
@@ -440,7 +445,7 @@ def test_the_form_only_control_draws_every_choice_alike(config: Config) -> None:
     steps, batch = 400, EXAMPLES
     places = np.zeros((len(batch), 3))
     for step in range(steps):
-        for n, one in enumerate(taught(method.roll_out(scripted, batch, step))):
+        for n, one in enumerate(taught(method.roll_out(scripted, Batch(batch, step)))):
             places[n, batch[n].choices.index(one.text)] += 1
             assert one.token_ids == tuple(f" {one.text}\n".encode())
     # Chi-square with two degrees of freedom is above x with the chance exp(-x / 2):
@@ -467,7 +472,7 @@ def test_the_form_only_control_looks_at_nothing_but_seed_step_and_id(
         return [
             c.text
             for step in range(9)
-            for c in taught(method.roll_out(scripted, batch, step))
+            for c in taught(method.roll_out(scripted, Batch(batch, step)))
         ]
 
     assert texts(config, EXAMPLES) == texts(config, turned)

@@ -10,6 +10,7 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.progress import Silent
 from neuron_opsd.storage.caching import MEMORY, InChunks, Workspace
 from neuron_opsd.storage.codecs import records_codec
+from tasks import alone
 
 SQUARES = records_codec("squares.json", int)
 
@@ -31,7 +32,9 @@ def test_memory_computes_chunk_by_chunk_and_tells_how_far_it_is() -> None:
 
     for _ in range(2):
         items = InChunks(range(5), 2, done.append)
-        found = MEMORY.chunks("squares", SQUARES, items, squares, made_from=["items"])
+        found = MEMORY.chunks(
+            "squares", SQUARES, items, alone(squares), made_from=["items"]
+        )
         assert found == [0, 1, 4, 9, 16]
     assert chunks == 2 * [[0, 1], [2, 3], [4]]
     assert done == 2 * [2, 2, 1]

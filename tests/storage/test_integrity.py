@@ -24,6 +24,7 @@ from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.integrity import faults, files_in
 from neuron_opsd.storage.manifest import json_sha256, read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
+from tasks import alone
 from tiny_runs import (
     FinishedRun,
     files_of,
@@ -144,7 +145,7 @@ def test_blocks_of_another_source_are_not_taken_up(tmp_path: Path) -> None:
                     "same",
                     codec,
                     InChunks([1, 2, 3], 1),
-                    compute,  # type: ignore[arg-type]
+                    alone(compute),  # type: ignore[arg-type]
                     made_from=["adapter"],
                 )
             return done, run.warnings

@@ -22,6 +22,7 @@ from neuron_opsd.storage.disk import readable_bytes
 from neuron_opsd.storage.files import sha256_file, write_atomic, write_folder
 from neuron_opsd.storage.manifest import read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory, known_changes
+from tasks import alone
 
 INPUTS = {"pool.jsonl": "ab"}
 SUM = json_codec("sum.json")
@@ -219,11 +220,15 @@ def test_blocks_are_cut_at_fixed_places_and_joined(tmp_path: Path) -> None:
 
     with RunDirectory.open(tmp_path, {}, {}) as run:
         items = range(1, 6)
-        whole = run.chunks("squares", SQUARES, InChunks(items, 2, done.append), squares)
+        whole = run.chunks(
+            "squares", SQUARES, InChunks(items, 2, done.append), alone(squares)
+        )
         assert list(whole) == [1, 4, 9, 16, 25]
         assert [list(block) for block in blocks] == [[1, 2], [3, 4], [5]]
         assert done == [2, 2, 1]
-        again = run.chunks("squares", SQUARES, InChunks(items, 2, done.append), squares)
+        again = run.chunks(
+            "squares", SQUARES, InChunks(items, 2, done.append), alone(squares)
+        )
         assert again == whole
     assert len(blocks) == 3
     assert done == [2, 2, 1, 5]
@@ -234,7 +239,7 @@ def test_no_items_make_an_empty_output(tmp_path: Path) -> None:
     with RunDirectory.open(tmp_path, {}, {}) as run:
         nothing: list[int] = []
         assert not run.chunks(
-            "none", SQUARES, InChunks(nothing, 2, nothing.append), list
+            "none", SQUARES, InChunks(nothing, 2, nothing.append), alone(list)
         )
     assert (tmp_path / "squares.json").exists()
 
@@ -251,10 +256,10 @@ def test_blocks_go_on_after_the_last_whole_one(tmp_path: Path) -> None:
 
     items = InChunks([1, 2, 3, 4, 5], 2, done.append)
     with RunDirectory.open(tmp_path, {}, {}) as run, pytest.raises(ZeroDivisionError):
-        run.chunks("same", SQUARES, items, fail_at_five)
+        run.chunks("same", SQUARES, items, alone(fail_at_five))
     (tmp_path / "parts/same/00001.json").write_text("[9, 9]")
     with RunDirectory.open(tmp_path, {}, {}) as run:
-        whole = run.chunks("same", SQUARES, items, fail_at_five)
+        whole = run.chunks("same", SQUARES, items, alone(fail_at_five))
         assert whole == (1, 2, 3, 4, 5)
     assert blocks == [[1, 2], [3, 4], [5], [3, 4], [5]]
     assert done == [2, 2, 2, 2, 1]
@@ -269,8 +274,8 @@ def test_blocks_of_another_size_are_not_taken_up(tmp_path: Path) -> None:
     items = [1, 2, 3, 4, 5]
     with RunDirectory.open(tmp_path, {}, {}) as run:
         with pytest.raises(ZeroDivisionError):
-            run.chunks("same", SQUARES, InChunks(items, 2), fail_at_five)
-        whole = run.chunks("same", SQUARES, InChunks(items, 3), list)
+            run.chunks("same", SQUARES, InChunks(items, 2), alone(fail_at_five))
+        whole = run.chunks("same", SQUARES, InChunks(items, 3), alone(list))
     assert list(whole) == items
 
 
@@ -409,7 +414,7 @@ def test_a_block_computed_elsewhere_is_kept_in_mind(tmp_path: Path) -> None:
         with RunDirectory.open(
             tmp_path, {}, {}, environment={"threads": str(threads)}
         ) as run:
-            run.chunks("all", SQUARES, InChunks([1, 2, 3], 1), compute)
+            run.chunks("all", SQUARES, InChunks([1, 2, 3], 1), alone(compute))
 
     for threads, stop in ((1, 2), (2, 3)):
         with pytest.raises(ZeroDivisionError):
@@ -533,7 +538,7 @@ def test_a_file_of_somebody_else_stays_among_the_blocks(tmp_path: Path) -> None:
         mine.parent.mkdir(parents=True)
         mine.write_text("mine")
         (mine.parent / "plan.json").write_text("of other things")
-        squares = run.chunks("squares", SQUARES, InChunks([1, 2, 3], 2), list)
+        squares = run.chunks("squares", SQUARES, InChunks([1, 2, 3], 2), alone(list))
         assert list(squares) == [1, 2, 3]
     assert [path.name for path in mine.parent.iterdir()] == ["mine.json"]
     assert mine.read_text() == "mine"

@@ -25,6 +25,7 @@ from neuron_opsd.storage.status import (
     read_status,
     run_status,
 )
+from tasks import alone
 
 SOURCE = str(places.SOURCES)
 SETTINGS = {"seed": 0, "distill.steps": 150}
@@ -49,7 +50,7 @@ def run(tmp_path: Path) -> Path:
                 "tests/exam/before",
                 json_codec("tests/exam/before.json"),
                 InChunks(items, 2),
-                compute,  # type: ignore[arg-type]
+                alone(compute),  # type: ignore[arg-type]
             )
     metrics = folder / "train" / "metrics.jsonl"
     metrics.parent.mkdir()

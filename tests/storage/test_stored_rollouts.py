@@ -16,6 +16,7 @@ from neuron_opsd.storage.caching import InChunks
 from neuron_opsd.storage.codecs import ROLLOUTS
 from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.stored_rollouts import StoredRollouts, in_full, summaries_of
+from tasks import alone
 
 SUMMARY_COLUMNS = (
     "question_id",
@@ -162,7 +163,9 @@ def test_joining_blocks_holds_one_of_them(
                 ]
 
             def work(run: RunDirectory = run, count: int = count) -> None:
-                run.chunks("rollouts", ROLLOUTS, InChunks(range(count), 8), block_of)
+                run.chunks(
+                    "rollouts", ROLLOUTS, InChunks(range(count), 8), alone(block_of)
+                )
 
             peaks.append(peak_of(work))
     assert peaks[1] < 1.5 * peaks[0]

@@ -13,10 +13,10 @@ from neuron_opsd.methods.imitation import Imitation
 from neuron_opsd.methods.reinforcement import Reinforcement
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.policy_gradient import Rewards
-from neuron_opsd.stages.training import Examples, RolloutGroups, TrainingSequence
+from neuron_opsd.stages.training import Batch, RolloutGroups, TrainingSequence
 from neuron_opsd.stages.training_rollouts import VotedGroup
 
-RolloutFunction: TypeAlias = Callable[[Learner, Examples, int], RolloutGroups]
+RolloutFunction: TypeAlias = Callable[[Learner, Batch], RolloutGroups]
 Reward: TypeAlias = Callable[[Learner, Sequence[VotedGroup]], Rewards]
 
 
@@ -38,9 +38,9 @@ class Imitating(Imitation):
         super().__init__(config)
         self.rollouts = rollouts
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return what the function does."""
-        return self.rollouts(learner, batch, step)
+        return self.rollouts(learner, batch)
 
 
 class Rewarding(Reinforcement):

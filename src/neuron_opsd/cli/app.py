@@ -155,6 +155,10 @@ def run_command(tokens: Sequence[str]) -> int:
             app.help_print(tokens, console=Console(file=sys.stderr))
         complain(explain_mistake(error))
         return MISTAKE
+    except errors.ConfigError:
+        if len(tokens) == 1:
+            app.help_print(tokens, console=Console(file=sys.stderr))
+        raise
     # Flushed here, where a reader that went away is still handled.
     sys.stdout.flush()
     return status if isinstance(status, int) else DONE

@@ -5,18 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Final
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
-from neuron_opsd.cli.terminal import Terminal
+from neuron_opsd.cli.terminal import PROGRAM, Terminal
 from neuron_opsd.cli.text import duration, size
+from neuron_opsd.errors import ConfigError
 from neuron_opsd.storage.download_cache import cache_folder
 
 if TYPE_CHECKING:
     from neuron_opsd.planning.costs import Plan
     from neuron_opsd.planning.doctor import Check
+    from neuron_opsd.planning.fitting import Fit
+    from neuron_opsd.planning.foresight import Foresight
     from neuron_opsd.runs.preview import Preview
+
+WAYS: Final = {"lora": "LoRA", "qlora": "QLoRA", "full": "all weights"}
+
+FIT_HEADINGS: Final = (
+    "training",
+    "held between passes",
+    "saved a token",
+    "at most, one completion",
+    "longest completion",
+    "completions a pass",
+)
 
 UNFIT = 2
 """Exit status of `doctor` where something must be mended first."""
@@ -63,27 +77,86 @@ def show_preview(terminal: Terminal, seen: Preview) -> None:
 
 def plan(
     *,
-    pool: str,
+    pool: str | None = None,
     tests: options.Tests = (),
+    gpu_memory: Annotated[tuple[float, ...], options.several("--gpu-memory")] = (),
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Estimate tokens, time, memory and disk of a run before anything is spent.
 
     Times small samples of the run's own stages on this machine and counts the rest.
+    With --gpu-memory it says instead what fits on such a GPU: from the model's
+    config.json alone, without its weights and without the GPU.
 
     Args:
         pool: File with the unlabelled questions, or the id of a dataset.
         tests: Test sets, NAME=FILE each.
+        gpu_memory: Memory of one GPU in GB, for example 80; several are compared.
     """
+    if pool is None and not gpu_memory:
+        raise ConfigError(
+            "--pool (to time a run on this machine) or --gpu-memory (to see what fits "
+            f"on a GPU) is missing; see {PROGRAM} plan --help"
+        )
     config = options.resolve_with_model(settings)
     files = options.read_named(tests)
     with options.opened(output, config) as terminal:
-        found = no.plan(pool, config, files, terminal)
+        if gpu_memory:
+            seen = no.foresee(config, gpu_memory, pool, files, terminal)
+            if output.json:
+                terminal.show_json(asdict(seen))
+            else:
+                show_foresight(terminal, seen)
+            return
+        found = no.plan(str(pool), config, files, terminal)
         if output.json:
             terminal.show_json(asdict(found) | {"seconds": found.seconds})
         else:
             show_plan(terminal, found)
+
+
+def show_foresight(terminal: Terminal, seen: Foresight) -> None:
+    """Show what a model is, then for each memory what fits and what to set."""
+    lengths = seen.lengths
+    terminal.show(
+        f"{seen.model} ({seen.family}): {seen.num_parameters:,} parameters, of which "
+        f"or beside which {seen.num_trained:,} are trained; keys and values take "
+        f"{size(seen.cache_token)} a token"
+    )
+    whence = "counted" if lengths.counted else "taken, as no --pool is given"
+    terminal.show(
+        f"longest texts: prompt {lengths.prompt:,} tokens, teacher's prompt "
+        f"{lengths.shown:,} ({whence}), completion {lengths.completion:,}"
+    )
+    for fit in seen.fits:
+        show_fit(terminal, fit)
+
+
+def show_fit(terminal: Terminal, fit: Fit) -> None:
+    """Show the ways to train on one GPU, rows that decode together, and settings."""
+    terminal.show(f"\n── one GPU of {fit.memory / 2**30:g} GB")
+    rows = [
+        [
+            WAYS[found.way.tuning] + (", checkpointing" * found.way.checkpointing),
+            size(found.peak.static.total),
+            size(found.saved),
+            size(found.peak.total),
+            f"{found.longest:,}" if found.longest else "none",
+            f"{found.per_pass}",
+        ]
+        for found in fit.options
+    ]
+    terminal.show_table(FIT_HEADINGS, rows)
+    for row in fit.rows:
+        terminal.show(
+            f"{row.engine} decodes {row.pool} of the longest completions together, "
+            f"{row.half} of half that length"
+        )
+    if fit.chosen is None:
+        terminal.show(f"nothing fits: {fit.advice}")
+    else:
+        terminal.show(f"take: --set {' '.join(fit.settings)}")
 
 
 def show_plan(terminal: Terminal, found: Plan) -> None:

@@ -17,7 +17,7 @@ from neuron_opsd.comparison.variants import (
 )
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.load import load_answering, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import BASE, FORM, SUMMARIES
@@ -123,7 +123,7 @@ def set_up(
     resolved = resolve(config, tokenizer, begun, chooses=chooses)
     for one in inputs.values():
         check_questions(tokenizer, one, resolved)
-    model = load_model(config.model, tokenizer=tokenizer)
+    model = load_answering(resolved, tokenizer=tokenizer)
     return ComparisonContext(
         replace(comparison, variants=variants),
         resolved,

@@ -90,7 +90,7 @@ class StartModel:
         """Return the model."""
         if self._model is None:
             directory, config = self.run.directory, self.run.config
-            self._model = load_again(directory, config.model, *self.adapters)
+            self._model = load_again(directory, config, *self.adapters)
         keep_room(self.run, self._model)
         return self._model
 
@@ -281,7 +281,7 @@ def test_after(
 ) -> dict[str, TestResult]:
     """Test a method's model as it was after a number of steps."""
     path = run.directory.path(adapter)
-    trained = load_again(run.directory, run.config.model, *group.adapters, path)
+    trained = load_again(run.directory, run.config, *group.adapters, path)
     keep_room(run, trained)
     label = label_after(name, step)
     return answer_tests(run, trained, group.tests, label, [adapter])

@@ -100,6 +100,11 @@ class DistillConfig(Section):
     micro_batch_size: Positive = 4
     """Completions per forward pass, halved if memory runs out; changes memory, and the
     gradient only by rounding."""
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Keep only what goes into each layer for the backward pass, and run the layers
+    again there: a fifteenth of the memory for a third more time, and the same gradient.
+    `auto` does so where a prompt with its completion is longer than 512 tokens. May be
+    changed when a stopped run resumes."""
     micro_batch_tokens: Positive = 8192
     """Tokens of prompts and completions per pass with gradient; a longer completion has
     one of its own. Like `micro_batch_size`, changes memory, and the gradient only by

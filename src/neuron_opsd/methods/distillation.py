@@ -20,7 +20,12 @@ from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.distill import loss_to_teacher
 from neuron_opsd.stages.teaching import shown_text, with_solution
-from neuron_opsd.stages.training import Examples, RolloutGroup, RolloutGroups, Sequences
+from neuron_opsd.stages.training import (
+    Batch,
+    RolloutGroup,
+    RolloutGroups,
+    Sequences,
+)
 from neuron_opsd.stages.training_rollouts import (
     VotedGroup,
     check_group,
@@ -34,9 +39,9 @@ class Distillation(Method):
 
     acts_on = "the whole vocabulary at every token, also where choices were sampled"
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return the student's own rollouts, all of which are trained on."""
-        return on_policy(learner, batch, step, self.config)
+        return on_policy(learner, batch, self.config)
 
     def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
         """Return the divergence from the teacher."""
@@ -163,9 +168,9 @@ class UOPSD(Distillation):
         """Refuse a group of a single rollout."""
         check_group(config)
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return rollouts that disagree, with a teacher that is shown what agrees."""
-        groups = vote_on_policy(learner, batch, step, self.config)
+        groups = vote_on_policy(learner, batch, self.config)
         return [self.split(learner, group) for group in groups]
 
     def split(self, learner: Learner, group: VotedGroup) -> RolloutGroup:
@@ -221,13 +226,13 @@ class OracleOPSD(Oracle, Distillation):
     )
     settings = WHOLE_POOL
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return own rollouts, with a teacher that is shown the answer."""
         told = [
             self.shown(learner, example, self.targets[example.question_id].written)
-            for example in batch
+            for example in batch.examples
         ]
-        return on_policy(learner, told, step, self.config)
+        return on_policy(learner, replace(batch, examples=told), self.config)
 
 
 METHODS: Final = (NeuronOPSD, RandomOPSD, EmaOnly, UOPSD, OracleOPSD)

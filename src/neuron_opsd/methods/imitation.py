@@ -20,6 +20,7 @@ from neuron_opsd.records import Completion
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.distill import loss_to_completions
 from neuron_opsd.stages.training import (
+    Batch,
     Examples,
     RolloutGroup,
     RolloutGroups,
@@ -64,15 +65,15 @@ class ContextSFT(Imitation):
     without_neurons = sections(selection={"rule": "random"})
     reads_contexts = True
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return what gives an answer that can be read."""
         count = self.config.distill.num_samples
-        drawn = draw(learner.frozen, batch, step, count, self.config, with_context=True)
+        drawn = draw(learner.frozen, batch, count, self.config, with_context=True)
         return [
             RolloutGroup(
                 group.sequences(lambda answer: answer is not None), group.completions
             )
-            for group in voted(batch, drawn, self.config)
+            for group in voted(batch.examples, drawn, self.config)
         ]
 
 
@@ -110,18 +111,18 @@ class LMSI(Imitation):
     settings = sections(GROUPS, distill={"temperature": 0.7})
     votes = True
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return what gives the voted answer, of the rollouts that do not only vote."""
         count = self.config.distill.num_samples
         most = self.num_drawn(self.config)
-        drawn = draw(learner.frozen, batch, step, most, self.config)
+        drawn = draw(learner.frozen, batch, most, self.config)
         return [
             RolloutGroup(
                 group.first(count).sequences(group.agrees),
                 group.completions,
                 agreement=group.vote.agreement,
             )
-            for group in voted(batch, drawn, self.config)
+            for group in voted(batch.examples, drawn, self.config)
         ]
 
 
@@ -165,12 +166,12 @@ class FormOnly(Imitation):
             for example in shown
         )
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return a uniformly random choice of each example."""
         groups = []
-        for place, example in enumerate(batch):
+        for place, example in batch.placed:
             rng = generator(
-                self.config.seed, self.name, step, place, example.question_id
+                self.config.seed, self.name, batch.step, place, example.question_id
             )
             text = example.choices[int(rng.integers(len(example.choices)))]
             ids = learner.encode_answer(example.student_prompt, text)

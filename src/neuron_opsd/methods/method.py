@@ -13,7 +13,7 @@ from torch import Tensor
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Table, merge
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.stages.training import Examples, RolloutGroups, Sequences
+from neuron_opsd.stages.training import Batch, Examples, RolloutGroups, Sequences
 from neuron_opsd.stages.training_rollouts import check_votes, num_voting
 
 Settings: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -161,7 +161,7 @@ class Method(ABC):
         return shown
 
     @abstractmethod
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return what a step makes of a batch, a group for each example."""
 
     @abstractmethod

@@ -25,7 +25,7 @@ from neuron_opsd.stages.policy_gradient import (
     policy_gradient,
     rewarded_groups,
 )
-from neuron_opsd.stages.training import Examples, RolloutGroups, Sequences
+from neuron_opsd.stages.training import Batch, RolloutGroups, Sequences
 from neuron_opsd.stages.training_rollouts import VotedGroup, check_group, vote_on_policy
 
 
@@ -49,9 +49,9 @@ class Reinforcement(Method):
     def rewards(self, learner: Learner, groups: Sequence[VotedGroup]) -> Rewards:
         """Return for every group a reward of each of its completions."""
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return the student's own rollouts, rewarded."""
-        groups = vote_on_policy(learner, batch, step, self.config)
+        groups = vote_on_policy(learner, batch, self.config)
         count = self.config.distill.num_samples
         rewards = self.rewards(learner, [group.first(count) for group in groups])
         return rewarded_groups(

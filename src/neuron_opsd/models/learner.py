@@ -11,7 +11,9 @@ Axes: N completion tokens of a batch, D residual width.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,11 @@ from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.models.adapters import low_rank
 from neuron_opsd.models.adapters.reading import changes_of, sort_targets
+from neuron_opsd.models.forward.checkpointing import (
+    refuse_unsupported,
+    running_again,
+    runs_again,
+)
 from neuron_opsd.models.forward.packing import Apart, Pack, layout_of, packs_of
 from neuron_opsd.models.hf import HFModel, ProductWeights
 from neuron_opsd.models.library_errors import saving
@@ -43,17 +50,20 @@ class HFLearner(HFModel):
         *,
         weight_decay: float,
         max_grad_norm: float,
+        checkpointing: str = "off",
     ) -> None:
         """Begin with student and teacher equal.
 
         The network shares the base's frozen weights and holds what is trained;
         `save_pretrained` is called on `trained`, the PEFT model or the network itself.
         """
+        refuse_unsupported(checkpointing, network.get_decoder())
         super().__init__(network, base.tokens, base.facts, base.mlps, base.room)
         self.frozen = base
         """The model where training began."""
         self.trained = trained
         self.max_grad_norm = max_grad_norm
+        self.checkpointing = checkpointing
         named = network.named_parameters()
         self.weights: dict[str, nn.Parameter] = {
             name: weight for name, weight in named if weight.requires_grad
@@ -75,7 +85,10 @@ class HFLearner(HFModel):
             held = self._weights_as("student").decoder
             decoder = self.decoder
             weights = low_rank.learning(held, self._changes(self.weights))
-        return self.head().reading(self._states_under(decoder, weights, pairs))
+        again = torch.is_grad_enabled() and runs_again(self.checkpointing, pairs)
+        with running_again(decoder) if again else nullcontext():
+            states = self._states_under(decoder, weights, pairs)
+        return self.head().reading(states)
 
     def teacher(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same under the teacher's weights, without gradient."""
@@ -148,6 +161,15 @@ class HFLearner(HFModel):
             name: value.detach().cpu().clone().contiguous()
             for name, value in self._kept().items()
         }
+
+    def digest(self) -> str:
+        """Return a hash of the same, to compare it with another process's."""
+        digest = hashlib.sha256()
+        for name, value in self._kept().items():
+            digest.update(name.encode())
+            held = value.detach().cpu().contiguous().flatten()
+            digest.update(held.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def _kept(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold, as it is used here."""

@@ -10,20 +10,24 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from neuron_opsd.config import DistillConfig, ModelConfig
+from neuron_opsd.config import Config, DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.models.adapters.low_rank import LowRank, added, carry_changes
 from neuron_opsd.models.adapters.reading import add_adapter, with_adapter
 from neuron_opsd.models.description import load_tokenizer as load_tokenizer
 from neuron_opsd.models.description import loading, quiet, settings_of
 from neuron_opsd.models.forward.layers import as_linear, readable_mlps
-from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.hf import HFModel as HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.library_errors import full_line
 from neuron_opsd.models.probing import tried
+from neuron_opsd.models.remote import RemoteModel as RemoteModel
 from neuron_opsd.models.roles import LanguageModel
-from neuron_opsd.models.room import Room
-from neuron_opsd.models.tokenizer.encoding import ModelTokenizer
+from neuron_opsd.models.room import GB, Room
+from neuron_opsd.models.tokenizer.encoding import ModelTokenizer as ModelTokenizer
+from neuron_opsd.models.vllm.refusals import check_engine as check_engine
+from neuron_opsd.models.vllm.refusals import check_family
+from neuron_opsd.models.vllm.sampler import VLLMSampler, vllm_sampler
 from neuron_opsd.models.weights.finite import refuse_not_finite
 from neuron_opsd.models.weights.location import source_of
 from neuron_opsd.models.weights.precision import device_of
@@ -76,6 +80,34 @@ def load_model(
     return HFModel(network, tokens, facts, mlps, room, changes)
 
 
+def load_answering(
+    config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+) -> HFModel:
+    """Load what `load_model` loads, with the engine that writes its free answers.
+
+    Raises:
+        ModelError: If the engine does not know such a model.
+    """
+    if config.engine.rollouts == "vllm":
+        written = settings_of(config.model, source_of(config.model))
+        check_family(config, written.architectures or [])
+    model = load_model(config.model, *adapters, tokenizer=tokenizer)
+    model.room.memory = round(config.engine.decoding_memory * GB)
+    if config.engine.rollouts == "vllm":
+        sampler = vllm_sampler(config, model.facts, model.tokens, adapters)
+        sampler.give_way(model.network)
+        model.sampler = sampler
+    return model
+
+
+def follow(learner: HFLearner, base: HFModel, rank: int) -> None:
+    """Have the engine of a model answer with the adapter that a learner trains."""
+    if isinstance(base.sampler, VLLMSampler):
+        sampler = base.sampler.following(learner.save_adapter, rank)
+        sampler.give_way(learner.network)
+        learner.sampler = sampler
+
+
 def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearner:
     """Return a learner that begins as a model is, which itself never changes.
 
@@ -83,6 +115,8 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
     computes in float32, since rounded weights would lose most of a step. The model must
     be one that `load_model` returned.
     """
+    if isinstance(base, RemoteModel):
+        base = base.here()
     if not isinstance(base, HFModel):
         raise TypeError(f"cannot train {type(base).__name__}; give a loaded model")
     if tuning.tuning == "lora":
@@ -94,13 +128,16 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
         base = base.in_float32()
         network = trained = copy.deepcopy(base.network)
         network.requires_grad_(True)  # noqa: FBT003
-    return HFLearner(
+    learner = HFLearner(
         base,
         network,
         trained,
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
+        checkpointing=tuning.gradient_checkpointing,
     )
+    follow(learner, base, tuning.lora_rank)
+    return learner
 
 
 def load_network(config: ModelConfig) -> Any:

@@ -17,7 +17,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.truncation import Truncation
@@ -283,6 +283,10 @@ class Learner(Answerer, Protocol):
             NotFiniteError: If the norm is not finite; no weight has moved then.
         """
 
+    @property
+    def weights(self) -> Mapping[str, nn.Parameter]:
+        """What is trained, in the same order in every process."""
+
     def drop_gradients(self) -> None:
         """Forget the gradients gathered so far."""
 
@@ -301,6 +305,9 @@ class Learner(Answerer, Protocol):
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold: student, teacher and optimiser."""
+
+    def digest(self) -> str:
+        """Return a hash of the same, to compare it with another process's."""
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""

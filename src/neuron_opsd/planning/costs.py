@@ -224,9 +224,8 @@ def answering(
     read = prompts * (1.0 + free * (len(draws) - 1)) + again
     per_token = rates.showing if shown else rates.reading
     made = questions.num_free * sum(draws) * work.completion_tokens
-    length = prompts / max(1, questions.num_questions)
     steps = sum(
-        workload.decoding_steps(work, questions.num_free, samples, length, config)
+        workload.decoding_steps(work, questions.num_free, samples, config)
         for samples in draws
     )
     seconds = steps * rates.decoding.step_seconds + made * rates.decoding.token_seconds
@@ -273,15 +272,9 @@ def num_positions(work: Work, config: Config) -> float:
         (work.tests, config.evaluation.num_samples),
     )
     limit = config.most_new_tokens
+    block = config.rollouts.block_size
     rows = [
-        samples
-        * min(
-            questions.num_free,
-            config.rollouts.block_size,
-            workload.places_of(
-                samples, questions.prompt_tokens / questions.num_questions, config
-            ),
-        )
+        workload.rows_of(min(questions.num_free, block), samples)
         for questions, samples in sets
         if questions.num_free
     ]

@@ -19,6 +19,7 @@ from neuron_opsd.planning.trials import Trial
 from neuron_opsd.processes.memory import held_memory
 from neuron_opsd.records import TrainingExample
 from neuron_opsd.stages.training import (
+    Batch,
     Objective,
     TrainingSequence,
     all_sequences,
@@ -81,7 +82,7 @@ def warm_up(
     """Take a step on the longest examples, so as to hold what a run holds at most."""
     ordered = sorted(examples, key=partial(example_length, learner))
     longest = [ordered[-1 - i % len(ordered)] for i in range(size.trained)]
-    made = all_sequences(objective.roll_out(learner, longest, 0))
+    made = all_sequences(objective.roll_out(learner, Batch(longest, 0)))
     train_on(learner, made[: size.trained], objective, trial, size)
     update(learner, trial)
 
@@ -97,7 +98,7 @@ def try_step(
     tuning = trial.config.distill
     ordered = sorted(examples, key=partial(example_length, learner))
     batch = spread(ordered, size.written)
-    groups, writing = trial.timed(lambda: objective.roll_out(learner, batch, 1))
+    groups, writing = trial.timed(lambda: objective.roll_out(learner, Batch(batch, 1)))
     made = all_sequences(groups)
     scale = tuning.batch_size / size.written
     writing *= size.write_scale * scale

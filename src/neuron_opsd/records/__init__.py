@@ -104,10 +104,14 @@ class Completion(Brief):
     logprob: float
     """Sum over tokens, in nats, under the distribution that was sampled from."""
     entropy: float
-    """Mean over tokens of the same distribution's entropy, in nats."""
+    """Mean over tokens of the same distribution's entropy, in nats; where vLLM wrote
+    the completion, minus the mean log-probability of its tokens, which estimates it."""
     final_start: int | None = 0
     """Where the final answer begins in `text`, after any reasoning; `None` where
     reasoning was still open at the end, so that there is no answer."""
+    logprobs: tuple[float, ...] = ()
+    """Of each token, in nats, as the engine that drew it says; empty where the trainer
+    itself drew it, and where nobody asks again."""
 
     @property
     def final(self) -> str | None:
@@ -305,6 +309,9 @@ class StepMetrics:
     """Why nothing was learnt in this step; what is measured of it is 0 then."""
     spike: float = 0.0
     """How many times the usual its loss, or gradient, was, where a warning said so."""
+    engine_gap: float | None = None
+    """Mean distance per token between the log-probabilities of the engine that drew the
+    rollouts and the trainer's, in nats; `None` where they were not compared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +17,8 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Pair
-from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.storage.caching import MEMORY, InChunks
+from neuron_opsd.stages.capture import capture_pairs
+from neuron_opsd.storage.caching import MEMORY, InChunks, Task
 from neuron_opsd.storage.codecs import (
     NEURON_SCHEMA,
     NEURONS,
@@ -55,17 +56,11 @@ def extract_neurons(
     model.room.told = progress.warn
     if model.facts.why_no_neurons:
         raise ModelError(model.facts.why_no_neurons)
-    pairs = [encode(model, row, completions) for row in rows]
-
-    def capture(chunk: Sequence[tuple[str, Pair]]) -> Sequence[NeuronSet]:
-        ids, chosen = zip(*chunk, strict=True)
-        tokens = config.model.tokens_per_batch
-        return capture_neurons(model, ids, chosen, config.neurons, tokens)
-
-    named = [(row.id, pair) for row, pair in zip(rows, pairs, strict=True)]
+    named = [(row.id, encode(model, row, completions)) for row in rows]
     with progress.stage("neurons", len(named), "completions") as done:
         chunks = InChunks(named, config.rollouts.block_size, done)
-        sets = MEMORY.chunks("neurons", NEURONS, chunks, capture)
+        task = Task(model, partial(capture_pairs, config=config))
+        sets = MEMORY.chunks("neurons", NEURONS, chunks, task)
     write_sets(sets, out)
     return len(sets)
 

@@ -16,6 +16,7 @@ from neuron_opsd.processes.memory import peak_memory
 from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
+from neuron_opsd.runs.machines import THIS_MACHINE, Machines
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -35,6 +36,10 @@ OPEN_ANSWERS: Final = (
 QUIET_ANSWERS: Final = (
     "the chat template's switch of reasoning is turned off, since answers are sampled "
     "among choices; set rollouts.mode=free to let the model reason first"
+)
+IDLE_ENGINE: Final = (
+    "engine.rollouts is vllm, but answers to questions with choices are sampled among "
+    "these, which it takes no part in; set rollouts.mode=free to have it write them"
 )
 FREE_ANSWERS: Final = (
     "the chat template begins every answer with reasoning, {why}, so answers are "
@@ -66,11 +71,13 @@ class RunContext:
     config: Config
     """As `resolve` returns it."""
     progress: Progress
+    machines: Machines = THIS_MACHINE
+    """Where models answer."""
 
     @property
     def work(self) -> Workspace:
         """What the steps of Algorithm 1 are done with."""
-        return Workspace(self.config, self.directory, self)
+        return Workspace(self.config, self.directory, self, self.machines)
 
     def stage(
         self, name: str, total: int, unit: str
@@ -264,4 +271,6 @@ def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]
     if config.rollouts.mode != mode_for(given.rollouts, facts):
         why = ASKED_TO_REASON if thinking else NO_SWITCH
         found.append(FREE_ANSWERS.format(why=why))
+    if config.engine.rollouts == "vllm" and config.rollouts.mode == "constrained":
+        found.append(IDLE_ENGINE)
     return tuple(found)

@@ -9,7 +9,7 @@ from typing import Any
 from neuron_opsd.config import Config
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.load import check_engine, load_answering, load_tokenizer
 from neuron_opsd.progress import Progress
 from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.findings import metric_table
@@ -35,6 +35,7 @@ def evaluate(
     if out is not None:
         places = [Path(config.model.name), *map(Path, tests.values()), *adapters]
         check_result_place(out, places)
+    check_engine(config)
     if not tests:
         raise ConfigError("no test set is given; add --test NAME=FILE")
     check_names(tests)
@@ -50,7 +51,7 @@ def evaluate(
     resolved = resolve(config, tokenizer, chooses=chooses)
     named = {test.name: test.questions for test in sets}
     check_sets(tokenizer, named, resolved, tests)
-    model = load_model(config.model, *adapters, tokenizer=tokenizer)
+    model = load_answering(resolved, *adapters, tokenizer=tokenizer)
     model.room.told = progress.warn
     work, table = Workspace(resolved, progress=progress), {}
     for test in sets:

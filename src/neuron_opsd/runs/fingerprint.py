@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from neuron_opsd.config import ModelConfig
+from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.models.weights.shards import Source, snapshot_of
+from neuron_opsd.runs.machines import THIS_MACHINE, Machines
 from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.run_directory import RunDirectory
 
@@ -87,7 +87,10 @@ def hash_as_of(path: Path, marks: tuple[int, ...]) -> str:
 
 
 def load_again(
-    run: RunDirectory, config: ModelConfig, *adapters: Path
+    run: RunDirectory,
+    config: Config,
+    *adapters: Path,
+    machines: Machines = THIS_MACHINE,
 ) -> LanguageModel:
     """Load the model that a run was started with, once more and with adapters.
 
@@ -95,12 +98,12 @@ def load_again(
         DataError: If its files were changed since.
         ModelError: If it or an adapter cannot be loaded.
     """
-    model = load_model(config, *adapters)
+    model = machines.load(config, *adapters)
     known = run.manifest.inputs.get("model")
-    if known is not None and known != model_fingerprint(config):
+    if known is not None and known != model_fingerprint(config.model):
         raise DataError(
-            f"the files of model {config.name} were changed while {run.folder} was "
-            "running; put them back and run the same command again, or choose another "
-            "--out"
+            f"the files of model {config.model.name} were changed while {run.folder} "
+            "was running; put them back and run the same command again, or choose "
+            "another --out"
         )
     return model

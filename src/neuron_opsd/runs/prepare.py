@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import TeacherError
@@ -31,7 +31,7 @@ from neuron_opsd.stages.teacher_check import (
     selection_findings,
 )
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, own_answers
-from neuron_opsd.storage.caching import InChunks
+from neuron_opsd.storage.caching import InChunks, Task, Workspace
 from neuron_opsd.storage.codecs import TEACHER_CHECK, Codec
 from neuron_opsd.storage.manifest import kept_name
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -95,14 +95,14 @@ class PoolCache:
         name: str,
         codec: Codec[Sequence[R]],
         items: InChunks[Item],
-        compute: Callable[[Sequence[Item]], Sequence[R]],
+        task: Task[Any, Item, R],
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
         """Return an output that is kept chunk by chunk."""
         own, *sources = self.outputs.of([name, *made_from])
         placed = codec.at(own + codec.file_name.removeprefix(name))
-        return self.directory.chunks(own, placed, items, compute, made_from=sources)
+        return self.directory.chunks(own, placed, items, task, made_from=sources)
 
 
 RUN_OUTPUTS: Final = PoolOutputs()
@@ -120,7 +120,8 @@ def prepare_run(
         TeacherError: If there is nothing to learn from the teacher.
     """
     cache = PoolCache(run.directory, outputs)
-    prepared = prepare(model, pool, run.config, cache, run)
+    work = Workspace(run.config, cache, run, run.machines)
+    prepared = prepare(work, model, pool)
     count_pool_tokens(run, model, prepared, outputs.neurons)
     teacher_check = check(run, model, prepared, cache)
     # Nothing asks for them again, and of a million questions they take much room.

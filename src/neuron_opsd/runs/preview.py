@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
-from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.models.load import load_answering, load_tokenizer
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.pipeline import Prepared, centred, prepare
 from neuron_opsd.progress import Progress
@@ -51,9 +51,12 @@ def preview(
 ) -> Preview:
     """Show one question as the student and as the teacher see it.
 
-    To be quick it looks for demonstrations among the first questions of the pool only.
+    To be quick it looks for demonstrations among the first questions of the pool only,
+    and asks each of them once where their votes do not matter.
     """
     config = with_method(config)
+    if config.contexts.answer != "voted":
+        config = config.changed(rollouts={"num_samples": 1})
     questions = read_pool(pool, config)
     for note in questions.notes:
         progress.warn(note)
@@ -64,9 +67,9 @@ def preview(
     own = for_model(config, tokenizer.facts)
     resolved = resolve(own, tokenizer, chooses=any(q.choices for q in some))
     check_sets(tokenizer, {POOL: some}, resolved, {POOL: pool})
-    model = load_model(config.model, tokenizer=tokenizer)
+    model = load_answering(resolved, tokenizer=tokenizer)
     work = centred(Workspace(resolved, progress=progress), model, some)
-    prepared = prepare(model, some, work.config, progress=progress, only={chosen.id})
+    prepared = prepare(work, model, some, only={chosen.id})
     work.warn(remarks(model.facts, resolved, own))
     return show(model, chosen, prepared, work)
 

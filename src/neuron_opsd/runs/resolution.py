@@ -11,6 +11,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.contexts import CONTEXT_RULES, ContextRule
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
 from neuron_opsd.methods import METHODS, method_named, method_of
+from neuron_opsd.models.load import check_engine
 from neuron_opsd.models.roles import ModelFacts
 
 SOURCE: Final = "source"
@@ -34,6 +35,9 @@ def settled(
         config: What the user chose for all, as far as its fields are set.
         own: What the user chose for one variant of a comparison.
         budget: What all methods of a comparison are given.
+
+    Raises:
+        ConfigError: If the engine that writes answers could not follow them.
     """
     chosen = tables.merge(config.model_dump(exclude_unset=True), own)
     asked = tables.config_from_table(chosen)
@@ -41,7 +45,9 @@ def settled(
     below = tables.merge(method.settings, budget)
     if asked.preset == SOURCE:
         below = tables.merge(below, method.preset.table(asked))
-    return tables.config_from_table(tables.merge(below, chosen))
+    found = tables.config_from_table(tables.merge(below, chosen))
+    check_engine(found)
+    return found
 
 
 def with_method(config: Config) -> Config:

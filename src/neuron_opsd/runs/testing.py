@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
@@ -93,8 +94,15 @@ def sample_test(
             name,
             ROLLOUTS.at(f"{name}.parquet"),
             work.cut(asked, done),
-            lambda chunk: sample_rollouts(
-                model, chunk, config, f"test {test}", draws, config.test_tokens
+            work.task(
+                model,
+                partial(
+                    sample_rollouts,
+                    config=config,
+                    stage=f"test {test}",
+                    draws=draws,
+                    longest=config.test_tokens,
+                ),
             ),
             made_from=[BIAS_NAME, *made_from],
         )

@@ -96,14 +96,15 @@ def train_adapter(
         warn_as_kept(run, training.work, training_name(training.work))
         return metrics
     keep_room(run, model)
+    run.machines.release()  # they make room for what is trained
     learner = learner_of(model, run.config.distill, run.config.seed)
     latest = min(lost.values()) - 1
     first_step = go_back(run, learner, training.work, made_from, latest)
     with run.progress.stage(name, run.config.distill.steps, "steps") as done:
         done(first_step)
         skipped = skipped_last(read_metrics(run.directory.path(training.work)))
-        earlier = Earlier(skipped, splits_of(run, name))
-        steps = train(learner, examples, objective, run.config, first_step, earlier)
+        earlier = Earlier(first_step, skipped, splits_of(run, name))
+        steps = train(learner, examples, objective, run.config, earlier)
         steps = keeping(run, learner, steps, training, made_from)
         metrics = run_steps(run, learner, training, made_from, steps, done)
     run.count_tokens(name, sum(m.num_tokens for m in metrics))
@@ -196,7 +197,8 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
 
 def trained_model(run: RunContext, folder: str) -> LanguageModel:
     """Load the base model with the adapter in a folder of the run directory."""
-    model = load_again(run.directory, run.config.model, run.directory.path(folder))
+    adapter, machines = run.directory.path(folder), run.machines
+    model = load_again(run.directory, run.config, adapter, machines=machines)
     keep_room(run, model)
     return model
 

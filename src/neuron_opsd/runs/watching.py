@@ -8,6 +8,7 @@ from dataclasses import replace
 from neuron_opsd.method.watches import CollapseWatch, SpikeWatch
 from neuron_opsd.records import Collapse, StepMetrics
 from neuron_opsd.runs.context import RunContext
+from neuron_opsd.stages.engine_gap import WARNED as GAP_WARNED
 
 
 class StepWatch:
@@ -38,6 +39,8 @@ class StepWatch:
                 f"step {entry.step} was skipped, nothing was learnt in it: "
                 f"{entry.skipped}"
             )
+        if entry.engine_gap is not None and entry.engine_gap > GAP_WARNED:
+            self.run.directory.warn(gap_text(entry.step, entry.engine_gap))
         if entry.spike and not self._stood_out:
             self.run.directory.warn(spike_text(entry))
         self._stood_out = entry.spike > 0.0
@@ -58,6 +61,15 @@ def spike_text(entry: StepMetrics) -> str:
         f"step {entry.step}: the {what} is {value:.3g}, {entry.spike:.0f} times that "
         "of the steps before; if it stays there or comes again, lower "
         "distill.learning_rate or distill.max_grad_norm"
+    )
+
+
+def gap_text(step: int, gap: float) -> str:
+    """Say in one line that rollouts come from another distribution."""
+    return (
+        f"step {step}: the engine's log-probabilities are {gap:.3f} nats a token from "
+        f"the trainer's, above {GAP_WARNED}; importance weights make up for some of "
+        "it (distill.importance_clip), and model.compute=float32 lowers it"
     )
 
 

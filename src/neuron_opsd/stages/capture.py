@@ -7,10 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from neuron_opsd.config import NeuronsConfig
+from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.errors import DataError, naming
 from neuron_opsd.method.neurons import Activated, NeuronCounter, Sizes, scaled_sizes
-from neuron_opsd.models.roles import Capturer, ModelFacts, Tokenizer
+from neuron_opsd.models.roles import (
+    Capturer,
+    LanguageModel,
+    ModelFacts,
+    Tokenizer,
+)
 from neuron_opsd.records import Completion, NeuronSet, Pair, TokenIds
 from neuron_opsd.stages.rollouts import PromptedQuestion
 
@@ -97,6 +102,30 @@ def first_final_token(model: Tokenizer, completion: Completion) -> int:
             "final answer cannot be found among them; set neurons.span to completion"
         )
     return place
+
+
+def capture_answers(
+    model: LanguageModel,
+    answered: Sequence[tuple[PromptedQuestion, Completion]],
+    config: Config,
+) -> list[NeuronSet]:
+    """Return the neuron sets of questions, from a completion of each."""
+    asked, completions = zip(*answered, strict=True)
+    pairs = pairs_of(model, asked, completions, config.neurons)
+    return capture_pairs(
+        model,
+        [(a.question.id, pair) for a, pair in zip(asked, pairs, strict=True)],
+        config,
+    )
+
+
+def capture_pairs(
+    model: Capturer, pairs: Sequence[tuple[str, Pair]], config: Config
+) -> list[NeuronSet]:
+    """Return the neuron sets of pairs, each beside the id of its question."""
+    ids, chosen = zip(*pairs, strict=True)
+    tokens = config.model.tokens_per_batch
+    return capture_neurons(model, ids, chosen, config.neurons, tokens)
 
 
 def not_read(question_ids: Sequence[str]) -> list[NeuronSet]:

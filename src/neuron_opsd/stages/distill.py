@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from neuron_opsd.config import DistillConfig
 from neuron_opsd.method.losses import distillation_loss, imitation_loss
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.stages.training import Sequences, student_pairs
+from neuron_opsd.stages.engine_gap import token_weights
+from neuron_opsd.stages.sequences import Sequences, completion_tokens, student_pairs
 
 
 def loss_to_teacher(
@@ -31,7 +29,7 @@ def loss_to_teacher(
     # The teacher goes first, while nothing of the student's graph is alive.
     teacher = learner.teacher(pairs)
     student = learner.student(student_pairs(learner, sequences))
-    weights = token_counts(sequences, student.hidden)
+    weights = token_weights(student, sequences, config)
     return distillation_loss(student, teacher, config, weights)
 
 
@@ -41,25 +39,5 @@ def loss_to_completions(
     """Return the cross-entropy of completions, summed over their tokens."""
     student = learner.student(student_pairs(learner, sequences))
     tokens = completion_tokens(sequences, student.hidden)
-    weights = token_counts(sequences, student.hidden)
+    weights = token_weights(student, sequences, config)
     return imitation_loss(student, tokens, config.chunk_positions, weights)
-
-
-def completion_tokens(sequences: Sequences, like: Tensor) -> Tensor:
-    """Return the completion tokens ``(N,)`` of all sequences, where a tensor is."""
-    ids = [token for s in sequences for token in s.completion.token_ids]
-    return torch.tensor(ids, device=like.device)
-
-
-def token_counts(sequences: Sequences, like: Tensor) -> Tensor | None:
-    """Return how often each completion token ``(N,)`` counts, `None` for once each."""
-    if all(s.count == 1 for s in sequences):
-        return None
-    return per_token([s.count for s in sequences], sequences, like)
-
-
-def per_token(values: Sequence[float], sequences: Sequences, like: Tensor) -> Tensor:
-    """Return each sequence's value at all its completion tokens, ``(N,)``."""
-    sizes = torch.tensor([len(s.completion.token_ids) for s in sequences])
-    each = torch.tensor(values, dtype=torch.float32).repeat_interleave(sizes)
-    return each.to(like.device)

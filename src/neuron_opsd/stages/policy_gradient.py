@@ -26,8 +26,9 @@ from neuron_opsd.models.decoding.choices import allowed_tokens
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import TokenIds
-from neuron_opsd.stages.distill import completion_tokens, per_token
+from neuron_opsd.stages.engine_gap import token_weights
 from neuron_opsd.stages.rollouts import choice_tokens
+from neuron_opsd.stages.sequences import completion_tokens, per_token
 from neuron_opsd.stages.splitting import consecutive
 from neuron_opsd.stages.training import (
     RolloutGroup,
@@ -94,10 +95,13 @@ def policy_gradient(
     reference = learner.reference(pairs) if kl_weight else None
     student = learner.student(pairs)
     like = student.hidden
+    weights = token_weights(student, sequences, config.distill)
+    if weights is None:
+        weights = torch.ones(len(like), device=like.device)
     tokens = PolicyTokens(
         targets=completion_tokens(sequences, like),
         advantages=per_token([s.advantage for s in sequences], sequences, like),
-        weights=per_token([s.count for s in sequences], sequences, like),
+        weights=weights,
         allowed=[a for s in sequences for a in allowed(learner, s)],
         temperature=config.distill.temperature,
     )

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.room import attempt, refuse_single
+from neuron_opsd.processes.ranks import ALONE, Ranks
 from neuron_opsd.records import Pair
+from neuron_opsd.stages.together import done_by_all, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +63,31 @@ class Splits:
 class StepSplit:
     """The split of one step, which may have to be changed while it is taken."""
 
-    def __init__(self, learner: Learner, step: int, usual: int, splits: Splits) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        step: int,
+        usual: int,
+        splits: Splits,
+        ranks: Ranks = ALONE,
+    ) -> None:
         """Give the learner the room that the step has."""
         self.learner = learner
+        self.ranks = ranks
         self.splits = splits
         found = splits.at(step, Split(step, usual, learner.room.tokens))
         self.now = replace(found, step=step)
         learner.room.tokens = self.now.tokens
 
     def shrank(self) -> bool:
-        """Whether passes without gradient have found less room in this step."""
-        tokens = self.learner.room.tokens
+        """Whether passes without gradient have found less room in this step.
+
+        All ranks take the least that one has found.
+        """
+        tokens = min(told(self.ranks, "room", self.learner.room.tokens))
         if tokens >= self.now.tokens:
             return False
+        self.learner.room.tokens = tokens
         self._change(replace(self.now, tokens=tokens), "")
         return True
 
@@ -81,6 +95,8 @@ class StepSplit:
         self, gather: Callable[[int], float], largest: Callable[[int], int]
     ) -> float:
         """Gather the gradient of a batch; return its loss.
+
+        Where memory runs out on one rank, all gather theirs again in smaller parts.
 
         Args:
             gather: Does so with parts of at most so many completions.
@@ -91,11 +107,18 @@ class StepSplit:
         """
         while True:
             losses: list[float] = []
-            said = attempt(lambda: losses.append(gather(self.now.micro_batch_size)))  # noqa: B023 - called at once
-            if not said:
+            said = done_by_all(
+                self.ranks,
+                lambda: attempt(
+                    lambda: losses.append(gather(self.now.micro_batch_size))  # noqa: B023 - called at once
+                ),
+            )
+            used = largest(self.now.micro_batch_size) if said else 0
+            short = [one for one in told(self.ranks, "memory", (used, said)) if one[1]]
+            if not short:
                 return losses[0]
             self.learner.drop_gradients()
-            used = largest(self.now.micro_batch_size)
+            used, said = min(short)
             refuse_single(used, "the training pass of a completion", said)
             self._change(replace(self.now, micro_batch_size=used // 2), said)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from statistics import fmean
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final, Protocol, TypeAlias
 
 from torch import Tensor
@@ -19,38 +18,42 @@ from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.errors import NotFiniteError, TrainingError, questions_text
 from neuron_opsd.method.schedule import batch_at, learning_rate_at
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.records import Completion, Pair, StepMetrics, TrainingExample
+from neuron_opsd.processes.ranks import ALONE, Ranks
+from neuron_opsd.records import Completion, StepMetrics, TrainingExample
 from neuron_opsd.seeds import derive_seed
-from neuron_opsd.stages.rollouts import top_share
+from neuron_opsd.stages.engine_gap import checked_gap
+from neuron_opsd.stages.sequences import Sequences as Sequences
+from neuron_opsd.stages.sequences import TrainingSequence as TrainingSequence
+from neuron_opsd.stages.sequences import student_pairs as student_pairs
 from neuron_opsd.stages.splitting import Splits, StepSplit, consecutive
+from neuron_opsd.stages.step_metrics import GroupFacts, facts_of, metrics_of
+from neuron_opsd.stages.together import check_alike, done_by_all, sum_gradients, told
 
 Examples: TypeAlias = Sequence[TrainingExample]
 
-MAX_SKIPPED: Final = 3
-"""Steps that may be skipped one after the other; more are not the questions' fault."""
-
 
 @dataclass(frozen=True, slots=True)
-class TrainingSequence:
-    """One completion that a step trains on."""
+class Batch:
+    """The questions of a step, all of them or a share."""
 
-    example: TrainingExample
-    completion: Completion
-    count: int = 1
-    """How often it was drawn; it counts as often, in one pass."""
-    advantage: float = 0.0
-    """Its reward above its group's, where a method rewards."""
-    idle: bool = False
-    """Whether its gradient is 0 whatever the weights, so that no pass is made of it;
-    its tokens count in the mean."""
+    examples: Examples
+    step: int
+    first: int = 0
+    """Place of the first one among all questions of the step."""
 
     @property
-    def num_tokens(self) -> int:
-        """Completion tokens, repeats counted."""
-        return self.count * len(self.completion.token_ids)
+    def placed(self) -> Iterator[tuple[int, TrainingExample]]:
+        """The questions, each with its place among all of the step."""
+        return enumerate(self.examples, self.first)
+
+    def share(self, rank: int, size: int) -> Batch:
+        """Return one of `size` shares, none larger than another by more than one."""
+        start, end = (part * len(self.examples) // size for part in (rank, rank + 1))
+        return Batch(self.examples[start:end], self.step, self.first + start)
 
 
-Sequences: TypeAlias = Sequence[TrainingSequence]
+MAX_SKIPPED: Final = 3
+"""Steps that may be skipped one after the other; more are not the questions' fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ RolloutGroups: TypeAlias = list[RolloutGroup]
 class Objective(Protocol):
     """What is trained on, and towards what."""
 
-    def roll_out(self, learner: Learner, batch: Examples, step: int) -> RolloutGroups:
+    def roll_out(self, learner: Learner, batch: Batch) -> RolloutGroups:
         """Return what a step makes of a batch, a group for each example."""
         ...
 
@@ -91,6 +94,8 @@ class Objective(Protocol):
 class Earlier:
     """What a training that resumes knows of the steps before."""
 
+    num_steps: int = 0
+    """How many were taken."""
     num_skipped: int = 0
     """How many of them were skipped, one after the other, at the end."""
     splits: Splits = field(default_factory=Splits)
@@ -102,14 +107,18 @@ def train(
     examples: Examples,
     objective: Objective,
     config: Config,
-    first_step: int = 0,
     earlier: Earlier | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[StepMetrics]:
     """Train the student and yield one record per optimiser step.
 
     The loss is the mean over all completion tokens of a batch, whatever the size of
     micro-batches. Which questions a step meets and what is drawn in it depend on the
-    step alone, so a run that resumes at `first_step` takes the same path.
+    step alone, so a run that resumes takes the same path.
+
+    Ranks that train together call this alike. Each works on its share of a step's
+    questions, divides by the tokens of all, and takes the step with the sum of all
+    gradients, so that every rank yields what a single process would.
 
     Raises:
         TrainingError: If something in a step is not finite, and the settings say to
@@ -120,16 +129,17 @@ def train(
     seed = derive_seed(config.seed, "train")
     earlier = earlier or Earlier()
     num_skipped = earlier.num_skipped
-    for step in range(first_step, tuning.steps):
+    for step in range(earlier.num_steps, tuning.steps):
         places = batch_at(step, len(examples), tuning.batch_size, seed)
-        batch = [examples[i] for i in places]
+        batch = Batch([examples[i] for i in places], step)
         try:
-            split = StepSplit(learner, step, tuning.micro_batch_size, earlier.splits)
-            entry = take_step(split, batch, objective, config, step)
+            usual = tuning.micro_batch_size
+            split = StepSplit(learner, step, usual, earlier.splits, ranks)
+            entry = take_step(split, batch, objective, config)
         except NotFiniteError as error:
             learner.drop_gradients()
             num_skipped += 1
-            reason = reason_of(error, batch)
+            reason = reason_of(error, batch.examples)
             refuse_step(step, reason, num_skipped, tuning)
             nothing = metrics_of(step, (), 0.0, 0.0, learning_rate_at(step, tuning))
             entry = replace(nothing, skipped=reason)
@@ -137,36 +147,69 @@ def train(
             num_skipped = 0
             move_teacher(learner, step, tuning)
             check_state(learner, step)
+        if (step + 1) % tuning.checkpoint_every == 0 or step + 1 == tuning.steps:
+            check_alike(ranks, learner, step)
         yield entry
 
 
 def take_step(
-    split: StepSplit, batch: Examples, objective: Objective, config: Config, step: int
+    split: StepSplit, batch: Batch, objective: Objective, config: Config
 ) -> StepMetrics:
     """Roll out, compare and learn."""
-    learner = split.learner
-    groups = objective.roll_out(learner, batch, step)
+    learner, ranks = split.learner, split.ranks
+    share = batch.share(ranks.rank, ranks.size)
+    groups = done_by_all(ranks, lambda: roll_out(objective, learner, share))
     while split.shrank():  # all of a step is made in one way
-        groups = objective.roll_out(learner, batch, step)
+        groups = done_by_all(ranks, lambda: roll_out(objective, learner, share))
     sequences = all_sequences(groups)
+    facts = facts_of_all(ranks, groups)
+    gap = checked_gap(ranks, learner, sequences, config, batch.step)
+    num_tokens = sum(group.num_tokens for group in facts)
 
     def gather(size: int) -> float:
         tuning = config.distill.model_copy(update={"micro_batch_size": size})
-        return gather_gradients(learner, sequences, objective, tuning)
+        return gather_gradients(learner, sequences, objective, tuning, num_tokens)
 
     def largest(size: int) -> int:
         tuning = config.distill.model_copy(update={"micro_batch_size": size})
         return max(map(len, parts_of(learner, sequences, tuning)), default=0)
 
-    loss = split.gather(gather, largest)
-    rate = learning_rate_at(step, config.distill)
+    loss = sum(told(ranks, "loss", split.gather(gather, largest)))
+    sum_gradients(ranks, learner)
+    if num_tokens and all(one.grad is None for one in learner.weights.values()):
+        learner.zero_gradients()  # every rollout was idle
+    rate = learning_rate_at(batch.step, config.distill)
     grad_norm = learner.step(rate)
-    return metrics_of(step, groups, loss, grad_norm, rate)
+    entry = metrics_of(batch.step, facts, loss, grad_norm, rate)
+    return replace(entry, engine_gap=gap)
 
 
-def reason_of(error: NotFiniteError, batch: Examples) -> str:
+def roll_out(objective: Objective, learner: Learner, batch: Batch) -> RolloutGroups:
+    """Return what a step makes of a batch, nothing of an empty one."""
+    return objective.roll_out(learner, batch) if batch.examples else []
+
+
+def facts_of_all(ranks: Ranks, groups: RolloutGroups) -> list[GroupFacts]:
+    """Return the facts of all groups of a step, those of every rank."""
+    own = [
+        asdict(
+            facts_of(
+                group.shown,
+                num_tokens=sum(sequence.num_tokens for sequence in group.sequences),
+                num_generated=sum(len(c.token_ids) for c in group.drawn),
+                reward=group.reward,
+                agreement=group.agreement,
+            )
+        )
+        for group in groups
+    ]
+    shares = told(ranks, "groups", own)
+    return [GroupFacts(**row) for rows in shares for row in rows]
+
+
+def reason_of(error: NotFiniteError, examples: Examples) -> str:
     """Say what is not finite, and of which questions of a batch."""
-    names = dict.fromkeys(error.questions or [one.question_id for one in batch])
+    names = dict.fromkeys(error.questions or [one.question_id for one in examples])
     return f"{error.what} ({questions_text(list(names))})"
 
 
@@ -205,52 +248,25 @@ def check_state(learner: Learner, step: int) -> None:
         ) from error
 
 
-def metrics_of(
-    step: int,
-    groups: Sequence[RolloutGroup],
-    loss: float,
-    grad_norm: float,
-    rate: float,
-) -> StepMetrics:
-    """Say what a step did."""
-    shown = [completion for group in groups for completion in group.shown]
-    return StepMetrics(
-        step=step,
-        loss=loss,
-        grad_norm=grad_norm,
-        learning_rate=rate,
-        num_tokens=sum(s.num_tokens for s in all_sequences(groups)),
-        mean_length=mean([len(c.token_ids) for c in shown]) or 0.0,
-        truncated=mean([not c.finished for c in shown]) or 0.0,
-        entropy=mean([c.entropy for c in shown]) or 0.0,
-        top_answer_share=top_share([c.text for c in shown])[1],
-        num_generated=sum(len(c.token_ids) for group in groups for c in group.drawn),
-        reward=mean([group.reward for group in groups]),
-        agreement=mean([group.agreement for group in groups]),
-    )
-
-
 def all_sequences(groups: Sequence[RolloutGroup]) -> list[TrainingSequence]:
     """Return all that a step trains on."""
     return [sequence for group in groups for sequence in group.sequences]
 
 
-def mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean of the values that are given, `None` if none is."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
-
-
 def gather_gradients(
-    learner: Learner, sequences: Sequences, objective: Objective, config: DistillConfig
+    learner: Learner,
+    sequences: Sequences,
+    objective: Objective,
+    config: DistillConfig,
+    num_tokens: int = 0,
 ) -> float:
-    """Add up the gradient of a batch, part by part; return the loss."""
-    num_tokens = sum(sequence.num_tokens for sequence in sequences)
-    parts = parts_of(learner, sequences, config)
-    if sequences and not parts:
-        learner.zero_gradients()
+    """Add up the gradient of a batch, part by part; return the loss.
+
+    Where the sequences are a share of a batch, `num_tokens` are those of all of it.
+    """
+    num_tokens = num_tokens or sum(sequence.num_tokens for sequence in sequences)
     total = 0.0
-    for part in parts:
+    for part in parts_of(learner, sequences, config):
         total += add_gradient(learner, part, objective, num_tokens)
     return total
 
@@ -263,14 +279,6 @@ def parts_of(
     pairs = student_pairs(learner, taught)
     rows, tokens = config.micro_batch_size, config.micro_batch_tokens
     return [taught[part] for part in consecutive(pairs, rows, tokens)]
-
-
-def student_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
-    """Return the student's prompts with the completions that follow them."""
-    return [
-        (learner.encode(s.example.student_prompt), s.completion.token_ids)
-        for s in sequences
-    ]
 
 
 def add_gradient(

@@ -14,6 +14,7 @@ from neuron_opsd.records import Completion, TokenIds, TrainingExample, Vote
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.rollouts import Draw, PromptedQuestion, bias_of, complete, read
 from neuron_opsd.stages.training import (
+    Batch,
     Examples,
     RolloutGroup,
     RolloutGroups,
@@ -54,8 +55,7 @@ class VotedGroup:
 
 def draw(
     model: Answerer,
-    batch: Examples,
-    step: int,
+    batch: Batch,
     count: int,
     config: Config,
     *,
@@ -67,15 +67,15 @@ def draw(
     teacher's prompt.
     """
     seeds = [
-        draw_seeds(config.seed, step, place, example.question_id, count)
-        for place, example in enumerate(batch)
+        draw_seeds(config.seed, batch.step, place, example.question_id, count)
+        for place, example in batch.placed
     ]
     questions = [
         replace(
             asked(e, with_context=with_context),
             bias=bias_of(e.question, config.rollouts),
         )
-        for e in batch
+        for e in batch.examples
     ]
     tuning = config.distill
     sampling = Sampling(
@@ -106,11 +106,11 @@ def asked(example: TrainingExample, *, with_context: bool = False) -> PromptedQu
 
 
 def voted(
-    batch: Examples, groups: Sequence[tuple[Completion, ...]], config: Config
+    examples: Examples, groups: Sequence[tuple[Completion, ...]], config: Config
 ) -> list[VotedGroup]:
     """Read the answers of a batch's rollouts and hold a vote on each question."""
     found = []
-    for example, completions in zip(batch, groups, strict=True):
+    for example, completions in zip(examples, groups, strict=True):
         answers = tuple(read(asked(example), c, config) for c in completions)
         listed = config.prompts.list_choices
         reader = reader_for(example.question, config.answers, listed)
@@ -124,22 +124,18 @@ def num_voting(config: Config) -> int:
     return max(config.distill.num_samples, config.policy.num_votes)
 
 
-def vote_on_policy(
-    learner: Learner, batch: Examples, step: int, config: Config
-) -> list[VotedGroup]:
+def vote_on_policy(learner: Learner, batch: Batch, config: Config) -> list[VotedGroup]:
     """Draw the student's rollouts and hold a vote on each question."""
-    drawn = draw(learner, batch, step, num_voting(config), config)
-    return voted(batch, drawn, config)
+    drawn = draw(learner, batch, num_voting(config), config)
+    return voted(batch.examples, drawn, config)
 
 
-def on_policy(
-    learner: Learner, batch: Examples, step: int, config: Config
-) -> RolloutGroups:
+def on_policy(learner: Learner, batch: Batch, config: Config) -> RolloutGroups:
     """Draw the student's rollouts, all of which are trained on."""
-    groups = draw(learner, batch, step, config.distill.num_samples, config)
+    groups = draw(learner, batch, config.distill.num_samples, config)
     return [
         RolloutGroup(sequences_of(example, group), group)
-        for example, group in zip(batch, groups, strict=True)
+        for example, group in zip(batch.examples, groups, strict=True)
     ]
 
 

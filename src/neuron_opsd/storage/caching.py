@@ -1,13 +1,16 @@
 """What is computed once: a run directory keeps it, memory does not.
 
-So the same steps run in a directory that resumes and in a notebook that does not.
+So the same steps run in a directory that resumes and in a notebook that does not. What
+is computed chunk by chunk is a `Task`: a function, and the model that it is done with.
+`Workers` do it, in this process or in others that have the same model; whoever keeps
+the results is the process that asked for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from neuron_opsd.config import Config
 from neuron_opsd.progress import QUIET, Progress
@@ -15,6 +18,7 @@ from neuron_opsd.storage.codecs import Codec
 
 T = TypeVar("T")
 R = TypeVar("R")
+M = TypeVar("M")
 Item = TypeVar("Item")
 
 
@@ -33,10 +37,70 @@ class InChunks(Generic[Item]):
     done: Callable[[int], None] = ignore
     """Called with how many items are done, chunk by chunk."""
 
+    def __len__(self) -> int:
+        """Return how many chunks there are."""
+        return -(-len(self.items) // self.size)
+
+    def __getitem__(self, number: int) -> Sequence[Item]:
+        """Return a chunk, cut at the same places each time."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        return self.items[number * self.size : (number + 1) * self.size]
+
     def __iter__(self) -> Iterator[Sequence[Item]]:
-        """Yield consecutive chunks, cut at the same places each time."""
-        for start in range(0, len(self.items), self.size):
-            yield self.items[start : start + self.size]
+        """Yield the chunks in order."""
+        return map(self.__getitem__, range(len(self)))
+
+
+class Workers(Protocol):
+    """Those who work on chunks."""
+
+    def map(
+        self,
+        model: M,
+        function: Callable[[M, Sequence[Item]], Sequence[R]],
+        chunks: Iterable[tuple[int, Sequence[Item]]],
+    ) -> Iterator[tuple[int, Sequence[R]]]:
+        """Yield the results of numbered chunks as they are done, in any order.
+
+        Args:
+            model: What every chunk is worked on with.
+            function: Of the model and a chunk, whatever chunk came before; it must be
+                one that another process can import.
+            chunks: Gone over no further than there are workers free for them.
+        """
+
+
+class Here:
+    """This process, which works on one chunk after the other."""
+
+    def map(
+        self,
+        model: M,
+        function: Callable[[M, Sequence[Item]], Sequence[R]],
+        chunks: Iterable[tuple[int, Sequence[Item]]],
+    ) -> Iterator[tuple[int, Sequence[R]]]:
+        """Yield the results of chunks in their order."""
+        for number, chunk in chunks:
+            yield number, function(model, chunk)
+
+
+HERE: Final = Here()
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[M, Item, R]):
+    """What makes a chunk's results from its items, whatever came before it."""
+
+    model: M
+    function: Callable[[M, Sequence[Item]], Sequence[R]]
+    workers: Workers = HERE
+
+    def each(
+        self, chunks: Iterable[tuple[int, Sequence[Item]]]
+    ) -> Iterator[tuple[int, Sequence[R]]]:
+        """Yield the results of numbered chunks as they are done, in any order."""
+        return self.workers.map(self.model, self.function, chunks)
 
 
 class Cache(Protocol):
@@ -64,7 +128,7 @@ class Cache(Protocol):
         name: str,
         codec: Codec[Sequence[R]],
         items: InChunks[Item],
-        compute: Callable[[Sequence[Item]], Sequence[R]],
+        task: Task[Any, Item, R],
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
@@ -74,7 +138,7 @@ class Cache(Protocol):
             name: Of the list.
             codec: For a chunk as well as for the whole.
             items: What it is computed from; told of chunks that are kept as well.
-            compute: Makes a chunk's results from its items, whatever came before it.
+            task: Makes a chunk's results from its items.
             made_from: As of `once`.
         """
 
@@ -94,16 +158,16 @@ class Memory:
         name: str,
         codec: object,
         items: InChunks[Item],
-        compute: Callable[[Sequence[Item]], Sequence[R]],
+        task: Task[Any, Item, R],
         **made_from: object,
     ) -> Sequence[R]:
         """Compute a list chunk by chunk."""
         del name, codec, made_from
-        results: list[R] = []
-        for chunk in items:
-            results += compute(chunk)
-            items.done(len(chunk))
-        return results
+        found: dict[int, Sequence[R]] = {}
+        for number, results in task.each(enumerate(items)):
+            found[number] = results
+            items.done(len(items[number]))
+        return [result for number in range(len(items)) for result in found[number]]
 
 
 MEMORY: Final = Memory()
@@ -117,12 +181,19 @@ class Workspace:
     """Resolved for the model."""
     cache: Cache = MEMORY
     progress: Progress = QUIET
+    workers: Workers = HERE
 
     def cut(
         self, items: Sequence[Item], done: Callable[[int], None] = ignore
     ) -> InChunks[Item]:
         """Return items in chunks of `rollouts.block_size`."""
         return InChunks(items, self.config.rollouts.block_size, done)
+
+    def task(
+        self, model: M, function: Callable[[M, Sequence[Item]], Sequence[R]]
+    ) -> Task[M, Item, R]:
+        """Return what the workers are to do with a model."""
+        return Task(model, function, self.workers)
 
     def warn(self, remarks: Iterable[str]) -> None:
         """Tell the user of each remark."""

@@ -85,15 +85,19 @@ class Chunks(Generic[R]):
                 clear_chunks(folder, codec.file_name)
             write_atomic(path, wanted)
 
-    def keep(self, number: int, compute: Callable[[], Sequence[R]]) -> None:
-        """Compute a chunk and keep it, unless it exists."""
+    def has(self, number: int) -> bool:
+        """Say whether a chunk was kept; warn of one that was damaged since."""
         if self.seconds(number) is not None:
-            return
-        start = perf_counter()
+            return True
         path = self.path(number)
         if path.exists() and self.receipt(number).exists():
             self.warn(f"{path} is not as it was written; it is computed again")
-        self.codec.save(compute(), path)
+        return False
+
+    def keep(self, number: int, results: Sequence[R], start: float) -> None:
+        """Keep a chunk; what it took is counted from `start`."""
+        path = self.path(number)
+        self.codec.save(results, path)
         receipt = {"sha256": sha256_file(path), "seconds": perf_counter() - start}
         write_atomic(self.receipt(number), seal(receipt))
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
 from neuron_opsd.config.former import as_begun
 from neuron_opsd.errors import DataError, clauses
-from neuron_opsd.storage.caching import InChunks, ignore
+from neuron_opsd.storage.caching import InChunks, Task, ignore
 from neuron_opsd.storage.chunks import Chunks, Joined, Plan, clear_chunks
 from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors
@@ -169,7 +168,7 @@ class RunDirectory:
         name: str,
         codec: Codec[Sequence[R]],
         items: InChunks[Item],
-        compute: Callable[[Sequence[Item]], Sequence[R]],
+        task: Task[Any, Item, R],
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
@@ -181,20 +180,34 @@ class RunDirectory:
             plan = Plan(len(items.items), items.size, self.integrity.hashes(made_from))
             parts = Chunks(folder, codec, plan, self.warn)
 
-            def computed(chunk: Sequence[Item]) -> Sequence[R]:
-                self.computing()
-                return compute(chunk)
-
-            for number, chunk in enumerate(items):
-                parts.keep(number, partial(computed, chunk))
-                items.done(len(chunk))
-            numbers = range(-(-plan.num_items // plan.size))
+            numbers = range(len(items))
+            self._fill(parts, items, task)
             self.keep(name, codec, Joined(parts, numbers))
             seconds = sum(parts.seconds(number) or 0.0 for number in numbers)
             self.record(name, codec.file_name, made_from, seconds)
         with suppress(OSError):
             clear_chunks(folder, codec.file_name)
         return codec.load(self.path(codec.file_name))
+
+    def _fill(
+        self, parts: Chunks[R], items: InChunks[Item], task: Task[Any, Item, R]
+    ) -> None:
+        """Keep every chunk that is missing as soon as it is done."""
+
+        def missing() -> Iterator[tuple[int, Sequence[Item]]]:
+            for number, chunk in enumerate(items):
+                if parts.has(number):
+                    items.done(len(chunk))
+                else:
+                    self.computing()
+                    yield number, chunk
+
+        start = perf_counter()
+        for number, results in task.each(missing()):
+            parts.keep(number, results, start)
+            del results  # it makes room for the next
+            items.done(len(items[number]))
+            start = perf_counter()
 
     def clear_parts(self) -> None:
         """Delete chunks of outputs that are done, which a stop may have left."""
@@ -260,6 +273,10 @@ class RunDirectory:
         self.warnings.append(text)
         self._warn(text)
 
+    def computed_on_others(self, found: Sequence[str]) -> None:
+        """Hear of what is otherwise where a part of the run is computed from now on."""
+        self._elsewhere.add(found)
+
     def computing(self) -> None:
         """Keep in the manifest that what is computed now is computed elsewhere."""
         if found := self._elsewhere.to_keep():
@@ -300,6 +317,7 @@ class Elsewhere:
     ) -> None:
         """Compare, and say what is otherwise, or was while a part was computed."""
         self._manifest = begun
+        self._warn = warn
         self._now = changes(*(one.versions | one.environment for one in (begun, fresh)))
         if self._now:
             warn(
@@ -309,6 +327,11 @@ class Elsewhere:
         others = [one for one in known_changes(begun) if one not in self._now]
         if others:
             warn(computed_elsewhere(others))
+
+    def add(self, found: Sequence[str]) -> None:
+        """Hear that a part is computed where something is otherwise; say so."""
+        self._now += [one for one in found if one not in self._now]
+        self._warn(computed_elsewhere(list(found)))
 
     def to_keep(self) -> list[str]:
         """Return all changes under which parts were computed, if any is not kept."""

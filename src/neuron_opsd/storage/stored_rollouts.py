@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import accumulate, groupby, islice
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final, TypeVar, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,8 @@ from neuron_opsd.documents import first_line
 from neuron_opsd.errors import DataError
 from neuron_opsd.records import Completion, Rollout, RolloutSummary, StoredSummary
 from neuron_opsd.storage.disk import MAKE_AGAIN, reading
+
+Item = TypeVar("Item")
 
 ROLLOUT_SCHEMA = pa.schema(
     {
@@ -149,6 +151,37 @@ class Chosen:
         """Return the completions of some questions in full."""
         some = in_full(self.rollouts, [self.facts[name] for name in ids])
         return [rollout.completion for rollout in some]
+
+
+class Answered(Sequence[tuple[Item, Completion]]):
+    """Items beside the completions of their questions, read when they are gone over."""
+
+    def __init__(
+        self, items: Sequence[Item], ids: Sequence[str], chosen: Chosen
+    ) -> None:
+        """Take items, the ids of their questions, and where completions are."""
+        self._items = items
+        self._ids = ids
+        self._chosen = chosen
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[tuple[Item, Completion]]:
+        found = self._chosen.completions(self._ids)
+        return zip(self._items, found, strict=True)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Item, Completion]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Answered[Item]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[Item, Completion] | Answered[Item]:
+        if isinstance(index, slice):
+            return Answered(self._items[index], self._ids[index], self._chosen)
+        (found,) = self._chosen.completions([self._ids[index]])
+        return self._items[index], found
 
 
 def summaries_in(batch: pa.RecordBatch, row: int) -> Iterator[StoredSummary]:

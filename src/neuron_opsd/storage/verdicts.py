@@ -12,7 +12,7 @@ from neuron_opsd.answers.verifier import Verdict, shared_verifier, unsettled_tex
 from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
 from neuron_opsd.config import Config
 from neuron_opsd.records import Question, Rollout, RolloutSummary, Vote
-from neuron_opsd.storage.caching import Workspace
+from neuron_opsd.storage.caching import Task, Workspace
 from neuron_opsd.storage.codecs import Codec, records_codec
 from neuron_opsd.storage.stored_rollouts import summaries_of
 
@@ -55,26 +55,29 @@ def settle_equality(
     """
     if not is_compared(work.config):
         return ()
-    name, verifier = verdicts_name(source), shared_verifier()
-
-    def compute(chunk: Sequence[Question]) -> tuple[Verdict, ...]:
-        with verifier.noting() as notes:
-            judge(chunk)
-        return tuple(notes.values())
-
+    name = verdicts_name(source)
     stage = f"{source}: comparing"
     with work.progress.stage(stage, len(questions), "questions") as done:
         found = work.cache.chunks(
             name,
             verdicts_codec(name),
             work.cut(questions, done),
-            compute,
+            Task(judge, verdicts_of),
             made_from=[source, *made_from],
         )
-    verifier.learn(found)
+    shared_verifier().learn(found)
     if text := unsettled_text(found):
         work.progress.warn(f"{source}: {text}")
     return tuple(found)
+
+
+def verdicts_of(
+    judge: Callable[[Sequence[Question]], object], questions: Sequence[Question]
+) -> tuple[Verdict, ...]:
+    """Return the verdicts that judging some questions takes."""
+    with shared_verifier().noting() as notes:
+        judge(questions)
+    return tuple(notes.values())
 
 
 def num_unsettled(verdicts: Sequence[Verdict]) -> int:

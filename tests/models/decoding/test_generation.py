@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import pytest
 import torch
-from torch import Tensor
 
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.errors import ModelError
@@ -258,7 +257,7 @@ def test_the_place_of_a_sample_that_ended_goes_to_another(
 
 
 PAGE_BYTES: Final = 2 * 2 * 2 * 8 * 4 * 8
-"""Of eight positions of a tiny model: keys and values, layers, heads, width, float32."""
+"""Eight positions of a tiny model: keys and values, layers, heads, width, float32."""
 
 
 @pytest.mark.parametrize("pages", [7, 9, 14, 23])

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.models import load
-from neuron_opsd.models.forward.packing import PADDING, layout_of, packs_of
+from neuron_opsd.models.forward import attention
+from neuron_opsd.models.forward.attention import Whole
+from neuron_opsd.models.forward.packing import PADDING, Apart, layout_of, packs_of
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.records import Pair
+from tiny import tiny_model
 
 PROMPTS = ((5, 6, 7, 8, 9), (5, 6), (40, 41, 42, 43, 44, 45, 46))
 PAIRS: tuple[Pair, ...] = (
@@ -112,3 +118,115 @@ def test_a_layout_by_hand() -> None:
     assert layout.rows.tolist() == [0, 0, 0, 1, 1, 1, 1]
     # Token 60 and token 61 are both predicted by the end of the prompt.
     assert layout.columns.tolist() == [1, 1, 3, 6, 7, 8, 9]
+
+
+# --- rows too long for one mask ---
+
+LONG: tuple[Pair, ...] = (
+    (tuple(range(5, 85)), tuple(range(100, 130))),
+    (tuple(range(5, 85)), tuple(range(60, 100))),
+    (tuple(range(7, 50)), tuple(range(60, 90))),
+)
+WINDOWED = ("mistral", "gemma3")
+
+
+@pytest.fixture
+def short_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let masks be of blocks in rows of more than 64 positions."""
+    monkeypatch.setattr(attention, "WHOLE_MASK", 64)
+    monkeypatch.setattr(attention, "BLOCK", 32)
+
+
+def states_and_gradient(learner: HFLearner) -> tuple[Tensor, Tensor]:
+    """Return the student's states of long pairs, and what comes back of them."""
+    states = learner.student(LONG).hidden
+    scale = torch.randn(states.shape, generator=torch.Generator().manual_seed(1))
+    (states * scale).sum().backward()
+    grads = [w.grad.flatten() for w in learner.weights.values() if w.grad is not None]
+    found = torch.cat(grads)
+    learner.optimizer.zero_grad()
+    return states.detach(), found
+
+
+@pytest.mark.parametrize("family", ["llama", *WINDOWED])
+def test_blocks_see_what_whole_rows_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    window = {"sliding_window": 24} if family in WINDOWED else {}
+    learner = learner_of(tiny_model(tmp_path, family, **window))
+    wanted = states_and_gradient(learner), learner.teacher(LONG).hidden
+    monkeypatch.setattr(attention, "WHOLE_MASK", 64)
+    monkeypatch.setattr(attention, "BLOCK", 32)
+    assert [len(pack.places) for pack in packs_of(LONG, 1000)] == [2, 1]
+    found = states_and_gradient(learner), learner.teacher(LONG).hidden
+    for one, other in zip((*found[0], found[1]), (*wanted[0], wanted[1]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert float(wanted[0][1].norm()) > 1e-2
+
+
+@pytest.mark.usefixtures("short_masks")
+def test_long_answers_to_a_short_question_are_read_one_by_one() -> None:
+    pairs = [((1,) * 10, (2,) * 40), ((1,) * 10, (3,) * 40), ((1,) * 10, (4,) * 10)]
+    assert [pack.places for pack in packs_of(pairs, 1000)] == [(0,), (1, 2)]
+    behind_a_long_prompt = [((1,) * 100, completion) for _, completion in pairs]
+    assert [p.places for p in packs_of(behind_a_long_prompt, 1000)] == [(0, 1, 2)]
+
+
+class Counting(TorchDispatchMode):
+    """Counts the bytes of what is made, and of the largest part of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Note the size of what an operation gives."""
+        del types
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(one, Tensor):
+                self.largest = max(self.largest, one.untyped_storage().nbytes())
+        return made
+
+
+def attention_bytes(kind: str, length: int) -> tuple[int, int]:
+    """Return the largest tensor of an attention's passes, and what its graph keeps."""
+    draws = torch.Generator().manual_seed(0)
+    shape = (1, 2, length, 4)
+    query, key, value = (
+        torch.randn(shape, generator=draws).requires_grad_() for _ in range(3)
+    )
+    module = torch.nn.Module().eval()
+    window = 16 if kind == "window" else None
+    heads = attention.Heads(module, query, key, value, 0.5, window)
+    pair = ((1,) * (length // 2), (2,) * (length // 4))
+    packs = packs_of([pair, pair], length)
+    attending = Whole() if kind == "window" else Apart(layout_of(packs, query.device))
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with Counting() as counting:
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            made = attending.attend(heads)
+        made.square().sum().backward()
+    assert query.grad is not None
+    return counting.largest, sum(kept.values())
+
+
+@pytest.mark.parametrize("kind", ["packs", "window"])
+def test_memory_grows_with_the_length_of_a_row(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    whole = [attention_bytes(kind, length)[0] for length in (512, 1024)]
+    assert whole[1] > 3.5 * whole[0]  # up to a length, as its square
+    monkeypatch.setattr(attention, "WHOLE_MASK", 64)
+    monkeypatch.setattr(attention, "BLOCK", 32)
+    shorter, longer = (attention_bytes(kind, length) for length in (512, 1024))
+    for one, other in zip(shorter, longer, strict=True):
+        assert other < 2.2 * one
+    assert longer[0] < whole[1] / 5

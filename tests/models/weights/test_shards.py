@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from loaded import model_config
-from neuron_opsd.config import ModelConfig
+from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError, ModelError
 from neuron_opsd.models.gguf import unpacked
@@ -254,10 +254,10 @@ def test_weights_that_change_while_a_run_is_at_work_stop_it(
     with RunDirectory.open(
         tmp_path / "run", {}, {"model": model_fingerprint(config)}
     ) as run:
-        load_again(run, config)
+        load_again(run, Config(model=config))
         scale(copy / WEIGHTS)
         with pytest.raises(DataError, match=r"were changed while .* was running"):
-            load_again(run, config)
+            load_again(run, Config(model=config))
 
 
 # --- the hub's cache ---

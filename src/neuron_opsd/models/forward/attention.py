@@ -9,13 +9,14 @@ Axes: B rows, H query heads, G key heads, T positions, D width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -29,8 +30,17 @@ ALIGNED: Final = 16
 another size is added in another way, so that a row would give other bits beside longer
 ones."""
 
+WHOLE_MASK: Final = 4096
+"""Positions up to which a pass has one mask, of which each is a row."""
+
+BLOCK: Final = 512
+"""Positions that attend together in a longer one, each block with its own mask."""
+
 MIN_ROWS: Final = 8
 """With fewer rows, matrix products on a processor add in another order."""
+
+
+EVERY: Final = slice(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,13 +71,18 @@ class Whole:
 
     def attend(self, heads: Heads) -> Tensor:
         """Attend to what came before with the library's own attention."""
-        length = heads.key.shape[2]
-        mask = None
-        if heads.window is not None and heads.window < length:
-            at = torch.arange(aligned(length), device=heads.key.device)
-            behind = at.unsqueeze(1) - at
-            mask = ((behind >= 0) & (behind < heads.window))[None, None]
-        return attended(heads, mask)
+        window, length = heads.window, heads.key.shape[2]
+        if window is None or window >= length:
+            return attended(heads, None)
+        at = torch.arange(aligned(length), device=heads.key.device)
+
+        def near(rows: slice, columns: slice) -> Tensor:
+            behind = at[rows].unsqueeze(1) - at[columns]
+            return ((behind >= 0) & (behind < window))[None, None]
+
+        if length <= WHOLE_MASK:
+            return attended(heads, near(EVERY, EVERY))
+        return attended_in_blocks(heads, near, window)
 
 
 def attended(heads: Heads, mask: Tensor | None) -> Tensor:
@@ -77,15 +92,68 @@ def attended(heads: Heads, mask: Tensor | None) -> Tensor:
     all that came before.
     """
     length = heads.key.shape[2]
-    missing = (0, 0, 0, aligned(length) - length)
-    query, key, value = (
-        nn.functional.pad(states, missing)
-        for states in (heads.query, heads.key, heads.value)
-    )
+    query, key, value = map(for_products, (heads.query, heads.key, heads.value))
+    return multiplied(heads, (query, key, value), mask)[:, :length]
+
+
+def attended_in_blocks(
+    heads: Heads, seen: Callable[[slice, slice], Tensor], reach: int | None = None
+) -> Tensor:
+    """Attend block by block, so that memory grows with T and not with its square.
+
+    Where a gradient is wanted, blocks run again rather than keep their masks.
+
+    Args:
+        heads: Of T positions.
+        seen: Returns the mask ``(B or 1, 1, rows, columns)`` of some positions.
+        reach: How many positions back the mask can be true, itself included; `None`
+            for all.
+    """
+    length = heads.key.shape[2]
+    states = tuple(map(for_products, (heads.query, heads.key, heads.value)))
+
+    def attend(start: int, *states: Tensor) -> Tensor:
+        query, key, value = states
+        rows = slice(start, min(start + BLOCK, query.shape[2]))
+        first = 0 if reach is None else max(0, start - reach + 1)
+        columns = slice(first - first % ALIGNED, rows.stop)
+        some = query[:, :, rows], key[:, :, columns], value[:, :, columns]
+        return multiplied(heads, some, seen(rows, columns))
+
+    def block(start: int) -> Tensor:
+        if not torch.is_grad_enabled():
+            return attend(start, *states)
+        again: Tensor = checkpoint(
+            attend, start, *states, use_reentrant=False, preserve_rng_state=False
+        )
+        return again
+
+    blocks = [block(start) for start in range(0, length, BLOCK)]
+    return torch.cat(blocks, dim=1)[:, :length]
+
+
+def multiplied(
+    heads: Heads, states: tuple[Tensor, Tensor, Tensor], mask: Tensor | None
+) -> Tensor:
+    """Return ``(B, T, H, D)`` of queries, keys and values that are ready for it."""
     output, _ = sdpa_attention_forward(
-        heads.module, query, key, value, mask, scaling=heads.scaling
+        heads.module, *states, mask, scaling=heads.scaling
     )
-    return output[:, :length]
+    made: Tensor = output
+    return made
+
+
+def for_products(states: Tensor) -> Tensor:
+    """Return states ``(B, H, T, D)`` as the library's attention multiplies them.
+
+    They have the type of products before zeros align them: half the bytes to move.
+    """
+    device = states.device.type
+    if torch.is_autocast_enabled(device):
+        states = states.to(torch.get_autocast_dtype(device))
+    length = states.shape[2]
+    missing = aligned(length) - length
+    return nn.functional.pad(states, (0, 0, 0, missing)) if missing else states
 
 
 def aligned(length: int) -> int:
@@ -128,10 +196,13 @@ AttentionInterface.register(NAME, attention)
 
 
 @contextmanager
-def replacing(config: Any) -> Iterator[None]:
-    """Let a network of this configuration attend through `attention` for a while."""
+def replacing(config: Any, name: str = NAME) -> Iterator[None]:
+    """Let a network of this configuration attend through `attention` for a while.
+
+    Or through what `name` stands for.
+    """
     usual = config._attn_implementation  # noqa: SLF001
-    config._attn_implementation = NAME  # noqa: SLF001
+    config._attn_implementation = name  # noqa: SLF001
     try:
         yield
     finally:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from neuron_opsd.models.forward.attention import Heads, aligned, attended, padded
+from neuron_opsd.models.forward import attention
+from neuron_opsd.models.forward.attention import EVERY, Heads, aligned, padded
 from neuron_opsd.records import Pair, TokenIds
 
 PADDING = -1
@@ -39,7 +41,9 @@ class Pack:
 def packs_of(pairs: Sequence[Pair], max_tokens: int) -> list[Pack]:
     """Pack pairs of equal prompts, in the order in which prompts first appear.
 
-    A pack of more than one completion has at most `max_tokens`.
+    A pack of more than one completion has at most `max_tokens`. One that is longer than
+    `WHOLE_MASK` has no more tokens of completions than of its prompt: otherwise reading
+    the prompt again takes less time than looking past the other completions.
     """
     places: dict[TokenIds, list[int]] = {}
     for place, (prompt, _) in enumerate(pairs):
@@ -47,8 +51,13 @@ def packs_of(pairs: Sequence[Pair], max_tokens: int) -> list[Pack]:
     return [
         Pack(prompt, tuple(pairs[i][1] for i in part), tuple(part))
         for prompt, group in places.items()
-        for part in parts(group, pairs, max_tokens - len(prompt))
+        for part in parts(group, pairs, room_beside(len(prompt), max_tokens))
     ]
+
+
+def room_beside(prompt: int, max_tokens: int) -> int:
+    """Return how many tokens of completions are read after a prompt of so many."""
+    return min(max_tokens, max(attention.WHOLE_MASK, 2 * prompt)) - prompt
 
 
 def parts(
@@ -110,23 +119,35 @@ class Apart:
     """A pass over packs: completions of one prompt do not see each other."""
 
     def __init__(self, layout: Layout) -> None:
-        """Work out what each position may see."""
-        segments = layout.segments
-        count = segments.shape[1]
-        missing = aligned(count) - count
-        segments = nn.functional.pad(segments, (0, missing), value=PADDING)
-        self.positions = nn.functional.pad(layout.positions, (0, missing))
-        at = torch.arange(aligned(count), device=segments.device)
-        own = segments.unsqueeze(2) == segments.unsqueeze(1)
-        seen = (segments == 0).unsqueeze(1) | own
-        self.seen = seen & (at.unsqueeze(1) >= at)
+        """Work out where each position stands."""
+        count = layout.segments.shape[1]
+        missing = (0, aligned(count) - count)
+        self.segments = nn.functional.pad(layout.segments, missing, value=PADDING)
+        self.positions = nn.functional.pad(layout.positions, missing)
+        self.masks: dict[int | None, Tensor] = {}
+        """Of whole passes, by window, since all layers share them."""
 
     def attend(self, heads: Heads) -> Tensor:
         """Attend to the prompt and to the own completion."""
-        seen = self.seen
-        if heads.window is not None:
-            behind = self.positions.unsqueeze(2) - self.positions.unsqueeze(1)
-            near = (behind < heads.window) & (behind > -heads.window)
+        window = heads.window
+        if heads.key.shape[2] > attention.WHOLE_MASK:
+            seen = partial(self.seen, window)
+            return attention.attended_in_blocks(heads, seen)
+        if window not in self.masks:
+            self.masks[window] = self.seen(window, EVERY, EVERY)
+        return attention.attended(heads, self.masks[window])
+
+    def seen(self, window: int | None, rows: slice, columns: slice) -> Tensor:
+        """Return what some positions see of others, ``(B, 1, rows, columns)``."""
+        segments, others = self.segments[:, rows], self.segments[:, columns]
+        at = torch.arange(self.segments.shape[1], device=segments.device)
+        own = segments.unsqueeze(2) == others.unsqueeze(1)
+        itself = at[rows].unsqueeze(1) - at[columns]
+        seen = ((others == 0).unsqueeze(1) | own) & (itself >= 0)
+        if window is not None:
+            positions, behind = self.positions[:, rows], self.positions[:, columns]
+            behind = positions.unsqueeze(2) - behind.unsqueeze(1)
+            near = (behind < window) & (behind > -window)
             # Padding sees something too, or its row would be NaN.
-            seen = seen & (near | torch.eye(len(behind[0]), device=near.device).bool())
-        return attended(heads, seen.unsqueeze(1))
+            seen &= near | (itself == 0)
+        return seen.unsqueeze(1)

@@ -21,6 +21,9 @@ LAYER_COUNTS: Final = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
 MOST_COUNTED: Final = 1 << 17
 """More than anything that a configuration counts, from heads to experts."""
 
+MOST_LAYERS: Final = 4096
+"""More layers than any model has, where no files say how many there are."""
+
 SPARE: Final = 1 << 20
 """Weights that a network may have beyond twice those of its files: it ties some."""
 
@@ -105,10 +108,13 @@ def of_another_kind(name: str, family: str) -> ModelError:
     )
 
 
-def refuse_absurd(name: str, settings: Mapping[str, Any], stored: Stored) -> None:
+def refuse_absurd(
+    name: str, settings: Mapping[str, Any], stored: Stored | None
+) -> None:
     """Refuse a configuration that counts more than there can be, or is not finite.
 
     transformers makes a list of all that is counted, so this comes before it reads it.
+    Without files of weights, layers are held against `MOST_LAYERS`.
     """
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -121,9 +127,13 @@ def refuse_absurd(name: str, settings: Mapping[str, Any], stored: Stored) -> Non
         if isinstance(value, bool) or not isinstance(value, int):
             continue
         layers = key in LAYER_COUNTS
-        most = stored.num_tensors if layers else MOST_COUNTED
+        of_files = stored if layers else None
+        most = MOST_LAYERS if layers else MOST_COUNTED
+        held = f"{most} is the most"
+        if of_files is not None:
+            most = of_files.num_tensors
+            held = f"its files hold {most} tensors"
         if value > most and (layers or key.startswith("num_")):
-            held = f"its files hold {most} tensors" if layers else f"{most} is the most"
             raise ModelError(
                 f"config.json of {name} sets {key} to {value}, but {held}; get "
                 "config.json and the *.safetensors files again, from one place"

@@ -1,0 +1,71 @@
+"""How far another engine's probabilities are from the trainer's, and weights for it.
+
+An engine computes with other kernels than the trainer, so what it draws from is not
+quite the student. A token's importance weight is the trainer's probability of it over
+the engine's, cut above so that no token counts many times.
+
+Axes: N completion tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from neuron_opsd.method.fused_loss import HiddenStates, measured
+from neuron_opsd.method.truncation import Truncation, truncated
+
+OUTSIDE: Final = -1e30
+"""Log-probabilities below it are of tokens that the trainer would never have drawn."""
+
+
+def drawn_logprobs(
+    student: HiddenStates, targets: Tensor, truncation: Truncation, chunk: int
+) -> Tensor:
+    """Return the trainer's log-probabilities of tokens under what was drawn from.
+
+    Args:
+        student: States that predict the tokens; no gradient goes through.
+        targets: ``(N,)`` token ids.
+        truncation: How the distribution was sharpened and cut.
+        chunk: Positions whose logits are held at once.
+
+    Returns:
+        ``(N,)`` in nats, below `OUTSIDE` for tokens that were cut off.
+    """
+
+    def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
+        kept = truncated(logits[0], truncation)
+        wanted = kept.gather(-1, targets[rows].unsqueeze(-1))
+        return wanted - kept.logsumexp(dim=-1, keepdim=True)
+
+    return measured((student,), of_tile, 1, chunk).squeeze(-1)
+
+
+def importance_weights(trainer: Tensor, engine: Tensor, clip: float) -> Tensor:
+    """Return ``min(p_trainer / p_engine, clip)`` for each token.
+
+    Args:
+        trainer: ``(N,)`` log-probabilities in nats.
+        engine: ``(N,)`` the same of the engine that drew the tokens.
+        clip: Largest weight, above 0.
+
+    Source: truncated importance sampling, Ionides, "Truncated Importance Sampling"
+    (2008), for each token as in Yao et al., "Your Efficient RL Framework Secretly
+    Brings You Off-Policy RL Training" (2025).
+    """
+    return torch.exp(trainer - engine).clamp(max=clip)
+
+
+def total_gap(trainer: Tensor, engine: Tensor) -> tuple[float, int]:
+    """Return the summed distance of log-probabilities, and over how many tokens.
+
+    Tokens that the trainer would have cut off have no distance and are left out; what
+    they say is in their weight, which is 0.
+    """
+    inside = trainer > OUTSIDE
+    apart = (trainer[inside] - engine[inside]).abs()
+    return float(apart.double().sum()), int(inside.sum())

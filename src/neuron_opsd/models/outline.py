@@ -1,0 +1,226 @@
+"""A model's shapes: what memory and time follow from, without a single weight.
+
+They are read off a network on PyTorch's meta device, which holds shapes and no numbers,
+so parameters are counted as transformers makes them, tied ones once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.adapters.reading import targets_of
+
+LINEAR_ATTENTION: Final = "linear_attention"
+"""Kind of a layer that keeps a state of one size instead of keys and values."""
+
+SLIDING: Final = "sliding_attention"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One linear layer."""
+
+    name: str
+    """Its own, for example ``q_proj``."""
+    inputs: int
+    outputs: int
+    adapted: bool
+    """Whether an adapter goes on it."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights without a bias."""
+        return self.inputs * self.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of the decoder."""
+
+    products: tuple[Product, ...]
+    norms: tuple[int, ...]
+    """Numbers of a token that each of its norms takes in."""
+    kept: int
+    """Numbers that a position leaves in the cache, keys and values together."""
+    window: int | None
+    """How many positions back a position sees, itself included; `None` for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a model's configuration says of its size."""
+
+    name: str
+    family: str
+    num_parameters: int
+    """Tied ones once."""
+    file_bytes: int
+    """Bytes of a weight in the model's files."""
+    width: int
+    vocab_size: int
+    num_heads: int
+    """Query heads of a layer."""
+    max_positions: int
+    """0 where the configuration does not say."""
+    layers: tuple[Layer, ...]
+    others: tuple[Product, ...] = ()
+    """Linear layers outside the decoder's layers; the head is none of them."""
+
+    def products(self) -> Iterator[Product]:
+        """Yield every linear layer but the head."""
+        for layer in self.layers:
+            yield from layer.products
+        yield from self.others
+
+    @property
+    def num_matrix_parameters(self) -> int:
+        """Weights of linear layers but the head, which are those a 4-bit base packs."""
+        return sum(product.num_parameters for product in self.products())
+
+    def num_adapter_parameters(self, rank: int) -> int:
+        """Return the numbers of an adapter of a rank on every layer that takes one."""
+        return rank * sum(p.inputs + p.outputs for p in self.products() if p.adapted)
+
+
+def outline_of(name: str, network: Any) -> Outline:
+    """Return the shapes of a network, which may be on the meta device.
+
+    Raises:
+        ModelError: If it does not say where its layers are.
+    """
+    settings = network.config.get_text_config()
+    head = network.get_output_embeddings()
+    blocks = blocks_of(network.get_decoder(), settings)
+    adapted = adapted_layers(network, head)
+    layers = tuple(
+        layer_of(block, adapted, settings, number)
+        for number, block in enumerate(blocks)
+    )
+    inside = {id(module) for block in blocks for module in block.modules()}
+    others = [
+        product_of(full.rpartition(".")[2], module, adapted)
+        for full, module in network.named_modules()
+        if isinstance(module, nn.Linear)
+        and module is not head
+        and id(module) not in inside
+    ]
+    return Outline(
+        name=name,
+        family=settings.model_type,
+        num_parameters=sum(weight.numel() for weight in network.parameters()),
+        file_bytes=file_bytes_of(network.config),
+        width=head.weight.shape[1],
+        vocab_size=head.weight.shape[0],
+        num_heads=settings.num_attention_heads,
+        max_positions=getattr(settings, "max_position_embeddings", None) or 0,
+        layers=layers,
+        others=tuple(others),
+    )
+
+
+def blocks_of(decoder: nn.Module, settings: Any) -> Sequence[nn.Module]:
+    """Return a decoder's layers, first layer first."""
+    for _, child in decoder.named_children():
+        if isinstance(child, nn.ModuleList) and len(child) == (
+            settings.num_hidden_layers
+        ):
+            return list(child)
+    raise ModelError(
+        f"a {settings.model_type} model keeps its layers where their sizes cannot be "
+        "read; give a model of another family"
+    )
+
+
+def adapted_layers(network: Any, head: Any) -> frozenset[int]:
+    """Return the ids of the linear layers that an adapter goes on."""
+    targets = targets_of(network)
+    return frozenset(
+        id(module)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear)
+        and module is not head
+        and (isinstance(targets, str) or name.rpartition(".")[2] in targets)
+    )
+
+
+def product_of(name: str, module: nn.Linear, adapted: frozenset[int]) -> Product:
+    """Return the shape of a linear layer."""
+    outputs, inputs = module.weight.shape
+    return Product(name, inputs, outputs, id(module) in adapted)
+
+
+def layer_of(
+    block: nn.Module, adapted: frozenset[int], settings: Any, number: int
+) -> Layer:
+    """Return the shapes of one layer."""
+    modules = {
+        full.rpartition(".")[2]: module for full, module in block.named_modules()
+    }
+    products = tuple(
+        product_of(full.rpartition(".")[2], module, adapted)
+        for full, module in block.named_modules()
+        if isinstance(module, nn.Linear)
+    )
+    norms = tuple(
+        normed(full.rpartition(".")[2], module, modules)
+        for full, module in block.named_modules()
+        if type(module).__name__.endswith("Norm")
+    )
+    kinds = getattr(settings, "layer_types", None) or [""] * (number + 1)
+    return Layer(
+        products=products,
+        norms=norms,
+        kept=kept_numbers(modules, settings, kinds[number]),
+        window=window_of(settings, kinds[number]),
+    )
+
+
+def normed(name: str, module: Any, modules: dict[str, Any]) -> int:
+    """Return the numbers of a token that a norm takes in.
+
+    Those of queries and keys may hold the weights of one head, and see all.
+    """
+    over = modules.get(f"{name[0]}_proj") if name in {"q_norm", "k_norm"} else None
+    if over is not None:
+        return int(over.weight.shape[0])
+    return int(module.weight.numel())
+
+
+def kept_numbers(modules: dict[str, Any], settings: Any, kind: str) -> int:
+    """Return the numbers that a position leaves in a layer's cache."""
+    if kind == LINEAR_ATTENTION:
+        return 0
+    if "k_proj" in modules and "v_proj" in modules:
+        return sum(int(modules[name].weight.shape[0]) for name in ("k_proj", "v_proj"))
+    heads = settings.num_attention_heads
+    groups = getattr(settings, "num_key_value_heads", None) or heads
+    width = getattr(settings, "head_dim", None) or settings.hidden_size // heads
+    return int(2 * groups * width)
+
+
+def window_of(settings: Any, kind: str) -> int | None:
+    """Return how far back a layer of a kind sees, `None` for all positions.
+
+    A family that does not name kinds of layers has one kind.
+    """
+    if kind not in {"", SLIDING}:
+        return None
+    window = getattr(settings, "sliding_window", None)
+    return window if isinstance(window, int) else None
+
+
+def file_bytes_of(config: Any) -> int:
+    """Return the bytes of a weight in a model's files, four where it does not say."""
+    for settings in (config, config.get_text_config()):
+        kind = getattr(settings, "dtype", None)
+        if isinstance(kind, str):
+            kind = getattr(torch, kind, None)
+        if isinstance(kind, torch.dtype):
+            return kind.itemsize
+    return torch.float32.itemsize

@@ -1,0 +1,148 @@
+"""Adapters as files that vLLM can load: one, or several on top of each other as one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from neuron_opsd.errors import ConfigError, ModelError
+from neuron_opsd.models.adapters.reading import ADAPTER_WEIGHTS
+from neuron_opsd.models.adapters.settings import read_settings
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+
+RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Room for an adapter that vLLM can make; one of a lower rank fits in."""
+
+PLAIN: Final = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save")
+"""Settings without which an adapter is two factors and one scale everywhere."""
+
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+"""How the names of the factors end in an adapter's file."""
+
+Write: TypeAlias = Callable[[Path], None]
+"""Writes an adapter into a folder."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """What an engine answers with beside the base model's weights."""
+
+    write: Write
+    """Writes the adapter as it is now."""
+    rank: int
+    moves: bool
+    """Whether it may be another one the next time."""
+
+
+def room_for(rank: int) -> int:
+    """Return the smallest room that vLLM can make for an adapter of a rank.
+
+    Raises:
+        ConfigError: If it is larger than any.
+    """
+    for room in RANKS:
+        if rank <= room:
+            return room
+    raise ConfigError(
+        f"vLLM takes adapters up to rank {RANKS[-1]}, but this one has {rank}; lower "
+        "distill.lora_rank, or set engine.rollouts=transformers"
+    )
+
+
+def fixed(adapters: Sequence[Path]) -> Weights | None:
+    """Return adapters that stay as they are, each on top of the one before it."""
+    if not adapters:
+        return None
+
+    def write(folder: Path) -> None:
+        if len(adapters) > 1:
+            write_sum(adapters, folder)
+            return
+        folder.mkdir()
+        for name in (ADAPTER_SETTINGS, ADAPTER_WEIGHTS):
+            shutil.copyfile(adapters[0] / name, folder / name)
+
+    return Weights(write, rank_sum(adapters), moves=False)
+
+
+def moving(write: Write, rank: int, below: Sequence[Path]) -> Weights:
+    """Return an adapter that is trained, on top of others that are not."""
+
+    def write_all(folder: Path) -> None:
+        if not below:
+            write(folder)
+            return
+        own = folder.with_name(f"{folder.name}-alone")
+        write(own)
+        write_sum([*below, own], folder)
+
+    return Weights(write_all, rank + rank_sum(below), moves=True)
+
+
+def rank_sum(adapters: Sequence[Path]) -> int:
+    """Return the rank that adapters have as one."""
+    return sum(int(read_settings(adapter)["r"]) for adapter in adapters)
+
+
+def write_sum(adapters: Sequence[Path], folder: Path) -> None:
+    """Write the sum of adapters as one, whose rank is the sum of theirs.
+
+    Raises:
+        ModelError: If one is more than two factors for each layer and one scale.
+    """
+    settings = [read_settings(adapter) for adapter in adapters]
+    for adapter, own in zip(adapters, settings, strict=True):
+        if found := [name for name in PLAIN if own.get(name)]:
+            raise ModelError(
+                f"adapter {adapter} sets {found[0]}, which vLLM cannot add to another; "
+                "set engine.rollouts=transformers"
+            )
+    rank = sum(int(own["r"]) for own in settings)
+    folder.mkdir()
+    tensors = summed(
+        [load_file(adapter / ADAPTER_WEIGHTS) for adapter in adapters],
+        [scale_of(own) for own in settings],
+        [int(own["r"]) for own in settings],
+    )
+    save_file(tensors, folder / ADAPTER_WEIGHTS)
+    names = sorted({name for own in settings for name in own["target_modules"]})
+    plain = {"r": rank, "lora_alpha": rank, "target_modules": names}
+    both = {**settings[-1], **plain, "use_rslora": False}
+    (folder / ADAPTER_SETTINGS).write_text(json.dumps(both), encoding="utf-8")
+
+
+def scale_of(settings: dict[str, Any]) -> float:
+    """Return what the product of an adapter's factors is multiplied by."""
+    rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
+    return alpha / (rank**0.5 if settings.get("use_rslora") else rank)
+
+
+def summed(
+    adapters: Sequence[dict[str, Tensor]],
+    scales: Sequence[float],
+    ranks: Sequence[int],
+) -> dict[str, Tensor]:
+    """Return the factors of a sum, zeros where one of them does not reach a layer."""
+    result: dict[str, Tensor] = {}
+    layers = {name.removesuffix(DOWN) for one in adapters for name in one}
+    for layer in sorted(name for name in layers if not name.endswith(UP)):
+        downs, ups = [], []
+        for tensors, scale, rank in zip(adapters, scales, ranks, strict=True):
+            known = next(one for one in adapters if layer + DOWN in one)
+            down, up = tensors.get(layer + DOWN), tensors.get(layer + UP)
+            if down is None or up is None:
+                down = known[layer + DOWN].new_zeros(rank, known[layer + DOWN].shape[1])
+                up = known[layer + UP].new_zeros(known[layer + UP].shape[0], rank)
+            downs.append(down.float())
+            ups.append(up.float() * scale)
+        result[layer + DOWN] = torch.cat(downs).contiguous()
+        result[layer + UP] = torch.cat(ups, dim=1).contiguous()
+    return result

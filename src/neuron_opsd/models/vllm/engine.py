@@ -1,0 +1,247 @@
+"""One vLLM engine in this process, shared by all models of the same base weights.
+
+It starts when something is first asked of it, and anew when it must hold longer texts
+or larger adapters. Adapters come as files: each under a name and a number that were
+never used before, since vLLM keeps what it knows of a name; the new one is loaded
+before the older one is unloaded, since the other order can wait for ever.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from neuron_opsd.config import EngineConfig
+from neuron_opsd.errors import ModelError
+from neuron_opsd.models.vllm.adapters import Weights, room_for
+from neuron_opsd.models.vllm.library import (
+    computing,
+    engine_errors,
+    library,
+    silenced,
+)
+
+NUMBERS: Final = count(1)
+"""Of adapters, in the whole process."""
+
+PROCESSOR_CACHE: Final = 2**30
+"""Bytes of keys and values on a processor."""
+
+LENGTH_STEP: Final = 512
+"""Tokens by which the longest text grows at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The base model of an engine."""
+
+    place: str
+    """Folder of its files."""
+    compute: str
+    """``float32`` or ``bfloat16``."""
+    device: str
+    """``cpu`` or ``cuda``."""
+    max_positions: int
+
+
+class Engine:
+    """vLLM with one base model and at most one adapter."""
+
+    def __init__(self, served: Served, settings: EngineConfig) -> None:
+        """Start nothing yet."""
+        self.served = served
+        self.settings = settings
+        self.rank = 1
+        """Rank of the largest adapter that is expected."""
+        self.length = 0
+        """Tokens of the longest text there is room for."""
+        self.room = 0
+        """Rank of the largest adapter there is room for."""
+        self._llm: Any = None
+        self._asleep = False
+        self._weights: Weights | None = None
+        self._adapter: Any = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def answer(
+        self,
+        prompts: Sequence[Any],
+        params: Sequence[Any],
+        length: int,
+        weights: Weights | None,
+    ) -> list[Any]:
+        """Return vLLM's outputs, one for each prompt.
+
+        Args:
+            prompts: Token ids as vLLM takes them, one for every completion.
+            params: How each is drawn.
+            length: Tokens of the longest of them with all that may follow.
+            weights: What to answer with besides the base model.
+        """
+        self._prepare(length, 1 if weights is None else weights.rank)
+        adapter = None if weights is None else self._use(weights)
+        salted = [
+            {**prompt, "cache_salt": "base" if adapter is None else adapter.lora_name}
+            for prompt in prompts
+        ]
+        with self._working("a question"):
+            found: list[Any] = self._llm.generate(
+                salted, list(params), use_tqdm=False, lora_request=adapter
+            )
+        return found
+
+    def rest(self) -> None:
+        """Free the memory of a GPU until the next question, if the settings say so."""
+        if self._llm is not None and self._may_sleep and not self._asleep:
+            self._llm.sleep(level=1)
+            self._asleep = True
+
+    def close(self) -> None:
+        """End the engine; the next question starts it again."""
+        if self._llm is None:
+            return
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm, self._weights, self._adapter = None, None, None
+        self._asleep = False
+        gc.collect()
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.served.device == "cuda"
+
+    @property
+    def _may_sleep(self) -> bool:
+        return self._on_gpu and self.settings.sleep
+
+    def _prepare(self, length: int, rank: int) -> None:
+        """Have the engine awake, with room for texts of a length and adapters."""
+        if length > self.served.max_positions:
+            raise ModelError(
+                f"a question takes {length} tokens with its answer, but the model "
+                f"holds {self.served.max_positions}; shorten it, or lower "
+                "max_new_tokens"
+            )
+        if length > self.length or rank > self.room:
+            self.close()
+        if self._llm is None:
+            self.room = room_for(max(self.rank, self.room, rank))
+            # Twice as long, so that a few longer texts do not start it each time.
+            longer = -(-2 * length // LENGTH_STEP) * LENGTH_STEP
+            self.length = min(self.served.max_positions, max(self.length, longer))
+            self._start()
+        elif self._asleep:
+            gc.collect()
+            torch.cuda.empty_cache()
+            self._llm.wake_up()
+            self._asleep = False
+
+    def _start(self) -> None:
+        with self._working(f"the model {self.served.place}"), silenced():
+            self._llm = library().LLM(**self.options())
+
+    def options(self) -> dict[str, Any]:
+        """Return what vLLM is started with."""
+        memory: dict[str, Any] = (
+            {
+                "gpu_memory_utilization": self.settings.memory_share,
+                "enable_sleep_mode": self.settings.sleep,
+            }
+            if self._on_gpu
+            else {"kv_cache_memory_bytes": PROCESSOR_CACHE}
+        )
+        return memory | {
+            "model": self.served.place,
+            "tokenizer": self.served.place,
+            "load_format": "safetensors",
+            "trust_remote_code": False,
+            "dtype": self.served.compute,
+            "max_model_len": self.length,
+            "seed": 0,
+            "enforce_eager": not self._on_gpu,
+            "enable_prefix_caching": True,
+            "enable_lora": True,
+            "max_lora_rank": self.room,
+            "max_loras": 1,
+            # The older one is there until the newer one is.
+            "max_cpu_loras": 2,
+            "logprobs_mode": "processed_logprobs",
+            # Nothing is drawn otherwise because a file beside the weights says so.
+            "generation_config": "vllm",
+            "use_tqdm_on_load": False,
+            "disable_log_stats": True,
+        }
+
+    def _use(self, weights: Weights) -> Any:
+        """Load an adapter under a new name, then unload the one before it."""
+        if weights is self._weights and not weights.moves:
+            return self._adapter
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="neuron-opsd-vllm-")
+        number = next(NUMBERS)
+        folder = Path(self._folder.name, f"step-{number}")
+        weights.write(folder)
+        kind = library().lora.request.LoRARequest
+        adapter = kind(folder.name, number, str(folder))
+        before, engine = self._adapter, self._llm.llm_engine
+        with self._working("the adapter"):
+            engine.add_lora(adapter)
+            if before is not None:
+                engine.remove_lora(before.lora_int_id)
+            if set(engine.list_loras()) != {number}:
+                raise ModelError(
+                    f"vLLM holds the adapters {sorted(engine.list_loras())} and not "
+                    f"{number} alone; set engine.rollouts=transformers and report this"
+                )
+        if before is not None:
+            shutil.rmtree(before.lora_path, ignore_errors=True)
+        self._weights, self._adapter = weights, adapter
+        return adapter
+
+    @contextmanager
+    def _working(self, what: str) -> Iterator[None]:
+        """Let vLLM compute, and turn what it raises over something into one line."""
+        advice = "set engine.rollouts=transformers for this model"
+        with engine_errors(what, advice), computing(self.served.device):
+            yield
+
+
+class Shared:
+    """The engine of this process, if there is one."""
+
+    def __init__(self) -> None:
+        """Hold none yet."""
+        self.engine: Engine | None = None
+
+    def get(self, served: Served, settings: EngineConfig) -> Engine:
+        """Return the engine for a base model; that of another one is closed."""
+        known = self.engine
+        if known is not None and (known.served, known.settings) == (served, settings):
+            return known
+        self.close()
+        self.engine = Engine(served, settings)
+        return self.engine
+
+    def close(self) -> None:
+        """End the engine."""
+        if self.engine is not None:
+            self.engine.close()
+
+
+SHARED: Final = Shared()
+
+atexit.register(SHARED.close)

@@ -1,0 +1,124 @@
+"""The package vLLM: whether it is there, and imported so that it keeps to itself."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from neuron_opsd.errors import ModelError, NeuronOpsdError, TryAgainError
+from neuron_opsd.models.library_errors import FAULTS, full_line
+
+PACKAGE: Final = "vllm"
+
+INSTALL: Final = (
+    "install it with pip install 'neuron-opsd[vllm]' (on a processor: make test-vllm "
+    "shows how), or set engine.rollouts=transformers"
+)
+
+ALWAYS: Final[Mapping[str, str]] = {
+    # Nobody is told how it is used.
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "DO_NOT_TRACK": "1",
+    # It runs in this process, so that it ends with it and can free its memory.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
+"""What this program relies on."""
+
+USUAL: Final[Mapping[str, str]] = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    # Threads stay where they are: the trainer uses them as well.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+"""What a user may set otherwise."""
+
+NO_ROOM: Final = ("no available memory", "free memory on device", "kv cache")
+"""What vLLM says, in lower case, where its share of the memory is too small."""
+
+
+def is_installed() -> bool:
+    """Whether there is a package of that name."""
+    return PACKAGE in sys.modules or find_spec(PACKAGE) is not None
+
+
+def library() -> Any:
+    """Return the package, imported when it is first asked for.
+
+    Raises:
+        ModelError: If it is missing, or was built for another torch.
+    """
+    os.environ.update(ALWAYS)
+    for name, value in USUAL.items():
+        os.environ.setdefault(name, value)
+    if not is_installed():
+        raise ModelError(f"engine.rollouts is vllm, which is not installed; {INSTALL}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = importlib.import_module(PACKAGE)
+            importlib.import_module(f"{PACKAGE}.lora.request")
+    except FAULTS as error:
+        raise ModelError(
+            f"vLLM cannot be imported: {full_line(error)}; it works with one version "
+            f"of torch alone, and this is {torch.__version__}: install both anew in "
+            "one environment, or set engine.rollouts=transformers"
+        ) from error
+    return found
+
+
+@contextmanager
+def engine_errors(what: str, advice: str) -> Iterator[None]:
+    """Turn what vLLM raises into one line.
+
+    Raises:
+        TryAgainError: If there is too little memory.
+        ModelError: For anything else that is no bug of ours.
+    """
+    try:
+        yield
+    except NeuronOpsdError:
+        raise
+    except FAULTS as error:
+        said = full_line(error)
+        if any(sign in said.lower() for sign in NO_ROOM):
+            raise TryAgainError(
+                f"vLLM found too little memory for {what}: {said}; raise "
+                "engine.memory_share, lower rollouts.max_new_tokens, or close what "
+                "else uses the memory"
+            ) from error
+        raise ModelError(f"vLLM cannot take {what}: {said}; {advice}") from error
+
+
+@contextmanager
+def computing(device: str) -> Iterator[None]:
+    """Let vLLM work without a word, and compile nothing on a processor.
+
+    Compiling there takes longer than it saves. What goes wrong is raised all the same.
+    """
+    stance = "force_eager" if device == "cpu" else "default"
+    with warnings.catch_warnings(), torch.compiler.set_stance(stance):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep off the terminal what libraries in C++ write past Python's own streams."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

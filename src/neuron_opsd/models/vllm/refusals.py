@@ -1,0 +1,111 @@
+"""What vLLM cannot do as our own decoder does, refused before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from neuron_opsd.config import Config
+from neuron_opsd.errors import ConfigError, ModelError
+from neuron_opsd.models.gguf import is_gguf
+from neuron_opsd.models.vllm.adapters import room_for
+from neuron_opsd.models.vllm.library import INSTALL, is_installed, library
+
+LEAST_TEMPERATURE: Final = 0.01
+"""vLLM raises any lower one, other than 0, to this."""
+
+OURS: Final = "set engine.rollouts=transformers"
+
+
+def check_engine(config: Config) -> None:
+    """Refuse settings that vLLM could not follow.
+
+    Raises:
+        ConfigError: Naming the setting and what to take.
+        ModelError: If vLLM is not installed.
+    """
+    if config.engine.rollouts != "vllm":
+        return
+    for problem in problems(config):
+        raise ConfigError(f"engine.rollouts is vllm, but {problem}")
+    room_for(config.distill.lora_rank)
+    if not is_installed():
+        raise ModelError(f"engine.rollouts is vllm, which is not installed; {INSTALL}")
+
+
+def problems(config: Config) -> Iterator[str]:
+    """Yield what vLLM could not follow, with what to take."""
+    if config.distill.tuning == "full":
+        yield (
+            "distill.tuning is full, and vLLM takes what is trained as an adapter "
+            f"alone; set distill.tuning=lora, or {OURS}"
+        )
+    quantization = getattr(config.model, "quantization", "none")
+    if quantization != "none":
+        yield (
+            f"model.quantization is {quantization}, whose rounded weights "
+            f"vLLM would not answer with; set model.quantization=none, or {OURS}"
+        )
+    if is_gguf(Path(config.model.name).expanduser()):
+        yield (
+            f"{config.model.name} is a GGUF file, which it cannot read as we do; give "
+            f"the model as a folder in transformers' form, or {OURS}"
+        )
+    if config.model.device not in ("auto", "cpu", "cuda"):
+        yield (
+            f"model.device is {config.model.device}, and it takes the first GPU; set "
+            "model.device=cuda, and choose the GPU with CUDA_VISIBLE_DEVICES"
+        )
+    yield from sampling_problems(config)
+
+
+def sampling_problems(config: Config) -> Iterator[str]:
+    """Yield settings of sampling that vLLM would take otherwise.
+
+    It cuts to `min_p` before `top_p`, and we after it: of both together another nucleus
+    would be left.
+    """
+    rollouts, tuning = config.rollouts, config.distill
+    temperatures = {
+        "rollouts.temperature": rollouts.temperature,
+        "distill.temperature": tuning.temperature,
+        "evaluation.temperature": config.evaluation.temperature,
+    }
+    for name, value in temperatures.items():
+        if value < LEAST_TEMPERATURE:
+            yield (
+                f"{name} is {value}, which it would raise to {LEAST_TEMPERATURE}; set "
+                f"it to that or more, or {OURS}"
+            )
+    cuts = {
+        ("rollouts.top_p", "rollouts.min_p"): (rollouts.top_p, rollouts.min_p),
+        ("distill.sampling_top_p", "distill.sampling_min_p"): (
+            tuning.sampling_top_p,
+            tuning.sampling_min_p,
+        ),
+    }
+    for (nucleus, least), (top_p, min_p) in cuts.items():
+        if top_p < 1.0 and min_p > 0.0:
+            yield (
+                f"{nucleus} is {top_p} and {least} is {min_p}, which it would apply in "
+                f"the other order; set {nucleus}=1 or {least}=0, or {OURS}"
+            )
+
+
+def check_family(config: Config, architectures: list[str]) -> None:
+    """Refuse a model of a family that vLLM does not know.
+
+    Args:
+        config: The settings.
+        architectures: What `config.json` of the model names.
+    """
+    if config.engine.rollouts != "vllm":
+        return
+    known = set(library().ModelRegistry.get_supported_archs())
+    if known.isdisjoint(architectures):
+        names = ", ".join(architectures) or "no architecture"
+        raise ModelError(
+            f"engine.rollouts is vllm, which does not know {names} of model "
+            f"{config.model.name}; {OURS}, or take a model of another family"
+        )

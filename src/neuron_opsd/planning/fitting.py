@@ -1,0 +1,266 @@
+"""What fits into a GPU's memory, and which settings to take: arithmetic on `memory`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from neuron_opsd.config import Config
+from neuron_opsd.models.outline import Outline
+from neuron_opsd.models.room import MAX_ROWS
+from neuron_opsd.planning import memory
+from neuron_opsd.planning.memory import Passes, Peak, Way
+
+SHARE_STEP: Final = 0.05
+"""Memory shares of an engine are named in such steps."""
+
+ENGINE_BYTES: Final = 2 * 2**30
+"""What vLLM holds besides weights and cache: activations of its own and CUDA graphs.
+
+Taken, not measured.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """The longest texts of a run, in tokens."""
+
+    prompt: int
+    """The student's."""
+    shown: int
+    """The teacher's prompt, demonstrations included."""
+    completion: int
+    counted: bool = False
+    """Whether the prompts are those of a pool; else they are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A way to train on one GPU."""
+
+    way: Way
+    peak: Peak
+    """With one completion a pass, of the lengths that are asked for."""
+    saved: int
+    """Bytes that a token of a pass with gradient keeps."""
+    longest: int
+    """Longest completion that fits alone; 0 if none does."""
+    per_pass: int
+    """Completions of the asked length that one pass with gradient holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How many completions grow side by side."""
+
+    engine: str
+    share: float
+    """Of the GPU's memory that the engine may hold."""
+    pool: int
+    """In the pool and tests, if each is as long as it may be."""
+    half: int
+    """The same if each is half as long on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What fits on a GPU."""
+
+    memory: int
+    """Of the GPU, in bytes."""
+    options: tuple[Option, ...]
+    rows: tuple[Rows, ...]
+    """Of each engine that has room for one completion."""
+    chosen: int | None
+    """Place of the option to take; `None` where none fits."""
+    settings: tuple[str, ...]
+    """What to set, each as ``section.field=value``."""
+    advice: str
+    """What to do where nothing fits; empty where something does."""
+
+
+def fit(outline: Outline, lengths: Lengths, config: Config, gpu: int) -> Fit:
+    """Say what fits on a GPU of so many bytes, at the lengths of a run."""
+    options = tuple(
+        option(outline, way, lengths, config, gpu) for way in ways_of(config)
+    )
+    asked = [i for i, found in enumerate(options) if follows(found.way, config)]
+    fitting = [i for i in asked if options[i].per_pass]
+    chosen = fitting[0] if fitting else None
+    if chosen is None:
+        return Fit(gpu, options, (), None, (), refusal(options, asked, lengths, gpu))
+    taken = options[chosen]
+    rows = rows_of(outline, taken, lengths, config, gpu)
+    settings = settings_for(taken, rows, lengths, config)
+    return Fit(gpu, options, rows, chosen, settings, "")
+
+
+def ways_of(config: Config) -> Iterator[Way]:
+    """Yield the ways to train, the fastest first."""
+    tuning = config.distill
+    base = Way(
+        rank=tuning.lora_rank,
+        chunk_positions=tuning.chunk_positions,
+        own_teacher=tuning.teacher in {"ema", "periodic"},
+        logit_copies=memory.JSD_COPIES
+        if tuning.divergence == "jsd"
+        else memory.LOGIT_COPIES,
+    )
+    yield base
+    yield replace(base, checkpointing=True)
+    yield replace(base, tuning="qlora", checkpointing=True)
+    yield replace(base, tuning="full", checkpointing=True, product=memory.FLOAT)
+
+
+def follows(way: Way, config: Config) -> bool:
+    """Whether a way trains what the settings ask for: an adapter, or all weights."""
+    return (way.tuning == "full") == (config.distill.tuning == "full")
+
+
+def usable(gpu: int) -> int:
+    """Return the bytes of a GPU that may be planned with."""
+    return round(gpu * (1.0 - memory.RESERVE))
+
+
+def option(
+    outline: Outline, way: Way, lengths: Lengths, config: Config, gpu: int
+) -> Option:
+    """Return what a way holds and how far that reaches."""
+    room, batch = usable(gpu), config.model.tokens_per_batch
+
+    def total(completion: int, count: int) -> int:
+        some = replace(lengths, completion=completion)
+        return memory.peak(outline, way, passes_of(some, count, batch)).total
+
+    positions = outline.max_positions or 1 << 30
+    longest = most_that(
+        lambda n: total(n, 1) <= room, max(1, positions - lengths.shown)
+    )
+    most = config.distill.batch_size * config.distill.num_samples
+    return Option(
+        way=way,
+        peak=memory.peak(outline, way, passes_of(lengths, 1, batch)),
+        saved=memory.saved(outline, way).stream
+        if way.checkpointing
+        else memory.saved(outline, way).total,
+        longest=longest,
+        per_pass=most_that(lambda n: total(lengths.completion, n) <= room, most),
+    )
+
+
+def passes_of(lengths: Lengths, count: int, batch: int) -> Passes:
+    """Return the tokens of a micro-batch of so many completions.
+
+    The teacher reads them in passes of at most `batch` tokens, or one by one.
+    """
+    teacher = lengths.shown + lengths.completion
+    return Passes(
+        student=count * (lengths.prompt + lengths.completion),
+        teacher=max(teacher, min(batch, count * teacher)),
+        completion=count * lengths.completion,
+    )
+
+
+def most_that(fits: Callable[[int], bool], most: int) -> int:
+    """Return the largest number up to `most` that fits, 0 if 1 does not.
+
+    Example:
+        >>> most_that(lambda n: n * n <= 50, 100)
+        7
+    """
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def rows_of(
+    outline: Outline, taken: Option, lengths: Lengths, config: Config, gpu: int
+) -> tuple[Rows, ...]:
+    """Return how many completions each engine decodes together.
+
+    Our own decoder runs on the weights that train. vLLM holds a copy of them, and
+    sleeps while there is training: beside it stays what training holds between passes.
+    """
+    base = memory.base_bytes(outline, taken.way.tuning)
+    own = usable(gpu) - max(base, taken.peak.static.total)
+    room = usable(gpu) - taken.peak.static.total
+    share = int(room / gpu / SHARE_STEP) * SHARE_STEP
+    engine = round(share * gpu) - memory.base_bytes(outline) - ENGINE_BYTES
+    found = (
+        rows_in(own, "transformers", 1 - memory.RESERVE, outline, lengths, config),
+        rows_in(engine, "vllm", round(share, 2), outline, lengths, config),
+    )
+    return tuple(rows for rows in found if rows.pool)
+
+
+def rows_in(
+    room: int,
+    engine: str,
+    share: float,
+    outline: Outline,
+    lengths: Lengths,
+    config: Config,
+) -> Rows:
+    """Return how many completions have room for their keys and values.
+
+    The samples of a question share those of its prompt.
+    """
+    samples = config.rollouts.num_samples
+    windowed = engine == "vllm"
+
+    def count(completion: int) -> int:
+        whole = lengths.prompt + completion
+        shared = memory.cache_bytes(outline, lengths.prompt, windowed=windowed)
+        each = memory.cache_bytes(outline, whole, windowed=windowed) - shared
+        rows = max(0, room) // max(1, each + shared // samples)
+        return rows if windowed else min(MAX_ROWS, rows)
+
+    return Rows(
+        engine, share, count(lengths.completion), count(max(1, lengths.completion // 2))
+    )
+
+
+def settings_for(
+    taken: Option, rows: tuple[Rows, ...], lengths: Lengths, config: Config
+) -> tuple[str, ...]:
+    """Return the settings of an option, and of vLLM where a question has room in it."""
+    way, count = taken.way, taken.per_pass
+    samples = config.rollouts.num_samples
+    found = ["model.quantization=nf4"] if way.tuning == "qlora" else []
+    found += [
+        f"distill.gradient_checkpointing={'on' if way.checkpointing else 'off'}",
+        f"distill.micro_batch_size={count}",
+        f"distill.micro_batch_tokens={count * (lengths.prompt + lengths.completion)}",
+    ]
+    vllm = next((one for one in rows if one.engine == "vllm"), None)
+    if vllm is not None and vllm.pool >= samples:
+        found += ["engine.rollouts=vllm", f"engine.memory_share={vllm.share:g}"]
+    return tuple(found)
+
+
+def refusal(
+    options: tuple[Option, ...], asked: list[int], lengths: Lengths, gpu: int
+) -> str:
+    """Say what to take where no way to train fits."""
+    least = min((options[i] for i in asked), key=lambda found: found.peak.total)
+    needed = least.peak.total / (1.0 - memory.RESERVE) / 2**30
+    said = (
+        f"completions of {lengths.completion:,} tokens need {needed:.0f} GiB, and the "
+        f"GPU has {gpu / 2**30:g}"
+    )
+    shorter = max(options[i].longest for i in asked)
+    if shorter:
+        return (
+            f"{said}; set distill.max_new_tokens to at most {shorter:,}, or take a "
+            "smaller model or a larger GPU"
+        )
+    others = [found for found in options if found.per_pass]
+    if others:
+        return f"{said}; set distill.tuning=lora, which fits"
+    return f"{said}; take a smaller model or a larger GPU"

@@ -1,0 +1,131 @@
+"""What fits, told from a configuration alone: `plan --gpu-memory`.
+
+No weights are read. With a pool its prompts are counted by the model's tokenizer; else
+their lengths are taken, and the answer says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from neuron_opsd.config import Config
+from neuron_opsd.errors import ConfigError
+from neuron_opsd.models.config_file import read_outline, read_tokenizer
+from neuron_opsd.models.outline import Outline
+from neuron_opsd.models.roles import Tokenizer
+from neuron_opsd.planning import memory
+from neuron_opsd.planning.fitting import Fit, Lengths, fit
+from neuron_opsd.progress import Progress
+from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.inputs import read_inputs
+from neuron_opsd.runs.model_checks import check_questions
+from neuron_opsd.runs.resolution import for_model, with_method
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask, choice_tokens
+
+QUESTION_TOKENS: Final = 256
+DEMONSTRATION_TOKENS: Final = 384
+"""Of a prompt and of one demonstration where no pool is given."""
+
+GIBIBYTE: Final = 2**30
+"""A GPU that is sold as having so many GB has about as many of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """What a model's configuration says of training it."""
+
+    model: str
+    family: str
+    num_parameters: int
+    num_trained: int
+    """Numbers of the adapter, or all parameters."""
+    cache_token: int
+    """Bytes of keys and values of one token in all layers."""
+    lengths: Lengths
+    fits: tuple[Fit, ...]
+    """For each memory that was asked about."""
+
+
+def foresee(
+    config: Config,
+    gpu_memory: Sequence[float],
+    pool: str | None,
+    tests: Mapping[str, str],
+    progress: Progress,
+) -> Foresight:
+    """Say what fits on GPUs of some memories, in GB, without any weights.
+
+    Raises:
+        ConfigError: If a memory is none.
+        ModelError: If the configuration cannot be read.
+    """
+    for amount in gpu_memory:
+        if not 0 < amount < 1 << 20:
+            raise ConfigError(
+                f"--gpu-memory is {amount:g}, but it must be the memory of one GPU in "
+                "GB, for example 24 or 80"
+            )
+    config = with_method(config)
+    outline = read_outline(config.model)
+    lengths = taken_lengths(outline, config)
+    if pool is not None:
+        lengths = counted_lengths(pool, tests, config, progress)
+    trained = outline.num_parameters
+    if config.distill.tuning == "lora":
+        trained = outline.num_adapter_parameters(config.distill.lora_rank)
+    return Foresight(
+        model=config.model.name,
+        family=outline.family,
+        num_parameters=outline.num_parameters,
+        num_trained=trained,
+        cache_token=memory.cache_bytes(outline, 1),
+        lengths=lengths,
+        fits=tuple(
+            fit(outline, lengths, config, round(amount * GIBIBYTE))
+            for amount in gpu_memory
+        ),
+    )
+
+
+def taken_lengths(outline: Outline, config: Config) -> Lengths:
+    """Return the lengths that are planned with where no pool is given."""
+    completion = config.most_new_tokens
+    shown = QUESTION_TOKENS + config.contexts.num_demonstrations * DEMONSTRATION_TOKENS
+    limits = [config.contexts.max_tokens, outline.max_positions - completion]
+    shown = min([shown, *(limit for limit in limits if limit > 0)])
+    return Lengths(min(QUESTION_TOKENS, shown), shown, completion)
+
+
+def counted_lengths(
+    pool: str, tests: Mapping[str, str], config: Config, progress: Progress
+) -> Lengths:
+    """Return the longest prompts and answers of a pool.
+
+    The teacher's longest prompt is taken to show the longest questions.
+    """
+    inputs = read_inputs(pool, tests, config, progress.warn)
+    tokenizer = read_tokenizer(config.model)
+    own = for_model(config, tokenizer.facts)
+    resolved = resolve(own, tokenizer, chooses=inputs.chooses)
+    check_questions(tokenizer, inputs, resolved)
+    asked = ask(inputs.pool, resolved)
+    sizes = sorted(len(tokenizer.encode(a.prompt)) for a in asked)
+    answer = max(longest_answer(tokenizer, a, resolved) for a in asked)
+    number = config.contexts.num_demonstrations
+    demonstrations = sum(sizes[-number:]) if number else 0
+    if config.contexts.content == "full":
+        demonstrations += number * answer
+    limits = [config.contexts.max_tokens, tokenizer.facts.max_positions - answer]
+    shown = min([sizes[-1] + demonstrations, *(most for most in limits if most > 0)])
+    return Lengths(sizes[-1], max(shown, sizes[-1]), answer, counted=True)
+
+
+def longest_answer(
+    tokenizer: Tokenizer, asked: PromptedQuestion, config: Config
+) -> int:
+    """Return the tokens of a question's longest choice, or of a free answer."""
+    if not asked.written:
+        return config.most_new_tokens
+    return max(map(len, choice_tokens(tokenizer, asked)))

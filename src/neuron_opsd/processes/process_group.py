@@ -1,0 +1,109 @@
+"""Ranks over torch.distributed: gloo for texts and on processors, NCCL on GPUs.
+
+Texts go through a gloo group of their own, since NCCL moves nothing but what is on a
+GPU. Nothing else in the package knows torch.distributed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from neuron_opsd.errors import is_out_of_memory
+from neuron_opsd.processes.ranks import LostRankError
+
+NO_LIMIT: Final = timedelta(days=365)
+"""How long a rank waits for what rank 0 does alone, which may take days."""
+
+NUM_IN_FLIGHT: Final = 64
+"""Tensors that are on their way at once."""
+
+
+class ProcessGroup:
+    """The ranks of torch's default process group, which must have been set up."""
+
+    def __init__(self, timeout: timedelta) -> None:
+        """Meet the others; a rank that says nothing for so long in a step is lost."""
+        self.rank = dist.get_rank()
+        self.size = dist.get_world_size()
+        with self._hearing():
+            self._texts = dist.new_group(backend="gloo", timeout=timeout)
+            self._waiting = dist.new_group(backend="gloo", timeout=NO_LIMIT)
+
+    def tell(self, word: str) -> list[str]:
+        """Tell all ranks a text; return what each one told, in their order."""
+        own = as_bytes(word)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        with self._hearing():
+            dist.all_gather(sizes, torch.tensor([len(own)]), group=self._texts)
+            longest = max(int(size) for size in sizes)
+            rows = [torch.zeros(longest, dtype=torch.uint8) for _ in sizes]
+            padded = torch.zeros(longest, dtype=torch.uint8)
+            padded[: len(own)] = own
+            dist.all_gather(rows, padded, group=self._texts)
+        return [as_text(row[: int(n)]) for row, n in zip(rows, sizes, strict=True)]
+
+    def hear_first(self, word: str = "-") -> str:
+        """Return what rank 0 says, however long that takes; only rank 0 says a word."""
+        own = as_bytes(word)
+        size = torch.tensor([len(own)])
+        with self._hearing():
+            dist.broadcast(size, 0, group=self._waiting)
+            row = own if self.rank == 0 else torch.zeros(int(size), dtype=torch.uint8)
+            dist.broadcast(row, 0, group=self._waiting)
+        return as_text(row)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Put the sum over all ranks into tensors that are alike on each."""
+        self._each(dist.all_reduce, tensors)
+
+    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+        """Put what rank 0 holds into tensors that are alike on each."""
+        self._each(lambda tensor, **how: dist.broadcast(tensor, 0, **how), tensors)
+
+    def _each(self, send: Callable[..., Any], tensors: Sequence[Tensor]) -> None:
+        """Send tensors in their order, some of them at once."""
+        with self._hearing():
+            for start in range(0, len(tensors), NUM_IN_FLIGHT):
+                part = tensors[start : start + NUM_IN_FLIGHT]
+                begun = [
+                    send(one, group=self._group_of(one), async_op=True) for one in part
+                ]
+                for work in begun:
+                    work.wait()
+
+    def _group_of(self, tensor: Tensor) -> Any:
+        """Return the group that moves what is where a tensor is."""
+        return self._texts if tensor.device.type == "cpu" else dist.group.WORLD
+
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        """Say in a line that another rank is lost where torch cannot reach it."""
+        try:
+            yield
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise LostRankError(
+                f"another of the {self.size} processes that train together has ended "
+                f"or cannot be reached ({reason}); its own message says why; the last "
+                "checkpoint is whole, and the same command resumes from it"
+            ) from error
+
+
+def as_bytes(text: str) -> Tensor:
+    """Return a text, which is not empty, as UTF-8 bytes ``(bytes,)``."""
+    found = bytearray(text.encode("utf-8", "surrogatepass"))
+    return torch.frombuffer(found, dtype=torch.uint8)
+
+
+def as_text(row: Tensor) -> str:
+    """Return the text of UTF-8 bytes ``(bytes,)``."""
+    return row.numpy().tobytes().decode("utf-8", "surrogatepass")

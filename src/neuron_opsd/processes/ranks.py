@@ -1,0 +1,73 @@
+"""Processes that train together, each called a rank.
+
+All hold the same weights and take the same steps. A rank works on its share of a step's
+questions; what it finds is added up, or told to the others, at the same places of the
+step on every rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from torch import Tensor
+
+from neuron_opsd.errors import TryAgainError
+
+
+class LostRankError(TryAgainError):
+    """Another rank has ended, or has said nothing for too long."""
+
+
+class Ranks(Protocol):
+    """What one of these processes knows of the others."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0; rank 0 alone writes files."""
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+
+    def tell(self, word: str) -> list[str]:
+        """Tell all ranks a text; return what each one told, in their order.
+
+        Raises:
+            LostRankError: If one cannot be heard.
+        """
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Put the sum over all ranks into tensors that are alike on each.
+
+        Raises:
+            LostRankError: If one cannot be heard.
+        """
+
+    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+        """Put what rank 0 holds into tensors that are alike on each.
+
+        Raises:
+            LostRankError: If one cannot be heard.
+        """
+
+
+class Alone:
+    """The only rank of a training, which shares nothing."""
+
+    rank: Final = 0
+    size: Final = 1
+
+    def tell(self, word: str) -> list[str]:
+        """Return the text."""
+        return [word]
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Leave tensors as they are."""
+
+    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+        """Leave tensors as they are."""
+
+
+ALONE: Final = Alone()
+"""What a training takes where nothing else is said."""

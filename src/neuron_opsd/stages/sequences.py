@@ -1,0 +1,60 @@
+"""What a step trains on: completions of questions, and values at their tokens.
+
+Axes: N completion tokens of all sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from neuron_opsd.models.roles import Learner
+from neuron_opsd.records import Completion, Pair, TrainingExample
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSequence:
+    """One completion that a step trains on."""
+
+    example: TrainingExample
+    completion: Completion
+    count: int = 1
+    """How often it was drawn; it counts as often, in one pass."""
+    advantage: float = 0.0
+    """Its reward above its group's, where a method rewards."""
+    idle: bool = False
+    """Whether its gradient is 0 whatever the weights, so that no pass is made of it;
+    its tokens count in the mean."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Completion tokens, repeats counted."""
+        return self.count * len(self.completion.token_ids)
+
+
+Sequences: TypeAlias = Sequence[TrainingSequence]
+
+
+def student_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
+    """Return the student's prompts with the completions that follow them."""
+    return [
+        (learner.encode(s.example.student_prompt), s.completion.token_ids)
+        for s in sequences
+    ]
+
+
+def completion_tokens(sequences: Sequences, like: Tensor) -> Tensor:
+    """Return the completion tokens ``(N,)`` of all sequences, where a tensor is."""
+    ids = [token for s in sequences for token in s.completion.token_ids]
+    return torch.tensor(ids, device=like.device)
+
+
+def per_token(values: Sequence[float], sequences: Sequences, like: Tensor) -> Tensor:
+    """Return each sequence's value at all its completion tokens, ``(N,)``."""
+    sizes = torch.tensor([len(s.completion.token_ids) for s in sequences])
+    each = torch.tensor(values, dtype=torch.float32).repeat_interleave(sizes)
+    return each.to(like.device)

@@ -1,0 +1,87 @@
+"""What a step did, from what it made of each of its questions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from neuron_opsd.records import Completion, StepMetrics
+from neuron_opsd.stages.rollouts import top_share
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """What the metrics of a step need of one question; each value is one of JSON's."""
+
+    num_tokens: int
+    """Completion tokens that are trained on, repeats counted."""
+    num_generated: int
+    """Completion tokens that were drawn."""
+    lengths: Sequence[int]
+    """Tokens of every rollout that is shown."""
+    cut: Sequence[bool]
+    """Whether it was cut."""
+    entropies: Sequence[float]
+    """In nats per token."""
+    texts: Sequence[str]
+    """A hash of its text."""
+    reward: float | None
+    agreement: float | None
+
+
+def facts_of(
+    shown: Sequence[Completion],
+    *,
+    num_tokens: int,
+    num_generated: int,
+    reward: float | None,
+    agreement: float | None,
+) -> GroupFacts:
+    """Return the facts of a question with these rollouts."""
+    return GroupFacts(
+        num_tokens=num_tokens,
+        num_generated=num_generated,
+        lengths=[len(c.token_ids) for c in shown],
+        cut=[not c.finished for c in shown],
+        entropies=[c.entropy for c in shown],
+        texts=[hash_text(c.text) for c in shown],
+        reward=reward,
+        agreement=agreement,
+    )
+
+
+def hash_text(text: str) -> str:
+    """Return the SHA-256 of a text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def metrics_of(
+    step: int,
+    groups: Sequence[GroupFacts],
+    loss: float,
+    grad_norm: float,
+    rate: float,
+) -> StepMetrics:
+    """Say what a step did."""
+    return StepMetrics(
+        step=step,
+        loss=loss,
+        grad_norm=grad_norm,
+        learning_rate=rate,
+        num_tokens=sum(group.num_tokens for group in groups),
+        mean_length=mean([n for group in groups for n in group.lengths]) or 0.0,
+        truncated=mean([cut for group in groups for cut in group.cut]) or 0.0,
+        entropy=mean([one for group in groups for one in group.entropies]) or 0.0,
+        top_answer_share=top_share([t for group in groups for t in group.texts])[1],
+        num_generated=sum(group.num_generated for group in groups),
+        reward=mean([group.reward for group in groups]),
+        agreement=mean([group.agreement for group in groups]),
+    )
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that are given, `None` if none is."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

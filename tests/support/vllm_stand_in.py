@@ -1,0 +1,165 @@
+"""A stand-in for the package vLLM: small, on transformers, and it notes every call.
+
+It answers with the base model and the one adapter that a question names, read from the
+adapter's own files, so that a test sees whether these say what the trainer means.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+@dataclass
+class LoRARequest:
+    """An adapter, as vLLM is told of it."""
+
+    lora_name: str
+    lora_int_id: int
+    lora_path: str
+
+
+class SamplingParams:
+    """How a completion is drawn; holds what it was given."""
+
+    def __init__(self, **given: Any) -> None:
+        self.__dict__.update(given)
+        self.given = given
+
+
+@dataclass
+class Calls:
+    """What was asked of all stand-ins of a test, in order."""
+
+    made: list[tuple[Any, ...]] = field(default_factory=list)
+    options: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[tuple[dict[str, Any], SamplingParams, LoRARequest | None]] = field(
+        default_factory=list
+    )
+
+    def names(self, *kinds: str) -> list[tuple[Any, ...]]:
+        """Return the calls of some kinds."""
+        return [call for call in self.made if call[0] in kinds]
+
+
+class LLM:
+    """An engine; `calls` is where all of a test note what they do."""
+
+    calls = Calls()
+
+    def __init__(self, **options: Any) -> None:
+        self.calls.made.append(("start",))
+        self.calls.options.append(options)
+        self.place = options["model"]
+        self.network = AutoModelForCausalLM.from_pretrained(self.place).float()
+        self.tokenizer = AutoTokenizer.from_pretrained(self.place)
+        self.adapters: dict[int, Any] = {}
+        self.asleep = False
+        core = SimpleNamespace(shutdown=lambda: self.calls.made.append(("end",)))
+        self.llm_engine = SimpleNamespace(
+            add_lora=self.add_lora,
+            remove_lora=self.remove_lora,
+            list_loras=lambda: set(self.adapters),
+            engine_core=core,
+        )
+
+    def add_lora(self, adapter: LoRARequest) -> None:
+        """Load an adapter from its files, which must be there already."""
+        self.calls.made.append(("load", adapter.lora_name, adapter.lora_int_id))
+        assert not self.asleep
+        base = AutoModelForCausalLM.from_pretrained(self.place).float()
+        network = PeftModel.from_pretrained(base, adapter.lora_path)
+        self.adapters[adapter.lora_int_id] = network.eval()
+
+    def remove_lora(self, number: int) -> None:
+        """Unload an adapter."""
+        self.calls.made.append(("unload", number))
+        del self.adapters[number]
+
+    def sleep(self, level: int) -> None:
+        """Free memory."""
+        assert not self.asleep
+        self.asleep = True
+        self.calls.made.append(("sleep", level))
+
+    def wake_up(self) -> None:
+        """Take it again."""
+        assert self.asleep
+        self.asleep = False
+        self.calls.made.append(("wake",))
+
+    def generate(
+        self,
+        prompts: Sequence[dict[str, Any]],
+        params: Sequence[SamplingParams],
+        *,
+        use_tqdm: bool,
+        lora_request: LoRARequest | None,
+    ) -> list[Any]:
+        """Answer every prompt."""
+        assert not use_tqdm
+        assert not self.asleep
+        self.calls.made.append(("generate", lora_request and lora_request.lora_name))
+        network = self.network
+        if lora_request is not None:
+            network = self.adapters[lora_request.lora_int_id]
+        asked = list(zip(prompts, params, strict=True))
+        self.calls.asked += [(prompt, how, lora_request) for prompt, how in asked]
+        return [
+            written(network, self.tokenizer, prompt["prompt_token_ids"], how)
+            for prompt, how in asked
+        ]
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Put the stand-in where vLLM would be imported from; return what it notes."""
+    calls = Calls()
+    monkeypatch.setattr(LLM, "calls", calls)
+    known = ["LlamaForCausalLM", "Qwen2ForCausalLM"]
+    package = ModuleType("vllm")
+    package.__dict__.update(
+        LLM=LLM,
+        SamplingParams=SamplingParams,
+        ModelRegistry=SimpleNamespace(get_supported_archs=lambda: known),
+        __version__="0.0.stand-in",
+    )
+    lora, request = ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
+    request.__dict__["LoRARequest"] = LoRARequest
+    package.__dict__["lora"], lora.__dict__["request"] = lora, request
+    for module in (package, lora, request):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return calls
+
+
+def written(network: Any, tokenizer: Any, prompt: list[int], how: Any) -> Any:
+    """Draw one completion, as vLLM orders the cuts; return its output."""
+    source = torch.Generator().manual_seed(how.seed)
+    ids: list[int] = []
+    logprobs: list[dict[int, Any]] = []
+    reason = "length"
+    for _ in range(how.max_tokens):
+        with torch.no_grad():
+            logits = network(input_ids=torch.tensor([prompt + ids])).logits[0, -1]
+        logits = logits.float()
+        if how.temperature:
+            logits = logits / how.temperature
+            log_p = logits.log_softmax(-1)
+            token = int(torch.multinomial(log_p.exp(), 1, generator=source))
+        else:
+            log_p, token = logits.log_softmax(-1), int(logits.argmax())
+        ids.append(token)
+        logprobs.append({token: SimpleNamespace(logprob=float(log_p[token]))})
+        text = tokenizer.decode(ids)
+        if token in how.stop_token_ids or any(stop in text for stop in how.stop or ()):
+            reason = "stop"
+            break
+    one = SimpleNamespace(token_ids=ids, logprobs=logprobs, finish_reason=reason)
+    return SimpleNamespace(outputs=[one])
