@@ -132,11 +132,12 @@ def hearing() -> Iterator[None]:
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        reason = str(error).strip().partition("\n")[0]
+        silent = "timed out" in str(error).lower()
+        what = "says nothing" if silent else "has ended or cannot be reached"
         raise LostRankError(
-            "another of the processes that train together has ended or cannot be "
-            f"reached ({reason}); its own message says why; the last checkpoint is "
-            "whole, and the same command resumes from it"
+            f"another of the processes that train together {what}; its own message "
+            "says why; the last checkpoint is whole, and the same command resumes "
+            "from it"
         ) from error
 
 

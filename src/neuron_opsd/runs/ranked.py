@@ -196,7 +196,7 @@ def share_start(course: LocalCourse, earlier: Earlier) -> Earlier:
 def empty(dtype: str, shape: Sequence[int]) -> Tensor:
     """Return a tensor to be filled, of a type as torch prints it."""
     kind: torch.dtype = getattr(torch, dtype.removeprefix("torch."))
-    return torch.empty(*shape, dtype=kind)
+    return torch.empty(list(shape), dtype=kind)
 
 
 def hear_stop(ranks: Ranks) -> None:
