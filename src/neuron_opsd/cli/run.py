@@ -22,6 +22,7 @@ def run(
     pool: str,
     out: Path,
     tests: options.Tests = (),
+    ray: options.Ray = "",
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
@@ -35,8 +36,10 @@ def run(
         out: Folder of the run: adapter, evaluation.json, report.html and all between.
         tests: Test sets with answers, NAME=FILE each; the first is in-domain. Without
             one the model is trained and nothing is measured.
+        ray: Answer and test with the workers of a Ray cluster: `local`, `auto`,
+            HOST:PORT or ray://HOST:PORT; sets cluster.address.
     """
-    config = options.resolve_with_model(settings)
+    config = options.resolve_with_model(settings, options.on_cluster(ray))
     files = options.read_named(tests)
     with options.opened(output, config) as terminal:
         data = no.run(pool, out, config, files, terminal, COMMAND_LINE.get())
@@ -48,6 +51,7 @@ def demo(
     quick: options.Flag = False,
     out: Path | None = None,
     seed: int = 0,
+    ray: options.Ray = "",
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Watch a small real model teach itself, from download to report.
@@ -56,6 +60,7 @@ def demo(
         quick: A smaller run that ends within three minutes.
         out: Folder of the run; a folder under runs/ when left out.
         seed: Number from which every random draw derives.
+        ray: Answer and test with the workers of a Ray cluster; `local` starts one.
     """
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
@@ -66,7 +71,7 @@ def demo(
         from neuron_opsd.demo.demonstration import demo as run_demo
 
         data = run_demo(
-            folder, cache_folder(), quick=quick, seed=seed, progress=terminal
+            folder, cache_folder(), quick=quick, seed=seed, progress=terminal, ray=ray
         )
         show_results(terminal, data, folder, as_json=output.json)
 

@@ -128,6 +128,24 @@ class EngineConfig(Section):
     quarter of it is warned of."""
 
 
+class ClusterConfig(Section):
+    """On which machines models answer; no result depends on it."""
+
+    address: str = ""
+    """Ray cluster whose workers answer, read neurons and test, each with a model of its
+    own: `local` starts Ray on this machine, `auto`, `HOST:PORT` or `ray://HOST:PORT`
+    joins one that runs. Empty means this process."""
+    workers: NotNegative = 0
+    """How many; 0 means as many as the cluster has room for."""
+    gpus_per_worker: Annotated[float, Field(ge=0.0)] | None = None
+    """GPUs of each; unset means one if the cluster has any."""
+    cpus_per_worker: NotNegative = 0
+    """Processors of each, and its threads. 0 means as many as this process has threads,
+    which gives the same bits as without a cluster; with GPUs, one."""
+    timeout: Positive = 300
+    """Seconds to wait for the cluster to answer, and for a first worker."""
+
+
 class RolloutsConfig(Section):
     """How the model answers the pool."""
 

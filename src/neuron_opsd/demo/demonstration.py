@@ -104,14 +104,19 @@ def check_begun(out: Path, config: Config) -> None:
 
 
 def demo(
-    out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress
+    out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress, ray: str = ""
 ) -> ReportData:
-    """Run the demonstration, on what the cache keeps; `quick` takes three minutes."""
+    """Run the demonstration, on what the cache keeps; `quick` takes three minutes.
+
+    `ray` is the address of a cluster whose workers answer; without it none do.
+    """
     check_folder(out, "run")
     check_folder(questions_folder(out), "questions", are_questions)
     files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))
     config = demo_config(files.model, quick=quick, seed=seed)
+    config = config.changed(cluster={"address": ray})
     check_begun(out, config)
     pool, tests = demo_questions(files, out, quick=quick)
     command = f"neuron-opsd demo{' --quick' if quick else ''} --seed {seed}"
+    command += f" --ray {ray}" if ray else ""
     return run(Request(pool, tests, out, command, MODEL.title), config, progress)

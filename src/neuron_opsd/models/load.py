@@ -17,13 +17,14 @@ from neuron_opsd.models.adapters.reading import add_adapter, with_adapter
 from neuron_opsd.models.description import load_tokenizer as load_tokenizer
 from neuron_opsd.models.description import loading, quiet, settings_of
 from neuron_opsd.models.forward.layers import as_linear, readable_mlps
-from neuron_opsd.models.hf import HFModel
+from neuron_opsd.models.hf import HFModel as HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.library_errors import full_line
 from neuron_opsd.models.probing import tried
+from neuron_opsd.models.remote import RemoteModel as RemoteModel
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.tokenizer.encoding import ModelTokenizer
+from neuron_opsd.models.tokenizer.encoding import ModelTokenizer as ModelTokenizer
 from neuron_opsd.models.vllm.refusals import check_engine as check_engine
 from neuron_opsd.models.vllm.refusals import check_family
 from neuron_opsd.models.vllm.sampler import VLLMSampler, vllm_sampler
@@ -113,6 +114,8 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
     computes in float32, since rounded weights would lose most of a step. The model must
     be one that `load_model` returned.
     """
+    if isinstance(base, RemoteModel):
+        base = base.here()
     if not isinstance(base, HFModel):
         raise TypeError(f"cannot train {type(base).__name__}; give a loaded model")
     if tuning.tuning == "lora":

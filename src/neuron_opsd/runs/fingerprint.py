@@ -13,9 +13,9 @@ from pathlib import Path
 
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.models.load import load_answering
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.models.weights.shards import Source, snapshot_of
+from neuron_opsd.runs.machines import THIS_MACHINE, Machines
 from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.run_directory import RunDirectory
 
@@ -86,14 +86,19 @@ def hash_as_of(path: Path, marks: tuple[int, ...]) -> str:
     return sha256_file(path)
 
 
-def load_again(run: RunDirectory, config: Config, *adapters: Path) -> LanguageModel:
+def load_again(
+    run: RunDirectory,
+    config: Config,
+    *adapters: Path,
+    machines: Machines = THIS_MACHINE,
+) -> LanguageModel:
     """Load the model that a run was started with, once more and with adapters.
 
     Raises:
         DataError: If its files were changed since.
         ModelError: If it or an adapter cannot be loaded.
     """
-    model = load_answering(config, *adapters)
+    model = machines.load(config, *adapters)
     known = run.manifest.inputs.get("model")
     if known is not None and known != model_fingerprint(config.model):
         raise DataError(

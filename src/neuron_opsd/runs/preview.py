@@ -51,9 +51,12 @@ def preview(
 ) -> Preview:
     """Show one question as the student and as the teacher see it.
 
-    To be quick it looks for demonstrations among the first questions of the pool only.
+    To be quick it looks for demonstrations among the first questions of the pool only,
+    and asks each of them once where their votes do not matter.
     """
     config = with_method(config)
+    if config.contexts.answer != "voted":
+        config = config.changed(rollouts={"num_samples": 1})
     questions = read_pool(pool, config)
     for note in questions.notes:
         progress.warn(note)
@@ -66,7 +69,7 @@ def preview(
     check_sets(tokenizer, {POOL: some}, resolved, {POOL: pool})
     model = load_answering(resolved, tokenizer=tokenizer)
     work = centred(Workspace(resolved, progress=progress), model, some)
-    prepared = prepare(model, some, work.config, progress=progress, only={chosen.id})
+    prepared = prepare(work, model, some, only={chosen.id})
     work.warn(remarks(model.facts, resolved, own))
     return show(model, chosen, prepared, work)
 

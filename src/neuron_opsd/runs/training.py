@@ -96,6 +96,7 @@ def train_adapter(
         warn_as_kept(run, training.work, training_name(training.work))
         return metrics
     keep_room(run, model)
+    run.machines.release()  # they make room for what is trained
     learner = learner_of(model, run.config.distill, run.config.seed)
     latest = min(lost.values()) - 1
     first_step = go_back(run, learner, training.work, made_from, latest)
@@ -196,7 +197,8 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
 
 def trained_model(run: RunContext, folder: str) -> LanguageModel:
     """Load the base model with the adapter in a folder of the run directory."""
-    model = load_again(run.directory, run.config, run.directory.path(folder))
+    adapter, machines = run.directory.path(folder), run.machines
+    model = load_again(run.directory, run.config, adapter, machines=machines)
     keep_room(run, model)
     return model
 

@@ -1,0 +1,84 @@
+"""Where a run's model answers: in this process, or in workers of a Ray cluster.
+
+Only the process that was started by the user owns the run directory. Workers are given
+values and return values; of files they need the model's own, on their machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from neuron_opsd.config import Config
+from neuron_opsd.models.load import ModelTokenizer, load_answering
+from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.progress import Progress
+from neuron_opsd.storage.caching import Here, Workers, ignore
+
+
+class Machines(Workers, Protocol):
+    """Workers that also load the models which they work with."""
+
+    def load(
+        self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+    ) -> LanguageModel:
+        """Load a frozen model, as `models.load.load_answering` does."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What may change the last bits, where it is not as in this process."""
+
+    def release(self) -> None:
+        """Free what workers hold, before this process trains."""
+
+    @property
+    def on_others(self) -> Callable[[Sequence[str]], None]:
+        """Told what is otherwise where a worker works, as ``threads 2 -> 1``."""
+
+    @on_others.setter
+    def on_others(self, tell: Callable[[Sequence[str]], None]) -> None: ...
+
+
+class ThisMachine(Here):
+    """This process alone."""
+
+    on_others: Callable[[Sequence[str]], None] = ignore
+    environment: Mapping[str, str] = MappingProxyType({})
+
+    def load(
+        self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+    ) -> LanguageModel:
+        """Load a model here."""
+        return load_answering(config, *adapters, tokenizer=tokenizer)
+
+    def release(self) -> None:
+        """Do nothing: what is held is what will be trained."""
+
+
+THIS_MACHINE: Final = ThisMachine()
+
+
+@contextmanager
+def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
+    """Give what the settings ask for, for as long as a command works.
+
+    Raises:
+        ConfigError: If Ray is not installed, or there can be no such cluster.
+        TryAgainError: If the cluster does not answer in time.
+    """
+    if not config.cluster.address:
+        yield ThisMachine()
+        return
+    # Imported late: whoever has no cluster needs nothing of it.
+    from neuron_opsd.cluster.session import connected
+    from neuron_opsd.runs.elsewhere import ClusterMachines
+
+    with connected(config.cluster):
+        machines = ClusterMachines(config, progress.warn)
+        try:
+            yield machines
+        finally:
+            machines.release()
