@@ -91,7 +91,7 @@ class Shop:
         finally:
             leader.dismiss()
 
-    def together(self, name: str, size: int, act: Act = lambda rank: None) -> list[int]:
+    def together(self, name: str, size: int, act: Act = lambda _: None) -> list[int]:
         """Train with some ranks; return how each process ended."""
 
         def begin(rank: int) -> None:

@@ -60,9 +60,7 @@ class ThisMachine(Here):
         """Load a model here."""
         return load_answering(config, *adapters, tokenizer=tokenizer)
 
-    def course(
-        self, job: Job, model: LanguageModel
-    ) -> AbstractContextManager[Course]:
+    def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
         """Begin a training here."""
         return self._trainer.course(job, model)
 

@@ -17,9 +17,9 @@ from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.runs.checkpoints import forget_lost, go_back, keep_checkpoint
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.courses import Course, Job
-from neuron_opsd.runs.fingerprint import load_again
 from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room, splits_of
+from neuron_opsd.runs.loading import load_again
 from neuron_opsd.runs.metrics import (
     METRICS,
     MetricsHash,
