@@ -230,9 +230,8 @@ def answering(
     read = prompts * (1.0 + free * (len(draws) - 1)) + again
     per_token = rates.showing if shown else rates.reading
     made = questions.num_free * sum(draws) * writing.mean
-    length = prompts / max(1, questions.num_questions)
     steps = sum(
-        workload.decoding_steps(writing, questions.num_free, samples, length, config)
+        workload.decoding_steps(writing, questions.num_free, samples, config)
         for samples in draws
     )
     seconds = steps * rates.decoding.step_seconds + made * rates.decoding.token_seconds
@@ -287,9 +286,8 @@ def growing(
     """Return how many positions of growing completions are held, at most."""
     if not questions.num_free:
         return 0.0
-    prompt = questions.prompt_tokens / questions.num_questions
-    places = workload.places_of(samples, prompt, writing.limit, config)
-    rows = samples * min(questions.num_free, config.rollouts.block_size, places)
+    block = min(questions.num_free, config.rollouts.block_size)
+    rows = workload.rows_of(block, samples)
     return rows * workload.expected_longest(writing.mean, rows, writing.limit)
 
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from neuron_opsd.config import Config
-from neuron_opsd.models.room import MAX_ROWS, ROOM
+from neuron_opsd.models.room import MAX_ROWS
 
 EULER = 0.5772
 
@@ -110,27 +110,25 @@ class Held:
 
 
 def decoding_steps(
-    writing: Writing, num_questions: int, samples: int, prompt: float, config: Config
+    writing: Writing, num_questions: int, samples: int, config: Config
 ) -> float:
     """Return how often a token is made for all rows that grow, over all blocks.
 
-    A question makes room for the next once all its samples have ended.
+    A sample that ends makes room for the next. Memory is taken to have room for all the
+    rows that are decoded side by side.
     """
     block = min(num_questions, config.rollouts.block_size)
     if not block:
         return 0.0
     mean, limit = writing.mean, writing.limit
-    places = min(block, places_of(samples, prompt, limit, config))
-    waiting = block * expected_longest(mean, samples, limit) / places
-    last = expected_longest(mean, places * samples, limit)
-    return num_questions / block * max(waiting, last)
+    rows = rows_of(block, samples)
+    waiting = block * samples * min(mean, limit) / rows
+    return num_questions / block * max(waiting, expected_longest(mean, rows, limit))
 
 
-def places_of(samples: int, prompt: float, limit: int, config: Config) -> int:
-    """Return how many questions are answered side by side, at most."""
-    positions = prompt + samples * limit
-    room = int(ROOM * config.model.tokens_per_batch / positions)
-    return max(1, min(room, MAX_ROWS // samples))
+def rows_of(num_questions: int, samples: int) -> int:
+    """Return how many samples of a block are written side by side, at most."""
+    return min(MAX_ROWS, num_questions * samples)
 
 
 def expected_longest(mean: float, rows: int, limit: int) -> float:
