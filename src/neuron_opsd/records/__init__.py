@@ -110,8 +110,7 @@ class Completion(Brief):
     """Where the final answer begins in `text`, after any reasoning; `None` where
     reasoning was still open at the end, so that there is no answer."""
     logprobs: tuple[float, ...] = ()
-    """Of each token, in nats, where the trainer compares another engine's with its own;
-    else empty."""
+    """Of each token, in nats, where the trainer compares another engine's; or empty."""
 
     @property
     def final(self) -> str | None:
@@ -310,8 +309,7 @@ class StepMetrics:
     spike: float = 0.0
     """How many times the usual its loss, or gradient, was, where a warning said so."""
     engine_gap: float | None = None
-    """Mean distance of the engine's log-probabilities of tokens from the trainer's, in
-    nats; `None` where they were not compared."""
+    """Mean distance of the engine's log-probabilities from the trainer's, if compared."""
 
 
 @dataclass(frozen=True, slots=True)
