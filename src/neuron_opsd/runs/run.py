@@ -135,8 +135,8 @@ def improve(
     main, method = Training("distillation"), method_of(run.config)
     metrics = train_adapter(run, model, main, examples_for(method, prepared), method)
 
-    model.release()  # they make room for the trained model's
-    trained = trained_model(run, main.adapter)
+    model.release()  # what training kept of it makes room
+    trained = trained_model(run, model, main.adapter)
     after = answer_tests(run, trained, inputs.tests, "after", [main.adapter])
     made = [main.adapter, *RUN_OUTPUTS.all]
     cases = build_cases(model, prepared, answer_cases(run, trained, prepared, made))
@@ -162,5 +162,5 @@ def form_only(
     method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
     train_adapter(run, model, training, examples_for(method, prepared), method)
-    trained = trained_model(run, training.adapter)
+    trained = trained_model(run, model, training.adapter)
     return answer_tests(run, trained, tests, FORM_ONLY, [training.adapter])
