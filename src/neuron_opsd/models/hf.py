@@ -25,7 +25,8 @@ from neuron_opsd.models.adapters.low_rank import LowRank, for_products
 from neuron_opsd.models.adapters.matrices import Matrices
 from neuron_opsd.models.decoding.generation import generate
 from neuron_opsd.models.forward.attention import Whole, padded, replacing
-from neuron_opsd.models.forward.layers import GatedMLP
+from neuron_opsd.models.forward.layers import GatedMLP, readable_mlps
+from neuron_opsd.models.held import Held
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.scoring import Head, mean_divergences
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
@@ -38,7 +39,7 @@ class HFModel(ModelTokenizer):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | Held,
         tokens: Tokens,
         facts: roles.ModelFacts,
         mlps: Sequence[GatedMLP],
@@ -50,17 +51,31 @@ class HFModel(ModelTokenizer):
         The changes stand beside the matrices and are given by the decoder's names.
         """
         super().__init__(tokens, facts)
-        self.network: Any = network
+        self.held = network if isinstance(network, Held) else Held(network)
+        """The network, which models that differ in changes alone have in common."""
         self.device = torch.device(facts.device)
         self.changes = changes or {}
         self.room = room
-        self.mlps = tuple(mlps)
+        self.reads_neurons = bool(mlps)
         self.sampler: roles.Sampler | None = None
         """Another engine that samples in the network's place; that of a model that
         learns must follow its weights."""
-        self.matrices = Matrices(network, self.product_type)
-        """Shared by all models that differ in changes alone."""
         self._products: dict[str, LowRank] | None = None
+
+    @property
+    def network(self) -> Any:
+        """The network itself, as transformers has it."""
+        return self.held.network
+
+    @property
+    def matrices(self) -> Matrices:
+        """The network's matrices as products use them."""
+        return self.held.matrices(self.product_type)
+
+    @property
+    def mlps(self) -> tuple[GatedMLP, ...]:
+        """The gated MLP of each layer, none where they cannot be read."""
+        return readable_mlps(self.network)[0] if self.reads_neurons else ()
 
     def in_float32(self) -> HFModel:
         """Return a model of the same weights whose products are not rounded.
@@ -69,13 +84,11 @@ class HFModel(ModelTokenizer):
         """
         facts = replace(self.facts, compute="float32")
         parts = self.tokens, facts, self.mlps, self.room, self.changes
-        return HFModel(self.network, *parts)
+        return HFModel(self.held, *parts)
 
     def with_changes(self, changes: Mapping[str, LowRank], room: Room) -> HFModel:
         """Return a model of the same weights with other changes beside them."""
-        made = HFModel(self.network, self.tokens, self.facts, self.mlps, room, changes)
-        made.matrices = self.matrices
-        return made
+        return HFModel(self.held, self.tokens, self.facts, self.mlps, room, changes)
 
     @property
     def decoder(self) -> nn.Module:
@@ -131,7 +144,8 @@ class HFModel(ModelTokenizer):
         half_projections: bool = False,
     ) -> None:
         """Run one forward pass and pass on every layer's contribution scores."""
-        if not self.mlps:
+        mlps = self.mlps
+        if not mlps:
             raise ModelError(self.facts.why_no_neurons)
         rows, columns = (
             places.to(self.device) for places in predicting_positions(pairs, after=0)
@@ -142,7 +156,7 @@ class HFModel(ModelTokenizer):
         embeddings = unembedding[torch.from_numpy(distinct).to(self.device)].float()
         places = torch.from_numpy(place).to(self.device)
         # Taken before the pass, which runs with weights rounded for its products.
-        weights = [self.weight_of(mlp.down_proj) for mlp in self.mlps]
+        weights = [self.weight_of(mlp.down_proj) for mlp in mlps]
 
         def score(layer: int, activations: Tensor) -> None:
             # Whole rows are picked by one index, several times as fast as by two.
@@ -155,7 +169,7 @@ class HFModel(ModelTokenizer):
             consume(layer, scores * projections.index_select(0, places))
 
         with torch.inference_mode(), ExitStack() as watching:
-            for layer, mlp in enumerate(self.mlps):
+            for layer, mlp in enumerate(mlps):
                 watching.enter_context(mlp.watch(value, partial(score, layer)))
             self.forward(pairs)
 
@@ -200,7 +214,7 @@ class HFModel(ModelTokenizer):
 
     def release(self) -> None:
         """Free what was rounded for products; it is rounded again when needed."""
-        self.matrices.release()
+        self.held.release()
 
     @property
     def product_type(self) -> torch.dtype:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.models.adapters import low_rank
@@ -46,33 +47,39 @@ class HFLearner(HFModel):
         base: HFModel,
         network: Any,
         trained: Any,
-        *,
-        weight_decay: float,
-        max_grad_norm: float,
-        checkpointing: str = "off",
+        tuning: DistillConfig,
     ) -> None:
         """Begin with student and teacher equal.
 
         The network shares the base's frozen weights and holds what is trained;
         `save_pretrained` is called on `trained`, the PEFT model or the network itself.
         """
-        refuse_unsupported(checkpointing, network.get_decoder())
+        refuse_unsupported(tuning.gradient_checkpointing, network.get_decoder())
         super().__init__(network, base.tokens, base.facts, base.mlps, base.room)
         self.frozen = base
         """The model where training began."""
         self.trained = trained
-        self.max_grad_norm = max_grad_norm
-        self.checkpointing = checkpointing
+        self.max_grad_norm = tuning.max_grad_norm
+        self.checkpointing = tuning.gradient_checkpointing
         named = network.named_parameters()
         self.weights: dict[str, nn.Parameter] = {
             name: weight for name, weight in named if weight.requires_grad
         }
-        self.teacher_weights: dict[str, Tensor] = {
-            name: weight.detach().clone() for name, weight in self.weights.items()
-        }
+        self.teacher_is = "apart"
+        """Under `full` tuning a frozen teacher is the base, and a live one the student;
+        neither needs weights of its own."""
+        if self._trains_all and tuning.teacher in ("frozen", "live"):
+            self.teacher_is = "base" if tuning.teacher == "frozen" else "student"
+        self.teacher_weights: dict[str, Tensor] = {}
+        if self.teacher_is == "apart":
+            values = {n: weight.detach() for n, weight in self.weights.items()}
+            self.teacher_weights = {n: value.clone() for n, value in values.items()}
         self._made: dict[str, low_rank.Changes] = {}
         self.optimizer = torch.optim.AdamW(
-            self.weights.values(), lr=0.0, weight_decay=weight_decay, foreach=False
+            self.weights.values(),
+            lr=0.0,
+            weight_decay=tuning.weight_decay,
+            foreach=False,
         )
 
     def student(self, pairs: Sequence[Pair]) -> HiddenStates:
@@ -90,12 +97,14 @@ class HFLearner(HFModel):
 
     def teacher(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same under the teacher's weights, without gradient."""
+        if self.teacher_is == "base":
+            return self.reference(pairs)
         with torch.no_grad():
             weights = self._weights_as("teacher").decoder
             states = self._states_under(self.decoder, weights, pairs)
         head = self.head()
         for name, weight in self.weights.items():
-            if weight is head.weight:
+            if weight is head.weight and self.teacher_weights:
                 head = Head(self.teacher_weights[name], head.softcap)
         return head.reading(states)
 
@@ -157,7 +166,8 @@ class HFLearner(HFModel):
         """Move the teacher's weights the share `rate` of the way to the student's."""
         self.moved()
         for name, weight in self.weights.items():
-            self.teacher_weights[name].lerp_(weight.detach(), rate)
+            if name in self.teacher_weights:
+                self.teacher_weights[name].lerp_(weight.detach(), rate)
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of student, teacher and optimiser for a checkpoint."""
@@ -180,7 +190,8 @@ class HFLearner(HFModel):
         kept: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
             kept[f"student.{name}"] = weight.detach()
-            kept[f"teacher.{name}"] = self.teacher_weights[name]
+            if name in self.teacher_weights:
+                kept[f"teacher.{name}"] = self.teacher_weights[name]
             for key, value in self.optimizer.state.get(weight, {}).items():
                 kept[f"optimizer.{key}.{name}"] = value
         return kept
@@ -194,7 +205,8 @@ class HFLearner(HFModel):
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(state[f"student.{name}"])
-                self.teacher_weights[name].copy_(state[f"teacher.{name}"])
+                if name in self.teacher_weights:
+                    self.teacher_weights[name].copy_(state[f"teacher.{name}"])
                 if keys:
                     moments = {k: state[f"optimizer.{k}.{name}"].clone() for k in keys}
                     # `step` counts on the processor whatever the device.
@@ -266,7 +278,7 @@ class HFLearner(HFModel):
             changes = self._changes_as(whose)
             return ProductWeights(matrices.widened(changes), matrices.head)
         head = self.head().weight.detach()
-        if whose == "student":
+        if whose == "student" or not self.teacher_weights:
             return ProductWeights({}, head)
         return ProductWeights(self._inside(self.teacher_weights), head)
 

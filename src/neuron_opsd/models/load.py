@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from neuron_opsd.models.adapters.reading import (
 from neuron_opsd.models.description import load_tokenizer as load_tokenizer
 from neuron_opsd.models.description import loading, quiet, settings_of
 from neuron_opsd.models.forward.layers import as_linear, readable_mlps
+from neuron_opsd.models.held import Held
 from neuron_opsd.models.hf import HFModel as HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.library_errors import full_line
@@ -41,6 +42,9 @@ from neuron_opsd.models.weights.location import source_of
 from neuron_opsd.models.weights.precision import device_of, held_type
 from neuron_opsd.models.weights.refusals import refuse_reported
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS, stored_weights
+from neuron_opsd.models.weights.training_room import (
+    check_training_room as check_training_room,
+)
 
 
 def load_model(
@@ -83,13 +87,13 @@ def load_model(
 def load_base(config: ModelConfig, tokenizer: ModelTokenizer | None) -> HFModel:
     """Load a model without adapters, and try it."""
     tokenizer = tokenizer or load_tokenizer(config)
-    network = load_network(config, tokenizer.facts.compute)
-    carry_changes(network.get_decoder())
-    mlps, _ = readable_mlps(network)
+    load = loader_of(config, tokenizer.facts.compute)
+    held = Held(load(), load)
+    mlps, _ = readable_mlps(held.network)
     tokens, room = tokenizer.tokens, Room(config.tokens_per_batch)
-    shares = tried(HFModel(network, tokens, tokenizer.facts, mlps, room))
+    shares = tried(HFModel(held, tokens, tokenizer.facts, mlps, room))
     facts = replace(tokenizer.facts, shares_prompts=shares)
-    return HFModel(network, tokens, facts, mlps, room)
+    return HFModel(held, tokens, facts, mlps, room)
 
 
 def with_adapter(base: HFModel, adapter: Path, room: Room) -> HFModel:
@@ -171,7 +175,11 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
 
     Under an adapter both share the frozen weights; `full` takes a copy of all and
     computes in float32, since rounded weights would lose most of a step. The model must
-    be one that `load_model` returned.
+    be one that `load_model` returned; under `full` its weights are dropped, and read
+    from their files again when they are asked for.
+
+    Raises:
+        ModelError: If memory has no room for `full` tuning.
     """
     if isinstance(base, RemoteModel):
         base = base.here()
@@ -181,6 +189,7 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
         network = sharing(base.network)
         trained: Any = add_adapter(network, tuning, network.name_or_path, seed)
     else:
+        check_training_room(base.facts, tuning)
         base = base.in_float32()
         network = trained = whole(base)
         network.requires_grad_(True)  # noqa: FBT003
@@ -188,12 +197,32 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
         base,
         network,
         trained,
-        weight_decay=tuning.weight_decay,
-        max_grad_norm=tuning.max_grad_norm,
-        checkpointing=tuning.gradient_checkpointing,
+        tuning,
     )
+    if tuning.tuning == "full" and base.sampler is None:
+        base.held.drop()
     follow(learner, base, tuning.lora_rank)
     return learner
+
+
+def loader_of(config: ModelConfig, compute: str) -> Callable[[], Any]:
+    """Return what loads a network, and once more as long as its files are the same."""
+
+    def marks() -> list[tuple[int, int]]:
+        found = [path.stat() for path in source_of(config).weight_files()]
+        return [(status.st_size, status.st_mtime_ns) for status in found]
+
+    known = marks()
+
+    def load() -> Any:
+        if marks() != known:
+            raise ModelError(
+                f"the files of model {config.name} were changed while it was in use; "
+                "put them back and run the same command again"
+            )
+        return load_network(config, compute)
+
+    return load
 
 
 def load_network(config: ModelConfig, compute: str) -> Any:
@@ -218,7 +247,9 @@ def load_network(config: ModelConfig, compute: str) -> Any:
     refuse_reported(config.name, report)
     if kind != torch.float32:
         hold_halves(network, exact_buffers(settings))
-    placed = on_device(as_linear(network).eval(), device_of(config))
+    network = as_linear(network)
+    carry_changes(network.get_decoder())
+    placed = on_device(network.eval(), device_of(config))
     refuse_not_finite(f"model {config.name}", placed.named_parameters())
     return placed
 
