@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Final, TypeVar
 import torch
 
 from neuron_opsd.cluster.pool import Pool
+from neuron_opsd.cluster.session import check_address, connected
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.load import (
@@ -128,14 +130,32 @@ class ClusterMachines:
     """Workers of a Ray cluster, and the models that they have."""
 
     def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
-        """Ask for no worker yet."""
+        """Check what is asked for; join the cluster when there is something to do."""
+        check_address(config.cluster)
         self.on_others: Callable[[Sequence[str]], None] = ignore
-        self._pool = Pool(
-            config.cluster, same_variables(), torch.get_num_threads(), warn
-        )
+        self._settings = config.cluster
+        self._warn = warn
+        self._joined = ExitStack()
+        self._pool: Pool | None = None
         self.environment: Mapping[str, str] = {}
         """What may change the last bits where the first worker works."""
         self._told: set[str] = set()
+
+    def __enter__(self) -> ClusterMachines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+        self._joined.close()
+
+    @property
+    def pool(self) -> Pool:
+        """The workers of the cluster, which this process is part of by then."""
+        if self._pool is None:
+            self._joined.enter_context(connected(self._settings))
+            threads = torch.get_num_threads()
+            self._pool = Pool(self._settings, same_variables(), threads, self._warn)
+        return self._pool
 
     def load(
         self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
@@ -171,7 +191,7 @@ class ClusterMachines:
             config=recipe.config.model,
             tokens=model.room.tokens,
         )
-        for number, (done,) in self._pool.map(recipe, told, chunks):
+        for number, (done,) in self.pool.map(recipe, told, chunks):
             self._hear(model.room, done)
             yield number, done.results
 
@@ -189,7 +209,8 @@ class ClusterMachines:
 
     def release(self) -> None:
         """Let the workers go; others come when there is something to do."""
-        self._pool.close()
+        if self._pool is not None:
+            self._pool.close()
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -77,19 +77,13 @@ def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
 
     Raises:
         ConfigError: If Ray is not installed, or there can be no such cluster.
-        TryAgainError: If the cluster does not answer in time.
     """
     if not config.cluster.address:
         with led(config) as trainer:
             yield ThisMachine(trainer)
         return
     # Imported late: whoever has no cluster needs nothing of it.
-    from neuron_opsd.cluster.session import connected
     from neuron_opsd.runs.elsewhere import ClusterMachines
 
-    with connected(config.cluster):
-        machines = ClusterMachines(config, progress.warn)
-        try:
-            yield machines
-        finally:
-            machines.release()
+    with ClusterMachines(config, progress.warn) as machines:
+        yield machines
