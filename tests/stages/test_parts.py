@@ -268,7 +268,11 @@ def test_rollouts_without_advantage_cost_nothing_and_count_in_the_mean(
     student, reference = learner.student, learner.reference
 
     def noted(read: Any) -> Any:
-        return lambda pairs: (passes.append(len(pairs)), read(pairs))[1]
+        def counted(pairs: Sequence[Pair]) -> Any:
+            passes.append(len(pairs))
+            return read(pairs)
+
+        return counted
 
     learner.student = noted(student)  # type: ignore[method-assign]
     learner.reference = noted(reference)  # type: ignore[method-assign]
