@@ -86,7 +86,7 @@ class HFLearner(HFModel):
             decoder = self.decoder
             weights = low_rank.learning(held, self._changes(self.weights))
         again = torch.is_grad_enabled() and runs_again(self.checkpointing, pairs)
-        with running_again(decoder) if again else nullcontext():
+        with running_again(decoder, self.computing) if again else nullcontext():
             states = self._states_under(decoder, weights, pairs)
         return self.head().reading(states)
 
