@@ -119,7 +119,9 @@ def centred(work: Workspace, model: TextScorer, pool: Sequence[Question]) -> Wor
     bias = work.cache.once(
         BIAS_NAME,
         codecs.json_codec(f"{BIAS_NAME}.json"),
-        lambda: choice_bias(model, ask(pool, config), config.rollouts.block_size),
+        lambda: choice_bias(
+            work.employed(model), ask(pool, config), config.rollouts.block_size
+        ),
     )
     if not bias:
         work.progress.warn(

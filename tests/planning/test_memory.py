@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from counted import peak_bytes, saved_bytes
+from benchmarks.live_bytes import peak_bytes
+from counted import saved_bytes
 from loaded import learning, random_pairs
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.method.fused_loss import HiddenStates

@@ -80,19 +80,27 @@ def load_ray() -> Any:
     return ray
 
 
+def check_address(settings: ClusterConfig) -> None:
+    """Refuse what can be no cluster, before anything else is done.
+
+    Raises:
+        ConfigError: If there can be no such address, or Ray is not installed.
+    """
+    address = settings.address
+    if address not in (LOCAL, AUTO) and not PLACE.fullmatch(address):
+        raise ConfigError(f"cluster.address is {address!r}, but it must be {ADDRESSES}")
+    load_ray()
+
+
 @contextmanager
 def connected(settings: ClusterConfig) -> Iterator[None]:
     """Be part of a cluster; one that this process is in already stays as it is.
 
     Raises:
-        ConfigError: If there can be no such address, or Ray is not installed.
         TryAgainError: If nothing answers there in time.
     """
+    check_address(settings)
     found = PLACE.fullmatch(settings.address)
-    if not found and settings.address not in (LOCAL, AUTO):
-        raise ConfigError(
-            f"cluster.address is {settings.address!r}, but it must be {ADDRESSES}"
-        )
     ray = load_ray()
     if ray.is_initialized():
         yield

@@ -33,6 +33,16 @@ class QuestionTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Writing:
+    """How long free answers are that are asked for one purpose, in tokens."""
+
+    mean: float
+    """End token included."""
+    limit: int
+    """Where they are cut."""
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What a run is about to do."""
 
@@ -40,8 +50,12 @@ class Work:
     tests: QuestionTokens
     in_domain: QuestionTokens
     """The test set that is also asked with demonstrations."""
-    completion_tokens: float
-    """Mean length of a free completion, end token included."""
+    written: Writing
+    """Of the pool and of the teacher's check."""
+    trained: Writing
+    """Of training."""
+    tested: Writing
+    """Of the tests."""
     trained_prompt: float
     """Mean length of the student's prompts that are trained on."""
     shown_tokens: float
@@ -96,7 +110,7 @@ class Held:
 
 
 def decoding_steps(
-    work: Work, num_questions: int, samples: int, config: Config
+    writing: Writing, num_questions: int, samples: int, config: Config
 ) -> float:
     """Return how often a token is made for all rows that grow, over all blocks.
 
@@ -106,7 +120,7 @@ def decoding_steps(
     block = min(num_questions, config.rollouts.block_size)
     if not block:
         return 0.0
-    mean, limit = work.completion_tokens, config.most_new_tokens
+    mean, limit = writing.mean, writing.limit
     rows = rows_of(block, samples)
     waiting = block * samples * min(mean, limit) / rows
     return num_questions / block * max(waiting, expected_longest(mean, rows, limit))
@@ -128,13 +142,13 @@ def expected_longest(mean: float, rows: int, limit: int) -> float:
     return min(float(limit), max(mean, last))
 
 
-def answer_length(work: Work, questions: QuestionTokens) -> float:
+def answer_length(writing: Writing, questions: QuestionTokens) -> float:
     """Return the mean length of an answer, free or a choice, end token included."""
     if not questions.num_questions:
         return 0.0
     free = questions.num_free / questions.num_questions
     choice = questions.choice_tokens / max(1, questions.num_choices)
-    return free * work.completion_tokens + (1.0 - free) * choice
+    return free * writing.mean + (1.0 - free) * choice
 
 
 def part_of(questions: QuestionTokens, count: int) -> QuestionTokens:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +16,8 @@ from typing import Any, Final, TypeVar
 import torch
 
 from neuron_opsd.cluster.pool import Pool
+from neuron_opsd.cluster.session import Share, check_address, connected, num_workers
+from neuron_opsd.cluster.training import Team
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.load import (
@@ -25,8 +29,10 @@ from neuron_opsd.models.load import (
 )
 from neuron_opsd.models.roles import LanguageModel, ModelFacts
 from neuron_opsd.models.room import Room
+from neuron_opsd.runs.courses import HERE, Course, Job
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import LIMITS, environment
+from neuron_opsd.runs.teams import team_course
 from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.manifest import place_text
 from neuron_opsd.storage.run_directory import changes
@@ -128,19 +134,45 @@ class ClusterMachines:
     """Workers of a Ray cluster, and the models that they have."""
 
     def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
-        """Ask for no worker yet."""
+        """Check what is asked for; join the cluster when there is something to do."""
+        check_address(config.cluster)
         self.on_others: Callable[[Sequence[str]], None] = ignore
-        self._pool = Pool(
-            config.cluster, same_variables(), torch.get_num_threads(), warn
-        )
+        self._settings = config.cluster
+        self._warn = warn
+        self._joined = ExitStack()
+        self._pool: Pool | None = None
         self.environment: Mapping[str, str] = {}
         """What may change the last bits where the first worker works."""
         self._told: set[str] = set()
 
+    def __enter__(self) -> ClusterMachines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+        self._joined.close()
+
+    @property
+    def pool(self) -> Pool:
+        """The workers of the cluster, which this process is part of by then."""
+        if self._pool is None:
+            self._joined.enter_context(connected(self._settings))
+            threads = torch.get_num_threads()
+            self._pool = Pool(self._settings, same_variables(), threads, self._warn)
+        return self._pool
+
     def load(
-        self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+        self,
+        config: Config,
+        *adapters: Path,
+        tokenizer: ModelTokenizer | None = None,
+        base: LanguageModel | None = None,
     ) -> LanguageModel:
-        """Have workers load a model, and return what stands for it here."""
+        """Have workers load a model, and return what stands for it here.
+
+        They have weights of their own, so those of `base` are of no use.
+        """
+        del base
         tokenizer = tokenizer or load_tokenizer(config.model)
         place = config.model.model_copy(update={"name": place_text(config.model.name)})
         recipe = Recipe(
@@ -171,7 +203,7 @@ class ClusterMachines:
             config=recipe.config.model,
             tokens=model.room.tokens,
         )
-        for number, (done,) in self._pool.map(recipe, told, chunks):
+        for number, (done,) in self.pool.map(recipe, told, chunks):
             self._hear(model.room, done)
             yield number, done.results
 
@@ -187,9 +219,20 @@ class ClusterMachines:
             self._told.update(new)
             self.on_others(new)
 
+    def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
+        """Begin a training in workers, or here where they cannot train it."""
+        if reason := why_here(job.config, model):
+            self._warn(f"the workers of the cluster do not train, {reason}")
+            return HERE.course(job, model)
+        share = training_share(self.join().share)
+        size = num_workers(self._settings, share)
+        team = Team(size, share, same_variables(), self._settings.timeout)
+        return team_course(team, job, model.room.tokens)
+
     def release(self) -> None:
         """Let the workers go; others come when there is something to do."""
-        self._pool.close()
+        if self._pool is not None:
+            self._pool.close()
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -198,6 +241,26 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
+
+def why_here(config: Config, model: LanguageModel) -> str:
+    """Say why the workers of a cluster cannot train a model; nothing if they can."""
+    if config.engine.rollouts == "vllm":
+        return "since vLLM does not run in processes that train together"
+    if config.cluster.address.startswith("ray://"):
+        return (
+            "since Ray Train needs a process on a machine of the cluster; start the "
+            "command there, or with cluster.address HOST:PORT"
+        )
+    recipe = model.recipe if isinstance(model, RemoteModel) else None
+    if not isinstance(recipe, Recipe) or recipe.adapters:
+        return "since it begins from an adapter"
+    return ""
+
+
+def training_share(share: Share) -> Share:
+    """Return what a worker takes that trains: a GPU is not shared with another."""
+    return replace(share, gpus=float(math.ceil(share.gpus)))
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

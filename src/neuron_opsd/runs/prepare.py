@@ -234,7 +234,12 @@ def compare_teacher(
     asked = ask([library.questions[context.question_id] for context in some], config)
     with run.progress.stage("teacher check", len(some), "questions") as done:
         teacher_check = check_teacher(
-            model, asked, prompts(some), prompts(random), prepared.votes, config
+            run.work.employed(model),
+            asked,
+            prompts(some),
+            prompts(random),
+            prepared.votes,
+            config,
         )
         done(len(some))
     return teacher_check

@@ -120,6 +120,23 @@ class Task(Generic[M, Item, R]):
             yield number, self.function(model, chunk)
 
 
+@dataclass(frozen=True, slots=True)
+class Employed(Generic[M]):
+    """A model, and the workers that have it."""
+
+    model: M
+    workers: Workers = HERE
+
+    def each(
+        self,
+        function: Callable[[M, Sequence[Item]], Sequence[R]],
+        chunks: Sequence[Sequence[Item]],
+    ) -> list[Sequence[R]]:
+        """Return the results of chunks in their order; nothing of it is kept."""
+        found = dict(self.workers.map(self.model, function, enumerate(chunks)))
+        return [found[number] for number in range(len(chunks))]
+
+
 class Cache(Protocol):
     """Where results come from: computed now, or by an earlier process."""
 
@@ -214,6 +231,10 @@ class Workspace:
     ) -> Task[M, Item, R]:
         """Return what the workers are to do with a model."""
         return Task(model, function, self.workers, remember)
+
+    def employed(self, model: M) -> Employed[M]:
+        """Return a model with the workers that have it."""
+        return Employed(model, self.workers)
 
     def warn(self, remarks: Iterable[str]) -> None:
         """Tell the user of each remark."""
