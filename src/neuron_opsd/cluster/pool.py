@@ -86,6 +86,7 @@ class Pool:
         recipe: Callable[[], Any],
         function: Callable[[Any, Sequence[Any]], Sequence[Any]],
         chunks: Iterable[tuple[int, Sequence[Any]]],
+        look: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yield the results of numbered chunks as they are done, in any order.
 
@@ -94,6 +95,8 @@ class Pool:
                 for as long as it is the same object.
             function: Of the model and a chunk; one that another process can import.
             chunks: Gone over as far as there are workers for them.
+            look: Called every second or so, before results are yielded, and before a
+                lost chunk is given again.
 
         Raises:
             NeuronOpsdError: What the work raised.
@@ -109,7 +112,7 @@ class Pool:
                     hand.chunk = waiting.popleft()
                     hand.errand = hand.actor.work.remote(shared, hand.chunk.items)
                 elif waiting or any(hand.chunk for hand in self._hands):
-                    yield from self._done(waiting)
+                    yield from self._done(waiting, look)
                 else:
                     return
         finally:
@@ -146,7 +149,9 @@ class Pool:
             actor = kind.remote(*self._given)
             self._hands.append(Hand(actor, actor.arrive.remote()))
 
-    def _done(self, waiting: deque[Chunk]) -> Iterator[tuple[int, Sequence[Any]]]:
+    def _done(
+        self, waiting: deque[Chunk], look: Callable[[], None] | None
+    ) -> Iterator[tuple[int, Sequence[Any]]]:
         """Wait for errands to end; yield the results of those that were chunks.
 
         Chunks that have to be worked on again join those that wait.
@@ -155,6 +160,8 @@ class Pool:
         ended, _ = self._ray.wait(list(errands), num_returns=1, timeout=TICK)
         if not ended:
             self._check_arrivals()
+        if look is not None:
+            look()
         for errand in ended:
             hand = errands[errand]
             chunk, hand.chunk, hand.errand = hand.chunk, None, None

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import torch
 
+from neuron_opsd.cluster.mailbox import Mailbox
 from neuron_opsd.cluster.pool import Pool
 from neuron_opsd.cluster.session import check_address, connected
 from neuron_opsd.config import Config, ModelConfig
@@ -148,9 +149,8 @@ class ClusterMachines:
         self.release()
         self._joined.close()
 
-    @property
-    def pool(self) -> Pool:
-        """The workers of the cluster, which this process is part of by then."""
+    def join(self) -> Pool:
+        """Return the workers of the cluster, which this process is part of by then."""
         if self._pool is None:
             self._joined.enter_context(connected(self._settings))
             threads = torch.get_num_threads()
@@ -180,8 +180,12 @@ class ClusterMachines:
         model: M,
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Iterable[tuple[int, Sequence[Item]]],
+        look: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
-        """Yield the results of numbered chunks as they are done, in any order."""
+        """Yield the results of numbered chunks as they are done, in any order.
+
+        `look` is called every second or so, and before a lost chunk is given again.
+        """
         if not isinstance(model, RemoteModel):
             raise TypeError(f"{type(model).__name__} was not loaded by these machines")
         recipe: Any = model.recipe
@@ -191,9 +195,14 @@ class ClusterMachines:
             config=recipe.config.model,
             tokens=model.room.tokens,
         )
-        for number, (done,) in self.pool.map(recipe, told, chunks):
+        for number, (done,) in self.join().map(recipe, told, chunks, look):
             self._hear(model.room, done)
             yield number, done.results
+
+    def mailbox(self) -> Mailbox:
+        """Return where workers send what is to be known before they are done."""
+        self.join()
+        return Mailbox()
 
     def _hear(self, room: Room, done: Done) -> None:
         """Hear of less room, and of an environment that is not the run's."""
