@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

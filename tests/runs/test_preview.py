@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from neuron_opsd.cli import main
 from neuron_opsd.errors import DataError
+from neuron_opsd.pipeline import Prepared, prepare
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs.preview import Preview, preview
 from tiny_runs import (
@@ -45,6 +47,28 @@ def test_the_first_question_is_shown_as_both_see_it(
     assert seen.answer_why == "sampled among the choices"
     assert seen.num_dropped == 0
     assert seen.num_teacher_tokens > seen.num_student_tokens > 0
+
+
+@pytest.mark.parametrize(("answer", "samples"), [("first", 1), ("voted", 4)])
+def test_questions_are_asked_no_more_often_than_what_is_shown_takes(
+    answer: str,
+    samples: int,
+    pool: str,
+    tiny_llama_plain: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Eight reasoned answers of each would make a preview as long as a stage."""
+    found: list[int] = []
+
+    def counted(*arguments: Any, **named: Any) -> Prepared:
+        prepared = prepare(*arguments, **named)
+        found.append(len(prepared.rollouts))
+        return prepared
+
+    monkeypatch.setattr("neuron_opsd.runs.preview.prepare", counted)
+    settings = (f"contexts.answer={answer}", "rollouts.num_samples=4")
+    previewed(pool, tiny_llama_plain, *settings)
+    assert found == [12 * samples]
 
 
 def test_every_token_of_the_completion_is_marked_as_trained(

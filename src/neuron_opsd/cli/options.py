@@ -77,6 +77,17 @@ def on_cluster(ray: str) -> dict[str, Any]:
     return {"cluster": {"address": ray}} if ray else {}
 
 
+def follow(config: Config) -> int:
+    """Help rank 0 of several processes train; return the exit status."""
+    from neuron_opsd.processes.stopping import STOPPING
+
+    prepare_libraries(allow_download=config.model.allow_download)
+    from neuron_opsd.runs.ranked import follow_run
+
+    follow_run(config)
+    return STOPPING.status if STOPPING.number else 0
+
+
 def keep_settings_file(out: Path, settings: Settings) -> None:
     """Refuse to write a result over the file that the settings come from."""
     from neuron_opsd.storage.folders import check_result_place

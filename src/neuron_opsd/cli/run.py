@@ -11,6 +11,7 @@ from neuron_opsd.cli import options
 from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.processes.ranks import launched_rank
 from neuron_opsd.storage.download_cache import cache_folder
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ def run(
     ray: options.Ray = "",
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
-) -> None:
+) -> int:
     """Teach a model from unlabelled questions and measure what it did.
 
-    The same command resumes where it stopped, whatever stopped it.
+    The same command resumes where it stopped, whatever stopped it. Started by
+    `torchrun --nproc-per-node N -m neuron_opsd run ...`, N processes train together.
 
     Args:
         pool: File with the unlabelled questions: JSONL, Parquet, CSV, or the id of a
@@ -41,9 +43,12 @@ def run(
     """
     config = options.resolve_with_model(settings, options.on_cluster(ray))
     files = options.read_named(tests)
+    if launched_rank():  # the first owns the folder, the others help it train
+        return options.follow(config)
     with options.opened(output, config) as terminal:
         data = no.run(pool, out, config, files, terminal, COMMAND_LINE.get())
         show_results(terminal, data, out, as_json=output.json)
+    return 0
 
 
 def demo(

@@ -114,6 +114,10 @@ class EngineConfig(Section):
     """What writes answers wherever they are free: in the pool, in training, in the
     teacher's check and in tests. `vllm` needs the extra `vllm`; everything else, such
     as scoring choices, stays in transformers."""
+    decoding_memory: Annotated[float, Field(ge=0.0)] = 0.0
+    """GB (10^9 bytes) that our own decoding may take for keys and values of what is
+    written side by side; 0 takes a share of what is free. It changes how much is
+    written at once, and on a processor nothing else."""
     memory_share: Fraction = 0.4
     """Share of a GPU's memory that vLLM may take, weights included; no effect on a
     processor."""

@@ -75,12 +75,13 @@ class HFModel(ModelTokenizer):
         prompts: Sequence[TokenIds],
         seeds: Sequence[Sequence[int]],
         sampling: roles.Sampling,
+        finished: roles.Finished = roles.ignore,
     ) -> list[list[Completion]]:
         """Draw one completion per seed for every prompt; equal seeds draw alike."""
         if self.sampler is not None:
-            return self.sampler.sample(prompts, seeds, sampling)
+            return self.sampler.sample(prompts, seeds, sampling, finished)
         with torch.inference_mode():
-            return generate(self, prompts, seeds, sampling)
+            return generate(self, prompts, seeds, sampling, finished)
 
     def logits_at(
         self, pairs: Sequence[Pair], columns: Sequence[Sequence[TokenIds]]

@@ -23,7 +23,7 @@ from neuron_opsd.models.library_errors import full_line
 from neuron_opsd.models.probing import tried
 from neuron_opsd.models.remote import RemoteModel as RemoteModel
 from neuron_opsd.models.roles import LanguageModel
-from neuron_opsd.models.room import Room
+from neuron_opsd.models.room import GB, Room
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer as ModelTokenizer
 from neuron_opsd.models.vllm.refusals import check_engine as check_engine
 from neuron_opsd.models.vllm.refusals import check_family
@@ -92,6 +92,7 @@ def load_answering(
         written = settings_of(config.model, source_of(config.model))
         check_family(config, written.architectures or [])
     model = load_model(config.model, *adapters, tokenizer=tokenizer)
+    model.room.memory = round(config.engine.decoding_memory * GB)
     if config.engine.rollouts == "vllm":
         sampler = vllm_sampler(config, model.facts, model.tokens, adapters)
         sampler.give_way(model.network)

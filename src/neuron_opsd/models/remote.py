@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.roles import (
     ContributionConsumer,
+    Finished,
     ModelFacts,
     NeuronValue,
     Sampling,
+    ignore,
 )
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer
@@ -54,9 +56,10 @@ class RemoteModel(ModelTokenizer):
         prompts: Sequence[TokenIds],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
+        finished: Finished = ignore,
     ) -> list[list[Completion]]:
         """Draw one completion per seed for every prompt; equal seeds draw alike."""
-        return self.here().sample(prompts, seeds, sampling)
+        return self.here().sample(prompts, seeds, sampling, finished)
 
     def logits_at(
         self, pairs: Sequence[Pair], columns: Sequence[Sequence[TokenIds]]

@@ -72,7 +72,7 @@ class RunContext:
     """As `resolve` returns it."""
     progress: Progress
     machines: Machines = THIS_MACHINE
-    """Where models answer."""
+    """Where models answer and are trained."""
 
     @property
     def work(self) -> Workspace:

@@ -14,7 +14,6 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.findings import metric_table
 from neuron_opsd.runs.inputs import check_names, read_tests
-from neuron_opsd.runs.kept_room import tell_of_room
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.testing import sample_test, scored
 from neuron_opsd.stages.centring import is_centring
@@ -53,7 +52,7 @@ def evaluate(
     named = {test.name: test.questions for test in sets}
     check_sets(tokenizer, named, resolved, tests)
     model = load_answering(resolved, *adapters, tokenizer=tokenizer)
-    tell_of_room(model, progress.warn)
+    model.room.told = progress.warn
     work, table = Workspace(resolved, progress=progress), {}
     for test in sets:
         rollouts = sample_test(

@@ -34,7 +34,8 @@ TAKEN = (POOL, "model")
 
 PASSING = (
     *("teacher_check.one_answer", "distill.on_nonfinite", "answers.max_minutes"),
-    *("engine.memory_share", "engine.sleep", "engine.max_logprob_gap"),
+    *("engine.decoding_memory", "engine.memory_share"),
+    *("engine.sleep", "engine.max_logprob_gap"),
     *(f"cluster.{n}" for n in ClusterConfig.model_fields),
     "distill.gradient_checkpointing",
     *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),

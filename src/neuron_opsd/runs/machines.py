@@ -7,7 +7,7 @@ values and return values; of files they need the model's own, on their machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -16,10 +16,12 @@ from neuron_opsd.config import Config
 from neuron_opsd.models.load import ModelTokenizer, load_answering
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
+from neuron_opsd.runs.courses import HERE, Course, Job, Trainer
+from neuron_opsd.runs.ranked import led
 from neuron_opsd.storage.caching import Here, Workers, ignore
 
 
-class Machines(Workers, Protocol):
+class Machines(Workers, Trainer, Protocol):
     """Workers that also load the models which they work with."""
 
     def load(
@@ -43,16 +45,24 @@ class Machines(Workers, Protocol):
 
 
 class ThisMachine(Here):
-    """This process alone."""
+    """This process, and those that were started with it to train."""
 
     on_others: Callable[[Sequence[str]], None] = ignore
     environment: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, trainer: Trainer = HERE) -> None:
+        """Train where a trainer does."""
+        self._trainer = trainer
 
     def load(
         self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
     ) -> LanguageModel:
         """Load a model here."""
         return load_answering(config, *adapters, tokenizer=tokenizer)
+
+    def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
+        """Begin a training here."""
+        return self._trainer.course(job, model)
 
     def release(self) -> None:
         """Do nothing: what is held is what will be trained."""
@@ -69,7 +79,8 @@ def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
         ConfigError: If Ray is not installed, or there can be no such cluster.
     """
     if not config.cluster.address:
-        yield ThisMachine()
+        with led(config) as trainer:
+            yield ThisMachine(trainer)
         return
     # Imported late: whoever has no cluster needs nothing of it.
     from neuron_opsd.runs.elsewhere import ClusterMachines

@@ -51,9 +51,12 @@ def preview(
 ) -> Preview:
     """Show one question as the student and as the teacher see it.
 
-    To be quick it looks for demonstrations among the first questions of the pool only.
+    To be quick it looks for demonstrations among the first questions of the pool only,
+    and asks each of them once where their votes do not matter.
     """
     config = with_method(config)
+    if config.contexts.answer != "voted":
+        config = config.changed(rollouts={"num_samples": 1})
     questions = read_pool(pool, config)
     for note in questions.notes:
         progress.warn(note)

@@ -10,7 +10,7 @@ from typing import Any
 from neuron_opsd.config import Config
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.models.decoding.growing import ending_of
-from neuron_opsd.models.roles import ModelFacts, Sampling
+from neuron_opsd.models.roles import Finished, ModelFacts, Sampling, ignore
 from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.models.vllm.adapters import Weights, Write, fixed, moving
 from neuron_opsd.models.vllm.engine import SHARED, Engine, Served
@@ -58,6 +58,7 @@ class VLLMSampler:
         prompts: Sequence[TokenIds],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
+        finished: Finished = ignore,
     ) -> list[list[Completion]]:
         """Draw one completion per seed for every prompt, a request for each."""
         places = [(i, seed) for i, group in enumerate(seeds) for seed in group]
@@ -78,6 +79,8 @@ class VLLMSampler:
             except NotFiniteError as error:
                 raise NotFiniteError(error.what, [i]) from error
             results[i].append(found if self._moves else replace(found, logprobs=()))
+            if len(results[i]) == len(seeds[i]):
+                finished(i, results[i])
         return results
 
     @property
