@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import neuron_opsd
 from neuron_opsd.cluster.session import (
-    LOCAL,
     cluster_text,
     load_ray,
     num_workers,
@@ -247,16 +246,11 @@ class Pool:
 
 def why_lost(said: str) -> str:
     """Return why a worker was lost, from all that Ray says of it."""
-    if "OOM" in said or "memory" in said.lower():
+    if "low on memory" in said or "memory pressure" in said:
         return "memory ran out on its machine"
     for line in said.splitlines():
-        if "Error:" in line and "Ray" not in line:
+        if "Error:" in line and not line.startswith("ray."):
             return line.strip()
-    if "node" in said.lower() and "died" in said.lower() and "worker proc" not in said:
+    if "node has been marked dead" in said or "node died" in said:
         return "its machine was lost"
-    return "its process ended"
-
-
-def is_local(settings: ClusterConfig) -> bool:
-    """Whether the cluster is this machine alone, which can have no more room."""
-    return settings.address == LOCAL
+    return "its process ended, as it does where the system finds no more memory"

@@ -11,8 +11,7 @@ from neuron_opsd.comparison.grid import fill
 from neuron_opsd.config import Config
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import ComparisonData
-from neuron_opsd.runs.elsewhere import ClusterMachines
-from neuron_opsd.runs.machines import machines_for
+from neuron_opsd.runs.elsewhere import ClusterMachines, machines_for
 from neuron_opsd.runs.reporting import rebuild_report
 from neuron_opsd.storage.folders import BLOCKS, check_folder, claim
 

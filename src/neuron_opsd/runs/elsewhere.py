@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -28,8 +28,11 @@ from neuron_opsd.models.load import (
 )
 from neuron_opsd.models.roles import LanguageModel, ModelFacts
 from neuron_opsd.models.room import Room
+from neuron_opsd.progress import Progress
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import LIMITS, environment
+from neuron_opsd.runs.machines import Machines, ThisMachine
+from neuron_opsd.runs.ranked import led
 from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.manifest import place_text
 from neuron_opsd.storage.run_directory import changes
@@ -125,6 +128,21 @@ def same_variables() -> dict[str, str]:
         for name, value in os.environ.items()
         if name in LIMITS or (name.startswith(SAME) and name not in OWN)
     }
+
+
+@contextmanager
+def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
+    """Give what the settings ask for, for as long as a command works.
+
+    Raises:
+        ConfigError: If Ray is not installed, or there can be no such cluster.
+    """
+    if not config.cluster.address:
+        with led(config) as trainer:
+            yield ThisMachine(trainer)
+        return
+    with ClusterMachines(config, progress.warn) as machines:
+        yield machines
 
 
 class ClusterMachines:
