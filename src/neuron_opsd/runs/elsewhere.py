@@ -216,7 +216,7 @@ class ClusterMachines:
         if reason := why_here(job.config, model):
             self._warn(f"the workers of the cluster do not train, {reason}")
             return HERE.course(job, model)
-        share = training_share(self.join().share)
+        share = training_share(self.pool.share)
         size = num_workers(self._settings, share)
         team = Team(size, share, same_variables(), self._settings.timeout)
         return team_course(team, job, model.room.tokens)
