@@ -30,6 +30,7 @@ from neuron_opsd.progress import Silent
 from neuron_opsd.runs import ranked
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.courses import HERE, Trainer
+from neuron_opsd.runs.machines import ThisMachine
 from neuron_opsd.runs.training import Training, train_adapter
 from neuron_opsd.storage.run_directory import RunDirectory
 from ranked_training import PATIENCE
@@ -61,7 +62,7 @@ class Shop:
             RunDirectory.open(self.folder / name, {}, {}, warn=progress.warn) as run,
         ):
             warnings.simplefilter("ignore", FutureWarning)
-            context = RunContext(run, self.config, progress, trainer)
+            context = RunContext(run, self.config, progress, ThisMachine(trainer))
             train_adapter(
                 context, model, Training("main"), EXAMPLES, NeuronOPSD(self.config)
             )
