@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Final
 
 import neuron_opsd
+from neuron_opsd.cluster.mailbox import Mailbox
 from neuron_opsd.cluster.session import (
     cluster_text,
     load_ray,
@@ -117,6 +118,10 @@ class Pool:
         finally:
             for hand in [hand for hand in self._hands if hand.chunk]:
                 self._dismiss(hand)  # nobody waits for what it does
+
+    def mailbox(self) -> Mailbox:
+        """Return where workers send what is to be known before they are done."""
+        return Mailbox()
 
     def close(self) -> None:
         """Let all workers go, with what they hold; those at rest tidy up before."""

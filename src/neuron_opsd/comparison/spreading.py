@@ -148,7 +148,7 @@ def filled(
             make_folder(folder)
             claim(folder, "run")
             held.enter_context(locked(folder))
-        mailbox = machines.mailbox()
+        mailbox = machines.pool.mailbox()
         work = partial(
             fill_here,
             context=replace(context, model=None, progress=QUIET),  # type: ignore[arg-type]

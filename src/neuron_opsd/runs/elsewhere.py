@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar
 
 import torch
 
-from neuron_opsd.cluster.mailbox import Mailbox
 from neuron_opsd.cluster.pool import Pool
 from neuron_opsd.cluster.session import Share, check_address, connected, num_workers
 from neuron_opsd.cluster.training import Team
@@ -171,8 +170,9 @@ class ClusterMachines:
         self.release()
         self._joined.close()
 
-    def join(self) -> Pool:
-        """Return the workers of the cluster, which this process is part of by then."""
+    @property
+    def pool(self) -> Pool:
+        """The workers of the cluster, which this process is part of by then."""
         if self._pool is None:
             self._joined.enter_context(connected(self._settings))
             threads = torch.get_num_threads()
@@ -217,14 +217,9 @@ class ClusterMachines:
             config=recipe.config.model,
             tokens=model.room.tokens,
         )
-        for number, (done,) in self.join().map(recipe, told, chunks, look):
+        for number, (done,) in self.pool.map(recipe, told, chunks, look):
             self._hear(model.room, done)
             yield number, done.results
-
-    def mailbox(self) -> Mailbox:
-        """Return where workers send what is to be known before they are done."""
-        self.join()
-        return Mailbox()
 
     def _hear(self, room: Room, done: Done) -> None:
         """Hear of less room, and of an environment that is not the run's."""
