@@ -26,7 +26,11 @@ class Machines(Workers, Trainer, Protocol):
     """Told what is otherwise where a worker works, as ``threads 2 -> 1``."""
 
     def load(
-        self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+        self,
+        config: Config,
+        *adapters: Path,
+        tokenizer: ModelTokenizer | None = None,
+        base: LanguageModel | None = None,
     ) -> LanguageModel:
         """Load a frozen model, as `models.load.load_answering` does."""
 
@@ -49,10 +53,14 @@ class ThisMachine(Here):
         self._trainer = trainer
 
     def load(
-        self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+        self,
+        config: Config,
+        *adapters: Path,
+        tokenizer: ModelTokenizer | None = None,
+        base: LanguageModel | None = None,
     ) -> LanguageModel:
         """Load a model here."""
-        return load_answering(config, *adapters, tokenizer=tokenizer)
+        return load_answering(config, *adapters, tokenizer=tokenizer, base=base)
 
     def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
         """Begin a training here."""
