@@ -35,7 +35,7 @@ FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14;
 PYTHON ?= $(shell $(FIND_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-faults check fix docs lock audit clean
+.PHONY: help demo test test-ray test-vllm test-faults check fix docs lock audit clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
