@@ -30,7 +30,12 @@ from tiny_runs import (
     write_rows,
 )
 
-pytestmark = pytest.mark.long
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings(
+        "ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning"
+    ),
+]
 
 
 class Losing:

@@ -26,6 +26,11 @@ from tiny_runs import (
     tiny_run,
 )
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning"
+)
+"""Ray Train's own, on import."""
+
 CHUNKS = [(n, [2 * n, 2 * n + 1]) for n in range(6)]
 SUMS = {n: [work.base() + item for item in chunk] for n, chunk in CHUNKS}
 
@@ -70,7 +75,7 @@ def test_chunks_are_shared_and_not_looked_at_before_there_is_a_worker(
 
 
 def test_a_lost_worker_is_replaced_and_its_chunk_worked_on_again(
-    cluster: ClusterConfig, tmp_path: Path
+    cluster: ClusterConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     warned: list[str] = []
     with pool_of(cluster, warned.append) as pool:
@@ -78,6 +83,7 @@ def test_a_lost_worker_is_replaced_and_its_chunk_worked_on_again(
         assert dict(pool.map(work.base, at, CHUNKS)) == SUMS
         assert len(warned) == 1
         assert "a worker was lost because its process ended" in warned[0]
+        assert capfd.readouterr() == ("", "")
         full = partial(work.fill_up_at, item=5, marker=tmp_path / "full")
         assert dict(pool.map(work.base, full, CHUNKS)) == SUMS
         with pytest.raises(TryAgainError, match="memory ran out on a row of 7 tokens"):

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -148,6 +149,21 @@ def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
             f"{first_line(error)}; start one (ray start --head), or name another "
             "with --ray"
         ) from error
+    keep_to_itself()
+
+
+def keep_to_itself() -> None:
+    """Keep Ray from printing what became of a worker on stdout, which is the caller's.
+
+    There is no setting for these lines; `log_to_driver` is for those of workers.
+    """
+    internals: Any = import_module("ray._private.worker")
+    internals.print_to_stdstream = say_nothing
+
+
+def say_nothing(data: object, ignore_prefix: object = None) -> None:
+    """Print nothing, in the place of what prints."""
+    del data, ignore_prefix
 
 
 def wait_for(host: str, port: int, settings: ClusterConfig) -> None:
