@@ -95,7 +95,10 @@ def test_a_lost_worker_is_replaced_and_its_chunk_worked_on_again(
 def test_workers_that_find_no_room_are_waited_for_so_long(
     cluster: ClusterConfig,
 ) -> None:
-    greedy = cluster.model_copy(update={"cpus_per_worker": 4096, "timeout": 1})
+    own = {"cpus_per_worker": 4096, "timeout": 1}
+    with pytest.raises(ConfigError, match=r"each worker is to have 4096 processors"):
+        Pool(cluster.model_copy(update=own), {}, 1, pytest.fail)
+    greedy = cluster.model_copy(update={**own, "address": "auto"})
     start = time.monotonic()
     with (
         pool_of(greedy) as pool,

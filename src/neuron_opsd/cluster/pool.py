@@ -52,11 +52,11 @@ class Hand:
     errand: Any
     """Ray's reference to what it was asked for last; none once that is done."""
     recipe: object = None
-    """Of the model that it has, or is loading; none before it has arrived."""
+    """Of the model that it has, or is loading."""
     chunk: Chunk | None = None
     """What it works on."""
     process: int = 0
-    """Its number on its machine."""
+    """Its number on its machine; none before it has arrived."""
 
 
 class Pool:
@@ -242,7 +242,7 @@ class Pool:
         """Stop if no worker came in time; say so once where only some did."""
         if time.monotonic() - self._since < self.settings.timeout:
             return
-        missing = sum(hand.recipe is None for hand in self.hands)
+        missing = sum(not hand.process for hand in self.hands)
         text = (
             f"of {self.size} workers, each with {self.share}, {missing} found no room "
             f"within {self.settings.timeout} s (cluster.timeout); the cluster at "
