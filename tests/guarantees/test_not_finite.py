@@ -270,13 +270,13 @@ def spoil_weight(learner: HFLearner, value: float) -> None:
     *_, weight = learner.weights.values()
     with torch.no_grad():
         weight[0, 0] = value
-    learner._holds = ""  # noqa: SLF001
+    learner.moved()
 
 
 def spoil_teacher(learner: HFLearner, value: float) -> None:
     *_, weight = learner.teacher_weights.values()
     weight[0, 0] = value
-    learner._holds = ""  # noqa: SLF001
+    learner.moved()
 
 
 def spoil_moment(name: str) -> Fault:

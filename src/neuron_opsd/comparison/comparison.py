@@ -17,7 +17,7 @@ from neuron_opsd.comparison.variants import (
 )
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.load import load_answering, load_tokenizer
+from neuron_opsd.models.load import check_training_room, load_answering, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import BASE, FORM, SUMMARIES
@@ -123,6 +123,8 @@ def set_up(
     resolved = resolve(config, tokenizer, begun, chooses=chooses)
     for one in inputs.values():
         check_questions(tokenizer, one, resolved)
+    for variant in comparison.variants:
+        check_training_room(facts, config_of(variant, resolved).distill)
     model = load_answering(resolved, tokenizer=tokenizer)
     return ComparisonContext(
         replace(comparison, variants=variants),

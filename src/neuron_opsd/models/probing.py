@@ -39,14 +39,17 @@ def tried(model: HFModel) -> bool:
     family = model.facts.family
     if model.facts.num_layers < 1:
         raise ModelError(f"this {family} model has no layers; get its files again")
-    with refusing(
-        f"a {family} model cannot be run here", "use a model of another family"
+    model = model.in_float32()
+    advice = "use a model of another family"
+    with (
+        refusing(f"a {family} model cannot be run here", advice),
+        model.computing(model.network),
     ):
         check_logits(model)
         check_order(model)
         shares = decodes_alike(model)
         if not shares:
-            check_library_cache(model.in_float32())
+            check_library_cache(model)
     return shares
 
 

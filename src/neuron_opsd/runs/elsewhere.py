@@ -162,9 +162,17 @@ class ClusterMachines:
         return self._pool
 
     def load(
-        self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+        self,
+        config: Config,
+        *adapters: Path,
+        tokenizer: ModelTokenizer | None = None,
+        base: LanguageModel | None = None,
     ) -> LanguageModel:
-        """Have workers load a model, and return what stands for it here."""
+        """Have workers load a model, and return what stands for it here.
+
+        They have weights of their own, so those of `base` are of no use.
+        """
+        del base
         tokenizer = tokenizer or load_tokenizer(config.model)
         place = config.model.model_copy(update={"name": place_text(config.model.name)})
         recipe = Recipe(

@@ -25,7 +25,11 @@ class Machines(Workers, Trainer, Protocol):
     """Workers that also load the models which they work with."""
 
     def load(
-        self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+        self,
+        config: Config,
+        *adapters: Path,
+        tokenizer: ModelTokenizer | None = None,
+        base: LanguageModel | None = None,
     ) -> LanguageModel:
         """Load a frozen model, as `models.load.load_answering` does."""
 
@@ -55,10 +59,14 @@ class ThisMachine(Here):
         self._trainer = trainer
 
     def load(
-        self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+        self,
+        config: Config,
+        *adapters: Path,
+        tokenizer: ModelTokenizer | None = None,
+        base: LanguageModel | None = None,
     ) -> LanguageModel:
         """Load a model here."""
-        return load_answering(config, *adapters, tokenizer=tokenizer)
+        return load_answering(config, *adapters, tokenizer=tokenizer, base=base)
 
     def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
         """Begin a training here."""

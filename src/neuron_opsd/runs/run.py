@@ -16,7 +16,7 @@ from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.tables import to_toml
 from neuron_opsd.methods import METHODS, method_of
-from neuron_opsd.models.load import load_tokenizer
+from neuron_opsd.models.load import check_training_room, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import Prepared, centred
 from neuron_opsd.progress import Progress
@@ -96,6 +96,7 @@ def run_on(
     own = for_model(config, tokenizer.facts)
     resolved = resolve(own, tokenizer, [request.out], chooses=inputs.chooses)
     check_questions(tokenizer, inputs, resolved)
+    check_training_room(tokenizer.facts, resolved.distill)
     model = machines.load(resolved, tokenizer=tokenizer)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDirectory.open(
@@ -135,8 +136,8 @@ def improve(
     main, method = Training("distillation"), method_of(run.config)
     metrics = train_adapter(run, model, main, examples_for(method, prepared), method)
 
-    model.release()  # they make room for the trained model's
-    trained = trained_model(run, main.adapter)
+    model.release()  # what training kept of it makes room
+    trained = trained_model(run, model, main.adapter)
     after = answer_tests(run, trained, inputs.tests, "after", [main.adapter])
     made = [main.adapter, *RUN_OUTPUTS.all]
     cases = build_cases(model, prepared, answer_cases(run, trained, prepared, made))
@@ -162,5 +163,5 @@ def form_only(
     method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
     train_adapter(run, model, training, examples_for(method, prepared), method)
-    trained = trained_model(run, training.adapter)
+    trained = trained_model(run, model, training.adapter)
     return answer_tests(run, trained, tests, FORM_ONLY, [training.adapter])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def test_a_pass_of_the_network_puts_it_to_sleep_and_a_question_wakes_it(
         assert isinstance(sampler, VLLMSampler)
         sampler.engine.rest = engine.rest  # type: ignore[method-assign]
     pair = (model.encode(QUESTION), (5, 6))
-    passes = [
+    passes: list[Callable[[], object]] = [
         lambda: model.divergences([pair], [pair]),
         lambda: learner.student([pair]),
         lambda: learner.teacher([pair]),
