@@ -32,9 +32,7 @@ from tiny_runs import (
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.filterwarnings(
-        "ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning"
-    ),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
 ]
 
 
