@@ -26,6 +26,7 @@ from neuron_opsd.runs.prepare import prepare_run
 from neuron_opsd.runs.preview import preview
 from neuron_opsd.runs.resolution import with_method
 from neuron_opsd.stages.rollouts import ask
+from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.stored_rollouts import StoredRollouts
 from resolved import sampled_among_choices, written_freely
@@ -43,6 +44,10 @@ ANSWERS = {
     f"Is thing {n} odd?": ["no" if n in MINORITY else "yes"] for n in range(SIZE)
 }
 """Four questions of twelve have an answer of their own, three of them few neurons."""
+
+
+def quiet(config: Config) -> Workspace:
+    return Workspace(config, progress=Silent())
 
 
 def settings(*assignments: str) -> Config:
@@ -85,9 +90,9 @@ def test_memory_and_a_run_directory_give_the_same(tmp_path: Path) -> None:
     config = settings("selection.balance=true")
     model, progress = ScriptedModel(ANSWERS), Silent()
     with RunDirectory.open(tmp_path, {}, {}) as directory:
-        kept = prepare(model, POOL, config, directory, progress)
+        kept = prepare(Workspace(config, directory, progress), model, POOL)
         told = Silent()
-        made = prepare(model, POOL, config, progress=told)
+        made = prepare(Workspace(config, progress=told), model, POOL)
         assert list(kept.rollouts) == list(made.rollouts)
     assert kept.selection == made.selection
     assert kept.contexts == made.contexts
@@ -97,11 +102,11 @@ def test_memory_and_a_run_directory_give_the_same(tmp_path: Path) -> None:
 
 def test_examples_can_be_made_of_some_questions_alone() -> None:
     config = settings("contexts.source=selected", "selection.balance=true")
-    whole = prepare(ScriptedModel(ANSWERS), POOL, config, progress=Silent())
+    whole = prepare(quiet(config), ScriptedModel(ANSWERS), POOL)
     left_out = next(e.question_id for e in whole.selection if not e.kept)
     for name in (left_out, whole.examples[0].question_id):
         model = ScriptedModel(ANSWERS)
-        some = prepare(model, POOL, config, progress=Silent(), only={name})
+        some = prepare(quiet(config), model, POOL, only={name})
         assert [example.question_id for example in some.examples] == [name]
         assert some.selection == whole.selection
         shown = {d.question_id for d in some.contexts[0].demonstrations}
@@ -113,8 +118,8 @@ def test_a_pool_that_gives_no_selection_still_shows_a_question() -> None:
     short = ["rollouts.max_new_tokens=1", "contexts.num_demonstrations=0"]
     config, model = written_freely(settings(*short)), ScriptedModel(ANSWERS)
     with pytest.raises(DataError, match="none of the 12 questions can be selected"):
-        prepare(model, POOL, config, progress=Silent())
-    found = prepare(model, POOL, config, progress=Silent(), only={"q0"})
+        prepare(quiet(config), model, POOL)
+    found = prepare(quiet(config), model, POOL, only={"q0"})
     assert [example.question_id for example in found.examples] == ["q0"]
 
 

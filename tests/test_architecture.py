@@ -42,6 +42,10 @@ PLANTED = {
         ("cli.app", "def f():\n    from transformers.models import llama"),
         ("demo.fetch", "from peft import LoraConfig"),
     ],
+    "ray_outside_cluster": [
+        ("runs.run", "import ray"),
+        ("cli.app", "def f():\n    from ray.util import ActorPool"),
+    ],
     "past_the_doorway": [
         ("runs.training", "from neuron_opsd.models.hf import HFModel"),
         ("pipeline", "from neuron_opsd.models import hf"),

@@ -21,7 +21,7 @@ class System:
     """``module:function`` below this package."""
     precision: Precision
     options: Mapping[str, Any] = field(default_factory=dict)
-    needs: Literal["", "gguf", "neufs"] = ""
+    needs: Literal["", "gguf", "neufs", "vllm"] = ""
     """The option of the command without which it cannot be measured."""
     scale: int = 1
     """How many times the case's usual work."""

@@ -9,7 +9,9 @@ import json
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from statistics import median
 from typing import Final, Protocol, TypeAlias, TypeVar
 
@@ -71,6 +73,8 @@ def started(entry: Measured, setting: Setting) -> Process | None:
     if lacks(system, setting):
         entry.problem = f"give --{system.needs}"
         return None
+    if system.needs == "vllm":  # it has an environment of its own
+        setting = replace(setting, python=Path(setting.vllm))
     try:
         return Process(system.run, job_of(system, entry.work, setting), setting)
     except QuitError as error:
@@ -80,7 +84,12 @@ def started(entry: Measured, setting: Setting) -> Process | None:
 
 def lacks(system: System, setting: Setting) -> bool:
     """Whether something is missing that a system needs."""
-    given = {"": "nothing", "gguf": setting.gguf, "neufs": setting.neufs}
+    given = {
+        "": "nothing",
+        "gguf": setting.gguf,
+        "neufs": setting.neufs,
+        "vllm": setting.vllm,
+    }
     return not given[system.needs]
 
 
@@ -133,6 +142,7 @@ def prepared(work: str, scale: int, setting: Setting) -> Work:
         "scale": scale,
         "model": str(setting.model),
         "questions": str(setting.questions),
+        "new_tokens": setting.new_tokens,
     }
     done = subprocess.run(
         [setting.python, "-m", "benchmarks.speed.prepare"],

@@ -53,6 +53,8 @@ class Source:
     questions: Sequence[Question]
     tokens: Tokens
     size: Size
+    new_tokens: int = NEW_TOKENS
+    """Length of every completion."""
 
     def prompts(self, count: int) -> list[list[int]]:
         """Return the first questions' prompts.
@@ -73,8 +75,9 @@ class Source:
 def rollouts(source: Source, scale: int) -> Work:
     """Return 16 questions, 8 samples each, and the cost of drawing these."""
     prompts = source.prompts(16 * scale)
-    cost = drawing(source.size, prompts, NUM_SAMPLES)
-    return Work("token", *cost, prompts, NUM_SAMPLES, NEW_TOKENS)
+    length = source.new_tokens
+    cost = drawing(source.size, prompts, NUM_SAMPLES, length)
+    return Work("token", *cost, prompts, NUM_SAMPLES, length)
 
 
 def choices(source: Source, scale: int) -> Work:
@@ -95,15 +98,18 @@ def capture(source: Source, scale: int) -> Work:
     """Return 64 prompts, each with 32 tokens of other questions as its completion."""
     prompts = source.prompts(64 * scale)
     text = list(chain.from_iterable(source.prompts(len(source.questions))))
-    completions = [[piece] for piece in pieces(text, len(prompts))]
-    cost = reading(source.size, total(prompts) + NEW_TOKENS * len(prompts))
-    return Work("completion", *cost, prompts, 1, NEW_TOKENS, completions)
+    length = source.new_tokens
+    completions = [[piece] for piece in pieces(text, len(prompts), length)]
+    cost = reading(source.size, total(prompts) + length * len(prompts))
+    return Work("completion", *cost, prompts, 1, length, completions)
 
 
-def pieces(text: Sequence[int], count: int) -> list[list[int]]:
+def pieces(
+    text: Sequence[int], count: int, length: int = NEW_TOKENS
+) -> list[list[int]]:
     """Cut a text into completions, from the start again where it ends too early."""
     tokens = cycle(text)
-    return [list(islice(tokens, NEW_TOKENS)) for _ in range(count)]
+    return [list(islice(tokens, length)) for _ in range(count)]
 
 
 def step(source: Source, scale: int) -> Work:
@@ -120,9 +126,9 @@ def step(source: Source, scale: int) -> Work:
         texts.append(text)
         contexts.append(prompt.text.removesuffix(f"\n\n{text}"))
         teachers.append(list(source.tokens.encode(prompt)))
-    completed = NEW_TOKENS * count
+    completed = source.new_tokens * count
     core, head = source.size.core, source.size.head
-    drawn = drawing(source.size, prompts, 1)
+    drawn = drawing(source.size, prompts, 1, source.new_tokens)
     # Forward and back to the inputs for the student, forward for the teacher; of the
     # head, both forwards and the way back.
     flops = 4.0 * core * (total(prompts) + completed)
@@ -132,7 +138,7 @@ def step(source: Source, scale: int) -> Work:
         "step",
         *cost,
         prompts,
-        new_tokens=NEW_TOKENS,
+        new_tokens=source.new_tokens,
         teacher_prompts=teachers,
         texts=texts,
         contexts=contexts,
@@ -153,15 +159,15 @@ def reading(size: Size, num_tokens: int) -> tuple[float, float]:
 
 
 def drawing(
-    size: Size, prompts: list[list[int]], num_samples: int
+    size: Size, prompts: list[list[int]], num_samples: int, length: int = NEW_TOKENS
 ) -> tuple[float, float]:
     """Return operations and reads of reading prompts and drawing their completions."""
     flops, reads = reading(size, total(prompts))
     rows = len(prompts) * num_samples
-    flops += 2.0 * (size.core + size.head) * rows * NEW_TOKENS
-    reads += float(size.core + size.head) * NEW_TOKENS
+    flops += 2.0 * (size.core + size.head) * rows * length
+    reads += float(size.core + size.head) * length
     # A prompt's memory is read once for all its samples, a sample's own grows.
-    reads += size.kept * NEW_TOKENS * (total(prompts) + rows * NEW_TOKENS / 2)
+    reads += size.kept * length * (total(prompts) + rows * length / 2)
     return flops, reads
 
 
@@ -182,7 +188,8 @@ def size_of(model: Path) -> Size:
                 counts[name] = number
     ends = {n: c for n, c in counts.items() if any(head in n for head in HEADS)}
     config = AutoConfig.from_pretrained(model)
-    width = config.hidden_size // config.num_attention_heads
+    width = getattr(config, "head_dim", None)
+    width = width or config.hidden_size // config.num_attention_heads
     return Size(
         core=sum(counts.values()) - sum(ends.values()),
         head=max(ends.values()),
@@ -198,6 +205,7 @@ def main() -> None:
         questions=read_questions(Path(wanted["questions"])).questions,
         tokens=Tokens(tokenizer, frozenset({tokenizer.eos_token_id})),
         size=size_of(Path(wanted["model"])),
+        new_tokens=wanted["new_tokens"],
     )
     print(json.dumps(asdict(WORKS[wanted["work"]](source, wanted["scale"]))))
 

@@ -46,6 +46,10 @@ class Setting:
     threads: int
     gguf: str
     neufs: str
+    vllm: str = ""
+    """Python of an environment with vLLM."""
+    new_tokens: int = 32
+    """Length of every completion that is drawn or looked at."""
 
     def environment(self) -> dict[str, str]:
         """Return the environment of every process, ours and the peers' alike."""

@@ -66,6 +66,10 @@ class NotFiniteError(NeuronOpsdError):
         self.places = tuple(places)
         self.questions = tuple(questions)
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """Be made again from what it is about, in another process."""
+        return type(self), (self.what, self.places, self.questions)
+
     def among(self, questions: Sequence[str]) -> NotFiniteError:
         """Return the same with the ids of its questions; `questions` are by place."""
         places = dict.fromkeys(self.places)

@@ -24,15 +24,15 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.method import selection as selecting
 from neuron_opsd.method.selection import PoolSignals, kept_ids
 from neuron_opsd.methods import needs_contexts, needs_neurons
+from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel, TextScorer, Tokenizer
-from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.records import NeuronSet, Question, Rollout, SelectionEntry, Vote
 from neuron_opsd.stages import capture, remarks, teaching
 from neuron_opsd.stages.centring import choice_bias, is_centring
 from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
 from neuron_opsd.stages.teaching import DemonstrationPool, representatives
 from neuron_opsd.storage import codecs
-from neuron_opsd.storage.caching import MEMORY, Cache, Workspace
+from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.stored_rollouts import (
     ROWS_READ,
     Answered,
@@ -48,21 +48,18 @@ ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
 
 
 def prepare(
+    work: Workspace,
     model: LanguageModel,
     pool: Sequence[Question],
-    config: Config,
-    cache: Cache = MEMORY,
-    progress: Progress = QUIET,
     only: Set[str] | None = None,
 ) -> Prepared:
     """Make training examples from unlabelled questions: Algorithm 1 up to training.
 
     Args:
+        work: Its settings are resolved for the model, by `runs.context.resolve`; its
+            cache keeps what is expensive.
         model: Answers, and its neurons are read.
         pool: The questions.
-        config: Resolved for the model, by `runs.context.resolve`.
-        cache: Keeps what is expensive; memory keeps nothing.
-        progress: Called with every step, and with what the user should know.
         only: Ids of the questions to make examples of; the selected ones if left out.
 
     Raises:
@@ -70,7 +67,7 @@ def prepare(
             demonstrations from, or one is too long for the model.
         NotFiniteError: If the model computes something that is no number.
     """
-    work = Workspace(config, cache, progress)
+    config = work.config
     rollouts = roll_out(work, model, pool)
     votes = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
     chosen = representatives(summaries_of(rollouts), votes, config)
@@ -122,7 +119,9 @@ def centred(work: Workspace, model: TextScorer, pool: Sequence[Question]) -> Wor
     bias = work.cache.once(
         BIAS_NAME,
         codecs.json_codec(f"{BIAS_NAME}.json"),
-        lambda: choice_bias(model, ask(pool, config), config.rollouts.block_size),
+        lambda: choice_bias(
+            work.employed(model), ask(pool, config), config.rollouts.block_size
+        ),
     )
     if not bias:
         work.progress.warn(
@@ -146,6 +145,7 @@ def roll_out(
             work.task(
                 model,
                 partial(sample_rollouts, config=config, stage=OWN, draws=draws),
+                remembering,
             ),
             made_from=[BIAS_NAME],
         )

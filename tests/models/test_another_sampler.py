@@ -18,7 +18,7 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.methods import METHODS
 from neuron_opsd.models.decoding.sampling import draw_tokens
 from neuron_opsd.models.hf import HFModel
-from neuron_opsd.models.roles import Sampling
+from neuron_opsd.models.roles import Finished, Sampling, ignore
 from neuron_opsd.records import (
     Completion,
     Message,
@@ -46,13 +46,15 @@ class OneByOne:
         prompts: Sequence[TokenIds],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
+        finished: Finished = ignore,
     ) -> list[list[Completion]]:
         """Draw one completion per seed for every prompt."""
         self.asked += len(prompts)
-        return [
-            [self.one(prompt, seed, sampling) for seed in row]
-            for prompt, row in zip(prompts, seeds, strict=True)
-        ]
+        results = []
+        for number, (prompt, row) in enumerate(zip(prompts, seeds, strict=True)):
+            results.append([self.one(prompt, seed, sampling) for seed in row])
+            finished(number, results[-1])
+        return results
 
     def one(self, prompt: TokenIds, seed: int, sampling: Sampling) -> Completion:
         """Draw one completion."""

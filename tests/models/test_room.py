@@ -23,10 +23,11 @@ from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.methods.distillation import NeuronOPSD
+from neuron_opsd.models.decoding.growing import Request
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Learner, Sampling
-from neuron_opsd.models.room import attempt, in_halves
+from neuron_opsd.models.room import Room, attempt, in_halves
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Completion, StepMetrics
 from neuron_opsd.runs.context import RunContext
@@ -167,13 +168,39 @@ def test_answers_are_the_same_wherever_memory_runs_out(
     wanted = completions_of(model, sampling)
     whole = shortage.calls
     for at in range(1, whole + 1, whole // 4):
-        model.room.tokens = 4096
+        model.room = Room(4096)
         shortage.calls, shortage.at = 0, {at}
         assert completions_of(model, sampling) == wanted, at
-        assert model.room.tokens < 4096
-    model.room.tokens = 4096
+        assert model.room.rows == 4
+        assert model.room.tokens == 4096
+    model.room = Room(4096)
     shortage.calls, shortage.at = 0, {20, 60, 100}
     assert completions_of(model, sampling) == wanted
+    assert model.room.rows == 1
+
+
+def test_what_is_written_is_not_lost_where_memory_runs_out(
+    tiny_llama: Path, shortage: Shortage
+) -> None:
+    model = loaded(tiny_llama)
+    prompts = [prompt for prompt, _ in random_pairs([(9, 0)] * 6, 300)]
+    sampling = Sampling(1.0, max_new_tokens=8)
+    model.room.rows = 2
+    begun: list[int] = []
+    begin = Request.begin
+
+    def note(request: Request, prompt: int, numbers: Sequence[int]) -> Any:
+        begun.append(prompt)
+        return begin(request, prompt, numbers)
+
+    shortage.calls = 0
+    wanted = model.sample(prompts, [[n] for n in range(6)], sampling)
+    shortage.calls, shortage.at = 0, {shortage.calls * 3 // 4}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Request, "begin", note)
+        found = model.sample(prompts, [[n] for n in range(6)], sampling)
+    assert found == wanted
+    assert 6 < len(begun) <= 6 + 2
 
 
 @pytest.mark.parametrize("shares", [True, False], ids=["shared", "plain"])

@@ -29,11 +29,12 @@ from neuron_opsd.planning.workload import (
     QuestionTokens,
     Rates,
     Work,
+    Writing,
     answer_length,
     decoding_steps,
     expected_longest,
     part_of,
-    places_of,
+    rows_of,
 )
 from neuron_opsd.stages.capture import not_read
 from scripted import FACTS
@@ -52,11 +53,14 @@ HELD = Held(answering=1000, training=1500, network=100)
 
 POOL = QuestionTokens(num_questions=10, prompt_tokens=200, num_free=10)
 TESTS = QuestionTokens(num_questions=5, prompt_tokens=100, num_free=5)
+FOUR = Writing(mean=4.0, limit=512)
 FREE = Work(
     pool=POOL,
     tests=TESTS,
     in_domain=TESTS,
-    completion_tokens=4.0,
+    written=FOUR,
+    trained=FOUR,
+    tested=FOUR,
     trained_prompt=18.0,
     shown_tokens=48.0,
 )
@@ -113,6 +117,16 @@ def test_free_answers_cost_what_the_sum_on_paper_says() -> None:
     assert found["evaluation"].seconds == pytest.approx(
         2 * (1.0 + 4.0) + 120 * 0.03 + prompted
     )
+
+
+def test_pool_training_and_tests_have_lengths_of_their_own() -> None:
+    work = replace(FREE, trained=Writing(3.0, 3), tested=Writing(7.0, 9))
+    config = settings("evaluation.prompted=false")
+    usual, found = stages(FREE, config), stages(work, config)
+    for name in ("rollouts", "neurons", "teacher_check"):
+        assert found[name] == usual[name]
+    assert found["training"].decode_tokens == 6 * 3
+    assert found["evaluation"].decode_tokens == 2 * 5 * 2 * 7
 
 
 def test_choices_are_read_once_whatever_is_drawn() -> None:
@@ -208,11 +222,13 @@ def test_the_most_memory_is_that_of_training_or_of_testing_the_trained() -> None
 
 
 def test_completions_that_grow_side_by_side_take_memory() -> None:
-    config = settings("rollouts.max_new_tokens=4")
+    config = settings()
+    cut = Writing(mean=4.0, limit=4)
     # Ten questions, two samples each, of four tokens.
-    assert num_positions(FREE, config) == 80
+    work = replace(FREE, written=cut, tested=cut)
+    assert num_positions(work, config) == 80
     held = Held(answering=1000, training=0, network=0, position=2.0, num_positions=30)
-    assert plan(FREE, RATES, held, FACTS, config).peak_memory_bytes == 1100
+    assert plan(work, RATES, held, FACTS, config).peak_memory_bytes == 1100
     assert num_positions(CONSTRAINED, config) == 0
 
 
@@ -226,10 +242,10 @@ def test_the_disk_holds_the_neurons_of_the_pool() -> None:
 
 
 def test_an_answer_is_a_choice_or_free() -> None:
-    assert answer_length(FREE, POOL) == 4.0
-    assert answer_length(CONSTRAINED, CHOICES) == 3.0
-    assert answer_length(FREE, replace(CHOICES, num_free=5)) == 3.5
-    assert answer_length(FREE, QuestionTokens(0, 0)) == 0.0
+    assert answer_length(FOUR, POOL) == 4.0
+    assert answer_length(FOUR, CHOICES) == 3.0
+    assert answer_length(FOUR, replace(CHOICES, num_free=5)) == 3.5
+    assert answer_length(FOUR, QuestionTokens(0, 0)) == 0.0
 
 
 def test_a_part_of_questions_is_like_the_whole() -> None:
@@ -237,18 +253,16 @@ def test_a_part_of_questions_is_like_the_whole() -> None:
     assert part_of(POOL, 20) == QuestionTokens(20, 400, num_free=20)
 
 
-def test_waiting_questions_take_the_places_of_those_that_ended() -> None:
-    # Two samples of 256 tokens and a prompt of 512 are 1,024 positions a question.
-    config = settings("rollouts.max_new_tokens=256", "model.tokens_per_batch=1024")
-    assert places_of(2, 512, config) == 4
-    work = replace(FREE, completion_tokens=256.0)
-    # Eight questions in four places: twice as many steps as the longest has tokens.
-    assert decoding_steps(work, 8, 2, 512, config) == 2 * 256
-    assert decoding_steps(work, 2, 2, 512, config) == 256
-    assert decoding_steps(work, 0, 2, 512, config) == 0
-    assert places_of(8, 10, settings()) == 3
-    assert places_of(8, 10, settings("rollouts.max_new_tokens=16")) == 256 // 8
-    assert places_of(300, 10, settings()) == 1
+def test_waiting_samples_take_the_places_of_those_that_ended() -> None:
+    config = settings("rollouts.max_new_tokens=256", "rollouts.block_size=256")
+    assert rows_of(8, 2) == 16
+    assert rows_of(256, 2) == 256
+    writing = Writing(mean=256.0, limit=256)
+    # Twice as many samples as rows: twice as many steps as the longest has tokens.
+    assert decoding_steps(writing, 256, 2, config) == 2 * 256
+    assert decoding_steps(writing, 512, 2, config) == 4 * 256
+    assert decoding_steps(writing, 2, 2, config) == 256
+    assert decoding_steps(writing, 0, 2, config) == 0
 
 
 def test_the_longest_of_many_is_longer_than_the_mean_and_never_above_the_limit() -> (
@@ -276,7 +290,9 @@ def test_more_work_never_costs_less(
     def cost(num_questions: int) -> float:
         num_free = int(free * num_questions)
         questions = QuestionTokens(num_questions, 20 * num_questions, num_free=num_free)
-        work = Work(questions, questions, questions, length, 20.0, 30.0)
+        writing = Writing(length, 512)
+        sets, lengths = (questions,) * 3, (writing,) * 3
+        work = Work(*sets, *lengths, 20.0, 30.0)
         return plan(work, RATES, HELD, FACTS, settings()).seconds
 
     assert 0 <= cost(pool) <= cost(pool + more) + 1e-6

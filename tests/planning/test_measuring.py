@@ -9,16 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.config import Config
-from neuron_opsd.config.tables import load_config
-from neuron_opsd.models.room import MAX_ROWS, ROOM
 from neuron_opsd.planning.measuring import (
     affordable,
-    expected_length,
+    end_chance,
     fit_decoding,
+    mean_length,
     spread,
 )
-from neuron_opsd.planning.workload import Decoding, places_of
+from neuron_opsd.planning.workload import Decoding
 from neuron_opsd.records import Completion
 
 
@@ -68,18 +66,19 @@ def completions(*lengths: tuple[int, bool]) -> Sequence[Completion]:
 def test_the_length_of_completions_is_what_a_constant_chance_to_end_gives() -> None:
     # Two ends in eight tokens: a quarter; at most 2 tokens: 1 + 3/4.
     drawn = completions((2, True), (4, False), (2, True))
-    assert expected_length(drawn, 2) == pytest.approx(1.75)
-    assert expected_length(drawn, 10_000) == pytest.approx(4)
-    assert expected_length(completions((3, False)), 50) == 50
-    assert expected_length(completions((1, True)), 50) == 1
+    assert end_chance(drawn) == 0.25
+    assert mean_length(0.25, 2) == pytest.approx(1.75)
+    assert mean_length(0.25, 10_000) == pytest.approx(4)
+    assert mean_length(end_chance(completions((3, False))), 50) == 50
+    assert mean_length(end_chance(completions((1, True))), 50) == 1
 
 
 @given(st.integers(1, 60), st.integers(1, 400))
-def test_the_expected_length_lies_between_one_and_the_longest(
+def test_the_mean_length_lies_between_one_and_the_longest(
     ended_after: int, longest: int
 ) -> None:
-    length = expected_length(completions((ended_after, True)), longest)
-    assert 1 - 1e-9 <= length <= longest + 1e-9
+    chance = end_chance(completions((ended_after, True)))
+    assert 1 - 1e-9 <= mean_length(chance, longest) <= longest + 1e-9
 
 
 @given(st.floats(0.01, 5), st.floats(0.01, 5), st.integers(1, 40), st.integers(2, 40))
@@ -91,14 +90,3 @@ def test_a_fit_finds_the_costs_that_made_the_times(
     found = fit_decoding(few, many)
     assert found.token_seconds == pytest.approx(token, rel=1e-6)
     assert found.step_seconds == pytest.approx(step, rel=1e-6, abs=1e-6)
-
-
-def test_a_plan_decodes_as_many_side_by_side_as_a_run_does() -> None:
-    config = Config()
-    positions = 20 + 8 * config.most_new_tokens
-    room = ROOM * config.model.tokens_per_batch // positions
-    assert 1 < room < MAX_ROWS // 8
-    assert places_of(8, 20.0, config) == room
-    short = load_config(assignments=["rollouts.max_new_tokens=1"])
-    assert short.most_new_tokens < 9
-    assert places_of(2, 1.0, short) == MAX_ROWS // 2

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from counted import peak_bytes, saved_bytes
+from benchmarks.live_bytes import peak_bytes
+from counted import saved_bytes
 from loaded import learning, random_pairs
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.method.fused_loss import HiddenStates
@@ -52,7 +53,7 @@ SMALL = Outline("small", "llama", 1000, 2, 8, 50, 4, 64, (LAYER, LAYER))
 
 def learner(folder: Path, family: str, compute: str, **tuning: Any) -> HFLearner:
     tiny_model(folder, family, **SIZES)
-    usual = {"lora_rank": RANK, "gradient_checkpointing": "off"}
+    usual: dict[str, Any] = {"lora_rank": RANK, "gradient_checkpointing": "off"}
     return learning(folder, on={"compute": compute}, **(usual | tuning))
 
 

@@ -131,7 +131,7 @@ def test_free_answers_are_cut_and_their_length_is_foretold() -> None:
     assert len(found.asked) >= 4
     assert {len(r.completion.token_ids) for r in found.rollouts} == {7, 9}
     assert {r.completion.finished for r in found.rollouts} == {True, False}
-    assert 7 < written.length < 9
+    assert 7 < written.length(9) < 9
     assert written.num_positions == len(found.rollouts) * 9
     made = len(found.asked) * (7 + 9)
     total = 9 * written.decoding.step_seconds + made * written.decoding.token_seconds
@@ -159,7 +159,7 @@ def test_questions_without_an_answer_borrow_one() -> None:
     pool = [*choosing(range(6)), *free(range(6))]
     now = trial()
     one, written = try_writing(now, free([3]))
-    sample = make_sample(now, pool, [one], written.rest)
+    sample = make_sample(now, pool, [one], written.rest(now, 512))
     assert len(sample.asked) == len(sample.completions) == 12
     for asked, made in zip(sample.asked, sample.completions, strict=True):
         texts = asked.written or ("seven",)

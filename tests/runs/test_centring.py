@@ -32,6 +32,7 @@ from neuron_opsd.stages.centring import choice_bias
 from neuron_opsd.stages.rollouts import ask, bias_of, sample_rollouts
 from neuron_opsd.stages.training import Batch
 from neuron_opsd.stages.training_rollouts import draw
+from neuron_opsd.storage.caching import Employed
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices, written_freely
 from scripted import ScriptedModel
@@ -59,7 +60,7 @@ def with_bias(config: Config, known: dict[str, float]) -> Config:
 def bias() -> dict[str, float]:
     """Return what the scripted model gives each choice on average."""
     asked = ask(POOL, sampled_among_choices(config_of()))
-    return choice_bias(ScriptedModel(PULLED), asked, 7)
+    return choice_bias(Employed(ScriptedModel(PULLED)), asked, 7)
 
 
 def said(config: Config) -> dict[str, Counter[str | None]]:
@@ -90,9 +91,9 @@ def test_no_label_wins_by_its_words_alone() -> None:
 
 def test_only_choices_that_many_questions_share_are_centred() -> None:
     few = ask(POOL[:9], sampled_among_choices(config_of()))
-    assert choice_bias(ScriptedModel(PULLED), few, 64) == {}
+    assert choice_bias(Employed(ScriptedModel(PULLED)), few, 64) == {}
     free = ask(POOL, written_freely(config_of()))
-    assert choice_bias(ScriptedModel(PULLED), free, 64) == {}
+    assert choice_bias(Employed(ScriptedModel(PULLED)), free, 64) == {}
     config = with_bias(config_of(), {"why": -1.0}).rollouts
     assert bias_of(POOL[0], config) == ()
     known = with_bias(config_of(), {"why": -1.0, "none": -2.0}).rollouts

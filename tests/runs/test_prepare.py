@@ -233,10 +233,14 @@ class Thinker(ScriptedModel):
 
     def sample(self, *asked: Any) -> list[list[Completion]]:
         """Mark where the answer begins."""
-        return [
+        *given, finished = asked
+        rows = [
             [replace(one, final_start=one.text.index("|") + 1) for one in row]
-            for row in super().sample(*asked)
+            for row in super().sample(*given)
         ]
+        for number, row in enumerate(rows):
+            finished(number, row)
+        return rows
 
 
 class Mute(Thinker):

@@ -26,6 +26,7 @@ from neuron_opsd.stages.teacher_check import (
     selection_findings,
     with_findings,
 )
+from neuron_opsd.storage.caching import Employed
 from resolved import sampled_among_choices, written_freely
 from scripted import ScriptedModel
 
@@ -65,7 +66,7 @@ def check(
     """Compare a student with a teacher whose prompts begin with T, others with O."""
     mode = sampled_among_choices if choices else written_freely
     return check_teacher(
-        ScriptedModel(replies),
+        Employed(ScriptedModel(replies)),
         ask([question(name, *choices) for name in NAMES], mode(config)),
         under("T"),
         under("O"),
@@ -213,7 +214,7 @@ def test_student_and_teacher_are_asked_with_the_same_draws() -> None:
     model = ScriptedModel({"Is it": ["yes"]})
     config = config_of()
     asked = ask([question(name) for name in NAMES], written_freely(config))
-    check_teacher(model, asked, under("T"), under("O"), ALL_YES, config)
+    check_teacher(Employed(model), asked, under("T"), under("O"), ALL_YES, config)
     seeds = [row for _, row, _ in model.asked]
     assert seeds[:4] == seeds[4:8] == seeds[8:]
     assert len(set(seeds[:4])) == 4

@@ -1,14 +1,11 @@
-"""Bytes that passes really hold, counted: what graphs save, and what lives at once."""
+"""Bytes that the graphs of our passes really keep, counted."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.records import Pair
@@ -38,49 +35,3 @@ def saved_bytes(learner: HFLearner, pairs: Sequence[Pair]) -> int:
 def storage_of(tensor: Tensor) -> int:
     """Return what tensors have in common that are views of one memory."""
     return tensor.untyped_storage().data_ptr()
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that are made while it is entered and still live."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = 0
-        self.most = 0
-        self._seen: set[int] = set()
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run an operation and count what it made."""
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(tensor, Tensor):
-                self._count(tensor)
-        return made
-
-    def _count(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata  # noqa: SLF001 - one for each memory
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        self.now += storage.nbytes()
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._forget, key, storage.nbytes())
-
-    def _forget(self, key: int, count: int) -> None:
-        self._seen.discard(key)
-        self.now -= count
-
-
-def peak_bytes(work: Callable[[], object]) -> int:
-    """Return the most bytes of tensors that work makes and holds at once."""
-    live = LiveBytes()
-    with live:
-        work()
-    return live.most

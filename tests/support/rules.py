@@ -23,7 +23,7 @@ LAYERS: tuple[set[str], ...] = (
     {"config"},
     {"prompts", "results"},
     {"storage"},
-    {"data", "models"},
+    {"cluster", "data", "models"},
     {"report", "stages"},
     {"methods"},
     {"pipeline"},
@@ -82,6 +82,7 @@ DOORS = {
     "models.library_errors",
     "models.load",
     "models.outline",
+    "models.remembering",
     "models.roles",
     "models.room",
     "models.weights.finite",
@@ -165,6 +166,17 @@ def transformers_outside_models(module: str, source: str) -> list[str]:
         f"{module} imports {name}"
         for name in imported(source)
         if name.partition(".")[0] in {"transformers", "peft"}
+    ]
+
+
+def ray_outside_cluster(module: str, source: str) -> list[str]:
+    """Find imports of Ray outside the room that joins a cluster."""
+    if room_of(module) == "cluster":
+        return []
+    return [
+        f"{module} imports {name}"
+        for name in imported(source)
+        if name.partition(".")[0] == "ray"
     ]
 
 
@@ -334,6 +346,7 @@ RULES: dict[str, Rule] = {
     for rule in (
         upward_imports,
         transformers_outside_models,
+        ray_outside_cluster,
         past_the_doorway,
         gold_answers_below_evaluation,
         targets_outside_oracles,

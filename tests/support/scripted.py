@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from neuron_opsd.answers.reasoning import ends_inside, final_start
 from neuron_opsd.models.roles import (
     ContributionConsumer,
+    Finished,
     ModelFacts,
     NeuronValue,
     Sampling,
+    ignore,
 )
 from neuron_opsd.models.room import Room
 from neuron_opsd.records import Completion, Pair, Prompt, TokenIds
@@ -105,10 +107,11 @@ class ScriptedModel:
         prompts: Sequence[TokenIds],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
+        finished: Finished = ignore,
     ) -> list[list[Completion]]:
         """Replay the answers of every prompt."""
         rows = []
-        for prompt, row in zip(prompts, seeds, strict=True):
+        for number, (prompt, row) in enumerate(zip(prompts, seeds, strict=True)):
             self.asked.append((bytes(prompt).decode(), tuple(row), sampling))
             answers = self.answers_to(prompt)
             drawn = range(len(row)) if sampling.temperature > 0 else [0] * len(row)
@@ -119,6 +122,7 @@ class ScriptedModel:
                     for i in drawn
                 ]
             )
+            finished(number, rows[-1])
         return rows
 
     def answers_to(self, prompt: TokenIds) -> tuple[str, ...]:

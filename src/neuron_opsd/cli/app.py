@@ -23,6 +23,7 @@ from neuron_opsd.cli import compare, inspect, neurons, planning, run
 from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import PROGRAM, complain, open_streams
 from neuron_opsd.cli.usage_errors import explain_mistake
+from neuron_opsd.processes.ranks import launched_rank
 from neuron_opsd.processes.stopping import RESUMES, STOPPING
 from neuron_opsd.storage.disk import LASTING, reason_of
 
@@ -138,9 +139,21 @@ def refuse_lost_folder() -> None:
         ) from None
 
 
+def refuse_several(tokens: Sequence[str]) -> None:
+    """Refuse to be one of several processes that all do the same."""
+    command = next(iter(tokens), "")
+    if command != run.run.__name__ and launched_rank() is not None:
+        raise errors.ConfigError(
+            f"several processes of {PROGRAM} {command} were started together, by "
+            "torchrun or the like, and each would do all of it; only run trains with "
+            "several; start one process"
+        )
+
+
 def run_command(tokens: Sequence[str]) -> int:
     """Parse the arguments and run what they ask for."""
     refuse_lost_folder()
+    refuse_several(tokens)
     app = build_app()
     try:
         status = app(

@@ -29,6 +29,7 @@ def compare(  # noqa: PLR0913 - one argument per flag
     at: Annotated[tuple[int, ...], options.several("--at")] = (),
     oracle: options.Flag = False,
     dry_run: options.Flag = False,
+    ray: options.Ray = "",
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
@@ -51,8 +52,10 @@ def compare(  # noqa: PLR0913 - one argument per flag
         at: Numbers of steps after which models are tested besides the end.
         oracle: Allow methods that learn from the pool's gold answers.
         dry_run: Say what would be done and how long it would take, and stop.
+        ray: Fill each source and seed by a worker of a Ray cluster: `local`, `auto`,
+            HOST:PORT or ray://HOST:PORT; sets cluster.address.
     """
-    config = options.resolve_with_model(settings)
+    config = options.resolve_with_model(settings, options.on_cluster(ray))
     named = options.read_named(sources, "--source"), options.need_tests(tests)
     choices: Choices = {
         "methods": methods,

@@ -25,6 +25,8 @@ def several(*names: str) -> Parameter:
     return Parameter(name=names, consume_multiple=True, negative=(), show_default=False)
 
 
+Ray: TypeAlias = Annotated[str, Parameter(show_default=False)]
+
 Tests: TypeAlias = Annotated[tuple[str, ...], several("--test")]
 
 
@@ -68,6 +70,22 @@ def opened(output: Output, config: Config | None = None) -> Iterator[Terminal]:
     prepare_libraries(allow_download=config is not None and config.model.allow_download)
     with open_terminal(quiet=output.quiet) as terminal:
         yield terminal
+
+
+def on_cluster(ray: str) -> dict[str, Any]:
+    """Return the settings that `--ray` stands for."""
+    return {"cluster": {"address": ray}} if ray else {}
+
+
+def follow(config: Config) -> int:
+    """Help rank 0 of several processes train; return the exit status."""
+    from neuron_opsd.processes.stopping import STOPPING
+
+    prepare_libraries(allow_download=config.model.allow_download)
+    from neuron_opsd.runs.ranked import follow_run
+
+    follow_run(config)
+    return STOPPING.status if STOPPING.number else 0
 
 
 def keep_settings_file(out: Path, settings: Settings) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
 from neuron_opsd.cli.environment import COMMAND_LINE
 from neuron_opsd.cli.terminal import Terminal
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.processes.ranks import launched_rank
 from neuron_opsd.storage.download_cache import cache_folder
 
 if TYPE_CHECKING:
     from neuron_opsd.results.run import ReportData
+
+Engine: TypeAlias = Literal["transformers", "vllm"]
 
 
 def run(
@@ -22,12 +25,14 @@ def run(
     pool: str,
     out: Path,
     tests: options.Tests = (),
+    ray: options.Ray = "",
     settings: options.Settings = options.DEFAULT_SETTINGS,
     output: options.Output = options.DEFAULT_OUTPUT,
-) -> None:
+) -> int:
     """Teach a model from unlabelled questions and measure what it did.
 
-    The same command resumes where it stopped, whatever stopped it.
+    The same command resumes where it stopped, whatever stopped it. Started by
+    `torchrun --nproc-per-node N -m neuron_opsd run ...`, N processes train together.
 
     Args:
         pool: File with the unlabelled questions: JSONL, Parquet, CSV, or the id of a
@@ -35,38 +40,53 @@ def run(
         out: Folder of the run: adapter, evaluation.json, report.html and all between.
         tests: Test sets with answers, NAME=FILE each; the first is in-domain. Without
             one the model is trained and nothing is measured.
+        ray: Answer and test with the workers of a Ray cluster: `local`, `auto`,
+            HOST:PORT or ray://HOST:PORT; sets cluster.address.
     """
-    config = options.resolve_with_model(settings)
+    config = options.resolve_with_model(settings, options.on_cluster(ray))
     files = options.read_named(tests)
+    if launched_rank():  # the first owns the folder, the others help it train
+        return options.follow(config)
     with options.opened(output, config) as terminal:
         data = no.run(pool, out, config, files, terminal, COMMAND_LINE.get())
         show_results(terminal, data, out, as_json=output.json)
+    return 0
 
 
 def demo(
     *,
     quick: options.Flag = False,
+    engine: Engine | None = None,
     out: Path | None = None,
     seed: int = 0,
+    ray: options.Ray = "",
     output: options.Output = options.DEFAULT_OUTPUT,
 ) -> None:
     """Watch a small real model teach itself, from download to report.
 
     Args:
         quick: A smaller run that ends within three minutes.
+        engine: Have answers written freely, by this engine (`engine.rollouts`). When
+            left out they are sampled among the choices, which needs no engine.
         out: Folder of the run; a folder under runs/ when left out.
         seed: Number from which every random draw derives.
+        ray: Answer and test with the workers of a Ray cluster; `local` starts one.
     """
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
     # Another folder where the settings differ.
-    name = f"demo{'-quick' if quick else ''}{f'-seed-{seed}' if seed else ''}"
+    parts = ("demo", quick and "quick", engine, seed and f"seed-{seed}")
+    name = "-".join(part for part in parts if part)
     folder = out or Path("runs", name)
     with options.opened(output) as terminal:
+        from neuron_opsd.demo.demonstration import Variant
         from neuron_opsd.demo.demonstration import demo as run_demo
 
         data = run_demo(
-            folder, cache_folder(), quick=quick, seed=seed, progress=terminal
+            folder,
+            cache_folder(),
+            Variant(quick=quick, seed=seed, engine=engine or "", ray=ray),
+            terminal,
         )
         show_results(terminal, data, folder, as_json=output.json)
 

@@ -68,7 +68,8 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     work = count_work(context.model, inputs, context.config, found)
     rates = rates_of(found)
     own = config.evaluation.num_samples
-    tested = costs.answering(work, work.tests, rates, context.config, (own,)).seconds
+    asked = work.tests, rates, context.config, (own,), work.tested
+    tested = costs.answering(*asked).seconds
     last = config.distill.steps
     num_tests = 1 + sum(step < last for step in comparison.shown_steps)
     training = sum(steps[cell.method] * last + num_tests * tested for cell in left)
@@ -144,6 +145,6 @@ def group_seconds(
     return (
         costs.with_demonstrations(work, rates, config).seconds
         + costs.rollouts(work, rates, config).seconds
-        + len(read) * costs.reading_off(work, work.pool, rates).seconds
+        + len(read) * costs.reading_off(work.pool, work.written, rates).seconds
         + sum(costs.teacher_check(work, rates, own).seconds for own in with_teacher)
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from neuron_opsd.answers.readers import AnswersConfig
 from neuron_opsd.config.sections import (
     FORM_ONLY,
+    ClusterConfig,
     EngineConfig,
     EvaluationConfig,
     ModelConfig,
@@ -27,6 +28,7 @@ from neuron_opsd.section import NotNegative, Section
 __all__ = [
     "FORM_ONLY",
     "AnswersConfig",
+    "ClusterConfig",
     "Config",
     "ContextsConfig",
     "DistillConfig",
@@ -59,6 +61,7 @@ class Config(Section):
     prompts: PromptsConfig = PromptsConfig()
     answers: AnswersConfig = AnswersConfig()
     engine: EngineConfig = EngineConfig()
+    cluster: ClusterConfig = ClusterConfig()
     rollouts: RolloutsConfig = RolloutsConfig()
     neurons: NeuronsConfig = NeuronsConfig()
     selection: SelectionConfig = SelectionConfig()

@@ -36,9 +36,15 @@ class ModelConfig(Section):
     device: str = "auto"
     """`auto` uses a CUDA device if there is one, otherwise the processor."""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of matrix products; master weights stay float32. `auto` is bfloat16 on
-    CUDA and on processors with hardware support. `full` tuning, and the model it made,
-    always compute in float32."""
+    """Precision of matrix products; what is trained stays in float32, and frozen weights
+    in the precision of their file. `auto` is bfloat16 on CUDA and on processors with
+    hardware support. `float32` holds frozen weights in float32 as well, twice the memory
+    of a bfloat16 file. `full` tuning, and the model it made, always compute in
+    float32."""
+    quantization: Literal["none", "nf4"] = "none"
+    """`nf4` packs the frozen matrices into four bits as they are loaded (QLoRA), which
+    takes a third of the memory of a bfloat16 file; needs the extra `qlora`, and an
+    adapter is what is trained."""
     reasoning_start: str = ""
     """Mark before reasoning, for example `<think>`, in addition to the known marks:
     those that the chat template names, or all of them if it names none."""
@@ -114,6 +120,10 @@ class EngineConfig(Section):
     """What writes answers wherever they are free: in the pool, in training, in the
     teacher's check and in tests. `vllm` needs the extra `vllm`; everything else, such
     as scoring choices, stays in transformers."""
+    decoding_memory: Annotated[float, Field(ge=0.0)] = 0.0
+    """GB (10^9 bytes) that our own decoding may take for keys and values of what is
+    written side by side; 0 takes a share of what is free. It changes how much is
+    written at once, and on a processor nothing else."""
     memory_share: Fraction = 0.4
     """Share of a GPU's memory that vLLM may take, weights included; no effect on a
     processor."""
@@ -126,6 +136,24 @@ class EngineConfig(Section):
     max_logprob_gap: Rate = 0.2
     """Mean distance between the two, in nats a token, above which training stops; a
     quarter of it is warned of."""
+
+
+class ClusterConfig(Section):
+    """On which machines models answer; no result depends on it."""
+
+    address: str = ""
+    """Ray cluster whose workers answer, read neurons and test, each with a model of its
+    own: `local` starts Ray on this machine, `auto`, `HOST:PORT` or `ray://HOST:PORT`
+    joins one that runs. Empty means this process."""
+    workers: NotNegative = 0
+    """How many; 0 means as many as the cluster has room for."""
+    gpus_per_worker: Annotated[float, Field(ge=0.0)] | None = None
+    """GPUs of each; unset means one if the cluster has any."""
+    cpus_per_worker: NotNegative = 0
+    """Processors of each, and its threads. 0 means as many as this process has threads,
+    which gives the same bits as without a cluster; with GPUs, one."""
+    timeout: Positive = 300
+    """Seconds to wait for the cluster to answer, and for a first worker."""
 
 
 class RolloutsConfig(Section):

@@ -7,6 +7,7 @@ of these is not so would be wrong without a word.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor
 from neuron_opsd.errors import ModelError, is_out_of_memory
 from neuron_opsd.method.losses import capped
 from neuron_opsd.models.decoding.library_cache import CachedRows
-from neuron_opsd.models.decoding.shared_prefix import PrefixMemory, extend, read
-from neuron_opsd.models.forward.attention import replacing
+from neuron_opsd.models.decoding.paged_decoder import PagedDecoder
+from neuron_opsd.models.decoding.pages import Pages
+from neuron_opsd.models.decoding.scheduling import Limits, Schedule
+from neuron_opsd.models.forward.attention import MIN_ROWS, replacing
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.library_errors import FAULTS, refusing
 from neuron_opsd.records import TokenIds
@@ -36,14 +39,17 @@ def tried(model: HFModel) -> bool:
     family = model.facts.family
     if model.facts.num_layers < 1:
         raise ModelError(f"this {family} model has no layers; get its files again")
-    with refusing(
-        f"a {family} model cannot be run here", "use a model of another family"
+    model = model.in_float32()
+    advice = "use a model of another family"
+    with (
+        refusing(f"a {family} model cannot be run here", advice),
+        model.computing(model.network),
     ):
         check_logits(model)
         check_order(model)
         shares = decodes_alike(model)
         if not shares:
-            check_library_cache(model.in_float32())
+            check_library_cache(model)
     return shares
 
 
@@ -95,30 +101,54 @@ def decodes_alike(model: HFModel) -> bool:
     Two prompts are read and two samples of each take a few steps; the states must be
     those of passes over the whole sequences, up to rounding.
     """
-    decoder: Any = model.decoder
-
-    def run(**inputs: Any) -> Tensor:
-        # In float32, where two right ways differ by next to nothing.
-        states: Tensor = decoder(use_cache=False, **inputs).last_hidden_state
-        return states
-
+    network = Unrounded(model.device, model.decoder)
     with torch.inference_mode():
         whole = [torch.tensor([p + WRITTEN], device=model.device) for p in PROMPTS]
-        wanted = torch.cat([run(input_ids=ids)[:, -1] for ids in whole])
-        # The second of two samples is followed, so that a mistake in the places shows.
-        slots = torch.arange(len(PROMPTS), device=model.device) * 2 + 1
+        wanted = torch.cat([network.run_decoder(input_ids=i)[:, -1] for i in whole])
         try:
-            with replacing(decoder.config):
-                memory = PrefixMemory(len(PROMPTS), 2, model.device)
-                found = read(memory, run, PROMPTS, range(len(PROMPTS)))
-                for token in WRITTEN:
-                    found = extend(memory, run, torch.full_like(slots, token), slots)
+            with replacing(network.decoder.config):
+                found = decoded(network)
         except FAULTS as error:
             if is_out_of_memory(error):
                 raise
             # Attention of another kind may not even take what is asked for here.
             return False
     return bool((found - wanted).abs().max() < TOLERANCE * wanted.abs().max())
+
+
+@dataclass(frozen=True, slots=True)
+class Unrounded:
+    """A network in float32, where two right ways differ by next to nothing."""
+
+    device: torch.device
+    decoder: Any
+
+    def run_decoder(self, **inputs: Any) -> Tensor:
+        """Return the final states ``(B, T, D)`` of ``input_ids`` ``(B, T)``."""
+        states: Tensor = self.decoder(use_cache=False, **inputs).last_hidden_state
+        return states
+
+
+def decoded(network: Unrounded) -> Tensor:
+    """Return the last states ``(P, D)`` after the prompts and what is written.
+
+    Two samples of each grow and the second is followed, so that a mistake in the places
+    shows; pages are small, so that there are several of each.
+    """
+    limits = Limits(rows=2 * len(PROMPTS), longest=len(WRITTEN), page=MIN_ROWS)
+    lengths = [len(prompt) for prompt in PROMPTS]
+    pages = Pages(limits.most_pages([(length, 2) for length in lengths]))
+    schedule = Schedule(lengths, [(0, 1)] * len(PROMPTS), pages, limits)
+    paged = PagedDecoder(schedule, network, lambda states: states)
+    slots = [admitted.slots[1] for admitted in schedule.admit()]
+    paged.read(dict(enumerate(PROMPTS)))
+    states = []
+    for token in WRITTEN:
+        paged.make_room()
+        states.append(paged.step(schedule.slots, [token] * 2 * len(PROMPTS)))
+    order = schedule.slots.tolist()
+    by_prompt = sorted(slots, key=lambda slot: schedule.places[slot])
+    return states[-1][[order.index(slot) for slot in by_prompt]]
 
 
 def check_library_cache(model: HFModel) -> None:

@@ -30,6 +30,15 @@ ContributionConsumer: TypeAlias = Callable[[int, Tensor], None]
 """Takes a layer's number and its contribution scores ``(N, F)``."""
 
 
+Finished: TypeAlias = Callable[[int, Sequence[Completion]], None]
+"""Takes the number of a prompt and all its completions."""
+
+
+def ignore(prompt: int, completions: Sequence[Completion]) -> None:
+    """Take finished completions and do nothing."""
+    del prompt, completions
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What a model is, for settings that scale with it and for the manifest."""
@@ -144,6 +153,7 @@ class Sampler(Protocol):
         prompts: Sequence[TokenIds],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
+        finished: Finished = ignore,
     ) -> list[list[Completion]]:
         """Draw one completion per seed for every prompt; equal seeds draw alike.
 
@@ -151,6 +161,9 @@ class Sampler(Protocol):
             prompts: As `Tokenizer.encode` returns them.
             seeds: For each prompt those of its completions, which may be none.
             sampling: Temperature, length in tokens, and what ends a completion.
+            finished: Called with a prompt's number and its completions as soon as all
+                of them are written, in any order of prompts, so that they can be kept
+                while others are still being written.
 
         Returns:
             For each prompt its completions in the order of their seeds, with the sum

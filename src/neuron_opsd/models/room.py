@@ -20,14 +20,19 @@ from neuron_opsd.records import Pair
 MAX_ROWS: Final = 256
 """Rows decoded side by side; more make no product faster."""
 
-ROOM: Final = 4
-"""Decoding holds this many times the positions of a forward pass's batch."""
-
 FAST_TOKENS: Final = 512
 """A forward pass over as many tokens is about as fast per token as a longer one."""
 
 MAX_PADDING: Final = 1.25
 """A batch's longest pair is at most this many times as long as its shortest."""
+
+GB: Final = 10**9
+
+LONG_PAIR: Final = 256
+"""A few pairs of this length make a fast batch, so they need no padding."""
+
+PADDING: Final = 128
+"""Tokens of padding in a batch of long pairs; another pass costs about as much."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -85,20 +90,42 @@ def refuse_single(count: int, what: str, said: str) -> None:
 
 
 class Room:
-    """Tokens that one pass without gradient may hold."""
+    """What one pass without gradient, and what decoding, may hold."""
 
     def __init__(self, tokens: int) -> None:
-        """Begin with what the settings say."""
+        """Begin with what the settings say of the tokens of a pass."""
         self.wanted = tokens
         self.tokens = tokens
+        self.rows = MAX_ROWS
+        """Samples that are written side by side, at most."""
+        self.memory = 0
+        """Bytes that decoding may take for keys and values; 0 for a share of what is
+        free."""
         self.told: Callable[[str], None] | None = None
-        """Told why, as soon as it has become less."""
+        """Told in a sentence, as soon as something has become less."""
 
     def lower(self, used: int, said: str) -> None:
         """Halve the tokens of a pass that found no room; `said` is what it was told."""
         self.tokens = max(1, min(used, self.tokens) // 2)
+        self._tell(
+            f"memory ran out ({said}); passes hold at most {self.tokens} tokens from "
+            "here on, which makes the same more slowly; model.tokens_per_batch "
+            f"{self.wanted} is more than there is room for"
+        )
+
+    def lower_decoding(self, rows: int, memory: int, said: str) -> None:
+        """Halve the samples, and their bytes, that found no room side by side."""
+        self.rows = max(1, rows // 2)
+        self.memory = max(1, memory // 2)
+        self._tell(
+            f"memory ran out ({said}); at most {self.rows} answers are written side by "
+            f"side from here on, in {self.memory / GB:.3g} GB, which makes the same "
+            "more slowly; engine.decoding_memory sets how much they may take"
+        )
+
+    def _tell(self, text: str) -> None:
         if self.told is not None:
-            self.told(said)
+            self.told(text)
 
     def each_pass(
         self,
@@ -134,22 +161,23 @@ def batches(pairs: Sequence[Pair], tokens_per_batch: int) -> Iterator[list[int]]
     """Group pairs of like length so that no batch exceeds its tokens, padding included.
 
     A batch that is large enough to be fast takes no pair that would pad the others by
-    much.
+    much; one of long pairs has hardly any padding.
 
     Returns:
         Places in `pairs`; a pair that is longer than a batch has one of its own.
     """
     length = [len(prompt) + len(completion) for prompt, completion in pairs]
     batch: list[int] = []
+    held = 0
     for i in sorted(range(len(pairs)), key=lambda i: (length[i], i)):
-        too_many = (len(batch) + 1) * length[i] > tokens_per_batch
-        too_long = (
-            len(batch) * length[i] > FAST_TOKENS
-            and length[i] > MAX_PADDING * length[batch[0]]
-        )
-        if batch and (too_many or too_long):
+        others = len(batch) * length[i]
+        too_many = others + length[i] > tokens_per_batch
+        too_long = others > FAST_TOKENS and length[i] > MAX_PADDING * length[batch[0]]
+        too_padded = length[i] >= LONG_PAIR and others - held > PADDING
+        if batch and (too_many or too_long or too_padded):
             yield batch
-            batch = []
+            batch, held = [], 0
+        held += length[i]
         batch.append(i)
     if batch:
         yield batch

@@ -16,7 +16,7 @@ from neuron_opsd.method.selection import limit_of, share_asked
 from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.planning import workload
-from neuron_opsd.planning.workload import Held, QuestionTokens, Rates, Work
+from neuron_opsd.planning.workload import Held, QuestionTokens, Rates, Work, Writing
 from neuron_opsd.stages.teaching import shown_draws
 
 MARGIN = 0.25
@@ -109,7 +109,9 @@ def plan(
     costs = {
         "loading": Cost(seconds=num_loads * rates.loading),
         "rollouts": rollouts(work, rates, config),
-        "neurons": reading_off(work, work.pool, rates, needed=needs_neurons(config)),
+        "neurons": reading_off(
+            work.pool, work.written, rates, needed=needs_neurons(config)
+        ),
         "teacher_check": teacher_check(work, rates, config),
         "training": training(work, rates, config),
         "evaluation": evaluation(work, rates, config),
@@ -124,7 +126,8 @@ def plan(
 
 def rollouts(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of answering the pool, the greedy answers included where they are shown."""
-    return answering(work, work.pool, rates, config, own_draws(config))
+    draws = own_draws(config)
+    return answering(work.pool, rates, config, draws, work.written)
 
 
 def own_draws(config: Config, num_samples: int | None = None) -> tuple[int, ...]:
@@ -134,12 +137,12 @@ def own_draws(config: Config, num_samples: int | None = None) -> tuple[int, ...]
 
 
 def reading_off(
-    work: Work, questions: QuestionTokens, rates: Rates, *, needed: bool = True
+    questions: QuestionTokens, writing: Writing, rates: Rates, *, needed: bool = True
 ) -> Cost:
     """Cost of one pass over each question with its completion, where it is needed."""
     if not needed:
         return Cost()
-    answers = questions.num_questions * workload.answer_length(work, questions)
+    answers = questions.num_questions * workload.answer_length(writing, questions)
     tokens = questions.prompt_tokens + answers
     return Cost(prefill=tokens, seconds=tokens * rates.capture)
 
@@ -150,8 +153,9 @@ def teacher_check(work: Work, rates: Rates, config: Config) -> Cost:
         return Cost()
     count = min(config.teacher_check.num_questions, num_selected(work, config))
     some = workload.part_of(work.pool, count)
-    shown = answering(work, some, rates, config, (1,), shown=work.shown_tokens)
-    return answering(work, some, rates, config, (1,)) + shown + shown
+    asked = some, rates, config, (1,), work.written
+    shown = answering(*asked, shown=work.shown_tokens)
+    return answering(*asked) + shown + shown
 
 
 def training(work: Work, rates: Rates, config: Config) -> Cost:
@@ -159,8 +163,8 @@ def training(work: Work, rates: Rates, config: Config) -> Cost:
     tuning = config.distill
     count = tuning.steps * tuning.batch_size
     some = workload.part_of(work.pool, count)
-    free = some.num_free * work.completion_tokens
-    answers = count * workload.answer_length(work, work.pool)
+    free = some.num_free * work.trained.mean
+    answers = count * workload.answer_length(work.trained, work.pool)
     read = 2 * count * work.trained_prompt + some.extra_tokens
     return Cost(
         prefill=read + count * work.shown_tokens + answers,
@@ -176,18 +180,21 @@ def control(work: Work, rates: Rates, config: Config) -> Cost:
         return Cost()
     tuning = config.distill
     count = tuning.steps * tuning.batch_size
-    trained = count * (work.trained_prompt + workload.answer_length(work, work.pool))
+    # It trains on what the pool wrote.
+    answer = workload.answer_length(work.written, work.pool)
+    trained = count * (work.trained_prompt + answer)
     seconds = tuning.steps * rates.form_step + num_saved(config) * rates.saving
     draws = (config.evaluation.num_samples,)
-    tested = answering(work, work.tests, rates, config, draws)
+    tested = answering(work.tests, rates, config, draws, work.tested)
     return Cost(train=trained, seconds=seconds) + tested
 
 
 def evaluation(work: Work, rates: Rates, config: Config) -> Cost:
     """Cost of testing the model before and after, and with demonstrations."""
     samples = config.evaluation.num_samples
-    before = answering(work, work.tests, rates, config, own_draws(config, samples))
-    after = answering(work, work.tests, rates, config, (samples,))
+    draws = own_draws(config, samples)
+    before = answering(work.tests, rates, config, draws, work.tested)
+    after = answering(work.tests, rates, config, (samples,), work.tested)
     return before + after + with_demonstrations(work, rates, config)
 
 
@@ -196,19 +203,18 @@ def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
     if not config.tests_prompted:
         return Cost()
     draws = (config.evaluation.num_samples,)
-    asked = answering(
-        work, work.in_domain, rates, config, draws, shown=work.shown_tokens
-    )
+    home, writing = work.in_domain, work.tested
+    asked = answering(home, rates, config, draws, writing, shown=work.shown_tokens)
     needed = config.shows_by_neurons
-    return reading_off(work, work.in_domain, rates, needed=needed) + asked
+    return reading_off(home, writing, rates, needed=needed) + asked
 
 
 def answering(
-    work: Work,
     questions: QuestionTokens,
     rates: Rates,
     config: Config,
     draws: tuple[int, ...],
+    writing: Writing,
     *,
     shown: float = 0.0,
 ) -> Cost:
@@ -223,10 +229,9 @@ def answering(
     again = questions.extra_tokens + questions.extra_rows * shown
     read = prompts * (1.0 + free * (len(draws) - 1)) + again
     per_token = rates.showing if shown else rates.reading
-    made = questions.num_free * sum(draws) * work.completion_tokens
-    length = prompts / max(1, questions.num_questions)
+    made = questions.num_free * sum(draws) * writing.mean
     steps = sum(
-        workload.decoding_steps(work, questions.num_free, samples, length, config)
+        workload.decoding_steps(writing, questions.num_free, samples, config)
         for samples in draws
     )
     seconds = steps * rates.decoding.step_seconds + made * rates.decoding.token_seconds
@@ -269,27 +274,21 @@ def peak_memory(work: Work, held: Held, config: Config) -> int:
 def num_positions(work: Work, config: Config) -> float:
     """Return how many positions of growing completions a run holds, at most."""
     sets = (
-        (work.pool, config.rollouts.num_samples),
-        (work.tests, config.evaluation.num_samples),
+        (work.pool, config.rollouts.num_samples, work.written),
+        (work.tests, config.evaluation.num_samples, work.tested),
     )
-    limit = config.most_new_tokens
-    rows = [
-        samples
-        * min(
-            questions.num_free,
-            config.rollouts.block_size,
-            workload.places_of(
-                samples, questions.prompt_tokens / questions.num_questions, config
-            ),
-        )
-        for questions, samples in sets
-        if questions.num_free
-    ]
-    if not rows:
+    return max((growing(*asked, config) for asked in sets), default=0.0)
+
+
+def growing(
+    questions: QuestionTokens, samples: int, writing: Writing, config: Config
+) -> float:
+    """Return how many positions of growing completions are held, at most."""
+    if not questions.num_free:
         return 0.0
-    return max(rows) * workload.expected_longest(
-        work.completion_tokens, max(rows), limit
-    )
+    block = min(questions.num_free, config.rollouts.block_size)
+    rows = workload.rows_of(block, samples)
+    return rows * workload.expected_longest(writing.mean, rows, writing.limit)
 
 
 def disk(work: Work, facts: ModelFacts, config: Config) -> int:
@@ -300,8 +299,8 @@ def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     """
     samples = config.rollouts.num_samples * work.pool.num_questions
     tested = 3 * config.evaluation.num_samples * work.tests.num_questions
-    tokens = samples * workload.answer_length(work, work.pool)
-    tokens += tested * workload.answer_length(work, work.tests)
+    tokens = samples * workload.answer_length(work.written, work.pool)
+    tokens += tested * workload.answer_length(work.tested, work.tests)
     kept = config.neurons.keep or scaled_keep(facts)
     sets = work.pool.num_questions * kept * 8 if needs_neurons(config) else 0
     trained = trained_parameters(facts, config) * 4

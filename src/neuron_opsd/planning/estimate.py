@@ -24,6 +24,7 @@ from neuron_opsd.planning.workload import (
     QuestionTokens,
     Rates,
     Work,
+    Writing,
     expected_longest,
 )
 from neuron_opsd.processes.memory import held_memory, peak_memory
@@ -119,7 +120,9 @@ def try_base(trial: Trial, inputs: Inputs, done: Callable[[int], None]) -> Readi
         answered.append(one)
     reading = answered[0].seconds_per_token
     done(1)
-    sample = samples.make_sample(trial, pool, answered, written.rest)
+    longest = trial.config.rollouts.max_new_tokens
+    rest = written.rest(trial, longest)
+    sample = samples.make_sample(trial, pool, answered, rest)
     capture, neurons = samples.try_capture(trial, sample, reading)
     examples = samples.make_examples(trial, sample)
     showing = try_showing(trial, sample, examples, reading, written)
@@ -178,7 +181,8 @@ def try_learner(
     learner = learner_of(model, config.distill, config.seed)
     size = step_trials.size_of_step(trial, found.trained, found.reading, found.showing)
     longest = write_scale(trial, found.written, size)
-    size = replace(size, rest=found.written.rest, write_scale=longest)
+    rest = found.written.rest(trial, config.training_tokens)
+    size = replace(size, rest=rest, write_scale=longest)
     base, peak = held_memory(device), 0
     cut = replace(trial, config=trial.cut_config(trial.limit()))
     objective = method_of(cut.config)
@@ -210,10 +214,10 @@ def try_learner(
 
 def write_scale(trial: Trial, written: Written, size: StepSize) -> float:
     """Return how much longer rollouts take that are not cut early."""
-    longest = trial.config.rollouts.max_new_tokens
-    rows = size.written
-    cut = expected_longest(written.length, rows, trial.limit())
-    return expected_longest(written.length, rows, longest) / cut
+    longest, rows = trial.config.training_tokens, size.written
+    mean = written.length(longest)
+    cut = expected_longest(mean, rows, trial.limit())
+    return expected_longest(mean, rows, longest) / cut
 
 
 def scaled_peak(base: int, peak: int, size: StepSize, config: Config) -> int:
@@ -232,6 +236,9 @@ def count_work(
     def count(questions: Sequence[Question]) -> QuestionTokens:
         return trials.count_questions(model, ask(questions, config))
 
+    def writing(longest: int) -> Writing:
+        return Writing(found.written.length(longest), longest)
+
     def mean(prompts: Iterable[Prompt]) -> float:
         return fmean(len(model.encode(prompt)) for prompt in prompts)
 
@@ -243,7 +250,9 @@ def count_work(
         pool=count(inputs.pool),
         tests=count(tests),
         in_domain=count(home),
-        completion_tokens=found.written.length,
+        written=writing(config.rollouts.max_new_tokens),
+        trained=writing(config.training_tokens),
+        tested=writing(config.test_tokens),
         trained_prompt=mean(example.student_prompt for example in found.trained),
         shown_tokens=shown - plain,
     )

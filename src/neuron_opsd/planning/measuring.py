@@ -52,22 +52,30 @@ def fit_decoding(few: tuple[int, int, float], many: tuple[int, int, float]) -> D
     return Decoding(max(0.0, many[2] - token * many[1]) / max(1, many[0]), token)
 
 
-def expected_length(completions: Sequence[Completion], longest: int) -> float:
-    """Return the mean length of completions as if every token ended one alike.
+def end_chance(completions: Sequence[Completion]) -> float:
+    """Return the chance that a token ends a completion, taken to be alike for all.
 
     Completions that were cut say how long others may become; a plain mean would not.
 
-    Args:
-        completions: Drawn with a low limit, so that some may be cut.
-        longest: Where the completions of interest are cut.
-
     Example:
-        >>> expected_length([], longest=7)
-        7.0
+        >>> end_chance([])
+        0.0
     """
     made = sum(len(one.token_ids) for one in completions)
-    ended = sum(one.finished for one in completions)
-    if not made or not ended:
+    return min(1.0, sum(one.finished for one in completions) / made) if made else 0.0
+
+
+def mean_length(chance: float, longest: int) -> float:
+    """Return the mean length of completions whose tokens end them with a chance.
+
+    Args:
+        chance: Of every token; 0 if none ever ends one.
+        longest: Where completions are cut.
+
+    Example:
+        >>> mean_length(0.5, 2), mean_length(0.0, 7)
+        (1.5, 7.0)
+    """
+    if not chance:
         return float(longest)
-    chance = min(1.0, ended / made)
     return (1.0 - (1.0 - chance) ** longest) / chance

@@ -121,14 +121,20 @@ class Written:
     """What a sample of free answers shows besides."""
 
     decoding: Decoding = field(default_factory=Decoding)
-    length: float = 1.0
-    """Expected of a completion, cut where the run cuts."""
-    rest: float = 0.0
-    """Tokens that a completion cut in the sample would have had besides."""
+    end_chance: float = 1.0
+    """Of a token, that it ends a completion."""
     position: float = 0.0
     """Bytes that one more position of growing completions takes."""
     num_positions: int = 0
     """Such positions in the larger sample."""
+
+    def length(self, longest: int) -> float:
+        """Return the mean length of completions that are cut at `longest`."""
+        return measuring.mean_length(self.end_chance, longest)
+
+    def rest(self, trial: Trial, longest: int) -> float:
+        """Return what a completion cut in the sample would have had besides."""
+        return self.length(max(0, longest - trial.limit()))
 
 
 def try_choices(trial: Trial, asked: Sequence[PromptedQuestion]) -> Answered:
@@ -180,12 +186,10 @@ def try_writing(
     count = max(least, measuring.affordable(few.seconds, WRITING_SECONDS, most))
     many = write(trial, measuring.spread(ordered, count), read.seconds_per_token)
     made = [rollout.completion for rollout in many.rollouts]
-    longest = trial.config.rollouts.max_new_tokens
     more = many.positions() - few.positions()
     written = Written(
         decoding=measuring.fit_decoding(few.work(), many.work()),
-        length=measuring.expected_length(made, longest),
-        rest=measuring.expected_length(made, longest - trial.limit()),
+        end_chance=measuring.end_chance(made),
         position=max(0, many.peak - few.peak) / more if more > 0 else 0.0,
         num_positions=many.positions(),
     )

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from neuron_opsd.config import Config
-from neuron_opsd.models.room import MAX_ROWS, ROOM
+from neuron_opsd.models.room import MAX_ROWS
 
 EULER = 0.5772
 
@@ -33,6 +33,16 @@ class QuestionTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Writing:
+    """How long free answers are that are asked for one purpose, in tokens."""
+
+    mean: float
+    """End token included."""
+    limit: int
+    """Where they are cut."""
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What a run is about to do."""
 
@@ -40,8 +50,12 @@ class Work:
     tests: QuestionTokens
     in_domain: QuestionTokens
     """The test set that is also asked with demonstrations."""
-    completion_tokens: float
-    """Mean length of a free completion, end token included."""
+    written: Writing
+    """Of the pool and of the teacher's check."""
+    trained: Writing
+    """Of training."""
+    tested: Writing
+    """Of the tests."""
     trained_prompt: float
     """Mean length of the student's prompts that are trained on."""
     shown_tokens: float
@@ -96,27 +110,25 @@ class Held:
 
 
 def decoding_steps(
-    work: Work, num_questions: int, samples: int, prompt: float, config: Config
+    writing: Writing, num_questions: int, samples: int, config: Config
 ) -> float:
     """Return how often a token is made for all rows that grow, over all blocks.
 
-    A question makes room for the next once all its samples have ended.
+    A sample that ends makes room for the next. Memory is taken to have room for all the
+    rows that are decoded side by side.
     """
     block = min(num_questions, config.rollouts.block_size)
     if not block:
         return 0.0
-    mean, limit = work.completion_tokens, config.most_new_tokens
-    places = min(block, places_of(samples, prompt, config))
-    waiting = block * expected_longest(mean, samples, limit) / places
-    last = expected_longest(mean, places * samples, limit)
-    return num_questions / block * max(waiting, last)
+    mean, limit = writing.mean, writing.limit
+    rows = rows_of(block, samples)
+    waiting = block * samples * min(mean, limit) / rows
+    return num_questions / block * max(waiting, expected_longest(mean, rows, limit))
 
 
-def places_of(samples: int, prompt: float, config: Config) -> int:
-    """Return how many questions are answered side by side, at most."""
-    positions = prompt + samples * config.most_new_tokens
-    room = int(ROOM * config.model.tokens_per_batch / positions)
-    return max(1, min(room, MAX_ROWS // samples))
+def rows_of(num_questions: int, samples: int) -> int:
+    """Return how many samples of a block are written side by side, at most."""
+    return min(MAX_ROWS, num_questions * samples)
 
 
 def expected_longest(mean: float, rows: int, limit: int) -> float:
@@ -130,13 +142,13 @@ def expected_longest(mean: float, rows: int, limit: int) -> float:
     return min(float(limit), max(mean, last))
 
 
-def answer_length(work: Work, questions: QuestionTokens) -> float:
+def answer_length(writing: Writing, questions: QuestionTokens) -> float:
     """Return the mean length of an answer, free or a choice, end token included."""
     if not questions.num_questions:
         return 0.0
     free = questions.num_free / questions.num_questions
     choice = questions.choice_tokens / max(1, questions.num_choices)
-    return free * work.completion_tokens + (1.0 - free) * choice
+    return free * writing.mean + (1.0 - free) * choice
 
 
 def part_of(questions: QuestionTokens, count: int) -> QuestionTokens:

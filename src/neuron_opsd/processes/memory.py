@@ -1,12 +1,16 @@
-"""How much memory this process holds on a CUDA device, or else as the system counts."""
+"""What memory this process holds and what is free, on a GPU or as the system says."""
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
+AVAILABLE = Path("/proc/meminfo")
+GROUP = Path("/sys/fs/cgroup")
+"""Of a container, whose limit is not that of the machine."""
 CLEAR = Path("/proc/self/clear_refs")
 FORGET_PEAK = "5"
 """Written to `CLEAR`, it sets the peak back to what is held now."""
@@ -30,6 +34,40 @@ def peak_memory(device: str) -> int:
     return status_bytes("VmHWM") or maximum_resident()
 
 
+def free_memory(device: str) -> int:
+    """Return the bytes that are still free, what torch keeps for later included.
+
+    Where the system does not say, half of the machine's memory counts as free.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = line_bytes(AVAILABLE, "MemAvailable") or total_memory() // 2
+    return min(free, free_in_group())
+
+
+def total_memory() -> int:
+    """Return the bytes of the machine's memory, 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def free_in_group() -> int:
+    """Return what the container that this process is in leaves free."""
+    try:
+        most, used = (
+            int((GROUP / name).read_text(encoding="ascii"))
+            for name in ("memory.max", "memory.current")
+        )
+    except (OSError, ValueError):  # not a container, or one without a limit
+        return sys.maxsize
+    return max(0, most - used)
+
+
 def forget_peak(device: str) -> None:
     """Set the peak back to what is held now, where the system lets us."""
     if device.startswith("cuda"):
@@ -43,8 +81,13 @@ def forget_peak(device: str) -> None:
 
 def status_bytes(name: str) -> int:
     """Return a size that Linux tells of this process, 0 where it does not."""
+    return line_bytes(STATUS, name)
+
+
+def line_bytes(path: Path, name: str) -> int:
+    """Return a size that Linux tells in a file, in kB after a name; 0 without it."""
     try:
-        lines = STATUS.read_text(encoding="ascii").splitlines()
+        lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
     sizes = [line.split()[1] for line in lines if line.startswith(f"{name}:")]

@@ -6,6 +6,7 @@ GPU. Nothing else in the package knows torch.distributed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from neuron_opsd.errors import is_out_of_memory
+from neuron_opsd.errors import ConfigError, is_out_of_memory
 from neuron_opsd.processes.ranks import LostRankError
 
 NO_LIMIT: Final = timedelta(days=365)
@@ -25,6 +26,46 @@ NUM_IN_FLIGHT: Final = 64
 """Tensors that are on their way at once."""
 
 
+PATIENCE: Final = timedelta(hours=1)
+"""How long one rank may take longer than another for its share of a step."""
+
+LOCAL_RANK: Final = "LOCAL_RANK"
+"""Variable that says which of the processes on its machine one is."""
+
+
+@contextmanager
+def joined(device: str) -> Iterator[ProcessGroup]:
+    """Join the processes that were started with this one, by torchrun or the like.
+
+    Args:
+        device: Where this process computes; of GPUs each takes its own.
+
+    Raises:
+        ConfigError: If there are more processes than GPUs on this machine.
+        LostRankError: If not all come.
+    """
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        take_own_gpu()
+    with hearing():
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
+    yield ProcessGroup(PATIENCE)
+    dist.destroy_process_group()
+
+
+def take_own_gpu() -> None:
+    """Compute on the GPU that is this process's on its machine."""
+    place, count = int(os.environ.get(LOCAL_RANK, "0")), torch.cuda.device_count()
+    if place >= count:
+        raise ConfigError(
+            f"this is process {place + 1} on a machine with {count} GPUs; start at "
+            f"most {count} there (torchrun --nproc-per-node {count}), or set "
+            "model.device to cpu"
+        )
+    torch.cuda.set_device(place)
+
+
 class ProcessGroup:
     """The ranks of torch's default process group, which must have been set up."""
 
@@ -32,7 +73,7 @@ class ProcessGroup:
         """Meet the others; a rank that says nothing for so long in a step is lost."""
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
-        with self._hearing():
+        with hearing():
             self._texts = dist.new_group(backend="gloo", timeout=timeout)
             self._waiting = dist.new_group(backend="gloo", timeout=NO_LIMIT)
 
@@ -40,7 +81,7 @@ class ProcessGroup:
         """Tell all ranks a text; return what each one told, in their order."""
         own = as_bytes(word)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        with self._hearing():
+        with hearing():
             dist.all_gather(sizes, torch.tensor([len(own)]), group=self._texts)
             longest = max(int(size) for size in sizes)
             rows = [torch.zeros(longest, dtype=torch.uint8) for _ in sizes]
@@ -53,7 +94,7 @@ class ProcessGroup:
         """Return what rank 0 says, however long that takes; only rank 0 says a word."""
         own = as_bytes(word)
         size = torch.tensor([len(own)])
-        with self._hearing():
+        with hearing():
             dist.broadcast(size, 0, group=self._waiting)
             row = own if self.rank == 0 else torch.zeros(int(size), dtype=torch.uint8)
             dist.broadcast(row, 0, group=self._waiting)
@@ -69,7 +110,7 @@ class ProcessGroup:
 
     def _each(self, send: Callable[..., Any], tensors: Sequence[Tensor]) -> None:
         """Send tensors in their order, some of them at once."""
-        with self._hearing():
+        with hearing():
             for start in range(0, len(tensors), NUM_IN_FLIGHT):
                 part = tensors[start : start + NUM_IN_FLIGHT]
                 begun = [
@@ -82,20 +123,22 @@ class ProcessGroup:
         """Return the group that moves what is where a tensor is."""
         return self._texts if tensor.device.type == "cpu" else dist.group.WORLD
 
-    @contextmanager
-    def _hearing(self) -> Iterator[None]:
-        """Say in a line that another rank is lost where torch cannot reach it."""
-        try:
-            yield
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            reason = str(error).strip().partition("\n")[0]
-            raise LostRankError(
-                f"another of the {self.size} processes that train together has ended "
-                f"or cannot be reached ({reason}); its own message says why; the last "
-                "checkpoint is whole, and the same command resumes from it"
-            ) from error
+
+@contextmanager
+def hearing() -> Iterator[None]:
+    """Say in a line that another rank is lost where torch cannot reach it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        silent = "timed out" in str(error).lower()
+        what = "says nothing" if silent else "has ended or cannot be reached"
+        raise LostRankError(
+            f"another of the processes that train together {what}; its own message "
+            "says why; the last checkpoint is whole, and the same command resumes "
+            "from it"
+        ) from error
 
 
 def as_bytes(text: str) -> Tensor:

@@ -7,12 +7,14 @@ step on every rank.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from torch import Tensor
+from neuron_opsd.errors import ConfigError, TryAgainError
 
-from neuron_opsd.errors import TryAgainError
+if TYPE_CHECKING:
+    from torch import Tensor  # slow to import, and the command line asks for its rank
 
 
 class LostRankError(TryAgainError):
@@ -71,3 +73,25 @@ class Alone:
 
 ALONE: Final = Alone()
 """What a training takes where nothing else is said."""
+
+RANK, SIZE = "RANK", "WORLD_SIZE"
+"""Variables by which torchrun tells a process which of how many it is."""
+NEEDED: Final = (RANK, SIZE, "MASTER_ADDR", "MASTER_PORT")
+
+
+def launched_rank() -> int | None:
+    """Return this process's rank if torchrun, or the like, started several.
+
+    Raises:
+        ConfigError: If what it was told is no number.
+    """
+    if not all(name in os.environ for name in NEEDED):
+        return None
+    rank, size = (os.environ[name] for name in (RANK, SIZE))
+    if not (rank.isdecimal() and size.isdecimal() and int(rank) < max(int(size), 1)):
+        raise ConfigError(
+            f"{RANK} is {rank!r} and {SIZE} {size!r}, but they must be the number of "
+            "this process, from 0, and how many there are; start with torchrun, or "
+            "unset them"
+        )
+    return int(rank) if int(size) > 1 else None

@@ -52,6 +52,8 @@ class Stopping:
         """Whether a step is being taken."""
         self.unwinds = False
         """Whether the program was told to end, and is on its way."""
+        self.speaks = True
+        """Whether it says so; of processes that work together one does."""
 
     @property
     def status(self) -> int:
@@ -72,12 +74,13 @@ class Stopping:
         self.number = self.number or number
         if again or not self.has_begun:
             self.end(RESUMES)
-        if self.waits:
+        if self.waits and self.speaks:
             say("stopping after this step; once more stops at once")
 
     def end(self, text: str) -> None:
         """End the process, with a line and nothing unwound."""
-        say(text)
+        if self.speaks:
+            say(text)
         os._exit(self.status)
 
     @contextmanager

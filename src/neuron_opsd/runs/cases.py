@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 
 from neuron_opsd.answers.votes import sampled_rollouts
 from neuron_opsd.models.roles import Answerer, Tokenizer
@@ -25,10 +26,11 @@ def answer_cases(
     config, known = run.config, prepared.library.questions
     asked = ask([known[c.question_id] for c in choose_cases(prepared)], config)
     draws = [(config.rollouts.temperature, config.rollouts.num_samples)]
+    sample = partial(sample_rollouts, config=config, stage=OWN, draws=draws)
     rollouts = run.directory.once(
         "cases",
         ROLLOUTS.at("cases.parquet"),
-        lambda: sample_rollouts(model, asked, config, OWN, draws),
+        lambda: run.work.employed(model).each(sample, [asked])[0],
         made_from=[BIAS_NAME, *made_from],
     )
     return sampled_rollouts(rollouts)

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from neuron_opsd.documents import DocumentError, parse_json
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.library_errors import saving
-from neuron_opsd.models.roles import Learner
 from neuron_opsd.models.weights.finite import first_not_finite
 from neuron_opsd.runs.context import RunContext
+from neuron_opsd.runs.courses import Course
 from neuron_opsd.runs.metrics import (
     METRICS,
     MetricsHash,
@@ -53,7 +53,7 @@ def checkpoint_name(work: str, step: int) -> str:
 
 def keep_checkpoint(
     run: RunContext,
-    learner: Learner,
+    course: Course,
     work: str,
     step: int,
     made_from: Sequence[str],
@@ -68,7 +68,7 @@ def keep_checkpoint(
         "metrics": metrics.now(),
     }
 
-    state, files = learner.state(), dict[str, str]()
+    state, files = course.state(), dict[str, str]()
 
     def fill(folder: Path) -> None:
         # One key: several would be written in any order.
@@ -149,9 +149,9 @@ def forget_lost(run: RunContext, work: str) -> None:
 
 
 def go_back(
-    run: RunContext, learner: Learner, work: str, made_from: Sequence[str], latest: int
+    run: RunContext, course: Course, work: str, made_from: Sequence[str], latest: int
 ) -> int:
-    """Put a learner where its last checkpoint that fits is; return the next step.
+    """Put a training where its last checkpoint that fits is; return the next step.
 
     One after more steps than `latest` does not fit. Metrics of later steps are dropped:
     these steps will be taken again.
@@ -168,7 +168,7 @@ def go_back(
             if spoilt := first_not_finite(state):
                 run.directory.warn(f"{folder} is passed over: {spoilt} is not finite")
                 continue
-            learner.load_state(state)
+            course.load_state(state)
             first = step
             break
     if os.path.lexists(home / METRICS):

@@ -17,7 +17,6 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Pair
-from neuron_opsd.runs.kept_room import tell_of_room
 from neuron_opsd.stages.capture import capture_pairs
 from neuron_opsd.storage.caching import MEMORY, InChunks, Task
 from neuron_opsd.storage.codecs import (
@@ -54,7 +53,7 @@ def extract_neurons(
         )
     rows = read_completions(completions, config.questions)
     model = load_model(config.model)
-    tell_of_room(model, progress.warn)
+    model.room.told = progress.warn
     if model.facts.why_no_neurons:
         raise ModelError(model.facts.why_no_neurons)
     named = [(row.id, encode(model, row, completions)) for row in rows]

@@ -16,6 +16,7 @@ from neuron_opsd.processes.memory import peak_memory
 from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
+from neuron_opsd.runs.machines import THIS_MACHINE, Machines
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -70,11 +71,13 @@ class RunContext:
     config: Config
     """As `resolve` returns it."""
     progress: Progress
+    machines: Machines = THIS_MACHINE
+    """Where models answer and are trained."""
 
     @property
     def work(self) -> Workspace:
         """What the steps of Algorithm 1 are done with."""
-        return Workspace(self.config, self.directory, self)
+        return Workspace(self.config, self.directory, self, self.machines)
 
     def stage(
         self, name: str, total: int, unit: str

@@ -11,13 +11,9 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from neuron_opsd.config import Config, ModelConfig
-from neuron_opsd.errors import DataError
-from neuron_opsd.models.load import load_answering
-from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.config import ModelConfig
 from neuron_opsd.models.weights.shards import Source, snapshot_of
 from neuron_opsd.storage.files import sha256_file
-from neuron_opsd.storage.run_directory import RunDirectory
 
 IMAGES = (".gif", ".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -84,21 +80,3 @@ def hash_as_of(path: Path, marks: tuple[int, ...]) -> str:
     """Return the SHA-256 of a file as it was when its status was this."""
     del marks
     return sha256_file(path)
-
-
-def load_again(run: RunDirectory, config: Config, *adapters: Path) -> LanguageModel:
-    """Load the model that a run was started with, once more and with adapters.
-
-    Raises:
-        DataError: If its files were changed since.
-        ModelError: If it or an adapter cannot be loaded.
-    """
-    model = load_answering(config, *adapters)
-    known = run.manifest.inputs.get("model")
-    if known is not None and known != model_fingerprint(config.model):
-        raise DataError(
-            f"the files of model {config.model.name} were changed while {run.folder} "
-            "was running; put them back and run the same command again, or choose "
-            "another --out"
-        )
-    return model

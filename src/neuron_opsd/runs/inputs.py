@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 
-from neuron_opsd.config import Config, ModelConfig, QuestionsConfig
+from neuron_opsd.config import ClusterConfig, Config, ModelConfig, QuestionsConfig
 from neuron_opsd.config.former import as_begun
 from neuron_opsd.config.tables import flatten
 from neuron_opsd.data.formats.public_sets import check_targets
@@ -34,12 +34,14 @@ TAKEN = (POOL, "model")
 
 PASSING = (
     *("teacher_check.one_answer", "distill.on_nonfinite", "answers.max_minutes"),
-    *("engine.memory_share", "engine.sleep", "engine.max_logprob_gap"),
+    *("engine.decoding_memory", "engine.memory_share"),
+    *("engine.sleep", "engine.max_logprob_gap"),
+    *(f"cluster.{n}" for n in ClusterConfig.model_fields),
     "distill.gradient_checkpointing",
     *(f"questions.{n}" for n in QuestionsConfig.model_fields if n.startswith("max_")),
 )
 """Settings that let pass what was stopped or refused, or only say how much memory is
-taken, and change nothing else."""
+taken or on which machines, and change nothing else."""
 
 VECTORS: Final = re.compile(r"amx|avx|fma|asimd|sve|bf16|i8mm|neon|vnni")
 """Names of a processor's abilities that choose how products are computed."""

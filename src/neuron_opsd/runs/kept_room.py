@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
 from neuron_opsd.models.roles import Capturer
+from neuron_opsd.models.room import GB
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.stages.splitting import Split, Splits
 
@@ -19,6 +20,7 @@ SPLITS: Final = "splits"
 def keep_room(run: RunContext, model: Capturer) -> None:
     """Give a model the room that a run has found, and keep what it finds."""
     usual = run.config.model.tokens_per_batch
+    model.room.memory = round(run.config.engine.decoding_memory * GB)
     model.room.tokens = min(usual, run.directory.manifest.facts.get(ROOM, usual))
 
     def keep(text: str) -> None:
@@ -26,20 +28,7 @@ def keep_room(run: RunContext, model: Capturer) -> None:
             run.directory.note(ROOM, model.room.tokens)
         run.directory.warn(text)
 
-    tell_of_room(model, keep)
-
-
-def tell_of_room(model: Capturer, warn: Callable[[str], None]) -> None:
-    """Warn when a model's passes have to be made smaller."""
-
-    def tell(said: str) -> None:
-        warn(
-            f"memory ran out ({said}); passes hold at most {model.room.tokens} tokens "
-            "from here on, which makes the same more slowly; model.tokens_per_batch "
-            f"{model.room.wanted} is more than there is room for"
-        )
-
-    model.room.told = tell
+    model.room.told = keep
 
 
 def splits_of(run: RunContext, name: str) -> Splits:

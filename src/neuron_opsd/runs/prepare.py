@@ -31,7 +31,7 @@ from neuron_opsd.stages.teacher_check import (
     selection_findings,
 )
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, own_answers
-from neuron_opsd.storage.caching import InChunks, Task
+from neuron_opsd.storage.caching import InChunks, Task, Workspace
 from neuron_opsd.storage.codecs import TEACHER_CHECK, Codec
 from neuron_opsd.storage.manifest import kept_name
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -120,7 +120,8 @@ def prepare_run(
         TeacherError: If there is nothing to learn from the teacher.
     """
     cache = PoolCache(run.directory, outputs)
-    prepared = prepare(model, pool, run.config, cache, run)
+    work = Workspace(run.config, cache, run, run.machines)
+    prepared = prepare(work, model, pool)
     count_pool_tokens(run, model, prepared, outputs.neurons)
     teacher_check = check(run, model, prepared, cache)
     # Nothing asks for them again, and of a million questions they take much room.
@@ -233,7 +234,12 @@ def compare_teacher(
     asked = ask([library.questions[context.question_id] for context in some], config)
     with run.progress.stage("teacher check", len(some), "questions") as done:
         teacher_check = check_teacher(
-            model, asked, prompts(some), prompts(random), prepared.votes, config
+            run.work.employed(model),
+            asked,
+            prompts(some),
+            prompts(random),
+            prepared.votes,
+            config,
         )
         done(len(some))
     return teacher_check

@@ -69,7 +69,7 @@ def preview(
     check_sets(tokenizer, {POOL: some}, resolved, {POOL: pool})
     model = load_answering(resolved, tokenizer=tokenizer)
     work = centred(Workspace(resolved, progress=progress), model, some)
-    prepared = prepare(model, some, work.config, progress=progress, only={chosen.id})
+    prepared = prepare(work, model, some, only={chosen.id})
     work.warn(remarks(model.facts, resolved, own))
     return show(model, chosen, prepared, work)
 

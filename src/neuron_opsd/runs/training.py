@@ -10,16 +10,16 @@ from typing import Any
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.methods.method import Method, PoolAnswers
-from neuron_opsd.models.load import learner_of
-from neuron_opsd.models.roles import LanguageModel, Learner
+from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics, TrainingExample
 from neuron_opsd.runs.checkpoints import forget_lost, go_back, keep_checkpoint
 from neuron_opsd.runs.context import RunContext
-from neuron_opsd.runs.fingerprint import load_again
+from neuron_opsd.runs.courses import Course, Job
 from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room, splits_of
+from neuron_opsd.runs.loading import load_again
 from neuron_opsd.runs.metrics import (
     METRICS,
     MetricsHash,
@@ -32,7 +32,7 @@ from neuron_opsd.runs.prepare import inside
 from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_kept
 from neuron_opsd.runs.watching import StepWatch, skipped_last
 from neuron_opsd.stages.teaching import shown_rollouts
-from neuron_opsd.stages.training import Earlier, Objective, train
+from neuron_opsd.stages.training import Earlier, Objective
 from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.integrity import CARD, GONE, fault_of
 from neuron_opsd.storage.manifest import json_sha256
@@ -96,20 +96,19 @@ def train_adapter(
         warn_as_kept(run, training.work, training_name(training.work))
         return metrics
     keep_room(run, model)
-    learner = learner_of(model, run.config.distill, run.config.seed)
-    latest = min(lost.values()) - 1
-    first_step = go_back(run, learner, training.work, made_from, latest)
-    with run.progress.stage(name, run.config.distill.steps, "steps") as done:
-        done(first_step)
-        skipped = skipped_last(read_metrics(run.directory.path(training.work)))
-        earlier = Earlier(first_step, skipped, splits_of(run, name))
-        steps = train(learner, examples, objective, run.config, earlier)
-        steps = keeping(run, learner, steps, training, made_from)
-        metrics = run_steps(run, learner, training, made_from, steps, done)
-    run.count_tokens(name, sum(m.num_tokens for m in metrics))
-    write_folder(
-        run.directory.path(training.adapter), learner.save_adapter, learner.num_bytes
-    )
+    run.machines.release()  # they make room for what is trained
+    with run.machines.course(Job(run.config, examples, objective), model) as course:
+        latest = min(lost.values()) - 1
+        first_step = go_back(run, course, training.work, made_from, latest)
+        with run.progress.stage(name, run.config.distill.steps, "steps") as done:
+            done(first_step)
+            skipped = skipped_last(read_metrics(run.directory.path(training.work)))
+            earlier = Earlier(first_step, skipped, splits_of(run, name))
+            steps = keeping(run, course, course.take(earlier), training, made_from)
+            metrics = run_steps(run, course, training, made_from, steps, done)
+        run.count_tokens(name, sum(m.num_tokens for m in metrics))
+        adapter = run.directory.path(training.adapter)
+        write_folder(adapter, course.save_adapter, course.num_bytes)
     list_training(run, training, made_from)
     return metrics
 
@@ -133,7 +132,7 @@ def list_training(
 
 def keeping(
     run: RunContext,
-    learner: Learner,
+    course: Course,
     steps: Iterator[StepMetrics],
     training: Training,
     made_from: Sequence[str],
@@ -143,7 +142,7 @@ def keeping(
         if entry.step + 1 in training.keep_after:
             name = training.kept(entry.step + 1)
             write_folder(
-                run.directory.path(name), learner.save_adapter, learner.num_bytes
+                run.directory.path(name), course.save_adapter, course.num_bytes
             )
             run.directory.record(name, name, made_from)
         yield entry
@@ -151,7 +150,7 @@ def keeping(
 
 def run_steps(
     run: RunContext,
-    learner: Learner,
+    course: Course,
     training: Training,
     made_from: Sequence[str],
     steps: Iterator[StepMetrics],
@@ -176,7 +175,7 @@ def run_steps(
             step = entry.step + 1
             if step % run.config.distill.checkpoint_every == 0 or STOPPING.number:
                 write_verdicts()
-                keep_checkpoint(run, learner, training.work, step, made_from, hashed)
+                keep_checkpoint(run, course, training.work, step, made_from, hashed)
                 start = add_seconds(run, training.name, start)
                 if STOPPING.number:
                     break
@@ -194,9 +193,10 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
     return now
 
 
-def trained_model(run: RunContext, folder: str) -> LanguageModel:
-    """Load the base model with the adapter in a folder of the run directory."""
-    model = load_again(run.directory, run.config, run.directory.path(folder))
+def trained_model(run: RunContext, base: LanguageModel, folder: str) -> LanguageModel:
+    """Return the base model with the adapter in a folder of the run directory."""
+    adapter, machines = run.directory.path(folder), run.machines
+    model = load_again(run.directory, run.config, adapter, machines=machines, base=base)
     keep_room(run, model)
     return model
 

@@ -17,18 +17,29 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.roles import TextScorer
-from neuron_opsd.stages.rollouts import PromptedQuestion, scored_choices
+from neuron_opsd.stages.rollouts import Employed, PromptedQuestion, scored_choices
 
 LEAST_QUESTIONS: Final = 10
 """Questions that a choice must stand in for its mean to say anything."""
 
 
+def plain_logprobs(
+    model: TextScorer, asked: Sequence[PromptedQuestion]
+) -> list[NDArray[np.float64]]:
+    """Return the log-probabilities of all questions' choices at temperature 1, flat."""
+    scores = scored_choices(model, asked)
+    return [np.concatenate([choice_logprobs(one, 1.0) for one in scores])]
+
+
 def choice_bias(
-    model: TextScorer, asked: Sequence[PromptedQuestion], block_size: int
+    model: Employed[TextScorer], asked: Sequence[PromptedQuestion], block_size: int
 ) -> dict[str, float]:
     """Return what the model gives each choice on average over the pool.
 
@@ -39,12 +50,11 @@ def choice_bias(
     scored = [a for a in asked if a.written]
     # Of a million questions with choices of their own: as few bytes as will do.
     found: dict[str, array[float]] = defaultdict(lambda: array("d"))
-    for start in range(0, len(scored), block_size):
-        block = scored[start : start + block_size]
-        for a, scores in zip(block, scored_choices(model, block), strict=True):
-            logprobs = choice_logprobs(scores, 1.0).tolist()
-            for choice, logprob in zip(a.question.choices, logprobs, strict=True):
-                found[choice].append(logprob)
+    blocks = [scored[n : n + block_size] for n in range(0, len(scored), block_size)]
+    for block, (flat,) in zip(blocks, model.each(plain_logprobs, blocks), strict=True):
+        choices = [choice for a in block for choice in a.question.choices]
+        for choice, logprob in zip(choices, flat.tolist(), strict=True):
+            found[choice].append(logprob)
     means = {
         choice: fmean(values)
         for choice, values in found.items()

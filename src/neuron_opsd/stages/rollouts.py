@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,8 +26,23 @@ from neuron_opsd.prompts import choice_answers, student_prompt
 from neuron_opsd.records import Completion, Prompt, Question, Rollout, TokenIds
 from neuron_opsd.seeds import derive_seed, uniforms
 
+Item = TypeVar("Item")
+R = TypeVar("R")
+M_co = TypeVar("M_co", covariant=True)
+
 OWN: Final = "rollout"
 """The stage of the pool's own rollouts, for which their draws are derived."""
+
+
+class Employed(Protocol[M_co]):
+    """A model, and the workers that have it."""
+
+    def each(
+        self,
+        function: Callable[[M_co, Sequence[Item]], Sequence[R]],
+        chunks: Sequence[Sequence[Item]],
+    ) -> list[Sequence[R]]:
+        """Return the results of chunks in their order."""
 
 
 @dataclass(frozen=True, slots=True)

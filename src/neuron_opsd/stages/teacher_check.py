@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 from typing import Final
 
@@ -20,11 +21,12 @@ from neuron_opsd.answers.readers import Same, readers_for
 from neuron_opsd.answers.votes import tally
 from neuron_opsd.config import Config, TeacherCheckConfig
 from neuron_opsd.errors import naming
-from neuron_opsd.models.decoding.choices import choice_logprobs, entropy
+from neuron_opsd.models.decoding.choices import ChoiceScores, choice_logprobs, entropy
 from neuron_opsd.models.roles import Answerer, TextScorer
 from neuron_opsd.records import (
     Prompt,
     Question,
+    Rollout,
     RolloutSummary,
     SelectionEntry,
     TeacherCheck,
@@ -34,6 +36,7 @@ from neuron_opsd.records import (
 from neuron_opsd.stages import one_answer
 from neuron_opsd.stages.one_answer import Logprobs
 from neuron_opsd.stages.rollouts import (
+    Employed,
     PromptedQuestion,
     sample_rollouts,
     scored_choices,
@@ -63,7 +66,7 @@ class AnswerDistribution:
 
 
 def check_teacher(
-    model: Answerer,
+    model: Employed[Answerer],
     asked: Sequence[PromptedQuestion],
     teacher_prompts: Sequence[Prompt],
     other_prompts: Sequence[Prompt],
@@ -73,18 +76,16 @@ def check_teacher(
     """Compare student and teacher, which still are one model, on some questions.
 
     Args:
-        model: The base model.
+        model: The base model; the three ways of asking may be worked on side by side.
         asked: Selected questions as the student is asked.
         teacher_prompts: The same with their demonstrations.
         other_prompts: The same with random demonstrations, to see what they change.
         votes: What the pool's rollouts agree on.
         config: Limits and sampling.
     """
-    student = answer_distributions(
-        model, asked, [a.prompt for a in asked], votes, config
+    student, teacher, other = answer_distributions(
+        model, asked, (teacher_prompts, other_prompts), votes, config
     )
-    teacher = answer_distributions(model, asked, teacher_prompts, votes, config)
-    other = answer_distributions(model, asked, other_prompts, votes, config)
     same = equality_of(asked, config)
     top, share = top_answer([b.answer for b in teacher], same)
     pool_answer, pool_share = one_answer.most_given(votes)
@@ -133,7 +134,7 @@ def top_answer(answers: Sequence[str], same: Same) -> tuple[str, float]:
 
 
 def initial_divergence(
-    model: TextScorer,
+    model: Employed[Answerer],
     asked: Sequence[PromptedQuestion],
     teacher_prompts: Sequence[Prompt],
     student: Sequence[AnswerDistribution],
@@ -151,35 +152,56 @@ def initial_divergence(
     ]
     if len(known) == len(asked):
         return fmean(known)
-    prompts = [a.prompt for a in asked], teacher_prompts
     written = [b.token_ids for b in student]
+    rows = list(zip(asked, teacher_prompts, written, strict=True))
+    ((divergence,),) = model.each(token_divergence, [rows])
+    return divergence
+
+
+def token_divergence(
+    model: TextScorer, rows: Sequence[tuple[PromptedQuestion, Prompt, TokenIds]]
+) -> list[float]:
+    """Return KL(student || teacher) per token, the mean over rows, in nats.
+
+    A row is a question as the student is asked, the teacher's prompt and an answer.
+    """
+    asked, others, written = zip(*rows, strict=True)
+    prompts = [a.prompt for a in asked], others
     with naming([a.question.id for a in asked]):
-        return one_answer.token_divergence(model, prompts, written)
+        return [one_answer.token_divergence(model, prompts, written)]
 
 
 def answer_distributions(
-    model: Answerer,
+    model: Employed[Answerer],
     asked: Sequence[PromptedQuestion],
-    prompts: Sequence[Prompt],
+    others: Sequence[Sequence[Prompt]],
     votes: Mapping[str, Vote],
     config: Config,
-) -> list[AnswerDistribution]:
-    """Return what the model answers to questions under the given prompts."""
-    put = [replace(a, prompt=prompt) for a, prompt in zip(asked, prompts, strict=True)]
-    if all(a.written for a in put):
-        return from_choices(model, put, votes, config)
-    return from_samples(model, put, votes, config)
+) -> list[list[AnswerDistribution]]:
+    """Return what the model answers to questions as asked, and under other prompts."""
+    put = [list(asked)]
+    for prompts in others:
+        pairs = zip(asked, prompts, strict=True)
+        put.append([replace(a, prompt=prompt) for a, prompt in pairs])
+    if all(a.written for a in asked):
+        scores = model.each(scored_choices, put)
+        chosen = zip(put, scores, strict=True)
+        return [from_choices(some, found, votes, config) for some, found in chosen]
+    draws = [(config.rollouts.temperature, 1)]
+    sample = partial(sample_rollouts, config=config, stage=DRAWS, draws=draws)
+    drawn = zip(put, model.each(sample, put), strict=True)
+    return [from_samples(some, found, votes, config) for some, found in drawn]
 
 
 def from_choices(
-    model: TextScorer,
     asked: Sequence[PromptedQuestion],
+    scored: Sequence[ChoiceScores],
     votes: Mapping[str, Vote],
     config: Config,
 ) -> list[AnswerDistribution]:
     """Return distributions from the exact distribution over each question's choices."""
     found = []
-    for a, scores in zip(asked, scored_choices(model, asked), strict=True):
+    for a, scores in zip(asked, scored, strict=True):
         logprobs = choice_logprobs(scores, config.rollouts.temperature)
         probability = np.exp(logprobs)
         label = votes[a.question.id].pseudo_label
@@ -195,15 +217,12 @@ def from_choices(
 
 
 def from_samples(
-    model: Answerer,
     asked: Sequence[PromptedQuestion],
+    rollouts: Sequence[Rollout],
     votes: Mapping[str, Vote],
     config: Config,
 ) -> list[AnswerDistribution]:
     """Return distributions from one sample per question at the pool's temperature."""
-    rollouts = sample_rollouts(
-        model, asked, config, DRAWS, [(config.rollouts.temperature, 1)]
-    )
     same = equality_of(asked, config)
     return [
         AnswerDistribution(

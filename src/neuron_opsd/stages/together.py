@@ -26,14 +26,18 @@ def told(ranks: Ranks, topic: str, value: T) -> list[T]:
     """Tell all ranks a value of JSON's; return what each one told, in their order.
 
     Raises:
-        RuntimeError: If another rank tells of something else, which is a bug.
+        LostRankError: If another rank tells of something else, since it has failed.
     """
     if ranks.size == 1:
         return [value]
     heard = [json.loads(word) for word in ranks.tell(json.dumps([topic, value]))]
     topics = [topic for topic, _ in heard]
     if len(set(topics)) > 1:
-        raise RuntimeError(f"ranks are not at the same place: {', '.join(topics)}")
+        raise LostRankError(
+            "the processes that train together are not at the same place "
+            f"({', '.join(topics)}), so one has failed; its own message says why; the "
+            "last checkpoint is whole, and the same command resumes from it"
+        )
     return [value for _, value in heard]
 
 

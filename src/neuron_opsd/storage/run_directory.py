@@ -203,7 +203,7 @@ class RunDirectory:
                     yield number, chunk
 
         start = perf_counter()
-        for number, results in task.each(missing()):
+        for number, results in task.each(missing(), parts.journal):
             parts.keep(number, results, start)
             del results  # it makes room for the next
             items.done(len(items[number]))
@@ -273,6 +273,10 @@ class RunDirectory:
         self.warnings.append(text)
         self._warn(text)
 
+    def computed_on_others(self, found: Sequence[str]) -> None:
+        """Hear of what is otherwise where a part of the run is computed from now on."""
+        self._elsewhere.add(found)
+
     def computing(self) -> None:
         """Keep in the manifest that what is computed now is computed elsewhere."""
         if found := self._elsewhere.to_keep():
@@ -313,6 +317,7 @@ class Elsewhere:
     ) -> None:
         """Compare, and say what is otherwise, or was while a part was computed."""
         self._manifest = begun
+        self._warn = warn
         self._now = changes(*(one.versions | one.environment for one in (begun, fresh)))
         if self._now:
             warn(
@@ -322,6 +327,11 @@ class Elsewhere:
         others = [one for one in known_changes(begun) if one not in self._now]
         if others:
             warn(computed_elsewhere(others))
+
+    def add(self, found: Sequence[str]) -> None:
+        """Hear that a part is computed where something is otherwise; say so."""
+        self._now += [one for one in found if one not in self._now]
+        self._warn(computed_elsewhere(list(found)))
 
     def to_keep(self) -> list[str]:
         """Return all changes under which parts were computed, if any is not kept."""

@@ -14,14 +14,13 @@ from typing import Any, Final
 
 import pytest
 import torch
-from torch import Tensor
 
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models import probing
-from neuron_opsd.models.decoding import generation, shared_prefix
+from neuron_opsd.models.decoding import budget, paged_memory
 from neuron_opsd.models.decoding.growing import Growing, completed, ending_of
-from neuron_opsd.models.decoding.shared_prefix import PrefixMemory
+from neuron_opsd.models.decoding.layout import Layouts
+from neuron_opsd.models.decoding.scheduling import Schedule
 from neuron_opsd.models.forward.attention import MIN_ROWS, Whole, attention
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.roles import Sampling
@@ -237,8 +236,9 @@ def test_tokens_are_the_same_at_any_batch_size(tiny_llama: Path, compute: str) -
     assert tokens_of(some) == tokens_of([row[2:7] for row in together[3:6]])
 
 
-def test_places_are_filled_again_and_memory_shrinks_at_the_end(
-    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rows", [1, 5, 8])
+def test_the_place_of_a_sample_that_ended_goes_to_another(
+    tiny_llama: Path, rows: int
 ) -> None:
     model = loaded(tiny_llama)
     likelier_end(model)
@@ -246,23 +246,55 @@ def test_places_are_filled_again_and_memory_shrinks_at_the_end(
     longer = Sampling(temperature=0.9, max_new_tokens=40)
     seeds = seeds_for(prompts, 2)
     wide = model.sample(prompts, seeds, longer)
-    monkeypatch.setattr(generation, "MAX_ROWS", 8)
-    shrunk: list[int] = []
-    keep = PrefixMemory.keep
-
-    def note(memory: PrefixMemory, places: Sequence[int]) -> None:
-        shrunk.append(len(places))
-        keep(memory, places)
-
-    monkeypatch.setattr(PrefixMemory, "keep", note)
+    model.room.rows = rows
     with counted(model) as shapes:
         narrow = model.sample(prompts, seeds, longer)
     assert tokens_of(narrow) == tokens_of(wide)
-    prefills = [rows for rows, positions in shapes if positions > 1]
-    assert sum(prefills) == len(prompts)
-    assert max(prefills) == 4
-    assert shrunk
-    assert max(shrunk) <= 2
+    steps = sum(positions == 1 for _, positions in shapes)
+    # Nobody waits for the longest of a group.
+    written = sum(len(c.token_ids) - 1 for row in wide for c in row)
+    assert steps < written / rows + 40
+
+
+PAGE_BYTES: Final = 2 * 2 * 2 * 8 * 4 * 8
+"""Eight positions of a tiny model: keys and values, layers, heads, width, float32."""
+
+
+@pytest.mark.parametrize("pages", [7, 9, 14, 23])
+def test_samples_that_are_put_back_are_written_again_bit_for_bit(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    monkeypatch.setitem(budget.PAGES, "cpu", 8)
+    model = loaded(tiny_llama)
+    likelier_end(model)
+    prompts = prompts_for(model) * 3
+    longer = Sampling(temperature=0.9, max_new_tokens=40)
+    seeds = seeds_for(prompts, 3)
+    wide = model.sample(prompts, seeds, longer)
+    assert max(len(c.token_ids) for row in wide for c in row) == 40
+    put_back: list[int] = []
+    grow, moves = Schedule.grow, []
+    pack = Schedule.pack
+
+    def note(schedule: Schedule) -> list[int]:
+        found = grow(schedule)
+        put_back.extend(found)
+        return found
+
+    def note_moves(schedule: Schedule) -> Any:
+        found = pack(schedule)
+        moves.extend(found)
+        return found
+
+    monkeypatch.setattr(Schedule, "grow", note)
+    monkeypatch.setattr(Schedule, "pack", note_moves)
+    # Samples are taken to be short, so that too many are let in.
+    monkeypatch.setattr(Schedule, "expected_length", lambda _: 1)
+    model.room.memory = pages * PAGE_BYTES
+    narrow = model.sample(prompts, seeds, longer)
+    assert narrow == wide  # log-probabilities included
+    assert put_back
+    assert moves
 
 
 def test_both_ways_of_decoding_draw_the_same(folder: Path) -> None:
@@ -284,16 +316,14 @@ def test_a_model_that_is_decoded_otherwise_steps_back_to_the_plain_way(
     prompts = prompts_for(right)
     wanted = right.sample(prompts, seeds_for(prompts), SAMPLING)
 
-    def a_place_too_far(lengths: Tensor) -> Tensor:
-        return lengths + 1
+    of_step = Layouts.of_step
 
-    extend = shared_prefix.extend
+    def a_place_too_far(layouts: Layouts, *given: Any) -> Any:
+        shape, numbers = of_step(layouts, *given)
+        numbers[shape.rows : 2 * shape.rows] += 1
+        return shape, numbers
 
-    def wrong(memory: PrefixMemory, *given: Any) -> Tensor:
-        memory.prompt_lengths = a_place_too_far(memory.prompt_lengths)
-        return extend(memory, *given)
-
-    monkeypatch.setattr(probing, "extend", wrong)
+    monkeypatch.setattr(Layouts, "of_step", a_place_too_far)
     model = loaded(tiny_llama)
     assert not model.facts.shares_prompts
     assert tokens_of(model.sample(prompts, seeds_for(prompts), SAMPLING)) == tokens_of(
@@ -400,7 +430,7 @@ def test_text_before_the_line_break_of_its_token_belongs_to_the_answer(
     monkeypatch.setattr(
         model.tokens, "decode", lambda ids: "".join(texts[i] for i in ids).strip()
     )
-    row = Growing((0, 0), [0.0, 0.0], 0, [yes, stop], -1.0, 3.0, finished=True)
+    row = Growing((0, 0), [0.0, 0.0], [yes, stop], -1.0, 3.0, finished=True)
     ending = ending_of(model.tokens, Sampling(1.0, stop_at_newline=True))
     found = completed(ending, row, opened=False)
     assert found == Completion((yes, stop), "y.", True, -1.0, 1.5)  # noqa: FBT003
@@ -409,7 +439,7 @@ def test_text_before_the_line_break_of_its_token_belongs_to_the_answer(
 def test_an_end_token_alone_is_an_empty_answer(tiny_llama: Path) -> None:
     model = loaded(tiny_llama)
     (end,) = model.tokens.end_ids
-    row = Growing((0, 0), [0.0], 0, [end], -0.5, 0.25, finished=True)
+    row = Growing((0, 0), [0.0], [end], -0.5, 0.25, finished=True)
     found = completed(ending_of(model.tokens, Sampling(1.0)), row, opened=False)
     assert (found.text, found.token_ids) == ("", (end,))
 
@@ -418,7 +448,7 @@ def test_keys_and_values_of_other_types_are_kept_in_one(
     tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As on an accelerator, where autocast rounds values and not keys.
-    monkeypatch.setattr(shared_prefix, "kept_type", lambda _keys, values: values.dtype)
+    monkeypatch.setattr(paged_memory, "kept_type", lambda _keys, values: values.dtype)
     model = loaded(tiny_llama, compute="bfloat16")
     assert model.facts.shares_prompts
     prompts = prompts_for(model)

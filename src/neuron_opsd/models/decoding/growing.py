@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.models.decoding.sampling import draw_tokens
-from neuron_opsd.models.roles import ModelFacts, Sampling
+from neuron_opsd.models.roles import Finished, ModelFacts, Sampling, ignore
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.tokenizer.encoding import Tokens
 from neuron_opsd.records import Completion, TokenIds
@@ -83,10 +85,8 @@ class Growing:
 
     place: tuple[int, int]
     """Number of its prompt and of its seed."""
-    uniforms: list[float]
+    uniforms: Sequence[float] | NDArray[np.float64]
     """One random number for each token to come."""
-    slot: int = 0
-    """Where its keys and values are."""
     token_ids: list[int] = field(default_factory=list)
     logprob: float = 0.0
     entropy: float = 0.0
@@ -113,65 +113,71 @@ class Request:
     seeds: Sequence[Sequence[int]]
     sampling: Sampling
     ending: Ending
-    ended: list[Growing] = field(default_factory=list)
-    """Those that are written."""
-    numbers: Sequence[int] = ()
-    """Of the prompts in the request that this one is a part of; empty for the whole."""
+    finished: Finished = ignore
+    """Told of every prompt once all its completions are written."""
+    ended: list[dict[int, Growing]] = field(default_factory=list)
+    """Those that are written, by prompt and then by the number of the seed."""
 
-    def part(self, places: Sequence[int], some: slice = slice(None)) -> Request:
-        """Return the request for some prompts, and for some of the seeds of each."""
-        prompts = [self.prompts[i] for i in places]
-        seeds = [self.seeds[i][some] for i in places]
-        numbers = [self.numbers[i] if self.numbers else i for i in places]
-        return replace(self, prompts=prompts, seeds=seeds, ended=[], numbers=numbers)
+    def __post_init__(self) -> None:
+        """Begin with nothing written."""
+        self.ended.extend({} for _ in self.prompts)
 
-    @property
-    def by_length(self) -> list[int]:
-        """Places of the prompts that have seeds, the shortest first."""
-        places = (i for i, group in enumerate(self.seeds) if group)
-        return sorted(places, key=lambda i: (len(self.prompts[i]), i))
-
-    def begin(self, prompt: int) -> list[Growing]:
-        """Return the completions of a prompt, one for each seed, with no token yet."""
-        length = self.sampling.max_new_tokens
+    def left(self) -> list[list[int]]:
+        """Return for each prompt the numbers of the seeds that are still to be used."""
         return [
-            Growing((prompt, k), uniforms(seed, length).tolist())
-            for k, seed in enumerate(self.seeds[prompt])
+            [k for k in range(len(group)) if k not in ended]
+            for group, ended in zip(self.seeds, self.ended, strict=True)
         ]
+
+    def begin(self, prompt: int, numbers: Sequence[int]) -> list[Growing]:
+        """Return the completions of some seeds of a prompt, with no token yet."""
+        length = self.sampling.max_new_tokens
+        seeds = self.seeds[prompt]
+        return [Growing((prompt, k), uniforms(seeds[k], length)) for k in numbers]
 
     def draw(self, rows: Sequence[Growing], logits: Tensor) -> Tensor:
         """Draw one more token for each row from its logits ``(B, V)``; return them.
 
         Raises:
-            NotFiniteError: If a logit is not finite; its places are those of prompts in
-                the whole request.
+            NotFiniteError: If a logit is not finite; its places are prompts'.
         """
-        numbers = [row.uniforms[len(row.token_ids)] for row in rows]
+        numbers = [float(row.uniforms[len(row.token_ids)]) for row in rows]
         uniform = torch.tensor(numbers, dtype=torch.float64)
         draw = draw_tokens(logits, uniform, self.sampling)
-        values = draw.tokens, draw.logprobs, draw.entropies
-        drawn = list(zip(rows, *(value.tolist() for value in values), strict=True))
+        # One transfer from a device; float64 holds every token id.
+        values = draw.tokens.double(), draw.logprobs.double(), draw.entropies.double()
+        columns = torch.stack(values).tolist()
+        drawn = [
+            (row, int(t), *nats) for row, t, *nats in zip(rows, *columns, strict=True)
+        ]
         wrong = [row for row, _, *nats in drawn if not math.isfinite(sum(nats))]
         if wrong:
-            places = [row.place[0] for row in wrong]
             raise NotFiniteError(
                 f"the logits of token {len(wrong[0].token_ids) + 1} of an answer are "
                 "not finite, so none can be drawn",
-                [self.numbers[i] for i in places] if self.numbers else places,
+                [row.place[0] for row in wrong],
             )
         for row, token, logprob, entropy in drawn:
             row.add(token, logprob, entropy, self.ending)
-        self.ended.extend(row for row in rows if not row.grows)
+            if not row.grows:
+                self._end(row)
         return draw.tokens
 
+    def _end(self, row: Growing) -> None:
+        prompt, number = row.place
+        self.ended[prompt][number] = row
+        if len(self.ended[prompt]) == len(self.seeds[prompt]):
+            self.finished(prompt, self.completions_of(prompt))
+
+    def completions_of(self, prompt: int) -> list[Completion]:
+        """Return the completions of a prompt that are written, by seed."""
+        opened = self.ending.tokens.opens_reasoning(self.prompts[prompt])
+        rows = sorted(self.ended[prompt].items())
+        return [completed(self.ending, row, opened=opened) for _, row in rows]
+
     def completions(self) -> list[list[Completion]]:
-        """Return what has ended, by prompt and then by seed."""
-        opened = list(map(self.ending.tokens.opens_reasoning, self.prompts))
-        results: list[list[Completion]] = [[] for _ in self.prompts]
-        for row in sorted(self.ended, key=lambda row: row.place):
-            number = row.place[0]
-            results[number].append(completed(self.ending, row, opened=opened[number]))
-        return results
+        """Return what is written, by prompt and then by seed."""
+        return [self.completions_of(prompt) for prompt in range(len(self.prompts))]
 
 
 def completed(ending: Ending, row: Growing, *, opened: bool) -> Completion:

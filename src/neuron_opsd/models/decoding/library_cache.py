@@ -10,70 +10,60 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from neuron_opsd.models.decoding.budget import kept_bytes
 from neuron_opsd.models.decoding.growing import Decoder, Request
 from neuron_opsd.records import TokenIds
 
-ROOM: Final = 8
-"""Decoding holds one position a row at a time, so this many times the tokens of a
-training batch still fit."""
-
 
 class LibraryCache:
-    """Decodes groups of prompts of like length, whose samples fit into a batch."""
+    """Decodes groups of samples whose prompts are of like length."""
 
-    def __init__(self, model: Decoder, request: Request) -> None:
+    def __init__(
+        self, model: Decoder, request: Request, rows: int, memory: int
+    ) -> None:
+        """Begin with all that is not written yet.
+
+        At most `rows` samples grow side by side, in so many bytes of `memory`.
+        """
         self.model = model
         self.request = request
-        self.groups = list(self._grouped())
+        positions = memory // kept_bytes(model)
+        self.groups = list(self._grouped(rows, positions))
 
     def run(self) -> None:
         """Write every completion, group by group."""
         for group in self.groups:
             self._write(group)
 
-    def holds(self) -> tuple[int, bool]:
-        """Return what its fullest group holds, and whether that is of one prompt alone.
-
-        In tokens of a pass's room.
-        """
-        held = [
-            sum(len(self.request.seeds[i]) for i in group)
-            * max(map(self._length, group))
-            for group in self.groups
-        ]
-        return -(-max(held) // ROOM), all(len(group) == 1 for group in self.groups)
-
-    def _length(self, prompt: int) -> int:
-        """Return the positions that a prompt and what is written after it take."""
+    def _grouped(self, rows: int, positions: int) -> Iterator[list[tuple[int, int]]]:
+        """Group prompts and numbers of seeds, the shortest prompts first."""
         request = self.request
-        return len(request.prompts[prompt]) + request.sampling.max_new_tokens
-
-    def _grouped(self) -> Iterator[list[int]]:
-        group: list[int] = []
-        rows = 0
-        for i in self.request.by_length:
-            more = len(self.request.seeds[i])
-            most = ROOM * self.model.room.tokens
-            if group and (rows + more) * self._length(i) > most:
-                yield group
-                group, rows = [], 0
-            group.append(i)
-            rows += more
+        left = request.left()
+        group: list[tuple[int, int]] = []
+        for i in sorted(range(len(left)), key=lambda i: (len(request.prompts[i]), i)):
+            length = len(request.prompts[i]) + request.sampling.max_new_tokens
+            for number in left[i]:
+                more = len(group) + 1
+                if group and (more > rows or more * length > positions):
+                    yield group
+                    group = []
+                group.append((i, number))
         if group:
             yield group
 
-    def _write(self, group: Sequence[int]) -> None:
-        """Read the prompts of a group once and decode all their samples together."""
+    def _write(self, group: Sequence[tuple[int, int]]) -> None:
+        """Read the prompts of a group once and decode all its samples together."""
         request = self.request
-        rows = [row for i in group for row in request.begin(i)]
-        state = CachedRows(self.model, [request.prompts[i] for i in group])
-        state.select([group.index(row.place[0]) for row in rows])
+        rows = [row for i, number in group for row in request.begin(i, [number])]
+        prompts = list(dict.fromkeys(i for i, _ in group))
+        state = CachedRows(self.model, [request.prompts[i] for i in prompts])
+        state.select([prompts.index(row.place[0]) for row in rows])
         while True:
             tokens = request.draw(rows, state.logits)
             keep = [place for place, row in enumerate(rows) if row.grows]

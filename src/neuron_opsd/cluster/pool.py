@@ -1,0 +1,268 @@
+"""Workers of a cluster that share the chunks of a stage, whatever becomes of each.
+
+A worker that is lost, with its machine or because it took too much memory, is replaced,
+and the chunk it had is worked on again. Each has one chunk at a time, and at most one
+more of a stage's chunks is held than there are workers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Final
+
+import neuron_opsd
+from neuron_opsd.cluster.mailbox import Mailbox
+from neuron_opsd.cluster.session import (
+    cluster_text,
+    load_ray,
+    num_workers,
+    share_of,
+)
+from neuron_opsd.cluster.worker import Reply, Worker
+from neuron_opsd.config import ClusterConfig
+from neuron_opsd.errors import ConfigError, TryAgainError
+
+MOST_LOSSES: Final = 3
+"""How often a chunk, or the start of a worker, may be lost before the command stops."""
+TICK: Final = 1.0
+"""Seconds between looks at what does not come."""
+TIDY: Final = 5.0
+"""Seconds that workers have to tidy up before they are ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk that is not done."""
+
+    number: int
+    items: Sequence[Any]
+    losses: int = 0
+    """How many workers were lost over it."""
+
+
+@dataclass(slots=True, eq=False)
+class Hand:
+    """A worker as its employer sees it."""
+
+    actor: Any
+    errand: Any
+    """Ray's reference to what it was asked for last; none once that is done."""
+    recipe: object = None
+    """Of the model that it has, or is loading."""
+    chunk: Chunk | None = None
+    """What it works on."""
+    process: int = 0
+    """Its number on its machine; none before it has arrived."""
+
+
+class Pool:
+    """The workers of one command, asked for when there is something to do."""
+
+    def __init__(
+        self,
+        settings: ClusterConfig,
+        environment: Mapping[str, str],
+        threads: int,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Take what workers must have as this process has it, and whom to warn."""
+        self._ray = load_ray()
+        self.settings = settings
+        self.share = share_of(settings, threads)
+        self.size = num_workers(settings, self.share)
+        self._given = dict(environment), settings.cpus_per_worker or threads
+        self._warn = warn
+        self.hands: list[Hand] = []
+        self._lost_starts = 0
+        self._since = 0.0
+        """When workers were asked for first, or the last one came or went."""
+        self._told = False
+        """Whether it was said that some workers do not come."""
+
+    def map(
+        self,
+        recipe: Callable[[], Any],
+        function: Callable[[Any, Sequence[Any]], Sequence[Any]],
+        chunks: Iterable[tuple[int, Sequence[Any]]],
+        look: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Yield the results of numbered chunks as they are done, in any order.
+
+        Args:
+            recipe: Makes in a worker the model that chunks are worked on with, once
+                for as long as it is the same object.
+            function: Of the model and a chunk; one that another process can import.
+            chunks: Gone over as far as there are workers for them.
+            look: Called every second or so, before results are yielded, and before a
+                lost chunk is given again.
+
+        Raises:
+            NeuronOpsdError: What the work raised.
+            TryAgainError: If no worker comes in time, or a chunk was lost too often.
+        """
+        source = (Chunk(number, list(items)) for number, items in chunks)
+        waiting: deque[Chunk] = deque()
+        shared = self._ray.put(function)
+        try:
+            while True:
+                waiting.extend(islice(source, 0 if waiting else 1))
+                if waiting and (hand := self._free(recipe)):
+                    self.give(hand, waiting.popleft(), shared)
+                elif waiting or any(hand.chunk for hand in self.hands):
+                    yield from self._done(waiting, look)
+                else:
+                    return
+        finally:
+            for hand in [hand for hand in self.hands if hand.chunk]:
+                self._dismiss(hand)  # nobody waits for what it does
+
+    def give(self, hand: Hand, chunk: Chunk, function: Any) -> None:
+        """Have a worker do a function, by Ray's reference to it, with a chunk."""
+        hand.chunk = chunk
+        hand.errand = hand.actor.work.remote(function, chunk.items)
+
+    def mailbox(self) -> Mailbox:
+        """Return where workers send what is to be known before they are done."""
+        return Mailbox()
+
+    def close(self) -> None:
+        """Let all workers go, with what they hold; those at rest tidy up before."""
+        resting = [hand for hand in self.hands if hand.errand is None]
+        if leaving := [hand.actor.leave.remote() for hand in resting]:
+            self._ray.wait(leaving, num_returns=len(leaving), timeout=TIDY)
+        for hand in list(self.hands):
+            self._dismiss(hand)
+
+    def _free(self, recipe: object) -> Hand | None:
+        """Return a worker that has the model and nothing to do, if there is one."""
+        self._ask_for_workers()
+        for hand in self.hands:
+            if hand.errand is None and hand.recipe is recipe:
+                return hand
+            if hand.errand is None:
+                hand.recipe = recipe
+                hand.errand = hand.actor.load.remote(self._ray.put(recipe))
+        return None
+
+    def _ask_for_workers(self) -> None:
+        """Ask for those that are missing."""
+        if not self.hands:
+            self._since = time.monotonic()
+        while len(self.hands) < self.size:
+            kind = self._ray.remote(Worker).options(
+                num_gpus=self.share.gpus, num_cpus=self.share.cpus
+            )
+            actor = kind.remote(*self._given)
+            self.hands.append(Hand(actor, actor.arrive.remote()))
+
+    def _done(
+        self, waiting: deque[Chunk], look: Callable[[], None] | None
+    ) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Wait for errands to end; yield the results of those that were chunks.
+
+        Chunks that have to be worked on again join those that wait.
+        """
+        errands = {hand.errand: hand for hand in self.hands if hand.errand is not None}
+        ended, _ = self._ray.wait(list(errands), num_returns=1, timeout=TICK)
+        if not ended:
+            self._check_arrivals()
+        if look is not None:
+            look()
+        for errand in ended:
+            hand = errands[errand]
+            chunk, hand.chunk, hand.errand = hand.chunk, None, None
+            reply = self._reply(hand, errand, chunk)
+            if isinstance(reply, Reply) and reply.error is not None:
+                again = chunk is not None and isinstance(reply.error, TryAgainError)
+                if not (again and chunk and chunk.losses + 1 < MOST_LOSSES):
+                    raise reply.error
+                reply = None
+            if chunk is None:
+                continue
+            if reply is None:
+                waiting.append(replace(chunk, losses=chunk.losses + 1))
+            else:
+                yield chunk.number, reply.value
+
+    def _reply(self, hand: Hand, errand: Any, chunk: Chunk | None) -> Any:
+        """Return what an errand came to, nothing if its worker was lost."""
+        errors = self._ray.exceptions
+        try:
+            reply = self._ray.get(errand)
+        except errors.RayTaskError:
+            raise  # a fault of the program: it would only come again
+        except errors.RayError as error:
+            self._lose(hand, chunk, str(error))
+            return None
+        if not isinstance(reply, Reply):
+            self._welcome(hand, *reply)
+        elif chunk is None:
+            self._lost_starts = 0
+        return reply
+
+    def _welcome(self, hand: Hand, machine: str, process: int, version: str) -> None:
+        """Know where a worker is; refuse one with another version of this package."""
+        hand.process = process
+        self._since = time.monotonic()
+        if version != neuron_opsd.__version__:
+            raise ConfigError(
+                f"{machine} has neuron-opsd {version}, this machine "
+                f"{neuron_opsd.__version__}; install the same on every machine of the "
+                "cluster"
+            )
+
+    def _lose(self, hand: Hand, chunk: Chunk | None, said: str) -> None:
+        """Give a worker up; stop where that happens too often."""
+        self._dismiss(hand)
+        self._since = time.monotonic()
+        why = why_lost(said)
+        if chunk is None:
+            self._lost_starts += 1
+        losses = self._lost_starts if chunk is None else chunk.losses + 1
+        if losses >= MOST_LOSSES:
+            what = "a worker did not start" if chunk is None else "a chunk was lost"
+            raise TryAgainError(
+                f"{what} {losses} times, last because {why}; what was done is kept, "
+                "and the same command resumes; with less memory taken for each worker "
+                "(rollouts.block_size, model.tokens_per_batch) or more of it on each "
+                "machine, if that was the cause"
+            )
+        self._warn(f"a worker was lost because {why}; another one takes its place")
+
+    def _dismiss(self, hand: Hand) -> None:
+        """End a worker."""
+        self.hands.remove(hand)
+        self._ray.kill(hand.actor)
+
+    def _check_arrivals(self) -> None:
+        """Stop if no worker came in time; say so once where only some did."""
+        if time.monotonic() - self._since < self.settings.timeout:
+            return
+        missing = sum(not hand.process for hand in self.hands)
+        text = (
+            f"of {self.size} workers, each with {self.share}, {missing} found no room "
+            f"within {self.settings.timeout} s (cluster.timeout); the cluster at "
+            f"{self.settings.address} has {cluster_text()}; lower cluster.workers, "
+            "cluster.gpus_per_worker or cluster.cpus_per_worker, or add machines"
+        )
+        if missing and missing == len(self.hands):
+            raise TryAgainError(text)
+        if missing and not self._told:
+            self._told = True
+            self._warn(text)
+
+
+def why_lost(said: str) -> str:
+    """Return why a worker was lost, from all that Ray says of it."""
+    if "low on memory" in said or "memory pressure" in said:
+        return "memory ran out on its machine"
+    for line in said.splitlines():
+        if "Error:" in line and not line.startswith("ray."):
+            return line.strip()
+    if "node has been marked dead" in said or "node died" in said:
+        return "its machine was lost"
+    return "its process ended, as it does where the system finds no more memory"

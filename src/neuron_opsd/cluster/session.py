@@ -1,0 +1,232 @@
+"""Joining a Ray cluster, or starting one on this machine, for as long as it is needed.
+
+This room alone imports Ray, and only when a cluster is asked for. Ray sends nothing
+home, shows no dashboard and leaves the terminal to the caller.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from neuron_opsd.config import ClusterConfig
+from neuron_opsd.documents import first_line
+from neuron_opsd.errors import ConfigError, TryAgainError
+from neuron_opsd.processes.stopping import SIGNALS
+
+LOCAL: Final = "local"
+"""The address that starts Ray on this machine."""
+AUTO: Final = "auto"
+"""The address of the cluster that this machine is part of."""
+PLACE: Final = re.compile(
+    r"(ray://)?(?P<host>[^\s/:]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d+)"
+)
+ADDRESSES: Final = f"{LOCAL}, {AUTO}, HOST:PORT or ray://HOST:PORT"
+
+STORE_BYTES: Final = 128 << 20
+"""Of shared memory for what is on its way; more of it is put on the disk."""
+SILENT: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    # It would warn of what a later version will do by itself.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Workers do the work of this command, not something beside it.
+    "RAY_worker_niceness": "0",
+}
+"""No reports to Ray's makers, no lines on the terminal, no work in the background."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one worker takes of a cluster."""
+
+    gpus: float
+    cpus: int
+
+    def __str__(self) -> str:
+        cpus = f"{self.cpus} processor{'s' if self.cpus > 1 else ''}"
+        return f"{self.gpus:g} GPU and {cpus}" if self.gpus else cpus
+
+
+def load_ray() -> Any:
+    """Import Ray.
+
+    Raises:
+        ConfigError: If it is not installed.
+    """
+    for name, value in SILENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "a cluster is asked for, but Ray is not installed; install it with "
+            "pip install 'neuron-opsd[ray]', or leave --ray and cluster.address out"
+        ) from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    return ray
+
+
+def check_address(settings: ClusterConfig) -> None:
+    """Refuse what can be no cluster, before anything else is done.
+
+    Raises:
+        ConfigError: If there can be no such address, or Ray is not installed.
+    """
+    address = settings.address
+    if address not in (LOCAL, AUTO) and not PLACE.fullmatch(address):
+        raise ConfigError(f"cluster.address is {address!r}, but it must be {ADDRESSES}")
+    load_ray()
+
+
+@contextmanager
+def connected(settings: ClusterConfig) -> Iterator[None]:
+    """Be part of a cluster; one that this process is in already stays as it is.
+
+    Raises:
+        TryAgainError: If nothing answers there in time.
+    """
+    check_address(settings)
+    found = PLACE.fullmatch(settings.address)
+    ray = load_ray()
+    if ray.is_initialized():
+        yield
+        return
+    if found:
+        wait_for(found["host"].strip("[]"), int(found["port"]), settings)
+    with TemporaryDirectory(
+        prefix="opsd-ray-", dir=short_folder(), ignore_cleanup_errors=True
+    ) as folder:
+        try:
+            with own_signals():
+                join(ray, settings, folder)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def short_folder() -> str | None:
+    """Return a folder whose name leaves room for those of Ray's sockets, if known."""
+    return "/tmp" if Path("/tmp").is_dir() else None
+
+
+def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
+    """Join the cluster, or start it with its files in a folder."""
+    more: dict[str, Any] = {}
+    if settings.address == LOCAL:
+        # A key of its own, in no file: nobody else on this machine may send it work.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        more = {
+            "include_dashboard": False,
+            "object_store_memory": STORE_BYTES,
+            "_temp_dir": folder,
+        }
+    try:
+        ray.init(
+            address=settings.address,
+            log_to_driver=False,
+            configure_logging=False,
+            logging_level=logging.ERROR,
+            **more,
+        )
+    except (ConnectionError, OSError, RuntimeError, TimeoutError) as error:
+        raise TryAgainError(
+            f"no Ray cluster can be reached at {settings.address}: "
+            f"{first_line(error)}; start one (ray start --head), or name another "
+            "with --ray"
+        ) from error
+    keep_to_itself()
+
+
+def keep_to_itself() -> None:
+    """Keep Ray from printing what became of a worker on stdout, which is the caller's.
+
+    There is no setting for these lines; `log_to_driver` is for those of workers.
+    """
+    internals: Any = import_module("ray._private.worker")
+    internals.print_to_stdstream = say_nothing
+
+
+def say_nothing(data: object, ignore_prefix: object = None) -> None:
+    """Print nothing, in the place of what prints."""
+    del data, ignore_prefix
+
+
+def wait_for(host: str, port: int, settings: ClusterConfig) -> None:
+    """Wait until somebody listens at an address: Ray itself would wait for ever."""
+    end = time.monotonic() + settings.timeout
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=settings.timeout).close()
+        except OSError as error:
+            if time.monotonic() >= end:
+                raise TryAgainError(
+                    f"nothing answers at cluster.address {settings.address} within "
+                    f"{settings.timeout} s ({error.strerror or error}); start the "
+                    "cluster (ray start --head), or name another with --ray"
+                ) from error
+            time.sleep(0.2)
+        else:
+            return
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Keep what this process does on signals: Ray would end it by itself."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def share_of(settings: ClusterConfig, threads: int) -> Share:
+    """Return what one worker takes; `threads` are this process's.
+
+    Raises:
+        ConfigError: If this machine is the cluster, and has less.
+    """
+    total = load_ray().cluster_resources()
+    gpus = settings.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if total.get("GPU", 0) else 0.0
+    share = Share(gpus, settings.cpus_per_worker or (1 if gpus else threads))
+    lacks = total.get("GPU", 0) < share.gpus or total.get("CPU", 0) < share.cpus
+    if settings.address == LOCAL and lacks:
+        raise ConfigError(
+            f"cluster.address is local and each worker is to have {share}, but this "
+            f"machine has {cluster_text()}; lower cluster.gpus_per_worker or "
+            "cluster.cpus_per_worker (OMP_NUM_THREADS, where that is 0)"
+        )
+    return share
+
+
+def num_workers(settings: ClusterConfig, share: Share) -> int:
+    """Return how many workers to ask for; one where there is room for none yet."""
+    total = load_ray().cluster_resources()
+    rooms = [total.get("CPU", 0) // share.cpus]
+    if share.gpus:
+        rooms.append(total.get("GPU", 0) // share.gpus)
+    return settings.workers or max(1, int(min(rooms)))
+
+
+def cluster_text() -> str:
+    """Say what the cluster has."""
+    total = load_ray().cluster_resources()
+    return f"{total.get('GPU', 0):g} GPUs and {total.get('CPU', 0):g} processors"

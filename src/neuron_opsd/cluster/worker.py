@@ -1,0 +1,64 @@
+"""What a process of a cluster does: it loads a model and works on chunks with it.
+
+It writes nothing and knows no run directory. What it was given and what it returns
+goes over the network, so both are values.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import neuron_opsd
+from neuron_opsd.errors import NeuronOpsdError
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of an errand: a value, or what the user can mend."""
+
+    value: Any = None
+    error: NeuronOpsdError | None = None
+
+
+class Worker:
+    """One process with a model of its own."""
+
+    def __init__(self, environment: Mapping[str, str], threads: int) -> None:
+        """Set what decides the last bits of a result, before libraries read it."""
+        os.environ.update(environment, OMP_NUM_THREADS=str(threads))
+        import torch
+
+        torch.set_num_threads(threads)
+        self.model: Any = None
+
+    def arrive(self) -> tuple[str, int, str]:
+        """Return the names of the machine and of the process, and our version there."""
+        return socket.gethostname(), os.getpid(), neuron_opsd.__version__
+
+    def leave(self) -> None:
+        """Let go of the model, and of the files that came with it."""
+        self.model = None
+
+    def load(self, recipe: Callable[[], Any]) -> Reply:
+        """Load a model in place of the one before."""
+        self.model = None
+        try:
+            self.model = recipe()
+        except NeuronOpsdError as error:
+            return Reply(error=error)
+        return Reply()
+
+    def work(
+        self,
+        function: Callable[[Any, Sequence[Any]], Sequence[Any]],
+        chunk: Sequence[Any],
+    ) -> Reply:
+        """Work on a chunk with the model."""
+        try:
+            return Reply(function(self.model, chunk))
+        except NeuronOpsdError as error:
+            return Reply(error=error)

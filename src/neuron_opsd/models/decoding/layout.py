@@ -1,0 +1,240 @@
+"""Where everything is in one step of decoding, as arrays of numbers.
+
+The arrays of a step lie one behind the other, so that they become one vector and one
+copy to a device, and their sizes are a `StepShape`, which names a graph there.
+
+Axes: B rows of a step (one per sample), N pages of samples, M pages of one sample,
+P prompts, K samples of one prompt, Q pages of prompts, L pages of one prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from neuron_opsd.models.decoding.pages import Ints, Kind
+from neuron_opsd.models.decoding.scheduling import Schedule
+from neuron_opsd.models.forward.attention import MIN_ROWS
+
+Array = TypeVar("Array", Tensor, Ints)
+
+OF_ROWS: Final = (
+    *("tokens", "positions", "pages", "offsets", "sample_of"),
+    *("own_table", "own_counts"),
+)
+"""Arrays whose first axis is B."""
+
+QUARTERS: Final = 4
+"""Sizes between a power of two and the next to which sizes are rounded up on a GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepShape:
+    """Sizes of a step."""
+
+    rows: int
+    """B."""
+    own_pages: int
+    """N, counted from the front of the memory."""
+    own_depth: int
+    """M, a power of two."""
+    prompts: int
+    """P."""
+    samples: int
+    """K."""
+    prompt_pages: int
+    """Q, counted from the back of the memory."""
+    prompt_depth: int
+    """L, a power of two."""
+
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every array of a step, in order."""
+        rows, prompts = (self.rows,), (self.prompts,)
+        return {
+            "tokens": rows,
+            "positions": rows,
+            "pages": rows,
+            "offsets": rows,
+            "sample_of": rows,
+            "own_table": (self.rows, self.own_depth),
+            "own_counts": rows,
+            "owners": (self.own_pages,),
+            "starts": (self.own_pages,),
+            "row_at": (self.prompts, self.samples),
+            "lengths": prompts,
+            "prompt_table": (self.prompts, self.prompt_depth),
+            "prompt_counts": prompts,
+            "prompt_of": (self.prompt_pages,),
+            "prompt_starts": (self.prompt_pages,),
+        }
+
+    def __len__(self) -> int:
+        """Return how many numbers a step's arrays hold."""
+        return sum(map(math.prod, self.sizes().values()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout(Generic[Array]):
+    """The arrays of a step, written by numpy and read on a device."""
+
+    tokens: Array
+    """``(B,)``: the token that each row is given."""
+    positions: Array
+    """``(B,)``: its position, the prompt's counted."""
+    pages: Array
+    """``(B,)``: the page on which its keys and values are written."""
+    offsets: Array
+    """``(B,)``: where on the page."""
+    sample_of: Array
+    """``(B,)``: the row's place in `row_at`, flattened."""
+    own_table: Array
+    """``(B, M)``: the pages of each row in order, then its first one again."""
+    own_counts: Array
+    """``(B,)``: how many of them are its pages."""
+    owners: Array
+    """``(N,)``: the row that a page belongs to; any row for one that is free."""
+    starts: Array
+    """``(N,)``: position of a page's first token."""
+    row_at: Array
+    """``(P, K)``: the rows of a prompt's samples; any row where there are fewer."""
+    lengths: Array
+    """``(P,)``: tokens of each prompt."""
+    prompt_table: Array
+    """``(P, L)``: the pages of each prompt in order, then its first one again; they
+    are counted among the Q."""
+    prompt_counts: Array
+    """``(P,)``: how many of them are its pages."""
+    prompt_of: Array
+    """``(Q,)``: the prompt that a page belongs to; any prompt for one that is free."""
+    prompt_starts: Array
+    """``(Q,)``: position of a page's first token."""
+
+
+def views(vector: Array, shape: StepShape) -> Layout[Array]:
+    """Return the arrays of a step that lie in a vector."""
+    start, found = 0, {}
+    for name, size in shape.sizes().items():
+        count = math.prod(size)
+        found[name] = vector[start : start + count].reshape(size)
+        start += count
+    return Layout(**found)
+
+
+def exact(shape: StepShape) -> StepShape:
+    """Return sizes as they are, for a device that keeps no graphs."""
+    return shape
+
+
+def rounded(shape: StepShape) -> StepShape:
+    """Return sizes rounded up, so that steps have few different ones."""
+    sizes = {f.name: round_up(getattr(shape, f.name)) for f in fields(shape)}
+    return StepShape(**sizes)
+
+
+def round_up(size: int) -> int:
+    """Return the next size of those that stand at quarters between powers of two."""
+    step = max(1, power_of_two(size) // 2 // QUARTERS)
+    return -(-size // step) * step
+
+
+def power_of_two(size: int) -> int:
+    """Return the next power of two, at least 1."""
+    return 1 << max(0, size - 1).bit_length()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layouts:
+    """Writes the arrays of each step of a schedule."""
+
+    schedule: Schedule
+    """Of whose samples each step writes one token."""
+    least_samples: int = 1
+    """K at least, so that products over prompts have rows enough to be exact."""
+    sized: Callable[[StepShape], StepShape] = exact
+    """Rounds the sizes of a step up."""
+
+    def of_step(self, slots: Ints, tokens: Sequence[int]) -> tuple[StepShape, Ints]:
+        """Return sizes and numbers of the step that writes these tokens in these slots.
+
+        `Schedule.grow` has given each of them a position.
+        """
+        places = [self.schedule.places[slot][0] for slot in slots.tolist()]
+        prompts = {prompt: p for p, prompt in enumerate(dict.fromkeys(places))}
+        place = np.array([prompts[prompt] for prompt in places])
+        rank = ranks(place)
+        shape = self._shape(slots, list(prompts), int(rank.max()) + 1)
+        vector = np.zeros(len(shape), np.int64)
+        layout = views(vector, shape)
+        count = len(slots)
+        layout.tokens[:count] = tokens
+        layout.row_at[place, rank] = np.arange(count)
+        layout.sample_of[:count] = place * shape.samples + rank
+        self._write_prompts(layout, list(prompts))
+        self._write_rows(layout, slots, layout.lengths[place])
+        for rows in (getattr(layout, name) for name in OF_ROWS):
+            rows[count:] = rows[0]
+        return shape, vector
+
+    def _shape(self, slots: Ints, prompts: Sequence[int], samples: int) -> StepShape:
+        schedule = self.schedule
+        pages = schedule.pages
+        longest = max(len(schedule.held[prompt].pages) for prompt in prompts)
+        shape = StepShape(
+            rows=max(MIN_ROWS, len(slots)),
+            own_pages=pages.extent(Kind.SAMPLE),
+            own_depth=power_of_two(int(schedule.counts[slots].max())),
+            prompts=len(prompts),
+            samples=max(self.least_samples, samples),
+            prompt_pages=pages.extent(Kind.PROMPT),
+            prompt_depth=power_of_two(longest),
+        )
+        shape = self.sized(shape)
+        return replace(
+            shape,
+            own_pages=min(shape.own_pages, len(pages)),
+            prompt_pages=min(shape.prompt_pages, len(pages)),
+        )
+
+    def _write_rows(self, layout: Layout[Ints], slots: Ints, lengths: Ints) -> None:
+        """Write where the rows' own pages are; their prompts have these lengths."""
+        schedule, page = self.schedule, self.schedule.limits.page
+        counts, last = schedule.counts[slots], schedule.written[slots] - 1
+        count, depth = len(slots), min(layout.own_table.shape[1], counts.max())
+        table = schedule.tables[slots, :depth]
+        used = np.arange(depth) < counts[:, None]
+        row, number = np.nonzero(used)
+        layout.owners[table[used]] = row
+        layout.starts[table[used]] = lengths[row] + number * page
+        layout.own_table[:count] = table[:, :1]
+        layout.own_table[:count, :depth] = np.where(used, table, table[:, :1])
+        layout.own_counts[:count] = counts
+        layout.positions[:count] = lengths + last
+        layout.pages[:count] = table[np.arange(count), counts - 1]
+        layout.offsets[:count] = last % page
+
+    def _write_prompts(self, layout: Layout[Ints], prompts: Sequence[int]) -> None:
+        schedule = self.schedule
+        first = len(schedule.pages) - len(layout.prompt_of)
+        for p, prompt in enumerate(prompts):
+            held = schedule.held[prompt]
+            pages, count = held.pages - first, len(held.pages)
+            layout.lengths[p] = held.length
+            layout.prompt_table[p] = pages[0]
+            layout.prompt_table[p, :count] = pages
+            layout.prompt_counts[p] = count
+            layout.prompt_of[pages] = p
+            layout.prompt_starts[pages] = np.arange(count) * schedule.limits.page
+
+
+def ranks(places: Ints) -> Ints:
+    """Return of each element how many equal ones stand before it."""
+    order = np.argsort(places, kind="stable")
+    _, first, counts = np.unique(places[order], return_index=True, return_counts=True)
+    found = np.empty_like(order)
+    found[order] = np.arange(len(places)) - np.repeat(first, counts)
+    return found

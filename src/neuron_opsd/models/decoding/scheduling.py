@@ -1,0 +1,290 @@
+"""Which samples grow, which wait, and on which pages each of them stands.
+
+Pure bookkeeping, without tensors and without a model: `generation` does what it says,
+and `benchmarks/decoding_rows.py` plays it through for lengths that are drawn.
+
+A sample is let in where all are expected to find room up to their ends. Where it runs
+out all the same, the youngest samples are put back and begin again later. That costs
+time and changes nothing, since what is drawn depends on (prompt, seed) alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.models.decoding.pages import Ints, Kind, Pages
+
+MARGIN: Final = 0.9
+"""Share of the pages that samples may be expected to fill; the rest is for chance."""
+
+PRIOR: Final = 4
+"""Completions of half the longest length that an estimate of lengths begins with."""
+
+WORTH: Final = 8
+"""New samples are let in once they are one in so many of those that grow."""
+
+SPREAD: Final = 2
+"""Pages lie apart where they reach this many times as far as they would side by side;
+then they are moved together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a schedule has to keep to."""
+
+    rows: int
+    """Samples that grow side by side, at most."""
+    longest: int
+    """Tokens of a completion, at most."""
+    page: int
+    """Positions of a page."""
+
+    def pages_of(self, length: int) -> int:
+        """Return how many pages some positions take."""
+        return -(-length // self.page)
+
+    def least_pages(self, prompt: int) -> int:
+        """Return the pages without which not even one sample of a prompt has room."""
+        return self.pages_of(prompt) + max(1, self.pages_of(self.longest))
+
+    def most_pages(self, asked: Sequence[tuple[int, int]]) -> int:
+        """Return the pages that could ever be filled at a time.
+
+        Args:
+            asked: Tokens of each prompt, and how many samples are wanted of it.
+        """
+        longest = sorted((length for length, _ in asked), reverse=True)[: self.rows]
+        rows = min(self.rows, sum(count for _, count in asked))
+        own = rows * max(1, self.pages_of(self.longest))
+        return sum(map(self.pages_of, longest)) + own
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """A prompt whose keys and values are in memory."""
+
+    length: int
+    pages: Ints
+    growing: set[int]
+    """Slots of its samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Samples of one prompt that begin to grow."""
+
+    prompt: int
+    samples: tuple[int, ...]
+    slots: tuple[int, ...]
+    is_new: bool
+    """Whether the prompt has to be read."""
+
+
+def expected_peak(rows: int, tokens: int, mean: float) -> float:
+    """Return the most tokens that samples which grow are expected to hold at a time.
+
+    Where a token ends a sample with chance ``1 / mean``, B samples that hold A tokens
+    together hold ``(A + B h) exp(-h / mean)`` after h more steps; this is its maximum.
+    """
+    if tokens >= rows * mean:
+        return float(tokens)
+    return rows * mean * math.exp(tokens / (rows * mean) - 1.0)
+
+
+class Schedule:
+    """Decides who grows; knows the pages of everybody who does."""
+
+    def __init__(
+        self,
+        prompts: Sequence[int],
+        samples: Sequence[Sequence[int]],
+        pages: Pages,
+        limits: Limits,
+    ) -> None:
+        """Begin with everything waiting, the longest prompt first.
+
+        Args:
+            prompts: Length of each prompt, in tokens.
+            samples: Numbers of the samples that are wanted of each, which may be none.
+            pages: All free; at least those of `Limits.least_pages`.
+            limits: Rows, lengths and the size of a page.
+        """
+        self.prompts = prompts
+        self.pages = pages
+        self.limits = limits
+        order = sorted(range(len(prompts)), key=lambda i: (prompts[i], i))
+        self.waiting = [(i, tuple(samples[i])) for i in order if samples[i]]
+        """Prompts and samples, the next one last."""
+        self.held: dict[int, Held] = {}
+        size = limits.rows
+        most_own = max(1, limits.pages_of(limits.longest))
+        self.tables: NDArray[np.int64] = np.zeros((size, most_own), np.int64)
+        """``(S, M)``: the pages of each slot's sample, in the order of positions."""
+        self.counts: NDArray[np.int64] = np.zeros(size, np.int64)
+        """``(S,)``: how many of them there are."""
+        self.written: NDArray[np.int64] = np.zeros(size, np.int64)
+        """``(S,)``: positions that each slot's sample has filled."""
+        self.places: dict[int, tuple[int, int]] = {}
+        """Prompt and sample of each slot in use, the oldest first."""
+        self._free = list(range(size))[::-1]
+        self._ended, self._seen = 0, 0
+        self.num_redone = 0
+        """Tokens that are written again because their samples were put back."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing grows and nothing waits."""
+        return not self.places and not self.waiting
+
+    @property
+    def slots(self) -> Ints:
+        """Slots of the samples that grow, the oldest first."""
+        return np.fromiter(self.places, np.int64, len(self.places))
+
+    def expected_length(self) -> int:
+        """Return how long a completion is expected to become.
+
+        That is what all have written, divided by how many have ended, which also counts
+        what those have written that still grow: the usual estimate of a mean lifetime
+        from observations that are cut off.
+        """
+        seen = self._seen + int(self.written[self.slots].sum())
+        before = PRIOR * self.limits.longest / 2
+        mean = (before + seen) / (PRIOR + self._ended)
+        return min(self.limits.longest, round(mean))
+
+    def admit(self) -> list[Admitted]:
+        """Let in waiting samples that are expected to find room up to their end.
+
+        Several at a time, since prompts are read faster so.
+        """
+        chosen = self._choose()
+        count = sum(len(samples) for _, samples in chosen)
+        left = sum(len(samples) for _, samples in self.waiting) - count
+        if self.places and left and count * WORTH < len(self.places):
+            return []
+        return [self._begin(prompt, samples) for prompt, samples in chosen]
+
+    def _choose(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Return the next prompts, and of each as many samples as find room."""
+        rows, free = len(self.places), self.pages.num_free
+        of_prompts = sum(len(held.pages) for held in self.held.values())
+        chosen: list[tuple[int, tuple[int, ...]]] = []
+        for prompt, samples in reversed(self.waiting):
+            taken = 0 if prompt in self.held else self._pages_of_prompt(prompt)
+            room = (len(self.pages) - of_prompts - taken) * self.limits.page
+            fit = self._that_fit(rows, room) if taken <= free else 0
+            if fit < 1 and rows:
+                break
+            some = samples[: max(1, fit)]
+            chosen.append((prompt, some))
+            rows += len(some)
+            free, of_prompts = free - taken, of_prompts + taken
+            if len(some) < len(samples):
+                break
+        return chosen
+
+    def _that_fit(self, rows: int, room: int) -> int:
+        """Return how many samples may join so many that grow in so many positions."""
+        tokens, mean = int(self.written[self.slots].sum()), self.expected_length()
+        more = self.limits.rows - rows
+        while more > 0:
+            held = expected_peak(rows + more, tokens, mean)
+            # A sample's last page is half full.
+            if held + (rows + more) * self.limits.page / 2 <= MARGIN * room:
+                break
+            more -= 1
+        return max(0, more)
+
+    def _pages_of_prompt(self, prompt: int) -> int:
+        return self.limits.pages_of(self.prompts[prompt])
+
+    def _begin(self, prompt: int, samples: tuple[int, ...]) -> Admitted:
+        number, all_samples = self.waiting.pop()
+        if left := all_samples[len(samples) :]:
+            self.waiting.append((number, left))
+        is_new = prompt not in self.held
+        if is_new:
+            pages = self.pages.take(self._pages_of_prompt(prompt), Kind.PROMPT)
+            self.held[prompt] = Held(self.prompts[prompt], pages, set())
+        slots = tuple(self._free.pop() for _ in samples)
+        for slot, sample in zip(slots, samples, strict=True):
+            self.places[slot] = prompt, sample
+            self.counts[slot] = self.written[slot] = 0
+        self.held[prompt].growing.update(slots)
+        return Admitted(prompt, samples, slots, is_new)
+
+    def grow(self) -> list[int]:
+        """Give every sample a place for one more token.
+
+        Returns:
+            Slots of the samples that had to be put back, which do not grow any more.
+        """
+        put_back: list[int] = []
+        while True:
+            slots = self.slots
+            short = slots[self.written[slots] == self.counts[slots] * self.limits.page]
+            if len(short) <= self.pages.num_free:
+                break
+            put_back.append(self._put_back_youngest())
+        pages = self.pages.take(len(short), Kind.SAMPLE)
+        self.tables[short, self.counts[short]] = pages
+        self.counts[short] += 1
+        self.written[slots] += 1
+        return put_back
+
+    def _put_back_youngest(self) -> int:
+        """Put back the sample that loses least; of equals the one let in last."""
+        slots = self.slots
+        youngest = int(slots[::-1][self.written[slots[::-1]].argmin()])
+        prompt, sample = self.places[youngest]
+        self.num_redone += int(self.written[youngest]) + 1
+        self._leave(youngest)
+        if self.waiting and self.waiting[-1][0] == prompt:
+            _, others = self.waiting.pop()
+            self.waiting.append((prompt, (sample, *others)))
+        else:
+            self.waiting.append((prompt, (sample,)))
+        return youngest
+
+    def end(self, slot: int) -> None:
+        """Free the slot of a sample that has ended."""
+        self._ended += 1
+        self._leave(slot)
+
+    def _leave(self, slot: int) -> None:
+        prompt, _ = self.places.pop(slot)
+        # The last token of a sample is drawn but never written.
+        self._seen += int(self.written[slot]) + 1
+        self.pages.give(self.tables[slot, : self.counts[slot]])
+        self._free.append(slot)
+        held = self.held[prompt]
+        held.growing.remove(slot)
+        if not held.growing:
+            self.pages.give(held.pages)
+            del self.held[prompt]
+
+    def pack(self) -> list[tuple[Ints, Ints]]:
+        """Move pages together where they lie far apart.
+
+        Returns:
+            Pages that were moved, and where to.
+        """
+        moves = []
+        for kind in (Kind.SAMPLE, Kind.PROMPT):
+            count = int((self.pages.kinds == kind).sum())
+            if self.pages.extent(kind) > SPREAD * count:
+                moves.append(self.pages.packed(kind))
+        for before, after in moves:
+            new = np.arange(len(self.pages))
+            new[before] = after
+            self.tables = new[self.tables]
+            for held in self.held.values():
+                held.pages[:] = new[held.pages]
+        return moves

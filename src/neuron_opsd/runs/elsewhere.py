@@ -1,0 +1,294 @@
+"""Answering by workers of a cluster, each with a model of its own."""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeVar
+
+import torch
+
+from neuron_opsd.cluster.pool import Pool
+from neuron_opsd.cluster.session import Share, check_address, connected, num_workers
+from neuron_opsd.cluster.training import Team
+from neuron_opsd.config import Config, ModelConfig
+from neuron_opsd.errors import DataError
+from neuron_opsd.models.load import (
+    HFModel,
+    ModelTokenizer,
+    RemoteModel,
+    load_answering,
+    load_tokenizer,
+)
+from neuron_opsd.models.roles import LanguageModel, ModelFacts
+from neuron_opsd.models.room import Room
+from neuron_opsd.progress import Progress
+from neuron_opsd.runs.courses import HERE, Course, Job
+from neuron_opsd.runs.fingerprint import model_fingerprint
+from neuron_opsd.runs.inputs import LIMITS, environment
+from neuron_opsd.runs.machines import Machines, ThisMachine
+from neuron_opsd.runs.ranked import led
+from neuron_opsd.runs.teams import team_course
+from neuron_opsd.storage.caching import ignore
+from neuron_opsd.storage.manifest import place_text
+from neuron_opsd.storage.run_directory import changes
+
+Item = TypeVar("Item")
+R = TypeVar("R")
+M = TypeVar("M")
+
+SAME: Final = tuple(
+    f"{name}_"
+    for name in ("GOMP", "HF_DATASETS", "HF_HUB", "OMP", "TOKENIZERS", "TRANSFORMERS")
+)
+"""Beginnings of the variables that workers are given as this process has them."""
+OWN: Final = frozenset(("HF_HUB_CACHE", "TRANSFORMERS_CACHE"))
+"""Those of them that name places on one machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a worker makes a model from: its own copy of the files, and adapters."""
+
+    config: Config
+    fingerprint: str
+    """Of the model's files, as `model_fingerprint` returns it."""
+    adapters: tuple[Mapping[str, bytes], ...]
+    """The files of each, by their names in its folder."""
+
+    def __call__(self) -> HFModel:
+        """Load the model in a worker.
+
+        Raises:
+            DataError: If the files there are others.
+            ModelError: If it cannot be loaded there.
+        """
+        # It goes with the model: an engine may read an adapter when it is first asked.
+        home = TemporaryDirectory(prefix="neuron-opsd-")
+        folders = [Path(home.name, str(n)) for n in range(len(self.adapters))]
+        for folder, files in zip(folders, self.adapters, strict=True):
+            write_files(folder, files)
+        model = load_answering(self.config, *folders)
+        weakref.finalize(model, home.cleanup)
+        if model_fingerprint(self.config.model) != self.fingerprint:
+            raise DataError(
+                f"the files of model {self.config.model.name} on a machine of the "
+                "cluster are not those that this run was started with; copy the same "
+                "files to every machine"
+            )
+        return model
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Results of a chunk, and what the worker has to tell besides."""
+
+    results: Sequence[Any]
+    environment: Mapping[str, str]
+    tokens: int
+    """That its passes may hold by now."""
+    told: tuple[str, ...]
+    """Why that has become less."""
+
+
+def worked_on(
+    model: LanguageModel,
+    chunk: Sequence[Item],
+    function: Callable[[Any, Sequence[Item]], Sequence[R]],
+    config: ModelConfig,
+    tokens: int,
+) -> list[Done]:
+    """Work on a chunk in a worker, with passes that hold so many tokens at most."""
+    told: list[str] = []
+    model.room.tokens = min(tokens, model.room.tokens)
+    model.room.told = told.append
+    results = function(model, chunk)
+    return [Done(results, environment_here(config), model.room.tokens, tuple(told))]
+
+
+@cache
+def environment_here(config: ModelConfig) -> dict[str, str]:
+    """Return what may change the last bits in this worker, found out once."""
+    return environment(config)
+
+
+def facts_of(model: LanguageModel, nothing: Sequence[None]) -> list[ModelFacts]:
+    """Return what a worker's model is."""
+    return [model.facts for _ in nothing]
+
+
+def same_variables() -> dict[str, str]:
+    """Return the variables that workers have as this process has them."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in LIMITS or (name.startswith(SAME) and name not in OWN)
+    }
+
+
+@contextmanager
+def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
+    """Give what the settings ask for, for as long as a command works.
+
+    Raises:
+        ConfigError: If Ray is not installed, or there can be no such cluster.
+    """
+    if not config.cluster.address:
+        with led(config) as trainer:
+            yield ThisMachine(trainer)
+        return
+    with ClusterMachines(config, progress.warn) as machines:
+        yield machines
+
+
+class ClusterMachines:
+    """Workers of a Ray cluster, and the models that they have."""
+
+    def __init__(self, config: Config, warn: Callable[[str], None]) -> None:
+        """Check what is asked for; join the cluster when there is something to do."""
+        check_address(config.cluster)
+        self.on_others: Callable[[Sequence[str]], None] = ignore
+        self._settings = config.cluster
+        self._warn = warn
+        self._joined = ExitStack()
+        self._pool: Pool | None = None
+        self.environment: Mapping[str, str] = {}
+        """What may change the last bits where the first worker works."""
+        self._told: set[str] = set()
+
+    def __enter__(self) -> ClusterMachines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+        self._joined.close()
+
+    @property
+    def pool(self) -> Pool:
+        """The workers of the cluster, which this process is part of by then."""
+        if self._pool is None:
+            self._joined.enter_context(connected(self._settings))
+            threads = torch.get_num_threads()
+            self._pool = Pool(self._settings, same_variables(), threads, self._warn)
+        return self._pool
+
+    def load(
+        self,
+        config: Config,
+        *adapters: Path,
+        tokenizer: ModelTokenizer | None = None,
+        base: LanguageModel | None = None,
+    ) -> LanguageModel:
+        """Have workers load a model, and return what stands for it here.
+
+        They have weights of their own, so those of `base` are of no use.
+        """
+        del base
+        tokenizer = tokenizer or load_tokenizer(config.model)
+        place = config.model.model_copy(update={"name": place_text(config.model.name)})
+        recipe = Recipe(
+            config.model_copy(update={"model": place}),
+            model_fingerprint(config.model),
+            tuple(files_in(adapter) for adapter in adapters),
+        )
+        room = Room(config.model.tokens_per_batch)
+        here = partial(load_answering, config, *adapters)
+        model = RemoteModel(tokenizer, tokenizer.facts, room, recipe, here)
+        for _, (facts,) in self.map(model, facts_of, [(0, [None])]):
+            model.facts = facts
+        return model
+
+    def map(
+        self,
+        model: M,
+        function: Callable[[M, Sequence[Item]], Sequence[R]],
+        chunks: Iterable[tuple[int, Sequence[Item]]],
+        look: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[int, Sequence[R]]]:
+        """Yield the results of numbered chunks as they are done, in any order.
+
+        `look` is called every second or so, and before a lost chunk is given again.
+        """
+        if not isinstance(model, RemoteModel):
+            raise TypeError(f"{type(model).__name__} was not loaded by these machines")
+        recipe: Any = model.recipe
+        told = partial(
+            worked_on,
+            function=function,
+            config=recipe.config.model,
+            tokens=model.room.tokens,
+        )
+        for number, (done,) in self.pool.map(recipe, told, chunks, look):
+            self._hear(model.room, done)
+            yield number, done.results
+
+    def _hear(self, room: Room, done: Done) -> None:
+        """Hear of less room, and of an environment that is not the run's."""
+        if done.tokens < room.tokens:
+            room.tokens = done.tokens
+            if room.told is not None:
+                room.told(", ".join(done.told))
+        self.environment = self.environment or done.environment
+        others = changes(self.environment, done.environment)
+        if new := [other for other in others if other not in self._told]:
+            self._told.update(new)
+            self.on_others(new)
+
+    def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
+        """Begin a training in workers, or here where they cannot train it."""
+        if reason := why_here(job.config, model):
+            self._warn(f"the workers of the cluster do not train, {reason}")
+            return HERE.course(job, model)
+        share = training_share(self.pool.share)
+        size = num_workers(self._settings, share)
+        team = Team(size, share, same_variables(), self._settings.timeout)
+        return team_course(team, job, model.room.tokens)
+
+    def release(self) -> None:
+        """Let the workers go; others come when there is something to do."""
+        if self._pool is not None:
+            self._pool.close()
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write what `files_in` returned into a folder of this machine."""
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def why_here(config: Config, model: LanguageModel) -> str:
+    """Say why the workers of a cluster cannot train a model; nothing if they can."""
+    if config.engine.rollouts == "vllm":
+        return "since vLLM does not run in processes that train together"
+    if config.cluster.address.startswith("ray://"):
+        return (
+            "since Ray Train needs a process on a machine of the cluster; start the "
+            "command there, or with cluster.address HOST:PORT"
+        )
+    recipe = model.recipe if isinstance(model, RemoteModel) else None
+    if not isinstance(recipe, Recipe) or recipe.adapters:
+        return "since it begins from an adapter"
+    return ""
+
+
+def training_share(share: Share) -> Share:
+    """Return what a worker takes that trains: a GPU is not shared with another."""
+    return replace(share, gpus=float(math.ceil(share.gpus)))
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Return the files of an adapter, by their names in its folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

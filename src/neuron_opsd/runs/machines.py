@@ -1,0 +1,73 @@
+"""Where a run's model answers: in this process, or in workers of a Ray cluster.
+
+Only the process that was started by the user owns the run directory. Workers are given
+values and return values; of files they need the model's own, on their machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from neuron_opsd.config import Config
+from neuron_opsd.models.load import ModelTokenizer, load_answering
+from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.runs.courses import HERE, Course, Job, Trainer
+from neuron_opsd.storage.caching import Here, Workers, ignore
+
+
+class Machines(Workers, Trainer, Protocol):
+    """Workers that also load the models which they work with."""
+
+    on_others: Callable[[Sequence[str]], None]
+    """Told what is otherwise where a worker works, as ``threads 2 -> 1``."""
+
+    def load(
+        self,
+        config: Config,
+        *adapters: Path,
+        tokenizer: ModelTokenizer | None = None,
+        base: LanguageModel | None = None,
+    ) -> LanguageModel:
+        """Load a frozen model, as `models.load.load_answering` does."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What may change the last bits, where it is not as in this process."""
+
+    def release(self) -> None:
+        """Free what workers hold, before this process trains."""
+
+
+class ThisMachine(Here):
+    """This process, and those that were started with it to train."""
+
+    on_others: Callable[[Sequence[str]], None] = ignore
+    environment: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, trainer: Trainer = HERE) -> None:
+        """Train where a trainer does."""
+        self._trainer = trainer
+
+    def load(
+        self,
+        config: Config,
+        *adapters: Path,
+        tokenizer: ModelTokenizer | None = None,
+        base: LanguageModel | None = None,
+    ) -> LanguageModel:
+        """Load a model here."""
+        return load_answering(config, *adapters, tokenizer=tokenizer, base=base)
+
+    def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
+        """Begin a training here."""
+        return self._trainer.course(job, model)
+
+    def release(self) -> None:
+        """Do nothing: what is held is what will be trained."""
+
+
+THIS_MACHINE: Final = ThisMachine()

@@ -1,0 +1,263 @@
+"""Trainings that several processes take part in, such as torchrun starts.
+
+Rank 0 does all that a run does and owns its directory. The others wait until it has a
+training for them, load the model, and take its steps with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from neuron_opsd.config import Config
+from neuron_opsd.errors import (
+    ConfigError,
+    DataError,
+    NeuronOpsdError,
+    TrainingError,
+    listing,
+)
+from neuron_opsd.models.load import learner_of, load_model
+from neuron_opsd.models.roles import LanguageModel, Learner
+from neuron_opsd.models.weights.precision import device_of
+from neuron_opsd.processes.process_group import ProcessGroup, joined
+from neuron_opsd.processes.ranks import LostRankError, Ranks, launched_rank
+from neuron_opsd.processes.stopping import STOPPING
+from neuron_opsd.records import StepMetrics
+from neuron_opsd.runs.courses import HERE, Course, Job, LocalCourse, Trainer
+from neuron_opsd.runs.fingerprint import model_fingerprint
+from neuron_opsd.runs.jobs import Order, order_text, read_order
+from neuron_opsd.stages.splitting import Split, Splits
+from neuron_opsd.stages.together import done_by_all, told
+from neuron_opsd.stages.training import Earlier
+from neuron_opsd.storage.manifest import installed_versions
+
+END: Final = "end"
+"""What rank 0 says where there is no other training."""
+NEXT: Final = "next"
+"""What ranks tell each other before a step; rank 0 says whether it is taken."""
+
+
+class LedCourse(LocalCourse):
+    """A training as rank 0 leads it."""
+
+    is_under_way = False
+    """Whether the others wait to hear of a next step."""
+
+    def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
+        """Take the steps that are left, with all ranks."""
+        share_start(self, earlier)
+        self.is_under_way = True
+        steps = super().take(earlier)
+        for _ in range(earlier.num_steps, self.job.config.distill.steps):
+            told(self.ranks, NEXT, value=True)
+            entry = next(steps)
+            hear_stop(self.ranks)
+            yield entry
+
+    def end(self) -> None:
+        """Let the other ranks go."""
+        if self.is_under_way:
+            self.is_under_way = False
+            told(self.ranks, NEXT, value=False)
+
+
+class Leader:
+    """Where trainings take their steps if this process is rank 0 of several."""
+
+    def __init__(self, group: ProcessGroup) -> None:
+        """Lead the ranks of a group."""
+        self.group = group
+
+    @contextmanager
+    def course(self, job: Job, model: LanguageModel) -> Iterator[Course]:
+        """Begin a training, and have the other ranks begin it."""
+        as_here = {"compute": model.facts.compute}
+        config = job.config.model_copy(
+            update={"model": job.config.model.model_copy(update=as_here)}
+        )
+        known = model_fingerprint(config.model)
+        told_job = replace(job, config=config)
+        threads = torch.get_num_threads()
+        order = Order(told_job, model.room.tokens, known, threads)
+        self.group.hear_first(order_text(order))
+        course = LedCourse(job, begin(order, lambda: model, self.group), self.group)
+        try:
+            yield course
+        except BaseException:
+            with suppress(LostRankError):
+                course.end()
+            raise
+        course.end()
+
+    def dismiss(self) -> None:
+        """Tell the others that there is no other training."""
+        with suppress(LostRankError):
+            self.group.hear_first(END)
+
+
+def follow(group: ProcessGroup) -> None:
+    """Take part in whatever rank 0 trains, until it says that this is all.
+
+    Raises:
+        LostRankError: If rank 0, or another, has ended.
+    """
+    while (text := group.hear_first()) != END:
+        with taking_steps(), unless_lost():
+            follow_course(read_order(text), group)
+
+
+@contextmanager
+def taking_steps() -> Iterator[None]:
+    """Let a signal wait for the end of a step; before and after it ends at once."""
+    STOPPING.has_begun = True
+    with STOPPING.after_the_step():
+        yield
+    STOPPING.has_begun = False
+
+
+@contextmanager
+def unless_lost() -> Iterator[None]:
+    """Pass over an error that rank 0 raises as well, and tells the user of."""
+    try:
+        yield
+    except LostRankError:
+        raise
+    except NeuronOpsdError:
+        pass
+
+
+def follow_course(order: Order, group: ProcessGroup) -> None:
+    """Take the steps of a training that rank 0 takes."""
+    load = partial(load_model, order.job.config.model)
+    course = LocalCourse(order.job, begin(order, load, group), group)
+    steps = course.take(share_start(course, Earlier()))
+    while told(group, NEXT, value=True)[0]:
+        with unless_lost():
+            next(steps)
+            hear_stop(group)
+
+
+def begin(order: Order, load: Callable[[], LanguageModel], ranks: Ranks) -> Learner:
+    """Return a learner of a model, which must be the same on every rank.
+
+    Raises:
+        DataError: If the model's files are others on one.
+        TrainingError: If other software is installed on one.
+    """
+
+    def made() -> Learner:
+        model = load()
+        model.room.tokens = order.tokens
+        config = order.job.config
+        if model_fingerprint(config.model) != order.fingerprint:
+            raise DataError(
+                f"the files of model {config.model.name} are not those of rank 0; "
+                "copy the same files to every machine"
+            )
+        return learner_of(model, config.distill, config.seed)
+
+    versions = told(ranks, "versions", dict(installed_versions()))
+    for rank, found in enumerate(versions):
+        others = [f"{n} {v}" for n, v in found.items() if versions[0].get(n) != v]
+        if others:
+            raise TrainingError(
+                f"rank {rank} has {listing(others)}, unlike rank 0; install the same "
+                "versions on every machine"
+            )
+    return done_by_all(ranks, made)
+
+
+def share_start(course: LocalCourse, earlier: Earlier) -> Earlier:
+    """Put every rank where rank 0 is; return what is known of the steps before."""
+    ranks = course.ranks
+    state = course.state()
+    known: dict[str, Any] = {
+        "steps": earlier.num_steps,
+        "skipped": earlier.num_skipped,
+        "splits": [asdict(split) for split in earlier.splits.known],
+        "state": {n: [str(v.dtype), list(v.shape)] for n, v in state.items()},
+    }
+    first = told(ranks, "start", known)[0]
+    if ranks.rank > 0:
+        state = {name: empty(*form) for name, form in first["state"].items()}
+    ranks.copy_first(list(state.values()))
+    course.load_state(state)
+    if ranks.rank == 0:
+        return earlier
+    splits = Splits([Split(**row) for row in first["splits"]])
+    return Earlier(first["steps"], first["skipped"], splits)
+
+
+def empty(dtype: str, shape: Sequence[int]) -> Tensor:
+    """Return a tensor to be filled, of a type as torch prints it."""
+    kind: torch.dtype = getattr(torch, dtype.removeprefix("torch."))
+    return torch.empty(list(shape), dtype=kind)
+
+
+def hear_stop(ranks: Ranks) -> None:
+    """Let a signal that one rank was sent stop all after this step."""
+    numbers = told(ranks, "stop", STOPPING.number)
+    STOPPING.number = STOPPING.number or next(filter(None, numbers), 0)
+
+
+def refuse_unsupported(config: Config) -> None:
+    """Refuse settings with which several processes cannot train.
+
+    Raises:
+        ConfigError: Naming them.
+    """
+    if config.engine.rollouts == "vllm":
+        raise ConfigError(
+            "engine.rollouts is vllm, which does not run in processes that train "
+            "together; set it to transformers, or train with one process"
+        )
+    if config.model.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(
+            f"model.device is {config.model.device}, but each of several processes "
+            "takes a GPU of its own; set it to auto, cuda or cpu"
+        )
+
+
+@contextmanager
+def led(config: Config) -> Iterator[Trainer]:
+    """Give a place for trainings: this process, or all that were started with it.
+
+    Raises:
+        ConfigError: If the settings do not allow several.
+    """
+    rank = launched_rank()
+    if rank is None:
+        yield HERE
+        return
+    if rank > 0:
+        raise ConfigError(
+            f"this process is rank {rank} of several, and only rank 0 owns a run "
+            "directory; call neuron_opsd.follow with the same settings here"
+        )
+    refuse_unsupported(config)
+    with joined(device_of(config.model)) as group:
+        leader = Leader(group)
+        try:
+            yield leader
+        finally:
+            leader.dismiss()
+
+
+def follow_run(config: Config) -> None:
+    """Take part in the trainings of the run that rank 0 does.
+
+    Raises:
+        ConfigError: If the settings do not allow several processes.
+        LostRankError: If rank 0, or another, has ended.
+    """
+    STOPPING.speaks = False
+    refuse_unsupported(config)
+    with joined(device_of(config.model)) as group:
+        follow(group)
