@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ class HFLearner(HFModel):
             own = low_rank.for_products(self._changes(self.weights), self.product_type)
             weights = self.frozen.matrices.learning(self._changes_as("student"), own)
         again = torch.is_grad_enabled() and runs_again(self.checkpointing, pairs)
-        with running_again(self.decoder) if again else nullcontext():
+        computing = partial(self.computing, self.decoder)
+        with running_again(self.decoder, computing) if again else nullcontext():
             states = self._states_under(self.decoder, weights, pairs)
         if again:
             states.register_hook(self._before_again)
