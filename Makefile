@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check -qq install
 LOCKED := --no-deps --require-hashes --requirement
 AUDIT := $(VENV)-audit
+WITH_VLLM := $(VENV)-vllm
 LOCK = $(AUDIT)/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
   --python-version 3.11 --no-emit-package torch --override requirements/without-cuda.txt \
   --custom-compile-command 'make lock'
@@ -34,16 +35,22 @@ FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14;
 PYTHON ?= $(shell $(FIND_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check fix docs lock audit clean
+.PHONY: help demo test test-ray test-vllm test-faults check fix docs lock audit clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
-demo: $(VENV)/installed ## a small real model teaches itself; ends with a report
+demo: $(VENV)/installed $(if $(findstring --ray,$(DEMO_FLAGS)),$(VENV)/installed-ray) ## a small real model teaches itself; ends with a report
 	@$(BIN)/neuron-opsd demo $(DEMO_FLAGS)
 
 test: $(VENV)/installed-dev ## run the tests
 	@$(BIN)/python -m pytest $(TEST_FLAGS)
+
+test-vllm: $(WITH_VLLM)/installed ## the tests of vLLM, in an environment of its own (4 GB)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(WITH_VLLM)/bin/python -m pytest tests/models/vllm
+
+test-ray: $(VENV)/installed-dev ## the tests of Ray, long ones too: some minutes
+	@$(BIN)/python -m pytest -n 0 -m "long or not long" tests/cluster
 
 test-faults: $(VENV)/installed-dev ## every fault at every call, and all long tests: hours
 	@$(BIN)/python -W ignore benchmarks/fault_sweep.py --json faults.json $(FAULT_FLAGS)
@@ -76,7 +83,7 @@ audit: $(AUDIT)/installed $(VENV)/installed ## list what is installed (sbom.json
 	@echo "torch is not in the lock; $(TORCH): see its own advisories"
 
 clean: ## remove the environment and what the tools left
-	rm -rf $(VENV) $(AUDIT) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) $(AUDIT) $(WITH_VLLM) sbom.json faults.json .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 
 $(VENV)/made:
 	@if [ "$(PYTHON)" = no-python ]; then echo "make: no Python 3.11 or newer was" \
@@ -99,9 +106,25 @@ $(VENV)/installed: $(VENV)/made pyproject.toml requirements/lock.txt
 	@$(call install,$(BIN)/python,--no-deps --no-build-isolation --editable .)
 	@touch $@
 
+$(VENV)/installed-ray: $(VENV)/installed requirements/lock-ray.txt
+	@echo "installing Ray into $(VENV)"
+	@$(call install,$(BIN)/python,$(LOCKED) requirements/lock-ray.txt)
+	@touch $@
+
 $(VENV)/installed-dev: $(VENV)/installed requirements/lock-dev.txt
 	@echo "installing the development tools into $(VENV)"
 	@$(call install,$(BIN)/python,$(LOCKED) requirements/lock-dev.txt)
+	@touch $@
+
+# vLLM names the versions of nearly all that it stands beside, so nothing is locked here.
+# Its build for processors brings three packages of another torch, which fail on import.
+$(WITH_VLLM)/installed: pyproject.toml requirements/vllm.txt
+	@echo "installing vLLM into $(WITH_VLLM); this takes some minutes and 4 GB"
+	@$(PYTHON) -m venv --clear $(WITH_VLLM)
+	@$(call install,$(WITH_VLLM)/bin/python,--no-deps $(CPU_INDEX) '$(TORCH)')
+	@$(call install,$(WITH_VLLM)/bin/python,--requirement requirements/vllm.txt)
+	@$(WITH_VLLM)/bin/python -m pip -qq uninstall --yes torchvision torchaudio torchcodec
+	@$(call install,$(WITH_VLLM)/bin/python,--editable .)
 	@touch $@
 
 $(AUDIT)/installed: requirements/audit.txt

@@ -52,11 +52,11 @@ def main() -> None:
 
 def rows(out: Path, seed: int, *, quick: bool) -> list[str]:
     """Return the lines of one seed, run first if it is not finished."""
-    from neuron_opsd.demo.demonstration import demo
+    from neuron_opsd.demo.demonstration import Variant, demo
 
     start = time.monotonic()
     with open_terminal() as terminal:
-        demo(out, cache_folder(), quick=quick, seed=seed, progress=terminal)
+        demo(out, cache_folder(), Variant(quick=quick, seed=seed), terminal)
         terminal.note(f"seed {seed}: {time.monotonic() - start:.0f} s")
     table = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     lines = [row(seed, name, entry) for name, entry in table.items()]

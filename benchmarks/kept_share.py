@@ -216,7 +216,7 @@ def measure_layer(
         merged = {f"{name}.weight": (matrix + change.product).bfloat16()}
         add("merged", outputs(module, merged, name, states))
         theirs = learner.network.get_decoder().get_submodule(name)
-        with torch.no_grad(), learner.computing():
+        with torch.no_grad(), learner.computing(theirs):
             add("peft", theirs(states).float())
 
 

@@ -28,6 +28,7 @@ from neuron_opsd.cli.usage_errors import explain_mistake
 from neuron_opsd.comparison import compare as comparing
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table, load_config
+from neuron_opsd.demo.demonstration import Variant
 from neuron_opsd.demo.sources import DEFAULT_SETS
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.storage.download_cache import cache_folder
@@ -87,12 +88,10 @@ class FakeLibrary:
         progress.warn("a \x1b[31mwarning\x1b[0m")
         return example_report()
 
-    def demo(
-        self, out: Path, cache: Path, *, quick: bool, seed: int, progress: Any
-    ) -> Any:
+    def demo(self, out: Path, cache: Path, variant: Any, progress: Any) -> Any:
         """Give an example of a report."""
         del progress
-        self.note(out, cache, quick, seed)
+        self.note(out, cache, variant)
         return example_report()
 
     def evaluate(
@@ -243,19 +242,27 @@ def test_quiet_leaves_warnings_alone_on_stderr(
 
 
 @pytest.mark.parametrize(
-    ("flags", "folder", "quick", "seed"),
+    ("flags", "folder", "variant"),
     [
-        ([], "runs/demo", False, 0),
-        (["--quick"], "runs/demo-quick", True, 0),
-        (["--seed", "2"], "runs/demo-seed-2", False, 2),
-        (["--quick", "--seed", "2", "--out", "x"], "x", True, 2),
+        ([], "demo", Variant(quick=False, seed=0)),
+        (["--quick"], "demo-quick", Variant(quick=True, seed=0)),
+        (["--seed", "2"], "demo-seed-2", Variant(quick=False, seed=2)),
+        (["--ray", "local"], "demo", Variant(quick=False, seed=0, ray="local")),
+        (
+            ["--quick", "--engine", "vllm"],
+            "demo-quick-vllm",
+            Variant(quick=True, seed=0, engine="vllm"),
+        ),
     ],
 )
 def test_each_demo_has_a_folder_of_its_own(
-    library: FakeLibrary, flags: list[str], folder: str, quick: bool, seed: int
+    library: FakeLibrary, flags: list[str], folder: str, variant: Variant
 ) -> None:
     assert main(["demo", *flags]) == 0
-    assert library.calls == [(Path(folder), cache_folder(), quick, seed)]
+    assert library.calls == [(Path("runs", folder), cache_folder(), variant)]
+    assert main(["demo", *flags, "--out", "x"]) == 0
+    assert library.calls[1] == (Path("x"), cache_folder(), variant)
+    assert set(flags) <= set(variant.command.split())
 
 
 def test_evaluate_writes_missing_numbers_as_null(

@@ -58,6 +58,13 @@ def test_the_demo_has_its_controls_and_a_quick_one_is_smaller() -> None:
     work = [c.distill.steps * c.distill.batch_size for c in (quick, whole)]
     assert work[0] < work[1]
     assert changed_settings(whole)["seed"] == 3
+    assert (whole.engine.rollouts, whole.rollouts.mode) == ("transformers", "auto")
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_an_engine_has_the_answers_of_the_demo_written_freely(engine: str) -> None:
+    config = demo_config(Path("m"), quick=True, seed=0, engine=engine)
+    assert (config.engine.rollouts, config.rollouts.mode) == (engine, "free")
 
 
 @pytest.mark.parametrize("quick", [False, True])

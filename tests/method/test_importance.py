@@ -54,7 +54,8 @@ def reference(logits: np.ndarray, cut: Truncation) -> np.ndarray:
         least = odds[0] * cut.min_p
         order = order[odds[: len(order)] >= least]
         kept[row, order] = values[order]
-    return kept - np.log(np.exp(kept).sum(axis=1, keepdims=True))
+    logprobs: np.ndarray = kept - np.log(np.exp(kept).sum(axis=1, keepdims=True))
+    return logprobs
 
 
 @pytest.mark.parametrize("cut", CUTS)

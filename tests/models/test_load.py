@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, BloomConfig, GraniteConfig
 
-from loaded import learning, loaded, model_config, plain_logits
+from loaded import learning, loaded, logits_of, model_config
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.load import load_model
@@ -237,13 +237,14 @@ def test_every_end_token_of_the_generation_settings_ends(copy: Path) -> None:
 # --- adapters ---
 
 
-def test_an_adapter_is_merged(tiny_llama: Path, adapter: Path) -> None:
+def test_an_adapter_stands_beside_the_weights(tiny_llama: Path, adapter: Path) -> None:
     base, adapted = loaded(tiny_llama), loaded(tiny_llama, adapter)
     ids = (5, 6, 7)
-    moved = plain_logits(adapted.network, ids) - plain_logits(base.network, ids)
+    moved = logits_of(adapted, ids) - logits_of(base, ids)
     assert moved.abs().max() > 0.01
     assert adapted.facts == base.facts
-    assert not any("lora" in name for name, _ in adapted.network.named_parameters())
+    for name, weight in adapted.network.named_parameters():
+        assert torch.equal(weight, base.network.get_parameter(name))
 
 
 def test_a_missing_adapter_is_no_hub_id(tiny_llama: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import shutil
 import sys
 import tempfile
@@ -215,3 +216,57 @@ def test_what_is_no_folder_takes_no_runs(tmp_path: Path) -> None:
     check = doctor.check_writing("writing runs", tmp_path / "file")
     assert (check.state, check.advice) == ("fail", "choose another place")
     assert check.value.endswith("it is a file, not a folder")
+
+
+VLLM = {"version": "0.32.0", "precision": "bfloat16", "gap": 0.004, "from_base": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("more", "state", "advice"),
+    [
+        ({}, "ok", ""),
+        ({"gap": 0.06}, "warn", "set model.compute=float32"),
+        ({"from_base": 0.004}, "warn", "its adapter changes nothing"),
+    ],
+)
+def test_an_engine_is_judged_by_how_far_it_is_from_the_trainer(
+    more: dict[str, float], state: str, advice: str
+) -> None:
+    check = doctor.judge_vllm(VLLM | more)
+    assert check.state == state
+    assert check.advice.startswith(advice)
+    assert "nats a token from the trainer (bfloat16)" in check.value
+
+
+@pytest.mark.parametrize(
+    ("program", "state", "said"),
+    [
+        (f"print('noise'); print({json.dumps(VLLM)!r})", "ok", "0.32.0, 0.004 nats"),
+        ("raise ImportError('undefined symbol')", "warn", "does not work: ImportError"),
+        ("import os; os.abort()", "warn", "does not work: exit -6"),
+        ("import time; time.sleep(60)", "warn", "gave no answer in 2 s"),
+    ],
+)
+def test_an_engine_is_tried_in_a_process_of_its_own(
+    program: str,
+    state: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "trial_of_an_engine.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "")
+    monkeypatch.setattr(doctor, "find_spec", lambda _: True)
+    monkeypatch.setattr(doctor, "VLLM_TRIAL", "trial_of_an_engine")
+    monkeypatch.setattr(doctor, "VLLM_SECONDS", 2.0)
+    check = doctor.check_vllm()
+    assert check.state == state
+    assert said in check.value
+
+
+def test_an_engine_that_is_not_installed_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
+    assert doctor.check_vllm().state == "ok"

@@ -347,8 +347,9 @@ def test_two_trainings_lie_side_by_side(tmp_path: Path, config: Config) -> None:
 
 def test_what_was_trained_can_be_loaded(tmp_path: Path, config: Config) -> None:
     with opened(tmp_path, config) as run:
-        train_adapter(run, base(config), Training("main"), EXAMPLES, NeuronOPSD(config))
-        model = trained_model(run, "adapter")
+        start = base(config)
+        train_adapter(run, start, Training("main"), EXAMPLES, NeuronOPSD(config))
+        model = trained_model(run, start, "adapter")
     assert model.facts.name == config.model.name
 
 

@@ -56,6 +56,13 @@ def plain_logits(network: Any, token_ids: TokenIds) -> Tensor:
     return logits
 
 
+def logits_of(model: HFModel, token_ids: TokenIds) -> Tensor:
+    """Return ``(T, V)``: what our own passes give, adapters included."""
+    with torch.no_grad():
+        states = model.states([(token_ids[:1], token_ids[1:])], after=1)
+        return model.next_logits(states)
+
+
 def random_pairs(
     lengths: list[tuple[int, int]], vocab_size: int, seed: int = 0
 ) -> list[Pair]:

@@ -30,6 +30,7 @@ from neuron_opsd.progress import Silent
 from neuron_opsd.runs import ranked
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.courses import HERE, Trainer
+from neuron_opsd.runs.machines import ThisMachine
 from neuron_opsd.runs.training import Training, train_adapter
 from neuron_opsd.storage.run_directory import RunDirectory
 from ranked_training import PATIENCE
@@ -61,7 +62,7 @@ class Shop:
             RunDirectory.open(self.folder / name, {}, {}, warn=progress.warn) as run,
         ):
             warnings.simplefilter("ignore", FutureWarning)
-            context = RunContext(run, self.config, progress, trainer)
+            context = RunContext(run, self.config, progress, ThisMachine(trainer))
             train_adapter(
                 context, model, Training("main"), EXAMPLES, NeuronOPSD(self.config)
             )
@@ -147,7 +148,10 @@ def go_through(shop: Shop) -> dict[str, Any]:
     ends["killed"] = [shop.together("killed", 2, kill), shop.together("killed", 1)]
     # One of two is asked to stop; three go on.
     term = on(1, signal_self(signal.SIGTERM))
-    ends["asked"] = [shop.together("asked", 2, term), shop.together("asked", 3)]
+    stopped = shop.together("asked", 2, term)
+    names = [p.name for p in (shop.folder / "asked/train/checkpoints").iterdir()]
+    (shop.folder / "asked.stopped.json").write_text(json.dumps(sorted(names)))
+    ends["asked"] = [stopped, shop.together("asked", 3)]
     ends["other files"] = shop.together("other-files", 2, other_files)
     ends["other versions"] = shop.together("other-versions", 2, other_versions)
     full = replace(shop, config=shop.config.changed(distill={"tuning": "full"}))

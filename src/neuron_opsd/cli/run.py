@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import neuron_opsd as no
 from neuron_opsd.cli import options
@@ -16,6 +16,8 @@ from neuron_opsd.storage.download_cache import cache_folder
 
 if TYPE_CHECKING:
     from neuron_opsd.results.run import ReportData
+
+Engine: TypeAlias = Literal["transformers", "vllm"]
 
 
 def run(
@@ -54,6 +56,7 @@ def run(
 def demo(
     *,
     quick: options.Flag = False,
+    engine: Engine | None = None,
     out: Path | None = None,
     seed: int = 0,
     ray: options.Ray = "",
@@ -63,6 +66,8 @@ def demo(
 
     Args:
         quick: A smaller run that ends within three minutes.
+        engine: Have answers written freely, by this engine (`engine.rollouts`). When
+            left out they are sampled among the choices, which needs no engine.
         out: Folder of the run; a folder under runs/ when left out.
         seed: Number from which every random draw derives.
         ray: Answer and test with the workers of a Ray cluster; `local` starts one.
@@ -70,13 +75,18 @@ def demo(
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")
     # Another folder where the settings differ.
-    name = f"demo{'-quick' if quick else ''}{f'-seed-{seed}' if seed else ''}"
+    parts = ("demo", quick and "quick", engine, seed and f"seed-{seed}")
+    name = "-".join(part for part in parts if part)
     folder = out or Path("runs", name)
     with options.opened(output) as terminal:
+        from neuron_opsd.demo.demonstration import Variant
         from neuron_opsd.demo.demonstration import demo as run_demo
 
         data = run_demo(
-            folder, cache_folder(), quick=quick, seed=seed, progress=terminal, ray=ray
+            folder,
+            cache_folder(),
+            Variant(quick=quick, seed=seed, engine=engine or "", ray=ray),
+            terminal,
         )
         show_results(terminal, data, folder, as_json=output.json)
 

@@ -83,6 +83,7 @@ class StartModel:
         self, base: LanguageModel, run: RunContext, adapters: Sequence[Path]
     ) -> None:
         self.run = run
+        self.base = base
         self.adapters = tuple(adapters)
         self._model = None if self.adapters else base
 
@@ -90,7 +91,7 @@ class StartModel:
         """Return the model."""
         if self._model is None:
             directory, config = self.run.directory, self.run.config
-            self._model = load_again(directory, config, *self.adapters)
+            self._model = load_again(directory, config, *self.adapters, base=self.base)
         keep_room(self.run, self._model)
         return self._model
 
@@ -221,9 +222,10 @@ def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellR
         method = method_for(variant, config, group.targets)
         examples = examples_for(method, prepared)
         metrics = train_adapter(run, model, training, examples, method)
-        model.release()  # they make room for those of the trained model
+        model.release()  # what training kept of it makes room
+        labels = {step: label_after(variant.name, step) for step in adapters}
         tests = {
-            step: test_after(group, run, variant.name, step, adapter)
+            step: test_after(group, run, start.base, labels[step], adapter)
             for step, adapter in adapters.items()
         }
         return CellResult(tests, spent(run, variant.name, metrics))
@@ -277,13 +279,13 @@ def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
 
 
 def test_after(
-    group: RunGroup, run: RunContext, name: str, step: int, adapter: str
+    group: RunGroup, run: RunContext, base: LanguageModel, label: str, adapter: str
 ) -> dict[str, TestResult]:
-    """Test a method's model as it was after a number of steps."""
+    """Test a method's model as it was after a number of steps, under a label."""
     path = run.directory.path(adapter)
-    trained = load_again(run.directory, run.config, *group.adapters, path)
+    adapters = *group.adapters, path
+    trained = load_again(run.directory, run.config, *adapters, base=base)
     keep_room(run, trained)
-    label = label_after(name, step)
     return answer_tests(run, trained, group.tests, label, [adapter])
 
 

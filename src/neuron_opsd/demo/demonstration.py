@@ -7,6 +7,7 @@ they were found and what they give.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -51,9 +52,15 @@ QUICK: Final[Mapping[str, Any]] = {
 }
 
 
-def demo_config(model: Path, *, quick: bool, seed: int) -> Config:
-    """Return the settings of the demonstration."""
+def demo_config(model: Path, *, quick: bool, seed: int, engine: str = "") -> Config:
+    """Return the settings of the demonstration.
+
+    An engine writes answers freely; without one they are sampled among the choices.
+    """
     base = merge(SETTINGS, {"seed": seed, "model": {"name": str(model)}})
+    if engine:
+        free = {"engine": {"rollouts": engine}, "rollouts": {"mode": "free"}}
+        base = merge(base, free)
     return load_config(base=merge(base, QUICK) if quick else base)
 
 
@@ -99,24 +106,43 @@ def check_begun(out: Path, config: Config) -> None:
     old, new = read_manifest(out).settings, run_settings(config)
     tables = merge(SETTINGS, QUICK).items()
     own = [f"{section}.{field}" for section, table in tables for field in table]
-    names = [name for name in ("model.name", "seed", *own) if name in old]
+    always = ("model.name", "seed", "engine.rollouts")
+    names = [name for name in (*always, *own) if name in old]
     check_settings(out, {n: old[n] for n in names}, {n: new[n] for n in names})
 
 
-def demo(
-    out: Path, cache: Path, *, quick: bool, seed: int, progress: Progress, ray: str = ""
-) -> ReportData:
-    """Run the demonstration, on what the cache keeps; `quick` takes three minutes.
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Which of the demonstrations it is."""
 
-    `ray` is the address of a cluster whose workers answer; without it none do.
-    """
+    quick: bool
+    """Whether it is the smaller one, which takes three minutes."""
+    seed: int
+    engine: str = ""
+    """What writes its answers freely; they are sampled among the choices without."""
+    ray: str = ""
+    """Address of a cluster whose workers answer; none do without."""
+
+    @property
+    def command(self) -> str:
+        """How it is called."""
+        parts = ["neuron-opsd demo"]
+        parts += ["--quick"] if self.quick else []
+        parts += [f"--engine {self.engine}"] if self.engine else []
+        parts += [f"--seed {self.seed}"]
+        parts += [f"--ray {self.ray}"] if self.ray else []
+        return " ".join(parts)
+
+
+def demo(out: Path, cache: Path, variant: Variant, progress: Progress) -> ReportData:
+    """Run the demonstration, on what the cache keeps."""
     check_folder(out, "run")
     check_folder(questions_folder(out), "questions", are_questions)
     files = fetch_demo(cache, progress, (IN_DOMAIN, *CROSS_DOMAIN))
-    config = demo_config(files.model, quick=quick, seed=seed)
-    config = config.changed(cluster={"address": ray})
+    quick, seed, engine = variant.quick, variant.seed, variant.engine
+    config = demo_config(files.model, quick=quick, seed=seed, engine=engine)
+    config = config.changed(cluster={"address": variant.ray})
     check_begun(out, config)
     pool, tests = demo_questions(files, out, quick=quick)
-    command = f"neuron-opsd demo{' --quick' if quick else ''} --seed {seed}"
-    command += f" --ray {ray}" if ray else ""
-    return run(Request(pool, tests, out, command, MODEL.title), config, progress)
+    request = Request(pool, tests, out, variant.command, MODEL.title)
+    return run(request, config, progress)

@@ -6,7 +6,7 @@ layer, D residual width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,13 +21,17 @@ from neuron_opsd.errors import ModelError
 from neuron_opsd.method.fused_loss import multiply
 from neuron_opsd.method.losses import capped
 from neuron_opsd.models import roles
-from neuron_opsd.models.adapters.low_rank import LowRank, apart
+from neuron_opsd.models.adapters.low_rank import LowRank, for_products
+from neuron_opsd.models.adapters.matrices import Matrices
 from neuron_opsd.models.decoding.generation import generate
 from neuron_opsd.models.forward.attention import Whole, padded, replacing
-from neuron_opsd.models.forward.layers import GatedMLP
+from neuron_opsd.models.forward.layers import GatedMLP, readable_mlps
+from neuron_opsd.models.held import Held
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.scoring import Head, mean_divergences
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
+from neuron_opsd.models.weights.at_rest import AsFloat32, is_half
+from neuron_opsd.models.weights.four_bit import matrix_of
 from neuron_opsd.records import Completion, Pair, TokenIds
 
 
@@ -36,33 +40,56 @@ class HFModel(ModelTokenizer):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | Held,
         tokens: Tokens,
         facts: roles.ModelFacts,
         mlps: Sequence[GatedMLP],
         room: Room,
         changes: Mapping[str, LowRank] | None = None,
     ) -> None:
-        """Hold a network whose weights are float32.
+        """Hold a network, and what adapters change of its matrices.
 
-        They include the changes that adapters put into its matrices, which are given by
-        the decoder's names.
+        The changes stand beside the matrices and are given by the decoder's names.
         """
         super().__init__(tokens, facts)
-        self.network: Any = network
+        self.held = network if isinstance(network, Held) else Held(network)
+        """The network, which models that differ in changes alone have in common."""
         self.device = torch.device(facts.device)
         self.changes = changes or {}
         self.room = room
-        self.mlps = tuple(mlps)
+        self.reads_neurons = bool(mlps)
         self.sampler: roles.Sampler | None = None
         """Another engine that samples in the network's place; that of a model that
         learns must follow its weights."""
-        self._products: ProductWeights | None = None
+        self._products: dict[str, LowRank] | None = None
+
+    @property
+    def network(self) -> Any:
+        """The network itself, as transformers has it."""
+        return self.held.network
+
+    @property
+    def matrices(self) -> Matrices:
+        """The network's matrices as products use them."""
+        return self.held.matrices(self.product_type)
+
+    @property
+    def mlps(self) -> tuple[GatedMLP, ...]:
+        """The gated MLP of each layer, none where they cannot be read."""
+        return readable_mlps(self.network)[0] if self.reads_neurons else ()
 
     def in_float32(self) -> HFModel:
-        """Return a model of the same weights whose products are not rounded."""
+        """Return a model of the same weights whose products are not rounded.
+
+        Weights held in half precision are widened for each product alone.
+        """
         facts = replace(self.facts, compute="float32")
-        return HFModel(self.network, self.tokens, facts, self.mlps, self.room)
+        parts = self.tokens, facts, self.mlps, self.room, self.changes
+        return HFModel(self.held, *parts)
+
+    def with_changes(self, changes: Mapping[str, LowRank], room: Room) -> HFModel:
+        """Return a model of the same weights with other changes beside them."""
+        return HFModel(self.held, self.tokens, self.facts, self.mlps, room, changes)
 
     @property
     def decoder(self) -> nn.Module:
@@ -118,7 +145,8 @@ class HFModel(ModelTokenizer):
         half_projections: bool = False,
     ) -> None:
         """Run one forward pass and pass on every layer's contribution scores."""
-        if not self.mlps:
+        mlps = self.mlps
+        if not mlps:
             raise ModelError(self.facts.why_no_neurons)
         rows, columns = (
             places.to(self.device) for places in predicting_positions(pairs, after=0)
@@ -129,20 +157,20 @@ class HFModel(ModelTokenizer):
         embeddings = unembedding[torch.from_numpy(distinct).to(self.device)].float()
         places = torch.from_numpy(place).to(self.device)
         # Taken before the pass, which runs with weights rounded for its products.
-        weights = [mlp.down_proj.weight for mlp in self.mlps]
+        weights = [self.weight_of(mlp.down_proj) for mlp in mlps]
 
         def score(layer: int, activations: Tensor) -> None:
             # Whole rows are picked by one index, several times as fast as by two.
             flat = rows * activations.shape[1] + columns
             scores = activations.flatten(0, 1).index_select(0, flat).float()
             with torch.autocast(self.device.type, enabled=False):
-                projections = embeddings @ weights[layer].float()
+                projections = embeddings @ weights[layer]()
             if half_projections:
                 projections = projections.half().float()
             consume(layer, scores * projections.index_select(0, places))
 
         with torch.inference_mode(), ExitStack() as watching:
-            for layer, mlp in enumerate(self.mlps):
+            for layer, mlp in enumerate(mlps):
                 watching.enter_context(mlp.watch(value, partial(score, layer)))
             self.forward(pairs)
 
@@ -151,11 +179,27 @@ class HFModel(ModelTokenizer):
         weight: Tensor = self.network.get_output_embeddings().weight
         return Head(weight, softcap_of(self.network.config))
 
-    def computing(self) -> AbstractContextManager[Any]:
-        """Return the context in which matrix products have the chosen precision."""
-        if self.facts.compute == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+    def weight_of(self, layer: nn.Module) -> Callable[[], Tensor]:
+        """Return what gives a layer's float32 matrix ``(O, K)``, changes included."""
+        named = self.network.get_decoder().named_modules()
+        name = next(name for name, module in named if module is layer)
+        change = self.changes.get(name)
+
+        matrix = matrix_of(layer)
+
+        def whole() -> Tensor:
+            weight = matrix().float()
+            if change is None:
+                return weight
+            return torch.addmm(weight, change.up, change.down)
+
+        return whole
+
+    def computing(self, network: nn.Module) -> AbstractContextManager[Any]:
+        """Return the context in which products have the chosen precision."""
+        if self.facts.compute == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return AsFloat32() if is_half(network) else nullcontext()
 
     def next_logits(self, states: Tensor) -> Tensor:
         """Return the float32 logits ``(B, V)`` that final states ``(B, D)`` give."""
@@ -165,15 +209,15 @@ class HFModel(ModelTokenizer):
         return capped(logits, softcap_of(self.network.config))
 
     def product_weights(self) -> ProductWeights:
-        """Return the weights of passes without gradient, rounded once and kept."""
-        if self._products is None:  # training may ask for gradients through them
-            with torch.inference_mode(mode=False), torch.no_grad():
-                self._products = rounded(self.network, self.product_type, self.changes)
-        return self._products
+        """Return the weights of passes without gradient."""
+        if self._products is None:
+            self._products = for_products(self.changes, self.product_type)
+        matrices = self.matrices
+        return ProductWeights(matrices.apart(self._products), matrices.head)
 
     def release(self) -> None:
-        """Free what `product_weights` keeps; it is rounded again when it is needed."""
-        self._products = None
+        """Free what was rounded for products; it is rounded again when needed."""
+        self.held.release()
 
     @property
     def product_type(self) -> torch.dtype:
@@ -234,7 +278,7 @@ class HFModel(ModelTokenizer):
         if self.facts.shares_prompts and "attention_mask" not in inputs:
             options = {"attending": Whole()} | options
             usual = replacing(decoder.config)
-        with self.computing(), usual:
+        with self.computing(decoder), usual:
             output = torch.func.functional_call(decoder, dict(weights), kwargs=options)
         states: Tensor = output.last_hidden_state
         return states
@@ -242,33 +286,12 @@ class HFModel(ModelTokenizer):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductWeights:
-    """Weights as matrix products use them, so that no pass rounds them again."""
+    """What stands in the place of a network's own weights in a pass."""
 
     decoder: Mapping[str, Tensor]
     """By the decoder's names; others are used as they are."""
     head: Tensor
-    """``(V, D)``."""
-
-
-def rounded(
-    network: Any, product_type: torch.dtype, changes: Mapping[str, LowRank]
-) -> ProductWeights:
-    """Round the matrices of a network's linear layers, without a copy where equal.
-
-    The matrices hold the changes. In float32 these stay there; else they are taken out
-    before rounding and stand beside the matrices.
-    """
-    head = network.get_output_embeddings().weight.detach().to(product_type)
-    if product_type == torch.float32:
-        return ProductWeights({}, head)
-    decoder: dict[str, Tensor] = {}
-    for name, module in network.get_decoder().named_modules():
-        if isinstance(module, nn.Linear):
-            weight = module.weight.detach()
-            if name in changes:
-                weight = weight - changes[name].product
-            decoder[f"{name}.weight"] = weight.to(product_type)
-    return ProductWeights(apart(decoder, changes), head)
+    """``(V, D)``, in the type of products."""
 
 
 def predicting_positions(pairs: Sequence[Pair], *, after: int) -> tuple[Tensor, Tensor]:

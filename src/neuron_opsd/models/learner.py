@@ -1,10 +1,9 @@
 """A model that moves, and its slower teacher: one network, three sets of weights.
 
 The frozen weights are the base model's own, held once. Student and teacher are two
-values of each trained tensor beside them. Only a pass that asks for a gradient runs
-through the adapter; all others run the base model's network. In float32 the adapter is
-merged into its matrices; in bfloat16, which would round its changes away, it stands
-beside them.
+values of each trained tensor beside them. All passes run the base model's network, with
+the changes of one of them in the columns beside its matrices. Under `full` tuning,
+which has no base beneath, they run a network of their own.
 
 Axes: N completion tokens of a batch, D residual width.
 """
@@ -14,12 +13,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from neuron_opsd.config import DistillConfig
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.models.adapters import low_rank
@@ -47,57 +48,65 @@ class HFLearner(HFModel):
         base: HFModel,
         network: Any,
         trained: Any,
-        *,
-        weight_decay: float,
-        max_grad_norm: float,
-        checkpointing: str = "off",
+        tuning: DistillConfig,
     ) -> None:
         """Begin with student and teacher equal.
 
         The network shares the base's frozen weights and holds what is trained;
         `save_pretrained` is called on `trained`, the PEFT model or the network itself.
         """
-        refuse_unsupported(checkpointing, network.get_decoder())
+        refuse_unsupported(tuning.gradient_checkpointing, network.get_decoder())
         super().__init__(network, base.tokens, base.facts, base.mlps, base.room)
         self.frozen = base
         """The model where training began."""
         self.trained = trained
-        self.max_grad_norm = max_grad_norm
-        self.checkpointing = checkpointing
+        self.max_grad_norm = tuning.max_grad_norm
+        self.checkpointing = tuning.gradient_checkpointing
         named = network.named_parameters()
         self.weights: dict[str, nn.Parameter] = {
             name: weight for name, weight in named if weight.requires_grad
         }
-        self.teacher_weights: dict[str, Tensor] = {
-            name: weight.detach().clone() for name, weight in self.weights.items()
-        }
-        self._held: ProductWeights | None = None
-        self._holds = ""
+        self.teacher_is = "apart"
+        """Under `full` tuning a frozen teacher is the base, and a live one the student;
+        neither needs weights of its own."""
+        if self._trains_all and tuning.teacher in ("frozen", "live"):
+            self.teacher_is = "base" if tuning.teacher == "frozen" else "student"
+        self.teacher_weights: dict[str, Tensor] = {}
+        if self.teacher_is == "apart":
+            values = {n: weight.detach() for n, weight in self.weights.items()}
+            self.teacher_weights = {n: value.clone() for n, value in values.items()}
+        self._made: dict[str, low_rank.Changes] = {}
         self.optimizer = torch.optim.AdamW(
-            self.weights.values(), lr=0.0, weight_decay=weight_decay, foreach=False
+            self.weights.values(),
+            lr=0.0,
+            weight_decay=tuning.weight_decay,
+            foreach=False,
         )
 
     def student(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return ``(N, D)`` states that predict the completions, with gradient."""
-        decoder: nn.Module = self.network.get_decoder()
         weights: Mapping[str, Tensor] = {}
-        if self._widens:
-            held = self._weights_as("student").decoder
-            decoder = self.decoder
-            weights = low_rank.learning(held, self._changes(self.weights))
+        if not self._trains_all:
+            own = low_rank.for_products(self._changes(self.weights), self.product_type)
+            weights = self.frozen.matrices.learning(self._changes_as("student"), own)
         again = torch.is_grad_enabled() and runs_again(self.checkpointing, pairs)
-        with running_again(decoder) if again else nullcontext():
-            states = self._states_under(decoder, weights, pairs)
+        computing = partial(self.computing, self.decoder)
+        with running_again(self.decoder, computing) if again else nullcontext():
+            states = self._states_under(self.decoder, weights, pairs)
+        if again:
+            states.register_hook(self._before_again)
         return self.head().reading(states)
 
     def teacher(self, pairs: Sequence[Pair]) -> HiddenStates:
         """Return the same under the teacher's weights, without gradient."""
+        if self.teacher_is == "base":
+            return self.reference(pairs)
         with torch.no_grad():
             weights = self._weights_as("teacher").decoder
             states = self._states_under(self.decoder, weights, pairs)
         head = self.head()
         for name, weight in self.weights.items():
-            if weight is head.weight:
+            if weight is head.weight and self.teacher_weights:
                 head = Head(self.teacher_weights[name], head.softcap)
         return head.reading(states)
 
@@ -105,13 +114,15 @@ class HFLearner(HFModel):
         """Return the same of the model where training began, without gradient."""
         with torch.no_grad():
             weights = self.frozen.product_weights().decoder
-            states = self._states_under(self.decoder, weights, pairs)
+            states = self._states_under(self.frozen.decoder, weights, pairs)
         return self.frozen.head().reading(states)
 
     @property
     def decoder(self) -> nn.Module:
-        """The base's decoder, which runs with other weights in place of its own."""
-        return self.frozen.decoder
+        """The base's, which runs with changes beside its weights, or one's own."""
+        owner = self if self._trains_all else self.frozen
+        decoder: nn.Module = owner.network.get_decoder()
+        return decoder
 
     def product_weights(self) -> ProductWeights:
         """Return the student's weights for passes without gradient."""
@@ -132,8 +143,12 @@ class HFLearner(HFModel):
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._holds = ""
+        self.moved()
         return float(norm)
+
+    def moved(self) -> None:
+        """Forget what was made of weights that are others now."""
+        self._made.clear()
 
     def drop_gradients(self) -> None:
         """Forget the gradients gathered so far."""
@@ -151,9 +166,10 @@ class HFLearner(HFModel):
 
     def update_teacher(self, rate: float) -> None:
         """Move the teacher's weights the share `rate` of the way to the student's."""
-        self._holds = ""
+        self.moved()
         for name, weight in self.weights.items():
-            self.teacher_weights[name].lerp_(weight.detach(), rate)
+            if name in self.teacher_weights:
+                self.teacher_weights[name].lerp_(weight.detach(), rate)
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of student, teacher and optimiser for a checkpoint."""
@@ -176,21 +192,23 @@ class HFLearner(HFModel):
         kept: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
             kept[f"student.{name}"] = weight.detach()
-            kept[f"teacher.{name}"] = self.teacher_weights[name]
+            if name in self.teacher_weights:
+                kept[f"teacher.{name}"] = self.teacher_weights[name]
             for key, value in self.optimizer.state.get(weight, {}).items():
                 kept[f"optimizer.{key}.{name}"] = value
         return kept
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""
-        self._holds = ""
+        self.moved()
         keys = sorted({k.split(".")[1] for k in state if k.startswith("optimizer.")})
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(state[f"student.{name}"])
-                self.teacher_weights[name].copy_(state[f"teacher.{name}"])
+                if name in self.teacher_weights:
+                    self.teacher_weights[name].copy_(state[f"teacher.{name}"])
                 if keys:
                     moments = {k: state[f"optimizer.{k}.{name}"].clone() for k in keys}
                     # `step` counts on the processor whatever the device.
@@ -246,44 +264,41 @@ class HFLearner(HFModel):
         hidden = self.run(decoder, weights, inputs)
         return hidden[layout.rows, layout.columns]
 
+    def _before_again(self, _gradient: Tensor) -> None:
+        """Let layers that run again find the student's changes, not the teacher's."""
+        self._weights_as("student")
+
     @property
-    def _widens(self) -> bool:
-        """Whether changes stand beside matrices, which would round them away."""
-        return self.product_type != torch.float32
+    def _trains_all(self) -> bool:
+        """Whether all weights are trained, and not an adapter beside them."""
+        return self.trained is self.network
 
     def _weights_as(self, whose: str) -> ProductWeights:
-        """Return the student's or the teacher's weights, kept until they move.
+        """Return the student's or the teacher's weights for passes without gradient."""
+        if not self._trains_all:
+            matrices = self.frozen.matrices
+            changes = self._changes_as(whose)
+            return ProductWeights(matrices.widened(changes), matrices.head)
+        head = self.head().weight.detach()
+        if whose == "student" or not self.teacher_weights:
+            return ProductWeights({}, head)
+        return ProductWeights(self._inside(self.teacher_weights), head)
 
-        Only one of the two is held: a step first writes, then asks the teacher.
-        """
-        if self._holds != whose or self._held is None:
-            self._holds = ""
+    def _changes_as(self, whose: str) -> low_rank.Changes:
+        """Return all changes of the student or the teacher, kept until they move."""
+        if whose not in self._made:
             values = self.teacher_weights if whose == "teacher" else self.weights
             with (
                 torch.inference_mode(mode=False),
                 torch.no_grad(),
                 torch.autocast(self.device.type, enabled=False),
             ):
-                self._held = self._made(values)
-            self._holds = whose
-        return self._held
-
-    def _made(self, values: Mapping[str, Tensor]) -> ProductWeights:
-        """Return the weights of passes without gradient that trained values make."""
-        base = self.frozen.product_weights()
-        if self._widens and self._held is not None:
-            low_rank.rewrite(self._held.decoder, self._changes(values))
-            return self._held
-        self._held = None  # it makes room
-        if self.trained is self.network:  # never rounded
-            own = self.head().weight
-            head = next(values[n].detach() for n, w in self.weights.items() if w is own)
-            return ProductWeights(self._inside(values), head)
-        changes = self._changes(values)
-        if self._widens:
-            return ProductWeights(low_rank.widened(base.decoder, changes), base.head)
-        merged = low_rank.merged(self.network.get_decoder(), changes)
-        return ProductWeights(merged, base.head)
+                parts = self.frozen.changes, self._changes(values)
+                below, own = (
+                    low_rank.for_products(part, self.product_type) for part in parts
+                )
+                self._made[whose] = low_rank.added(below, own)
+        return self._made[whose]
 
     def _changes(self, values: Mapping[str, Tensor]) -> dict[str, low_rank.LowRank]:
         """Return what an adapter of these values changes."""

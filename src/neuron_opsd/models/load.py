@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from transformers import AutoModelForCausalLM
 
 from neuron_opsd.config import Config, DistillConfig, ModelConfig
-from neuron_opsd.errors import ModelError, is_out_of_memory
-from neuron_opsd.models.adapters.low_rank import LowRank, added, carry_changes
-from neuron_opsd.models.adapters.reading import add_adapter, with_adapter
+from neuron_opsd.errors import ConfigError, ModelError, is_out_of_memory
+from neuron_opsd.models.adapters.low_rank import added, carry_changes
+from neuron_opsd.models.adapters.reading import (
+    add_adapter,
+    holds_factors_alone,
+    merged,
+    read_adapter,
+)
 from neuron_opsd.models.description import load_tokenizer as load_tokenizer
 from neuron_opsd.models.description import loading, quiet, settings_of
 from neuron_opsd.models.forward.layers import as_linear, readable_mlps
+from neuron_opsd.models.held import Held
 from neuron_opsd.models.hf import HFModel as HFModel
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.library_errors import full_line
@@ -28,15 +36,31 @@ from neuron_opsd.models.tokenizer.encoding import ModelTokenizer as ModelTokeniz
 from neuron_opsd.models.vllm.refusals import check_engine as check_engine
 from neuron_opsd.models.vllm.refusals import check_family
 from neuron_opsd.models.vllm.sampler import VLLMSampler, vllm_sampler
+from neuron_opsd.models.weights.at_rest import hold_halves, in_float32
 from neuron_opsd.models.weights.finite import refuse_not_finite
+from neuron_opsd.models.weights.four_bit import (
+    NOT_TRAINED,
+    PackedLinear,
+    check_packable,
+    is_packed,
+    packing,
+    take_over,
+)
+from neuron_opsd.models.weights.four_bit import check_quantization as check_quantization
 from neuron_opsd.models.weights.location import source_of
-from neuron_opsd.models.weights.precision import device_of
+from neuron_opsd.models.weights.precision import device_of, held_type
 from neuron_opsd.models.weights.refusals import refuse_reported
-from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS, stored_weights
+from neuron_opsd.models.weights.training_room import (
+    check_training_room as check_training_room,
+)
 
 
 def load_model(
-    config: ModelConfig, *adapters: Path, tokenizer: ModelTokenizer | None = None
+    config: ModelConfig,
+    *adapters: Path,
+    tokenizer: ModelTokenizer | None = None,
+    base: LanguageModel | None = None,
 ) -> HFModel:
     """Load a frozen model, with what training made if that is given.
 
@@ -45,43 +69,95 @@ def load_model(
         adapters: What `Learner.save_adapter` wrote, each a PEFT adapter or a whole
             model; one that was trained on top of another comes after it.
         tokenizer: What `load_tokenizer` returned for these settings, if it was asked.
+        base: What this function returned for these settings without the adapters; its
+            weights are shared and not read again.
 
     Raises:
         ModelError: If the model is missing, is pickled or needs its own code.
     """
     quiet()
-    merged: list[Path] = []
+    own: list[Path] = []
     for adapter in adapters:
         if not adapter.is_dir():
             raise ModelError(f"adapter folder {adapter} does not exist")
         if (adapter / ADAPTER_SETTINGS).exists():
-            merged.append(adapter)
+            own.append(adapter)
         else:
             # Rounded, it would lose what training changed.
             whole = {"name": str(adapter), "compute": "float32"}
-            config, tokenizer = config.model_copy(update=whole), None
-            merged.clear()
+            config, tokenizer, base = config.model_copy(update=whole), None, None
+            own.clear()
+    model = base if isinstance(base, HFModel) else load_base(config, tokenizer)
+    for adapter in own:
+        model = with_adapter(model, adapter, Room(config.tokens_per_batch))
+    return model
+
+
+def load_base(config: ModelConfig, tokenizer: ModelTokenizer | None) -> HFModel:
+    """Load a model without adapters, and try it."""
     tokenizer = tokenizer or load_tokenizer(config)
-    network = load_network(config)
-    changes: dict[str, LowRank] = {}
-    for adapter in merged:
-        adapted = with_adapter(network, adapter)
-        if adapted.rest and tokenizer.facts.compute == "bfloat16":
-            raise ModelError(
-                f"adapter {adapter} holds {adapted.rest}, whose change bfloat16 would "
-                "round away; set model.compute to float32"
-            )
-        network, changes = adapted.network, added(changes, adapted.changes)
-    carry_changes(network.get_decoder())
-    mlps, _ = readable_mlps(network)
+    load = loader_of(config, tokenizer.facts.compute)
+    held = Held(load(), load)
+    mlps, _ = readable_mlps(held.network)
     tokens, room = tokenizer.tokens, Room(config.tokens_per_batch)
-    shares = tried(HFModel(network, tokens, tokenizer.facts, mlps, room))
+    shares = tried(HFModel(held, tokens, tokenizer.facts, mlps, room))
     facts = replace(tokenizer.facts, shares_prompts=shares)
-    return HFModel(network, tokens, facts, mlps, room, changes)
+    return HFModel(held, tokens, facts, mlps, room)
+
+
+def with_adapter(base: HFModel, adapter: Path, room: Room) -> HFModel:
+    """Return a model with an adapter, whose other weights are the base's own.
+
+    An adapter that does more than change matrices gets weights of its own.
+
+    Raises:
+        ModelError: If the adapter is pickled or does not fit.
+    """
+    alone = holds_factors_alone(adapter)
+    given = sharing(base.network) if alone else copy.deepcopy(base.network)
+    found = read_adapter(given, adapter)
+    changes = added(base.changes, found.changes)
+    if alone and not found.rest:
+        return base.with_changes(changes, room)
+    if found.rest and is_packed(base.network):
+        raise ModelError(
+            f"adapter {adapter} holds {found.rest}, which changes weights that "
+            "model.quantization packs into four bits; set it to none"
+        )
+    if found.rest and base.facts.compute == "bfloat16":
+        raise ModelError(
+            f"adapter {adapter} holds {found.rest}, whose change bfloat16 would round "
+            "away; set model.compute to float32"
+        )
+    network = found.network
+    if found.rest:
+        network, changes = merged(whole(base), adapter), {}
+    mlps, _ = readable_mlps(network)
+    return HFModel(network, base.tokens, base.facts, mlps, room, changes)
+
+
+def sharing(network: Any) -> Any:
+    """Return a second network of the same modules over the very same weights."""
+    states = [m.state for m in network.modules() if isinstance(m, PackedLinear)]
+    shared: list[Any] = [*network.parameters(), *network.buffers(), *states]
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
+
+
+def whole(model: HFModel) -> Any:
+    """Return a network of its own in float32, with a model's changes added."""
+    network = in_float32(copy.deepcopy(model.network))
+    decoder = network.get_decoder()
+    with torch.no_grad():
+        for name, change in model.changes.items():
+            decoder.get_submodule(name).weight.addmm_(change.up, change.down)
+    return network
 
 
 def load_answering(
-    config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+    config: Config,
+    *adapters: Path,
+    tokenizer: ModelTokenizer | None = None,
+    base: LanguageModel | None = None,
 ) -> HFModel:
     """Load what `load_model` loads, with the engine that writes its free answers.
 
@@ -91,11 +167,12 @@ def load_answering(
     if config.engine.rollouts == "vllm":
         written = settings_of(config.model, source_of(config.model))
         check_family(config, written.architectures or [])
-    model = load_model(config.model, *adapters, tokenizer=tokenizer)
+    model = load_model(config.model, *adapters, tokenizer=tokenizer, base=base)
     model.room.memory = round(config.engine.decoding_memory * GB)
     if config.engine.rollouts == "vllm":
         sampler = vllm_sampler(config, model.facts, model.tokens, adapters)
-        sampler.give_way(model.network)
+        if not (isinstance(base, HFModel) and base.network is model.network):
+            sampler.give_way(model.network)
         model.sampler = sampler
     return model
 
@@ -113,42 +190,73 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
 
     Under an adapter both share the frozen weights; `full` takes a copy of all and
     computes in float32, since rounded weights would lose most of a step. The model must
-    be one that `load_model` returned.
+    be one that `load_model` returned; under `full` its weights are dropped, and read
+    from their files again when they are asked for.
+
+    Raises:
+        ModelError: If memory has no room for `full` tuning.
     """
     if isinstance(base, RemoteModel):
         base = base.here()
     if not isinstance(base, HFModel):
         raise TypeError(f"cannot train {type(base).__name__}; give a loaded model")
     if tuning.tuning == "lora":
-        # A second network of the same modules over the very same weights.
-        shared = [*base.network.parameters(), *base.network.buffers()]
-        network = copy.deepcopy(base.network, {id(tensor): tensor for tensor in shared})
+        network = sharing(base.network)
         trained: Any = add_adapter(network, tuning, network.name_or_path, seed)
     else:
+        if is_packed(base.network):
+            raise ConfigError(NOT_TRAINED)
+        check_training_room(base.facts, tuning)
         base = base.in_float32()
-        network = trained = copy.deepcopy(base.network)
+        network = trained = whole(base)
         network.requires_grad_(True)  # noqa: FBT003
     learner = HFLearner(
         base,
         network,
         trained,
-        weight_decay=tuning.weight_decay,
-        max_grad_norm=tuning.max_grad_norm,
-        checkpointing=tuning.gradient_checkpointing,
+        tuning,
     )
+    if tuning.tuning == "full" and base.sampler is None:
+        base.held.drop()
     follow(learner, base, tuning.lora_rank)
     return learner
 
 
-def load_network(config: ModelConfig) -> Any:
-    """Load the weights in float32."""
+def loader_of(config: ModelConfig, compute: str) -> Callable[[], Any]:
+    """Return what loads a network, and once more as long as its files are the same."""
+
+    def marks() -> list[tuple[int, int]]:
+        found = [path.stat() for path in source_of(config).weight_files()]
+        return [(status.st_size, status.st_mtime_ns) for status in found]
+
+    known = marks()
+
+    def load() -> Any:
+        if marks() != known:
+            raise ModelError(
+                f"the files of model {config.name} were changed while it was in use; "
+                "put them back and run the same command again"
+            )
+        return load_network(config, compute)
+
+    return load
+
+
+def load_network(config: ModelConfig, compute: str) -> Any:
+    """Load weights in the precision of their file where products are no finer.
+
+    Otherwise they are loaded in float32.
+    """
+    check_packable(config)
     source = source_of(config)
     settings = settings_of(config, source)
     with loading(config):
+        kind = held_type(stored_weights(source).kinds, compute)
         found: Any = AutoModelForCausalLM.from_pretrained(
             source.place,
             config=settings,
-            dtype=torch.float32,
+            dtype=kind,
+            **packing(config.quantization, device_of(config)),
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -156,9 +264,21 @@ def load_network(config: ModelConfig) -> Any:
         )
     network, report = found
     refuse_reported(config.name, report)
-    placed = on_device(as_linear(network).eval(), device_of(config))
+    network = take_over(network)
+    if kind != torch.float32:
+        hold_halves(network, exact_buffers(settings))
+    network = as_linear(network)
+    carry_changes(network.get_decoder())
+    placed = on_device(network.eval(), device_of(config))
     refuse_not_finite(f"model {config.name}", placed.named_parameters())
     return placed
+
+
+def exact_buffers(settings: Any) -> Mapping[str, Any]:
+    """Return the buffers of a network in float32, without making its weights."""
+    with init_empty_weights():
+        outline = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+    return dict(outline.named_buffers())
 
 
 def on_device(network: Any, device: str) -> Any:

@@ -39,14 +39,17 @@ def tried(model: HFModel) -> bool:
     family = model.facts.family
     if model.facts.num_layers < 1:
         raise ModelError(f"this {family} model has no layers; get its files again")
-    with refusing(
-        f"a {family} model cannot be run here", "use a model of another family"
+    model = model.in_float32()
+    advice = "use a model of another family"
+    with (
+        refusing(f"a {family} model cannot be run here", advice),
+        model.computing(model.network),
     ):
         check_logits(model)
         check_order(model)
         shares = decodes_alike(model)
         if not shares:
-            check_library_cache(model.in_float32())
+            check_library_cache(model)
     return shares
 
 
@@ -139,12 +142,13 @@ def decoded(network: Unrounded) -> Tensor:
     paged = PagedDecoder(schedule, network, lambda states: states)
     slots = [admitted.slots[1] for admitted in schedule.admit()]
     paged.read(dict(enumerate(PROMPTS)))
+    states = []
     for token in WRITTEN:
         paged.make_room()
-        states = paged.step(schedule.slots, [token] * 2 * len(PROMPTS))
+        states.append(paged.step(schedule.slots, [token] * 2 * len(PROMPTS)))
     order = schedule.slots.tolist()
     by_prompt = sorted(slots, key=lambda slot: schedule.places[slot])
-    return states[[order.index(slot) for slot in by_prompt]]
+    return states[-1][[order.index(slot) for slot in by_prompt]]
 
 
 def check_library_cache(model: HFModel) -> None:

@@ -6,16 +6,19 @@ temporary files that it removes again.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
@@ -31,6 +34,15 @@ DISTRIBUTION = "neuron-opsd"
 GIB = 2**30
 OLDEST_PYTHON = (3, 11)
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+VLLM_TRIAL = "neuron_opsd.models.vllm.trial"
+"""Runs as a program of its own: a library that does not fit may end its process."""
+VLLM_SECONDS = 300.0
+"""Longer than it takes on a slow machine."""
+VLLM_ADVICE = (
+    "it works with one version of torch alone: install both anew in one environment, "
+    "or leave engine.rollouts at transformers"
+)
 
 CPU_INFO = Path("/proc/cpuinfo")
 MEMORY_INFO = Path("/proc/meminfo")
@@ -58,6 +70,7 @@ def diagnose(cache: Path, out: Path) -> tuple[Check, ...]:
         check_torch,
         check_cuda,
         check_bf16,
+        check_vllm,
         check_memory,
         lambda: check_disk("disk for runs", out),
         lambda: check_disk("disk for the cache", cache),
@@ -191,6 +204,42 @@ def processor_flags(cpu_info: str) -> frozenset[str]:
     """Return the features of the first processor of `/proc/cpuinfo`."""
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu_info, re.MULTILINE)
     return frozenset(line[1].split()) if line else frozenset()
+
+
+def check_vllm() -> Check:
+    """Ask whether vLLM is there, works, and computes what the trainer does."""
+    if find_spec("vllm") is None:
+        return Check("vllm", "ok", "not installed; transformers writes answers")
+    command = [sys.executable, "-W", "ignore", "-m", VLLM_TRIAL]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=VLLM_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        said = f"gave no answer in {VLLM_SECONDS:.0f} s"
+        return Check("vllm", "warn", said, VLLM_ADVICE)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+        return Check("vllm", "warn", f"does not work: {said}", VLLM_ADVICE)
+    return judge_vllm(json.loads(done.stdout.splitlines()[-1]))
+
+
+def judge_vllm(trial: Mapping[str, Any]) -> Check:
+    """Judge the distances that a trial found, of an adapted model and of its base."""
+    from neuron_opsd.stages.engine_gap import WARNED
+
+    gap, from_base = trial["gap"], trial["from_base"]
+    value = (
+        f"{trial['version']}, {gap:.2g} nats a token from the trainer "
+        f"({trial['precision']}), {from_base:.2g} without the adapter"
+    )
+    if gap > WARNED:
+        advice = "set model.compute=float32, or leave engine.rollouts at transformers"
+        return Check("vllm", "warn", value, advice)
+    if from_base < 2 * gap:
+        advice = "its adapter changes nothing; leave engine.rollouts at transformers"
+        return Check("vllm", "warn", value, advice)
+    return Check("vllm", "ok", value)
 
 
 def check_memory() -> Check:

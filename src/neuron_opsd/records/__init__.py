@@ -104,14 +104,13 @@ class Completion(Brief):
     logprob: float
     """Sum over tokens, in nats, under the distribution that was sampled from."""
     entropy: float
-    """Mean over tokens of the same distribution's entropy, in nats; where vLLM wrote
-    the completion, minus the mean log-probability of its tokens, which estimates it."""
+    """Mean over tokens of the same distribution's entropy, in nats; vLLM's is estimated
+    by minus the log-probabilities of the tokens."""
     final_start: int | None = 0
     """Where the final answer begins in `text`, after any reasoning; `None` where
     reasoning was still open at the end, so that there is no answer."""
     logprobs: tuple[float, ...] = ()
-    """Of each token, in nats, as the engine that drew it says; empty where the trainer
-    itself drew it, and where nobody asks again."""
+    """Of each token, in nats, where the trainer compares another engine's; or empty."""
 
     @property
     def final(self) -> str | None:
@@ -310,8 +309,7 @@ class StepMetrics:
     spike: float = 0.0
     """How many times the usual its loss, or gradient, was, where a warning said so."""
     engine_gap: float | None = None
-    """Mean distance per token between the log-probabilities of the engine that drew the
-    rollouts and the trainer's, in nats; `None` where they were not compared."""
+    """Mean distance of the engine's log-probabilities from the trainer's, in nats."""
 
 
 @dataclass(frozen=True, slots=True)

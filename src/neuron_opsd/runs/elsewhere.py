@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +16,8 @@ from typing import Any, Final, TypeVar
 import torch
 
 from neuron_opsd.cluster.pool import Pool
-from neuron_opsd.cluster.session import check_address, connected
+from neuron_opsd.cluster.session import Share, check_address, connected, num_workers
+from neuron_opsd.cluster.training import Team
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.models.load import (
@@ -27,8 +29,13 @@ from neuron_opsd.models.load import (
 )
 from neuron_opsd.models.roles import LanguageModel, ModelFacts
 from neuron_opsd.models.room import Room
+from neuron_opsd.progress import Progress
+from neuron_opsd.runs.courses import HERE, Course, Job
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import LIMITS, environment
+from neuron_opsd.runs.machines import Machines, ThisMachine
+from neuron_opsd.runs.ranked import led
+from neuron_opsd.runs.teams import team_course
 from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.manifest import place_text
 from neuron_opsd.storage.run_directory import changes
@@ -126,6 +133,21 @@ def same_variables() -> dict[str, str]:
     }
 
 
+@contextmanager
+def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
+    """Give what the settings ask for, for as long as a command works.
+
+    Raises:
+        ConfigError: If Ray is not installed, or there can be no such cluster.
+    """
+    if not config.cluster.address:
+        with led(config) as trainer:
+            yield ThisMachine(trainer)
+        return
+    with ClusterMachines(config, progress.warn) as machines:
+        yield machines
+
+
 class ClusterMachines:
     """Workers of a Ray cluster, and the models that they have."""
 
@@ -158,9 +180,17 @@ class ClusterMachines:
         return self._pool
 
     def load(
-        self, config: Config, *adapters: Path, tokenizer: ModelTokenizer | None = None
+        self,
+        config: Config,
+        *adapters: Path,
+        tokenizer: ModelTokenizer | None = None,
+        base: LanguageModel | None = None,
     ) -> LanguageModel:
-        """Have workers load a model, and return what stands for it here."""
+        """Have workers load a model, and return what stands for it here.
+
+        They have weights of their own, so those of `base` are of no use.
+        """
+        del base
         tokenizer = tokenizer or load_tokenizer(config.model)
         place = config.model.model_copy(update={"name": place_text(config.model.name)})
         recipe = Recipe(
@@ -180,8 +210,12 @@ class ClusterMachines:
         model: M,
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Iterable[tuple[int, Sequence[Item]]],
+        look: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
-        """Yield the results of numbered chunks as they are done, in any order."""
+        """Yield the results of numbered chunks as they are done, in any order.
+
+        `look` is called every second or so, and before a lost chunk is given again.
+        """
         if not isinstance(model, RemoteModel):
             raise TypeError(f"{type(model).__name__} was not loaded by these machines")
         recipe: Any = model.recipe
@@ -191,7 +225,7 @@ class ClusterMachines:
             config=recipe.config.model,
             tokens=model.room.tokens,
         )
-        for number, (done,) in self.pool.map(recipe, told, chunks):
+        for number, (done,) in self.pool.map(recipe, told, chunks, look):
             self._hear(model.room, done)
             yield number, done.results
 
@@ -207,6 +241,16 @@ class ClusterMachines:
             self._told.update(new)
             self.on_others(new)
 
+    def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
+        """Begin a training in workers, or here where they cannot train it."""
+        if reason := why_here(job.config, model):
+            self._warn(f"the workers of the cluster do not train, {reason}")
+            return HERE.course(job, model)
+        share = training_share(self.pool.share)
+        size = num_workers(self._settings, share)
+        team = Team(size, share, same_variables(), self._settings.timeout)
+        return team_course(team, job, model.room.tokens)
+
     def release(self) -> None:
         """Let the workers go; others come when there is something to do."""
         if self._pool is not None:
@@ -219,6 +263,26 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
+
+def why_here(config: Config, model: LanguageModel) -> str:
+    """Say why the workers of a cluster cannot train a model; nothing if they can."""
+    if config.engine.rollouts == "vllm":
+        return "since vLLM does not run in processes that train together"
+    if config.cluster.address.startswith("ray://"):
+        return (
+            "since Ray Train needs a process on a machine of the cluster; start the "
+            "command there, or with cluster.address HOST:PORT"
+        )
+    recipe = model.recipe if isinstance(model, RemoteModel) else None
+    if not isinstance(recipe, Recipe) or recipe.adapters:
+        return "since it begins from an adapter"
+    return ""
+
+
+def training_share(share: Share) -> Share:
+    """Return what a worker takes that trains: a GPU is not shared with another."""
+    return replace(share, gpus=float(math.ceil(share.gpus)))
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

@@ -26,6 +26,8 @@ class Order:
     """That a pass without gradient may hold to begin with."""
     fingerprint: str
     """Of the model's files, as `runs.fingerprint` finds it."""
+    threads: int
+    """Of each process."""
 
 
 def order_text(order: Order) -> str:
@@ -42,6 +44,7 @@ def order_text(order: Order) -> str:
             "examples": [asdict(example) for example in job.examples],
             "tokens": order.tokens,
             "fingerprint": order.fingerprint,
+            "threads": order.threads,
         }
     )
 
@@ -70,7 +73,7 @@ def read_order(text: str) -> Order:
     method = METHODS[table["method"]](config)
     examples = tuple(map(example_of, table["examples"]))
     job = Job(config, examples, method)
-    return Order(job, table["tokens"], table["fingerprint"])
+    return Order(job, table["tokens"], table["fingerprint"], table["threads"])
 
 
 def example_of(row: dict[str, Any]) -> TrainingExample:

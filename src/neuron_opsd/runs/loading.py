@@ -17,14 +17,17 @@ def load_again(
     config: Config,
     *adapters: Path,
     machines: Machines = THIS_MACHINE,
+    base: LanguageModel | None = None,
 ) -> LanguageModel:
     """Load the model that a run was started with, once more and with adapters.
+
+    They are put beside the weights of `base` where that is given.
 
     Raises:
         DataError: If its files were changed since.
         ModelError: If it or an adapter cannot be loaded.
     """
-    model = machines.load(config, *adapters)
+    model = machines.load(config, *adapters, base=base)
     known = run.manifest.inputs.get("model")
     if known is not None and known != model_fingerprint(config.model):
         raise DataError(

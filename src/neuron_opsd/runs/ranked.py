@@ -83,7 +83,9 @@ class Leader:
             update={"model": job.config.model.model_copy(update=as_here)}
         )
         known = model_fingerprint(config.model)
-        order = Order(replace(job, config=config), model.room.tokens, known)
+        told_job = replace(job, config=config)
+        threads = torch.get_num_threads()
+        order = Order(told_job, model.room.tokens, known, threads)
         self.group.hear_first(order_text(order))
         course = LedCourse(job, begin(order, lambda: model, self.group), self.group)
         try:

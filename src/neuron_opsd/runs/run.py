@@ -16,7 +16,7 @@ from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.tables import to_toml
 from neuron_opsd.methods import METHODS, method_of
-from neuron_opsd.models.load import load_tokenizer
+from neuron_opsd.models.load import check_training_room, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import Prepared, centred
 from neuron_opsd.progress import Progress
@@ -24,6 +24,7 @@ from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.runs.cases import answer_cases, build_cases
 from neuron_opsd.runs.context import RunContext, TestSet, remarks, resolve
+from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.findings import Findings
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import (
@@ -34,7 +35,7 @@ from neuron_opsd.runs.inputs import (
     run_settings,
 )
 from neuron_opsd.runs.kept_room import keep_room
-from neuron_opsd.runs.machines import Machines, machines_for
+from neuron_opsd.runs.machines import Machines
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.prepare import RUN_OUTPUTS, prepare_run
 from neuron_opsd.runs.reporting import build_report, finish
@@ -96,6 +97,7 @@ def run_on(
     own = for_model(config, tokenizer.facts)
     resolved = resolve(own, tokenizer, [request.out], chooses=inputs.chooses)
     check_questions(tokenizer, inputs, resolved)
+    check_training_room(tokenizer.facts, resolved.distill)
     model = machines.load(resolved, tokenizer=tokenizer)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDirectory.open(
@@ -135,8 +137,8 @@ def improve(
     main, method = Training("distillation"), method_of(run.config)
     metrics = train_adapter(run, model, main, examples_for(method, prepared), method)
 
-    model.release()  # they make room for the trained model's
-    trained = trained_model(run, main.adapter)
+    model.release()  # what training kept of it makes room
+    trained = trained_model(run, model, main.adapter)
     after = answer_tests(run, trained, inputs.tests, "after", [main.adapter])
     made = [main.adapter, *RUN_OUTPUTS.all]
     cases = build_cases(model, prepared, answer_cases(run, trained, prepared, made))
@@ -162,5 +164,5 @@ def form_only(
     method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
     train_adapter(run, model, training, examples_for(method, prepared), method)
-    trained = trained_model(run, training.adapter)
+    trained = trained_model(run, model, training.adapter)
     return answer_tests(run, trained, tests, FORM_ONLY, [training.adapter])

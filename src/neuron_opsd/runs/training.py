@@ -193,10 +193,10 @@ def add_seconds(run: RunContext, name: str, start: float) -> float:
     return now
 
 
-def trained_model(run: RunContext, folder: str) -> LanguageModel:
-    """Load the base model with the adapter in a folder of the run directory."""
+def trained_model(run: RunContext, base: LanguageModel, folder: str) -> LanguageModel:
+    """Return the base model with the adapter in a folder of the run directory."""
     adapter, machines = run.directory.path(folder), run.machines
-    model = load_again(run.directory, run.config, adapter, machines=machines)
+    model = load_again(run.directory, run.config, adapter, machines=machines, base=base)
     keep_room(run, model)
     return model
 

@@ -20,6 +20,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from loaded import logits_of
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.load import load_model
@@ -98,7 +99,8 @@ def test_an_adapter_does_what_it_does_in_peft(
     theirs = PeftModel.from_pretrained(base_of(untied), str(adapter)).eval()
     wanted = logits(theirs)
     assert (wanted - logits(base_of(untied))).abs().max() > 0.05
-    torch.testing.assert_close(logits(ours.network), wanted, rtol=1e-4, atol=1e-4)
+    found = logits_of(ours, IDS)[None]
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 OTHERS = {

@@ -1,4 +1,4 @@
-"""Low-rank changes that stand beside a rounded matrix instead of inside it.
+"""Low-rank changes that stand beside a matrix instead of inside it.
 
 A change that is added to a matrix before it is rounded to bfloat16 is lost where it is
 below half a step of the grid, and published weights lie on that grid. Added to a
@@ -17,8 +17,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-DOWN, UP = "down", "up"
-"""Names of a linear layer's buffers for the factors ``A`` and ``B`` of its change."""
+DOWN, UP, COLUMNS = "down", "up", "columns"
+"""Names of a linear layer's buffers for the factors ``A`` and ``B`` of its change, and
+of a packed one's for columns that stand beside its matrix."""
 
 ALIGNED: Final = 16
 """Ranks are padded to a multiple of this: rows of other lengths are slow to read on a
@@ -57,6 +58,12 @@ Changes = Mapping[str, LowRank]
 """By the names of a decoder's linear layers."""
 
 
+def for_products(changes: Changes, kind: torch.dtype) -> dict[str, LowRank]:
+    """Return changes in a type of products, which training may ask gradients of."""
+    with torch.inference_mode(mode=False):
+        return {name: change.for_products(kind) for name, change in changes.items()}
+
+
 def added(first: Changes, second: Changes) -> dict[str, LowRank]:
     """Return the changes of one adapter on top of another's."""
     return {**first} | {
@@ -66,7 +73,7 @@ def added(first: Changes, second: Changes) -> dict[str, LowRank]:
 
 
 def carry_changes(decoder: nn.Module) -> None:
-    """Let a decoder's linear layers run with what `apart` and `widened` return.
+    """Let a decoder's linear layers run with what `Matrices` returns.
 
     Without it they run as before.
     """
@@ -80,10 +87,12 @@ def carry_changes(decoder: nn.Module) -> None:
 
 def before_product(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor] | None:
     """Return the input that a widened matrix multiplies, `None` for another."""
-    weight: Tensor = module.weight
-    if weight.shape[1] == module.in_features:
-        return None
-    states = given[0].to(weight.dtype)
+    columns: Tensor | None = getattr(module, COLUMNS, None)
+    if columns is None:
+        columns = module.weight
+        if columns.shape[1] <= module.in_features:
+            return None
+    states = given[0].to(columns.dtype)
     low = nn.functional.linear(states, module.down)
     return (torch.cat([states, low], dim=-1),)
 
@@ -125,60 +134,3 @@ class GivesGradient(torch.autograd.Function):
         (low,) = ctx.saved_tensors
         up_grad = grad.flatten(0, -2).T @ low.flatten(0, -2).to(grad.dtype)
         return grad, None, up_grad.to(ctx.kind)
-
-
-def apart(weights: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
-    """Return weights that add changes to rounded products, as PEFT's layers do."""
-    result = dict(weights)
-    for name, change in changes.items():
-        kept = change.for_products(weights[f"{name}.weight"].dtype)
-        result |= {f"{name}.{DOWN}": kept.down, f"{name}.{UP}": kept.up}
-    return result
-
-
-def merged(decoder: nn.Module, changes: Mapping[str, LowRank]) -> dict[str, Tensor]:
-    """Return the decoder's adapted matrices with the changes added, in float32."""
-    result: dict[str, Tensor] = {}
-    for name, change in changes.items():
-        layer: Any = decoder.get_submodule(name)
-        weight = layer.get_base_layer().weight
-        result[f"{name}.weight"] = torch.addmm(weight, change.up, change.down)
-    return result
-
-
-def widened(weights: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
-    """Return rounded weights that round a product and its changes once.
-
-    Changes that stand apart in the weights are widened with the others; `changes` are
-    the last columns afterwards.
-    """
-    result = dict(weights)
-    for name, change in changes.items():
-        weight = weights[f"{name}.weight"]
-        kept = change.for_products(weight.dtype)
-        if f"{name}.{UP}" in weights:
-            first = LowRank(result[f"{name}.{DOWN}"], result.pop(f"{name}.{UP}"))
-            kept = first.beside(kept)
-        result[f"{name}.{DOWN}"] = kept.down
-        result[f"{name}.weight"] = torch.cat([weight, kept.up], dim=1)
-    return result
-
-
-def rewrite(weights: Mapping[str, Tensor], changes: Changes) -> None:
-    """Put other changes of the same ranks in the place of those last widened with."""
-    for name, change in changes.items():
-        kept = change.for_products(weights[f"{name}.weight"].dtype)
-        rank = len(kept.down)
-        weights[f"{name}.{DOWN}"][-rank:] = kept.down
-        weights[f"{name}.weight"][:, -rank:] = kept.up
-
-
-def learning(weights: Mapping[str, Tensor], changes: Changes) -> dict[str, Tensor]:
-    """Return weights, widened with changes, through which their factors learn."""
-    result = dict(weights)
-    for name, change in changes.items():
-        kept = change.for_products(weights[f"{name}.weight"].dtype)
-        before = weights[f"{name}.{DOWN}"][: -len(kept.down)]
-        result[f"{name}.{DOWN}"] = torch.cat([before, kept.down])
-        result[f"{name}.{UP}"] = kept.up
-    return result

@@ -1,4 +1,4 @@
-"""Low-rank adapters: a new one to train, or a trained one merged into a network."""
+"""Low-rank adapters: a new one to train, or a trained one read beside a network."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def targets_of(network: Any) -> str | list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapted:
-    """A network with an adapter merged, and how its change can be told apart."""
+    """A network with an adapter's whole weights, and what else the adapter changes."""
 
     network: Any
     changes: Mapping[str, LowRank]
@@ -96,8 +96,18 @@ class Adapted:
     """First weight of the adapter that is in none of these; empty where all are."""
 
 
-def with_adapter(network: Any, adapter: Path) -> Adapted:
-    """Return the network with a PEFT adapter merged into its weights.
+def holds_factors_alone(adapter: Path) -> bool:
+    """Whether an adapter's file holds nothing but the factors of changes."""
+    weights = adapter / ADAPTER_WEIGHTS
+    if not weights.exists():
+        return True  # it is refused when it is read
+    with refusing(f"adapter {adapter} cannot be loaded", "get its files again"):
+        names = header_of(weights)
+    return all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
+
+
+def read_adapter(network: Any, adapter: Path) -> Adapted:
+    """Return what a PEFT adapter changes, put on a network that is given up to it.
 
     Raises:
         ModelError: If the adapter is pickled or does not fit.
@@ -124,8 +134,14 @@ def with_adapter(network: Any, adapter: Path) -> Adapted:
         f".{name}.lora_{factor}.weight" for name in changes for factor in "AB"
     )
     rest = min((name for name in held if not name.endswith(factors)), default="")
-    merged: Any = adapted.merge_and_unload()
-    return Adapted(merged.eval(), changes, rest)
+    return Adapted(adapted.unload(), changes, rest)
+
+
+def merged(network: Any, adapter: Path) -> Any:
+    """Return a network with an adapter merged into its weights, once it was read."""
+    with without_future_warnings():
+        adapted: Any = PeftModel.from_pretrained(network, str(adapter))
+    return adapted.merge_and_unload().eval()
 
 
 def check_weights(adapter: Path, weights: Path, adapted: Any) -> None:

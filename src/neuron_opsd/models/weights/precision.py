@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from time import perf_counter
 from typing import Final
@@ -35,6 +36,17 @@ def compute_of(config: ModelConfig, device: str) -> str:
     capability = torch.cpu.get_capabilities()
     fast = bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
     return "bfloat16" if fast and halves_serve(device) else "float32"
+
+
+def held_type(kinds: Collection[str], compute: str) -> torch.dtype:
+    """Return the type to load weights in, of files that hold tensors of these kinds.
+
+    Half precision is kept where all of a file is in it and no product is finer.
+    """
+    halves = {"BF16": torch.bfloat16, "F16": torch.float16}
+    if compute == "float32" or len(kinds) != 1:
+        return torch.float32
+    return halves.get(next(iter(kinds)), torch.float32)
 
 
 @cache

@@ -161,6 +161,8 @@ class Stored:
 
     num_tensors: int
     num_weights: int
+    kinds: frozenset[str] = frozenset()
+    """Types of the tensors, as safetensors names them."""
 
 
 def stored_weights(source: Source) -> Stored:
@@ -174,7 +176,8 @@ def stored_weights(source: Source) -> Stored:
     for path in source.weight_files():
         tensors |= header_of(path)
     shapes = [entry["shape"] for entry in tensors.values()]
-    return Stored(len(shapes), sum(map(math.prod, shapes)))
+    kinds = frozenset(entry["dtype"] for entry in tensors.values())
+    return Stored(len(shapes), sum(map(math.prod, shapes)), kinds)
 
 
 def header_of(path: Path) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""Workers of a cluster that train together, by Ray Train.
+
+Ray Train starts them, sets up torch's process group, and ends all where one is lost.
+This process asks the first of them for one thing after the other. What is asked and
+answered goes over Ray's own queues; nothing of it is on a disk that both can see.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeAlias
+
+from neuron_opsd.cluster.session import Share, cluster_text, load_ray
+from neuron_opsd.cluster.worker import Reply
+from neuron_opsd.documents import first_line
+from neuron_opsd.errors import TryAgainError
+
+TICK: Final = 1.0
+"""Seconds between looks at what does not come."""
+END: Final = "end"
+"""What is asked for last; it is not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Two queues between this process and the first worker."""
+
+    asked: Any
+    answered: Any
+
+    def hear(self) -> tuple[str, Any]:
+        """Wait, in the worker, for what is asked, and what goes with it."""
+        asked: tuple[str, Any] = self.asked.get()
+        return asked
+
+    def answer(self, reply: Reply) -> None:
+        """Answer in the worker."""
+        self.answered.put(reply)
+
+
+Work: TypeAlias = Callable[[Line, str], None]
+"""What every worker does; one that another process can import."""
+
+
+class Team:
+    """Workers that train together, for one training."""
+
+    def __init__(
+        self,
+        size: int,
+        share: Share,
+        environment: Mapping[str, str],
+        timeout: float,
+    ) -> None:
+        """Take how many there are, what each has, and how long to wait for them."""
+        self.size, self.share = size, share
+        self.environment, self.timeout = environment, timeout
+        self._end = ""
+        """Why the workers have ended, as Ray says it."""
+        self._thread: threading.Thread | None = None
+        self._line: Line | None = None
+        self._arrived = False
+
+    def begin(self, work: Work, text: str) -> None:
+        """Start the workers, each of which is given the same text."""
+        load_ray()
+        from ray.util.queue import Queue
+
+        queues = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
+        self._line = Line(*queues)
+        given = {"work": work, "line": self._line, "text": text}
+        self._thread = threading.Thread(target=self._fit, args=(given,), daemon=True)
+        self._thread.start()
+
+    def ask(self, what: str, data: object = None) -> Any:
+        """Ask the first worker for something; return its answer.
+
+        Raises:
+            NeuronOpsdError: What the worker raised.
+            TryAgainError: If the workers do not come in time, or one is lost.
+        """
+        assert self._line is not None
+        self._line.asked.put((what, data))
+        end = time.monotonic() + self.timeout
+        while True:
+            try:
+                reply: Reply = self._line.answered.get(timeout=TICK)
+            except queue.Empty:
+                self._look(end)
+                continue
+            self._arrived = True
+            if reply.error is not None:
+                raise reply.error
+            return reply.value
+
+    def close(self) -> None:
+        """Let the workers go."""
+        if self._line is None or self._thread is None:
+            return
+        if self._thread.is_alive():
+            self._line.asked.put((END, None))
+            self._thread.join(self.timeout if self._arrived else TICK)
+        for one in (self._line.asked, self._line.answered):
+            one.shutdown(force=True)
+        self._line = self._thread = None
+
+    def _look(self, end: float) -> None:
+        """Stop where nobody will answer any more."""
+        if self._thread is not None and not self._thread.is_alive():
+            raise TryAgainError(
+                f"a worker that trained was lost ({self._end or 'Ray does not say why'}"
+                "); the last checkpoint is whole, and the same command resumes from it"
+            )
+        if not self._arrived and time.monotonic() > end:
+            raise TryAgainError(
+                f"{self.size} workers with {self.share} each did not come within "
+                f"{self.timeout:g} s; the cluster has {cluster_text()}; wait until "
+                "they are free, or lower cluster.workers, cluster.gpus_per_worker or "
+                "cluster.cpus_per_worker"
+            )
+
+    def _fit(self, given: dict[str, Any]) -> None:
+        """Run the workers to their end, in a thread."""
+        # By name, since its types are those of an earlier version's classes.
+        train, trainers = map(import_module, ("ray.train", "ray.train.torch"))
+        logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+        resources = {"CPU": float(self.share.cpus)}
+        if self.share.gpus:
+            resources["GPU"] = self.share.gpus
+        with TemporaryDirectory(prefix="neuron-opsd-") as folder:
+            trainer = trainers.TorchTrainer(
+                each_worker,
+                train_loop_config=given,
+                scaling_config=train.ScalingConfig(
+                    num_workers=self.size,
+                    use_gpu=self.share.gpus > 0,
+                    resources_per_worker=resources,
+                ),
+                run_config=train.RunConfig(
+                    storage_path=folder,
+                    worker_runtime_env={"env_vars": dict(self.environment)},
+                ),
+            )
+            try:
+                trainer.fit()
+            except Exception as error:  # noqa: BLE001 - any of Ray's, told by `ask`
+                self._end = first_line(error)
+
+
+def each_worker(given: dict[str, Any]) -> None:
+    """Do what a worker does."""
+    given["work"](given["line"], given["text"])
