@@ -24,6 +24,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.method import selection as selecting
 from neuron_opsd.method.selection import PoolSignals, kept_ids
 from neuron_opsd.methods import needs_contexts, needs_neurons
+from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel, TextScorer, Tokenizer
 from neuron_opsd.records import NeuronSet, Question, Rollout, SelectionEntry, Vote
 from neuron_opsd.stages import capture, remarks, teaching
@@ -144,6 +145,7 @@ def roll_out(
             work.task(
                 model,
                 partial(sample_rollouts, config=config, stage=OWN, draws=draws),
+                remembering,
             ),
             made_from=[BIAS_NAME],
         )

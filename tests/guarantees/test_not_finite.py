@@ -96,16 +96,24 @@ def test_no_token_is_drawn_from_logits_that_are_none(
     assert all(not row.token_ids for row in rows)
 
 
-def test_a_part_of_a_request_names_the_prompts_of_the_whole(tiny_llama: Path) -> None:
-    sampling = Sampling(1.0)
+def test_what_is_left_of_a_request_names_the_prompts_of_the_whole(
+    tiny_llama: Path,
+) -> None:
+    sampling = Sampling(1.0, max_new_tokens=1)
     ending = ending_of(loaded(tiny_llama).tokens, sampling)
-    whole = Request([(5,), (6,), (7,), (8,)], [[1], [2], [3], [4]], sampling, ending)
-    part = whole.part([3, 1, 2]).part([0, 2])
-    rows = [row for i in range(2) for row in part.begin(i)]
+    request = Request([(5,), (6,), (7,)], [[1, 2], [3], [4]], sampling, ending)
+    request.draw(request.begin(0, [1]) + request.begin(1, [0]), torch.zeros(2, 300))
+    assert request.left() == [[0], [], [0]]
+    rows = [
+        row
+        for i, numbers in enumerate(request.left())
+        if numbers
+        for row in request.begin(i, numbers)
+    ]
     logits = torch.zeros(2, 300)
     logits[1] = torch.nan
     with pytest.raises(NotFiniteError) as caught:
-        part.draw(rows, logits)
+        request.draw(rows, logits)
     assert caught.value.places == (2,)
 
 

@@ -82,6 +82,7 @@ DOORS = {
     "models.library_errors",
     "models.load",
     "models.outline",
+    "models.remembering",
     "models.roles",
     "models.room",
     "models.weights.finite",

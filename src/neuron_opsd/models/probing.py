@@ -142,12 +142,13 @@ def decoded(network: Unrounded) -> Tensor:
     paged = PagedDecoder(schedule, network, lambda states: states)
     slots = [admitted.slots[1] for admitted in schedule.admit()]
     paged.read(dict(enumerate(PROMPTS)))
+    states = []
     for token in WRITTEN:
         paged.make_room()
-        states = paged.step(schedule.slots, [token] * 2 * len(PROMPTS))
+        states.append(paged.step(schedule.slots, [token] * 2 * len(PROMPTS)))
     order = schedule.slots.tolist()
     by_prompt = sorted(slots, key=lambda slot: schedule.places[slot])
-    return states[[order.index(slot) for slot in by_prompt]]
+    return states[-1][[order.index(slot) for slot in by_prompt]]
 
 
 def check_library_cache(model: HFModel) -> None:

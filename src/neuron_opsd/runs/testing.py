@@ -10,6 +10,7 @@ from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
+from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
 from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext
@@ -103,6 +104,7 @@ def sample_test(
                     draws=draws,
                     longest=config.test_tokens,
                 ),
+                remembering,
             ),
             made_from=[BIAS_NAME, *made_from],
         )

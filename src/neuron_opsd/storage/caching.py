@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from neuron_opsd.config import Config
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.storage.codecs import Codec
+from neuron_opsd.storage.journal import Journal
 
 T = TypeVar("T")
 R = TypeVar("R")
 M = TypeVar("M")
 Item = TypeVar("Item")
+
+Remember: TypeAlias = Callable[[M, Journal], M]
 
 
 def ignore(news: object) -> None:
@@ -95,12 +98,26 @@ class Task(Generic[M, Item, R]):
     model: M
     function: Callable[[M, Sequence[Item]], Sequence[R]]
     workers: Workers = HERE
+    remember: Remember[M] | None = None
+    """Gives a model that asks nothing twice that is in a journal; `None` where a chunk
+    that is stopped begins anew."""
 
     def each(
-        self, chunks: Iterable[tuple[int, Sequence[Item]]]
+        self,
+        chunks: Iterable[tuple[int, Sequence[Item]]],
+        journal: Callable[[int], Journal] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
-        """Yield the results of numbered chunks as they are done, in any order."""
-        return self.workers.map(self.model, self.function, chunks)
+        """Yield the results of numbered chunks as they are done, in any order.
+
+        `journal` gives that of a chunk. Workers elsewhere write nothing, so it is used
+        in this process only.
+        """
+        if journal is None or self.remember is None or self.workers is not HERE:
+            yield from self.workers.map(self.model, self.function, chunks)
+            return
+        for number, chunk in chunks:
+            model = self.remember(self.model, journal(number))
+            yield number, self.function(model, chunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +224,13 @@ class Workspace:
         return InChunks(items, self.config.rollouts.block_size, done)
 
     def task(
-        self, model: M, function: Callable[[M, Sequence[Item]], Sequence[R]]
+        self,
+        model: M,
+        function: Callable[[M, Sequence[Item]], Sequence[R]],
+        remember: Remember[M] | None = None,
     ) -> Task[M, Item, R]:
         """Return what the workers are to do with a model."""
-        return Task(model, function, self.workers)
+        return Task(model, function, self.workers, remember)
 
     def employed(self, model: M) -> Employed[M]:
         """Return a model with the workers that have it."""

@@ -16,6 +16,7 @@ from neuron_opsd.errors import DataError
 from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors, read_plain
 from neuron_opsd.storage.files import remove, sha256_file, write_atomic
+from neuron_opsd.storage.journal import JOURNAL, Journal
 from neuron_opsd.storage.manifest import PLAN, RECEIPT, read_receipt, seal
 
 R = TypeVar("R")
@@ -48,9 +49,8 @@ def clear_chunks(folder: Path, file_name: str) -> None:
     if folder.is_symlink() or not folder.is_dir():
         remove(folder)
         return
-    ours = re.compile(
-        f"[0-9]{{5,}}({re.escape(suffix_of(file_name))}|{re.escape(RECEIPT)})"
-    )
+    endings = map(re.escape, (suffix_of(file_name), RECEIPT, JOURNAL))
+    ours = re.compile(f"[0-9]{{5,}}({'|'.join(endings)})")
     for entry in sorted(folder.iterdir()):
         if entry.name == PLAN or ours.fullmatch(entry.name):
             remove(entry)
@@ -62,7 +62,8 @@ class Chunks(Generic[R]):
     """The finished chunks of one output, in a folder of their own.
 
     Chunk number n is stored in ``0000n.<suffix>`` and counts only with its receipt, a
-    file beside it that holds its SHA-256 and the seconds it took.
+    file beside it that holds its SHA-256 and the seconds it took. What is found on the
+    way to a chunk may stand in its journal, which goes once the chunk is kept.
     """
 
     def __init__(
@@ -100,6 +101,11 @@ class Chunks(Generic[R]):
         self.codec.save(results, path)
         receipt = {"sha256": sha256_file(path), "seconds": perf_counter() - start}
         write_atomic(self.receipt(number), seal(receipt))
+        remove(self._journal(number))
+
+    def journal(self, number: int) -> Journal:
+        """Return the journal of a chunk that is not kept yet."""
+        return Journal(self._journal(number), self.warn)
 
     def load(self, number: int) -> Sequence[R]:
         """Return a chunk that was kept."""
@@ -117,6 +123,9 @@ class Chunks(Generic[R]):
     def path(self, number: int) -> Path:
         """Return the path of a chunk."""
         return self.folder / f"{number:05d}{suffix_of(self.codec.file_name)}"
+
+    def _journal(self, number: int) -> Path:
+        return self.folder / f"{number:05d}{JOURNAL}"
 
     def receipt(self, number: int) -> Path:
         """Return the path of a receipt."""

@@ -203,7 +203,7 @@ class RunDirectory:
                     yield number, chunk
 
         start = perf_counter()
-        for number, results in task.each(missing()):
+        for number, results in task.each(missing(), parts.journal):
             parts.keep(number, results, start)
             del results  # it makes room for the next
             items.done(len(items[number]))

@@ -125,7 +125,8 @@ class Step:
             of_own, of_prompt = self._hidden_from(heads.window, query.shape[2])
             own = self._over_own(query, layer, of_own)
             prompt = self._over_prompts(query, layer, of_prompt)
-            return merged(own, prompt).reshape(rows, 1, num_heads, -1)
+            output: Tensor = merged(own, prompt)
+            return output.reshape(rows, 1, num_heads, -1)
 
     def _over_own(self, query: Tensor, layer: LayerMemory, hidden: Tensor) -> Tensor:
         """Return the sums ``(B, G, R, D + 2)`` over what each row wrote."""
@@ -145,7 +146,8 @@ class Step:
         parts = attended(together[at.prompt_of], pages, hidden)
         sums = added(parts, at.prompt_table, at.prompt_counts)
         by_sample = sums.unflatten(2, (at.row_at.shape[1], -1)).transpose(1, 2)
-        return by_sample.flatten(0, 1)[at.sample_of]
+        by_row: Tensor = by_sample.flatten(0, 1)[at.sample_of]
+        return by_row
 
     def _hidden_from(self, window: int | None, heads: int) -> tuple[Tensor, Tensor]:
         """Return what is added to the scores: `LEAST` where a row may not look.

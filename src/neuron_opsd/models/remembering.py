@@ -1,0 +1,101 @@
+"""An answerer that asks its model nothing twice that a journal holds already.
+
+So a run that is stopped in the middle of a block goes on with the questions that were
+not finished, whichever engine writes the answers. What is kept is found by all that it
+depends on besides the model: prompt, seeds and sampling, or pairs and columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.errors import NotFiniteError
+from neuron_opsd.models.roles import Answerer, Finished, Sampling, ignore
+from neuron_opsd.records import Completion, Pair, TokenIds
+from neuron_opsd.storage.journal import Journal
+
+
+class Remembering:
+    """Takes the place of an `Answerer` while one block is answered."""
+
+    def __init__(self, model: Answerer, journal: Journal) -> None:
+        """Ask a model, and keep its answers in a journal."""
+        self._model = model
+        self._journal = journal
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the model has of that name, which is not kept."""
+        return getattr(self._model, name)
+
+    def sample(
+        self,
+        prompts: Sequence[TokenIds],
+        seeds: Sequence[Sequence[int]],
+        sampling: Sampling,
+        finished: Finished = ignore,
+    ) -> list[list[Completion]]:
+        """Draw one completion per seed for every prompt; equal seeds draw alike."""
+        keys = [
+            key_of("completions", prompt, list(own), asdict(sampling))
+            for prompt, own in zip(prompts, seeds, strict=True)
+        ]
+        kept = [self._journal.get(key) for key in keys]
+        groups = [[completion_from(row) for row in rows or ()] for rows in kept]
+        left = [i for i, rows in enumerate(kept) if rows is None]
+        for i in range(len(prompts)):
+            if kept[i] is not None:
+                finished(i, groups[i])
+
+        def keep(place: int, completions: Sequence[Completion]) -> None:
+            i = left[place]
+            self._journal.add(keys[i], [asdict(one) for one in completions])
+            finished(i, completions)
+
+        some = [prompts[i] for i in left], [seeds[i] for i in left]
+        try:
+            found = self._model.sample(*some, sampling, keep)
+        except NotFiniteError as error:
+            places = [left[place] for place in error.places]
+            raise NotFiniteError(error.what, places) from error
+        for i, group in zip(left, found, strict=True):
+            groups[i] = group
+        return groups
+
+    def logits_at(
+        self, pairs: Sequence[Pair], columns: Sequence[Sequence[TokenIds]]
+    ) -> list[list[NDArray[np.float32]]]:
+        """Return the logits of a few tokens at a few positions.
+
+        All or none are kept: in which passes they stand may change their last bits.
+        """
+        key = key_of("logits", pairs, columns)
+        kept = self._journal.get(key)
+        if kept is not None:
+            return [[np.array(row, np.float32) for row in rows] for rows in kept]
+        found = self._model.logits_at(pairs, columns)
+        self._journal.add(key, [[row.tolist() for row in rows] for rows in found])
+        return found
+
+
+def remembering(model: Any, journal: Journal) -> Any:
+    """Return an answerer that asks a model nothing twice that a journal holds."""
+    return Remembering(model, journal)
+
+
+def key_of(*parts: Any) -> str:
+    """Return the key of what depends on these parts, as JSON can hold them."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def completion_from(row: dict[str, Any]) -> Completion:
+    """Return a completion from its fields as JSON holds them."""
+    values = {field.name: row[field.name] for field in fields(Completion)}
+    lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+    return Completion(**(values | lists))

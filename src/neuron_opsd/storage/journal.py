@@ -1,0 +1,86 @@
+"""A file of what was found so far, one line for each, kept until something larger is.
+
+A line holds a key, a value and the hash of both, and is on the disk before the next is
+written. A process that is killed leaves whole lines, and at most a torn one at the end,
+which is not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from neuron_opsd.errors import DataError
+from neuron_opsd.storage.disk import disk_errors, read_plain
+from neuron_opsd.storage.files import make_folder, refuse_special, sync
+
+JOURNAL: Final = ".journal"
+"""What the name of a journal ends in."""
+
+
+class Journal:
+    """Values by key, as JSON can hold them."""
+
+    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+        """Take what an earlier process has kept in a file, where there is one."""
+        self.path = path
+        self._values, num_bytes = kept_lines(path, warn)
+        self._whole = num_bytes
+        """Bytes of the whole lines, after which the next one is written."""
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key, `None` where there is none."""
+        return self._values.get(key)
+
+    def add(self, key: str, value: Any) -> None:
+        """Keep a value, which is on the disk when this returns."""
+        line = line_of(key, value)
+        is_new = not self.path.exists()
+        with disk_errors(self.path, len(line)):
+            refuse_special(self.path)
+            make_folder(self.path.parent)
+            with self.path.open("ab") as file:
+                file.truncate(self._whole)
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            if is_new:
+                sync(self.path.parent)
+        self._whole += len(line)
+        self._values[key] = value
+
+
+def line_of(key: str, value: Any) -> bytes:
+    """Return the line of a key and its value."""
+    text = json.dumps([key, value]).encode()
+    return hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
+
+
+def kept_lines(path: Path, warn: Callable[[str], None]) -> tuple[dict[str, Any], int]:
+    """Return the values of the whole lines that a journal begins with, and their bytes.
+
+    Where a line was damaged, it and all after it are made again.
+    """
+    found: dict[str, Any] = {}
+    num_bytes = 0
+    if not os.path.lexists(path):
+        return found, num_bytes
+    try:
+        lines = read_plain(path).splitlines(keepends=True)
+    except DataError as error:
+        warn(f"{error}; what it held is computed again")
+        return found, num_bytes
+    for line in lines:
+        digest, _, text = line.rstrip(b"\n").partition(b" ")
+        if hashlib.sha256(text).hexdigest().encode() != digest or line[-1:] != b"\n":
+            if line[-1:] == b"\n":
+                warn(f"{path} is not as it was written; the rest is computed again")
+            break
+        key, value = json.loads(text)
+        found[key] = value
+        num_bytes += len(line)
+    return found, num_bytes
