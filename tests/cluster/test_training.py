@@ -60,7 +60,7 @@ class StopAt(Silent):
 
 def trained(
     folder: Path, config: Config, workers: ClusterConfig | None, stop_at: int = STEPS
-) -> None:
+) -> list[str]:
     """Train, or go on, by workers or here; maybe stop in between."""
     if workers is not None:
         config = config.model_copy(update={"cluster": workers})
@@ -74,33 +74,34 @@ def trained(
         context = RunContext(run, config, progress, machines)
         model = machines.load(config)
         train_adapter(context, model, Training("main"), EXAMPLES, NeuronOPSD(config))
-    assert not progress.warnings
+    return progress.warnings
 
 
 def distance(one: Path, other: Path) -> float:
     """Return how far two adapters are apart at most."""
-    states = [load_file(f / "adapter/adapter_model.safetensors") for f in (one, other)]
-    assert states[0].keys() == states[1].keys()
-    return max(
-        float((states[0][key] - states[1][key]).abs().max()) for key in states[0]
-    )
+    weights = "adapter/adapter_model.safetensors"
+    first, second = load_file(one / weights), load_file(other / weights)
+    assert first.keys() == second.keys()
+    return max(float((first[key] - second[key]).abs().max()) for key in first)
 
 
 def test_workers_train_what_one_process_trains_and_go_on_with_it(
     tmp_path: Path, config: Config, cluster: ClusterConfig
 ) -> None:
     alone, two, one = (tmp_path / name for name in ("alone", "two", "one"))
-    trained(alone, config, None)
+    assert not trained(alone, config, None)
     # Two workers begin, this process goes on.
     with pytest.raises(KeyboardInterrupt):
         trained(two, config, cluster, stop_at=3)
     assert len(read_metrics(two / "train")) == 4
-    trained(two, config, None)
+    (said,) = trained(two, config, None)
+    assert "processes that train main 2 -> 1" in said
     assert distance(two, alone) <= EXACT
     # This process begins, and two workers go on.
     with pytest.raises(KeyboardInterrupt):
         trained(one, config, None, stop_at=3)
-    trained(one, config, cluster)
+    (said,) = trained(one, config, cluster)
+    assert "processes that train main 1 -> 2" in said
     assert distance(one, alone) <= EXACT
     found, wanted = (read_metrics(f / "train") for f in (one, alone))
     for entry, expected in zip(found, wanted, strict=True):

@@ -73,7 +73,7 @@ def test_completions_are_read_when_a_chunk_is_gone_over() -> None:
     read: list[Sequence[str]] = []
 
     class Known:
-        def completions(self, ids: Sequence[str]) -> list[str]:
+        def completions(self, ids: Sequence[str]) -> list[Any]:
             read.append(ids)
             return [f"of {name}" for name in ids]
 
@@ -81,9 +81,11 @@ def test_completions_are_read_when_a_chunk_is_gone_over() -> None:
     answered = Answered("abcd", ["q0", "q1", "q2", "q3"], known)
     chunk = answered[1:3]
     assert (len(chunk), read) == (2, [])
-    assert list(chunk) == [("b", "of q1"), ("c", "of q2")]
+    pairs: list[Any] = list(chunk)
+    assert pairs == [("b", "of q1"), ("c", "of q2")]
     assert read == [["q1", "q2"]]
-    assert answered[3] == ("d", "of q3")
+    pairs.append(answered[3])
+    assert pairs[2] == ("d", "of q3")
 
 
 def test_what_a_worker_says_of_its_fault_arrives_whole() -> None:

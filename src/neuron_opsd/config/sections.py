@@ -139,12 +139,15 @@ class EngineConfig(Section):
 
 
 class ClusterConfig(Section):
-    """On which machines models answer; no result depends on it."""
+    """On which machines models answer and are trained.
+
+    Only the last bits of what several workers train depend on it.
+    """
 
     address: str = ""
     """Ray cluster whose workers answer, read neurons and test, each with a model of its
-    own: `local` starts Ray on this machine, `auto`, `HOST:PORT` or `ray://HOST:PORT`
-    joins one that runs. Empty means this process."""
+    own, and train one together: `local` starts Ray on this machine, `auto`, `HOST:PORT`
+    or `ray://HOST:PORT` joins one that runs. Empty means this process."""
     workers: NotNegative = 0
     """How many; 0 means as many as the cluster has room for."""
     gpus_per_worker: Annotated[float, Field(ge=0.0)] | None = None
