@@ -144,12 +144,11 @@ def counts_of(shape: str, tuning: str, layers: int, vocabulary: int) -> Counts:
     settings = DistillConfig(**TUNINGS[tuning])
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder), shape, layers, vocabulary)
-        quantization = "nf4" if tuning == "qlora" else "none"
         config = ModelConfig(
             name=folder,
             device="cpu",
             compute="bfloat16",
-            quantization=quantization,
+            quantization="nf4" if tuning == "qlora" else "none",
         )
 
         def train() -> Any:

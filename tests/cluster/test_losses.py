@@ -18,6 +18,7 @@ from neuron_opsd.comparison import spreading
 from neuron_opsd.config import ClusterConfig
 from neuron_opsd.library import compare
 from neuron_opsd.progress import Silent
+from neuron_opsd.storage.mirror import Change, repeat
 from tiny_runs import (
     command_line,
     files_of,
@@ -32,9 +33,7 @@ from tiny_runs import (
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.filterwarnings(
-        "ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning"
-    ),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
 ]
 
 
@@ -143,9 +142,8 @@ def test_a_group_goes_on_where_its_worker_was_killed(
     config = tiny_config(tiny_llama)
     here = compared(tmp_path, "here", config, Silent())
     killed: list[Sequence[str]] = []
-    repeat = spreading.repeat
 
-    def repeat_and_kill(folder: Path, change: spreading.Change) -> None:
+    def repeat_and_kill(folder: Path, change: Change) -> None:
         """Kill the worker of a group once half of its training has arrived."""
         repeat(folder, change)
         if "train" in str(sorted(change.written)) and len(killed) < 1:

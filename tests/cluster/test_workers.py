@@ -26,10 +26,8 @@ from tiny_runs import (
     tiny_run,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning"
-)
-"""Ray Train's own, on import."""
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+"""Ray's own, where it is imported."""
 
 CHUNKS = [(n, [2 * n, 2 * n + 1]) for n in range(6)]
 SUMS = {n: [work.base() + item for item in chunk] for n, chunk in CHUNKS}

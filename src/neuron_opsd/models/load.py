@@ -13,7 +13,7 @@ from accelerate import init_empty_weights
 from transformers import AutoModelForCausalLM
 
 from neuron_opsd.config import Config, DistillConfig, ModelConfig
-from neuron_opsd.errors import ModelError, is_out_of_memory
+from neuron_opsd.errors import ConfigError, ModelError, is_out_of_memory
 from neuron_opsd.models.adapters.low_rank import added, carry_changes
 from neuron_opsd.models.adapters.reading import (
     add_adapter,
@@ -38,6 +38,15 @@ from neuron_opsd.models.vllm.refusals import check_family
 from neuron_opsd.models.vllm.sampler import VLLMSampler, vllm_sampler
 from neuron_opsd.models.weights.at_rest import hold_halves, in_float32
 from neuron_opsd.models.weights.finite import refuse_not_finite
+from neuron_opsd.models.weights.four_bit import (
+    NOT_TRAINED,
+    PackedLinear,
+    check_packable,
+    is_packed,
+    packing,
+    take_over,
+)
+from neuron_opsd.models.weights.four_bit import check_quantization as check_quantization
 from neuron_opsd.models.weights.location import source_of
 from neuron_opsd.models.weights.precision import device_of, held_type
 from neuron_opsd.models.weights.refusals import refuse_reported
@@ -110,6 +119,11 @@ def with_adapter(base: HFModel, adapter: Path, room: Room) -> HFModel:
     changes = added(base.changes, found.changes)
     if alone and not found.rest:
         return base.with_changes(changes, room)
+    if found.rest and is_packed(base.network):
+        raise ModelError(
+            f"adapter {adapter} holds {found.rest}, which changes weights that "
+            "model.quantization packs into four bits; set it to none"
+        )
     if found.rest and base.facts.compute == "bfloat16":
         raise ModelError(
             f"adapter {adapter} holds {found.rest}, whose change bfloat16 would round "
@@ -124,7 +138,8 @@ def with_adapter(base: HFModel, adapter: Path, room: Room) -> HFModel:
 
 def sharing(network: Any) -> Any:
     """Return a second network of the same modules over the very same weights."""
-    shared = [*network.parameters(), *network.buffers()]
+    states = [m.state for m in network.modules() if isinstance(m, PackedLinear)]
+    shared: list[Any] = [*network.parameters(), *network.buffers(), *states]
     return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
 
 
@@ -189,6 +204,8 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
         network = sharing(base.network)
         trained: Any = add_adapter(network, tuning, network.name_or_path, seed)
     else:
+        if is_packed(base.network):
+            raise ConfigError(NOT_TRAINED)
         check_training_room(base.facts, tuning)
         base = base.in_float32()
         network = trained = whole(base)
@@ -230,6 +247,7 @@ def load_network(config: ModelConfig, compute: str) -> Any:
 
     Otherwise they are loaded in float32.
     """
+    check_packable(config)
     source = source_of(config)
     settings = settings_of(config, source)
     with loading(config):
@@ -238,6 +256,7 @@ def load_network(config: ModelConfig, compute: str) -> Any:
             source.place,
             config=settings,
             dtype=kind,
+            **packing(config.quantization, device_of(config)),
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -245,6 +264,7 @@ def load_network(config: ModelConfig, compute: str) -> Any:
         )
     network, report = found
     refuse_reported(config.name, report)
+    network = take_over(network)
     if kind != torch.float32:
         hold_halves(network, exact_buffers(settings))
     network = as_linear(network)
