@@ -35,12 +35,12 @@ FIND_PYTHON = for python in python3.11 python3 python3.12 python3.13 python3.14;
 PYTHON ?= $(shell $(FIND_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-faults check fix docs lock audit clean
+.PHONY: help demo test test-ray test-vllm test-faults check fix docs lock audit clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
-demo: $(VENV)/installed ## a small real model teaches itself; ends with a report
+demo: $(VENV)/installed $(if $(findstring --ray,$(DEMO_FLAGS)),$(VENV)/installed-ray) ## a small real model teaches itself; ends with a report
 	@$(BIN)/neuron-opsd demo $(DEMO_FLAGS)
 
 test: $(VENV)/installed-dev ## run the tests
@@ -48,6 +48,9 @@ test: $(VENV)/installed-dev ## run the tests
 
 test-vllm: $(WITH_VLLM)/installed ## the tests of vLLM, in an environment of its own (4 GB)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(WITH_VLLM)/bin/python -m pytest tests/models/vllm
+
+test-ray: $(VENV)/installed-dev ## the tests of Ray, long ones too: some minutes
+	@$(BIN)/python -m pytest -n 0 -m "long or not long" tests/cluster
 
 test-faults: $(VENV)/installed-dev ## every fault at every call, and all long tests: hours
 	@$(BIN)/python -W ignore benchmarks/fault_sweep.py --json faults.json $(FAULT_FLAGS)
@@ -101,6 +104,11 @@ $(VENV)/installed: $(VENV)/made pyproject.toml requirements/lock.txt
 	  $(call install,$(BIN)/python,--no-deps $(CPU_INDEX) '$(TORCH)'); fi
 	@$(call install,$(BIN)/python,$(LOCKED) requirements/lock.txt)
 	@$(call install,$(BIN)/python,--no-deps --no-build-isolation --editable .)
+	@touch $@
+
+$(VENV)/installed-ray: $(VENV)/installed requirements/lock-ray.txt
+	@echo "installing Ray into $(VENV)"
+	@$(call install,$(BIN)/python,$(LOCKED) requirements/lock-ray.txt)
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements/lock-dev.txt

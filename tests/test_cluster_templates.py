@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 import places
+from neuron_opsd.config.tables import load_config
 
 CLUSTER = places.ROOT / "examples" / "cluster"
 SCRIPTS = ("ray.sbatch", "torchrun.sbatch")
@@ -280,3 +281,10 @@ def test_a_task_of_skypilot_is_what_it_takes() -> None:
     (mounted,) = task["file_mounts"].values()
     assert mounted["mode"] == "MOUNT_CACHED"
     assert "/runs/" in task["envs"]["ARGUMENTS"]
+
+
+@pytest.mark.parametrize("name", ["ray.sbatch", "ray.sky.yaml"])
+def test_the_settings_that_are_added_exist(name: str) -> None:
+    """A setting of another name would end every job at once."""
+    (added,) = set(re.findall(r"--set ([a-z.]+)=", (CLUSTER / name).read_text()))
+    assert load_config(None, [f"{added}=16"]).cluster.workers == 16

@@ -51,7 +51,7 @@ def ours(job: Job, turns: Turns) -> None:
             "amount": 1,
             "held": held_bytes(job.device),
             "most": peak if job.device.startswith("cuda") else before + peak,
-            "computed_held": computed.static.total - computed.static.gradients,
+            "computed_held": computed.static.kept,
             "computed_most": computed.total,
         }
 

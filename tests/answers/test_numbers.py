@@ -102,8 +102,34 @@ def test_a_number_of_absurd_length_is_passed_over() -> None:
     assert last_number("8 " + "9" * 1_000_000) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        pytest.param(
+            "Kim makes 16 eggs a day.\nShe sells them for $2 each.\n"
+            "Thus, she makes $2 \\times 16 = 32$ dollars.",
+            "32",
+            id="premise",
+        ),
+        pytest.param(
+            "Mark weighs 150 pounds.\nTheir mean is \\(\\frac{540}{3} = 180\\) pounds.",
+            "180",
+            id="premise-and-fraction",
+        ),
+        pytest.param("She has 7 left.\nShe ate 5 of them.", "7", id="answer-first"),
+        pytest.param("7 left\n12 - 5 = 7, and 8 - 1 = 7", "7", id="begins-with-it"),
+        pytest.param("7 eggs\nIn 2 days it is 2 * 7 = 14.", "7", id="remark-after"),
+    ],
+)
+def test_a_sentence_from_which_more_is_worked_out_is_no_answer(
+    text: str, number: str
+) -> None:
+    assert last_number(text) == number
+
+
 def test_half_a_million_numbers_are_quickly_read() -> None:
     assert last_number("1," * 500_000) is None
+    assert last_number("9" * 500_000 + "\nand more") is None
     assert last_number("1 and more. " * 50_000) == "1"
 
 

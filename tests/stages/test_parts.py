@@ -173,7 +173,7 @@ def test_the_graph_of_a_part_is_gone_before_the_next_is_made(
     learner, method = learner_for(config), method_for(name, config)
     sequences = all_sequences(method.roll_out(learner, Batch(EXAMPLES, 0)))
     parts = parts_of(learner, sequences, config.distill)
-    assert len(parts) > 2
+    assert len(parts) > 1
     with counting_graphs(learner) as found:
         gather_gradients(learner, sequences, method, config.distill)
     assert found == [0] * (len(parts) + 1)
@@ -268,7 +268,11 @@ def test_rollouts_without_advantage_cost_nothing_and_count_in_the_mean(
     student, reference = learner.student, learner.reference
 
     def noted(read: Any) -> Any:
-        return lambda pairs: (passes.append(len(pairs)), read(pairs))[1]
+        def counted(pairs: Sequence[Pair]) -> Any:
+            passes.append(len(pairs))
+            return read(pairs)
+
+        return counted
 
     learner.student = noted(student)  # type: ignore[method-assign]
     learner.reference = noted(reference)  # type: ignore[method-assign]

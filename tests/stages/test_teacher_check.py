@@ -257,7 +257,9 @@ def test_one_free_answer_to_much_of_the_pool_is_found() -> None:
 def test_a_pool_that_cannot_be_read_is_found() -> None:
     drawn = answered(None, None, "a", "b")
     (finding,) = pool_findings(FREE, drawn, TeacherCheckConfig())
-    assert finding.startswith("no readable answer is given to 50% of the pool")
+    assert finding.startswith("no answer can be read from 50% of the pool")
+    assert "demonstrations would all say the same" not in finding
+    assert "rollouts.max_new_tokens" in finding
 
 
 def test_only_first_sampled_free_answers_of_a_large_enough_pool_count() -> None:

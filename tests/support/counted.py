@@ -13,10 +13,10 @@ from neuron_opsd.records import Pair
 
 def saved_bytes(learner: HFLearner, pairs: Sequence[Pair]) -> int:
     """Return the bytes that the graph of a student's pass keeps, weights left out."""
+    with torch.no_grad():
+        learner.student(pairs[:1])  # puts what is kept between passes in its place
     held = {storage_of(weight) for weight in learner.network.parameters()}
     held |= {storage_of(buffer) for buffer in learner.network.buffers()}
-    with torch.no_grad():
-        learner.student(pairs[:1])  # prepares what is kept between passes
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:

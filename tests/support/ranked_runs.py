@@ -148,7 +148,10 @@ def go_through(shop: Shop) -> dict[str, Any]:
     ends["killed"] = [shop.together("killed", 2, kill), shop.together("killed", 1)]
     # One of two is asked to stop; three go on.
     term = on(1, signal_self(signal.SIGTERM))
-    ends["asked"] = [shop.together("asked", 2, term), shop.together("asked", 3)]
+    stopped = shop.together("asked", 2, term)
+    names = [p.name for p in (shop.folder / "asked/train/checkpoints").iterdir()]
+    (shop.folder / "asked.stopped.json").write_text(json.dumps(sorted(names)))
+    ends["asked"] = [stopped, shop.together("asked", 3)]
     ends["other files"] = shop.together("other-files", 2, other_files)
     ends["other versions"] = shop.together("other-versions", 2, other_versions)
     full = replace(shop, config=shop.config.changed(distill={"tuning": "full"}))

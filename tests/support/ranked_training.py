@@ -48,7 +48,10 @@ STEPS: Final = 3
 STOP: Final = 2
 """Steps before a training is stopped and goes on with another number of ranks."""
 PATIENCE: Final = timedelta(seconds=20)
-SIZES: Final = (1, 2, 3)
+SHORT: Final = 2
+"""Steps where every method is trained."""
+ONE_OF_EACH: Final = ("neuron-opsd", "lmsi", "ttrl")
+"""A method of each family, for what does not depend on the method."""
 CHANGES: Final = ((2, 1), (1, 2), (3, 2))
 """Numbers of ranks before and after a stop."""
 
@@ -66,6 +69,11 @@ SETTINGS: Final = (
     "distill.checkpoint_every=2",
     "distill.lora_rank=4",
 )
+
+METHODS_AND_SIZES: Final = [
+    *((name, 1) for name in ONE_OF_EACH),
+    *((name, size) for name in METHODS for size in (2, 3)),
+]
 
 Begin: TypeAlias = Callable[[Ranks], None]
 
@@ -223,8 +231,9 @@ FAULTS: Final = ("killed", "other weights", "little room", "no memory", "not fin
 
 def every_method(course: Course, shared: Config) -> None:
     """Train every method alone and with ranks, and with another number after a stop."""
+    short = shared.changed(distill={"steps": SHORT})
     courses = [
-        replace(course, config=config_of(Variant(name, name), shared))
+        replace(course, config=config_of(Variant(name, name), short))
         for name in METHODS
     ]
 
@@ -233,11 +242,12 @@ def every_method(course: Course, shared: Config) -> None:
             one.take(f"{one.config.method}.alone", ALONE)
 
     wait(fork(alone))
-    for size in SIZES:
+    for size in (1, 2, 3):
 
         def together(ranks: Ranks, size: int = size) -> None:
             for one in courses:
-                one.take(f"{one.config.method}.{size}", ranks)
+                if (one.config.method, size) in METHODS_AND_SIZES:
+                    one.take(f"{one.config.method}.{size}", ranks)
 
         with_ranks(course.folder, f"all-{size}", size, together)
 
@@ -308,6 +318,7 @@ def main(folder: Path, model: str) -> None:
     shared = load_config(None, [f"model.name={model}", *SETTINGS])
     course = Course(folder, config_of(Variant("neuron-opsd", "neuron-opsd"), shared))
     every_method(course, shared)
+    wait(fork(lambda: course.take("alone", ALONE)))
     stopped_and_resumed(course)
     left_out(course)
     few_questions(course)

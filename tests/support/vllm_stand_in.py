@@ -63,12 +63,16 @@ class LLM:
         self.tokenizer = AutoTokenizer.from_pretrained(self.place)
         self.adapters: dict[int, Any] = {}
         self.asleep = False
+        self.waiting: dict[str, tuple[Any, ...]] = {}
         core = SimpleNamespace(shutdown=lambda: self.calls.made.append(("end",)))
         self.llm_engine = SimpleNamespace(
             add_lora=self.add_lora,
             remove_lora=self.remove_lora,
             list_loras=lambda: set(self.adapters),
             engine_core=core,
+            add_request=self.add_request,
+            step=self.step,
+            abort_request=self.abort_request,
         )
 
     def add_lora(self, adapter: LoRARequest) -> None:
@@ -96,27 +100,36 @@ class LLM:
         self.asleep = False
         self.calls.made.append(("wake",))
 
-    def generate(
+    def add_request(
         self,
-        prompts: Sequence[dict[str, Any]],
-        params: Sequence[SamplingParams],
+        name: str,
+        prompt: dict[str, Any],
+        how: SamplingParams,
         *,
-        use_tqdm: bool,
         lora_request: LoRARequest | None,
-    ) -> list[Any]:
-        """Answer every prompt."""
-        assert not use_tqdm
+    ) -> None:
+        """Take a question."""
         assert not self.asleep
-        self.calls.made.append(("generate", lora_request and lora_request.lora_name))
+        self.calls.asked.append((prompt, how, lora_request))
+        self.waiting[name] = prompt, how, lora_request
+
+    def step(self) -> list[Any]:
+        """Answer the last of the questions that wait, as vLLM may in any order."""
+        assert not self.asleep
+        name, (prompt, how, adapter) = self.waiting.popitem()
+        kind = ("answer", adapter and adapter.lora_name)
+        if self.calls.made[-1] != kind:
+            self.calls.made.append(kind)
         network = self.network
-        if lora_request is not None:
-            network = self.adapters[lora_request.lora_int_id]
-        asked = list(zip(prompts, params, strict=True))
-        self.calls.asked += [(prompt, how, lora_request) for prompt, how in asked]
-        return [
-            written(network, self.tokenizer, prompt["prompt_token_ids"], how)
-            for prompt, how in asked
-        ]
+        if adapter is not None:
+            network = self.adapters[adapter.lora_int_id]
+        return [written(network, self.tokenizer, name, prompt, how)]
+
+    def abort_request(self, names: Sequence[str]) -> None:
+        """Forget questions."""
+        self.calls.made.append(("abort", *sorted(names)))
+        for name in names:
+            del self.waiting[name]
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Calls:
@@ -128,6 +141,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Calls:
     package.__dict__.update(
         LLM=LLM,
         SamplingParams=SamplingParams,
+        sampling_params=SimpleNamespace(
+            RequestOutputKind=SimpleNamespace(FINAL_ONLY="final")
+        ),
         ModelRegistry=SimpleNamespace(get_supported_archs=lambda: known),
         __version__="0.0.stand-in",
     )
@@ -139,8 +155,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return calls
 
 
-def written(network: Any, tokenizer: Any, prompt: list[int], how: Any) -> Any:
+def written(
+    network: Any, tokenizer: Any, name: str, question: dict[str, Any], how: Any
+) -> Any:
     """Draw one completion, as vLLM orders the cuts; return its output."""
+    prompt = question["prompt_token_ids"]
     source = torch.Generator().manual_seed(how.seed)
     ids: list[int] = []
     logprobs: list[dict[int, Any]] = []
@@ -162,4 +181,4 @@ def written(network: Any, tokenizer: Any, prompt: list[int], how: Any) -> Any:
             reason = "stop"
             break
     one = SimpleNamespace(token_ids=ids, logprobs=logprobs, finish_reason=reason)
-    return SimpleNamespace(outputs=[one])
+    return SimpleNamespace(request_id=name, finished=True, outputs=[one])

@@ -27,12 +27,18 @@ BESIDE: Final = 48
 """Characters before and after a number that are looked at."""
 LONGEST_NAME: Final = 4
 """Characters before a number that tell whether it is part of a name."""
+MAX_HEAD: Final = 80
+"""Characters of a first line that may give the answer."""
 MAX_TRIED: Final = 16
 """Numbers at the end of a text that are tried until one can be read."""
 CURRENCY = r"[$€£¥₹]"
 ITEM: Final = re.compile(r"\s*(?:[0-9]{1,3}[.)]|[-*•])\s+\S")
 WORKING: Final = re.compile(r"[^=\n]*[0-9][^=\n]*[-+*/×÷xX][^=\n]*[0-9][^=\n]*=")
 """A line that works something out, of which the next lines make use."""
+DERIVES: Final = re.compile(r"[0-9][^=\n]*=[^=\n]*[0-9]")
+"""What a line works out; a sentence before it is where the reasoning begins."""
+LAST_LINES: Final = 300
+"""Characters at the end of a text in which that is looked for."""
 LEADS: Final = re.compile(r"\W{0,4}(?:so\s)?(?:[A-Za-z]\s?=\s?)?-?[$€£]?[0-9]")
 ASIDE: Final = re.compile(
     r"(?<=\S)(?:\s\((?!or\b)[^()]*\)\W*|"
@@ -145,8 +151,9 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
 
     In this order: the number in the last ``\boxed{...}``, that after the last `####`,
     the first one after the last announcement (past the equals signs of a calculation),
-    the one of a first line that holds nothing else, and the last one of a text that was
-    not cut. A single mark before three digits is a `decimal_mark`, `point` or `comma`.
+    the one of a first line that holds nothing else, unless that is a sentence from
+    which more is worked out, and the last one of a text that was not cut. A single mark
+    before three digits is a `decimal_mark`, `point` or `comma`.
     """
     text = own_part(text, lambda line: only_number(line, decimal_mark) is not None)
     boxed = last_boxed(text)
@@ -163,15 +170,31 @@ def read_number(text: str, decimal_mark: str, *, cut: bool = False) -> Reading:
             return last_number(announced.after, decimal_mark)
         number = announced_number(announced.span, decimal_mark)
         return reading_of(number, "announced", "no whole number is announced")
-    head, _, rest = text.strip().partition("\n")
-    is_item = rest.strip() and (ITEM.match(head) or WORKING.match(head))
-    head = ASIDE.sub("", head) if LEADS.match(head) else head
-    leading = only_number(head, decimal_mark) if len(head) < 80 else None
-    if leading is not None and not is_item and (rest.strip() or not cut):
-        return Reading(leading, "leading" if rest.strip() else "only answer")
+    leading = leading_number(text, decimal_mark, cut=cut)
+    if leading is not None:
+        return leading
     if cut:
         return Reading(None, "cut before an answer")
     return last_number(text, decimal_mark)
+
+
+def leading_number(text: str, decimal_mark: str, *, cut: bool) -> Reading | None:
+    """Read the number of a first line that holds nothing else, if that answers."""
+    head, _, rest = text.strip().partition("\n")
+    rest = rest.strip()
+    if len(head) < MAX_HEAD and not (rest and reasoning_begins(head, rest)):
+        own = ASIDE.sub("", head) if LEADS.match(head) else head
+        number = only_number(own, decimal_mark)
+        if number is not None and (rest or not cut):
+            return Reading(number, "leading" if rest else "only answer")
+    return None
+
+
+def reasoning_begins(head: str, rest: str) -> bool:
+    """Say whether the first line of a text is where its reasoning begins."""
+    if ITEM.match(head) or WORKING.match(head):
+        return True
+    return not LEADS.match(head) and bool(DERIVES.search(rest[-LAST_LINES:]))
 
 
 def reading_of(number: str | None, found: str, missing: str) -> Reading:

@@ -40,7 +40,7 @@ def run(
         out: Folder of the run: adapter, evaluation.json, report.html and all between.
         tests: Test sets with answers, NAME=FILE each; the first is in-domain. Without
             one the model is trained and nothing is measured.
-        ray: Answer and test with the workers of a Ray cluster: `local`, `auto`,
+        ray: Answer, train and test by workers of a Ray cluster: `local`, `auto`,
             HOST:PORT or ray://HOST:PORT; sets cluster.address.
     """
     config = options.resolve_with_model(settings, options.on_cluster(ray))
@@ -70,7 +70,7 @@ def demo(
             left out they are sampled among the choices, which needs no engine.
         out: Folder of the run; a folder under runs/ when left out.
         seed: Number from which every random draw derives.
-        ray: Answer and test with the workers of a Ray cluster; `local` starts one.
+        ray: Answer, train and test by workers of a Ray cluster; `local` starts one.
     """
     if seed < 0:
         raise ConfigError(f"--seed is {seed}, but it must be 0 or more")

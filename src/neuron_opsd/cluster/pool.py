@@ -15,8 +15,8 @@ from itertools import islice
 from typing import Any, Final
 
 import neuron_opsd
+from neuron_opsd.cluster.mailbox import Mailbox
 from neuron_opsd.cluster.session import (
-    LOCAL,
     cluster_text,
     load_ray,
     num_workers,
@@ -52,9 +52,11 @@ class Hand:
     errand: Any
     """Ray's reference to what it was asked for last; none once that is done."""
     recipe: object = None
-    """Of the model that it has, or is loading; none before it has arrived."""
+    """Of the model that it has, or is loading."""
     chunk: Chunk | None = None
     """What it works on."""
+    process: int = 0
+    """Its number on its machine; none before it has arrived."""
 
 
 class Pool:
@@ -74,7 +76,7 @@ class Pool:
         self.size = num_workers(settings, self.share)
         self._given = dict(environment), settings.cpus_per_worker or threads
         self._warn = warn
-        self._hands: list[Hand] = []
+        self.hands: list[Hand] = []
         self._lost_starts = 0
         self._since = 0.0
         """When workers were asked for first, or the last one came or went."""
@@ -86,6 +88,7 @@ class Pool:
         recipe: Callable[[], Any],
         function: Callable[[Any, Sequence[Any]], Sequence[Any]],
         chunks: Iterable[tuple[int, Sequence[Any]]],
+        look: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yield the results of numbered chunks as they are done, in any order.
 
@@ -94,6 +97,8 @@ class Pool:
                 for as long as it is the same object.
             function: Of the model and a chunk; one that another process can import.
             chunks: Gone over as far as there are workers for them.
+            look: Called every second or so, before results are yielded, and before a
+                lost chunk is given again.
 
         Raises:
             NeuronOpsdError: What the work raised.
@@ -106,28 +111,36 @@ class Pool:
             while True:
                 waiting.extend(islice(source, 0 if waiting else 1))
                 if waiting and (hand := self._free(recipe)):
-                    hand.chunk = waiting.popleft()
-                    hand.errand = hand.actor.work.remote(shared, hand.chunk.items)
-                elif waiting or any(hand.chunk for hand in self._hands):
-                    yield from self._done(waiting)
+                    self.give(hand, waiting.popleft(), shared)
+                elif waiting or any(hand.chunk for hand in self.hands):
+                    yield from self._done(waiting, look)
                 else:
                     return
         finally:
-            for hand in [hand for hand in self._hands if hand.chunk]:
+            for hand in [hand for hand in self.hands if hand.chunk]:
                 self._dismiss(hand)  # nobody waits for what it does
+
+    def give(self, hand: Hand, chunk: Chunk, function: Any) -> None:
+        """Have a worker do a function, by Ray's reference to it, with a chunk."""
+        hand.chunk = chunk
+        hand.errand = hand.actor.work.remote(function, chunk.items)
+
+    def mailbox(self) -> Mailbox:
+        """Return where workers send what is to be known before they are done."""
+        return Mailbox()
 
     def close(self) -> None:
         """Let all workers go, with what they hold; those at rest tidy up before."""
-        resting = [hand for hand in self._hands if hand.errand is None]
+        resting = [hand for hand in self.hands if hand.errand is None]
         if leaving := [hand.actor.leave.remote() for hand in resting]:
             self._ray.wait(leaving, num_returns=len(leaving), timeout=TIDY)
-        for hand in list(self._hands):
+        for hand in list(self.hands):
             self._dismiss(hand)
 
     def _free(self, recipe: object) -> Hand | None:
         """Return a worker that has the model and nothing to do, if there is one."""
         self._ask_for_workers()
-        for hand in self._hands:
+        for hand in self.hands:
             if hand.errand is None and hand.recipe is recipe:
                 return hand
             if hand.errand is None:
@@ -137,24 +150,28 @@ class Pool:
 
     def _ask_for_workers(self) -> None:
         """Ask for those that are missing."""
-        if not self._hands:
+        if not self.hands:
             self._since = time.monotonic()
-        while len(self._hands) < self.size:
+        while len(self.hands) < self.size:
             kind = self._ray.remote(Worker).options(
                 num_gpus=self.share.gpus, num_cpus=self.share.cpus
             )
             actor = kind.remote(*self._given)
-            self._hands.append(Hand(actor, actor.arrive.remote()))
+            self.hands.append(Hand(actor, actor.arrive.remote()))
 
-    def _done(self, waiting: deque[Chunk]) -> Iterator[tuple[int, Sequence[Any]]]:
+    def _done(
+        self, waiting: deque[Chunk], look: Callable[[], None] | None
+    ) -> Iterator[tuple[int, Sequence[Any]]]:
         """Wait for errands to end; yield the results of those that were chunks.
 
         Chunks that have to be worked on again join those that wait.
         """
-        errands = {hand.errand: hand for hand in self._hands if hand.errand is not None}
+        errands = {hand.errand: hand for hand in self.hands if hand.errand is not None}
         ended, _ = self._ray.wait(list(errands), num_returns=1, timeout=TICK)
         if not ended:
             self._check_arrivals()
+        if look is not None:
+            look()
         for errand in ended:
             hand = errands[errand]
             chunk, hand.chunk, hand.errand = hand.chunk, None, None
@@ -182,13 +199,14 @@ class Pool:
             self._lose(hand, chunk, str(error))
             return None
         if not isinstance(reply, Reply):
-            self._welcome(*reply)
+            self._welcome(hand, *reply)
         elif chunk is None:
             self._lost_starts = 0
         return reply
 
-    def _welcome(self, machine: str, version: str) -> None:
-        """Refuse a worker with another version of this package."""
+    def _welcome(self, hand: Hand, machine: str, process: int, version: str) -> None:
+        """Know where a worker is; refuse one with another version of this package."""
+        hand.process = process
         self._since = time.monotonic()
         if version != neuron_opsd.__version__:
             raise ConfigError(
@@ -217,21 +235,21 @@ class Pool:
 
     def _dismiss(self, hand: Hand) -> None:
         """End a worker."""
-        self._hands.remove(hand)
+        self.hands.remove(hand)
         self._ray.kill(hand.actor)
 
     def _check_arrivals(self) -> None:
         """Stop if no worker came in time; say so once where only some did."""
         if time.monotonic() - self._since < self.settings.timeout:
             return
-        missing = sum(hand.recipe is None for hand in self._hands)
+        missing = sum(not hand.process for hand in self.hands)
         text = (
             f"of {self.size} workers, each with {self.share}, {missing} found no room "
             f"within {self.settings.timeout} s (cluster.timeout); the cluster at "
             f"{self.settings.address} has {cluster_text()}; lower cluster.workers, "
             "cluster.gpus_per_worker or cluster.cpus_per_worker, or add machines"
         )
-        if missing and missing == len(self._hands):
+        if missing and missing == len(self.hands):
             raise TryAgainError(text)
         if missing and not self._told:
             self._told = True
@@ -240,16 +258,11 @@ class Pool:
 
 def why_lost(said: str) -> str:
     """Return why a worker was lost, from all that Ray says of it."""
-    if "OOM" in said or "memory" in said.lower():
+    if "low on memory" in said or "memory pressure" in said:
         return "memory ran out on its machine"
     for line in said.splitlines():
-        if "Error:" in line and "Ray" not in line:
+        if "Error:" in line and not line.startswith("ray."):
             return line.strip()
-    if "node" in said.lower() and "died" in said.lower() and "worker proc" not in said:
+    if "node has been marked dead" in said or "node died" in said:
         return "its machine was lost"
-    return "its process ended"
-
-
-def is_local(settings: ClusterConfig) -> bool:
-    """Whether the cluster is this machine alone, which can have no more room."""
-    return settings.address == LOCAL
+    return "its process ended, as it does where the system finds no more memory"

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -148,6 +149,21 @@ def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
             f"{first_line(error)}; start one (ray start --head), or name another "
             "with --ray"
         ) from error
+    keep_to_itself()
+
+
+def keep_to_itself() -> None:
+    """Keep Ray from printing what became of a worker on stdout, which is the caller's.
+
+    There is no setting for these lines; `log_to_driver` is for those of workers.
+    """
+    internals: Any = import_module("ray._private.worker")
+    internals.print_to_stdstream = say_nothing
+
+
+def say_nothing(data: object, ignore_prefix: object = None) -> None:
+    """Print nothing, in the place of what prints."""
+    del data, ignore_prefix
 
 
 def wait_for(host: str, port: int, settings: ClusterConfig) -> None:
@@ -181,12 +197,24 @@ def own_signals() -> Iterator[None]:
 
 
 def share_of(settings: ClusterConfig, threads: int) -> Share:
-    """Return what one worker takes; `threads` are this process's."""
+    """Return what one worker takes; `threads` are this process's.
+
+    Raises:
+        ConfigError: If this machine is the cluster, and has less.
+    """
     total = load_ray().cluster_resources()
     gpus = settings.gpus_per_worker
     if gpus is None:
         gpus = 1.0 if total.get("GPU", 0) else 0.0
-    return Share(gpus, settings.cpus_per_worker or (1 if gpus else threads))
+    share = Share(gpus, settings.cpus_per_worker or (1 if gpus else threads))
+    lacks = total.get("GPU", 0) < share.gpus or total.get("CPU", 0) < share.cpus
+    if settings.address == LOCAL and lacks:
+        raise ConfigError(
+            f"cluster.address is local and each worker is to have {share}, but this "
+            f"machine has {cluster_text()}; lower cluster.gpus_per_worker or "
+            "cluster.cpus_per_worker (OMP_NUM_THREADS, where that is 0)"
+        )
+    return share
 
 
 def num_workers(settings: ClusterConfig, share: Share) -> int:

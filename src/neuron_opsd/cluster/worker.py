@@ -35,9 +35,9 @@ class Worker:
         torch.set_num_threads(threads)
         self.model: Any = None
 
-    def arrive(self) -> tuple[str, str]:
-        """Return the machine's name and the version of this package there."""
-        return socket.gethostname(), neuron_opsd.__version__
+    def arrive(self) -> tuple[str, int, str]:
+        """Return the names of the machine and of the process, and our version there."""
+        return socket.gethostname(), os.getpid(), neuron_opsd.__version__
 
     def leave(self) -> None:
         """Let go of the model, and of the files that came with it."""

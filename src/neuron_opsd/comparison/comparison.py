@@ -17,13 +17,14 @@ from neuron_opsd.comparison.variants import (
 )
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.load import check_training_room, load_answering, load_tokenizer
+from neuron_opsd.models.load import check_training_room, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import BASE, FORM, SUMMARIES
 from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import Inputs, check_names, read_inputs
+from neuron_opsd.runs.machines import THIS_MACHINE, Machines
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.storage.folders import BLOCKS, is_run
 
@@ -102,7 +103,10 @@ def is_comparison(folder: Path) -> bool:
 
 
 def set_up(
-    comparison: Comparison, config: Config, progress: Progress
+    comparison: Comparison,
+    config: Config,
+    progress: Progress,
+    machines: Machines = THIS_MACHINE,
 ) -> ComparisonContext:
     """Read and check everything before any work is done."""
     check(comparison)
@@ -125,7 +129,7 @@ def set_up(
         check_questions(tokenizer, one, resolved)
     for variant in comparison.variants:
         check_training_room(facts, config_of(variant, resolved).distill)
-    model = load_answering(resolved, tokenizer=tokenizer)
+    model = machines.load(resolved, tokenizer=tokenizer)
     return ComparisonContext(
         replace(comparison, variants=variants),
         resolved,

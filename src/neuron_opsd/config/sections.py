@@ -36,9 +36,15 @@ class ModelConfig(Section):
     device: str = "auto"
     """`auto` uses a CUDA device if there is one, otherwise the processor."""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of matrix products; master weights stay float32. `auto` is bfloat16 on
-    CUDA and on processors with hardware support. `full` tuning, and the model it made,
-    always compute in float32."""
+    """Precision of matrix products; what is trained stays in float32, and frozen
+    weights in the precision of their file. `auto` is bfloat16 on CUDA and on processors
+    with hardware support. `float32` holds frozen weights in float32 too, twice the
+    memory of a bfloat16 file. `full` tuning, and the model it made, always compute in
+    float32."""
+    quantization: Literal["none", "nf4"] = "none"
+    """`nf4` packs the frozen matrices into four bits as they are loaded (QLoRA), which
+    takes a third of the memory of a bfloat16 file; needs the extra `qlora`, and an
+    adapter is what is trained."""
     reasoning_start: str = ""
     """Mark before reasoning, for example `<think>`, in addition to the known marks:
     those that the chat template names, or all of them if it names none."""
@@ -133,12 +139,15 @@ class EngineConfig(Section):
 
 
 class ClusterConfig(Section):
-    """On which machines models answer; no result depends on it."""
+    """On which machines models answer and are trained.
+
+    Only the last bits of what several workers train depend on it.
+    """
 
     address: str = ""
     """Ray cluster whose workers answer, read neurons and test, each with a model of its
-    own: `local` starts Ray on this machine, `auto`, `HOST:PORT` or `ray://HOST:PORT`
-    joins one that runs. Empty means this process."""
+    own, and train one together: `local` starts Ray on this machine, `auto`, `HOST:PORT`
+    or `ray://HOST:PORT` joins one that runs. Empty means this process."""
     workers: NotNegative = 0
     """How many; 0 means as many as the cluster has room for."""
     gpus_per_worker: Annotated[float, Field(ge=0.0)] | None = None

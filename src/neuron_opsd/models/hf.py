@@ -31,6 +31,7 @@ from neuron_opsd.models.room import Room
 from neuron_opsd.models.scoring import Head, mean_divergences
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
 from neuron_opsd.models.weights.at_rest import AsFloat32, is_half
+from neuron_opsd.models.weights.four_bit import matrix_of
 from neuron_opsd.records import Completion, Pair, TokenIds
 
 
@@ -180,15 +181,17 @@ class HFModel(ModelTokenizer):
 
     def weight_of(self, layer: nn.Module) -> Callable[[], Tensor]:
         """Return what gives a layer's float32 matrix ``(O, K)``, changes included."""
-        weight: Tensor = layer.get_parameter("weight")
         named = self.network.get_decoder().named_modules()
         name = next(name for name, module in named if module is layer)
         change = self.changes.get(name)
 
+        matrix = matrix_of(layer)
+
         def whole() -> Tensor:
+            weight = matrix().float()
             if change is None:
-                return weight.float()
-            return torch.addmm(weight.float(), change.up, change.down)
+                return weight
+            return torch.addmm(weight, change.up, change.down)
 
         return whole
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,9 @@ from neuron_opsd.models.scoring import Head
 from neuron_opsd.models.weights.finite import first_not_finite
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 from neuron_opsd.records import Pair
+
+LOOK: Final = 64
+"""Entries of a frozen matrix that are compared with another process's."""
 
 
 class HFLearner(HFModel):
@@ -89,7 +93,8 @@ class HFLearner(HFModel):
             own = low_rank.for_products(self._changes(self.weights), self.product_type)
             weights = self.frozen.matrices.learning(self._changes_as("student"), own)
         again = torch.is_grad_enabled() and runs_again(self.checkpointing, pairs)
-        with running_again(self.decoder) if again else nullcontext():
+        computing = partial(self.computing, self.decoder)
+        with running_again(self.decoder, computing) if again else nullcontext():
             states = self._states_under(self.decoder, weights, pairs)
         if again:
             states.register_hook(self._before_again)
@@ -177,9 +182,19 @@ class HFLearner(HFModel):
         }
 
     def digest(self) -> str:
-        """Return a hash of the same, to compare it with another process's."""
+        """Return a hash of the same, to compare it with another process's.
+
+        Of each frozen matrix it holds the first entries, which any adapter that was
+        merged into it has changed.
+        """
+        kept = list(self._kept().items())
+        for name, weight in self.network.named_parameters():
+            if not weight.requires_grad:
+                kept.append((name, weight.flatten()[:LOOK]))
+        for name, change in self.frozen.changes.items():
+            kept += [(f"down.{name}", change.down), (f"up.{name}", change.up)]
         digest = hashlib.sha256()
-        for name, value in self._kept().items():
+        for name, value in kept:
             digest.update(name.encode())
             held = value.detach().cpu().contiguous().flatten()
             digest.update(held.view(torch.uint8).numpy().data)

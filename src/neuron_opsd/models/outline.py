@@ -83,6 +83,11 @@ class Outline:
         """Weights of linear layers but the head, which are those a 4-bit base packs."""
         return sum(product.num_parameters for product in self.products())
 
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of all linear layers that take an adapter."""
+        return sum(product.outputs for product in self.products() if product.adapted)
+
     def num_adapter_parameters(self, rank: int) -> int:
         """Return the numbers of an adapter of a rank on every layer that takes one."""
         return rank * sum(p.inputs + p.outputs for p in self.products() if p.adapted)

@@ -28,6 +28,12 @@ MAX_PADDING: Final = 1.25
 
 GB: Final = 10**9
 
+LONG_PAIR: Final = 256
+"""A few pairs of this length make a fast batch, so they need no padding."""
+
+PADDING: Final = 128
+"""Tokens of padding in a batch of long pairs; another pass costs about as much."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -155,22 +161,23 @@ def batches(pairs: Sequence[Pair], tokens_per_batch: int) -> Iterator[list[int]]
     """Group pairs of like length so that no batch exceeds its tokens, padding included.
 
     A batch that is large enough to be fast takes no pair that would pad the others by
-    much.
+    much; one of long pairs has hardly any padding.
 
     Returns:
         Places in `pairs`; a pair that is longer than a batch has one of its own.
     """
     length = [len(prompt) + len(completion) for prompt, completion in pairs]
     batch: list[int] = []
+    held = 0
     for i in sorted(range(len(pairs)), key=lambda i: (length[i], i)):
-        too_many = (len(batch) + 1) * length[i] > tokens_per_batch
-        too_long = (
-            len(batch) * length[i] > FAST_TOKENS
-            and length[i] > MAX_PADDING * length[batch[0]]
-        )
-        if batch and (too_many or too_long):
+        others = len(batch) * length[i]
+        too_many = others + length[i] > tokens_per_batch
+        too_long = others > FAST_TOKENS and length[i] > MAX_PADDING * length[batch[0]]
+        too_padded = length[i] >= LONG_PAIR and others - held > PADDING
+        if batch and (too_many or too_long or too_padded):
             yield batch
-            batch = []
+            batch, held = [], 0
+        held += length[i]
         batch.append(i)
     if batch:
         yield batch

@@ -15,6 +15,12 @@ from neuron_opsd.planning.memory import Passes, Peak, Way
 SHARE_STEP: Final = 0.05
 """Memory shares of an engine are named in such steps."""
 
+DECODING_SHARE: Final = 0.9
+"""Share of the free memory of a GPU that our own decoder takes for its cache."""
+
+PAGE: Final = 256
+"""Positions by which the cache of a completion grows there."""
+
 ENGINE_BYTES: Final = 2 * 2**30
 """What vLLM holds besides weights and cache: activations of its own and CUDA graphs.
 
@@ -187,9 +193,8 @@ def rows_of(
     Our own decoder runs on the weights that train. vLLM holds a copy of them, and
     sleeps while there is training: beside it stays what training holds between passes.
     """
-    base = memory.base_bytes(outline, taken.way.tuning)
-    own = usable(gpu) - max(base, taken.peak.static.total)
     room = usable(gpu) - taken.peak.static.total
+    own = round(DECODING_SHARE * room)
     share = int(room / gpu / SHARE_STEP) * SHARE_STEP
     engine = round(share * gpu) - memory.base_bytes(outline) - ENGINE_BYTES
     found = (
@@ -215,7 +220,8 @@ def rows_in(
     windowed = engine == "vllm"
 
     def count(completion: int) -> int:
-        whole = lengths.prompt + completion
+        written = completion if windowed else -(-completion // PAGE) * PAGE
+        whole = lengths.prompt + written
         shared = memory.cache_bytes(outline, lengths.prompt, windowed=windowed)
         each = memory.cache_bytes(outline, whole, windowed=windowed) - shared
         rows = max(0, room) // max(1, each + shared // samples)

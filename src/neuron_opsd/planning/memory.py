@@ -75,25 +75,28 @@ class Static:
 
     base: int
     """Weights that passes run with, and that do not move."""
+    rounded: int
+    """Matrices and head once more in the type of products, if their file is finer."""
     masters: int
     """What is trained, in float32."""
     teacher: int
     gradients: int
     moments: int
-    products: int
-    """Masters rounded for products."""
+    factors: int
+    """An adapter's factors in the type of products, the student's and the teacher's."""
+    columns: int
+    """Room for an adapter beside every matrix."""
 
     @property
     def total(self) -> int:
         """All of it."""
-        return (
-            self.base
-            + self.masters
-            + self.teacher
-            + self.gradients
-            + self.moments
-            + self.products
-        )
+        return self.kept + self.gradients + self.factors
+
+    @property
+    def kept(self) -> int:
+        """What is held between steps as well."""
+        frozen = self.base + self.rounded + self.columns
+        return frozen + self.masters + self.teacher + self.moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,26 +151,41 @@ class Peak:
 
 def static(outline: Outline, way: Way) -> Static:
     """Return what training holds between passes."""
-    trained = outline.num_parameters
-    base = 0
-    if way.tuning != "full":
-        trained = outline.num_adapter_parameters(way.rank)
-        base = base_bytes(outline, way.tuning)
+    full = way.tuning == "full"
+    rank = 0 if full else way.rank
+    trained = outline.num_adapter_parameters(way.rank)
+    if full:
+        trained = outline.num_parameters
     return Static(
-        base=base,
+        base=base_bytes(outline, way.tuning, way.product),
+        rounded=0 if full else rounded_bytes(outline, way),
         masters=FLOAT * trained,
         teacher=FLOAT * trained if way.own_teacher else 0,
         gradients=FLOAT * trained,
         moments=MOMENTS * FLOAT * trained,
-        products=way.product * trained if way.tuning != "full" else 0,
+        factors=0 if full else 2 * way.product * trained,
+        columns=way.product * rank * outline.num_outputs,
     )
 
 
-def base_bytes(outline: Outline, tuning: Tuning = "lora") -> int:
-    """Return the bytes of the frozen weights, as they stand in the model's files."""
+def base_bytes(outline: Outline, tuning: Tuning = "lora", product: int = HALF) -> int:
+    """Return the bytes of the frozen weights.
+
+    They stand as in the model's files, or in float32 where products are in it; a 4-bit
+    base packs its matrices.
+    """
     matrices = outline.num_matrix_parameters if tuning == "qlora" else 0
+    each = max(outline.file_bytes, product if tuning == "lora" else HALF)
     rest = outline.num_parameters - matrices
-    return math.ceil(PACKED * matrices) + outline.file_bytes * rest
+    return math.ceil(PACKED * matrices) + each * rest
+
+
+def rounded_bytes(outline: Outline, way: Way) -> int:
+    """Return what a copy for products takes of weights that their file holds finer."""
+    if way.tuning == "qlora" or outline.file_bytes <= way.product:
+        return 0
+    head = outline.vocab_size * outline.width
+    return way.product * (outline.num_matrix_parameters + head)
 
 
 def saved(outline: Outline, way: Way) -> Saved:

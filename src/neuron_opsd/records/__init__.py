@@ -309,7 +309,7 @@ class StepMetrics:
     spike: float = 0.0
     """How many times the usual its loss, or gradient, was, where a warning said so."""
     engine_gap: float | None = None
-    """Mean distance of the engine's log-probabilities from the trainer's, if compared."""
+    """Mean distance of the engine's log-probabilities from the trainer's, in nats."""
 
 
 @dataclass(frozen=True, slots=True)

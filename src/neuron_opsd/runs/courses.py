@@ -52,6 +52,10 @@ class Course(Protocol):
     def num_bytes(self) -> int:
         """Size of what is trained."""
 
+    @property
+    def num_ranks(self) -> int:
+        """How many processes take its steps."""
+
 
 class Trainer(Protocol):
     """Where trainings take their steps."""
@@ -92,6 +96,11 @@ class LocalCourse:
     def num_bytes(self) -> int:
         """Size of what is trained."""
         return self.learner.num_bytes
+
+    @property
+    def num_ranks(self) -> int:
+        """How many processes take its steps."""
+        return self.ranks.size
 
 
 class Here:

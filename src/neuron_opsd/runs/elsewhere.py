@@ -6,7 +6,7 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -29,9 +29,12 @@ from neuron_opsd.models.load import (
 )
 from neuron_opsd.models.roles import LanguageModel, ModelFacts
 from neuron_opsd.models.room import Room
+from neuron_opsd.progress import Progress
 from neuron_opsd.runs.courses import HERE, Course, Job
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import LIMITS, environment
+from neuron_opsd.runs.machines import Machines, ThisMachine
+from neuron_opsd.runs.ranked import led
 from neuron_opsd.runs.teams import team_course
 from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.manifest import place_text
@@ -130,6 +133,21 @@ def same_variables() -> dict[str, str]:
     }
 
 
+@contextmanager
+def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
+    """Give what the settings ask for, for as long as a command works.
+
+    Raises:
+        ConfigError: If Ray is not installed, or there can be no such cluster.
+    """
+    if not config.cluster.address:
+        with led(config) as trainer:
+            yield ThisMachine(trainer)
+        return
+    with ClusterMachines(config, progress.warn) as machines:
+        yield machines
+
+
 class ClusterMachines:
     """Workers of a Ray cluster, and the models that they have."""
 
@@ -192,8 +210,12 @@ class ClusterMachines:
         model: M,
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Iterable[tuple[int, Sequence[Item]]],
+        look: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
-        """Yield the results of numbered chunks as they are done, in any order."""
+        """Yield the results of numbered chunks as they are done, in any order.
+
+        `look` is called every second or so, and before a lost chunk is given again.
+        """
         if not isinstance(model, RemoteModel):
             raise TypeError(f"{type(model).__name__} was not loaded by these machines")
         recipe: Any = model.recipe
@@ -203,7 +225,7 @@ class ClusterMachines:
             config=recipe.config.model,
             tokens=model.room.tokens,
         )
-        for number, (done,) in self.pool.map(recipe, told, chunks):
+        for number, (done,) in self.pool.map(recipe, told, chunks, look):
             self._hear(model.room, done)
             yield number, done.results
 
@@ -224,7 +246,7 @@ class ClusterMachines:
         if reason := why_here(job.config, model):
             self._warn(f"the workers of the cluster do not train, {reason}")
             return HERE.course(job, model)
-        share = training_share(self.join().share)
+        share = training_share(self.pool.share)
         size = num_workers(self._settings, share)
         team = Team(size, share, same_variables(), self._settings.timeout)
         return team_course(team, job, model.room.tokens)

@@ -9,9 +9,11 @@ from typing import Any
 from neuron_opsd.config import Config
 from neuron_opsd.data.formats.public_sets import check_targets
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.load import check_engine, load_answering, load_tokenizer
+from neuron_opsd.models.load import check_engine, load_tokenizer
+from neuron_opsd.models.roles import Answerer
 from neuron_opsd.progress import Progress
-from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.context import TestSet, resolve
+from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.findings import metric_table
 from neuron_opsd.runs.inputs import check_names, read_tests
 from neuron_opsd.runs.model_checks import check_sets
@@ -51,17 +53,21 @@ def evaluate(
     resolved = resolve(config, tokenizer, chooses=chooses)
     named = {test.name: test.questions for test in sets}
     check_sets(tokenizer, named, resolved, tests)
-    model = load_answering(resolved, *adapters, tokenizer=tokenizer)
-    model.room.told = progress.warn
-    work, table = Workspace(resolved, progress=progress), {}
-    for test in sets:
-        rollouts = sample_test(
-            work, model, test.name, "", ask(test.questions, resolved)
-        )
-        result = scored(work, test, "", rollouts)
-        table[test.name] = metric_table(result)
-        if resolved.answers.may_leave_open:
-            table[test.name]["unsettled_comparisons"] = result.num_unsettled
+    with machines_for(resolved, progress) as machines:
+        model = machines.load(resolved, *adapters, tokenizer=tokenizer)
+        model.room.told = progress.warn
+        work = Workspace(resolved, progress=progress, workers=machines)
+        table = {test.name: tested(work, model, test) for test in sets}
     if out is not None:
         save_json(table, out)
+    return table
+
+
+def tested(work: Workspace, model: Answerer, test: TestSet) -> dict[str, Any]:
+    """Return the measures of a model on one set."""
+    asked = ask(test.questions, work.config)
+    result = scored(work, test, "", sample_test(work, model, test.name, "", asked))
+    table: dict[str, Any] = metric_table(result)
+    if work.config.answers.may_leave_open:
+        table["unsettled_comparisons"] = result.num_unsettled
     return table

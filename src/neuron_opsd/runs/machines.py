@@ -6,8 +6,8 @@ values and return values; of files they need the model's own, on their machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -15,14 +15,15 @@ from typing import Final, Protocol
 from neuron_opsd.config import Config
 from neuron_opsd.models.load import ModelTokenizer, load_answering
 from neuron_opsd.models.roles import LanguageModel
-from neuron_opsd.progress import Progress
 from neuron_opsd.runs.courses import HERE, Course, Job, Trainer
-from neuron_opsd.runs.ranked import led
 from neuron_opsd.storage.caching import Here, Workers, ignore
 
 
 class Machines(Workers, Trainer, Protocol):
     """Workers that also load the models which they work with."""
+
+    on_others: Callable[[Sequence[str]], None]
+    """Told what is otherwise where a worker works, as ``threads 2 -> 1``."""
 
     def load(
         self,
@@ -39,13 +40,6 @@ class Machines(Workers, Trainer, Protocol):
 
     def release(self) -> None:
         """Free what workers hold, before this process trains."""
-
-    @property
-    def on_others(self) -> Callable[[Sequence[str]], None]:
-        """Told what is otherwise where a worker works, as ``threads 2 -> 1``."""
-
-    @on_others.setter
-    def on_others(self, tell: Callable[[Sequence[str]], None]) -> None: ...
 
 
 class ThisMachine(Here):
@@ -77,21 +71,3 @@ class ThisMachine(Here):
 
 
 THIS_MACHINE: Final = ThisMachine()
-
-
-@contextmanager
-def machines_for(config: Config, progress: Progress) -> Iterator[Machines]:
-    """Give what the settings ask for, for as long as a command works.
-
-    Raises:
-        ConfigError: If Ray is not installed, or there can be no such cluster.
-    """
-    if not config.cluster.address:
-        with led(config) as trainer:
-            yield ThisMachine(trainer)
-        return
-    # Imported late: whoever has no cluster needs nothing of it.
-    from neuron_opsd.runs.elsewhere import ClusterMachines
-
-    with ClusterMachines(config, progress.warn) as machines:
-        yield machines

@@ -11,7 +11,7 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.contexts import CONTEXT_RULES, ContextRule
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
 from neuron_opsd.methods import METHODS, method_named, method_of
-from neuron_opsd.models.load import check_engine
+from neuron_opsd.models.load import check_engine, check_quantization
 from neuron_opsd.models.roles import ModelFacts
 
 SOURCE: Final = "source"
@@ -47,6 +47,7 @@ def settled(
         below = tables.merge(below, method.preset.table(asked))
     found = tables.config_from_table(tables.merge(below, chosen))
     check_engine(found)
+    check_quantization(found)
     return found
 
 

@@ -24,6 +24,7 @@ from neuron_opsd.records.scores import TestResult
 from neuron_opsd.results.run import PROMPTED, ReportData
 from neuron_opsd.runs.cases import answer_cases, build_cases
 from neuron_opsd.runs.context import RunContext, TestSet, remarks, resolve
+from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.findings import Findings
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import (
@@ -34,7 +35,7 @@ from neuron_opsd.runs.inputs import (
     run_settings,
 )
 from neuron_opsd.runs.kept_room import keep_room
-from neuron_opsd.runs.machines import Machines, machines_for
+from neuron_opsd.runs.machines import Machines
 from neuron_opsd.runs.model_checks import check_questions
 from neuron_opsd.runs.prepare import RUN_OUTPUTS, prepare_run
 from neuron_opsd.runs.reporting import build_report, finish

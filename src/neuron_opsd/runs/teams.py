@@ -48,6 +48,8 @@ class TeamCourse:
         self.team = team
         self.num_bytes: int = team.ask("size")
         """Size of what is trained."""
+        self.num_ranks = team.size
+        """How many processes take its steps."""
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""

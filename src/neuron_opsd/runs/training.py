@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.methods.method import Method, PoolAnswers
@@ -36,6 +36,10 @@ from neuron_opsd.stages.training import Earlier, Objective
 from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.integrity import CARD, GONE, fault_of
 from neuron_opsd.storage.manifest import json_sha256
+
+RANKS: Final = "ranks"
+"""The fact of a manifest that says how many processes take the steps of a training,
+where it is not one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ def train_adapter(
         first_step = go_back(run, course, training.work, made_from, latest)
         with run.progress.stage(name, run.config.distill.steps, "steps") as done:
             done(first_step)
+            keep_ranks(run, name, first_step, course.num_ranks)
             skipped = skipped_last(read_metrics(run.directory.path(training.work)))
             earlier = Earlier(first_step, skipped, splits_of(run, name))
             steps = keeping(run, course, course.take(earlier), training, made_from)
@@ -111,6 +116,20 @@ def train_adapter(
         write_folder(adapter, course.save_adapter, course.num_bytes)
     list_training(run, training, made_from)
     return metrics
+
+
+def keep_ranks(run: RunContext, name: str, first_step: int, now: int) -> None:
+    """Keep how many processes take a training's steps; say where so many others did.
+
+    The sum of their gradients differs in its last bits.
+    """
+    before = run.directory.manifest.facts.get(RANKS, {}).get(name, 1)
+    if before == now:
+        return
+    if first_step:
+        change = f"processes that train {name} {before} -> {now}"
+        run.directory.computed_on_others([change])
+    run.directory.note(RANKS, {name: now})
 
 
 def list_training(

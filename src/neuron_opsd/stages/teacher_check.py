@@ -288,6 +288,12 @@ def pool_findings(
     top, share = top_share(answers)
     if len(answers) < one_answer.FEWEST or share <= config.max_pool_share:
         return ()
+    if not top:
+        return (
+            f"no answer can be read from {share:.0%} of the pool, above "
+            f"teacher_check.max_pool_share {config.max_pool_share:.0%}: those are "
+            f"neither shown nor counted; try {one_answer.UNREAD_ADVICE}",
+        )
     return (
         f"{one_answer.spelled(top)} is given to {share:.0%} of the pool, above "
         f"teacher_check.max_pool_share {config.max_pool_share:.0%}: demonstrations "

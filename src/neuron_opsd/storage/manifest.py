@@ -71,6 +71,7 @@ class KnownFacts(BaseModel):
 
     tokens: dict[str, Count] = {}
     seconds: dict[str, Seconds] = {}
+    ranks: dict[str, Count] = {}
     adapters: dict[str, Any] = {}
 
 

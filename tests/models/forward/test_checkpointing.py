@@ -79,6 +79,17 @@ def test_gradients_of_an_adapter_are_the_same_bit_for_bit(
     assert_same(tiny_model(tmp_path, family), compute=compute)
 
 
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_gradients_through_halves_are_the_same_bit_for_bit(
+    tmp_path: Path, compute: str
+) -> None:
+    """Weights of a file in half precision may be widened by the pass alone."""
+    folder = tiny_model(tmp_path, "qwen3")
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    network.save_pretrained(folder)
+    assert_same(folder, compute=compute)
+
+
 def test_gradients_of_all_weights_are_the_same_bit_for_bit(tmp_path: Path) -> None:
     assert_same(tiny_model(tmp_path, "qwen3"), tuning="full")
 

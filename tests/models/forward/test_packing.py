@@ -152,7 +152,7 @@ def states_and_gradient(learner: HFLearner) -> tuple[Tensor, Tensor]:
 def test_blocks_see_what_whole_rows_see(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
-    window = {"sliding_window": 24} if family in WINDOWED else {}
+    window: dict[str, Any] = {"sliding_window": 24} if family in WINDOWED else {}
     learner = learner_of(tiny_model(tmp_path, family, **window))
     wanted = states_and_gradient(learner), learner.teacher(LONG).hidden
     monkeypatch.setattr(attention, "WHOLE_MASK", 64)
@@ -176,7 +176,7 @@ class Counting(TorchDispatchMode):
     """Counts the bytes of what is made, and of the largest part of it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.largest = 0
 
     def __torch_dispatch__(

@@ -110,6 +110,17 @@ def test_a_seed_draws_alike_whatever_stands_beside_it(folder: Path) -> None:
     assert model.sample(prompts, [(), ()], sampling) == [[], []]
 
 
+def test_more_is_asked_than_a_pass_holds(folder: Path) -> None:
+    model = load_answering(settings(folder))
+    long = prompts_of(model)[0] * 40
+    prompts = [long[: 500 - n] for n in range(10)]
+    sampling = Sampling(1.0, 1.0, 3)
+    groups = model.sample(prompts, [[n] for n in range(10)], sampling)
+    for prompt, (completion,) in zip(prompts, groups, strict=True):
+        own = scored(model, prompt, completion)
+        assert completion.logprob == pytest.approx(float(own.sum()), abs=1e-3)
+
+
 def test_the_most_probable_tokens_are_ours(folder: Path) -> None:
     model = load_answering(settings(folder))
     prompts, greedy = prompts_of(model), Sampling(0.0, 1.0, 12)

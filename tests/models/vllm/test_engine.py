@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from loaded import learning
 from neuron_opsd.config import Config, EngineConfig
@@ -18,7 +19,7 @@ from neuron_opsd.models.load import learner_of, load_answering
 from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.vllm.engine import SHARED, Engine, Served
 from neuron_opsd.models.vllm.sampler import VLLMSampler
-from neuron_opsd.records import Prompt, TokenIds
+from neuron_opsd.records import Completion, Prompt, TokenIds
 from vllm_stand_in import LLM, Calls
 
 SAMPLING = Sampling(0.7, 0.9, 5, stop_at_newline=True, top_k=20, stop=("###",))
@@ -46,7 +47,7 @@ def on_gpu(folder: Path, settings: EngineConfig) -> Engine:
 
 def asked_of(engine: Engine) -> None:
     """Ask an engine something."""
-    engine.answer([], [], 8, None)
+    list(engine.answer([], 8, None))
 
 
 def test_nothing_starts_before_a_question_is_asked(calls: Calls, folder: Path) -> None:
@@ -55,7 +56,7 @@ def test_nothing_starts_before_a_question_is_asked(calls: Calls, folder: Path) -
     model.sample([model.encode(QUESTION)], [[]], SAMPLING)
     assert calls.made == []
     model.sample([model.encode(QUESTION)], [[1]], SAMPLING)
-    assert calls.made == [("start",), ("generate", None)]
+    assert calls.made == [("start",), ("answer", None)]
 
 
 def test_every_completion_is_a_request_with_our_seed_and_our_ends(
@@ -132,7 +133,7 @@ def test_adapters_have_new_names_and_the_new_one_is_loaded_first(
         loads[2],
         ("unload", numbers[1]),
     ]
-    asked = [name for _, name in calls.names("generate")]
+    asked = [name for _, name in calls.names("answer")]
     assert asked == [names[0], None, names[1], None, names[2], None]
     # What was computed of a prompt is found again under the same adapter alone.
     salts = [prompt["cache_salt"] for prompt, _, _ in calls.asked]
@@ -179,15 +180,7 @@ def test_a_gpu_is_shared_and_given_up_while_others_compute(
     assert options["enable_sleep_mode"] is True
     assert options["enforce_eager"] is False
     assert "kv_cache_memory_bytes" not in options
-    question = ("generate", None)
-    assert calls.made == [
-        ("start",),
-        question,
-        question,
-        ("sleep", 1),
-        ("wake",),
-        question,
-    ]
+    assert calls.made == [("start",), ("sleep", 1), ("wake",)]
 
 
 def test_it_never_sleeps_where_it_should_not(calls: Calls, folder: Path) -> None:
@@ -226,6 +219,18 @@ def test_a_pass_of_the_network_puts_it_to_sleep_and_a_question_wakes_it(
     assert calls.names("sleep") == [("sleep", 1)] * 3
 
 
+def test_every_rank_has_an_engine_of_its_own(
+    calls: Calls, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_of(on_gpu(folder, EngineConfig()))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    for size in (1, 2):
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda n=size: n)
+        asked_of(on_gpu(folder, EngineConfig()))
+    found = [options["distributed_executor_backend"] for options in calls.options]
+    assert found == [None, None, "external_launcher"]
+
+
 def test_longer_texts_and_larger_adapters_start_it_again(
     calls: Calls, folder: Path
 ) -> None:
@@ -259,19 +264,43 @@ def test_what_is_not_finite_is_told_with_its_question(
 ) -> None:
     model = load_answering(settings(folder))
     prompt = model.encode(QUESTION)
-    usual = LLM.generate
+    usual = LLM.step
 
-    def broken(*given: Any, **more: Any) -> list[Any]:
-        outputs = usual(*given, **more)
-        (found,) = outputs[1].outputs
-        found.logprobs[0][found.token_ids[0]].logprob = float("nan")
-        return outputs
+    def broken(engine: LLM) -> list[Any]:
+        (output,) = usual(engine)
+        if output.request_id == "1":
+            (found,) = output.outputs
+            found.logprobs[0][found.token_ids[0]].logprob = float("nan")
+        return [output]
 
-    monkeypatch.setattr(LLM, "generate", broken)
+    monkeypatch.setattr(LLM, "step", broken)
     for temperature in (0.0, 1.0):
         with pytest.raises(NotFiniteError, match="token 1 of an answer") as caught:
             model.sample([prompt, prompt], [[1], [2]], Sampling(temperature))
         assert caught.value.places == (1,)
+
+
+def test_a_question_is_told_as_soon_as_it_is_answered(
+    calls: Calls, folder: Path
+) -> None:
+    model = load_answering(settings(folder))
+    prompt = model.encode(QUESTION)
+    told: list[tuple[int, list[Completion]]] = []
+
+    def hear(place: int, group: Sequence[Completion]) -> None:
+        told.append((place, list(group)))
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    prompts, seeds = [prompt, prompt[:5], prompt[:6]], [[1, 2], [3], [4, 5]]
+    groups = model.sample(prompts[:2], seeds[:2], SAMPLING, hear)
+    assert sorted(told) == list(enumerate(groups))
+    assert [place for place, _ in told] == [1, 0]  # the stand-in's order
+    with pytest.raises(KeyboardInterrupt):
+        model.sample(prompts, seeds, SAMPLING, hear)
+    assert calls.names("abort") == [("abort", "0", "1", "2")]
+    told.clear()
+    assert model.sample(prompts[:2], seeds[:2], SAMPLING, hear) == groups
 
 
 @pytest.mark.usefixtures("calls")

@@ -17,8 +17,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-DOWN, UP = "down", "up"
-"""Names of a linear layer's buffers for the factors ``A`` and ``B`` of its change."""
+DOWN, UP, COLUMNS = "down", "up", "columns"
+"""Names of a linear layer's buffers for the factors ``A`` and ``B`` of its change, and
+of a packed one's for columns that stand beside its matrix."""
 
 ALIGNED: Final = 16
 """Ranks are padded to a multiple of this: rows of other lengths are slow to read on a
@@ -86,10 +87,12 @@ def carry_changes(decoder: nn.Module) -> None:
 
 def before_product(module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor] | None:
     """Return the input that a widened matrix multiplies, `None` for another."""
-    weight: Tensor = module.weight
-    if weight.shape[1] == module.in_features:
-        return None
-    states = given[0].to(weight.dtype)
+    columns: Tensor | None = getattr(module, COLUMNS, None)
+    if columns is None:
+        columns = module.weight
+        if columns.shape[1] <= module.in_features:
+            return None
+    states = given[0].to(columns.dtype)
     low = nn.functional.linear(states, module.down)
     return (torch.cat([states, low], dim=-1),)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuron_opsd.models.adapters.low_rank import DOWN, UP, Changes
+from neuron_opsd.models.adapters.low_rank import COLUMNS, DOWN, UP, Changes
 
 
 class Matrices:
@@ -63,9 +63,12 @@ class Matrices:
             self._write(changes)
         result = dict(self._plain())
         for name, change in changes.items():
-            columns = self._inputs(name) + len(change.down)
-            result[f"{name}.weight"] = self._wide[name][:, :columns]
             result[f"{name}.{DOWN}"] = change.down
+            if self._is_packed(name):
+                result[f"{name}.{COLUMNS}"] = change.up
+            else:
+                columns = self._inputs(name) + len(change.down)
+                result[f"{name}.weight"] = self._wide[name][:, :columns]
         return result
 
     def learning(self, changes: Changes, own: Changes) -> dict[str, Tensor]:
@@ -103,10 +106,16 @@ class Matrices:
         # Training asks for gradients through them.
         with torch.inference_mode(mode=False), torch.no_grad():
             for name, change in changes.items():
+                if self._is_packed(name):
+                    continue
                 inputs = self._inputs(name)
                 columns = inputs + len(change.down)
                 self._room(name, columns)[:, inputs:columns] = change.up
         self._written = changes
+
+    def _is_packed(self, name: str) -> bool:
+        """Whether a layer's matrix is unpacked for each product."""
+        return hasattr(self.decoder.get_submodule(name), COLUMNS)
 
     def _inputs(self, name: str) -> int:
         """Return K of a layer."""

@@ -3,16 +3,16 @@
 transformers' layers do so themselves when they are told and are in training mode. That
 mode would also turn on a layer's dropout, so it ends where the layer begins. A layer
 that runs again must find what it ran with: the weights that stood in place of its own,
-and the attention of the pass.
+and the attention and the precision of the pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from neuron_opsd.errors import ModelError
 from neuron_opsd.models.forward.attention import replacing
 from neuron_opsd.records import Pair
+
+Computing: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
 LONG_ROW: Final = 512
 """Tokens of a row above which `auto` runs layers again; below, time counts more."""
@@ -59,17 +61,21 @@ def outermost(decoder: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def running_again(decoder: Any) -> Iterator[None]:
+def running_again(decoder: Any, computing: Computing) -> Iterator[None]:
     """Let the graphs of a decoder's passes keep only what goes into each layer.
 
     Gradients are what they would be without, bit for bit where the device repeats its
     sums, for one more pass without gradient.
+
+    Args:
+        decoder: Whose passes are made inside.
+        computing: Makes the context in which they are made, for layers that run again.
     """
     layers: list[Any] = outermost(decoder)
     for layer in layers:
         layer.gradient_checkpointing = layer.training = True
         layer._gradient_checkpointing_func = partial(  # noqa: SLF001
-            run_again, layer, decoder.config
+            run_again, layer, decoder.config, computing
         )
     try:
         yield
@@ -79,18 +85,28 @@ def running_again(decoder: Any) -> Iterator[None]:
 
 
 def run_again(
-    layer: nn.Module, config: Any, function: Callable[..., Any], *args: Any
+    layer: nn.Module,
+    config: Any,
+    computing: Computing,
+    function: Callable[..., Any],
+    *args: Any,
 ) -> Any:
     """Run a layer so that it will run again; `function` is its forward pass."""
     asked = config._attn_implementation  # noqa: SLF001
     ran = AsItRan(layer, function)
+
+    @contextmanager
+    def as_before() -> Iterator[None]:
+        with computing(), replacing(config, asked):
+            yield
+
     layer.training = False
     try:
         return checkpoint(
             ran,
             *args,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), replacing(config, asked)),
+            context_fn=lambda: (nullcontext(), as_before()),
             preserve_rng_state=False,  # nothing is drawn
         )
     finally:

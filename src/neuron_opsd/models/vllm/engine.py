@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 
@@ -37,8 +37,15 @@ NUMBERS: Final = count(1)
 PROCESSOR_CACHE: Final = 2**30
 """Bytes of keys and values on a processor."""
 
+PROCESSOR_TOKENS: Final = 4096
+"""Tokens of a pass on a processor, where one text is no longer."""
+
 LENGTH_STEP: Final = 512
 """Tokens by which the longest text grows at least."""
+
+
+Question: TypeAlias = tuple[dict[str, Any], Any]
+"""A prompt of tokens and how its completion is drawn, as vLLM takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +81,40 @@ class Engine:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def answer(
-        self,
-        prompts: Sequence[Any],
-        params: Sequence[Any],
-        length: int,
-        weights: Weights | None,
-    ) -> list[Any]:
-        """Return vLLM's outputs, one for each prompt.
+        self, requests: Sequence[Question], length: int, weights: Weights | None
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield the number of each request with vLLM's output, as soon as it is there.
 
         Args:
-            prompts: Token ids as vLLM takes them, one for every completion.
-            params: How each is drawn.
+            requests: One for every completion.
             length: Tokens of the longest of them with all that may follow.
             weights: What to answer with besides the base model.
         """
         self._prepare(length, 1 if weights is None else weights.rank)
         adapter = None if weights is None else self._use(weights)
-        salted = [
-            {**prompt, "cache_salt": "base" if adapter is None else adapter.lora_name}
-            for prompt in prompts
-        ]
+        salt = "base" if adapter is None else adapter.lora_name
+        engine = self._llm.llm_engine
         with self._working("a question"):
-            found: list[Any] = self._llm.generate(
-                salted, list(params), use_tqdm=False, lora_request=adapter
-            )
-        return found
+            for number, (prompt, params) in enumerate(requests):
+                salted = {**prompt, "cache_salt": salt}
+                engine.add_request(str(number), salted, params, lora_request=adapter)
+        left = set(range(len(requests)))
+        try:
+            while left:
+                with self._working("a question"):
+                    found = [output for output in engine.step() if output.finished]
+                for output in found:
+                    left.remove(int(output.request_id))
+                    yield int(output.request_id), output
+        finally:
+            if left:
+                engine.abort_request([str(number) for number in left])
+
+    def serves(self, served: Served, settings: EngineConfig) -> bool:
+        """Whether it is what these settings ask for."""
+        own, other = self.settings, settings
+        alike = (own.memory_share, own.sleep) == (other.memory_share, other.sleep)
+        return self.served == served and alike
 
     def rest(self) -> None:
         """Free the memory of a GPU until the next question, if the settings say so."""
@@ -162,9 +178,16 @@ class Engine:
                 "enable_sleep_mode": self.settings.sleep,
             }
             if self._on_gpu
-            else {"kv_cache_memory_bytes": PROCESSOR_CACHE}
+            else {
+                "kv_cache_memory_bytes": PROCESSOR_CACHE,
+                # Seeds there do not survive a prompt that is read in parts.
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(PROCESSOR_TOKENS, self.length),
+            }
         )
         return memory | {
+            # Each rank has an engine of its own, on the device of its number.
+            "distributed_executor_backend": "external_launcher" if ranks() else None,
             "model": self.served.place,
             "tokenizer": self.served.place,
             "load_format": "safetensors",
@@ -220,6 +243,15 @@ class Engine:
             yield
 
 
+def ranks() -> int:
+    """Return how many processes train together, 0 for one alone."""
+    together = torch.distributed
+    if not (together.is_available() and together.is_initialized()):
+        return 0
+    size: int = together.get_world_size()
+    return size if size > 1 else 0
+
+
 class Shared:
     """The engine of this process, if there is one."""
 
@@ -230,7 +262,7 @@ class Shared:
     def get(self, served: Served, settings: EngineConfig) -> Engine:
         """Return the engine for a base model; that of another one is closed."""
         known = self.engine
-        if known is not None and (known.served, known.settings) == (served, settings):
+        if known is not None and known.serves(served, settings):
             return known
         self.close()
         self.engine = Engine(served, settings)

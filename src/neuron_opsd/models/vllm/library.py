@@ -35,7 +35,8 @@ ALWAYS: Final[Mapping[str, str]] = {
 """What this program relies on."""
 
 USUAL: Final[Mapping[str, str]] = {
-    "VLLM_LOGGING_LEVEL": "ERROR",
+    # It would print every question over an error, which is told in one line here.
+    "VLLM_LOGGING_LEVEL": "CRITICAL",
     # Threads stay where they are: the trainer uses them as well.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }

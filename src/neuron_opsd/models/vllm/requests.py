@@ -35,6 +35,7 @@ def params_of(sampling: Sampling, ending: Ending, seed: int) -> Any:
         include_stop_str_in_output=True,
         skip_special_tokens=False,
         detokenize=bool(ending.stop),
+        output_kind=library().sampling_params.RequestOutputKind.FINAL_ONLY,
     )
 
 

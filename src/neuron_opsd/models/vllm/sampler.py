@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,32 +61,37 @@ class VLLMSampler:
         finished: Finished = ignore,
     ) -> list[list[Completion]]:
         """Draw one completion per seed for every prompt, a request for each."""
-        places = [(i, seed) for i, group in enumerate(seeds) for seed in group]
+        places = [(i, k) for i, group in enumerate(seeds) for k in range(len(group))]
         if not places:
             return [[] for _ in prompts]
         ending = ending_of(self.tokens, sampling)
-        outputs = self.engine.answer(
-            [prompt_of(prompts[i]) for i, _ in places],
-            [params_of(sampling, ending, seed) for _, seed in places],
-            max(len(prompts[i]) for i, _ in places) + sampling.max_new_tokens,
-            self.weights,
-        )
+        requests = [
+            (prompt_of(prompts[i]), params_of(sampling, ending, seeds[i][k]))
+            for i, k in places
+        ]
+        longest = max(len(prompts[i]) for i, _ in places) + sampling.max_new_tokens
         opened = list(map(self.tokens.opens_reasoning, prompts))
-        results: list[list[Completion]] = [[] for _ in prompts]
-        for (i, _), output in zip(places, outputs, strict=True):
+        found: list[dict[int, Completion]] = [{} for _ in prompts]
+        for number, output in self.engine.answer(requests, longest, self.weights):
+            i, k = places[number]
             try:
-                found = completion_of(output, sampling, ending, opened=opened[i])
+                one = completion_of(output, sampling, ending, opened=opened[i])
             except NotFiniteError as error:
                 raise NotFiniteError(error.what, [i]) from error
-            results[i].append(found if self._moves else replace(found, logprobs=()))
-            if len(results[i]) == len(seeds[i]):
-                finished(i, results[i])
-        return results
+            found[i][k] = one if self._moves else replace(one, logprobs=())
+            if len(found[i]) == len(seeds[i]):
+                finished(i, in_order(found[i]))
+        return [in_order(group) for group in found]
 
     @property
     def _moves(self) -> bool:
         """Whether a trainer compares its own log-probabilities."""
         return self.weights is not None and self.weights.moves
+
+
+def in_order(group: Mapping[int, Completion]) -> list[Completion]:
+    """Return the completions of a prompt in the order of their seeds."""
+    return [group[k] for k in sorted(group)]
 
 
 def vllm_sampler(

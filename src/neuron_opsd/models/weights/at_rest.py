@@ -78,6 +78,8 @@ def hold_halves(network: Any, exact: Mapping[str, Tensor]) -> None:
         if isinstance(module, nn.Embedding):
             look_up_in_float32(module)
         for name, weight in module.named_parameters(recurse=False):
+            if not weight.is_floating_point():  # packed
+                continue
             if is_matrix(module, name, weight):
                 weight.data = weight.data.bfloat16()
             else:

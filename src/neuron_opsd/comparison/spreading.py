@@ -1,0 +1,260 @@
+"""The run groups of a comparison, each filled by one worker of a cluster.
+
+A worker fills a group in a folder of its own, as one process would, and sends what it
+wrote there to the process that was started, which alone writes in `--out` and holds the
+group's lock. A worker that is lost is replaced by one that is given what was sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from neuron_opsd.answers.verifier import shared_verifier
+from neuron_opsd.comparison.comparison import ComparisonContext, group_folder
+from neuron_opsd.comparison.grid import (
+    GroupKey,
+    Outcome,
+    fill_group,
+    joined,
+)
+from neuron_opsd.comparison.run_group import cell_folder
+from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.progress import QUIET, Progress
+from neuron_opsd.results.comparison import BASE, FORM
+from neuron_opsd.results.run import PROMPTED
+from neuron_opsd.runs.elsewhere import ClusterMachines, write_files
+from neuron_opsd.storage.files import make_folder
+from neuron_opsd.storage.folders import claim
+from neuron_opsd.storage.lock import locked
+from neuron_opsd.storage.manifest import MANIFEST, read_manifest
+from neuron_opsd.storage.mirror import Change, Original, copied, repeat
+
+SECONDS: Final = 20.0
+"""Between what a worker sends while a stage lasts; at its end it always does."""
+
+
+class FilesOf:
+    """The files of a folder, as they are when they are sent to a worker."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Take a folder; without one there are none."""
+        self._folder = folder
+        self.files: Mapping[str, bytes] = {}
+
+    def __reduce__(self) -> tuple[Callable[..., FilesOf], tuple[dict[str, bytes]]]:
+        return arrived, (copied(self._folder) if self._folder else {},)
+
+
+def arrived(files: Mapping[str, bytes]) -> FilesOf:
+    """Return what a worker gets."""
+    found = FilesOf(None)
+    found.files = files
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group that a worker is to fill."""
+
+    key: GroupKey
+    files: FilesOf
+    """What of it there is."""
+    before: FilesOf
+    """The group that it begins from, if any."""
+    parts: Mapping[GroupKey, Outcome]
+    """What became of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What a worker tells of a group while it fills it."""
+
+    key: GroupKey
+    change: Change | None = None
+    warning: str = ""
+    metrics: tuple[str, int, Mapping[str, float]] | None = None
+
+
+def fill(context: ComparisonContext, machines: ClusterMachines) -> Outcome:
+    """Fill all groups by workers; return what there is.
+
+    Raises:
+        TryAgainError: If other processes hold what is left, or a group was lost with
+            its worker too often.
+        ConfigError: If something was started with other settings.
+    """
+    comparison = context.comparison
+    seeds = comparison.seeds(context.config)
+    parts: dict[GroupKey, Outcome] = {}
+    total = len(seeds) * len(comparison.sources) * len(comparison.group_starts)
+    with context.progress.stage("comparison", total, "groups") as done:
+        for start in comparison.group_starts:  # the base's first, as others need it
+            keys = [*product(seeds, comparison.sources, [start])]
+            ended = [key for key in keys if has_ended(context, key)]
+            for key in ended:
+                parts[key] = fill_group(context, key, parts)
+            done(len(ended))
+            left = [key for key in keys if key not in ended]
+            for key, outcome in filled(context, machines, left, parts):
+                parts[key] = outcome
+                done(1)
+    return joined([parts[key] for key in sorted(parts, key=order_of(context))])
+
+
+def order_of(context: ComparisonContext) -> Callable[[GroupKey], int]:
+    """Return the place of a group in the order of the work."""
+    comparison = context.comparison
+    seeds = comparison.seeds(context.config)
+    return [*product(seeds, comparison.sources, comparison.group_starts)].index
+
+
+def has_ended(context: ComparisonContext, key: GroupKey) -> bool:
+    """Say whether a group has a result of every model, so that it is only read."""
+    folder = folder_of(context, key)
+    if not (folder / MANIFEST).is_file():
+        return False
+    outputs = read_manifest(folder).outputs
+    names = [BASE, *(one.name for one in context.comparison.trained_from(key[2]))]
+    names += [PROMPTED] if context.config.tests_prompted else []
+    return all(cell_folder(name) in outputs for name in names)
+
+
+def folder_of(context: ComparisonContext, key: GroupKey) -> Path:
+    """Return the run directory of a group."""
+    seed, source, start = key
+    return group_folder(context.comparison, source, seed, start)
+
+
+def filled(
+    context: ComparisonContext,
+    machines: ClusterMachines,
+    keys: Sequence[GroupKey],
+    parts: Mapping[GroupKey, Outcome],
+) -> Iterator[tuple[GroupKey, Outcome]]:
+    """Yield what became of groups as workers end them."""
+    if not keys:
+        return
+    with ExitStack() as held:
+        for key in keys:
+            folder = folder_of(context, key)
+            make_folder(folder)
+            claim(folder, "run")
+            held.enter_context(locked(folder))
+        mailbox = machines.pool.mailbox()
+        work = partial(
+            fill_here,
+            context=replace(context, model=None, progress=QUIET),  # type: ignore[arg-type]
+            send=mailbox.send,
+        )
+        groups = ((n, [group_for(context, key, parts)]) for n, key in enumerate(keys))
+        take = partial(deliver, context, mailbox.take)
+        for number, (outcome,) in machines.map(context.model, work, groups, take):
+            yield keys[number], outcome
+
+
+def group_for(
+    context: ComparisonContext, key: GroupKey, parts: Mapping[GroupKey, Outcome]
+) -> Group:
+    """Return what a worker is given to fill a group."""
+    seed, source, start = key
+    base = seed, source, BASE
+    begun = folder_of(context, base) / cell_folder(FORM) / "adapter"
+    before = FilesOf(begun if start == FORM else None)
+    own = {base: parts[base]} if base in parts else {}
+    return Group(key, FilesOf(folder_of(context, key)), before, own)
+
+
+def deliver(context: ComparisonContext, take: Callable[[], list[Letter]]) -> None:
+    """Repeat in `--out` what workers wrote, and tell what they tell."""
+    for letter in take():
+        if letter.change is not None:
+            repeat(folder_of(context, letter.key), letter.change)
+        if letter.warning:
+            context.progress.warn(letter.warning)
+        if letter.metrics is not None:
+            context.progress.log_metrics(*letter.metrics)
+
+
+def fill_here(
+    model: LanguageModel,
+    groups: Sequence[Group],
+    context: ComparisonContext,
+    send: Callable[[Letter], None],
+) -> list[Outcome]:
+    """Fill groups in this worker; send what is written for each."""
+    return [fill_one(model, group, context, send) for group in groups]
+
+
+def fill_one(
+    model: LanguageModel,
+    group: Group,
+    context: ComparisonContext,
+    send: Callable[[Letter], None],
+) -> Outcome:
+    """Fill a group in a folder of this worker's own."""
+    seed, source, _ = group.key
+    with TemporaryDirectory(prefix="neuron-opsd-") as home:
+        comparison = replace(context.comparison, out=Path(home))
+        folder = group_folder(comparison, source, seed, group.key[2])
+        begun = group_folder(comparison, source, seed, BASE)
+        write_files(folder, group.files.files)
+        write_files(begun / cell_folder(FORM) / "adapter", group.before.files)
+        telling = Telling(group.key, Original(folder), send)
+        own = replace(context, comparison=comparison, model=model, progress=telling)
+        shared_verifier().forget()
+        try:
+            return fill_group(own, group.key, group.parts)
+        finally:
+            telling.send_changes()
+
+
+class Telling(Progress):
+    """Progress of a group in a worker, told to the process that employs it."""
+
+    def __init__(
+        self, key: GroupKey, original: Original, send: Callable[[Letter], None]
+    ) -> None:
+        self._key = key
+        self._original = original
+        self._send = send
+        self._sent = time.monotonic()
+
+    def send_changes(self) -> None:
+        """Send what was written since the last time."""
+        change = self._original.changes()
+        if change.written or change.deleted:
+            self._send(Letter(self._key, change))
+        self._sent = time.monotonic()
+
+    @contextmanager
+    def stage(
+        self, name: str, total: int, unit: str
+    ) -> Iterator[Callable[[int], None]]:
+        """Send what is written, every so often and in the end."""
+        del name, total, unit
+
+        def done(count: int) -> None:
+            del count
+            if time.monotonic() - self._sent > SECONDS:
+                self.send_changes()
+
+        try:
+            yield done
+        finally:
+            self.send_changes()
+
+    def warn(self, text: str) -> None:
+        """Send a warning."""
+        self._send(Letter(self._key, warning=text))
+
+    def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Send metrics."""
+        self._send(Letter(self._key, metrics=(stage, step, dict(metrics))))

@@ -1,0 +1,173 @@
+"""Frozen matrices in four bits (QLoRA), packed as they are loaded by bitsandbytes.
+
+A product unpacks its matrix, a layer at a time, and its graph keeps the packed one. So
+a model computes just what one would whose file held the rounded matrices, small changes
+of an adapter included, and needs nothing of bitsandbytes but packing and unpacking.
+
+Axes: K inputs and O outputs of a layer, r columns beside its matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor, nn
+
+from neuron_opsd.config import Config, ModelConfig
+from neuron_opsd.errors import ConfigError, ModelError
+from neuron_opsd.models.adapters.low_rank import COLUMNS
+from neuron_opsd.models.gguf import is_gguf
+
+UNPACKED: Final = "set model.quantization=none"
+
+NOT_TRAINED: Final = (
+    "distill.tuning is full, but model.quantization=nf4 packs the weights into four "
+    f"bits, which cannot be trained; set distill.tuning=lora, or {UNPACKED}"
+)
+
+
+def check_quantization(config: Config) -> None:
+    """Refuse what cannot be done with a model in four bits.
+
+    Raises:
+        ConfigError: Naming the setting and what to take.
+        ModelError: If bitsandbytes is not installed.
+    """
+    if config.model.quantization == "none":
+        return
+    if config.distill.tuning == "full":
+        raise ConfigError(NOT_TRAINED)
+    check_packable(config.model)
+
+
+def check_packable(model: ModelConfig) -> None:
+    """Refuse a model that cannot be packed here.
+
+    Raises:
+        ModelError: Saying what to do.
+    """
+    if model.quantization == "none":
+        return
+    if is_gguf(Path(model.name).expanduser()):
+        raise ModelError(
+            f"{model.name} is a GGUF file, and model.quantization=nf4 would round its "
+            "weights a second time; give the checkpoint that it was made from, or "
+            f"{UNPACKED}"
+        )
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "model.quantization is nf4, which needs bitsandbytes, and that is not "
+            f"installed; run pip install 'neuron-opsd[qlora]', or {UNPACKED}"
+        )
+
+
+def packing(quantization: Literal["none", "nf4"], device: str) -> dict[str, Any]:
+    """Return what transformers is told to pack matrices as it loads them."""
+    if quantization == "none":
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantization,
+        bnb_4bit_use_double_quant=True,
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer that unpacks its matrix for each product."""
+
+    def __init__(self, packed: Any) -> None:
+        """Take over a layer of bitsandbytes."""
+        with torch.device("meta"):
+            super().__init__(packed.in_features, packed.out_features, bias=False)
+        self.bias = packed.bias
+        self.state = packed.weight.quant_state
+        """How bitsandbytes packed the matrix."""
+        self.weight = nn.Parameter(packed.weight.data, requires_grad=False)
+        self.register_buffer(COLUMNS, None, persistent=False)
+
+    def matrix(self) -> Tensor:
+        """Return the matrix ``(O, K)`` in the precision that it was packed from."""
+        from bitsandbytes.functional import dequantize_4bit
+
+        found: Tensor = dequantize_4bit(self.weight.data, self.state)
+        return found
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as torch calls it
+        """Multiply ``(..., K)``, or ``(..., K + r)`` where columns stand beside."""
+        kind = input.dtype
+        if torch.is_autocast_enabled(input.device.type):
+            kind = torch.get_autocast_dtype(input.device.type)
+        given: nn.Parameter | None = self.bias
+        bias = None if given is None else given.to(kind)
+        output: Tensor = Unpacking.apply(input.to(kind), Whole(self), bias)  # type: ignore[no-untyped-call]
+        return output
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.state.to(self.weight.device)
+        return self
+
+
+class Whole:
+    """What a packed layer multiplies by now, unpacked whenever it is asked for."""
+
+    def __init__(self, layer: PackedLinear) -> None:
+        """Note what stands beside the matrix now, which the next pass may replace."""
+        self.layer = layer
+        self.columns: Tensor | None = getattr(layer, COLUMNS)
+
+    def __call__(self, kind: torch.dtype) -> Tensor:
+        """Return it in a type of products."""
+        matrix = self.layer.matrix().to(kind)
+        if self.columns is None:
+            return matrix
+        return torch.cat([matrix, self.columns], dim=1)
+
+
+class Unpacking(torch.autograd.Function):
+    """A product whose graph keeps the packed matrix alone."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, whole: Whole, bias: Tensor | None) -> Tensor:
+        """Return the product, and a bias added."""
+        ctx.whole = whole
+        with torch.autocast(states.device.type, enabled=False):
+            return nn.functional.linear(states, whole(states.dtype), bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of the states."""
+        with torch.autocast(grad.device.type, enabled=False):
+            return grad @ ctx.whole(grad.dtype), None, None
+
+
+def take_over(network: Any) -> Any:
+    """Put packed layers of ours in the place of those of bitsandbytes."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if hasattr(getattr(child, "weight", None), "quant_state"):
+                setattr(parent, name, PackedLinear(child))
+    return network
+
+
+def is_packed(network: nn.Module) -> bool:
+    """Whether a network holds packed matrices."""
+    return any(isinstance(module, PackedLinear) for module in network.modules())
+
+
+def matrix_of(layer: nn.Module) -> Callable[[], Tensor]:
+    """Return what gives the matrix ``(O, K)`` that a linear layer has now.
+
+    It is unpacked when it is asked for.
+    """
+    if isinstance(layer, PackedLinear):
+        return layer.matrix
+    weight = layer.get_parameter("weight")
+    return lambda: weight
