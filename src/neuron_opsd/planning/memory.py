@@ -76,7 +76,7 @@ class Static:
     base: int
     """Weights that passes run with, and that do not move."""
     rounded: int
-    """Matrices and head once more in the type of products, where their file is finer."""
+    """Matrices and head once more in the type of products, if their file is finer."""
     masters: int
     """What is trained, in float32."""
     teacher: int
@@ -186,13 +186,6 @@ def rounded_bytes(outline: Outline, way: Way) -> int:
         return 0
     head = outline.vocab_size * outline.width
     return way.product * (outline.num_matrix_parameters + head)
-
-
-def base_bytes(outline: Outline, tuning: Tuning = "lora") -> int:
-    """Return the bytes of the frozen weights, as they stand in the model's files."""
-    matrices = outline.num_matrix_parameters if tuning == "qlora" else 0
-    rest = outline.num_parameters - matrices
-    return math.ceil(PACKED * matrices) + outline.file_bytes * rest
 
 
 def saved(outline: Outline, way: Way) -> Saved:
