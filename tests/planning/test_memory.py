@@ -79,6 +79,7 @@ def saved_a_token(model: HFLearner) -> float:
 def test_what_is_held_between_passes_is_what_is_computed(
     tmp_path: Path, file: str, compute: str
 ) -> None:
+    pytest.importorskip("neuron_opsd.models.adapters.matrices")
     tiny_model(tmp_path, "qwen3", **SIZES)
     network = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=file)
     network.save_pretrained(tmp_path)
