@@ -28,15 +28,17 @@ class LiveBytes(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run an operation and count what it made."""
+        given = {key_of(one) for one in args if isinstance(one, Tensor)}
         made = func(*args, **(kwargs or {}))
         for tensor in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(tensor, Tensor):
+            # A view of what was there before is nothing new.
+            if isinstance(tensor, Tensor) and key_of(tensor) not in given:
                 self._count(tensor)
         return made
 
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        key = storage._cdata  # noqa: SLF001 - one for each memory
+        key = key_of(tensor)
         if key in self._seen:
             return
         self._seen.add(key)
@@ -47,6 +49,11 @@ class LiveBytes(TorchDispatchMode):
     def _forget(self, key: int, count: int) -> None:
         self._seen.discard(key)
         self.now -= count
+
+
+def key_of(tensor: Tensor) -> int:
+    """Return what tells the memory of a tensor from that of others."""
+    return tensor.untyped_storage()._cdata  # noqa: SLF001
 
 
 def peak_bytes(work: Callable[[], object]) -> int:

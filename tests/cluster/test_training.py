@@ -22,7 +22,7 @@ from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.courses import HERE, Course, Job
-from neuron_opsd.runs.machines import machines_for
+from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.metrics import read_metrics
 from neuron_opsd.runs.teams import team_course
 from neuron_opsd.runs.training import Training, train_adapter
@@ -30,6 +30,9 @@ from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices
 from tiny_runs import SETTINGS, tiny_examples
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+"""Ray's own, where it is imported."""
 
 STEPS = 5
 EXACT = 1e-5

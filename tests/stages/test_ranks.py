@@ -133,7 +133,10 @@ def test_other_weights_on_a_rank_stop_all(folder: Path) -> None:
     for rank in (0, 1):
         found = left(folder, "fault.other weights", rank)
         assert found["kind"] == "TrainingError"
-        assert "the weights of rank 1 are not those of rank 0" in found["error"]
+        assert (
+            "after step 1 the weights of rank 1 are not those of rank 0"
+            in found["error"]
+        )
         assert len(found["metrics"]) == 1
 
 

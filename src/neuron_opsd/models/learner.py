@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,9 @@ from neuron_opsd.models.scoring import Head
 from neuron_opsd.models.weights.finite import first_not_finite
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 from neuron_opsd.records import Pair
+
+LOOK: Final = 64
+"""Entries of a frozen matrix that are compared with another process's."""
 
 
 class HFLearner(HFModel):
@@ -179,9 +182,19 @@ class HFLearner(HFModel):
         }
 
     def digest(self) -> str:
-        """Return a hash of the same, to compare it with another process's."""
+        """Return a hash of the same, to compare it with another process's.
+
+        Of each frozen matrix it holds the first entries, which any adapter that was
+        merged into it has changed.
+        """
+        kept = list(self._kept().items())
+        for name, weight in self.network.named_parameters():
+            if not weight.requires_grad:
+                kept.append((name, weight.flatten()[:LOOK]))
+        for name, change in self.frozen.changes.items():
+            kept += [(f"down.{name}", change.down), (f"up.{name}", change.up)]
         digest = hashlib.sha256()
-        for name, value in self._kept().items():
+        for name, value in kept:
             digest.update(name.encode())
             held = value.detach().cpu().contiguous().flatten()
             digest.update(held.view(torch.uint8).numpy().data)

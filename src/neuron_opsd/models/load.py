@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
-from transformers import AutoModelForCausalLM
 
 from neuron_opsd.config import Config, DistillConfig, ModelConfig
-from neuron_opsd.errors import ConfigError, ModelError, is_out_of_memory
-from neuron_opsd.models.adapters.low_rank import added, carry_changes
+from neuron_opsd.errors import ConfigError, ModelError
+from neuron_opsd.models.adapters.low_rank import added
 from neuron_opsd.models.adapters.reading import (
     add_adapter,
     holds_factors_alone,
@@ -22,12 +19,12 @@ from neuron_opsd.models.adapters.reading import (
     read_adapter,
 )
 from neuron_opsd.models.description import load_tokenizer as load_tokenizer
-from neuron_opsd.models.description import loading, quiet, settings_of
-from neuron_opsd.models.forward.layers import as_linear, readable_mlps
+from neuron_opsd.models.description import quiet, settings_of
+from neuron_opsd.models.forward.layers import readable_mlps
 from neuron_opsd.models.held import Held
 from neuron_opsd.models.hf import HFModel as HFModel
 from neuron_opsd.models.learner import HFLearner
-from neuron_opsd.models.library_errors import full_line
+from neuron_opsd.models.network import loader_of
 from neuron_opsd.models.probing import tried
 from neuron_opsd.models.remote import RemoteModel as RemoteModel
 from neuron_opsd.models.roles import LanguageModel
@@ -36,21 +33,15 @@ from neuron_opsd.models.tokenizer.encoding import ModelTokenizer as ModelTokeniz
 from neuron_opsd.models.vllm.refusals import check_engine as check_engine
 from neuron_opsd.models.vllm.refusals import check_family
 from neuron_opsd.models.vllm.sampler import VLLMSampler, vllm_sampler
-from neuron_opsd.models.weights.at_rest import hold_halves, in_float32
-from neuron_opsd.models.weights.finite import refuse_not_finite
+from neuron_opsd.models.weights.at_rest import in_float32
 from neuron_opsd.models.weights.four_bit import (
     NOT_TRAINED,
     PackedLinear,
-    check_packable,
     is_packed,
-    packing,
-    take_over,
 )
 from neuron_opsd.models.weights.four_bit import check_quantization as check_quantization
 from neuron_opsd.models.weights.location import source_of
-from neuron_opsd.models.weights.precision import device_of, held_type
-from neuron_opsd.models.weights.refusals import refuse_reported
-from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS, stored_weights
+from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 from neuron_opsd.models.weights.training_room import (
     check_training_room as check_training_room,
 )
@@ -84,7 +75,7 @@ def load_model(
             own.append(adapter)
         else:
             # Rounded, it would lose what training changed.
-            whole = {"name": str(adapter), "compute": "float32"}
+            whole = {"name": str(adapter), "compute": "float32", "quantization": "none"}
             config, tokenizer, base = config.model_copy(update=whole), None, None
             own.clear()
     model = base if isinstance(base, HFModel) else load_base(config, tokenizer)
@@ -220,76 +211,3 @@ def learner_of(base: LanguageModel, tuning: DistillConfig, seed: int) -> HFLearn
         base.held.drop()
     follow(learner, base, tuning.lora_rank)
     return learner
-
-
-def loader_of(config: ModelConfig, compute: str) -> Callable[[], Any]:
-    """Return what loads a network, and once more as long as its files are the same."""
-
-    def marks() -> list[tuple[int, int]]:
-        found = [path.stat() for path in source_of(config).weight_files()]
-        return [(status.st_size, status.st_mtime_ns) for status in found]
-
-    known = marks()
-
-    def load() -> Any:
-        if marks() != known:
-            raise ModelError(
-                f"the files of model {config.name} were changed while it was in use; "
-                "put them back and run the same command again"
-            )
-        return load_network(config, compute)
-
-    return load
-
-
-def load_network(config: ModelConfig, compute: str) -> Any:
-    """Load weights in the precision of their file where products are no finer.
-
-    Otherwise they are loaded in float32.
-    """
-    check_packable(config)
-    source = source_of(config)
-    settings = settings_of(config, source)
-    with loading(config):
-        kind = held_type(stored_weights(source).kinds, compute)
-        found: Any = AutoModelForCausalLM.from_pretrained(
-            source.place,
-            config=settings,
-            dtype=kind,
-            **packing(config.quantization, device_of(config)),
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **source.options,
-        )
-    network, report = found
-    refuse_reported(config.name, report)
-    network = take_over(network)
-    if kind != torch.float32:
-        hold_halves(network, exact_buffers(settings))
-    network = as_linear(network)
-    carry_changes(network.get_decoder())
-    placed = on_device(network.eval(), device_of(config))
-    refuse_not_finite(f"model {config.name}", placed.named_parameters())
-    return placed
-
-
-def exact_buffers(settings: Any) -> Mapping[str, Any]:
-    """Return the buffers of a network in float32, without making its weights."""
-    with init_empty_weights():
-        outline = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
-    return dict(outline.named_buffers())
-
-
-def on_device(network: Any, device: str) -> Any:
-    """Move a network to a device, or say in one line why it cannot be."""
-    try:
-        return network.to(device)
-    except (RuntimeError, AssertionError) as error:
-        if is_out_of_memory(error):
-            error.add_note(f"putting the model on device {device}")
-            raise
-        raise ModelError(
-            f"the model cannot be put on device {device}: {full_line(error)}; set "
-            "model.device to auto or cpu"
-        ) from error

@@ -307,7 +307,10 @@ class Learner(Answerer, Protocol):
         """Return all that a checkpoint must hold: student, teacher and optimiser."""
 
     def digest(self) -> str:
-        """Return a hash of the same, to compare it with another process's."""
+        """Return a hash of the same, to compare it with another process's.
+
+        Of frozen weights it holds enough to tell others from them.
+        """
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""

@@ -34,7 +34,7 @@ from neuron_opsd.runs.courses import HERE, Course, Job, LocalCourse, Trainer
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.jobs import Order, order_text, read_order
 from neuron_opsd.stages.splitting import Split, Splits
-from neuron_opsd.stages.together import done_by_all, told
+from neuron_opsd.stages.together import check_alike, done_by_all, told
 from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.manifest import installed_versions
 
@@ -189,6 +189,7 @@ def share_start(course: LocalCourse, earlier: Earlier) -> Earlier:
         state = {name: empty(*form) for name, form in first["state"].items()}
     ranks.copy_first(list(state.values()))
     course.load_state(state)
+    check_alike(ranks, course.learner, "before the first step")
     if ranks.rank == 0:
         return earlier
     splits = Splits([Split(**row) for row in first["splits"]])

@@ -291,8 +291,8 @@ def pool_findings(
     if not top:
         return (
             f"no answer can be read from {share:.0%} of the pool, above "
-            f"teacher_check.max_pool_share {config.max_pool_share:.0%}: these questions "
-            f"teach nothing; try {one_answer.UNREAD_ADVICE}",
+            f"teacher_check.max_pool_share {config.max_pool_share:.0%}: those are "
+            f"neither shown nor counted; try {one_answer.UNREAD_ADVICE}",
         )
     return (
         f"{one_answer.spelled(top)} is given to {share:.0%} of the pool, above "

@@ -100,17 +100,17 @@ def sum_gradients(ranks: Ranks, learner: Learner) -> None:
     ranks.add_up([weight.grad for weight in taught if weight.grad is not None])
 
 
-def check_alike(ranks: Ranks, learner: Learner, step: int) -> None:
-    """Stop where a rank's student, teacher or optimiser is not that of the others."""
+def check_alike(ranks: Ranks, learner: Learner, when: str) -> None:
+    """Stop where the weights of a rank are not those of the others."""
     if ranks.size == 1:
         return
     hashes = told(ranks, "weights", learner.digest())
     others = [str(rank) for rank, one in enumerate(hashes) if one != hashes[0]]
     if others:
         raise TrainingError(
-            f"step {step}: the weights of rank {', '.join(others)} are not those of "
-            "rank 0 after it, although all take the same steps, so a device or a "
-            "machine among them computes wrongly or holds other software; nothing of "
-            "this step is kept; look at these machines, and run the same command "
-            "again, which resumes from the last checkpoint"
+            f"{when} the weights of rank {', '.join(others)} are not those of rank 0, "
+            "although all began and moved alike, so a device or a machine among them "
+            "computes wrongly or holds other software; nothing of this is kept; look "
+            "at these machines, and run the same command again, which resumes from "
+            "the last checkpoint"
         )

@@ -148,7 +148,7 @@ def train(
             move_teacher(learner, step, tuning)
             check_state(learner, step)
         if (step + 1) % tuning.checkpoint_every == 0 or step + 1 == tuning.steps:
-            check_alike(ranks, learner, step)
+            check_alike(ranks, learner, f"after step {step}")
         yield entry
 
 

@@ -27,6 +27,7 @@ from vllm_stand_in import Calls
         ("rollouts.temperature=0.001", r"would raise to 0\.01; set it to that or more"),
         ("evaluation.temperature=0.001", r"evaluation\.temperature is 0\.001"),
         ("distill.temperature=0.001", r"distill\.temperature is 0\.001"),
+        ("model.quantization=nf4", r"whose rounded weights vLLM would not answer with"),
         ("model.device=cuda:1", r"choose the GPU with CUDA_VISIBLE_DEVICES"),
     ],
 )

@@ -41,7 +41,7 @@ HALF: dict[str, Any] = {"compute": "bfloat16"}
 def written_as(folder: Path, made: Path, kind: torch.dtype) -> Path:
     """Write a model's weights, rounded to bfloat16, in a type."""
     shutil.copytree(folder, made)
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     network.to(kind).save_pretrained(made)
     return made
 
@@ -183,7 +183,7 @@ def test_a_learner_adds_columns_and_an_adapter_alone(half: Path) -> None:
         learner.drop_gradients()
         with torch.no_grad():
             learner.states(pairs)
-            learner.frozen.states(pairs)  # type: ignore[attr-defined]
+            learner.frozen.states(pairs)
         return learner
 
     learner, held = held_by(train)

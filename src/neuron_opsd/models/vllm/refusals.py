@@ -41,7 +41,7 @@ def problems(config: Config) -> Iterator[str]:
             "distill.tuning is full, and vLLM takes what is trained as an adapter "
             f"alone; set distill.tuning=lora, or {OURS}"
         )
-    quantization = getattr(config.model, "quantization", "none")
+    quantization = config.model.quantization
     if quantization != "none":
         yield (
             f"model.quantization is {quantization}, whose rounded weights "

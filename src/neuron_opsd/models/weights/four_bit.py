@@ -104,12 +104,13 @@ class PackedLinear(nn.Linear):
         kind = input.dtype
         if torch.is_autocast_enabled(input.device.type):
             kind = torch.get_autocast_dtype(input.device.type)
-        bias = None if self.bias is None else self.bias.to(kind)
+        given: nn.Parameter | None = self.bias
+        bias = None if given is None else given.to(kind)
         output: Tensor = Unpacking.apply(input.to(kind), Whole(self), bias)  # type: ignore[no-untyped-call]
         return output
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.state.to(self.weight.device)
         return self
 
