@@ -90,12 +90,12 @@ class Static:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.kept + self.gradients + self.factors
+        return self.kept + self.gradients + self.factors // 2
 
     @property
     def kept(self) -> int:
-        """What is held between steps as well."""
-        frozen = self.base + self.rounded + self.columns
+        """What is held between steps as well; of the factors, those used last."""
+        frozen = self.base + self.rounded + self.columns + self.factors // 2
         return frozen + self.masters + self.teacher + self.moments
 
 
