@@ -103,6 +103,11 @@ def test_more_rows_decode_where_fewer_keys_are_kept(tmp_path: Path) -> None:
     assert few.rows[0].half > few.rows[0].pool
 
 
+def test_settings_that_are_told_can_be_set(tmp_path: Path) -> None:
+    for found in seen(tmp_path, LONG, gpus=(12, 24, 80)).fits:
+        assert isinstance(load_config(assignments=list(found.settings)), Config)
+
+
 def test_a_pool_gives_its_own_lengths(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "model")
     for weights in model.glob("*.safetensors"):
