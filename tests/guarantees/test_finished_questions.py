@@ -89,7 +89,7 @@ def killed_after(
             die()
 
     def work() -> None:
-        Journal.add = counted  # type: ignore[method-assign]
+        setattr(Journal, "add", counted)  # noqa: B010 - in a child of its own
         model.room.rows = seed
         answer(folder, model, config)
 

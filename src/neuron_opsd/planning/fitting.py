@@ -108,7 +108,6 @@ def ways_of(config: Config) -> Iterator[Way]:
     base = Way(
         rank=tuning.lora_rank,
         chunk_positions=tuning.chunk_positions,
-        own_teacher=tuning.teacher in {"ema", "periodic"},
         logit_copies=memory.JSD_COPIES
         if tuning.divergence == "jsd"
         else memory.LOGIT_COPIES,
@@ -116,7 +115,13 @@ def ways_of(config: Config) -> Iterator[Way]:
     yield base
     yield replace(base, checkpointing=True)
     yield replace(base, tuning="qlora", checkpointing=True)
-    yield replace(base, tuning="full", checkpointing=True, product=memory.FLOAT)
+    yield replace(
+        base,
+        tuning="full",
+        checkpointing=True,
+        product=memory.FLOAT,
+        own_teacher=tuning.teacher != "live",
+    )
 
 
 def follows(way: Way, config: Config) -> bool:

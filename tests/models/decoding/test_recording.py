@@ -27,7 +27,7 @@ class Counting(TorchDispatchMode):
     """Counts the operations that are started one by one, and not those of a replay."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.started: Counter[str] = Counter()
         self.inside: Counter[str] = Counter()
         self.replaying = False
@@ -79,8 +79,8 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     def use(record: Any) -> None:
         real = paged_decoder.PagedDecoder.__init__
 
-        def begin(decoder: Any, *given: Any, **options: Any) -> None:
-            real(decoder, *given, **options, record=lambda _: record)
+        def begin(decoder: Any, *given: Any) -> None:
+            real(decoder, *given, record=lambda _: record)
 
         monkeypatch.setattr(paged_decoder.PagedDecoder, "__init__", begin)
 
@@ -144,8 +144,9 @@ def test_what_cannot_be_recorded_is_done_step_by_step() -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
     def work(layout: Any) -> Tensor:
-        done.append(int(layout.tokens[0]))
-        return layout.tokens
+        found: Tensor = layout.tokens
+        done.append(int(found[0]))
+        return found
 
     steps = Steps(work, torch.device("cpu"), record)
     shape = StepShape(8, 1, 1, 1, 8, 1, 1)

@@ -27,7 +27,7 @@ Work: TypeAlias = Callable[[], Tensor]
 class Recorder(Protocol):
     """Records what some work does on a device."""
 
-    def __call__(self, work: Work) -> Work:
+    def __call__(self, work: Work, /) -> Work:
         """Return what does the work again, on what then stands in its inputs.
 
         The work itself need not be done by the recording. Its result stands at one

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from neuron_opsd.models.decoding.pages import Ints, Kind, Pages
 
-MARGIN: Final = 0.9
-"""Share of the pages that samples may be expected to fill; the rest is for chance."""
+SPARE: Final = 0.5
+"""What is kept free for chance, beside the expected peak: this many times that, divided
+by the root of the number of samples, as what they hold together varies."""
 
 PRIOR: Final = 4
 """Completions of half the longest length that an estimate of lengths begins with."""
 
-WORTH: Final = 8
+WORTH: Final = 16
 """New samples are let in once they are one in so many of those that grow."""
 
 SPREAD: Final = 2
@@ -195,9 +196,11 @@ class Schedule:
         tokens, mean = int(self.written[self.slots].sum()), self.expected_length()
         more = self.limits.rows - rows
         while more > 0:
-            held = expected_peak(rows + more, tokens, mean)
+            all_rows = rows + more
+            held = expected_peak(all_rows, tokens, mean)
             # A sample's last page is half full.
-            if held + (rows + more) * self.limits.page / 2 <= MARGIN * room:
+            held += all_rows * self.limits.page / 2
+            if held * (1.0 + SPARE / math.sqrt(all_rows)) <= room:
                 break
             more -= 1
         return max(0, more)
