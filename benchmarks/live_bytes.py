@@ -53,7 +53,8 @@ class LiveBytes(TorchDispatchMode):
 
 def key_of(tensor: Tensor) -> int:
     """Return what tells the memory of a tensor from that of others."""
-    return tensor.untyped_storage()._cdata  # noqa: SLF001
+    key: int = tensor.untyped_storage()._cdata  # noqa: SLF001
+    return key
 
 
 def peak_bytes(work: Callable[[], object]) -> int:

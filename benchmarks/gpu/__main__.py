@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.out is not None:
             page = options.out
             old = page.read_text(encoding="utf-8") if page.exists() else ""
-            mark = f"{options.device} {name}"
+            mark = f"gpu {name}"
             write_atomic(page, placed(old, mark, text).encode())
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from neuron_opsd.cluster.session import check_address, connected
+from neuron_opsd.cluster.session import check_address, try_to_join, wait_for
 from neuron_opsd.config import ClusterConfig
 from neuron_opsd.errors import ConfigError, TryAgainError
 
@@ -32,12 +32,23 @@ def test_a_cluster_without_ray_is_refused_with_advice(
         check_address(ClusterConfig(address="local"))
 
 
+def test_what_listens_and_is_no_cluster_is_not_waited_for_long() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        settings = ClusterConfig(address=f"127.0.0.1:{port}", timeout=3)
+        wait_for("127.0.0.1", port, settings)
+        with pytest.raises(TryAgainError, match="does not answer as a Ray cluster"):
+            try_to_join(settings)
+
+
 def test_an_address_that_does_not_answer_is_not_waited_for_long() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     start = time.monotonic()
     settings = ClusterConfig(address=f"127.0.0.1:{port}", timeout=1)
-    with pytest.raises(TryAgainError, match="nothing answers"), connected(settings):
-        pass
+    with pytest.raises(TryAgainError, match=r"nothing answers at cluster\.address 127"):
+        wait_for("127.0.0.1", port, settings)
     assert time.monotonic() - start < 20

@@ -125,6 +125,7 @@ def test_letters_are_taken_in_their_order_and_once(cluster: ClusterConfig) -> No
     assert (mailbox.take(), mailbox.take()) == (["one", "two"], [])
 
 
+@pytest.mark.long
 def test_a_run_on_a_cluster_makes_the_same_to_the_bit(
     cluster: ClusterConfig, tiny_llama: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from loaded import learning
+from loaded import learning, loaded
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.methods.distillation import NeuronOPSD
@@ -19,7 +19,15 @@ from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.planning.costs import Plan
-from neuron_opsd.planning.estimate import clock_of, estimate, of_kind, scaled_peak
+from neuron_opsd.planning.estimate import (
+    Reading,
+    clock_of,
+    estimate,
+    longest_step_bytes,
+    of_kind,
+    scaled_peak,
+)
+from neuron_opsd.planning.samples import Sample
 from neuron_opsd.planning.step_trials import (
     StepSize,
     size_of_step,
@@ -27,7 +35,7 @@ from neuron_opsd.planning.step_trials import (
     try_step,
     warm_up,
 )
-from neuron_opsd.planning.trials import Trial
+from neuron_opsd.planning.trials import Trial, Written
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Question
 from neuron_opsd.runs.context import PEAK
@@ -146,6 +154,21 @@ def test_a_part_of_a_micro_batch_foretells_the_memory_of_the_whole() -> None:
     assert scaled_peak(100, 130, StepSize(4, 1), config) == 100 + 4 * 30
     assert scaled_peak(100, 130, StepSize(4, 4), config) == 130
     assert scaled_peak(100, 90, StepSize(4, 1), config) == 100
+
+
+def test_the_longest_answers_take_memory_that_no_sample_has(tiny_llama: Path) -> None:
+    model = loaded(tiny_llama)
+
+    def bytes_of(longest: int, written: Written) -> int:
+        lengths = [f"rollouts.max_new_tokens={longest}", f"model.name={tiny_llama}"]
+        trial = Trial(model, settings(*lengths), lambda: 0.0)
+        sample = Sample((), ())
+        found = Reading(written, sample, EXAMPLES, EXAMPLES, 0.0, 0.0, 0.0, 0)
+        return longest_step_bytes(trial, found)
+
+    free = Written(num_positions=1)
+    assert bytes_of(64, Written()) == 0
+    assert 0 < 2 * bytes_of(64, free) < bytes_of(512, free)
 
 
 def test_questions_of_a_kind_are_the_pools_before_the_tests() -> None:

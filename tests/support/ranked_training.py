@@ -47,7 +47,9 @@ from neuron_opsd.stages.training import (
 STEPS: Final = 3
 STOP: Final = 2
 """Steps before a training is stopped and goes on with another number of ranks."""
-PATIENCE: Final = timedelta(seconds=20)
+PATIENCE: Final = timedelta(seconds=60)
+IMPATIENCE: Final = timedelta(seconds=3)
+"""How long a rank that is stuck is waited for; it is for twice as long."""
 SHORT: Final = 2
 """Steps where every method is trained."""
 ONE_OF_EACH: Final = ("neuron-opsd", "lmsi", "ttrl")
@@ -151,14 +153,16 @@ class Course:
         return EXAMPLES
 
 
-def with_ranks(folder: Path, name: str, size: int, work: Begin) -> list[int]:
+def with_ranks(
+    folder: Path, name: str, size: int, work: Begin, patience: timedelta = PATIENCE
+) -> list[int]:
     """Do some work in as many processes; return how each ended."""
     meeting = folder / f"{name}.meeting"
 
     def begin(rank: int) -> None:
         place = f"file://{meeting}"
         dist.init_process_group("gloo", init_method=place, rank=rank, world_size=size)
-        work(ProcessGroup(PATIENCE))
+        work(ProcessGroup(patience))
         dist.destroy_process_group()
 
     children = [fork(lambda rank=rank: begin(rank)) for rank in range(size)]  # type: ignore[misc]
@@ -208,7 +212,7 @@ class Faulty:
         if self.fails and self.fault == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fails and self.fault == "stuck":
-            time.sleep(2 * PATIENCE.total_seconds())
+            time.sleep(2 * IMPATIENCE.total_seconds())
         if self.fails and self.fault == "other weights":
             with torch.no_grad():
                 next(iter(learner.weights.values())).view(-1)[0] += 1e-6
@@ -226,7 +230,14 @@ class Faulty:
         return loss
 
 
-FAULTS: Final = ("killed", "other weights", "little room", "no memory", "not finite")
+FAULTS: Final = (
+    "killed",
+    "stuck",
+    "other weights",
+    "little room",
+    "no memory",
+    "not finite",
+)
 
 
 def every_method(course: Course, shared: Config) -> None:
@@ -301,7 +312,8 @@ def faulty(course: Course) -> None:
             place.write_text(json.dumps(noted))
 
         start = time.perf_counter()
-        codes = with_ranks(course.folder, f"fault.{fault}", 2, work)
+        patience = IMPATIENCE if fault == "stuck" else PATIENCE
+        codes = with_ranks(course.folder, f"fault.{fault}", 2, work, patience)
         ends[fault] = {"codes": codes, "seconds": time.perf_counter() - start}
     (course.folder / "faults.json").write_text(json.dumps(ends))
 

@@ -12,19 +12,22 @@ import re
 import secrets
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from neuron_opsd.cluster import joining_worker
 from neuron_opsd.config import ClusterConfig
 from neuron_opsd.documents import first_line
 from neuron_opsd.errors import ConfigError, TryAgainError
+from neuron_opsd.processes import workers
 from neuron_opsd.processes.stopping import SIGNALS
 
 LOCAL: Final = "local"
@@ -108,6 +111,7 @@ def connected(settings: ClusterConfig) -> Iterator[None]:
         return
     if found:
         wait_for(found["host"].strip("[]"), int(found["port"]), settings)
+        try_to_join(settings)
     with TemporaryDirectory(
         prefix="opsd-ray-", dir=short_folder(), ignore_cleanup_errors=True
     ) as folder:
@@ -143,7 +147,7 @@ def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
             logging_level=logging.ERROR,
             **more,
         )
-    except (ConnectionError, OSError, RuntimeError, TimeoutError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise TryAgainError(
             f"no Ray cluster can be reached at {settings.address}: "
             f"{first_line(error)}; start one (ray start --head), or name another "
@@ -164,6 +168,24 @@ def keep_to_itself() -> None:
 def say_nothing(data: object, ignore_prefix: object = None) -> None:
     """Print nothing, in the place of what prints."""
     del data, ignore_prefix
+
+
+def try_to_join(settings: ClusterConfig) -> None:
+    """Refuse what listens but does not answer as a cluster does, in bounded time."""
+    with suppress(OSError):  # no process can be started: this one will see
+        try:
+            subprocess.run(
+                **workers.command(joining_worker, None, settings.address),
+                timeout=settings.timeout,
+                capture_output=True,
+                check=False,  # what is wrong is told where this process joins
+            )
+        except subprocess.TimeoutExpired as error:
+            raise TryAgainError(
+                f"what listens at cluster.address {settings.address} does not answer "
+                f"as a Ray cluster within {settings.timeout} s; name the port of the "
+                "head (6379) or of its client server (ray://, 10001) with --ray"
+            ) from error
 
 
 def wait_for(host: str, port: int, settings: ClusterConfig) -> None:

@@ -139,10 +139,7 @@ class EngineConfig(Section):
 
 
 class ClusterConfig(Section):
-    """On which machines models answer and are trained.
-
-    Only the last bits of what several workers train depend on it.
-    """
+    """On which machines models answer and are trained."""
 
     address: str = ""
     """Ray cluster whose workers answer, read neurons and test, each with a model of its

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -18,6 +18,10 @@ from neuron_opsd.section import (
     Section,
     Temperature,
 )
+
+LONG_ROW: Final = 512
+"""Tokens of a row above which `distill.gradient_checkpointing=auto` runs layers again;
+below, time counts more."""
 
 
 def known_rule(value: Any) -> Any:

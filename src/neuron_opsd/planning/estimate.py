@@ -12,10 +12,12 @@ import torch
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.methods import METHODS, method_of, needs_neurons
 from neuron_opsd.methods.method import PoolAnswers
+from neuron_opsd.models.config_file import read_outline
 from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.planning import samples, step_trials, trials
 from neuron_opsd.planning.costs import Plan, num_saved, plan
+from neuron_opsd.planning.fitting import Lengths, longest_step
 from neuron_opsd.planning.samples import Sample
 from neuron_opsd.planning.step_trials import StepSize
 from neuron_opsd.planning.trials import Answered, Trial, Written
@@ -189,6 +191,7 @@ def try_learner(
     step_trials.warm_up(cut, learner, found.trained, objective, size)
     distil = step_trials.try_step(cut, learner, found.trained, objective, size)
     peak = scaled_peak(base, peak_memory(device), size, config)
+    peak = max(peak, base + longest_step_bytes(trial, found))
     form = 0.0
     if config.evaluation.form_only:
         control = METHODS[FORM_ONLY](config)
@@ -210,6 +213,26 @@ def try_learner(
         decoding=found.written.decoding,
     )
     return rates, peak
+
+
+def longest_step_bytes(trial: Trial, found: Reading) -> int:
+    """Return what the longest micro-batch of training holds beside what is held before.
+
+    Samples are of mean length; where answers are written freely, the longest is much
+    longer, and what it takes is computed.
+    """
+    config, model = trial.config, trial.model
+    if not found.written.num_positions:
+        return 0
+    lengths = Lengths(
+        prompt=max(len(model.encode(e.student_prompt)) for e in found.trained),
+        shown=max(len(model.encode(e.teacher_prompt)) for e in found.trained),
+        completion=config.training_tokens,
+    )
+    outline = read_outline(config.model)
+    peak = longest_step(outline, lengths, config, model.facts.compute)
+    held = peak.static
+    return peak.total - held.kept + held.moments
 
 
 def write_scale(trial: Trial, written: Written, size: StepSize) -> float:

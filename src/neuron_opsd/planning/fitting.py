@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from neuron_opsd.config import Config
+from neuron_opsd.method.settings import LONG_ROW
 from neuron_opsd.models.outline import Outline
 from neuron_opsd.models.room import MAX_ROWS
 from neuron_opsd.planning import memory
@@ -108,7 +109,6 @@ def ways_of(config: Config) -> Iterator[Way]:
     base = Way(
         rank=tuning.lora_rank,
         chunk_positions=tuning.chunk_positions,
-        own_teacher=tuning.teacher in {"ema", "periodic"},
         logit_copies=memory.JSD_COPIES
         if tuning.divergence == "jsd"
         else memory.LOGIT_COPIES,
@@ -116,12 +116,51 @@ def ways_of(config: Config) -> Iterator[Way]:
     yield base
     yield replace(base, checkpointing=True)
     yield replace(base, tuning="qlora", checkpointing=True)
-    yield replace(base, tuning="full", checkpointing=True, product=memory.FLOAT)
+    yield replace(
+        base,
+        tuning="full",
+        checkpointing=True,
+        product=memory.FLOAT,
+        own_teacher=tuning.teacher != "live",
+    )
 
 
 def follows(way: Way, config: Config) -> bool:
-    """Whether a way trains what the settings ask for: an adapter, or all weights."""
+    """Whether a way trains as the settings ask: what, from which base, and how."""
+    again = config.distill.gradient_checkpointing
+    if again != "auto" and way.checkpointing != (again == "on"):
+        return False
+    if config.model.quantization == "nf4" and way.tuning != "qlora":
+        return False
     return (way.tuning == "full") == (config.distill.tuning == "full")
+
+
+def longest_step(
+    outline: Outline, lengths: Lengths, config: Config, compute: str
+) -> Peak:
+    """Return what training holds in the largest micro-batch that it may meet.
+
+    Args:
+        outline: Of the model.
+        lengths: The longest of the run.
+        config: Its settings.
+        compute: Precision of products, ``float32`` or ``bfloat16``.
+    """
+    tuning = config.distill
+    row = lengths.prompt + lengths.completion
+    again = tuning.gradient_checkpointing
+    packed = config.model.quantization == "nf4"
+    half = compute == "bfloat16" and tuning.tuning != "full"
+    way = replace(
+        next(ways_of(config)),
+        tuning="full" if tuning.tuning == "full" else "qlora" if packed else "lora",
+        checkpointing=again == "on" or (again == "auto" and row > LONG_ROW),
+        product=memory.HALF if half else memory.FLOAT,
+        own_teacher=tuning.tuning != "full" or tuning.teacher != "live",
+    )
+    rows = max(1, min(tuning.micro_batch_size, tuning.micro_batch_tokens // row))
+    passes = passes_of(lengths, rows, config.model.tokens_per_batch)
+    return memory.peak(outline, way, passes)
 
 
 def usable(gpu: int) -> int:

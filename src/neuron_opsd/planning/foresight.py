@@ -12,6 +12,7 @@ from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.methods import method_of
 from neuron_opsd.models.config_file import read_outline, read_tokenizer
 from neuron_opsd.models.outline import Outline
 from neuron_opsd.models.roles import Tokenizer
@@ -21,7 +22,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.inputs import read_inputs
 from neuron_opsd.runs.model_checks import check_questions
-from neuron_opsd.runs.resolution import for_model, with_method
+from neuron_opsd.runs.resolution import for_model, settled
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, choice_tokens
 
 QUESTION_TOKENS: Final = 256
@@ -67,7 +68,8 @@ def foresee(
                 f"--gpu-memory is {amount:g}, but it must be the memory of one GPU in "
                 "GB, for example 24 or 80"
             )
-    config = with_method(config)
+    config = settled(config)
+    method_of(config)  # refuses what it cannot be trained with, here or elsewhere
     outline = read_outline(config.model)
     lengths = taken_lengths(outline, config)
     if pool is not None:

@@ -26,10 +26,11 @@ HALF: Final = 2
 MOMENTS: Final = 2
 """Running means that AdamW keeps of each gradient."""
 
-PACKED: Final = 0.5 + FLOAT / 64
-"""Bytes of a weight in NF4: four bits, and a float32 scale for each 64.
+PACKED: Final = 0.5 + (1 + FLOAT / 256) / 64
+"""Bytes of a weight in NF4: four bits, a scale in a byte for each 64, and a float32 for
+256 of these.
 
-Source: Dettmers et al., arXiv:2305.14314, without double quantisation.
+Source: double quantisation of Dettmers et al., arXiv:2305.14314.
 """
 
 SHARING: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -90,12 +91,12 @@ class Static:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.kept + self.gradients + self.factors
+        return self.kept + self.gradients + self.factors // 2
 
     @property
     def kept(self) -> int:
-        """What is held between steps as well."""
-        frozen = self.base + self.rounded + self.columns
+        """What is held between steps as well; of the factors, those used last."""
+        frozen = self.base + self.rounded + self.columns + self.factors // 2
         return frozen + self.masters + self.teacher + self.moments
 
 
@@ -157,7 +158,8 @@ def static(outline: Outline, way: Way) -> Static:
     if full:
         trained = outline.num_parameters
     return Static(
-        base=base_bytes(outline, way.tuning, way.product),
+        # Where all weights learn, those that they began with are not held.
+        base=0 if full else base_bytes(outline, way.tuning, way.product),
         rounded=0 if full else rounded_bytes(outline, way),
         masters=FLOAT * trained,
         teacher=FLOAT * trained if way.own_teacher else 0,
@@ -268,8 +270,9 @@ def peak(outline: Outline, way: Way, passes: Passes) -> Peak:
     states = (2 * way.product + FLOAT) * outline.width * passes.completion
     positions = min(way.chunk_positions, passes.completion)
     logits = way.logit_copies * FLOAT * positions * outline.vocab_size
-    forward = working(outline, way, FORWARD_COPIES) * passes.teacher
-    backward = working(outline, way, BACKWARD_COPIES) * passes.student
+    matrix = unpacked_bytes(outline, way)
+    forward = matrix + working(outline, way, FORWARD_COPIES) * passes.teacher
+    backward = matrix + working(outline, way, BACKWARD_COPIES) * passes.student
     # One after the other: the teacher's pass, the loss, the way back.
     more = max(backward, logits, forward - graph)
     return Peak(
@@ -279,6 +282,13 @@ def peak(outline: Outline, way: Way, passes: Passes) -> Peak:
         logits=logits,
         working=max(0, more - logits),
     )
+
+
+def unpacked_bytes(outline: Outline, way: Way) -> int:
+    """Return what the largest matrix takes while a product unpacks it."""
+    if way.tuning != "qlora":
+        return 0
+    return HALF * max(product.num_parameters for product in outline.products())
 
 
 def working(outline: Outline, way: Way, copies: int) -> int:

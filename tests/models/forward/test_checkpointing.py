@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM, OPTConfig
 
 from neuron_opsd.config import DistillConfig, ModelConfig
 from neuron_opsd.errors import ModelError
+from neuron_opsd.method.settings import LONG_ROW
 from neuron_opsd.models.forward import checkpointing
-from neuron_opsd.models.forward.checkpointing import LONG_ROW, runs_again
+from neuron_opsd.models.forward.checkpointing import runs_again
 from neuron_opsd.models.learner import HFLearner
 from neuron_opsd.models.load import learner_of, load_model
 from neuron_opsd.records import Pair

@@ -27,7 +27,6 @@ from vllm_stand_in import Calls
         ("rollouts.temperature=0.001", r"would raise to 0\.01; set it to that or more"),
         ("evaluation.temperature=0.001", r"evaluation\.temperature is 0\.001"),
         ("distill.temperature=0.001", r"distill\.temperature is 0\.001"),
-        ("model.quantization=nf4", r"whose rounded weights vLLM would not answer with"),
         ("model.device=cuda:1", r"choose the GPU with CUDA_VISIBLE_DEVICES"),
     ],
 )
@@ -44,6 +43,13 @@ def test_both_cuts_of_training_rollouts() -> None:
     with pytest.raises(ConfigError, match=r"distill\.sampling_top_p is 0\.9 and dist"):
         check_engine(load_config(None, ["engine.rollouts=vllm", *both]))
     check_engine(load_config(None, ["engine.rollouts=vllm", both[0]]))
+
+
+@pytest.mark.usefixtures("calls")
+def test_weights_that_are_rounded_here_alone() -> None:
+    rounded = ["engine.rollouts=vllm", "model.quantization=nf4"]
+    with pytest.raises(ConfigError, match=r"is nf4, whose rounded weights vLLM would"):
+        check_engine(load_config(None, rounded))
 
 
 @pytest.mark.usefixtures("calls")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from neuron_opsd.errors import ModelError
+from neuron_opsd.method.settings import LONG_ROW
 from neuron_opsd.models.forward.attention import replacing
 from neuron_opsd.records import Pair
 
 Computing: TypeAlias = Callable[[], AbstractContextManager[Any]]
-
-LONG_ROW: Final = 512
-"""Tokens of a row above which `auto` runs layers again; below, time counts more."""
 
 
 def runs_again(setting: str, pairs: Sequence[Pair]) -> bool:
