@@ -37,6 +37,9 @@ NUMBERS: Final = count(1)
 PROCESSOR_CACHE: Final = 2**30
 """Bytes of keys and values on a processor."""
 
+PROCESSOR_BLOCK: Final = 32
+"""Tokens of a block of keys and values on a processor."""
+
 PROCESSOR_TOKENS: Final = 4096
 """Tokens of a pass on a processor, where one text is no longer."""
 
@@ -180,6 +183,8 @@ class Engine:
             if self._on_gpu
             else {
                 "kv_cache_memory_bytes": PROCESSOR_CACHE,
+                # Of a short prompt all but the last block is read once.
+                "block_size": PROCESSOR_BLOCK,
                 # Seeds there do not survive a prompt that is read in parts.
                 "enable_chunked_prefill": False,
                 "max_num_batched_tokens": max(PROCESSOR_TOKENS, self.length),
