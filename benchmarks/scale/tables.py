@@ -65,7 +65,7 @@ def held(outlines: dict[str, Outline]) -> list[str]:
     """Return the table of what training holds, whatever the GPU."""
     rows = []
     for name, outline in outlines.items():
-        plain, again, packed, full = fitted(outline, LIMITS[-1], 80).options
+        plain, again, _, packed, _, full = fitted(outline, LIMITS[-1], 80).options
         static = plain.peak.static
         rows.append(
             [

@@ -113,16 +113,15 @@ def ways_of(config: Config) -> Iterator[Way]:
         if tuning.divergence == "jsd"
         else memory.LOGIT_COPIES,
     )
-    yield base
-    yield replace(base, checkpointing=True)
-    yield replace(base, tuning="qlora", checkpointing=True)
-    yield replace(
+    full = replace(
         base,
         tuning="full",
-        checkpointing=True,
         product=memory.FLOAT,
         own_teacher=tuning.teacher != "live",
     )
+    for way in (base, replace(base, tuning="qlora"), full):
+        yield way
+        yield replace(way, checkpointing=True)
 
 
 def follows(way: Way, config: Config) -> bool:
@@ -130,9 +129,10 @@ def follows(way: Way, config: Config) -> bool:
     again = config.distill.gradient_checkpointing
     if again != "auto" and way.checkpointing != (again == "on"):
         return False
-    if config.model.quantization == "nf4" and way.tuning != "qlora":
-        return False
-    return (way.tuning == "full") == (config.distill.tuning == "full")
+    if config.distill.tuning == "full":
+        return way.tuning == "full"
+    packed = config.model.quantization == "nf4"
+    return way.tuning == "qlora" or (way.tuning == "lora" and not packed)
 
 
 def longest_step(

@@ -12,7 +12,6 @@ from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.methods import method_of
 from neuron_opsd.models.config_file import read_outline, read_tokenizer
 from neuron_opsd.models.outline import Outline
 from neuron_opsd.models.roles import Tokenizer
@@ -22,7 +21,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.runs.context import resolve
 from neuron_opsd.runs.inputs import read_inputs
 from neuron_opsd.runs.model_checks import check_questions
-from neuron_opsd.runs.resolution import for_model, settled
+from neuron_opsd.runs.resolution import for_model, with_method
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, choice_tokens
 
 QUESTION_TOKENS: Final = 256
@@ -68,8 +67,7 @@ def foresee(
                 f"--gpu-memory is {amount:g}, but it must be the memory of one GPU in "
                 "GB, for example 24 or 80"
             )
-    config = settled(config)
-    method_of(config)  # refuses what it cannot be trained with, here or elsewhere
+    config = settled_elsewhere(config)
     outline = read_outline(config.model)
     lengths = taken_lengths(outline, config)
     if pool is not None:
@@ -89,6 +87,20 @@ def foresee(
             for amount in gpu_memory
         ),
     )
+
+
+def settled_elsewhere(config: Config) -> Config:
+    """Return the settings of a run on another machine.
+
+    What this one has installed does not matter.
+    """
+    own = {
+        "model": {"quantization": config.model.quantization},
+        "engine": {"rollouts": config.engine.rollouts},
+    }
+    plain = {"model": {"quantization": "none"}, "engine": {"rollouts": "transformers"}}
+    settled = with_method(config.changed(**plain))
+    return settled.changed(**own)
 
 
 def taken_lengths(outline: Outline, config: Config) -> Lengths:
