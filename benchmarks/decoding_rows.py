@@ -141,21 +141,15 @@ def rows_table(blocks: Sequence[int]) -> list[str]:
             rng = np.random.default_rng(0)
             prompts = rng.integers(200, 800, count).tolist()
             lengths = drawn_lengths(shape, count, rng)
-            ways: dict[str, Callable[[], Played]] = {
-                "80 GB, before": lambda p=prompts, n=lengths: play_before(p, n),
-                **{
-                    f"{size} GB": lambda p=prompts, n=lengths, m=size: play(
-                        p, n, SHARES["cuda"] * (m * 1e9 - WEIGHTS)
-                    )
-                    for size in (80, 24)
-                },
-            }
-            for way, work in ways.items():
-                found = work()
+            found = {"80 GB, before": play_before(prompts, lengths)}
+            for size in (80, 24):
+                memory = SHARES["cuda"] * (size * 1e9 - WEIGHTS)
+                found[f"{size} GB"] = play(prompts, lengths, memory)
+            for way, one in found.items():
                 table.append(
-                    f"| {name} | {count} | {way} | {found.rows / found.steps:.0f} | "
-                    f"{found.most_rows} | {found.redone / found.tokens:.1%} | "
-                    f"{found.steps:,} |"
+                    f"| {name} | {count} | {way} | {one.rows / one.steps:.0f} | "
+                    f"{one.most_rows} | {one.redone / one.tokens:.1%} | "
+                    f"{one.steps:,} |"
                 )
                 print(table[-1], flush=True)
     return table
@@ -165,7 +159,7 @@ class Counting(TorchDispatchMode):
     """Counts operations that are started, but for those behind one call."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
         self.behind_one = False
 
@@ -197,9 +191,15 @@ class Narrow:
 
 def narrow_network() -> Narrow:
     """Return a network with the layers of Qwen3-4B and few of everything else."""
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "head_dim": 8}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 1, "vocab_size": 512}
-    config = Qwen3Config(num_hidden_layers=36, **sizes, **heads)
+    config = Qwen3Config(
+        num_hidden_layers=36,
+        hidden_size=32,
+        intermediate_size=64,
+        head_dim=8,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        vocab_size=512,
+    )
     torch.manual_seed(0)
     return Narrow(AutoModelForCausalLM.from_config(config).eval())
 

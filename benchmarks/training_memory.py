@@ -191,7 +191,9 @@ def static_rows(shapes: Sequence[str], tunings: Sequence[str]) -> Iterator[str]:
             rest = found.held - found.trained
             each = rest / found.parameters
             bar = BARS.get(tuning)
-            verdict = "" if bar is None else "reached" if each <= bar else "short"
+            verdict = (
+                "" if bar is None else "reached" if round(each, 2) <= bar else "short"
+            )
             cells = [
                 shape,
                 tuning,

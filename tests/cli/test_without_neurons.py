@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -377,9 +376,7 @@ def test_groups_that_cannot_be_are_refused_before_a_model_is_loaded(
     def fail(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    places = ("runs.run", "planning.estimate", "runs.preview")
-    for place in (*places, "comparison.comparison"):
-        monkeypatch.setattr(import_module(f"neuron_opsd.{place}"), "load_model", fail)
+    monkeypatch.setattr("neuron_opsd.models.network.load_network", fail)
     request, config = tiny_request(tmp_path), tiny_config(tmp_path, *settings)
     wanted = comparison(tmp_path, "neuron-opsd", config.method)
     calls: list[Callable[[], object]] = [

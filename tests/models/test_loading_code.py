@@ -56,7 +56,7 @@ def in_this_process(model: Path, adapter: Path) -> tuple[torch.Tensor, list[int]
     """Return the same of the model as it was tested."""
     tested = load_model(ModelConfig(name=str(model), compute="float32"), adapter)
     with torch.inference_mode():
-        logits = tested.network(torch.tensor([IDS])).logits[0]
+        logits = tested.next_logits(tested.forward([(IDS, ())])[0, : len(IDS)])
     return logits, tested.tokens.tokenizer("Is 3 odd or even?").input_ids
 
 

@@ -118,7 +118,7 @@ def refused(
 def test_all_bad_questions_are_told_at_once_before_any_weights_are_read(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neuron_opsd.models.load.load_network", None)
+    monkeypatch.setattr("neuron_opsd.models.network.load_network", None)
     lines = refused(tmp_path, tiny_llama, ROWS)
     control = [
         "pool.jsonl, line 7: question pool-4: a user message contains the control "

@@ -15,6 +15,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError, TeacherError
 from neuron_opsd.method.selection import PoolSignals
+from neuron_opsd.models.roles import ignore
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import (
@@ -233,7 +234,7 @@ class Thinker(ScriptedModel):
 
     def sample(self, *asked: Any) -> list[list[Completion]]:
         """Mark where the answer begins."""
-        *given, finished = asked
+        *given, finished = asked if len(asked) > 3 else (*asked, ignore)
         rows = [
             [replace(one, final_start=one.text.index("|") + 1) for one in row]
             for row in super().sample(*given)

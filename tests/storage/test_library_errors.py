@@ -520,8 +520,8 @@ def test_memory_that_runs_out_is_one_line_with_what_was_done(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def sample_rollouts(*args: object) -> object:
-        del args
+    def sample_rollouts(*args: object, **named: object) -> object:
+        del args, named
         return TOO_MUCH[library]()
 
     monkeypatch.setattr("neuron_opsd.runs.testing.sample_rollouts", sample_rollouts)

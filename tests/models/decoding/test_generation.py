@@ -17,7 +17,7 @@ import torch
 
 from loaded import loaded, plain_logits, plain_network, random_pairs
 from neuron_opsd.errors import ModelError
-from neuron_opsd.models.decoding import budget, paged_memory
+from neuron_opsd.models.decoding import budget, paged_memory, scheduling
 from neuron_opsd.models.decoding.growing import Growing, completed, ending_of
 from neuron_opsd.models.decoding.layout import Layouts
 from neuron_opsd.models.decoding.scheduling import Schedule
@@ -288,6 +288,7 @@ def test_samples_that_are_put_back_are_written_again_bit_for_bit(
 
     monkeypatch.setattr(Schedule, "grow", note)
     monkeypatch.setattr(Schedule, "pack", note_moves)
+    monkeypatch.setattr(scheduling, "SPREAD", 1)
     # Samples are taken to be short, so that too many are let in.
     monkeypatch.setattr(Schedule, "expected_length", lambda _: 1)
     model.room.memory = pages * PAGE_BYTES

@@ -77,7 +77,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     """Give what has every decoder record its steps."""
 
     def use(record: Any) -> None:
-        real = paged_decoder.PagedDecoder.__init__
+        real: Any = paged_decoder.PagedDecoder.__init__
 
         def begin(decoder: Any, *given: Any) -> None:
             real(decoder, *given, record=lambda _: record)

@@ -111,6 +111,13 @@ class Step:
         """Attend as the arrays of a step say."""
         self.memory = memory
         self.at = layout
+        self.own = Table(layout.own_table, absent(layout.own_table, layout.own_counts))
+        self.prompts = Table(
+            layout.prompt_table, absent(layout.prompt_table, layout.prompt_counts)
+        )
+        samples = layout.row_at.shape[1]
+        self.sample = layout.sample_of // samples, layout.sample_of % samples
+        """``(B,)`` each: the row's prompt, and its place among the prompt's samples."""
         self._hidden: dict[tuple[int | None, int], tuple[Tensor, Tensor]] = {}
 
     def attend(self, heads: Heads) -> Tensor:
@@ -122,32 +129,41 @@ class Step:
         with torch.autocast(heads.query.device.type, enabled=False):
             query = heads.query[:, :, 0].to(layer.keys.dtype) * heads.scaling
             query = query.view(rows, layer.keys.shape[1], -1, width)
-            of_own, of_prompt = self._hidden_from(heads.window, query.shape[2])
-            own = self._over_own(query, layer, of_own)
-            prompt = self._over_prompts(query, layer, of_prompt)
-            output: Tensor = merged(own, prompt)
+            output = self._over_pages(query, layer, heads.window)
             return output.reshape(rows, 1, num_heads, -1)
 
-    def _over_own(self, query: Tensor, layer: LayerMemory, hidden: Tensor) -> Tensor:
-        """Return the sums ``(B, G, R, D + 2)`` over what each row wrote."""
-        count = len(self.at.owners)
-        pages = LayerMemory(layer.keys[:count], layer.values[:count])
-        parts = attended(query[self.at.owners], pages, hidden)
-        return added(parts, self.at.own_table, self.at.own_counts)
-
-    def _over_prompts(
-        self, query: Tensor, layer: LayerMemory, hidden: Tensor
+    def _over_pages(
+        self, query: Tensor, layer: LayerMemory, window: int | None
     ) -> Tensor:
-        """Return the sums ``(B, G, R, D + 2)`` over the rows' prompts."""
-        at, first = self.at, len(layer.keys) - len(self.at.prompt_of)
-        pages = LayerMemory(layer.keys[first:], layer.values[first:])
-        # (P, G, K * R, D): the queries of all samples of a prompt.
-        together = query[at.row_at].transpose(1, 2).flatten(2, 3)
-        parts = attended(together[at.prompt_of], pages, hidden)
-        sums = added(parts, at.prompt_table, at.prompt_counts)
-        by_sample = sums.unflatten(2, (at.row_at.shape[1], -1)).transpose(1, 2)
-        by_row: Tensor = by_sample.flatten(0, 1)[at.sample_of]
-        return by_row
+        """Return the attention ``(B, G, R, D)`` of queries of that shape."""
+        at = self.at
+        count, first = len(at.owners), len(layer.keys) - len(at.prompt_of)
+        of_own, of_prompt = self._hidden_from(window, query.shape[2])
+        own = scores_of(query[at.owners], layer.keys[:count], of_own)
+        asking = self._by_prompt(query)[at.prompt_of]
+        prompt = scores_of(asking, layer.keys[first:], of_prompt)
+        highest = torch.maximum(
+            highest_of(own, self.own), self._by_row(highest_of(prompt, self.prompts))
+        )
+        for_prompts = self._by_prompt(highest)[at.prompt_of]
+        factors = own.sub_(highest[at.owners]).exp_()
+        own_sums, own_total = added(factors, layer.values[:count], self.own)
+        factors = prompt.sub_(for_prompts).exp_()
+        sums, total = added(factors, layer.values[first:], self.prompts)
+        own_sums += self._by_row(sums)
+        return own_sums.div_(own_total + self._by_row(total))
+
+    def _by_prompt(self, rows: Tensor) -> Tensor:
+        """Return ``(P, G, K * R, D)`` for ``(B, G, R, D)``: all samples of a prompt."""
+        return rows[self.at.row_at].transpose(1, 2).flatten(2, 3)
+
+    def _by_row(self, prompts: Tensor) -> Tensor:
+        """Return ``(B, G, R, D)`` for ``(P, G, K * R, D)``: each row's own."""
+        prompt, number = self.sample
+        found: Tensor = prompts.unflatten(2, (self.at.row_at.shape[1], -1))[
+            prompt, :, number
+        ]
+        return found
 
     def _hidden_from(self, window: int | None, heads: int) -> tuple[Tensor, Tensor]:
         """Return what is added to the scores: `LEAST` where a row may not look.
@@ -180,53 +196,68 @@ def least_where(hidden: Tensor) -> Tensor:
     return zeros.masked_fill(hidden, LEAST)
 
 
-def attended(query: Tensor, pages: LayerMemory, hidden: Tensor) -> Tensor:
-    """Attend to each page by itself.
+def scores_of(query: Tensor, keys: Tensor, hidden: Tensor) -> Tensor:
+    """Return the scores ``(N, G, R, T)`` on each page by itself.
 
     Args:
         query: ``(N, G, R, D)``, scaled, one for each page.
-        pages: N of them.
-        hidden: ``(N, 1, 1 or R, T)``; is added to the scores.
-
-    Returns:
-        ``(N, G, R, D + 2)``: the sum of values, each times ``exp(score - highest)``,
-        the sum of these factors, and the highest score.
+        keys: ``(N, G, T, D)``.
+        hidden: ``(N, 1, 1 or R, T)``, which is added.
     """
-    scores = (query @ pages.keys.mT).float() + hidden
-    highest = scores.amax(dim=-1, keepdim=True)
-    factors = (scores - highest).exp()
-    values = factors.to(query.dtype) @ pages.values
-    return torch.cat([values.float(), factors.sum(-1, keepdim=True), highest], dim=-1)
+    return (query @ keys.mT).float().add_(hidden)
 
 
-def added(parts: Tensor, table: Tensor, counts: Tensor) -> Tensor:
-    """Add up what the pages of each row give.
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """The pages of each row."""
+
+    pages: Tensor
+    """``(B, M)``, M a power of two."""
+    absent: Tensor | None
+    """``(B, M, 1, 1, 1)``: entries that do not count; `None` where all do."""
+
+    def rows_of(self, parts: Tensor, instead: float) -> Tensor:
+        """Return ``(B, M, ...)`` of ``(N, ...)``, with a value for what is absent."""
+        found = parts[self.pages]
+        return (
+            found if self.absent is None else found.masked_fill_(self.absent, instead)
+        )
+
+
+def absent(table: Tensor, counts: Tensor) -> Tensor | None:
+    """Return which entries of a table ``(B, M)`` do not count, as a `Table` has it."""
+    if table.shape[1] == 1:
+        return None
+    numbers = torch.arange(table.shape[1], device=table.device)
+    return (numbers >= counts.unsqueeze(1))[:, :, None, None, None]
+
+
+def highest_of(scores: Tensor, table: Table) -> Tensor:
+    """Return the highest score ``(B, G, R, 1)`` of each row's ``(N, G, R, T)``."""
+    return table.rows_of(scores.amax(dim=-1, keepdim=True), LEAST).amax(dim=1)
+
+
+def added(factors: Tensor, values: Tensor, table: Table) -> tuple[Tensor, Tensor]:
+    """Add up the values on the pages of each row, each times its factor.
 
     Args:
-        parts: ``(N, G, R, D + 2)`` as `attended` returns them.
-        table: ``(B, M)``: the pages of each row, M a power of two.
-        counts: ``(B,)``: how many of these count.
+        factors: ``(N, G, R, T)``.
+        values: ``(N, G, T, D)``.
+        table: The pages of each row.
 
     Returns:
-        ``(B, G, R, D + 2)``, the same over all pages of a row.
+        The sums ``(B, G, R, D)`` and those of the factors alone ``(B, G, R, 1)``.
     """
-    found = parts[table]
-    depth = table.shape[1]
-    if depth == 1:
-        return found[:, 0]
-    absent = torch.arange(depth, device=table.device) >= counts.unsqueeze(1)
-    highest = found[..., -1:].masked_fill(absent[:, :, None, None, None], LEAST)
-    most = highest.amax(dim=1, keepdim=True)
-    sums = found[..., :-1] * (highest - most).exp()
-    # Pairs of neighbours, so that the order is one whatever follows.
-    while sums.shape[1] > 1:
-        sums = sums[:, ::2] + sums[:, 1::2]
-    return torch.cat([sums[:, 0], most[:, 0]], dim=-1)
+    sums = (factors.to(values.dtype) @ values).float()
+    totals = factors.sum(-1, keepdim=True)
+    return in_pairs(table.rows_of(sums, 0.0)), in_pairs(table.rows_of(totals, 0.0))
 
 
-def merged(one: Tensor, other: Tensor) -> Tensor:
-    """Return the attention ``(B, G, R, D)`` over two parts ``(B, G, R, D + 2)``."""
-    highest = torch.maximum(one[..., -1:], other[..., -1:])
-    sums = one[..., :-1] * (one[..., -1:] - highest).exp()
-    sums = sums + other[..., :-1] * (other[..., -1:] - highest).exp()
-    return sums[..., :-1] / sums[..., -1:]
+def in_pairs(parts: Tensor) -> Tensor:
+    """Add up ``(B, M, ...)`` over M, a power of two, in an order that zeros keep.
+
+    Neighbours are added first, so a sum is the same whatever zeros follow.
+    """
+    while parts.shape[1] > 1:
+        parts = parts[:, ::2] + parts[:, 1::2]
+    return parts[:, 0]
