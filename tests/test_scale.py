@@ -9,7 +9,7 @@ import pytest
 from benchmarks.scale.__main__ import PAGE
 from benchmarks.scale.hours import H100, RTX_4090, Setting, hours, vllm_share
 from benchmarks.scale.models import outlines
-from benchmarks.scale.tables import run_hours, sections
+from benchmarks.scale.tables import fitted, run_hours, sections
 from neuron_opsd.models.outline import Outline
 
 PARAMETERS = {
@@ -39,6 +39,18 @@ def test_the_page_holds_what_the_script_prints(models: dict[str, Outline]) -> No
         text = "\n".join(lines)
         block = f"<!-- begin scale {name} -->\n{text}\n<!-- end scale {name} -->"
         assert block in page, "run `python -m benchmarks.scale --write`"
+
+
+def test_bytes_are_those_that_the_page_says_were_counted(
+    models: dict[str, Outline],
+) -> None:
+    plain, again, *_ = fitted(models["Qwen3-4B"], 8192, 80).options
+    page = PAGE.read_text(encoding="utf-8")
+    for counted in ("5.955", "0.379", "8.81 GB"):
+        assert counted in page
+    assert plain.saved == pytest.approx(5.955e6, rel=0.01)
+    assert again.saved == pytest.approx(0.379e6, rel=0.01)
+    assert plain.peak.static.total == pytest.approx(8.81e9, rel=0.01)
 
 
 def test_more_gpus_share_the_pool_and_wait_for_the_longest_rollout(

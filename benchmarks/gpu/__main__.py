@@ -169,7 +169,7 @@ class Bench:
         else:
             pool, tests = short_sets(self.setting, self.size, self.folder)
             setting = replace(self.setting, questions=pool)
-            rows = scaling.rows(self.size, setting, tests)
+            rows = scaling.rows(self.size, setting, tests, say)
         title = (
             f"### Scaling: a run of {self.size.pool} questions and {self.size.steps} "
             "steps over GPUs"

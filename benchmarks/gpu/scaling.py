@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,13 +41,16 @@ class Row:
         return f"{self.way}, {self.count} {one if self.count == 1 else more}"
 
 
-def rows(size: Size, setting: Setting, tests: Path) -> list[Row]:
+def rows(
+    size: Size, setting: Setting, tests: Path, say: Callable[[str], None]
+) -> list[Row]:
     """Run over every number of GPUs in both ways; tell what each run took."""
-    return [
-        measured(way, count, size, setting, tests)
-        for way in WAYS
-        for count in size.counts
-    ]
+    found = []
+    for way in WAYS:
+        for count in size.counts:
+            say(f"scaling: {way}, {count}")
+            found.append(measured(way, count, size, setting, tests))
+    return found
 
 
 def measured(way: str, count: int, size: Size, setting: Setting, tests: Path) -> Row:
@@ -56,15 +59,18 @@ def measured(way: str, count: int, size: Size, setting: Setting, tests: Path) ->
         return Row(way, count, {}, f"{gpus()} GPUs here")
     with TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        done = subprocess.run(
-            command(way, count, size, setting, tests, out),
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=ROOT,
-            env=setting.environment() | {"RAY_USAGE_STATS_ENABLED": "0"},
-            timeout=PATIENCE,
-        )
+        try:
+            done = subprocess.run(
+                command(way, count, size, setting, tests, out),
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=ROOT,
+                env=setting.environment() | {"RAY_USAGE_STATS_ENABLED": "0"},
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            return Row(way, count, {}, f"not done after {PATIENCE:.0f} s")
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["it said nothing"]
             said = [line for line in lines if line.startswith("neuron-opsd:")]

@@ -186,9 +186,7 @@ def option(
     return Option(
         way=way,
         peak=memory.peak(outline, way, passes_of(lengths, 1, batch)),
-        saved=memory.saved(outline, way).stream
-        if way.checkpointing
-        else memory.saved(outline, way).total,
+        saved=memory.saved(outline, way).kept,
         longest=longest,
         per_pass=most_that(lambda n: total(lengths.completion, n) <= room, most),
     )

@@ -94,13 +94,13 @@ def settled_elsewhere(config: Config) -> Config:
 
     What this one has installed does not matter.
     """
-    own = {
-        "model": {"quantization": config.model.quantization},
-        "engine": {"rollouts": config.engine.rollouts},
-    }
-    plain = {"model": {"quantization": "none"}, "engine": {"rollouts": "transformers"}}
-    settled = with_method(config.changed(**plain))
-    return settled.changed(**own)
+    plain = config.changed(
+        model={"quantization": "none"}, engine={"rollouts": "transformers"}
+    )
+    return with_method(plain).changed(
+        model={"quantization": config.model.quantization},
+        engine={"rollouts": config.engine.rollouts},
+    )
 
 
 def taken_lengths(outline: Outline, config: Config) -> Lengths:

@@ -117,6 +117,11 @@ class Saved:
         """All of it."""
         return self.stream + self.layers + self.ends
 
+    @property
+    def kept(self) -> int:
+        """What stays from the forward pass: with checkpointing, no layer's own."""
+        return self.ends + (self.stream or self.layers)
+
 
 @dataclass(frozen=True, slots=True)
 class Passes:
