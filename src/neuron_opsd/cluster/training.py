@@ -150,6 +150,8 @@ class Team:
             )
             try:
                 trainer.fit()
+            except SystemExit:  # so Ray ends the calls of other threads as it stops
+                self._end = "Ray was stopped"
             except Exception as error:  # noqa: BLE001 - any of Ray's, told by `ask`
                 self._end = first_line(error)
 

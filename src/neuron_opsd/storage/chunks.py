@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.codecs import Codec
 from neuron_opsd.storage.disk import disk_errors, read_plain
-from neuron_opsd.storage.files import remove, sha256_file, write_atomic
+from neuron_opsd.storage.files import discard, remove, sha256_file, write_atomic
 from neuron_opsd.storage.journal import JOURNAL, Journal
 from neuron_opsd.storage.manifest import PLAN, RECEIPT, read_receipt, seal
 
@@ -101,7 +101,7 @@ class Chunks(Generic[R]):
         self.codec.save(results, path)
         receipt = {"sha256": sha256_file(path), "seconds": perf_counter() - start}
         write_atomic(self.receipt(number), seal(receipt))
-        remove(self._journal(number))
+        discard(self._journal(number))  # what is kept counts without it
 
     def journal(self, number: int) -> Journal:
         """Return the journal of a chunk that is not kept yet."""
