@@ -350,7 +350,7 @@ def test_plan_for_a_gpu_needs_a_configuration_alone(
     assert main(argv) == 0
     out = capsys.readouterr().out
     assert "4,022,468,096 parameters" in out
-    assert "keys and values take 144.0 KiB a token" in out
+    assert "keys and values: 144.0 KiB a token" in out
     assert out.count("take: --set distill.gradient_checkpointing=") == 2
     assert main([*argv, "--json"]) == 0
     table = json.loads(capsys.readouterr().out)

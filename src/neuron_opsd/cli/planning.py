@@ -120,9 +120,8 @@ def show_foresight(terminal: Terminal, seen: Foresight) -> None:
     """Show what a model is, then for each memory what fits and what to set."""
     lengths = seen.lengths
     terminal.show(
-        f"{seen.model} ({seen.family}): {seen.num_parameters:,} parameters, of which "
-        f"or beside which {seen.num_trained:,} are trained; keys and values take "
-        f"{size(seen.cache_token)} a token"
+        f"{seen.model} ({seen.family}): {seen.num_parameters:,} parameters; trained: "
+        f"{seen.num_trained:,}; keys and values: {size(seen.cache_token)} a token"
     )
     whence = "counted" if lengths.counted else "taken, as no --pool is given"
     terminal.show(
