@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,6 +27,7 @@ from neuron_opsd.runs.ranked import led, refuse_unsupported
 from neuron_opsd.storage.codecs import load_json
 from ranked_runs import FAULT, STEPS
 from resolved import sampled_among_choices
+from script_runs import left_by
 from tiny_runs import tiny_config, tiny_examples
 
 EXACT = 1e-5
@@ -38,15 +37,9 @@ EXACT = 1e-5
 @pytest.fixture(scope="module")
 def folder(tiny_llama_plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give what all trainings left."""
-    found = tmp_path_factory.mktemp("ranked-runs")
-    script = ranked_runs.__file__
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", script, str(found), str(tiny_llama_plain)],
-        capture_output=True,
-        check=False,
+    return left_by(
+        ranked_runs, tmp_path_factory.mktemp("ranked-runs"), tiny_llama_plain
     )
-    assert done.returncode == 0, done.stderr.decode()
-    return found
 
 
 def ends(folder: Path, name: str) -> Any:

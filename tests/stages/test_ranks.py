@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from neuron_opsd.records import Message, Prompt, Question, TrainingExample
 from neuron_opsd.stages.together import done_by_all, joint_error, told
 from neuron_opsd.stages.training import Batch
 from ranked_training import CHANGES, IMPATIENCE, METHODS_AND_SIZES, PATIENCE, SHORT
+from script_runs import left_by
 
 EXACT = 1e-5
 """How far a weight may be from that of a single process, in float32."""
@@ -31,15 +30,7 @@ ROUNDED = ("loss", "grad_norm", "entropy", "reward")
 @pytest.fixture(scope="module")
 def folder(tiny_llama_plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give what all trainings left."""
-    found = tmp_path_factory.mktemp("ranks")
-    script = ranked_training.__file__
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", script, str(found), str(tiny_llama_plain)],
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return found
+    return left_by(ranked_training, tmp_path_factory.mktemp("ranks"), tiny_llama_plain)
 
 
 def distance(folder: Path, name: str, other: str, part: str = "") -> float:

@@ -129,7 +129,9 @@ class Team:
     def _fit(self, given: dict[str, Any]) -> None:
         """Run the workers to their end, in a thread."""
         # By name, since its types are those of an earlier version's classes.
-        train, trainers = map(import_module, ("ray.train", "ray.train.torch"))
+        train, trainers, errors = map(
+            import_module, ("ray.train", "ray.train.torch", "ray.exceptions")
+        )
         logging.getLogger("ray.train").setLevel(logging.CRITICAL)
         resources = {"CPU": float(self.share.cpus)}
         if self.share.gpus:
@@ -152,7 +154,7 @@ class Team:
                 trainer.fit()
             except SystemExit:  # so Ray ends the calls of other threads as it stops
                 self._end = "Ray was stopped"
-            except Exception as error:  # noqa: BLE001 - any of Ray's, told by `ask`
+            except (train.TrainingFailedError, errors.RayError) as error:
                 self._end = first_line(error)
 
 
