@@ -112,7 +112,8 @@ class Task(Generic[M, Item, R]):
         `journal` gives that of a chunk. Workers elsewhere write nothing, so it is used
         in this process only.
         """
-        if journal is None or self.remember is None or self.workers is not HERE:
+        here = isinstance(self.workers, Here)
+        if journal is None or self.remember is None or not here:
             yield from self.workers.map(self.model, self.function, chunks)
             return
         for number, chunk in chunks:
