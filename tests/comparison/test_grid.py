@@ -62,6 +62,7 @@ from tiny_runs import (
     with_wrong_answers,
     write_rows,
 )
+from vllm_stand_in import stand_in
 
 SHORT = ("distill.steps=2", "distill.num_samples=4", "evaluation.num_resamples=40")
 
@@ -754,10 +755,27 @@ def test_a_forecast_counts_what_is_left_and_times_every_method(
     assert before.left == {FORM: 2, "lmsi": 2, "ttrl": 2}
     assert set(before.step_seconds) == {FORM, "lmsi", "ttrl"}
     assert min(before.step_seconds.values()) > 0
-    assert before.seconds > 0
+    assert before.seconds
     assert not wanted.out.exists()
     compared(comparison(tmp_path, "lmsi"), config)
     assert forecast(wanted, config, Silent()).left == {"ttrl": 2}
+
+
+def test_a_forecast_gives_no_time_where_vllm_writes(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = stand_in(monkeypatch)
+    by_vllm = config.changed(engine={"rollouts": "vllm"})
+    chosen = forecast(comparison(tmp_path, "lmsi"), by_vllm, Silent())
+    assert chosen.seconds
+    assert not chosen.why_untimed
+
+    write_rows(tmp_path / "sums-pool.jsonl", sum_rows(range(POOL_SIZE)))
+    found = forecast(comparison(tmp_path, "lmsi"), by_vllm, Silent())
+    assert found.left == {FORM: 2, "lmsi": 2}
+    assert (found.seconds, found.test_seconds, found.step_seconds) == (None, None, {})
+    assert "vLLM" in found.why_untimed
+    assert not calls.made
 
 
 def test_a_forecast_times_form_only_on_questions_without_choices(

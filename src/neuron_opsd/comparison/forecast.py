@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from neuron_opsd.comparison.comparison import (
     Cell,
@@ -25,6 +25,7 @@ from neuron_opsd.planning.step_trials import size_of_step, try_step, warm_up
 from neuron_opsd.planning.trials import Trial
 from neuron_opsd.planning.workload import Rates, Work
 from neuron_opsd.progress import Progress
+from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 
 
@@ -36,12 +37,14 @@ class Forecast:
     """Models to be trained in all."""
     left: Mapping[str, int]
     """By method, of those that are not trained yet."""
-    step_seconds: Mapping[str, float]
+    step_seconds: Mapping[str, float] = field(default_factory=dict)
     """Of one optimiser step, by method."""
-    test_seconds: float
+    test_seconds: float | None = None
     """Of testing one model on all sets."""
-    seconds: float
+    seconds: float | None = None
     """Of all that is left."""
+    why_untimed: str = ""
+    """Why there are no times; empty where there are."""
 
 
 def forecast(comparison: Comparison, config: Config, progress: Progress) -> Forecast:
@@ -50,6 +53,9 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     comparison = context.comparison
     cells = cells_of(context)
     left = [cell for cell in cells if not is_done(comparison, cell)]
+    counted = Forecast(len(cells), dict(Counter(cell.method for cell in left)))
+    if writes_free(context) and costs.writes_elsewhere(context.config):
+        return replace(counted, why_untimed=costs.WHY_UNTIMED)
     variants = with_form(comparison.variants)
     source = next(iter(comparison.sources))
     inputs = context.inputs[source]
@@ -77,13 +83,22 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     shared = sum(
         tested + group_seconds(context, start, work, rates) for start, _, _ in groups
     )
-    return Forecast(
-        num_cells=len(cells),
-        left=dict(Counter(cell.method for cell in left)),
+    return replace(
+        counted,
         step_seconds=steps,
         test_seconds=tested,
         seconds=training + shared,
     )
+
+
+def writes_free(context: ComparisonContext) -> bool:
+    """Whether any question of a comparison is answered freely."""
+    sets = [
+        questions
+        for one in context.inputs.values()
+        for questions in (one.pool, *(test.questions for test in one.tests))
+    ]
+    return any(not a.written for some in sets for a in ask(some, context.config))
 
 
 def reads_neurons(context: ComparisonContext) -> bool:

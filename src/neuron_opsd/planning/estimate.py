@@ -14,10 +14,12 @@ from neuron_opsd.methods import METHODS, method_of, needs_neurons
 from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.config_file import read_outline
 from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
-from neuron_opsd.models.roles import LanguageModel, Tokenizer
+from neuron_opsd.models.roles import LanguageModel, ModelFacts, Tokenizer
+from neuron_opsd.models.vllm.engine import PROCESSOR_CACHE
 from neuron_opsd.planning import samples, step_trials, trials
 from neuron_opsd.planning.costs import Plan, num_saved, plan
 from neuron_opsd.planning.fitting import Lengths, longest_step
+from neuron_opsd.planning.memory import FLOAT, HALF
 from neuron_opsd.planning.samples import Sample
 from neuron_opsd.planning.step_trials import StepSize
 from neuron_opsd.planning.trials import Answered, Trial, Written
@@ -29,7 +31,7 @@ from neuron_opsd.planning.workload import (
     Writing,
     expected_longest,
 )
-from neuron_opsd.processes.memory import held_memory, peak_memory
+from neuron_opsd.processes.memory import held_memory, peak_memory, total_memory
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Prompt, Question, TrainingExample
 from neuron_opsd.runs.context import resolve
@@ -90,10 +92,25 @@ def estimate(
         answering=found.peak,
         training=peak,
         network=network,
+        between=held_memory(device),
+        engine=engine_bytes(resolved, model.facts),
+        sleeps=device.startswith("cuda") and resolved.engine.sleep,
         position=found.written.position,
         num_positions=found.written.num_positions,
     )
     return plan(work, rates, held, model.facts, resolved)
+
+
+def engine_bytes(config: Config, facts: ModelFacts) -> int:
+    """Return what vLLM holds where it writes answers.
+
+    On a GPU that is its share of the memory; on a processor the base model once more
+    and room for keys and values.
+    """
+    if facts.device.startswith("cuda"):
+        return round(config.engine.memory_share * total_memory(facts.device))
+    each = FLOAT if facts.compute == "float32" else HALF
+    return each * facts.num_parameters + PROCESSOR_CACHE
 
 
 def clock_of(device: str) -> Callable[[], float]:

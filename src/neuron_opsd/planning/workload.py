@@ -103,6 +103,12 @@ class Held:
     """With the base model and the one that learns."""
     network: int
     """What one more model takes."""
+    between: int = 0
+    """Between steps of training."""
+    engine: int = 0
+    """What vLLM holds where it writes answers."""
+    sleeps: bool = False
+    """Whether it gives that back while a network computes here."""
     position: float = 0.0
     """What one more position takes of completions that grow side by side."""
     num_positions: int = 0

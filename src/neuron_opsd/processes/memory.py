@@ -44,12 +44,16 @@ def free_memory(device: str) -> int:
 
         torch.cuda.empty_cache()
         return int(torch.cuda.mem_get_info(device)[0])
-    free = line_bytes(AVAILABLE, "MemAvailable") or total_memory() // 2
+    free = line_bytes(AVAILABLE, "MemAvailable") or total_memory("cpu") // 2
     return min(free, free_in_group())
 
 
-def total_memory() -> int:
-    """Return the bytes of the machine's memory, 0 where the system does not say."""
+def total_memory(device: str) -> int:
+    """Return the bytes of all memory, 0 where the system does not say."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[1])
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
