@@ -31,7 +31,15 @@ class Mailbox:
     """Where workers send letters to; it can be handed to them."""
 
     def __init__(self) -> None:
-        kind = load_ray().remote(Letters).options(num_cpus=0)
+        ray = load_ray()
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # Where it is lost with the process that employs it, and with no other machine.
+        here = ray.get_runtime_context().get_node_id()
+        kind = ray.remote(Letters).options(
+            num_cpus=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True),
+        )
         self._actor = kind.remote()
 
     def send(self, letter: Any) -> None:

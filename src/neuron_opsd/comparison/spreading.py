@@ -156,7 +156,7 @@ def filled(
         )
         groups = ((n, [group_for(context, key, parts)]) for n, key in enumerate(keys))
         take = partial(deliver, context, mailbox.take)
-        for number, (outcome,) in machines.map(context.model, work, groups, take):
+        for number, (outcome,) in machines.map(context.model, work, groups, look=take):
             yield keys[number], outcome
 
 

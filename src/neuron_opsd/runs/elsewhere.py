@@ -34,9 +34,10 @@ from neuron_opsd.runs.courses import HERE, Course, Job
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import LIMITS, environment
 from neuron_opsd.runs.machines import Machines, ThisMachine
+from neuron_opsd.runs.notes import KeptNotes
 from neuron_opsd.runs.ranked import led
 from neuron_opsd.runs.teams import team_course
-from neuron_opsd.storage.caching import ignore
+from neuron_opsd.storage.caching import Keeping, Remember, ignore
 from neuron_opsd.storage.manifest import place_text
 from neuron_opsd.storage.run_directory import changes
 
@@ -100,16 +101,24 @@ class Done:
 
 def worked_on(
     model: LanguageModel,
-    chunk: Sequence[Item],
-    function: Callable[[Any, Sequence[Item]], Sequence[R]],
+    chunk: Sequence[Any],
+    function: Callable[[Any, Sequence[Any]], Sequence[Any]],
     config: ModelConfig,
     tokens: int,
+    remember: Remember[Any] | None = None,
 ) -> list[Done]:
-    """Work on a chunk in a worker, with passes that hold so many tokens at most."""
+    """Work on a chunk in a worker, with passes that hold so many tokens at most.
+
+    With `remember` the notes of the chunk come before its items.
+    """
     told: list[str] = []
     model.room.tokens = min(tokens, model.room.tokens)
     model.room.told = told.append
-    results = function(model, chunk)
+    own: Any = model
+    if remember is not None:
+        notes, *chunk = chunk
+        own = remember(model, notes)
+    results = function(own, chunk)
     return [Done(results, environment_here(config), model.room.tokens, tuple(told))]
 
 
@@ -210,11 +219,13 @@ class ClusterMachines:
         model: M,
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Iterable[tuple[int, Sequence[Item]]],
+        keeping: Keeping[M] | None = None,
         look: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
         """Yield the results of numbered chunks as they are done, in any order.
 
-        `look` is called every second or so, and before a lost chunk is given again.
+        `look` is called every second or so, and before a lost chunk is given again;
+        so is what keeps notes.
         """
         if not isinstance(model, RemoteModel):
             raise TypeError(f"{type(model).__name__} was not loaded by these machines")
@@ -225,7 +236,15 @@ class ClusterMachines:
             config=recipe.config.model,
             tokens=model.room.tokens,
         )
-        for number, (done,) in self.pool.map(recipe, told, chunks, look):
+        given: Iterable[tuple[int, Sequence[Any]]] = chunks
+        kept: KeptNotes | None = None
+        if keeping is not None:
+            kept = KeptNotes(self.pool.mailbox(), keeping.journal)
+            told = partial(told, remember=keeping.remember)
+            given, look = kept.with_notes(chunks), kept.take
+        for number, (done,) in self.pool.map(recipe, told, given, look):
+            if kept is not None:
+                kept.end(number)
             self._hear(model.room, done)
             yield number, done.results
 

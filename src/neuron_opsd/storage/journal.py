@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import disk_errors, read_plain
@@ -22,19 +22,29 @@ JOURNAL: Final = ".journal"
 """What the name of a journal ends in."""
 
 
-class Journal:
+class Notes(Protocol):
     """Values by key, as JSON can hold them."""
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key, `None` where there is none."""
+
+    def add(self, key: str, value: Any) -> None:
+        """Keep a value, which a process that is killed from now on does not lose."""
+
+
+class Journal:
+    """Notes in a file."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         """Take what an earlier process has kept in a file, where there is one."""
         self.path = path
-        self._values, num_bytes = kept_lines(path, warn)
+        self.values, num_bytes = kept_lines(path, warn)
         self._whole = num_bytes
         """Bytes of the whole lines, after which the next one is written."""
 
     def get(self, key: str) -> Any:
         """Return the value of a key, `None` where there is none."""
-        return self._values.get(key)
+        return self.values.get(key)
 
     def add(self, key: str, value: Any) -> None:
         """Keep a value, which is on the disk when this returns."""
@@ -51,7 +61,7 @@ class Journal:
             if is_new:
                 sync(self.path.parent)
         self._whole += len(line)
-        self._values[key] = value
+        self.values[key] = value
 
 
 def line_of(key: str, value: Any) -> bytes:
