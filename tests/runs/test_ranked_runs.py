@@ -208,6 +208,17 @@ def test_settings_that_ranks_cannot_have_are_refused(
         refuse_unsupported(config)
 
 
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_weights_that_others_would_split_are_refused(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(ConfigError, match=f"USE_{name} asks for weights that are"):
+        refuse_unsupported(tiny_config(tiny_llama))
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "false")
+    refuse_unsupported(tiny_config(tiny_llama))
+
+
 def order_of(config: Config, objective: Any) -> Order:
     return Order(Job(config, tiny_examples(3), objective), 4096, "a hash", 1)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from neuron_opsd.cluster.session import load_ray
+from neuron_opsd.cluster.session import beside_this, load_ray
 from neuron_opsd.errors import TryAgainError
 
 
@@ -31,15 +31,7 @@ class Mailbox:
     """Where workers send letters to; it can be handed to them."""
 
     def __init__(self) -> None:
-        ray = load_ray()
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        # Where it is lost with the process that employs it, and with no other machine.
-        here = ray.get_runtime_context().get_node_id()
-        kind = ray.remote(Letters).options(
-            num_cpus=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True),
-        )
+        kind = load_ray().remote(Letters).options(**beside_this())
         self._actor = kind.remote()
 
     def send(self, letter: Any) -> None:

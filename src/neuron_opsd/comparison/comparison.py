@@ -17,7 +17,7 @@ from neuron_opsd.comparison.variants import (
 )
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.load import check_training_room, load_tokenizer
+from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import BASE, FORM, SUMMARIES
@@ -128,7 +128,7 @@ def set_up(
     for one in inputs.values():
         check_questions(tokenizer, one, resolved)
     for variant in comparison.variants:
-        check_training_room(facts, config_of(variant, resolved).distill)
+        machines.check_room(facts, config_of(variant, resolved))
     model = machines.load(resolved, tokenizer=tokenizer)
     return ComparisonContext(
         replace(comparison, variants=variants),

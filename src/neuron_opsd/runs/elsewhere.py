@@ -16,7 +16,13 @@ from typing import Any, Final, TypeVar
 import torch
 
 from neuron_opsd.cluster.pool import Pool
-from neuron_opsd.cluster.session import Share, check_address, connected, num_workers
+from neuron_opsd.cluster.session import (
+    CLIENT,
+    Share,
+    check_address,
+    connected,
+    num_workers,
+)
 from neuron_opsd.cluster.training import Team
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import DataError
@@ -24,6 +30,7 @@ from neuron_opsd.models.load import (
     HFModel,
     ModelTokenizer,
     RemoteModel,
+    check_training_room,
     load_answering,
     load_tokenizer,
 )
@@ -133,6 +140,21 @@ def facts_of(model: LanguageModel, nothing: Sequence[None]) -> list[ModelFacts]:
     return [model.facts for _ in nothing]
 
 
+def check_room_there(config: Config) -> None:
+    """Refuse `full` tuning in a worker, before any weights are there."""
+    check_training_room(load_tokenizer(config.model).facts, config.distill)
+
+
+def make_nothing(_: None, chunk: Sequence[None]) -> Sequence[None]:
+    """Return a chunk as it is."""
+    return chunk
+
+
+def placed(config: Config) -> Config:
+    """Return settings whose model is found from any folder of a machine."""
+    return config.changed(model={"name": place_text(config.model.name)})
+
+
 def same_variables() -> dict[str, str]:
     """Return the variables that workers have as this process has them."""
     return {
@@ -201,9 +223,8 @@ class ClusterMachines:
         """
         del base
         tokenizer = tokenizer or load_tokenizer(config.model)
-        place = config.model.model_copy(update={"name": place_text(config.model.name)})
         recipe = Recipe(
-            config.model_copy(update={"model": place}),
+            placed(config),
             model_fingerprint(config.model),
             tuple(files_in(adapter) for adapter in adapters),
         )
@@ -213,6 +234,13 @@ class ClusterMachines:
         for _, (facts,) in self.map(model, facts_of, [(0, [None])]):
             model.facts = facts
         return model
+
+    def check_room(self, facts: ModelFacts, config: Config) -> None:
+        """Refuse `full` tuning that a worker has no room for."""
+        del facts
+        if config.distill.tuning == "full":
+            recipe = partial(check_room_there, placed(config))
+            list(self.pool.map(recipe, make_nothing, [(0, [None])]))
 
     def map(
         self,
@@ -267,7 +295,7 @@ class ClusterMachines:
             return HERE.course(job, model)
         share = training_share(self.pool.share)
         size = num_workers(self._settings, share)
-        team = Team(size, share, same_variables(), self._settings.timeout)
+        team = Team(size, share, same_variables(), self._settings)
         return team_course(team, job, model.room.tokens)
 
     def release(self) -> None:
@@ -288,7 +316,7 @@ def why_here(config: Config, model: LanguageModel) -> str:
     """Say why the workers of a cluster cannot train a model; nothing if they can."""
     if config.engine.rollouts == "vllm":
         return "since vLLM does not run in processes that train together"
-    if config.cluster.address.startswith("ray://"):
+    if config.cluster.address.startswith(CLIENT):
         return (
             "since Ray Train needs a process on a machine of the cluster; start the "
             "command there, or with cluster.address HOST:PORT"

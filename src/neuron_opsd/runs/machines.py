@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from neuron_opsd.config import Config
-from neuron_opsd.models.load import ModelTokenizer, load_answering
-from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.models.load import ModelTokenizer, check_training_room, load_answering
+from neuron_opsd.models.roles import LanguageModel, ModelFacts
 from neuron_opsd.runs.courses import HERE, Course, Job, Trainer
 from neuron_opsd.storage.caching import Here, Workers, ignore
 
@@ -33,6 +33,13 @@ class Machines(Workers, Trainer, Protocol):
         base: LanguageModel | None = None,
     ) -> LanguageModel:
         """Load a frozen model, as `models.load.load_answering` does."""
+
+    def check_room(self, facts: ModelFacts, config: Config) -> None:
+        """Refuse `full` tuning that there is no room for.
+
+        Raises:
+            ModelError: Saying what it needs, what is free and what to take instead.
+        """
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -61,6 +68,10 @@ class ThisMachine(Here):
     ) -> LanguageModel:
         """Load a model here."""
         return load_answering(config, *adapters, tokenizer=tokenizer, base=base)
+
+    def check_room(self, facts: ModelFacts, config: Config) -> None:
+        """Refuse `full` tuning that this machine has no room for."""
+        check_training_room(facts, config.distill)
 
     def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
         """Begin a training here."""
