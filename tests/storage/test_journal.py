@@ -58,9 +58,10 @@ def test_lines_reach_the_disk_once_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A million short answers must not wait for the disk a million times."""
-    now, synced = [100.0], []
+    now: list[float] = [100.0]
+    synced: list[int] = []
     monkeypatch.setattr(module, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(module.os, "fsync", synced.append)
+    monkeypatch.setattr("os.fsync", synced.append)
     journal = Journal(tmp_path / "00000.journal", pytest.fail)
     for n in range(40):
         journal.add(str(n), n)
