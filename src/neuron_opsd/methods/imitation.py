@@ -54,7 +54,8 @@ class ContextSFT(Imitation):
     notes = (
         "it draws at LMSI's temperature of 0.7 unless set otherwise: a frozen model "
         "writes what it imitates, so nothing has to be on-policy",
-        "an answer that cannot be read, such as one that was cut, is not imitated",
+        "a completion without an answer that can be read, such as one that was cut "
+        "before it gave any, is not imitated",
     )
     preset = Preset(
         1e-5,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,5 @@ def key_of(*parts: Any) -> str:
 
 def completion_from(row: dict[str, Any]) -> Completion:
     """Return a completion from its fields as JSON holds them."""
-    values = {field.name: row[field.name] for field in fields(Completion)}
-    lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-    return Completion(**(values | lists))
+    lists = {name: tuple(v) for name, v in row.items() if isinstance(v, list)}
+    return Completion(**(row | lists))

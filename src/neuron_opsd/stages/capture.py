@@ -55,9 +55,10 @@ def pairs_of(
     config: NeuronsConfig,
 ) -> list[Pair]:
     """Return what is read of the completions of some questions, as `pair_of` does."""
+    prompts = model.encode_all([a.prompt for a in asked])
     return [
-        pair_of(model, model.encode(a.prompt), completion, config)
-        for a, completion in zip(asked, completions, strict=True)
+        pair_of(model, prompt, completion, config)
+        for prompt, completion in zip(prompts, completions, strict=True)
     ]
 
 

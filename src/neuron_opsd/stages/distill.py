@@ -8,7 +8,12 @@ from neuron_opsd.config import DistillConfig
 from neuron_opsd.method.losses import distillation_loss, imitation_loss
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.stages.engine_gap import token_weights
-from neuron_opsd.stages.sequences import Sequences, completion_tokens, student_pairs
+from neuron_opsd.stages.sequences import (
+    Sequences,
+    completion_tokens,
+    student_pairs,
+    teacher_pairs,
+)
 
 
 def loss_to_teacher(
@@ -22,12 +27,8 @@ def loss_to_teacher(
 
     Source: Eq. 10 of arXiv:2607.02460.
     """
-    pairs = [
-        (learner.encode(s.example.teacher_prompt), s.completion.token_ids)
-        for s in sequences
-    ]
     # The teacher goes first, while nothing of the student's graph is alive.
-    teacher = learner.teacher(pairs)
+    teacher = learner.teacher(teacher_pairs(learner, sequences))
     student = learner.student(student_pairs(learner, sequences))
     weights = token_weights(student, sequences, config)
     return distillation_loss(student, teacher, config, weights)

@@ -183,7 +183,7 @@ def complete(
     among = [i for i, a in enumerate(asked) if a.written]
     free = [i for i, a in enumerate(asked) if not a.written]
     scores = scored_choices(model, [asked[i] for i in among]) if among else []
-    prompts = [model.encode(asked[i].prompt) for i in free]
+    prompts = model.encode_all([asked[i].prompt for i in free])
     for draw, result in zip(draws, results, strict=True):
         for i, score in zip(among, scores, strict=True):
             temperature = draw.sampling.temperature
@@ -206,7 +206,7 @@ def scored_choices(
         DataError: If choices of a question tokenise to the same ids.
         NotFiniteError: If a logit of one is no number.
     """
-    prompts = [model.encode(a.prompt) for a in asked]
+    prompts = model.encode_all([a.prompt for a in asked])
     completions = [choice_tokens(model, a) for a in asked]
     with naming([a.question.id for a in asked]):
         scores = score_choices(model, prompts, completions)
