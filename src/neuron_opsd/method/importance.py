@@ -2,7 +2,8 @@
 
 An engine computes with other kernels than the trainer, so what it draws from is not
 quite the student. A token's importance weight is the trainer's probability of it over
-the engine's, cut above so that no token counts many times.
+the engine's, cut above so that no token counts many times. Products over all tokens
+before would be exact, but over thousands they come to nothing or to the cut.
 
 Axes: N completion tokens.
 """
