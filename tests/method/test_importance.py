@@ -80,8 +80,8 @@ def test_weights_are_ratios_cut_above() -> None:
     engine = torch.tensor([-1.0, -3.0, -1.0, -2.0])
     weights = importance_weights(trainer, engine, 2.0)
     assert weights.tolist() == pytest.approx([1.0, 2.0, np.exp(-2.0), 0.0])
-    # A token that the trainer would not have drawn counts in no distance.
-    assert total_gap(trainer, engine) == (4.0, 3)
+    # A token that the trainer would not have drawn is taken to be one nat off.
+    assert total_gap(trainer, engine) == (5.0, 4)
 
 
 def test_weights_undo_what_the_engine_draws_otherwise() -> None:
