@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from neuron_opsd.comparison import run_group as filling
 from neuron_opsd.comparison.compare import compare
 from neuron_opsd.comparison.comparison import Comparison
 from neuron_opsd.comparison.forecast import forecast
+from neuron_opsd.comparison.grid import draws_greedy
 from neuron_opsd.comparison.run_group import check_settings
 from neuron_opsd.comparison.variants import parse_variant
 from neuron_opsd.config import Config
@@ -572,14 +574,55 @@ def test_warnings_stay_with_the_models_they_are_about(
     )
     methods = ("neuron-opsd", "ttrl")
     first = compared(comparison(tmp_path, *methods), config)
-    cells = (FORM, "prompted", *methods)
-    expected = {
-        f"{source} seed 0, {method}: the pool is odd"
-        for source in first.sources
-        for method in cells
-    }
-    assert expected <= set(first.warnings)
+    cells = ", ".join(("prompted", FORM, *methods))
+    odd = [text for text in first.warnings if "the pool is odd" in text]
+    assert odd == [f"{s} seed 0, {cells}: the pool is odd" for s in first.sources]
     assert compared(comparison(tmp_path, *methods), config).warnings == first.warnings
+
+
+def test_nothing_is_warned_of_twice(tmp_path: Path, config: Config) -> None:
+    write_rows(tmp_path / "sums-pool.jsonl", sum_rows(range(POOL_SIZE)))
+    heard: list[str] = []
+
+    class Listening(Silent):
+        def warn(self, text: str) -> None:
+            heard.append(text)
+
+    data = compared(comparison(tmp_path, "lmsi", "ttrl"), config, Listening())
+    cut = [text for text in heard if "rollouts were cut at" in text]
+    assert [text.split(":")[0] for text in cut] == ["sums seed 0"]
+    assert len(set(heard)) == len(heard)
+    assert len([text for text in data.warnings if "rollouts were cut at" in text]) == 1
+
+
+def temperatures(folder: Path) -> set[float]:
+    """Return the temperatures of all answers in a folder."""
+    return {
+        value
+        for path in folder.rglob("*.parquet")
+        if "temperature" in (table := pq.read_table(path)).column_names
+        for value in table["temperature"].to_pylist()
+    }
+
+
+def test_greedy_answers_are_drawn_where_a_model_shows_them(
+    done: Done, tmp_path: Path, config: Config
+) -> None:
+    assert 0.0 in temperatures(group_of(done))
+    compared(comparison(tmp_path, "lmsi"), config)
+    assert 0.0 not in temperatures(tmp_path / "out")
+    more = ("lmsi", "greedy=neuron-opsd:contexts.answer=greedy")
+    with pytest.raises(ConfigError, match=r"greedy shows greedy answers.*without any"):
+        compared(comparison(tmp_path, *more), config)
+
+
+def test_groups_of_an_earlier_version_have_greedy_answers(config: Config) -> None:
+    made = SimpleNamespace(outputs={"rollouts": ()}, facts={})
+    old = SimpleNamespace(folder="old", manifest=made)
+    shown = config.changed(contexts={"answer": "greedy"})
+    assert draws_greedy(old, {"own": shown})  # type: ignore[arg-type]
+    made.facts["greedy"] = False
+    assert not draws_greedy(old, {"own": config})  # type: ignore[arg-type]
 
 
 def test_a_failed_form_only_training_leaves_out_what_would_begin_from_it(

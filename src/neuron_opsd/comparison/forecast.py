@@ -13,9 +13,10 @@ from neuron_opsd.comparison.comparison import (
     cells_of,
     group_folder,
     set_up,
+    settings_of,
 )
 from neuron_opsd.comparison.run_group import cell_folder, method_for
-from neuron_opsd.comparison.variants import Variant, config_of, prompted, with_form
+from neuron_opsd.comparison.variants import Variant, config_of, with_form
 from neuron_opsd.config import Config
 from neuron_opsd.methods import Target, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of
@@ -63,7 +64,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
         context.model,
         context.config,
         clock_of(context.model.facts.device),
-        reads_neurons(context),
+        any(map(needs_neurons, settings_of(context).values())),
     )
     with progress.stage("measuring", 3 + len(variants), "samples") as done:
         found = try_base(trial, inputs, done)
@@ -99,15 +100,6 @@ def writes_free(context: ComparisonContext) -> bool:
         for questions in (one.pool, *(test.questions for test in one.tests))
     ]
     return any(not a.written for some in sets for a in ask(some, context.config))
-
-
-def reads_neurons(context: ComparisonContext) -> bool:
-    """Whether any model of a comparison needs neurons."""
-    config = context.config
-    asking = [config_of(v, config) for v in with_form(context.comparison.variants)]
-    if config.tests_prompted:
-        asking.append(prompted(config, context.model.facts))
-    return any(needs_neurons(own) for own in asking)
 
 
 def is_done(comparison: Comparison, cell: Cell) -> bool:

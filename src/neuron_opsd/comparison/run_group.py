@@ -74,6 +74,8 @@ class RunGroup:
     """What training that led to the start has made."""
     targets: Targets = field(default_factory=dict)
     """What oracles are given, by question id."""
+    greedy: bool = True
+    """Whether greedy answers are drawn beside the samples."""
 
 
 class StartModel:
@@ -152,10 +154,11 @@ def measure_prompted(group: RunGroup, start: StartModel) -> CellResult:
 
 
 def shared_run(group: RunGroup) -> RunContext:
-    """Return the run of what all methods share: greedy answers are drawn as well."""
-    config = group.run.config
-    contexts = config.contexts.model_copy(update={"answer": "greedy"})
-    return replace(group.run, config=config.model_copy(update={"contexts": contexts}))
+    """Return the run of what all methods share: what any of them needs is drawn."""
+    answer = "greedy" if group.greedy else "first"
+    return replace(
+        group.run, config=group.run.config.changed(contexts={"answer": answer})
+    )
 
 
 def answer_with_demonstrations(

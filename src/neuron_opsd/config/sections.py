@@ -134,8 +134,8 @@ class EngineConfig(Section):
     """Training steps between comparisons of vLLM's log-probabilities with the
     trainer's."""
     max_logprob_gap: Rate = 0.2
-    """Mean distance between the two, in nats a token, above which training stops; a
-    quarter of it is warned of."""
+    """Mean distance between the two, in nats a token, above which training stops; it
+    warns above 0.05."""
 
 
 class ClusterConfig(Section):

@@ -18,6 +18,8 @@ from neuron_opsd.report.baseline import (
 from neuron_opsd.report.measures import ACCURACY, ERROR, judged
 from neuron_opsd.results.run import PROMPTED, ReportData, TestComparison, least_of
 
+NO_VOTES = " (one answer to a question has no vote)"
+
 
 def ordered(tests: Iterable[TestComparison]) -> list[TestComparison]:
     """Return the test sets, the in-domain ones first."""
@@ -185,10 +187,15 @@ def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
     interval = test.delta.get("ece")
     where = "in-domain calibration" if test.in_domain else "calibration"
     if not wording.finite(interval):
-        return f"{where} was not measured"
+        return f"{where} was not measured{no_votes(config)}"
     before, after = map(wording.number, test.both("ece"))
     said = calibration_verdict(where, interval, config)
     return f"{said}: ECE went from {before} to {after}, {error_numbers(interval)}"
+
+
+def no_votes(config: EvaluationConfig) -> str:
+    """Say why there is no calibration where each question is asked once."""
+    return NO_VOTES if config.num_samples == 1 else ""
 
 
 def calibration_verdict(what: str, ece: Interval, config: EvaluationConfig) -> str:

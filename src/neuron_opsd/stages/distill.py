@@ -30,7 +30,7 @@ def loss_to_teacher(
     # The teacher goes first, while nothing of the student's graph is alive.
     teacher = learner.teacher(teacher_pairs(learner, sequences))
     student = learner.student(student_pairs(learner, sequences))
-    weights = token_weights(student, sequences, config)
+    weights = token_weights(student, sequences, config, of_drawn=False)
     return distillation_loss(student, teacher, config, weights)
 
 
@@ -40,5 +40,5 @@ def loss_to_completions(
     """Return the cross-entropy of completions, summed over their tokens."""
     student = learner.student(student_pairs(learner, sequences))
     tokens = completion_tokens(sequences, student.hidden)
-    weights = token_weights(student, sequences, config)
+    weights = token_weights(student, sequences, config, of_drawn=True)
     return imitation_loss(student, tokens, config.chunk_positions, weights)

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from neuron_opsd.config import EngineConfig
-from neuron_opsd.errors import ModelError
+from neuron_opsd.errors import ModelError, NeuronOpsdError
 from neuron_opsd.models.vllm.adapters import Weights, room_for
 from neuron_opsd.models.vllm.library import (
     computing,
@@ -97,18 +97,25 @@ class Engine:
         adapter = None if weights is None else self._use(weights)
         salt = "base" if adapter is None else adapter.lora_name
         engine = self._llm.llm_engine
-        with self._working("a question"):
-            for number, (prompt, params) in enumerate(requests):
-                salted = {**prompt, "cache_salt": salt}
-                engine.add_request(str(number), salted, params, lora_request=adapter)
-        left = set(range(len(requests)))
+        left: set[int] = set()
         try:
+            with self._working("a question"):
+                for number, (prompt, params) in enumerate(requests):
+                    salted = {**prompt, "cache_salt": salt}
+                    name = str(number)
+                    engine.add_request(name, salted, params, lora_request=adapter)
+                    left.add(number)
             while left:
                 with self._working("a question"):
                     found = [output for output in engine.step() if output.finished]
                 for output in found:
                     left.remove(int(output.request_id))
                     yield int(output.request_id), output
+        except NeuronOpsdError:
+            # What it still holds would come as an answer to the next questions.
+            left.clear()
+            self.close()
+            raise
         finally:
             if left:
                 engine.abort_request([str(number) for number in left])
@@ -166,7 +173,8 @@ class Engine:
         elif self._asleep:
             gc.collect()
             torch.cuda.empty_cache()
-            self._llm.wake_up()
+            with self._working("a question"):
+                self._llm.wake_up()
             self._asleep = False
 
     def _start(self) -> None:
