@@ -273,18 +273,6 @@ def test_a_pass_of_the_network_puts_it_to_sleep_and_a_question_wakes_it(
     assert calls.names("sleep") == [("sleep", 1)] * 3
 
 
-def test_every_rank_has_an_engine_of_its_own(
-    calls: Calls, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked_of(on_gpu(folder, EngineConfig()))
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    for size in (1, 2):
-        monkeypatch.setattr(torch.distributed, "get_world_size", lambda n=size: n)
-        asked_of(on_gpu(folder, EngineConfig()))
-    found = [options["distributed_executor_backend"] for options in calls.options]
-    assert found == [None, None, "external_launcher"]
-
-
 def test_longer_texts_and_larger_adapters_start_it_again(
     calls: Calls, folder: Path
 ) -> None:

@@ -199,8 +199,6 @@ class Engine:
             }
         )
         return memory | {
-            # Each rank has an engine of its own, on the device of its number.
-            "distributed_executor_backend": "external_launcher" if ranks() else None,
             "model": self.served.place,
             "tokenizer": self.served.place,
             "load_format": "safetensors",
@@ -254,15 +252,6 @@ class Engine:
         advice = "set engine.rollouts=transformers for this model"
         with engine_errors(what, advice), computing(self.served.device):
             yield
-
-
-def ranks() -> int:
-    """Return how many processes train together, 0 for one alone."""
-    together = torch.distributed
-    if not (together.is_available() and together.is_initialized()):
-        return 0
-    size: int = together.get_world_size()
-    return size if size > 1 else 0
 
 
 class Shared:
