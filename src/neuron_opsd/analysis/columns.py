@@ -62,6 +62,11 @@ class PoolColumns:
     unanimous: BoolArray
     selected: BoolArray
 
+    @property
+    def voted(self) -> bool:
+        """Whether any question was answered more than once, so that there is a vote."""
+        return any(vote.num_rollouts > 1 for vote in self.votes.values())
+
     def groups(self) -> Iterator[tuple[str, FloatArray]]:
         """Yield the groups that hold questions, with 1 for each member, else 0."""
         everyone = np.ones(len(self.ids), dtype=np.bool_)
@@ -172,16 +177,14 @@ def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdi
 
 def unlabelled_measures(columns: PoolColumns) -> Measures:
     """Return what can be measured of a pool without labels."""
-    targets = {
-        AGREEMENT: columns.agreement,
-        LENGTH: columns.length,
-        ENTROPY: columns.entropy,
-    }
+    targets = {LENGTH: columns.length, ENTROPY: columns.entropy}
+    if columns.voted:
+        targets[AGREEMENT] = columns.agreement
     unanimous = columns.unanimous.astype(np.float64)
 
     def measures(weights: FloatArray) -> dict[str, FloatArray]:
         found = plain_correlations(columns.count, targets, weights)
-        for group, member in columns.groups():
+        for group, member in columns.groups() if columns.voted else ():
             some = weights * member
             found[vote_name(group, "agreement")] = means(columns.agreement, some)
             found[vote_name(group, "unanimity")] = means(unanimous, some)
@@ -196,7 +199,8 @@ def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
         ACCURACY: told_apart(verdicts.accuracy),
         CAPTURED: told_apart(verdicts.captured.astype(np.float64)),
     }
-    given = (columns.length, columns.entropy, columns.agreement)
+    given = [columns.length, columns.entropy]
+    given += [columns.agreement] if columns.voted else []
     scores = rival_scores(columns)
     vote = verdicts.vote.astype(np.float64)
 
@@ -263,6 +267,8 @@ def rival_scores(columns: PoolColumns) -> dict[str, FloatArray]:
         "count_per_token": columns.count / np.maximum(1.0, columns.length),
         "count_residual": residuals(columns.count, [columns.length]),
     }
+    if not columns.voted:
+        del values["agreement"]
     return {name: RIVALS[name].sign * score for name, score in values.items()}
 
 
