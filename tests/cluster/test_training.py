@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from neuron_opsd.cluster import session
 from neuron_opsd.cluster.session import Share
 from neuron_opsd.cluster.training import Team
 from neuron_opsd.config import ClusterConfig, Config
@@ -95,7 +96,7 @@ def test_workers_train_what_one_process_trains_and_go_on_with_it(
     cluster: ClusterConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(teams, "PART", 1000)  # smaller than the state, and some of it
+    monkeypatch.setattr(teams, "PART", 20_000)  # smaller than the state
     alone, two, one = (tmp_path / name for name in ("alone", "two", "one"))
     assert not trained(alone, config, None)
     # Two workers begin, this process goes on.
@@ -201,6 +202,7 @@ def test_what_workers_cannot_train_is_trained_here_and_said(
 ) -> None:
     from neuron_opsd.runs.elsewhere import ClusterMachines
 
+    monkeypatch.setattr(session, "find_spec", lambda _: True)
     noted, said = stood_in(monkeypatch), Silent()
     config = config.changed(cluster={"address": "local"}).changed(**change)
     machines = ClusterMachines(config, said.warn)

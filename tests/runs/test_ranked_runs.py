@@ -87,6 +87,13 @@ def test_a_lost_rank_ends_the_others_and_one_process_goes_on(folder: Path) -> No
     assert distance(folder, "killed") <= EXACT
 
 
+def test_the_loss_of_rank_0_ends_those_that_wait_for_it(folder: Path) -> None:
+    assert ends(folder, "led") == [-signal.SIGKILL, 0]
+    found = told(folder, "led", 1)
+    assert found["kind"] == LostRankError.__name__
+    assert "has ended or cannot be reached" in found["error"]
+
+
 def test_ranks_stop_after_the_step_in_which_one_was_asked_to(folder: Path) -> None:
     together, resumed = ends(folder, "asked")
     assert together == [0, 0]

@@ -121,8 +121,9 @@ def connected(settings: ClusterConfig) -> Iterator[None]:
     if found:
         wait_for(found["host"].strip("[]"), int(found["port"]), settings)
         try_to_join(settings)
+    short = "/tmp" if Path("/tmp").is_dir() else None  # leaves room for Ray's names
     with TemporaryDirectory(
-        prefix="opsd-ray-", dir=short_folder(), ignore_cleanup_errors=True
+        prefix="opsd-ray-", dir=short, ignore_cleanup_errors=True
     ) as folder:
         try:
             with own_signals():
@@ -130,11 +131,6 @@ def connected(settings: ClusterConfig) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-
-
-def short_folder() -> str | None:
-    """Return a folder whose name leaves room for those of Ray's sockets, if known."""
-    return "/tmp" if Path("/tmp").is_dir() else None
 
 
 def join(ray: Any, settings: ClusterConfig, folder: str) -> None:

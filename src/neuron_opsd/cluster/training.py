@@ -13,16 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
-from neuron_opsd.cluster.session import (
-    Share,
-    beside_this,
-    cluster_text,
-    load_ray,
-)
+from neuron_opsd.cluster.session import Share, beside_this, cluster_text, load_ray
 from neuron_opsd.cluster.worker import Reply
 from neuron_opsd.config import ClusterConfig
 from neuron_opsd.documents import first_line
@@ -85,8 +81,8 @@ class Team:
 
         queues = (Queue(actor_options=beside_this()) for _ in range(2))
         self._line = Line(*queues)
-        given = {"work": work, "line": self._line, "text": text}
-        self._thread = threading.Thread(target=self._fit, args=(given,), daemon=True)
+        each = partial(work, self._line, text)
+        self._thread = threading.Thread(target=self._fit, args=(each,), daemon=True)
         self._thread.start()
 
     def ask(self, what: str, data: object = None) -> Any:
@@ -141,7 +137,7 @@ class Team:
                 "cluster.workers, cluster.gpus_per_worker or cluster.cpus_per_worker"
             )
 
-    def _fit(self, given: dict[str, Any]) -> None:
+    def _fit(self, each: Callable[[], None]) -> None:
         """Run the workers to their end, in a thread."""
         # By name, since its types are those of an earlier version's classes.
         train, trainers, errors = map(
@@ -153,8 +149,7 @@ class Team:
             resources["GPU"] = self.share.gpus
         with TemporaryDirectory(prefix="neuron-opsd-") as folder:
             trainer = trainers.TorchTrainer(
-                each_worker,
-                train_loop_config=given,
+                each,
                 torch_config=trainers.TorchConfig(timeout_s=self.settings.step_timeout),
                 scaling_config=train.ScalingConfig(
                     num_workers=self.size,
@@ -172,8 +167,3 @@ class Team:
                 self._end = "Ray was stopped"
             except (train.TrainingFailedError, errors.RayError) as error:
                 self._end = first_line(error)
-
-
-def each_worker(given: dict[str, Any]) -> None:
-    """Do what a worker does."""
-    given["work"](given["line"], given["text"])

@@ -25,7 +25,7 @@ from neuron_opsd.runs.checkpoints import end_checkpoints
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room
-from neuron_opsd.runs.loading import load_again
+from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter

@@ -46,6 +46,7 @@ from neuron_opsd.runs.ranked import led
 from neuron_opsd.runs.teams import team_course
 from neuron_opsd.storage.caching import Keeping, Remember, ignore
 from neuron_opsd.storage.manifest import place_text
+from neuron_opsd.storage.mirror import copied
 from neuron_opsd.storage.run_directory import changes
 
 Item = TypeVar("Item")
@@ -226,7 +227,7 @@ class ClusterMachines:
         recipe = Recipe(
             placed(config),
             model_fingerprint(config.model),
-            tuple(files_in(adapter) for adapter in adapters),
+            tuple(map(copied, adapters)),
         )
         room = Room(config.model.tokens_per_batch)
         here = partial(load_answering, config, *adapters)
@@ -305,7 +306,7 @@ class ClusterMachines:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write what `files_in` returned into a folder of this machine."""
+    """Write what `copied` returned into a folder of this machine."""
     for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -330,12 +331,3 @@ def why_here(config: Config, model: LanguageModel) -> str:
 def training_share(share: Share) -> Share:
     """Return what a worker takes that trains: a GPU is not shared with another."""
     return replace(share, gpus=float(math.ceil(share.gpus)))
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    """Return the files of an adapter, by their names in its folder."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

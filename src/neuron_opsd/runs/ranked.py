@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Final
@@ -35,12 +35,7 @@ from neuron_opsd.runs.courses import HERE, Course, Job, LocalCourse, Trainer
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.jobs import Order, order_text, read_order
 from neuron_opsd.stages.splitting import Split, Splits
-from neuron_opsd.stages.together import (
-    check_alike,
-    done_by_all,
-    told,
-    unlike_first,
-)
+from neuron_opsd.stages.together import check_alike, done_by_all, told, unlike_first
 from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.manifest import installed_versions
 
@@ -253,6 +248,12 @@ def refuse_unsupported(config: Config) -> None:
         )
 
 
+def together(config: Config) -> AbstractContextManager[ProcessGroup]:
+    """Join the processes that were started with this one, if settings allow it."""
+    refuse_unsupported(config)
+    return joined(device_of(config.model), config.cluster.step_timeout)
+
+
 @contextmanager
 def led(config: Config) -> Iterator[Trainer]:
     """Give a place for trainings: this process, or all that were started with it.
@@ -269,8 +270,7 @@ def led(config: Config) -> Iterator[Trainer]:
             f"this process is rank {rank} of several, and only rank 0 owns a run "
             "directory; call neuron_opsd.follow with the same settings here"
         )
-    refuse_unsupported(config)
-    with joined(device_of(config.model), config.cluster.step_timeout) as group:
+    with together(config) as group:
         leader = Leader(group)
         try:
             yield leader
@@ -286,6 +286,5 @@ def follow_run(config: Config) -> None:
         LostRankError: If rank 0, or another, has ended.
     """
     STOPPING.speaks = False
-    refuse_unsupported(config)
-    with joined(device_of(config.model), config.cluster.step_timeout) as group:
+    with together(config) as group:
         follow(group)
