@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +137,40 @@ def test_a_step_of_a_known_size_starts_less_than_a_third_and_asks_for_nothing(
     asking = ("item", "_local_scalar_dense", "nonzero", "is_nonzero", "equal.default")
     assert counting.inside
     assert not [name for name in counting.inside if any(a in name for a in asking)]
+
+
+def refuses(work: Work) -> Work:
+    """Record nothing."""
+    raise RuntimeError(f"{work} is not recorded here")
+
+
+@pytest.mark.parametrize("record", [None, StandIn(), refuses])
+def test_pages_are_freed_as_soon_as_all_is_written(
+    tiny_llama: Path,
+    recorder: Callable[[Any], None],
+    monkeypatch: pytest.MonkeyPatch,
+    record: Any,
+) -> None:
+    # Not by a collection of garbage, for which the next answers would not wait: they
+    # would be written in what is left beside the pages of these.
+    pages = []
+
+    class Watched(paged_decoder.PagedMemory):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            pages.append(weakref.ref(self))
+
+    monkeypatch.setattr(paged_decoder, "PagedMemory", Watched)
+    model = loaded(tiny_llama)
+    recorder(record)
+    gc.collect()
+    gc.disable()
+    try:
+        pages.clear()  # of the trial as it was loaded
+        drawn(model)
+        assert [page() for page in pages] == [None]
+    finally:
+        gc.enable()
 
 
 def test_what_cannot_be_recorded_is_done_step_by_step() -> None:

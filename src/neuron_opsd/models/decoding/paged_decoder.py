@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -54,7 +55,6 @@ class PagedDecoder:
         device = network.device
         self.schedule = schedule
         self.network = network
-        self.read_out = read_out
         self.memory = PagedMemory(len(schedule.pages), schedule.limits.page, device)
         self.ends: dict[int, Tensor] = {}
         """``(D,)``: the state at the end of each prompt that is held."""
@@ -65,7 +65,8 @@ class PagedDecoder:
             least_samples=-(-MIN_ROWS * groups // heads),
             sized=exact if recorder is None else rounded,
         )
-        self._steps = Steps(self._write, device, recorder)
+        write = partial(written, self.memory, network, read_out)
+        self._steps = Steps(write, device, recorder)
 
     def read(self, prompts: Mapping[int, TokenIds]) -> None:
         """Read prompts, by number, onto the pages that they were given."""
@@ -100,13 +101,24 @@ class PagedDecoder:
         shape, numbers = self._layouts.of_step(slots, tokens)
         return self._steps.run(shape, numbers)[: len(slots)]
 
-    def _write(self, layout: Layout[Tensor]) -> Tensor:
-        states = self.network.run_decoder(
-            input_ids=layout.tokens.unsqueeze(1),
-            position_ids=layout.positions.unsqueeze(1),
-            attending=Step(self.memory, layout),
-        )
-        return self.read_out(states[:, 0])
+
+def written(
+    memory: PagedMemory,
+    network: Network,
+    read_out: Callable[[Tensor], Tensor],
+    layout: Layout[Tensor],
+) -> Tensor:
+    """Write the tokens of a step; return what is read out of their states.
+
+    No method of the decoder, which would hold itself and so all its pages until they
+    are collected as garbage.
+    """
+    states = network.run_decoder(
+        input_ids=layout.tokens.unsqueeze(1),
+        position_ids=layout.positions.unsqueeze(1),
+        attending=Step(memory, layout),
+    )
+    return read_out(states[:, 0])
 
 
 def enough(rows: Tensor) -> Tensor:

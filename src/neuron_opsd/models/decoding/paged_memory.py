@@ -23,8 +23,9 @@ from neuron_opsd.models.decoding.layout import Layout
 from neuron_opsd.models.decoding.pages import Ints
 from neuron_opsd.models.forward.attention import Heads, Whole
 
-LEAST: Final = -1e30
-"""Score of a position that is not seen: its share is 0, and no difference is NaN."""
+HIDDEN: Final = -torch.inf
+"""Score of a position that is not seen. A row sees at least itself, so no difference is
+NaN; of finite numbers below all others a processor is slow to find that `exp` is 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,13 +112,8 @@ class Step:
         """Attend as the arrays of a step say."""
         self.memory = memory
         self.at = layout
-        self.own = Table(layout.own_table, absent(layout.own_table, layout.own_counts))
-        self.prompts = Table(
-            layout.prompt_table, absent(layout.prompt_table, layout.prompt_counts)
-        )
-        samples = layout.row_at.shape[1]
-        self.sample = layout.sample_of // samples, layout.sample_of % samples
-        """``(B,)`` each: the row's prompt, and its place among the prompt's samples."""
+        self.own = Table.of(layout.own_table, layout.own_counts)
+        self.prompts = Table.of(layout.prompt_table, layout.prompt_counts)
         self._hidden: dict[tuple[int | None, int], tuple[Tensor, Tensor]] = {}
 
     def attend(self, heads: Heads) -> Tensor:
@@ -139,14 +135,14 @@ class Step:
         at = self.at
         count, first = len(at.owners), len(layer.keys) - len(at.prompt_of)
         of_own, of_prompt = self._hidden_from(window, query.shape[2])
-        own = scores_of(query[at.owners], layer.keys[:count], of_own)
-        asking = self._by_prompt(query)[at.prompt_of]
+        own = scores_of(query.index_select(0, at.owners), layer.keys[:count], of_own)
+        asking = self._by_prompt(query).index_select(0, at.prompt_of)
         prompt = scores_of(asking, layer.keys[first:], of_prompt)
         highest = torch.maximum(
             highest_of(own, self.own), self._by_row(highest_of(prompt, self.prompts))
         )
-        for_prompts = self._by_prompt(highest)[at.prompt_of]
-        factors = own.sub_(highest[at.owners]).exp_()
+        for_prompts = self._by_prompt(highest).index_select(0, at.prompt_of)
+        factors = own.sub_(highest.index_select(0, at.owners)).exp_()
         own_sums, own_total = added(factors, layer.values[:count], self.own)
         factors = prompt.sub_(for_prompts).exp_()
         sums, total = added(factors, layer.values[first:], self.prompts)
@@ -155,18 +151,16 @@ class Step:
 
     def _by_prompt(self, rows: Tensor) -> Tensor:
         """Return ``(P, G, K * R, D)`` for ``(B, G, R, D)``: all samples of a prompt."""
-        return rows[self.at.row_at].transpose(1, 2).flatten(2, 3)
+        found = rows.index_select(0, self.at.row_at.flatten())
+        return found.unflatten(0, self.at.row_at.shape).transpose(1, 2).flatten(2, 3)
 
     def _by_row(self, prompts: Tensor) -> Tensor:
         """Return ``(B, G, R, D)`` for ``(P, G, K * R, D)``: each row's own."""
-        prompt, number = self.sample
-        found: Tensor = prompts.unflatten(2, (self.at.row_at.shape[1], -1))[
-            prompt, :, number
-        ]
-        return found
+        by_sample = prompts.unflatten(2, (self.at.row_at.shape[1], -1)).transpose(1, 2)
+        return by_sample.flatten(0, 1).index_select(0, self.at.sample_of)
 
     def _hidden_from(self, window: int | None, heads: int) -> tuple[Tensor, Tensor]:
-        """Return what is added to the scores: `LEAST` where a row may not look.
+        """Return what is added to the scores: `HIDDEN` where a row may not look.
 
         ``(N, 1, 1, T)`` for the pages of samples, ``(Q, 1, 1 or K * R, T)`` of prompts.
         """
@@ -184,16 +178,16 @@ class Step:
                 known = known & (there - prompt.unsqueeze(1) < window)
                 known = known.repeat_interleave(heads, dim=1)
             self._hidden[window, heads] = (
-                least_where(~seen)[:, None, None],
-                least_where(~known).unsqueeze(1),
+                hidden_where(~seen)[:, None, None],
+                hidden_where(~known).unsqueeze(1),
             )
         return self._hidden[window, heads]
 
 
-def least_where(hidden: Tensor) -> Tensor:
-    """Return `LEAST` where something is hidden, and zero elsewhere."""
+def hidden_where(hidden: Tensor) -> Tensor:
+    """Return `HIDDEN` where something is hidden, and zero elsewhere."""
     zeros = torch.zeros(hidden.shape, device=hidden.device)
-    return zeros.masked_fill(hidden, LEAST)
+    return zeros.masked_fill(hidden, HIDDEN)
 
 
 def scores_of(query: Tensor, keys: Tensor, hidden: Tensor) -> Tensor:
@@ -212,29 +206,34 @@ class Table:
     """The pages of each row."""
 
     pages: Tensor
-    """``(B, M)``, M a power of two."""
-    absent: Tensor | None
-    """``(B, M, 1, 1, 1)``: entries that do not count; `None` where all do."""
+    """``(B, M)``, M a power of two; after a row's last page its first one again."""
+    counted: Tensor | None
+    """``(B, M, 1, 1, 1)``: 0 for pages that come again, else 1; `None` for all 1."""
 
-    def rows_of(self, parts: Tensor, instead: float) -> Tensor:
-        """Return ``(B, M, ...)`` of ``(N, ...)``, with a value for what is absent."""
-        found = parts[self.pages]
-        return (
-            found if self.absent is None else found.masked_fill_(self.absent, instead)
-        )
+    @classmethod
+    def of(cls, pages: Tensor, counts: Tensor) -> Table:
+        """Return a table of which each row has so many pages."""
+        depth = pages.shape[1]
+        if depth == 1:
+            return cls(pages, None)
+        numbers = torch.arange(depth, device=pages.device)
+        counted = (numbers < counts.unsqueeze(1)).float()
+        return cls(pages, counted[:, :, None, None, None])
 
+    def rows_of(self, parts: Tensor) -> Tensor:
+        """Return ``(B, M, ...)`` of ``(N, ...)``."""
+        found = parts.index_select(0, self.pages.flatten())
+        return found.unflatten(0, self.pages.shape)
 
-def absent(table: Tensor, counts: Tensor) -> Tensor | None:
-    """Return which entries of a table ``(B, M)`` do not count, as a `Table` has it."""
-    if table.shape[1] == 1:
-        return None
-    numbers = torch.arange(table.shape[1], device=table.device)
-    return (numbers >= counts.unsqueeze(1))[:, :, None, None, None]
+    def added(self, parts: Tensor) -> Tensor:
+        """Return the sums ``(B, ...)`` of each row's ``(N, ...)``."""
+        found = self.rows_of(parts)
+        return in_pairs(found if self.counted is None else found.mul_(self.counted))
 
 
 def highest_of(scores: Tensor, table: Table) -> Tensor:
     """Return the highest score ``(B, G, R, 1)`` of each row's ``(N, G, R, T)``."""
-    return table.rows_of(scores.amax(dim=-1, keepdim=True), LEAST).amax(dim=1)
+    return table.rows_of(scores.amax(dim=-1, keepdim=True)).amax(dim=1)
 
 
 def added(factors: Tensor, values: Tensor, table: Table) -> tuple[Tensor, Tensor]:
@@ -250,7 +249,7 @@ def added(factors: Tensor, values: Tensor, table: Table) -> tuple[Tensor, Tensor
     """
     sums = (factors.to(values.dtype) @ values).float()
     totals = factors.sum(-1, keepdim=True)
-    return in_pairs(table.rows_of(sums, 0.0)), in_pairs(table.rows_of(totals, 0.0))
+    return table.added(sums), table.added(totals)
 
 
 def in_pairs(parts: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 import torch
@@ -96,7 +97,8 @@ class Steps:
         kept = self._kept[shape]
         kept.numbers.copy_(given)
         if kept.again is None:
-            kept.again = self._recorded(lambda: self._work(views(kept.numbers, shape)))
+            at = views(kept.numbers, shape)
+            kept.again = self._recorded(partial(self._work, at))
         return kept.again()
 
     def _recorded(self, work: Work) -> Work:
