@@ -31,14 +31,9 @@ def drawn_logprobs(
 ) -> Tensor:
     """Return the trainer's log-probabilities of tokens under what was drawn from.
 
-    Args:
-        student: States that predict the tokens; no gradient goes through.
-        targets: ``(N,)`` token ids.
-        truncation: How the distribution was sharpened and cut.
-        chunk: Positions whose logits are held at once.
-
-    Returns:
-        ``(N,)`` in nats, below `OUTSIDE` for tokens that were cut off.
+    Targets are the ``(N,)`` ids of the tokens that the states predict; no gradient goes
+    through, and the logits of `chunk` positions are held at once. Returns ``(N,)`` in
+    nats, below `OUTSIDE` for tokens that were cut off.
     """
 
     def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
@@ -52,10 +47,7 @@ def drawn_logprobs(
 def importance_weights(trainer: Tensor, engine: Tensor, clip: float) -> Tensor:
     """Return ``min(p_trainer / p_engine, clip)`` for each token.
 
-    Args:
-        trainer: ``(N,)`` log-probabilities in nats.
-        engine: ``(N,)`` the same of the engine that drew the tokens.
-        clip: Largest weight, above 0.
+    Both are given as ``(N,)`` log-probabilities in nats; `clip` is above 0.
 
     Source: truncated importance sampling, Ionides, "Truncated Importance Sampling"
     (2008), for each token as in Yao et al., "Your Efficient RL Framework Secretly

@@ -210,11 +210,8 @@ def others_rows(
 ) -> list[int]:
     """Draw the rows of at most `NUM_OTHERS` answers to other questions.
 
-    Args:
-        rng: Draws.
-        num_rows: How many answers there are.
-        barred: Rows of those to questions of the same text, sorted.
-        num_same: How many questions have that text, with an answer or not.
+    Barred are the rows, sorted, of answers to questions of the same text, of which there
+    are `num_same`, with an answer or not.
     """
     if num_same > MANY_SAME:  # drawing until enough are not barred would take too long
         return drawn_rows(rng, num_rows, barred, NUM_OTHERS)

@@ -144,13 +144,8 @@ def capture_neurons(
 ) -> list[NeuronSet]:
     """Return the neuron sets of completions, from one forward pass over each.
 
-    Args:
-        model: Scores its own neurons, layer by layer.
-        question_ids: One for each pair.
-        pairs: Prompt and what counts of the completion, as `pair_of` returns them;
-            the latter must not be empty.
-        config: Which neurons count.
-        tokens_per_batch: Tokens, padding included, that one forward pass may hold.
+    `pairs` are as `pair_of` returns them, none without a completion; a pass holds
+    `tokens_per_batch` tokens at most, padding included.
 
     Raises:
         NotFiniteError: If a score is no number.

@@ -46,15 +46,10 @@ def token_weights(
     """Return how much each completion token ``(N,)`` counts, `None` for once each.
 
     That is how often its completion was drawn, times an importance weight where
-    another engine drew it: that of the last draw that its loss depends on. A divergence
-    over the vocabulary depends on the tokens before alone. Weighing it by the token
-    that comes next would change nothing on average and only add noise.
-
-    Args:
-        student: States that predict the tokens.
-        sequences: What is trained on.
-        config: How tokens were drawn, and the largest importance weight.
-        of_drawn: Whether the loss at a token is one of the token that was drawn there.
+    another engine drew it: that of the last draw that its loss depends on, the token's
+    own if the loss is one `of_drawn`. A divergence over the vocabulary depends on the
+    tokens before alone. Weighing it by the token that comes next would change nothing
+    on average and only add noise. The student's states predict the tokens.
     """
     counts = None
     if any(sequence.count != 1 for sequence in sequences):

@@ -113,13 +113,9 @@ def sample_rollouts(
 ) -> list[Rollout]:
     """Answer questions, each draw from a seed of its own.
 
-    Args:
-        model: Answers.
-        asked: The questions.
-        config: Seed, length limits and how answers are read.
-        stage: Names the purpose of the draws, so that stages do not share them.
-        draws: Pairs of a temperature and how many samples to draw at it; 0 is greedy.
-        longest: Tokens at which a completion is cut; those of the pool if left out.
+    `stage` names the purpose of the draws, so that stages do not share them; `draws`
+    are pairs of a temperature and how many samples to draw at it, 0 for greedy; a
+    completion is cut at `longest` tokens, or at those of the pool.
 
     Returns:
         All rollouts of the first question, then of the second, and so on.

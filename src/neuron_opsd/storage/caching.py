@@ -158,14 +158,7 @@ class Cache(Protocol):
         *,
         made_from: Sequence[str] = (),
     ) -> T:
-        """Return a value as a whole.
-
-        Args:
-            name: Of the value.
-            codec: How it becomes a file, where it is kept.
-            compute: Makes it.
-            made_from: Names of what it is made from; it is stale where these changed.
-        """
+        """Return a value as a whole; it is stale where what it was made from changed."""
 
     def chunks(
         self,
@@ -176,14 +169,9 @@ class Cache(Protocol):
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
-        """Return a list, computed chunk by chunk.
+        """Return a list, computed chunk by chunk; the codec is for a chunk as well.
 
-        Args:
-            name: Of the list.
-            codec: For a chunk as well as for the whole.
-            items: What it is computed from; told of chunks that are kept as well.
-            task: Makes a chunk's results from its items.
-            made_from: As of `once`.
+        Items are told of chunks that are kept, too; `made_from` is as of `once`.
         """
 
 
