@@ -13,14 +13,7 @@ from neuron_opsd.answers.readers import reader_for
 from neuron_opsd.answers.spans import Reading
 from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import naming
-from neuron_opsd.models.decoding.choices import (
-    ChoiceScores,
-    check_choices,
-    choice_logprobs,
-    draw_choices,
-    entropy,
-    score_choices,
-)
+from neuron_opsd.models.decoding import choices
 from neuron_opsd.models.roles import Answerer, Sampling, TextScorer, Tokenizer
 from neuron_opsd.prompts import choice_answers, student_prompt
 from neuron_opsd.records import Completion, Prompt, Question, Rollout, TokenIds
@@ -195,7 +188,7 @@ def complete(
 
 def scored_choices(
     model: TextScorer, asked: Sequence[PromptedQuestion]
-) -> list[ChoiceScores]:
+) -> list[choices.ChoiceScores]:
     """Score the choices of questions that are asked with some.
 
     Raises:
@@ -205,27 +198,27 @@ def scored_choices(
     prompts = model.encode_all([a.prompt for a in asked])
     completions = [choice_tokens(model, a) for a in asked]
     with naming([a.question.id for a in asked]):
-        scores = score_choices(model, prompts, completions)
+        scores = choices.score_choices(model, prompts, completions)
     return [replace(s, bias=a.bias) for s, a in zip(scores, asked, strict=True)]
 
 
 def choice_tokens(model: Tokenizer, asked: PromptedQuestion) -> list[TokenIds]:
     """Return the completion of each choice, end token included."""
     tokens = [model.encode_answer(asked.prompt, text) for text in asked.written]
-    check_choices(asked.question.id, asked.written, tokens)
+    choices.check_choices(asked.question.id, asked.written, tokens)
     return tokens
 
 
 def drawn(
-    scores: ChoiceScores,
+    scores: choices.ChoiceScores,
     asked: PromptedQuestion,
     seeds: Sequence[int],
     temperature: float,
 ) -> list[Completion]:
     """Draw one choice per seed; entropy is that of the choice, per token."""
-    logprobs = choice_logprobs(scores, temperature)
+    logprobs = choices.choice_logprobs(scores, temperature)
     uniform = np.array([uniforms(seed, 1)[0] for seed in seeds])
-    spread = entropy(logprobs)
+    spread = choices.entropy(logprobs)
     return [
         Completion(
             token_ids=scores.completions[c],
@@ -234,7 +227,7 @@ def drawn(
             logprob=float(logprobs[c]),
             entropy=spread / len(scores.completions[c]),
         )
-        for c in draw_choices(logprobs, uniform)
+        for c in choices.draw_choices(logprobs, uniform)
     ]
 
 

@@ -158,7 +158,7 @@ class Cache(Protocol):
         *,
         made_from: Sequence[str] = (),
     ) -> T:
-        """Return a value as a whole; it is stale where what it was made from changed."""
+        """Return a value as a whole, made again where what it is from changed."""
 
     def chunks(
         self,

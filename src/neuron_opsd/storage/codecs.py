@@ -27,14 +27,9 @@ from neuron_opsd.records import (
     TeacherCheck,
     TeacherContext,
 )
+from neuron_opsd.storage import stored_rollouts
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
-from neuron_opsd.storage.stored_rollouts import (
-    ROLLOUT_SCHEMA,
-    StoredRollouts,
-    damaged,
-    opened_table,
-)
 
 T = TypeVar("T")
 Record = TypeVar("Record")
@@ -72,7 +67,7 @@ class Codec(Generic[T]):
             reason = fault_in(error)
         except (DocumentError, UnicodeDecodeError) as error:
             reason = first_line(error)
-        raise damaged(path, reason)
+        raise stored_rollouts.damaged(path, reason)
 
     def at(self, file_name: str) -> Codec[T]:
         """Return the same codec for a file of another name."""
@@ -185,11 +180,6 @@ def writable(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def save_rollouts(rollouts: Iterable[Rollout], path: Path) -> None:
-    """Write rollouts as a Parquet file."""
-    save_table(map(rollout_batch, groups(rollouts)), ROLLOUT_SCHEMA, path)
-
-
 def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
     """Return some rollouts as columns."""
     completions = [rollout.completion for rollout in rollouts]
@@ -206,7 +196,7 @@ def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
         "answer": [None if answer is None else writable(answer) for answer in answers],
         "final_start": [completion.final_start for completion in completions],
     }
-    return pa.RecordBatch.from_pydict(columns, schema=ROLLOUT_SCHEMA)
+    return pa.RecordBatch.from_pydict(columns, schema=stored_rollouts.ROLLOUT_SCHEMA)
 
 
 def save_neurons(sets: Iterable[NeuronSet], path: Path) -> None:
@@ -228,7 +218,7 @@ def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
 
 def load_neurons(path: Path) -> Sequence[NeuronSet]:
     """Read neuron sets from a Parquet file; their arrays are read-only."""
-    with opened_table(path, NEURON_SCHEMA) as file:
+    with stored_rollouts.opened_table(path, NEURON_SCHEMA) as file:
         batches = file.iter_batches(ROWS_PER_GROUP)
         return tuple(item for batch in batches for item in neuron_sets(batch))
 
@@ -286,7 +276,11 @@ def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -
 
 
 ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
-    "rollouts.parquet", save_rollouts, StoredRollouts
+    "rollouts.parquet",
+    lambda rollouts, path: save_table(
+        map(rollout_batch, groups(rollouts)), stored_rollouts.ROLLOUT_SCHEMA, path
+    ),
+    stored_rollouts.StoredRollouts,
 )
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
 SELECTION = records_codec("selection.json", SelectionEntry)

@@ -52,7 +52,8 @@ class Journal:
 
     def add(self, key: str, value: Any) -> None:
         """Keep a value for the next process, also where this one is killed."""
-        line = line_of(key, value)
+        text = json.dumps([key, value]).encode()
+        line = hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
         is_new = not self.path.exists()
         with disk_errors(self.path, len(line)):
             refuse_special(self.path)
@@ -68,12 +69,6 @@ class Journal:
                 sync(self.path.parent)
         self._whole += len(line)
         self.values[key] = value
-
-
-def line_of(key: str, value: Any) -> bytes:
-    """Return the line of a key and its value."""
-    text = json.dumps([key, value]).encode()
-    return hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
 
 
 def kept_lines(path: Path, warn: Callable[[str], None]) -> tuple[dict[str, Any], int]:
