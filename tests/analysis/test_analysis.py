@@ -299,8 +299,10 @@ def test_a_pool_that_was_answered_once_has_no_vote_share(num_rollouts: int) -> N
     labels = LabelColumns(np.empty((size, 0)), np.empty((size, 0)), unknown, unknown)
     verdicts = Verdicts({}, {}, right.astype(np.float64), right, right, labels)
     weights = np.ones((1, size))
-    found = unlabelled_measures(columns)(weights)
-    found |= labelled_measures(columns, verdicts)(weights)
+    found = {
+        **unlabelled_measures(columns)(weights),
+        **labelled_measures(columns, verdicts)(weights),
+    }
     of_votes = {name for name in found if "agreement" in name or "unanimity" in name}
     assert bool(of_votes) is (num_rollouts > 1)
     partial = found[correlation_name("partial", ACCURACY)]

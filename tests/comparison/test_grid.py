@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,7 @@ from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.training import Training, train_adapter
 from neuron_opsd.stages.training import Objective
 from neuron_opsd.storage.codecs import json_codec
+from neuron_opsd.storage.folders import COMPARISON_PAGE
 from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.status import comparison_status
@@ -593,6 +595,26 @@ def test_nothing_is_warned_of_twice(tmp_path: Path, config: Config) -> None:
     assert [text.split(":")[0] for text in cut] == ["sums seed 0"]
     assert len(set(heard)) == len(heard)
     assert len([text for text in data.warnings if "rollouts were cut at" in text]) == 1
+
+
+def test_questions_that_are_asked_once_have_no_calibration(
+    tmp_path: Path, config: Config
+) -> None:
+    wanted = comparison(tmp_path, "lmsi")
+    wanted = replace(wanted, sources={"parity": wanted.sources["parity"]})
+    data = compared(wanted, config.changed(evaluation={"num_samples": 1}))
+    values = {
+        metric: {row.value for row in data.measurements if row.place.metric == metric}
+        for metric in ("avg_at_k", "ece", "unanimity")
+    }
+    assert all(map(math.isfinite, values["avg_at_k"]))
+    assert not any(map(math.isfinite, values["ece"] | values["unanimity"]))
+    assert "one answer to a question has no vote" in " ".join(data.warnings)
+    told = json.loads((wanted.out / "results.json").read_text())["measurements"]
+    assert {row["value"] for row in told if row["metric"] == "ece"} == {None}
+    page = (wanted.out / COMPARISON_PAGE).read_text()
+    assert "It was not measured here: one answer to a question has no vote" in page
+    assert ">nan" not in page.lower()
 
 
 def temperatures(folder: Path) -> set[float]:

@@ -73,7 +73,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
             steps[variant.name] = step_seconds(context, variant, found)
             done(1)
     work = count_work(context.model, inputs, context.config, found)
-    rates = rates_of(found)
+    rates = found.rates
     own = config.evaluation.num_samples
     asked = work.tests, rates, context.config, (own,), work.tested
     tested = costs.answering(*asked).seconds
@@ -124,20 +124,6 @@ def step_seconds(context: ComparisonContext, variant: Variant, found: Reading) -
     size = size_of_step(trial, examples, found.reading, found.showing)
     warm_up(trial, learner, examples, method, size)
     return try_step(trial, learner, examples, method, size)
-
-
-def rates_of(found: Reading) -> Rates:
-    """Return the rates of everything but training."""
-    return Rates(
-        reading=found.reading,
-        showing=found.showing,
-        capture=found.capture,
-        distil_step=0.0,
-        form_step=0.0,
-        saving=0.0,
-        loading=0.0,
-        decoding=found.written.decoding,
-    )
 
 
 def group_seconds(

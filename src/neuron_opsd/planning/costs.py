@@ -10,7 +10,7 @@ after another) and *train* (forward and backward).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from neuron_opsd.config import Config
 from neuron_opsd.method.selection import limit_of, share_asked
@@ -99,12 +99,7 @@ class Cost:
     seconds: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.prefill + other.prefill,
-            self.decode + other.decode,
-            self.train + other.train,
-            self.seconds + other.seconds,
-        )
+        return Cost(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
     def stage(self, name: str, config: Config) -> StagePlan:
         """Return it as a stage, with a margin; without a time where vLLM writes."""
@@ -312,18 +307,13 @@ def num_positions(work: Work, config: Config) -> float:
         (work.pool, config.rollouts.num_samples, work.written),
         (work.tests, config.evaluation.num_samples, work.tested),
     )
-    return max((growing(*asked, config) for asked in sets), default=0.0)
-
-
-def growing(
-    questions: QuestionTokens, samples: int, writing: Writing, config: Config
-) -> float:
-    """Return how many positions of growing completions are held, at most."""
-    if not questions.num_free:
-        return 0.0
-    block = min(questions.num_free, config.rollouts.block_size)
-    rows = workload.rows_of(block, samples)
-    return rows * workload.expected_longest(writing.mean, rows, writing.limit)
+    found = [0.0]
+    for questions, samples, writing in sets:
+        block = min(questions.num_free, config.rollouts.block_size)
+        if rows := workload.rows_of(block, samples):
+            longest = workload.expected_longest(writing.mean, rows, writing.limit)
+            found.append(rows * longest)
+    return max(found)
 
 
 def disk(work: Work, facts: ModelFacts, config: Config) -> int:

@@ -15,7 +15,7 @@ from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.config_file import read_outline
 from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
 from neuron_opsd.models.roles import LanguageModel, ModelFacts, Tokenizer
-from neuron_opsd.models.vllm.engine import PROCESSOR_CACHE
+from neuron_opsd.models.room import ENGINE_CACHE
 from neuron_opsd.planning import samples, step_trials, trials
 from neuron_opsd.planning.costs import Plan, num_saved, plan
 from neuron_opsd.planning.fitting import Lengths, longest_step
@@ -60,6 +60,16 @@ class Reading:
     capture: float
     """Seconds per token."""
     peak: int
+
+    @property
+    def rates(self) -> Rates:
+        """The rates of everything but training."""
+        return Rates(
+            reading=self.reading,
+            showing=self.showing,
+            capture=self.capture,
+            decoding=self.written.decoding,
+        )
 
     def answers(self, config: Config) -> PoolAnswers:
         """Return the answers of the sample, as a method may make examples of them."""
@@ -110,7 +120,7 @@ def engine_bytes(config: Config, facts: ModelFacts) -> int:
     if facts.device.startswith("cuda"):
         return round(config.engine.memory_share * total_memory(facts.device))
     each = FLOAT if facts.compute == "float32" else HALF
-    return each * facts.num_parameters + PROCESSOR_CACHE
+    return each * facts.num_parameters + ENGINE_CACHE
 
 
 def clock_of(device: str) -> Callable[[], float]:
@@ -219,17 +229,8 @@ def try_learner(
     if num_saved(config):
         saving, held = step_trials.try_saving(trial, learner)
         peak = max(peak, held)
-    rates = Rates(
-        reading=found.reading,
-        showing=found.showing,
-        capture=found.capture,
-        distil_step=distil,
-        form_step=form,
-        saving=saving,
-        loading=loading,
-        decoding=found.written.decoding,
-    )
-    return rates, peak
+    rates = replace(found.rates, distil_step=distil, form_step=form)
+    return replace(rates, saving=saving, loading=loading), peak
 
 
 def longest_step_bytes(trial: Trial, found: Reading) -> int:

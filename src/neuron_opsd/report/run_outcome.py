@@ -125,10 +125,8 @@ def accuracy_clause(test: TestComparison, config: EvaluationConfig) -> str:
     before, after = map(wording.percent, test.both("avg_at_k"))
     said = as_clause("the model", accuracy_verdict(test, interval, config))
     step = f"Avg@{config.num_samples} went from {before} to {after}"
-    change, ends = (
-        wording.points(interval.value),
-        wording.ends(interval, wording.points),
-    )
+    change = wording.points(interval.value)
+    ends = wording.ends(interval, wording.points)
     return f"On {where} {said}: {step}, {change} points (95 % interval {ends})"
 
 

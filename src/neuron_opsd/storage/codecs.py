@@ -7,8 +7,9 @@ bytes. Half a surrogate pair, which no file can hold, becomes the character U+FF
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -162,6 +163,19 @@ def save_json(value: Any, path: Path) -> None:
 def load_json(path: Path) -> Any:
     """Read a JSON file; what is none raises a `DocumentError`."""
     return parse_json(read_plain(path))
+
+
+def without_nan(value: Any) -> Any:
+    """Return records and nested values with `None` for what JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if is_dataclass(value):
+        return {f.name: without_nan(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return value
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

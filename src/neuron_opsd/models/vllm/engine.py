@@ -23,6 +23,7 @@ import torch
 
 from neuron_opsd.config import EngineConfig
 from neuron_opsd.errors import ModelError, NeuronOpsdError
+from neuron_opsd.models.room import ENGINE_CACHE
 from neuron_opsd.models.vllm.adapters import Weights, room_for
 from neuron_opsd.models.vllm.library import (
     computing,
@@ -33,9 +34,6 @@ from neuron_opsd.models.vllm.library import (
 
 NUMBERS: Final = count(1)
 """Of adapters, in the whole process."""
-
-PROCESSOR_CACHE: Final = 2**30
-"""Bytes of keys and values on a processor."""
 
 PROCESSOR_BLOCK: Final = 32
 """Tokens of a block of keys and values on a processor."""
@@ -190,7 +188,7 @@ class Engine:
             }
             if self._on_gpu
             else {
-                "kv_cache_memory_bytes": PROCESSOR_CACHE,
+                "kv_cache_memory_bytes": ENGINE_CACHE,
                 # Of a short prompt all but the last block is read once.
                 "block_size": PROCESSOR_BLOCK,
                 # Seeds there do not survive a prompt that is read in parts.
