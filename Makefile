@@ -13,6 +13,8 @@ LOCK = $(AUDIT)/bin/uv pip compile --quiet --upgrade --universal --generate-hash
 
 # Flags of `neuron-opsd demo`, for example DEMO_FLAGS=--quick.
 DEMO_FLAGS ?=
+DEMO_NEEDS = $(if $(findstring vllm,$(DEMO_FLAGS)),$(WITH_VLLM)/installed,$(VENV)/installed \
+  $(if $(findstring --ray,$(DEMO_FLAGS)),$(VENV)/installed-ray))
 # Flags of the sweep of faults, for example FAULT_FLAGS='--trials 50 --seed 1'.
 FAULT_FLAGS ?=
 # One pytest worker per processor, up to four: each loads torch for itself.
@@ -40,8 +42,8 @@ PYTHON ?= $(shell $(FIND_PYTHON))
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
-demo: $(VENV)/installed $(if $(findstring --ray,$(DEMO_FLAGS)),$(VENV)/installed-ray) ## a small real model teaches itself; ends with a report
-	@$(BIN)/neuron-opsd demo $(DEMO_FLAGS)
+demo: $(DEMO_NEEDS) ## a small real model teaches itself; ends with a report
+	@$(dir $<)bin/neuron-opsd demo $(DEMO_FLAGS)
 
 test: $(VENV)/installed-dev ## run the tests
 	@$(BIN)/python -m pytest $(TEST_FLAGS)

@@ -78,7 +78,7 @@ SETTINGS = (
     "teacher_check.num_questions=8",
     "evaluation.num_samples=1",
 )
-STEPS = ("distill.steps=30", "distill.batch_size=8")
+STEPS = ("distill.steps=20", "distill.batch_size=4")
 FEWER_STEPS = ("distill.steps=10", "distill.batch_size=2")
 
 

@@ -18,7 +18,14 @@ from cyclopts import App
 
 from neuron_opsd.analysis.analyse import AnalysisRequest, analyse
 from neuron_opsd.analysis.cases import Findings, same_label, sharing
-from neuron_opsd.analysis.columns import told_apart, vote_readers
+from neuron_opsd.analysis.columns import (
+    PoolColumns,
+    Verdicts,
+    labelled_measures,
+    told_apart,
+    unlabelled_measures,
+    vote_readers,
+)
 from neuron_opsd.analysis.inputs import (
     LabelledPool,
     PreparedRun,
@@ -31,6 +38,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.data.csv_rows import cell
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.method.labels import LabelColumns
 from neuron_opsd.method.neighbours import jaccard_distance
 from neuron_opsd.method.statistics import pearson, spearman
 from neuron_opsd.progress import Silent
@@ -41,6 +49,7 @@ from neuron_opsd.records import (
     Question,
     SelectionEntry,
     TeacherContext,
+    Vote,
 )
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.analysis import (
@@ -265,6 +274,39 @@ def test_so_few_right_answers_are_nothing_to_go_by() -> None:
     assert not told_apart(few).any()
     assert not told_apart(1 - few).any()
     assert told_apart(enough) is enough
+
+
+@pytest.mark.parametrize("num_rollouts", [1, 4])
+def test_a_pool_that_was_answered_once_has_no_vote_share(num_rollouts: int) -> None:
+    size = 40
+    source = np.random.default_rng(0)
+    ids = tuple(map(str, range(size)))
+    columns = PoolColumns(
+        ids=ids,
+        captured={},
+        votes={i: Vote(i, "a", {"a": num_rollouts}, num_rollouts) for i in ids},
+        captured_greedy=False,
+        agreement=np.where(source.random(size) < 0.8, 1.0, 0.0),
+        unanimous=source.random(size) < 0.8,
+        selected=source.random(size) < 0.5,
+        **{
+            name: source.random(size)
+            for name in ("count", "length", "mean_length", "entropy", "logprob")
+        },
+    )
+    right = source.random(size) < 0.5
+    unknown = np.full(size, np.nan)
+    labels = LabelColumns(np.empty((size, 0)), np.empty((size, 0)), unknown, unknown)
+    verdicts = Verdicts({}, {}, right.astype(np.float64), right, right, labels)
+    weights = np.ones((1, size))
+    found = {
+        **unlabelled_measures(columns)(weights),
+        **labelled_measures(columns, verdicts)(weights),
+    }
+    of_votes = {name for name in found if "agreement" in name or "unanimity" in name}
+    assert bool(of_votes) is (num_rollouts > 1)
+    partial = found[correlation_name("partial", ACCURACY)]
+    assert np.isfinite(partial).all()
 
 
 def test_files_hold_every_number_and_the_run_is_left_alone(labelled: Analysed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -341,6 +342,26 @@ def test_plan_shows_each_stage_and_the_sums(
     assert library.calls[0][1] == {"exam": "exam.jsonl"}
     assert main([*argv, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seconds"] == 200.0
+
+
+def test_plan_says_where_it_has_no_time_and_what_vllm_holds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from neuron_opsd.planning.costs import Plan, StagePlan
+
+    loading = StagePlan("loading", 0, 0, 0, 3.0, 2.0, 4.0)
+    writing = StagePlan("rollouts", 800, 200, 0, None, None, None)
+    found = Plan((loading, writing), 3 * 2**30, 2**20, 2**30, "vLLM writes")
+    monkeypatch.setattr(neuron_opsd, "plan", lambda *_: found)
+    assert main(["plan", "--model", "m", "--pool", "p"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"rollouts +1,000 +not measured", out)
+    assert "time:   not measured (vLLM writes)" in out
+    assert "memory: 3.0 GiB at most, of which vLLM holds 1.0 GiB" in out
+    assert main(["plan", "--model", "m", "--pool", "p", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["seconds"] is None
+    assert [stage["seconds"] for stage in told["stages"]] == [3.0, None]
 
 
 def test_plan_for_a_gpu_needs_a_configuration_alone(

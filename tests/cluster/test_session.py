@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from neuron_opsd.cluster import session
 from neuron_opsd.cluster.session import check_address, try_to_join, wait_for
 from neuron_opsd.config import ClusterConfig
 from neuron_opsd.errors import ConfigError, TryAgainError
@@ -20,8 +21,17 @@ def test_an_address_that_cannot_be_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["local", "auto", "head:6379", "ray://[::1]:10001"])
-def test_these_addresses_can_be(address: str) -> None:
+def test_these_addresses_can_be(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "find_spec", lambda _: True)
     check_address(ClusterConfig(address=address))
+
+
+def test_a_client_that_is_not_installed_is_asked_for_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"pip install 'ray\[client\]', or start"):
+        check_address(ClusterConfig(address="ray://head:10001"))
 
 
 def test_a_cluster_without_ray_is_refused_with_advice(

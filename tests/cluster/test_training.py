@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from neuron_opsd.cluster import session
 from neuron_opsd.cluster.session import Share
 from neuron_opsd.cluster.training import Team
 from neuron_opsd.config import ClusterConfig, Config
@@ -20,6 +21,7 @@ from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.progress import Silent
+from neuron_opsd.runs import teams
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.courses import HERE, Course, Job
 from neuron_opsd.runs.elsewhere import machines_for
@@ -89,8 +91,12 @@ def distance(one: Path, other: Path) -> float:
 
 
 def test_workers_train_what_one_process_trains_and_go_on_with_it(
-    tmp_path: Path, config: Config, cluster: ClusterConfig
+    tmp_path: Path,
+    config: Config,
+    cluster: ClusterConfig,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(teams, "PART", 20_000)  # smaller than the state
     alone, two, one = (tmp_path / name for name in ("alone", "two", "one"))
     assert not trained(alone, config, None)
     # Two workers begin, this process goes on.
@@ -115,7 +121,8 @@ def test_workers_train_what_one_process_trains_and_go_on_with_it(
 @contextmanager
 def team_at_work(config: Config, marker: str) -> Iterator[Course]:
     """Give a training by two workers that are told a marker."""
-    team = Team(2, Share(0.0, 1), {"NEURON_OPSD_MARKER": marker}, 240)
+    settings = ClusterConfig(timeout=240)
+    team = Team(2, Share(0.0, 1), {"NEURON_OPSD_MARKER": marker}, settings)
     job = Job(config, EXAMPLES, NeuronOPSD(config))
     with team_course(team, job, config.model.tokens_per_batch) as course:
         yield course
@@ -154,7 +161,7 @@ def test_a_lost_worker_ends_the_training_with_a_line(config: Config) -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_workers_that_do_not_come_are_not_waited_for_long(config: Config) -> None:
-    team = Team(2, Share(0.0, 1000), {}, 3)
+    team = Team(2, Share(0.0, 1000), {}, ClusterConfig(timeout=3))
     job = Job(config, EXAMPLES, NeuronOPSD(config))
     start = time.monotonic()
     with (
@@ -195,6 +202,7 @@ def test_what_workers_cannot_train_is_trained_here_and_said(
 ) -> None:
     from neuron_opsd.runs.elsewhere import ClusterMachines
 
+    monkeypatch.setattr(session, "find_spec", lambda _: True)
     noted, said = stood_in(monkeypatch), Silent()
     config = config.changed(cluster={"address": "local"}).changed(**change)
     machines = ClusterMachines(config, said.warn)

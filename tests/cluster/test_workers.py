@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,6 +18,11 @@ from neuron_opsd.cluster.mailbox import Mailbox
 from neuron_opsd.cluster.pool import MOST_LOSSES, Pool
 from neuron_opsd.config import ClusterConfig
 from neuron_opsd.errors import ConfigError, DataError, NotFiniteError, TryAgainError
+from neuron_opsd.models.load import RemoteModel
+from neuron_opsd.models.room import Room
+from neuron_opsd.runs.elsewhere import ClusterMachines
+from neuron_opsd.storage.caching import Keeping
+from neuron_opsd.storage.journal import Journal
 from neuron_opsd.storage.manifest import read_manifest
 from tiny_runs import (
     TEST_SIZES,
@@ -123,6 +130,33 @@ def test_letters_are_taken_in_their_order_and_once(cluster: ClusterConfig) -> No
     for letter in ("one", "two"):
         mailbox.send(letter)
     assert (mailbox.take(), mailbox.take()) == (["one", "two"], [])
+
+
+def test_what_was_finished_of_a_lost_chunk_is_not_done_again(
+    cluster: ClusterConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neuron_opsd.cluster.pool.MOST_LOSSES", 2)
+    alone = cluster.model_copy(update={"workers": 1})
+    config = tiny_config(tmp_path).model_copy(update={"cluster": alone})
+    keeping: Keeping[Any] = Keeping(work.NotingAsked, partial(journal_of, tmp_path))
+    recipe: Any = work.AskedRecipe(config, tmp_path, deadly=[1, 2])
+    chunks = [(0, [0, 1, 2, 3]), (1, [4, 5])]
+
+    def through() -> dict[int, Sequence[int]]:
+        model = RemoteModel(Mock(), Mock(), Room(4096), recipe, Mock())
+        with ClusterMachines(config, lambda _: None) as machines:
+            return dict(machines.map(model, work.ask_each, chunks, keeping))
+
+    with pytest.raises(TryAgainError, match="a chunk was lost 2 times"):
+        through()
+    assert set(journal_of(tmp_path, 0).values) == {"0", "1"}
+    assert through() == {n: [2 * item for item in chunk] for n, chunk in chunks}
+    asked = {p.name: len(p.read_text()) for p in tmp_path.glob("asked-*")}
+    assert asked == {f"asked-{n}": 2 if n in (1, 2) else 1 for n in range(6)}
+
+
+def journal_of(folder: Path, number: int) -> Journal:
+    return Journal(folder / f"{number}.journal", pytest.fail)
 
 
 @pytest.mark.long

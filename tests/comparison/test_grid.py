@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
@@ -20,6 +22,7 @@ from neuron_opsd.comparison import run_group as filling
 from neuron_opsd.comparison.compare import compare
 from neuron_opsd.comparison.comparison import Comparison
 from neuron_opsd.comparison.forecast import forecast
+from neuron_opsd.comparison.grid import draws_greedy
 from neuron_opsd.comparison.run_group import check_settings
 from neuron_opsd.comparison.variants import parse_variant
 from neuron_opsd.config import Config
@@ -48,6 +51,7 @@ from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.training import Training, train_adapter
 from neuron_opsd.stages.training import Objective
 from neuron_opsd.storage.codecs import json_codec
+from neuron_opsd.storage.folders import COMPARISON_PAGE
 from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.status import comparison_status
@@ -62,6 +66,7 @@ from tiny_runs import (
     with_wrong_answers,
     write_rows,
 )
+from vllm_stand_in import stand_in
 
 SHORT = ("distill.steps=2", "distill.num_samples=4", "evaluation.num_resamples=40")
 
@@ -571,14 +576,75 @@ def test_warnings_stay_with_the_models_they_are_about(
     )
     methods = ("neuron-opsd", "ttrl")
     first = compared(comparison(tmp_path, *methods), config)
-    cells = (FORM, "prompted", *methods)
-    expected = {
-        f"{source} seed 0, {method}: the pool is odd"
-        for source in first.sources
-        for method in cells
-    }
-    assert expected <= set(first.warnings)
+    cells = ", ".join(("prompted", FORM, *methods))
+    odd = [text for text in first.warnings if "the pool is odd" in text]
+    assert odd == [f"{s} seed 0, {cells}: the pool is odd" for s in first.sources]
     assert compared(comparison(tmp_path, *methods), config).warnings == first.warnings
+
+
+def test_nothing_is_warned_of_twice(tmp_path: Path, config: Config) -> None:
+    write_rows(tmp_path / "sums-pool.jsonl", sum_rows(range(POOL_SIZE)))
+    heard: list[str] = []
+
+    class Listening(Silent):
+        def warn(self, text: str) -> None:
+            heard.append(text)
+
+    data = compared(comparison(tmp_path, "lmsi", "ttrl"), config, Listening())
+    cut = [text for text in heard if "rollouts were cut at" in text]
+    assert [text.split(":")[0] for text in cut] == ["sums seed 0"]
+    assert len(set(heard)) == len(heard)
+    assert len([text for text in data.warnings if "rollouts were cut at" in text]) == 1
+
+
+def test_questions_that_are_asked_once_have_no_calibration(
+    tmp_path: Path, config: Config
+) -> None:
+    wanted = comparison(tmp_path, "lmsi")
+    wanted = replace(wanted, sources={"parity": wanted.sources["parity"]})
+    data = compared(wanted, config.changed(evaluation={"num_samples": 1}))
+    values = {
+        metric: {row.value for row in data.measurements if row.place.metric == metric}
+        for metric in ("avg_at_k", "ece", "unanimity")
+    }
+    assert all(map(math.isfinite, values["avg_at_k"]))
+    assert not any(map(math.isfinite, values["ece"] | values["unanimity"]))
+    assert "one answer to a question has no vote" in " ".join(data.warnings)
+    told = json.loads((wanted.out / "results.json").read_text())["measurements"]
+    assert {row["value"] for row in told if row["metric"] == "ece"} == {None}
+    page = (wanted.out / COMPARISON_PAGE).read_text()
+    assert "It was not measured here: one answer to a question has no vote" in page
+    assert ">nan" not in page.lower()
+
+
+def temperatures(folder: Path) -> set[float]:
+    """Return the temperatures of all answers in a folder."""
+    return {
+        value
+        for path in folder.rglob("*.parquet")
+        if "temperature" in (table := pq.read_table(path)).column_names
+        for value in table["temperature"].to_pylist()
+    }
+
+
+def test_greedy_answers_are_drawn_where_a_model_shows_them(
+    done: Done, tmp_path: Path, config: Config
+) -> None:
+    assert 0.0 in temperatures(group_of(done))
+    compared(comparison(tmp_path, "lmsi"), config)
+    assert 0.0 not in temperatures(tmp_path / "out")
+    more = ("lmsi", "greedy=neuron-opsd:contexts.answer=greedy")
+    with pytest.raises(ConfigError, match=r"greedy shows greedy answers.*without any"):
+        compared(comparison(tmp_path, *more), config)
+
+
+def test_groups_of_an_earlier_version_have_greedy_answers(config: Config) -> None:
+    made = SimpleNamespace(outputs={"rollouts": ()}, facts={})
+    old = SimpleNamespace(folder="old", manifest=made)
+    shown = config.changed(contexts={"answer": "greedy"})
+    assert draws_greedy(old, {"own": shown})  # type: ignore[arg-type]
+    made.facts["greedy"] = False
+    assert not draws_greedy(old, {"own": config})  # type: ignore[arg-type]
 
 
 def test_a_failed_form_only_training_leaves_out_what_would_begin_from_it(
@@ -754,10 +820,27 @@ def test_a_forecast_counts_what_is_left_and_times_every_method(
     assert before.left == {FORM: 2, "lmsi": 2, "ttrl": 2}
     assert set(before.step_seconds) == {FORM, "lmsi", "ttrl"}
     assert min(before.step_seconds.values()) > 0
-    assert before.seconds > 0
+    assert before.seconds
     assert not wanted.out.exists()
     compared(comparison(tmp_path, "lmsi"), config)
     assert forecast(wanted, config, Silent()).left == {"ttrl": 2}
+
+
+def test_a_forecast_gives_no_time_where_vllm_writes(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = stand_in(monkeypatch)
+    by_vllm = config.changed(engine={"rollouts": "vllm"})
+    chosen = forecast(comparison(tmp_path, "lmsi"), by_vllm, Silent())
+    assert chosen.seconds
+    assert not chosen.why_untimed
+
+    write_rows(tmp_path / "sums-pool.jsonl", sum_rows(range(POOL_SIZE)))
+    found = forecast(comparison(tmp_path, "lmsi"), by_vllm, Silent())
+    assert found.left == {FORM: 2, "lmsi": 2}
+    assert (found.seconds, found.test_seconds, found.step_seconds) == (None, None, {})
+    assert "vLLM" in found.why_untimed
+    assert not calls.made
 
 
 def test_a_forecast_times_form_only_on_questions_without_choices(

@@ -12,9 +12,10 @@ import pytest
 
 from killed_runs import KILLED, die, fork, wait
 from loaded import loaded
+from neuron_opsd import pipeline
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
-from neuron_opsd.errors import NotFiniteError
+from neuron_opsd.errors import NotFiniteError, TryAgainError
 from neuron_opsd.models.decoding.growing import Request
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.remembering import remembering
@@ -22,11 +23,13 @@ from neuron_opsd.models.roles import Sampling
 from neuron_opsd.pipeline import roll_out
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Message, Question
+from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.testing import sample_test
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.journal import Journal
 from neuron_opsd.storage.run_directory import RunDirectory
+from tiny_runs import POOL_SIZE, tiny_config, tiny_request, tiny_run
 
 QUESTIONS = [
     Question(
@@ -59,7 +62,8 @@ def config(tiny_llama_plain: Path) -> Config:
 @contextmanager
 def opened(folder: Path, config: Config) -> Iterator[Workspace]:
     with RunDirectory.open(folder, {}, {}, warn=pytest.fail) as run:
-        yield Workspace(config, cache=run, progress=Silent())
+        workers = RunContext(run, config, Silent()).work.workers
+        yield Workspace(config, cache=run, progress=Silent(), workers=workers)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -80,6 +84,17 @@ def killed_after(
     folder: Path, model: HFModel, config: Config, count: int, seed: int
 ) -> int:
     """Answer in a child that dies once it has kept so many records."""
+
+    def work() -> None:
+        dying(count)
+        model.room.rows = seed
+        answer(folder, model, config)
+
+    return wait(fork(work))
+
+
+def dying(count: int) -> None:
+    """Have this process die once it has kept so many records."""
     add, kept = Journal.add, []
 
     def counted(journal: Journal, key: str, value: Any) -> None:
@@ -88,12 +103,7 @@ def killed_after(
         if len(kept) == count:
             die()
 
-    def work() -> None:
-        setattr(Journal, "add", counted)  # noqa: B010 - in a child of its own
-        model.room.rows = seed
-        answer(folder, model, config)
-
-    return wait(fork(work))
+    setattr(Journal, "add", counted)  # noqa: B010 - in a child of its own
 
 
 @contextmanager
@@ -131,6 +141,53 @@ def test_a_killed_block_goes_on_with_what_was_not_finished(
     assert files_of(run) == files_of(tmp_path / "whole")
     assert not journal.exists()
     assert not list(run.rglob("*.journal"))
+
+
+def test_a_whole_run_that_is_killed_in_a_block_goes_on_with_the_rest(
+    tmp_path: Path, tiny_llama_plain: Path
+) -> None:
+    config = tiny_config(
+        tiny_llama_plain, "rollouts.mode=free", "rollouts.max_new_tokens=4"
+    )
+
+    def work() -> None:
+        dying(3)
+        tiny_run(tiny_request(tmp_path), config)
+
+    assert wait(fork(work)) == KILLED
+    (journal,) = (tmp_path / "run").rglob("*.journal")
+    assert journal.parent.name == "rollouts"
+    assert len(journal.read_bytes().splitlines()) == 3
+
+    def stop(*_: Any) -> Any:
+        raise TryAgainError("the pool is answered")
+
+    with begun() as again, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "hold_votes", stop)
+        with pytest.raises(TryAgainError, match="the pool is answered"):
+            tiny_run(tiny_request(tmp_path), config)
+    assert len(again) == config.rollouts.num_samples * (POOL_SIZE - 3)
+
+
+def test_a_record_without_what_completions_got_later_is_read(
+    tmp_path: Path, config: Config, tiny_llama_plain: Path
+) -> None:
+    model = loaded(tiny_llama_plain)
+    prompts, seeds = [model.encode(ask(QUESTIONS[:1], config)[0].prompt)], [[1, 2]]
+    sampling, path = Sampling(1.0, max_new_tokens=4), tmp_path / "journal"
+    journal, add = Journal(path, pytest.fail), Journal.add
+
+    def earlier(self: Journal, key: str, rows: Any) -> None:
+        dropped = [{n: v for n, v in row.items() if n != "logprobs"} for row in rows]
+        add(self, key, dropped)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "add", earlier)
+        first = remembering(model, journal).sample(prompts, seeds, sampling)
+    with begun() as asked:
+        again = remembering(model, Journal(path, pytest.fail))
+        assert again.sample(prompts, seeds, sampling) == first
+    assert not asked
 
 
 def test_a_logit_that_is_not_finite_names_the_question_it_belongs_to(

@@ -195,6 +195,28 @@ def test_counts_that_cannot_be_are_refused(change: dict[str, int]) -> None:
         columns_of([bad])
 
 
+OF_VOTES = (
+    *("ece", "adaptive_ece", "brier", "auroc", "overconfidence"),
+    "unanimity",
+)
+
+
+def test_one_answer_to_a_question_has_no_vote_to_measure() -> None:
+    def answered(num_rollouts: int, *, correct: bool) -> QuestionScore:
+        return QuestionScore("q", correct, num_rollouts, "a", correct, 1.0, 0, 0, 30.0)
+
+    single = [answered(1, correct=True), answered(1, correct=False)]
+    for scores, missing in (
+        (single, OF_VOTES),
+        ([*single, answered(2, correct=True)], ()),
+    ):
+        values = measure(columns_of(scores), np.ones((1, len(scores))))[0]
+        found = dict(zip(METRICS, values.tolist(), strict=True))
+        assert {n for n in OF_VOTES if math.isnan(found[n])} == set(missing)
+        assert found["avg_at_k"] > 0.0
+        assert bool(reliability_bins(scores)) is not bool(missing)
+
+
 def test_every_measure_by_hand() -> None:
     scores = [score(6, 0.75, correct=True), score(2, 0.5, correct=False)]
     values = measure(columns_of(scores), np.ones((1, 2)))[0]

@@ -26,6 +26,7 @@ from neuron_opsd.processes.ranks import ALONE
 from neuron_opsd.records import Completion, Message, Prompt, Question, TrainingExample
 from neuron_opsd.stages.engine_gap import (
     checked_gap,
+    moved_on,
     summed_gap,
     token_weights,
     trainer_logprobs,
@@ -79,8 +80,8 @@ def test_weights_are_ratios_cut_above() -> None:
     engine = torch.tensor([-1.0, -3.0, -1.0, -2.0])
     weights = importance_weights(trainer, engine, 2.0)
     assert weights.tolist() == pytest.approx([1.0, 2.0, np.exp(-2.0), 0.0])
-    # A token that the trainer would not have drawn counts in no distance.
-    assert total_gap(trainer, engine) == (4.0, 3)
+    # A token that the trainer would not have drawn is taken to be one nat off.
+    assert total_gap(trainer, engine) == (5.0, 4)
 
 
 def test_weights_undo_what_the_engine_draws_otherwise() -> None:
@@ -128,31 +129,62 @@ def test_only_what_an_engine_drew_is_weighed(learner: HFLearner) -> None:
     off = (own[0] - 0.3, own[1], own[2] + 0.5)
     both = [sequence(8, 9, count=3), sequence(5, 6, 7, logprobs=off, count=2)]
     student = learner.student(student_pairs(learner, both))
-    weights = token_weights(student, both, DistillConfig(importance_clip=1.2))
+    cut = DistillConfig(importance_clip=1.2)
+    weights = token_weights(student, both, cut, of_drawn=True)
     assert weights is not None
     expected = [3, 3, 2 * 1.2, 2 * 1.0, 2 * np.exp(-0.5)]
     assert weights.tolist() == pytest.approx(expected, rel=1e-5)
     assert not weights.requires_grad
+    # What depends on the tokens before alone has the weight of the last of these.
+    weights = token_weights(student, both, cut, of_drawn=False)
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([3, 3, 2, 2 * 1.2, 2 * 1.0], rel=1e-5)
     off_config = DistillConfig(importance_clip=0.0)
-    counts = token_weights(student, both, off_config)
+    counts = token_weights(student, both, off_config, of_drawn=True)
     assert counts is not None
     assert counts.tolist() == [3, 3, 2, 2, 2]
     alone = [sequence(8, 9)]
     student = learner.student(student_pairs(learner, alone))
-    assert token_weights(student, alone, DistillConfig()) is None
+    assert token_weights(student, alone, DistillConfig(), of_drawn=False) is None
+
+
+def test_a_divergence_is_weighed_by_the_draw_that_led_to_it() -> None:
+    """Two tokens of two: the loss at the second depends on which the first is."""
+    trainer, engine = torch.tensor([0.5, 0.5]), torch.tensor([0.8, 0.2])
+    source = torch.Generator().manual_seed(2)
+    first, second = torch.multinomial(
+        engine, 400_000, replacement=True, generator=source
+    ).view(2, -1)
+    own = importance_weights(trainer.log(), engine.log(), 100.0)
+    divergence = torch.tensor([1.0, 3.0])[first]
+    rows = [sequence(a, b) for a, b in ((0, 1), (1, 1))]
+    assert moved_on(own, rows[:1]).tolist() == pytest.approx([1.0, float(own[0])])
+
+    def mean(weights: torch.Tensor) -> float:
+        return float((weights * divergence).mean())
+
+    assert mean(own[first]) == pytest.approx(2.0, abs=0.02)
+    # Its own draw tells nothing of it: no better than no weight.
+    assert mean(own[second]) == pytest.approx(1.4, abs=0.02)
+    assert mean(torch.ones(1)) == pytest.approx(1.4, abs=0.02)
 
 
 @pytest.mark.parametrize("name", ["neuron-opsd", "ttrl", "lmsi"])
 def test_every_loss_on_drawn_tokens_is_weighed(learner: HFLearner, name: str) -> None:
-    """A completion whose tokens all weigh a half has half the loss and gradient."""
+    """A completion whose tokens all weigh a half has half the loss and gradient.
+
+    The first of a divergence follows no draw and keeps its weight.
+    """
     config = load_config(None, [f"method={name}", "distill.num_samples=2"])
     method = METHODS[name](config)
     own = own_logprobs(learner, 5, 6, 7)
     halved = tuple(value + np.log(2.0) for value in own)
 
-    def loss_and_gradient(logprobs: tuple[float, ...]) -> tuple[float, float]:
+    def loss_and_gradient(
+        logprobs: tuple[float, ...] = (), *ids: int
+    ) -> tuple[float, float]:
         learner.drop_gradients()
-        given = sequence(5, 6, 7, logprobs=logprobs)
+        given = sequence(*(ids or (5, 6, 7)), logprobs=logprobs)
         loss = method.loss(
             learner, [TrainingSequence(given.example, given.completion, 1, 1.0)]
         )
@@ -162,9 +194,15 @@ def test_every_loss_on_drawn_tokens_is_weighed(learner: HFLearner, name: str) ->
         return loss.item(), sum(norms)
 
     whole, half = loss_and_gradient(own), loss_and_gradient(halved)
-    assert loss_and_gradient(()) == pytest.approx(whole, rel=1e-4)
-    assert half == pytest.approx([value / 2 for value in whole], rel=1e-4)
+    assert loss_and_gradient() == pytest.approx(whole, rel=1e-4)
     assert whole[1] > 0.0
+    if name == "neuron-opsd":
+        first, _ = loss_and_gradient((), 5)
+        assert first > 0.0
+        assert half[0] == pytest.approx((whole[0] + first) / 2, rel=1e-4)
+        assert half[1] != pytest.approx(whole[1], rel=0.05)
+    else:
+        assert half == pytest.approx([value / 2 for value in whole], rel=1e-4)
 
 
 def watched(*more: str) -> Config:

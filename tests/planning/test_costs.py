@@ -16,6 +16,7 @@ from neuron_opsd.method.selection import (
     select_questions,
 )
 from neuron_opsd.planning.costs import (
+    Plan,
     StagePlan,
     num_positions,
     num_selected,
@@ -196,7 +197,8 @@ def test_every_checkpoint_takes_time() -> None:
 
 def test_the_sums_are_those_of_the_stages() -> None:
     found = plan(FREE, RATES, HELD, FACTS, settings())
-    assert found.seconds == sum(stage.seconds for stage in found.stages)
+    assert found.seconds is not None
+    assert found.seconds == sum(stage.seconds or 0.0 for stage in found.stages)
     assert found.low == pytest.approx(0.75 * found.seconds)
     assert found.high == pytest.approx(1.25 * found.seconds)
 
@@ -214,10 +216,11 @@ def test_the_most_memory_is_that_of_training_or_of_testing_the_trained() -> None
         config = settings(*assignments)
         return plan(CONSTRAINED, RATES, held, FACTS, config).peak_memory_bytes
 
-    # What training leaves, and the trained model beside it.
-    assert peak(HELD) == 1600
-    assert peak(replace(HELD, training=0)) == 1100
-    assert peak(HELD, "evaluation.form_only=true") == 1600
+    # What training leaves; a trained model of its own beside it where all is trained.
+    assert peak(HELD) == 1500
+    assert peak(replace(HELD, training=0)) == 1000
+    assert peak(HELD, "evaluation.form_only=true") == 1500
+    assert peak(HELD, "distill.tuning=full") == 1600
     assert peak(Held(answering=0, training=0, network=0)) == 0
 
 
@@ -230,6 +233,44 @@ def test_completions_that_grow_side_by_side_take_memory() -> None:
     held = Held(answering=1000, training=0, network=0, position=2.0, num_positions=30)
     assert plan(work, RATES, held, FACTS, config).peak_memory_bytes == 1100
     assert num_positions(CONSTRAINED, config) == 0
+
+
+def with_vllm(work: Work, held: Held) -> Plan:
+    config = settings("evaluation.form_only=true").changed(engine={"rollouts": "vllm"})
+    return plan(work, RATES, held, FACTS, config)
+
+
+def test_stages_that_vllm_writes_for_have_no_time() -> None:
+    found = with_vllm(FREE, HELD)
+    assert {stage.name: stage.seconds is None for stage in found.stages} == {
+        "loading": False,
+        "rollouts": True,
+        "neurons": False,
+        "teacher_check": True,
+        "training": True,
+        "evaluation": True,
+        "form-only control": True,
+    }
+    assert all((s.seconds is None) == (s.low is None) for s in found.stages)
+    assert (found.seconds, found.low, found.high) == (None, None, None)
+    assert "small part of the pool" in found.why_untimed
+    # It has nothing to write where answers are choices.
+    chosen = with_vllm(CONSTRAINED, HELD)
+    assert chosen.seconds == pytest.approx(sum(s.seconds or 0 for s in chosen.stages))
+    assert chosen.seconds
+    assert not chosen.why_untimed
+
+
+def test_vllm_stands_beside_what_is_held_between_steps() -> None:
+    def peak(work: Work = FREE, *, sleeps: bool, between: int = 800) -> tuple[int, int]:
+        own = replace(HELD, engine=500, between=between, sleeps=sleeps, position=9.0)
+        found = with_vllm(work, own)
+        return found.peak_memory_bytes, found.engine_memory_bytes
+
+    assert peak(sleeps=False) == (1500 + 500, 500)
+    assert peak(sleeps=True) == (1500, 500)
+    assert peak(sleeps=True, between=1200) == (1200 + 500, 500)
+    assert peak(CONSTRAINED, sleeps=False) == (1500, 0)
 
 
 def test_the_disk_holds_the_neurons_of_the_pool() -> None:
@@ -293,6 +334,6 @@ def test_more_work_never_costs_less(
         writing = Writing(length, 512)
         sets, lengths = (questions,) * 3, (writing,) * 3
         work = Work(*sets, *lengths, 20.0, 30.0)
-        return plan(work, RATES, HELD, FACTS, settings()).seconds
+        return plan(work, RATES, HELD, FACTS, settings()).seconds or 0.0
 
     assert 0 <= cost(pool) <= cost(pool + more) + 1e-6

@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 
 from neuron_opsd.planning import doctor
+from neuron_opsd.processes import memory
 
 CPU = "processor : 0\nflags\t\t: fpu sse avx512_bf16 amx_bf16\n\nflags : other\n"
 MEMORY = "MemTotal: 99 kB\nMemAvailable:   2097152 kB\n"
@@ -135,30 +136,37 @@ def test_bfloat16_is_read_from_the_processors_features(
 
 
 @pytest.mark.parametrize(
-    ("limit", "used", "free"),
+    ("limit", "used", "found"),
     [
-        ("", "", 2 * 2**30),
-        ("max\n", "5\n", 2 * 2**30),
-        ("1000\n", "400\n", 600),
-        ("1000\n", "4000\n", 0),
+        ("", "", "2.0 GiB free"),
+        ("max\n", "5\n", "2.0 GiB free"),
+        (f"{3 * 2**29}\n", f"{2**29}\n", "1.0 GiB free"),
+        ("1000\n", "4000\n", "0.0 GiB free"),
     ],
 )
-def test_a_containers_limit_counts(limit: str, used: str, free: int) -> None:
-    assert doctor.free_memory(MEMORY, limit, used) == free
-
-
-def test_memory_may_be_unknown() -> None:
-    assert doctor.free_memory("", "", "") is None
-
-
-@pytest.mark.parametrize(
-    ("gib", "state"), [(1.0, "fail"), (3.0, "warn"), (16.0, "ok"), (None, "ok")]
-)
-def test_memory_must_suffice(
-    monkeypatch: pytest.MonkeyPatch, gib: float | None, state: str
+def test_a_containers_limit_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, used: str, found: str
 ) -> None:
-    free = None if gib is None else int(gib * 2**30)
-    monkeypatch.setattr(doctor, "free_memory", lambda *texts: free)  # noqa: ARG005
+    for name, text in (("info", MEMORY), ("memory.max", limit)):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "memory.current").write_text(used)
+    monkeypatch.setattr(memory, "AVAILABLE", tmp_path / "info")
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
+    assert doctor.check_memory().value == found
+
+
+def test_memory_may_be_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "AVAILABLE", tmp_path / "not there")
+    found = doctor.check_memory()
+    assert (found.state, found.value) == ("ok", "not known on this system")
+
+
+@pytest.mark.parametrize(("gib", "state"), [(1.0, "fail"), (3.0, "warn"), (16.0, "ok")])
+def test_memory_must_suffice(
+    monkeypatch: pytest.MonkeyPatch, gib: float, state: str
+) -> None:
+    monkeypatch.setattr(memory, "line_bytes", lambda *_: int(gib * 2**30))
+    monkeypatch.setattr(memory, "free_in_group", lambda: 2**50)
     assert doctor.check_memory().state == state
 
 

@@ -43,6 +43,7 @@ from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.manifest import read_manifest
 from resolved import sampled_among_choices
 from tiny_runs import SETTINGS, FinishedRun, tiny_config, tiny_examples, tiny_request
+from vllm_stand_in import stand_in
 
 EXAMPLES = tiny_examples(3)
 
@@ -74,9 +75,24 @@ def test_every_stage_of_a_run_is_foretold(
         *("loading", "rollouts", "neurons", "teacher_check"),
         *("training", "evaluation", "form-only control"),
     ]
-    assert all(0.0 < stage.seconds < 60.0 for stage in found.stages)
+    assert all(0.0 < (stage.seconds or 0.0) < 60.0 for stage in found.stages)
     assert all(stage.tokens for stage in found.stages[1:])
     assert 50 * 2**20 < found.peak_memory_bytes < 20 * 2**30
+
+
+def test_a_plan_with_vllm_times_what_it_does_not_write(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = stand_in(monkeypatch)
+    request = tiny_request(tmp_path, kind="free")
+    config = tiny_config(tiny_llama, "engine.rollouts=vllm")
+    found = estimate(request.pool, request.tests, config, Silent())
+    timed = [stage.name for stage in found.stages if stage.seconds is not None]
+    assert timed == ["loading", "neurons"]
+    num_parameters = loaded(tiny_llama).facts.num_parameters
+    assert found.engine_memory_bytes == 4 * num_parameters + 2**30
+    assert found.peak_memory_bytes > found.engine_memory_bytes + 50 * 2**20
+    assert not calls.made
 
 
 def test_a_run_without_demonstrations_has_a_plan(

@@ -11,9 +11,9 @@ from neuron_opsd.processes import memory
 from neuron_opsd.processes.memory import (
     forget_peak,
     held_memory,
+    line_bytes,
     maximum_resident,
     peak_memory,
-    status_bytes,
 )
 
 SIZE = 64 * 2**20
@@ -49,7 +49,7 @@ def test_sizes_are_read_in_kibibytes(
     monkeypatch.setattr(memory, "STATUS", status)
     assert peak_memory("cpu") == 12 * 1024
     assert held_memory("cpu") == 7 * 1024
-    assert status_bytes("VmSwap") == 0
+    assert line_bytes(status, "VmSwap") == 0
 
 
 def test_where_there_is_no_status_the_resource_use_counts(

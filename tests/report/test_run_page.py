@@ -20,7 +20,7 @@ from neuron_opsd.method.selection import LEFT_OUT, SELECTION_RULES
 from neuron_opsd.records import SelectionEntry
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.card import render_card
-from neuron_opsd.report.condense import pool_summary
+from neuron_opsd.report.condense import measured, num_levels, pool_summary
 from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.run_notes import (
     DEMONSTRATION_ANSWERS,
@@ -29,8 +29,9 @@ from neuron_opsd.report.run_notes import (
 )
 from neuron_opsd.report.run_page import render_page, selection_facts
 from neuron_opsd.results.run import AnswerCount, ReportData
+from neuron_opsd.stages.scoring import summarise
 from pages import HOSTILE, check_inert, check_links, read
-from report_examples import example_pool, example_report
+from report_examples import example_pool, example_report, example_scores
 
 FREE_KEYS = {"versions", "data_hashes"}
 
@@ -289,6 +290,31 @@ def test_what_was_left_out_of_the_selection_is_told_and_counted() -> None:
     config = config_from_table({"selection": {"include_unread": True}})
     notes = dict(method_notes(replace(data, config=config)))
     assert "left out" not in notes["Selection"]
+
+
+def test_a_page_has_no_calibration_where_questions_were_asked_once() -> None:
+    data, selection, votes = example_report(), *example_pool()
+    once = {name: replace(vote, num_rollouts=1) for name, vote in votes.items()}
+    pool = pool_summary(selection, once)
+    assert (pool.neurons, pool.correlation, pool.bubbles) == (None, None, ())
+    assert {share.agreement for share in pool.shares} == {None}
+
+    own = next(test for test in data.tests if test.in_domain)
+    own_score = replace(example_scores(own.name, 0.7, 2.0)[0], agreement=1.0)
+    scores = [replace(own_score, num_rollouts=1, num_correct=1)] * 3
+    result = summarise(own.name, scores, data.config.evaluation)
+    tested = measured(result, 15, num_levels([1]))
+    assert (tested.bins, tested.agreement) == ((), ())
+    unknown = Interval(math.nan, math.nan, math.nan)
+    asked_once = replace(
+        own, before=tested, after=tested, delta={**own.delta, "ece": unknown}
+    )
+    config = data.config.changed(evaluation={"num_samples": 1})
+    page = render_page(replace(data, config=config, pool=pool, tests=(asked_once,)))
+    assert "was not measured (one answer to a question has no vote)" in page
+    assert "Each test question was answered once" in page
+    assert "When its 1 answers agree" not in page
+    assert "lower is better (one answer to a question has no vote)" in page
 
 
 def test_every_metric_that_is_measured_has_a_name_on_the_page() -> None:

@@ -33,8 +33,10 @@ class LastFirst(ThisMachine):
         model: Any,
         function: Callable[[Any, Sequence[Any]], Sequence[Any]],
         chunks: Iterable[tuple[int, Sequence[Any]]],
+        keeping: object = None,
     ) -> Iterator[tuple[int, Sequence[Any]]]:
         """Work on two chunks at a time, on what came over the network."""
+        del keeping
         source = iter(chunks)
         while pair := list(islice(source, 2)):
             for number, chunk in reversed(pair):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from neuron_opsd.progress import Silent
 from neuron_opsd.records import (
     Completion,
     Message,
+    Prompt,
     Question,
     Rollout,
     SelectionEntry,
@@ -28,7 +29,7 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
-from neuron_opsd.runs.prepare import prepare_run
+from neuron_opsd.runs.prepare import count_pool_tokens, prepare_run
 from neuron_opsd.stages.one_answer import one_answer_findings
 from neuron_opsd.stages.teaching import representatives
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -131,6 +132,26 @@ def test_tokens_are_counted_by_stage(tmp_path: Path) -> None:
     prompts = sum(len(f"Question: Is {name} odd?\nAnswer:") for name in NAMES)
     # Each question: " yes\n" twice and " no\n" once; neurons read the first alone.
     assert tokens == {"rollouts": prompts + 12 * 14, "neurons": prompts + 12 * 5}
+
+
+def test_prompts_are_written_out_together_to_count_their_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template takes a millisecond a prompt by itself: half an hour of a million."""
+    config, model = config_of("teacher_check.action=off"), ScriptedModel(BLAND)
+    first, _ = prepared(tmp_path, model, config, free=True)
+    calls: list[int] = []
+
+    def noted(prompts: Sequence[Prompt]) -> list[TokenIds]:
+        calls.append(len(prompts))
+        return [model.encode(prompt) for prompt in prompts]
+
+    monkeypatch.setattr(model, "encode_all", noted)
+    with opened(tmp_path, config, free=True) as run:
+        chosen = representatives(first.rollouts, first.votes, config)
+        whole = replace(first, representatives=chosen)
+        count_pool_tokens(run, model, whole, "neurons")
+    assert calls == [12]
 
 
 def test_cut_rollouts_are_warned_of(tmp_path: Path) -> None:

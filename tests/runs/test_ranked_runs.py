@@ -87,6 +87,13 @@ def test_a_lost_rank_ends_the_others_and_one_process_goes_on(folder: Path) -> No
     assert distance(folder, "killed") <= EXACT
 
 
+def test_the_loss_of_rank_0_ends_those_that_wait_for_it(folder: Path) -> None:
+    assert ends(folder, "led") == [-signal.SIGKILL, 0]
+    found = told(folder, "led", 1)
+    assert found["kind"] == LostRankError.__name__
+    assert "has ended or cannot be reached" in found["error"]
+
+
 def test_ranks_stop_after_the_step_in_which_one_was_asked_to(folder: Path) -> None:
     together, resumed = ends(folder, "asked")
     assert together == [0, 0]
@@ -206,6 +213,17 @@ def test_settings_that_ranks_cannot_have_are_refused(
     config = load_config(None, [f"model.name={tiny_llama}", assignment])
     with pytest.raises(ConfigError, match=text):
         refuse_unsupported(config)
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_weights_that_others_would_split_are_refused(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(ConfigError, match=f"USE_{name} asks for weights that are"):
+        refuse_unsupported(tiny_config(tiny_llama))
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "false")
+    refuse_unsupported(tiny_config(tiny_llama))
 
 
 def order_of(config: Config, objective: Any) -> Order:

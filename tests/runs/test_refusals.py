@@ -19,7 +19,7 @@ from neuron_opsd.models.hf import HFModel
 from neuron_opsd.planning.estimate import estimate
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import GoldAnswers, Message, Question
-from neuron_opsd.runs.context import OPEN_ANSWERS, TestSet, remarks
+from neuron_opsd.runs.context import NO_VOTES, OPEN_ANSWERS, TestSet, remarks
 from neuron_opsd.runs.evaluation import evaluate
 from neuron_opsd.runs.inputs import Inputs
 from neuron_opsd.runs.model_checks import check_questions
@@ -169,3 +169,5 @@ def test_a_template_that_closes_with_text_is_told_in_a_run(
     facts = loaded(model).facts
     plain = load_config(None, ["prompts.form=plain", "rollouts.mode=free"])
     assert remarks(facts, plain, plain) == ()
+    once = plain.changed(evaluation={"num_samples": 1})
+    assert remarks(facts, once, once) == (NO_VOTES,)

@@ -14,7 +14,7 @@ from neuron_opsd.config import FORM_ONLY, Config, EvaluationConfig
 from neuron_opsd.errors import DataError
 from neuron_opsd.method.calibration import METRICS
 from neuron_opsd.records import GoldAnswers
-from neuron_opsd.records.scores import QuestionScore, TestResult
+from neuron_opsd.records.scores import Interval, QuestionScore, TestResult
 from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.findings import (
@@ -22,10 +22,10 @@ from neuron_opsd.runs.findings import (
     compare_tests,
     comparison_entry,
     cross_domain,
-    or_none,
 )
 from neuron_opsd.runs.reporting import REPORT, rebuild_report, title_of
 from neuron_opsd.stages.scoring import summarise
+from neuron_opsd.storage.codecs import without_nan
 from tiny_runs import FinishedRun, files_of
 
 CONFIG = Config(evaluation=EvaluationConfig(num_resamples=200))
@@ -96,8 +96,10 @@ def test_the_evaluation_is_json_without_numbers_that_are_none() -> None:
 
 
 def test_what_json_has_no_word_for_is_null() -> None:
-    assert or_none(0.5) == 0.5
-    assert [or_none(v) for v in (math.nan, math.inf, -math.inf)] == [None] * 3
+    assert without_nan((0.5, math.nan, math.inf, -math.inf)) == [0.5, None, None, None]
+    assert without_nan({"a": Interval(1.0, math.nan, 2.0)}) == {
+        "a": {"value": 1.0, "low": None, "high": 2.0}
+    }
 
 
 def test_a_run_is_named_after_its_method_and_domain() -> None:

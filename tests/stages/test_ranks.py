@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,29 @@ def test_a_training_resumes_with_other_ranks(
 def test_ranks_without_a_question_take_part(folder: Path) -> None:
     assert moved(folder, "few.alone") > 100 * EXACT
     assert distance(folder, "few.3", "few.alone", "student.") <= EXACT
+
+
+def test_all_weights_are_trained_alike_by_two_ranks(folder: Path) -> None:
+    assert distance(folder, "full.2", "full.1") <= EXACT
+    student = load_file(folder / "full.1.rank-0.safetensors")
+    assert not any("lora" in name for name in student)
+    moved_by = max(
+        float((value - student[name.replace("student.", "teacher.")]).abs().max())
+        for name, value in student.items()
+        if name.startswith("student.")
+    )
+    assert moved_by > 100 * EXACT
+
+
+@pytest.mark.skipif(
+    find_spec("bitsandbytes") is None, reason="the extra qlora is not installed"
+)
+def test_an_adapter_of_a_model_in_four_bits_is_trained_alike_by_two_ranks(
+    folder: Path,
+) -> None:
+    assert moved(folder, "packed.1") > 100 * EXACT
+    assert distance(folder, "packed.2", "packed.1", "student.") <= EXACT
+    assert distance(folder, "packed.1", "alone", "student.") > 10 * EXACT
 
 
 def faults(folder: Path, fault: str) -> dict[str, Any]:

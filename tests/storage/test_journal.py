@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from neuron_opsd.storage import journal as module
 from neuron_opsd.storage.journal import Journal
 
 ROWS = {"a": [1, 2.5, None], "b": {"text": "\ud800 é\n"}, "c": []}
@@ -51,6 +52,22 @@ def test_a_damaged_line_and_those_after_it_are_told_and_not_read(path: Path) -> 
         journal = Journal(path, told.append)
         assert [journal.get(key) for key in ROWS] == [ROWS["a"], None, None]
         assert "not as it was written" in told[0]
+
+
+def test_lines_reach_the_disk_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million short answers must not wait for the disk a million times."""
+    now: list[float] = [100.0]
+    synced: list[int] = []
+    monkeypatch.setattr(module, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("os.fsync", synced.append)
+    journal = Journal(tmp_path / "00000.journal", pytest.fail)
+    for n in range(40):
+        journal.add(str(n), n)
+        now[0] += 0.125
+    assert len(synced) == 5 + 1  # the folder's list of names once
+    assert Journal(journal.path, pytest.fail).get("39") == 39
 
 
 def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:

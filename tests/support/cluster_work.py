@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError, NotFiniteError, TryAgainError
+from neuron_opsd.models.room import Room
+from neuron_opsd.storage.journal import Notes
 
 
 def base() -> int:
@@ -78,3 +83,55 @@ def fill_up(_: int, __: Sequence[int]) -> list[int]:
 def lose_count(_: int, __: Sequence[int]) -> list[int]:
     """Compute something that is no number."""
     raise NotFiniteError("the logit is nan", (), ["q7"])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model that is asked item by item, and dies over some of them once."""
+
+    home: Path
+    """Where it leaves what it was asked."""
+    deadly: Sequence[int]
+    room: Room = field(default_factory=lambda: Room(4096))
+
+    def answer(self, item: int) -> int:
+        """Double an item."""
+        with (self.home / f"asked-{item}").open("a") as file:
+            file.write("x")
+        if item in self.deadly and once(self.home / f"deadly-{item}"):
+            os._exit(1)
+        return 2 * item
+
+
+@dataclass(frozen=True)
+class AskedRecipe:
+    """Makes such a model in a worker."""
+
+    config: Config
+    home: Path
+    deadly: Sequence[int]
+
+    def __call__(self) -> Asked:
+        """Make it."""
+        return Asked(self.home, self.deadly)
+
+
+@dataclass(frozen=True)
+class NotingAsked:
+    """Asks nothing that is noted."""
+
+    model: Asked
+    notes: Notes
+
+    def answer(self, item: int) -> int:
+        """Double an item."""
+        known: Any = self.notes.get(str(item))
+        if known is None:
+            known = self.model.answer(item)
+            self.notes.add(str(item), known)
+        return int(known)
+
+
+def ask_each(model: NotingAsked, chunk: Sequence[int]) -> list[int]:
+    """Ask for every item."""
+    return [model.answer(item) for item in chunk]

@@ -127,6 +127,12 @@ def signal_self(number: int) -> Callable[[], object]:
     return lambda: os.kill(os.getpid(), number)
 
 
+def kill_leader(rank: int) -> None:
+    """Have rank 0 be killed where it would begin to lead."""
+    if rank == 0:
+        ranked.Leader.course = lambda *_: signal_self(signal.SIGKILL)()  # type: ignore[method-assign,assignment]
+
+
 def other_files(rank: int) -> None:
     """Have rank 1 find other files of the model."""
     if rank == 1:
@@ -146,6 +152,8 @@ def go_through(shop: Shop) -> dict[str, Any]:
     # A rank is lost; one process goes on.
     kill = on(1, signal_self(signal.SIGKILL))
     ends["killed"] = [shop.together("killed", 2, kill), shop.together("killed", 1)]
+    # Rank 0 is lost before the others hear of a training.
+    ends["led"] = shop.together("led", 2, kill_leader)
     # One of two is asked to stop; three go on.
     term = on(1, signal_self(signal.SIGTERM))
     stopped = shop.together("asked", 2, term)

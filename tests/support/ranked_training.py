@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -54,6 +55,11 @@ SHORT: Final = 2
 """Steps where every method is trained."""
 ONE_OF_EACH: Final = ("neuron-opsd", "lmsi", "ttrl")
 """A method of each family, for what does not depend on the method."""
+OTHER_WEIGHTS: Final[dict[str, Any]] = {
+    "full": {"distill": {"tuning": "full", "teacher": "ema"}},
+    "packed": {"model": {"quantization": "nf4"}},
+}
+"""Settings under which what is trained, or what is frozen, is held otherwise."""
 CHANGES: Final = ((2, 1), (1, 2), (3, 2))
 """Numbers of ranks before and after a stop."""
 
@@ -325,6 +331,20 @@ def few_questions(course: Course) -> None:
     with_ranks(course.folder, "few.3", 3, lambda ranks: few.take("few.3", ranks))
 
 
+def other_weights(course: Course) -> None:
+    """Train all weights, and an adapter of a model in four bits."""
+    for name, change in OTHER_WEIGHTS.items():
+        one = replace(course, config=course.config.changed(**change))
+        if name == "packed" and find_spec("bitsandbytes") is None:
+            continue
+
+        def work(ranks: Ranks, name: str = name, one: Course = one) -> None:
+            one.take(f"{name}.{ranks.size}", ranks)
+
+        wait(fork(lambda work=work: work(ALONE)))  # type: ignore[misc]
+        with_ranks(course.folder, f"{name}.2", 2, work)
+
+
 def main(folder: Path, model: str) -> None:
     """Take all trainings."""
     shared = load_config(None, [f"model.name={model}", *SETTINGS])
@@ -334,6 +354,7 @@ def main(folder: Path, model: str) -> None:
     stopped_and_resumed(course)
     left_out(course)
     few_questions(course)
+    other_weights(course)
     faulty(course)
 
 

@@ -192,7 +192,8 @@ def drawn_of(
 
 def all_bins(found: Findings) -> dict[str, tuple[BinMean, ...]]:
     """Return the mean of each target at low and high neuron counts."""
-    targets = {AGREEMENT: found.columns.agreement}
+    columns = found.columns
+    targets = {AGREEMENT: columns.agreement} if columns.voted else {}
     if found.verdicts is not None:
         targets[ACCURACY] = found.verdicts.accuracy
         targets[CAPTURED] = found.verdicts.captured.astype(np.float64)

@@ -18,19 +18,7 @@ from neuron_opsd.method.association import Measures, correlations, residuals
 from neuron_opsd.method.labels import LabelColumns, known_measures, label_columns
 from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
 from neuron_opsd.records import RolloutSummary, Vote
-from neuron_opsd.results.analysis import (
-    ACCURACY,
-    AGREEMENT,
-    CAPTURED,
-    ENTROPY,
-    LENGTH,
-    RIVALS,
-    VOTE,
-    area_gain_name,
-    area_name,
-    correlation_name,
-    vote_name,
-)
+from neuron_opsd.results import analysis
 from neuron_opsd.stages.scoring import normalised_gold, score_rollouts
 from neuron_opsd.stages.teaching import representatives
 from neuron_opsd.storage.stored_rollouts import summaries_of
@@ -61,6 +49,11 @@ class PoolColumns:
     agreement: FloatArray
     unanimous: BoolArray
     selected: BoolArray
+
+    @property
+    def voted(self) -> bool:
+        """Whether any question was answered more than once, so that there is a vote."""
+        return any(vote.num_rollouts > 1 for vote in self.votes.values())
 
     def groups(self) -> Iterator[tuple[str, FloatArray]]:
         """Yield the groups that hold questions, with 1 for each member, else 0."""
@@ -172,19 +165,19 @@ def judge(run: PreparedRun, columns: PoolColumns, labels: LabelledPool) -> Verdi
 
 def unlabelled_measures(columns: PoolColumns) -> Measures:
     """Return what can be measured of a pool without labels."""
-    targets = {
-        AGREEMENT: columns.agreement,
-        LENGTH: columns.length,
-        ENTROPY: columns.entropy,
-    }
+    targets = {analysis.LENGTH: columns.length, analysis.ENTROPY: columns.entropy}
+    if columns.voted:
+        targets[analysis.AGREEMENT] = columns.agreement
     unanimous = columns.unanimous.astype(np.float64)
 
     def measures(weights: FloatArray) -> dict[str, FloatArray]:
         found = plain_correlations(columns.count, targets, weights)
-        for group, member in columns.groups():
+        for group, member in columns.groups() if columns.voted else ():
             some = weights * member
-            found[vote_name(group, "agreement")] = means(columns.agreement, some)
-            found[vote_name(group, "unanimity")] = means(unanimous, some)
+            found[analysis.vote_name(group, "agreement")] = means(
+                columns.agreement, some
+            )
+            found[analysis.vote_name(group, "unanimity")] = means(unanimous, some)
         return found
 
     return measures
@@ -193,10 +186,11 @@ def unlabelled_measures(columns: PoolColumns) -> Measures:
 def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
     """Return what can be measured of a pool whose true answers are known."""
     targets = {
-        ACCURACY: told_apart(verdicts.accuracy),
-        CAPTURED: told_apart(verdicts.captured.astype(np.float64)),
+        analysis.ACCURACY: told_apart(verdicts.accuracy),
+        analysis.CAPTURED: told_apart(verdicts.captured.astype(np.float64)),
     }
-    given = (columns.length, columns.entropy, columns.agreement)
+    given = [columns.length, columns.entropy]
+    given += [columns.agreement] if columns.voted else []
     scores = rival_scores(columns)
     vote = verdicts.vote.astype(np.float64)
 
@@ -204,22 +198,26 @@ def labelled_measures(columns: PoolColumns, verdicts: Verdicts) -> Measures:
         found = plain_correlations(columns.count, targets, weights)
         for target, values in targets.items():
             found |= {
-                correlation_name(kind, target): correlations(
+                analysis.correlation_name(kind, target): correlations(
                     columns.count, values, weights, given, ranked=ranked
                 )
                 for kind, ranked in (("partial", False), ("partial_ranks", True))
             }
-        found |= rival_areas(scores, CAPTURED, targets[CAPTURED] > 0, weights)
-        found |= rival_areas(scores, VOTE, told_apart(vote) > 0, weights)
+        found |= rival_areas(
+            scores, analysis.CAPTURED, targets[analysis.CAPTURED] > 0, weights
+        )
+        found |= rival_areas(scores, analysis.VOTE, told_apart(vote) > 0, weights)
         for group, member in columns.groups():
             some = weights * member
             average, majority = means(verdicts.accuracy, some), means(vote, some)
-            found[vote_name(group, "avg_at_k")] = average
-            found[vote_name(group, "maj_at_k")] = majority
-            found[vote_name(group, "maj_minus_avg")] = majority - average
+            found[analysis.vote_name(group, "avg_at_k")] = average
+            found[analysis.vote_name(group, "maj_at_k")] = majority
+            found[analysis.vote_name(group, "maj_minus_avg")] = majority - average
             if not np.isnan(verdicts.labels.baseline).any():
                 known = known_measures(verdicts.labels, some)
-                found |= {vote_name(group, name): of for name, of in known.items()}
+                found |= {
+                    analysis.vote_name(group, name): of for name, of in known.items()
+                }
         return found
 
     return measures
@@ -240,7 +238,7 @@ def plain_correlations(
 ) -> dict[str, FloatArray]:
     """Correlate the neuron count with each target, as it is and in ranks."""
     return {
-        correlation_name(kind, target): correlations(
+        analysis.correlation_name(kind, target): correlations(
             count, values, weights, ranked=ranked
         )
         for target, values in targets.items()
@@ -263,7 +261,9 @@ def rival_scores(columns: PoolColumns) -> dict[str, FloatArray]:
         "count_per_token": columns.count / np.maximum(1.0, columns.length),
         "count_residual": residuals(columns.count, [columns.length]),
     }
-    return {name: RIVALS[name].sign * score for name, score in values.items()}
+    if not columns.voted:
+        del values["agreement"]
+    return {name: analysis.RIVALS[name].sign * score for name, score in values.items()}
 
 
 def rival_areas(
@@ -274,9 +274,9 @@ def rival_areas(
 ) -> dict[str, FloatArray]:
     """Return every rival's area under the ROC curve, and what the count has above."""
     area = {name: areas(score, correct, weights) for name, score in scores.items()}
-    found = {area_name(target, name): value for name, value in area.items()}
+    found = {analysis.area_name(target, name): value for name, value in area.items()}
     return found | {
-        area_gain_name(target, name): area["count"] - value
+        analysis.area_gain_name(target, name): area["count"] - value
         for name, value in area.items()
         if name != "count"
     }

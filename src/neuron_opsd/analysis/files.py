@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from neuron_opsd.comparison.tables import TableRow, csv_text, without_nan
+from neuron_opsd.comparison.tables import TableRow, csv_text
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.analysis_page import render_analysis
 from neuron_opsd.report.analysis_tables import MEAN
 from neuron_opsd.results.analysis import PAIRS, AnalysisData, RunAnalysis
-from neuron_opsd.storage.codecs import encode, save_json
+from neuron_opsd.storage.codecs import encode, save_json, without_nan
 from neuron_opsd.storage.files import is_leftover_of, write_atomic
 from neuron_opsd.storage.folders import check_outside
 from neuron_opsd.storage.output_paths import check_file_place, check_folder_place

@@ -21,9 +21,10 @@ from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.methods import needs_contexts, needs_neurons
-from neuron_opsd.runs.inputs import questions_hash, unheard
+from neuron_opsd.runs.inputs import questions_hash
 from neuron_opsd.runs.prepare import inside
 from neuron_opsd.storage import codecs
+from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.files import sha256_file
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.integrity import changed_sources, faults, quick_fault
@@ -223,7 +224,7 @@ def assign_answers(
 
 
 def read_run(
-    name: str, folder: Path, warn: Callable[[str], None] = unheard
+    name: str, folder: Path, warn: Callable[[str], None] = ignore
 ) -> PreparedRun:
     """Read what a run, or a method of a comparison, has made of its pool."""
     place = place_of(folder)

@@ -15,13 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Protocol, TypeAlias
 
+from neuron_opsd.answers import choice_texts
 from neuron_opsd.answers.choice_letters import read_choice_letter
-from neuron_opsd.answers.choice_texts import (
-    ARTICLE,
-    equal_choice,
-    read_choice_text,
-    unwrapped,
-)
 from neuron_opsd.answers.latex import plain_number, read_latex, tidy
 from neuron_opsd.answers.number_reader import read_number
 from neuron_opsd.answers.numbers import same_number
@@ -153,7 +148,7 @@ def reader_of_choices(read: ReadChoice) -> Reader:
         return read(whole_words(text) if cut else text, question.choices, cut=cut)
 
     def bare(text: str, question: Question) -> str | None:
-        if (choice := equal_choice(text, question.choices)) is not None:
+        if (choice := choice_texts.equal_choice(text, question.choices)) is not None:
             return choice
         name = text.strip()
         letters = string.ascii_uppercase[: len(question.choices)]
@@ -214,11 +209,11 @@ def read_text(text: str, question: Question, *, cut: bool) -> Reading:
 
 def short(line: str, why: str) -> Reading:
     """Return a line as a normalised answer, if it is one."""
-    line = plain(unwrapped(line) if "\\text" in line else line)
+    line = plain(choice_texts.unwrapped(line) if "\\text" in line else line)
     if len(line) > MAX_TEXT_LENGTH:
         return Reading(None, f"{why}, but longer than {MAX_TEXT_LENGTH} characters")
     line = LEAD_IN.sub("", line.strip(OUTER)).strip(OUTER)
-    line = ARTICLE.sub("", line)
+    line = choice_texts.ARTICLE.sub("", line)
     if not any(char.isalnum() for char in line):
         return Reading(None, f"{why}, but without a letter or digit")
     return Reading(line, why)
@@ -292,7 +287,8 @@ class ReaderEntry:
 
 READERS: Final[dict[str, ReaderEntry]] = {
     "choice-text": ReaderEntry(
-        lambda _: reader_of_choices(read_choice_text), "which choice, by its text"
+        lambda _: reader_of_choices(choice_texts.read_choice_text),
+        "which choice, by its text",
     ),
     "choice-letter": ReaderEntry(
         lambda _: reader_of_choices(read_choice_letter), "which choice, by its letter"

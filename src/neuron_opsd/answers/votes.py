@@ -20,15 +20,11 @@ def tally(
 ) -> Vote:
     """Count the answers and name the most frequent one.
 
-    A rollout without a readable answer supports nothing but stays in the denominator,
-    so a model that seldom finishes cannot look sure of itself. Of answers tied for
-    first place, the one given earliest wins.
-
-    Args:
-        question_id: Of the question that all the answers are to.
-        answers: Normalised answers in rollout order; `None` where none could be read.
-        same: Whether two answers are one; an answer counts for the earliest one that
-            it is the same as, and is asked about once however often it was given.
+    An answer counts for the earliest one that it is the `same` as, and is asked about
+    once however often it was given. A rollout without a readable answer, which is
+    `None`, supports nothing but stays in the denominator, so a model that seldom
+    finishes cannot look sure of itself. Of answers tied for first place, the one given
+    earliest wins.
 
     Source: confidence as max count over rollouts, arXiv:2607.02460, appendix C.1.
     """

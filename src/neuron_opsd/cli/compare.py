@@ -106,13 +106,17 @@ def show_forecast(terminal: Terminal, found: Forecast, *, as_json: bool) -> None
     if as_json:
         terminal.show_json(asdict(found))
         return
+    steps = found.step_seconds
     rows = [
-        [name, str(count), duration(found.step_seconds[name])]
+        [name, str(count), duration(steps[name]) if name in steps else "not measured"]
         for name, count in found.left.items()
     ]
     terminal.show_table(["method", "models left", "a step"], rows)
     left = sum(found.left.values())
     terminal.show(f"models: {found.num_cells}, of which {left} are left")
+    if found.seconds is None or found.test_seconds is None:
+        terminal.show(f"time:   not measured ({found.why_untimed})")
+        return
     terminal.show(f"a test of one model: {duration(found.test_seconds)}")
     terminal.show(f"time:   about {duration(found.seconds)}")
 

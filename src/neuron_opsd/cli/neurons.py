@@ -97,9 +97,9 @@ def show_analysis(
 ) -> None:
     """Show the correlations, the outcome in a few sentences and where the page is."""
     from neuron_opsd.analysis.files import CSV, JSON, PAGE
-    from neuron_opsd.comparison.tables import without_nan
     from neuron_opsd.report.analysis_page import outcome
     from neuron_opsd.report.analysis_tables import GIVEN, UNLABELLED, correlation_rows
+    from neuron_opsd.storage.codecs import without_nan
 
     if as_json:
         terminal.show_json(

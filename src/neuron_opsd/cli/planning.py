@@ -164,18 +164,28 @@ def show_plan(terminal: Terminal, found: Plan) -> None:
         [
             stage.name,
             f"{stage.tokens:,}",
-            duration(stage.seconds),
-            f"{duration(stage.low)} to {duration(stage.high)}",
+            *times(stage.seconds, stage.low, stage.high),
         ]
         for stage in found.stages
     ]
     terminal.show_table(["stage", "tokens", "time", "likely range"], rows)
-    spread = f"{duration(found.low)} to {duration(found.high)}"
-    terminal.show(f"time:   {duration(found.seconds)} ({spread})")
+    time, spread = times(found.seconds, found.low, found.high)
+    terminal.show(f"time:   {time} ({spread or found.why_untimed})")
     memory = found.peak_memory_bytes
     held = f"{size(memory)} at most" if memory else "unknown on this system"
-    terminal.show(f"memory: {held}")
+    engine = found.engine_memory_bytes
+    beside = f", of which vLLM holds {size(engine)}" if engine else ""
+    terminal.show(f"memory: {held}{beside}")
     terminal.show(f"disk:   {size(found.disk_bytes)}")
+
+
+def times(
+    seconds: float | None, low: float | None, high: float | None
+) -> tuple[str, str]:
+    """Return a time and its range in words."""
+    if seconds is None or low is None or high is None:
+        return "not measured", ""
+    return duration(seconds), f"{duration(low)} to {duration(high)}"
 
 
 def config(

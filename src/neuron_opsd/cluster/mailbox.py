@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from neuron_opsd.cluster.session import load_ray
+from neuron_opsd.cluster.session import beside_this, load_ray
 from neuron_opsd.errors import TryAgainError
 
 
@@ -31,7 +31,7 @@ class Mailbox:
     """Where workers send letters to; it can be handed to them."""
 
     def __init__(self) -> None:
-        kind = load_ray().remote(Letters).options(num_cpus=0)
+        kind = load_ray().remote(Letters).options(**beside_this())
         self._actor = kind.remote()
 
     def send(self, letter: Any) -> None:

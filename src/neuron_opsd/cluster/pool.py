@@ -16,12 +16,7 @@ from typing import Any, Final
 
 import neuron_opsd
 from neuron_opsd.cluster.mailbox import Mailbox
-from neuron_opsd.cluster.session import (
-    cluster_text,
-    load_ray,
-    num_workers,
-    share_of,
-)
+from neuron_opsd.cluster.session import cluster_text, load_ray, num_workers, share_of
 from neuron_opsd.cluster.worker import Reply, Worker
 from neuron_opsd.config import ClusterConfig
 from neuron_opsd.errors import ConfigError, TryAgainError

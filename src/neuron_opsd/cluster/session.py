@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -34,6 +35,8 @@ LOCAL: Final = "local"
 """The address that starts Ray on this machine."""
 AUTO: Final = "auto"
 """The address of the cluster that this machine is part of."""
+CLIENT: Final = "ray://"
+"""Begins the address of a cluster that this machine is no part of."""
 PLACE: Final = re.compile(
     r"(ray://)?(?P<host>[^\s/:]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d+)"
 )
@@ -94,6 +97,12 @@ def check_address(settings: ClusterConfig) -> None:
     if address not in (LOCAL, AUTO) and not PLACE.fullmatch(address):
         raise ConfigError(f"cluster.address is {address!r}, but it must be {ADDRESSES}")
     load_ray()
+    if address.startswith(CLIENT) and find_spec("grpc") is None:
+        raise ConfigError(
+            f"cluster.address is {address}, which needs Ray's client, and that is not "
+            "installed; install it with pip install 'ray[client]', or start the "
+            "command on a machine of the cluster and give HOST:PORT"
+        )
 
 
 @contextmanager
@@ -112,8 +121,9 @@ def connected(settings: ClusterConfig) -> Iterator[None]:
     if found:
         wait_for(found["host"].strip("[]"), int(found["port"]), settings)
         try_to_join(settings)
+    short = "/tmp" if Path("/tmp").is_dir() else None  # leaves room for Ray's names
     with TemporaryDirectory(
-        prefix="opsd-ray-", dir=short_folder(), ignore_cleanup_errors=True
+        prefix="opsd-ray-", dir=short, ignore_cleanup_errors=True
     ) as folder:
         try:
             with own_signals():
@@ -121,11 +131,6 @@ def connected(settings: ClusterConfig) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-
-
-def short_folder() -> str | None:
-    """Return a folder whose name leaves room for those of Ray's sockets, if known."""
-    return "/tmp" if Path("/tmp").is_dir() else None
 
 
 def join(ray: Any, settings: ClusterConfig, folder: str) -> None:
@@ -246,6 +251,19 @@ def num_workers(settings: ClusterConfig, share: Share) -> int:
     if share.gpus:
         rooms.append(total.get("GPU", 0) // share.gpus)
     return settings.workers or max(1, int(min(rooms)))
+
+
+def beside_this() -> dict[str, Any]:
+    """Return options of a process that is lost with this one's machine, and no other.
+
+    It waits most of the time, and takes no processor.
+    """
+    ray = load_ray()
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    node = ray.get_runtime_context().get_node_id()
+    there = NodeAffinitySchedulingStrategy(node, soft=True)
+    return {"num_cpus": 0, "scheduling_strategy": there}
 
 
 def cluster_text() -> str:

@@ -13,12 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
-from neuron_opsd.cluster.session import Share, cluster_text, load_ray
+from neuron_opsd.cluster.session import Share, beside_this, cluster_text, load_ray
 from neuron_opsd.cluster.worker import Reply
+from neuron_opsd.config import ClusterConfig
 from neuron_opsd.documents import first_line
 from neuron_opsd.errors import TryAgainError
 
@@ -26,6 +28,10 @@ TICK: Final = 1.0
 """Seconds between looks at what does not come."""
 END: Final = "end"
 """What is asked for last; it is not answered."""
+LOST: Final = (
+    "a worker that trained was lost ({}); the last checkpoint is whole, and the same "
+    "command resumes from it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,11 @@ class Team:
         size: int,
         share: Share,
         environment: Mapping[str, str],
-        timeout: float,
+        settings: ClusterConfig,
     ) -> None:
         """Take how many there are, what each has, and how long to wait for them."""
         self.size, self.share = size, share
-        self.environment, self.timeout = environment, timeout
+        self.environment, self.settings = environment, settings
         self._end = ""
         """Why the workers have ended, as Ray says it."""
         self._thread: threading.Thread | None = None
@@ -73,10 +79,10 @@ class Team:
         load_ray()
         from ray.util.queue import Queue
 
-        queues = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
+        queues = (Queue(actor_options=beside_this()) for _ in range(2))
         self._line = Line(*queues)
-        given = {"work": work, "line": self._line, "text": text}
-        self._thread = threading.Thread(target=self._fit, args=(given,), daemon=True)
+        each = partial(work, self._line, text)
+        self._thread = threading.Thread(target=self._fit, args=(each,), daemon=True)
         self._thread.start()
 
     def ask(self, what: str, data: object = None) -> Any:
@@ -86,19 +92,27 @@ class Team:
             NeuronOpsdError: What the worker raised.
             TryAgainError: If the workers do not come in time, or one is lost.
         """
+        end = time.monotonic() + self.settings.timeout
+        try:
+            reply = self._answer(what, data, end)
+        except load_ray().exceptions.RayError as error:
+            raise TryAgainError(LOST.format(first_line(error))) from error
+        self._arrived = True
+        if reply.error is not None:
+            raise reply.error
+        return reply.value
+
+    def _answer(self, what: str, data: object, end: float) -> Reply:
+        """Ask, and wait for the answer for as long as somebody can give it."""
         assert self._line is not None
         self._line.asked.put((what, data))
-        end = time.monotonic() + self.timeout
         while True:
             try:
-                reply: Reply = self._line.answered.get(timeout=TICK)
+                found: Reply = self._line.answered.get(timeout=TICK)
             except queue.Empty:
                 self._look(end)
-                continue
-            self._arrived = True
-            if reply.error is not None:
-                raise reply.error
-            return reply.value
+            else:
+                return found
 
     def close(self) -> None:
         """Let the workers go."""
@@ -106,7 +120,7 @@ class Team:
             return
         if self._thread.is_alive():
             self._line.asked.put((END, None))
-            self._thread.join(self.timeout if self._arrived else TICK)
+            self._thread.join(self.settings.timeout if self._arrived else TICK)
         for one in (self._line.asked, self._line.answered):
             one.shutdown(force=True)
         self._line = self._thread = None
@@ -114,19 +128,16 @@ class Team:
     def _look(self, end: float) -> None:
         """Stop where nobody will answer any more."""
         if self._thread is not None and not self._thread.is_alive():
-            raise TryAgainError(
-                f"a worker that trained was lost ({self._end or 'Ray does not say why'}"
-                "); the last checkpoint is whole, and the same command resumes from it"
-            )
+            raise TryAgainError(LOST.format(self._end or "Ray does not say why"))
         if not self._arrived and time.monotonic() > end:
             raise TryAgainError(
                 f"{self.size} workers with {self.share} each did not come within "
-                f"{self.timeout:g} s; the cluster has {cluster_text()}; wait until "
-                "they are free, or lower cluster.workers, cluster.gpus_per_worker or "
-                "cluster.cpus_per_worker"
+                f"{self.settings.timeout} s (cluster.timeout); the cluster has "
+                f"{cluster_text()}; wait until they are free, or lower "
+                "cluster.workers, cluster.gpus_per_worker or cluster.cpus_per_worker"
             )
 
-    def _fit(self, given: dict[str, Any]) -> None:
+    def _fit(self, each: Callable[[], None]) -> None:
         """Run the workers to their end, in a thread."""
         # By name, since its types are those of an earlier version's classes.
         train, trainers, errors = map(
@@ -138,8 +149,8 @@ class Team:
             resources["GPU"] = self.share.gpus
         with TemporaryDirectory(prefix="neuron-opsd-") as folder:
             trainer = trainers.TorchTrainer(
-                each_worker,
-                train_loop_config=given,
+                each,
+                torch_config=trainers.TorchConfig(timeout_s=self.settings.step_timeout),
                 scaling_config=train.ScalingConfig(
                     num_workers=self.size,
                     use_gpu=self.share.gpus > 0,
@@ -156,8 +167,3 @@ class Team:
                 self._end = "Ray was stopped"
             except (train.TrainingFailedError, errors.RayError) as error:
                 self._end = first_line(error)
-
-
-def each_worker(given: dict[str, Any]) -> None:
-    """Do what a worker does."""
-    given["work"](given["line"], given["text"])

@@ -12,15 +12,17 @@ from neuron_opsd.comparison.variants import (
     check_resolved,
     check_variants,
     config_of,
+    prompted,
     variants_for,
     with_form,
 )
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.models.load import check_training_room, load_tokenizer
+from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.progress import Progress
 from neuron_opsd.results.comparison import BASE, FORM, SUMMARIES
+from neuron_opsd.results.run import PROMPTED
 from neuron_opsd.runs.context import remarks, resolve
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import Inputs, check_names, read_inputs
@@ -128,7 +130,7 @@ def set_up(
     for one in inputs.values():
         check_questions(tokenizer, one, resolved)
     for variant in comparison.variants:
-        check_training_room(facts, config_of(variant, resolved).distill)
+        machines.check_room(facts, config_of(variant, resolved))
     model = machines.load(resolved, tokenizer=tokenizer)
     return ComparisonContext(
         replace(comparison, variants=variants),
@@ -187,6 +189,15 @@ def in_domain(config: Config, source: str) -> Config:
 def group_folder(comparison: Comparison, source: str, seed: int, start: str) -> Path:
     """Return the run directory of a group."""
     return comparison.out / BLOCKS / source / f"seed-{seed}" / start
+
+
+def settings_of(context: ComparisonContext) -> dict[str, Config]:
+    """Return the settings of every model that is trained or prompted, by its name."""
+    config, variants = context.config, with_form(context.comparison.variants)
+    found = {variant.name: config_of(variant, config) for variant in variants}
+    if config.tests_prompted:
+        found[PROMPTED] = prompted(config, context.model.facts)
+    return found
 
 
 def cells_of(context: ComparisonContext) -> list[Cell]:

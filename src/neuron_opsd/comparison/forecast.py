@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from neuron_opsd.comparison.comparison import (
     Cell,
@@ -13,9 +13,10 @@ from neuron_opsd.comparison.comparison import (
     cells_of,
     group_folder,
     set_up,
+    settings_of,
 )
 from neuron_opsd.comparison.run_group import cell_folder, method_for
-from neuron_opsd.comparison.variants import Variant, config_of, prompted, with_form
+from neuron_opsd.comparison.variants import Variant, config_of, with_form
 from neuron_opsd.config import Config
 from neuron_opsd.methods import Target, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of
@@ -25,6 +26,7 @@ from neuron_opsd.planning.step_trials import size_of_step, try_step, warm_up
 from neuron_opsd.planning.trials import Trial
 from neuron_opsd.planning.workload import Rates, Work
 from neuron_opsd.progress import Progress
+from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 
 
@@ -36,12 +38,14 @@ class Forecast:
     """Models to be trained in all."""
     left: Mapping[str, int]
     """By method, of those that are not trained yet."""
-    step_seconds: Mapping[str, float]
+    step_seconds: Mapping[str, float] = field(default_factory=dict)
     """Of one optimiser step, by method."""
-    test_seconds: float
+    test_seconds: float | None = None
     """Of testing one model on all sets."""
-    seconds: float
+    seconds: float | None = None
     """Of all that is left."""
+    why_untimed: str = ""
+    """Why there are no times; empty where there are."""
 
 
 def forecast(comparison: Comparison, config: Config, progress: Progress) -> Forecast:
@@ -50,6 +54,9 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     comparison = context.comparison
     cells = cells_of(context)
     left = [cell for cell in cells if not is_done(comparison, cell)]
+    counted = Forecast(len(cells), dict(Counter(cell.method for cell in left)))
+    if writes_free(context) and costs.writes_elsewhere(context.config):
+        return replace(counted, why_untimed=costs.WHY_UNTIMED)
     variants = with_form(comparison.variants)
     source = next(iter(comparison.sources))
     inputs = context.inputs[source]
@@ -57,7 +64,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
         context.model,
         context.config,
         clock_of(context.model.facts.device),
-        reads_neurons(context),
+        any(map(needs_neurons, settings_of(context).values())),
     )
     with progress.stage("measuring", 3 + len(variants), "samples") as done:
         found = try_base(trial, inputs, done)
@@ -66,7 +73,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
             steps[variant.name] = step_seconds(context, variant, found)
             done(1)
     work = count_work(context.model, inputs, context.config, found)
-    rates = rates_of(found)
+    rates = found.rates
     own = config.evaluation.num_samples
     asked = work.tests, rates, context.config, (own,), work.tested
     tested = costs.answering(*asked).seconds
@@ -77,22 +84,22 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
     shared = sum(
         tested + group_seconds(context, start, work, rates) for start, _, _ in groups
     )
-    return Forecast(
-        num_cells=len(cells),
-        left=dict(Counter(cell.method for cell in left)),
+    return replace(
+        counted,
         step_seconds=steps,
         test_seconds=tested,
         seconds=training + shared,
     )
 
 
-def reads_neurons(context: ComparisonContext) -> bool:
-    """Whether any model of a comparison needs neurons."""
-    config = context.config
-    asking = [config_of(v, config) for v in with_form(context.comparison.variants)]
-    if config.tests_prompted:
-        asking.append(prompted(config, context.model.facts))
-    return any(needs_neurons(own) for own in asking)
+def writes_free(context: ComparisonContext) -> bool:
+    """Whether any question of a comparison is answered freely."""
+    sets = [
+        questions
+        for one in context.inputs.values()
+        for questions in (one.pool, *(test.questions for test in one.tests))
+    ]
+    return any(not a.written for some in sets for a in ask(some, context.config))
 
 
 def is_done(comparison: Comparison, cell: Cell) -> bool:
@@ -117,20 +124,6 @@ def step_seconds(context: ComparisonContext, variant: Variant, found: Reading) -
     size = size_of_step(trial, examples, found.reading, found.showing)
     warm_up(trial, learner, examples, method, size)
     return try_step(trial, learner, examples, method, size)
-
-
-def rates_of(found: Reading) -> Rates:
-    """Return the rates of everything but training."""
-    return Rates(
-        reading=found.reading,
-        showing=found.showing,
-        capture=found.capture,
-        distil_step=0.0,
-        form_step=0.0,
-        saving=0.0,
-        loading=0.0,
-        decoding=found.written.decoding,
-    )
 
 
 def group_seconds(

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from neuron_opsd import errors
 from neuron_opsd.comparison import run_group
@@ -24,9 +24,11 @@ from neuron_opsd.comparison.comparison import (
     ComparisonContext,
     group_folder,
     in_domain,
+    settings_of,
 )
 from neuron_opsd.comparison.oracles import hash_targets, targets_of
 from neuron_opsd.comparison.variants import with_budget
+from neuron_opsd.config import Config
 from neuron_opsd.methods import Oracle, Targets
 from neuron_opsd.pipeline import centred
 from neuron_opsd.progress import Progress
@@ -39,7 +41,11 @@ from neuron_opsd.storage.run_directory import RunDirectory
 
 GroupKey: TypeAlias = tuple[int, str, str]
 """Seed, source and start of a group."""
-NO_START = "there is no form-only model to begin from, because its training failed"
+GREEDY: Final = "greedy"
+"""Fact of a group's manifest: whether its answers have greedy ones beside them."""
+NO_START: Final = (
+    "there is no form-only model to begin from, because its training failed"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +89,14 @@ def joined(parts: Sequence[Outcome]) -> Outcome:
     """Put the parts of a comparison together; each model's warnings say whose."""
     results = {cell: one for part in parts for cell, one in part.results.items()}
     warnings = [text for part in parts for text in part.warnings]
+    warned: dict[tuple[str, str], list[str]] = {}
+    for cell, result in results.items():
+        group = group_name(cell.seed, cell.source, cell.start)
+        for text in result.warnings:
+            warned.setdefault((group, text), []).append(cell.method)
     warnings += [
-        f"{group_name(cell.seed, cell.source, cell.start)}, {cell.method}: {text}"
-        for cell, result in results.items()
-        for text in result.warnings
+        f"{group}, {', '.join(dict.fromkeys(methods))}: {text}"
+        for (group, text), methods in warned.items()
     ]
     failures = tuple(failure for part in parts for failure in part.failures)
     return Outcome(results, failures, tuple(dict.fromkeys(warnings)))
@@ -106,7 +116,32 @@ def fill_group(
             lost = (Failure(start, source, v.name, seed, NO_START) for v in variants)
             return Outcome({}, tuple(lost), ())
     with opened(context, source, seed, start) as group:
-        return filled(group, context)
+        greedy = draws_greedy(group.run.directory, settings_of(context))
+        return filled(replace(group, greedy=greedy), context)
+
+
+def draws_greedy(directory: RunDirectory, settings: Mapping[str, Config]) -> bool:
+    """Return whether greedy answers are drawn in a group: if any model shows them.
+
+    Groups of an earlier version have them always.
+
+    Raises:
+        ConfigError: If a model would show them that was not there when the group began.
+    """
+    shown = [n for n, own in settings.items() if own.contexts.answer == "greedy"]
+    manifest = directory.manifest
+    if not manifest.outputs and GREEDY not in manifest.facts:
+        directory.note(GREEDY, bool(shown))
+    drawn = bool(manifest.facts.get(GREEDY, True))
+    if shown and not drawn:
+        raise errors.ConfigError(
+            f"{shown[0]} shows greedy answers (contexts.answer), but "
+            f"{directory.folder} was begun without any, as no method asked for them "
+            "then; write "
+            "NAME=METHOD:contexts.answer=first in --methods, or give the comparison "
+            "another --out"
+        )
+    return drawn
 
 
 def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
@@ -212,10 +247,11 @@ def form_adapter(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Prefixed:
-    """Progress whose stages say what group they are of."""
+    """Progress whose stages say what group they are of; warns of nothing twice."""
 
     progress: Progress
     prefix: str
+    said: set[str] = field(default_factory=set)
 
     def stage(
         self, name: str, total: int, unit: str
@@ -224,8 +260,10 @@ class Prefixed:
         return self.progress.stage(f"{self.prefix}, {name}", total, unit)
 
     def warn(self, text: str) -> None:
-        """Pass on a warning."""
-        self.progress.warn(f"{self.prefix}: {text}")
+        """Pass on a warning that was not passed on before."""
+        if text not in self.said:
+            self.said.add(text)
+            self.progress.warn(f"{self.prefix}: {text}")
 
     def log_metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
         """Pass on metrics."""

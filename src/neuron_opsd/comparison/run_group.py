@@ -25,7 +25,7 @@ from neuron_opsd.runs.checkpoints import end_checkpoints
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room
-from neuron_opsd.runs.loading import load_again
+from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
@@ -74,6 +74,8 @@ class RunGroup:
     """What training that led to the start has made."""
     targets: Targets = field(default_factory=dict)
     """What oracles are given, by question id."""
+    greedy: bool = True
+    """Whether greedy answers are drawn beside the samples."""
 
 
 class StartModel:
@@ -152,10 +154,11 @@ def measure_prompted(group: RunGroup, start: StartModel) -> CellResult:
 
 
 def shared_run(group: RunGroup) -> RunContext:
-    """Return the run of what all methods share: greedy answers are drawn as well."""
-    config = group.run.config
-    contexts = config.contexts.model_copy(update={"answer": "greedy"})
-    return replace(group.run, config=config.model_copy(update={"contexts": contexts}))
+    """Return the run of what all methods share: what any of them needs is drawn."""
+    answer = "greedy" if group.greedy else "first"
+    return replace(
+        group.run, config=group.run.config.changed(contexts={"answer": answer})
+    )
 
 
 def answer_with_demonstrations(

@@ -156,7 +156,7 @@ def filled(
         )
         groups = ((n, [group_for(context, key, parts)]) for n, key in enumerate(keys))
         take = partial(deliver, context, mailbox.take)
-        for number, (outcome,) in machines.map(context.model, work, groups, take):
+        for number, (outcome,) in machines.map(context.model, work, groups, look=take):
             yield keys[number], outcome
 
 
@@ -189,17 +189,8 @@ def fill_here(
     context: ComparisonContext,
     send: Callable[[Letter], None],
 ) -> list[Outcome]:
-    """Fill groups in this worker; send what is written for each."""
-    return [fill_one(model, group, context, send) for group in groups]
-
-
-def fill_one(
-    model: LanguageModel,
-    group: Group,
-    context: ComparisonContext,
-    send: Callable[[Letter], None],
-) -> Outcome:
-    """Fill a group in a folder of this worker's own."""
+    """Fill the one group in a folder of this worker's own; send what is written."""
+    (group,) = groups
     seed, source, _ = group.key
     with TemporaryDirectory(prefix="neuron-opsd-") as home:
         comparison = replace(context.comparison, out=Path(home))
@@ -211,7 +202,7 @@ def fill_one(
         own = replace(context, comparison=comparison, model=model, progress=telling)
         shared_verifier().forget()
         try:
-            return fill_group(own, group.key, group.parts)
+            return [fill_group(own, group.key, group.parts)]
         finally:
             telling.send_changes()
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
-import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
-from typing import Any, TypeAlias
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import TypeAlias
 
 from neuron_opsd.data.csv_rows import cell
 from neuron_opsd.results.comparison import BudgetLine, Contrast, Measurement
-from neuron_opsd.runs.findings import or_none
+from neuron_opsd.storage.codecs import without_nan
 
 Value: TypeAlias = str | bool | int | float | list[float | None] | None
 
@@ -29,8 +28,7 @@ def measurement_rows(
     return [
         {
             **asdict(one.place),
-            "value": or_none(one.value),
-            "by_seed": list(map(or_none, one.by_seed)),
+            **without_nan({"value": one.value, "by_seed": one.by_seed}),
             "oracle": one.place.method in oracles,
         }
         for one in measurements
@@ -45,11 +43,11 @@ def contrast_rows(
         {
             **asdict(one.place),
             "reference": one.reference,
-            "difference": or_none(one.difference.value),
-            "low": or_none(one.difference.low),
-            "high": or_none(one.difference.high),
-            "p_value": or_none(one.p_value),
-            "p_adjusted": or_none(one.p_adjusted),
+            "difference": without_nan(one.difference.value),
+            "low": without_nan(one.difference.low),
+            "high": without_nan(one.difference.high),
+            "p_value": without_nan(one.p_value),
+            "p_adjusted": without_nan(one.p_adjusted),
             "oracle": one.place.method in oracles or one.reference in oracles,
         }
         for one in contrasts
@@ -61,19 +59,6 @@ def budget_rows(
 ) -> list[TableRow]:
     """Return one row per budget."""
     return [{**without_nan(one), "oracle": one.method in oracles} for one in budgets]
-
-
-def without_nan(value: Any) -> Any:
-    """Return records and nested values with `None` for what JSON has no word for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if is_dataclass(value):
-        return {f.name: without_nan(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {name: without_nan(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(inner) for inner in value]
-    return value
 
 
 def csv_text(rows: Sequence[TableRow]) -> str:

@@ -134,8 +134,8 @@ class EngineConfig(Section):
     """Training steps between comparisons of vLLM's log-probabilities with the
     trainer's."""
     max_logprob_gap: Rate = 0.2
-    """Mean distance between the two, in nats a token, above which training stops; a
-    quarter of it is warned of."""
+    """Mean distance between the two, in nats a token, above which training stops; it
+    warns above 0.05."""
 
 
 class ClusterConfig(Section):
@@ -154,6 +154,10 @@ class ClusterConfig(Section):
     which gives the same bits as without a cluster; with GPUs, one."""
     timeout: Positive = 300
     """Seconds to wait for the cluster to answer, and for a first worker."""
+    step_timeout: Positive = 3600
+    """Seconds that processes which train together, by Ray or torchrun, wait in a step
+    for the slowest of them, before it counts as lost. One that has ended is noticed at
+    once."""
 
 
 class RolloutsConfig(Section):

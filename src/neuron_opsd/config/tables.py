@@ -219,13 +219,10 @@ def flatten_table(table: Mapping[str, Any]) -> dict[str, Any]:
 def to_toml(
     config: Config, *, comments: bool = False, only_chosen: bool = False
 ) -> str:
-    """Write the settings as TOML.
+    """Write the settings as TOML, with `comments` each under its field's docstring.
 
-    Args:
-        config: The settings.
-        comments: Whether each field's docstring stands above it.
-        only_chosen: Whether what was not chosen stands there as a comment, so that a
-            later version or another method may bring its own.
+    With `only_chosen`, what was not chosen stands there as a comment, so that a later
+    version or another method may bring its own.
     """
     lines = setting_lines(config, comments=comments, only_chosen=only_chosen)
     for name, info in Config.model_fields.items():

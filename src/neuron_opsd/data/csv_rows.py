@@ -10,16 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from neuron_opsd.config import QuestionsConfig
+from neuron_opsd.data import rows
 from neuron_opsd.data.byte_streams import Line, Pieces, lines_of
-from neuron_opsd.data.rows import (
-    BadRowError,
-    FileRow,
-    Values,
-    long_row,
-    not_utf8,
-    refuse_columns,
-    refuse_twins,
-)
 
 SEPARATORS = ",;\t|"
 """What may separate the columns, in this order where the header allows several."""
@@ -46,7 +38,7 @@ def cell(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
-def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
+def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[rows.FileRow]:
     """Yield the rows of a file whose header shows the separator: comma, or another."""
     lines = TextLines(pieces, config)
     if declared := DECLARED.match(lines.first):
@@ -56,7 +48,7 @@ def read_csv(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
     return read_separated(lines, max(SEPARATORS, key=unquoted.count))
 
 
-def read_tsv(pieces: Pieces, config: QuestionsConfig) -> Iterator[FileRow]:
+def read_tsv(pieces: Pieces, config: QuestionsConfig) -> Iterator[rows.FileRow]:
     """Yield the rows of a file with tabs between its columns."""
     return read_separated(TextLines(pieces, config), "\t")
 
@@ -100,15 +92,15 @@ class TextLines:
         self.row_bytes += line.num_bytes
         if self.row_bytes > self.config.max_row_bytes:
             self.number = self.start
-            raise long_row(self.row_bytes, self.config, "; is a quote not closed?")
+            raise rows.long_row(self.row_bytes, self.config, "; is a quote not closed?")
         try:
             self.text = line.data.decode()
         except UnicodeDecodeError as error:
-            raise BadRowError(not_utf8(error)) from None
+            raise rows.BadRowError(rows.not_utf8(error)) from None
         return self.text
 
 
-def read_separated(lines: TextLines, separator: str) -> Iterator[FileRow]:
+def read_separated(lines: TextLines, separator: str) -> Iterator[rows.FileRow]:
     """Yield the rows of a file.
 
     Rows of empty fields at its end, as spreadsheets export them, are passed over. What
@@ -119,21 +111,22 @@ def read_separated(lines: TextLines, separator: str) -> Iterator[FileRow]:
     try:
         with wide_fields(lines.config):
             header = next(reader, [])
-            refuse_columns(len(header), lines.config)
-            refuse_twins([name.strip() for name in header if name.strip()])
+            rows.refuse_columns(len(header), lines.config)
+            rows.refuse_twins([name.strip() for name in header if name.strip()])
             blank = array("Q")
             for fields in rows_of(reader, lines):
                 if any(field.strip() for field in fields):
-                    yield from blank_rows(header, blank)
+                    for start, width in zip(blank[::2], blank[1::2], strict=True):
+                        yield csv_row(header, [""] * width, start)
                     yield csv_row(header, fields, lines.start)
                     blank = array("Q")
                 elif fields:
                     blank.extend((lines.start, len(fields)))
-    except BadRowError as error:
-        yield FileRow(f"line {lines.number}", error)
+    except rows.BadRowError as error:
+        yield rows.FileRow(f"line {lines.number}", error)
     except csv.Error as error:
-        problem = BadRowError(f"not CSV ({error}){hint_of(lines.text)}")
-        yield FileRow(f"line {lines.number}", problem)
+        problem = rows.BadRowError(f"not CSV ({error}){hint_of(lines.text)}")
+        yield rows.FileRow(f"line {lines.number}", problem)
 
 
 @contextmanager
@@ -156,26 +149,20 @@ def rows_of(reader: Iterator[list[str]], lines: TextLines) -> Iterator[list[str]
         yield fields
 
 
-def csv_row(header: Sequence[str], fields: Sequence[str], start: int) -> FileRow:
+def csv_row(header: Sequence[str], fields: Sequence[str], start: int) -> rows.FileRow:
     """Return the row that begins on a line."""
     try:
-        return FileRow(f"line {start}", parse_csv_row(header, fields))
-    except BadRowError as error:
-        return FileRow(f"line {start}", error)
+        return rows.FileRow(f"line {start}", parse_csv_row(header, fields))
+    except rows.BadRowError as error:
+        return rows.FileRow(f"line {start}", error)
 
 
-def blank_rows(header: Sequence[str], blank: array[int]) -> Iterator[FileRow]:
-    """Yield rows of empty fields, of which starts and widths were kept."""
-    for start, width in zip(blank[::2], blank[1::2], strict=True):
-        yield csv_row(header, [""] * width, start)
-
-
-def parse_csv_row(header: Sequence[str], fields: Sequence[str]) -> Values:
+def parse_csv_row(header: Sequence[str], fields: Sequence[str]) -> rows.Values:
     """Read the header's columns from a row's fields; an empty field is missing."""
     if not any(field.strip() for field in fields[len(header) :]):
         fields = fields[: len(header)]
     if len(fields) != len(header):
-        raise BadRowError(
+        raise rows.BadRowError(
             f"{len(fields)} fields, but {len(header)} columns{hint_of(''.join(fields))}"
         )
     values: dict[str, Any] = {}
@@ -183,7 +170,7 @@ def parse_csv_row(header: Sequence[str], fields: Sequence[str]) -> Values:
         if name.strip():
             values[name] = field or None
         elif field.strip() and not (place == 0 and field.strip().isdigit()):
-            raise BadRowError(
+            raise rows.BadRowError(
                 f"column {place + 1} has no name in the header, but holds {field!r}"
             )
     return values

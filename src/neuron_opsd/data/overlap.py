@@ -24,17 +24,12 @@ def check_overlap(
     tests: Mapping[str, Sequence[Question]],
     max_overlap: float,
 ) -> list[str]:
-    """Make sure that no test question stands in the pool.
+    """Make sure that no test question, by the name of its set, stands in the pool.
 
     Texts are compared without regard to case, white space and punctuation. Like texts
-    with different sets of choices are different questions.
-
-    Args:
-        pool: What is trained on.
-        tests: Test questions by the name of their set.
-        max_overlap: Share, in (0, 1], of the different five-word runs of a test
-            question that one pool question must hold for the two to count as one;
-            only for texts of eight words or more.
+    with different sets of choices are different questions. Of texts of eight words or
+    more, two count as one where a pool question holds the share `max_overlap`, in
+    (0, 1], of a test question's different five-word runs.
 
     Returns:
         What the user should know: which questions of the pool were not compared with

@@ -5,25 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from neuron_opsd.config import QuestionsConfig
+from neuron_opsd.data.formats import public_sets, unused_columns
 from neuron_opsd.data.formats.cells import Cells, How, Item, cells_of
 from neuron_opsd.data.formats.columns import read_answers
 from neuron_opsd.data.formats.fields import parse_id
 from neuron_opsd.data.formats.plain import read_exact, read_plain
-from neuron_opsd.data.formats.public_sets import (
-    AUTO,
-    BY_NAME,
-    PLAIN,
-    PublicSet,
-    names_of,
-    recognise,
-)
-from neuron_opsd.data.formats.unused_columns import (
-    refuse_answers,
-    refuse_asked,
-    refuse_choices,
-    refuse_needed,
-    refuse_picture,
-)
 from neuron_opsd.data.rows import BadRowError, FileRow
 from neuron_opsd.records import Question
 
@@ -36,7 +22,7 @@ class Parsed:
     place: str
     item: Item
     question: Question
-    public: PublicSet | None
+    public: public_sets.PublicSet | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +39,7 @@ def parse_row(row: FileRow, number: int, stem: str, reading: Reading) -> Parsed:
     if isinstance(row.values, BadRowError):
         raise row.values
     item, public = item_of(row, reading)
-    refuse_picture(item.messages)
+    unused_columns.refuse_picture(item.messages)
     question = Question(
         parse_id(item.id, f"{stem}-{number}"),
         item.messages,
@@ -64,27 +50,29 @@ def parse_row(row: FileRow, number: int, stem: str, reading: Reading) -> Parsed:
     return Parsed(number, row.place, item, question, public)
 
 
-def item_of(row: FileRow, reading: Reading) -> tuple[Item, PublicSet | None]:
+def item_of(
+    row: FileRow, reading: Reading
+) -> tuple[Item, public_sets.PublicSet | None]:
     """Return what a row says, and of which set it is."""
     assert not isinstance(row.values, BadRowError)
     cells = cells_of(row.values)
-    if reading.format == PLAIN:
+    if reading.format == public_sets.PLAIN:
         return with_answers(read_exact(cells, labelled=reading.labelled), reading), None
-    public = BY_NAME.get(reading.format)
-    if reading.format == AUTO:
-        public = recognise(cells, labelled=reading.labelled)
+    public = public_sets.BY_NAME.get(reading.format)
+    if reading.format == public_sets.AUTO:
+        public = public_sets.recognise(cells, labelled=reading.labelled)
     if public is None:
         return with_answers(read_plain(cells, labelled=reading.labelled), reading), None
     missing = [k for k in public.needs if not cells.has(k) and k not in OPTIONAL]
     if missing:
         raise BadRowError(
             f"has no column {missing[0]!r}, by which {public.name} is known; its "
-            f"columns are {names_of(cells)}"
+            f"columns are {public_sets.names_of(cells)}"
         )
     return read_set(public, cells, labelled=reading.labelled), public
 
 
-def read_set(public: PublicSet, cells: Cells, *, labelled: bool) -> Item:
+def read_set(public: public_sets.PublicSet, cells: Cells, *, labelled: bool) -> Item:
     """Return what a row of a public set says.
 
     Gold answers beside the set's own must agree with it.
@@ -92,16 +80,16 @@ def read_set(public: PublicSet, cells: Cells, *, labelled: bool) -> Item:
     cells = cells.fresh()
     item = public.read(cells)
     unread = [key for key in cells.unread() if key not in public.left_out]
-    refuse_needed(cells, unread)
-    refuse_asked(cells, unread, public.title)
+    unused_columns.refuse_needed(cells, unread)
+    unused_columns.refuse_asked(cells, unread, public.title)
     if not item.choices:
-        refuse_choices(cells, unread, labelled=labelled)
+        unused_columns.refuse_choices(cells, unread, labelled=labelled)
     if not labelled:
         return item
     passed = cells.values.keys() - set(unread)
     more = read_answers(cells, passed, chosen=bool(item.choices))
     if not (item.answers or more):
-        refuse_answers(cells, unread)
+        unused_columns.refuse_answers(cells, unread)
     return replace(item, answers=(*item.answers, *more))
 
 

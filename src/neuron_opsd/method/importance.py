@@ -2,7 +2,8 @@
 
 An engine computes with other kernels than the trainer, so what it draws from is not
 quite the student. A token's importance weight is the trainer's probability of it over
-the engine's, cut above so that no token counts many times.
+the engine's, cut above so that no token counts many times. Products over all tokens
+before would be exact, but over thousands they come to nothing or to the cut.
 
 Axes: N completion tokens.
 """
@@ -21,20 +22,18 @@ from neuron_opsd.method.truncation import Truncation, truncated
 OUTSIDE: Final = -1e30
 """Log-probabilities below it are of tokens that the trainer would never have drawn."""
 
+CUT_OFF: Final = 1.0
+"""Nats from the engine that such a token is taken to be."""
+
 
 def drawn_logprobs(
     student: HiddenStates, targets: Tensor, truncation: Truncation, chunk: int
 ) -> Tensor:
     """Return the trainer's log-probabilities of tokens under what was drawn from.
 
-    Args:
-        student: States that predict the tokens; no gradient goes through.
-        targets: ``(N,)`` token ids.
-        truncation: How the distribution was sharpened and cut.
-        chunk: Positions whose logits are held at once.
-
-    Returns:
-        ``(N,)`` in nats, below `OUTSIDE` for tokens that were cut off.
+    Targets are the ``(N,)`` ids of the tokens that the states predict; no gradient goes
+    through, and the logits of `chunk` positions are held at once. Returns ``(N,)`` in
+    nats, below `OUTSIDE` for tokens that were cut off.
     """
 
     def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
@@ -48,10 +47,7 @@ def drawn_logprobs(
 def importance_weights(trainer: Tensor, engine: Tensor, clip: float) -> Tensor:
     """Return ``min(p_trainer / p_engine, clip)`` for each token.
 
-    Args:
-        trainer: ``(N,)`` log-probabilities in nats.
-        engine: ``(N,)`` the same of the engine that drew the tokens.
-        clip: Largest weight, above 0.
+    Both are given as ``(N,)`` log-probabilities in nats; `clip` is above 0.
 
     Source: truncated importance sampling, Ionides, "Truncated Importance Sampling"
     (2008), for each token as in Yao et al., "Your Efficient RL Framework Secretly
@@ -63,9 +59,8 @@ def importance_weights(trainer: Tensor, engine: Tensor, clip: float) -> Tensor:
 def total_gap(trainer: Tensor, engine: Tensor) -> tuple[float, int]:
     """Return the summed distance of log-probabilities, and over how many tokens.
 
-    Tokens that the trainer would have cut off have no distance and are left out; what
-    they say is in their weight, which is 0.
+    A token that the trainer would have cut off counts as `CUT_OFF`: the odd one at the
+    edge of a nucleus changes little, but many are no student's.
     """
-    inside = trainer > OUTSIDE
-    apart = (trainer[inside] - engine[inside]).abs()
-    return float(apart.double().sum()), int(inside.sum())
+    apart = (trainer - engine).abs().double()
+    return float(apart.where(trainer > OUTSIDE, CUT_OFF).sum()), apart.numel()

@@ -22,10 +22,7 @@ from neuron_opsd.method.settings import DistillConfig
 def divergences_of(student: Tensor, teacher: Tensor, config: DistillConfig) -> Tensor:
     """Return divergences ``(r,)`` and put the gradient in place of student logits.
 
-    Args:
-        student: Logits ``(r, V)``; hold the gradient of the sum afterwards.
-        teacher: Logits ``(r, V)``; hold nothing of use afterwards.
-        config: Names the divergence, and what of the vocabulary it sees.
+    Both logits are ``(r, V)``; the teacher's hold nothing of use afterwards.
     """
     if student.shape != teacher.shape:
         raise ValueError(

@@ -43,12 +43,9 @@ class Neighbour:
 
 
 def jaccard_distance(a: NeuronIds, b: NeuronIds) -> float:
-    """Return the share of the neurons used by either completion but not by both.
+    """Return the share in [0, 1] of the neurons used by either but not by both.
 
-    Returns:
-        A distance in [0, 1]; 0 for equal sets, two empty ones included.
-
-    Source: Eq. 5 of arXiv:2607.02460.
+    It is 0 for equal sets, two empty ones included. Source: Eq. 5 of arXiv:2607.02460.
     """
     num_shared = np.intersect1d(a, b, assume_unique=True).size
     num_used = a.size + b.size - num_shared
@@ -68,17 +65,15 @@ def nearest(
     count: int,
     excluded: Mapping[str, frozenset[str]],
 ) -> dict[str, tuple[Neighbour, ...]]:
-    """Return for every question the nearest of the pool, nearest first.
+    """Return by question id the nearest of the pool, nearest first.
 
     All distances are counted up to `EXACT_PAIRS` of a question and one of the pool.
     Beyond, candidates are found by sketches and their distances counted; the reasons
     then say so, and what share of the true nearest a sample shows to be found.
 
     The arguments are those of a `contexts.Search`; a question is never its own
-    demonstration, and `excluded` bars others, such as questions of the same text.
-
-    Returns:
-        By question id; ties go to the question that stands earlier in the pool.
+    demonstration, and `excluded` bars others, such as questions of the same text. Ties
+    go to the question that stands earlier in the pool.
     """
     sets = [entry.neuron_ids for entry in questions]
     others = [entry.neuron_ids for entry in pool]

@@ -28,11 +28,8 @@ def majority_rewards(
 ) -> tuple[float, ...]:
     """Reward each answer that is the label: ``r_i = 1[answer_i = label]``.
 
-    Args:
-        answers: ``G`` of them.
-        label: The majority's answer, which more answers than these may have voted on;
-            `None`, where no vote could be held, gives no reward.
-        same: Whether two answers are one; it is asked with the label first.
+    More answers than these may have voted on the label; `None`, where no vote could be
+    held, gives no reward. `same` is asked with the label first.
 
     Source: TTRL, arXiv:2504.16084; an oracle where the label is the true answer.
     """
@@ -47,13 +44,9 @@ def cluster_rewards(
 ) -> tuple[float, ...]:
     """Reward the share of an answer's cluster: ``r_i = |cluster of answer_i| / G``.
 
-    An answer that could not be read is a cluster of its own without reward. There is
-    none at all where every cluster is of one answer, so that their entropy is
-    ``log G``.
-
-    Args:
-        answers: ``G`` of them.
-        same: Whether two answers are one; clusters are those of `votes.tally`.
+    Clusters are those of `votes.tally`. An answer that could not be read is one of its
+    own without reward. There is none at all where every cluster is of one answer, so
+    that their entropy is ``log G``.
 
     Source: EMPO, arXiv:2504.05812, and the upper threshold of its code.
     """
@@ -73,10 +66,9 @@ def certainty_rewards(
 ) -> tuple[float, ...]:
     """Reward self-certainty: ``r_i = 1/T_i sum_t KL(uniform || p_t)``.
 
-    Args:
-        certainties: Mean per token of each of ``G`` completions, in nats.
-        answers: ``G`` of them; one that could not be read has the least reward of the
-            group, so that no loop that never ends is rewarded for its certainty.
+    Certainties are means per token, in nats. An answer that could not be read has the
+    least reward of the group, so that no loop that never ends is rewarded for its
+    certainty.
 
     Source: Intuitor, arXiv:2505.19590; what is unread is ours.
     """
@@ -92,11 +84,8 @@ def entropy_rewards(
 ) -> tuple[float, ...]:
     """Reward low entropy: ``r_i = -1/T_i sum_t H(p_t)``.
 
-    Args:
-        entropies: Mean entropy per token of each of ``G`` completions, in nats.
-        answers: ``G`` of them; one that could not be read has `UNREAD_REWARD`.
-
-    Source: RENT, arXiv:2505.22660.
+    Entropies are means per token, in nats; an answer that could not be read has
+    `UNREAD_REWARD`. Source: RENT, arXiv:2505.22660.
     """
     return tuple(
         UNREAD_REWARD if answer is None else -entropy
@@ -110,12 +99,8 @@ def advantages(rewards: Sequence[float], *, scale: bool = True) -> tuple[float, 
     ``A_i = (r_i - mean(r)) / (std(r) + 1e-6)``, with G - 1 under the root of the
     deviation. This is verl's formula; TRL 1.16 has the same with `1e-4` in place of
     `1e-6`. Where all rewards are alike, or there is one alone, all have exactly 0 (verl
-    gives one alone its whole reward).
-
-    Args:
-        rewards: Of the ``G`` completions of one question.
-        scale: Whether to divide; without it the formula is that of Dr. GRPO,
-            arXiv:2503.20783.
+    gives one alone its whole reward). Without `scale` nothing is divided, as in Dr.
+    GRPO, arXiv:2503.20783.
 
     Source: GRPO, arXiv:2402.03300.
     """

@@ -160,12 +160,9 @@ class Ranking:
 def select_questions(
     pool: PoolSignals, config: SelectionConfig, seed: int
 ) -> tuple[SelectionEntry, ...]:
-    """Rank the pool and keep the share asked for.
+    """Rank the pool and keep the share asked for; entries are in the pool's order.
 
     The seed is that of random orders and of draws among equals.
-
-    Returns:
-        One entry per question, in the order of the pool.
 
     Source: S = {x : s(x) <= b-th percentile}, Algorithm 1 of arXiv:2607.02460. Balance,
     draws among many equals and leaving out unread completions are ours.

@@ -126,8 +126,8 @@ class DistillConfig(Section):
     """Longest training rollout; 0 means `rollouts.max_new_tokens`."""
     importance_clip: Annotated[float, Field(ge=0.0)] = 2.0
     """Largest importance weight of a token that another engine drew: the trainer's
-    probability of it over the engine's. 0 weighs all tokens alike; no effect on what
-    transformers wrote, where both are one."""
+    probability of it over the engine's; for a divergence that of the token before. 0
+    weighs all alike; no effect on what transformers wrote, where both are one."""
     tuning: Literal["lora", "full"] = "lora"
     """Train a low-rank adapter on every linear layer, or all weights. `full` computes
     in float32, since bfloat16 would round most of a step away."""

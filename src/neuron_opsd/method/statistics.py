@@ -29,11 +29,10 @@ COVERAGE: Final = 0.95
 def bootstrap_weights(
     num_questions: int, num_resamples: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Return how often each question was drawn in each resample.
+    """Return how often each question was drawn in each resample, ``(R, Q)``.
 
-    Returns:
-        ``(R, Q)`` whole numbers; each row is multinomial and sums to Q. Drawing rows
-        in several calls gives the same rows as drawing them in one.
+    Each row is multinomial and sums to Q. Drawing rows in several calls gives the same
+    rows as drawing them in one.
     """
     if num_questions < 1 or num_resamples < 0:
         raise ValueError(
@@ -172,9 +171,8 @@ def mid_ranks(values: NDArray[np.generic], weights: FloatArray) -> FloatArray:
 def areas(scores: FloatArray, correct: BoolArray, weights: FloatArray) -> FloatArray:
     """Return the area under the ROC curve of scores ``(Q,)``, per row of weights.
 
-    Returns:
-        ``(R,)``: how often a correct question has the higher score, ties counting one
-        half; NaN where all questions of a row are correct, or none is.
+    That is ``(R,)``, how often a correct question has the higher score, ties counting
+    one half; NaN where all questions of a row are correct, or none is.
     """
     right = weights * correct
     num_right = right.sum(axis=1)

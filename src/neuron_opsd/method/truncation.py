@@ -34,15 +34,9 @@ def truncated(logits: Tensor, truncation: Truncation) -> Tensor:
 
     First the `top_k` most probable tokens are kept, of these those that together reach
     `top_p`, of these those within `min_p` of the most probable; each with all that are
-    as probable as the last one kept. The order is that of transformers.
-
-    Args:
-        logits: ``(B, V)``.
-        truncation: What to keep.
-
-    Returns:
-        The lowest number of float32, or half of it, where a token is not kept. A row is
-        NaN where there is nothing to draw.
+    as probable as the last one kept. The order is that of transformers. A token that is
+    not kept has the lowest number of float32, or half of it; a row where there is
+    nothing to draw is NaN.
     """
     temperature = truncation.temperature
     scaled = logits.float() / temperature if temperature != 1.0 else logits

@@ -67,11 +67,9 @@ class CollapseWatch:
         self._rewarded = self._rewarded or step.reward is not None
 
     def signs(self) -> list[Collapse]:
-        """Name what has gone wrong.
+        """Name what the last `WINDOW` steps show to have gone wrong.
 
-        Returns:
-            One entry for each sign that the last `WINDOW` steps show; none while there
-            are fewer than two windows.
+        There is nothing to see while there are fewer than two windows.
         """
         if self._num_steps < 2 * WINDOW:
             return []

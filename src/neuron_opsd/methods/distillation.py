@@ -8,6 +8,7 @@ from typing import Final
 from torch import Tensor
 
 from neuron_opsd.config import Config
+from neuron_opsd.method.losses import distillation_loss
 from neuron_opsd.methods.method import (
     GROUPS,
     WHOLE_POOL,
@@ -18,7 +19,8 @@ from neuron_opsd.methods.method import (
 )
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import TrainingExample
-from neuron_opsd.stages.distill import loss_to_teacher
+from neuron_opsd.stages.engine_gap import token_weights
+from neuron_opsd.stages.sequences import student_pairs, teacher_pairs
 from neuron_opsd.stages.teaching import shown_text, with_solution
 from neuron_opsd.stages.training import (
     Batch,
@@ -44,8 +46,20 @@ class Distillation(Method):
         return on_policy(learner, batch, self.config)
 
     def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
-        """Return the divergence from the teacher."""
-        return loss_to_teacher(learner, sequences, self.config.distill)
+        """Return the divergence of the student from the teacher.
+
+        The student answers without the context that the teacher sees; the divergence is
+        taken at every token of its answer, the end token included, over the whole
+        vocabulary or the part of it that the settings name.
+
+        Source: Eq. 10 of arXiv:2607.02460.
+        """
+        config = self.config.distill
+        # The teacher goes first, while nothing of the student's graph is alive.
+        teacher = learner.teacher(teacher_pairs(learner, sequences))
+        student = learner.student(student_pairs(learner, sequences))
+        weights = token_weights(student, sequences, config, of_drawn=False)
+        return distillation_loss(student, teacher, config, weights)
 
     def shown(
         self, learner: Learner, example: TrainingExample, solution: str

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.method.losses import imitation_loss
 from neuron_opsd.method.neighbours import drawn_rows, rows_barred
 from neuron_opsd.methods.distillation import EmaOnly
 from neuron_opsd.methods.method import GROUPS, Method, PoolAnswers, Preset, sections
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import Completion
 from neuron_opsd.seeds import generator
-from neuron_opsd.stages.distill import loss_to_completions
+from neuron_opsd.stages.engine_gap import token_weights
+from neuron_opsd.stages.sequences import completion_tokens, student_pairs
 from neuron_opsd.stages.training import (
     Batch,
     Examples,
@@ -43,7 +45,11 @@ class Imitation(Method):
 
     def loss(self, learner: Learner, sequences: Sequences) -> Tensor:
         """Return the cross-entropy of the completions."""
-        return loss_to_completions(learner, sequences, self.config.distill)
+        config = self.config.distill
+        student = learner.student(student_pairs(learner, sequences))
+        tokens = completion_tokens(sequences, student.hidden)
+        weights = token_weights(student, sequences, config, of_drawn=True)
+        return imitation_loss(student, tokens, config.chunk_positions, weights)
 
 
 class ContextSFT(Imitation):
@@ -54,7 +60,8 @@ class ContextSFT(Imitation):
     notes = (
         "it draws at LMSI's temperature of 0.7 unless set otherwise: a frozen model "
         "writes what it imitates, so nothing has to be on-policy",
-        "an answer that cannot be read, such as one that was cut, is not imitated",
+        "a completion without an answer that can be read, such as one that was cut "
+        "before it gave any, is not imitated",
     )
     preset = Preset(
         1e-5,
@@ -209,11 +216,8 @@ def others_rows(
 ) -> list[int]:
     """Draw the rows of at most `NUM_OTHERS` answers to other questions.
 
-    Args:
-        rng: Draws.
-        num_rows: How many answers there are.
-        barred: Rows of those to questions of the same text, sorted.
-        num_same: How many questions have that text, with an answer or not.
+    Barred are the sorted rows of answers to questions of the same text, of which there
+    are `num_same`, with an answer or not.
     """
     if num_same > MANY_SAME:  # drawing until enough are not barred would take too long
         return drawn_rows(rng, num_rows, barred, NUM_OTHERS)

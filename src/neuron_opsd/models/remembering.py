@@ -1,4 +1,4 @@
-"""An answerer that asks its model nothing twice that a journal holds already.
+"""An answerer that asks its model nothing twice that is noted already.
 
 So a run that is stopped in the middle of a block goes on with the questions that were
 not finished, whichever engine writes the answers. What is kept is found by all that it
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.models.roles import Answerer, Finished, Sampling, ignore
 from neuron_opsd.records import Completion, Pair, TokenIds
-from neuron_opsd.storage.journal import Journal
+from neuron_opsd.storage.journal import Notes
 
 
 class Remembering:
     """Takes the place of an `Answerer` while one block is answered."""
 
-    def __init__(self, model: Answerer, journal: Journal) -> None:
-        """Ask a model, and keep its answers in a journal."""
+    def __init__(self, model: Answerer, notes: Notes) -> None:
+        """Ask a model, and note its answers."""
         self._model = model
-        self._journal = journal
+        self._notes = notes
 
     def __getattr__(self, name: str) -> Any:
         """Return what the model has of that name, which is not kept."""
@@ -46,7 +46,7 @@ class Remembering:
             key_of("completions", prompt, list(own), asdict(sampling))
             for prompt, own in zip(prompts, seeds, strict=True)
         ]
-        kept = [self._journal.get(key) for key in keys]
+        kept = [self._notes.get(key) for key in keys]
         groups = [[completion_from(row) for row in rows or ()] for rows in kept]
         left = [i for i, rows in enumerate(kept) if rows is None]
         for i in range(len(prompts)):
@@ -55,7 +55,7 @@ class Remembering:
 
         def keep(place: int, completions: Sequence[Completion]) -> None:
             i = left[place]
-            self._journal.add(keys[i], [asdict(one) for one in completions])
+            self._notes.add(keys[i], [asdict(one) for one in completions])
             finished(i, completions)
 
         some = [prompts[i] for i in left], [seeds[i] for i in left]
@@ -76,17 +76,17 @@ class Remembering:
         All or none are kept: in which passes they stand may change their last bits.
         """
         key = key_of("logits", pairs, columns)
-        kept = self._journal.get(key)
+        kept = self._notes.get(key)
         if kept is not None:
             return [[np.array(row, np.float32) for row in rows] for rows in kept]
         found = self._model.logits_at(pairs, columns)
-        self._journal.add(key, [[row.tolist() for row in rows] for rows in found])
+        self._notes.add(key, [[row.tolist() for row in rows] for rows in found])
         return found
 
 
-def remembering(model: Any, journal: Journal) -> Any:
-    """Return an answerer that asks a model nothing twice that a journal holds."""
-    return Remembering(model, journal)
+def remembering(model: Any, notes: Notes) -> Any:
+    """Return an answerer that asks a model nothing twice that is noted."""
+    return Remembering(model, notes)
 
 
 def key_of(*parts: Any) -> str:
@@ -96,6 +96,5 @@ def key_of(*parts: Any) -> str:
 
 def completion_from(row: dict[str, Any]) -> Completion:
     """Return a completion from its fields as JSON holds them."""
-    values = {field.name: row[field.name] for field in fields(Completion)}
-    lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-    return Completion(**(values | lists))
+    lists = {name: tuple(v) for name, v in row.items() if isinstance(v, list)}
+    return Completion(**(row | lists))

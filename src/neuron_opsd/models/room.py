@@ -28,6 +28,9 @@ MAX_PADDING: Final = 1.25
 
 GB: Final = 10**9
 
+ENGINE_CACHE: Final = 2**30
+"""Bytes that vLLM takes for keys and values on a processor."""
+
 LONG_PAIR: Final = 256
 """A few pairs of this length make a fast batch, so they need no padding."""
 

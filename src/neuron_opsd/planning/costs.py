@@ -9,7 +9,8 @@ after another) and *train* (forward and backward).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 from neuron_opsd.config import Config
 from neuron_opsd.method.selection import limit_of, share_asked
@@ -21,6 +22,12 @@ from neuron_opsd.stages.teaching import shown_draws
 
 MARGIN = 0.25
 """Share by which times are uncertain, up and down."""
+
+WHY_UNTIMED = (
+    "vLLM writes the free answers, and a sample of a few seconds does not show how "
+    "fast; to know, run it on a small part of the pool with --set distill.steps=5"
+)
+"""Said where a stage has no time."""
 
 REPORT_BYTES = 3 * 2**20
 
@@ -36,9 +43,10 @@ class StagePlan:
     prefill_tokens: int
     decode_tokens: int
     train_tokens: int
-    seconds: float
-    low: float
-    high: float
+    seconds: float | None
+    """`None`, as its range, where it was not measured."""
+    low: float | None
+    high: float | None
 
     @property
     def tokens(self) -> int:
@@ -54,21 +62,31 @@ class Plan:
     peak_memory_bytes: int
     """0 where the system does not say."""
     disk_bytes: int
+    engine_memory_bytes: int = 0
+    """Of the peak, what vLLM holds where it writes answers."""
+    why_untimed: str = ""
+    """Why stages have no time; empty where all have one."""
 
     @property
-    def seconds(self) -> float:
-        """Time of all stages."""
-        return sum(stage.seconds for stage in self.stages)
+    def seconds(self) -> float | None:
+        """Time of all stages, `None` where one has none."""
+        return total([stage.seconds for stage in self.stages])
 
     @property
-    def low(self) -> float:
+    def low(self) -> float | None:
         """Time if everything goes well."""
-        return sum(stage.low for stage in self.stages)
+        return total([stage.low for stage in self.stages])
 
     @property
-    def high(self) -> float:
+    def high(self) -> float | None:
         """Time if everything goes slowly."""
-        return sum(stage.high for stage in self.stages)
+        return total([stage.high for stage in self.stages])
+
+
+def total(times: Sequence[float | None]) -> float | None:
+    """Return the sum of times, `None` if one is missing."""
+    known = [time for time in times if time is not None]
+    return sum(known) if len(known) == len(times) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +99,25 @@ class Cost:
     seconds: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.prefill + other.prefill,
-            self.decode + other.decode,
-            self.train + other.train,
-            self.seconds + other.seconds,
-        )
+        return Cost(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
-    def stage(self, name: str) -> StagePlan:
-        """Return it as a stage, with a margin."""
+    def stage(self, name: str, config: Config) -> StagePlan:
+        """Return it as a stage, with a margin; without a time where vLLM writes."""
+        timed = not (self.decode and writes_elsewhere(config))
         return StagePlan(
             name=name,
             prefill_tokens=round(self.prefill),
             decode_tokens=round(self.decode),
             train_tokens=round(self.train),
-            seconds=self.seconds,
-            low=self.seconds * (1 - MARGIN),
-            high=self.seconds * (1 + MARGIN),
+            seconds=self.seconds if timed else None,
+            low=self.seconds * (1 - MARGIN) if timed else None,
+            high=self.seconds * (1 + MARGIN) if timed else None,
         )
+
+
+def writes_elsewhere(config: Config) -> bool:
+    """Whether another engine than our own decoder writes free answers."""
+    return config.engine.rollouts != "transformers"
 
 
 def plan(
@@ -117,10 +136,14 @@ def plan(
         "evaluation": evaluation(work, rates, config),
         "form-only control": control(work, rates, config),
     }
+    stages = [cost.stage(name, config) for name, cost in costs.items() if cost.seconds]
+    untimed = any(stage.seconds is None for stage in stages)
     return Plan(
-        stages=tuple(cost.stage(name) for name, cost in costs.items() if cost.seconds),
+        stages=tuple(stages),
         peak_memory_bytes=peak_memory(work, held, config),
         disk_bytes=disk(work, facts, config),
+        engine_memory_bytes=held.engine if untimed else 0,
+        why_untimed=WHY_UNTIMED if untimed else "",
     )
 
 
@@ -262,13 +285,20 @@ def peak_memory(work: Work, held: Held, config: Config) -> int:
     """Return the most memory that a run holds, in bytes; 0 if none was measured.
 
     The base model stays to the end. Beside it a model learns, and what that took is
-    seldom given back before the trained one is loaded and answers the tests.
+    seldom given back before the trained one answers the tests. That one has weights of
+    its own only where all are trained. Where vLLM writes, no answer grows here: it
+    stands beside what is held between steps, and beside a step unless it sleeps.
     """
     if not held.answering:
         return 0
+    most = max(held.answering, held.training)
+    if writes_elsewhere(config) and num_positions(work, config):
+        beside_a_step = 0 if held.sleeps else held.engine
+        return max(held.between + held.engine, most + beside_a_step)
     positions = max(0.0, num_positions(work, config) - held.num_positions)
     more = positions * held.position
-    return round(max(held.answering, held.training) + more + held.network)
+    whole = held.network if config.distill.tuning == "full" else 0
+    return round(most + more + whole)
 
 
 def num_positions(work: Work, config: Config) -> float:
@@ -277,18 +307,13 @@ def num_positions(work: Work, config: Config) -> float:
         (work.pool, config.rollouts.num_samples, work.written),
         (work.tests, config.evaluation.num_samples, work.tested),
     )
-    return max((growing(*asked, config) for asked in sets), default=0.0)
-
-
-def growing(
-    questions: QuestionTokens, samples: int, writing: Writing, config: Config
-) -> float:
-    """Return how many positions of growing completions are held, at most."""
-    if not questions.num_free:
-        return 0.0
-    block = min(questions.num_free, config.rollouts.block_size)
-    rows = workload.rows_of(block, samples)
-    return rows * workload.expected_longest(writing.mean, rows, writing.limit)
+    found = [0.0]
+    for questions, samples, writing in sets:
+        block = min(questions.num_free, config.rollouts.block_size)
+        if rows := workload.rows_of(block, samples):
+            longest = workload.expected_longest(writing.mean, rows, writing.limit)
+            found.append(rows * longest)
+    return max(found)
 
 
 def disk(work: Work, facts: ModelFacts, config: Config) -> int:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from typing import Any, Literal, TypeAlias
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
+from neuron_opsd.processes import memory
 from neuron_opsd.storage.download_cache import MARKER
 from neuron_opsd.storage.lock import native_locks
 from neuron_opsd.storage.manifest import NVIDIA_DRIVER
@@ -45,9 +47,6 @@ VLLM_ADVICE = (
 )
 
 CPU_INFO = Path("/proc/cpuinfo")
-MEMORY_INFO = Path("/proc/meminfo")
-MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +165,8 @@ def check_cuda() -> Check:
     except (ImportError, OSError):
         return Check("cuda", "warn", "unknown without torch", "install torch again")
     if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory / GIB
-        value = f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
+        size = torch.cuda.get_device_properties(0).total_memory / GIB
+        value = f"{torch.cuda.get_device_name(0)}, {size:.0f} GiB"
         return Check("cuda", "ok", value)
     return explain_no_cuda(torch.version.cuda, has_driver=NVIDIA_DRIVER.exists())
 
@@ -193,7 +192,10 @@ def explain_no_cuda(build: str | None, *, has_driver: bool) -> Check:
 
 def check_bf16() -> Check:
     """Ask whether the processor multiplies bfloat16 in hardware."""
-    found = sorted(BF16_FLAGS & processor_flags(read_text(CPU_INFO)))
+    text = ""
+    with suppress(OSError):
+        text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
+    found = sorted(BF16_FLAGS & processor_flags(text))
     if found:
         return Check("bfloat16", "ok", f"in hardware ({', '.join(found)})")
     value = "not in the processor's hardware; float32 is used there"
@@ -244,11 +246,9 @@ def judge_vllm(trial: Mapping[str, Any]) -> Check:
 
 def check_memory() -> Check:
     """Ask how much memory is free for this process."""
-    free = free_memory(
-        read_text(MEMORY_INFO), read_text(MEMORY_LIMIT), read_text(MEMORY_USED)
-    )
-    if free is None:
+    if not memory.line_bytes(memory.AVAILABLE, "MemAvailable"):
         return Check("memory", "ok", "not known on this system")
+    free = memory.free_memory("cpu")
     value = f"{free / GIB:.1f} GiB free"
     if free < 1.5 * GIB:
         return Check("memory", "fail", value, "close other programs; 4 GiB do well")
@@ -256,15 +256,6 @@ def check_memory() -> Check:
         advice = "enough for small models; lower model.tokens_per_batch if it runs out"
         return Check("memory", "warn", value, advice)
     return Check("memory", "ok", value)
-
-
-def free_memory(memory_info: str, limit: str, used: str) -> int | None:
-    """Return free bytes from `/proc/meminfo` and a container's limit and use."""
-    line = re.search(r"^MemAvailable:\s*(\d+) kB", memory_info, re.MULTILINE)
-    free = [int(line[1]) * 1024] if line else []
-    if limit.strip().isdigit() and used.strip().isdigit():
-        free.append(max(0, int(limit) - int(used)))
-    return min(free, default=None)
 
 
 def check_disk(name: str, folder: Path) -> Check:
@@ -333,11 +324,3 @@ def existing_parent(folder: Path) -> Path:
     """Return the folder itself, or the nearest one above it that exists."""
     resolved = folder.absolute()
     return next(path for path in (resolved, *resolved.parents) if path.is_dir())
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file of the system, empty where there is none."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

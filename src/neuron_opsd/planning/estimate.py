@@ -14,10 +14,12 @@ from neuron_opsd.methods import METHODS, method_of, needs_neurons
 from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.config_file import read_outline
 from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
-from neuron_opsd.models.roles import LanguageModel, Tokenizer
+from neuron_opsd.models.roles import LanguageModel, ModelFacts, Tokenizer
+from neuron_opsd.models.room import ENGINE_CACHE
 from neuron_opsd.planning import samples, step_trials, trials
 from neuron_opsd.planning.costs import Plan, num_saved, plan
 from neuron_opsd.planning.fitting import Lengths, longest_step
+from neuron_opsd.planning.memory import FLOAT, HALF
 from neuron_opsd.planning.samples import Sample
 from neuron_opsd.planning.step_trials import StepSize
 from neuron_opsd.planning.trials import Answered, Trial, Written
@@ -29,7 +31,7 @@ from neuron_opsd.planning.workload import (
     Writing,
     expected_longest,
 )
-from neuron_opsd.processes.memory import held_memory, peak_memory
+from neuron_opsd.processes.memory import held_memory, peak_memory, total_memory
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Prompt, Question, TrainingExample
 from neuron_opsd.runs.context import resolve
@@ -58,6 +60,16 @@ class Reading:
     capture: float
     """Seconds per token."""
     peak: int
+
+    @property
+    def rates(self) -> Rates:
+        """The rates of everything but training."""
+        return Rates(
+            reading=self.reading,
+            showing=self.showing,
+            capture=self.capture,
+            decoding=self.written.decoding,
+        )
 
     def answers(self, config: Config) -> PoolAnswers:
         """Return the answers of the sample, as a method may make examples of them."""
@@ -90,10 +102,25 @@ def estimate(
         answering=found.peak,
         training=peak,
         network=network,
+        between=held_memory(device),
+        engine=engine_bytes(resolved, model.facts),
+        sleeps=device.startswith("cuda") and resolved.engine.sleep,
         position=found.written.position,
         num_positions=found.written.num_positions,
     )
     return plan(work, rates, held, model.facts, resolved)
+
+
+def engine_bytes(config: Config, facts: ModelFacts) -> int:
+    """Return what vLLM holds where it writes answers.
+
+    On a GPU that is its share of the memory; on a processor the base model once more
+    and room for keys and values.
+    """
+    if facts.device.startswith("cuda"):
+        return round(config.engine.memory_share * total_memory(facts.device))
+    each = FLOAT if facts.compute == "float32" else HALF
+    return each * facts.num_parameters + ENGINE_CACHE
 
 
 def clock_of(device: str) -> Callable[[], float]:
@@ -202,17 +229,8 @@ def try_learner(
     if num_saved(config):
         saving, held = step_trials.try_saving(trial, learner)
         peak = max(peak, held)
-    rates = Rates(
-        reading=found.reading,
-        showing=found.showing,
-        capture=found.capture,
-        distil_step=distil,
-        form_step=form,
-        saving=saving,
-        loading=loading,
-        decoding=found.written.decoding,
-    )
-    return rates, peak
+    rates = replace(found.rates, distil_step=distil, form_step=form)
+    return replace(rates, saving=saving, loading=loading), peak
 
 
 def longest_step_bytes(trial: Trial, found: Reading) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -212,14 +213,7 @@ def most_that(fits: Callable[[int], bool], most: int) -> int:
         >>> most_that(lambda n: n * n <= 50, 100)
         7
     """
-    low, high = 0, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return bisect_left(range(1, most + 1), True, key=lambda n: not fits(n))  # noqa: FBT003
 
 
 def rows_of(

@@ -144,10 +144,10 @@ def try_saving(trial: Trial, learner: Learner) -> tuple[float, int]:
         The seconds that a whole one takes, and the most memory while it is written.
     """
     state, copying = trial.timed(learner.state)
-    total = sum(map(num_bytes, state.values()))
+    total = sum(value.nbytes for value in state.values())
     part: dict[str, Tensor] = {}
     for name, value in state.items():
-        if not part or sum(map(num_bytes, part.values())) < SAVED_BYTES:
+        if not part or sum(kept.nbytes for kept in part.values()) < SAVED_BYTES:
             part[name] = value
 
     def save(folder: Path) -> None:
@@ -157,13 +157,8 @@ def try_saving(trial: Trial, learner: Learner) -> tuple[float, int]:
 
     with TemporaryDirectory() as folder:
         _, writing = trial.timed(partial(save, Path(folder)))
-    written = sum(map(num_bytes, part.values()))
+    written = sum(value.nbytes for value in part.values())
     device = learner.facts.device
     # The copy is held already; safetensors makes another one to write from.
     extra = 0 if device.startswith("cuda") else total
     return copying + writing * total / written, held_memory(device) + extra
-
-
-def num_bytes(value: Tensor) -> int:
-    """Return the size of a tensor."""
-    return value.numel() * value.element_size()

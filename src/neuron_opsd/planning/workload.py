@@ -6,7 +6,7 @@ The lengths of free answers are taken as if every token ended one with the same 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 from neuron_opsd.config import Config
 from neuron_opsd.models.room import MAX_ROWS
@@ -82,13 +82,13 @@ class Rates:
     """The same of prompts with demonstrations."""
     capture: float
     """Per token of a pass that reads off neurons."""
-    distil_step: float
+    distil_step: float = 0.0
     """Per optimiser step: rollouts, teacher, student, backward and update."""
-    form_step: float
+    form_step: float = 0.0
     """Per optimiser step of the form-only control."""
-    saving: float
+    saving: float = 0.0
     """Per checkpoint."""
-    loading: float
+    loading: float = 0.0
     """Per model that is loaded."""
     decoding: Decoding = Decoding()
 
@@ -103,6 +103,12 @@ class Held:
     """With the base model and the one that learns."""
     network: int
     """What one more model takes."""
+    between: int = 0
+    """Between steps of training."""
+    engine: int = 0
+    """What vLLM holds where it writes answers."""
+    sleeps: bool = False
+    """Whether it gives that back while a network computes here."""
     position: float = 0.0
     """What one more position takes of completions that grow side by side."""
     num_positions: int = 0
@@ -154,12 +160,5 @@ def answer_length(writing: Writing, questions: QuestionTokens) -> float:
 def part_of(questions: QuestionTokens, count: int) -> QuestionTokens:
     """Return the tokens of so many questions that are like these."""
     share = count / max(1, questions.num_questions)
-    return QuestionTokens(
-        num_questions=count,
-        prompt_tokens=round(share * questions.prompt_tokens),
-        choice_tokens=round(share * questions.choice_tokens),
-        num_choices=round(share * questions.num_choices),
-        extra_rows=round(share * questions.extra_rows),
-        extra_tokens=round(share * questions.extra_tokens),
-        num_free=round(share * questions.num_free),
-    )
+    parts = QuestionTokens(*(round(share * one) for one in astuple(questions)))
+    return replace(parts, num_questions=count)

@@ -22,7 +22,7 @@ def held_memory(device: str) -> int:
         import torch
 
         return int(torch.cuda.memory_allocated(device))
-    return status_bytes("VmRSS") or maximum_resident()
+    return line_bytes(STATUS, "VmRSS") or maximum_resident()
 
 
 def peak_memory(device: str) -> int:
@@ -31,7 +31,7 @@ def peak_memory(device: str) -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated(device))
-    return status_bytes("VmHWM") or maximum_resident()
+    return line_bytes(STATUS, "VmHWM") or maximum_resident()
 
 
 def free_memory(device: str) -> int:
@@ -44,12 +44,16 @@ def free_memory(device: str) -> int:
 
         torch.cuda.empty_cache()
         return int(torch.cuda.mem_get_info(device)[0])
-    free = line_bytes(AVAILABLE, "MemAvailable") or total_memory() // 2
+    free = line_bytes(AVAILABLE, "MemAvailable") or total_memory("cpu") // 2
     return min(free, free_in_group())
 
 
-def total_memory() -> int:
-    """Return the bytes of the machine's memory, 0 where the system does not say."""
+def total_memory(device: str) -> int:
+    """Return the bytes of all memory, 0 where the system does not say."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[1])
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -77,11 +81,6 @@ def forget_peak(device: str) -> None:
         return
     with suppress(OSError):
         CLEAR.write_text(FORGET_PEAK, encoding="ascii")
-
-
-def status_bytes(name: str) -> int:
-    """Return a size that Linux tells of this process, 0 where it does not."""
-    return line_bytes(STATUS, name)
 
 
 def line_bytes(path: Path, name: str) -> int:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -25,20 +26,17 @@ NO_LIMIT: Final = timedelta(days=365)
 NUM_IN_FLIGHT: Final = 64
 """Tensors that are on their way at once."""
 
-
-PATIENCE: Final = timedelta(hours=1)
-"""How long one rank may take longer than another for its share of a step."""
-
 LOCAL_RANK: Final = "LOCAL_RANK"
 """Variable that says which of the processes on its machine one is."""
 
 
 @contextmanager
-def joined(device: str) -> Iterator[ProcessGroup]:
+def joined(device: str, timeout: float) -> Iterator[ProcessGroup]:
     """Join the processes that were started with this one, by torchrun or the like.
 
     Args:
         device: Where this process computes; of GPUs each takes its own.
+        timeout: Seconds after which one that says nothing in a step is lost.
 
     Raises:
         ConfigError: If there are more processes than GPUs on this machine.
@@ -47,10 +45,11 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     on_gpu = device.startswith("cuda")
     if on_gpu:
         take_own_gpu()
-    with hearing():
+    patience = timedelta(seconds=timeout)
+    with hearing(patience):
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
-    yield ProcessGroup(PATIENCE)
+        dist.init_process_group(backend, timeout=patience)
+    yield ProcessGroup(patience)
     dist.destroy_process_group()
 
 
@@ -73,7 +72,8 @@ class ProcessGroup:
         """Meet the others; a rank that says nothing for so long in a step is lost."""
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
-        with hearing():
+        self._hearing = partial(hearing, timeout)
+        with self._hearing():
             self._texts = dist.new_group(backend="gloo", timeout=timeout)
             self._waiting = dist.new_group(backend="gloo", timeout=NO_LIMIT)
 
@@ -81,7 +81,7 @@ class ProcessGroup:
         """Tell all ranks a text; return what each one told, in their order."""
         own = as_bytes(word)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        with hearing():
+        with self._hearing():
             dist.all_gather(sizes, torch.tensor([len(own)]), group=self._texts)
             longest = max(int(size) for size in sizes)
             rows = [torch.zeros(longest, dtype=torch.uint8) for _ in sizes]
@@ -94,7 +94,7 @@ class ProcessGroup:
         """Return what rank 0 says, however long that takes; only rank 0 says a word."""
         own = as_bytes(word)
         size = torch.tensor([len(own)])
-        with hearing():
+        with self._hearing():
             dist.broadcast(size, 0, group=self._waiting)
             row = own if self.rank == 0 else torch.zeros(int(size), dtype=torch.uint8)
             dist.broadcast(row, 0, group=self._waiting)
@@ -110,7 +110,7 @@ class ProcessGroup:
 
     def _each(self, send: Callable[..., Any], tensors: Sequence[Tensor]) -> None:
         """Send tensors in their order, some of them at once."""
-        with hearing():
+        with self._hearing():
             for start in range(0, len(tensors), NUM_IN_FLIGHT):
                 part = tensors[start : start + NUM_IN_FLIGHT]
                 begun = [
@@ -125,19 +125,22 @@ class ProcessGroup:
 
 
 @contextmanager
-def hearing() -> Iterator[None]:
+def hearing(timeout: timedelta) -> Iterator[None]:
     """Say in a line that another rank is lost where torch cannot reach it."""
     try:
         yield
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        silent = "timed out" in str(error).lower()
-        what = "says nothing" if silent else "has ended or cannot be reached"
+        what = "has ended or cannot be reached; its own message says why"
+        if "timed out" in str(error).lower():
+            what = (
+                f"says nothing for {timeout.total_seconds():.0f} s "
+                "(cluster.step_timeout)"
+            )
         raise LostRankError(
-            f"another of the processes that train together {what}; its own message "
-            "says why; the last checkpoint is whole, and the same command resumes "
-            "from it"
+            f"another of the processes that train together {what}; the last checkpoint "
+            "is whole, and the same command resumes from it"
         ) from error
 
 

@@ -103,10 +103,8 @@ def forest_row(
     line: MethodLine, gain: Contrast | None, net: Contrast | None
 ) -> IntervalRow:
     """Return a method's row: against base, and net of form if that is known."""
-    lines, shown = (
-        [(labels.short_name(index.method_label(line), 24), starred(gain))],
-        [gain],
-    )
+    lines = [(labels.short_name(index.method_label(line), 24), starred(gain))]
+    shown = [gain]
     if net is not None:
         lines.append(("net of form only", starred(net)))
         shown.append(net)

@@ -202,7 +202,7 @@ def facts(data: ComparisonData) -> list[str]:
             )
         ),
         f"{ends or 'no test'} questions{' per test set' if ends else ''}",
-        f"{data.num_samples} answers per question",
+        f"{data.num_samples} answer{'' if data.num_samples == 1 else 's'} per question",
         f"{'seed' if len(data.seeds) == 1 else 'seeds'} {seeds}",
         f"result after {data.steps[-1]} steps" if data.steps else "no steps",
     ]

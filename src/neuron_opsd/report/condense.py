@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from markupsafe import escape
 
-from neuron_opsd.method.calibration import reliability_bins
+from neuron_opsd.method.calibration import has_votes, reliability_bins
 from neuron_opsd.method.labels import baseline_answer, gold_counts, top_answer
 from neuron_opsd.method.selection import num_left_out
 from neuron_opsd.method.statistics import FloatArray, spearman
@@ -65,7 +65,12 @@ def num_levels(num_rollouts: Iterable[int]) -> int:
 
 
 def level_shares(scores: Sequence[QuestionScore], levels: int) -> list[float]:
-    """Return the share of questions at each level of agreement, from 0 upwards."""
+    """Return the share of questions at each level of agreement, from 0 upwards.
+
+    There are none where there is no vote.
+    """
+    if not has_votes(scores):
+        return []
     counts = Counter(round(score.agreement * levels) for score in scores)
     return [counts[level] / len(scores) for level in range(levels + 1)]
 
@@ -81,7 +86,12 @@ def baseline_of(scores: Sequence[QuestionScore]) -> results.Baseline | None:
 def pool_summary(
     selection: Sequence[SelectionEntry], votes: Mapping[str, Vote]
 ) -> results.PoolSummary:
-    """Return what a report says of the questions of a pool."""
+    """Return what a report says of the questions of a pool.
+
+    Where each was answered once there is no vote to compare neuron counts with.
+    """
+    if all(vote.num_rollouts == 1 for vote in votes.values()):
+        votes = {}
     shares = tuple(
         pool_share(entries, votes)
         for kept in (True, False)

@@ -18,6 +18,8 @@ from neuron_opsd.report.baseline import (
 from neuron_opsd.report.measures import ACCURACY, ERROR, judged
 from neuron_opsd.results.run import PROMPTED, ReportData, TestComparison, least_of
 
+NO_VOTES = " (one answer to a question has no vote)"
+
 
 def ordered(tests: Iterable[TestComparison]) -> list[TestComparison]:
     """Return the test sets, the in-domain ones first."""
@@ -123,10 +125,8 @@ def accuracy_clause(test: TestComparison, config: EvaluationConfig) -> str:
     before, after = map(wording.percent, test.both("avg_at_k"))
     said = as_clause("the model", accuracy_verdict(test, interval, config))
     step = f"Avg@{config.num_samples} went from {before} to {after}"
-    change, ends = (
-        wording.points(interval.value),
-        wording.ends(interval, wording.points),
-    )
+    change = wording.points(interval.value)
+    ends = wording.ends(interval, wording.points)
     return f"On {where} {said}: {step}, {change} points (95 % interval {ends})"
 
 
@@ -185,10 +185,15 @@ def calibration_clause(test: TestComparison, config: EvaluationConfig) -> str:
     interval = test.delta.get("ece")
     where = "in-domain calibration" if test.in_domain else "calibration"
     if not wording.finite(interval):
-        return f"{where} was not measured"
+        return f"{where} was not measured{no_votes(config)}"
     before, after = map(wording.number, test.both("ece"))
     said = calibration_verdict(where, interval, config)
     return f"{said}: ECE went from {before} to {after}, {error_numbers(interval)}"
+
+
+def no_votes(config: EvaluationConfig) -> str:
+    """Say why there is no calibration where each question is asked once."""
+    return NO_VOTES if config.num_samples == 1 else ""
 
 
 def calibration_verdict(what: str, ece: Interval, config: EvaluationConfig) -> str:

@@ -148,6 +148,7 @@ def ece_stat(test: TestComparison, config: EvaluationConfig) -> Stat:
     said = measures.judged(measures.ERROR, interval, least_of(config))
     before, after = map(wording.number, test.both("ece"))
     note = f"{before} before, {after} after; lower is better"
+    note += outcome.no_votes(config)
     return stat("calibration error (ECE)", (measures.ERROR, interval), said, note)
 
 

@@ -37,6 +37,11 @@ QUIET_ANSWERS: Final = (
     "the chat template's switch of reasoning is turned off, since answers are sampled "
     "among choices; set rollouts.mode=free to let the model reason first"
 )
+NO_VOTES: Final = (
+    "evaluation.num_samples is 1, and one answer to a question has no vote: "
+    "calibration (ECE, Brier score, AUROC, over-confidence) and unanimity of tests are "
+    "not measured; set it to 2 or more to have them"
+)
 IDLE_ENGINE: Final = (
     "engine.rollouts is vllm, but answers to questions with choices are sampled among "
     "these, which it takes no part in; set rollouts.mode=free to have it write them"
@@ -273,4 +278,6 @@ def remarks(facts: ModelFacts, config: Config, given: Config) -> tuple[str, ...]
         found.append(FREE_ANSWERS.format(why=why))
     if config.engine.rollouts == "vllm" and config.rollouts.mode == "constrained":
         found.append(IDLE_ENGINE)
+    if config.evaluation.num_samples == 1:
+        found.append(NO_VOTES)
     return tuple(found)

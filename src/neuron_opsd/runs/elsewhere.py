@@ -16,7 +16,13 @@ from typing import Any, Final, TypeVar
 import torch
 
 from neuron_opsd.cluster.pool import Pool
-from neuron_opsd.cluster.session import Share, check_address, connected, num_workers
+from neuron_opsd.cluster.session import (
+    CLIENT,
+    Share,
+    check_address,
+    connected,
+    num_workers,
+)
 from neuron_opsd.cluster.training import Team
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.errors import DataError
@@ -24,6 +30,7 @@ from neuron_opsd.models.load import (
     HFModel,
     ModelTokenizer,
     RemoteModel,
+    check_training_room,
     load_answering,
     load_tokenizer,
 )
@@ -34,10 +41,12 @@ from neuron_opsd.runs.courses import HERE, Course, Job
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import LIMITS, environment
 from neuron_opsd.runs.machines import Machines, ThisMachine
+from neuron_opsd.runs.notes import KeptNotes
 from neuron_opsd.runs.ranked import led
 from neuron_opsd.runs.teams import team_course
-from neuron_opsd.storage.caching import ignore
+from neuron_opsd.storage.caching import Keeping, Remember, ignore
 from neuron_opsd.storage.manifest import place_text
+from neuron_opsd.storage.mirror import copied
 from neuron_opsd.storage.run_directory import changes
 
 Item = TypeVar("Item")
@@ -100,16 +109,24 @@ class Done:
 
 def worked_on(
     model: LanguageModel,
-    chunk: Sequence[Item],
-    function: Callable[[Any, Sequence[Item]], Sequence[R]],
+    chunk: Sequence[Any],
+    function: Callable[[Any, Sequence[Any]], Sequence[Any]],
     config: ModelConfig,
     tokens: int,
+    remember: Remember[Any] | None = None,
 ) -> list[Done]:
-    """Work on a chunk in a worker, with passes that hold so many tokens at most."""
+    """Work on a chunk in a worker, with passes that hold so many tokens at most.
+
+    With `remember` the notes of the chunk come before its items.
+    """
     told: list[str] = []
     model.room.tokens = min(tokens, model.room.tokens)
     model.room.told = told.append
-    results = function(model, chunk)
+    own: Any = model
+    if remember is not None:
+        notes, *chunk = chunk
+        own = remember(model, notes)
+    results = function(own, chunk)
     return [Done(results, environment_here(config), model.room.tokens, tuple(told))]
 
 
@@ -122,6 +139,21 @@ def environment_here(config: ModelConfig) -> dict[str, str]:
 def facts_of(model: LanguageModel, nothing: Sequence[None]) -> list[ModelFacts]:
     """Return what a worker's model is."""
     return [model.facts for _ in nothing]
+
+
+def check_room_there(config: Config) -> None:
+    """Refuse `full` tuning in a worker, before any weights are there."""
+    check_training_room(load_tokenizer(config.model).facts, config.distill)
+
+
+def make_nothing(_: None, chunk: Sequence[None]) -> Sequence[None]:
+    """Return a chunk as it is."""
+    return chunk
+
+
+def placed(config: Config) -> Config:
+    """Return settings whose model is found from any folder of a machine."""
+    return config.changed(model={"name": place_text(config.model.name)})
 
 
 def same_variables() -> dict[str, str]:
@@ -192,11 +224,10 @@ class ClusterMachines:
         """
         del base
         tokenizer = tokenizer or load_tokenizer(config.model)
-        place = config.model.model_copy(update={"name": place_text(config.model.name)})
         recipe = Recipe(
-            config.model_copy(update={"model": place}),
+            placed(config),
             model_fingerprint(config.model),
-            tuple(files_in(adapter) for adapter in adapters),
+            tuple(map(copied, adapters)),
         )
         room = Room(config.model.tokens_per_batch)
         here = partial(load_answering, config, *adapters)
@@ -205,16 +236,25 @@ class ClusterMachines:
             model.facts = facts
         return model
 
+    def check_room(self, facts: ModelFacts, config: Config) -> None:
+        """Refuse `full` tuning that a worker has no room for."""
+        del facts
+        if config.distill.tuning == "full":
+            recipe = partial(check_room_there, placed(config))
+            list(self.pool.map(recipe, make_nothing, [(0, [None])]))
+
     def map(
         self,
         model: M,
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Iterable[tuple[int, Sequence[Item]]],
+        keeping: Keeping[M] | None = None,
         look: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
         """Yield the results of numbered chunks as they are done, in any order.
 
-        `look` is called every second or so, and before a lost chunk is given again.
+        `look` is called every second or so, and before a lost chunk is given again;
+        so is what keeps notes.
         """
         if not isinstance(model, RemoteModel):
             raise TypeError(f"{type(model).__name__} was not loaded by these machines")
@@ -225,7 +265,15 @@ class ClusterMachines:
             config=recipe.config.model,
             tokens=model.room.tokens,
         )
-        for number, (done,) in self.pool.map(recipe, told, chunks, look):
+        given: Iterable[tuple[int, Sequence[Any]]] = chunks
+        kept: KeptNotes | None = None
+        if keeping is not None:
+            kept = KeptNotes(self.pool.mailbox(), keeping.journal)
+            told = partial(told, remember=keeping.remember)
+            given, look = kept.with_notes(chunks), kept.take
+        for number, (done,) in self.pool.map(recipe, told, given, look):
+            if kept is not None:
+                kept.end(number)
             self._hear(model.room, done)
             yield number, done.results
 
@@ -248,7 +296,7 @@ class ClusterMachines:
             return HERE.course(job, model)
         share = training_share(self.pool.share)
         size = num_workers(self._settings, share)
-        team = Team(size, share, same_variables(), self._settings.timeout)
+        team = Team(size, share, same_variables(), self._settings)
         return team_course(team, job, model.room.tokens)
 
     def release(self) -> None:
@@ -258,7 +306,7 @@ class ClusterMachines:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write what `files_in` returned into a folder of this machine."""
+    """Write what `copied` returned into a folder of this machine."""
     for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -269,7 +317,7 @@ def why_here(config: Config, model: LanguageModel) -> str:
     """Say why the workers of a cluster cannot train a model; nothing if they can."""
     if config.engine.rollouts == "vllm":
         return "since vLLM does not run in processes that train together"
-    if config.cluster.address.startswith("ray://"):
+    if config.cluster.address.startswith(CLIENT):
         return (
             "since Ray Train needs a process on a machine of the cluster; start the "
             "command there, or with cluster.address HOST:PORT"
@@ -283,12 +331,3 @@ def why_here(config: Config, model: LanguageModel) -> str:
 def training_share(share: Share) -> Share:
     """Return what a worker takes that trains: a GPU is not shared with another."""
     return replace(share, gpus=float(math.ceil(share.gpus)))
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    """Return the files of an adapter, by their names in its folder."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

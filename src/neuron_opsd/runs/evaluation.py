@@ -14,14 +14,13 @@ from neuron_opsd.models.roles import Answerer
 from neuron_opsd.progress import Progress
 from neuron_opsd.runs.context import TestSet, resolve
 from neuron_opsd.runs.elsewhere import machines_for
-from neuron_opsd.runs.findings import metric_table
 from neuron_opsd.runs.inputs import check_names, read_tests
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.testing import sample_test, scored
 from neuron_opsd.stages.centring import is_centring
 from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.caching import Workspace
-from neuron_opsd.storage.codecs import save_json
+from neuron_opsd.storage.codecs import save_json, without_nan
 from neuron_opsd.storage.folders import check_result_place
 
 
@@ -67,7 +66,7 @@ def tested(work: Workspace, model: Answerer, test: TestSet) -> dict[str, Any]:
     """Return the measures of a model on one set."""
     asked = ask(test.questions, work.config)
     result = scored(work, test, "", sample_test(work, model, test.name, "", asked))
-    table: dict[str, Any] = metric_table(result)
+    table: dict[str, Any] = without_nan(result.metrics)
     if work.config.answers.may_leave_open:
         table["unsettled_comparisons"] = result.num_unsettled
     return table

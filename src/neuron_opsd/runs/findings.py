@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.records.scores import Interval, TestResult
 from neuron_opsd.report.condense import baseline_of, measured, num_levels
-from neuron_opsd.results.run import Measured, TestComparison
+from neuron_opsd.results.run import TestComparison
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.stages.scoring import above_baseline, mean_of_tests, score_differences
+from neuron_opsd.storage.codecs import without_nan
 
 Results = Mapping[str, TestResult]
 """By name of the test set."""
@@ -96,17 +96,18 @@ def comparison_entry(comparison: TestComparison) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "domain": "in" if comparison.in_domain else "cross",
         "num_questions": comparison.num_questions,
-        "before": metric_table(comparison.before),
-        "after": metric_table(comparison.after),
-        "delta": interval_table(comparison.delta),
+        "before": without_nan(comparison.before.metrics),
+        "after": without_nan(comparison.after.metrics),
+        "delta": without_nan(comparison.delta),
         "controls": {
-            label: metric_table(result) for label, result in comparison.controls.items()
+            label: without_nan(result.metrics)
+            for label, result in comparison.controls.items()
         },
     }
     if comparison.above_baseline:
-        entry["above_baseline"] = interval_table(comparison.above_baseline)
+        entry["above_baseline"] = without_nan(comparison.above_baseline)
     if comparison.net_of_form is not None:
-        entry["net_of_form"] = interval_table(comparison.net_of_form)
+        entry["net_of_form"] = without_nan(comparison.net_of_form)
     return entry
 
 
@@ -121,23 +122,3 @@ def unsettled_entry(comparison: TestComparison, config: Config) -> dict[str, Any
     models |= comparison.controls
     counts = {label: result.num_unsettled for label, result in models.items()}
     return {"unsettled_comparisons": counts}
-
-
-def metric_table(result: TestResult | Measured) -> dict[str, float | None]:
-    """Return measures by name, `None` where one does not exist."""
-    return {name: or_none(value) for name, value in result.metrics.items()}
-
-
-def interval_table(
-    intervals: Mapping[str, Interval],
-) -> dict[str, dict[str, float | None]]:
-    """Return intervals by name as plain tables."""
-    return {
-        name: {key: or_none(value) for key, value in asdict(interval).items()}
-        for name, interval in intervals.items()
-    }
-
-
-def or_none(value: float) -> float | None:
-    """Return a number, `None` for one that JSON has no word for."""
-    return value if math.isfinite(value) else None

@@ -24,6 +24,7 @@ from neuron_opsd.models.weights.precision import compute_of, device_of
 from neuron_opsd.records import Question
 from neuron_opsd.runs.context import TestSet
 from neuron_opsd.runs.gold_checks import check_gold
+from neuron_opsd.storage.caching import ignore
 from neuron_opsd.storage.manifest import NVIDIA_DRIVER, place_text
 from neuron_opsd.storage.output_paths import check_names as refuse_names
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -82,16 +83,11 @@ class Inputs:
         return any(question.choices for asked in sets for question in asked)
 
 
-def unheard(text: str) -> None:
-    """Hear a warning, and do nothing."""
-    del text
-
-
 def read_inputs(
     pool: str,
     tests: Mapping[str, str],
     config: Config,
-    warn: Callable[[str], None] = unheard,
+    warn: Callable[[str], None] = ignore,
 ) -> Inputs:
     """Read the pool and the test sets.
 
@@ -146,7 +142,7 @@ def read_tests(
     tests: Mapping[str, str],
     in_domain: str,
     config: Config,
-    warn: Callable[[str], None] = unheard,
+    warn: Callable[[str], None] = ignore,
 ) -> tuple[TestSet, ...]:
     """Read the test sets; each question must have an answer that can be read."""
     sets = []

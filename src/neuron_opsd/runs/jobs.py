@@ -7,14 +7,18 @@ each process loads the model's own files, and says by their hash which these are
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import TypeAdapter
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Method, Oracle
-from neuron_opsd.records import Message, Prompt, Question, TrainingExample
+from neuron_opsd.records import TrainingExample
 from neuron_opsd.runs.courses import Job
+
+EXAMPLES: Final = TypeAdapter(tuple[TrainingExample, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def order_text(order: Order) -> str:
         {
             "config": job.config.model_dump(mode="json"),
             "method": name_of(job.objective),
-            "examples": [asdict(example) for example in job.examples],
+            "examples": EXAMPLES.dump_python(tuple(job.examples)),
             "tokens": order.tokens,
             "fingerprint": order.fingerprint,
             "threads": order.threads,
@@ -71,34 +75,6 @@ def read_order(text: str) -> Order:
     table: dict[str, Any] = json.loads(text)
     config = Config.model_validate(table["config"])
     method = METHODS[table["method"]](config)
-    examples = tuple(map(example_of, table["examples"]))
+    examples = EXAMPLES.validate_python(table["examples"])
     job = Job(config, examples, method)
     return Order(job, table["tokens"], table["fingerprint"], table["threads"])
-
-
-def example_of(row: dict[str, Any]) -> TrainingExample:
-    """Return an example from its fields, in which JSON made tuples lists."""
-    question = row["question"]
-    return TrainingExample(
-        question=Question(
-            **question
-            | {
-                "messages": messages_of(question),
-                "choices": tuple(question["choices"]),
-            }
-        ),
-        student_prompt=prompt_of(row["student_prompt"]),
-        teacher_prompt=prompt_of(row["teacher_prompt"]),
-        choices=tuple(row["choices"]),
-        num_dropped=row["num_dropped"],
-    )
-
-
-def prompt_of(row: dict[str, Any]) -> Prompt:
-    """Return a prompt from its fields."""
-    return Prompt(**row | {"messages": messages_of(row)})
-
-
-def messages_of(row: dict[str, Any]) -> tuple[Message, ...]:
-    """Return the turns of a question or a prompt from its fields."""
-    return tuple(Message(**message) for message in row["messages"])

@@ -13,10 +13,13 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from neuron_opsd.config import Config
-from neuron_opsd.models.load import ModelTokenizer, load_answering
-from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.errors import DataError
+from neuron_opsd.models.load import ModelTokenizer, check_training_room, load_answering
+from neuron_opsd.models.roles import LanguageModel, ModelFacts
 from neuron_opsd.runs.courses import HERE, Course, Job, Trainer
+from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.storage.caching import Here, Workers, ignore
+from neuron_opsd.storage.run_directory import RunDirectory
 
 
 class Machines(Workers, Trainer, Protocol):
@@ -33,6 +36,13 @@ class Machines(Workers, Trainer, Protocol):
         base: LanguageModel | None = None,
     ) -> LanguageModel:
         """Load a frozen model, as `models.load.load_answering` does."""
+
+    def check_room(self, facts: ModelFacts, config: Config) -> None:
+        """Refuse `full` tuning that there is no room for.
+
+        Raises:
+            ModelError: Saying what it needs, what is free and what to take instead.
+        """
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -62,6 +72,10 @@ class ThisMachine(Here):
         """Load a model here."""
         return load_answering(config, *adapters, tokenizer=tokenizer, base=base)
 
+    def check_room(self, facts: ModelFacts, config: Config) -> None:
+        """Refuse `full` tuning that this machine has no room for."""
+        check_training_room(facts, config.distill)
+
     def course(self, job: Job, model: LanguageModel) -> AbstractContextManager[Course]:
         """Begin a training here."""
         return self._trainer.course(job, model)
@@ -71,3 +85,29 @@ class ThisMachine(Here):
 
 
 THIS_MACHINE: Final = ThisMachine()
+
+
+def load_again(
+    run: RunDirectory,
+    config: Config,
+    *adapters: Path,
+    machines: Machines = THIS_MACHINE,
+    base: LanguageModel | None = None,
+) -> LanguageModel:
+    """Load the model that a run was started with, once more and with adapters.
+
+    They are put beside the weights of `base` where that is given.
+
+    Raises:
+        DataError: If its files were changed since.
+        ModelError: If it or an adapter cannot be loaded.
+    """
+    model = machines.load(config, *adapters, base=base)
+    known = run.manifest.inputs.get("model")
+    if known is not None and known != model_fingerprint(config.model):
+        raise DataError(
+            f"the files of model {config.model.name} were changed while {run.folder} "
+            "was running; put them back and run the same command again, or choose "
+            "another --out"
+        )
+    return model

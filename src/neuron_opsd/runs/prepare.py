@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -15,11 +15,13 @@ from neuron_opsd.records import (
     NeuronSet,
     Prompt,
     Question,
+    Rollout,
     RolloutSummary,
     TeacherCheck,
     TeacherContext,
 )
 from neuron_opsd.runs.context import RunContext
+from neuron_opsd.runs.model_checks import CHUNK
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
@@ -133,22 +135,26 @@ def count_pool_tokens(
 ) -> None:
     """Keep how many tokens were read and written to answer a pool and to capture."""
     asked = ask(list(prepared.library.questions.values()), run.config)
-    told = summaries_of(prepared.rollouts)
-    run.count_tokens(ROLLOUTS_NAME, tokens_of(model, asked, told))
+    prompts = prompt_tokens(model, asked)
+    run.count_tokens(ROLLOUTS_NAME, prompts + written_tokens(prepared.rollouts))
     if needs_neurons(run.config):
         chosen, config = prepared.representatives, run.config.neurons
         read = tokens_read(prepared.neurons, chosen, config)
-        run.count_tokens(name, tokens_of(model, asked, ()) + read)
+        run.count_tokens(name, prompts + read)
 
 
-def tokens_of(
-    model: Tokenizer,
-    asked: Sequence[PromptedQuestion],
-    rollouts: Iterable[RolloutSummary],
-) -> int:
-    """Return the prompt and completion tokens of some rollouts, prompts once each."""
-    prompts = sum(len(model.encode(a.prompt)) for a in asked)
-    return prompts + sum(rollout.num_tokens for rollout in rollouts)
+def prompt_tokens(model: Tokenizer, asked: Sequence[PromptedQuestion]) -> int:
+    """Return the tokens of prompts, which are written and read many at once."""
+    return sum(
+        len(ids)
+        for some in InChunks(asked, CHUNK)
+        for ids in model.encode_all([a.prompt for a in some])
+    )
+
+
+def written_tokens(rollouts: Sequence[Rollout]) -> int:
+    """Return the completion tokens of some rollouts."""
+    return sum(rollout.num_tokens for rollout in summaries_of(rollouts))
 
 
 def tokens_read(

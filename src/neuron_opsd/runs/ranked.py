@@ -6,8 +6,9 @@ training for them, load the model, and take its steps with it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Final
@@ -34,12 +35,16 @@ from neuron_opsd.runs.courses import HERE, Course, Job, LocalCourse, Trainer
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.jobs import Order, order_text, read_order
 from neuron_opsd.stages.splitting import Split, Splits
-from neuron_opsd.stages.together import check_alike, done_by_all, told
+from neuron_opsd.stages.together import check_alike, done_by_all, told, unlike_first
 from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.manifest import installed_versions
 
 END: Final = "end"
 """What rank 0 says where there is no other training."""
+SPLITTING: Final = tuple(
+    f"ACCELERATE_USE_{name}" for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+)
+"""Variables by which `accelerate launch` asks libraries to split a model's weights."""
 NEXT: Final = "next"
 """What ranks tell each other before a step; rank 0 says whether it is taken."""
 
@@ -177,23 +182,32 @@ def begin(order: Order, load: Callable[[], LanguageModel], ranks: Ranks) -> Lear
 def share_start(course: LocalCourse, earlier: Earlier) -> Earlier:
     """Put every rank where rank 0 is; return what is known of the steps before."""
     ranks = course.ranks
-    state = course.state()
     known: dict[str, Any] = {
         "steps": earlier.num_steps,
         "skipped": earlier.num_skipped,
         "splits": [asdict(split) for split in earlier.splits.known],
-        "state": {n: [str(v.dtype), list(v.shape)] for n, v in state.items()},
     }
     first = told(ranks, "start", known)[0]
-    if ranks.rank > 0:
-        state = {name: empty(*form) for name, form in first["state"].items()}
-    ranks.copy_first(list(state.values()))
-    course.load_state(state)
-    check_alike(ranks, course.learner, "before the first step")
+    if unlike_first(ranks, course.learner):  # a training that begins is alike on each
+        copy_state(course)
+        check_alike(ranks, course.learner, "before the first step")
     if ranks.rank == 0:
         return earlier
     splits = Splits([Split(**row) for row in first["splits"]])
     return Earlier(first["steps"], first["skipped"], splits)
+
+
+def copy_state(course: LocalCourse) -> None:
+    """Put the state of rank 0 into the training of every rank."""
+    ranks, state = course.ranks, course.state()
+    forms: dict[str, Any] = {
+        name: [str(v.dtype), list(v.shape)] for name, v in state.items()
+    }
+    first = told(ranks, "state", forms)[0]
+    if ranks.rank > 0:
+        state = {name: empty(*form) for name, form in first.items()}
+    ranks.copy_first(list(state.values()))
+    course.load_state(state)
 
 
 def empty(dtype: str, shape: Sequence[int]) -> Tensor:
@@ -214,6 +228,14 @@ def refuse_unsupported(config: Config) -> None:
     Raises:
         ConfigError: Naming them.
     """
+    on = ("1", "true", "yes", "y", "t", "on")
+    if split := [n for n in SPLITTING if os.environ.get(n, "").lower() in on]:
+        raise ConfigError(
+            f"{listing(split)} asks for weights that are split over processes, but "
+            "here each holds all of them; start with torchrun, or with accelerate "
+            "launch --multi_gpu; where a GPU has too little memory for that, take "
+            "distill.tuning=lora or model.quantization=nf4"
+        )
     if config.engine.rollouts == "vllm":
         raise ConfigError(
             "engine.rollouts is vllm, which does not run in processes that train "
@@ -224,6 +246,12 @@ def refuse_unsupported(config: Config) -> None:
             f"model.device is {config.model.device}, but each of several processes "
             "takes a GPU of its own; set it to auto, cuda or cpu"
         )
+
+
+def together(config: Config) -> AbstractContextManager[ProcessGroup]:
+    """Join the processes that were started with this one, if settings allow it."""
+    refuse_unsupported(config)
+    return joined(device_of(config.model), config.cluster.step_timeout)
 
 
 @contextmanager
@@ -242,8 +270,7 @@ def led(config: Config) -> Iterator[Trainer]:
             f"this process is rank {rank} of several, and only rank 0 owns a run "
             "directory; call neuron_opsd.follow with the same settings here"
         )
-    refuse_unsupported(config)
-    with joined(device_of(config.model)) as group:
+    with together(config) as group:
         leader = Leader(group)
         try:
             yield leader
@@ -259,6 +286,5 @@ def follow_run(config: Config) -> None:
         LostRankError: If rank 0, or another, has ended.
     """
     STOPPING.speaks = False
-    refuse_unsupported(config)
-    with joined(device_of(config.model)) as group:
+    with together(config) as group:
         follow(group)

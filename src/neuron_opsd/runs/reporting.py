@@ -36,14 +36,19 @@ from neuron_opsd.runs.findings import (
     compare_tests,
     comparison_entry,
     cross_domain,
-    interval_table,
     unsettled_entry,
 )
 from neuron_opsd.runs.metrics import METRICS
 from neuron_opsd.stages.capture import sizes_of
 from neuron_opsd.storage import integrity
 from neuron_opsd.storage.caching import ignore
-from neuron_opsd.storage.codecs import json_codec, load_json, record_codec, text_codec
+from neuron_opsd.storage.codecs import (
+    json_codec,
+    load_json,
+    record_codec,
+    text_codec,
+    without_nan,
+)
 from neuron_opsd.storage.folders import RUN_PAGE, require_folder
 from neuron_opsd.storage.lock import locked
 from neuron_opsd.storage.manifest import Manifest, read_manifest, write_manifest
@@ -87,7 +92,7 @@ def summary_table(data: ReportData) -> dict[str, Any]:
     return {
         "outcome": outcome_sentence(data),
         "in_domain": data.config.evaluation.in_domain,
-        "cross_domain_mean_delta": interval_table(data.cross_domain),
+        "cross_domain_mean_delta": without_nan(data.cross_domain),
     }
 
 

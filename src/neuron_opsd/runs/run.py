@@ -16,7 +16,7 @@ from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.tables import to_toml
 from neuron_opsd.methods import METHODS, method_of
-from neuron_opsd.models.load import check_training_room, load_tokenizer
+from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import Prepared, centred
 from neuron_opsd.progress import Progress
@@ -97,7 +97,7 @@ def run_on(
     own = for_model(config, tokenizer.facts)
     resolved = resolve(own, tokenizer, [request.out], chooses=inputs.chooses)
     check_questions(tokenizer, inputs, resolved)
-    check_training_room(tokenizer.facts, resolved.distill)
+    machines.check_room(tokenizer.facts, resolved)
     model = machines.load(resolved, tokenizer=tokenizer)
     hashes = {**inputs.hashes, "model": model_fingerprint(config.model)}
     with RunDirectory.open(

@@ -6,12 +6,15 @@ step after the other, and writes the metrics, states and adapter that come back.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load, save
@@ -21,7 +24,7 @@ from neuron_opsd.cluster.training import END, Line, Team
 from neuron_opsd.cluster.worker import Reply
 from neuron_opsd.errors import NeuronOpsdError, TrainingError, TryAgainError
 from neuron_opsd.models.load import load_model
-from neuron_opsd.processes.process_group import PATIENCE, ProcessGroup
+from neuron_opsd.processes.process_group import ProcessGroup
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs.courses import Course, Job
 from neuron_opsd.runs.fingerprint import model_fingerprint
@@ -38,6 +41,22 @@ from neuron_opsd.stages.splitting import Split, Splits
 from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.manifest import place_text
 
+PART: Final = 64 << 20
+"""Bytes of a state that are on their way at once; after full tuning it has billions."""
+
+
+def in_parts(state: Mapping[str, Tensor], num_bytes: int) -> list[dict[str, Tensor]]:
+    """Cut a state into parts of so many bytes, or of a single tensor."""
+    parts: list[dict[str, Tensor]] = []
+    room = 0
+    for name, value in state.items():
+        if value.nbytes > room:
+            parts.append({})
+            room = num_bytes
+        parts[-1][name] = value
+        room -= value.nbytes
+    return parts
+
 
 class TeamCourse:
     """A training under way in the workers of a team."""
@@ -53,7 +72,9 @@ class TeamCourse:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to what `state` returned."""
-        self.team.ask("load", save(dict(state)))
+        for part in in_parts(state, PART):
+            self.team.ask("take", save(part))
+        self.team.ask("load")
 
     def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
         """Take the steps that are left."""
@@ -69,14 +90,20 @@ class TeamCourse:
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold."""
-        return load(self.team.ask("state"))
+        found: dict[str, Tensor] = {}
+        for _ in range(self.team.ask("state", PART)):
+            found |= load(self.team.ask("part"))
+        return found
 
     def save_adapter(self, folder: Path) -> None:
         """Write what training made."""
-        for name, data in self.team.ask("adapter").items():
+        self.team.ask("adapter", PART)
+        while piece := self.team.ask("piece"):
+            name, data = piece
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            with path.open("ab") as file:
+                file.write(data)
 
 
 @contextmanager
@@ -85,8 +112,7 @@ def team_course(team: Team, job: Job, tokens: int) -> Iterator[Course]:
     refuse_unsupported(job.config)
     known = model_fingerprint(job.config.model)
     place = {"name": place_text(job.config.model.name)}
-    model = job.config.model.model_copy(update=place)
-    told = replace(job, config=job.config.model_copy(update={"model": model}))
+    told = replace(job, config=job.config.changed(model=place))
     try:
         team.begin(work, order_text(Order(told, tokens, known, team.share.cpus)))
         yield TeamCourse(job, team)
@@ -98,7 +124,8 @@ def work(line: Line, text: str) -> None:
     """Do what each worker of a team does: the first answers, the others follow it."""
     order = read_order(text)
     torch.set_num_threads(order.threads)
-    group = ProcessGroup(PATIENCE)
+    patience = timedelta(seconds=order.job.config.cluster.step_timeout)
+    group = ProcessGroup(patience)
     with taking_steps(), unless_lost():
         if group.rank > 0:
             follow_course(order, group)
@@ -139,13 +166,20 @@ class Desk:
         self.notes: list[tuple[list[dict[str, int]], str]] = []
         """Splits that were found since the last step, and what was said."""
         self.steps: Iterator[StepMetrics] = iter(())
+        self.parts: list[dict[str, Tensor]] = []
+        """Of a state that is on its way."""
+        self.pieces: Iterator[tuple[str, bytes]] = iter(())
+        """Of the files of what training made."""
         self.answers: Mapping[str, Callable[[Any], Any]] = {
             "size": lambda _: self.course.num_bytes,
-            "load": lambda data: self.course.load_state(load(data)),
+            "take": lambda data: self.parts.append(load(data)),
+            "load": lambda _: self.load(),
             "begin": self.begin,
             "step": lambda _: self.step(),
-            "state": lambda _: save(self.course.state()),
-            "adapter": lambda _: self.adapter(),
+            "state": self.state,
+            "part": lambda _: save(self.parts.pop(0)),
+            "adapter": self.adapter,
+            "piece": lambda _: next(self.pieces, None),
         }
 
     def begin(self, begun: tuple[int, int, list[dict[str, int]]]) -> None:
@@ -164,13 +198,26 @@ class Desk:
         notes, self.notes = self.notes, []
         return entry, notes
 
-    def adapter(self) -> dict[str, bytes]:
-        """Return the files of what training made, by name."""
+    def load(self) -> None:
+        """Go back to a state whose parts have all arrived."""
+        parts, self.parts = self.parts, []
+        self.course.load_state(dict(ChainMap(*parts)))
+
+    def state(self, num_bytes: int) -> int:
+        """Cut all that a checkpoint must hold into parts; return how many there are."""
+        self.parts = in_parts(self.course.state(), num_bytes)
+        return len(self.parts)
+
+    def adapter(self, num_bytes: int) -> None:
+        """Begin to give the files of what training made, in pieces."""
+        self.pieces = self.read(num_bytes)
+
+    def read(self, num_bytes: int) -> Iterator[tuple[str, bytes]]:
+        """Yield pieces of files, each with the file's name."""
         with TemporaryDirectory(prefix="neuron-opsd-") as home:
             folder = Path(home)
             self.course.save_adapter(folder)
-            return {
-                path.relative_to(folder).as_posix(): path.read_bytes()
-                for path in sorted(folder.rglob("*"))
-                if path.is_file()
-            }
+            for path in sorted(filter(Path.is_file, folder.rglob("*"))):
+                with path.open("rb") as file:
+                    for data in iter(partial(file.read, num_bytes), b""):
+                        yield path.relative_to(folder).as_posix(), data

@@ -16,7 +16,12 @@ from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
 from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext
 from neuron_opsd.records.scores import TestResult
 from neuron_opsd.runs.context import RunContext, TestSet
-from neuron_opsd.runs.prepare import PoolOutputs, tokens_of, tokens_read
+from neuron_opsd.runs.prepare import (
+    PoolOutputs,
+    prompt_tokens,
+    tokens_read,
+    written_tokens,
+)
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.remarks import on_search
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
@@ -71,7 +76,7 @@ def answer_test(
 ) -> TestResult:
     """Answer one test set, its questions put as `asked`, and score the answers."""
     rollouts = sample_test(run.work, model, test.name, label, asked, made_from)
-    tokens = tokens_of(model, asked, summaries_of(rollouts))
+    tokens = prompt_tokens(model, asked) + written_tokens(rollouts)
     run.count_tokens(rollouts_name(test.name, label), tokens)
     return scored(run.work, test, label, rollouts)
 
@@ -211,5 +216,5 @@ def test_neurons(
     )
     asked = ask(test.questions, run.config)
     read = tokens_read(neurons, own, run.config.neurons)
-    run.count_tokens(neurons_name(test.name), tokens_of(model, asked, ()) + read)
+    run.count_tokens(neurons_name(test.name), prompt_tokens(model, asked) + read)
     return neurons

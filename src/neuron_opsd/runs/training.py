@@ -19,7 +19,7 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.courses import Course, Job
 from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room, splits_of
-from neuron_opsd.runs.loading import load_again
+from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.metrics import (
     METRICS,
     MetricsHash,

@@ -10,7 +10,7 @@ from neuron_opsd.answers.verifier import Verdict, shared_verifier, unsettled_tex
 from neuron_opsd.errors import TryAgainError
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.storage.integrity import fault_of
-from neuron_opsd.storage.verdicts import is_compared, verdicts_codec, verdicts_name
+from neuron_opsd.storage.verdicts import verdicts_codec, verdicts_name
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def training_verdicts(
     Yields:
         What writes all there are by now.
     """
-    if not is_compared(run.config):
+    if not run.config.answers.may_leave_open:
         yield lambda: None
         return
     name = training_name(work)
@@ -65,7 +65,7 @@ def noted(
     run: RunContext, source: str, made_from: Sequence[str], compute: Callable[[], T]
 ) -> T:
     """Compute an output, and keep the verdicts that it took."""
-    if not is_compared(run.config):
+    if not run.config.answers.may_leave_open:
         return compute()
     name = verdicts_name(source)
     with shared_verifier().noting() as notes:

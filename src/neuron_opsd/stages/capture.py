@@ -55,9 +55,10 @@ def pairs_of(
     config: NeuronsConfig,
 ) -> list[Pair]:
     """Return what is read of the completions of some questions, as `pair_of` does."""
+    prompts = model.encode_all([a.prompt for a in asked])
     return [
-        pair_of(model, model.encode(a.prompt), completion, config)
-        for a, completion in zip(asked, completions, strict=True)
+        pair_of(model, prompt, completion, config)
+        for prompt, completion in zip(prompts, completions, strict=True)
     ]
 
 
@@ -143,13 +144,8 @@ def capture_neurons(
 ) -> list[NeuronSet]:
     """Return the neuron sets of completions, from one forward pass over each.
 
-    Args:
-        model: Scores its own neurons, layer by layer.
-        question_ids: One for each pair.
-        pairs: Prompt and what counts of the completion, as `pair_of` returns them;
-            the latter must not be empty.
-        config: Which neurons count.
-        tokens_per_batch: Tokens, padding included, that one forward pass may hold.
+    `pairs` are as `pair_of` returns them, none without a completion; a pass holds
+    `tokens_per_batch` tokens at most, padding included.
 
     Raises:
         NotFiniteError: If a score is no number.

@@ -41,11 +41,9 @@ def plain_logprobs(
 def choice_bias(
     model: Employed[TextScorer], asked: Sequence[PromptedQuestion], block_size: int
 ) -> dict[str, float]:
-    """Return what the model gives each choice on average over the pool.
+    """Return the mean log-probability at temperature 1 of each choice, in nats.
 
-    Returns:
-        The text of a choice to its mean log-probability at temperature 1, in nats; only
-        of choices that stand in enough questions.
+    It is over the pool, and only of choices that stand in enough questions.
     """
     scored = [a for a in asked if a.written]
     # Of a million questions with choices of their own: as few bytes as will do.

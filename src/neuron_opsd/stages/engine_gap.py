@@ -37,17 +37,19 @@ otherwise are well below it."""
 
 
 def token_weights(
-    student: HiddenStates, sequences: Sequences, config: DistillConfig
+    student: HiddenStates,
+    sequences: Sequences,
+    config: DistillConfig,
+    *,
+    of_drawn: bool,
 ) -> Tensor | None:
     """Return how much each completion token ``(N,)`` counts, `None` for once each.
 
-    That is how often its completion was drawn, times its importance weight where
-    another engine drew it.
-
-    Args:
-        student: States that predict the tokens.
-        sequences: What is trained on.
-        config: How tokens were drawn, and the largest importance weight.
+    That is how often its completion was drawn, times an importance weight where
+    another engine drew it: that of the last draw that its loss depends on, the token's
+    own if the loss is one `of_drawn`. A divergence over the vocabulary depends on the
+    tokens before alone. Weighing it by the token that comes next would change nothing
+    on average and only add noise. The student's states predict the tokens.
     """
     counts = None
     if any(sequence.count != 1 for sequence in sequences):
@@ -58,7 +60,18 @@ def token_weights(
     trainer = trainer_logprobs(student, sequences, config)
     engine = engine_logprobs(sequences, trainer)
     weights = importance_weights(trainer, engine, config.importance_clip)
+    if not of_drawn:
+        weights = moved_on(weights, sequences)
     return weights if counts is None else counts * weights
+
+
+def moved_on(weights: Tensor, sequences: Sequences) -> Tensor:
+    """Give each token the weight ``(N,)`` of the one before it, the first of each 1."""
+    moved, start = weights.roll(1), 0
+    for sequence in sequences:
+        moved[start : start + 1] = 1.0
+        start += len(sequence.completion.token_ids)
+    return moved
 
 
 def trainer_logprobs(

@@ -114,9 +114,7 @@ def refuse_one_answer(check: TeacherCheck, config: TeacherCheckConfig) -> None:
 def choice_divergence(student: Logprobs, teacher: Logprobs) -> float:
     """Return KL(student || teacher) over the choices of a question, in nats.
 
-    Args:
-        student: ``(C,)`` log-probabilities of the choices.
-        teacher: The same under the teacher's prompt.
+    Both are ``(C,)`` log-probabilities of the choices.
     """
     return float((np.exp(student) * (student - teacher)).sum())
 

@@ -95,7 +95,7 @@ def policy_gradient(
     reference = learner.reference(pairs) if kl_weight else None
     student = learner.student(pairs)
     like = student.hidden
-    weights = token_weights(student, sequences, config.distill)
+    weights = token_weights(student, sequences, config.distill, of_drawn=True)
     if weights is None:
         weights = torch.ones(len(like), device=like.device)
     tokens = PolicyTokens(

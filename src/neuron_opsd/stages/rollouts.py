@@ -13,14 +13,7 @@ from neuron_opsd.answers.readers import reader_for
 from neuron_opsd.answers.spans import Reading
 from neuron_opsd.config import Config, RolloutsConfig
 from neuron_opsd.errors import naming
-from neuron_opsd.models.decoding.choices import (
-    ChoiceScores,
-    check_choices,
-    choice_logprobs,
-    draw_choices,
-    entropy,
-    score_choices,
-)
+from neuron_opsd.models.decoding import choices
 from neuron_opsd.models.roles import Answerer, Sampling, TextScorer, Tokenizer
 from neuron_opsd.prompts import choice_answers, student_prompt
 from neuron_opsd.records import Completion, Prompt, Question, Rollout, TokenIds
@@ -113,13 +106,9 @@ def sample_rollouts(
 ) -> list[Rollout]:
     """Answer questions, each draw from a seed of its own.
 
-    Args:
-        model: Answers.
-        asked: The questions.
-        config: Seed, length limits and how answers are read.
-        stage: Names the purpose of the draws, so that stages do not share them.
-        draws: Pairs of a temperature and how many samples to draw at it; 0 is greedy.
-        longest: Tokens at which a completion is cut; those of the pool if left out.
+    `stage` names the purpose of the draws, so that stages do not share them; `draws`
+    are pairs of a temperature and how many samples to draw at it, 0 for greedy; a
+    completion is cut at `longest` tokens, or at those of the pool.
 
     Returns:
         All rollouts of the first question, then of the second, and so on.
@@ -183,7 +172,7 @@ def complete(
     among = [i for i, a in enumerate(asked) if a.written]
     free = [i for i, a in enumerate(asked) if not a.written]
     scores = scored_choices(model, [asked[i] for i in among]) if among else []
-    prompts = [model.encode(asked[i].prompt) for i in free]
+    prompts = model.encode_all([asked[i].prompt for i in free])
     for draw, result in zip(draws, results, strict=True):
         for i, score in zip(among, scores, strict=True):
             temperature = draw.sampling.temperature
@@ -199,37 +188,37 @@ def complete(
 
 def scored_choices(
     model: TextScorer, asked: Sequence[PromptedQuestion]
-) -> list[ChoiceScores]:
+) -> list[choices.ChoiceScores]:
     """Score the choices of questions that are asked with some.
 
     Raises:
         DataError: If choices of a question tokenise to the same ids.
         NotFiniteError: If a logit of one is no number.
     """
-    prompts = [model.encode(a.prompt) for a in asked]
+    prompts = model.encode_all([a.prompt for a in asked])
     completions = [choice_tokens(model, a) for a in asked]
     with naming([a.question.id for a in asked]):
-        scores = score_choices(model, prompts, completions)
+        scores = choices.score_choices(model, prompts, completions)
     return [replace(s, bias=a.bias) for s, a in zip(scores, asked, strict=True)]
 
 
 def choice_tokens(model: Tokenizer, asked: PromptedQuestion) -> list[TokenIds]:
     """Return the completion of each choice, end token included."""
     tokens = [model.encode_answer(asked.prompt, text) for text in asked.written]
-    check_choices(asked.question.id, asked.written, tokens)
+    choices.check_choices(asked.question.id, asked.written, tokens)
     return tokens
 
 
 def drawn(
-    scores: ChoiceScores,
+    scores: choices.ChoiceScores,
     asked: PromptedQuestion,
     seeds: Sequence[int],
     temperature: float,
 ) -> list[Completion]:
     """Draw one choice per seed; entropy is that of the choice, per token."""
-    logprobs = choice_logprobs(scores, temperature)
+    logprobs = choices.choice_logprobs(scores, temperature)
     uniform = np.array([uniforms(seed, 1)[0] for seed in seeds])
-    spread = entropy(logprobs)
+    spread = choices.entropy(logprobs)
     return [
         Completion(
             token_ids=scores.completions[c],
@@ -238,7 +227,7 @@ def drawn(
             logprob=float(logprobs[c]),
             entropy=spread / len(scores.completions[c]),
         )
-        for c in draw_choices(logprobs, uniform)
+        for c in choices.draw_choices(logprobs, uniform)
     ]
 
 

@@ -33,13 +33,8 @@ def score_rollouts(
     """Compare the sampled rollouts of test questions with their gold answers.
 
     Greedy rollouts are left out. A gold answer passes through the reader of its
-    question first, so it is spelled as the rollouts' answers are.
-
-    Args:
-        questions: Of one test set; the scores keep their order.
-        rollouts: Of at least these questions, in any order; summaries will do.
-        gold: Of at least these questions.
-        readers: Question id to reader, as `readers.readers_for` returns.
+    question first, so it is spelled as the rollouts' answers are. Scores keep the order
+    of the questions; rollouts may come in any order, and as summaries.
 
     Raises:
         DataError: If questions have no gold answer, or one that cannot be read; the
@@ -143,14 +138,10 @@ def score_differences(
 ) -> dict[str, Interval]:
     """Return every measure's difference, after minus before, with its interval.
 
-    For the gain net of a control, compare the control with the trained model.
-
-    Args:
-        before: One model on a test set.
-        after: Another model on the same questions in the same order.
-        config: Number of bins and of resamples.
-        seed: The run's; the draws also depend on the name of the test set, so the
-            same questions are drawn in every comparison on it.
+    Both are results on the same questions in the same order; for the gain net of a
+    control, compare the control with the trained model. Draws depend on the run's seed
+    and the name of the test set alone, so the same questions are drawn in every
+    comparison on it.
     """
     one, other = paired_columns(before, after, config)
     difference = resampled_difference(
@@ -167,12 +158,10 @@ def score_differences(
 def above_baseline(
     result: TestResult, config: EvaluationConfig, seed: int
 ) -> Interval | None:
-    """Return by how much a model's accuracy exceeds that of one answer to everything.
+    """Return by how much Avg@k exceeds that of one answer to everything.
 
-    The answer is the most frequent gold one, and it is resampled on the same questions.
-
-    Returns:
-        The difference in Avg@k; `None` where answers do not repeat.
+    The answer is the most frequent gold one, and it is resampled on the same questions;
+    `None` where answers do not repeat.
     """
     answer = baseline_answer(result.scores)
     if answer is None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.models.roles import Learner
-from neuron_opsd.records import Completion, Pair, TrainingExample
+from neuron_opsd.records import Completion, Pair, Prompt, TrainingExample
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,25 @@ Sequences: TypeAlias = Sequence[TrainingSequence]
 
 def student_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
     """Return the student's prompts with the completions that follow them."""
+    prompts = [s.example.student_prompt for s in sequences]
+    return pairs_of(learner, prompts, sequences)
+
+
+def teacher_pairs(learner: Learner, sequences: Sequences) -> list[Pair]:
+    """Return the teacher's prompts with the same completions."""
+    prompts = [s.example.teacher_prompt for s in sequences]
+    return pairs_of(learner, prompts, sequences)
+
+
+def pairs_of(
+    learner: Learner, prompts: Sequence[Prompt], sequences: Sequences
+) -> list[Pair]:
+    """Return prompts with completions; many are of one prompt, written out once."""
+    distinct = list(dict.fromkeys(prompts))
+    ids = dict(zip(distinct, learner.encode_all(distinct), strict=True))
     return [
-        (learner.encode(s.example.student_prompt), s.completion.token_ids)
-        for s in sequences
+        (ids[prompt], sequence.completion.token_ids)
+        for prompt, sequence in zip(prompts, sequences, strict=True)
     ]
 
 

@@ -94,13 +94,10 @@ class StepSplit:
     def gather(
         self, gather: Callable[[int], float], largest: Callable[[int], int]
     ) -> float:
-        """Gather the gradient of a batch; return its loss.
+        """Gather a batch's gradient with parts of so many completions; return its loss.
 
-        Where memory runs out on one rank, all gather theirs again in smaller parts.
-
-        Args:
-            gather: Does so with parts of at most so many completions.
-            largest: Says how many completions the largest of these parts has.
+        Where memory runs out on one rank, all gather theirs again in smaller parts;
+        `largest` says how many completions the largest of these has.
 
         Raises:
             TryAgainError: If a single completion has no room.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from neuron_opsd.records import Completion, StepMetrics
+from neuron_opsd.records import StepMetrics
 from neuron_opsd.stages.rollouts import top_share
 
 
@@ -29,32 +28,6 @@ class GroupFacts:
     """A hash of its text."""
     reward: float | None
     agreement: float | None
-
-
-def facts_of(
-    shown: Sequence[Completion],
-    *,
-    num_tokens: int,
-    num_generated: int,
-    reward: float | None,
-    agreement: float | None,
-) -> GroupFacts:
-    """Return the facts of a question with these rollouts."""
-    return GroupFacts(
-        num_tokens=num_tokens,
-        num_generated=num_generated,
-        lengths=[len(c.token_ids) for c in shown],
-        cut=[not c.finished for c in shown],
-        entropies=[c.entropy for c in shown],
-        texts=[hash_text(c.text) for c in shown],
-        reward=reward,
-        agreement=agreement,
-    )
-
-
-def hash_text(text: str) -> str:
-    """Return the SHA-256 of a text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def metrics_of(

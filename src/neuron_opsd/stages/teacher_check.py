@@ -75,13 +75,8 @@ def check_teacher(
 ) -> TeacherCheck:
     """Compare student and teacher, which still are one model, on some questions.
 
-    Args:
-        model: The base model; the three ways of asking may be worked on side by side.
-        asked: Selected questions as the student is asked.
-        teacher_prompts: The same with their demonstrations.
-        other_prompts: The same with random demonstrations, to see what they change.
-        votes: What the pool's rollouts agree on.
-        config: Limits and sampling.
+    The three ways of asking may be worked on side by side: as the student is asked,
+    with the teacher's demonstrations, and with random ones, to see what they change.
     """
     student, teacher, other = answer_distributions(
         model, asked, (teacher_prompts, other_prompts), votes, config

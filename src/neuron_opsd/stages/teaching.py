@@ -194,17 +194,10 @@ def build_contexts(
     rule: str | None = None,
     asked: Mapping[str, Question] | None = None,
 ) -> tuple[TeacherContext, ...]:
-    """Choose the demonstrations of some questions.
+    """Choose the demonstrations of some questions, the nearest one last.
 
-    Args:
-        questions: The neuron sets of the questions that need a context.
-        library: Where demonstrations come from.
-        config: How many, and by which rule.
-        rule: Overrides the rule of the settings.
-        asked: Questions that are none of the library's, by id.
-
-    Returns:
-        One context per question, its nearest demonstration last.
+    `rule` overrides that of the settings; `asked` holds questions that are none of the
+    library's, by id.
 
     Raises:
         DataError: If there are fewer demonstrations to choose from than asked for.

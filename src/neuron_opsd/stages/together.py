@@ -100,13 +100,17 @@ def sum_gradients(ranks: Ranks, learner: Learner) -> None:
     ranks.add_up([weight.grad for weight in taught if weight.grad is not None])
 
 
+def unlike_first(ranks: Ranks, learner: Learner) -> list[str]:
+    """Return the ranks whose weights are not those of rank 0."""
+    if ranks.size == 1:
+        return []
+    hashes = told(ranks, "weights", learner.digest())
+    return [str(rank) for rank, one in enumerate(hashes) if one != hashes[0]]
+
+
 def check_alike(ranks: Ranks, learner: Learner, when: str) -> None:
     """Stop where the weights of a rank are not those of the others."""
-    if ranks.size == 1:
-        return
-    hashes = told(ranks, "weights", learner.digest())
-    others = [str(rank) for rank, one in enumerate(hashes) if one != hashes[0]]
-    if others:
+    if others := unlike_first(ranks, learner):
         raise TrainingError(
             f"{when} the weights of rank {', '.join(others)} are not those of rank 0, "
             "although all began and moved alike, so a device or a machine among them "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from typing import Final, Protocol, TypeAlias
 
 from torch import Tensor
@@ -26,7 +27,7 @@ from neuron_opsd.stages.sequences import Sequences as Sequences
 from neuron_opsd.stages.sequences import TrainingSequence as TrainingSequence
 from neuron_opsd.stages.sequences import student_pairs as student_pairs
 from neuron_opsd.stages.splitting import Splits, StepSplit, consecutive
-from neuron_opsd.stages.step_metrics import GroupFacts, facts_of, metrics_of
+from neuron_opsd.stages.step_metrics import GroupFacts, metrics_of
 from neuron_opsd.stages.together import check_alike, done_by_all, sum_gradients, told
 
 Examples: TypeAlias = Sequence[TrainingExample]
@@ -191,20 +192,25 @@ def roll_out(objective: Objective, learner: Learner, batch: Batch) -> RolloutGro
 
 def facts_of_all(ranks: Ranks, groups: RolloutGroups) -> list[GroupFacts]:
     """Return the facts of all groups of a step, those of every rank."""
-    own = [
-        asdict(
-            facts_of(
-                group.shown,
-                num_tokens=sum(sequence.num_tokens for sequence in group.sequences),
-                num_generated=sum(len(c.token_ids) for c in group.drawn),
-                reward=group.reward,
-                agreement=group.agreement,
-            )
-        )
-        for group in groups
-    ]
-    shares = told(ranks, "groups", own)
+    shares = told(ranks, "groups", [asdict(facts_of(group)) for group in groups])
     return [GroupFacts(**row) for rows in shares for row in rows]
+
+
+def facts_of(group: RolloutGroup) -> GroupFacts:
+    """Return what the metrics of a step need of a question."""
+    return GroupFacts(
+        num_tokens=sum(sequence.num_tokens for sequence in group.sequences),
+        num_generated=sum(len(c.token_ids) for c in group.drawn),
+        lengths=[len(c.token_ids) for c in group.shown],
+        cut=[not c.finished for c in group.shown],
+        entropies=[c.entropy for c in group.shown],
+        texts=[
+            sha256(c.text.encode("utf-8", "surrogatepass")).hexdigest()
+            for c in group.shown
+        ],
+        reward=group.reward,
+        agreement=group.agreement,
+    )
 
 
 def reason_of(error: NotFiniteError, examples: Examples) -> str:

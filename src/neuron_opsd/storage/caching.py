@@ -15,14 +15,16 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 from neuron_opsd.config import Config
 from neuron_opsd.progress import QUIET, Progress
 from neuron_opsd.storage.codecs import Codec
-from neuron_opsd.storage.journal import Journal
+from neuron_opsd.storage.journal import Journal, Notes
 
 T = TypeVar("T")
 R = TypeVar("R")
 M = TypeVar("M")
 Item = TypeVar("Item")
 
-Remember: TypeAlias = Callable[[M, Journal], M]
+Remember: TypeAlias = Callable[[M, Notes], M]
+"""Gives a model that asks nothing twice that is noted; one that another process can
+import."""
 
 
 def ignore(news: object) -> None:
@@ -55,6 +57,15 @@ class InChunks(Generic[Item]):
         return map(self.__getitem__, range(len(self)))
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping(Generic[M]):
+    """How what is found on the way to a chunk is kept."""
+
+    remember: Remember[M]
+    journal: Callable[[int], Journal]
+    """Gives that of a chunk by its number."""
+
+
 class Workers(Protocol):
     """Those who work on chunks."""
 
@@ -63,6 +74,7 @@ class Workers(Protocol):
         model: M,
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Iterable[tuple[int, Sequence[Item]]],
+        keeping: Keeping[M] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
         """Yield the results of numbered chunks as they are done, in any order.
 
@@ -71,6 +83,7 @@ class Workers(Protocol):
             function: Of the model and a chunk, whatever chunk came before; it must be
                 one that another process can import.
             chunks: Gone over no further than there are workers free for them.
+            keeping: Where a chunk that is stopped shall not begin anew.
         """
 
 
@@ -82,10 +95,14 @@ class Here:
         model: M,
         function: Callable[[M, Sequence[Item]], Sequence[R]],
         chunks: Iterable[tuple[int, Sequence[Item]]],
+        keeping: Keeping[M] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
         """Yield the results of chunks in their order."""
         for number, chunk in chunks:
-            yield number, function(model, chunk)
+            own = model
+            if keeping is not None:
+                own = keeping.remember(model, keeping.journal(number))
+            yield number, function(own, chunk)
 
 
 HERE: Final = Here()
@@ -99,25 +116,18 @@ class Task(Generic[M, Item, R]):
     function: Callable[[M, Sequence[Item]], Sequence[R]]
     workers: Workers = HERE
     remember: Remember[M] | None = None
-    """Gives a model that asks nothing twice that is in a journal; `None` where a chunk
-    that is stopped begins anew."""
+    """`None` where a chunk that is stopped begins anew."""
 
     def each(
         self,
         chunks: Iterable[tuple[int, Sequence[Item]]],
         journal: Callable[[int], Journal] | None = None,
     ) -> Iterator[tuple[int, Sequence[R]]]:
-        """Yield the results of numbered chunks as they are done, in any order.
-
-        `journal` gives that of a chunk. Workers elsewhere write nothing, so it is used
-        in this process only.
-        """
-        if journal is None or self.remember is None or self.workers is not HERE:
-            yield from self.workers.map(self.model, self.function, chunks)
-            return
-        for number, chunk in chunks:
-            model = self.remember(self.model, journal(number))
-            yield number, self.function(model, chunk)
+        """Yield the results of numbered chunks as they are done, in any order."""
+        keeping = None
+        if journal is not None and self.remember is not None:
+            keeping = Keeping(self.remember, journal)
+        return self.workers.map(self.model, self.function, chunks, keeping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +158,7 @@ class Cache(Protocol):
         *,
         made_from: Sequence[str] = (),
     ) -> T:
-        """Return a value as a whole.
-
-        Args:
-            name: Of the value.
-            codec: How it becomes a file, where it is kept.
-            compute: Makes it.
-            made_from: Names of what it is made from; it is stale where these changed.
-        """
+        """Return a value as a whole, made again where what it is from changed."""
 
     def chunks(
         self,
@@ -166,14 +169,9 @@ class Cache(Protocol):
         *,
         made_from: Sequence[str] = (),
     ) -> Sequence[R]:
-        """Return a list, computed chunk by chunk.
+        """Return a list, computed chunk by chunk; the codec is for a chunk as well.
 
-        Args:
-            name: Of the list.
-            codec: For a chunk as well as for the whole.
-            items: What it is computed from; told of chunks that are kept as well.
-            task: Makes a chunk's results from its items.
-            made_from: As of `once`.
+        Items are told of chunks that are kept, too; `made_from` is as of `once`.
         """
 
 

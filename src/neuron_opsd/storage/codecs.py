@@ -7,8 +7,9 @@ bytes. Half a surrogate pair, which no file can hold, becomes the character U+FF
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -27,14 +28,9 @@ from neuron_opsd.records import (
     TeacherCheck,
     TeacherContext,
 )
+from neuron_opsd.storage import stored_rollouts
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
-from neuron_opsd.storage.stored_rollouts import (
-    ROLLOUT_SCHEMA,
-    StoredRollouts,
-    damaged,
-    opened_table,
-)
 
 T = TypeVar("T")
 Record = TypeVar("Record")
@@ -72,7 +68,7 @@ class Codec(Generic[T]):
             reason = fault_in(error)
         except (DocumentError, UnicodeDecodeError) as error:
             reason = first_line(error)
-        raise damaged(path, reason)
+        raise stored_rollouts.damaged(path, reason)
 
     def at(self, file_name: str) -> Codec[T]:
         """Return the same codec for a file of another name."""
@@ -169,6 +165,19 @@ def load_json(path: Path) -> Any:
     return parse_json(read_plain(path))
 
 
+def without_nan(value: Any) -> Any:
+    """Return records and nested values with `None` for what JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if is_dataclass(value):
+        return {f.name: without_nan(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return value
+
+
 def to_json(value: Any, indent: int | None = None) -> str:
     """Write a value as JSON text; numbers that are not finite as Python reads them."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
@@ -183,11 +192,6 @@ def writable(text: str) -> str:
     """Return the text with half surrogate pairs replaced by U+FFFD."""
     # Going through UTF-16 also joins pairs that stand as two characters.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def save_rollouts(rollouts: Iterable[Rollout], path: Path) -> None:
-    """Write rollouts as a Parquet file."""
-    save_table(map(rollout_batch, groups(rollouts)), ROLLOUT_SCHEMA, path)
 
 
 def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
@@ -206,7 +210,7 @@ def rollout_batch(rollouts: Sequence[Rollout]) -> pa.RecordBatch:
         "answer": [None if answer is None else writable(answer) for answer in answers],
         "final_start": [completion.final_start for completion in completions],
     }
-    return pa.RecordBatch.from_pydict(columns, schema=ROLLOUT_SCHEMA)
+    return pa.RecordBatch.from_pydict(columns, schema=stored_rollouts.ROLLOUT_SCHEMA)
 
 
 def save_neurons(sets: Iterable[NeuronSet], path: Path) -> None:
@@ -228,7 +232,7 @@ def neuron_batch(sets: Sequence[NeuronSet]) -> pa.RecordBatch:
 
 def load_neurons(path: Path) -> Sequence[NeuronSet]:
     """Read neuron sets from a Parquet file; their arrays are read-only."""
-    with opened_table(path, NEURON_SCHEMA) as file:
+    with stored_rollouts.opened_table(path, NEURON_SCHEMA) as file:
         batches = file.iter_batches(ROWS_PER_GROUP)
         return tuple(item for batch in batches for item in neuron_sets(batch))
 
@@ -286,7 +290,11 @@ def save_table(table: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -
 
 
 ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
-    "rollouts.parquet", save_rollouts, StoredRollouts
+    "rollouts.parquet",
+    lambda rollouts, path: save_table(
+        map(rollout_batch, groups(rollouts)), stored_rollouts.ROLLOUT_SCHEMA, path
+    ),
+    stored_rollouts.StoredRollouts,
 )
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
 SELECTION = records_codec("selection.json", SelectionEntry)

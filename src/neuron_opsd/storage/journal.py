@@ -1,8 +1,8 @@
 """A file of what was found so far, one line for each, kept until something larger is.
 
-A line holds a key, a value and the hash of both, and is on the disk before the next is
-written. A process that is killed leaves whole lines, and at most a torn one at the end,
-which is not read.
+A line holds a key, a value and the hash of both. A process that is killed leaves all
+its lines, and at most a torn one at the end, which is not read; a power cut can take
+those of the last seconds, since short answers come faster than a disk can promise each.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from time import perf_counter
+from typing import Any, Final, Protocol
 
 from neuron_opsd.errors import DataError
 from neuron_opsd.storage.disk import disk_errors, read_plain
@@ -20,25 +21,39 @@ from neuron_opsd.storage.files import make_folder, refuse_special, sync
 
 JOURNAL: Final = ".journal"
 """What the name of a journal ends in."""
+SYNC_EVERY: Final = 1.0
+"""Seconds after which lines are on the disk whatever happens to the machine."""
+
+
+class Notes(Protocol):
+    """Values by key, as JSON can hold them."""
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key, `None` where there is none."""
+
+    def add(self, key: str, value: Any) -> None:
+        """Keep a value, which a process that is killed from now on does not lose."""
 
 
 class Journal:
-    """Values by key, as JSON can hold them."""
+    """Notes in a file."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         """Take what an earlier process has kept in a file, where there is one."""
         self.path = path
-        self._values, num_bytes = kept_lines(path, warn)
+        self.values, num_bytes = kept_lines(path, warn)
         self._whole = num_bytes
         """Bytes of the whole lines, after which the next one is written."""
+        self._synced = -SYNC_EVERY
 
     def get(self, key: str) -> Any:
         """Return the value of a key, `None` where there is none."""
-        return self._values.get(key)
+        return self.values.get(key)
 
     def add(self, key: str, value: Any) -> None:
-        """Keep a value, which is on the disk when this returns."""
-        line = line_of(key, value)
+        """Keep a value for the next process, also where this one is killed."""
+        text = json.dumps([key, value]).encode()
+        line = hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
         is_new = not self.path.exists()
         with disk_errors(self.path, len(line)):
             refuse_special(self.path)
@@ -47,17 +62,13 @@ class Journal:
                 file.truncate(self._whole)
                 file.write(line)
                 file.flush()
-                os.fsync(file.fileno())
+                if perf_counter() - self._synced >= SYNC_EVERY:
+                    os.fsync(file.fileno())
+                    self._synced = perf_counter()
             if is_new:
                 sync(self.path.parent)
         self._whole += len(line)
-        self._values[key] = value
-
-
-def line_of(key: str, value: Any) -> bytes:
-    """Return the line of a key and its value."""
-    text = json.dumps([key, value]).encode()
-    return hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
+        self.values[key] = value
 
 
 def kept_lines(path: Path, warn: Callable[[str], None]) -> tuple[dict[str, Any], int]:

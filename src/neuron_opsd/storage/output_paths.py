@@ -97,11 +97,8 @@ def check_names(names: Iterable[str], what: str) -> None:
     """Refuse what cannot name a folder on any machine, and two that may be one.
 
     A run may be moved to a file system that knows no difference between `Exam` and
-    `exam`, or to Windows, where some names are devices.
-
-    Args:
-        names: As the user gave them.
-        what: Is named, such as ``a test set``.
+    `exam`, or to Windows, where some names are devices. `what` is named, such as
+    ``a test set``.
     """
     seen: dict[str, str] = {}
     for name in names:

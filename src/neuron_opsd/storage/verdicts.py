@@ -29,11 +29,6 @@ def verdicts_codec(name: str) -> Codec[Sequence[Verdict]]:
     return records_codec(f"{name}.json", Verdict)
 
 
-def is_compared(config: Config) -> bool:
-    """Whether answers are expressions, which math-verify compares."""
-    return config.answers.may_leave_open
-
-
 def settle_equality(
     work: Workspace,
     source: str,
@@ -53,7 +48,7 @@ def settle_equality(
     Raises:
         TryAgainError: If it takes longer than `answers.max_minutes`.
     """
-    if not is_compared(work.config):
+    if not work.config.answers.may_leave_open:
         return ()
     name = verdicts_name(source)
     stage = f"{source}: comparing"
@@ -107,7 +102,11 @@ def grouped(
     config: Config, rollouts: Sequence[Rollout]
 ) -> dict[str, list[RolloutSummary]]:
     """Return sampled rollouts by question; none where nothing is to be settled."""
-    return sampled_rollouts(summaries_of(rollouts)) if is_compared(config) else {}
+    return (
+        sampled_rollouts(summaries_of(rollouts))
+        if config.answers.may_leave_open
+        else {}
+    )
 
 
 def of_questions(

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from loaded import learning
 from neuron_opsd.config import Config, EngineConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ModelError, NotFiniteError, TryAgainError
+from neuron_opsd.models.decoding.growing import ending_of
 from neuron_opsd.models.load import learner_of, load_answering
 from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.vllm.engine import SHARED, Engine, Served
+from neuron_opsd.models.vllm.requests import completion_of
 from neuron_opsd.models.vllm.sampler import VLLMSampler
 from neuron_opsd.records import Completion, Prompt, TokenIds
 from vllm_stand_in import LLM, Calls
@@ -165,6 +168,57 @@ def test_no_file_of_an_adapter_is_left(calls: Calls, folder: Path) -> None:
     assert not paths[1].parent.exists()
 
 
+def test_no_part_of_a_sum_of_adapters_is_left(
+    calls: Calls, folder: Path, tmp_path: Path
+) -> None:
+    learning(folder).save_adapter(tmp_path / "adapter")
+    config = settings(folder)
+    trained = load_answering(config, tmp_path / "adapter")
+    learner = learner_of(trained, config.distill, 0)
+    for _ in range(2):
+        learner.sample([learner.encode(QUESTION)], [[1]], SAMPLING)
+    path = Path(calls.asked[-1][2].lora_path)  # type: ignore[union-attr]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_nothing_of_what_failed_answers_the_next_question(
+    calls: Calls, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_answering(settings(folder))
+    prompts = [model.encode(QUESTION), model.encode(QUESTION)[:5]]
+    wanted = model.sample(prompts[1:], [[3]], SAMPLING)
+    assert isinstance(model.sampler, VLLMSampler)
+    begun = model.sampler.engine._llm.llm_engine  # noqa: SLF001
+    usual = begun.add_request
+
+    def failing(name: str, *given: Any, **named: Any) -> None:
+        if name == "1":
+            raise ValueError("this prompt cannot be")
+        usual(name, *given, **named)
+
+    monkeypatch.setattr(begun, "add_request", failing)
+    with pytest.raises(ModelError, match="this prompt cannot be"):
+        model.sample(prompts, [[1], [2]], SAMPLING)
+    assert model.sample(prompts[1:], [[3]], SAMPLING) == wanted
+    assert calls.names("start", "end") == [("start",), ("end",), ("start",)]
+
+
+@pytest.mark.usefixtures("calls")
+def test_an_end_at_the_longest_length_is_an_end(folder: Path) -> None:
+    model = load_answering(settings(folder))
+    end = min(model.tokens.end_ids)
+    ending = ending_of(model.tokens, SAMPLING)
+
+    def finished(*ids: int) -> bool:
+        rows = [{token: SimpleNamespace(logprob=-1.0)} for token in ids]
+        one = SimpleNamespace(token_ids=ids, logprobs=rows, finish_reason="length")
+        output = SimpleNamespace(outputs=[one])
+        return completion_of(output, SAMPLING, ending, opened=False).finished
+
+    assert finished(5, 6, end)
+    assert not finished(5, 6, 7)
+
+
 def test_a_gpu_is_shared_and_given_up_while_others_compute(
     calls: Calls, folder: Path
 ) -> None:
@@ -217,18 +271,6 @@ def test_a_pass_of_the_network_puts_it_to_sleep_and_a_question_wakes_it(
         compute()
         assert engine._asleep  # noqa: SLF001
     assert calls.names("sleep") == [("sleep", 1)] * 3
-
-
-def test_every_rank_has_an_engine_of_its_own(
-    calls: Calls, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked_of(on_gpu(folder, EngineConfig()))
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    for size in (1, 2):
-        monkeypatch.setattr(torch.distributed, "get_world_size", lambda n=size: n)
-        asked_of(on_gpu(folder, EngineConfig()))
-    found = [options["distributed_executor_backend"] for options in calls.options]
-    assert found == [None, None, "external_launcher"]
 
 
 def test_longer_texts_and_larger_adapters_start_it_again(
@@ -318,5 +360,7 @@ def test_what_the_engine_says_is_one_line(
 
     with pytest.raises(TryAgainError, match=r"raise engine\.memory_share"):
         ask(ValueError("No available memory for the cache blocks.\nTry increasing"))
+    with pytest.raises(TryAgainError, match=r"raise engine\.memory_share"):
+        ask(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
     with pytest.raises(ModelError, match=r"no LoRA here; set engine\.rollouts="):
         ask(RuntimeError("no LoRA here"))

@@ -364,7 +364,7 @@ def test_full_tuning_without_room_is_refused_with_what_to_take(
     monkeypatch.setattr(training_room, "free_memory", lambda _device: free)
     with pytest.raises(ModelError, match=r"20 bytes a parameter.*teacher=live") as told:
         check_training_room(facts, full)
-    assert "distill.tuning=lora" in str(told.value)
+    assert "not split over GPUs (FSDP); take distill.tuning=lora" in str(told.value)
     check_training_room(facts, DistillConfig(tuning="full", teacher="live"))
     check_training_room(facts, DistillConfig())
     monkeypatch.setattr(training_room, "free_memory", lambda _device: 0)

@@ -23,7 +23,7 @@ from neuron_opsd.models.gguf import unpacked
 from neuron_opsd.models.load import load_model
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.inputs import run_settings
-from neuron_opsd.runs.loading import load_again
+from neuron_opsd.runs.machines import load_again
 from neuron_opsd.storage.run_directory import RunDirectory
 from tiny import tiny_model
 from tiny_gguf import TinyGGUF

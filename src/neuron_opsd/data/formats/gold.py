@@ -44,7 +44,9 @@ def free_texts(answer: RawAnswer) -> tuple[str, ...]:
     """Return the texts of an answer that is no choice, the main one first."""
     value = answer.value
     if answer.how == "auto" and isinstance(value, str):
-        value = texts_or(value)
+        listed = structure(value)
+        is_texts = isinstance(listed, list) and all(isinstance(t, str) for t in listed)
+        value = listed if is_texts and listed else value
     if isinstance(value, Mapping):
         value = aliases_of(value, answer.column)
     if isinstance(value, list):
@@ -53,13 +55,6 @@ def free_texts(answer: RawAnswer) -> tuple[str, ...]:
             raise BadRowError(f"{answer.column} is an empty list")
         return tuple(dict.fromkeys(texts))
     return (one_text(value, answer),)
-
-
-def texts_or(value: str) -> Any:
-    """Return the texts that a list spells, else the value itself."""
-    found = structure(value)
-    is_texts = isinstance(found, list) and all(isinstance(t, str) for t in found)
-    return found if is_texts and found else value
 
 
 def aliases_of(value: Mapping[str, Any], column: str) -> list[Any]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
+from neuron_opsd.data.formats import unused_columns
 from neuron_opsd.data.formats.cells import (
     IDS,
     LABELS,
@@ -28,11 +29,6 @@ from neuron_opsd.data.formats.fields import (
     structure,
     without_keys,
 )
-from neuron_opsd.data.formats.unused_columns import (
-    refuse_answers,
-    refuse_choices,
-    refuse_needed,
-)
 from neuron_opsd.data.rows import BadRowError, kind_of
 from neuron_opsd.records import Message
 
@@ -47,11 +43,11 @@ def read_plain(cells: Cells, *, labelled: bool) -> Item:
     answers = read_answers(cells, choosing, chosen=bool(choosing)) if labelled else ()
     used = {asking, *choosing, *IDS, *LABELS}
     unread = [key for key in cells.values if key not in used]
-    refuse_needed(cells, unread)
+    unused_columns.refuse_needed(cells, unread)
     if not choices:
-        refuse_choices(cells, unread, labelled=labelled)
+        unused_columns.refuse_choices(cells, unread, labelled=labelled)
     if labelled and not answers:
-        refuse_answers(cells, unread)
+        unused_columns.refuse_answers(cells, unread)
     named = only_of(cells, IDS, "id")
     renamed = [(asking, "question")] if asking in QUESTIONS else [(asking, "prompt")]
     renamed += [(choosing[0], "choices")] if len(choosing) == 1 else []

@@ -190,11 +190,9 @@ def shared_bits(
 ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
     """Yield, chunk by chunk of the pool, how many bits each row shares with each.
 
-    Rows ``(Q, W)`` are unpacked as a whole, the pool ``(P, W)`` in chunks.
-
-    Yields:
-        Which rows of the pool, and the counts ``(Q, B)``, which the next chunk
-        overwrites: fresh memory for each would take longer than the product.
+    Rows ``(Q, W)`` are unpacked as a whole, the pool ``(P, W)`` in chunks. Each comes
+    with its place and counts ``(Q, B)``, which the next one overwrites: fresh memory
+    for each would take longer than the product.
     """
     product = fastest_product()
     left = unpack(rows)

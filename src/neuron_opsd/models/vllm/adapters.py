@@ -83,6 +83,7 @@ def moving(write: Write, rank: int, below: Sequence[Path]) -> Weights:
         own = folder.with_name(f"{folder.name}-alone")
         write(own)
         write_sum([*below, own], folder)
+        shutil.rmtree(own)
 
     return Weights(write_all, rank + rank_sum(below), moves=True)
 

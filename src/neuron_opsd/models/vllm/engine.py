@@ -22,7 +22,8 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from neuron_opsd.config import EngineConfig
-from neuron_opsd.errors import ModelError
+from neuron_opsd.errors import ModelError, NeuronOpsdError
+from neuron_opsd.models.room import ENGINE_CACHE
 from neuron_opsd.models.vllm.adapters import Weights, room_for
 from neuron_opsd.models.vllm.library import (
     computing,
@@ -33,9 +34,6 @@ from neuron_opsd.models.vllm.library import (
 
 NUMBERS: Final = count(1)
 """Of adapters, in the whole process."""
-
-PROCESSOR_CACHE: Final = 2**30
-"""Bytes of keys and values on a processor."""
 
 PROCESSOR_BLOCK: Final = 32
 """Tokens of a block of keys and values on a processor."""
@@ -97,18 +95,25 @@ class Engine:
         adapter = None if weights is None else self._use(weights)
         salt = "base" if adapter is None else adapter.lora_name
         engine = self._llm.llm_engine
-        with self._working("a question"):
-            for number, (prompt, params) in enumerate(requests):
-                salted = {**prompt, "cache_salt": salt}
-                engine.add_request(str(number), salted, params, lora_request=adapter)
-        left = set(range(len(requests)))
+        left: set[int] = set()
         try:
+            with self._working("a question"):
+                for number, (prompt, params) in enumerate(requests):
+                    salted = {**prompt, "cache_salt": salt}
+                    name = str(number)
+                    engine.add_request(name, salted, params, lora_request=adapter)
+                    left.add(number)
             while left:
                 with self._working("a question"):
                     found = [output for output in engine.step() if output.finished]
                 for output in found:
                     left.remove(int(output.request_id))
                     yield int(output.request_id), output
+        except NeuronOpsdError:
+            # What it still holds would come as an answer to the next questions.
+            left.clear()
+            self.close()
+            raise
         finally:
             if left:
                 engine.abort_request([str(number) for number in left])
@@ -166,7 +171,8 @@ class Engine:
         elif self._asleep:
             gc.collect()
             torch.cuda.empty_cache()
-            self._llm.wake_up()
+            with self._working("a question"):
+                self._llm.wake_up()
             self._asleep = False
 
     def _start(self) -> None:
@@ -182,7 +188,7 @@ class Engine:
             }
             if self._on_gpu
             else {
-                "kv_cache_memory_bytes": PROCESSOR_CACHE,
+                "kv_cache_memory_bytes": ENGINE_CACHE,
                 # Of a short prompt all but the last block is read once.
                 "block_size": PROCESSOR_BLOCK,
                 # Seeds there do not survive a prompt that is read in parts.
@@ -191,8 +197,6 @@ class Engine:
             }
         )
         return memory | {
-            # Each rank has an engine of its own, on the device of its number.
-            "distributed_executor_backend": "external_launcher" if ranks() else None,
             "model": self.served.place,
             "tokenizer": self.served.place,
             "load_format": "safetensors",
@@ -246,15 +250,6 @@ class Engine:
         advice = "set engine.rollouts=transformers for this model"
         with engine_errors(what, advice), computing(self.served.device):
             yield
-
-
-def ranks() -> int:
-    """Return how many processes train together, 0 for one alone."""
-    together = torch.distributed
-    if not (together.is_available() and together.is_initialized()):
-        return 0
-    size: int = together.get_world_size()
-    return size if size > 1 else 0
 
 
 class Shared:

@@ -14,7 +14,12 @@ from typing import Any, Final
 
 import torch
 
-from neuron_opsd.errors import ModelError, NeuronOpsdError, TryAgainError
+from neuron_opsd.errors import (
+    ModelError,
+    NeuronOpsdError,
+    TryAgainError,
+    is_out_of_memory,
+)
 from neuron_opsd.models.library_errors import FAULTS, full_line
 
 PACKAGE: Final = "vllm"
@@ -90,7 +95,8 @@ def engine_errors(what: str, advice: str) -> Iterator[None]:
         raise
     except FAULTS as error:
         said = full_line(error)
-        if any(sign in said.lower() for sign in NO_ROOM):
+        short = any(sign in said.lower() for sign in NO_ROOM)
+        if short or is_out_of_memory(error):
             raise TryAgainError(
                 f"vLLM found too little memory for {what}: {said}; raise "
                 "engine.memory_share, lower rollouts.max_new_tokens, or close what "

@@ -83,7 +83,9 @@ def completion_of(
     size = num_kept(ids, ending)
     row = Growing((0, 0), [], token_ids=ids[:size], logprob=sum(logprobs[:size]))
     row.entropy = -row.logprob
-    row.finished = output.outputs[0].finish_reason == "stop" or size < len(ids)
+    # An end at the longest length is an end, whatever vLLM calls it.
+    stopped = output.outputs[0].finish_reason == "stop"
+    row.finished = stopped or ending.reached(row.token_ids)
     found = completed(ending, row, opened=opened)
     return replace(found, logprobs=tuple(logprobs[:size]))
 

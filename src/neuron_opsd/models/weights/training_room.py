@@ -44,8 +44,8 @@ def check_training_room(facts: ModelFacts, tuning: DistillConfig) -> None:
         f"distill.tuning=full trains all {facts.num_parameters:,} weights of the "
         f"model, which takes {gigabytes(needed)} ({each} bytes a parameter: weight, "
         f"gradient, two moments{'' if each == TRAINED else ' and a teacher'}), but "
-        f"{gigabytes(free)} are free on {facts.device}; take {instead}, or a smaller "
-        "model"
+        f"{gigabytes(free)} are free on {facts.device}, and weights are not split over "
+        f"GPUs (FSDP); take {instead}, or a smaller model"
     )
 
 
