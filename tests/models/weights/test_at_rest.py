@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 
 from benchmarks.training_memory import held_by, storages
 from loaded import (
@@ -33,7 +33,7 @@ from neuron_opsd.models.weights import training_room
 from neuron_opsd.models.weights.precision import held_type
 from neuron_opsd.models.weights.training_room import check_training_room
 from neuron_opsd.records import Pair
-from tiny import GATED, tiny_model
+from tiny import GATED, fill, tiny_model, tiny_tokenizer
 
 HALF: dict[str, Any] = {"compute": "bfloat16"}
 
@@ -78,7 +78,7 @@ def shifted(learner: HFLearner) -> HFLearner:
     return learner
 
 
-def numbers_of(folder: Path) -> Iterator[Tensor]:
+def numbers_of(folder: Path, *, captures: bool = True) -> Iterator[Tensor]:
     """Yield whatever a model and its learner compute."""
     learner = shifted(learning(folder, on=HALF))
     model, pairs = learner.frozen, pairs_for(learner)
@@ -91,7 +91,8 @@ def numbers_of(folder: Path) -> Iterator[Tensor]:
     for rows in model.logits_at(pairs, columns):
         yield torch.tensor([row.tolist() for row in rows])
     scores: list[Tensor] = []
-    model.capture(pairs, "gated", lambda _, found: scores.append(found))
+    if captures:
+        model.capture(pairs, "gated", lambda _, found: scores.append(found))
     yield from scores
     elsewhere = [(prompt[1:], completion) for prompt, completion in pairs]
     yield torch.tensor(model.divergences(pairs, elsewhere))
@@ -112,6 +113,54 @@ def test_a_half_file_gives_the_bits_of_the_same_weights_in_float32(
     assert len(found) > 20
     for one, other in zip(found, wanted, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])  # tied and not
+def test_of_a_float16_file_products_alone_are_rounded(
+    family: str, tmp_path: Path
+) -> None:
+    exact = tiny_model(tmp_path / "made", family)
+    shutil.copytree(exact, tmp_path / "half")
+    network: Any = AutoModelForCausalLM.from_pretrained(exact, dtype=torch.float16)
+    network.save_pretrained(tmp_path / "half")
+    network.float().save_pretrained(exact)
+    found, wanted = (
+        list(numbers_of(folder, captures=False))
+        for folder in (tmp_path / "half", exact)
+    )
+    assert loaded(tmp_path / "half", **HALF).head().weight.dtype == torch.float16
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_experts_are_no_further_from_float32_than_in_transformers(
+    tmp_path: Path,
+) -> None:
+    tokenizer = tiny_tokenizer(chat=True)
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    shape = {"vocab_size": len(tokenizer), **sizes, **heads, **experts}
+    made = Qwen3MoeConfig(**shape)
+    network: Any = AutoModelForCausalLM.from_config(made)
+    fill(network, 0)
+    network.to(torch.bfloat16).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = loaded(tmp_path, **HALF)
+    kinds = {w.dtype for n, w in model.network.named_parameters() if ".experts." in n}
+    assert kinds == {torch.bfloat16}
+    pair = tuple(range(5, 30)), tuple(range(40, 60))
+    ids = torch.tensor([pair[0] + pair[1]])
+    with torch.no_grad():
+        ours = model.states([pair])
+        theirs, exact = (
+            AutoModelForCausalLM.from_pretrained(tmp_path, dtype=kind)
+            .get_decoder()(input_ids=ids)
+            .last_hidden_state[0, 24:-1]
+            for kind in (torch.bfloat16, torch.float32)
+        )
+    gap = (ours - exact).abs().mean()
+    assert 0 < gap < (theirs - exact).abs().mean()
 
 
 def test_only_what_is_no_product_is_widened(both: tuple[Path, Path]) -> None:

@@ -68,22 +68,25 @@ def look_up_in_float32(embedding: Any) -> None:
 
 
 def hold_halves(network: Any, exact: Mapping[str, Tensor]) -> None:
-    """Leave the matrices of a network in bfloat16, and put all else in float32.
+    """Put matrices that are only multiplied in bfloat16, and all else in float32.
+
+    Embedding and head stay as their file has them: rows of the one are looked up in
+    float32 and divergences read out through the other, so float16 must not be rounded.
 
     Args:
         network: Loaded in half precision, which all of its file's weights are of.
         exact: Buffers in float32 by name, of which the network's may be rounded.
     """
+    head = network.get_output_embeddings()
     for module in list(network.modules()):
         if isinstance(module, nn.Embedding):
             look_up_in_float32(module)
         for name, weight in module.named_parameters(recurse=False):
-            if not weight.is_floating_point():  # packed
-                continue
-            if is_matrix(module, name, weight):
-                weight.data = weight.data.bfloat16()
-            else:
-                weight.data = weight.data.float()
+            if weight.is_floating_point():  # not packed
+                is_end = module is head or isinstance(module, nn.Embedding)
+                matrix = weight.dtype if is_end else torch.bfloat16
+                kind = matrix if is_matrix(module, name, weight) else torch.float32
+                weight.data = weight.data.to(kind)
     for name, buffer in network.named_buffers():
         if buffer.dtype in HALVES:
             buffer.data = exact[name].to(buffer.device)
