@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from loaded import loaded, random_pairs
 from neuron_opsd.models.decoding import paged_decoder, recording
 from neuron_opsd.models.decoding.layout import StepShape
+from neuron_opsd.models.decoding.paged_memory import PagedMemory
 from neuron_opsd.models.decoding.recording import Steps, Work
 from neuron_opsd.models.hf import HFModel
 from neuron_opsd.models.roles import Sampling
@@ -155,7 +156,7 @@ def test_pages_are_freed_as_soon_as_all_is_written(
     # would be written in what is left beside the pages of these.
     pages = []
 
-    class Watched(paged_decoder.PagedMemory):
+    class Watched(PagedMemory):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             pages.append(weakref.ref(self))

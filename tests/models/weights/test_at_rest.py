@@ -140,7 +140,7 @@ def test_experts_are_no_further_from_float32_than_in_transformers(
     experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
     sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
-    shape = {"vocab_size": len(tokenizer), **sizes, **heads, **experts}
+    shape: dict[str, Any] = {"vocab_size": len(tokenizer), **sizes, **heads, **experts}
     made = Qwen3MoeConfig(**shape)
     network: Any = AutoModelForCausalLM.from_config(made)
     fill(network, 0)

@@ -151,12 +151,15 @@ class Step:
 
     def _by_prompt(self, rows: Tensor) -> Tensor:
         """Return ``(P, G, K * R, D)`` for ``(B, G, R, D)``: all samples of a prompt."""
-        found = rows.index_select(0, self.at.row_at.flatten())
-        return found.unflatten(0, self.at.row_at.shape).transpose(1, 2).flatten(2, 3)
+        found: Tensor = rows.index_select(0, self.at.row_at.flatten())
+        by_prompt: Tensor = found.unflatten(0, self.at.row_at.shape)
+        return by_prompt.transpose(1, 2).flatten(2, 3)
 
     def _by_row(self, prompts: Tensor) -> Tensor:
         """Return ``(B, G, R, D)`` for ``(P, G, K * R, D)``: each row's own."""
-        by_sample = prompts.unflatten(2, (self.at.row_at.shape[1], -1)).transpose(1, 2)
+        by_sample: Tensor = prompts.unflatten(
+            2, (self.at.row_at.shape[1], -1)
+        ).transpose(1, 2)
         return by_sample.flatten(0, 1).index_select(0, self.at.sample_of)
 
     def _hidden_from(self, window: int | None, heads: int) -> tuple[Tensor, Tensor]:
@@ -223,7 +226,8 @@ class Table:
     def rows_of(self, parts: Tensor) -> Tensor:
         """Return ``(B, M, ...)`` of ``(N, ...)``."""
         found = parts.index_select(0, self.pages.flatten())
-        return found.unflatten(0, self.pages.shape)
+        of_rows: Tensor = found.unflatten(0, self.pages.shape)
+        return of_rows
 
     def added(self, parts: Tensor) -> Tensor:
         """Return the sums ``(B, ...)`` of each row's ``(N, ...)``."""
