@@ -102,8 +102,8 @@ def others(paths: Sequence[str], *allowed: str) -> list[str]:
 def test_only_the_run_directory_is_written(audit: Audit) -> None:
     written = [path for paths in audit.of("write") for path in paths]
     assert len(written) > 100
-    # Where bitsandbytes is installed, torch tries whether it can write a temporary file,
-    # which it deletes: the next test finds none.
+    # Where bitsandbytes is installed, torch tries whether it can write a temporary
+    # file, which it deletes: the next test finds none.
     allowed = str(audit.out.parent), str(audit.folder / "scratch"), "/dev/null"
     assert others(written, *allowed) == []
     # Whether --out can be written is tried where its folder will be made.
