@@ -27,6 +27,9 @@ from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel, TextScorer, Tokenizer
 from neuron_opsd.records import NeuronSet, Question, Rollout, SelectionEntry, Vote
+from neuron_opsd.signals import ANSWERS as ANSWERS
+from neuron_opsd.signals import ROLLOUTS_NAME as ROLLOUTS_NAME
+from neuron_opsd.signals import belief_names, read_signals
 from neuron_opsd.stages import capture, remarks, teaching
 from neuron_opsd.stages.centring import choice_bias, is_centring
 from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
@@ -39,12 +42,9 @@ from neuron_opsd.storage.stored_rollouts import (
     Chosen,
     summaries_of,
 )
-from neuron_opsd.storage.verdicts import hold_votes, verdicts_name
+from neuron_opsd.storage.verdicts import hold_votes
 
 BIAS_NAME: Final = "choice-bias"
-ROLLOUTS_NAME: Final = "rollouts"
-ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
-"""What the model answered to the pool, and which of these answers are equal."""
 
 
 def prepare(
@@ -72,9 +72,12 @@ def prepare(
     votes = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
     chosen = representatives(summaries_of(rollouts), votes, config)
     neurons = read_neurons(work, model, pool, Chosen(rollouts, chosen))
-    selection = select(work, PoolSignals(neurons, chosen, votes))
-    trained = only or refuse_none(kept_ids(selection), pool)
     answers = answers_to_show(work, model, pool, rollouts, votes)
+    known = PoolSignals(neurons, chosen, votes)
+    everyone = partial(demonstration_pool, pool, answers, neurons, (), config)
+    known = read_signals(work, model, pool, rollouts, known, everyone)
+    selection = select(work, known, belief_names(config, pool))
+    trained = only or refuse_none(kept_ids(selection), pool)
     library = demonstration_pool(pool, answers, neurons, selection, config)
     contexts = choose_contexts(work, of_ids(neurons, trained), library)
     examples = write_examples(work, model, contexts, library)
@@ -200,15 +203,20 @@ def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> Non
         )
 
 
-def select(work: Workspace, pool: PoolSignals) -> Sequence[SelectionEntry]:
-    """Select the questions to train on; say what was left out and what was drawn."""
+def select(
+    work: Workspace, pool: PoolSignals, made_from: Sequence[str] = ()
+) -> Sequence[SelectionEntry]:
+    """Select the questions to train on; say what was left out and what was drawn.
+
+    `made_from` are outputs that the rule reads besides answers and neurons.
+    """
     config = work.config.selection
     ranking = selecting.rank_questions(pool, config, work.config.seed)
     selection = work.cache.once(
         "selection",
         codecs.SELECTION,
         lambda: selecting.entries_of(pool, ranking, config),
-        made_from=[*ANSWERS, "neurons"],
+        made_from=[*ANSWERS, "neurons", *made_from],
     )
     if ranking.kept.any():
         work.warn(selecting.selection_warnings(ranking, config))

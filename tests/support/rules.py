@@ -25,7 +25,7 @@ LAYERS: tuple[set[str], ...] = (
     {"storage"},
     {"cluster", "data", "models"},
     {"report", "stages"},
-    {"methods"},
+    {"methods", "signals"},
     {"pipeline"},
     {"runs"},
     {"demo", "planning"},

@@ -153,6 +153,19 @@ class ScriptedModel:
             for (prompt, completion), rows in zip(pairs, columns, strict=True)
         ]
 
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log of the share of scripted answers that end with a completion.
+
+        What none ends with has the log-probability -6.
+        """
+        return [self.logprob(bytes(prompt), bytes(ids)) for prompt, ids in pairs]
+
+    def logprob(self, prompt: bytes, completion: bytes) -> float:
+        """Return the log of the share of a prompt's answers that end so."""
+        answers = self.answers_to(tuple(prompt))
+        ends = [f" {answer}\n".encode().endswith(completion) for answer in answers]
+        return float(np.log(sum(ends) / len(ends))) if any(ends) else -6.0
+
     def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
         """Return 0 for prompts with the same script, 1 for all others."""
         return [

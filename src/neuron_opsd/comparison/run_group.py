@@ -190,7 +190,10 @@ def prepared_for(
 
 def outputs_for(group: RunGroup, config: Config, folder: str) -> PoolOutputs:
     """Return what a method's preparation is called in its group."""
-    return PoolOutputs(folder, neurons_name(group.run.config, config))
+    shared = group.run.config
+    return PoolOutputs(
+        folder, neurons_name(shared, config), taught_suffix(shared, config)
+    )
 
 
 def neurons_name(shared: Config, own: Config) -> str:
@@ -198,12 +201,29 @@ def neurons_name(shared: Config, own: Config) -> str:
 
     Methods that capture the same answers in the same way share them.
     """
-    changed = "".join(
-        f"-{name.removeprefix('neurons.')}-{value}"
+    return f"neurons-{own.contexts.answer}{changed(shared, own, 'neurons')}"
+
+
+def taught_suffix(shared: Config, own: Config) -> str:
+    """Return what ends the names of the teacher's views of the pool under a method.
+
+    Methods that show the same demonstrations, in as much room, share them.
+    """
+    found = changed(shared, own, "contexts")
+    if own.shows_by_neurons:
+        found += changed(shared, own, "neurons")
+    if own.most_new_tokens != shared.most_new_tokens:
+        found += f"-max_new_tokens-{own.most_new_tokens}"
+    return found
+
+
+def changed(shared: Config, own: Config, section: str) -> str:
+    """Return what a method has of its own in a section, as part of a file's name."""
+    return "".join(
+        f"-{name.removeprefix(section + '.')}-{value}"
         for name, value in differences(shared, own).items()
-        if name.startswith("neurons.")
+        if name.startswith(section + ".")
     )
-    return f"neurons-{own.contexts.answer}{changed}"
 
 
 def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellResult:
@@ -268,14 +288,14 @@ def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
     codec = json_codec(f"{folder}/settings.json")
     wanted = settings_in(run.directory, run.config)
     known = run.directory.once(f"{folder}/settings", codec, lambda: wanted)
-    changed = [
+    others = [
         name for name in wanted if value_text(known, name) != value_text(wanted, name)
     ]
-    if changed:
-        begun = ",".join(f"{name}={value_text(known, name)}" for name in changed)
+    if others:
+        begun = ",".join(f"{name}={value_text(known, name)}" for name in others)
         raise ConfigError(
             f"{run.directory.folder} has started {variant.name} with other settings "
-            f"({', '.join(changed)}); write {variant.name}={variant.method}:{begun} to "
+            f"({', '.join(others)}); write {variant.name}={variant.method}:{begun} to "
             "resume it as it was started, or give the method another name or the "
             "comparison another folder"
         )

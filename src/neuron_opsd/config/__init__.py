@@ -21,7 +21,11 @@ from neuron_opsd.config.sections import (
     TeacherCheckConfig,
 )
 from neuron_opsd.method.contexts import CONTEXT_RULES, ContextsConfig
-from neuron_opsd.method.selection import SELECTION_RULES, SelectionConfig
+from neuron_opsd.method.selection import (
+    SELECTION_RULES,
+    SelectionConfig,
+    SelectionRule,
+)
 from neuron_opsd.method.settings import DistillConfig, NeuronsConfig, PolicyConfig
 from neuron_opsd.section import NotNegative, Section
 
@@ -92,9 +96,14 @@ class Config(Section):
         return self.evaluation.prompted and self.contexts.num_demonstrations > 0
 
     @property
+    def selection_rule(self) -> SelectionRule:
+        """The rule by which questions are selected."""
+        return SELECTION_RULES[self.selection.rule]
+
+    @property
     def selects_by_neurons(self) -> bool:
         """Whether questions are selected by their neurons."""
-        return SELECTION_RULES[self.selection.rule].reads_neurons
+        return self.selection_rule.reads_neurons
 
     @property
     def shows_by_neurons(self) -> bool:

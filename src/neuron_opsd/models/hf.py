@@ -28,7 +28,7 @@ from neuron_opsd.models.forward.attention import Whole, padded, replacing
 from neuron_opsd.models.forward.layers import GatedMLP, readable_mlps
 from neuron_opsd.models.held import Held
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.scoring import Head, mean_divergences
+from neuron_opsd.models.scoring import Head, mean_divergences, sum_logprobs
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
 from neuron_opsd.models.weights.at_rest import AsFloat32, is_half
 from neuron_opsd.models.weights.four_bit import matrix_of
@@ -130,6 +130,11 @@ class HFModel(ModelTokenizer):
         with torch.inference_mode():
             self.room.each_pass(pairs, score)
         return results
+
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log-probability of each completion after its prompt, in nats."""
+        with torch.inference_mode():
+            return sum_logprobs(pairs, self.room, self.states, self.next_logits)
 
     def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
         """Return KL(pair || other) per completion token, in nats."""

@@ -67,6 +67,10 @@ class RemoteModel(ModelTokenizer):
         """Return the logits of a few tokens at a few positions."""
         return self.here().logits_at(pairs, columns)
 
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log-probability of each completion after its prompt, in nats."""
+        return self.here().logprobs(pairs)
+
     def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
         """Return KL(pair || other) per completion token, in nats."""
         return self.here().divergences(pairs, others)

@@ -197,6 +197,16 @@ class Scorer(Protocol):
             TryAgainError: If there is no room in memory for a single pair.
         """
 
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log-probability of each completion after its prompt, in nats.
+
+        It is the sum over its tokens, at temperature 1 over the whole vocabulary.
+
+        Raises:
+            NotFiniteError: If one is not finite; its places are pairs'.
+            TryAgainError: If there is no room in memory for a single pair.
+        """
+
     def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
         """Return KL(pair || other) per completion token in nats, over the vocabulary.
 

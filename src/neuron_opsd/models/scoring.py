@@ -15,6 +15,7 @@ from torch import Tensor
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.losses import capped
+from neuron_opsd.models.room import Room
 from neuron_opsd.records import Pair, TokenIds
 
 CHUNK: Final = 128
@@ -42,6 +43,35 @@ class Head:
         logits = capped(rows.float() @ state.float(), self.softcap)
         values: NDArray[np.float32] = logits.cpu().numpy()
         return values
+
+
+def sum_logprobs(
+    pairs: Sequence[Pair],
+    room: Room,
+    states: Callable[[Sequence[Pair]], Tensor],
+    logits: Callable[[Tensor], Tensor],
+) -> list[float]:
+    """Return what `Scorer.logprobs` does; `states` and `logits` as below."""
+    found = [0.0] * len(pairs)
+
+    def score(batch: Sequence[int]) -> None:
+        some = [pairs[i] for i in batch]
+        targets = torch.tensor([token for _, ids in some for token in ids])
+        at = states(some)
+        chunks = zip(at.split(CHUNK), targets.to(at.device).split(CHUNK), strict=True)
+        each = [
+            logits(part).log_softmax(dim=-1).gather(1, ids[:, None])[:, 0].double()
+            for part, ids in chunks
+        ]
+        lengths = [len(ids) for _, ids in some]
+        for i, own in zip(batch, torch.cat(each).split(lengths), strict=True):
+            found[i] = float(own.sum())
+
+    room.each_pass(pairs, score)
+    wrong = [i for i, value in enumerate(found) if not math.isfinite(value)]
+    if wrong:
+        raise NotFiniteError("the log-probability of an answer is not finite", wrong)
+    return found
 
 
 def mean_divergences(

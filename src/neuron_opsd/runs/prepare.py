@@ -24,6 +24,7 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.model_checks import CHUNK
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
+from neuron_opsd.signals import TAUGHT
 from neuron_opsd.stages.beliefs import DRAWS
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
@@ -59,6 +60,9 @@ class PoolOutputs:
     empty for the run directory itself. Rollouts are shared."""
     neurons: str = "neurons"
     """Of the neuron sets, shared by all that asks for the same."""
+    taught: str = ""
+    """What ends the names of the teacher's views of the whole pool, which all share
+    whose contexts are alike."""
 
     @property
     def all(self) -> list[str]:
@@ -69,6 +73,7 @@ class PoolOutputs:
         """Return what outputs are called that have other names for `prepare`."""
         own = {name: inside(self.folder, name) for name in OWN}
         own["neurons"] = self.neurons
+        own |= {name: f"{name}{self.taught}" for name in TAUGHT}
         return [own.get(name, name) for name in names]
 
 

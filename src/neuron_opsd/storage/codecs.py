@@ -28,6 +28,7 @@ from neuron_opsd.records import (
     TeacherCheck,
     TeacherContext,
 )
+from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.storage import stored_rollouts
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
@@ -299,4 +300,5 @@ ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
 SELECTION = records_codec("selection.json", SelectionEntry)
 CONTEXTS = records_codec("contexts.json", TeacherContext)
+BELIEFS = records_codec("beliefs.json", Belief)
 TEACHER_CHECK = record_codec("teacher_check.json", TeacherCheck)
