@@ -151,10 +151,8 @@ def make_questions(folder: Path, progress: Progress, wheels: Path | None) -> Non
         ]
     pool, tests = split(items)
     gold = GoldAnswers({item.key: item.choices[item.gold] for item in tests})
-    for part, count in (("-reduced", FEWER), ("", None)):
-        unlabelled, labelled = as_questions(pool[:count]), as_questions(tests[:count])
-        write_questions(folder / f"pool{part}.jsonl", unlabelled, GoldAnswers({}))
-        write_questions(folder / f"test{part}.jsonl", labelled, gold)
+    write_questions(folder / "pool.jsonl", as_questions(pool), GoldAnswers({}))
+    write_questions(folder / "test.jsonl", as_questions(tests), gold)
 
 
 def split(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
