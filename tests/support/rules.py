@@ -26,6 +26,7 @@ LAYERS: tuple[set[str], ...] = (
     {"cluster", "data", "models"},
     {"report", "stages"},
     {"methods"},
+    {"signals"},
     {"pipeline"},
     {"runs"},
     {"demo", "planning"},

@@ -185,6 +185,17 @@ class ScriptedModel:
             ]
             consume(layer, torch.from_numpy(np.concatenate(scores)))
 
+    def mean_states(
+        self, pairs: Sequence[Pair], layer: int
+    ) -> list[NDArray[np.float32]]:
+        """Return states drawn from a normal distribution, fixed for each pair."""
+        return [
+            generator("scripted states", layer, *pair_text(pair))
+            .standard_normal(self.facts.width)
+            .astype(np.float32)
+            for pair in pairs
+        ]
+
 
 def complete(answer: str, sampling: Sampling, *, opened: bool = False) -> Completion:
     """Return the completion that gives an answer, cut where it is too long."""

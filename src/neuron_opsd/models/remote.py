@@ -82,6 +82,12 @@ class RemoteModel(ModelTokenizer):
         """Run one forward pass and pass on every layer's contribution scores."""
         self.here().capture(pairs, value, consume, half_projections=half_projections)
 
+    def mean_states(
+        self, pairs: Sequence[Pair], layer: int
+    ) -> list[NDArray[np.float32]]:
+        """Run one forward pass and return the mean state of each completion."""
+        return self.here().mean_states(pairs, layer)
+
     def release(self) -> None:
         """Free the weights that are here; they are loaded again when needed."""
         self._here = None

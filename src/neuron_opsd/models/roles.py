@@ -237,6 +237,20 @@ class Capturer(Described, Protocol):
             ModelError: If the model's neurons cannot be read.
         """
 
+    def mean_states(
+        self, pairs: Sequence[Pair], layer: int
+    ) -> list[NDArray[np.float32]]:
+        """Run one forward pass and return the mean state ``(D,)`` of each completion.
+
+        Args:
+            pairs: Prompts and completions; a mean is over the completion's own
+                positions, not over those that predict it.
+            layer: Whose output counts, from 1.
+
+        Raises:
+            NotFiniteError: If one is not finite; its places are pairs'.
+        """
+
 
 class TextScorer(Tokenizer, Scorer, Protocol):
     """Scores what texts become."""
