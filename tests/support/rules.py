@@ -31,6 +31,7 @@ LAYERS: tuple[set[str], ...] = (
     {"demo", "planning"},
     {"comparison"},
     {"analysis"},
+    {"probing"},
     {"library", "steps"},
     {"cli"},
 )
@@ -53,6 +54,7 @@ GOLD_MODULES = {
     "demo.fetch",
     "demo.sources",
     "demo.splits",
+    "probing.labels",
     "records",
     "runs.context",
     "runs.gold_checks",
