@@ -32,6 +32,7 @@ LAYERS: tuple[set[str], ...] = (
     {"demo", "planning"},
     {"comparison"},
     {"analysis"},
+    {"probing"},
     {"library", "steps"},
     {"cli"},
 )
@@ -54,6 +55,7 @@ GOLD_MODULES = {
     "demo.fetch",
     "demo.sources",
     "demo.splits",
+    "probing.labels",
     "records",
     "runs.context",
     "runs.gold_checks",

@@ -32,7 +32,12 @@ from neuron_opsd.models.forward.layers import (
 )
 from neuron_opsd.models.held import Held
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.scoring import Head, mean_divergences
+from neuron_opsd.models.scoring import (
+    Head,
+    completion_logprobs,
+    finite,
+    mean_divergences,
+)
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
 from neuron_opsd.models.weights.at_rest import AsFloat32, is_half
 from neuron_opsd.models.weights.four_bit import matrix_of
@@ -139,6 +144,20 @@ class HFModel(ModelTokenizer):
         """Return KL(pair || other) per completion token, in nats."""
         with torch.inference_mode():
             return mean_divergences(pairs, others, self.states, self.next_logits)
+
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log-probability of each completion, in nats."""
+        results = [0.0] * len(pairs)
+
+        def score(batch: Sequence[int]) -> None:
+            some = [pairs[i] for i in batch]
+            found = completion_logprobs(some, self.states, self.next_logits)
+            for i, value in zip(batch, found, strict=True):
+                results[i] = value
+
+        with torch.inference_mode():
+            self.room.each_pass(pairs, score)
+        return finite(results, "the log-probability of its completion")
 
     def capture(
         self,

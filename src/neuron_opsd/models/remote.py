@@ -71,6 +71,10 @@ class RemoteModel(ModelTokenizer):
         """Return KL(pair || other) per completion token, in nats."""
         return self.here().divergences(pairs, others)
 
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log-probability of each completion, in nats."""
+        return self.here().logprobs(pairs)
+
     def capture(
         self,
         pairs: Sequence[Pair],

@@ -208,6 +208,16 @@ class Scorer(Protocol):
             NotFiniteError: If one is not finite; its places are pairs'.
         """
 
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log-probability of each completion after its prompt, in nats.
+
+        It is the sum over the completion's tokens, at temperature 1.
+
+        Raises:
+            NotFiniteError: If one is not finite; its places are pairs'.
+            TryAgainError: If there is no room in memory for a single pair.
+        """
+
 
 class Capturer(Described, Protocol):
     """Reads off which neurons pushed the tokens of given completions."""
