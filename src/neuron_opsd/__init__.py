@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from neuron_opsd.comparison.recipe import read_recipe as read_recipe
     from neuron_opsd.config import Config as Config
     from neuron_opsd.config.tables import load_config as load_config
     from neuron_opsd.data.questions import read_questions as read_questions
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from neuron_opsd.library import run as run
     from neuron_opsd.methods import add_method as add_method
     from neuron_opsd.models.load import load_model as load_model
+    from neuron_opsd.probing.calls import plan_probe as plan_probe
+    from neuron_opsd.probing.calls import probe as probe
     from neuron_opsd.progress import Silent as Silent
     from neuron_opsd.steps import answers_to_show as answers_to_show
     from neuron_opsd.steps import build_contexts as build_contexts
     from neuron_opsd.steps import build_examples as build_examples
     from neuron_opsd.steps import capture_neurons as capture_neurons
     from neuron_opsd.steps import make_learner as make_learner
+    from neuron_opsd.steps import read_signals as read_signals
     from neuron_opsd.steps import representatives as representatives
     from neuron_opsd.steps import resolve as resolve
     from neuron_opsd.steps import sample_rollouts as sample_rollouts
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "comparison.recipe": "read_recipe",
     "config": "Config",
     "config.tables": "load_config",
     "data.questions": "read_questions",
@@ -49,10 +54,11 @@ _HOMES = {
     "library": "analyse compare evaluate extract_neurons foresee plan preview run",
     "methods": "add_method",
     "models.load": "load_model",
+    "probing.calls": "plan_probe probe",
     "progress": "Silent",
     "steps": "answers_to_show build_contexts build_examples capture_neurons "
-    "make_learner representatives resolve sample_rollouts select_questions "
-    "tally_votes train",
+    "make_learner read_signals representatives resolve sample_rollouts "
+    "select_questions tally_votes train",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

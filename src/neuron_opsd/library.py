@@ -15,7 +15,7 @@ from neuron_opsd.comparison import compare as comparing
 from neuron_opsd.comparison import forecast as forecasting
 from neuron_opsd.comparison.comparison import Comparison
 from neuron_opsd.comparison.forecast import Forecast
-from neuron_opsd.comparison.variants import parse_variant
+from neuron_opsd.comparison.variants import Variant, parse_variant
 from neuron_opsd.config.tables import Settings, as_config, shortened
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.planning import estimate as planning
@@ -46,8 +46,8 @@ STARTS: Final = {"no": (BASE,), "form": (FORM,), "both": (BASE, FORM)}
 class Choices(TypedDict, total=False):
     """How methods are compared, where it is not by default."""
 
-    methods: Sequence[str]
-    """Names, or `NAME=METHOD:section.field=value,...`; without any
+    methods: Sequence[str | Variant]
+    """Names, `NAME=METHOD:section.field=value,...` or a `Recipe`'s; without any
     `DEFAULT_METHODS`."""
     seeds: int
     """How many times each method is trained on each source; else `NUM_SEEDS`."""
@@ -145,7 +145,7 @@ def comparison_of(
     return Comparison(
         sources=named_files(sources),
         tests=named_files(tests),
-        variants=tuple(parse_variant(str(one)) for one in methods),
+        variants=tuple(map(parse_variant, methods)),
         num_seeds=choices.get("seeds", NUM_SEEDS),
         starts=STARTS[choices.get("warm_start", "no")],
         out=Path(out),

@@ -1,217 +1,107 @@
-"""What selection rules read of a pool besides its answers and neurons.
+"""What rules for demonstrations compare of questions, as far as a run's rule reads it.
 
-Only what the rule of the settings reads is computed. A rule that reads the teacher has
-demonstrations chosen for the whole pool first; these, and what student and teacher then
-answer, are kept like everything that is expensive, so that a stopped run goes on and
-methods whose contexts agree share them.
+What takes a pass of the model comes from the cache, chunk by chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, TypeAlias, TypeVar, overload
+from typing import Final, TypeVar
 
 from neuron_opsd.config import Config
+from neuron_opsd.method.contexts.search import Certainty, Known, Signal
 from neuron_opsd.method.selection import PoolSignals
-from neuron_opsd.models.roles import TextScorer
-from neuron_opsd.records import (
-    NeuronSet,
-    Question,
-    Rollout,
-    RolloutSummary,
-    TeacherContext,
-    Vote,
-)
-from neuron_opsd.records.beliefs import Belief
-from neuron_opsd.stages import pool_beliefs, teaching
-from neuron_opsd.stages.pool_beliefs import Given, Lesson
-from neuron_opsd.stages.rollouts import ask, written
-from neuron_opsd.stages.teaching import DemonstrationPool
-from neuron_opsd.storage import codecs
+from neuron_opsd.methods import context_signals
+from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.prompts import as_written
+from neuron_opsd.records import Question
+from neuron_opsd.stages.question_tokens import capture_questions, read_states
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.storage.caching import Workspace
-from neuron_opsd.storage.stored_rollouts import in_full, summaries_of
-from neuron_opsd.storage.verdicts import verdicts_name
+from neuron_opsd.storage.codecs import NEURONS, STATES, Codec
 
-Item = TypeVar("Item")
+R = TypeVar("R")
 
-ROLLOUTS_NAME: Final = "rollouts"
-ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
-"""What the model answered to the pool, and which of these answers are equal."""
-POOL_CONTEXTS: Final = "pool-contexts"
-BELIEFS: Final = "beliefs"
-DIVERGENCES: Final = "divergences"
-TAUGHT: Final = (POOL_CONTEXTS, BELIEFS, DIVERGENCES)
-"""What is kept of the teacher's view of a whole pool."""
+QUESTION_NEURONS: Final = "question-neurons"
+HIDDEN_STATES: Final = "hidden-states"
+NAMES: Final = {
+    Signal.QUESTION_NEURONS: QUESTION_NEURONS,
+    Signal.HIDDEN_STATES: HIDDEN_STATES,
+}
+"""Of what takes passes over the questions, in the cache."""
+
+
+def names_read(config: Config, folder: str = "") -> list[str]:
+    """Return the names of what a run's rule reads that takes passes of its own."""
+    wanted = context_signals(config)
+    return [f"{folder}{name}" for signal, name in NAMES.items() if signal in wanted]
 
 
 def read_signals(
     work: Workspace,
-    model: TextScorer,
-    pool: Sequence[Question],
-    rollouts: Sequence[Rollout],
-    known: PoolSignals,
-    library: Callable[[], DemonstrationPool],
-) -> PoolSignals:
-    """Add to what is known of a pool what the rule of the settings reads besides.
+    model: LanguageModel,
+    questions: Sequence[Question],
+    answered: PoolSignals,
+    folder: str = "",
+) -> Known:
+    """Return what the run's rule for demonstrations reads of some questions.
 
-    `library` gives the questions of the whole pool that may become demonstrations.
-
-    Raises:
-        DataError: If a rule reads the teacher, and there are too few to choose
-            demonstrations from, or a question is too long for the model.
-        NotFiniteError: If the model computes something that is no number.
+    Args:
+        work: Its settings name the rule.
+        model: Reads the questions, where the rule asks what it makes of them.
+        questions: In any order.
+        answered: What is known of them by their answers, in the same order.
+        folder: Where the cache keeps what is read, ending with a slash if it is one.
     """
-    rule = work.config.selection_rule
-    if rule.reads_entropies:
-        among = frozenset(q.id for q in pool if written(q, work.config))
-        samples = summaries_of(rollouts)
-        entropies = pool_beliefs.entropies_of(samples, among)
-        known = replace(known, entropies=entropies)
-    if rule.reads_teacher:
-        shown = Shown(pool, library(), rollouts, known.votes)
-        beliefs = believe(work, model, shown, known.neurons)
-        known = replace(known, beliefs={one.question_id: one for one in beliefs})
-    return known
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """A pool that is shown to the teacher."""
-
-    pool: Sequence[Question]
-    library: DemonstrationPool
-    rollouts: Sequence[Rollout]
-    votes: Mapping[str, Vote]
-
-
-def believe(
-    work: Workspace, model: TextScorer, shown: Shown, neurons: Sequence[NeuronSet]
-) -> Sequence[Belief]:
-    """Ask student and teacher about the whole pool, for the rule of the settings."""
+    wanted = context_signals(work.config)
     config = work.config
-    (name,) = belief_names(config, shown.pool)
-    contexts = pool_contexts(work, neurons, shown.library)
-    givers = givers_for(name, shown, config)
-    lessons = Made(
-        range(len(shown.pool)),
-        lambda places: make_lessons(places, shown, contexts, givers, config),
+
+    def passes(
+        signal: Signal, codec: Codec[Sequence[R]], task: Callable[..., Sequence[R]]
+    ) -> Sequence[R]:
+        if signal not in wanted:
+            return ()
+        asked: Sequence[PromptedQuestion] = ask(questions, config)
+        name = f"{folder}{NAMES[signal]}"
+        with work.progress.stage(name, len(asked), "questions") as done:
+            return work.cache.chunks(
+                name,
+                codec.at(f"{name}.parquet"),
+                work.cut(asked, done),
+                work.task(model, partial(task, config=config)),
+            )
+
+    states = passes(Signal.HIDDEN_STATES, STATES, read_states)
+    return Known(
+        neurons=answered.neurons,
+        question_neurons=passes(Signal.QUESTION_NEURONS, NEURONS, capture_questions),
+        states=tuple(one.values for one in states),
+        texts=tuple(q.text for q in questions) if Signal.TEXTS in wanted else (),
+        answers=own_answers(questions, answered, config)
+        if Signal.OWN_ANSWERS in wanted
+        else (),
+        certainty=certainty_of(answered) if Signal.CERTAINTY in wanted else (),
     )
-    function = {
-        BELIEFS: pool_beliefs.pool_beliefs,
-        DIVERGENCES: pool_beliefs.pool_divergences,
-    }[name]
-    with work.progress.stage(name, len(lessons), "questions") as done:
-        return work.cache.chunks(
-            name,
-            codecs.BELIEFS.at(f"{name}.json"),
-            work.cut(lessons, done),
-            work.task(model, partial(function, config=config)),
-            made_from=[*ANSWERS, "neurons", POOL_CONTEXTS],
+
+
+def own_answers(
+    questions: Sequence[Question], answered: PoolSignals, config: Config
+) -> tuple[str | None, ...]:
+    """Return the questions' own answers as the model writes them, whatever the case."""
+    pairs = zip(questions, answered.answers, strict=True)
+    return tuple(
+        answer and as_written(answer, question, config.prompts).strip().casefold()
+        for question, answer in pairs
+    )
+
+
+def certainty_of(answered: PoolSignals) -> tuple[Certainty, ...]:
+    """Return how sure the model is of each of its own answers."""
+    return tuple(
+        Certainty(
+            answered.votes[name].agreement,
+            answered.own[name].logprob / max(1, answered.own[name].num_tokens),
         )
-
-
-def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
-    """Return which output the rule of the settings asks of the teacher, if it does.
-
-    Among choices, beliefs hold the divergence as well.
-    """
-    rule = config.selection_rule
-    if not rule.reads_teacher:
-        return ()
-    free = any(not written(question, config) for question in pool)
-    return (DIVERGENCES if rule.reads_divergence and free else BELIEFS,)
-
-
-def pool_contexts(
-    work: Workspace, neurons: Sequence[NeuronSet], library: DemonstrationPool
-) -> Sequence[TeacherContext]:
-    """Choose demonstrations for the whole pool; what these answer is not repeated."""
-
-    def choose() -> list[TeacherContext]:
-        found = teaching.build_contexts(neurons, library, work.config)
-        return [with_answers(context, lambda _: "") for context in found]
-
-    return work.cache.once(
-        POOL_CONTEXTS,
-        codecs.CONTEXTS.at(f"{POOL_CONTEXTS}.json"),
-        choose,
-        made_from=[*ANSWERS, "neurons"],
+        for name in answered.question_ids
     )
-
-
-def with_answers(
-    context: TeacherContext, answer: Callable[[str], str]
-) -> TeacherContext:
-    """Return a context whose demonstrations, by id, show these answers."""
-    shown = [replace(d, answer=answer(d.question_id)) for d in context.demonstrations]
-    return replace(context, demonstrations=tuple(shown))
-
-
-Givers: TypeAlias = Mapping[str, Mapping[str, RolloutSummary]]
-"""Question id to answer to the sample that is scored for it."""
-
-
-def givers_for(name: str, shown: Shown, config: Config) -> Givers:
-    """Return the samples that are scored for an output."""
-    samples = summaries_of(shown.rollouts)
-    if name == DIVERGENCES:
-        firsts = pool_beliefs.first_samples(samples)
-        return {question: {"": sample} for question, sample in firsts.items()}
-    free = {q.id: shown.votes[q.id] for q in shown.pool if not written(q, config)}
-    return pool_beliefs.first_givers(samples, free) if free else {}
-
-
-def make_lessons(
-    places: range,
-    shown: Shown,
-    contexts: Sequence[TeacherContext],
-    givers: Givers,
-    config: Config,
-) -> list[Lesson]:
-    """Return the lessons of the questions at some places of the pool."""
-    asked = ask([shown.pool[place] for place in places], config)
-    wanted = [g for a in asked for g in givers.get(a.question.id, {}).values()]
-    completions = iter([r.completion for r in in_full(shown.rollouts, wanted)])
-    questions = shown.library.questions
-    lessons = []
-    for place, a in zip(places, asked, strict=True):
-        name = a.question.id
-        counts = shown.votes[name].counts if not a.written else {}
-        own = givers.get(name, {})
-        given = [Given(text, counts.get(text, 1), next(completions)) for text in own]
-        if not given:
-            given = [Given(text, count) for text, count in counts.items()]
-        context = with_answers(contexts[place], shown.library.answers.__getitem__)
-        others = {
-            d.question_id: questions[d.question_id] for d in context.demonstrations
-        }
-        lessons.append(Lesson(a, context, others, tuple(given)))
-    return lessons
-
-
-class Made(Sequence[Item]):
-    """Items that are made some at a time, whenever they are gone over."""
-
-    def __init__(self, places: range, make: Callable[[range], Sequence[Item]]) -> None:
-        """Take the places of the items, and what makes those at some places."""
-        self._places = places
-        self._make = make
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._make(self._places))
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            return Made(self._places[index], self._make)
-        place = self._places[index]
-        (found,) = self._make(range(place, place + 1))
-        return found

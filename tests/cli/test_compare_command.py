@@ -110,3 +110,33 @@ def test_a_mistake_is_told_in_a_line(
     shown = capsys.readouterr()
     assert said in shown.err
     assert shown.err.count("\n") == 1
+
+
+def test_a_recipe_names_methods_and_settings_and_flags_win(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        "seeds = 2\nsettings.distill.steps = 5\n[methods]\nlmsi = {}\n"
+        'by-words = { method = "neuron-opsd", contexts.rule = "words" }\n'
+    )
+    place = words.index("--methods")
+    own = [*words[:place], *words[place + 3 :]]
+    seeds = own.index("--seeds")
+    rest = [*own[:seeds], *own[seeds + 2 :], "--recipe", str(path), "--dry-run"]
+    rest[rest.index("--out") + 1] = str(tmp_path / "out")
+    assert main([*rest, "--json"]) == 0
+    left = {"form-only": 2, "lmsi": 2, "by-words": 2}
+    assert json.loads(capsys.readouterr().out)["left"] == left
+    assert main([*rest, "--json", "--seeds", "1", "--methods", "by-words"]) == 0
+    assert json.loads(capsys.readouterr().out)["left"] == {
+        "form-only": 1,
+        "by-words": 1,
+    }
+    assert main([*rest, "--set", "distill.steps=0"]) == 2
+    assert "distill.steps is 0" in capsys.readouterr().err
+    path.write_text("[methods]\nlmsi = { distill.stps = 1 }\n")
+    assert main(rest) == 2
+    said = capsys.readouterr().err
+    assert "lmsi: [distill] has no setting stps; did you mean steps?" in said
+    assert said.count("\n") == 1

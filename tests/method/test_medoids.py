@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuron_opsd.method.neighbours import jaccard_distance
+from neuron_opsd.method.contexts.search import jaccard_distance
 from neuron_opsd.method.selection import medoids
 from neuron_opsd.method.selection.medoids import cluster, find_medoids, first_medoids
 from neuron_opsd.records import NeuronIds

@@ -153,25 +153,21 @@ class ScriptedModel:
             for (prompt, completion), rows in zip(pairs, columns, strict=True)
         ]
 
-    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
-        """Return the log of the share of scripted answers that end with a completion.
-
-        What none ends with has the log-probability -6.
-        """
-        return [self.logprob(bytes(prompt), bytes(ids)) for prompt, ids in pairs]
-
-    def logprob(self, prompt: bytes, completion: bytes) -> float:
-        """Return the log of the share of a prompt's answers that end so."""
-        answers = self.answers_to(tuple(prompt))
-        ends = [f" {answer}\n".encode().endswith(completion) for answer in answers]
-        return float(np.log(sum(ends) / len(ends))) if any(ends) else -6.0
-
     def divergences(self, pairs: Sequence[Pair], others: Sequence[Pair]) -> list[float]:
         """Return 0 for prompts with the same script, 1 for all others."""
         return [
             float(self.answers_to(one) != self.answers_to(other))
             for (one, _), (other, _) in zip(pairs, others, strict=True)
         ]
+
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log of the share of scripted answers that are a completion."""
+        found = []
+        for prompt, completion in pairs:
+            written = [tuple(f" {a}\n".encode()) for a in self.answers_to(prompt)]
+            share = written.count(completion) / len(written)
+            found.append(float(np.log(share)) if share else -6.0)
+        return found
 
     def logit(self, prompt: TokenIds, so_far: TokenIds, token: int) -> float:
         """Return the logit of one token after a part of a completion."""
@@ -197,6 +193,17 @@ class ScriptedModel:
                 for pair in pairs
             ]
             consume(layer, torch.from_numpy(np.concatenate(scores)))
+
+    def mean_states(
+        self, pairs: Sequence[Pair], layer: int
+    ) -> list[NDArray[np.float32]]:
+        """Return states drawn from a normal distribution, fixed for each pair."""
+        return [
+            generator("scripted states", layer, *pair_text(pair))
+            .standard_normal(self.facts.width)
+            .astype(np.float32)
+            for pair in pairs
+        ]
 
 
 def complete(answer: str, sampling: Sampling, *, opened: bool = False) -> Completion:

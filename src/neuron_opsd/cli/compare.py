@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from cyclopts import Parameter
+
 import neuron_opsd as no
 from neuron_opsd.cli import options
 from neuron_opsd.cli.environment import COMMAND_LINE
@@ -14,7 +16,6 @@ from neuron_opsd.cli.text import duration
 
 if TYPE_CHECKING:
     from neuron_opsd.comparison.forecast import Forecast
-    from neuron_opsd.library import Choices
     from neuron_opsd.results.comparison import ComparisonData
 
 
@@ -23,9 +24,10 @@ def compare(  # noqa: PLR0913 - one argument per flag
     sources: Annotated[tuple[str, ...], options.several("--source")],
     tests: options.Tests,
     out: Path,
+    recipe: Annotated[Path | None, Parameter(show_default=False)] = None,
     methods: Annotated[tuple[str, ...], options.several("--methods")] = (),
-    seeds: int = 3,
-    warm_start: Literal["no", "form", "both"] = "no",
+    seeds: int | None = None,
+    warm_start: Literal["no", "form", "both"] | None = None,
     at: Annotated[tuple[int, ...], options.several("--at")] = (),
     oracle: options.Flag = False,
     dry_run: options.Flag = False,
@@ -44,27 +46,29 @@ def compare(  # noqa: PLR0913 - one argument per flag
         tests: Test sets with answers, NAME=FILE each; every source needs one of its
             own name, all others are of other domains.
         out: Folder of the comparison: every model, the tables and comparison.html.
-        methods: Names of methods (`neuron-opsd methods` lists them), or
-            NAME=METHOD:section.field=value,... for one with settings of its own;
-            neuron-opsd, lmsi, ttrl and intuitor when left out.
-        seeds: How many times each method is trained on each source.
-        warm_start: Whether to begin from the form-only model; `both` does both.
+        recipe: TOML file with methods and what all of them share
+            (docs/how-to/choose-a-method.md); flags and --config win over it.
+        methods: Names of methods (`neuron-opsd methods` lists them) or of the recipe's,
+            or NAME=METHOD:section.field=value,... for one with settings of its own;
+            when left out the recipe's, or neuron-opsd, lmsi, ttrl and intuitor.
+        seeds: How many times each method is trained on each source; 3 when left out.
+        warm_start: Whether to begin from the form-only model; `no` when left out, and
+            `both` does both.
         at: Numbers of steps after which models are tested besides the end.
         oracle: Allow methods that learn from the pool's gold answers.
         dry_run: Say what would be done and how long it would take, and stop.
         ray: Fill each source and seed by a worker of a Ray cluster: `local`, `auto`,
             HOST:PORT or ray://HOST:PORT; sets cluster.address.
     """
-    config = options.resolve_with_model(settings, options.on_cluster(ray))
+    from neuron_opsd.comparison.recipe import Recipe, read_recipe
+
+    written = Recipe() if recipe is None else read_recipe(recipe)
+    above = options.on_cluster(ray)
+    config = options.resolve_with_model(settings, above, written.settings)
     named = options.read_named(sources, "--source"), options.need_tests(tests)
-    choices: Choices = {
-        "methods": methods,
-        "seeds": seeds,
-        "warm_start": warm_start,
-        "at": at,
-        "oracle": oracle,
-        "command": COMMAND_LINE.get(),
-    }
+    flags = {"seeds": seeds, "warm_start": warm_start, "at": at, "oracle": oracle}
+    choices = written.chosen(methods, flags)
+    choices["command"] = COMMAND_LINE.get()
     with options.opened(output, config) as terminal:
         if dry_run:
             from neuron_opsd.library import forecast

@@ -96,13 +96,20 @@ def keep_settings_file(out: Path, settings: Settings) -> None:
         check_result_place(out, [settings.config])
 
 
-def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
-    """Build the settings of a command from its file, flags and own flags (`above`)."""
+def resolve(
+    settings: Settings,
+    above: dict[str, Any] | None = None,
+    below: dict[str, Any] | None = None,
+) -> Config:
+    """Build the settings of a command from its file, flags and own flags (`above`).
+
+    All of them win over what is `below`.
+    """
     # Imported late: pydantic alone would take a third of the time of a help page.
     from neuron_opsd.config.tables import config_from_table, load_config, merge
     from neuron_opsd.storage.status import settings_fault
 
-    config = load_config(settings.config, settings.assignments)
+    config = load_config(settings.config, settings.assignments, below)
     if settings.config is not None and (fault := settings_fault(settings.config)):
         complain(f"warning: {settings.config} {fault}; it is used as it is")
     flags = {
@@ -117,10 +124,12 @@ def resolve(settings: Settings, above: dict[str, Any] | None = None) -> Config:
 
 
 def resolve_with_model(
-    settings: Settings, above: dict[str, Any] | None = None
+    settings: Settings,
+    above: dict[str, Any] | None = None,
+    below: dict[str, Any] | None = None,
 ) -> Config:
     """Build the settings of a command that needs a model; one has to be named."""
-    config = resolve(settings, above)
+    config = resolve(settings, above, below)
     if not config.model.name:
         raise ConfigError(
             "no model is named; give --model with a folder, a GGUF file or a hub id, "

@@ -14,6 +14,7 @@ from neuron_opsd.comparison.variants import Variant, config_of, prompted
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import differences
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.method.contexts.search import OF_NEURONS
 from neuron_opsd.methods import Method, Oracle, Targets
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME, Prepared, roll_out
@@ -29,6 +30,7 @@ from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
+from neuron_opsd.signals import QUESTION_NEURONS
 from neuron_opsd.storage.codecs import ROLLOUTS, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
@@ -192,7 +194,10 @@ def outputs_for(group: RunGroup, config: Config, folder: str) -> PoolOutputs:
     """Return what a method's preparation is called in its group."""
     shared = group.run.config
     return PoolOutputs(
-        folder, neurons_name(shared, config), taught_suffix(shared, config)
+        folder,
+        neurons_name(shared, config),
+        f"{QUESTION_NEURONS}{changed(shared, config, 'neurons')}",
+        taught_suffix(shared, config),
     )
 
 
@@ -210,7 +215,7 @@ def taught_suffix(shared: Config, own: Config) -> str:
     Methods that show the same demonstrations, in as much room, share them.
     """
     found = changed(shared, own, "contexts")
-    if own.shows_by_neurons:
+    if own.context_signals & OF_NEURONS:
         found += changed(shared, own, "neurons")
     if own.most_new_tokens != shared.most_new_tokens:
         found += f"-max_new_tokens-{own.most_new_tokens}"

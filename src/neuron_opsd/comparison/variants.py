@@ -50,8 +50,11 @@ class Variant:
         return method_named(self.method)
 
 
-def parse_variant(text: str) -> Variant:
+def parse_variant(given: str | Variant) -> Variant:
     """Read `METHOD`, or `NAME=METHOD:section.field=value,...`."""
+    if isinstance(given, Variant):
+        return given
+    text = str(given)
     if text in METHODS:
         return Variant(text, text)
     head, colon, tail = text.partition(":")

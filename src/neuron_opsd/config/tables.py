@@ -96,23 +96,28 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Table:
 
 def read_toml(path: Path) -> Table:
     """Read a settings file."""
+    return renamed_by_user(toml_table(path, "settings file"))
+
+
+def toml_table(path: Path, what: str) -> Table:
+    """Read a TOML file; `what` it is to the user stands in the messages."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(f"settings file {path} does not exist") from None
+        raise ConfigError(f"{what} {path} does not exist") from None
     except IsADirectoryError:
-        raise ConfigError(f"settings file {path} is a folder") from None
+        raise ConfigError(f"{what} {path} is a folder") from None
     except OSError as error:
         why = error.strerror or str(error)
-        raise ConfigError(f"settings file {path} cannot be read: {why}") from None
+        raise ConfigError(f"{what} {path} cannot be read: {why}") from None
     if len(data) > MAX_BYTES:
         raise ConfigError(
-            f"settings file {path} is larger than {MAX_BYTES:,} bytes, so it holds "
+            f"{what} {path} is larger than {MAX_BYTES:,} bytes, so it holds "
             "something else; give a file such as `neuron-opsd config` prints"
         )
     try:
-        return renamed_by_user(parse_toml(data))
+        return parse_toml(data)
     except DocumentError as error:
         raise ConfigError(f"{path} is not a TOML file: {error}") from None
 

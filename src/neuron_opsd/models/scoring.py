@@ -15,7 +15,6 @@ from torch import Tensor
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.losses import capped
-from neuron_opsd.models.room import Room
 from neuron_opsd.records import Pair, TokenIds
 
 CHUNK: Final = 128
@@ -45,35 +44,6 @@ class Head:
         return values
 
 
-def sum_logprobs(
-    pairs: Sequence[Pair],
-    room: Room,
-    states: Callable[[Sequence[Pair]], Tensor],
-    logits: Callable[[Tensor], Tensor],
-) -> list[float]:
-    """Return what `Scorer.logprobs` does; `states` and `logits` as below."""
-    found = [0.0] * len(pairs)
-
-    def score(batch: Sequence[int]) -> None:
-        some = [pairs[i] for i in batch]
-        targets = torch.tensor([token for _, ids in some for token in ids])
-        at = states(some)
-        chunks = zip(at.split(CHUNK), targets.to(at.device).split(CHUNK), strict=True)
-        each = [
-            logits(part).log_softmax(dim=-1).gather(1, ids[:, None])[:, 0].double()
-            for part, ids in chunks
-        ]
-        lengths = [len(ids) for _, ids in some]
-        for i, own in zip(batch, torch.cat(each).split(lengths), strict=True):
-            found[i] = float(own.sum())
-
-    room.each_pass(pairs, score)
-    wrong = [i for i, value in enumerate(found) if not math.isfinite(value)]
-    if wrong:
-        raise NotFiniteError("the log-probability of an answer is not finite", wrong)
-    return found
-
-
 def mean_divergences(
     pairs: Sequence[Pair],
     others: Sequence[Pair],
@@ -96,9 +66,43 @@ def mean_divergences(
         sum(terms(pair, other)) / len(pair[1])
         for pair, other in zip(pairs, others, strict=True)
     ]
-    wrong = [i for i, value in enumerate(found) if not math.isfinite(value)]
+    return finite(found, "the divergence of what it says with demonstrations")
+
+
+def completion_logprobs(
+    pairs: Sequence[Pair],
+    states: Callable[[Sequence[Pair]], Tensor],
+    logits: Callable[[Tensor], Tensor],
+) -> list[float]:
+    """Return what `Scorer.logprobs` does, of pairs that one pass holds.
+
+    The arguments are those of `mean_divergences`.
+    """
+    predicting = states(pairs)
+    targets = torch.tensor(
+        [token for _, completion in pairs for token in completion],
+        device=predicting.device,
+    )
+    of_tokens = torch.cat(
+        [
+            logits(some).log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0]
+            for some, chosen in zip(
+                predicting.split(CHUNK), targets.split(CHUNK), strict=True
+            )
+        ]
+    )
+    sizes = [len(completion) for _, completion in pairs]
+    # Added up in float64: thousands of tokens would lose digits in float32.
+    return [float(part.double().sum()) for part in of_tokens.split(sizes)]
+
+
+def finite(values: list[float], what: str) -> list[float]:
+    """Return numbers that all are; `what` they are begins the message of the error.
+
+    Raises:
+        NotFiniteError: If one is not; its places are those of the numbers.
+    """
+    wrong = [i for i, value in enumerate(values) if not math.isfinite(value)]
     if wrong:
-        raise NotFiniteError(
-            "the divergence of what it says with demonstrations is not finite", wrong
-        )
-    return found
+        raise NotFiniteError(f"{what} is not finite", wrong)
+    return values

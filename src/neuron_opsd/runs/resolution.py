@@ -9,6 +9,7 @@ from neuron_opsd.config import Config, tables
 from neuron_opsd.config.tables import Table, toml_value
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.contexts import CONTEXT_RULES, ContextRule
+from neuron_opsd.method.contexts.search import OF_NEURONS
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
 from neuron_opsd.methods import METHODS, method_named, method_of
 from neuron_opsd.models.load import check_engine, check_quantization
@@ -131,7 +132,8 @@ def for_model(
 
 def asking(config: Config) -> list[str]:
     """Return the sections that ask for neurons."""
-    asks = {"selection": config.selects_by_neurons, "contexts": config.shows_by_neurons}
+    shows = bool(config.context_signals & OF_NEURONS)
+    asks = {"selection": config.selects_by_neurons, "contexts": shows}
     return [section for section, one in asks.items() if one]
 
 

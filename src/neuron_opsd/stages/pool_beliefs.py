@@ -27,6 +27,7 @@ from typing import Final, TypeAlias
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError, naming
 from neuron_opsd.method.beliefs import kl_divergence, reweighted
+from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.roles import TextScorer, Tokenizer
 from neuron_opsd.records import (
@@ -77,7 +78,7 @@ class Lesson:
 
     def taught(self, model: Tokenizer, config: Config) -> PromptedQuestion:
         """Return the question as the teacher is asked."""
-        library = DemonstrationPool(self.questions, {}, (), {})
+        library = DemonstrationPool(self.questions, {}, Known(()), {})
         question = self.asked.question
         prompt, _ = fitted_prompt(model, question, self.context, library, config)
         return replace(self.asked, prompt=prompt)

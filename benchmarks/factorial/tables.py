@@ -1,0 +1,354 @@
+"""Print the tables of the factorial experiment as Markdown, for the lab notebook.
+
+    python -m benchmarks.factorial.tables runs/factorial
+
+Reads what every part's comparison left of every question, writes all of it to one
+`scores.parquet` and every effect to `effects.json`. What the families hold, and what
+counts as an effect that matters, was written down before the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from benchmarks.factorial.effects import (
+    Estimate,
+    Hypothesis,
+    Scores,
+    difference,
+    factors,
+    interaction,
+    mean,
+    tested,
+    verdict,
+)
+from benchmarks.factorial.sources import CROSS_DOMAIN, SOURCES
+from neuron_opsd.method.calibration import binned_gap
+from neuron_opsd.method.resampling import Resampled, over_seeds
+from neuron_opsd.method.statistics import FloatArray, bootstrap_weights
+from neuron_opsd.records.scores import Interval
+from neuron_opsd.results.comparison import BASE, FORM
+from neuron_opsd.results.run import PROMPTED
+from neuron_opsd.seeds import generator
+from neuron_opsd.storage.codecs import without_nan
+from neuron_opsd.storage.files import write_atomic
+from neuron_opsd.storage.score_rows import SCORES
+
+STEPS: Final = 40
+"""After which the result counts."""
+NUM_BINS: Final = 15
+NUM_ECE_RESAMPLES: Final = 2000
+CROSS: Final = "other sets"
+
+CONTEXTS: Final = ("nearest", "question", "same-answer", "words", "random", "fixed")
+SELECTIONS: Final = ("all", "random", "fewest", "balanced", "shift")
+BOTH: Final = ("nearest", "random")
+"""Contexts that every selection is trained with."""
+RIVALS: Final = {"lmsi": "lmsi-3e-4", "ttrl": "ttrl-3e-5", "intuitor": "intuitor-3e-5"}
+"""Every rival at its own rate, chosen without labels by `rates`."""
+LEAST: Final = 0.01
+LEAST_RECIPE: Final = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How one model answered the questions of a test set; every array is ``(Q,)``."""
+
+    accuracy: FloatArray
+    confidence: FloatArray
+    correct: NDArray[np.bool_]
+
+
+Key: TypeAlias = tuple[str, str, int]
+"""Test set, arm and seed."""
+Table: TypeAlias = Mapping[Key, Answers]
+"""Of one source."""
+
+
+def hypotheses() -> list[Hypothesis]:
+    """Return every effect that was written down, in its family."""
+    return [*of_contexts(), *of_selections(), *of_both(), *of_controls()]
+
+
+def of_contexts() -> Iterator[Hypothesis]:
+    """Yield what the teacher is shown: the main effect, and every rule by itself."""
+    shown, plain = (factors(SELECTIONS, [context]) for context in BOTH)
+    name = "nearest above random, mean over selections"
+    yield Hypothesis("contexts", name, mean(shown, plain))
+    for other in ("words", "same-answer"):
+        effect = difference("all-nearest", f"all-{other}")
+        yield Hypothesis("contexts", f"nearest above {other}, whole pool", effect)
+    for context in CONTEXTS:
+        if context != "random":
+            effect = difference(f"all-{context}", "all-random")
+            yield Hypothesis("contexts, each", f"{context} above random", effect)
+    effect = difference("all-question", "all-same-answer")
+    yield Hypothesis("contexts, each", "question above same-answer", effect)
+    yield Hypothesis(
+        "contexts, each",
+        "question above words",
+        difference("all-question", "all-words"),
+    )
+
+
+def of_selections() -> Iterator[Hypothesis]:
+    """Yield which questions are trained on: main effects over both contexts."""
+    plain = factors(["random"], BOTH)
+    for selection in ("fewest", "balanced", "shift"):
+        name = f"{selection} fifth above a random fifth"
+        effect = mean(factors([selection], BOTH), plain)
+        yield Hypothesis("selections", name, effect)
+    effect = mean(factors(["all"], BOTH), plain)
+    yield Hypothesis("pool", "whole pool above a random fifth", effect)
+
+
+def of_both() -> Iterator[Hypothesis]:
+    """Yield how much more contexts do under a selection than under a random one."""
+    for selection in ("all", "fewest", "balanced", "shift"):
+        effect = interaction(
+            f"{selection}-nearest",
+            f"{selection}-random",
+            "random-nearest",
+            "random-random",
+        )
+        yield Hypothesis("interaction", f"nearest under {selection}", effect)
+
+
+def of_controls() -> Iterator[Hypothesis]:
+    """Yield the candidates for a recipe above controls and rivals."""
+    references = {
+        BASE: LEAST_RECIPE,
+        FORM: LEAST_RECIPE,
+        PROMPTED: LEAST,
+        "ema-only": LEAST,
+        **dict.fromkeys(RIVALS.values(), LEAST),
+    }
+    for arm in CANDIDATES:
+        for reference, least in references.items():
+            name = f"{arm} above {reference}"
+            effect = difference(arm, reference)
+            yield Hypothesis(f"recipe {arm}", name, effect, least)
+
+
+CANDIDATES: Final = (
+    "all-nearest",
+    "all-question",
+    "all-same-answer",
+    "balanced-nearest",
+)
+"""What may become the recipe for short answers."""
+
+
+def read_scores(out: Path) -> pa.Table:
+    """Return the rows of all parts, with the part's name; of `second` too."""
+    tables = []
+    for path in sorted(out.glob(f"*/*/{SCORES}")):
+        table = pq.read_table(path)
+        part = pa.array([path.parent.parent.name] * len(table))
+        tables.append(table.append_column("part", part))
+    return pa.concat_tables(tables)
+
+
+def tables_of(scores: pa.Table, parts: Sequence[str]) -> dict[str, Table]:
+    """Return how the models of some parts answered, by source.
+
+    Untrained models, and those after as many steps as count. Questions ascend by id, so
+    that those of all models stand in one order. Of a model that several parts have the
+    first part's answers are taken.
+    """
+    rows: dict[str, dict[Key, dict[str, dict[str, Any]]]] = {}
+    for row in scores.to_pylist():
+        if row["start"] != BASE or row["steps"] not in (0, STEPS):
+            continue
+        if row["part"] not in parts:
+            continue
+        found = rows.setdefault(row["source"], {})
+        key = (row["test"], row["method"], row["seed"])
+        found.setdefault(key, {}).setdefault(row["question_id"], row)
+    return {
+        source: {key: answers_of(own) for key, own in found.items()}
+        for source, found in rows.items()
+    }
+
+
+def answers_of(rows: Mapping[str, Mapping[str, Any]]) -> Answers:
+    """Return the answers of one model to one test set."""
+    own = [rows[name] for name in sorted(rows)]
+    return Answers(
+        np.array([row["num_correct"] / row["num_rollouts"] for row in own]),
+        np.array([row["agreement"] for row in own], dtype=np.float64),
+        np.array([row["majority_correct"] for row in own], dtype=np.bool_),
+    )
+
+
+def accuracies(table: Table, tests: Sequence[str]) -> Scores:
+    """Return what every arm scored, by seed, on all questions of some test sets."""
+    arms: dict[str, dict[int, FloatArray]] = defaultdict(dict)
+    for _, arm, seed in table:
+        parts = [table.get((test, arm, seed)) for test in tests]
+        known = [part.accuracy for part in parts if part is not None]
+        if len(known) == len(tests):
+            arms[arm][seed] = np.concatenate(known)
+    return arms
+
+
+def ece_difference(
+    table: Table, test: str, arm: str, reference: str
+) -> Interval | None:
+    """Return how the calibration error of an arm differs, over questions and seeds."""
+    seeds = [s for t, a, s in table if t == test and a == arm]
+    common = [s for s in sorted(seeds) if (test, reference, s) in table]
+    if not common:
+        return None
+    size = len(table[test, arm, common[0]].accuracy)
+    rng = generator(0, "ece", test)
+    drawn = bootstrap_weights(size, NUM_ECE_RESAMPLES, rng)
+    weights = np.vstack([np.ones(size), drawn])
+
+    def gaps(who: str, seed: int) -> FloatArray:
+        own = table[test, who, seed]
+        return binned_gap(own.confidence, own.correct, weights, NUM_BINS)
+
+    by_seed = []
+    for seed in common:
+        both = gaps(arm, seed) - gaps(reference, seed)
+        by_seed.append(Resampled(both[:1], both[1:, None]))
+    (interval,) = over_seeds(by_seed, generator(0, "ece seeds", test)).intervals()
+    return interval
+
+
+def ece(answers: Answers) -> float:
+    """Return the calibration error of a model."""
+    once = np.ones((1, len(answers.accuracy)))
+    gap = binned_gap(answers.confidence, answers.correct, once, NUM_BINS)
+    return float(gap[0])
+
+
+def arm_rows(table: Table, source: str) -> Iterator[list[str]]:
+    """Yield a row for every arm of a source: accuracy, calibration and other sets."""
+    own, other = accuracies(table, [source]), accuracies(table, [*CROSS_DOMAIN])
+    listed = [Hypothesis("", arm, difference(arm, BASE)) for arm in own if arm != BASE]
+    found = {
+        (kind, one.name): result
+        for kind, scores in (("own", own), ("other", other))
+        for one, _, result in tested(listed, {source: scores}, draws("arms", source))
+    }
+    for arm, seeds in own.items():
+        means = [seeds[seed].mean() for seed in sorted(seeds)]
+        eces = [ece(table[source, arm, seed]) for seed in sorted(seeds)]
+        calibration = ece_difference(table, source, arm, BASE) if arm != BASE else None
+        yield [
+            arm,
+            percent(float(np.mean(means))),
+            " ".join(map(percent, means)),
+            points(found.get(("own", arm))),
+            f"{np.mean(eces):.3f}",
+            interval_text(calibration),
+            points(found.get(("other", arm))),
+        ]
+
+
+HEADINGS: Final = (
+    "Avg@32",
+    "by seed",
+    "against base",
+    "ECE",
+    "ECE against base",
+    "other sets against base",
+)
+
+
+def effect_rows(
+    results: Sequence[tuple[Hypothesis, str, Estimate]], family: str
+) -> Iterator[list[str]]:
+    """Yield a row for every effect of a family, pooled first and then by source."""
+    names = dict.fromkeys(one.name for one, _, _ in results if one.family == family)
+    for name in names:
+        own = [
+            (w, e, h.least)
+            for h, w, e in results
+            if (h.family, h.name) == (family, name)
+        ]
+        for where, result, least in sorted(own, key=lambda row: row[0] in SOURCES):
+            yield [
+                name,
+                where,
+                points(result),
+                f"{result.p_value:.3f}",
+                f"{result.p_adjusted:.3f}",
+                verdict(result, least),
+            ]
+
+
+def points(result: Estimate | None) -> str:
+    """Write an effect in points with its interval."""
+    if result is None:
+        return ""
+    low, high = 100 * result.low, 100 * result.high
+    return f"{100 * result.value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def interval_text(interval: Interval | None) -> str:
+    """Write a difference of calibration errors."""
+    if interval is None:
+        return ""
+    return f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
+
+
+def percent(share: float) -> str:
+    """Write a share in per cent."""
+    return f"{100 * share:.1f}"
+
+
+def draws(*purpose: str) -> np.random.Generator:
+    """Return the random numbers of a purpose, always the same."""
+    return generator(0, "factorial", *purpose)
+
+
+def print_table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print one Markdown table."""
+    columns = list(headings)
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def main() -> None:
+    """Print every table and write the files."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.factorial.tables")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--parts", nargs="+", default=("main", "more"))
+    options = parser.parse_args()
+    scores = read_scores(options.out)
+    pq.write_table(scores, options.out / SCORES, compression="zstd")
+    tables = tables_of(scores, options.parts)
+    for source, table in tables.items():
+        print_table((f"trained on {source}", *HEADINGS), arm_rows(table, source))
+    own = {source: accuracies(table, [source]) for source, table in tables.items()}
+    results = tested(hypotheses(), own, draws("effects"))
+    for family in dict.fromkeys(one.family for one, _, _ in results):
+        headings = (family, "source", "points", "p", "p, Holm", "reading")
+        print_table(headings, effect_rows(results, family))
+    rows = [
+        {"family": one.family, "name": one.name, "source": where, **asdict(result)}
+        for one, where, result in results
+    ]
+    text = json.dumps([without_nan(row) for row in rows], indent=1)
+    write_atomic(options.out / "effects.json", text.encode())
+
+
+if __name__ == "__main__":
+    main()
