@@ -21,6 +21,7 @@ from neuron_opsd import records
 from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.data.overlap import duplicates_of
 from neuron_opsd.errors import DataError
+from neuron_opsd.known import look_up, names_read
 from neuron_opsd.method import selection as selecting
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids
@@ -28,7 +29,6 @@ from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel, TextScorer, Tokenizer
 from neuron_opsd.records import NeuronSet, Question, Rollout, SelectionEntry, Vote
-from neuron_opsd.signals import names_read, read_signals
 from neuron_opsd.stages import capture, remarks, teaching
 from neuron_opsd.stages.centring import choice_bias, is_centring
 from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
@@ -78,7 +78,7 @@ def prepare(
     selection = select(work, answered)
     trained = only or refuse_none(kept_ids(selection), pool)
     answers = answers_to_show(work, model, pool, rollouts, votes)
-    known = read_signals(work, model, pool, answered)
+    known = look_up(work, model, pool, answered)
     library = demonstration_pool(pool, answers, known, selection, config)
     contexts = choose_contexts(work, known.of(trained), library)
     examples = write_examples(work, model, contexts, library)

@@ -14,6 +14,7 @@ from neuron_opsd.comparison.variants import Variant, config_of, prompted
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import differences
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.known import QUESTION_NEURONS
 from neuron_opsd.methods import Method, Oracle, Targets
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME, Prepared, roll_out
@@ -29,7 +30,6 @@ from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
-from neuron_opsd.signals import QUESTION_NEURONS
 from neuron_opsd.storage.codecs import ROLLOUTS, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text

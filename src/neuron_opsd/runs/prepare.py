@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import TeacherError
+from neuron_opsd.known import QUESTION_NEURONS
 from neuron_opsd.methods import METHODS, needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
@@ -24,7 +25,6 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.model_checks import CHUNK
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
-from neuron_opsd.signals import QUESTION_NEURONS
 from neuron_opsd.stages.beliefs import DRAWS
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask

@@ -10,6 +10,7 @@ from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
+from neuron_opsd.known import look_up, names_read
 from neuron_opsd.method.contexts.search import OF_ANSWERS, Known
 from neuron_opsd.method.selection import PoolSignals
 from neuron_opsd.models.remembering import remembering
@@ -24,7 +25,6 @@ from neuron_opsd.runs.prepare import (
     tokens_read,
     written_tokens,
 )
-from neuron_opsd.signals import names_read, read_signals
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.remarks import on_search
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
@@ -213,7 +213,7 @@ def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
         chosen = Chosen(rollouts, own)
         answered = PoolSignals(test_neurons(run, model, test, chosen), own, votes)
     folder = test_folder(test.name)
-    return read_signals(run.work, model, test.questions, answered, folder)
+    return look_up(run.work, model, test.questions, answered, folder)
 
 
 def test_neurons(

@@ -38,7 +38,7 @@ def names_read(config: Config, folder: str = "") -> list[str]:
     return [f"{folder}{name}" for signal, name in NAMES.items() if signal in wanted]
 
 
-def read_signals(
+def look_up(
     work: Workspace,
     model: LanguageModel,
     questions: Sequence[Question],
