@@ -21,7 +21,7 @@ from neuron_opsd import records
 from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.data.overlap import duplicates_of
 from neuron_opsd.errors import DataError
-from neuron_opsd.known import look_up, names_read
+from neuron_opsd.known import MedoidNames, look_up, names_read, with_medoids
 from neuron_opsd.method import selection as selecting
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids
@@ -71,7 +71,9 @@ def prepare(
     """
     config = work.config
     rollouts = roll_out(work, model, pool)
-    votes = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
+    held = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
+    names = MedoidNames(ROLLOUTS_NAME)
+    votes = with_medoids(work, model, pool, rollouts, held, names)
     chosen = representatives(summaries_of(rollouts), votes, config)
     neurons = read_neurons(work, model, pool, Chosen(rollouts, chosen))
     answered = PoolSignals(neurons, chosen, votes)

@@ -14,7 +14,6 @@ from neuron_opsd.comparison.variants import Variant, config_of, prompted
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import differences
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.known import QUESTION_NEURONS
 from neuron_opsd.methods import Method, Oracle, Targets
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME, Prepared, roll_out
@@ -193,9 +192,7 @@ def outputs_for(group: RunGroup, config: Config, folder: str) -> PoolOutputs:
     """Return what a method's preparation is called in its group."""
     shared = group.run.config
     return PoolOutputs(
-        folder,
-        neurons_name(shared, config),
-        f"{QUESTION_NEURONS}{changed_capture(shared, config)}",
+        folder, neurons_name(shared, config), changed_capture(shared, config)
     )
 
 
