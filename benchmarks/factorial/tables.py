@@ -30,7 +30,7 @@ from benchmarks.factorial.effects import (
     factors,
     interaction,
     mean,
-    tested,
+    results_of,
     verdict,
 )
 from benchmarks.factorial.sources import CROSS_DOMAIN, SOURCES
@@ -242,7 +242,7 @@ def arm_rows(table: Table, source: str) -> Iterator[list[str]]:
     found = {
         (kind, one.name): result
         for kind, scores in (("own", own), ("other", other))
-        for one, _, result in tested(listed, {source: scores}, draws("arms", source))
+        for one, _, result in results_of(listed, {source: scores}, draws("arms", source))
     }
     for arm, seeds in own.items():
         means = [seeds[seed].mean() for seed in sorted(seeds)]
@@ -338,7 +338,7 @@ def main() -> None:
     for source, table in tables.items():
         print_table((f"trained on {source}", *HEADINGS), arm_rows(table, source))
     own = {source: accuracies(table, [source]) for source, table in tables.items()}
-    results = tested(hypotheses(), own, draws("effects"))
+    results = results_of(hypotheses(), own, draws("effects"))
     for family in dict.fromkeys(one.family for one, _, _ in results):
         headings = (family, "source", "points", "p", "p, Holm", "reading")
         print_table(headings, effect_rows(results, family))
