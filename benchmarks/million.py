@@ -53,10 +53,7 @@ from neuron_opsd.method.selection import (  # noqa: E402
     selection_warnings,
 )
 from neuron_opsd.models.roles import LanguageModel, ModelFacts  # noqa: E402
-from neuron_opsd.pipeline import (  # noqa: E402
-    demonstration_pool,
-    of_ids,
-)
+from neuron_opsd.pipeline import demonstration_pool  # noqa: E402
 from neuron_opsd.prompts import resolve_prompts  # noqa: E402
 from neuron_opsd.records import (  # noqa: E402
     Completion,
@@ -72,6 +69,7 @@ from neuron_opsd.runs.inputs import (  # noqa: E402
     read_pool,
     read_tests,
 )
+from neuron_opsd.signals import read_signals  # noqa: E402
 from neuron_opsd.stages.one_answer import one_answer_findings  # noqa: E402
 from neuron_opsd.stages.remarks import on_search  # noqa: E402
 from neuron_opsd.stages.rollouts import ask  # noqa: E402
@@ -88,6 +86,7 @@ from neuron_opsd.stages.teaching import (  # noqa: E402
     representatives,
     shown_answers,
 )
+from neuron_opsd.storage.caching import Workspace  # noqa: E402
 from neuron_opsd.storage.codecs import (  # noqa: E402
     CONTEXTS,
     NEURONS,
@@ -276,9 +275,10 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
         answers = demonstrable(
             MODEL, by_id, shown_answers(rollouts, votes, config), config
         )
-        library = demonstration_pool(pool, answers, neurons, selection, config)
+        known = read_signals(Workspace(config), MODEL, pool, signals)
+        library = demonstration_pool(pool, answers, known, selection, config)
     path = files.folder / CONTEXTS.file_name
-    trained = of_ids(neurons, kept_ids(selection))
+    trained = known.of(kept_ids(selection))
     with measured.stage(f"contexts ({options.rule})", path):
         CONTEXTS.save(build_contexts(trained, library, config), path)
         contexts = CONTEXTS.load(path)

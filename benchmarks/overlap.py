@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from neuron_opsd.method.neighbours import Neighbour, barred_rows, neighbours  # noqa: E402
+from neuron_opsd.method.contexts.overlap import ids_of, neighbours  # noqa: E402
+from neuron_opsd.method.contexts.search import Neighbour, rows_barred  # noqa: E402
 from neuron_opsd.method.retrieval.approximate import (  # noqa: E402
     approximate_nearest,
     measure_width,
@@ -127,11 +128,11 @@ def sketch_table(num_pool: int, num_asked: int, seed: int, rate: float) -> int:
     sets = [entry.neuron_ids for entry in asked]
     held = peak()
     start = perf_counter()
-    barred = barred_rows(asked, pool, {})
+    barred = rows_barred(ids_of(asked), ids_of(pool), {})
     width, sketches = measure_width(library, sets, barred, COUNT)
     resolved = perf_counter()
     found: list[tuple[Neighbour, ...]] = [
-        tuple(neighbours(ranking, pool, f"of {num_pool - 1}"))
+        tuple(neighbours(ranking, pool, "nearest", f"of {num_pool - 1}"))
         for ranking in approximate_nearest(
             sketches, library, sets, barred, COUNT, width.num_candidates
         )

@@ -2,7 +2,6 @@
 
 What came of it is in docs/lab-notebook/results.md.
 
-    python benchmarks/reasoning.py --out runs/reasoning --reduced  # what the page has
     python benchmarks/reasoning.py --out runs/reasoning
     python benchmarks/reasoning.py --out runs/reasoning --plan       # what it takes
     python benchmarks/reasoning.py --out runs/reasoning --wheels DIR # no network
@@ -55,8 +54,6 @@ PARTS = (
 
 POOL, TEST = 400, 300
 """Questions to learn from, and others to be tested on."""
-FEWER = 200
-"""Of either with `--reduced`: what two shared processor cores do in two hours."""
 
 METHODS = ("neuron-opsd", "lmsi", "ttrl")
 
@@ -77,9 +74,9 @@ SETTINGS = (
     "distill.checkpoint_every=3",
     "teacher_check.num_questions=8",
     "evaluation.num_samples=1",
+    "distill.steps=20",
+    "distill.batch_size=4",
 )
-STEPS = ("distill.steps=20", "distill.batch_size=4")
-FEWER_STEPS = ("distill.steps=10", "distill.batch_size=2")
 
 
 def main() -> int:
@@ -89,7 +86,6 @@ def main() -> int:
     parser.add_argument("--wheels", type=Path, help="folder that has the wheels")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--plan", action="store_true", help="only estimate")
-    parser.add_argument("--reduced", action="store_true")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     options = parser.parse_args()
     files = options.out.parent / f"{options.out.name}-files"
@@ -99,10 +95,8 @@ def main() -> int:
             make_model(files / "model", terminal, options.wheels)
         if not (files / "test.jsonl").is_file():
             make_questions(files, terminal, options.wheels)
-    part = "-reduced" if options.reduced else ""
-    pool, test = files / f"pool{part}.jsonl", files / f"test{part}.jsonl"
-    steps = FEWER_STEPS if options.reduced else STEPS
-    shared = ["--model", str(files / "model"), "--set", *SETTINGS, *steps]
+    pool, test = files / "pool.jsonl", files / "test.jsonl"
+    shared = ["--model", str(files / "model"), "--set", *SETTINGS]
     if options.plan:
         return neuron_opsd(
             ["plan", "--pool", str(pool), "--test", f"gsm8k={test}", *shared]
@@ -157,10 +151,8 @@ def make_questions(folder: Path, progress: Progress, wheels: Path | None) -> Non
         ]
     pool, tests = split(items)
     gold = GoldAnswers({item.key: item.choices[item.gold] for item in tests})
-    for part, count in (("-reduced", FEWER), ("", None)):
-        unlabelled, labelled = as_questions(pool[:count]), as_questions(tests[:count])
-        write_questions(folder / f"pool{part}.jsonl", unlabelled, GoldAnswers({}))
-        write_questions(folder / f"test{part}.jsonl", labelled, gold)
+    write_questions(folder / "pool.jsonl", as_questions(pool), GoldAnswers({}))
+    write_questions(folder / "test.jsonl", as_questions(tests), gold)
 
 
 def split(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:

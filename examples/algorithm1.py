@@ -38,8 +38,9 @@ def algorithm1(model_name: str, file: str, out: Path, assignments: list[str]) ->
     print(f"{sum(entry.kept for entry in selection)} of {len(pool)} questions selected")
 
     # C_K(x): the K questions with the most similar neurons, with the model's answers.
+    known = no.read_signals(model, pool, neurons, chosen, votes, config)
     answers = no.answers_to_show(model, pool, rollouts, votes, config)
-    contexts = no.build_contexts(pool, neurons, selection, answers, config)
+    contexts = no.build_contexts(pool, known, selection, answers, config)
     examples = no.build_examples(model, pool, contexts, config)
 
     # The student, who sees x, learns to answer as the teacher does, who sees C_K(x), x.

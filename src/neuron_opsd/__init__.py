@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from neuron_opsd.library import run as run
     from neuron_opsd.methods import add_method as add_method
     from neuron_opsd.models.load import load_model as load_model
+    from neuron_opsd.probing.calls import plan_probe as plan_probe
+    from neuron_opsd.probing.calls import probe as probe
     from neuron_opsd.progress import Silent as Silent
     from neuron_opsd.steps import answers_to_show as answers_to_show
     from neuron_opsd.steps import build_contexts as build_contexts
     from neuron_opsd.steps import build_examples as build_examples
     from neuron_opsd.steps import capture_neurons as capture_neurons
     from neuron_opsd.steps import make_learner as make_learner
+    from neuron_opsd.steps import read_signals as read_signals
     from neuron_opsd.steps import representatives as representatives
     from neuron_opsd.steps import resolve as resolve
     from neuron_opsd.steps import sample_rollouts as sample_rollouts
@@ -51,10 +54,11 @@ _HOMES = {
     "library": "analyse compare evaluate extract_neurons foresee plan preview run",
     "methods": "add_method",
     "models.load": "load_model",
+    "probing.calls": "plan_probe probe",
     "progress": "Silent",
     "steps": "answers_to_show build_contexts build_examples capture_neurons "
-    "make_learner representatives resolve sample_rollouts select_questions "
-    "tally_votes train",
+    "make_learner read_signals representatives resolve sample_rollouts "
+    "select_questions tally_votes train",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

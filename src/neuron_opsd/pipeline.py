@@ -22,11 +22,13 @@ from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.data.overlap import duplicates_of
 from neuron_opsd.errors import DataError
 from neuron_opsd.method import selection as selecting
+from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids
 from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel, TextScorer, Tokenizer
 from neuron_opsd.records import NeuronSet, Question, Rollout, SelectionEntry, Vote
+from neuron_opsd.signals import names_read, read_signals
 from neuron_opsd.stages import capture, remarks, teaching
 from neuron_opsd.stages.centring import choice_bias, is_centring
 from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
@@ -72,17 +74,19 @@ def prepare(
     votes = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
     chosen = representatives(summaries_of(rollouts), votes, config)
     neurons = read_neurons(work, model, pool, Chosen(rollouts, chosen))
-    selection = select(work, PoolSignals(neurons, chosen, votes))
+    answered = PoolSignals(neurons, chosen, votes)
+    selection = select(work, answered)
     trained = only or refuse_none(kept_ids(selection), pool)
     answers = answers_to_show(work, model, pool, rollouts, votes)
-    library = demonstration_pool(pool, answers, neurons, selection, config)
-    contexts = choose_contexts(work, of_ids(neurons, trained), library)
+    known = read_signals(work, model, pool, answered)
+    library = demonstration_pool(pool, answers, known, selection, config)
+    contexts = choose_contexts(work, known.of(trained), library)
     examples = write_examples(work, model, contexts, library)
     return Prepared(
         rollouts,
         votes,
         chosen,
-        tuple(neurons),
+        known,
         tuple(selection),
         library,
         tuple(contexts),
@@ -99,8 +103,8 @@ class Prepared(records.Brief):
     votes: Mapping[str, Vote]
     representatives: Mapping[str, records.RolloutSummary]
     """Question id to the rollout that stands for it; a run lets go of them."""
-    neurons: tuple[NeuronSet, ...]
-    """Of every question, empty where the settings ask for none."""
+    known: Known
+    """Of every question, as far as the settings ask for it."""
     selection: tuple[SelectionEntry, ...]
     library: DemonstrationPool
     contexts: tuple[records.TeacherContext, ...]
@@ -215,11 +219,6 @@ def select(work: Workspace, pool: PoolSignals) -> Sequence[SelectionEntry]:
     return selection
 
 
-def of_ids(neurons: Sequence[NeuronSet], ids: Set[str]) -> list[NeuronSet]:
-    """Return the neuron sets of some questions, in the order of the pool."""
-    return [entry for entry in neurons if entry.question_id in ids]
-
-
 def refuse_none(kept: Set[str], pool: Sequence[Question]) -> Set[str]:
     """Return the ids of the selected questions."""
     if kept:
@@ -251,24 +250,24 @@ def answers_to_show(
 def demonstration_pool(
     pool: Sequence[Question],
     answers: Mapping[str, str],
-    neurons: Sequence[NeuronSet],
+    known: Known,
     selection: Sequence[SelectionEntry],
     config: Config,
 ) -> DemonstrationPool:
     """Return the questions that may become demonstrations, by their answers."""
-    source = neurons
+    shown = set(answers)
     if config.contexts.source == "selected":
-        source = of_ids(neurons, kept_ids(selection))
+        shown &= kept_ids(selection)
     return DemonstrationPool(
         questions={question.id: question for question in pool},
         answers=answers,
-        neurons=tuple(entry for entry in source if entry.question_id in answers),
+        known=known.of(shown),
         excluded=duplicates_of(pool),
     )
 
 
 def choose_contexts(
-    work: Workspace, trained: Sequence[NeuronSet], library: DemonstrationPool
+    work: Workspace, trained: Known, library: DemonstrationPool
 ) -> Sequence[records.TeacherContext]:
     """Choose the demonstrations of the questions that are trained on, where any are."""
     config = work.config
@@ -278,7 +277,7 @@ def choose_contexts(
         "contexts",
         codecs.CONTEXTS,
         lambda: teaching.build_contexts(trained, library, config),
-        made_from=[*ANSWERS, "neurons", "selection"],
+        made_from=[*ANSWERS, "neurons", "selection", *names_read(config)],
     )
     work.warn(remarks.on_search(contexts, library))
     return contexts

@@ -133,6 +133,12 @@ def with_choices(text: str, question: Question, config: PromptsConfig) -> str:
     return "\n".join(lines)
 
 
+def as_written(answer: str, question: Question, config: PromptsConfig) -> str:
+    """Return an answer as the model writes it: the letter of a choice that has one."""
+    written = choice_answers(question, config)
+    return dict(zip(question.choices, written, strict=False)).get(answer, answer)
+
+
 def choice_answers(question: Question, config: PromptsConfig) -> tuple[str, ...]:
     """Return what a model writes to give each choice: its text, or its letter."""
     if config.list_choices == "letters":

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from neuron_opsd import pipeline
+from neuron_opsd import pipeline, signals
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Settings, as_config
+from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids
 from neuron_opsd.methods import method_of
 from neuron_opsd.methods.method import PoolAnswers
@@ -168,9 +169,31 @@ def answers_to_show(
     return pipeline.answers_to_show(work, model, pool, rollouts, votes)
 
 
-def build_contexts(
+def read_signals(
+    model: LanguageModel,
     pool: Sequence[Question],
     neurons: Sequence[NeuronSet],
+    chosen: Mapping[str, Rollout],
+    votes: Mapping[str, Vote],
+    config: Config,
+) -> Known:
+    """Return what the rule for demonstrations reads of every question.
+
+    Args:
+        model: Reads the questions, where the rule asks what it makes of them.
+        pool: The questions.
+        neurons: As `capture_neurons` returns them.
+        chosen: As `representatives` returns them.
+        votes: As `tally_votes` returns them.
+        config: Names the rule.
+    """
+    answered = PoolSignals(neurons, chosen, votes)
+    return signals.read_signals(Workspace(config), model, pool, answered)
+
+
+def build_contexts(
+    pool: Sequence[Question],
+    known: Known,
     selection: Sequence[SelectionEntry],
     answers: Mapping[str, str],
     config: Config,
@@ -180,7 +203,7 @@ def build_contexts(
 
     Args:
         pool: The questions.
-        neurons: Of each, by which the nearest are found.
+        known: As `read_signals` returns it.
         selection: As `select_questions` returns it.
         answers: As `answers_to_show` returns them.
         config: How many demonstrations, and by which rule.
@@ -196,10 +219,9 @@ def build_contexts(
     Source: section 3.3 of arXiv:2607.02460.
     """
     kept = pipeline.refuse_none(kept_ids(selection), pool)
-    library = pipeline.demonstration_pool(pool, answers, neurons, selection, config)
-    trained = pipeline.of_ids(neurons, kept)
+    library = pipeline.demonstration_pool(pool, answers, known, selection, config)
     work = Workspace(config, MEMORY, progress)
-    return pipeline.choose_contexts(work, trained, library)
+    return pipeline.choose_contexts(work, known.of(kept), library)
 
 
 def build_examples(
@@ -215,7 +237,7 @@ def build_examples(
         DataError: If a question is too long for the model.
     """
     questions = {question.id: question for question in pool}
-    library = DemonstrationPool(questions, {}, (), {})
+    library = DemonstrationPool(questions, {}, Known(()), {})
     work = Workspace(config, MEMORY, progress)
     return pipeline.write_examples(work, model, contexts, library)
 

@@ -38,8 +38,8 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.data.csv_rows import cell
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.method.contexts.search import jaccard_distance
 from neuron_opsd.method.labels import LabelColumns
-from neuron_opsd.method.neighbours import jaccard_distance
 from neuron_opsd.method.statistics import pearson, spearman
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import (

@@ -17,6 +17,7 @@ from neuron_opsd.answers.reasoning import (
 from neuron_opsd.config import Config, ModelConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import ConfigError, DataError, ModelError
+from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Sampling
 from neuron_opsd.models.tokenizer.encoding import Tokens
@@ -275,7 +276,7 @@ def test_student_and_teacher_begin_alike(tmp_path: Path) -> None:
 
 
 def library_with(answer: str) -> DemonstrationPool:
-    return DemonstrationPool({"sky": SKY, "sea": FREE}, {"sea": answer}, (), {})
+    return DemonstrationPool({"sky": SKY, "sea": FREE}, {"sea": answer}, Known(()), {})
 
 
 def teacher_text(folder: Path, answer: str, *assignments: str) -> str:

@@ -272,7 +272,8 @@ def test_who_needs_neurons_is_refused_before_anything_is_computed(
             "neuron-opsd asks for neurons (selection.rule is fewest-neurons, "
             f"contexts.rule is nearest), but {NO_NEURONS}"
         )
-        assert "set selection.rule to random or all and contexts.rule to words" in text
+        assert "set selection.rule to random or all and contexts.rule to " in text
+        assert "to hidden-state, words, same-answer, fixed or random (or no" in text
         assert "\n" not in text
     assert not request.out.exists()
     assert not (tmp_path / "out").exists()
@@ -311,9 +312,10 @@ def test_demonstrations_are_found_as_the_user_says(
     told = tiny_config(tiny_gpt2, "method=context-sft", "contexts.rule=words")
     run = tiny_run(tiny_request(tmp_path), told)
     contexts = read_json(run.folder / "contexts.json")
-    distances = {d["distance"] for c in contexts for d in c["demonstrations"]}
-    assert distances
-    assert None not in distances
+    shown = [d for c in contexts for d in c["demonstrations"]]
+    assert shown
+    assert all("BM25" in d["reason"] for d in shown)
+    assert {d["distance"] for d in shown} == {None}
 
 
 def test_a_comparison_runs_without_neurons(tiny_gpt2: Path, tmp_path: Path) -> None:

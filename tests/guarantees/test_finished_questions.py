@@ -169,25 +169,26 @@ def test_a_whole_run_that_is_killed_in_a_block_goes_on_with_the_rest(
     assert len(again) == config.rollouts.num_samples * (POOL_SIZE - 3)
 
 
-def test_a_record_without_what_completions_got_later_is_read(
-    tmp_path: Path, config: Config, tiny_llama_plain: Path
+@pytest.mark.parametrize("later", [False, True])
+def test_records_of_earlier_versions_are_read_and_of_later_ones_drawn_again(
+    tmp_path: Path, config: Config, tiny_llama_plain: Path, later: bool
 ) -> None:
     model = loaded(tiny_llama_plain)
     prompts, seeds = [model.encode(ask(QUESTIONS[:1], config)[0].prompt)], [[1, 2]]
     sampling, path = Sampling(1.0, max_new_tokens=4), tmp_path / "journal"
     journal, add = Journal(path, pytest.fail), Journal.add
 
-    def earlier(self: Journal, key: str, rows: Any) -> None:
-        dropped = [{n: v for n, v in row.items() if n != "logprobs"} for row in rows]
-        add(self, key, dropped)
+    def other(self: Journal, key: str, rows: Any) -> None:
+        less = [{n: v for n, v in row.items() if n != "logprobs"} for row in rows]
+        add(self, key, [row | {"mood": "fair"} for row in rows] if later else less)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Journal, "add", earlier)
+        patch.setattr(Journal, "add", other)
         first = remembering(model, journal).sample(prompts, seeds, sampling)
     with begun() as asked:
         again = remembering(model, Journal(path, pytest.fail))
         assert again.sample(prompts, seeds, sampling) == first
-    assert not asked
+    assert asked == ([0, 0] if later else [])
 
 
 def test_a_logit_that_is_not_finite_names_the_question_it_belongs_to(

@@ -37,8 +37,8 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.metrics import append_metrics, read_metrics
 from neuron_opsd.runs.training import Training, train_adapter
+from neuron_opsd.stages.beliefs import token_divergences
 from neuron_opsd.stages.capture import capture_neurons
-from neuron_opsd.stages.one_answer import token_divergence
 from neuron_opsd.stages.policy_gradient import Rewards
 from neuron_opsd.stages.rollouts import Draw, PromptedQuestion, complete
 from neuron_opsd.stages.training import MAX_SKIPPED, Objective, TrainingSequence
@@ -181,10 +181,10 @@ def test_a_divergence_that_is_no_number_is_refused(
 ) -> None:
     model = loaded(tiny_llama_plain)
     poisoned_answers(model, monkeypatch, math.nan, at=1)
-    prompts = [a.prompt for a in questions(3, free=True)]
-    with pytest.raises(NotFiniteError) as caught:
-        token_divergence(model, (prompts, prompts), [(5, 6)] * 3)
-    assert caught.value.places == (1,)
+    rows = [(a, a.prompt, (5, 6)) for a in questions(3, free=True)]
+    with pytest.raises(NotFiniteError, match="question q1") as caught:
+        token_divergences(model, rows)
+    assert caught.value.questions == ("q1",)
 
 
 @pytest.mark.parametrize("wrong", WRONG)

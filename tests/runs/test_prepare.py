@@ -89,7 +89,7 @@ def test_every_selected_question_becomes_an_example(tmp_path: Path) -> None:
     assert [e.question_id for e in found.examples] == kept
     assert [c.question_id for c in found.contexts] == kept
     assert len(found.rollouts) == 12 * (3 + 1)
-    assert [n.question_id for n in found.neurons] == [q.id for q in POOL]
+    assert [n.question_id for n in found.known.neurons] == [q.id for q in POOL]
     counts = {e.question_id: e.neuron_count or 0 for e in found.selection}
     assert all(counts.values())
     worst = max(counts[name] for name in kept)
@@ -290,7 +290,7 @@ def test_the_span_that_is_asked_for_is_what_counts(
         tokens = run.directory.manifest.facts["tokens"]
         assert run.directory.warnings == []
     length = {"completion": 9, "reasoning": 5, "answer": 4}[span]
-    assert {entry.num_tokens for entry in found.neurons} == {length}
+    assert {entry.num_tokens for entry in found.known.neurons} == {length}
     prompts = sum(len(f"Question: Is {name} odd?\nAnswer:") for name in NAMES)
     assert tokens["neurons"] == prompts + 12 * read
     # What is kept is not looked for again among thousands of tokens.

@@ -16,6 +16,7 @@ from neuron_opsd.comparison.grid import Prefixed
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
+from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.methods.distillation import NeuronOPSD
 from neuron_opsd.methods.imitation import FormOnly
 from neuron_opsd.models.hf import HFModel
@@ -393,8 +394,8 @@ def written_for(question: str, text: str, answer: str | None = "a") -> Rollout:
 
 def prepared_free(*rollouts: Rollout) -> Prepared:
     free = replace(EXAMPLES[1], choices=())
-    library = DemonstrationPool({}, {}, (), {"q1": frozenset({"q4"})})
-    return Prepared(rollouts, {}, {}, (), (), library, (), (EXAMPLES[0], free))
+    library = DemonstrationPool({}, {}, Known(()), {"q1": frozenset({"q4"})})
+    return Prepared(rollouts, {}, {}, Known(()), (), library, (), (EXAMPLES[0], free))
 
 
 def test_questions_without_choices_imitate_whole_answers_to_others(

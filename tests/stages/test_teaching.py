@@ -16,6 +16,7 @@ from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import AnswersConfig, Config, ContextsConfig
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.errors import DataError
+from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, select_questions
 from neuron_opsd.pipeline import demonstration_pool
 from neuron_opsd.records import (
@@ -90,8 +91,9 @@ POOL = (
 def library(
     pool: Sequence[NeuronSet] = POOL, **excluded: frozenset[str]
 ) -> DemonstrationPool:
+    known = Known(pool, texts=[QUESTIONS[entry.question_id].text for entry in pool])
     return DemonstrationPool(
-        QUESTIONS, {name: f"a {name}" for name in QUESTIONS}, tuple(pool), excluded
+        QUESTIONS, {name: f"a {name}" for name in QUESTIONS}, known, excluded
     )
 
 
@@ -158,7 +160,7 @@ def test_nothing_after_a_reasoning_trace_shows_nothing() -> None:
 
 
 def test_demonstrations_stand_nearest_last_with_their_reasons() -> None:
-    (context,) = build_contexts(POOL[:1], library(), config_of())
+    (context,) = build_contexts(Known(POOL[:1]), library(), config_of())
     assert [d.question_id for d in context.demonstrations] == ["bee", "elk"]
     bee, elk = context.demonstrations
     assert bee.distance == pytest.approx(1 - 3 / 5)
@@ -167,60 +169,38 @@ def test_demonstrations_stand_nearest_last_with_their_reasons() -> None:
     assert bee.answer == "a bee"
 
 
-WORDED = {
-    "air": "Which gas do plants breathe?",
-    "bee": "Which gas do animals breathe?",
-    "cow": "Who breathes WHICH gas, and do plants?",
-    "dew": "What is the capital of Peru?",
-    "elk": "Plants breathe which gas do",
-}
-
-
-def test_demonstrations_may_be_those_with_the_most_similar_words() -> None:
-    questions = {
-        name: Question(name, (Message("user", text),)) for name, text in WORDED.items()
-    }
-    worded = replace(library(), questions=questions)
-    config = config_of("contexts.rule=words")
-    (context,) = build_contexts(POOL[:1], worded, config)
-    # Of five words elk has all, bee four of six in all.
-    assert [d.question_id for d in context.demonstrations] == ["bee", "elk"]
-    assert context.demonstrations[0].distance == pytest.approx(1 - 4 / 6)
-    assert context.demonstrations[1].distance == 0.0
-
-
 def test_words_find_demonstrations_of_a_question_outside_the_library() -> None:
-    outside = Question("new", (Message("user", "What is dew?"),))
     config = config_of("contexts.rule=words", "contexts.num_demonstrations=1")
-    (context,) = build_contexts(
-        [neurons("new", 5)], library(), config, asked={"new": outside}
-    )
+    outside = Known([neurons("new", 5)], texts=["Why is there dew?"])
+    (context,) = build_contexts(outside, library(), config)
     assert [d.question_id for d in context.demonstrations] == ["dew"]
 
 
 def test_questions_of_one_text_never_show_each_other() -> None:
     twins = library(air=frozenset({"elk"}))
-    (context,) = build_contexts(POOL[:1], twins, config_of())
+    (context,) = build_contexts(Known(POOL[:1]), twins, config_of())
     assert [d.question_id for d in context.demonstrations] == ["cow", "bee"]
 
 
 def test_random_demonstrations_depend_on_seed_and_question_alone() -> None:
     config = config_of("contexts.rule=random", "contexts.num_demonstrations=3")
-    whole = build_contexts(POOL, library(), config)
-    (alone,) = build_contexts(POOL[2:3], library(), config)
+    whole = build_contexts(Known(POOL), library(), config)
+    (alone,) = build_contexts(Known(POOL[2:3]), library(), config)
     assert whole[2] == alone
     assert "cow" not in {d.question_id for d in alone.demonstrations}
     assert len({d.question_id for d in alone.demonstrations}) == 3
-    other = build_contexts(POOL, library(), config.model_copy(update={"seed": 1}))
+    other = build_contexts(
+        Known(POOL), library(), config.model_copy(update={"seed": 1})
+    )
     assert other != whole
-    nearest = build_contexts(POOL, library(), config, rule="nearest")
+    nearest = build_contexts(Known(POOL), library(), config, rule="nearest")
     assert nearest != whole
 
 
 @given(st.integers(0, 4), st.sampled_from(["nearest", "random"]))
 def test_every_question_gets_as_many_others_as_asked_for(count: int, rule: str) -> None:
     config = config_of(f"contexts.num_demonstrations={count}", f"contexts.rule={rule}")
-    for context in build_contexts(POOL, library(), config):
+    for context in build_contexts(Known(POOL), library(), config):
         shown = [d.question_id for d in context.demonstrations]
         assert len(set(shown)) == len(shown) == count
         assert context.question_id not in shown
@@ -232,28 +212,28 @@ def test_every_question_gets_as_many_others_as_asked_for(count: int, rule: str) 
 
 def test_too_few_demonstrations_are_an_error_that_names_the_question() -> None:
     config = config_of("contexts.num_demonstrations=4")
-    build_contexts(POOL, library(), config)
+    build_contexts(Known(POOL), library(), config)
     with pytest.raises(
         DataError,
         match=r"elk can choose from only 3 with a readable answer "
         r"\(1 others have its text and are not shown\)",
     ):
-        build_contexts(POOL[-1:], library(elk=frozenset({"air"})), config)
+        build_contexts(Known(POOL[-1:]), library(elk=frozenset({"air"})), config)
     with pytest.raises(
         DataError, match="is 4, but question air can choose from only 3"
     ):
-        build_contexts(POOL, library(POOL[:4]), config)
+        build_contexts(Known(POOL), library(POOL[:4]), config)
 
 
-@pytest.mark.parametrize("rule", ["nearest", "words", "random"])
+@pytest.mark.parametrize("rule", ["nearest", "diverse", "random"])
 def test_a_search_that_is_not_exact_is_told(
     rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of()
-    exact = build_contexts(POOL, library(), config, rule=rule)
+    exact = build_contexts(Known(POOL), library(), config, rule=rule)
     assert on_search(exact, library()) == []
-    monkeypatch.setattr("neuron_opsd.method.neighbours.EXACT_PAIRS", 5)
-    found = build_contexts(POOL, library(), config, rule=rule)
+    monkeypatch.setattr("neuron_opsd.method.contexts.overlap.EXACT_PAIRS", 5)
+    found = build_contexts(Known(POOL), library(), config, rule=rule)
     told = on_search(found, library())
     if rule == "random":
         assert told == []
@@ -267,7 +247,7 @@ def test_a_search_that_is_not_exact_is_told(
 
 def test_a_question_outside_the_library_may_choose_from_all_of_it() -> None:
     config = config_of("contexts.num_demonstrations=4")
-    (context,) = build_contexts(POOL[:1], library(POOL[1:]), config)
+    (context,) = build_contexts(Known(POOL[:1]), library(POOL[1:]), config)
     assert len(context.demonstrations) == 4
 
 
@@ -294,10 +274,10 @@ def test_demonstrations_come_from_the_pool_or_from_the_selected(
     assert [e.question_id for e in selection if e.kept] == ["bee", "dew", "elk"]
     answers = shown_answers(drawn, tally_votes(drawn), config)
     found = demonstration_pool(
-        list(QUESTIONS.values()), answers, pool, selection, config
+        list(QUESTIONS.values()), answers, Known(pool), selection, config
     )
     # The question dew has no readable answer to show.
-    assert [entry.question_id for entry in found.neurons] == names
+    assert [entry.question_id for entry in found.known.neurons] == names
     assert "dew" not in found.answers
 
 

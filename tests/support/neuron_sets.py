@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from hypothesis import strategies as st
 
-from neuron_opsd.method.neighbours import jaccard_distance
-from neuron_opsd.records import NeuronIds
+from neuron_opsd.method.contexts.drawn import at_random
+from neuron_opsd.method.contexts.search import (
+    Found,
+    Known,
+    Search,
+    jaccard_distance,
+)
+from neuron_opsd.records import NeuronIds, NeuronSet
 
 
 def ids_of(*neurons: int) -> NeuronIds:
     """Return a set of neurons."""
     return np.array(sorted(neurons), dtype=np.uint32)
+
+
+def random_neighbours(
+    questions: Sequence[NeuronSet],
+    pool: Sequence[NeuronSet],
+    count: int,
+    excluded: Mapping[str, frozenset[str]],
+    seed: int,
+) -> Found:
+    """Return what the rule `random` finds."""
+    return at_random(Search(Known(questions), Known(pool), count, excluded, seed))
 
 
 few_neurons = st.frozensets(st.integers(0, 20)).map(lambda ids: ids_of(*ids))

@@ -160,6 +160,15 @@ class ScriptedModel:
             for (one, _), (other, _) in zip(pairs, others, strict=True)
         ]
 
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log of the share of scripted answers that are a completion."""
+        found = []
+        for prompt, completion in pairs:
+            written = [tuple(f" {a}\n".encode()) for a in self.answers_to(prompt)]
+            share = written.count(completion) / len(written)
+            found.append(float(np.log(share)) if share else -6.0)
+        return found
+
     def logit(self, prompt: TokenIds, so_far: TokenIds, token: int) -> float:
         """Return the logit of one token after a part of a completion."""
         begun = (*so_far, token)
@@ -184,6 +193,17 @@ class ScriptedModel:
                 for pair in pairs
             ]
             consume(layer, torch.from_numpy(np.concatenate(scores)))
+
+    def mean_states(
+        self, pairs: Sequence[Pair], layer: int
+    ) -> list[NDArray[np.float32]]:
+        """Return states drawn from a normal distribution, fixed for each pair."""
+        return [
+            generator("scripted states", layer, *pair_text(pair))
+            .standard_normal(self.facts.width)
+            .astype(np.float32)
+            for pair in pairs
+        ]
 
 
 def complete(answer: str, sampling: Sampling, *, opened: bool = False) -> Completion:

@@ -29,6 +29,7 @@ from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
+from neuron_opsd.signals import QUESTION_NEURONS
 from neuron_opsd.storage.codecs import ROLLOUTS, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
@@ -190,7 +191,12 @@ def prepared_for(
 
 def outputs_for(group: RunGroup, config: Config, folder: str) -> PoolOutputs:
     """Return what a method's preparation is called in its group."""
-    return PoolOutputs(folder, neurons_name(group.run.config, config))
+    shared = group.run.config
+    return PoolOutputs(
+        folder,
+        neurons_name(shared, config),
+        f"{QUESTION_NEURONS}{changed_capture(shared, config)}",
+    )
 
 
 def neurons_name(shared: Config, own: Config) -> str:
@@ -198,12 +204,16 @@ def neurons_name(shared: Config, own: Config) -> str:
 
     Methods that capture the same answers in the same way share them.
     """
-    changed = "".join(
+    return f"neurons-{own.contexts.answer}{changed_capture(shared, own)}"
+
+
+def changed_capture(shared: Config, own: Config) -> str:
+    """Return what tells a method's neuron sets from those with the shared settings."""
+    return "".join(
         f"-{name.removeprefix('neurons.')}-{value}"
         for name, value in differences(shared, own).items()
         if name.startswith("neurons.")
     )
-    return f"neurons-{own.contexts.answer}{changed}"
 
 
 def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellResult:

@@ -21,6 +21,7 @@ from neuron_opsd.config.sections import (
     TeacherCheckConfig,
 )
 from neuron_opsd.method.contexts import CONTEXT_RULES, ContextsConfig
+from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionConfig
 from neuron_opsd.method.settings import DistillConfig, NeuronsConfig, PolicyConfig
 from neuron_opsd.section import NotNegative, Section
@@ -97,10 +98,16 @@ class Config(Section):
         return SELECTION_RULES[self.selection.rule].reads_neurons
 
     @property
+    def context_signals(self) -> frozenset[Signal]:
+        """What must be known of questions to find the demonstrations, if any."""
+        if not self.contexts.num_demonstrations:
+            return frozenset()
+        return CONTEXT_RULES[self.contexts.rule].reads
+
+    @property
     def shows_by_neurons(self) -> bool:
-        """Whether demonstrations are those with the nearest neurons."""
-        shows = self.contexts.num_demonstrations > 0
-        return shows and CONTEXT_RULES[self.contexts.rule].reads_neurons
+        """Whether demonstrations are found by the neurons of answers."""
+        return Signal.ANSWER_NEURONS in self.context_signals
 
     def changed(self, **sections: Mapping[str, Any]) -> Config:
         """Return settings with some fields of their sections replaced, unchecked."""

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.methods import distillation, imitation, reinforcement
 from neuron_opsd.methods.method import Method as Method
 from neuron_opsd.methods.method import Oracle as Oracle
@@ -67,7 +68,13 @@ def needs_contexts(config: Config) -> bool:
     return method_named(config.method).needs_contexts(config)
 
 
+def context_signals(config: Config) -> frozenset[Signal]:
+    """Return what a run must know of questions, for its teacher or its control."""
+    shown = config.tests_prompted or needs_contexts(config)
+    return config.context_signals if shown else frozenset()
+
+
 def needs_neurons(config: Config) -> bool:
-    """Say whether a run reads neurons: for its method, or for the prompted control."""
-    prompted = config.tests_prompted and config.shows_by_neurons
-    return prompted or method_named(config.method).needs_neurons(config)
+    """Say whether a run reads the neurons of answers, for its method or its control."""
+    shown = Signal.ANSWER_NEURONS in context_signals(config)
+    return shown or method_named(config.method).needs_neurons(config)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.method.contexts.drawn import drawn_rows
+from neuron_opsd.method.contexts.search import rows_barred
 from neuron_opsd.method.losses import imitation_loss
-from neuron_opsd.method.neighbours import drawn_rows, rows_barred
 from neuron_opsd.methods.distillation import EmaOnly
 from neuron_opsd.methods.method import GROUPS, Method, PoolAnswers, Preset, sections
 from neuron_opsd.models.roles import Learner

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuron_opsd.errors import ModelError
+from neuron_opsd.errors import ModelError, NotFiniteError
 from neuron_opsd.method.fused_loss import multiply
 from neuron_opsd.method.losses import capped
 from neuron_opsd.models import roles
@@ -25,10 +25,19 @@ from neuron_opsd.models.adapters.low_rank import LowRank, for_products
 from neuron_opsd.models.adapters.matrices import Matrices
 from neuron_opsd.models.decoding.generation import generate
 from neuron_opsd.models.forward.attention import Whole, padded, replacing
-from neuron_opsd.models.forward.layers import GatedMLP, readable_mlps
+from neuron_opsd.models.forward.layers import (
+    GatedMLP,
+    readable_mlps,
+    watching_layer,
+)
 from neuron_opsd.models.held import Held
 from neuron_opsd.models.room import Room
-from neuron_opsd.models.scoring import Head, mean_divergences
+from neuron_opsd.models.scoring import (
+    Head,
+    completion_logprobs,
+    finite,
+    mean_divergences,
+)
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
 from neuron_opsd.models.weights.at_rest import AsFloat32, is_half
 from neuron_opsd.models.weights.four_bit import matrix_of
@@ -136,6 +145,20 @@ class HFModel(ModelTokenizer):
         with torch.inference_mode():
             return mean_divergences(pairs, others, self.states, self.next_logits)
 
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log-probability of each completion, in nats."""
+        results = [0.0] * len(pairs)
+
+        def score(batch: Sequence[int]) -> None:
+            some = [pairs[i] for i in batch]
+            found = completion_logprobs(some, self.states, self.next_logits)
+            for i, value in zip(batch, found, strict=True):
+                results[i] = value
+
+        with torch.inference_mode():
+            self.room.each_pass(pairs, score)
+        return finite(results, "the log-probability of its completion")
+
     def capture(
         self,
         pairs: Sequence[Pair],
@@ -173,6 +196,26 @@ class HFModel(ModelTokenizer):
             for layer, mlp in enumerate(mlps):
                 watching.enter_context(mlp.watch(value, partial(score, layer)))
             self.forward(pairs)
+
+    def mean_states(
+        self, pairs: Sequence[Pair], layer: int
+    ) -> list[NDArray[np.float32]]:
+        """Run one forward pass and return each completion's mean state ``(D,)``."""
+        means: list[Tensor] = []
+
+        def see(states: Tensor) -> None:
+            for row, (prompt, completion) in zip(states, pairs, strict=True):
+                start = len(prompt)
+                means.append(row[start : start + len(completion)].float().mean(dim=0))
+
+        with torch.inference_mode(), watching_layer(self.network, layer, see):
+            self.forward(pairs)
+        found = torch.stack(means)
+        if wrong := (~found.isfinite().all(dim=1)).nonzero().flatten().tolist():
+            raise NotFiniteError(
+                f"hidden states of layer {layer} are not finite", wrong
+            )
+        return list(found.cpu().numpy())
 
     def head(self) -> Head:
         """Return the unembedding; its weight may ask for a gradient."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, fields
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.models.roles import Answerer, Finished, Sampling, ignore
 from neuron_opsd.records import Completion, Pair, TokenIds
 from neuron_opsd.storage.journal import Notes
+
+FIELDS: Final = frozenset(field.name for field in fields(Completion))
 
 
 class Remembering:
@@ -46,7 +48,7 @@ class Remembering:
             key_of("completions", prompt, list(own), asdict(sampling))
             for prompt, own in zip(prompts, seeds, strict=True)
         ]
-        kept = [self._notes.get(key) for key in keys]
+        kept = [known(self._notes.get(key)) for key in keys]
         groups = [[completion_from(row) for row in rows or ()] for rows in kept]
         left = [i for i, rows in enumerate(kept) if rows is None]
         for i in range(len(prompts)):
@@ -92,6 +94,11 @@ def remembering(model: Any, notes: Notes) -> Any:
 def key_of(*parts: Any) -> str:
     """Return the key of what depends on these parts, as JSON can hold them."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def known(rows: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """Return noted completions, unless a later version noted more of them."""
+    return rows if rows is None or all(row.keys() <= FIELDS for row in rows) else None
 
 
 def completion_from(row: dict[str, Any]) -> Completion:

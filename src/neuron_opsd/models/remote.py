@@ -71,6 +71,10 @@ class RemoteModel(ModelTokenizer):
         """Return KL(pair || other) per completion token, in nats."""
         return self.here().divergences(pairs, others)
 
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log-probability of each completion, in nats."""
+        return self.here().logprobs(pairs)
+
     def capture(
         self,
         pairs: Sequence[Pair],
@@ -81,6 +85,12 @@ class RemoteModel(ModelTokenizer):
     ) -> None:
         """Run one forward pass and pass on every layer's contribution scores."""
         self.here().capture(pairs, value, consume, half_projections=half_projections)
+
+    def mean_states(
+        self, pairs: Sequence[Pair], layer: int
+    ) -> list[NDArray[np.float32]]:
+        """Run one forward pass and return the mean state of each completion."""
+        return self.here().mean_states(pairs, layer)
 
     def release(self) -> None:
         """Free the weights that are here; they are loaded again when needed."""

@@ -208,6 +208,16 @@ class Scorer(Protocol):
             NotFiniteError: If one is not finite; its places are pairs'.
         """
 
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log-probability of each completion after its prompt, in nats.
+
+        It is the sum over the completion's tokens, at temperature 1.
+
+        Raises:
+            NotFiniteError: If one is not finite; its places are pairs'.
+            TryAgainError: If there is no room in memory for a single pair.
+        """
+
 
 class Capturer(Described, Protocol):
     """Reads off which neurons pushed the tokens of given completions."""
@@ -235,6 +245,20 @@ class Capturer(Described, Protocol):
 
         Raises:
             ModelError: If the model's neurons cannot be read.
+        """
+
+    def mean_states(
+        self, pairs: Sequence[Pair], layer: int
+    ) -> list[NDArray[np.float32]]:
+        """Run one forward pass and return the mean state ``(D,)`` of each completion.
+
+        Args:
+            pairs: Prompts and completions; a mean is over the completion's own
+                positions, not over those that predict it.
+            layer: Whose output counts, from 1.
+
+        Raises:
+            NotFiniteError: If one is not finite; its places are pairs'.
         """
 
 

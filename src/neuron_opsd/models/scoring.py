@@ -66,9 +66,43 @@ def mean_divergences(
         sum(terms(pair, other)) / len(pair[1])
         for pair, other in zip(pairs, others, strict=True)
     ]
-    wrong = [i for i, value in enumerate(found) if not math.isfinite(value)]
+    return finite(found, "the divergence of what it says with demonstrations")
+
+
+def completion_logprobs(
+    pairs: Sequence[Pair],
+    states: Callable[[Sequence[Pair]], Tensor],
+    logits: Callable[[Tensor], Tensor],
+) -> list[float]:
+    """Return what `Scorer.logprobs` does, of pairs that one pass holds.
+
+    The arguments are those of `mean_divergences`.
+    """
+    predicting = states(pairs)
+    targets = torch.tensor(
+        [token for _, completion in pairs for token in completion],
+        device=predicting.device,
+    )
+    of_tokens = torch.cat(
+        [
+            logits(some).log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0]
+            for some, chosen in zip(
+                predicting.split(CHUNK), targets.split(CHUNK), strict=True
+            )
+        ]
+    )
+    sizes = [len(completion) for _, completion in pairs]
+    # Added up in float64: thousands of tokens would lose digits in float32.
+    return [float(part.double().sum()) for part in of_tokens.split(sizes)]
+
+
+def finite(values: list[float], what: str) -> list[float]:
+    """Return numbers that all are; `what` they are begins the message of the error.
+
+    Raises:
+        NotFiniteError: If one is not; its places are those of the numbers.
+    """
+    wrong = [i for i, value in enumerate(values) if not math.isfinite(value)]
     if wrong:
-        raise NotFiniteError(
-            "the divergence of what it says with demonstrations is not finite", wrong
-        )
-    return found
+        raise NotFiniteError(f"{what} is not finite", wrong)
+    return values

@@ -11,6 +11,7 @@ from functools import partial
 
 from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.votes import tally_votes
+from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
 from neuron_opsd.planning.measuring import affordable, spread
 from neuron_opsd.planning.trials import Answered, Trial
@@ -168,7 +169,7 @@ def make_examples(trial: Trial, sample: Sample) -> list[TrainingExample]:
     library = DemonstrationPool(
         questions={a.question.id: a.question for a in sample.asked},
         answers=dict(zip(ids, texts, strict=True)),
-        neurons=(),
+        known=Known(()),
         excluded={},
     )
     count = config.contexts.num_demonstrations

@@ -246,8 +246,8 @@ class Demonstration:
     answer: str
     """What the demonstration says the assistant answered."""
     distance: float | None
-    """Jaccard distance in [0, 1] of what the rule compares: neurons, or words; `None`
-    where it compares neither and no neurons were read."""
+    """Jaccard distance in [0, 1] of neurons, of the answers' unless the rule compares
+    others; of hidden states 1 less the cosine; `None` where none were read."""
     reason: str
 
 

@@ -118,10 +118,10 @@ def demonstrations_note(data: ReportData) -> str:
     if not (count and data.reads_contexts):
         return "No demonstrations were shown in training."
     source = "whole pool" if contexts.source == "pool" else "selected questions"
-    rule = CONTEXT_RULES[contexts.rule].help
+    rule = CONTEXT_RULES[contexts.rule]
     return (
-        f"The teacher saw {count} other questions, {rule} from the {source}, the "
-        f"nearest last. Each shows {DEMONSTRATION_ANSWERS[contexts.answer]}."
+        f"The teacher saw {count} other questions, {rule.help} from the {source}, the "
+        f"{rule.last} last. Each shows {DEMONSTRATION_ANSWERS[contexts.answer]}."
     )
 
 

@@ -24,10 +24,11 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.model_checks import CHUNK
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
+from neuron_opsd.signals import QUESTION_NEURONS
+from neuron_opsd.stages.beliefs import DRAWS
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.stages.teacher_check import (
-    DRAWS,
     check_teacher,
     pool_findings,
     selection_findings,
@@ -59,6 +60,8 @@ class PoolOutputs:
     empty for the run directory itself. Rollouts are shared."""
     neurons: str = "neurons"
     """Of the neuron sets, shared by all that asks for the same."""
+    question_neurons: str = QUESTION_NEURONS
+    """The same of those of the questions' own tokens."""
 
     @property
     def all(self) -> list[str]:
@@ -68,7 +71,7 @@ class PoolOutputs:
     def of(self, names: Sequence[str]) -> list[str]:
         """Return what outputs are called that have other names for `prepare`."""
         own = {name: inside(self.folder, name) for name in OWN}
-        own["neurons"] = self.neurons
+        own |= {"neurons": self.neurons, QUESTION_NEURONS: self.question_neurons}
         return [own.get(name, name) for name in names]
 
 
@@ -139,7 +142,7 @@ def count_pool_tokens(
     run.count_tokens(ROLLOUTS_NAME, prompts + written_tokens(prepared.rollouts))
     if needs_neurons(run.config):
         chosen, config = prepared.representatives, run.config.neurons
-        read = tokens_read(prepared.neurons, chosen, config)
+        read = tokens_read(prepared.known.neurons, chosen, config)
         run.count_tokens(name, prompts + read)
 
 
@@ -225,10 +228,9 @@ def compare_teacher(
     config, library = run.config, prepared.library
     some = prepared.contexts[: config.teacher_check.num_questions]
     ids = {context.question_id for context in some}
-    sets = [entry for entry in prepared.neurons if entry.question_id in ids]
     # Drawn apart from the contexts themselves, which may be random too.
     apart = config.model_copy(update={"seed": derive_seed(config.seed, DRAWS)})
-    random = build_contexts(sets, library, apart, rule="random")
+    random = build_contexts(prepared.known.of(ids), library, apart, rule="random")
 
     def prompts(shown: Sequence[TeacherContext]) -> list[Prompt]:
         questions = [library.questions[context.question_id] for context in shown]

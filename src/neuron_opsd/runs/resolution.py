@@ -9,6 +9,7 @@ from neuron_opsd.config import Config, tables
 from neuron_opsd.config.tables import Table, toml_value
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.contexts import CONTEXT_RULES, ContextRule
+from neuron_opsd.method.contexts.search import OF_NEURONS
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
 from neuron_opsd.methods import METHODS, method_named, method_of
 from neuron_opsd.models.load import check_engine, check_quantization
@@ -97,7 +98,8 @@ def for_model(
 
 def asking(config: Config) -> list[str]:
     """Return the sections that ask for neurons."""
-    asks = {"selection": config.selects_by_neurons, "contexts": config.shows_by_neurons}
+    shows = bool(config.context_signals & OF_NEURONS)
+    asks = {"selection": config.selects_by_neurons, "contexts": shows}
     return [section for section, one in asks.items() if one]
 
 
@@ -110,7 +112,8 @@ def instead_of(section: str) -> str:
 
 def reading_none(rules: Mapping[str, ContextRule | SelectionRule]) -> str:
     """Name the rules that read no neurons."""
-    return " or ".join(n for n, rule in rules.items() if not rule.reads_neurons)
+    *most, last = (name for name, rule in rules.items() if not rule.reads_neurons)
+    return f"{', '.join(most)} or {last}"
 
 
 def replaced_text(config: Config, resolved: Config) -> str:

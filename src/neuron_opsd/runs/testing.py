@@ -10,6 +10,8 @@ from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
+from neuron_opsd.method.contexts.search import OF_ANSWERS, Known
+from neuron_opsd.method.selection import PoolSignals
 from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
@@ -22,6 +24,7 @@ from neuron_opsd.runs.prepare import (
     tokens_read,
     written_tokens,
 )
+from neuron_opsd.signals import names_read, read_signals
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.remarks import on_search
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
@@ -155,9 +158,14 @@ def rollouts_name(test: str, label: str) -> str:
     return f"tests/{test}/{label}" if label else test
 
 
+def test_folder(test: str) -> str:
+    """Return where what is made of a test set goes, ending with a slash."""
+    return f"tests/{test}/"
+
+
 def neurons_name(test: str) -> str:
     """Return the name of the neurons of the untrained model's answers to a test set."""
-    return f"tests/{test}/neurons"
+    return f"{test_folder(test)}neurons"
 
 
 def answer_prompted(
@@ -174,12 +182,8 @@ def answer_prompted(
     The untrained model's own answers, which find them, must be there already.
     """
     plain = ask(test.questions, run.config)
-    contexts = build_contexts(
-        test_neurons(run, model, test),
-        prepared.library,
-        run.config,
-        asked={question.id: question for question in test.questions},
-    )
+    known = test_signals(run, model, test)
+    contexts = build_contexts(known, prepared.library, run.config)
     for text in on_search(contexts, prepared.library):
         run.directory.warn(f"{test.name}: {text}")
 
@@ -189,32 +193,48 @@ def answer_prompted(
 
     asked = [shown(a, context) for a, context in zip(plain, contexts, strict=True)]
     own = [*compared(test.name, BEFORE), neurons_name(test.name)]
+    own += names_read(run.config, test_folder(test.name))
     return answer_test(run, model, test, "prompted", asked, [*made.all, *own])
 
 
-def test_neurons(
-    run: RunContext, model: LanguageModel, test: TestSet
-) -> Sequence[NeuronSet]:
-    """Return the neurons of the untrained model's answers, if demonstrations need them.
+def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
+    """Return what demonstrations for a test set are found by, if they are by anything.
 
-    Other rules find demonstrations by the questions alone.
+    Answers, and their neurons, are those of the untrained model.
+    """
+    config, ids = run.config, [question.id for question in test.questions]
+    answered = PoolSignals(not_read(ids))
+    if config.context_signals & OF_ANSWERS:
+        codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
+        rollouts = codec.load(run.directory.path(codec.file_name))
+        settle_test(run.work, test, BEFORE, rollouts)
+        votes = tally_votes(summaries_of(rollouts), test_readers(test, config))
+        own = representatives(summaries_of(rollouts), votes, config)
+        chosen = Chosen(rollouts, own)
+        answered = PoolSignals(test_neurons(run, model, test, chosen), own, votes)
+    folder = test_folder(test.name)
+    return read_signals(run.work, model, test.questions, answered, folder)
+
+
+def test_neurons(
+    run: RunContext, model: LanguageModel, test: TestSet, chosen: Chosen
+) -> Sequence[NeuronSet]:
+    """Return the neurons of chosen answers to a test set, if demonstrations need them.
+
+    Other rules find demonstrations without them, even where questions are selected by
+    neurons.
     """
     if not run.config.shows_by_neurons:
         return not_read([question.id for question in test.questions])
-    codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
-    rollouts = codec.load(run.directory.path(codec.file_name))
-    settle_test(run.work, test, BEFORE, rollouts)
-    votes = tally_votes(summaries_of(rollouts), test_readers(test, run.config))
-    own = representatives(summaries_of(rollouts), votes, run.config)
     neurons = read_neurons(
         run.work,
         model,
         test.questions,
-        Chosen(rollouts, own),
+        chosen,
         neurons_name(test.name),
         compared(test.name, BEFORE),
     )
     asked = ask(test.questions, run.config)
-    read = tokens_read(neurons, own, run.config.neurons)
+    read = tokens_read(neurons, chosen.facts, run.config.neurons)
     run.count_tokens(neurons_name(test.name), prompt_tokens(model, asked) + read)
     return neurons

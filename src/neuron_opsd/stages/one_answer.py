@@ -8,25 +8,14 @@ says, and a test whose most frequent gold answer it is makes that look like a re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from statistics import fmean
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
 
 from neuron_opsd.config import TeacherCheckConfig
 from neuron_opsd.errors import TeacherError
-from neuron_opsd.models.roles import TextScorer
-from neuron_opsd.records import Prompt, TeacherCheck, TokenIds, Vote
-
-Logprobs: TypeAlias = NDArray[np.float64]
+from neuron_opsd.records import TeacherCheck, Vote
 
 FEWEST = 10
 """Questions below which shares of them tell nothing."""
-
-MOST_TOKENS = 512
-"""Tokens of a completion, from its first, that a divergence is taken over."""
 
 ADVICE = (
     "other wording of the choices or of prompts.question_label and answer_label, "
@@ -109,30 +98,6 @@ def refuse_one_answer(check: TeacherCheck, config: TeacherCheckConfig) -> None:
         f"{apart}); try {advice(check.pool_answer)}; teacher_check.one_answer=warn "
         "trains all the same"
     )
-
-
-def choice_divergence(student: Logprobs, teacher: Logprobs) -> float:
-    """Return KL(student || teacher) over the choices of a question, in nats.
-
-    Both are ``(C,)`` log-probabilities of the choices.
-    """
-    return float((np.exp(student) * (student - teacher)).sum())
-
-
-def token_divergence(
-    model: TextScorer,
-    prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
-    completions: Sequence[TokenIds],
-) -> float:
-    """Return KL(student || teacher) per token, the mean over questions, in nats."""
-    own, other = (
-        [
-            (model.encode(prompt), completion[:MOST_TOKENS])
-            for prompt, completion in zip(seat, completions, strict=True)
-        ]
-        for seat in prompts
-    )
-    return fmean(model.divergences(own, other))
 
 
 def spelled(answer: str) -> str:

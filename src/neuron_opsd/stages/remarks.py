@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from neuron_opsd.config import Config
-from neuron_opsd.method.neighbours import EXACT_PAIRS, stated_recall
+from neuron_opsd.method.contexts.drawn import FILLED
+from neuron_opsd.method.contexts.overlap import EXACT_PAIRS, stated_recall
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.records import RolloutSummary, TeacherContext, TrainingExample
 from neuron_opsd.stages.teaching import DemonstrationPool, misread
@@ -82,6 +83,29 @@ def on_dropped(examples: Sequence[TrainingExample]) -> list[str]:
 def on_search(
     contexts: Sequence[TeacherContext], library: DemonstrationPool
 ) -> list[str]:
+    """Say when a search did not compare all pairs, or did not find enough."""
+    return [*on_recall(contexts, library), *on_filled(contexts)]
+
+
+def on_filled(contexts: Sequence[TeacherContext]) -> list[str]:
+    """Say how many demonstrations have another answer than the rule wants."""
+    filled = [
+        sum(shown.reason.endswith(FILLED) for shown in context.demonstrations)
+        for context in contexts
+    ]
+    short = sum(count > 0 for count in filled)
+    if not short:
+        return []
+    return [
+        f"{short} of {len(contexts)} questions share their own answer with too few "
+        f"others of the pool: {sum(filled)} of their demonstrations were drawn at "
+        "random from those with other answers (contexts.rule is same-answer)"
+    ]
+
+
+def on_recall(
+    contexts: Sequence[TeacherContext], library: DemonstrationPool
+) -> list[str]:
     """Say when not all pairs of a question and a demonstration were compared."""
     first = next((c.demonstrations[0] for c in contexts if c.demonstrations), None)
     recall = None if first is None else stated_recall(first.reason)
@@ -89,7 +113,7 @@ def on_search(
         return []
     return [
         f"the demonstrations of {len(contexts):,} questions were searched among "
-        f"{len(library.neurons):,} by sketches, since {EXACT_PAIRS:,} pairs at most "
-        f"are compared one by one: {recall:.1%} of the nearest were found in a sample, "
-        "and in the place of the others some that are farther"
+        f"{len(library.known.neurons):,} by sketches, since {EXACT_PAIRS:,} pairs at "
+        f"most are compared one by one: {recall:.1%} of the nearest were found in a "
+        "sample, and in the place of the others some that are farther"
     ]

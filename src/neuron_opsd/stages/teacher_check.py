@@ -8,61 +8,29 @@ another context changes everything.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from statistics import fmean
-from typing import Final
 
-import numpy as np
-
-from neuron_opsd.answers.readers import Same, readers_for
+from neuron_opsd.answers.readers import Same
 from neuron_opsd.answers.votes import tally
 from neuron_opsd.config import Config, TeacherCheckConfig
-from neuron_opsd.errors import naming
-from neuron_opsd.models.decoding.choices import ChoiceScores, choice_logprobs, entropy
-from neuron_opsd.models.roles import Answerer, TextScorer
+from neuron_opsd.models.roles import Answerer
 from neuron_opsd.records import (
     Prompt,
     Question,
-    Rollout,
     RolloutSummary,
     SelectionEntry,
     TeacherCheck,
-    TokenIds,
     Vote,
 )
 from neuron_opsd.stages import one_answer
-from neuron_opsd.stages.one_answer import Logprobs
-from neuron_opsd.stages.rollouts import (
-    Employed,
-    PromptedQuestion,
-    sample_rollouts,
-    scored_choices,
-    top_share,
+from neuron_opsd.stages.beliefs import (
+    answer_distributions,
+    divergences_of,
+    equality_of,
 )
-
-DRAWS: Final = "fitness"
-"""Names the draws of the check: its name in earlier versions, kept so that the draws
-stay the same."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AnswerDistribution:
-    """What a model answers to one question."""
-
-    answer: str
-    """The most probable choice, or the sampled answer; empty when unreadable."""
-    agreement: float
-    """Probability of the voted answer, or 1 or 0 where the answer is free."""
-    entropy: float
-    """Of the choice, or per token of the sampled answer, in nats."""
-    logprobs: Logprobs | None = None
-    """Of the choices at temperature 1, as the loss has it, which centres nothing; none
-    where the answer is free."""
-    token_ids: TokenIds = ()
-    """The sampled answer; empty where choices were scored."""
+from neuron_opsd.stages.rollouts import Employed, PromptedQuestion, top_share
 
 
 def check_teacher(
@@ -96,28 +64,13 @@ def check_teacher(
         stability=fmean(
             same(a.answer, b.answer) for a, b in zip(teacher, other, strict=True)
         ),
-        divergence=initial_divergence(model, asked, teacher_prompts, student, teacher),
+        divergence=fmean(
+            divergences_of(model, asked, teacher_prompts, student, teacher)
+        ),
         pool_answer=pool_answer,
         pool_answer_share=pool_share,
     )
     return with_findings(check, config.teacher_check)
-
-
-def equality_of(asked: Sequence[PromptedQuestion], config: Config) -> Same:
-    """Return what says whether two answers, or two missing ones, are the same.
-
-    It is that of the questions' reader; where they have several, answers are the same
-    when they are spelled alike.
-    """
-    listed = config.prompts.list_choices
-    readers = readers_for([a.question for a in asked], config.answers, listed)
-    found = {reader.same for reader in readers.values()}
-    same = found.pop() if len(found) == 1 else operator.eq
-
-    def alike(one: str, other: str) -> bool:
-        return one == other or bool(one and other and same(one, other))
-
-    return alike
 
 
 def top_answer(answers: Sequence[str], same: Same) -> tuple[str, float]:
@@ -126,111 +79,6 @@ def top_answer(answers: Sequence[str], same: Same) -> tuple[str, float]:
         return "", 0.0
     vote = tally("", answers, same)
     return vote.pseudo_label or "", vote.agreement
-
-
-def initial_divergence(
-    model: Employed[Answerer],
-    asked: Sequence[PromptedQuestion],
-    teacher_prompts: Sequence[Prompt],
-    student: Sequence[AnswerDistribution],
-    teacher: Sequence[AnswerDistribution],
-) -> float:
-    """Return KL(student || teacher), the mean over questions, in nats.
-
-    It is that of the choice where answers are sampled among choices, else per token of
-    the student's answer over the whole vocabulary.
-    """
-    known = [
-        one_answer.choice_divergence(one.logprobs, other.logprobs)
-        for one, other in zip(student, teacher, strict=True)
-        if one.logprobs is not None and other.logprobs is not None
-    ]
-    if len(known) == len(asked):
-        return fmean(known)
-    written = [b.token_ids for b in student]
-    rows = list(zip(asked, teacher_prompts, written, strict=True))
-    ((divergence,),) = model.each(token_divergence, [rows])
-    return divergence
-
-
-def token_divergence(
-    model: TextScorer, rows: Sequence[tuple[PromptedQuestion, Prompt, TokenIds]]
-) -> list[float]:
-    """Return KL(student || teacher) per token, the mean over rows, in nats.
-
-    A row is a question as the student is asked, the teacher's prompt and an answer.
-    """
-    asked, others, written = zip(*rows, strict=True)
-    prompts = [a.prompt for a in asked], others
-    with naming([a.question.id for a in asked]):
-        return [one_answer.token_divergence(model, prompts, written)]
-
-
-def answer_distributions(
-    model: Employed[Answerer],
-    asked: Sequence[PromptedQuestion],
-    others: Sequence[Sequence[Prompt]],
-    votes: Mapping[str, Vote],
-    config: Config,
-) -> list[list[AnswerDistribution]]:
-    """Return what the model answers to questions as asked, and under other prompts."""
-    put = [list(asked)]
-    for prompts in others:
-        pairs = zip(asked, prompts, strict=True)
-        put.append([replace(a, prompt=prompt) for a, prompt in pairs])
-    if all(a.written for a in asked):
-        scores = model.each(scored_choices, put)
-        chosen = zip(put, scores, strict=True)
-        return [from_choices(some, found, votes, config) for some, found in chosen]
-    draws = [(config.rollouts.temperature, 1)]
-    sample = partial(sample_rollouts, config=config, stage=DRAWS, draws=draws)
-    drawn = zip(put, model.each(sample, put), strict=True)
-    return [from_samples(some, found, votes, config) for some, found in drawn]
-
-
-def from_choices(
-    asked: Sequence[PromptedQuestion],
-    scored: Sequence[ChoiceScores],
-    votes: Mapping[str, Vote],
-    config: Config,
-) -> list[AnswerDistribution]:
-    """Return distributions from the exact distribution over each question's choices."""
-    found = []
-    for a, scores in zip(asked, scored, strict=True):
-        logprobs = choice_logprobs(scores, config.rollouts.temperature)
-        probability = np.exp(logprobs)
-        label = votes[a.question.id].pseudo_label
-        agreement = (
-            float(probability[a.question.choices.index(label)])
-            if label in a.question.choices
-            else 0.0
-        )
-        best = a.question.choices[int(probability.argmax())]
-        plain = choice_logprobs(replace(scores, bias=()), 1.0)
-        found.append(AnswerDistribution(best, agreement, entropy(logprobs), plain))
-    return found
-
-
-def from_samples(
-    asked: Sequence[PromptedQuestion],
-    rollouts: Sequence[Rollout],
-    votes: Mapping[str, Vote],
-    config: Config,
-) -> list[AnswerDistribution]:
-    """Return distributions from one sample per question at the pool's temperature."""
-    same = equality_of(asked, config)
-    return [
-        AnswerDistribution(
-            answer=rollout.answer or "",
-            agreement=float(
-                rollout.answer is not None
-                and same(rollout.answer, votes[rollout.question_id].pseudo_label or "")
-            ),
-            entropy=rollout.completion.entropy,
-            token_ids=rollout.completion.token_ids,
-        )
-        for rollout in rollouts
-    ]
 
 
 def with_findings(check: TeacherCheck, config: TeacherCheckConfig) -> TeacherCheck:

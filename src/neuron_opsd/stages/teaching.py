@@ -9,14 +9,14 @@ from typing import TypeVar
 from neuron_opsd.answers import reasoning
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import CONTEXT_RULES, Search
+from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.method.contexts.search import Known, Search
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.prompts import student_prompt, teacher_prompt
 from neuron_opsd.records import (
     Completion,
     Demonstration,
     Message,
-    NeuronSet,
     Prompt,
     Question,
     Rollout,
@@ -38,27 +38,24 @@ class DemonstrationPool:
     questions: Mapping[str, Question]
     answers: Mapping[str, str]
     """What each demonstration shows; a question without a readable one is left out."""
-    neurons: tuple[NeuronSet, ...]
-    """In the order of the pool, only of questions that have an answer to show."""
+    known: Known
+    """Of these questions alone, in the order of the pool."""
     excluded: Mapping[str, frozenset[str]]
     """For a question's id the ids of the same text; its own may be among them."""
 
 
-def check_enough(
-    questions: Sequence[NeuronSet], library: DemonstrationPool, count: int
-) -> None:
+def check_enough(ids: Iterable[str], library: DemonstrationPool, count: int) -> None:
     """Refuse a pool that cannot give every question its demonstrations."""
-    usable = {entry.question_id for entry in library.neurons}
+    usable = set(library.known.ids)
     none = frozenset[str]()
     num_barred: dict[frozenset[str], int] = {none: 0}
-    for entry in questions:
-        barred = library.excluded.get(entry.question_id, none)
+    for own in ids:
+        barred = library.excluded.get(own, none)
         if barred not in num_barred:  # counted once for all questions of one text
             num_barred[barred] = len(usable & barred)
-        is_own = entry.question_id in usable and entry.question_id not in barred
+        is_own = own in usable and own not in barred
         have = len(usable) - num_barred[barred] - is_own
         if have < count:
-            own = entry.question_id
             alike = num_barred[barred] - (own in usable and own in barred)
             also = f" ({alike} others have its text and are not shown)" if alike else ""
             raise DataError(
@@ -187,42 +184,36 @@ def own_answers(chosen: Mapping[str, RolloutSummary]) -> dict[str, str | None]:
 
 
 def build_contexts(
-    questions: Sequence[NeuronSet],
+    questions: Known,
     library: DemonstrationPool,
     config: Config,
     *,
     rule: str | None = None,
-    asked: Mapping[str, Question] | None = None,
 ) -> tuple[TeacherContext, ...]:
     """Choose the demonstrations of some questions, the nearest one last.
 
-    `rule` overrides that of the settings; `asked` holds questions that are none of the
-    library's, by id.
+    `rule` overrides that of the settings; of the questions, which need be none of the
+    library's, and of the library, all must be known that it reads.
 
     Raises:
         DataError: If there are fewer demonstrations to choose from than asked for.
     """
     count, answers = config.contexts.num_demonstrations, library.answers
-    check_enough(questions, library, count)
-
-    def texts() -> dict[str, str]:
-        known = {**library.questions, **(asked or {})}
-        return {name: question.text for name, question in known.items()}
-
+    check_enough(questions.ids, library, count)
     found = CONTEXT_RULES[rule or config.contexts.rule].find(
-        Search(questions, library.neurons, count, library.excluded, texts, config.seed)
+        Search(questions, library.known, count, library.excluded, config.seed)
     )
     return tuple(
         TeacherContext(
-            entry.question_id,
+            name,
             tuple(
                 Demonstration(
                     n.question_id, answers[n.question_id], n.distance, n.reason
                 )
-                for n in reversed(found[entry.question_id])
+                for n in reversed(found[name])
             ),
         )
-        for entry in questions
+        for name in questions.ids
     )
 
 

@@ -28,6 +28,7 @@ from neuron_opsd.records import (
     TeacherCheck,
     TeacherContext,
 )
+from neuron_opsd.records.states import QuestionState
 from neuron_opsd.storage import stored_rollouts
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
@@ -43,6 +44,8 @@ NEURON_SCHEMA = pa.schema(
         "num_tokens": pa.int64(),
     }
 )
+
+STATE_SCHEMA = pa.schema({"question_id": pa.string(), "values": pa.list_(pa.float32())})
 
 ROWS_PER_GROUP = 4096
 """Records that are turned into a table at a time, which bounds memory."""
@@ -249,6 +252,34 @@ def neuron_sets(batch: pa.RecordBatch) -> Iterator[NeuronSet]:
     )
 
 
+def save_states(states: Iterable[QuestionState], path: Path) -> None:
+    """Write hidden states of questions as a Parquet file."""
+    save_table(map(state_batch, groups(states)), STATE_SCHEMA, path)
+
+
+def state_batch(states: Sequence[QuestionState]) -> pa.RecordBatch:
+    """Return some hidden states as columns."""
+    columns = {
+        "question_id": [writable(item.question_id) for item in states],
+        "values": list_array([item.values for item in states], pa.float32()),
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=STATE_SCHEMA)
+
+
+def load_states(path: Path) -> Sequence[QuestionState]:
+    """Read hidden states from a Parquet file; their arrays are read-only."""
+    with stored_rollouts.opened_table(path, STATE_SCHEMA) as file:
+        return tuple(
+            QuestionState(name, values)
+            for batch in file.iter_batches(ROWS_PER_GROUP)
+            for name, values in zip(
+                batch.column("question_id").to_pylist(),
+                list_items(batch.column("values")),
+                strict=True,
+            )
+        )
+
+
 def list_array(arrays: Sequence[NDArray[Any]], kind: pa.DataType) -> pa.ListArray:
     """Return arrays of any lengths as one column of lists."""
     lengths = [len(array) for array in arrays]
@@ -297,6 +328,7 @@ ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
     stored_rollouts.StoredRollouts,
 )
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
+STATES = Codec("hidden-states.parquet", save_states, load_states)
 SELECTION = records_codec("selection.json", SelectionEntry)
 CONTEXTS = records_codec("contexts.json", TeacherContext)
 TEACHER_CHECK = record_codec("teacher_check.json", TeacherCheck)

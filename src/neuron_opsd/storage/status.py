@@ -17,6 +17,7 @@ from neuron_opsd.storage.folders import (
     COMPARISON_PAGE,
     METHOD_FOLDERS,
     METRICS,
+    PROBE_PAGE,
     RUN_PAGE,
     TRAIN,
     kind_in,
@@ -182,7 +183,8 @@ def run_status(run: Path, check: Check = quick_fault) -> RunStatus:
     amiss = amiss_in(run, manifest, check)
     return RunStatus(
         run=run,
-        finished=(run / RUN_PAGE).is_file() and not amiss,
+        finished=any((run / page).is_file() for page in (RUN_PAGE, PROBE_PAGE))
+        and not amiss,
         holder=living_holder(run),
         steps_done=steps,
         steps_total=total if isinstance(total, int) else None,

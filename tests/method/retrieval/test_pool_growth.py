@@ -21,12 +21,9 @@ from neuron_opsd.data import near_texts
 from neuron_opsd.data.near_texts import Sought, Walk
 from neuron_opsd.data.overlap import TestTexts, check_overlap, duplicates_of
 from neuron_opsd.method import schedule, selection
-from neuron_opsd.method.neighbours import (
-    barred_rows,
-    drawn_rows,
-    nearest,
-    random_neighbours,
-)
+from neuron_opsd.method.contexts.drawn import drawn_rows
+from neuron_opsd.method.contexts.overlap import nearest
+from neuron_opsd.method.contexts.search import Known, rows_barred
 from neuron_opsd.method.retrieval import (
     approximate,
     bitsets,
@@ -39,7 +36,7 @@ from neuron_opsd.records import Message, NeuronSet, Question
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.teaching import DemonstrationPool, check_enough
 from neuron_opsd.storage.codecs import read_listing, write_listing
-from neuron_sets import ids_of
+from neuron_sets import ids_of, random_neighbours
 
 LINEAR = 5.0
 """At most, of four times the input; what grows with its square takes sixteen times."""
@@ -100,8 +97,8 @@ def test_questions_of_one_text_do_not_each_list_all_others() -> None:
 
 def test_rows_barred_for_questions_of_one_text_are_listed_once() -> None:
     def barred(size: int) -> object:
-        pool = [entry(f"q{n}", n) for n in range(size)]
-        return barred_rows(pool, pool, duplicates_of(stems(size)))
+        pool = [f"q{n}" for n in range(size)]
+        return rows_barred(pool, pool, duplicates_of(stems(size)))
 
     assert growth_of(barred, 150) < LINEAR
 
@@ -238,9 +235,12 @@ def test_questions_of_one_text_are_counted_out_once() -> None:
     names = [f"q{n}" for n in range(60)]
     group: Any = Group(frozenset(names[:50]))
     library = DemonstrationPool(
-        {}, {}, tuple(entry(name, 1) for name in names), dict.fromkeys(names, group)
+        {},
+        {},
+        Known([entry(name, 1) for name in names]),
+        dict.fromkeys(names, group),
     )
-    check_enough(library.neurons, library, 9)
+    check_enough(names, library, 9)
     assert group.compared == 1
 
 
@@ -326,7 +326,7 @@ def test_questions_of_one_text_ask_for_no_more_candidates(
         return search(cut, sets, count, *rest)
 
     monkeypatch.setattr(approximate, "nearest_sketches", counted)
-    monkeypatch.setattr("neuron_opsd.method.neighbours.EXACT_PAIRS", 0)
+    monkeypatch.setattr("neuron_opsd.method.contexts.overlap.EXACT_PAIRS", 0)
     pool = [entry(f"q{n}", n % 7, n % 11) for n in range(900)]
     found = nearest(pool[:2], pool, 3, duplicates_of(stems(800)))
     assert all(int(n.question_id[1:]) >= 800 for n in found["q0"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_opsd.method.neighbours import jaccard_distance
+from neuron_opsd.method.contexts.search import jaccard_distance
 from neuron_opsd.method.retrieval import spread
 from neuron_opsd.method.retrieval.spread import (
     distance_between,

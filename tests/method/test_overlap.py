@@ -10,17 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from neuron_opsd.method import neighbours as contexts
-from neuron_opsd.method.neighbours import (
-    Neighbour,
-    drawn_rows,
-    free_row,
-    jaccard_distance,
-    nearest,
-    random_neighbours,
-    stated_recall,
-    word_sets,
-)
+from neuron_opsd.method.contexts import drawn, overlap
+from neuron_opsd.method.contexts.drawn import drawn_rows, free_row
+from neuron_opsd.method.contexts.overlap import nearest, stated_recall
+from neuron_opsd.method.contexts.search import Neighbour, jaccard_distance
 from neuron_opsd.method.retrieval.exact import distance_rows, make_index
 from neuron_opsd.records import NeuronIds, NeuronSet
 from neuron_opsd.seeds import generator
@@ -28,6 +21,7 @@ from neuron_sets import (
     any_neurons,
     few_neurons,
     ids_of,
+    random_neighbours,
     skewed_sets,
     slowly_nearest,
 )
@@ -117,8 +111,8 @@ def test_the_nearest_come_first_and_ties_in_the_order_of_the_pool() -> None:
 def test_neither_the_question_nor_its_duplicates_are_its_demonstrations() -> None:
     found = nearest(POOL[1:2], POOL, 9, {"asked": frozenset({"copy"})})["asked"]
     assert names(found) == ["near", "half", "tied", "far"]
-    drawn = random_neighbours(POOL[1:2], POOL, 9, {"asked": frozenset({"copy"})}, 0)
-    assert sorted(names(drawn["asked"])) == ["far", "half", "near", "tied"]
+    others = random_neighbours(POOL[1:2], POOL, 9, {"asked": frozenset({"copy"})}, 0)
+    assert sorted(names(others["asked"])) == ["far", "half", "near", "tied"]
 
 
 def test_no_demonstrations_may_be_asked_for() -> None:
@@ -142,7 +136,7 @@ def test_the_nearest_equal_every_pair_ranked_slowly(
     pool = pool_of(sets)
     excluded = {"q0": frozenset({"q2", "q3", "elsewhere"})}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contexts, "EXACT_PAIRS", -1 if by_sketches else 64)
+        patch.setattr(overlap, "EXACT_PAIRS", -1 if by_sketches else 64)
         found = nearest(pool, pool, count, excluded)
     assert list(found) == [entry.question_id for entry in pool]
     for i, entry in enumerate(pool):
@@ -157,7 +151,7 @@ def test_a_search_by_sketches_says_so_and_how_much_it_finds(
 ) -> None:
     pool = pool_of(skewed_sets(200, 30))
     exact = nearest(pool, pool, 3, {})
-    monkeypatch.setattr(contexts, "EXACT_PAIRS", 200 * 200 - 1)
+    monkeypatch.setattr(overlap, "EXACT_PAIRS", 200 * 200 - 1)
     found = nearest(pool, pool, 3, {})
     assert {q: names(found[q]) for q in found} == {q: names(exact[q]) for q in exact}
     reason = found["q7"][1].reason
@@ -171,7 +165,7 @@ def test_a_search_by_sketches_says_so_and_how_much_it_finds(
 def test_the_last_pair_that_is_counted_exactly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(contexts, "EXACT_PAIRS", 6)
+    monkeypatch.setattr(overlap, "EXACT_PAIRS", 6)
     assert "sketches" not in nearest(POOL[1:2], POOL, 1, {})["asked"][0].reason
 
 
@@ -235,8 +229,8 @@ def test_random_neighbours_of_a_seed_stay_what_they_were() -> None:
         allowed = [other for other in pool if other.question_id not in barred]
         rng = generator(7, "contexts", entry.question_id)
         order = rng.permutation(len(allowed))[:4]
-        drawn = [allowed[int(i)].question_id for i in order]
-        assert names(found[entry.question_id]) == drawn
+        shown = [allowed[int(i)].question_id for i in order]
+        assert names(found[entry.question_id]) == shown
 
 
 @given(st.frozensets(st.integers(0, 30), max_size=25), st.integers(31, 40))
@@ -251,34 +245,24 @@ def test_places_among_the_rows_that_may_be_drawn(
 @pytest.mark.parametrize("most_permuted", [0, 100])
 def test_all_rows_are_drawn_where_no_more_are_free(most_permuted: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contexts, "MOST_PERMUTED", most_permuted)
-        drawn = drawn_rows(generator(1), 9, np.array([2, 5]), 50)
-    assert sorted(drawn) == [0, 1, 3, 4, 6, 7, 8]
+        patch.setattr(drawn, "MOST_PERMUTED", most_permuted)
+        rows = drawn_rows(generator(1), 9, np.array([2, 5]), 50)
+    assert sorted(rows) == [0, 1, 3, 4, 6, 7, 8]
 
 
 @pytest.mark.parametrize("most_permuted", [0, 100])
 def test_random_neighbours_are_drawn_evenly(
     most_permuted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contexts, "MOST_PERMUTED", most_permuted)
+    monkeypatch.setattr(drawn, "MOST_PERMUTED", most_permuted)
     pool = [question(f"q{i}", i) for i in range(11)]
     asked = [question(f"a{i}", i) for i in range(1000)]
     found = random_neighbours(asked, pool, 1, {}, 0)
-    drawn = [names(neighbours)[0] for neighbours in found.values()]
-    counts = np.array([drawn.count(entry.question_id) for entry in pool])
+    shown = [names(neighbours)[0] for neighbours in found.values()]
+    counts = np.array([shown.count(entry.question_id) for entry in pool])
     expected = 1000 / 11
     # 99.9 % of the chi-square distribution with 10 degrees of freedom lie below 29.6.
     assert ((counts - expected) ** 2 / expected).sum() < 29.6
-
-
-def test_words_are_numbered_by_their_order_whatever_text_is_first() -> None:
-    found = word_sets({"b": "Cow and bee, bee", "a": "air AND sea", "c": "?"})
-    assert {name: ids.tolist() for name, ids in found.items()} == {
-        "b": [1, 2, 3],
-        "a": [0, 1, 4],
-        "c": [],
-    }
-    assert all(ids.dtype == np.uint32 for ids in found.values())
 
 
 def test_the_recall_of_a_search_of_version_0_1_is_still_read() -> None:

@@ -1,0 +1,149 @@
+"""The command that says which teacher a pool gets by each rule: probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+import neuron_opsd as no
+from neuron_opsd.cli import options
+from neuron_opsd.cli.environment import COMMAND_LINE
+from neuron_opsd.cli.planning import show_plan
+from neuron_opsd.cli.terminal import Terminal
+from neuron_opsd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from neuron_opsd.results.probe import ProbeData
+
+SHOWN = ("agreement", "entropy", "shift", "fix", "break", "stability", "divergence")
+"""Measures in the terminal, of contexts; the score and any accuracy come after them."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Extent:
+    """On how much a probe tries what."""
+
+    questions: int = 128
+    """Questions of the pool on which context rules are tried."""
+    draws: int = 3
+    """Draws of a rule that draws; what is said of it is their mean."""
+    library: int = 0
+    """Questions of the pool that are answered and may be shown, drawn at random; 0
+    means all."""
+    completions: int = 4
+    """Of each question that is answered freely, the student's own answers that every
+    teacher scores, at most."""
+    write: int = 0
+    """Free answers that every teacher writes anew to each question, which takes as long
+    as they are; 0 means none, and the student's own are scored."""
+    context_rules: Annotated[tuple[str, ...], options.several("--context-rules")] = ()
+    """Those that are tried; all when left out."""
+    selection_rules: Annotated[
+        tuple[str, ...], options.several("--selection-rules")
+    ] = ()
+    """Those that are tried; all when left out."""
+
+
+DEFAULT_EXTENT = Extent()
+
+
+def probe(  # noqa: PLR0913 - one argument per flag
+    run: Path | None = None,
+    /,
+    *,
+    pool: str,
+    out: Path | None = None,
+    answers: str | None = None,
+    dry_run: options.Flag = False,
+    ray: options.Ray = "",
+    extent: Extent = DEFAULT_EXTENT,
+    settings: options.Settings = options.DEFAULT_SETTINGS,
+    output: options.Output = options.DEFAULT_OUTPUT,
+) -> None:
+    """Say before any training which signals make the best teacher on a pool.
+
+    Asks the teacher of every context rule a sample of the pool's questions, and the
+    teacher of the settings those that every selection rule keeps. No answer is
+    generated for it but the pool's own; a run's are taken where one is named.
+
+    Args:
+        run: Folder of a run, or of a method in a comparison, whose answers and neurons
+            are taken; its settings are those of the probe.
+        pool: File with the unlabelled questions, or the id of a dataset.
+        out: Folder for probe.json, probe.csv and probe.html; the same command resumes.
+        answers: The pool's file with its column answer, to be told as well which
+            teacher is right; without it no answer is read.
+        dry_run: Say what it would cost at most, and write nothing.
+        ray: Answer on a Ray cluster; the setting cluster.address.
+        extent: On how much a probe tries what.
+    """
+    above = options.on_cluster(ray)
+    if run is None:
+        config = options.resolve_with_model(settings, above)
+    else:
+        config = options.resolve(settings, above)
+    choices: dict[str, Any] = {**asdict(extent), "command": COMMAND_LINE.get()}
+    choices |= {} if run is None else {"run": run}
+    choices |= {} if answers is None else {"answers": answers}
+    with options.opened(output, config) as terminal:
+        if dry_run:
+            plan = no.plan_probe(pool, config, terminal, **choices)
+            if output.json:
+                terminal.show_json(asdict(plan) | {"seconds": plan.seconds})
+            else:
+                show_plan(terminal, plan)
+            return
+        if out is None:
+            raise ConfigError(
+                "--out is missing; name a new or empty folder, or give --dry-run to be "
+                "told what the probe costs"
+            )
+        data = no.probe(pool, out, config, terminal, **choices)
+        show_probe(terminal, data, out, as_json=output.json)
+
+
+def show_probe(
+    terminal: Terminal, data: ProbeData, out: Path, *, as_json: bool
+) -> None:
+    """Show the teachers, what is advised and where the page is."""
+    from neuron_opsd.probing.files import JSON
+    from neuron_opsd.report.probe_page import outcome
+    from neuron_opsd.storage.codecs import without_nan
+    from neuron_opsd.storage.folders import PROBE_PAGE
+
+    if as_json:
+        places = {
+            "report": str((out / PROBE_PAGE).resolve()),
+            "json": str((out / JSON).resolve()),
+        }
+        terminal.show_json({"outcome": outcome(data), **without_nan(data), **places})
+        return
+    more = ("accuracy",) if data.labelled else ()
+    names = (*SHOWN, "score", *more)
+    rows = [numbers(one.rule, one.measures, names) for one in data.contexts]
+    terminal.show_table(["demonstrations", *names], rows)
+    terminal.show()
+    some = [name for name in names if name != "stability"]
+    rows = [numbers(one.rule, one.measures, some) for one in data.selections]
+    terminal.show_table([f"selection, {data.base_rule}", *some], rows)
+    terminal.show()
+    terminal.show(outcome(data))
+    for setting in data.recommendation.settings:
+        terminal.show(f"  --set {setting}")
+    terminal.show()
+    terminal.show(f"report: {out / PROBE_PAGE}")
+
+
+def numbers(rule: str, measures: Any, names: Sequence[str]) -> list[str]:
+    """Return a row of a table: each number with its interval."""
+    from neuron_opsd.report.wording import metric_text
+
+    cells = [
+        metric_text(measures[name].value) if name in measures else "-" for name in names
+    ]
+    return [rule, *cells]

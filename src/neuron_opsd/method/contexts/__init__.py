@@ -1,0 +1,145 @@
+"""How the demonstrations of a question are found.
+
+`search` says what is known and what is found; the modules beside it hold the rules, one
+for each kind. Settings name the rules, so what needs PyTorch is imported late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+from neuron_opsd.method.contexts import drawn
+from neuron_opsd.method.contexts.search import OF_NEURONS, Found, Search, Signal
+from neuron_opsd.section import NotNegative, OneOf, Section
+
+
+def by_answer_neurons(search: Search) -> Found:
+    """Find the questions whose answers used similar neurons. Source: Algorithm 1."""
+    from neuron_opsd.method.contexts.overlap import nearest
+
+    asked, pool = search.questions.neurons, search.pool.neurons
+    return nearest(asked, pool, search.count, search.excluded)
+
+
+def by_question_neurons(search: Search) -> Found:
+    """Find the questions whose own tokens used similar neurons."""
+    from neuron_opsd.method.contexts.overlap import nearest
+
+    asked, pool = search.questions.question_neurons, search.pool.question_neurons
+    return nearest(asked, pool, search.count, search.excluded)
+
+
+def by_hidden_states(search: Search) -> Found:
+    """Find the questions that the middle of the model holds to be similar."""
+    from neuron_opsd.method.contexts.states import by_states
+
+    return by_states(search)
+
+
+def by_words(search: Search) -> Found:
+    """Find the questions with the most similar words, as a control."""
+    from neuron_opsd.method.contexts import words
+
+    return words.by_words(search)
+
+
+def unlike_each_other(search: Search) -> Found:
+    """Find near questions that are unlike each other."""
+    from neuron_opsd.method.contexts.overlap import diverse
+
+    return diverse(search)
+
+
+def farthest(search: Search) -> Found:
+    """Find the questions whose answers used the least similar neurons, as a control."""
+    from neuron_opsd.method.contexts import overlap
+
+    return overlap.farthest(search)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextRule:
+    """A way to find demonstrations. A new one is a function and an entry below."""
+
+    find: Callable[[Search], Found]
+    help: str
+    """As settings and reports put it: other questions, ..."""
+    reads: frozenset[Signal] = frozenset()
+    """What must be known of the questions; nothing else is computed for the rule."""
+    last: str = "nearest"
+    """What stands last in the prompt, and is left out last: the ..."""
+
+    @property
+    def reads_neurons(self) -> bool:
+        """Whether the model's neurons must be readable."""
+        return bool(self.reads & OF_NEURONS)
+
+
+CONTEXT_RULES: Final[dict[str, ContextRule]] = {
+    "nearest": ContextRule(
+        by_answer_neurons,
+        "nearest by the overlap of their neurons",
+        frozenset({Signal.ANSWER_NEURONS}),
+    ),
+    "question-neurons": ContextRule(
+        by_question_neurons,
+        "nearest by the overlap of the neurons of the questions' own tokens",
+        frozenset({Signal.QUESTION_NEURONS}),
+    ),
+    "hidden-state": ContextRule(
+        by_hidden_states,
+        "nearest by the mean hidden state of a middle layer over the questions' tokens",
+        frozenset({Signal.HIDDEN_STATES}),
+    ),
+    "words": ContextRule(
+        by_words, "nearest by their words (BM25)", frozenset({Signal.TEXTS})
+    ),
+    "same-answer": ContextRule(
+        drawn.with_same_answer,
+        "drawn at random from those with the same own answer",
+        frozenset({Signal.OWN_ANSWERS}),
+        last="first drawn",
+    ),
+    "fixed": ContextRule(
+        drawn.one_set,
+        "the same for all questions, with the surest own answers, spread over answers,",
+        frozenset({Signal.OWN_ANSWERS, Signal.CERTAINTY}),
+        last="surest",
+    ),
+    "diverse": ContextRule(
+        unlike_each_other,
+        "near by the overlap of their neurons, but unlike each other,",
+        frozenset({Signal.ANSWER_NEURONS}),
+    ),
+    "farthest": ContextRule(
+        farthest,
+        "farthest by the overlap of their neurons",
+        frozenset({Signal.ANSWER_NEURONS}),
+        last="farthest",
+    ),
+    "random": ContextRule(drawn.at_random, "drawn at random", last="first drawn"),
+}
+
+
+class ContextsConfig(Section):
+    """Which demonstrations the teacher sees."""
+
+    rule: Annotated[str, OneOf(CONTEXT_RULES)] = "nearest"
+    """Which other questions a demonstration is made of."""
+    source: Literal["pool", "selected"] = "pool"
+    """Where demonstrations come from: the whole pool, or the selected questions."""
+    num_demonstrations: NotNegative = 10
+    """Demonstrations per question; 0 leaves the teacher without a context."""
+    answer: Literal["first", "greedy", "voted"] = "first"
+    """Which own answer a demonstration shows: the first sampled one (the paper), the
+    greedy one, or the first sampled one that gives the voted answer."""
+    content: Literal["final", "full"] = "final"
+    """`final` leaves out the reasoning; `full` shows it as plain text, without its
+    marks, since chat templates cut marked reasoning out of earlier turns."""
+    max_tokens: NotNegative = 0
+    """Longest teacher's prompt; the farthest demonstrations are dropped to fit. 0 means
+    the model's own limit."""
+    max_demonstration_tokens: NotNegative = 0
+    """Longest demonstration, question and answer together; 0 sets no limit."""

@@ -1,0 +1,179 @@
+"""Demonstrations that no likeness chooses: drawn, or the same ones for all questions.
+
+They are the controls of a search: what remains of its lead beside them is its own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+from sys import intern
+from typing import Final
+
+import numpy as np
+
+from neuron_opsd.method.contexts.search import (
+    Found,
+    Neighbour,
+    Rows,
+    Search,
+    distance_between,
+)
+from neuron_opsd.seeds import generator
+
+MOST_PERMUTED: Final = 2**15
+"""Questions of a pool up to which random ones are the first of a permutation of all."""
+
+FILLED: Final = "for want of others with the same own answer"
+"""Ends the reason for a demonstration that has another answer than the rule wants."""
+
+
+def at_random(search: Search) -> Found:
+    """Return random questions of the pool for every question, the paper's control."""
+    found = {}
+    reasons = [f"drawn at random, place {p}" for p in range(1, search.count + 1)]
+    for place, barred in enumerate(search.barred):
+        name = search.questions.neurons[place].question_id
+        rng = generator(search.seed, "contexts", name)
+        rows = drawn_rows(rng, len(search.pool.neurons), barred, search.count)
+        found[name] = as_found(search, place, rows, reasons)
+    return found
+
+
+def with_same_answer(search: Search) -> Found:
+    """Return random questions of the pool with the same own answer as the question.
+
+    Where there are too few of them, all are shown, and others are drawn besides. A
+    question without an answer that can be read has only these.
+    """
+    rows_of: dict[str | None, list[int]] = {}
+    for row, answer in enumerate(search.pool.answers):
+        rows_of.setdefault(answer, []).append(row)
+    groups = {answer: np.array(rows, np.int64) for answer, rows in rows_of.items()}
+    nobody = np.empty(0, np.int64)
+    found = {}
+    each = zip(search.questions.answers, search.barred, strict=True)
+    for place, (answer, barred) in enumerate(each):
+        name = search.questions.neurons[place].question_id
+        alike = nobody if answer is None else groups.get(answer, nobody)
+        rng = generator(search.seed, "contexts-same-answer", name)
+        rows, reasons = same_answer_rows(rng, search, alike, barred)
+        found[name] = as_found(search, place, rows, reasons)
+    return found
+
+
+def same_answer_rows(
+    rng: np.random.Generator, search: Search, alike: Rows, barred: Rows
+) -> tuple[list[int], list[str]]:
+    """Draw rows from those with the same answer, then from all others; say why each.
+
+    Args:
+        rng: That of the question.
+        search: How many are wanted, and in what.
+        alike: Rows of the pool with the question's answer, sorted.
+        barred: Rows that may not be shown, sorted.
+    """
+    inside = np.flatnonzero(np.isin(alike, barred, assume_unique=True))
+    rows = alike[drawn_rows(rng, alike.size, inside, search.count)].tolist()
+    among = f"among {alike.size - inside.size} with the same own answer"
+    reasons = [
+        intern(f"drawn at random {among}, place {p}") for p in range(1, len(rows) + 1)
+    ]
+    lacking = search.count - len(rows)
+    if lacking:
+        out = np.union1d(alike, barred)
+        others = drawn_rows(rng, len(search.pool.neurons), out, lacking)
+        rows += others
+        reasons += [f"drawn at random {FILLED}"] * len(others)
+    return rows, reasons
+
+
+def one_set(search: Search) -> Found:
+    """Return the same questions of the pool for all, those with the surest answers.
+
+    The pool is gone through in rounds, each of which takes one question of every own
+    answer; in a round the surest comes first, by the majority's share of the votes and
+    then by log-probability. No two have the same text. A question that is in the set,
+    or whose text is, is given the next one instead.
+    """
+    order = spread_order(search)
+    pool = search.pool
+    reasons = {
+        row: intern(
+            f"the same for all questions, place {place}: "
+            f"{pool.certainty[row].agreement:.0%} of its votes agree, "
+            f"{pool.certainty[row].logprob:.2f} nats a token"
+        )
+        for place, row in enumerate(islice(order, 2 * search.count + 1), start=1)
+    }
+    found = {}
+    for place, barred in enumerate(search.barred):
+        out = set(barred.tolist())
+        rows = list(islice((row for row in order if row not in out), search.count))
+        why = [reasons.get(row, "the same for all questions") for row in rows]
+        name = search.questions.neurons[place].question_id
+        found[name] = as_found(search, place, rows, why)
+    return found
+
+
+def spread_order(search: Search) -> list[int]:
+    """Return the rows of the pool in the order in which they enter the set of all.
+
+    Those whose text stands there already come at the end.
+    """
+    sure, answers = search.pool.certainty, search.pool.answers
+    surest = sorted(
+        range(len(sure)), key=lambda row: (-sure[row].agreement, -sure[row].logprob)
+    )
+    rounds: Counter[str | None] = Counter()
+    in_round = []
+    for row in surest:
+        in_round.append((rounds[answers[row]], row))
+        rounds[answers[row]] += 1
+    in_round.sort(key=lambda one: one[0])
+    ids = search.pool.ids
+    met: set[str] = set()
+    order: list[int] = []
+    again: list[int] = []
+    for _, row in in_round:
+        (again if ids[row] in met else order).append(row)
+        met |= search.excluded.get(ids[row], frozenset())
+    return order + again
+
+
+def as_found(
+    search: Search, place: int, rows: Sequence[int], reasons: Sequence[str]
+) -> tuple[Neighbour, ...]:
+    """Return rows of the pool as what was found for the question at a place."""
+    entry, pool = search.questions.neurons[place], search.pool.neurons
+    return tuple(
+        Neighbour(pool[row].question_id, distance_between(entry, pool[row]), reason)
+        for row, reason in zip(rows, reasons, strict=False)
+    )
+
+
+def drawn_rows(
+    rng: np.random.Generator, num_rows: int, barred: Rows, count: int
+) -> list[int]:
+    """Draw different rows of a pool, in random order.
+
+    Up to `MOST_PERMUTED` rows are permuted and the first taken. Of more, which would
+    take as long for each question as there are rows, only those asked for are drawn.
+    Barred rows are sorted; all others are drawn if they are fewer than `count`.
+    """
+    num_free = num_rows - barred.size
+    if num_free <= MOST_PERMUTED:
+        places = rng.permutation(num_free)[:count]
+    else:
+        places = rng.choice(num_free, min(count, num_free), replace=False)
+    return [free_row(place, barred) for place in places.tolist()]
+
+
+def free_row(place: int, barred: Rows) -> int:
+    """Return the row at a place, from 0, among those that are not barred (sorted)."""
+    num_before = bisect_right(
+        range(barred.size), place, key=lambda i: int(barred[i]) - i
+    )
+    return place + num_before

@@ -1,0 +1,182 @@
+"""Questions of the pool by the overlap of their neurons: near, far, near but unlike.
+
+Axes: Q questions asked for, P questions of the pool, C candidates of one question.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+from sys import intern
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.method.contexts.search import (
+    Found,
+    Neighbour,
+    Search,
+    rows_barred,
+)
+from neuron_opsd.method.retrieval.approximate import approximate_nearest, measure_width
+from neuron_opsd.method.retrieval.exact import (
+    Ranking,
+    distance_rows,
+    first,
+    make_index,
+    nearest_rows,
+)
+from neuron_opsd.records import NeuronIds, NeuronSet
+from neuron_opsd.seeds import generator
+
+BY_SKETCHES: Final = "by sketches, recall"
+"""Stands in the reason for a demonstration that was not found by counting all."""
+
+EXACT_PAIRS = 10**10
+"""A hundred thousand questions of a pool of as many: some minutes on two cores."""
+
+CANDIDATES: Final = 10
+"""Nearest questions for each demonstration that unlike ones are chosen from."""
+
+RELEVANCE: Final = 0.5
+"""Weight of likeness to the question; the rest is that of unlikeness among the chosen.
+
+At 1 the nearest would be shown, at 0 any that are unlike.
+"""
+
+
+def nearest(
+    questions: Sequence[NeuronSet],
+    pool: Sequence[NeuronSet],
+    count: int,
+    excluded: Mapping[str, frozenset[str]],
+) -> Found:
+    """Return by question id the nearest of the pool, nearest first.
+
+    All distances are counted up to `EXACT_PAIRS` of a question and one of the pool.
+    Beyond, candidates are found by sketches and their distances counted; the reasons
+    then say so, and what share of the true nearest a sample shows to be found.
+
+    `count` and `excluded` are those of a `Search`; a question is never its own
+    demonstration, and `excluded` bars others, such as questions of the same text. Ties
+    go to the question that stands earlier in the pool.
+    """
+    sets = [entry.neuron_ids for entry in questions]
+    others = [entry.neuron_ids for entry in pool]
+    barred = rows_barred(ids_of(questions), ids_of(pool), excluded)
+    note = ""
+    if len(sets) * len(others) <= EXACT_PAIRS:
+        rankings = nearest_rows(make_index(others), sets, count, barred)
+    else:
+        width, sketches = measure_width(others, sets, barred, count)
+        rankings = approximate_nearest(
+            sketches, others, sets, barred, count, width.num_candidates
+        )
+        note = f" ({BY_SKETCHES} {width.recall:.3f})"
+    place = f"of {len(pool) - 1}{note}"
+    return {
+        entry.question_id: tuple(neighbours(ranking, pool, "nearest", place))
+        for entry, ranking in zip(questions, rankings, strict=True)
+    }
+
+
+def farthest(search: Search) -> Found:
+    """Return the questions of the pool with the least similar neurons, farthest first.
+
+    Beyond `EXACT_PAIRS` they are the farthest of a part of the pool, which is drawn
+    once for all questions; the reasons then say how many were compared.
+    """
+    questions, pool = search.questions.neurons, list(search.pool.neurons)
+    most = max(search.count + 1, EXACT_PAIRS // max(1, len(questions)))
+    place = f"of {len(pool) - 1}"
+    if len(pool) > most:
+        rng = generator(search.seed, "contexts-farthest")
+        rows = np.sort(rng.choice(len(pool), most, replace=False))
+        pool, place = [pool[row] for row in rows], f"of {most} drawn"
+    sets = [entry.neuron_ids for entry in questions]
+    barred = rows_barred(ids_of(questions), ids_of(pool), search.excluded)
+    distances = distance_rows(make_index([e.neuron_ids for e in pool]), sets)
+    found = {}
+    for entry, row, out in zip(questions, distances, barred, strict=True):
+        row[out] = -np.inf
+        rows, far = first(-row, min(search.count, int(np.isfinite(row).sum())))
+        ranking = neighbours((rows, -far), pool, "farthest", place)
+        found[entry.question_id] = tuple(ranking)
+    return found
+
+
+def diverse(search: Search) -> Found:
+    """Return near questions that are unlike each other, by maximal marginal relevance.
+
+    They are chosen one by one among the `CANDIDATES` times as many nearest: each time
+    the one with the highest ``r s(x, d) - (1 - r) max s(d, d')``, where s is 1 less the
+    Jaccard distance, d' are those chosen before, and r is `RELEVANCE`.
+
+    Source: Carbonell and Goldstein, "The use of MMR, diversity-based reranking for
+    reordering documents and producing summaries", SIGIR 1998.
+    """
+    pool = search.pool.neurons
+    near = nearest(
+        search.questions.neurons, pool, CANDIDATES * search.count, search.excluded
+    )
+    set_of = {entry.question_id: entry.neuron_ids for entry in pool}
+    found = {}
+    for name, candidates in near.items():
+        sets = [set_of[one.question_id] for one in candidates]
+        distances = np.array([one.distance for one in candidates], np.float64)
+        order = marginal_order(distances, sets, search.count)
+        found[name] = tuple(
+            Neighbour(one.question_id, one.distance, f"unlike {rank}, {one.reason}")
+            for rank, one in enumerate((candidates[i] for i in order), start=1)
+        )
+    return found
+
+
+def marginal_order(
+    distances: NDArray[np.float64], sets: Sequence[NeuronIds], count: int
+) -> list[int]:
+    """Return the places of the candidates that are chosen, in order.
+
+    Args:
+        distances: ``(C,)`` from the question, the nearest first.
+        sets: ``(C,)`` neurons of the candidates.
+        count: How many to choose, at most.
+    """
+    between = np.array(list(distance_rows(make_index(sets), sets)))
+    relevance = RELEVANCE * (1.0 - distances)
+    likeness = np.zeros(len(sets))
+    """Of each candidate to the most similar one of those chosen."""
+    order: list[int] = []
+    for _ in repeat(None, min(count, len(sets))):
+        gains = relevance - (1.0 - RELEVANCE) * likeness
+        gains[order] = -np.inf
+        best = int(np.argmax(gains))
+        order.append(best)
+        likeness = np.maximum(likeness, 1.0 - between[best])
+    return order
+
+
+def stated_recall(reason: str) -> float | None:
+    """Return the recall that a reason states of a search by sketches, if it was one.
+
+    Version 0.1 called sketches signatures.
+    """
+    found = re.search(r"\(by (?:sketches|signatures), recall ([01]\.\d+)\)", reason)
+    return float(found[1]) if found else None
+
+
+def ids_of(entries: Sequence[NeuronSet]) -> list[str]:
+    """Return the ids of the questions of some neuron sets."""
+    return [entry.question_id for entry in entries]
+
+
+def neighbours(
+    ranking: Ranking, pool: Sequence[NeuronSet], what: str, place: str
+) -> Iterator[Neighbour]:
+    """Yield the found rows of the pool as records; `place` says among how many."""
+    for rank, (row, distance) in enumerate(zip(*ranking, strict=True), start=1):
+        # Millions of neighbours share a few thousand reasons.
+        reason = intern(f"{what} {rank} {place}: Jaccard distance {distance:.3f}")
+        yield Neighbour(pool[int(row)].question_id, float(distance), reason)

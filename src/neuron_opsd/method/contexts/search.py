@@ -1,0 +1,161 @@
+"""What is searched, by what is known of questions without labels, and what is found.
+
+Axes: Q questions, D residual width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from itertools import compress
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.records import NeuronIds, NeuronSet
+
+Rows: TypeAlias = NDArray[np.int64]
+"""Places in the pool."""
+
+
+class Signal(StrEnum):
+    """What a rule may read of questions."""
+
+    ANSWER_NEURONS = "neurons of the answers"
+    QUESTION_NEURONS = "neurons of the questions"
+    HIDDEN_STATES = "hidden states of the questions"
+    TEXTS = "texts"
+    OWN_ANSWERS = "own answers"
+    CERTAINTY = "certainty"
+
+
+OF_NEURONS: Final = frozenset({Signal.ANSWER_NEURONS, Signal.QUESTION_NEURONS})
+"""Signals that take a model whose neurons can be read."""
+
+OF_ANSWERS: Final = frozenset(
+    {Signal.ANSWER_NEURONS, Signal.OWN_ANSWERS, Signal.CERTAINTY}
+)
+"""Signals that take the questions' answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certainty:
+    """How sure a model is of its own answer; the surer one is larger."""
+
+    agreement: float
+    """Share of the question's rollouts, in [0, 1], that gave the majority's answer."""
+    logprob: float
+    """Log-probability of its own rollout, in nats a token."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is known of some questions without labels; empty what no rule asks for."""
+
+    neurons: Sequence[NeuronSet]
+    """``(Q,)`` of the questions' own answers, without ids where none were read."""
+    question_neurons: Sequence[NeuronSet] = ()
+    """``(Q,)`` of the questions' own tokens."""
+    states: Sequence[NDArray[np.float32]] = ()
+    """``(Q, D)`` means of a middle layer's hidden states over a question's tokens."""
+    texts: Sequence[str] = ()
+    """``(Q,)`` what the questions ask."""
+    answers: Sequence[str | None] = ()
+    """``(Q,)`` own answers as the model writes them; `None` where none could be read"""
+    certainty: Sequence[Certainty] = ()
+    """``(Q,)``."""
+
+    @property
+    def ids(self) -> list[str]:
+        """``(Q,)``."""
+        return [entry.question_id for entry in self.neurons]
+
+    def of(self, ids: AbstractSet[str]) -> Known:
+        """Return what is known of some of the questions, in the same order."""
+        kept = [name in ids for name in self.ids]
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            values[field.name] = tuple(compress(getattr(self, field.name), kept))
+        return Known(**values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """What demonstrations are searched for, and in what."""
+
+    questions: Known
+    """Those that need demonstrations."""
+    pool: Known
+    """Those that may become one."""
+    count: int
+    """Demonstrations for each question."""
+    excluded: Mapping[str, frozenset[str]]
+    """For a question's id the ids that may not be its demonstrations."""
+    seed: int
+
+    @property
+    def barred(self) -> list[Rows]:
+        """For every question the rows of the pool that it may not be shown, sorted."""
+        return rows_barred(self.questions.ids, self.pool.ids, self.excluded)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A question of the pool that was found for another, and why."""
+
+    question_id: str
+    distance: float | None
+    """As in a `Demonstration`."""
+    reason: str
+
+
+Found: TypeAlias = "dict[str, tuple[Neighbour, ...]]"
+"""By question id, the one to be shown whatever the room first."""
+
+
+def jaccard_distance(a: NeuronIds, b: NeuronIds) -> float:
+    """Return the share in [0, 1] of the neurons used by either but not by both.
+
+    It is 0 for equal sets, two empty ones included. Source: Eq. 5 of arXiv:2607.02460.
+    """
+    num_shared = np.intersect1d(a, b, assume_unique=True).size
+    num_used = a.size + b.size - num_shared
+    return 1.0 - num_shared / num_used if num_used else 0.0
+
+
+def distance_between(one: NeuronSet, other: NeuronSet) -> float | None:
+    """Return the distance of two entries, `None` where their neurons were not read."""
+    if one.neuron_count is None or other.neuron_count is None:
+        return None
+    return jaccard_distance(one.neuron_ids, other.neuron_ids)
+
+
+def rows_barred(
+    asked: Sequence[str], pool: Sequence[str], excluded: Mapping[str, frozenset[str]]
+) -> list[Rows]:
+    """Return for every id its own rows in a pool and those of the ids it excludes.
+
+    Rows are sorted. Ids that exclude one set, as all questions of one text do, share
+    their rows as well: a million lists of a million would fill memory.
+    """
+    groups = {group for name in asked if (group := excluded.get(name))}
+    rows_of: dict[str, list[int]] = {name: [] for name in {*asked}.union(*groups)}
+    for row, name in enumerate(pool):
+        if name in rows_of:
+            rows_of[name].append(row)
+
+    def rows(barred: Iterable[str]) -> Rows:
+        return np.array(
+            sorted(row for name in barred for row in rows_of[name]), np.int64
+        )
+
+    shared = {group: rows(group) for group in groups}
+
+    def rows_for(name: str) -> Rows:
+        group = excluded.get(name) or frozenset()
+        return shared[group] if name in group else rows(group | {name})
+
+    return [rows_for(name) for name in asked]

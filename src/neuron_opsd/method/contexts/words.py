@@ -1,0 +1,87 @@
+"""Questions of the pool with the most similar words, by the library bm25s."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from sys import intern
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from neuron_opsd.method.contexts.search import (
+    Found,
+    Neighbour,
+    Search,
+    distance_between,
+)
+from neuron_opsd.method.retrieval.exact import first
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WORD: Final = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff]"  # scripts that put no space between words
+    r"|\w+"
+)
+
+
+def by_words(search: Search) -> Found:
+    """Return the questions whose words score highest by BM25, highest first.
+
+    Ties, among them questions that share no word, go to the one that stands earlier in
+    the pool. Memory holds the words of the pool, and the scores of one question.
+
+    Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009; the
+    weights are those of the library's default (Lucene's, k1 1.5, b 0.75).
+    """
+    pool, place = search.pool.neurons, f"of {len(search.pool.neurons) - 1}"
+    index = index_of(search.pool.texts)
+    found = {}
+    each = zip(
+        search.questions.neurons, search.questions.texts, search.barred, strict=True
+    )
+    for entry, text, barred in each:
+        scores = scores_of(index, text, len(pool))
+        scores[barred] = -np.inf
+        most = min(search.count, int(np.isfinite(scores).sum()))
+        rows, _ = first(-scores, most)
+        found[entry.question_id] = tuple(
+            Neighbour(
+                pool[row].question_id,
+                distance_between(entry, pool[row]),
+                intern(f"nearest {rank} {place}: BM25 {scores[row]:.2f}"),
+            )
+            for rank, row in enumerate(rows.tolist(), start=1)
+        )
+    return found
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text without case, in order."""
+    return WORD.findall(text.lower())
+
+
+def index_of(texts: Sequence[str]) -> Any:
+    """Return what the library makes of a pool, `None` where it holds no word."""
+    import bm25s
+
+    known: dict[str, int] = {}
+    # Numbers in the place of texts: of a million questions these would be heavy.
+    ids = [
+        [known.setdefault(word, len(known)) for word in words_of(text)]
+        for text in texts
+    ]
+    if not known:
+        return None
+    index = bm25s.BM25(backend="numpy", csc_backend="numpy")
+    index.index((ids, known), show_progress=False)
+    return index
+
+
+def scores_of(index: Any, text: str, size: int) -> NDArray[np.float64]:
+    """Return the scores ``(P,)`` of a pool of that size for a text."""
+    known = [] if index is None else index.get_tokens_ids(words_of(text))
+    if not known:
+        return np.zeros(size)
+    return np.asarray(index.get_scores_from_ids(known), np.float64)

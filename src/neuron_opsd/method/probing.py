@@ -1,0 +1,117 @@
+"""What a teacher's answers say of it before it teaches, question by question.
+
+Pure NumPy. Axes: C answers of one question, Q questions, R resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuron_opsd.method.statistics import FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """What student and teacher answer to one question."""
+
+    student: FloatArray
+    """``(C,)`` probabilities; what cannot be read counts as an answer."""
+    teacher: FloatArray
+    """``(C,)`` of the same answers."""
+    voted: int | None
+    """Place of the answer with most votes, `None` where there was no vote."""
+    divergence: float
+    """KL(student || teacher) in nats, as the loss will see it: of the choice, or per
+    token of a free answer."""
+
+    @property
+    def student_agreement(self) -> float:
+        """Probability in [0, 1] that the student gives the voted answer."""
+        return 0.0 if self.voted is None else float(self.student[self.voted])
+
+    @property
+    def agreement(self) -> float:
+        """The same of the teacher."""
+        return 0.0 if self.voted is None else float(self.teacher[self.voted])
+
+    @property
+    def towards(self) -> float:
+        """Share of answers in [0, 1] that move to the vote, if the fewest move."""
+        return max(0.0, self.agreement - self.student_agreement)
+
+    @property
+    def away(self) -> float:
+        """Share of answers that move away from it."""
+        return max(0.0, self.student_agreement - self.agreement)
+
+    @property
+    def shift(self) -> float:
+        """Jensen-Shannon divergence of the two, in nats, at most ln 2."""
+        return jensen_shannon(self.student, self.teacher)
+
+
+def entropy(probabilities: FloatArray) -> float:
+    """Return the entropy of ``(C,)`` probabilities, in nats."""
+    some = probabilities[probabilities > 0.0]
+    return max(0.0, float(-(some * np.log(some)).sum()))
+
+
+def jensen_shannon(one: FloatArray, other: FloatArray) -> float:
+    """Return the Jensen-Shannon divergence of two ``(C,)`` distributions, in nats.
+
+    It lies in [0, ln 2]. Source: Lin 1991.
+    """
+    middle = 0.5 * (one + other)
+    found = entropy(middle) - 0.5 * (entropy(one) + entropy(other))
+    return min(math.log(2.0), max(0.0, found))
+
+
+def reweighted(
+    shares: FloatArray, places: Sequence[int], log_ratios: Sequence[float]
+) -> FloatArray:
+    """Return ``(C,)`` what a teacher would answer, from how it scores own completions.
+
+    A completion counts ``exp(r / t)`` times as much for the teacher, where r is its
+    log-probability under the teacher's prompt less that under the student's, in nats,
+    and t the standard deviation of these over the completions, at least 1. With t = 1
+    that is importance sampling; over thousands of tokens the ratios are so far apart
+    that one completion would take it all, and t keeps the direction of a first step.
+    An answer with several completions takes their mean; one without moves as the mean
+    of all.
+
+    Args:
+        shares: ``(C,)`` of the student's answers.
+        places: The answer of each completion that was scored.
+        log_ratios: Of each of them.
+    """
+    if not places:
+        return shares
+    ratios = np.asarray(log_ratios, dtype=np.float64)
+    scaled = np.exp((ratios - ratios.max()) / max(1.0, float(ratios.std())))
+    weights = np.full(shares.size, scaled.mean())
+    for place in set(places):
+        weights[place] = scaled[np.equal(places, place)].mean()
+    moved = shares * weights
+    return np.asarray(moved / moved.sum(), dtype=np.float64)
+
+
+def stability(draws: Sequence[Sequence[FloatArray]]) -> FloatArray:
+    """Return ``(Q,)`` how often two draws of one teacher give the same first answer.
+
+    Args:
+        draws: For each of at least two draws the ``(C,)`` answers to Q questions; where
+            two answers tie for the first place, the earlier one has it.
+    """
+    first = np.array([[int(one.argmax()) for one in draw] for draw in draws])
+    count = len(first)
+    alike = [first[i] == first[j] for i in range(count) for j in range(i)]
+    return np.asarray(np.mean(alike, axis=0), dtype=np.float64)
+
+
+def consensus(draws: Sequence[FloatArray]) -> FloatArray:
+    """Return ``(C,)`` the mean of several answers to one question."""
+    return np.asarray(np.mean(draws, axis=0), dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Which signals make the best teacher on a pool, before anything is trained."""

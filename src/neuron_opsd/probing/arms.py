@@ -1,0 +1,183 @@
+"""The teachers that a probe compares: each context rule, and its draws or orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from neuron_opsd.config import Config
+from neuron_opsd.models.roles import LanguageModel, Tokenizer
+from neuron_opsd.pipeline import ANSWERS
+from neuron_opsd.records import NeuronSet, Prompt, Question, TeacherContext, TokenIds
+from neuron_opsd.seeds import derive_seed, generator
+from neuron_opsd.stages.probing import Heard, Probe, hear
+from neuron_opsd.stages.rollouts import ask
+from neuron_opsd.stages.teaching import (
+    DemonstrationPool,
+    build_contexts,
+    fitted_prompt,
+)
+from neuron_opsd.storage.caching import Workspace
+from neuron_opsd.storage.codecs import CONTEXTS, Codec, records_codec
+
+FOLDER: Final = "probe"
+"""Of what a probe keeps, in its folder."""
+STUDENT: Final = "student"
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What teachers are asked with."""
+
+    work: Workspace
+    model: LanguageModel
+    questions: Mapping[str, Question]
+    """Those that are asked, by id."""
+    completions: Mapping[str, tuple[TokenIds, ...]]
+    """The student's own that are scored; empty where a question has choices."""
+    num_written: int = 0
+
+    def hear(
+        self, name: str, prompts: Mapping[str, Prompt], shown: str = ""
+    ) -> dict[str, Heard]:
+        """Return what is said under some prompts, by the ids of their questions.
+
+        `shown` is the output that holds the demonstrations, where there are any.
+        """
+        work, ids = self.work, list(prompts)
+        asked = ask([self.questions[i] for i in ids], work.config)
+        probes = [
+            Probe(a, prompts[i], self.completions.get(i, ()))
+            for i, a in zip(ids, asked, strict=True)
+        ]
+        listen = partial(hear, config=work.config, num_written=self.num_written)
+        with work.progress.stage(f"probe: {name}", len(probes), "questions") as done:
+            found = work.cache.chunks(
+                f"{FOLDER}/{name}",
+                heard_codec(name),
+                work.cut(probes, done),
+                work.task(self.model, listen),
+                made_from=[*ANSWERS, *filter(None, [shown])],
+            )
+        return {one.question_id: one for one in found}
+
+    def student(self) -> dict[str, Heard]:
+        """Return what the student says; nothing is written anew."""
+        alone = replace(self, num_written=0)
+        asked = ask(list(self.questions.values()), self.work.config)
+        return alone.hear(STUDENT, {a.question.id: a.prompt for a in asked})
+
+
+def heard_codec(name: str) -> Codec[Sequence[Heard]]:
+    """Return how what is said is kept."""
+    return records_codec(f"{FOLDER}/{name}.json", Heard)
+
+
+def contexts_name(rule: str, number: int) -> str:
+    """Return what the demonstrations of a rule's draw are called."""
+    return f"{FOLDER}/{rule}-{number}.contexts"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What teachers of one context rule say."""
+
+    rule: str
+    draws: tuple[Mapping[str, Heard], ...]
+    """Of each draw, by question id; one where the rule draws nothing."""
+    others: tuple[Mapping[str, Heard], ...]
+    """What is compared to see how stable the answers are."""
+
+
+def hear_arm(
+    listening: Listening,
+    rule: str,
+    wanted: tuple[Sequence[NeuronSet], Sequence[NeuronSet]],
+    library: DemonstrationPool,
+    num_draws: int,
+) -> Arm:
+    """Ask the teachers of one rule.
+
+    A rule draws if another seed gives it other demonstrations. Then there are several
+    teachers; else the one is asked once more with its demonstrations in another order.
+
+    Args:
+        listening: Whom, and with what.
+        rule: Its name.
+        wanted: Questions that it is tried on, and those on which stability is seen,
+            some of the first.
+        library: Where demonstrations come from.
+        num_draws: Of a rule that draws.
+    """
+    everyone, some = wanted
+    find = partial(contexts_of, listening.work, rule, everyone, library=library)
+    config, model = listening.work.config, listening.model
+    draws = [find(0), find(1)]
+    if draws[0] != draws[1]:
+        draws += [find(number) for number in range(2, num_draws)]
+    else:
+        draws = draws[:1]
+    heard = tuple(
+        listening.hear(
+            f"{rule}-{number}",
+            prompts_of(model, draw, library, config),
+            contexts_name(rule, number),
+        )
+        for number, draw in enumerate(draws)
+    )
+    if len(heard) > 1:
+        return Arm(rule, heard, heard)
+    ids = {entry.question_id for entry in some}
+    turned = [reordered(c, config.seed) for c in draws[0] if c.question_id in ids]
+    again = prompts_of(model, turned, library, config)
+    other = listening.hear(f"{rule}-order", again, contexts_name(rule, 0))
+    return Arm(rule, heard, (*heard, other))
+
+
+def contexts_of(
+    work: Workspace,
+    rule: str,
+    questions: Sequence[NeuronSet],
+    number: int,
+    library: DemonstrationPool,
+) -> Sequence[TeacherContext]:
+    """Return the demonstrations of a draw, the first of which a run would have."""
+    config = work.config
+    if number:
+        seed = derive_seed(config.seed, "probe", str(number))
+        config = config.model_copy(update={"seed": seed})
+    name = contexts_name(rule, number)
+    return work.cache.once(
+        name,
+        CONTEXTS.at(f"{name}.json"),
+        lambda: build_contexts(questions, library, config, rule=rule),
+        made_from=[*ANSWERS, "neurons"],
+    )
+
+
+def reordered(context: TeacherContext, seed: int) -> TeacherContext:
+    """Return the demonstrations of a question in another, drawn order.
+
+    Two or more are never left as they are.
+    """
+    shown = context.demonstrations
+    rng = generator(seed, "probe", "order", context.question_id)
+    turned = tuple(shown[i] for i in rng.permutation(len(shown)))
+    return replace(context, demonstrations=turned if turned != shown else shown[::-1])
+
+
+def prompts_of(
+    model: Tokenizer,
+    contexts: Sequence[TeacherContext],
+    library: DemonstrationPool,
+    config: Config,
+) -> dict[str, Prompt]:
+    """Return the teachers' prompts by question id."""
+    return {
+        one.question_id: fitted_prompt(
+            model, library.questions[one.question_id], one, library, config
+        )[0]
+        for one in contexts
+    }

@@ -1,0 +1,126 @@
+"""What a probe costs at most, from a few seconds of measurement: `probe --dry-run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from neuron_opsd.config import Config
+from neuron_opsd.models.load import load_model, load_tokenizer
+from neuron_opsd.planning import costs, workload
+from neuron_opsd.planning.costs import Cost, Plan
+from neuron_opsd.planning.estimate import NUM_SAMPLES, clock_of, count_work, try_base
+from neuron_opsd.planning.trials import Trial
+from neuron_opsd.planning.workload import Rates, Work
+from neuron_opsd.probing.borrowing import lent_by
+from neuron_opsd.probing.request import (
+    RANKED_PER_ASKED,
+    ProbeRequest,
+    check_request,
+    place_for,
+    read_library,
+    settings_for,
+)
+from neuron_opsd.probing.rules import Rules, rules_for
+from neuron_opsd.progress import Progress
+from neuron_opsd.runs.context import resolve
+from neuron_opsd.runs.inputs import POOL, Inputs
+from neuron_opsd.runs.model_checks import check_sets
+from neuron_opsd.runs.resolution import for_model
+from neuron_opsd.stages.beliefs import MOST_TOKENS
+
+
+def plan_probe(request: ProbeRequest, config: Config, progress: Progress) -> Plan:
+    """Return tokens and time of every stage of a probe, at most."""
+    check_request(request)
+    place = place_for(request)
+    config = settings_for(request, config, place)
+    library, _ = read_library(request, config, place, progress.warn)
+    tokenizer = load_tokenizer(config.model)
+    own = for_model(config, tokenizer.facts)
+    chooses = any(question.choices for question in library)
+    resolved = resolve(own, tokenizer, chooses=chooses)
+    check_sets(tokenizer, {POOL: library}, resolved, {POOL: request.pool})
+    model = load_model(config.model, tokenizer=tokenizer)
+    rules = rules_for(request.context_rules, request.selection_rules, model.facts)
+    trial = Trial(model, resolved, clock_of(model.facts.device), rules.read_neurons)
+    inputs = Inputs(library, (), {})
+    with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
+        found = try_base(trial, inputs, done)
+        done(1)
+    work = count_work(model, inputs, resolved, found)
+    asking = Asking(request, rules, work, found.rates, resolved)
+    named = asking.costs(frozenset(lent_by(place)))
+    stages = [one.stage(name, resolved) for name, one in named.items() if one.seconds]
+    untimed = any(stage.seconds is None for stage in stages)
+    return Plan(
+        stages=tuple(stages),
+        peak_memory_bytes=found.peak,
+        disk_bytes=asking.disk(named),
+        why_untimed=costs.WHY_UNTIMED if untimed else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is asked of whom, and what samples of it took."""
+
+    request: ProbeRequest
+    rules: Rules
+    work: Work
+    rates: Rates
+    config: Config
+
+    def costs(self, lent: frozenset[str]) -> dict[str, Cost]:
+        """Return what each stage costs at most; what a run lends costs nothing."""
+        work, rates, config = self.work, self.rates, self.config
+        named: dict[str, Cost] = {}
+        if "rollouts" not in lent:
+            named["rollouts"] = costs.rollouts(work, rates, config)
+        if "neurons" not in lent:
+            needed = self.rules.read_neurons
+            read = costs.reading_off(work.pool, work.written, rates, needed=needed)
+            named["neurons"] = read
+        asked = min(self.request.num_questions, work.pool.num_questions)
+        ranked = min(RANKED_PER_ASKED * asked, work.pool.num_questions)
+        named["student"] = self.listening(ranked, 0.0, 0)
+        written, draws = self.request.num_written, self.request.num_draws
+        teacher = self.listening(asked, work.shown_tokens, written)
+        base = self.listening(ranked, work.shown_tokens, written)
+        for rule in self.rules.contexts:
+            first = base if rule == config.contexts.rule else teacher
+            named[f"teachers, {rule}"] = sum([first] * draws, Cost())
+        return named
+
+    def listening(self, count: int, shown: float, num_written: int) -> Cost:
+        """Return the cost of hearing one teacher on so many questions."""
+        work, rates, config = self.work, self.rates, self.config
+        some = workload.part_of(work.pool, count)
+        among = replace(some, num_free=0)
+        asked = costs.answering(among, rates, config, (1,), work.written, shown=shown)
+        if not some.num_free:
+            return asked
+        if num_written:
+            draws = (num_written,)
+            written = costs.answering(
+                some, rates, config, draws, work.written, shown=shown
+            )
+            return written + self.divergence(some.num_free, shown)
+        length = self.prompt + shown + work.written.mean
+        tokens = some.num_free * self.request.num_completions * length
+        scored = Cost(prefill=tokens, seconds=tokens * rates.reading)
+        return scored + self.divergence(some.num_free if shown else 0, shown)
+
+    @property
+    def prompt(self) -> float:
+        """Mean tokens of a question."""
+        return self.work.pool.prompt_tokens / max(1, self.work.pool.num_questions)
+
+    def divergence(self, count: int, shown: float) -> Cost:
+        """Return the cost of comparing the vocabularies along a completion."""
+        length = 2 * (self.prompt + min(MOST_TOKENS, self.work.written.mean)) + shown
+        return Cost(prefill=count * length, seconds=count * length * self.rates.reading)
+
+    def disk(self, named: dict[str, Cost]) -> int:
+        """Return the bytes of answers and neurons."""
+        made = named["rollouts"].decode if "rollouts" in named else 0.0
+        return round(made * costs.BYTES_PER_TOKEN_STORED + costs.REPORT_BYTES)

@@ -1,0 +1,259 @@
+"""Which teacher a pool gets by each rule, before any training: the command `probe`.
+
+The pool is answered, or the answers of a run are taken. Then the teacher of every
+context rule is asked a sample of its questions, and the teacher of the settings those
+that every selection rule keeps. Without `answers` no gold answer is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from neuron_opsd.analysis.inputs import Place
+from neuron_opsd.answers.readers import readers_for
+from neuron_opsd.answers.verifier import shared_verifier
+from neuron_opsd.config import Config
+from neuron_opsd.models.load import load_tokenizer
+from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.pipeline import centred
+from neuron_opsd.probing.answered import (
+    AnsweredPool,
+    answer_pool,
+    kept_by,
+    scored_completions,
+)
+from neuron_opsd.probing.arms import Arm, Listening, hear_arm
+from neuron_opsd.probing.borrowing import Borrowing, lent_by
+from neuron_opsd.probing.columns import Judge
+from neuron_opsd.probing.files import check_files, write_probe
+from neuron_opsd.probing.labels import judge_of
+from neuron_opsd.probing.request import (
+    RANKED_PER_ASKED,
+    ProbeRequest,
+    check_request,
+    first_drawn,
+    place_for,
+    read_library,
+    settings_for,
+)
+from neuron_opsd.probing.rules import rules_for
+from neuron_opsd.probing.summary import Asked, summarise
+from neuron_opsd.progress import Progress
+from neuron_opsd.records import Question
+from neuron_opsd.results.probe import ProbeData
+from neuron_opsd.runs.context import RunContext, remarks, resolve
+from neuron_opsd.runs.elsewhere import machines_for
+from neuron_opsd.runs.fingerprint import model_fingerprint
+from neuron_opsd.runs.inputs import POOL, environment, questions_hash, run_settings
+from neuron_opsd.runs.kept_room import keep_room
+from neuron_opsd.runs.machines import Machines
+from neuron_opsd.runs.model_checks import check_sets
+from neuron_opsd.runs.resolution import for_model
+from neuron_opsd.stages.probing import Subject, subject_of
+from neuron_opsd.storage.caching import Workspace
+from neuron_opsd.storage.folders import check_folder
+from neuron_opsd.storage.run_directory import RunDirectory
+
+NO_PART: Final = (
+    *("selection.", "contexts.rule", "contexts.source", "method", "preset"),
+    *("distill.", "policy.", "evaluation.", "teacher_check."),
+)
+"""Beginnings of settings that nothing which is kept depends on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Those of a pool that a probe works with."""
+
+    library: tuple[Question, ...]
+    """Those that are answered."""
+    num_pool: int
+    ranked: tuple[Question, ...]
+    """Those that selection rules choose among."""
+    sample: tuple[Question, ...]
+    """Those that context rules are tried on, some of the ranked."""
+
+
+def probe(request: ProbeRequest, config: Config, progress: Progress) -> ProbeData:
+    """Probe a pool, and write what was found; the same call resumes.
+
+    Raises:
+        NeuronOpsdError: For anything that the user can mend.
+    """
+    check_request(request)
+    check_folder(request.out, "run")
+    check_files(request.out)
+    shared_verifier().forget()
+    place = place_for(request)
+    config = settings_for(request, config, place)
+    library, num_pool = read_library(request, config, place, progress.warn)
+    ranked, sample = (
+        first_drawn(library, count, config.seed, "sample")
+        for count in (request.num_questions * RANKED_PER_ASKED, request.num_questions)
+    )
+    if request.answers is not None:
+        judge_of(request.answers, ranked, config)  # so that its faults show early
+    questions = Questions(library, num_pool, ranked, sample)
+    with machines_for(config, progress) as machines:
+        return probe_on(machines, request, config, place, questions, progress)
+
+
+def probe_on(
+    machines: Machines,
+    request: ProbeRequest,
+    config: Config,
+    place: Place | None,
+    questions: Questions,
+    progress: Progress,
+) -> ProbeData:
+    """Probe where the settings say that the model answers."""
+    tokenizer = load_tokenizer(config.model)
+    own = for_model(config, tokenizer.facts)
+    library = questions.library
+    chooses = any(question.choices for question in library)
+    resolved = resolve(own, tokenizer, [request.out], chooses=chooses)
+    check_sets(tokenizer, {POOL: library}, resolved, {POOL: request.pool})
+    model = machines.load(resolved, tokenizer=tokenizer)
+    with RunDirectory.open(
+        request.out,
+        probe_settings(resolved, request),
+        inputs_of(library, config, place),
+        environment={**environment(resolved.model), **machines.environment},
+        warn=progress.warn,
+    ) as directory:
+        machines.on_others = directory.computed_on_others
+        run = RunContext(directory, resolved, progress, machines)
+        keep_room(run, model)
+        for remark in remarks(model.facts, resolved, own):
+            directory.warn(remark)
+        cache = Borrowing(directory, place, lent_by(place))
+        work = centred(Workspace(resolved, cache, run, machines), model, library)
+        data = look(work, model, request, questions)
+        data = replace(data, data_hashes={**directory.manifest.inputs})
+        write_probe(data, request.out)
+        return data
+
+
+def probe_settings(config: Config, request: ProbeRequest) -> dict[str, Any]:
+    """Return all that what is kept in the folder depends on, by dotted name."""
+    settings = {
+        name: value
+        for name, value in run_settings(config).items()
+        if not name.startswith(NO_PART) or name.endswith(".max_new_tokens")
+    }
+    return settings | {
+        "probe.questions": request.num_questions,
+        "probe.library": request.library,
+        "probe.completions": request.num_completions,
+        "probe.write": request.num_written,
+    }
+
+
+def inputs_of(
+    library: tuple[Question, ...], config: Config, place: Place | None
+) -> dict[str, str]:
+    """Return the hashes of what a probe reads."""
+    found = {POOL: questions_hash(library), "model": model_fingerprint(config.model)}
+    for name, own in lent_by(place).items():
+        if place is not None:
+            found[f"{name} of the run"] = place.manifest.outputs[own].sha256
+    return found
+
+
+def look(
+    work: Workspace, model: LanguageModel, request: ProbeRequest, questions: Questions
+) -> ProbeData:
+    """Ask teachers, and put together what they say."""
+    rules = rules_for(request.context_rules, request.selection_rules, model.facts)
+    pool = answer_pool(work, model, questions.library, reads_neurons=rules.read_neurons)
+    scored = scored_completions(
+        pool, questions.ranked, work.config, request.num_completions
+    )
+    listening = Listening(
+        work,
+        model,
+        {question.id: question for question in questions.ranked},
+        {name: ids for name, (_, ids) in scored.items()},
+        request.num_written,
+    )
+    student = listening.student()
+    arms = hear_arms(listening, rules.contexts, pool, questions, request.num_draws)
+    subjects = subjects_of(questions.ranked, pool, scored, arms, work.config)
+    judge: Judge | None = None
+    if request.answers is not None:
+        judge = judge_of(request.answers, questions.ranked, work.config)
+    signals = pool.signals(questions.ranked)
+    kept = {
+        name: kept_by(name, signals, work.config, request.num_draws)
+        for name in rules.selections
+    }
+    asked = Asked(
+        subjects=subjects,
+        sample=frozenset(question.id for question in questions.sample),
+        student=student,
+        arms=arms,
+        kept=kept,
+        base=work.config.contexts.rule,
+    )
+    data = summarise(asked, judge, questions_hash(questions.ranked))
+    return replace(
+        data,
+        title=f"Teachers for {request.pool}",
+        model=model.facts.name,
+        run="" if request.run is None else str(request.run),
+        num_pool=questions.num_pool,
+        num_library=len(questions.library),
+        num_demonstrations=work.config.contexts.num_demonstrations,
+        skipped=rules.skipped,
+        command=request.command,
+    )
+
+
+def hear_arms(
+    listening: Listening,
+    rules: Sequence[str],
+    pool: AnsweredPool,
+    questions: Questions,
+    num_draws: int,
+) -> dict[str, Arm]:
+    """Ask the teachers of all rules; that of the settings comes first.
+
+    It is asked all that selection rules choose among.
+    """
+    base = listening.work.config.contexts.rule
+    ranked, sample = pool.sets(questions.ranked), pool.sets(questions.sample)
+    arms = {base: hear_arm(listening, base, (ranked, sample), pool.library, num_draws)}
+    for rule in rules:
+        if rule != base:
+            wanted = (sample, sample)
+            arms[rule] = hear_arm(listening, rule, wanted, pool.library, num_draws)
+    return arms
+
+
+def subjects_of(
+    questions: Sequence[Question],
+    pool: AnsweredPool,
+    scored: Mapping[str, Any],
+    arms: Mapping[str, Arm],
+    config: Config,
+) -> tuple[Subject, ...]:
+    """Return questions with all answers that were given to them."""
+    readers = readers_for(questions, config.answers, config.prompts.list_choices)
+    spoken = [heard for arm in arms.values() for heard in (*arm.draws, *arm.others)]
+    return tuple(
+        subject_of(
+            question,
+            pool.votes[question.id],
+            scored[question.id][0] if question.id in scored else None,
+            [
+                answer
+                for heard in spoken
+                if question.id in heard
+                for answer in heard[question.id].answers
+            ],
+            readers[question.id].same,
+        )
+        for question in questions
+    )

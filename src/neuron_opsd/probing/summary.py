@@ -1,0 +1,145 @@
+"""From what was heard of teachers to all that a probe says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from neuron_opsd.method.probing import consensus
+from neuron_opsd.method.statistics import FloatArray
+from neuron_opsd.probing.arms import Arm
+from neuron_opsd.probing.columns import (
+    Columns,
+    Judge,
+    Teacher,
+    look_at,
+    score,
+    student_columns,
+    support,
+)
+from neuron_opsd.probing.measuring import (
+    NUM_RESAMPLES,
+    Kept,
+    context_results,
+    pair_results,
+    selection_results,
+)
+from neuron_opsd.probing.recommending import recommend
+from neuron_opsd.probing.validity import known_validity
+from neuron_opsd.results.probe import SCORE, SUPPORT, ProbeData, SelectionResult
+from neuron_opsd.stages.probing import Heard, Subject
+from neuron_opsd.storage.manifest import installed_versions
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked, and what came back."""
+
+    subjects: tuple[Subject, ...]
+    """All questions, those that context rules were tried on among them."""
+    sample: frozenset[str]
+    """Ids of the latter."""
+    student: Mapping[str, Heard]
+    arms: Mapping[str, Arm]
+    """By context rule; that of the settings was asked all questions."""
+    kept: Mapping[str, Kept]
+    """By selection rule, of all questions."""
+    base: str
+    """The context rule of the settings."""
+
+    @property
+    def places(self) -> list[int]:
+        """Where the questions stand that context rules were tried on."""
+        return [
+            i for i, one in enumerate(self.subjects) if one.question.id in self.sample
+        ]
+
+    @property
+    def heard(self) -> Literal["choices", "scored", "written", "mixed"]:
+        """How teachers were asked."""
+        base = self.arms[self.base].draws[0].values()
+        kinds: set[Literal["choices", "scored", "written"]] = {
+            "choices" if one.plain else "written" if one.answers else "scored"
+            for one in base
+        }
+        return kinds.pop() if len(kinds) == 1 else "mixed"
+
+
+def summarise(asked: Asked, judge: Judge | None, pool: str) -> ProbeData:
+    """Return what a probe says, less what it was asked for.
+
+    Args:
+        asked: What was heard.
+        judge: Says which answers are right; `None` without gold answers.
+        pool: Hash of the questions, from which resamples are derived.
+    """
+    few = [asked.subjects[i] for i in asked.places]
+    teachers = {
+        rule: look_at(arm, few, asked.student, judge)
+        for rule, arm in asked.arms.items()
+    }
+    scored = with_scores(teachers)
+    columns = {rule: columns for rule, (columns, _) in scored.items()}
+    view = teachers[asked.base].views[0]
+    student, contexts = context_results(scored, student_columns(view, few, judge), pool)
+    here = {name: kept.at(asked.places) for name, kept in asked.kept.items()}
+    pairs = pair_results(here, {r: one[SCORE] for r, one in columns.items()}, pool)
+    selections = selections_of(asked, judge, pool)
+    validity = known_validity()
+    return ProbeData(
+        title="",
+        model="",
+        num_pool=0,
+        num_library=0,
+        num_demonstrations=0,
+        num_ranked=len(asked.subjects),
+        num_questions=len(few),
+        heard=asked.heard,
+        labelled=judge is not None,
+        base_rule=asked.base,
+        student=student,
+        contexts=contexts,
+        selections=selections,
+        pairs=pairs,
+        validity=validity,
+        recommendation=recommend(contexts, pairs, validity),
+        num_resamples=NUM_RESAMPLES,
+        versions=installed_versions(),
+    )
+
+
+def selections_of(
+    asked: Asked, judge: Judge | None, pool: str
+) -> tuple[SelectionResult, ...]:
+    """Measure the teacher of the settings on what each selection rule keeps."""
+    everyone = asked.subjects
+    base = look_at(asked.arms[asked.base], everyone, asked.student, judge)
+    columns = {**base.columns, SCORE: score(base.columns)}
+    own = student_columns(base.views[0], everyone, judge)
+    votes = [subject.vote for subject in everyone]
+    return selection_results(asked.kept, columns, own, votes, pool)
+
+
+def with_scores(
+    teachers: Mapping[str, Teacher],
+) -> dict[str, tuple[Columns, int]]:
+    """Return the columns of every teacher, its score among them, and its draws."""
+    answers = {rule: teacher.answers() for rule, teacher in teachers.items()}
+    found: dict[str, tuple[Columns, int]] = {}
+    for rule, teacher in teachers.items():
+        own = {
+            **teacher.columns,
+            SUPPORT: support(teacher, others_of(rule, answers, teacher)),
+        }
+        found[rule] = ({**own, SCORE: score(own)}, len(teacher.views))
+    return found
+
+
+def others_of(
+    rule: str, answers: Mapping[str, Sequence[FloatArray]], teacher: Teacher
+) -> list[FloatArray]:
+    """Return for each question the mean answer of the student and other teachers."""
+    student = [view.student for view in teacher.views[0]]
+    lists = [own for name, own in answers.items() if name != rule]
+    return [consensus(all_of) for all_of in zip(student, *lists, strict=True)]

@@ -1,0 +1,107 @@
+"""What rules for demonstrations compare of questions, as far as a run's rule reads it.
+
+What takes a pass of the model comes from the cache, chunk by chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+from neuron_opsd.config import Config
+from neuron_opsd.method.contexts.search import Certainty, Known, Signal
+from neuron_opsd.method.selection import PoolSignals
+from neuron_opsd.methods import context_signals
+from neuron_opsd.models.roles import LanguageModel
+from neuron_opsd.prompts import as_written
+from neuron_opsd.records import Question
+from neuron_opsd.stages.question_tokens import capture_questions, read_states
+from neuron_opsd.stages.rollouts import PromptedQuestion, ask
+from neuron_opsd.storage.caching import Workspace
+from neuron_opsd.storage.codecs import NEURONS, STATES, Codec
+
+R = TypeVar("R")
+
+QUESTION_NEURONS: Final = "question-neurons"
+HIDDEN_STATES: Final = "hidden-states"
+NAMES: Final = {
+    Signal.QUESTION_NEURONS: QUESTION_NEURONS,
+    Signal.HIDDEN_STATES: HIDDEN_STATES,
+}
+"""Of what takes passes over the questions, in the cache."""
+
+
+def names_read(config: Config, folder: str = "") -> list[str]:
+    """Return the names of what a run's rule reads that takes passes of its own."""
+    wanted = context_signals(config)
+    return [f"{folder}{name}" for signal, name in NAMES.items() if signal in wanted]
+
+
+def read_signals(
+    work: Workspace,
+    model: LanguageModel,
+    questions: Sequence[Question],
+    answered: PoolSignals,
+    folder: str = "",
+) -> Known:
+    """Return what the run's rule for demonstrations reads of some questions.
+
+    Args:
+        work: Its settings name the rule.
+        model: Reads the questions, where the rule asks what it makes of them.
+        questions: In any order.
+        answered: What is known of them by their answers, in the same order.
+        folder: Where the cache keeps what is read, ending with a slash if it is one.
+    """
+    wanted = context_signals(work.config)
+    config = work.config
+
+    def passes(
+        signal: Signal, codec: Codec[Sequence[R]], task: Callable[..., Sequence[R]]
+    ) -> Sequence[R]:
+        if signal not in wanted:
+            return ()
+        asked: Sequence[PromptedQuestion] = ask(questions, config)
+        name = f"{folder}{NAMES[signal]}"
+        with work.progress.stage(name, len(asked), "questions") as done:
+            return work.cache.chunks(
+                name,
+                codec.at(f"{name}.parquet"),
+                work.cut(asked, done),
+                work.task(model, partial(task, config=config)),
+            )
+
+    states = passes(Signal.HIDDEN_STATES, STATES, read_states)
+    return Known(
+        neurons=answered.neurons,
+        question_neurons=passes(Signal.QUESTION_NEURONS, NEURONS, capture_questions),
+        states=tuple(one.values for one in states),
+        texts=tuple(q.text for q in questions) if Signal.TEXTS in wanted else (),
+        answers=own_answers(questions, answered, config)
+        if Signal.OWN_ANSWERS in wanted
+        else (),
+        certainty=certainty_of(answered) if Signal.CERTAINTY in wanted else (),
+    )
+
+
+def own_answers(
+    questions: Sequence[Question], answered: PoolSignals, config: Config
+) -> tuple[str | None, ...]:
+    """Return the questions' own answers as the model writes them, whatever the case."""
+    pairs = zip(questions, answered.answers, strict=True)
+    return tuple(
+        answer and as_written(answer, question, config.prompts).strip().casefold()
+        for question, answer in pairs
+    )
+
+
+def certainty_of(answered: PoolSignals) -> tuple[Certainty, ...]:
+    """Return how sure the model is of each of its own answers."""
+    return tuple(
+        Certainty(
+            answered.votes[name].agreement,
+            answered.own[name].logprob / max(1, answered.own[name].num_tokens),
+        )
+        for name in answered.question_ids
+    )

@@ -1,0 +1,272 @@
+"""Hearing what a model answers under a teacher's prompt, before anything is trained.
+
+Questions with choices give their exact distribution. A free answer may take thousands
+of tokens, so by default none is written: the student's own completions are scored under
+the teacher's prompt.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from neuron_opsd.answers.readers import Same
+from neuron_opsd.config import Config
+from neuron_opsd.errors import naming
+from neuron_opsd.method.probing import Views, reweighted
+from neuron_opsd.method.statistics import FloatArray
+from neuron_opsd.models.decoding.choices import choice_logprobs
+from neuron_opsd.models.roles import Answerer
+from neuron_opsd.records import Pair, Prompt, Question, RolloutSummary, TokenIds, Vote
+from neuron_opsd.stages.beliefs import choice_divergence, token_divergences
+from neuron_opsd.stages.rollouts import (
+    PromptedQuestion,
+    sample_rollouts,
+    scored_choices,
+)
+
+WRITTEN: Final = "probe"
+"""Names the draws of answers that a teacher writes."""
+UNREAD: Final = ""
+"""Stands for the answer of a completion in which none can be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A question, and the prompt under which it is answered."""
+
+    asked: PromptedQuestion
+    """As the student is asked."""
+    prompt: Prompt
+    """The teacher's, or the student's own."""
+    completions: tuple[TokenIds, ...] = ()
+    """The student's, which are scored under the prompt; empty where it has choices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a model says to one question under one prompt."""
+
+    question_id: str
+    logprobs: tuple[float, ...] = ()
+    """In nats: of each choice at the pool's temperature, or of each completion."""
+    plain: tuple[float, ...] = ()
+    """Of each choice at temperature 1, as the loss has it, which centres nothing."""
+    divergence: float | None = None
+    """KL(student || teacher) per token of the student's first completion, in nats;
+    `None` where there are choices."""
+    answers: tuple[str | None, ...] = ()
+    """What was written anew, `None` where it cannot be read."""
+
+
+def hear(
+    model: Answerer, probes: Sequence[Probe], config: Config, num_written: int = 0
+) -> list[Heard]:
+    """Return what a model says to questions under some prompts.
+
+    Args:
+        model: Student and teacher are one before training.
+        probes: Questions and prompts.
+        config: Resolved for the model.
+        num_written: Free answers that are written anew to each question; without any
+            the completions at hand are scored.
+    """
+    among = [i for i, probe in enumerate(probes) if probe.asked.written]
+    free = [i for i, probe in enumerate(probes) if not probe.asked.written]
+    found: dict[int, Heard] = {}
+    if among:
+        some = hear_choices(model, [probes[i] for i in among], config)
+        found.update(zip(among, some, strict=True))
+    if free:
+        listen = hear_written if num_written else hear_scored
+        some = listen(model, [probes[i] for i in free], config, num_written)
+        found.update(zip(free, some, strict=True))
+    return [found[i] for i in range(len(probes))]
+
+
+def hear_choices(
+    model: Answerer, probes: Sequence[Probe], config: Config
+) -> list[Heard]:
+    """Return the exact distributions over choices."""
+    put = [replace(probe.asked, prompt=probe.prompt) for probe in probes]
+    found = []
+    for asked, scores in zip(put, scored_choices(model, put), strict=True):
+        own = choice_logprobs(scores, config.rollouts.temperature)
+        plain = choice_logprobs(replace(scores, bias=()), 1.0)
+        found.append(
+            Heard(asked.question.id, tuple(own.tolist()), tuple(plain.tolist()))
+        )
+    return found
+
+
+def hear_scored(
+    model: Answerer, probes: Sequence[Probe], config: Config, num_written: int = 0
+) -> list[Heard]:
+    """Score the student's completions; nothing is written."""
+    del config, num_written
+    rows = [(i, ids) for i, probe in enumerate(probes) for ids in probe.completions]
+    prompts = model.encode_all([probe.prompt for probe in probes])
+    pairs: list[Pair] = [(prompts[i], ids) for i, ids in rows]
+    with naming([probes[i].asked.question.id for i, _ in rows]):
+        logprobs = model.logprobs(pairs)
+    of_each: list[list[float]] = [[] for _ in probes]
+    for (i, _), value in zip(rows, logprobs, strict=True):
+        of_each[i].append(value)
+    apart = divergences(model, probes)
+    return [
+        Heard(probe.asked.question.id, tuple(own), divergence=far)
+        for probe, own, far in zip(probes, of_each, apart, strict=True)
+    ]
+
+
+def hear_written(
+    model: Answerer, probes: Sequence[Probe], config: Config, num_written: int = 0
+) -> list[Heard]:
+    """Have free answers written; the same draws under every prompt."""
+    put = [replace(probe.asked, prompt=probe.prompt) for probe in probes]
+    draws = [(config.rollouts.temperature, num_written)]
+    rollouts = sample_rollouts(model, put, config, WRITTEN, draws)
+    apart = divergences(model, probes)
+    return [
+        Heard(
+            probe.asked.question.id,
+            divergence=far,
+            answers=tuple(
+                rollout.answer
+                for rollout in rollouts[i * num_written : (i + 1) * num_written]
+            ),
+        )
+        for i, (probe, far) in enumerate(zip(probes, apart, strict=True))
+    ]
+
+
+def divergences(model: Answerer, probes: Sequence[Probe]) -> list[float]:
+    """Return KL(student || teacher) per token of each first completion, in nats.
+
+    It is 0 under the student's own prompt, for which nothing is computed.
+    """
+    others = [i for i, p in enumerate(probes) if p.prompt != p.asked.prompt]
+    rows = [
+        (probes[i].asked, probes[i].prompt, probes[i].completions[0]) for i in others
+    ]
+    found = dict(
+        zip(others, token_divergences(model, rows) if rows else (), strict=True)
+    )
+    return [found.get(i, 0.0) for i in range(len(probes))]
+
+
+def to_be_scored(
+    rollouts: Sequence[RolloutSummary], vote: Vote, most: int
+) -> list[RolloutSummary]:
+    """Choose the completions of a question that tell a teacher from the student.
+
+    Where all gave one answer, any weights give that answer, so the first is enough;
+    it takes the divergence. Else the first of every answer comes before others.
+
+    Args:
+        rollouts: The sampled ones of the question, at least one.
+        vote: What they agree on.
+        most: How many may be scored.
+    """
+    seen: set[str] = set()
+    first: list[RolloutSummary] = []
+    others: list[RolloutSummary] = []
+    for rollout in rollouts:
+        answer = counted(rollout.answer, vote)
+        (others if answer in seen else first).append(rollout)
+        seen.add(answer)
+    return first[:1] if len(seen) == 1 else [*first, *others][:most]
+
+
+def counted(answer: str | None, vote: Vote) -> str:
+    """Return the answer that one counts for in a vote."""
+    if answer is None:
+        return UNREAD
+    return vote.spellings.get(answer, answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One question with what was answered to it."""
+
+    question: Question
+    vote: Vote
+    answers: tuple[str, ...]
+    """Different ones: the choices, or what samples gave."""
+    places: Mapping[str, int]
+    """Where each answer, however spelled, stands among these."""
+    scored: tuple[int, ...] = ()
+    """Places of the answers of the completions that are scored."""
+
+    @property
+    def voted(self) -> int | None:
+        """Place of the voted answer."""
+        return self.places.get(self.vote.pseudo_label or UNREAD)
+
+    @property
+    def shares(self) -> FloatArray:
+        """``(C,)`` how often the student's samples gave each answer."""
+        counts = dict(self.vote.counts)
+        counts[UNREAD] = self.vote.num_rollouts - sum(counts.values())
+        given = [counts.get(answer, 0) for answer in self.answers]
+        return np.array(given) / self.vote.num_rollouts
+
+
+def subject_of(
+    question: Question,
+    vote: Vote,
+    scored: Sequence[RolloutSummary] | None,
+    written: Iterable[str | None] = (),
+    same: Same = operator.eq,
+) -> Subject:
+    """Return a question as it is probed.
+
+    Args:
+        question: The question.
+        vote: Of the student's samples.
+        scored: Completions that are scored; `None` where there are choices.
+        written: Answers that teachers wrote, which may be the `same` as known ones.
+        same: Says whether two answers are one.
+    """
+    if scored is None:
+        places = {choice: place for place, choice in enumerate(question.choices)}
+        return Subject(question, vote, question.choices, places)
+    answers = list(vote.counts)
+    places = {one: answers.index(to) for one, to in vote.spellings.items()}
+    places |= {answer: place for place, answer in enumerate(answers)}
+    for answer in dict.fromkeys([*(r.answer for r in scored), *written]):
+        spelled = answer or UNREAD
+        if spelled in places:
+            continue
+        known = (i for i, old in enumerate(answers) if old and answer)
+        place = next((i for i in known if same(answers[i], spelled)), len(answers))
+        answers += [spelled] * (place == len(answers))
+        places[spelled] = place
+    if vote.num_rollouts > sum(vote.counts.values()) and UNREAD not in places:
+        places[UNREAD] = len(answers)
+        answers.append(UNREAD)
+    own = tuple(places[rollout.answer or UNREAD] for rollout in scored)
+    return Subject(question, vote, tuple(answers), places, own)
+
+
+def views_of(subject: Subject, student: Heard, teacher: Heard) -> Views:
+    """Put together what student and teacher answer to a question."""
+    if subject.question.choices and student.plain:
+        return Views(
+            np.exp(student.logprobs),
+            np.exp(teacher.logprobs),
+            subject.voted,
+            choice_divergence(np.array(student.plain), np.array(teacher.plain)),
+        )
+    own, far = subject.shares, teacher.divergence or 0.0
+    if teacher.answers:
+        places = [subject.places[answer or UNREAD] for answer in teacher.answers]
+        moved = np.bincount(places, minlength=own.size) / len(places)
+    else:
+        ratios = np.subtract(teacher.logprobs, student.logprobs)
+        moved = reweighted(own, subject.scored, ratios.tolist())
+    return Views(own, moved, subject.voted, far)

@@ -1,0 +1,114 @@
+"""What a model makes of the tokens of a question itself, before any answer.
+
+Axes: B questions of a batch, D residual width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_opsd.config import Config
+from neuron_opsd.models.roles import LanguageModel, Tokenizer
+from neuron_opsd.prompts import student_prompt
+from neuron_opsd.records import Message, NeuronSet, Pair, TokenIds
+from neuron_opsd.records.states import QuestionState
+from neuron_opsd.stages.capture import capture_pairs
+from neuron_opsd.stages.rollouts import PromptedQuestion
+
+OTHERS: Final = ("a", "Zz.")
+"""Questions in whose place a question is put to see which tokens are its own. They have
+no letter in common, so a token that both share with it is none of its text."""
+
+
+def question_pairs(
+    model: Tokenizer, asked: Sequence[PromptedQuestion], config: Config
+) -> list[Pair]:
+    """Return for each question what stands before its own tokens, and these.
+
+    Its own are those between the first and the last that another question in its place
+    would change: its text, the choices that are listed with it, and, where it is a
+    conversation, the marks between its turns. Labels, instructions and the system
+    message of the settings are none of them, and what follows is left out.
+    """
+    known: dict[tuple[str, str], list[TokenIds]] = {}
+
+    def others(a: PromptedQuestion) -> list[TokenIds]:
+        labels = a.question.question_label, a.question.answer_label
+        if labels not in known:
+            empty = replace(a.question, choices=())
+            asking = [
+                replace(empty, messages=(Message("user", text),)) for text in OTHERS
+            ]
+            prompts = [student_prompt(one, config.prompts) for one in asking]
+            known[labels] = model.encode_all(prompts)
+        return known[labels]
+
+    prompts = model.encode_all([a.prompt for a in asked])
+    return [
+        own_tokens(prompt, others(a)) for prompt, a in zip(prompts, asked, strict=True)
+    ]
+
+
+def own_tokens(prompt: TokenIds, others: Sequence[TokenIds]) -> Pair:
+    """Cut a prompt into what other prompts share with its start, and what is its own.
+
+    There is one token of its own at least.
+    """
+    start = min(num_shared(prompt, other) for other in others)
+    start = min(start, len(prompt) - 1)
+    rest = prompt[start:]
+    end = min(num_shared(rest[::-1], other[start:][::-1]) for other in others)
+    return prompt[:start], rest[: max(1, len(rest) - end)]
+
+
+def num_shared(one: TokenIds, other: TokenIds) -> int:
+    """Return how many tokens two prompts share from their start."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def capture_questions(
+    model: LanguageModel, asked: Sequence[PromptedQuestion], config: Config
+) -> list[NeuronSet]:
+    """Return the neuron sets of questions, from the tokens of each.
+
+    Each token but the first is scored at the position before it, which is a token of
+    the question too; a question of one token is scored at what stands before it.
+    """
+    pairs = question_pairs(model, asked, config)
+    read = [
+        (a.question.id, (before + own[:1], own[1:]) if len(own) > 1 else (before, own))
+        for a, (before, own) in zip(asked, pairs, strict=True)
+    ]
+    return capture_pairs(model, read, config)
+
+
+def middle_layer(num_layers: int) -> int:
+    """Return the number, from 1, of the layer whose output stands for a question."""
+    return (num_layers + 1) // 2
+
+
+def read_states(
+    model: LanguageModel, asked: Sequence[PromptedQuestion], config: Config
+) -> list[QuestionState]:
+    """Return the mean hidden state of a middle layer over the tokens of each question.
+
+    Raises:
+        NotFiniteError: If a state is no number.
+    """
+    pairs = question_pairs(model, asked, config)
+    layer = middle_layer(model.facts.num_layers)
+    found: dict[int, NDArray[np.float32]] = {}
+
+    def read(batch: list[int]) -> None:
+        states = model.mean_states([pairs[i] for i in batch], layer)
+        found.update(zip(batch, states, strict=True))
+
+    model.room.each_pass(pairs, read, config.model.tokens_per_batch)
+    return [QuestionState(a.question.id, found[i]) for i, a in enumerate(asked)]
