@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.factorial import __main__ as command
-from benchmarks.factorial import rates, sources, tables
+from benchmarks.factorial import design, rates, sources, tables
 from benchmarks.factorial.effects import (
     POOLED,
     Estimate,
@@ -42,7 +42,7 @@ from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.progress import QUIET
 
 SEEDS, QUESTIONS = 3, 400
-RUNS = 300
+RUNS = 200
 
 
 def planted(
@@ -232,9 +232,9 @@ def test_what_a_result_is_called() -> None:
     def of(value: float) -> Estimate:
         rng = np.random.default_rng(10)
         rows = {"a": dict(enumerate(wide + value)), "b": dict(enumerate(0.0 * wide))}
-        return results_of([Hypothesis("f", "n", difference("a", "b"))], {"x": rows}, rng)[
-            0
-        ][2]
+        return results_of(
+            [Hypothesis("f", "n", difference("a", "b"))], {"x": rows}, rng
+        )[0][2]
 
     assert verdict(of(0.02), 0.01) == "better"
     assert verdict(of(-0.02), 0.01) == "worse"
@@ -388,6 +388,10 @@ def test_tables_are_made_of_what_parts_scored(
     place = tmp_path / "main" / "sst2"
     place.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, SCORE_SCHEMA), place / "scores.parquet")
+    lead = {"value": 0.4, "low": 0.3, "high": 0.5}
+    probed = {"contexts": [{"rule": "nearest", "over_random": {"accuracy": lead}}]}
+    (tmp_path / "probe" / "sst2").mkdir(parents=True)
+    (tmp_path / "probe" / "sst2" / "probe.json").write_text(json.dumps(probed))
     monkeypatch.setattr(sys, "argv", ["tables", str(tmp_path)])
     tables.main()
     shown = capsys.readouterr().out
@@ -396,18 +400,34 @@ def test_tables_are_made_of_what_parts_scored(
     found = {row["name"]: row for row in effects}
     assert found["nearest above random"]["value"] == pytest.approx(0.25, abs=0.03)
     assert found["all-nearest above base"]["low"] > 0.0
+    assert "| sst2 | nearest | +40.0 (+30.0 to +50.0) | +2" in shown
     assert "| nearest above random | sst2 | +2" in shown
     assert pq.read_table(tmp_path / "scores.parquet").num_rows == len(rows)
+
+
+def test_a_recipe_is_chosen_on_other_questions_than_it_is_judged_by() -> None:
+    good, bad = np.tile([1.0, 0.0], 10), np.tile([0.0, 1.0], 10)
+    arms = {arm: {0: np.zeros(20)} for arm in design.CANDIDATES}
+    scores: dict[str, Scores] = {
+        name: arms | {"all-nearest": {0: good}, "all-question": {0: bad}}
+        for name in ("x", "y")
+    }
+    first, second = (design.every_second(scores, place) for place in (0, 1))
+    assert design.chosen_recipe(first) == "all-nearest"
+    assert second["x"]["all-nearest"][0].mean() == 0.0
+    del scores["y"]["all-nearest"]
+    assert design.chosen_recipe(design.every_second(scores, 0)) != "all-nearest"
 
 
 def test_every_hypothesis_names_arms_of_the_recipe() -> None:
     methods = tomllib.loads(command.RECIPE.read_text())["methods"]
     known = {"base", "prompted", *methods}
-    for one in tables.hypotheses():
+    recipes = [one for arm in design.CANDIDATES for one in design.of_recipe(arm)]
+    for one in (*design.hypotheses(), *recipes):
         assert set(one.effect) <= known
         assert sum(one.effect.values()) == pytest.approx(0.0)
-    wanted = {*command.MATTER, *command.FINALISTS, *command.SECOND_ARMS}
-    assert wanted | {*command.REDUCED_ARMS, *tables.RIVALS.values()} <= known
+    wanted = {*command.FINALISTS, *command.SECOND_ARMS}
+    assert wanted | {*command.REDUCED_ARMS, *design.RIVALS.values()} <= known
 
 
 def test_a_call_that_is_in_use_is_made_again_after_the_others(
