@@ -27,18 +27,6 @@ from neuron_opsd.storage.download_cache import cache_folder
 RECIPE: Final = Path(__file__).resolve().parents[2] / "recipes" / "factorial.toml"
 TRY_AGAIN: Final = TryAgainError.exit_status
 
-MATTER: Final = (
-    "all-nearest",
-    "all-question",
-    "all-same-answer",
-    "all-words",
-    "all-random",
-    "random-nearest",
-    "balanced-nearest",
-    "lmsi-1e-4",
-    "lmsi-3e-4",
-)
-"""Arms that have five seeds, beside form-only, which every comparison has."""
 FINALISTS: Final = ("all-nearest", "all-question", "balanced-nearest", "lmsi-3e-4")
 """Arms that are also tested on the way to 150 steps."""
 SECOND_ARMS: Final = (
@@ -70,8 +58,7 @@ REDUCED_POOL, REDUCED_TEST = 80, 60
 class Part:
     """A comparison that is made of every source."""
 
-    seeds: int
-    first_seed: int = 0
+    seeds: int = 5
     methods: Sequence[str] = ()
     """Of the recipe; all where none is named."""
     settings: Sequence[str] = ()
@@ -81,13 +68,20 @@ class Part:
     """Whether the model is of the second family."""
 
 
+PROBE: Final = "probe"
+"""Part that asks the teachers of seed 0 before they teach; needs `main`."""
+CONTEXT_RULES: Final = (
+    "nearest",
+    "question-neurons",
+    "same-answer",
+    "words",
+    "random",
+    "fixed",
+)
 PARTS: Final = {
-    "main": Part(3),
-    "more": Part(2, first_seed=3, methods=MATTER),
-    "long": Part(
-        1, methods=FINALISTS, settings=("distill.steps=150",), at=(10, 20, 40)
-    ),
-    "second": Part(1, methods=SECOND_ARMS, sources=("sst2",), second=True),
+    "main": Part(),
+    "long": Part(1, FINALISTS, ("distill.steps=150",), (10, 20, 40)),
+    "second": Part(1, SECOND_ARMS, sources=("sst2",), second=True),
 }
 
 
@@ -95,7 +89,8 @@ def main() -> int:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.factorial")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=tuple(PARTS))
+    parts = ("main", PROBE, "long", "second")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--sources", nargs="+", choices=SOURCES, default=tuple(SOURCES))
     parser.add_argument("--seeds", type=int, help="fewer than a part has")
     parser.add_argument("--methods", nargs="+", help="of the recipe")
@@ -117,7 +112,9 @@ def main() -> int:
     calls = [
         call
         for name in options.parts
-        for call in calls_of(name, options, model, questions)
+        for call in (probes_of if name == PROBE else calls_of)(
+            name, options, model, questions
+        )
     ]
     return shared(calls)
 
@@ -170,6 +167,21 @@ def calls_of(
         settings = [*part.settings, *(REDUCED if options.reduced else ())]
         words += ["--set", *settings] if settings else []
         words += ["--at", *map(str, part.at)] if part.at else []
+        yield [*words, *(["--dry-run"] if options.dry_run else [])]
+
+
+def probes_of(
+    name: str, options: argparse.Namespace, model: Path, questions: Path
+) -> Iterator[list[str]]:
+    """Yield the arguments of a probe of every source, on answers that `main` has."""
+    del model
+    for source in options.sources:
+        group = options.out / "main" / source / "blocks" / source / "seed-0" / "base"
+        words = ["probe", str(group / "methods" / "all-nearest")]
+        words += ["--pool", str(file_of(questions, source, "pool"))]
+        words += ["--answers", str(file_of(questions, source, "pool-answers"))]
+        words += ["--context-rules", *CONTEXT_RULES]
+        words += ["--out", str(options.out / name / source)]
         yield [*words, *(["--dry-run"] if options.dry_run else [])]
 
 

@@ -157,7 +157,7 @@ def freedom_of(parts: Sequence[FloatArray]) -> float:
     return total**2 / below if below > 0.0 else float("inf")
 
 
-def tested(
+def results_of(
     hypotheses: Iterable[Hypothesis],
     sources: Mapping[str, Scores],
     rng: np.random.Generator,

@@ -19,27 +19,32 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from benchmarks.factorial.design import (
+    chosen_recipe,
+    every_second,
+    hypotheses,
+    of_recipe,
+)
 from benchmarks.factorial.effects import (
     Estimate,
     Hypothesis,
     Scores,
     difference,
-    factors,
-    interaction,
-    mean,
-    tested,
+    results_of,
     verdict,
 )
 from benchmarks.factorial.sources import CROSS_DOMAIN, SOURCES
 from neuron_opsd.method.calibration import binned_gap
 from neuron_opsd.method.resampling import Resampled, over_seeds
 from neuron_opsd.method.statistics import FloatArray, bootstrap_weights
+from neuron_opsd.probing.files import JSON
 from neuron_opsd.records.scores import Interval
-from neuron_opsd.results.comparison import BASE, FORM
-from neuron_opsd.results.run import PROMPTED
+from neuron_opsd.results.comparison import BASE
+from neuron_opsd.results.probe import ACCURACY
 from neuron_opsd.seeds import generator
 from neuron_opsd.storage.codecs import without_nan
 from neuron_opsd.storage.files import write_atomic
@@ -50,15 +55,6 @@ STEPS: Final = 40
 NUM_BINS: Final = 15
 NUM_ECE_RESAMPLES: Final = 2000
 CROSS: Final = "other sets"
-
-CONTEXTS: Final = ("nearest", "question", "same-answer", "words", "random", "fixed")
-SELECTIONS: Final = ("all", "random", "fewest", "balanced", "shift")
-BOTH: Final = ("nearest", "random")
-"""Contexts that every selection is trained with."""
-RIVALS: Final = {"lmsi": "lmsi-3e-4", "ttrl": "ttrl-3e-5", "intuitor": "intuitor-3e-5"}
-"""Every rival at its own rate, chosen without labels by `rates`."""
-LEAST: Final = 0.01
-LEAST_RECIPE: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,80 +72,6 @@ Table: TypeAlias = Mapping[Key, Answers]
 """Of one source."""
 
 
-def hypotheses() -> list[Hypothesis]:
-    """Return every effect that was written down, in its family."""
-    return [*of_contexts(), *of_selections(), *of_both(), *of_controls()]
-
-
-def of_contexts() -> Iterator[Hypothesis]:
-    """Yield what the teacher is shown: the main effect, and every rule by itself."""
-    shown, plain = (factors(SELECTIONS, [context]) for context in BOTH)
-    name = "nearest above random, mean over selections"
-    yield Hypothesis("contexts", name, mean(shown, plain))
-    for other in ("words", "same-answer"):
-        effect = difference("all-nearest", f"all-{other}")
-        yield Hypothesis("contexts", f"nearest above {other}, whole pool", effect)
-    for context in CONTEXTS:
-        if context != "random":
-            effect = difference(f"all-{context}", "all-random")
-            yield Hypothesis("contexts, each", f"{context} above random", effect)
-    effect = difference("all-question", "all-same-answer")
-    yield Hypothesis("contexts, each", "question above same-answer", effect)
-    yield Hypothesis(
-        "contexts, each",
-        "question above words",
-        difference("all-question", "all-words"),
-    )
-
-
-def of_selections() -> Iterator[Hypothesis]:
-    """Yield which questions are trained on: main effects over both contexts."""
-    plain = factors(["random"], BOTH)
-    for selection in ("fewest", "balanced", "shift"):
-        name = f"{selection} fifth above a random fifth"
-        effect = mean(factors([selection], BOTH), plain)
-        yield Hypothesis("selections", name, effect)
-    effect = mean(factors(["all"], BOTH), plain)
-    yield Hypothesis("pool", "whole pool above a random fifth", effect)
-
-
-def of_both() -> Iterator[Hypothesis]:
-    """Yield how much more contexts do under a selection than under a random one."""
-    for selection in ("all", "fewest", "balanced", "shift"):
-        effect = interaction(
-            f"{selection}-nearest",
-            f"{selection}-random",
-            "random-nearest",
-            "random-random",
-        )
-        yield Hypothesis("interaction", f"nearest under {selection}", effect)
-
-
-def of_controls() -> Iterator[Hypothesis]:
-    """Yield the candidates for a recipe above controls and rivals."""
-    references = {
-        BASE: LEAST_RECIPE,
-        FORM: LEAST_RECIPE,
-        PROMPTED: LEAST,
-        "ema-only": LEAST,
-        **dict.fromkeys(RIVALS.values(), LEAST),
-    }
-    for arm in CANDIDATES:
-        for reference, least in references.items():
-            name = f"{arm} above {reference}"
-            effect = difference(arm, reference)
-            yield Hypothesis(f"recipe {arm}", name, effect, least)
-
-
-CANDIDATES: Final = (
-    "all-nearest",
-    "all-question",
-    "all-same-answer",
-    "balanced-nearest",
-)
-"""What may become the recipe for short answers."""
-
-
 def read_scores(out: Path) -> pa.Table:
     """Return the rows of all parts, with the part's name; of `second` too."""
     tables = []
@@ -160,22 +82,19 @@ def read_scores(out: Path) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def tables_of(scores: pa.Table, parts: Sequence[str]) -> dict[str, Table]:
-    """Return how the models of some parts answered, by source.
+def tables_of(scores: pa.Table, part: str) -> dict[str, Table]:
+    """Return how the models of a part answered, by source.
 
     Untrained models, and those after as many steps as count. Questions ascend by id, so
-    that those of all models stand in one order. Of a model that several parts have the
-    first part's answers are taken.
+    that those of all models stand in one order.
     """
     rows: dict[str, dict[Key, dict[str, dict[str, Any]]]] = {}
-    for row in scores.to_pylist():
+    for row in scores.filter(pc.field("part") == part).to_pylist():
         if row["start"] != BASE or row["steps"] not in (0, STEPS):
-            continue
-        if row["part"] not in parts:
             continue
         found = rows.setdefault(row["source"], {})
         key = (row["test"], row["method"], row["seed"])
-        found.setdefault(key, {}).setdefault(row["question_id"], row)
+        found.setdefault(key, {})[row["question_id"]] = row
     return {
         source: {key: answers_of(own) for key, own in found.items()}
         for source, found in rows.items()
@@ -242,7 +161,9 @@ def arm_rows(table: Table, source: str) -> Iterator[list[str]]:
     found = {
         (kind, one.name): result
         for kind, scores in (("own", own), ("other", other))
-        for one, _, result in tested(listed, {source: scores}, draws("arms", source))
+        for one, _, result in results_of(
+            listed, {source: scores}, draws("arms", source)
+        )
     }
     for arm, seeds in own.items():
         means = [seeds[seed].mean() for seed in sorted(seeds)]
@@ -291,12 +212,69 @@ def effect_rows(
             ]
 
 
+def lead_rows(
+    probes: Path,
+    own: Mapping[str, Scores],
+    results: Sequence[tuple[Hypothesis, str, Estimate]],
+) -> Iterator[list[str]]:
+    """Yield how far a teacher is above that of random demonstrations, and its student.
+
+    The teacher is asked questions of the pool before training, the student those of
+    the test after it, so the two are independent.
+    """
+    found = {(one.name, where): result for one, where, result in results}
+    for source in own:
+        path = probes / source / JSON
+        if not path.is_file():
+            continue
+        contexts = json.loads(path.read_text(encoding="utf-8"))["contexts"]
+        for context in contexts:
+            lead = context["over_random"].get(ACCURACY)
+            name = NAME_OF_RULE.get(context["rule"])
+            student = found.get((f"{name} above random", source))
+            if lead is not None and student is not None:
+                before = Interval(lead["value"], lead["low"], lead["high"])
+                yield [source, str(name), *lead_cells(before, student)]
+
+
+LEADS: Final = ("source", "contexts", "teacher's lead", "student's", "lost in training")
+NAME_OF_RULE: Final = {
+    "nearest": "nearest",
+    "question-neurons": "question",
+    "same-answer": "same-answer",
+    "words": "words",
+    "fixed": "fixed",
+}
+"""Of context rules, as the arms' names have them."""
+
+
+def lead_cells(before: Interval, student: Estimate) -> list[str]:
+    """Write the teacher's lead, the student's, and by how much the first is larger."""
+    error = (before.high - before.low) / (2.0 * NORMAL)
+    both = NORMAL * float(np.hypot(error, student.error))
+    lost = before.value - student.value
+    leads = (
+        (before.value, before.low, before.high),
+        (student.value, student.low, student.high),
+    )
+    return [
+        *(in_points(*lead) for lead in leads),
+        in_points(lost, lost - both, lost + both),
+    ]
+
+
+NORMAL: Final = 1.96
+"""Half of a 95 % interval in standard errors."""
+
+
+def in_points(value: float, low: float, high: float) -> str:
+    """Write a difference in points with its interval."""
+    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
 def points(result: Estimate | None) -> str:
     """Write an effect in points with its interval."""
-    if result is None:
-        return ""
-    low, high = 100 * result.low, 100 * result.high
-    return f"{100 * result.value:+.1f} ({low:+.1f} to {high:+.1f})"
+    return "" if result is None else in_points(result.value, result.low, result.high)
 
 
 def interval_text(interval: Interval | None) -> str:
@@ -330,18 +308,22 @@ def main() -> None:
     """Print every table and write the files."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.factorial.tables")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--parts", nargs="+", default=("main", "more"))
+    parser.add_argument("--part", default="main")
     options = parser.parse_args()
     scores = read_scores(options.out)
     pq.write_table(scores, options.out / SCORES, compression="zstd")
-    tables = tables_of(scores, options.parts)
+    tables = tables_of(scores, options.part)
     for source, table in tables.items():
         print_table((f"trained on {source}", *HEADINGS), arm_rows(table, source))
     own = {source: accuracies(table, [source]) for source, table in tables.items()}
-    results = tested(hypotheses(), own, draws("effects"))
+    results = results_of(hypotheses(), own, draws("effects"))
+    arm = chosen_recipe(every_second(own, 0))
+    others = every_second(own, 1)
+    results += results_of(of_recipe(arm), others, draws("recipe"))
     for family in dict.fromkeys(one.family for one, _, _ in results):
         headings = (family, "source", "points", "p", "p, Holm", "reading")
         print_table(headings, effect_rows(results, family))
+    print_table(LEADS, lead_rows(options.out / "probe", own, results))
     rows = [
         {"family": one.family, "name": one.name, "source": where, **asdict(result)}
         for one, where, result in results

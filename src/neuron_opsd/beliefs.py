@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, TypeAlias, TypeVar, overload
 
 from neuron_opsd.config import Config
+from neuron_opsd.known import names_read
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals
 from neuron_opsd.models.roles import TextScorer
@@ -25,7 +26,6 @@ from neuron_opsd.records import (
     Vote,
 )
 from neuron_opsd.records.beliefs import Belief
-from neuron_opsd.signals import names_read
 from neuron_opsd.stages import pool_beliefs, teaching
 from neuron_opsd.stages.pool_beliefs import Given, Lesson
 from neuron_opsd.stages.rollouts import ask, written

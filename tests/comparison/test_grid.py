@@ -24,7 +24,7 @@ from neuron_opsd.comparison.comparison import Comparison
 from neuron_opsd.comparison.forecast import forecast
 from neuron_opsd.comparison.grid import draws_greedy
 from neuron_opsd.comparison.run_group import check_settings
-from neuron_opsd.comparison.variants import parse_variant
+from neuron_opsd.comparison.variants import Variant, parse_variant
 from neuron_opsd.config import Config
 from neuron_opsd.errors import (
     ConfigError,
@@ -449,6 +449,24 @@ def test_more_methods_and_seeds_can_be_asked_for_later(
     assert {name: after[name] for name in before} == before
     assert len(after) == 2 * 2 * 3
     assert data.seeds == (0, 1)
+
+
+def test_a_method_may_have_fewer_seeds_than_the_others(
+    tmp_path: Path, config: Config
+) -> None:
+    once = Variant("once", "ttrl", seeds=1)
+    wanted = comparison(tmp_path, variants=(parse_variant("lmsi"), once), num_seeds=2)
+    data = compared(wanted, config)
+    assert data.missing == 0
+    trained = {
+        (row.place.method, len(row.by_seed))
+        for row in data.measurements
+        if row.place.source == "sums" and row.place.target == IN_DOMAIN
+    }
+    assert {("lmsi", 2), ("once", 1), ("form-only", 2)} <= trained
+    made = [path for path in adapters(wanted.out) if "/once/" in path]
+    assert len(made) == len(data.sources)
+    assert all("seed-0" in path for path in made)
 
 
 def fail(

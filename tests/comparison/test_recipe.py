@@ -66,6 +66,7 @@ def test_flags_win_over_a_recipe_where_they_say_something(tmp_path: Path) -> Non
         ("methods.lmsi = 3", "the method lmsi is 3, but it must be a table"),
         ("methods.'a b' = {}", "'a b' cannot name a method"),
         ("methods.mine = {}", "the method of mine is 'mine'; set method to one of"),
+        ("methods.lmsi.seeds = -1", "the seeds of lmsi are -1, but they must be a"),
         ("methods.mine.method = ['lmsi']", "the method of mine is ['lmsi']"),
         (
             "methods.lmsi.distill.rate = 1",

@@ -97,6 +97,12 @@ class ComparisonContext:
     model_hash: str
     progress: Progress
 
+    def trained(self, seed: int, start: str) -> tuple[Variant, ...]:
+        """Return what is trained from a start with a seed."""
+        place = seed - self.config.seed
+        found = self.comparison.trained_from(start)
+        return tuple(one for one in found if not one.seeds or place < one.seeds)
+
 
 def is_comparison(folder: Path) -> bool:
     """Say whether a comparison of an earlier version began in an unmarked folder."""
@@ -208,5 +214,5 @@ def cells_of(context: ComparisonContext) -> list[Cell]:
         for seed in comparison.seeds(context.config)
         for source in comparison.sources
         for start in comparison.group_starts
-        for variant in comparison.trained_from(start)
+        for variant in context.trained(seed, start)
     ]

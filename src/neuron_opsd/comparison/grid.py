@@ -20,7 +20,6 @@ from neuron_opsd import errors
 from neuron_opsd.comparison import run_group
 from neuron_opsd.comparison.comparison import (
     Cell,
-    Comparison,
     ComparisonContext,
     group_folder,
     in_domain,
@@ -112,7 +111,7 @@ def fill_group(
         if base is None:
             raise errors.InUseError(f"what {source} seed {seed} begins from is in use")
         if Cell(BASE, source, FORM, seed) not in base.results:
-            variants = context.comparison.trained_from(start)
+            variants = context.trained(seed, start)
             lost = (Failure(start, source, v.name, seed, NO_START) for v in variants)
             return Outcome({}, tuple(lost), ())
     with opened(context, source, seed, start) as group:
@@ -158,7 +157,7 @@ def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
     # What a warm start begins from stands in the tables as the form-only model.
     if group.start == BASE:
         results[Cell(group.start, group.source, BASE, seed)] = first
-    for name, work in works(group, start, context.comparison).items():
+    for name, work in works(group, start, context).items():
         try:
             result = work()
         except (errors.TryAgainError, errors.ConfigError):
@@ -178,13 +177,13 @@ def filled(group: run_group.RunGroup, context: ComparisonContext) -> Outcome:
 
 
 def works(
-    group: run_group.RunGroup, start: run_group.StartModel, comparison: Comparison
+    group: run_group.RunGroup, start: run_group.StartModel, context: ComparisonContext
 ) -> dict[str, Callable[[], run_group.CellResult]]:
     """Return what makes the result of every model of a group but the first."""
     found: dict[str, Callable[[], run_group.CellResult]] = {}
     if group.run.config.tests_prompted:
         found[PROMPTED] = partial(run_group.measure_prompted, group, start)
-    for variant in comparison.trained_from(group.start):
+    for variant in context.trained(group.run.config.seed, group.start):
         found[variant.name] = partial(run_group.train_variant, group, variant, start)
     return found
 

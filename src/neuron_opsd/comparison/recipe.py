@@ -119,10 +119,15 @@ def variants_in(methods: Mapping[str, Any]) -> Iterator[Variant]:
                 'table, such as {} or { method = "neuron-opsd" }'
             )
         own = dict(table)
-        method = own.pop("method", name)
+        method, seeds = own.pop("method", name), own.pop("seeds", 0)
         if not isinstance(method, str) or method not in METHODS:
             raise ConfigError(
                 f"the method of {name} is {tables.shortened(method)}; set method to "
                 f"one of {', '.join(METHODS)}"
             )
-        yield Variant(name, method, own)
+        if type(seeds) is not int or seeds < 0:
+            raise ConfigError(
+                f"the seeds of {name} are {tables.shortened(seeds)}, but they must be "
+                "a whole number, with how many of all it is trained; 0 means all"
+            )
+        yield Variant(name, method, own, seeds)

@@ -30,7 +30,6 @@ from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
-from neuron_opsd.signals import QUESTION_NEURONS
 from neuron_opsd.storage.codecs import ROLLOUTS, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
@@ -196,7 +195,7 @@ def outputs_for(group: RunGroup, config: Config, folder: str) -> PoolOutputs:
     return PoolOutputs(
         folder,
         neurons_name(shared, config),
-        f"{QUESTION_NEURONS}{changed(shared, config, 'neurons')}",
+        changed_capture(shared, config),
         taught_suffix(shared, config),
     )
 
@@ -206,7 +205,12 @@ def neurons_name(shared: Config, own: Config) -> str:
 
     Methods that capture the same answers in the same way share them.
     """
-    return f"neurons-{own.contexts.answer}{changed(shared, own, 'neurons')}"
+    return f"neurons-{own.contexts.answer}{changed_capture(shared, own)}"
+
+
+def changed_capture(shared: Config, own: Config) -> str:
+    """Return what tells a method's neuron sets from those with the shared settings."""
+    return changed(shared, own, "neurons")
 
 
 def taught_suffix(shared: Config, own: Config) -> str:
@@ -216,7 +220,7 @@ def taught_suffix(shared: Config, own: Config) -> str:
     """
     found = changed(shared, own, "contexts")
     if own.context_signals & OF_NEURONS:
-        found += changed(shared, own, "neurons")
+        found += changed_capture(shared, own)
     if own.most_new_tokens != shared.most_new_tokens:
         found += f"-max_new_tokens-{own.most_new_tokens}"
     return found

@@ -122,7 +122,7 @@ def has_ended(context: ComparisonContext, key: GroupKey) -> bool:
     if not (folder / MANIFEST).is_file():
         return False
     outputs = read_manifest(folder).outputs
-    names = [BASE, *(one.name for one in context.comparison.trained_from(key[2]))]
+    names = [BASE, *(one.name for one in context.trained(key[0], key[2]))]
     names += [PROMPTED] if context.config.tests_prompted else []
     return all(cell_folder(name) in outputs for name in names)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from neuron_opsd.config import Config, tables
@@ -43,6 +43,9 @@ class Variant:
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     """A table of tables; wins over the comparison's settings."""
+    seeds: int = 0
+    """With how many of the comparison's seeds it is trained, its first ones; 0 is all
+    of them."""
 
     @property
     def trained(self) -> type[Method]:
@@ -265,7 +268,7 @@ def fitted(
     for name, value in tables.differences(own, resolved).items():
         section, _, field = name.partition(".")
         taken = tables.merge(taken, {section: {field: value}})
-    return Variant(variant.name, variant.method, tables.merge(taken, variant.settings))
+    return replace(variant, settings=tables.merge(taken, variant.settings))
 
 
 def prompted(shared: Config, facts: ModelFacts) -> Config:
