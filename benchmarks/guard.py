@@ -1,10 +1,10 @@
 """Say when the guard would have fired, and what the step that it keeps scores.
 
-    python benchmarks/guard.py train --out runs/guard
-    python benchmarks/guard.py table runs/guard
+    python -m benchmarks.guard train --out runs/guard
+    python -m benchmarks.guard table runs/guard
 
 Trains collapsing and healthy methods of benchmarks/comparison.py for 40 steps with the
-guard looking every 5, tests each after the same steps, and makes a table from what the
+guard looking every 5, tests each on the way, and makes a table from what the
 folder holds. Labels are read for the table alone. What came of it is in
 docs/lab-notebook/results.md. Trainings are done one after the other; the command goes
 on where it was stopped.
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from comparison import METHODS, SETTINGS, name_of, part
+from benchmarks.comparison import METHODS, SETTINGS, name_of, part
 from neuron_opsd.cli import main as neuron_opsd
 from neuron_opsd.cli.terminal import open_terminal
 from neuron_opsd.comparison.run_group import CellResult
@@ -32,6 +32,8 @@ from neuron_opsd.storage.codecs import record_codec
 from neuron_opsd.storage.download_cache import cache_folder
 
 STEPS, EVERY = 40, 5
+SHOWN = (5, 10, 20, 30)
+"""Steps after which models are tested besides the last."""
 POOL, TESTS = 400, 200
 TRAINED = {
     "sst2": ("neuron-opsd", "intuitor", "neuron-opsd-balanced", "lmsi", "ttrl"),
@@ -77,8 +79,8 @@ def train_one(out: Path, source: str, method: str) -> int:
     words += ["--methods", written, "--seeds", "1", "--set", *SETTINGS]
     words += [f"distill.steps={STEPS}", f"distill.checkpoint_every={EVERY}"]
     words += [f"guard.every={EVERY}", "guard.num_questions=64"]
-    words += ["evaluation.prompted=false", "--at"]
-    return neuron_opsd([*words, *map(str, range(EVERY, STEPS, EVERY))])
+    words += ["evaluation.prompted=false", "--at", *map(str, SHOWN)]
+    return neuron_opsd(words)
 
 
 @dataclass(frozen=True, slots=True)

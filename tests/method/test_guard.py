@@ -55,6 +55,10 @@ def looked_at(*students: Reading, base: Reading = READING) -> list[StepMetrics]:
     ]
 
 
+def changed(**fields: Any) -> Reading:
+    return replace(READING, **fields)
+
+
 def seen(steps: Iterable[StepMetrics]) -> list[Collapse]:
     return collapses(steps, LIMITS)
 
@@ -109,8 +113,7 @@ def test_unanimity_and_lost_entropy_of_the_steps_show_below_their_limits() -> No
 def test_each_sign_of_a_look_shows_at_once_beyond_its_limit(
     field: str, healthy: float, collapsed: float, sign: str
 ) -> None:
-    fine = replace(READING, **{field: healthy})
-    bad = replace(READING, **{field: collapsed})
+    fine, bad = changed(**{field: healthy}), changed(**{field: collapsed})
     (found,) = seen(looked_at(READING, fine, bad, bad))
     assert found.sign == f"{sign} on the guard's questions"
     assert found.step == 2, "told once, as it is first seen"

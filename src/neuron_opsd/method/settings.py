@@ -197,17 +197,23 @@ SCORES: Final = {
 }
 
 
+def only_looked_at(value: str, info: ValidationInfo) -> str:
+    """Refuse to keep the best step where nothing says which it is."""
+    if value == "best" and info.data.get("num_questions") == 0:
+        raise PydanticCustomError(
+            "no_looks",
+            "the best step is chosen on the guard's questions, and "
+            "guard.num_questions is 0; set it to 1 or more, or keep to last",
+        )
+    return value
+
+
 class GuardConfig(Section):
     """What is watched, without labels, for signs that the student collapses."""
 
     on_collapse: Literal["warn", "stop"] = "warn"
     """What to do at the first sign: `warn` and go on, or `stop` the run. May be changed
     when a stopped run resumes."""
-    keep: Literal["last", "best"] = "last"
-    """Which adapter a training ends with: that of the `last` step, or of the `best` one
-    by `score`, the untrained model included."""
-    score: Annotated[str, OneOf(SCORES)] = "information"
-    """By what the best step is chosen, on the guard's questions."""
     every: Positive = 10
     """Steps between looks at the guard's questions; the last step is always one."""
     num_questions: NotNegative = 32
@@ -216,6 +222,11 @@ class GuardConfig(Section):
     num_samples: Positive = 2
     """Rollouts of each where answers are free; among choices, exact probabilities take
     their place."""
+    keep: Annotated[Literal["last", "best"], AfterValidator(only_looked_at)] = "last"
+    """Which adapter a training ends with: that of the `last` step, or of the `best` one
+    by `score`, the untrained model included."""
+    score: Annotated[str, OneOf(SCORES)] = "information"
+    """By what the best step is chosen, on the guard's questions."""
     max_length_factor: Rate = 3.0
     """How many times as long rollouts may become."""
     max_truncated_gain: Probability = 0.5
