@@ -45,6 +45,7 @@ from neuron_opsd.answers.readers import readers_for  # noqa: E402
 from neuron_opsd.answers.votes import tally_votes  # noqa: E402
 from neuron_opsd.config import Config  # noqa: E402
 from neuron_opsd.data.overlap import check_overlap, duplicates_of  # noqa: E402
+from neuron_opsd.known import look_up  # noqa: E402
 from neuron_opsd.method.selection import (  # noqa: E402
     PoolSignals,
     kept_ids,
@@ -69,7 +70,6 @@ from neuron_opsd.runs.inputs import (  # noqa: E402
     read_pool,
     read_tests,
 )
-from neuron_opsd.signals import read_signals  # noqa: E402
 from neuron_opsd.stages.one_answer import one_answer_findings  # noqa: E402
 from neuron_opsd.stages.remarks import on_search  # noqa: E402
 from neuron_opsd.stages.rollouts import ask  # noqa: E402
@@ -275,7 +275,7 @@ def measure(files: Files, options: argparse.Namespace) -> Measured:
         answers = demonstrable(
             MODEL, by_id, shown_answers(rollouts, votes, config), config
         )
-        known = read_signals(Workspace(config), MODEL, pool, signals)
+        known = look_up(Workspace(config), MODEL, pool, signals)
         library = demonstration_pool(pool, answers, known, selection, config)
     path = files.folder / CONTEXTS.file_name
     trained = known.of(kept_ids(selection))

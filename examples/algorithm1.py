@@ -38,7 +38,7 @@ def algorithm1(model_name: str, file: str, out: Path, assignments: list[str]) ->
     print(f"{sum(entry.kept for entry in selection)} of {len(pool)} questions selected")
 
     # C_K(x): the K questions with the most similar neurons, with the model's answers.
-    known = no.read_signals(model, pool, neurons, chosen, votes, config)
+    known = no.look_up(model, pool, neurons, chosen, votes, config)
     answers = no.answers_to_show(model, pool, rollouts, votes, config)
     contexts = no.build_contexts(pool, known, selection, answers, config)
     examples = no.build_examples(model, pool, contexts, config)

@@ -21,6 +21,7 @@ from neuron_opsd import records
 from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.data.overlap import duplicates_of
 from neuron_opsd.errors import DataError
+from neuron_opsd.known import MedoidNames, look_up, names_read, with_medoids
 from neuron_opsd.method import selection as selecting
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids
@@ -28,7 +29,6 @@ from neuron_opsd.methods import needs_contexts, needs_neurons
 from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel, TextScorer, Tokenizer
 from neuron_opsd.records import NeuronSet, Question, Rollout, SelectionEntry, Vote
-from neuron_opsd.signals import names_read, read_signals
 from neuron_opsd.stages import capture, remarks, teaching
 from neuron_opsd.stages.centring import choice_bias, is_centring
 from neuron_opsd.stages.rollouts import OWN, ask, sample_rollouts
@@ -71,14 +71,16 @@ def prepare(
     """
     config = work.config
     rollouts = roll_out(work, model, pool)
-    votes = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
+    held = hold_votes(work, pool, rollouts, ROLLOUTS_NAME)
+    names = MedoidNames(ROLLOUTS_NAME)
+    votes = with_medoids(work, model, pool, rollouts, held, names)
     chosen = representatives(summaries_of(rollouts), votes, config)
     neurons = read_neurons(work, model, pool, Chosen(rollouts, chosen))
     answered = PoolSignals(neurons, chosen, votes)
     selection = select(work, answered)
     trained = only or refuse_none(kept_ids(selection), pool)
     answers = answers_to_show(work, model, pool, rollouts, votes)
-    known = read_signals(work, model, pool, answered)
+    known = look_up(work, model, pool, answered)
     library = demonstration_pool(pool, answers, known, selection, config)
     contexts = choose_contexts(work, known.of(trained), library)
     examples = write_examples(work, model, contexts, library)

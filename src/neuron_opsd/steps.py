@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from neuron_opsd import pipeline, signals
+from neuron_opsd import known as knowing
+from neuron_opsd import pipeline
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Settings, as_config
 from neuron_opsd.method.contexts.search import Known
@@ -169,7 +170,7 @@ def answers_to_show(
     return pipeline.answers_to_show(work, model, pool, rollouts, votes)
 
 
-def read_signals(
+def look_up(
     model: LanguageModel,
     pool: Sequence[Question],
     neurons: Sequence[NeuronSet],
@@ -188,7 +189,7 @@ def read_signals(
         config: Names the rule.
     """
     answered = PoolSignals(neurons, chosen, votes)
-    return signals.read_signals(Workspace(config), model, pool, answered)
+    return knowing.look_up(Workspace(config), model, pool, answered)
 
 
 def build_contexts(
@@ -203,7 +204,7 @@ def build_contexts(
 
     Args:
         pool: The questions.
-        known: As `read_signals` returns it.
+        known: As `look_up` returns it.
         selection: As `select_questions` returns it.
         answers: As `answers_to_show` returns them.
         config: How many demonstrations, and by which rule.

@@ -145,6 +145,26 @@ def test_divergences_are_those_of_the_whole_vocabulary(tiny_llama: Path) -> None
     assert found[1] == 0.0
 
 
+def test_logprobs_are_sums_over_the_completions_tokens(folder: Path) -> None:
+    model = loaded(folder)
+    pairs = pairs_for(model)
+    for value, (_, completion), rows in zip(
+        model.logprobs(pairs), pairs, every_logit(model, pairs), strict=True
+    ):
+        log_p = rows[:-1].log_softmax(-1)
+        expected = sum(log_p[t, token].item() for t, token in enumerate(completion))
+        assert value == pytest.approx(expected, abs=1e-4)
+
+
+def test_logprobs_of_long_completions_are_read_out_in_parts(tiny_llama: Path) -> None:
+    model = loaded(tiny_llama)
+    long = tuple(range(5, 300))
+    whole = model.logprobs([((1, 2), long)])[0]
+    first, last = long[:140], long[140:]
+    parts = model.logprobs([((1, 2), first), ((1, 2, *first), last)])
+    assert whole == pytest.approx(sum(parts), abs=1e-3)
+
+
 def test_positions_that_predict_stand_one_before_their_tokens() -> None:
     pairs: list[Pair] = [((5, 6, 7), (8, 9)), ((5,), (6,))]
     ids = padded([prompt + completion for prompt, completion in pairs])

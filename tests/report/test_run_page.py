@@ -15,7 +15,7 @@ import pytest
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.method.calibration import METRICS
-from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.method.contexts import CONTEXT_RULES, SHOWN_ANSWERS
 from neuron_opsd.method.selection import LEFT_OUT, SELECTION_RULES
 from neuron_opsd.records import SelectionEntry
 from neuron_opsd.records.scores import Interval
@@ -23,7 +23,6 @@ from neuron_opsd.report.card import render_card
 from neuron_opsd.report.condense import measured, num_levels, pool_summary
 from neuron_opsd.report.measures import METRIC_KINDS
 from neuron_opsd.report.run_notes import (
-    DEMONSTRATION_ANSWERS,
     NEURON_RULES,
     method_notes,
 )
@@ -204,7 +203,7 @@ def test_a_run_that_did_nothing_still_has_a_page() -> None:
 
 
 @pytest.mark.parametrize("rule", NEURON_RULES)
-@pytest.mark.parametrize("answer", DEMONSTRATION_ANSWERS)
+@pytest.mark.parametrize("answer", SHOWN_ANSWERS)
 @pytest.mark.parametrize("selection", SELECTION_RULES)
 @pytest.mark.parametrize("shown", CONTEXT_RULES)
 def test_every_choice_is_told_in_words(
@@ -218,7 +217,7 @@ def test_every_choice_is_told_in_words(
         }
     )
     notes = dict(method_notes(replace(example_report(), config=config)))
-    assert DEMONSTRATION_ANSWERS[answer] in notes["Demonstrations"]
+    assert SHOWN_ANSWERS[answer].shown in notes["Demonstrations"]
     assert CONTEXT_RULES[shown].help in notes["Demonstrations"]
     assert SELECTION_RULES[selection].help in notes["Selection"]
     assert "{" not in "".join(notes.values())

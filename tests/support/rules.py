@@ -26,7 +26,7 @@ LAYERS: tuple[set[str], ...] = (
     {"cluster", "data", "models"},
     {"report", "stages"},
     {"methods"},
-    {"signals"},
+    {"known"},
     {"pipeline"},
     {"runs"},
     {"demo", "planning"},

@@ -14,6 +14,7 @@ import numpy as np
 from neuron_opsd.analysis.inputs import LabelledPool, PreparedRun
 from neuron_opsd.answers.readers import READERS, Reader, readers_for
 from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
+from neuron_opsd.known import votes_with
 from neuron_opsd.method.association import Measures, correlations, residuals
 from neuron_opsd.method.labels import LabelColumns, known_measures, label_columns
 from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
@@ -83,7 +84,7 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
     """Gather what a run made of its pool."""
     config = run.config
     readers = vote_readers(run, labels)
-    votes = tally_votes(summaries_of(run.rollouts), readers)
+    votes = votes_with(tally_votes(summaries_of(run.rollouts), readers), run.medoids)
     captured = representatives(summaries_of(run.rollouts), votes, config)
     sampled = sampled_rollouts(summaries_of(run.rollouts))
     neurons = {entry.question_id: entry for entry in run.neurons}

@@ -15,12 +15,15 @@ from typing import Any, TypeVar
 
 from neuron_opsd import records
 from neuron_opsd.answers.verifier import Verdict
-from neuron_opsd.comparison.run_group import cell_folder, neurons_name
+from neuron_opsd.comparison.run_group import cell_folder, changed_capture, neurons_name
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.known import MEDOIDS_NAME
+from neuron_opsd.method.contexts import SHOWN_ANSWERS
 from neuron_opsd.methods import needs_contexts, needs_neurons
+from neuron_opsd.records.states import Medoid
 from neuron_opsd.runs.inputs import questions_hash
 from neuron_opsd.runs.prepare import inside
 from neuron_opsd.storage import codecs
@@ -51,6 +54,7 @@ class Place:
     config: Config
     """The run's settings in `SECTIONS`; the others are defaults."""
     neurons: str = "neurons"
+    medoids: str = MEDOIDS_NAME
     method: str = ""
     """Folder, within, of what no other method shares; empty for a run of its own."""
 
@@ -93,7 +97,9 @@ def place_in_group(group: Path, method: str) -> Place:
             f"{group / method} is of a method without demonstrations, of which there "
             "is nothing to tell; name one of a method that shows some"
         )
-    return Place(group, manifest, config, neurons_name(shared.config, config), method)
+    neurons = neurons_name(shared.config, config)
+    medoids = f"{MEDOIDS_NAME}{changed_capture(shared.config, config)}"
+    return Place(group, manifest, config, neurons, medoids, method)
 
 
 def name_of(folder: Path) -> str:
@@ -168,6 +174,8 @@ class PreparedRun:
     teacher_check: records.TeacherCheck | None
     verdicts: Sequence[Verdict] = ()
     """Which of the rollouts' answers are equal, where math-verify was asked."""
+    medoids: Sequence[Medoid] = ()
+    """Which of a question's rollouts its demonstration shows, where neurons say so."""
 
     @property
     def model(self) -> str:
@@ -245,6 +253,9 @@ def read_run(
     if checked in place.manifest.outputs:
         teacher_check = read_output(place, checked, codecs.TEACHER_CHECK)
     equal = verdicts_name("rollouts")
+    medoids: Sequence[Medoid] = ()
+    if SHOWN_ANSWERS[place.config.contexts.answer].reads_all_neurons:
+        medoids = read_output(place, place.medoids, codecs.MEDOIDS)
     verdicts: Sequence[Verdict] = ()
     if equal in place.manifest.outputs:
         verdicts = read_output(place, equal, verdicts_codec(equal))
@@ -258,6 +269,7 @@ def read_run(
         contexts=read_output(place, place.own("contexts"), codecs.CONTEXTS),
         teacher_check=teacher_check,
         verdicts=verdicts,
+        medoids=medoids,
     )
 
 

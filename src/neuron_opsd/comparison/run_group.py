@@ -29,7 +29,6 @@ from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
 from neuron_opsd.runs.training import Training, examples_for, train_adapter
-from neuron_opsd.signals import QUESTION_NEURONS
 from neuron_opsd.storage.codecs import ROLLOUTS, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
@@ -193,9 +192,7 @@ def outputs_for(group: RunGroup, config: Config, folder: str) -> PoolOutputs:
     """Return what a method's preparation is called in its group."""
     shared = group.run.config
     return PoolOutputs(
-        folder,
-        neurons_name(shared, config),
-        f"{QUESTION_NEURONS}{changed_capture(shared, config)}",
+        folder, neurons_name(shared, config), changed_capture(shared, config)
     )
 
 

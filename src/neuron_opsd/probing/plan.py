@@ -14,6 +14,7 @@ from neuron_opsd.planning.workload import Rates, Work
 from neuron_opsd.probing.borrowing import lent_by
 from neuron_opsd.probing.request import (
     RANKED_PER_ASKED,
+    WITHOUT_NEURONS,
     ProbeRequest,
     check_request,
     place_for,
@@ -36,7 +37,7 @@ def plan_probe(request: ProbeRequest, config: Config, progress: Progress) -> Pla
     config = settings_for(request, config, place)
     library, _ = read_library(request, config, place, progress.warn)
     tokenizer = load_tokenizer(config.model)
-    own = for_model(config, tokenizer.facts)
+    own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
     chooses = any(question.choices for question in library)
     resolved = resolve(own, tokenizer, chooses=chooses)
     check_sets(tokenizer, {POOL: library}, resolved, {POOL: request.pool})

@@ -31,6 +31,7 @@ from neuron_opsd.probing.files import check_files, write_probe
 from neuron_opsd.probing.labels import judge_of
 from neuron_opsd.probing.request import (
     RANKED_PER_ASKED,
+    WITHOUT_NEURONS,
     ProbeRequest,
     check_request,
     first_drawn,
@@ -110,7 +111,7 @@ def probe_on(
 ) -> ProbeData:
     """Probe where the settings say that the model answers."""
     tokenizer = load_tokenizer(config.model)
-    own = for_model(config, tokenizer.facts)
+    own = for_model(config, tokenizer.facts, WITHOUT_NEURONS)
     library = questions.library
     chooses = any(question.choices for question in library)
     resolved = resolve(own, tokenizer, [request.out], chooses=chooses)

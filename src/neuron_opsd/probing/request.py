@@ -35,6 +35,10 @@ FREE_TO_CHANGE: Final = (
 """Beginnings of settings that the answers and neurons of a run do not depend on."""
 
 
+WITHOUT_NEURONS: Final = {"selection": {"rule": "all"}, "contexts": {"rule": "random"}}
+"""Where a probe begins if the model's neurons cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
     """What a probe is asked to do."""

@@ -194,6 +194,8 @@ class Vote:
     num_rollouts: int
     spellings: Mapping[str, str] = field(default_factory=dict)
     """Every answer as it was given, to the one of `counts` that it counted for."""
+    medoid: int | None = None
+    """Index of the rollout whose neurons are most like the others', if it is known."""
 
     def supported_by(self, answer: str | None) -> bool:
         """Say whether an answer that voted is the pseudo-label, however spelled."""
@@ -215,8 +217,7 @@ class NeuronSet:
 
     question_id: str
     neuron_count: int | None
-    """s(x): size of the counted set, before the cut to the strongest; `None` where
-    nobody read it."""
+    """s(x): size of the counted set, before the cut; `None` where nobody read it."""
     neuron_ids: NeuronIds
     """N(x): the strongest of the counted set with a positive score, sorted."""
     scores: NDArray[np.float32]
@@ -246,8 +247,8 @@ class Demonstration:
     answer: str
     """What the demonstration says the assistant answered."""
     distance: float | None
-    """Jaccard distance in [0, 1] of neurons, of the answers' unless the rule compares
-    others; of hidden states 1 less the cosine; `None` where none were read."""
+    """Jaccard distance of neurons in [0, 1], or cosine distance of hidden states, as
+    the rule compares them; `None` where neither was read."""
     reason: str
 
 
@@ -302,8 +303,7 @@ class StepMetrics:
     reward: float | None = None
     """Mean over rollouts, where a method rewards them."""
     agreement: float | None = None
-    """Mean share of a question's rollouts that agree with their vote, where one was
-    held."""
+    """Mean share of a question's rollouts that agree with their vote, if any was."""
     skipped: str = ""
     """Why nothing was learnt in this step; what is measured of it is 0 then."""
     spike: float = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from neuron_opsd.config import Config, DistillConfig
-from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.method.contexts import CONTEXT_RULES, SHOWN_ANSWERS
 from neuron_opsd.method.divergence import DIVERGENCES
 from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.results.run import OURS, ReportData
@@ -35,12 +35,6 @@ SPANS: Mapping[str, str] = {
     "completion": "",
     "reasoning": " Only the tokens of the reasoning count.",
     "answer": " Only the tokens of the final answer after the reasoning count.",
-}
-
-DEMONSTRATION_ANSWERS: Mapping[str, str] = {
-    "first": "the model's first sampled answer, right or wrong",
-    "greedy": "the model's greedy answer, right or wrong",
-    "voted": "a sampled answer that agrees with the model's own vote",
 }
 
 TEACHERS: Mapping[str, str] = {
@@ -121,7 +115,7 @@ def demonstrations_note(data: ReportData) -> str:
     rule = CONTEXT_RULES[contexts.rule]
     return (
         f"The teacher saw {count} other questions, {rule.help} from the {source}, the "
-        f"{rule.last} last. Each shows {DEMONSTRATION_ANSWERS[contexts.answer]}."
+        f"{rule.last} last. Each shows {SHOWN_ANSWERS[contexts.answer].shown}."
     )
 
 

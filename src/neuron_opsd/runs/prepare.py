@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import TeacherError
+from neuron_opsd.known import MEDOIDS_NAME, QUESTION_NEURONS
 from neuron_opsd.methods import METHODS, needs_contexts, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
@@ -24,7 +25,6 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.model_checks import CHUNK
 from neuron_opsd.runs.verdicts import noted, warn_as_kept
 from neuron_opsd.seeds import derive_seed
-from neuron_opsd.signals import QUESTION_NEURONS
 from neuron_opsd.stages.beliefs import DRAWS
 from neuron_opsd.stages.one_answer import one_answer_findings, refuse_one_answer
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
@@ -60,8 +60,9 @@ class PoolOutputs:
     empty for the run directory itself. Rollouts are shared."""
     neurons: str = "neurons"
     """Of the neuron sets, shared by all that asks for the same."""
-    question_neurons: str = QUESTION_NEURONS
-    """The same of those of the questions' own tokens."""
+    changed: str = ""
+    """Ends the names of what else is read off neurons, where that is not done by the
+    settings that are shared."""
 
     @property
     def all(self) -> list[str]:
@@ -71,7 +72,8 @@ class PoolOutputs:
     def of(self, names: Sequence[str]) -> list[str]:
         """Return what outputs are called that have other names for `prepare`."""
         own = {name: inside(self.folder, name) for name in OWN}
-        own |= {"neurons": self.neurons, QUESTION_NEURONS: self.question_neurons}
+        own |= {n: f"{n}{self.changed}" for n in (QUESTION_NEURONS, MEDOIDS_NAME)}
+        own["neurons"] = self.neurons
         return [own.get(name, name) for name in names]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,12 +10,19 @@ from neuron_opsd.answers.readers import Reader, readers_for
 from neuron_opsd.answers.verifier import Verdict
 from neuron_opsd.answers.votes import tally_votes
 from neuron_opsd.config import Config
+from neuron_opsd.known import (
+    MEDOIDS_NAME,
+    MedoidNames,
+    look_up,
+    names_read,
+    with_medoids,
+)
 from neuron_opsd.method.contexts.search import OF_ANSWERS, Known
 from neuron_opsd.method.selection import PoolSignals
 from neuron_opsd.models.remembering import remembering
 from neuron_opsd.models.roles import Answerer, LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, Prepared, read_neurons
-from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext
+from neuron_opsd.records import NeuronSet, Question, Rollout, TeacherContext, Vote
 from neuron_opsd.records.scores import TestResult
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.prepare import (
@@ -24,7 +31,6 @@ from neuron_opsd.runs.prepare import (
     tokens_read,
     written_tokens,
 )
-from neuron_opsd.signals import names_read, read_signals
 from neuron_opsd.stages.capture import not_read
 from neuron_opsd.stages.remarks import on_search
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask, sample_rollouts
@@ -208,12 +214,22 @@ def test_signals(run: RunContext, model: LanguageModel, test: TestSet) -> Known:
         codec = ROLLOUTS.at(rollouts_name(test.name, BEFORE) + ".parquet")
         rollouts = codec.load(run.directory.path(codec.file_name))
         settle_test(run.work, test, BEFORE, rollouts)
-        votes = tally_votes(summaries_of(rollouts), test_readers(test, config))
+        votes = medoid_votes(run, model, test, rollouts)
         own = representatives(summaries_of(rollouts), votes, config)
         chosen = Chosen(rollouts, own)
         answered = PoolSignals(test_neurons(run, model, test, chosen), own, votes)
     folder = test_folder(test.name)
-    return read_signals(run.work, model, test.questions, answered, folder)
+    return look_up(run.work, model, test.questions, answered, folder)
+
+
+def medoid_votes(
+    run: RunContext, model: LanguageModel, test: TestSet, rollouts: Sequence[Rollout]
+) -> Mapping[str, Vote]:
+    """Return the votes of a test set's answers, with their medoids where wanted."""
+    votes = tally_votes(summaries_of(rollouts), test_readers(test, run.config))
+    own = f"{test_folder(test.name)}{MEDOIDS_NAME}"
+    names = MedoidNames(rollouts_name(test.name, BEFORE), own)
+    return with_medoids(run.work, model, test.questions, rollouts, votes, names)
 
 
 def test_neurons(

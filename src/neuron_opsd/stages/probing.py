@@ -204,8 +204,9 @@ class Subject:
 
     @property
     def voted(self) -> int | None:
-        """Place of the voted answer."""
-        return self.places.get(self.vote.pseudo_label or UNREAD)
+        """Place of the voted answer, `None` where none could be read."""
+        label = self.vote.pseudo_label
+        return None if label is None else self.places.get(label)
 
     @property
     def shares(self) -> FloatArray:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from neuron_opsd.config import Config
+from neuron_opsd.method.contexts import SHOWN_ANSWERS
 from neuron_opsd.method.contexts.drawn import FILLED
 from neuron_opsd.method.contexts.overlap import EXACT_PAIRS, stated_recall
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.records import RolloutSummary, TeacherContext, TrainingExample
 from neuron_opsd.stages.teaching import DemonstrationPool, misread
-
-LACKS: Final = {
-    "first": "no answer can be read from their first sample",
-    "greedy": "no answer can be read from their greedy completion",
-    "voted": "no answer can be read from any of their samples",
-}
-"""What a question lacks that shows nothing, by `contexts.answer`."""
 
 
 def on_rollouts(rollouts: Iterable[RolloutSummary], longest: int) -> list[str]:
@@ -52,7 +45,7 @@ def on_shown(
     if len(found) < pool_size:
         remarks.append(
             f"{pool_size - len(found)} of {pool_size} questions of the pool cannot be "
-            f"demonstrations, because {LACKS[contexts.answer]}"
+            f"demonstrations, because {SHOWN_ANSWERS[contexts.answer].lacks}"
         )
     spelled = sum(misread(model, answer, config) for answer in found.values())
     if spelled:

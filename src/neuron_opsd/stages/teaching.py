@@ -9,7 +9,7 @@ from typing import TypeVar
 from neuron_opsd.answers import reasoning
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.method.contexts import CONTEXT_RULES, SHOWN_ANSWERS
 from neuron_opsd.method.contexts.search import Known, Search
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.prompts import student_prompt, teacher_prompt
@@ -158,6 +158,8 @@ def fits(
         return False
     if config.answer == "first":
         return rollout.index == 0
+    if SHOWN_ANSWERS[config.answer].reads_all_neurons:
+        return rollout.index == votes[rollout.question_id].medoid
     return votes[rollout.question_id].supported_by(rollout.answer)
 
 

@@ -28,7 +28,7 @@ from neuron_opsd.records import (
     TeacherCheck,
     TeacherContext,
 )
-from neuron_opsd.records.states import QuestionState
+from neuron_opsd.records.states import Medoid, QuestionState
 from neuron_opsd.storage import stored_rollouts
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
 from neuron_opsd.storage.files import write_atomic, write_file
@@ -330,5 +330,6 @@ ROLLOUTS: Codec[Sequence[Rollout]] = Codec(
 NEURONS = Codec("neurons.parquet", save_neurons, load_neurons)
 STATES = Codec("hidden-states.parquet", save_states, load_states)
 SELECTION = records_codec("selection.json", SelectionEntry)
+MEDOIDS = records_codec("medoids.json", Medoid)
 CONTEXTS = records_codec("contexts.json", TeacherContext)
 TEACHER_CHECK = record_codec("teacher_check.json", TeacherCheck)

@@ -7,13 +7,14 @@ measures take their summaries, which are read without making objects of texts or
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from itertools import accumulate, groupby, islice
+from itertools import accumulate, chain, groupby, islice
 from pathlib import Path
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, Protocol, TypeVar, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +27,8 @@ from neuron_opsd.records import Completion, Rollout, RolloutSummary, StoredSumma
 from neuron_opsd.storage.disk import MAKE_AGAIN, reading
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
+Made_co = TypeVar("Made_co", covariant=True)
 
 ROLLOUT_SCHEMA = pa.schema(
     {
@@ -138,6 +141,20 @@ def in_full(whole: Sequence[Rollout], some: Iterable[RolloutSummary]) -> list[Ro
     return list(whole.at(one.row for one in some if isinstance(one, StoredSummary)))
 
 
+class Held(Protocol[Made_co]):
+    """Knows what was written to questions."""
+
+    def completions(self, ids: Sequence[str]) -> Sequence[Made_co]:
+        """Return what was written to each of some questions, in full."""
+
+
+def rows_of(whole: Sequence[Rollout], rows: Iterable[int]) -> Iterator[Rollout]:
+    """Yield the rollouts of some rows in full."""
+    if isinstance(whole, StoredRollouts):
+        return whole.at(rows)
+    return (whole[row] for row in rows)
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """The rollout that stands for each question."""
@@ -153,11 +170,32 @@ class Chosen:
         return [rollout.completion for rollout in some]
 
 
-class Answered(Sequence[tuple[Item, Completion]]):
-    """Items beside the completions of their questions, read when they are gone over."""
+class Samples:
+    """All sampled rollouts of each question, by their places alone."""
+
+    def __init__(self, rollouts: Sequence[Rollout]) -> None:
+        """Find those of some rollouts, in whatever order these come."""
+        self._rollouts = rollouts
+        self._rows: dict[str, array[int]] = {}
+        for row, one in enumerate(summaries_of(rollouts)):
+            if one.temperature > 0.0:
+                self._rows.setdefault(one.question_id, array("q")).append(row)
+
+    def completions(self, ids: Sequence[str]) -> list[tuple[Rollout, ...]]:
+        """Return the sampled rollouts of some questions in full."""
+        groups = [self._rows.get(name, array("q")) for name in ids]
+        found = rows_of(self._rollouts, chain.from_iterable(groups))
+        return [tuple(islice(found, len(group))) for group in groups]
+
+
+class Answered(Sequence[tuple[Item, Made]]):
+    """Items beside what was written to their questions, read when they are gone over.
+
+    That is the completion chosen for each, or all rollouts that were sampled.
+    """
 
     def __init__(
-        self, items: Sequence[Item], ids: Sequence[str], chosen: Chosen
+        self, items: Sequence[Item], ids: Sequence[str], chosen: Held[Made]
     ) -> None:
         """Take items, the ids of their questions, and where completions are."""
         self._items = items
@@ -167,17 +205,17 @@ class Answered(Sequence[tuple[Item, Completion]]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __iter__(self) -> Iterator[tuple[Item, Completion]]:
+    def __iter__(self) -> Iterator[tuple[Item, Made]]:
         found = self._chosen.completions(self._ids)
         return zip(self._items, found, strict=True)
 
     @overload
-    def __getitem__(self, index: int) -> tuple[Item, Completion]: ...
+    def __getitem__(self, index: int) -> tuple[Item, Made]: ...
     @overload
-    def __getitem__(self, index: slice) -> Answered[Item]: ...
+    def __getitem__(self, index: slice) -> Answered[Item, Made]: ...
     def __getitem__(
         self, index: int | slice
-    ) -> tuple[Item, Completion] | Answered[Item]:
+    ) -> tuple[Item, Made] | Answered[Item, Made]:
         if isinstance(index, slice):
             return Answered(self._items[index], self._ids[index], self._chosen)
         (found,) = self._chosen.completions([self._ids[index]])

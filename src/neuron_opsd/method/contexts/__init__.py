@@ -123,6 +123,46 @@ CONTEXT_RULES: Final[dict[str, ContextRule]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ShownAnswer:
+    """Which own answer a demonstration shows."""
+
+    help: str
+    """In settings."""
+    shown: str
+    """In reports: each demonstration shows ..."""
+    lacks: str
+    """Why a question has none to show."""
+    reads_all_neurons: bool = False
+    """Whether the neurons of all rollouts of a question are read for it."""
+
+
+SHOWN_ANSWERS: Final[dict[str, ShownAnswer]] = {
+    "first": ShownAnswer(
+        "the first sampled one, as in the paper",
+        "the model's first sampled answer, right or wrong",
+        "no answer can be read from their first sample",
+    ),
+    "greedy": ShownAnswer(
+        "the greedy one",
+        "the model's greedy answer, right or wrong",
+        "no answer can be read from their greedy completion",
+    ),
+    "voted": ShownAnswer(
+        "the first sampled one that gives the voted answer",
+        "a sampled answer that agrees with the model's own vote",
+        "no answer can be read from any of their samples",
+    ),
+    "neuron-medoid": ShownAnswer(
+        "the sampled one whose neurons overlap most with those of the question's other "
+        "samples (NAD, arXiv:2510.26277); takes a pass over each sample",
+        "the sampled answer whose neurons are most like those of the question's others",
+        "no answer can be read from any of their samples",
+        reads_all_neurons=True,
+    ),
+}
+
+
 class ContextsConfig(Section):
     """Which demonstrations the teacher sees."""
 
@@ -132,9 +172,8 @@ class ContextsConfig(Section):
     """Where demonstrations come from: the whole pool, or the selected questions."""
     num_demonstrations: NotNegative = 10
     """Demonstrations per question; 0 leaves the teacher without a context."""
-    answer: Literal["first", "greedy", "voted"] = "first"
-    """Which own answer a demonstration shows: the first sampled one (the paper), the
-    greedy one, or the first sampled one that gives the voted answer."""
+    answer: Annotated[str, OneOf(SHOWN_ANSWERS)] = "first"
+    """Which own answer a demonstration shows. Its neurons are the question's."""
     content: Literal["final", "full"] = "final"
     """`final` leaves out the reasoning; `full` shows it as plain text, without its
     marks, since chat templates cut marked reasoning out of earlier turns."""

@@ -5,31 +5,45 @@ What takes a pass of the model comes from the cache, chunk by chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
 
 from neuron_opsd.config import Config
+from neuron_opsd.method.contexts import SHOWN_ANSWERS
 from neuron_opsd.method.contexts.search import Certainty, Known, Signal
 from neuron_opsd.method.selection import PoolSignals
 from neuron_opsd.methods import context_signals
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.prompts import as_written
-from neuron_opsd.records import Question
+from neuron_opsd.records import Question, Rollout, Vote
+from neuron_opsd.records.states import Medoid
+from neuron_opsd.stages.medoids import find_medoids
 from neuron_opsd.stages.question_tokens import capture_questions, read_states
 from neuron_opsd.stages.rollouts import PromptedQuestion, ask
 from neuron_opsd.storage.caching import Workspace
-from neuron_opsd.storage.codecs import NEURONS, STATES, Codec
+from neuron_opsd.storage.codecs import MEDOIDS, NEURONS, STATES, Codec
+from neuron_opsd.storage.stored_rollouts import Answered, Samples
 
 R = TypeVar("R")
 
 QUESTION_NEURONS: Final = "question-neurons"
 HIDDEN_STATES: Final = "hidden-states"
+MEDOIDS_NAME: Final = "medoids"
 NAMES: Final = {
     Signal.QUESTION_NEURONS: QUESTION_NEURONS,
     Signal.HIDDEN_STATES: HIDDEN_STATES,
 }
 """Of what takes passes over the questions, in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class MedoidNames:
+    """What the medoids of some rollouts, and these, are called in the cache."""
+
+    rollouts: str
+    own: str = MEDOIDS_NAME
 
 
 def names_read(config: Config, folder: str = "") -> list[str]:
@@ -38,7 +52,40 @@ def names_read(config: Config, folder: str = "") -> list[str]:
     return [f"{folder}{name}" for signal, name in NAMES.items() if signal in wanted]
 
 
-def read_signals(
+def with_medoids(
+    work: Workspace,
+    model: LanguageModel,
+    questions: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    votes: Mapping[str, Vote],
+    names: MedoidNames,
+) -> Mapping[str, Vote]:
+    """Return votes that know the medoid of their rollouts, where one is to be shown."""
+    config = work.config
+    if not SHOWN_ANSWERS[config.contexts.answer].reads_all_neurons:
+        return votes
+    asked, ids = ask(questions, config), [question.id for question in questions]
+    answered = Answered(asked, ids, Samples(rollouts))
+    with work.progress.stage(names.own, len(answered), "questions") as done:
+        found = work.cache.chunks(
+            names.own,
+            MEDOIDS.at(f"{names.own}.json"),
+            work.cut(answered, done),
+            work.task(model, partial(find_medoids, config=config)),
+            made_from=[names.rollouts],
+        )
+    return votes_with(votes, found)
+
+
+def votes_with(
+    votes: Mapping[str, Vote], medoids: Iterable[Medoid]
+) -> Mapping[str, Vote]:
+    """Return votes that know the medoids of their rollouts."""
+    place = {one.question_id: one.index for one in medoids}
+    return {name: replace(v, medoid=place.get(name)) for name, v in votes.items()}
+
+
+def look_up(
     work: Workspace,
     model: LanguageModel,
     questions: Sequence[Question],
