@@ -415,8 +415,11 @@ def test_the_medoid_is_the_set_that_is_nearest_to_the_others() -> None:
     # 0: 1/4, 1/2, 1.  1: 1/4, 1/3, 1.  2: 1/2, 1/3, 1.  3: 1, 1, 1.
     means = [1.75 / 3, (1 / 4 + 1 / 3 + 1) / 3, (1 / 2 + 1 / 3 + 1) / 3, 1.0]
     assert mean_distances(sets).tolist() == pytest.approx(means)
-    assert medoid_of(sets, [True] * 4) == (1, pytest.approx(means[1]))
-    assert medoid_of(sets, [True, False, False, True]) == (0, pytest.approx(means[0]))
+    for allowed, place in (([True] * 4, 1), ([True, False, False, True], 0)):
+        found = medoid_of(sets, allowed)
+        assert found is not None
+        assert found[0] == place
+        assert found[1] == pytest.approx(means[place])
     assert medoid_of(sets, [False] * 4) is None
     assert medoid_of([ids_of(1)], [True]) == (0, 0.0)
     assert medoid_of([ids_of(1), ids_of(2)], [True, True]) == (0, 1.0)  # the earlier
