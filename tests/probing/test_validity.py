@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import places
+from benchmarks import probe_validity
 from neuron_opsd.probing.recommending import recommend
 from neuron_opsd.probing.validity import ScoredArms, known_validity
 from neuron_opsd.records.scores import Interval
@@ -154,18 +153,8 @@ def arm_settings(selection: str, contexts: str, **more: Any) -> Any:
     }
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give the script of the measurement as a module."""
-    monkeypatch.syspath_prepend(str(places.ROOT / "benchmarks"))
-    import probe_validity
-
-    yield probe_validity
-    del sys.modules["probe_validity"]
-
-
 def test_the_script_pairs_arms_of_a_comparison_with_their_scores(
-    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted = {
         "one": (arm_settings("all", "nearest"), (0.6, 0.8)),
@@ -199,12 +188,12 @@ def test_the_script_pairs_arms_of_a_comparison_with_their_scores(
     ]
     probe = {"model": "tiny", "taught": TAUGHT, "pairs": pairs}
     write(tmp_path / "probed" / "probe.json", probe)
-    gained = {one.arm: one for one in script.gains_in(tmp_path / "compared")}
+    gained = {one.arm: one for one in probe_validity.gains_in(tmp_path / "compared")}
     assert set(gained) == {"one", "two", "three", "balanced", "everything"}
     assert gained["one"].gain == pytest.approx(0.2)
     assert gained["one"].num_seeds == 2
-    probes = script.read_probes([f"science={tmp_path / 'probed'}"])
-    found = {name: script.score_of(one, probes) for name, one in gained.items()}
+    probes = probe_validity.read_probes([f"science={tmp_path / 'probed'}"])
+    found = {name: probe_validity.score_of(one, probes) for name, one in gained.items()}
     # Balance changes nothing where all are kept, and is another arm where not.
     assert found == {
         "one": 0.3,
@@ -214,7 +203,7 @@ def test_the_script_pairs_arms_of_a_comparison_with_their_scores(
         "everything": 0.0,
     }
     argv = [str(tmp_path / "compared"), f"science={tmp_path / 'probed'}"]
-    assert script.main(argv) == 0
+    assert probe_validity.main(argv) == 0
     said = json.loads("{" + capsys.readouterr().out.partition("\n{")[2])
     # Gains .2, 0, 0, -.2 for scores .3, .2, .1, 0: ranks 4, 2.5, 2.5, 1.
     assert said["correlation"]["value"] == pytest.approx(4.5 / np.sqrt(5 * 4.5))
@@ -222,7 +211,7 @@ def test_the_script_pairs_arms_of_a_comparison_with_their_scores(
     assert str(tmp_path) not in said["command"]
 
 
-def test_what_was_measured_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_what_was_measured_is_read_as_it_was_written() -> None:
     from pydantic import TypeAdapter
 
     found = Validity(Interval(0.5, 0.2, 0.7), 14, 5, "tiny", "a command")
@@ -230,4 +219,3 @@ def test_what_was_measured_is_read_as_it_was_written(tmp_path: Path) -> None:
     text = json.dumps(adapter.dump_python(found))
     assert adapter.validate_python(json.loads(text)) == found
     assert replace(found, correlation=None).predicts is False
-    del tmp_path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from neuron_opsd.analysis.inputs import Place
@@ -210,7 +211,7 @@ def look(
     found = summarise(asked, judge, questions_hash(questions.ranked))
     data = replace(
         found.data,
-        title=f"Teachers for {request.pool}",
+        title=f"Teachers for {Path(request.pool).name}",
         model=model.facts.name,
         run="" if request.run is None else str(request.run),
         num_pool=questions.num_pool,

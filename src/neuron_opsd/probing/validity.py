@@ -77,9 +77,9 @@ class ScoredArms:
         weights = sources.T * known
         total = weights.sum(axis=0)
         summed = (weights * np.where(known, found, 0.0)).sum(axis=0)
-        return np.divide(
-            summed, total, out=np.full(total.size, np.nan), where=total > 0
-        )
+        mean = np.full(total.size, np.nan)
+        np.divide(summed, total, out=mean, where=total > 0)
+        return mean
 
     def within(self, source: int, arms: FloatArray) -> FloatArray:
         """Return ``(R,)`` Spearman's correlation among the arms of one source."""
