@@ -23,7 +23,12 @@ from neuron_opsd.config.sections import (
 from neuron_opsd.method.contexts import CONTEXT_RULES, ContextsConfig
 from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionConfig
-from neuron_opsd.method.settings import DistillConfig, NeuronsConfig, PolicyConfig
+from neuron_opsd.method.settings import (
+    DistillConfig,
+    GuardConfig,
+    NeuronsConfig,
+    PolicyConfig,
+)
 from neuron_opsd.section import NotNegative, Section
 
 __all__ = [
@@ -35,6 +40,7 @@ __all__ = [
     "DistillConfig",
     "EngineConfig",
     "EvaluationConfig",
+    "GuardConfig",
     "ModelConfig",
     "NeuronsConfig",
     "PolicyConfig",
@@ -69,6 +75,7 @@ class Config(Section):
     contexts: ContextsConfig = ContextsConfig()
     distill: DistillConfig = DistillConfig()
     policy: PolicyConfig = PolicyConfig()
+    guard: GuardConfig = GuardConfig()
     teacher_check: TeacherCheckConfig = TeacherCheckConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 

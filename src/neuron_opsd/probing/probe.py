@@ -168,7 +168,9 @@ def look(
 ) -> ProbeData:
     """Ask teachers, and put together what they say."""
     rules = rules_for(request.context_rules, request.selection_rules, model.facts)
-    pool = answer_pool(work, model, questions.library, reads_neurons=rules.read_neurons)
+    base = work.config.contexts.rule
+    rules = replace(rules, contexts=tuple(dict.fromkeys((base, *rules.contexts))))
+    pool = answer_pool(work, model, questions.library, rules)
     scored = scored_completions(
         pool, questions.ranked, work.config, request.num_completions
     )
@@ -185,7 +187,7 @@ def look(
     judge: Judge | None = None
     if request.answers is not None:
         judge = judge_of(request.answers, questions.ranked, work.config)
-    signals = pool.signals(questions.ranked)
+    signals = pool.signals_of(questions.ranked)
     kept = {
         name: kept_by(name, signals, work.config, request.num_draws)
         for name in rules.selections
@@ -196,7 +198,7 @@ def look(
         student=student,
         arms=arms,
         kept=kept,
-        base=work.config.contexts.rule,
+        base=base,
     )
     data = summarise(asked, judge, questions_hash(questions.ranked))
     return replace(
@@ -224,7 +226,7 @@ def hear_arms(
     It is asked all that selection rules choose among.
     """
     base = listening.work.config.contexts.rule
-    ranked, sample = pool.sets(questions.ranked), pool.sets(questions.sample)
+    ranked, sample = pool.known_of(questions.ranked), pool.known_of(questions.sample)
     arms = {base: hear_arm(listening, base, (ranked, sample), pool.library, num_draws)}
     for rule in rules:
         if rule != base:
@@ -246,7 +248,7 @@ def subjects_of(
     return tuple(
         subject_of(
             question,
-            pool.votes[question.id],
+            pool.signals.votes[question.id],
             scored[question.id][0] if question.id in scored else None,
             [
                 answer

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from neuron_opsd.config.former import renamed
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.watches import collapse_signs
+from neuron_opsd.method.guard import collapses
 from neuron_opsd.methods import METHODS
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
@@ -118,7 +118,7 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
         cross_domain=cross_domain(tests, findings, run.config),
         training=training_summary(metrics),
         teacher_check=prepared.teacher_check,
-        collapses=tuple(collapse_signs(metrics)),
+        collapses=tuple(collapses(metrics, run.config.guard)),
         pool=pool_summary(prepared.selection, prepared.votes),
         cases=fitted_cases(cases),
         stage_costs=stage_costs(run),
