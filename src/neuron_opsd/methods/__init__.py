@@ -70,8 +70,12 @@ def needs_contexts(config: Config) -> bool:
 
 
 def context_signals(config: Config) -> frozenset[Signal]:
-    """Return what a run must know of questions, for its teacher or its control."""
-    shown = config.tests_prompted or needs_contexts(config)
+    """Return what a run must know of questions, for its teacher or its control.
+
+    Questions may be selected by what a teacher answers where none is trained towards.
+    """
+    taught = needs_contexts(config) or config.selection_rule.reads_teacher
+    shown = config.tests_prompted or taught
     return config.context_signals if shown else frozenset()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from neuron_opsd.beliefs import TAUGHT
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.known import MEDOIDS_NAME, QUESTION_NEURONS, names_read
@@ -63,6 +64,9 @@ class PoolOutputs:
     changed: str = ""
     """Ends the names of what else is read off neurons, where that is not done by the
     settings that are shared."""
+    taught: str = ""
+    """Ends the names of the teacher's views of the whole pool, which all share whose
+    contexts are alike."""
 
     @property
     def all(self) -> list[str]:
@@ -74,6 +78,7 @@ class PoolOutputs:
         own = {name: inside(self.folder, name) for name in OWN}
         own |= {n: f"{n}{self.changed}" for n in (QUESTION_NEURONS, MEDOIDS_NAME)}
         own["neurons"] = self.neurons
+        own |= {name: f"{name}{self.taught}" for name in TAUGHT}
         return [own.get(name, name) for name in names]
 
 
