@@ -11,6 +11,7 @@ import pytest
 import neuron_opsd as no
 import places
 from neuron_opsd import library
+from neuron_opsd.comparison.recipe import DEFAULT_METHODS
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import as_config, config_from_table
 from neuron_opsd.errors import ConfigError
@@ -95,7 +96,7 @@ def test_a_comparison_takes_its_choices_by_name(
     comparison = handed_on["compare"][0]
     assert comparison.starts == ("base", "form-only")
     names = tuple(variant.name for variant in comparison.variants)
-    assert names == library.DEFAULT_METHODS
+    assert names == DEFAULT_METHODS
 
 
 @pytest.mark.parametrize(

@@ -156,12 +156,7 @@ def calls_of(
         words += ["--test"]
         words += [f"{one}={file_of(questions, one)}" for one in (source, *CROSS_DOMAIN)]
         words += ["--seeds", str(1 if options.reduced else seeds)]
-        words += [
-            "--seed",
-            str(part.first_seed),
-            "--out",
-            str(options.out / name / source),
-        ]
+        words += ["--out", str(options.out / name / source)]
         methods = options.methods or (REDUCED_ARMS if options.reduced else part.methods)
         words += ["--methods", *methods] if methods else []
         settings = [*part.settings, *(REDUCED if options.reduced else ())]

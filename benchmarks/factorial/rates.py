@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +24,7 @@ import neuron_opsd as no
 from benchmarks.factorial.headroom import halves
 from benchmarks.factorial.sources import SOURCES, write_sources
 from neuron_opsd.cli.terminal import open_terminal
-from neuron_opsd.comparison.recipe import read_recipe
-from neuron_opsd.comparison.variants import Variant
+from neuron_opsd.config.recipes import read_recipe
 from neuron_opsd.demo.fetch import fetch_demo
 from neuron_opsd.results.comparison import BASE
 from neuron_opsd.storage.download_cache import cache_folder
@@ -113,19 +112,14 @@ def main() -> None:
                 read_recipe(RECIPE).settings
                 | {"model.name": str(model), "evaluation.prompted": False},
                 terminal,
-                methods=variants(options.methods, options.rates),
+                methods=[
+                    f"{name_of(method, rate)}={method}:distill.learning_rate={rate}"
+                    for method in options.methods
+                    for rate in options.rates
+                ],
                 seeds=1,
             )
             print_rates(source, votes_of(options.out / source / SCORES, source))
-
-
-def variants(methods: Sequence[str], rates: Sequence[float]) -> list[Variant]:
-    """Return every method at every rate."""
-    return [
-        Variant(name_of(method, rate), method, {"distill": {"learning_rate": rate}})
-        for method in methods
-        for rate in rates
-    ]
 
 
 def name_of(method: str, rate: float) -> str:

@@ -100,6 +100,7 @@ SOURCES: Final[Mapping[str, Source]] = {
             "trained on other sources, and no setting was chosen on them",
         ),
         Source("reviews"),
+        Source("basic-coding"),
         Source("radio"),
     )
 }

@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from neuron_opsd.comparison.recipe import read_recipe as read_recipe
     from neuron_opsd.config import Config as Config
+    from neuron_opsd.config.recipes import read_recipe as read_recipe
     from neuron_opsd.config.tables import load_config as load_config
     from neuron_opsd.data.questions import read_questions as read_questions
     from neuron_opsd.errors import NeuronOpsdError as NeuronOpsdError
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "comparison.recipe": "read_recipe",
     "config": "Config",
+    "config.recipes": "read_recipe",
     "config.tables": "load_config",
     "data.questions": "read_questions",
     "errors": "NeuronOpsdError",

@@ -15,7 +15,8 @@ from neuron_opsd.comparison import compare as comparing
 from neuron_opsd.comparison import forecast as forecasting
 from neuron_opsd.comparison.comparison import Comparison
 from neuron_opsd.comparison.forecast import Forecast
-from neuron_opsd.comparison.variants import Variant, parse_variant
+from neuron_opsd.comparison.recipe import variants_of
+from neuron_opsd.config.recipes import Recipe
 from neuron_opsd.config.tables import Settings, as_config, shortened
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.planning import estimate as planning
@@ -36,7 +37,6 @@ Place: TypeAlias = str | Path
 Files: TypeAlias = Mapping[str, Place]
 """Name to file."""
 
-DEFAULT_METHODS: Final = ("neuron-opsd", "lmsi", "ttrl", "intuitor")
 NUM_SEEDS: Final = 3
 
 STARTS: Final = {"no": (BASE,), "form": (FORM,), "both": (BASE, FORM)}
@@ -46,9 +46,8 @@ STARTS: Final = {"no": (BASE,), "form": (FORM,), "both": (BASE, FORM)}
 class Choices(TypedDict, total=False):
     """How methods are compared, where it is not by default."""
 
-    methods: Sequence[str | Variant]
-    """Names, `NAME=METHOD:section.field=value,...` or a `Recipe`'s; without any
-    `DEFAULT_METHODS`."""
+    methods: Sequence[str]
+    """Names, or `NAME=METHOD:section.field=value,...`; else the recipe's or four."""
     seeds: int
     """How many times each method is trained on each source; else `NUM_SEEDS`."""
     warm_start: Literal["no", "form", "both"]
@@ -59,6 +58,8 @@ class Choices(TypedDict, total=False):
     """Whether methods may learn from the pool's gold answers."""
     command: str
     """How the comparison was called, for its page."""
+    recipe: Recipe
+    """Methods, and choices below all others here; its settings are given apart."""
 
 
 def run(
@@ -140,12 +141,13 @@ def comparison_of(
     sources: Files, tests: Files, out: Place, choices: Choices
 ) -> Comparison:
     """Return what is compared on what."""
+    recipe = choices.get("recipe", Recipe())
+    choices = {**recipe.choices, **choices}  # type: ignore[typeddict-item]
     check_choices(choices)
-    methods = listed(choices.get("methods") or DEFAULT_METHODS)
     return Comparison(
         sources=named_files(sources),
         tests=named_files(tests),
-        variants=tuple(map(parse_variant, methods)),
+        variants=variants_of(recipe, listed(choices.get("methods", ()))),
         num_seeds=choices.get("seeds", NUM_SEEDS),
         starts=STARTS[choices.get("warm_start", "no")],
         out=Path(out),

@@ -133,6 +133,8 @@ def test_a_recipe_names_methods_and_settings_and_flags_win(
         "form-only": 1,
         "by-words": 1,
     }
+    assert main([*rest, "--seeds", "0"]) == 2
+    assert "--seeds is 0" in capsys.readouterr().err
     assert main([*rest, "--set", "distill.steps=0"]) == 2
     assert "distill.steps is 0" in capsys.readouterr().err
     path.write_text("[methods]\nlmsi = { distill.stps = 1 }\n")

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from neuron_opsd.runs.elsewhere import machines_for
 from neuron_opsd.runs.metrics import read_metrics
 from neuron_opsd.runs.teams import team_course
 from neuron_opsd.runs.training import Training, train_adapter
+from neuron_opsd.stages.looking import guard_questions
 from neuron_opsd.stages.training import Earlier
 from neuron_opsd.storage.run_directory import RunDirectory
 from resolved import sampled_among_choices
@@ -46,6 +48,7 @@ EXAMPLES = tiny_examples(6)
 def config(tiny_llama_plain: Path) -> Config:
     more = [f"model.name={tiny_llama_plain}", "prompts.form=plain"]
     more += [f"distill.steps={STEPS}", "distill.learning_rate=0.001"]
+    more += ["guard.every=2", "guard.num_questions=4"]
     return sampled_among_choices(load_config(None, [*SETTINGS, *more]))
 
 
@@ -77,8 +80,10 @@ def trained(
     ):
         warnings.simplefilter("ignore", FutureWarning)
         context = RunContext(run, config, progress, machines)
-        model = machines.load(config)
-        train_adapter(context, model, Training("main"), EXAMPLES, NeuronOPSD(config))
+        model, method = machines.load(config), NeuronOPSD(config)
+        pool = {one.question_id: one.question for one in EXAMPLES}
+        guarded = guard_questions(pool, set(pool), config)
+        train_adapter(context, model, Training("main"), EXAMPLES, method, guarded)
     return progress.warnings
 
 
@@ -116,6 +121,11 @@ def test_workers_train_what_one_process_trains_and_go_on_with_it(
     for entry, expected in zip(found, wanted, strict=True):
         assert entry.num_tokens == expected.num_tokens
         assert entry.loss == pytest.approx(expected.loss, rel=1e-4)
+    looks = [[entry.look for entry in steps if entry.look] for steps in (found, wanted)]
+    assert len(looks[0]) == len(looks[1]) == 3
+    for look, expected_look in zip(*looks, strict=True):
+        near = pytest.approx(asdict(expected_look.student), rel=1e-4, abs=1e-7)
+        assert asdict(look.student) == near
 
 
 @contextmanager

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from neuron_opsd.comparison.recipe import read_recipe
+from neuron_opsd.comparison.recipe import DEFAULT_METHODS, variants_of
 from neuron_opsd.comparison.variants import Variant, config_of
+from neuron_opsd.config.recipes import Recipe, read_recipe
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.library import comparison_of
 
 RECIPE = """
 seeds = 2
@@ -20,7 +22,7 @@ distill.steps = 3
 
 [methods]
 lmsi = {}
-by-words = { method = "neuron-opsd", contexts.rule = "words" }
+by-words = { method = "neuron-opsd", seeds = 1, contexts.rule = "words" }
 """
 
 
@@ -33,26 +35,30 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_recipe_gives_methods_settings_and_choices(tmp_path: Path) -> None:
     recipe = read_recipe(written(tmp_path, RECIPE))
-    words = Variant("by-words", "neuron-opsd", {"contexts": {"rule": "words"}})
-    assert recipe.variants == (Variant("lmsi", "lmsi"), words)
-    assert recipe.choices == {"seeds": 2, "at": [1]}
+    words = Variant("by-words", "neuron-opsd", {"contexts": {"rule": "words"}}, 1)
+    assert variants_of(recipe, ()) == (Variant("lmsi", "lmsi"), words)
     config = config_of(words, config_from_table(recipe.settings))
     assert (config.distill.steps, config.contexts.rule) == (3, "words")
 
 
 def test_methods_are_taken_by_name_and_others_as_written(tmp_path: Path) -> None:
     recipe = read_recipe(written(tmp_path, RECIPE))
-    assert recipe.chosen((), {})["methods"] == [*recipe.variants]
-    wanted = recipe.chosen(("ttrl", "by-words"), {})["methods"]
-    assert wanted == ["ttrl", recipe.variants[1]]
+    ttrl, words = variants_of(recipe, ("ttrl", "by-words"))
+    assert ttrl == Variant("ttrl", "ttrl")
+    assert words.settings == {"contexts": {"rule": "words"}}
+    assert [one.name for one in variants_of(Recipe(), ())] == [*DEFAULT_METHODS]
 
 
-def test_flags_win_over_a_recipe_where_they_say_something(tmp_path: Path) -> None:
+def test_what_is_chosen_wins_over_a_recipe(tmp_path: Path) -> None:
     recipe = read_recipe(written(tmp_path, RECIPE))
-    silent = {"seeds": None, "at": (), "oracle": False}
-    assert recipe.chosen((), silent)["seeds"] == 2
-    assert recipe.chosen((), silent | {"seeds": 1})["seeds"] == 1
-    assert recipe.chosen((), silent)["at"] == [1]
+    files = {"x": "x.jsonl"}
+    found = comparison_of(files, files, tmp_path, {"recipe": recipe})
+    assert (found.num_seeds, found.shown_steps) == (2, (1,))
+    changed = comparison_of(files, files, tmp_path, {"recipe": recipe, "seeds": 4})
+    assert (changed.num_seeds, changed.shown_steps) == (4, (1,))
+    wrong = read_recipe(written(tmp_path, "warm_start = 'x'\nmethods.lmsi = {}"))
+    with pytest.raises(ConfigError, match="warm_start is 'x'"):
+        comparison_of(files, files, tmp_path, {"recipe": wrong})
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_a_wrong_recipe_is_refused_by_name(
 ) -> None:
     path = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
-        read_recipe(path)
+        variants_of(read_recipe(path), ())
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
 

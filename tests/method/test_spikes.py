@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from neuron_opsd.method.watches import LONGEST, SPIKE_FACTOR, USUAL, SpikeWatch
+from neuron_opsd.method.spikes import LONGEST, SPIKE_FACTOR, USUAL, SpikeWatch
 from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs.watching import spike_text
 

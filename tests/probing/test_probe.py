@@ -19,7 +19,7 @@ from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.probing import probe as probing
 from neuron_opsd.probing.arms import reordered
-from neuron_opsd.probing.calls import request_of
+from neuron_opsd.probing.calls import Choices, request_of
 from neuron_opsd.progress import Silent
 from neuron_opsd.records import Demonstration, TeacherContext
 from neuron_opsd.results.probe import ContextResult, ProbeData, SelectionResult
@@ -37,7 +37,7 @@ from tiny_runs import (
     write_rows,
 )
 
-FEW = {"questions": 12, "draws": 2}
+FEW: Choices = {"questions": 12, "draws": 2}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def probed(
         write_rows(pool, pool_rows(kind))
     told = Silent()
     config = tiny_config(model, *assignments)
-    data = no.probe(pool, folder / out, config, told, **{**FEW, **choices})
+    wanted: Any = {**FEW, **choices}
+    data = no.probe(pool, folder / out, config, told, **wanted)
     return Probed(data, folder / out, pool, told)
 
 
@@ -314,7 +315,13 @@ def test_what_a_run_has_made_is_taken_from_it(
     monkeypatch.setattr("neuron_opsd.pipeline.capture.capture_answers", refuse)
     config = tiny_config(tiny_llama)
     found = no.probe(
-        request.pool, tmp_path / "out", config, Silent(), run=run.folder, **FEW
+        request.pool,
+        tmp_path / "out",
+        config,
+        Silent(),
+        run=run.folder,
+        questions=12,
+        draws=2,
     )
     assert files_of(run.folder) == before
     assert found.run == str(run.folder)
@@ -331,7 +338,7 @@ def test_a_run_with_other_settings_or_another_pool_is_refused(
     tmp_path: Path, tiny_llama: Path, finished_run: FinishedRun
 ) -> None:
     pool, run = finished_run.request.pool, finished_run.folder
-    named = {"run": run, **FEW}
+    named: Choices = {"run": run, **FEW}
     config = tiny_config(tiny_llama, "rollouts.temperature=0.9")
     with pytest.raises(ConfigError, match=r"other settings of rollouts\.temperature"):
         no.probe(pool, tmp_path / "out", config, **named)
@@ -339,7 +346,7 @@ def test_a_run_with_other_settings_or_another_pool_is_refused(
     with pytest.raises(DataError, match="does not hold the questions"):
         no.probe(other, tmp_path / "out", {}, **named)
     with pytest.raises(ConfigError, match="has answered its whole pool"):
-        no.probe(pool, tmp_path / "out", {}, library=10, **named)
+        no.probe(pool, tmp_path / "out", {}, run=run, library=10)
     assert not (tmp_path / "out").exists()
 
 
@@ -467,7 +474,7 @@ def test_a_dry_run_with_a_run_does_not_count_what_is_there(
     finished_run: FinishedRun,
 ) -> None:
     pool, run = finished_run.request.pool, finished_run.folder
-    plan = no.plan_probe(pool, {}, Silent(), run=run, **FEW)
+    plan = no.plan_probe(pool, {}, Silent(), run=run, questions=12)
     names = {stage.name for stage in plan.stages}
     assert not names & {"rollouts", "neurons"}
     assert "student" in names

@@ -24,6 +24,7 @@ from neuron_opsd.runs.courses import Job
 from neuron_opsd.runs.jobs import Order, order_text, read_order
 from neuron_opsd.runs.metrics import read_metrics
 from neuron_opsd.runs.ranked import led, refuse_unsupported
+from neuron_opsd.stages.rollouts import ask
 from neuron_opsd.storage.codecs import load_json
 from ranked_runs import FAULT, STEPS
 from resolved import sampled_among_choices
@@ -74,7 +75,21 @@ def test_ranks_leave_what_a_single_process_leaves(folder: Path) -> None:
         as_expected = asdict(expected)
         for name in ("loss", "grad_norm", "entropy"):
             as_expected[name] = pytest.approx(as_expected[name], rel=1e-4)
-        assert asdict(entry) == as_expected
+        one = asdict(entry)
+        seen, looked = one.pop("look"), as_expected.pop("look")
+        assert one == as_expected
+        assert (looked is not None) is (entry.step % 2 == 1)
+        for model in looked or ():
+            assert seen[model] == pytest.approx(looked[model], rel=1e-4, abs=1e-7)
+
+
+def test_a_student_that_collapses_stops_all_ranks(folder: Path) -> None:
+    assert ends(folder, "collapsed") == [0, 0]
+    found = told(folder, "collapsed", 0)
+    assert found["kind"] == "TrainingError"
+    assert "step 1: the student is far from the base model" in found["error"]
+    assert not told(folder, "collapsed", 1)["kind"]  # one process says it
+    assert len(read_metrics(folder / "collapsed/train")) == 2
 
 
 def test_a_lost_rank_ends_the_others_and_one_process_goes_on(folder: Path) -> None:
@@ -227,7 +242,9 @@ def test_weights_that_others_would_split_are_refused(
 
 
 def order_of(config: Config, objective: Any) -> Order:
-    return Order(Job(config, tiny_examples(3), objective), 4096, "a hash", 1)
+    guarded = tuple(ask([one.question for one in tiny_examples(2)], config))
+    job = Job(config, tiny_examples(3), objective, guarded)
+    return Order(job, 4096, "a hash", 1)
 
 
 @pytest.mark.parametrize("name", ["neuron-opsd", "form-only", "ttrl"])
@@ -237,6 +254,7 @@ def test_an_order_is_read_as_it_was_written(tiny_llama: Path, name: str) -> None
     found = read_order(order_text(written))
     assert found.job.config == config
     assert found.job.examples == written.job.examples
+    assert found.job.guarded == written.job.guarded
     assert type(found.job.objective) is METHODS[name]
     assert replace(found, job=written.job) == written
 

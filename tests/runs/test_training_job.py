@@ -382,8 +382,9 @@ def test_signs_of_collapse_are_told_the_same_whatever_stopped_a_run(
             told.append(run.directory.warnings)
     assert told[0] == told[1]
     assert told[0] == [
-        "step 19: rollouts grow long (40.00, limit 15.00); fewer steps or a lower "
-        "distill.learning_rate may help"
+        "step 19: rollouts grow long in the last steps (40, limit 15); fewer steps or "
+        "a lower distill.learning_rate may help, and guard.keep=best ends with the "
+        "best step"
     ]
 
 

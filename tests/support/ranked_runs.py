@@ -32,6 +32,7 @@ from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.courses import HERE, Trainer
 from neuron_opsd.runs.machines import ThisMachine
 from neuron_opsd.runs.training import Training, train_adapter
+from neuron_opsd.stages.looking import guard_questions
 from neuron_opsd.storage.run_directory import RunDirectory
 from ranked_training import PATIENCE
 from resolved import sampled_among_choices
@@ -63,9 +64,11 @@ class Shop:
         ):
             warnings.simplefilter("ignore", FutureWarning)
             context = RunContext(run, self.config, progress, ThisMachine(trainer))
-            train_adapter(
-                context, model, Training("main"), EXAMPLES, NeuronOPSD(self.config)
-            )
+            method = NeuronOPSD(self.config)
+            pool = {one.question_id: one.question for one in EXAMPLES}
+            guarded = guard_questions(pool, set(pool), self.config)
+            main = Training("main")
+            train_adapter(context, model, main, EXAMPLES, method, guarded)
 
     def part(self, name: str, rank: int, size: int) -> None:
         """Do what a rank does; leave how it ended."""
@@ -164,14 +167,17 @@ def go_through(shop: Shop) -> dict[str, Any]:
     ends["other versions"] = shop.together("other-versions", 2, other_versions)
     full = replace(shop, config=shop.config.changed(distill={"tuning": "full"}))
     ends["full"] = [full.together("full-alone", 1), full.together("full-two", 2)]
+    wary = {"on_collapse": "stop", "max_divergence": 1e-9}
+    guarded = replace(shop, config=shop.config.changed(guard=wary))
+    ends["collapsed"] = guarded.together("collapsed", 2)
     return ends
 
 
 def main(folder: Path, model: str) -> None:
     """Go through all, and leave how they ended."""
     more = [f"model.name={model}", "prompts.form=plain", f"distill.steps={STEPS}"]
-    rate = "distill.learning_rate=0.001"
-    config = sampled_among_choices(load_config(None, [*SETTINGS, *more, rate]))
+    more += ["distill.learning_rate=0.001", "guard.every=2", "guard.num_questions=5"]
+    config = sampled_among_choices(load_config(None, [*SETTINGS, *more]))
     ends = go_through(Shop(folder, config))
     (folder / "ends.json").write_text(json.dumps(ends))
 

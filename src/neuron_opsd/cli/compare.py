@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -16,6 +16,8 @@ from neuron_opsd.cli.text import duration
 
 if TYPE_CHECKING:
     from neuron_opsd.comparison.forecast import Forecast
+    from neuron_opsd.config.recipes import Recipe
+    from neuron_opsd.library import Choices
     from neuron_opsd.results.comparison import ComparisonData
 
 
@@ -60,15 +62,14 @@ def compare(  # noqa: PLR0913 - one argument per flag
         ray: Fill each source and seed by a worker of a Ray cluster: `local`, `auto`,
             HOST:PORT or ray://HOST:PORT; sets cluster.address.
     """
-    from neuron_opsd.comparison.recipe import Recipe, read_recipe
+    from neuron_opsd.config.recipes import Recipe, read_recipe
 
     written = Recipe() if recipe is None else read_recipe(recipe)
     above = options.on_cluster(ray)
     config = options.resolve_with_model(settings, above, written.settings)
     named = options.read_named(sources, "--source"), options.need_tests(tests)
     flags = {"seeds": seeds, "warm_start": warm_start, "at": at, "oracle": oracle}
-    choices = written.chosen(methods, flags)
-    choices["command"] = COMMAND_LINE.get()
+    choices = choices_of(written, methods, flags)
     with options.opened(output, config) as terminal:
         if dry_run:
             from neuron_opsd.library import forecast
@@ -78,6 +79,21 @@ def compare(  # noqa: PLR0913 - one argument per flag
             return
         data = no.compare(*named, out, config, terminal, **choices)
         show_comparison(terminal, data, out, as_json=output.json)
+
+
+def choices_of(
+    recipe: Recipe, methods: tuple[str, ...], flags: dict[str, Any]
+) -> Choices:
+    """Return how methods are compared: by a recipe, and the flags that were given."""
+    given: Any = {
+        name: value
+        for name, value in flags.items()
+        if value is not None and value is not False and value != ()
+    }
+    command = COMMAND_LINE.get()
+    choices: Choices = {"recipe": recipe, "methods": methods, "command": command}
+    choices.update(given)
+    return choices
 
 
 def show_comparison(

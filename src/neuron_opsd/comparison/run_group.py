@@ -29,7 +29,12 @@ from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.prepare import PoolOutputs, prepare_run
 from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests, compared
-from neuron_opsd.runs.training import Training, examples_for, train_adapter
+from neuron_opsd.runs.training import (
+    Training,
+    examples_for,
+    guarded_by,
+    train_adapter,
+)
 from neuron_opsd.storage.codecs import ROLLOUTS, json_codec, record_codec
 from neuron_opsd.storage.folders import METHOD_FOLDERS
 from neuron_opsd.storage.manifest import value_text
@@ -253,7 +258,8 @@ def train_variant(group: RunGroup, variant: Variant, start: StartModel) -> CellR
         prepared = prepared_for(group, model, run, folder)
         method = method_for(variant, config, group.targets)
         examples = examples_for(method, prepared)
-        metrics = train_adapter(run, model, training, examples, method)
+        guarded = guarded_by(run, prepared, examples)
+        metrics = train_adapter(run, model, training, examples, method, guarded)
         model.release()  # what training kept of it makes room
         labels = {step: label_after(variant.name, step) for step in adapters}
         tests = {

@@ -53,11 +53,8 @@ class Variant:
         return method_named(self.method)
 
 
-def parse_variant(given: str | Variant) -> Variant:
+def parse_variant(text: str) -> Variant:
     """Read `METHOD`, or `NAME=METHOD:section.field=value,...`."""
-    if isinstance(given, Variant):
-        return given
-    text = str(given)
     if text in METHODS:
         return Variant(text, text)
     head, colon, tail = text.partition(":")

@@ -27,7 +27,12 @@ from neuron_opsd.method.selection import (
     SelectionConfig,
     SelectionRule,
 )
-from neuron_opsd.method.settings import DistillConfig, NeuronsConfig, PolicyConfig
+from neuron_opsd.method.settings import (
+    DistillConfig,
+    GuardConfig,
+    NeuronsConfig,
+    PolicyConfig,
+)
 from neuron_opsd.section import NotNegative, Section
 
 __all__ = [
@@ -39,6 +44,7 @@ __all__ = [
     "DistillConfig",
     "EngineConfig",
     "EvaluationConfig",
+    "GuardConfig",
     "ModelConfig",
     "NeuronsConfig",
     "PolicyConfig",
@@ -73,6 +79,7 @@ class Config(Section):
     contexts: ContextsConfig = ContextsConfig()
     distill: DistillConfig = DistillConfig()
     policy: PolicyConfig = PolicyConfig()
+    guard: GuardConfig = GuardConfig()
     teacher_check: TeacherCheckConfig = TeacherCheckConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from neuron_opsd.method.divergence import reverse_kl
 from neuron_opsd.method.fused_loss import HiddenStates, fused_loss, measured
 from neuron_opsd.records import TokenIds
 
@@ -276,3 +277,19 @@ def certainty(student: HiddenStates, chunk: int) -> tuple[Tensor, Tensor]:
 
     sure, entropy = measured((student,), of_tile, 2, chunk).unbind(-1)
     return sure, entropy
+
+
+def divergence(student: HiddenStates, base: HiddenStates, chunk: int) -> Tensor:
+    """Return KL(student || base) ``(N,)`` over the whole vocabulary, without gradient.
+
+    In nats, in float32 or better; one product makes both logits where the weight that
+    reads them out is one.
+    """
+
+    def of_tile(logits: Sequence[Tensor], rows: slice) -> Tensor:
+        del rows
+        for log_p in logits:
+            torch.log_softmax(log_p, dim=-1, out=log_p)
+        return reverse_kl(logits[0], logits[1]).terms.sum(dim=-1, keepdim=True)
+
+    return measured((student, base), of_tile, 1, chunk).squeeze(-1)

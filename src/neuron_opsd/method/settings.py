@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from neuron_opsd.method.divergence import DIVERGENCES
+from neuron_opsd.records import Reading
 from neuron_opsd.section import (
     Fraction,
     NotNegative,
@@ -173,3 +176,77 @@ class PolicyConfig(Section):
     kl_weight: Annotated[float, Field(ge=0.0)] | None = None
     """Weight of the divergence from the model where training began; unset takes the
     method's own, 0 for most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How good a student seems by what it answers, without labels."""
+
+    of: Callable[[Reading], float]
+    """The higher the better."""
+    help: str
+
+
+SCORES: Final = {
+    "base-agreement": Score(
+        lambda reading: reading.base_agreement or 0.0,
+        "how often it says what the base model says",
+    ),
+    "information": Score(
+        lambda reading: reading.information or 0.0,
+        "how much an answer tells of its question: sure of each, and not the same "
+        "for all",
+    ),
+}
+
+
+def only_looked_at(value: str, info: ValidationInfo) -> str:
+    """Refuse to keep the best step where nothing says which it is."""
+    if value == "best" and info.data.get("num_questions") == 0:
+        raise PydanticCustomError(
+            "no_looks",
+            "the best step is chosen on the guard's questions, and "
+            "guard.num_questions is 0; set it to 1 or more, or keep to last",
+        )
+    return value
+
+
+class GuardConfig(Section):
+    """What is watched, without labels, for signs that the student collapses."""
+
+    on_collapse: Literal["warn", "stop"] = "warn"
+    """What to do at the first sign: `warn` and go on, or `stop` the run. May be changed
+    when a stopped run resumes."""
+    every: Positive = 10
+    """Steps between looks at the guard's questions; the last step is always one."""
+    num_questions: NotNegative = 32
+    """The guard's questions: this many of the pool, drawn once, those that are not
+    trained on first. 0 looks at none, and watches only the rollouts of the steps."""
+    num_samples: Positive = 2
+    """Rollouts of each where answers are free; among choices, exact probabilities take
+    their place."""
+    keep: Annotated[Literal["last", "best"], AfterValidator(only_looked_at)] = "last"
+    """Which adapter a training ends with: that of the `last` step, or of the `best` one
+    by `score`, the untrained model included."""
+    score: Annotated[str, OneOf(SCORES)] = "information"
+    """By what the best step is chosen, on the guard's questions."""
+    max_length_factor: Rate = 3.0
+    """How many times as long rollouts may become."""
+    max_truncated_gain: Probability = 0.5
+    """How much larger the share of rollouts may become that are cut."""
+    max_repetition_gain: Probability = 0.3
+    """How much larger the share of a rollout may become that repeats what it has just
+    said."""
+    min_entropy_factor: Probability = 0.02
+    """What must be left of the entropy."""
+    max_entropy_gain: Rate = 1.0
+    """How much the entropy may rise, in nats per token."""
+    min_dissent_factor: Probability = 0.02
+    """What must be left of the share of rollouts that do not agree with their vote."""
+    min_others_factor: Probability = 0.25
+    """What must be left of the share of answers that are not the most frequent one."""
+    min_base_agreement_factor: Probability = 0.6
+    """What must be left of how often a rollout says what another of the base model
+    says."""
+    max_divergence: Rate = 3.0
+    """Divergence from the base model, in nats per token of the student's rollouts."""

@@ -5,15 +5,15 @@ The parts are those of `pipeline.prepare`, in its order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from neuron_opsd.answers.votes import sampled_rollouts
 from neuron_opsd.config import Config
-from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.known import look_up
+from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import (
@@ -24,14 +24,8 @@ from neuron_opsd.pipeline import (
     roll_out,
 )
 from neuron_opsd.probing.measuring import Kept
-from neuron_opsd.records import (
-    NeuronSet,
-    Question,
-    Rollout,
-    RolloutSummary,
-    TokenIds,
-    Vote,
-)
+from neuron_opsd.probing.rules import Rules
+from neuron_opsd.records import Question, Rollout, RolloutSummary, TokenIds
 from neuron_opsd.seeds import derive_seed
 from neuron_opsd.stages.probing import to_be_scored
 from neuron_opsd.stages.rollouts import written
@@ -40,33 +34,30 @@ from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.stored_rollouts import Chosen, in_full, summaries_of
 from neuron_opsd.storage.verdicts import hold_votes
 
-READING: Final = next(n for n, rule in CONTEXT_RULES.items() if rule.reads_neurons)
-"""A context rule that has the neurons of the whole pool read."""
-
 
 @dataclass(frozen=True, slots=True)
 class AnsweredPool:
     """A pool that the student has answered."""
 
     rollouts: Sequence[Rollout]
-    votes: Mapping[str, Vote]
-    own: Mapping[str, RolloutSummary]
-    """Question id to the rollout that stands for it."""
-    neurons: Mapping[str, NeuronSet]
-    """By question id, in the order of the pool."""
+    signals: PoolSignals
+    """What is known without labels, of every question."""
+    known: Known
+    """What the rules that are tried compare of the questions."""
     library: DemonstrationPool
 
-    def sets(self, questions: Sequence[Question]) -> list[NeuronSet]:
-        """Return the neurons of some questions."""
-        return [self.neurons[question.id] for question in questions]
+    def known_of(self, questions: Sequence[Question]) -> Known:
+        """Return what rules compare of some questions, in the order of the pool."""
+        return self.known.of({question.id for question in questions})
 
-    def signals(self, questions: Sequence[Question]) -> PoolSignals:
+    def signals_of(self, questions: Sequence[Question]) -> PoolSignals:
         """Return what selection rules see, if these questions were the pool."""
-        ids = [question.id for question in questions]
+        ids = {question.id for question in questions}
+        whole = self.signals
         return PoolSignals(
-            self.sets(questions),
-            {i: self.own[i] for i in ids},
-            {i: self.votes[i] for i in ids},
+            [entry for entry in whole.neurons if entry.question_id in ids],
+            {name: one for name, one in whole.own.items() if name in ids},
+            {name: one for name, one in whole.votes.items() if name in ids},
         )
 
 
@@ -74,31 +65,41 @@ def answer_pool(
     work: Workspace,
     model: LanguageModel,
     questions: Sequence[Question],
-    *,
-    reads_neurons: bool,
+    rules: Rules,
 ) -> AnsweredPool:
-    """Have the student answer a pool, and read its neurons if any rule asks for them.
+    """Have the student answer a pool, and read of it what any of the rules reads.
 
     All questions may become demonstrations, whatever `contexts.source` says.
     """
-    rule = READING if reads_neurons else RANDOM_RULE
-    selected = {"rule": "all"}
-    config = work.config.changed(
-        contexts={"rule": rule, "source": "pool"}, selection=selected
-    )
-    work = Workspace(config, work.cache, work.progress, work.workers)
+    if rules.reading:
+        work = following(work, rules.reading)
     rollouts = roll_out(work, model, questions)
     votes = hold_votes(work, questions, rollouts, ROLLOUTS_NAME)
-    own = representatives(summaries_of(rollouts), votes, config)
+    own = representatives(summaries_of(rollouts), votes, work.config)
     neurons = read_neurons(work, model, questions, Chosen(rollouts, own))
     answers = answers_to_show(work, model, questions, rollouts, votes)
-    library = demonstration_pool(questions, answers, neurons, (), config)
-    known = {entry.question_id: entry for entry in neurons}
-    return AnsweredPool(rollouts, votes, own, known, library)
+    signals = PoolSignals(neurons, own, votes)
+    known = joined(
+        look_up(following(work, rule), model, questions, signals)
+        for rule in rules.contexts
+    )
+    config = following(work, work.config.contexts.rule).config
+    library = demonstration_pool(questions, answers, known, (), config)
+    return AnsweredPool(rollouts, signals, known, library)
 
 
-RANDOM_RULE: Final = "random"
-"""A context rule that reads nothing."""
+def following(work: Workspace, rule: str) -> Workspace:
+    """Return a workspace whose demonstrations are found in the whole pool by a rule."""
+    contexts = {"rule": rule, "source": "pool"}
+    return replace(work, config=work.config.changed(contexts=contexts))
+
+
+def joined(parts: Iterable[Known]) -> Known:
+    """Return all that any of several rules knows of the same questions."""
+    some = list(parts)
+    names = [field.name for field in fields(Known)]
+    found = {n: next(filter(len, (getattr(p, n) for p in some)), ()) for n in names}
+    return Known(**found)
 
 
 def scored_completions(
@@ -111,7 +112,7 @@ def scored_completions(
     free = {question.id for question in questions if not written(question, config)}
     given = [r for r in summaries_of(pool.rollouts) if r.question_id in free]
     chosen = {
-        name: to_be_scored(own, pool.votes[name], most)
+        name: to_be_scored(own, pool.signals.votes[name], most)
         for name, own in sampled_rollouts(given).items()
     }
     flat = [rollout for own in chosen.values() for rollout in own]

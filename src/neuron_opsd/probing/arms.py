@@ -8,9 +8,10 @@ from functools import partial
 from typing import Final
 
 from neuron_opsd.config import Config
+from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.pipeline import ANSWERS
-from neuron_opsd.records import NeuronSet, Prompt, Question, TeacherContext, TokenIds
+from neuron_opsd.records import Prompt, Question, TeacherContext, TokenIds
 from neuron_opsd.seeds import derive_seed, generator
 from neuron_opsd.stages.probing import Heard, Probe, hear
 from neuron_opsd.stages.rollouts import ask
@@ -94,7 +95,7 @@ class Arm:
 def hear_arm(
     listening: Listening,
     rule: str,
-    wanted: tuple[Sequence[NeuronSet], Sequence[NeuronSet]],
+    wanted: tuple[Known, Known],
     library: DemonstrationPool,
     num_draws: int,
 ) -> Arm:
@@ -129,7 +130,7 @@ def hear_arm(
     )
     if len(heard) > 1:
         return Arm(rule, heard, heard)
-    ids = {entry.question_id for entry in some}
+    ids = set(some.ids)
     turned = [reordered(c, config.seed) for c in draws[0] if c.question_id in ids]
     again = prompts_of(model, turned, library, config)
     other = listening.hear(f"{rule}-order", again, contexts_name(rule, 0))
@@ -139,7 +140,7 @@ def hear_arm(
 def contexts_of(
     work: Workspace,
     rule: str,
-    questions: Sequence[NeuronSet],
+    questions: Known,
     number: int,
     library: DemonstrationPool,
 ) -> Sequence[TeacherContext]:

@@ -43,7 +43,7 @@ def plan_probe(request: ProbeRequest, config: Config, progress: Progress) -> Pla
     check_sets(tokenizer, {POOL: library}, resolved, {POOL: request.pool})
     model = load_model(config.model, tokenizer=tokenizer)
     rules = rules_for(request.context_rules, request.selection_rules, model.facts)
-    trial = Trial(model, resolved, clock_of(model.facts.device), rules.read_neurons)
+    trial = Trial(model, resolved, clock_of(model.facts.device), bool(rules.reading))
     inputs = Inputs(library, (), {})
     with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
         found = try_base(trial, inputs, done)
@@ -78,7 +78,7 @@ class Asking:
         if "rollouts" not in lent:
             named["rollouts"] = costs.rollouts(work, rates, config)
         if "neurons" not in lent:
-            needed = self.rules.read_neurons
+            needed = bool(self.rules.reading)
             read = costs.reading_off(work.pool, work.written, rates, needed=needed)
             named["neurons"] = read
         asked = min(self.request.num_questions, work.pool.num_questions)

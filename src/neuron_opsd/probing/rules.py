@@ -8,10 +8,12 @@ from typing import Final
 
 from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.contexts import CONTEXT_RULES, ContextRule
+from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.results.probe import Skipped
 
+ANSWER: Final = Signal.ANSWER_NEURONS
 CONTEXTS, SELECTION = "contexts", "selection"
 """Sections of the settings that name a rule."""
 TABLES: Final[Mapping[str, Mapping[str, ContextRule] | Mapping[str, SelectionRule]]] = {
@@ -31,11 +33,14 @@ class Rules:
     """Those that this model cannot follow."""
 
     @property
-    def read_neurons(self) -> bool:
-        """Whether any of them does."""
-        return any(CONTEXT_RULES[name].reads_neurons for name in self.contexts) or any(
-            SELECTION_RULES[name].reads_neurons for name in self.selections
-        )
+    def reading(self) -> str:
+        """A context rule that reads the neurons of answers, if any rule does."""
+        of_answers = [
+            name for name, rule in CONTEXT_RULES.items() if ANSWER in rule.reads
+        ]
+        selects = any(SELECTION_RULES[name].reads_neurons for name in self.selections)
+        tried = [name for name in self.contexts if name in of_answers]
+        return next(iter(tried or (of_answers if selects else ())), "")
 
 
 def check_names(section: str, names: Sequence[str]) -> None:

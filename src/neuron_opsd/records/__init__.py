@@ -16,6 +16,12 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from neuron_opsd.records.steps import Collapse as Collapse
+from neuron_opsd.records.steps import Kept as Kept
+from neuron_opsd.records.steps import Look as Look
+from neuron_opsd.records.steps import Reading as Reading
+from neuron_opsd.records.steps import StepMetrics as StepMetrics
+
 TokenIds: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[TokenIds, TokenIds]
 """A prompt and a completion."""
@@ -279,40 +285,6 @@ class TrainingExample:
 
 
 @dataclass(frozen=True, slots=True)
-class StepMetrics:
-    """What one optimiser step did."""
-
-    step: int
-    loss: float
-    """Mean over all completion tokens of the batch, in nats."""
-    grad_norm: float
-    """Before clipping."""
-    learning_rate: float
-    num_tokens: int
-    """Completion tokens that were trained on."""
-    mean_length: float
-    """Completion tokens of a rollout."""
-    truncated: float
-    """Share of rollouts cut at the longest length allowed."""
-    entropy: float
-    """Mean over rollouts of the entropy per token they were drawn with, in nats."""
-    top_answer_share: float
-    """Share of the rollouts whose text is the most frequent of the step."""
-    num_generated: int = 0
-    """Completion tokens that were drawn, trained on or not."""
-    reward: float | None = None
-    """Mean over rollouts, where a method rewards them."""
-    agreement: float | None = None
-    """Mean share of a question's rollouts that agree with their vote, if any was."""
-    skipped: str = ""
-    """Why nothing was learnt in this step; what is measured of it is 0 then."""
-    spike: float = 0.0
-    """How many times the usual its loss, or gradient, was, where a warning said so."""
-    engine_gap: float | None = None
-    """Mean distance of the engine's log-probabilities from the trainer's, in nats."""
-
-
-@dataclass(frozen=True, slots=True)
 class TeacherCheck:
     """What can be said without labels about a teacher before it teaches."""
 
@@ -338,13 +310,3 @@ class TeacherCheck:
     pool_answer: str = ""
     """The answer that the student's samples give most often to the pool."""
     pool_answer_share: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Collapse:
-    """One label-free sign, seen during training, that the student is collapsing."""
-
-    step: int
-    sign: str
-    value: float
-    limit: float

@@ -93,6 +93,11 @@ def checkpoints(run: RunContext, work: str) -> list[str]:
     return [f"{work}/{CHECKPOINTS}/{name}" for name in names]
 
 
+def checkpoint_steps(run: RunContext, work: str) -> list[int]:
+    """Return after how many steps a training's checkpoints were taken."""
+    return [int(name.rpartition("-")[2]) for name in checkpoints(run, work)]
+
+
 def drop_checkpoints(run: RunContext, names: Sequence[str]) -> None:
     """Delete checkpoints, which are listed no longer before they go."""
     run.directory.forget(names)

@@ -20,6 +20,8 @@ from neuron_opsd.models.load import learner_of
 from neuron_opsd.models.roles import LanguageModel, Learner
 from neuron_opsd.processes.ranks import ALONE, Ranks
 from neuron_opsd.records import StepMetrics, TrainingExample
+from neuron_opsd.stages.looking import with_looks
+from neuron_opsd.stages.rollouts import PromptedQuestion
 from neuron_opsd.stages.training import Earlier, Objective, train
 
 
@@ -31,6 +33,8 @@ class Job:
     """Resolved for the model."""
     examples: Sequence[TrainingExample]
     objective: Objective
+    guarded: Sequence[PromptedQuestion] = ()
+    """The guard's questions."""
 
 
 class Course(Protocol):
@@ -80,9 +84,10 @@ class LocalCourse:
     def take(self, earlier: Earlier) -> Iterator[StepMetrics]:
         """Take the steps that are left."""
         job = self.job
-        return train(
+        steps = train(
             self.learner, job.examples, job.objective, job.config, earlier, self.ranks
         )
+        return with_looks(steps, self.learner, job.guarded, job.config, self.ranks)
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold."""

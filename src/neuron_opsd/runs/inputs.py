@@ -35,6 +35,7 @@ TAKEN = (POOL, "model")
 
 PASSING = (
     *("teacher_check.one_answer", "distill.on_nonfinite", "answers.max_minutes"),
+    "guard.on_collapse",
     *("engine.decoding_memory", "engine.memory_share"),
     *("engine.sleep", "engine.max_logprob_gap"),
     *(f"cluster.{n}" for n in ClusterConfig.model_fields),

@@ -17,8 +17,10 @@ from neuron_opsd.errors import ConfigError
 from neuron_opsd.methods import METHODS, Method, Oracle
 from neuron_opsd.records import TrainingExample
 from neuron_opsd.runs.courses import Job
+from neuron_opsd.stages.rollouts import PromptedQuestion
 
 EXAMPLES: Final = TypeAdapter(tuple[TrainingExample, ...])
+QUESTIONS: Final = TypeAdapter(tuple[PromptedQuestion, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def order_text(order: Order) -> str:
             "config": job.config.model_dump(mode="json"),
             "method": name_of(job.objective),
             "examples": EXAMPLES.dump_python(tuple(job.examples)),
+            "guarded": QUESTIONS.dump_python(tuple(job.guarded)),
             "tokens": order.tokens,
             "fingerprint": order.fingerprint,
             "threads": order.threads,
@@ -76,5 +79,5 @@ def read_order(text: str) -> Order:
     config = Config.model_validate(table["config"])
     method = METHODS[table["method"]](config)
     examples = EXAMPLES.validate_python(table["examples"])
-    job = Job(config, examples, method)
+    job = Job(config, examples, method, QUESTIONS.validate_python(table["guarded"]))
     return Order(job, table["tokens"], table["fingerprint"], table["threads"])

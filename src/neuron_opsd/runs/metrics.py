@@ -37,9 +37,13 @@ def append_metrics(work: Path, entry: StepMetrics) -> None:
 
 
 def numbers_of(entry: StepMetrics) -> dict[str, float]:
-    """Return what a step measured, by name."""
-    named = asdict(entry).items()
-    return {n: v for n, v in named if isinstance(v, int | float) and n != "step"}
+    """Return what a step measured, by name; what the guard saw begins with its own."""
+    named = asdict(entry)
+    look = named.pop("look") or {}
+    named |= {f"guard_{n}": v for n, v in look.get("student", {}).items()}
+    return {
+        n: v for n, v in named.items() if isinstance(v, int | float) and n != "step"
+    }
 
 
 def cut_metrics(work: Path, num_steps: int) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 from neuron_opsd.beliefs import TAUGHT, belief_names
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import TeacherError
-from neuron_opsd.known import MEDOIDS_NAME, QUESTION_NEURONS
-from neuron_opsd.methods import METHODS, needs_contexts, needs_neurons
+from neuron_opsd.known import MEDOIDS_NAME, QUESTION_NEURONS, names_read
+from neuron_opsd.methods import METHODS, needs_contexts, needs_medoids, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
 from neuron_opsd.records import (
@@ -36,7 +36,7 @@ from neuron_opsd.stages.teacher_check import (
 )
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, own_answers
 from neuron_opsd.storage.caching import InChunks, Task, Workspace
-from neuron_opsd.storage.codecs import TEACHER_CHECK, Codec
+from neuron_opsd.storage.codecs import MEDOIDS, TEACHER_CHECK, Codec
 from neuron_opsd.storage.manifest import kept_name
 from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.stored_rollouts import summaries_of
@@ -134,7 +134,7 @@ def prepare_run(
     cache = PoolCache(run.directory, outputs)
     work = Workspace(run.config, cache, run, run.machines)
     prepared = prepare(work, model, pool)
-    count_pool_tokens(run, model, prepared, outputs.neurons)
+    count_pool_tokens(run, model, prepared, outputs)
     for name in outputs.of(belief_names(run.config, pool)):
         run.count_tokens(name, prepared.taught_tokens)
     teacher_check = check(run, model, prepared, cache)
@@ -143,7 +143,7 @@ def prepare_run(
 
 
 def count_pool_tokens(
-    run: RunContext, model: Tokenizer, prepared: Prepared, name: str
+    run: RunContext, model: Tokenizer, prepared: Prepared, outputs: PoolOutputs
 ) -> None:
     """Keep how many tokens were read and written to answer a pool and to capture."""
     asked = ask(list(prepared.library.questions.values()), run.config)
@@ -152,7 +152,13 @@ def count_pool_tokens(
     if needs_neurons(run.config):
         chosen, config = prepared.representatives, run.config.neurons
         read = tokens_read(prepared.known.neurons, chosen, config)
-        run.count_tokens(name, prompts + read)
+        run.count_tokens(outputs.neurons, prompts + read)
+    for name in outputs.of(names_read(run.config)):
+        run.count_tokens(name, prompts)
+    if needs_medoids(run.config):
+        (name,) = outputs.of([MEDOIDS_NAME])
+        medoids = MEDOIDS.load(run.directory.path(f"{name}.json"))
+        run.count_tokens(name, sum(one.num_read for one in medoids))
 
 
 def prompt_tokens(model: Tokenizer, asked: Sequence[PromptedQuestion]) -> int:

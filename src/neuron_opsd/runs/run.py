@@ -44,6 +44,7 @@ from neuron_opsd.runs.testing import BEFORE, answer_prompted, answer_tests
 from neuron_opsd.runs.training import (
     Training,
     examples_for,
+    guarded_by,
     train_adapter,
     trained_model,
 )
@@ -135,7 +136,9 @@ def improve(
         }
 
     main, method = Training("distillation"), method_of(run.config)
-    metrics = train_adapter(run, model, main, examples_for(method, prepared), method)
+    examples = examples_for(method, prepared)
+    guarded = guarded_by(run, prepared, examples)
+    metrics = train_adapter(run, model, main, examples, method, guarded)
 
     model.release()  # what training kept of it makes room
     trained = trained_model(run, model, main.adapter)
@@ -163,6 +166,8 @@ def form_only(
     """
     method = METHODS[FORM_ONLY](run.config)
     training = Training(FORM_ONLY, f"controls/{FORM_ONLY}")
-    train_adapter(run, model, training, examples_for(method, prepared), method)
+    examples = examples_for(method, prepared)
+    guarded = guarded_by(run, prepared, examples)
+    train_adapter(run, model, training, examples, method, guarded)
     trained = trained_model(run, model, training.adapter)
     return answer_tests(run, trained, tests, FORM_ONLY, [training.adapter])

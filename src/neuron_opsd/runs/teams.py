@@ -29,6 +29,7 @@ from neuron_opsd.records import StepMetrics
 from neuron_opsd.runs.courses import Course, Job
 from neuron_opsd.runs.fingerprint import model_fingerprint
 from neuron_opsd.runs.jobs import Order, order_text, read_order
+from neuron_opsd.runs.metrics import STEP
 from neuron_opsd.runs.ranked import (
     LedCourse,
     begin,
@@ -86,7 +87,7 @@ class TeamCourse:
             for splits, said in notes:
                 earlier.splits.known[:] = [Split(**split) for split in splits]
                 earlier.splits.note(earlier.splits.known, said)
-            yield StepMetrics(**entry)
+            yield STEP.validate_python(entry)
 
     def state(self) -> dict[str, Tensor]:
         """Return all that a checkpoint must hold."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
@@ -14,6 +13,17 @@ from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.processes.stopping import STOPPING
 from neuron_opsd.records import StepMetrics, TrainingExample
+from neuron_opsd.runs.adapters import (
+    Training as Training,
+)
+from neuron_opsd.runs.adapters import (
+    drop_all_but,
+    drop_candidates,
+    keep_after_step,
+    latest_with_best,
+    lost_adapters,
+    write_adapter,
+)
 from neuron_opsd.runs.checkpoints import forget_lost, go_back, keep_checkpoint
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.courses import Course, Job
@@ -21,19 +31,18 @@ from neuron_opsd.runs.inputs import settings_in
 from neuron_opsd.runs.kept_room import keep_room, splits_of
 from neuron_opsd.runs.machines import load_again
 from neuron_opsd.runs.metrics import (
-    METRICS,
     MetricsHash,
     append_metrics,
     numbers_of,
     read_metrics,
     sync_metrics,
 )
-from neuron_opsd.runs.prepare import inside
 from neuron_opsd.runs.verdicts import training_name, training_verdicts, warn_as_kept
 from neuron_opsd.runs.watching import StepWatch, skipped_last
+from neuron_opsd.stages.looking import guard_questions
+from neuron_opsd.stages.rollouts import PromptedQuestion
 from neuron_opsd.stages.teaching import shown_rollouts
 from neuron_opsd.stages.training import Earlier, Objective
-from neuron_opsd.storage.files import write_folder
 from neuron_opsd.storage.integrity import CARD, GONE, fault_of
 from neuron_opsd.storage.manifest import json_sha256
 
@@ -42,51 +51,21 @@ RANKS: Final = "ranks"
 where it is not one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
-    """What a training is called, and where its files are."""
-
-    name: str
-    """In the manifest and in progress."""
-    folder: str = ""
-    """Where below the run directory metrics, checkpoints and adapter go; empty for the
-    run directory itself, whose `train/` then holds the first two."""
-    keep_after: tuple[int, ...] = ()
-    """Numbers of steps after which the adapter is kept as well."""
-    made_from: tuple[str, ...] = ()
-    """Names of what the objective was given besides settings and examples."""
-
-    @property
-    def adapter(self) -> str:
-        """Path of the adapter in the run directory, which names it there too."""
-        return inside(self.folder, "adapter")
-
-    @property
-    def work(self) -> str:
-        """Folder of its metrics and checkpoints."""
-        return inside(self.folder, "train")
-
-    @property
-    def metrics(self) -> str:
-        """Path of its metrics, which names them too."""
-        return f"{self.work}/{METRICS}"
-
-    def kept(self, step: int) -> str:
-        """Path of the adapter as it was after a number of steps."""
-        return inside(self.folder, f"adapter-{step:06d}")
-
-
 def train_adapter(
     run: RunContext,
     model: LanguageModel,
     training: Training,
     examples: Sequence[TrainingExample],
     objective: Objective,
+    guarded: Sequence[PromptedQuestion] = (),
 ) -> tuple[StepMetrics, ...]:
     """Train an adapter into the run directory, or return the metrics of one that is.
 
+    The guard looks at what the student answers to the questions `guarded`.
+
     Raises:
-        TrainingError: If the loss is no longer finite.
+        TrainingError: If the loss is no longer finite, or the student collapses and
+            the settings say to stop then.
         TryAgainError: If the disk is full or fails.
     """
     name, work = training.name, run.directory.path(training.work)
@@ -101,20 +80,23 @@ def train_adapter(
         return metrics
     keep_room(run, model)
     run.machines.release()  # they make room for what is trained
-    with run.machines.course(Job(run.config, examples, objective), model) as course:
-        latest = min(lost.values()) - 1
+    job = Job(run.config, examples, objective, guarded)
+    with run.machines.course(job, model) as course:
+        latest = min(min(lost.values()) - 1, latest_with_best(run, training, made_from))
         first_step = go_back(run, course, training.work, made_from, latest)
+        if first_step == 0:
+            keep_after_step(run, course, training, made_from, ())
         with run.progress.stage(name, run.config.distill.steps, "steps") as done:
             done(first_step)
             keep_ranks(run, name, first_step, course.num_ranks)
             skipped = skipped_last(read_metrics(run.directory.path(training.work)))
             earlier = Earlier(first_step, skipped, splits_of(run, name))
-            steps = keeping(run, course, course.take(earlier), training, made_from)
+            steps = course.take(earlier)
             metrics = run_steps(run, course, training, made_from, steps, done)
         run.count_tokens(name, sum(m.num_tokens for m in metrics))
-        adapter = run.directory.path(training.adapter)
-        write_folder(adapter, course.save_adapter, course.num_bytes)
+        write_adapter(run, course, training, metrics)
     list_training(run, training, made_from)
+    drop_all_but(run, training, ())
     return metrics
 
 
@@ -149,24 +131,6 @@ def list_training(
     run.directory.record(training.adapter, training.adapter, made_from, seconds)
 
 
-def keeping(
-    run: RunContext,
-    course: Course,
-    steps: Iterator[StepMetrics],
-    training: Training,
-    made_from: Sequence[str],
-) -> Iterator[StepMetrics]:
-    """Take steps, and write the adapter after some of them."""
-    for entry in steps:
-        if entry.step + 1 in training.keep_after:
-            name = training.kept(entry.step + 1)
-            write_folder(
-                run.directory.path(name), course.save_adapter, course.num_bytes
-            )
-            run.directory.record(name, name, made_from)
-        yield entry
-
-
 def run_steps(
     run: RunContext,
     course: Course,
@@ -183,6 +147,7 @@ def run_steps(
     work = run.directory.path(training.work)
     metrics = list(read_metrics(work))
     watch, hashed = StepWatch(run, metrics), MetricsHash(work)
+    watch.check()
     kept = training_verdicts(run, training.work, made_from)
     with STOPPING.after_the_step(), kept as write_verdicts:
         for taken in steps:
@@ -192,15 +157,19 @@ def run_steps(
             run.log_metrics(training.name, entry.step, numbers_of(entry))
             done(1)
             step = entry.step + 1
-            if step % run.config.distill.checkpoint_every == 0 or STOPPING.number:
+            keep_after_step(run, course, training, made_from, metrics)
+            ends = watch.stops or STOPPING.number
+            if step % run.config.distill.checkpoint_every == 0 or ends:
                 write_verdicts()
                 keep_checkpoint(run, course, training.work, step, made_from, hashed)
+                drop_candidates(run, training, metrics)
                 start = add_seconds(run, training.name, start)
-                if STOPPING.number:
+                if ends:
                     break
     if len(metrics) < run.config.distill.steps:
         STOPPING.check()  # else the adapter is written first
     add_seconds(run, training.name, start)
+    watch.check()
     return tuple(metrics)
 
 
@@ -230,6 +199,14 @@ def examples_for(method: Method, prepared: Prepared) -> Sequence[TrainingExample
 
     answers = PoolAnswers(texts, prepared.library.excluded)
     return method.examples(prepared.examples, answers)
+
+
+def guarded_by(
+    run: RunContext, prepared: Prepared, examples: Sequence[TrainingExample]
+) -> tuple[PromptedQuestion, ...]:
+    """Return the questions of the pool that the guard asks the student."""
+    trained = {example.question_id for example in examples}
+    return guard_questions(prepared.library.questions, trained, run.config)
 
 
 def sources_of(
@@ -269,13 +246,3 @@ def check_metrics(run: RunContext, training: Training) -> None:
             "could make it; put it back, or delete "
             f"{run.directory.path(training.adapter)} to train again"
         )
-
-
-def lost_adapters(
-    run: RunContext, training: Training, made_from: Sequence[str]
-) -> dict[str, int]:
-    """Return the adapters that are missing, each with the steps it is kept after."""
-    after = {training.kept(step): step for step in training.keep_after}
-    after[training.adapter] = run.config.distill.steps + 1
-    stands = run.directory.integrity.is_current
-    return {n: step for n, step in after.items() if not stands(n, n, made_from)}

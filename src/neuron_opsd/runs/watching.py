@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from neuron_opsd.method.watches import CollapseWatch, SpikeWatch
+from neuron_opsd.errors import TrainingError, clauses
+from neuron_opsd.method.guard import Guard
+from neuron_opsd.method.spikes import SpikeWatch
 from neuron_opsd.records import Collapse, StepMetrics
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.stages.engine_gap import WARNED as GAP_WARNED
@@ -23,8 +25,7 @@ class StepWatch:
         self.run = run
         self._spikes = SpikeWatch()
         self._stood_out = False
-        self._collapse = CollapseWatch()
-        self._told: set[str] = set()
+        self.guard = Guard(run.config.guard)
         for entry in metrics:
             self.see(entry)
 
@@ -44,12 +45,30 @@ class StepWatch:
         if entry.spike and not self._stood_out:
             self.run.directory.warn(spike_text(entry))
         self._stood_out = entry.spike > 0.0
-        self._collapse.add(entry)
-        for sign in self._collapse.signs():
-            if sign.sign not in self._told:
-                self._told.add(sign.sign)
-                self.run.directory.warn(collapse_text(sign))
+        for sign in self.guard.add(entry):
+            self.run.directory.warn(collapse_text(sign))
         return entry
+
+    @property
+    def stops(self) -> bool:
+        """Whether a sign was seen and the settings say to stop then."""
+        return self.run.config.guard.on_collapse == "stop" and bool(self.guard.seen)
+
+    def check(self) -> None:
+        """Stop where a sign was seen, if the settings say so.
+
+        Raises:
+            TrainingError: Naming the signs, and how to go on.
+        """
+        if not self.stops:
+            return
+        found = clauses([sign_text(sign) for sign in self.guard.seen.values()])
+        raise TrainingError(
+            f"the student collapses: {found}; training was stopped "
+            "(guard.on_collapse=stop) and its last checkpoint is whole; start again "
+            "with fewer steps, a lower distill.learning_rate or guard.keep=best, or "
+            "resume with --set guard.on_collapse=warn to train on"
+        )
 
 
 def spike_text(entry: StepMetrics) -> str:
@@ -86,6 +105,11 @@ def skipped_last(metrics: Sequence[StepMetrics]) -> int:
 def collapse_text(sign: Collapse) -> str:
     """Say in one line what a sign of collapse is and what to do."""
     return (
-        f"step {sign.step}: {sign.sign} ({sign.value:.2f}, limit {sign.limit:.2f}); "
-        "fewer steps or a lower distill.learning_rate may help"
+        f"{sign_text(sign)}; fewer steps or a lower distill.learning_rate may help, "
+        "and guard.keep=best ends with the best step"
     )
+
+
+def sign_text(sign: Collapse) -> str:
+    """Say what a sign of collapse is, and when it was first seen."""
+    return f"step {sign.step}: {sign.sign} ({sign.value:.3g}, limit {sign.limit:.3g})"

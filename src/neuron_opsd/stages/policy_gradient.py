@@ -9,8 +9,7 @@ Source: Shao et al., arXiv:2402.03300.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import TypeAlias
@@ -19,7 +18,6 @@ import torch
 from torch import Tensor
 
 from neuron_opsd.config import Config, DistillConfig
-from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.policy import Limits, PolicyTokens, certainty, policy_loss
 from neuron_opsd.method.rewards import advantages
 from neuron_opsd.models.decoding.choices import allowed_tokens
@@ -28,7 +26,11 @@ from neuron_opsd.models.room import in_halves
 from neuron_opsd.records import TokenIds
 from neuron_opsd.stages.engine_gap import token_weights
 from neuron_opsd.stages.rollouts import choice_tokens
-from neuron_opsd.stages.sequences import completion_tokens, per_token
+from neuron_opsd.stages.sequences import (
+    completion_tokens,
+    per_token,
+    refuse_not_finite,
+)
 from neuron_opsd.stages.splitting import consecutive
 from neuron_opsd.stages.training import (
     RolloutGroup,
@@ -59,15 +61,6 @@ def rewarded_groups(
         rewarded(group, values, scale=scale, kl_weight=kl_weight)
         for group, values in pairs
     ]
-
-
-def refuse_not_finite(
-    what: str, numbers: Iterable[tuple[str, Sequence[float]]]
-) -> None:
-    """Refuse what is no number."""
-    wrong = [name for name, values in numbers if not all(map(math.isfinite, values))]
-    if wrong:
-        raise NotFiniteError(what, (), wrong)
 
 
 def rewarded(

@@ -5,13 +5,15 @@ Axes: N completion tokens of all sequences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.records import Completion, Pair, Prompt, TrainingExample
 
@@ -74,3 +76,12 @@ def per_token(values: Sequence[float], sequences: Sequences, like: Tensor) -> Te
     sizes = torch.tensor([len(s.completion.token_ids) for s in sequences])
     each = torch.tensor(values, dtype=torch.float32).repeat_interleave(sizes)
     return each.to(like.device)
+
+
+def refuse_not_finite(
+    what: str, numbers: Iterable[tuple[str, Sequence[float]]]
+) -> None:
+    """Refuse what is no number."""
+    wrong = [name for name, values in numbers if not all(map(math.isfinite, values))]
+    if wrong:
+        raise NotFiniteError(what, (), wrong)

@@ -24,6 +24,8 @@ class GroupFacts:
     """Whether it was cut."""
     entropies: Sequence[float]
     """In nats per token."""
+    repetitions: Sequence[float]
+    """Share of its runs of tokens that it had just written."""
     texts: Sequence[str]
     """A hash of its text."""
     reward: float | None
@@ -51,6 +53,7 @@ def metrics_of(
         num_generated=sum(group.num_generated for group in groups),
         reward=mean([group.reward for group in groups]),
         agreement=mean([group.agreement for group in groups]),
+        repetition=mean([one for group in groups for one in group.repetitions]) or 0.0,
     )
 
 

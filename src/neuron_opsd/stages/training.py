@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neuron_opsd.config import Config, DistillConfig
 from neuron_opsd.errors import NotFiniteError, TrainingError, questions_text
+from neuron_opsd.method.readings import repetition
 from neuron_opsd.method.schedule import batch_at, learning_rate_at
 from neuron_opsd.models.roles import Learner
 from neuron_opsd.processes.ranks import ALONE, Ranks
@@ -204,6 +205,7 @@ def facts_of(group: RolloutGroup) -> GroupFacts:
         lengths=[len(c.token_ids) for c in group.shown],
         cut=[not c.finished for c in group.shown],
         entropies=[c.entropy for c in group.shown],
+        repetitions=[repetition(c.token_ids) for c in group.shown],
         texts=[
             sha256(c.text.encode("utf-8", "surrogatepass")).hexdigest()
             for c in group.shown

@@ -77,8 +77,14 @@ def draw(
         )
         for e in batch.examples
     ]
+    (groups,) = complete(model, questions, [Draw(training_sampling(config), seeds)])
+    return [tuple(group) for group in groups]
+
+
+def training_sampling(config: Config) -> Sampling:
+    """Return how the student's rollouts are drawn while it learns."""
     tuning = config.distill
-    sampling = Sampling(
+    return Sampling(
         temperature=tuning.temperature,
         top_p=tuning.sampling_top_p,
         top_k=tuning.sampling_top_k,
@@ -87,8 +93,6 @@ def draw(
         max_new_tokens=config.training_tokens,
         stop_at_newline=config.prompts.form == "plain",
     )
-    (groups,) = complete(model, questions, [Draw(sampling, seeds)])
-    return [tuple(group) for group in groups]
 
 
 def draw_seeds(

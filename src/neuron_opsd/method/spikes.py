@@ -1,25 +1,17 @@
-"""Label-free watches over the metrics of the steps: for collapse, and for spikes.
+"""A watch over the metrics of the steps for spikes.
 
-A student collapses where its last steps differ from its first; a step is a spike where
-its loss, or gradient, is many times what it was.
+A step is a spike where its loss, or gradient, is many times what it was.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable
-from statistics import fmean, median
+from collections.abc import Collection
+from statistics import median
 from typing import Final
 
-from neuron_opsd.records import Collapse, StepMetrics
-
-WINDOW = 10
-"""Steps whose mean is compared with that of the first ones."""
-LENGTH_FACTOR = 3.0
-MAX_TRUNCATED_GAIN = 0.5
-MAX_TOP_SHARE_GAIN = 0.5
-DIVERGENCE_FACTOR = 3.0
+from neuron_opsd.records import StepMetrics
 
 USUAL: Final = 4
 """Steps whose median is what is usual; nothing is told before there are as many."""
@@ -44,64 +36,6 @@ BEFORE: Final = 12
 """Steps that are just before."""
 LONGEST: Final = 10
 """Steps that may stand out one after the other before they count as usual."""
-
-
-class CollapseWatch:
-    """Compares the last steps with the first; holds two windows, however many pass."""
-
-    def __init__(self) -> None:
-        """Begin before the first step."""
-        self._first: list[StepMetrics] = []
-        self._last: deque[StepMetrics] = deque(maxlen=WINDOW)
-        self._num_steps = 0
-        self._rewarded = False
-
-    def add(self, step: StepMetrics) -> None:
-        """Take the metrics of the next step; one that was skipped says nothing."""
-        if step.skipped:
-            return
-        if len(self._first) < WINDOW:
-            self._first.append(step)
-        self._last.append(step)
-        self._num_steps += 1
-        self._rewarded = self._rewarded or step.reward is not None
-
-    def signs(self) -> list[Collapse]:
-        """Name what the last `WINDOW` steps show to have gone wrong.
-
-        There is nothing to see while there are fewer than two windows.
-        """
-        if self._num_steps < 2 * WINDOW:
-            return []
-        first, last = self._first, self._last
-        length = fmean(m.mean_length for m in last)
-        long = LENGTH_FACTOR * fmean(m.mean_length for m in first)
-        truncated = fmean(m.truncated for m in last)
-        cut = fmean(m.truncated for m in first) + MAX_TRUNCATED_GAIN
-        share = fmean(m.top_answer_share for m in last)
-        alike = fmean(m.top_answer_share for m in first) + MAX_TOP_SHARE_GAIN
-        # A loss weighed by rewards is no distance.
-        loss = 0.0 if self._rewarded else fmean(m.loss for m in last)
-        far = 0.0 if self._rewarded else DIVERGENCE_FACTOR * max(m.loss for m in first)
-        signs = [
-            ("rollouts grow long", length, long),
-            ("rollouts are cut at the longest length", truncated, cut),
-            ("one rollout takes over", share, alike),
-            ("the loss grows", loss, far),
-        ]
-        return [
-            Collapse(last[-1].step, sign, value, limit)
-            for sign, value, limit in signs
-            if value > limit
-        ]
-
-
-def collapse_signs(metrics: Iterable[StepMetrics]) -> list[Collapse]:
-    """Return the signs that the last of some steps show."""
-    watch = CollapseWatch()
-    for step in metrics:
-        watch.add(step)
-    return watch.signs()
 
 
 class SpikeWatch:

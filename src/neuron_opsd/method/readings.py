@@ -1,0 +1,105 @@
+"""What rollouts are like, measured without labels: repetition, unanimity and the rest.
+
+Axes: Q questions, k different answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Final
+
+from neuron_opsd.records import Reading
+
+RUN: Final = 4
+"""Tokens of a run that counts as repeated or not."""
+REACH: Final = 256
+"""Tokens back to which a run counts as just written, so that a long text in which a
+phrase comes back much later does not look like a loop."""
+UNREAD: Final = ""
+"""The label of rollouts without an answer that can be read."""
+
+
+def repetition(token_ids: Sequence[int]) -> float:
+    """Return the share of a text's runs of `RUN` tokens that it has just written.
+
+    Source: rep-n of Welleck et al., arXiv:1908.04319, over runs in place of tokens and
+    within `REACH` tokens.
+    """
+    last_at: dict[tuple[int, ...], int] = {}
+    num_runs = len(token_ids) - RUN + 1
+    repeated = 0
+    for place in range(num_runs):
+        run = tuple(token_ids[place : place + RUN])
+        repeated += place - last_at.get(run, -REACH - 1) <= REACH
+        last_at[run] = place
+    return repeated / num_runs if num_runs > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model answers to one question; each value is one of JSON's."""
+
+    shares: Mapping[str, float]
+    """Label of each answer to its probability, or its share of the rollouts; with
+    `UNREAD` they sum to one."""
+    length: float
+    """Mean tokens of a rollout."""
+    truncated: float
+    repetition: float
+    entropy: float
+    """Per token, in nats."""
+    divergence: float
+    """KL(model || base), summed over the tokens of the rollouts that were compared."""
+    num_compared: float
+    """How many tokens these have."""
+    num_rollouts: int
+    """0 where shares are exact probabilities."""
+
+    @property
+    def read(self) -> dict[str, float]:
+        """The shares of the answers that can be read."""
+        return {label: share for label, share in self.shares.items() if label}
+
+
+def reading_of(answers: Sequence[Answers], base: Sequence[Answers]) -> Reading:
+    """Return what a model's answers to Q questions are like beside the base's."""
+    marginal: Counter[str] = Counter()
+    for one in answers:
+        marginal.update(one.shares)
+    overall = [share / len(answers) for share in marginal.values()]
+    num_compared = sum(one.num_compared for one in answers)
+    return Reading(
+        mean_length=fmean(one.length for one in answers),
+        truncated=fmean(one.truncated for one in answers),
+        repetition=fmean(one.repetition for one in answers),
+        entropy=fmean(one.entropy for one in answers),
+        agreement=fmean(max(one.read.values(), default=0.0) for one in answers),
+        top_answer_share=max(overall),
+        information=entropy_of(overall)
+        - fmean(entropy_of(one.shares.values()) for one in answers),
+        base_agreement=fmean(map(meeting, answers, base)),
+        divergence=sum(one.divergence for one in answers) / num_compared,
+        num_rollouts=sum(one.num_rollouts for one in answers),
+    )
+
+
+def meeting(one: Answers, other: Answers) -> float:
+    """Return how probably a rollout of one says what a rollout of the other says.
+
+    Of a model with itself it is that of two different rollouts.
+    """
+    same = sum(share * other.read.get(label, 0.0) for label, share in one.read.items())
+    count = one.num_rollouts
+    if one is not other or count == 0:
+        return same
+    # Each of a few rollouts is equal to itself, which tells nothing.
+    return max(0.0, same * count - sum(one.read.values())) / max(1, count - 1)
+
+
+def entropy_of(shares: Iterable[float]) -> float:
+    """Return the entropy of shares that sum to one, in nats."""
+    return -sum(share * math.log(share) for share in shares if share > 0.0)

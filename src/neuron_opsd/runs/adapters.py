@@ -1,0 +1,178 @@
+"""The adapters of a training: the last, those after some steps, and the best.
+
+The best is known when training ends, so what may be it is kept meanwhile: a candidate
+goes once no checkpoint is left after which it could still be the best.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from neuron_opsd.config import Config
+from neuron_opsd.method.guard import best_step
+from neuron_opsd.records import Kept, StepMetrics
+from neuron_opsd.runs.checkpoints import checkpoint_steps
+from neuron_opsd.runs.context import RunContext
+from neuron_opsd.runs.courses import Course
+from neuron_opsd.runs.metrics import METRICS, read_metrics
+from neuron_opsd.runs.prepare import inside
+from neuron_opsd.storage.files import discard, write_folder
+
+CANDIDATES: Final = "candidates"
+"""Folder of the adapters of which one may be the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training is called, and where its files are."""
+
+    name: str
+    """In the manifest and in progress."""
+    folder: str = ""
+    """Where below the run directory metrics, checkpoints and adapter go; empty for the
+    run directory itself, whose `train/` then holds the first two."""
+    keep_after: tuple[int, ...] = ()
+    """Numbers of steps after which the adapter is kept as well."""
+    made_from: tuple[str, ...] = ()
+    """Names of what the objective was given besides settings and examples."""
+
+    @property
+    def adapter(self) -> str:
+        """Path of the adapter in the run directory, which names it there too."""
+        return inside(self.folder, "adapter")
+
+    @property
+    def work(self) -> str:
+        """Folder of its metrics and checkpoints."""
+        return inside(self.folder, "train")
+
+    @property
+    def metrics(self) -> str:
+        """Path of its metrics, which names them too."""
+        return f"{self.work}/{METRICS}"
+
+    def kept(self, step: int) -> str:
+        """Path of the adapter as it was after a number of steps."""
+        return inside(self.folder, f"adapter-{step:06d}")
+
+    def candidate(self, step: int) -> str:
+        """Path of the same while that step may be the best."""
+        return f"{self.work}/{CANDIDATES}/step-{step:06d}"
+
+
+def lost_adapters(
+    run: RunContext, training: Training, made_from: Sequence[str]
+) -> dict[str, int]:
+    """Return the adapters that are missing, each with the steps it is kept after."""
+    after = {training.kept(step): step for step in training.keep_after}
+    after[training.adapter] = run.config.distill.steps + 1
+    stands = run.directory.integrity.is_current
+    return {n: step for n, step in after.items() if not stands(n, n, made_from)}
+
+
+def keep_adapter(
+    run: RunContext, course: Course, name: str, made_from: Sequence[str]
+) -> None:
+    """Write the adapter as it is now."""
+    write_folder(run.directory.path(name), course.save_adapter, course.num_bytes)
+    run.directory.record(name, name, made_from)
+
+
+def keep_after_step(
+    run: RunContext,
+    course: Course,
+    training: Training,
+    made_from: Sequence[str],
+    metrics: Sequence[StepMetrics],
+) -> None:
+    """Write the adapter after a step if it is asked for, or is the best so far."""
+    count = len(metrics)
+    if count in training.keep_after:
+        keep_adapter(run, course, training.kept(count), made_from)
+    looked = count == 0 or metrics[-1].look is not None
+    if looked and best_of(run, metrics) == count:
+        keep_adapter(run, course, training.candidate(count), made_from)
+
+
+def best_of(run: RunContext, metrics: Sequence[StepMetrics]) -> int | None:
+    """Return how many steps the best adapter had taken, `None` where none is wanted.
+
+    Before any look it is the untrained one.
+    """
+    if run.config.guard.keep == "last":
+        return None
+    best = kept_of(run.config, metrics)
+    return 0 if best is None else best.num_steps
+
+
+def kept_of(config: Config, metrics: Sequence[StepMetrics]) -> Kept | None:
+    """Return which step a training ends with, `None` where it is the last."""
+    if config.guard.keep == "last":
+        return None
+    return best_step(metrics, config.guard)
+
+
+def latest_with_best(
+    run: RunContext, training: Training, made_from: Sequence[str]
+) -> int:
+    """Return after how many steps training may resume with its best adapter there."""
+    if run.config.guard.keep == "last":
+        return run.config.distill.steps
+    metrics = read_metrics(run.directory.path(training.work))
+    stands = run.directory.integrity.is_current
+    count = len(metrics)
+    while count and (best := best_of(run, metrics[:count])) is not None:
+        name = training.candidate(best)
+        if stands(name, name, made_from):
+            break
+        count = max(best - 1, 0)
+    return count
+
+
+def drop_candidates(
+    run: RunContext, training: Training, metrics: Sequence[StepMetrics]
+) -> None:
+    """Delete what can no longer be the best, wherever training resumes from."""
+    counts = [len(metrics), *checkpoint_steps(run, training.work)]
+    drop_all_but(
+        run, training, {best_of(run, metrics[:count]) for count in counts if metrics}
+    )
+
+
+def drop_all_but(
+    run: RunContext, training: Training, steps: Collection[int | None]
+) -> None:
+    """Delete the candidates that are not of some steps."""
+    kept = {training.candidate(step) for step in steps if step is not None}
+    home = f"{training.work}/{CANDIDATES}/"
+    gone = [
+        name
+        for name in run.directory.manifest.outputs
+        if name.startswith(home) and name not in kept
+    ]
+    run.directory.forget(gone)
+    for name in gone:
+        discard(run.directory.path(name))
+
+
+def write_adapter(
+    run: RunContext,
+    course: Course,
+    training: Training,
+    metrics: Sequence[StepMetrics],
+) -> None:
+    """Write what a training ends with: the last adapter, or the best one."""
+    path, best = run.directory.path(training.adapter), kept_of(run.config, metrics)
+    if best is None:
+        write_folder(path, course.save_adapter, course.num_bytes)
+        return
+    source = run.directory.path(training.candidate(best.num_steps))
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+
+    write_folder(path, fill, course.num_bytes)
