@@ -147,13 +147,13 @@ below show what the source says, the preset, and the default. In all of them:
 
 ## Neurons
 
-Neurons are read if `selection.rule` is `fewest-neurons` or `most-neurons`, or if
-demonstrations are chosen by `contexts.rule = nearest`. Otherwise no pass is spent on
-them, and reports leave them out. A model without gated MLPs (GPT-2, GPT-NeoX and
-Pythia, OPT, Phi-3, mixtures of experts) can be trained by every method that needs no
-neurons. On such a model these methods select questions at random and find
-demonstrations by words, unless you set otherwise, and say so. neuron-opsd and
-context-sft, whose demonstrations are found by neurons, are refused there until you set
+Neurons are read if `selection.rule` is one whose words in [settings](settings.md) speak
+of neurons, or if demonstrations are chosen by `contexts.rule = nearest`. Otherwise no
+pass is spent on them, and reports leave them out. A model without gated MLPs (GPT-2,
+GPT-NeoX and Pythia, OPT, Phi-3, mixtures of experts) can be trained by every method
+that needs no neurons. On such a model these methods select questions at random and find
+demonstrations by words, unless you set otherwise, and say so. neuron-opsd and context-
+sft, whose demonstrations are found by neurons, are refused there until you set
 `contexts.rule`. In mixtures of experts only the attention gets an adapter.
 """
 

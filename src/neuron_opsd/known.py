@@ -11,10 +11,9 @@ from functools import partial
 from typing import Final, TypeVar
 
 from neuron_opsd.config import Config
-from neuron_opsd.method.contexts import SHOWN_ANSWERS
 from neuron_opsd.method.contexts.search import Certainty, Known, Signal
 from neuron_opsd.method.selection import PoolSignals
-from neuron_opsd.methods import context_signals
+from neuron_opsd.methods import context_signals, needs_medoids
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.prompts import as_written
 from neuron_opsd.records import Question, Rollout, Vote
@@ -62,7 +61,7 @@ def with_medoids(
 ) -> Mapping[str, Vote]:
     """Return votes that know the medoid of their rollouts, where one is to be shown."""
     config = work.config
-    if not SHOWN_ANSWERS[config.contexts.answer].reads_all_neurons:
+    if not needs_medoids(config):
         return votes
     asked, ids = ask(questions, config), [question.id for question in questions]
     answered = Answered(asked, ids, Samples(rollouts))

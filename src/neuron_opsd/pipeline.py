@@ -18,6 +18,9 @@ from functools import partial
 from typing import Final
 
 from neuron_opsd import records
+from neuron_opsd.beliefs import ANSWERS as ANSWERS
+from neuron_opsd.beliefs import ROLLOUTS_NAME as ROLLOUTS_NAME
+from neuron_opsd.beliefs import belief_names, with_beliefs, with_entropies
 from neuron_opsd.config import Config, NeuronsConfig
 from neuron_opsd.data.overlap import duplicates_of
 from neuron_opsd.errors import DataError
@@ -41,12 +44,9 @@ from neuron_opsd.storage.stored_rollouts import (
     Chosen,
     summaries_of,
 )
-from neuron_opsd.storage.verdicts import hold_votes, verdicts_name
+from neuron_opsd.storage.verdicts import hold_votes
 
 BIAS_NAME: Final = "choice-bias"
-ROLLOUTS_NAME: Final = "rollouts"
-ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
-"""What the model answered to the pool, and which of these answers are equal."""
 
 
 def prepare(
@@ -77,10 +77,13 @@ def prepare(
     chosen = representatives(summaries_of(rollouts), votes, config)
     neurons = read_neurons(work, model, pool, Chosen(rollouts, chosen))
     answered = PoolSignals(neurons, chosen, votes)
-    selection = select(work, answered)
-    trained = only or refuse_none(kept_ids(selection), pool)
     answers = answers_to_show(work, model, pool, rollouts, votes)
     known = look_up(work, model, pool, answered)
+    everyone = partial(demonstration_pool, pool, answers, known, (), config)
+    answered = with_entropies(work, pool, rollouts, answered)
+    answered = with_beliefs(work, model, rollouts, answered, known, everyone)
+    selection = select(work, answered, belief_names(config, pool))
+    trained = only or refuse_none(kept_ids(selection), pool)
     library = demonstration_pool(pool, answers, known, selection, config)
     contexts = choose_contexts(work, known.of(trained), library)
     examples = write_examples(work, model, contexts, library)
@@ -206,15 +209,20 @@ def warn_of_spans(work: Workspace, chosen: Chosen, config: NeuronsConfig) -> Non
         )
 
 
-def select(work: Workspace, pool: PoolSignals) -> Sequence[SelectionEntry]:
-    """Select the questions to train on; say what was left out and what was drawn."""
+def select(
+    work: Workspace, pool: PoolSignals, made_from: Sequence[str] = ()
+) -> Sequence[SelectionEntry]:
+    """Select the questions to train on; say what was left out and what was drawn.
+
+    `made_from` are outputs that the rule reads besides answers and neurons.
+    """
     config = work.config.selection
     ranking = selecting.rank_questions(pool, config, work.config.seed)
     selection = work.cache.once(
         "selection",
         codecs.SELECTION,
         lambda: selecting.entries_of(pool, ranking, config),
-        made_from=[*ANSWERS, "neurons"],
+        made_from=[*ANSWERS, "neurons", *made_from],
     )
     if ranking.kept.any():
         work.warn(selecting.selection_warnings(ranking, config))

@@ -272,7 +272,8 @@ def test_who_needs_neurons_is_refused_before_anything_is_computed(
             "neuron-opsd asks for neurons (selection.rule is fewest-neurons, "
             f"contexts.rule is nearest), but {NO_NEURONS}"
         )
-        assert "set selection.rule to random or all and contexts.rule to " in text
+        assert "; set selection.rule to low-entropy, high-vote, belief-shift, " in text
+        assert ", random or all and contexts.rule to " in text
         assert "to hidden-state, words, same-answer, fixed or random (or no" in text
         assert "\n" not in text
     assert not request.out.exists()

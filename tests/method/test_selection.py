@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from neuron_opsd.config import SelectionConfig
 from neuron_opsd.method.selection import (
+    LEFT_OUT,
     SELECTION_RULES,
     PoolSignals,
     SelectionRule,
@@ -23,6 +24,7 @@ from neuron_opsd.method.selection import (
     selection_warnings,
 )
 from neuron_opsd.records import NeuronSet, SelectionEntry, StoredSummary, Vote
+from neuron_opsd.records.beliefs import Belief
 
 RANKING: Final = tuple(n for n, one in SELECTION_RULES.items() if not one.keeps_all)
 
@@ -46,12 +48,34 @@ def pool_of(*neuron_counts: int) -> list[NeuronSet]:
 def select(
     pool: list[NeuronSet], rule: str, keep_fraction: float = 0.2, seed: int = 0
 ) -> tuple[SelectionEntry, ...]:
-    """Select by a rule, which may look at answers and votes as well."""
+    """Select by a rule, which may look at all that can be known of a pool."""
     config = SelectionConfig(rule=rule, keep_fraction=keep_fraction)
-    agreeing = {entry.question_id: 1 + (entry.neuron_count or 0) % 8 for entry in pool}
-    own = {name: outline(name) for name in agreeing}
-    votes = {name: Vote(name, "a", {"a": n}, 8) for name, n in agreeing.items()}
-    return select_questions(PoolSignals(pool, own, votes), config, seed)
+    return select_questions(all_known(pool), config, seed)
+
+
+def all_known(pool: list[NeuronSet], answers: tuple[str, ...] = ("a",)) -> PoolSignals:
+    """Return a pool of which everything is known, by its neuron counts."""
+    counts = {entry.question_id: entry.neuron_count or 0 for entry in pool}
+    given = {name: answers[n % len(answers)] for n, name in enumerate(counts)}
+    return PoolSignals(
+        pool,
+        own={name: outline(name, given[name]) for name in counts},
+        votes={
+            name: Vote(name, given[name], {given[name]: 1 + n % 8}, 8)
+            for name, n in counts.items()
+        },
+        entropies={name: float(n * 7 % 5) for name, n in counts.items()},
+        beliefs={
+            name: Belief(
+                name,
+                ("a", "b"),
+                (np.log(0.5), np.log(0.5)),
+                (np.log((1 + n) / (2 + n)), np.log(1 / (2 + n))),
+                divergence=float(n * 3 % 7),
+            )
+            for name, n in counts.items()
+        },
+    )
 
 
 def known(
@@ -288,6 +312,7 @@ def test_enough_are_kept_and_none_that_is_worse_than_one_left_out(
     assert sorted(kept + left) == list(range(len(neuron_counts)))
     asked = math.ceil(fraction * len(neuron_counts))
     assert asked <= len(kept) <= 1.05 * asked
+    assert not any(entry.reason.startswith(LEFT_OUT) for entry in entries)
     assert max(kept) < min(left, default=len(neuron_counts))
     assert [entry.neuron_count for entry in entries] == neuron_counts
 
@@ -309,16 +334,6 @@ def test_the_paper_rule_is_the_percentile_rule_but_for_many_equals(
     below = [count < percentile for count in neuron_counts]
     for is_below, is_kept, is_within in zip(below, kept, within, strict=True):
         assert is_below <= is_kept <= is_within
-
-
-@given(counts, fractions)
-def test_what_is_kept_does_not_hang_on_the_order_of_the_pool(
-    neuron_counts: list[int], fraction: float
-) -> None:
-    pool = pool_of(*neuron_counts)
-    there = select(pool, "fewest-neurons", fraction)
-    back = select(pool[::-1], "fewest-neurons", fraction)
-    assert [e.kept for e in there] == [e.kept for e in back][::-1]
 
 
 def test_a_random_place_depends_on_seed_and_id_alone() -> None:
@@ -371,3 +386,33 @@ def test_balance_changes_nothing_where_every_answer_is_another() -> None:
         known(neurons, answers), SelectionConfig(balance=True), 0
     )
     assert plain == balanced
+
+
+@pytest.mark.parametrize("rule", RANKING)
+@given(st.lists(st.integers(0, 9), min_size=20, max_size=60), fractions)
+def test_balance_keeps_the_share_of_each_answer_under_every_rule(
+    rule: str, neuron_counts: list[int], fraction: float
+) -> None:
+    pool = pool_of(*neuron_counts)
+    known = all_known(pool, ("yes", "yes", "no"))
+    config = SelectionConfig(rule=rule, keep_fraction=fraction, balance=True)
+    entries = select_questions(known, config, 0)
+    for answer in ("yes", "no"):
+        own = [e for e in entries if known.own[e.question_id].answer == answer]
+        kept = [entry.rank for entry in own if entry.kept]
+        asked = math.ceil(fraction * len(own) - 1e-9)
+        if fraction * len(own) < 1.0:  # too few for a group of their own
+            continue
+        assert asked <= len(kept) <= 1.05 * asked
+        left = [entry.rank for entry in own if not entry.kept]
+        assert max(kept) < min(left, default=len(neuron_counts))
+
+
+@pytest.mark.parametrize("rule", RANKING)
+@given(counts, fractions)
+def test_no_rule_hangs_on_the_order_of_the_pool(
+    rule: str, neuron_counts: list[int], fraction: float
+) -> None:
+    pool = pool_of(*neuron_counts)
+    there, back = (select(some, rule, fraction) for some in (pool, pool[::-1]))
+    assert [e.kept for e in there] == [e.kept for e in back][::-1]

@@ -40,7 +40,7 @@ from taught import (
     taught_model,
     trained,
 )
-from tiny_runs import files_of
+from tiny_runs import files_of, read_json, tiny_config, tiny_request, tiny_run
 
 LONG = "the cat sat on the mat and the dog ran after the other cat"
 ON_LOOKS = " on the guard's questions"
@@ -224,6 +224,13 @@ def collapsing(model: Path) -> Config:
     )
 
 
+def stopped_in(folder: Path, config: Config) -> TrainingError:
+    """Train in a run directory where that is stopped; return the error."""
+    with pytest.raises(TrainingError) as caught:
+        train_in(folder, config)
+    return caught.value
+
+
 def test_stop_ends_the_training_at_the_first_sign(
     tmp_path: Path, collapsing: Config
 ) -> None:
@@ -232,17 +239,17 @@ def test_stop_ends_the_training_at_the_first_sign(
     assert TURN < first.step < 29
     assert sum(f"step {first.step}: " in one for one in told) >= 1
     wary = collapsing.changed(guard={"on_collapse": "stop"})
-    said = []
-    for _ in range(2):  # also when it is called again, and no step is taken
-        with pytest.raises(TrainingError) as caught:
-            train_in(tmp_path / "stopped", wary)
-        said.append(str(caught.value))
-        assert len(read_metrics(tmp_path / "stopped/train")) == first.step + 1
-        assert not (tmp_path / "stopped/adapter").exists()
-    assert said[0] == said[1]
-    assert f"the student collapses: step {first.step}: {first.sign}" in said[0]
-    assert "resume with --set guard.on_collapse=warn" in said[0]
-    assert caught.value.exit_status == 2
+    errors = [stopped_in(tmp_path / "stopped", wary)]
+    assert len(read_metrics(tmp_path / "stopped/train")) == first.step + 1
+    assert not (tmp_path / "stopped/adapter").exists()
+    # Called again it says the same, and takes no step.
+    before = files_of(tmp_path / "stopped/train")
+    errors.append(stopped_in(tmp_path / "stopped", wary))
+    assert files_of(tmp_path / "stopped/train") == before
+    for error in errors:
+        assert f"the student collapses: step {first.step}: {first.sign}" in str(error)
+        assert "resume with --set guard.on_collapse=warn" in str(error)
+        assert error.exit_status == 2
     # With `warn` it goes on where it stopped, and ends as if it never had.
     train_in(tmp_path / "stopped", collapsing)
     adapters = [files_of(tmp_path / name / "adapter") for name in ("warned", "stopped")]
@@ -312,6 +319,31 @@ def test_the_untrained_adapter_is_kept_where_every_step_is_worse(
     trained_model = load_model(ruined.model, tmp_path / "run/adapter")
     before, after = (m.logits_at([pair], [columns]) for m in (start, trained_model))
     assert before[0][0] == pytest.approx(after[0][0])
+
+
+def test_a_run_says_which_step_it_kept_and_why(model: Path, tmp_path: Path) -> None:
+    """Evaluation, summary, report and card name it; without `best` none does."""
+    more = "guard.every=2", "guard.num_questions=8", "distill.steps=6"
+    last, best = (
+        tiny_run(
+            tiny_request(tmp_path, keep),
+            tiny_config(model, "prompts.form=plain", f"guard.keep={keep}", *more),
+        )
+        for keep in ("last", "best")
+    )
+    kept = best_step(read_metrics(best.folder / "train"), best.config.guard)
+    assert kept is not None
+    assert best.data.guard is not None
+    assert best.data.guard.kept == kept
+    assert read_json(best.folder / "summary.json")["kept_after_steps"] == kept.num_steps
+    for entry in best.evaluation().values():
+        assert entry["kept_after_steps"] == kept.num_steps
+    for file in ("report.html", "adapter/README.md"):
+        text = (best.folder / file).read_text()
+        assert "No label was read for that." in text
+        assert "No label was read for that." not in (last.folder / file).read_text()
+    assert all("kept_after_steps" not in e for e in last.evaluation().values())
+    assert "What the guard saw" in (last.folder / "report.html").read_text()
 
 
 def test_the_best_of_no_questions_is_refused() -> None:

@@ -29,7 +29,7 @@ from neuron_opsd.records import (
 )
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
-from neuron_opsd.runs.prepare import count_pool_tokens, prepare_run
+from neuron_opsd.runs.prepare import RUN_OUTPUTS, count_pool_tokens, prepare_run
 from neuron_opsd.stages.one_answer import one_answer_findings
 from neuron_opsd.stages.teaching import representatives
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -150,7 +150,7 @@ def test_prompts_are_written_out_together_to_count_their_tokens(
     with opened(tmp_path, config, free=True) as run:
         chosen = representatives(first.rollouts, first.votes, config)
         whole = replace(first, representatives=chosen)
-        count_pool_tokens(run, model, whole, "neurons")
+        count_pool_tokens(run, model, whole, RUN_OUTPUTS)
     assert calls == [12]
 
 

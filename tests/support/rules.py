@@ -27,6 +27,7 @@ LAYERS: tuple[set[str], ...] = (
     {"report", "stages"},
     {"methods"},
     {"known"},
+    {"beliefs"},
     {"pipeline"},
     {"runs"},
     {"demo", "planning"},

@@ -21,8 +21,7 @@ from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
 from neuron_opsd.known import MEDOIDS_NAME
-from neuron_opsd.method.contexts import SHOWN_ANSWERS
-from neuron_opsd.methods import needs_contexts, needs_neurons
+from neuron_opsd.methods import needs_contexts, needs_medoids, needs_neurons
 from neuron_opsd.records.states import Medoid
 from neuron_opsd.runs.inputs import questions_hash
 from neuron_opsd.runs.prepare import inside
@@ -254,7 +253,7 @@ def read_run(
         teacher_check = read_output(place, checked, codecs.TEACHER_CHECK)
     equal = verdicts_name("rollouts")
     medoids: Sequence[Medoid] = ()
-    if SHOWN_ANSWERS[place.config.contexts.answer].reads_all_neurons:
+    if needs_medoids(place.config):
         medoids = read_output(place, place.medoids, codecs.MEDOIDS)
     verdicts: Sequence[Verdict] = ()
     if equal in place.manifest.outputs:

@@ -18,10 +18,11 @@ from neuron_opsd.comparison.comparison import (
 from neuron_opsd.comparison.run_group import cell_folder, method_for
 from neuron_opsd.comparison.variants import Variant, config_of, with_form
 from neuron_opsd.config import Config
-from neuron_opsd.methods import Target, needs_contexts, needs_neurons
+from neuron_opsd.methods import Target, captures, needs_contexts, needs_neurons
 from neuron_opsd.models.load import learner_of
 from neuron_opsd.planning import costs
 from neuron_opsd.planning.estimate import Reading, clock_of, count_work, try_base
+from neuron_opsd.planning.passes import passes
 from neuron_opsd.planning.step_trials import size_of_step, try_step, warm_up
 from neuron_opsd.planning.trials import Trial
 from neuron_opsd.planning.workload import Rates, Work
@@ -64,7 +65,7 @@ def forecast(comparison: Comparison, config: Config, progress: Progress) -> Fore
         context.model,
         context.config,
         clock_of(context.model.facts.device),
-        any(map(needs_neurons, settings_of(context).values())),
+        any(map(captures, settings_of(context).values())),
     )
     with progress.stage("measuring", 3 + len(variants), "samples") as done:
         found = try_base(trial, inputs, done)
@@ -134,10 +135,15 @@ def group_seconds(
     variants = context.comparison.trained_from(start)
     configs = [config_of(variant, config) for variant in variants]
     read = {own.contexts.answer for own in configs if needs_neurons(own)}
+    # What several methods read, they share.
+    shared: dict[str, costs.Cost] = {}
+    for own in configs:
+        shared |= passes(work, rates, own)
     with_teacher = [own for own in configs if needs_contexts(own)]
     return (
         costs.with_demonstrations(work, rates, config).seconds
         + costs.rollouts(work, rates, config).seconds
         + len(read) * costs.reading_off(work.pool, work.written, rates).seconds
+        + sum(cost.seconds for cost in shared.values())
         + sum(costs.teacher_check(work, rates, own).seconds for own in with_teacher)
     )

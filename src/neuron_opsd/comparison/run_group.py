@@ -14,6 +14,7 @@ from neuron_opsd.comparison.variants import Variant, config_of, prompted
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import differences
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.method.contexts.search import OF_NEURONS
 from neuron_opsd.methods import Method, Oracle, Targets
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME, Prepared, roll_out
@@ -197,7 +198,10 @@ def outputs_for(group: RunGroup, config: Config, folder: str) -> PoolOutputs:
     """Return what a method's preparation is called in its group."""
     shared = group.run.config
     return PoolOutputs(
-        folder, neurons_name(shared, config), changed_capture(shared, config)
+        folder,
+        neurons_name(shared, config),
+        changed_capture(shared, config),
+        taught_suffix(shared, config),
     )
 
 
@@ -211,10 +215,28 @@ def neurons_name(shared: Config, own: Config) -> str:
 
 def changed_capture(shared: Config, own: Config) -> str:
     """Return what tells a method's neuron sets from those with the shared settings."""
+    return changed(shared, own, "neurons")
+
+
+def taught_suffix(shared: Config, own: Config) -> str:
+    """Return what ends the names of the teacher's views of the pool under a method.
+
+    Methods that show the same demonstrations, in as much room, share them.
+    """
+    found = changed(shared, own, "contexts")
+    if own.context_signals & OF_NEURONS:
+        found += changed_capture(shared, own)
+    if own.most_new_tokens != shared.most_new_tokens:
+        found += f"-max_new_tokens-{own.most_new_tokens}"
+    return found
+
+
+def changed(shared: Config, own: Config, section: str) -> str:
+    """Return what a method has of its own in a section, as part of a file's name."""
     return "".join(
-        f"-{name.removeprefix('neurons.')}-{value}"
+        f"-{name.removeprefix(section + '.')}-{value}"
         for name, value in differences(shared, own).items()
-        if name.startswith("neurons.")
+        if name.startswith(section + ".")
     )
 
 
@@ -281,14 +303,14 @@ def check_settings(run: RunContext, folder: str, variant: Variant) -> None:
     codec = json_codec(f"{folder}/settings.json")
     wanted = settings_in(run.directory, run.config)
     known = run.directory.once(f"{folder}/settings", codec, lambda: wanted)
-    changed = [
+    others = [
         name for name in wanted if value_text(known, name) != value_text(wanted, name)
     ]
-    if changed:
-        begun = ",".join(f"{name}={value_text(known, name)}" for name in changed)
+    if others:
+        begun = ",".join(f"{name}={value_text(known, name)}" for name in others)
         raise ConfigError(
             f"{run.directory.folder} has started {variant.name} with other settings "
-            f"({', '.join(changed)}); write {variant.name}={variant.method}:{begun} to "
+            f"({', '.join(others)}); write {variant.name}={variant.method}:{begun} to "
             "resume it as it was started, or give the method another name or the "
             "comparison another folder"
         )

@@ -22,7 +22,11 @@ from neuron_opsd.config.sections import (
 )
 from neuron_opsd.method.contexts import CONTEXT_RULES, ContextsConfig
 from neuron_opsd.method.contexts.search import Signal
-from neuron_opsd.method.selection import SELECTION_RULES, SelectionConfig
+from neuron_opsd.method.selection import (
+    SELECTION_RULES,
+    SelectionConfig,
+    SelectionRule,
+)
 from neuron_opsd.method.settings import (
     DistillConfig,
     GuardConfig,
@@ -100,9 +104,14 @@ class Config(Section):
         return self.evaluation.prompted and self.contexts.num_demonstrations > 0
 
     @property
+    def selection_rule(self) -> SelectionRule:
+        """The rule by which questions are selected."""
+        return SELECTION_RULES[self.selection.rule]
+
+    @property
     def selects_by_neurons(self) -> bool:
         """Whether questions are selected by their neurons."""
-        return SELECTION_RULES[self.selection.rule].reads_neurons
+        return self.selection_rule.reads_neurons
 
     @property
     def context_signals(self) -> frozenset[Signal]:

@@ -73,6 +73,9 @@ class NeuronsConfig(Section):
     span: Literal["completion", "reasoning", "answer"] = "completion"
     """Which tokens count: all, the reasoning, or the final answer after it. Completions
     without that part count as a whole."""
+    first_tokens: NotNegative = 0
+    """Count only so many tokens, the first of the span, so that long completions are
+    compared over as many tokens as short ones; 0 counts all."""
 
 
 class DistillConfig(Section):

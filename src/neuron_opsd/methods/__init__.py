@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import ConfigError
+from neuron_opsd.method.contexts import SHOWN_ANSWERS
 from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.methods import distillation, imitation, reinforcement
 from neuron_opsd.methods.method import Method as Method
@@ -69,8 +70,12 @@ def needs_contexts(config: Config) -> bool:
 
 
 def context_signals(config: Config) -> frozenset[Signal]:
-    """Return what a run must know of questions, for its teacher or its control."""
-    shown = config.tests_prompted or needs_contexts(config)
+    """Return what a run must know of questions, for its teacher or its control.
+
+    Questions may be selected by what a teacher answers where none is trained towards.
+    """
+    taught = needs_contexts(config) or config.selection_rule.reads_teacher
+    shown = config.tests_prompted or taught
     return config.context_signals if shown else frozenset()
 
 
@@ -78,3 +83,14 @@ def needs_neurons(config: Config) -> bool:
     """Say whether a run reads the neurons of answers, for its method or its control."""
     shown = Signal.ANSWER_NEURONS in context_signals(config)
     return shown or method_named(config.method).needs_neurons(config)
+
+
+def needs_medoids(config: Config) -> bool:
+    """Say whether a run reads the neurons of all rollouts, to show one of each."""
+    return SHOWN_ANSWERS[config.contexts.answer].reads_all_neurons
+
+
+def captures(config: Config) -> bool:
+    """Say whether a run takes passes that read off neurons, whatever of."""
+    asked = Signal.QUESTION_NEURONS in context_signals(config)
+    return asked or needs_medoids(config) or needs_neurons(config)

@@ -147,8 +147,8 @@ class Method(ABC):
     @classmethod
     def needs_neurons(cls, config: Config) -> bool:
         """Say whether training takes the neurons of the pool's answers."""
-        shows = cls.needs_contexts(config) and config.shows_by_neurons
-        return config.selects_by_neurons or shows
+        teaches = cls.needs_contexts(config) or config.selection_rule.reads_teacher
+        return config.selects_by_neurons or (teaches and config.shows_by_neurons)
 
     @classmethod
     def num_drawn(cls, config: Config) -> int:

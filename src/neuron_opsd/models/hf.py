@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuron_opsd.errors import ModelError, NotFiniteError
+from neuron_opsd.errors import ModelError
 from neuron_opsd.method.fused_loss import multiply
 from neuron_opsd.method.losses import capped
 from neuron_opsd.models import roles
@@ -25,11 +25,8 @@ from neuron_opsd.models.adapters.low_rank import LowRank, for_products
 from neuron_opsd.models.adapters.matrices import Matrices
 from neuron_opsd.models.decoding.generation import generate
 from neuron_opsd.models.forward.attention import Whole, padded, replacing
-from neuron_opsd.models.forward.layers import (
-    GatedMLP,
-    readable_mlps,
-    watching_layer,
-)
+from neuron_opsd.models.forward.layers import GatedMLP, readable_mlps
+from neuron_opsd.models.forward.states import MeanStates
 from neuron_opsd.models.held import Held
 from neuron_opsd.models.room import Room
 from neuron_opsd.models.scoring import (
@@ -201,21 +198,9 @@ class HFModel(ModelTokenizer):
         self, pairs: Sequence[Pair], layer: int
     ) -> list[NDArray[np.float32]]:
         """Run one forward pass and return each completion's mean state ``(D,)``."""
-        means: list[Tensor] = []
-
-        def see(states: Tensor) -> None:
-            for row, (prompt, completion) in zip(states, pairs, strict=True):
-                start = len(prompt)
-                means.append(row[start : start + len(completion)].float().mean(dim=0))
-
-        with torch.inference_mode(), watching_layer(self.network, layer, see):
+        with torch.inference_mode(), MeanStates(self.network, layer, pairs) as means:
             self.forward(pairs)
-        found = torch.stack(means)
-        if wrong := (~found.isfinite().all(dim=1)).nonzero().flatten().tolist():
-            raise NotFiniteError(
-                f"hidden states of layer {layer} are not finite", wrong
-            )
-        return list(found.cpu().numpy())
+        return means.found()
 
     def head(self) -> Head:
         """Return the unembedding; its weight may ask for a gradient."""

@@ -9,19 +9,25 @@ after another) and *train* (forward and backward).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-
 from neuron_opsd.config import Config
+from neuron_opsd.method.contexts.search import OF_ANSWERS, Signal
 from neuron_opsd.method.selection import limit_of, share_asked
-from neuron_opsd.methods import needs_contexts, needs_neurons
+from neuron_opsd.methods import (
+    context_signals,
+    needs_contexts,
+    needs_medoids,
+    needs_neurons,
+)
 from neuron_opsd.models.roles import ModelFacts
 from neuron_opsd.planning import workload
+from neuron_opsd.planning.cost import Cost as Cost
+from neuron_opsd.planning.cost import Plan as Plan
+from neuron_opsd.planning.cost import StagePlan as StagePlan
+from neuron_opsd.planning.cost import writes_elsewhere as writes_elsewhere
+from neuron_opsd.planning.passes import looking_up, passes, reading_samples
+from neuron_opsd.planning.passes import reading_off as reading_off
 from neuron_opsd.planning.workload import Held, QuestionTokens, Rates, Work, Writing
 from neuron_opsd.stages.teaching import shown_draws
-
-MARGIN = 0.25
-"""Share by which times are uncertain, up and down."""
 
 WHY_UNTIMED = (
     "vLLM writes the free answers, and a sample of a few seconds does not show how "
@@ -35,91 +41,6 @@ BYTES_PER_TOKEN_STORED = 8
 """Of a rollout on the disk: ids and text, compressed."""
 
 
-@dataclass(frozen=True, slots=True)
-class StagePlan:
-    """The cost of one stage."""
-
-    name: str
-    prefill_tokens: int
-    decode_tokens: int
-    train_tokens: int
-    seconds: float | None
-    """`None`, as its range, where it was not measured."""
-    low: float | None
-    high: float | None
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all kinds."""
-        return self.prefill_tokens + self.decode_tokens + self.train_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The cost of a run."""
-
-    stages: tuple[StagePlan, ...]
-    peak_memory_bytes: int
-    """0 where the system does not say."""
-    disk_bytes: int
-    engine_memory_bytes: int = 0
-    """Of the peak, what vLLM holds where it writes answers."""
-    why_untimed: str = ""
-    """Why stages have no time; empty where all have one."""
-
-    @property
-    def seconds(self) -> float | None:
-        """Time of all stages, `None` where one has none."""
-        return total([stage.seconds for stage in self.stages])
-
-    @property
-    def low(self) -> float | None:
-        """Time if everything goes well."""
-        return total([stage.low for stage in self.stages])
-
-    @property
-    def high(self) -> float | None:
-        """Time if everything goes slowly."""
-        return total([stage.high for stage in self.stages])
-
-
-def total(times: Sequence[float | None]) -> float | None:
-    """Return the sum of times, `None` if one is missing."""
-    known = [time for time in times if time is not None]
-    return sum(known) if len(known) == len(times) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Tokens of each kind and the time that they take; costs add up."""
-
-    prefill: float = 0.0
-    decode: float = 0.0
-    train: float = 0.0
-    seconds: float = 0.0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(*map(sum, zip(astuple(self), astuple(other), strict=True)))
-
-    def stage(self, name: str, config: Config) -> StagePlan:
-        """Return it as a stage, with a margin; without a time where vLLM writes."""
-        timed = not (self.decode and writes_elsewhere(config))
-        return StagePlan(
-            name=name,
-            prefill_tokens=round(self.prefill),
-            decode_tokens=round(self.decode),
-            train_tokens=round(self.train),
-            seconds=self.seconds if timed else None,
-            low=self.seconds * (1 - MARGIN) if timed else None,
-            high=self.seconds * (1 + MARGIN) if timed else None,
-        )
-
-
-def writes_elsewhere(config: Config) -> bool:
-    """Whether another engine than our own decoder writes free answers."""
-    return config.engine.rollouts != "transformers"
-
-
 def plan(
     work: Work, rates: Rates, held: Held, facts: ModelFacts, config: Config
 ) -> Plan:
@@ -131,6 +52,7 @@ def plan(
         "neurons": reading_off(
             work.pool, work.written, rates, needed=needs_neurons(config)
         ),
+        **passes(work, rates, config),
         "teacher_check": teacher_check(work, rates, config),
         "training": training(work, rates, config),
         "evaluation": evaluation(work, rates, config),
@@ -157,17 +79,6 @@ def own_draws(config: Config, num_samples: int | None = None) -> tuple[int, ...]
     """Return how many answers are drawn at once where demonstrations need some."""
     samples = num_samples or config.rollouts.num_samples
     return (samples, *(count for _, count in shown_draws(config.contexts)))
-
-
-def reading_off(
-    questions: QuestionTokens, writing: Writing, rates: Rates, *, needed: bool = True
-) -> Cost:
-    """Cost of one pass over each question with its completion, where it is needed."""
-    if not needed:
-        return Cost()
-    answers = questions.num_questions * workload.answer_length(writing, questions)
-    tokens = questions.prompt_tokens + answers
-    return Cost(prefill=tokens, seconds=tokens * rates.capture)
 
 
 def teacher_check(work: Work, rates: Rates, config: Config) -> Cost:
@@ -228,8 +139,12 @@ def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
     draws = (config.evaluation.num_samples,)
     home, writing = work.in_domain, work.tested
     asked = answering(home, rates, config, draws, writing, shown=work.shown_tokens)
+    signals = config.context_signals
+    found = sum(looking_up(home, rates, signals).values(), asked)
+    if needs_medoids(config) and signals & OF_ANSWERS:
+        found += reading_samples(home, writing, rates, *draws)
     needed = config.shows_by_neurons
-    return reading_off(home, writing, rates, needed=needed) + asked
+    return found + reading_off(home, writing, rates, needed=needed)
 
 
 def answering(
@@ -319,15 +234,20 @@ def num_positions(work: Work, config: Config) -> float:
 def disk(work: Work, facts: ModelFacts, config: Config) -> int:
     """Estimate the bytes of a finished run directory.
 
-    Two checkpoints, the adapter, every rollout and the neurons of every question of
-    the pool, eight bytes each.
+    Two checkpoints, the adapter, every rollout and, of every question of the pool, what
+    the rules read: eight bytes a neuron, four a number of a hidden state.
     """
     samples = config.rollouts.num_samples * work.pool.num_questions
     tested = 3 * config.evaluation.num_samples * work.tests.num_questions
     tokens = samples * workload.answer_length(work.written, work.pool)
     tokens += tested * workload.answer_length(work.tested, work.tests)
     kept = config.neurons.keep or scaled_keep(facts)
-    sets = work.pool.num_questions * kept * 8 if needs_neurons(config) else 0
+    signals = context_signals(config)
+    num_sets = needs_neurons(config) + (Signal.QUESTION_NEURONS in signals)
+    each = 8 * kept * num_sets
+    if Signal.HIDDEN_STATES in signals:
+        each += 4 * facts.width
+    sets = work.pool.num_questions * each
     trained = trained_parameters(facts, config) * 4
     checkpoints = 2 * 4 * trained  # student, teacher and two moments in each
     stored = tokens * BYTES_PER_TOKEN_STORED

@@ -10,7 +10,7 @@ from time import perf_counter
 import torch
 
 from neuron_opsd.config import FORM_ONLY, Config
-from neuron_opsd.methods import METHODS, method_of, needs_neurons
+from neuron_opsd.methods import METHODS, captures, method_of
 from neuron_opsd.methods.method import PoolAnswers
 from neuron_opsd.models.config_file import read_outline
 from neuron_opsd.models.load import learner_of, load_model, load_tokenizer
@@ -92,7 +92,7 @@ def estimate(
     loading = perf_counter() - start
     device = model.facts.device
     network = held_memory(device) - (0 if device.startswith("cuda") else before)
-    trial = Trial(model, resolved, clock_of(device), needs_neurons(resolved))
+    trial = Trial(model, resolved, clock_of(device), captures(resolved))
     with progress.stage("measuring", NUM_SAMPLES, "samples") as done:
         found = try_base(trial, inputs, done)
         rates, peak = try_learner(trial, model, found, loading)

@@ -12,6 +12,7 @@ import numpy as np
 
 from neuron_opsd.answers.votes import sampled_rollouts
 from neuron_opsd.config import Config
+from neuron_opsd.known import look_up
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
 from neuron_opsd.models.roles import LanguageModel
@@ -26,7 +27,6 @@ from neuron_opsd.probing.measuring import Kept
 from neuron_opsd.probing.rules import Rules
 from neuron_opsd.records import Question, Rollout, RolloutSummary, TokenIds
 from neuron_opsd.seeds import derive_seed
-from neuron_opsd.signals import read_signals
 from neuron_opsd.stages.probing import to_be_scored
 from neuron_opsd.stages.rollouts import written
 from neuron_opsd.stages.teaching import DemonstrationPool, representatives
@@ -80,7 +80,7 @@ def answer_pool(
     answers = answers_to_show(work, model, questions, rollouts, votes)
     signals = PoolSignals(neurons, own, votes)
     known = joined(
-        read_signals(following(work, rule), model, questions, signals)
+        look_up(following(work, rule), model, questions, signals)
         for rule in rules.contexts
     )
     config = following(work, work.config.contexts.rule).config

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from neuron_opsd.comparison.tables import TableRow, csv_text
+from neuron_opsd.probing.summary import Summary
 from neuron_opsd.records.scores import Interval
 from neuron_opsd.report.probe_page import render_probe
 from neuron_opsd.results.probe import Measures, ProbeData
@@ -17,18 +18,22 @@ from neuron_opsd.storage.output_paths import check_file_place
 
 JSON: Final = "probe.json"
 CSV: Final = "probe.csv"
+QUESTIONS: Final = "questions.csv"
+"""Holds what is measured of each question under each context rule."""
 
 
 def check_files(out: Path) -> None:
     """Refuse a folder in which the files of a probe cannot be written."""
-    for name in (JSON, CSV, PROBE_PAGE):
+    for name in (JSON, CSV, QUESTIONS, PROBE_PAGE):
         check_file_place(out / name)
 
 
-def write_probe(data: ProbeData, out: Path) -> None:
+def write_probe(found: Summary, out: Path) -> None:
     """Write a probe as JSON, as CSV and as a page."""
+    data = found.data
     save_json(without_nan(data), out / JSON)
     write_atomic(out / CSV, encode(csv_text([*table_rows(data)])))
+    write_atomic(out / QUESTIONS, encode(csv_text([*question_rows(found)])))
     write_atomic(out / PROBE_PAGE, encode(render_probe(data)))
 
 
@@ -46,6 +51,22 @@ def table_rows(data: ProbeData) -> Iterator[TableRow]:
     for pair in data.pairs:
         rules = f"{pair.selection} with {pair.contexts}"
         yield table_row("pair", rules, "score", pair.score)
+
+
+def question_rows(found: Summary) -> Iterator[TableRow]:
+    """Yield a row for each question and rule; the student has fewer measures."""
+    names = list(dict.fromkeys(n for one in found.columns.values() for n in one))
+    for rule, columns in found.columns.items():
+        for place, subject in enumerate(found.subjects):
+            yield {
+                "question_id": subject.question.id,
+                "rule": rule,
+                "vote_share": subject.vote.agreement,
+                **{
+                    name: float(columns[name][place]) if name in columns else None
+                    for name in names
+                },
+            }
 
 
 def rows_of(of: str, rule: str, more: str, measures: Measures) -> Iterator[TableRow]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from neuron_opsd.analysis.inputs import Place
 from neuron_opsd.answers.readers import readers_for
 from neuron_opsd.answers.verifier import shared_verifier
 from neuron_opsd.config import Config
+from neuron_opsd.config.tables import flatten
 from neuron_opsd.models.load import load_tokenizer
 from neuron_opsd.models.roles import LanguageModel
 from neuron_opsd.pipeline import centred
@@ -40,7 +42,7 @@ from neuron_opsd.probing.request import (
     settings_for,
 )
 from neuron_opsd.probing.rules import rules_for
-from neuron_opsd.probing.summary import Asked, summarise
+from neuron_opsd.probing.summary import Asked, Summary, summarise
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question
 from neuron_opsd.results.probe import ProbeData
@@ -62,6 +64,12 @@ NO_PART: Final = (
     *("distill.", "policy.", "evaluation.", "teacher_check."),
 )
 """Beginnings of settings that nothing which is kept depends on."""
+
+TAUGHT: Final = (
+    *("contexts.answer", "contexts.content", "contexts.num_demonstrations"),
+    *("selection.balance", "selection.keep_fraction"),
+)
+"""Settings that teachers, or selections, share whatever their rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +139,9 @@ def probe_on(
             directory.warn(remark)
         cache = Borrowing(directory, place, lent_by(place))
         work = centred(Workspace(resolved, cache, run, machines), model, library)
-        data = look(work, model, request, questions)
-        data = replace(data, data_hashes={**directory.manifest.inputs})
-        write_probe(data, request.out)
+        found = look(work, model, request, questions)
+        data = replace(found.data, data_hashes={**directory.manifest.inputs})
+        write_probe(replace(found, data=data), request.out)
         return data
 
 
@@ -165,7 +173,7 @@ def inputs_of(
 
 def look(
     work: Workspace, model: LanguageModel, request: ProbeRequest, questions: Questions
-) -> ProbeData:
+) -> Summary:
     """Ask teachers, and put together what they say."""
     rules = rules_for(request.context_rules, request.selection_rules, model.facts)
     base = work.config.contexts.rule
@@ -200,18 +208,26 @@ def look(
         kept=kept,
         base=base,
     )
-    data = summarise(asked, judge, questions_hash(questions.ranked))
-    return replace(
-        data,
-        title=f"Teachers for {request.pool}",
+    found = summarise(asked, judge, questions_hash(questions.ranked))
+    data = replace(
+        found.data,
+        title=f"Teachers for {Path(request.pool).name}",
         model=model.facts.name,
         run="" if request.run is None else str(request.run),
         num_pool=questions.num_pool,
         num_library=len(questions.library),
         num_demonstrations=work.config.contexts.num_demonstrations,
+        taught=taught(work.config),
         skipped=rules.skipped,
         command=request.command,
     )
+    return replace(found, data=data)
+
+
+def taught(config: Config) -> dict[str, Any]:
+    """Return the settings that what is found holds for, besides rules and model."""
+    settings = flatten(config)
+    return {name: settings[name] for name in TAUGHT}
 
 
 def hear_arms(

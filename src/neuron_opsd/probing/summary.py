@@ -8,7 +8,7 @@ from typing import Literal
 
 from neuron_opsd.method.probing import consensus
 from neuron_opsd.method.statistics import FloatArray
-from neuron_opsd.probing.arms import Arm
+from neuron_opsd.probing.arms import STUDENT, Arm
 from neuron_opsd.probing.columns import (
     Columns,
     Judge,
@@ -66,8 +66,20 @@ class Asked:
         return kinds.pop() if len(kinds) == 1 else "mixed"
 
 
-def summarise(asked: Asked, judge: Judge | None, pool: str) -> ProbeData:
-    """Return what a probe says, less what it was asked for.
+@dataclass(frozen=True, slots=True, eq=False)
+class Summary:
+    """What a probe says, and of every question what it is made of."""
+
+    data: ProbeData
+    """Less what the probe was asked for."""
+    subjects: tuple[Subject, ...]
+    """Those that context rules were tried on."""
+    columns: Mapping[str, Columns]
+    """``(Q,)`` of these, by context rule, and of the student."""
+
+
+def summarise(asked: Asked, judge: Judge | None, pool: str) -> Summary:
+    """Put together what a probe says.
 
     Args:
         asked: What was heard.
@@ -82,17 +94,19 @@ def summarise(asked: Asked, judge: Judge | None, pool: str) -> ProbeData:
     scored = with_scores(teachers)
     columns = {rule: columns for rule, (columns, _) in scored.items()}
     view = teachers[asked.base].views[0]
-    student, contexts = context_results(scored, student_columns(view, few, judge), pool)
+    own = student_columns(view, few, judge)
+    student, contexts = context_results(scored, own, pool)
     here = {name: kept.at(asked.places) for name, kept in asked.kept.items()}
     pairs = pair_results(here, {r: one[SCORE] for r, one in columns.items()}, pool)
     selections = selections_of(asked, judge, pool)
     validity = known_validity()
-    return ProbeData(
+    data = ProbeData(
         title="",
         model="",
         num_pool=0,
         num_library=0,
         num_demonstrations=0,
+        taught={},
         num_ranked=len(asked.subjects),
         num_questions=len(few),
         heard=asked.heard,
@@ -107,6 +121,7 @@ def summarise(asked: Asked, judge: Judge | None, pool: str) -> ProbeData:
         num_resamples=NUM_RESAMPLES,
         versions=installed_versions(),
     )
+    return Summary(data, tuple(few), {STUDENT: own, **columns})
 
 
 def selections_of(

@@ -26,3 +26,5 @@ class Medoid:
     """Of the rollout; `None` where none holds an answer that can be read."""
     distance: float | None
     """Mean Jaccard distance of its neurons to those of the others."""
+    num_read: int = 0
+    """Tokens that passes went over to find it, prompts included."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from neuron_opsd.config import ModelConfig
 from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.report.guard_words import kept_sentence
 from neuron_opsd.report.html import environment
 from neuron_opsd.report.run_outcome import ordered, outcome_sentence, result_table
 from neuron_opsd.report.wording import one_line
@@ -39,6 +40,7 @@ def render_card(data: ReportData, base_model: str, source: str = "") -> str:
         full=data.config.distill.tuning == "full",
         is_ours=data.config.method == OURS,
         outcome=outcome_sentence(data),
+        kept=kept_sentence(data),
         demonstrations=contexts.num_demonstrations if data.reads_contexts else 0,
         chosen=CONTEXT_RULES[contexts.rule].help,
         results=results_table(data),

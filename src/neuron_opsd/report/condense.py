@@ -18,12 +18,14 @@ from neuron_opsd.method.calibration import has_votes, reliability_bins
 from neuron_opsd.method.labels import baseline_answer, gold_counts, top_answer
 from neuron_opsd.method.selection import num_left_out
 from neuron_opsd.method.statistics import FloatArray, spearman
-from neuron_opsd.records import SelectionEntry, StepMetrics, Vote
+from neuron_opsd.records import Kept, SelectionEntry, StepMetrics, Vote
 from neuron_opsd.records.scores import Point, QuestionScore, TestResult
 from neuron_opsd.report.html import LONGEST_PROMPT, LONGEST_TEXT, clip
 from neuron_opsd.report.wording import one_line, visible
 from neuron_opsd.results import run as results
 
+GUARD_CURVES: Final = ("agreement", "top_answer_share", "base_agreement")
+"""Shares of a reading that are drawn along the steps."""
 MOST_LEVELS = 16
 MOST_STEPS = 240
 COUNT_BINS = 30
@@ -170,6 +172,22 @@ def training_summary(steps: Sequence[StepMetrics]) -> results.TrainingSummary | 
         losses=tuple(thinned([(float(m.step), m.loss) for m in taken])),
         entropies=tuple(thinned([(float(m.step), m.entropy) for m in taken])),
     )
+
+
+def guard_summary(
+    steps: Sequence[StepMetrics], kept: Kept | None
+) -> results.GuardSummary | None:
+    """Return what a report says of the guard's looks, `None` without any."""
+    looks = [(step.step + 1.0, step.look) for step in steps if step.look is not None]
+    if not looks:
+        return None
+    base = looks[0][1].base
+    readings = [(0.0, base), *((at, look.student) for at, look in looks)]
+    curves = {
+        name: tuple(thinned([(at, getattr(one, name) or 0.0) for at, one in readings]))
+        for name in GUARD_CURVES
+    }
+    return results.GuardSummary(len(looks), base, looks[-1][1].student, curves, kept)
 
 
 def thinned(values: Sequence[Point]) -> list[Point]:

@@ -28,6 +28,7 @@ Writers: TypeAlias = Mapping[str, tuple[Column, wording.Write]]
 MEASURES: Final[Writers] = {
     probe.ACCURACY: (Column("accuracy", "right"), wording.percent),
     probe.LEAD: (Column("above student", "points"), wording.points),
+    probe.SCORE: (Column("score", "label-free"), wording.signed),
     probe.AGREEMENT: (Column("agreement", "with the vote"), wording.percent),
     probe.FIX: (Column("fix", "to the vote"), wording.percent),
     probe.BREAK: (Column("break", "away from it"), wording.percent),
@@ -36,7 +37,6 @@ MEASURES: Final[Writers] = {
     probe.STABILITY: (Column("stability", "same answer"), wording.percent),
     probe.DIVERGENCE: (Column("divergence", "nats"), wording.number),
     probe.SUPPORT: (Column("support", "of others"), wording.percent),
-    probe.SCORE: (Column("score", "label-free"), wording.signed),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from markupsafe import Markup
 
@@ -27,9 +28,21 @@ from neuron_opsd.report.charts.plot import (
 from neuron_opsd.report.measures import CHARTED, in_words
 from neuron_opsd.report.run_outcome import ordered
 from neuron_opsd.report.wording import number, one_line, percent
-from neuron_opsd.results.run import PoolSummary, TestComparison, TrainingSummary
+from neuron_opsd.results.run import (
+    GuardSummary,
+    PoolSummary,
+    TestComparison,
+    TrainingSummary,
+)
 
 LEFT, TOP, RIGHT, _ = FRAME
+
+GUARD_LINES: Final = (
+    ("agreement", "unanimous", "after"),
+    ("top_answer_share", "one answer", "before"),
+    ("base_agreement", "as the base", "net"),
+)
+"""Shares along the steps, what the key calls them, and how they are drawn."""
 
 
 def forest_plot(
@@ -202,6 +215,33 @@ def training_chart(
         ),
         *(svg.line((x, TOP), (x, entropy.frame[3]), "alarm") for x, _ in signs),
     )
+
+
+def guard_chart(guard: GuardSummary | None, collapses: Sequence[Collapse]) -> Markup:
+    """Draw three shares of the guard's looks along the steps."""
+    if guard is None:
+        return Markup("")
+    ends = [at for at, _ in guard.curves[GUARD_LINES[0][0]]]
+    plot = Plot(axis_over(ends, "steps taken", wanted=5), share_axis("rollouts"))
+    last = ", ".join(
+        f"{said} {percent(guard.curves[name][-1][1])}" for name, said, _ in GUARD_LINES
+    )
+    signs = [plot.place((sign.step + 1, 0))[0] for sign in collapses]
+    return plot.figure(
+        "What the guard saw",
+        f"Shares of the student's rollouts on the guard's questions; last: {last}.",
+        *(plot.curve(look_dots(guard, name), role) for name, _, role in GUARD_LINES),
+        *(svg.line((x, TOP), (x, plot.frame[3]), "alarm") for x in signs),
+        key=[(role, said) for _, said, role in GUARD_LINES],
+    )
+
+
+def look_dots(guard: GuardSummary, name: str) -> list[Dot]:
+    """Return a mark for each look."""
+    return [
+        Dot((at, share), f"{percent(share)} after {at:g} steps", 2.5)
+        for at, share in guard.curves[name]
+    ]
 
 
 def step_panel(

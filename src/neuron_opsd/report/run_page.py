@@ -17,6 +17,7 @@ from neuron_opsd.report import run_tables as tables
 from neuron_opsd.report.baseline import BASELINE_NOTE, difference_note
 from neuron_opsd.report.charts.intervals import interval_strip
 from neuron_opsd.report.condense import MOST_ANSWERS, fitted_cases, ranked
+from neuron_opsd.report.guard_words import guard_table, kept_sentence
 from neuron_opsd.report.html import render_template
 from neuron_opsd.report.run_notes import equality_note, method_notes
 from neuron_opsd.results.run import ReportData, TestComparison, least_of
@@ -51,6 +52,8 @@ def context(data: ReportData) -> dict[str, Any]:
         "teacher": tables.teacher_table(data.teacher_check)
         if data.teacher_check
         else None,
+        "guard": guard_table(data.guard) if data.guard else None,
+        "kept": kept_sentence(data),
         "concerns": num_concerns(data),
         "settings": toml_values(changed_settings(data.config)),
         "costs": tables.cost_table(data.stage_costs) if data.stage_costs else None,
@@ -85,6 +88,7 @@ def page_figures(data: ReportData) -> dict[str, Any]:
         "reliability": [(test, picture) for test, picture in reliability if picture],
         "neurons": charts.neuron_chart(data.pool),
         "training": charts.training_chart(data.training, data.collapses),
+        "guard": charts.guard_chart(data.guard, data.collapses),
     }
 
 

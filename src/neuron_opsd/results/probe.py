@@ -138,6 +138,8 @@ class ProbeData(Brief):
     heard: Literal["choices", "scored", "written", "mixed"]
     """How teachers were asked."""
     labelled: bool
+    taught: Mapping[str, str | int | float | bool]
+    """Settings by dotted name that all teachers, or all selections, share."""
     base_rule: str
     """The context rule under which selections were looked at."""
     student: Measures

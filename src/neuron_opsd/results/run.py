@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from neuron_opsd.config import Config, EvaluationConfig
-from neuron_opsd.records import Brief, Collapse, StepMetrics, TeacherCheck
+from neuron_opsd.records import (
+    Brief,
+    Collapse,
+    Kept,
+    Reading,
+    StepMetrics,
+    TeacherCheck,
+)
 from neuron_opsd.records.scores import Bin, Interval, Point
 
 PROMPTED = "prompted"
@@ -157,6 +164,20 @@ class TrainingSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardSummary:
+    """What the guard saw on its questions."""
+
+    num_looks: int
+    base: Reading
+    last: Reading
+    """Of the student at the last look."""
+    curves: Mapping[str, tuple[Point, ...]]
+    """By the name of a share of `Reading`: its values along the steps."""
+    kept: Kept | None = None
+    """The best step, `None` where the last one was kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class CaseDemonstration:
     """One demonstration that the teacher saw, in words."""
 
@@ -221,6 +242,8 @@ class ReportData(Brief):
     training: TrainingSummary | None = None
     teacher_check: TeacherCheck | None = None
     collapses: tuple[Collapse, ...] = ()
+    guard: GuardSummary | None = None
+    """`None` where it had no questions."""
     pool: PoolSummary | None = None
     cases: tuple[Case, ...] = ()
     stage_costs: tuple[StageCost, ...] = ()

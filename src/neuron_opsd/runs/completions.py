@@ -17,7 +17,7 @@ from neuron_opsd.models.load import load_model
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import NeuronSet, Pair
-from neuron_opsd.stages.capture import capture_pairs
+from neuron_opsd.stages.capture import capture_pairs, first_tokens
 from neuron_opsd.storage.caching import MEMORY, InChunks, Task
 from neuron_opsd.storage.codecs import (
     NEURON_SCHEMA,
@@ -56,7 +56,10 @@ def extract_neurons(
     model.room.told = progress.warn
     if model.facts.why_no_neurons:
         raise ModelError(model.facts.why_no_neurons)
-    named = [(row.id, encode(model, row, completions)) for row in rows]
+    named = []
+    for row in rows:
+        prompt, written = encode(model, row, completions)
+        named.append((row.id, (prompt, first_tokens(written, config.neurons))))
     with progress.stage("neurons", len(named), "completions") as done:
         chunks = InChunks(named, config.rollouts.block_size, done)
         task = Task(model, partial(capture_pairs, config=config))

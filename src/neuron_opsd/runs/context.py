@@ -17,6 +17,7 @@ from neuron_opsd.progress import Progress
 from neuron_opsd.prompts import resolve_prompts, student_prompt, teacher_prompt
 from neuron_opsd.records import GoldAnswers, Message, Prompt, Question, TokenIds
 from neuron_opsd.runs.machines import THIS_MACHINE, Machines
+from neuron_opsd.runs.resolution import check_selection
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.manifest import MANIFEST, read_manifest
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -139,7 +140,8 @@ def resolve(
 
     Raises:
         ConfigError: If choices are to be sampled inside reasoning, student and teacher
-            do not begin alike, or a text of the settings contains a control token.
+            do not begin alike, a text of the settings contains a control token, or the
+            selection rule has nothing to compare.
     """
     begun = [folder for folder in begun if (folder / MANIFEST).is_file()]
     check_mode(config, model, begun, chooses=chooses)
@@ -159,6 +161,7 @@ def resolve(
             )
         found = with_mode(config, model, "free")
     check_alike(found, model)
+    check_selection(found)
     return with_date(found, model.facts, begun)
 
 

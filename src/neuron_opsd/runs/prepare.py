@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from neuron_opsd.beliefs import TAUGHT
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import TeacherError
-from neuron_opsd.known import MEDOIDS_NAME, QUESTION_NEURONS
-from neuron_opsd.methods import METHODS, needs_contexts, needs_neurons
+from neuron_opsd.known import MEDOIDS_NAME, QUESTION_NEURONS, names_read
+from neuron_opsd.methods import METHODS, needs_contexts, needs_medoids, needs_neurons
 from neuron_opsd.models.roles import Answerer, LanguageModel, Tokenizer
 from neuron_opsd.pipeline import ANSWERS, ROLLOUTS_NAME, Prepared, prepare
 from neuron_opsd.records import (
@@ -35,7 +36,7 @@ from neuron_opsd.stages.teacher_check import (
 )
 from neuron_opsd.stages.teaching import build_contexts, fitted_prompt, own_answers
 from neuron_opsd.storage.caching import InChunks, Task, Workspace
-from neuron_opsd.storage.codecs import TEACHER_CHECK, Codec
+from neuron_opsd.storage.codecs import MEDOIDS, TEACHER_CHECK, Codec
 from neuron_opsd.storage.manifest import kept_name
 from neuron_opsd.storage.run_directory import RunDirectory
 from neuron_opsd.storage.stored_rollouts import summaries_of
@@ -63,6 +64,9 @@ class PoolOutputs:
     changed: str = ""
     """Ends the names of what else is read off neurons, where that is not done by the
     settings that are shared."""
+    taught: str = ""
+    """Ends the names of the teacher's views of the whole pool, which all share whose
+    contexts are alike."""
 
     @property
     def all(self) -> list[str]:
@@ -74,6 +78,7 @@ class PoolOutputs:
         own = {name: inside(self.folder, name) for name in OWN}
         own |= {n: f"{n}{self.changed}" for n in (QUESTION_NEURONS, MEDOIDS_NAME)}
         own["neurons"] = self.neurons
+        own |= {name: f"{name}{self.taught}" for name in TAUGHT}
         return [own.get(name, name) for name in names]
 
 
@@ -129,14 +134,14 @@ def prepare_run(
     cache = PoolCache(run.directory, outputs)
     work = Workspace(run.config, cache, run, run.machines)
     prepared = prepare(work, model, pool)
-    count_pool_tokens(run, model, prepared, outputs.neurons)
+    count_pool_tokens(run, model, prepared, outputs)
     teacher_check = check(run, model, prepared, cache)
     # Nothing asks for them again, and of a million questions they take much room.
     return replace(prepared, representatives={}, teacher_check=teacher_check)
 
 
 def count_pool_tokens(
-    run: RunContext, model: Tokenizer, prepared: Prepared, name: str
+    run: RunContext, model: Tokenizer, prepared: Prepared, outputs: PoolOutputs
 ) -> None:
     """Keep how many tokens were read and written to answer a pool and to capture."""
     asked = ask(list(prepared.library.questions.values()), run.config)
@@ -145,7 +150,13 @@ def count_pool_tokens(
     if needs_neurons(run.config):
         chosen, config = prepared.representatives, run.config.neurons
         read = tokens_read(prepared.known.neurons, chosen, config)
-        run.count_tokens(name, prompts + read)
+        run.count_tokens(outputs.neurons, prompts + read)
+    for name in outputs.of(names_read(run.config)):
+        run.count_tokens(name, prompts)
+    if needs_medoids(run.config):
+        (name,) = outputs.of([MEDOIDS_NAME])
+        medoids = MEDOIDS.load(run.directory.path(f"{name}.json"))
+        run.count_tokens(name, sum(one.num_read for one in medoids))
 
 
 def prompt_tokens(model: Tokenizer, asked: Sequence[PromptedQuestion]) -> int:

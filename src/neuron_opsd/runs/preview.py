@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.models.load import load_answering, load_tokenizer
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.pipeline import Prepared, centred, prepare
@@ -20,6 +22,7 @@ from neuron_opsd.stages.rollouts import ask, reading_of
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.stored_rollouts import in_full
 
+KEEPING_ALL: Final = next(n for n, one in SELECTION_RULES.items() if one.keeps_all)
 NUM_NEIGHBOURS = 64
 """Questions of the pool, the previewed one among them, that a preview asks."""
 
@@ -52,11 +55,10 @@ def preview(
     """Show one question as the student and as the teacher see it.
 
     To be quick it looks for demonstrations among the first questions of the pool only,
-    and asks each of them once where their votes do not matter.
+    and asks each of them once where their votes do not matter. What would be selected
+    matters only where demonstrations come from it.
     """
     config = with_method(config)
-    if config.contexts.answer != "voted":
-        config = config.changed(rollouts={"num_samples": 1})
     questions = read_pool(pool, config)
     for note in questions.notes:
         progress.warn(note)
@@ -64,7 +66,7 @@ def preview(
     others = [q for q in questions.questions if q.id != chosen.id]
     some = [chosen, *others[: NUM_NEIGHBOURS - 1]]
     tokenizer = load_tokenizer(config.model)
-    own = for_model(config, tokenizer.facts)
+    own = hastened(for_model(config, tokenizer.facts))
     resolved = resolve(own, tokenizer, chooses=any(q.choices for q in some))
     check_sets(tokenizer, {POOL: some}, resolved, {POOL: pool})
     model = load_answering(resolved, tokenizer=tokenizer)
@@ -72,6 +74,15 @@ def preview(
     prepared = prepare(work, model, some, only={chosen.id})
     work.warn(remarks(model.facts, resolved, own))
     return show(model, chosen, prepared, work)
+
+
+def hastened(config: Config) -> Config:
+    """Return settings that ask no question for what a preview does not show."""
+    if config.contexts.source == "pool":
+        config = config.changed(selection={"rule": KEEPING_ALL})
+    if config.contexts.answer == "voted" or config.selection_rule.reads_votes:
+        return config
+    return config.changed(rollouts={"num_samples": 1})
 
 
 def find_question(

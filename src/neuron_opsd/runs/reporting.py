@@ -19,7 +19,12 @@ from neuron_opsd.models.weights.shards import ADAPTER_SETTINGS
 from neuron_opsd.pipeline import Prepared
 from neuron_opsd.records import StepMetrics, TeacherCheck
 from neuron_opsd.report.card import render_card
-from neuron_opsd.report.condense import fitted_cases, pool_summary, training_summary
+from neuron_opsd.report.condense import (
+    fitted_cases,
+    guard_summary,
+    pool_summary,
+    training_summary,
+)
 from neuron_opsd.report.run_outcome import outcome_sentence
 from neuron_opsd.report.run_page import render_page
 from neuron_opsd.results.run import (
@@ -30,6 +35,7 @@ from neuron_opsd.results.run import (
     ReportData,
     StageCost,
 )
+from neuron_opsd.runs.adapters import kept_of
 from neuron_opsd.runs.context import RunContext, TestSet
 from neuron_opsd.runs.findings import (
     Findings,
@@ -91,9 +97,17 @@ def summary_table(data: ReportData) -> dict[str, Any]:
     """Return `summary.json`: the outcome and what concerns several test sets."""
     return {
         "outcome": outcome_sentence(data),
+        **kept_entry(data),
         "in_domain": data.config.evaluation.in_domain,
         "cross_domain_mean_delta": without_nan(data.cross_domain),
     }
+
+
+def kept_entry(data: ReportData) -> dict[str, Any]:
+    """Return after how many steps the best adapter was, where that is kept."""
+    if data.guard is None or data.guard.kept is None:
+        return {}
+    return {"kept_after_steps": data.guard.kept.num_steps}
 
 
 def build_report(  # noqa: PLR0913 - it gathers what all stages made
@@ -119,6 +133,7 @@ def build_report(  # noqa: PLR0913 - it gathers what all stages made
         training=training_summary(metrics),
         teacher_check=prepared.teacher_check,
         collapses=tuple(collapses(metrics, run.config.guard)),
+        guard=guard_summary(metrics, kept_of(run.config, metrics)),
         pool=pool_summary(prepared.selection, prepared.votes),
         cases=fitted_cases(cases),
         stage_costs=stage_costs(run),
@@ -194,7 +209,9 @@ def finish(
     ]
     tests = [name for name in stages if name.startswith("tests/")]
     evaluation = {
-        test.name: comparison_entry(test) | unsettled_entry(test, run.config)
+        test.name: comparison_entry(test)
+        | unsettled_entry(test, run.config)
+        | kept_entry(data)
         for test in data.tests
     }
     keep_scores(directory, findings, tests)

@@ -49,7 +49,41 @@ def settled(
     found = tables.config_from_table(tables.merge(below, chosen))
     check_engine(found)
     check_quantization(found)
+    check_selection(found)
     return found
+
+
+def check_selection(config: Config) -> None:
+    """Refuse a selection rule that nothing could be read for.
+
+    Whether answers are free is known once the settings are resolved for a model.
+
+    Raises:
+        ConfigError: Naming what the rule needs.
+    """
+    rule, contexts = config.selection_rule, config.contexts
+    named = f"selection.rule={config.selection.rule}"
+    if rule.reads_teacher and not contexts.num_demonstrations:
+        raise ConfigError(
+            f"{named} compares what the model answers with demonstrations and without, "
+            f"but contexts.num_demonstrations is 0 for {config.method}; set it to at "
+            "least 1, or choose another rule"
+        )
+    if rule.reads_teacher and contexts.source != "pool":
+        raise ConfigError(
+            f"{named} shows the whole pool to the teacher before any question is "
+            f"selected, but contexts.source is {contexts.source}; set it to pool, or "
+            "choose another rule"
+        )
+    free = config.rollouts.mode == "free"
+    if (rule.reads_votes or (rule.reads_beliefs and free)) and (
+        config.rollouts.num_samples < 2
+    ):
+        raise ConfigError(
+            f"{named} compares the answers of a question's samples, but "
+            f"rollouts.num_samples is {config.rollouts.num_samples}; set it to at "
+            "least 2, or choose another rule"
+        )
 
 
 def with_method(config: Config) -> Config:
@@ -113,7 +147,7 @@ def instead_of(section: str) -> str:
 def reading_none(rules: Mapping[str, ContextRule | SelectionRule]) -> str:
     """Name the rules that read no neurons."""
     *most, last = (name for name, rule in rules.items() if not rule.reads_neurons)
-    return f"{', '.join(most)} or {last}"
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def replaced_text(config: Config, resolved: Config) -> str:

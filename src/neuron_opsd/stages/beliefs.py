@@ -10,14 +10,14 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neuron_opsd.answers.readers import Same, readers_for
 from neuron_opsd.config import Config
 from neuron_opsd.errors import naming
+from neuron_opsd.method.beliefs import Logprobs, kl_divergence
 from neuron_opsd.models.decoding.choices import ChoiceScores, choice_logprobs, entropy
 from neuron_opsd.models.roles import Answerer, TextScorer
 from neuron_opsd.records import Prompt, Rollout, TokenIds, Vote
@@ -27,8 +27,6 @@ from neuron_opsd.stages.rollouts import (
     sample_rollouts,
     scored_choices,
 )
-
-Logprobs: TypeAlias = NDArray[np.float64]
 
 DRAWS: Final = "fitness"
 """Names the draws of the check: its name in earlier versions, kept so that the draws
@@ -152,7 +150,7 @@ def divergences_of(
     the student's answer over the whole vocabulary.
     """
     known = [
-        choice_divergence(one.logprobs, other.logprobs)
+        kl_divergence(one.logprobs, other.logprobs)
         for one, other in zip(student, teacher, strict=True)
         if one.logprobs is not None and other.logprobs is not None
     ]
@@ -162,14 +160,6 @@ def divergences_of(
     rows = list(zip(asked, teacher_prompts, written, strict=True))
     (found,) = model.each(token_divergences, [rows])
     return list(found)
-
-
-def choice_divergence(student: Logprobs, teacher: Logprobs) -> float:
-    """Return KL(student || teacher) over the choices of a question, in nats.
-
-    Both are ``(C,)`` log-probabilities of the choices.
-    """
-    return float((np.exp(student) * (student - teacher)).sum())
 
 
 def token_divergences(

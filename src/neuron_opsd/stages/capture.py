@@ -37,15 +37,21 @@ def pair_of(
     """Return a prompt and a completion, the latter cut down to the span that counts.
 
     What stands before the span joins the prompt, so that each of its tokens is
-    predicted from all that was. A completion without the span stays whole.
+    predicted from all that was. A completion without the span stays whole. Of either
+    only `neurons.first_tokens` count, where that is set.
     """
     ids = completion.token_ids
     if config.span == "completion" or lacks_span(completion, config):
-        return prompt, ids
+        return prompt, first_tokens(ids, config)
     start = first_final_token(model, completion)
     if config.span == "reasoning":
-        return prompt, ids[: max(1, start)]
-    return prompt + ids[:start], ids[start:]
+        return prompt, first_tokens(ids[: max(1, start)], config)
+    return prompt + ids[:start], first_tokens(ids[start:], config)
+
+
+def first_tokens(ids: TokenIds, config: NeuronsConfig) -> TokenIds:
+    """Return those of a span's tokens that count."""
+    return ids[: config.first_tokens or None]
 
 
 def pairs_of(

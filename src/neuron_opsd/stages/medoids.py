@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from neuron_opsd.config import Config
 from neuron_opsd.method.contexts.medoid import medoid_of
@@ -32,18 +33,17 @@ def find_medoids(
         for place, (asked, rollouts) in enumerate(answered)
         for one in rollouts
     }
-    sets: dict[tuple[int, tuple[int, ...]], NeuronIds] = {}
-    if distinct:
-        found = capture_answers(model, list(distinct.values()), config)
-        sets = {key: one.neuron_ids for key, one in zip(distinct, found, strict=True)}
-    return [
-        medoid(
-            asked.question.id,
-            rollouts,
-            [sets[place, one.completion.token_ids] for one in rollouts],
-        )
-        for place, (asked, rollouts) in enumerate(answered)
-    ]
+    found = capture_answers(model, list(distinct.values()), config)
+    sets = {key: one.neuron_ids for key, one in zip(distinct, found, strict=True)}
+    lengths = map(len, model.encode_all([asked.prompt for asked, _ in answered]))
+    medoids = []
+    for place, length in enumerate(lengths):
+        asked, rollouts = answered[place]
+        tokens = [one.completion.token_ids for one in rollouts]
+        own = medoid(asked.question.id, rollouts, [sets[place, ids] for ids in tokens])
+        num_read = sum(length + len(ids) for ids in set(tokens))
+        medoids.append(replace(own, num_read=num_read))
+    return medoids
 
 
 def medoid(

@@ -17,12 +17,13 @@ import numpy as np
 from neuron_opsd.answers.readers import Same
 from neuron_opsd.config import Config
 from neuron_opsd.errors import naming
+from neuron_opsd.method.beliefs import kl_divergence
 from neuron_opsd.method.probing import Views, reweighted
 from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.roles import Answerer
 from neuron_opsd.records import Pair, Prompt, Question, RolloutSummary, TokenIds, Vote
-from neuron_opsd.stages.beliefs import choice_divergence, token_divergences
+from neuron_opsd.stages.beliefs import token_divergences
 from neuron_opsd.stages.rollouts import (
     PromptedQuestion,
     sample_rollouts,
@@ -261,7 +262,7 @@ def views_of(subject: Subject, student: Heard, teacher: Heard) -> Views:
             np.exp(student.logprobs),
             np.exp(teacher.logprobs),
             subject.voted,
-            choice_divergence(np.array(student.plain), np.array(teacher.plain)),
+            kl_divergence(np.array(student.plain), np.array(teacher.plain)),
         )
     own, far = subject.shares, teacher.divergence or 0.0
     if teacher.answers:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_opsd.config import Config
+from neuron_opsd.errors import naming
 from neuron_opsd.models.roles import LanguageModel, Tokenizer
 from neuron_opsd.prompts import student_prompt
 from neuron_opsd.records import Message, NeuronSet, Pair, TokenIds
@@ -107,7 +108,8 @@ def read_states(
     found: dict[int, NDArray[np.float32]] = {}
 
     def read(batch: list[int]) -> None:
-        states = model.mean_states([pairs[i] for i in batch], layer)
+        with naming([asked[i].question.id for i in batch]):
+            states = model.mean_states([pairs[i] for i in batch], layer)
         found.update(zip(batch, states, strict=True))
 
     model.room.each_pass(pairs, read, config.model.tokens_per_batch)

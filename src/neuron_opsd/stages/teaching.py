@@ -9,7 +9,7 @@ from typing import TypeVar
 from neuron_opsd.answers import reasoning
 from neuron_opsd.config import Config, ContextsConfig
 from neuron_opsd.errors import DataError
-from neuron_opsd.method.contexts import CONTEXT_RULES, SHOWN_ANSWERS
+from neuron_opsd.method.contexts import SHOWN_ANSWERS, find_demonstrations
 from neuron_opsd.method.contexts.search import Known, Search
 from neuron_opsd.models.roles import Tokenizer
 from neuron_opsd.prompts import student_prompt, teacher_prompt
@@ -202,9 +202,8 @@ def build_contexts(
     """
     count, answers = config.contexts.num_demonstrations, library.answers
     check_enough(questions.ids, library, count)
-    found = CONTEXT_RULES[rule or config.contexts.rule].find(
-        Search(questions, library.known, count, library.excluded, config.seed)
-    )
+    search = Search(questions, library.known, count, library.excluded, config.seed)
+    found = find_demonstrations(rule or config.contexts.rule, search)
     return tuple(
         TeacherContext(
             name,

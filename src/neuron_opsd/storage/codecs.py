@@ -28,6 +28,7 @@ from neuron_opsd.records import (
     TeacherCheck,
     TeacherContext,
 )
+from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.records.states import Medoid, QuestionState
 from neuron_opsd.storage import stored_rollouts
 from neuron_opsd.storage.disk import MAKE_AGAIN, read_plain, reading
@@ -332,4 +333,5 @@ STATES = Codec("hidden-states.parquet", save_states, load_states)
 SELECTION = records_codec("selection.json", SelectionEntry)
 MEDOIDS = records_codec("medoids.json", Medoid)
 CONTEXTS = records_codec("contexts.json", TeacherContext)
+BELIEFS = records_codec("beliefs.json", Belief)
 TEACHER_CHECK = record_codec("teacher_check.json", TeacherCheck)

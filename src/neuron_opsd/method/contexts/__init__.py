@@ -123,6 +123,20 @@ CONTEXT_RULES: Final[dict[str, ContextRule]] = {
 }
 
 
+def find_demonstrations(rule: str, search: Search) -> Found:
+    """Search by a rule, by its name.
+
+    Raises:
+        ValueError: If what the rule reads is not known of every question: it would find
+            something all the same.
+    """
+    for known in (search.questions, search.pool):
+        lacking = [one for one in CONTEXT_RULES[rule].reads if known.lacks(one)]
+        if lacking:
+            raise ValueError(f"the rule {rule} reads {lacking[0]}, which nobody read")
+    return CONTEXT_RULES[rule].find(search)
+
+
 @dataclass(frozen=True, slots=True)
 class ShownAnswer:
     """Which own answer a demonstration shows."""

@@ -73,6 +73,12 @@ class Known:
         """``(Q,)``."""
         return [entry.question_id for entry in self.neurons]
 
+    def lacks(self, signal: Signal) -> bool:
+        """Whether a signal is not known of every question."""
+        if signal is Signal.ANSWER_NEURONS:
+            return any(entry.neuron_count is None for entry in self.neurons)
+        return len(getattr(self, FIELDS[signal])) != len(self.neurons)
+
     def of(self, ids: AbstractSet[str]) -> Known:
         """Return what is known of some of the questions, in the same order."""
         kept = [name in ids for name in self.ids]
@@ -80,6 +86,16 @@ class Known:
         for field in fields(self):
             values[field.name] = tuple(compress(getattr(self, field.name), kept))
         return Known(**values)
+
+
+FIELDS: Final = {
+    Signal.QUESTION_NEURONS: "question_neurons",
+    Signal.HIDDEN_STATES: "states",
+    Signal.TEXTS: "texts",
+    Signal.OWN_ANSWERS: "answers",
+    Signal.CERTAINTY: "certainty",
+}
+"""Where in `Known` a signal stands."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,8 +9,7 @@ Axes: B rows, T positions, F neurons of one layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,39 +47,6 @@ class GatedMLP:
         return self.down_proj.register_forward_pre_hook(
             lambda _module, given: see(given[0]), prepend=True
         )
-
-
-@contextmanager
-def watching_layer(
-    network: Any, number: int, see: Callable[[Tensor], None]
-) -> Iterator[None]:
-    """Hand on what a layer, counted from 1, gives: states ``(B, T, D)``.
-
-    Raises:
-        ModelError: If the network keeps no list of its layers.
-    """
-    count = network.config.num_hidden_layers
-    lists = (
-        module
-        for module in network.get_decoder().modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    )
-    layers = next(lists, None)
-    if layers is None:
-        raise ModelError(
-            f"a {network.config.model_type} model keeps its layers where no hidden "
-            "state can be read; choose another contexts.rule"
-        )
-
-    def hook(_module: nn.Module, _given: Any, output: Any) -> None:
-        # Some families return more beside the states.
-        see(output[0] if isinstance(output, tuple) else output)
-
-    handle = layers[number - 1].register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def readable_mlps(network: Any) -> tuple[tuple[GatedMLP, ...], str]:

@@ -1,135 +1,24 @@
-"""Which questions of the pool are trained on. Axis: Q questions."""
+"""From a rule's order to what is kept: shares, ties, balance. Axis: Q questions."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Final, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuron_opsd.records import NeuronSet, RolloutSummary, SelectionEntry, Vote
-from neuron_opsd.section import Fraction, OneOf, Section
+from neuron_opsd.method.selection.rules import (
+    SELECTION_RULES,
+    SelectionConfig,
+    SelectionRule,
+)
+from neuron_opsd.method.selection.signals import PoolSignals, Values
+from neuron_opsd.records import SelectionEntry
 from neuron_opsd.seeds import generator
-
-Values: TypeAlias = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PoolSignals:
-    """All that is known of a pool without labels, for any rule to order it by.
-
-    Of rollouts there are summaries alone: texts and tokens stay in their file.
-    """
-
-    neurons: Sequence[NeuronSet]
-    """``(Q,)`` of every question; without counts where nothing asks for neurons."""
-    own: Mapping[str, RolloutSummary] = field(default_factory=dict)
-    """Question id to the completion that stands for it: its answer, length,
-    log-probability and entropy."""
-    votes: Mapping[str, Vote] = field(default_factory=dict)
-    """Question id to what all rollouts agree on."""
-
-    @property
-    def question_ids(self) -> list[str]:
-        """``(Q,)`` in the order of the pool."""
-        return [entry.question_id for entry in self.neurons]
-
-    @property
-    def answers(self) -> list[str | None]:
-        """``(Q,)`` the model's own answers."""
-        known = {name: rollout.answer for name, rollout in self.own.items()}
-        return [known.get(name) for name in self.question_ids]
-
-    @property
-    def unread(self) -> dict[str, str]:
-        """Question id to why its own completion gives no answer."""
-        why = {}
-        for name, rollout in self.own.items():
-            if not rollout.finished:
-                why[name] = "its own completion was cut"
-            elif rollout.answer is None:
-                why[name] = "its own completion holds no answer that can be read"
-        return why
-
-
-def fewest_neurons(pool: PoolSignals, seed: int) -> Values:
-    """Prefer high consensus. Source: section 3.2 of arXiv:2607.02460."""
-    del seed
-    return np.array([entry.neuron_count for entry in pool.neurons], dtype=np.float64)
-
-
-def most_neurons(pool: PoolSignals, seed: int) -> Values:
-    """Prefer low consensus, the paper's control of Table 1."""
-    return -fewest_neurons(pool, seed)
-
-
-def random_order(pool: PoolSignals, seed: int) -> Values:
-    """Prefer nothing: one random number per question, drawn from its id."""
-    drawn = (generator(seed, "selection", name) for name in pool.question_ids)
-    return np.array([one.random() for one in drawn])
-
-
-def no_order(pool: PoolSignals, seed: int) -> Values:
-    """Prefer nothing and tie all, so that every question is kept."""
-    del seed
-    return np.zeros(len(pool.neurons))
-
-
-@dataclass(frozen=True, slots=True)
-class SelectionRule:
-    """A way to order the pool. A new one is a function and an entry below."""
-
-    order: Callable[[PoolSignals, int], Values]
-    """Takes the pool and a seed; the lowest ``(Q,)`` values are kept."""
-    help: str
-    """What is kept, as settings and reports put it."""
-    reason: str
-    """Why a question has its `place`, by the size of its `value`."""
-    reads_neurons: bool = False
-    keeps_all: bool = False
-
-
-SELECTION_RULES: Final[dict[str, SelectionRule]] = {
-    "fewest-neurons": SelectionRule(
-        fewest_neurons,
-        "those with the fewest neurons, which means high consensus",
-        "{value:,.0f} neurons, {place} from the fewest",
-        reads_neurons=True,
-    ),
-    "most-neurons": SelectionRule(
-        most_neurons,
-        "those with the most neurons, which means low consensus",
-        "{value:,.0f} neurons, {place} from the most",
-        reads_neurons=True,
-    ),
-    "random": SelectionRule(
-        random_order, "those that a seeded draw picked", "{place} in a random order"
-    ),
-    "all": SelectionRule(
-        no_order, "every question of the pool", "every question is kept", keeps_all=True
-    ),
-}
-
-
-class SelectionConfig(Section):
-    """Which questions of the pool are trained on."""
-
-    rule: Annotated[str, OneOf(SELECTION_RULES)] = "fewest-neurons"
-    """Which questions to keep."""
-    keep_fraction: Fraction = 0.2
-    """Share of the pool to keep. Questions tied with the last one may add a twentieth
-    to it; if they would add more, a seeded draw decides between them."""
-    balance: bool = False
-    """Keep the same share of the questions for each of the model's frequent answers, so
-    that none dominates; for tasks whose answers repeat, such as labels."""
-    include_unread: bool = False
-    """Whether to keep questions whose own completion was cut off or has no readable
-    answer; the rule `all` always keeps them."""
-
 
 LEFT_OUT: Final = "left out: "
 """How the reason begins of a question that may not be kept."""
@@ -143,14 +32,16 @@ class Ranking:
     """The pool in the order of a rule, and what is kept of it."""
 
     values: Values
-    """``(Q,)`` by which the rule orders."""
+    """``(Q,)`` by which the rule orders; NaN where a question may not be kept."""
     places: NDArray[np.int64]
     """``(Q,)`` from 0 for the first to be kept; those that may not be kept are last."""
     kept: NDArray[np.bool_]
     drawn: NDArray[np.bool_]
     """Whether a draw among equals kept the question or left it out."""
-    barred: NDArray[np.bool_]
-    """Whether it may not be kept."""
+    unread: NDArray[np.bool_]
+    """Whether it may not be kept, since its own completion gives no answer."""
+    unknown: NDArray[np.bool_]
+    """Whether it may not be kept, since the rule knows nothing of it."""
     num_free: int
     """How many questions may be kept."""
     num_asked: int
@@ -177,15 +68,21 @@ def entries_of(
 ) -> tuple[SelectionEntry, ...]:
     """Say of each question of a ranked pool whether it is kept, and why."""
     rule, unread = SELECTION_RULES[config.rule], pool.unread
+
+    def why(place: int) -> str:
+        if ranking.unread[place]:
+            return LEFT_OUT + unread[pool.neurons[place].question_id]
+        if ranking.unknown[place]:
+            return LEFT_OUT + rule.unknown
+        return reason(rule, ranking, place)
+
     return tuple(
         SelectionEntry(
             question_id=entry.question_id,
             neuron_count=entry.neuron_count,
             rank=int(ranking.places[i]),
             kept=bool(ranking.kept[i]),
-            reason=LEFT_OUT + unread[entry.question_id]
-            if ranking.barred[i]
-            else reason(rule, ranking, i),
+            reason=why(i),
         )
         for i, entry in enumerate(pool.neurons)
     )
@@ -201,11 +98,13 @@ def rank_questions(pool: PoolSignals, config: SelectionConfig, seed: int) -> Ran
 
     The share is of the whole pool, but taken from the questions that may be kept.
     """
-    rule, ids = SELECTION_RULES[config.rule], pool.question_ids
-    values = rule.order(pool, seed)
-    barred = barred_questions(pool, config)
+    ids, fraction = pool.question_ids, share_asked(config)
+    asked = limit_of(len(ids), fraction)
+    unread = unread_questions(pool, config)
+    values = ordered(replace(pool, num_asked=asked), config.rule, ~unread, seed)
+    unknown = np.isnan(values) & ~unread
+    barred = unread | unknown
     free = np.flatnonzero(~barred)
-    fraction = share_asked(config)
     share = min(1.0, fraction * len(ids) / max(1, len(free)))
     kept = np.zeros(len(ids), dtype=np.bool_)
     lots = np.zeros(len(ids))
@@ -217,14 +116,24 @@ def rank_questions(pool: PoolSignals, config: SelectionConfig, seed: int) -> Ran
         draws = (generator(seed, "selection-ties", ids[i]).random() for i in tied)
         lots[tied] = [1.0 - draw for draw in draws]  # above 0 and at most 1
         kept[members[lowest(values[members], lots[members], share)]] = True
-    order = np.lexsort((lots, values, barred))
-    asked = limit_of(len(ids), fraction)
-    places = np.argsort(order)
-    return Ranking(values, places, kept, lots > 0.0, barred, free.size, asked)
+    places = np.argsort(np.lexsort((lots, values, barred)))
+    drawn = lots > 0.0
+    return Ranking(values, places, kept, drawn, unread, unknown, free.size, asked)
 
 
-def barred_questions(pool: PoolSignals, config: SelectionConfig) -> NDArray[np.bool_]:
-    """Say which questions may not be kept: unread ones, unless all are asked for."""
+def ordered(
+    pool: PoolSignals, rule: str, may_be_kept: NDArray[np.bool_], seed: int
+) -> Values:
+    """Return the values ``(Q,)`` of a rule, which sees only what may be kept."""
+    values = np.full(len(pool.neurons), np.nan)
+    places = np.flatnonzero(may_be_kept)
+    if places.size:
+        values[places] = SELECTION_RULES[rule].order(pool.part(places), seed)
+    return values
+
+
+def unread_questions(pool: PoolSignals, config: SelectionConfig) -> NDArray[np.bool_]:
+    """Say which questions may not be kept, unless all are asked for: unread ones."""
     all_may = config.include_unread or SELECTION_RULES[config.rule].keeps_all
     unread = {} if all_may else pool.unread
     return np.array([name in unread for name in pool.question_ids], dtype=np.bool_)
@@ -286,8 +195,10 @@ def groups_of(
 
 def reason(rule: SelectionRule, ranking: Ranking, place: int) -> str:
     """Say where a question, by its place in the pool, stands in the order."""
+    value = ranking.values[place]
     text = rule.reason.format(
-        value=abs(ranking.values[place]),
+        value=abs(value),
+        signed=value,
         place=f"place {ranking.places[place] + 1} of {ranking.num_free}",
     )
     if rule.keeps_all or not ranking.drawn[place]:
@@ -304,8 +215,18 @@ def num_left_out(entries: Sequence[SelectionEntry]) -> int:
 def selection_warnings(ranking: Ranking, config: SelectionConfig) -> list[str]:
     """Say what else than the rule decided, and when too few questions remain."""
     found = []
-    if ranking.barred.any():
-        found.append(unread_warning(ranking, config))
+    if ranking.unread.any():
+        found.append(
+            f"{ranking.unread.sum()} of {ranking.unread.size} questions could not be "
+            "selected, since their own completion was cut or holds no answer that can "
+            f"be read; {remaining(ranking, config)}"
+        )
+    if ranking.unknown.any():
+        found.append(
+            f"{ranking.unknown.sum()} of {ranking.unknown.size} questions could not be "
+            f"selected, since selection.rule={config.rule} knows nothing of them "
+            f"({SELECTION_RULES[config.rule].unknown}); {remaining(ranking, config)}"
+        )
     if ranking.drawn.any():
         places = (ranking.drawn & ranking.kept).sum()
         found.append(
@@ -316,15 +237,10 @@ def selection_warnings(ranking: Ranking, config: SelectionConfig) -> list[str]:
     return found
 
 
-def unread_warning(ranking: Ranking, config: SelectionConfig) -> str:
-    """Say how many questions could not be selected, and whether enough remain."""
-    num_kept = ranking.kept.sum()
-    text = (
-        f"{ranking.barred.sum()} of {len(ranking.barred)} questions could not be "
-        "selected, since their own completion was cut or holds no answer that can be "
-        f"read; the selection has {num_kept}"
-    )
-    if num_kept >= ranking.num_asked:
+def remaining(ranking: Ranking, config: SelectionConfig) -> str:
+    """Say how many questions are selected, and whether these are enough."""
+    text = f"the selection has {ranking.kept.sum()}"
+    if ranking.kept.sum() >= ranking.num_asked:
         return text
     return (
         f"{text}, fewer than the {ranking.num_asked} that selection.keep_fraction="

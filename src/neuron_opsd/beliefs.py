@@ -1,0 +1,241 @@
+"""What selection rules read of a pool besides its answers and neurons.
+
+Only what the rule of the settings reads is computed. A rule that reads the teacher has
+demonstrations chosen for the whole pool first; these, and what student and teacher then
+answer, are kept like everything that is expensive, so that a stopped run goes on and
+methods whose contexts agree share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, TypeAlias, TypeVar, overload
+
+from neuron_opsd.config import Config
+from neuron_opsd.known import names_read
+from neuron_opsd.method.contexts.search import Known
+from neuron_opsd.method.selection import PoolSignals
+from neuron_opsd.models.roles import TextScorer
+from neuron_opsd.records import (
+    Question,
+    Rollout,
+    RolloutSummary,
+    TeacherContext,
+    Vote,
+)
+from neuron_opsd.records.beliefs import Belief
+from neuron_opsd.stages import pool_beliefs, teaching
+from neuron_opsd.stages.pool_beliefs import Given, Lesson
+from neuron_opsd.stages.rollouts import ask, written
+from neuron_opsd.stages.teaching import DemonstrationPool
+from neuron_opsd.storage import codecs
+from neuron_opsd.storage.caching import Workspace
+from neuron_opsd.storage.stored_rollouts import in_full, summaries_of
+from neuron_opsd.storage.verdicts import verdicts_name
+
+Item = TypeVar("Item")
+
+ROLLOUTS_NAME: Final = "rollouts"
+ANSWERS: Final = (ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME))
+"""What the model answered to the pool, and which of these answers are equal."""
+POOL_CONTEXTS: Final = "pool-contexts"
+BELIEFS: Final = "beliefs"
+DIVERGENCES: Final = "divergences"
+TAUGHT: Final = (POOL_CONTEXTS, BELIEFS, DIVERGENCES)
+"""What is kept of the teacher's view of a whole pool."""
+
+
+def with_entropies(
+    work: Workspace,
+    pool: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    answered: PoolSignals,
+) -> PoolSignals:
+    """Add the entropies of samples to what is known, where a rule reads them."""
+    if not work.config.selection_rule.reads_entropies:
+        return answered
+    among = frozenset(q.id for q in pool if written(q, work.config))
+    found = pool_beliefs.entropies_of(summaries_of(rollouts), among)
+    return replace(answered, entropies=found)
+
+
+def with_beliefs(
+    work: Workspace,
+    model: TextScorer,
+    rollouts: Sequence[Rollout],
+    answered: PoolSignals,
+    known: Known,
+    library: Callable[[], DemonstrationPool],
+) -> PoolSignals:
+    """Add what student and teacher answer to what is known, where a rule reads it.
+
+    Args:
+        work: Its settings name the rule.
+        model: Answers as both.
+        rollouts: Of the pool.
+        answered: What is known of the pool by its answers.
+        known: What the rule for demonstrations compares of the whole pool.
+        library: Gives all questions that may become demonstrations.
+
+    Raises:
+        DataError: If there are too few to choose demonstrations from, or a question is
+            too long for the model.
+        NotFiniteError: If the model computes something that is no number.
+    """
+    if not work.config.selection_rule.reads_teacher:
+        return answered
+    shown = Shown(library(), known, rollouts, answered.votes)
+    found = believe(work, model, shown)
+    return replace(answered, beliefs={one.question_id: one for one in found})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A pool that is shown to the teacher."""
+
+    library: DemonstrationPool
+    known: Known
+    rollouts: Sequence[Rollout]
+    votes: Mapping[str, Vote]
+
+    @property
+    def pool(self) -> list[Question]:
+        """The questions, in the order of the pool."""
+        return list(self.library.questions.values())
+
+
+def believe(work: Workspace, model: TextScorer, shown: Shown) -> Sequence[Belief]:
+    """Ask student and teacher about the whole pool, for the rule of the settings."""
+    config, pool = work.config, shown.pool
+    (name,) = belief_names(config, pool)
+    contexts = pool_contexts(work, shown.known, shown.library)
+    givers = givers_for(name, shown, config)
+    lessons = Made(
+        range(len(pool)),
+        lambda places: make_lessons(
+            [pool[place] for place in places],
+            [contexts[place] for place in places],
+            shown,
+            givers,
+            config,
+        ),
+    )
+    function = {
+        BELIEFS: pool_beliefs.pool_beliefs,
+        DIVERGENCES: pool_beliefs.pool_divergences,
+    }[name]
+    with work.progress.stage(name, len(lessons), "questions") as done:
+        return work.cache.chunks(
+            name,
+            codecs.BELIEFS.at(f"{name}.json"),
+            work.cut(lessons, done),
+            work.task(model, partial(function, config=config)),
+            made_from=[*ANSWERS, "neurons", POOL_CONTEXTS],
+        )
+
+
+def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
+    """Return which output the rule of the settings asks of the teacher, if it does.
+
+    Among choices, beliefs hold the divergence as well.
+    """
+    rule = config.selection_rule
+    if not rule.reads_teacher:
+        return ()
+    free = any(not written(question, config) for question in pool)
+    return (DIVERGENCES if rule.reads_divergence and free else BELIEFS,)
+
+
+def pool_contexts(
+    work: Workspace, known: Known, library: DemonstrationPool
+) -> Sequence[TeacherContext]:
+    """Choose demonstrations for the whole pool; what these answer is not repeated."""
+
+    def choose() -> list[TeacherContext]:
+        found = teaching.build_contexts(known, library, work.config)
+        return [with_answers(context, lambda _: "") for context in found]
+
+    return work.cache.once(
+        POOL_CONTEXTS,
+        codecs.CONTEXTS.at(f"{POOL_CONTEXTS}.json"),
+        choose,
+        made_from=[*ANSWERS, "neurons", *names_read(work.config)],
+    )
+
+
+def with_answers(
+    context: TeacherContext, answer: Callable[[str], str]
+) -> TeacherContext:
+    """Return a context whose demonstrations, by id, show these answers."""
+    shown = [replace(d, answer=answer(d.question_id)) for d in context.demonstrations]
+    return replace(context, demonstrations=tuple(shown))
+
+
+Givers: TypeAlias = Mapping[str, Mapping[str, RolloutSummary]]
+"""Question id to answer to the sample that is scored for it."""
+
+
+def givers_for(name: str, shown: Shown, config: Config) -> Givers:
+    """Return the samples that are scored for an output."""
+    samples = summaries_of(shown.rollouts)
+    if name == DIVERGENCES:
+        firsts = pool_beliefs.first_samples(samples)
+        return {question: {"": sample} for question, sample in firsts.items()}
+    free = {q.id: shown.votes[q.id] for q in shown.pool if not written(q, config)}
+    return pool_beliefs.first_givers(samples, free) if free else {}
+
+
+def make_lessons(
+    some: Sequence[Question],
+    contexts: Sequence[TeacherContext],
+    shown: Shown,
+    givers: Givers,
+    config: Config,
+) -> list[Lesson]:
+    """Return the lessons of some questions of the pool, with the contexts of each."""
+    asked = ask(some, config)
+    wanted = [g for a in asked for g in givers.get(a.question.id, {}).values()]
+    completions = iter([r.completion for r in in_full(shown.rollouts, wanted)])
+    questions = shown.library.questions
+    lessons = []
+    for a, bare in zip(asked, contexts, strict=True):
+        name = a.question.id
+        counts = shown.votes[name].counts if not a.written else {}
+        own = givers.get(name, {})
+        given = [Given(text, counts.get(text, 1), next(completions)) for text in own]
+        if not given:
+            given = [Given(text, count) for text, count in counts.items()]
+        context = with_answers(bare, shown.library.answers.__getitem__)
+        others = {
+            d.question_id: questions[d.question_id] for d in context.demonstrations
+        }
+        lessons.append(Lesson(a, context, others, tuple(given)))
+    return lessons
+
+
+class Made(Sequence[Item]):
+    """Items that are made some at a time, whenever they are gone over."""
+
+    def __init__(self, places: range, make: Callable[[range], Sequence[Item]]) -> None:
+        """Take the places of the items, and what makes those at some places."""
+        self._places = places
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._make(self._places))
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return Made(self._places[index], self._make)
+        place = self._places[index]
+        (found,) = self._make(range(place, place + 1))
+        return found

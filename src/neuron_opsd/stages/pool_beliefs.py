@@ -1,0 +1,265 @@
+"""What student and teacher believe of the whole pool, for rules that select by it.
+
+Among choices a belief is exact: the distribution over them at temperature 1, as the
+loss has it, without demonstrations and with them. That takes two passes over prompts.
+
+A free answer has no such distribution, so the samples of the pool stand for it. The
+student's belief is the vote: an answer's share of the samples that can be read. The
+teacher's is the vote reweighted: the first sample that gave an answer is scored without
+and with demonstrations, at its end, which states the answer, after all that the student
+wrote before; the answer's share is multiplied by the ratio of the two probabilities.
+That is importance sampling of the teacher's answers from the student's reasoning, which
+is what the teacher is given in training as well. Scoring whole traces would be the
+teacher's own answer, but the product of thousands of ratios leaves all weight to one
+sample. It takes two passes over one sample of each different answer, and none where all
+samples agree: their shift is 0, since nothing else that the teacher could say was ever
+sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final, TypeAlias
+
+from neuron_opsd.config import Config
+from neuron_opsd.errors import DataError, naming
+from neuron_opsd.method.beliefs import kl_divergence, reweighted
+from neuron_opsd.method.contexts.search import Known
+from neuron_opsd.models.decoding.choices import choice_logprobs
+from neuron_opsd.models.roles import TextScorer, Tokenizer
+from neuron_opsd.records import (
+    Completion,
+    Pair,
+    Prompt,
+    Question,
+    RolloutSummary,
+    TeacherContext,
+    Vote,
+)
+from neuron_opsd.records.beliefs import Belief
+from neuron_opsd.stages.beliefs import MOST_TOKENS, token_divergences
+from neuron_opsd.stages.capture import first_final_token
+from neuron_opsd.stages.rollouts import PromptedQuestion, scored_choices
+from neuron_opsd.stages.teaching import DemonstrationPool, fitted_prompt
+
+ANSWER_TOKENS: Final = 64
+"""Tokens at the end of a completion, none of its reasoning, that state its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An answer that samples gave to a question."""
+
+    answer: str
+    count: int
+    """Of the samples that gave it."""
+    completion: Completion | None = None
+    """The first of these; `None` where it need not be scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A question as the student is asked, and what the teacher is shown before it."""
+
+    asked: PromptedQuestion
+    context: TeacherContext
+    questions: Mapping[str, Question]
+    """Those of the demonstrations, by id."""
+    given: tuple[Given, ...] = ()
+    """What the samples answered, where the answer is free."""
+
+    @property
+    def scored(self) -> tuple[Given, ...]:
+        """The answers between which the teacher may choose otherwise: none, or all."""
+        return self.given if len(self.given) > 1 else ()
+
+    def taught(self, model: Tokenizer, config: Config) -> PromptedQuestion:
+        """Return the question as the teacher is asked."""
+        library = DemonstrationPool(self.questions, {}, Known(()), {})
+        question = self.asked.question
+        prompt, _ = fitted_prompt(model, question, self.context, library, config)
+        return replace(self.asked, prompt=prompt)
+
+
+Pupil: TypeAlias = tuple[Lesson, PromptedQuestion]
+"""A lesson, and its question as the teacher is asked."""
+
+
+def first_givers(
+    rollouts: Iterable[RolloutSummary], votes: Mapping[str, Vote]
+) -> dict[str, dict[str, RolloutSummary]]:
+    """Return by question id, where answers differ, the first sample that gave each."""
+    found: dict[str, dict[str, RolloutSummary]] = {}
+    for rollout in rollouts:
+        vote, answer = votes.get(rollout.question_id), rollout.answer
+        greedy = rollout.temperature == 0.0
+        if greedy or answer is None or vote is None or len(vote.counts) < 2:
+            continue
+        label = vote.spellings.get(answer, answer)
+        found.setdefault(rollout.question_id, {}).setdefault(label, rollout)
+    return found
+
+
+def first_samples(rollouts: Iterable[RolloutSummary]) -> dict[str, RolloutSummary]:
+    """Return by question id its first sample, which is like those of training."""
+    found: dict[str, RolloutSummary] = {}
+    for rollout in rollouts:
+        if rollout.temperature > 0.0:
+            found.setdefault(rollout.question_id, rollout)
+    return found
+
+
+def entropies_of(
+    rollouts: Iterable[RolloutSummary], among_choices: frozenset[str]
+) -> dict[str, float]:
+    """Return by question id the mean entropy of its samples, in nats.
+
+    It is per token, but that of the choice for questions answered among their choices.
+    Greedy completions have none.
+    """
+    sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for rollout in rollouts:
+        if rollout.temperature == 0.0:
+            continue
+        name, entropy = rollout.question_id, rollout.entropy
+        if name in among_choices:
+            entropy *= rollout.num_tokens
+        sums[name] = sums.get(name, 0.0) + entropy
+        counts[name] = counts.get(name, 0) + 1
+    return {name: value / counts[name] for name, value in sums.items()}
+
+
+def pool_beliefs(
+    model: TextScorer, lessons: Sequence[Lesson], config: Config
+) -> list[Belief]:
+    """Return what student and teacher believe of each question.
+
+    Raises:
+        DataError: If a question is too long for the model.
+        NotFiniteError: If a score is no number.
+    """
+    taught = [lesson.taught(model, config) for lesson in lessons]
+    pairs = list(zip(lessons, taught, strict=True))
+    among = [pair for pair in pairs if pair[0].asked.written]
+    free = [pair for pair in pairs if not pair[0].asked.written]
+    both = [*of_choices(model, among), *of_votes(model, free)]
+    found = {belief.question_id: belief for belief in both}
+    return [found[lesson.asked.question.id] for lesson in lessons]
+
+
+def of_choices(model: TextScorer, pairs: Sequence[Pupil]) -> list[Belief]:
+    """Return beliefs of questions that are answered among their choices."""
+    if not pairs:
+        return []
+    asked = [lesson.asked for lesson, _ in pairs]
+    taught = [taught for _, taught in pairs]
+    seats = zip(
+        scored_choices(model, asked), scored_choices(model, taught), strict=True
+    )
+    found = []
+    for a, b, both in zip(asked, taught, seats, strict=True):
+        # Nothing is centred: the loss compares what the model says as it is.
+        own, other = (choice_logprobs(replace(s, bias=()), 1.0) for s in both)
+        read = model.encode_all([a.prompt, b.prompt])
+        found.append(
+            Belief(
+                question_id=a.question.id,
+                answers=a.question.choices,
+                student=tuple(own.tolist()),
+                teacher=tuple(other.tolist()),
+                divergence=kl_divergence(own, other),
+                num_tokens=sum(map(len, read)),
+            )
+        )
+    return found
+
+
+def of_votes(model: TextScorer, pairs: Sequence[Pupil]) -> list[Belief]:
+    """Return beliefs of questions whose answers are free, from what their samples gave.
+
+    Where none can be read there are no answers.
+    """
+    scored = [(p, given) for p in pairs for given in p[0].scored]
+    own = [stating(model, lesson.asked.prompt, given) for (lesson, _), given in scored]
+    other = [stating(model, taught.prompt, given) for (_, taught), given in scored]
+    with naming([lesson.asked.question.id for (lesson, _), _ in scored]):
+        before, after = model.logprobs(own), model.logprobs(other)
+    gains = iter([late - early for early, late in zip(before, after, strict=True)])
+    read = (sum(map(read_tokens, both)) for both in zip(own, other, strict=True))
+    return [
+        vote_belief(
+            lesson,
+            list(islice(gains, len(lesson.scored))),
+            sum(islice(read, len(lesson.scored))),
+        )
+        for lesson, _ in pairs
+    ]
+
+
+def vote_belief(lesson: Lesson, gains: Sequence[float], num_tokens: int) -> Belief:
+    """Return the belief of a question from what its answers gained, if any did."""
+    counts = [given.count for given in lesson.given]
+    if not counts:
+        return Belief(lesson.asked.question.id)
+    none = [0.0] * len(counts)
+    return Belief(
+        question_id=lesson.asked.question.id,
+        answers=tuple(given.answer for given in lesson.given),
+        student=tuple(reweighted(counts, none).tolist()),
+        teacher=tuple(reweighted(counts, gains or none).tolist()),
+        num_tokens=num_tokens,
+    )
+
+
+def read_tokens(pair: Pair) -> int:
+    """Return the tokens of a prompt and its completion."""
+    return len(pair[0]) + len(pair[1])
+
+
+def stating(model: TextScorer, prompt: Prompt, given: Given) -> Pair:
+    """Return what leads to the end of a completion, and that end, `ANSWER_TOKENS` long.
+
+    No token of the reasoning is in it, if the completion's tokens spell its text.
+    """
+    if given.completion is None:
+        raise ValueError(f"the answer {given.answer!r} has no completion to score")
+    ids = given.completion.token_ids
+    start = max(0, len(ids) - ANSWER_TOKENS)
+    with suppress(DataError):
+        start = max(start, first_final_token(model, given.completion))
+    start = min(start, len(ids) - 1)
+    return model.encode(prompt) + ids[:start], ids[start:]
+
+
+def pool_divergences(
+    model: TextScorer, lessons: Sequence[Lesson], config: Config
+) -> list[Belief]:
+    """Return KL(student || teacher) per token of the first sample of each question.
+
+    Over the whole vocabulary, and the first `MOST_TOKENS` of its tokens. It takes two
+    passes over each sample.
+
+    Raises:
+        DataError: If a question is too long for the model.
+        NotFiniteError: If a divergence is no number.
+    """
+    rows = [
+        (lesson.asked, lesson.taught(model, config).prompt, given.completion.token_ids)
+        for lesson in lessons
+        for given in lesson.given
+        if given.completion is not None
+    ]
+    found = token_divergences(model, rows)
+    return [
+        Belief(
+            a.question.id,
+            divergence=value,
+            num_tokens=sum(map(len, model.encode_all([a.prompt, prompt])))
+            + 2 * len(ids[:MOST_TOKENS]),
+        )
+        for (a, prompt, ids), value in zip(rows, found, strict=True)
+    ]
