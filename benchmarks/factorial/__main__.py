@@ -13,7 +13,7 @@ from typing import Final
 
 from benchmarks.factorial.sources import (
     CROSS_DOMAIN,
-    SOURCES,
+    EXPERIMENT,
     file_of,
     write_sources,
 )
@@ -63,7 +63,7 @@ class Part:
     """Of the recipe; all where none is named."""
     settings: Sequence[str] = ()
     at: Sequence[int] = ()
-    sources: Sequence[str] = tuple(SOURCES)
+    sources: Sequence[str] = EXPERIMENT
     second: bool = False
     """Whether the model is of the second family."""
 
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parts = ("main", PROBE, "long", "second")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=tuple(SOURCES))
+    parser.add_argument("--sources", nargs="+", choices=EXPERIMENT, default=EXPERIMENT)
     parser.add_argument("--seeds", type=int, help="fewer than a part has")
     parser.add_argument("--methods", nargs="+", help="of the recipe")
     parser.add_argument("--reduced", action="store_true")
