@@ -416,6 +416,11 @@ def test_tables_are_made_of_what_parts_scored(
     assert found["all-nearest above base"]["low"] > 0.0
     assert "| sst2 | nearest | +40.0 (+30.0 to +50.0) | +2" in shown
     assert "| nearest above random | sst2 | +2" in shown
+    kept = [row for row in effects if row["family"] == "other sets"]
+    assert {row["name"] for row in kept} == {
+        "all-nearest above base",
+        "all-random above base",
+    }
     assert pq.read_table(tmp_path / "scores.parquet").num_rows == len(rows)
 
 
@@ -437,7 +442,7 @@ def test_every_hypothesis_names_arms_of_the_recipe() -> None:
     methods = tomllib.loads(command.RECIPE.read_text())["methods"]
     known = {"base", "prompted", *methods}
     recipes = [one for arm in design.CANDIDATES for one in design.of_recipe(arm)]
-    for one in (*design.hypotheses(), *recipes):
+    for one in (*design.hypotheses(), *design.of_forgetting(), *recipes):
         assert set(one.effect) <= known
         assert sum(one.effect.values()) == pytest.approx(0.0)
     wanted = {*command.FINALISTS, *command.SECOND_ARMS}
