@@ -23,6 +23,7 @@ from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.roles import Answerer
 from neuron_opsd.records import Pair, Prompt, Question, RolloutSummary, TokenIds, Vote
+from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.stages.beliefs import token_divergences
 from neuron_opsd.stages.rollouts import (
     PromptedQuestion,
