@@ -83,6 +83,17 @@ def test_false_alarms_are_as_rare_as_said(
     assert share_seen(0.0, num_sources, seed_deviation=seed_deviation) < 0.085
 
 
+def test_the_error_is_what_repeated_experiments_vary_by() -> None:
+    """Seeds that are not moved apart first would give two thirds of the variance."""
+    rng = np.random.default_rng(12)
+    found = [
+        estimate([planted(rng, 0.0, seed_deviation=0.05)], rng, num_resamples=300)
+        for _ in range(2 * RUNS)
+    ]
+    varied = np.var([one.value for one in found])
+    assert np.mean([one.error**2 for one in found]) == pytest.approx(varied, rel=0.2)
+
+
 def test_a_bootstrap_of_few_seeds_alone_would_raise_false_alarms() -> None:
     """The reason for Student's interval and for moving seeds apart."""
     rng = np.random.default_rng(2)
@@ -312,6 +323,9 @@ def test_tests_begin_where_earlier_results_ended(tmp_path: Path) -> None:
     sources.write_source(tmp_path, "arc-easy", split)
     pool = sources.file_of(tmp_path, "arc-easy", "pool").read_text()
     assert "answer" not in pool.splitlines()[0]
+    spare = sources.file_of(tmp_path, "arc-easy", "spare").read_text().splitlines()
+    later = [q.id for q in split.test[1000 : 1000 + sources.SPARE]]
+    assert [json.loads(row)["id"] for row in spare] == later
     told = sources.file_of(tmp_path, "arc-easy", "pool-answers").read_text()
     assert told.count('"answer"') == pool.count("\n") == sources.POOL
 
@@ -402,6 +416,11 @@ def test_tables_are_made_of_what_parts_scored(
     assert found["all-nearest above base"]["low"] > 0.0
     assert "| sst2 | nearest | +40.0 (+30.0 to +50.0) | +2" in shown
     assert "| nearest above random | sst2 | +2" in shown
+    kept = [row for row in effects if row["family"] == "other sets"]
+    assert {row["name"] for row in kept} == {
+        "all-nearest above base",
+        "all-random above base",
+    }
     assert pq.read_table(tmp_path / "scores.parquet").num_rows == len(rows)
 
 
@@ -423,7 +442,7 @@ def test_every_hypothesis_names_arms_of_the_recipe() -> None:
     methods = tomllib.loads(command.RECIPE.read_text())["methods"]
     known = {"base", "prompted", *methods}
     recipes = [one for arm in design.CANDIDATES for one in design.of_recipe(arm)]
-    for one in (*design.hypotheses(), *recipes):
+    for one in (*design.hypotheses(), *design.of_forgetting(), *recipes):
         assert set(one.effect) <= known
         assert sum(one.effect.values()) == pytest.approx(0.0)
     wanted = {*command.FINALISTS, *command.SECOND_ARMS}

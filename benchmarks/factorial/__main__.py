@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Final
 
 from benchmarks.factorial.sources import (
     CROSS_DOMAIN,
-    SOURCES,
+    EXPERIMENT,
     file_of,
     write_sources,
 )
@@ -51,7 +52,7 @@ REDUCED_ARMS: Final = (
     "lmsi-3e-4",
 )
 REDUCED: Final = ("distill.steps=8", "distill.warmup_steps=2")
-REDUCED_POOL, REDUCED_TEST = 80, 60
+REDUCED_POOL: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Part:
     """Of the recipe; all where none is named."""
     settings: Sequence[str] = ()
     at: Sequence[int] = ()
-    sources: Sequence[str] = tuple(SOURCES)
+    sources: Sequence[str] = EXPERIMENT
     second: bool = False
     """Whether the model is of the second family."""
 
@@ -91,7 +92,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parts = ("main", PROBE, "long", "second")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=tuple(SOURCES))
+    parser.add_argument("--sources", nargs="+", choices=EXPERIMENT, default=EXPERIMENT)
     parser.add_argument("--seeds", type=int, help="fewer than a part has")
     parser.add_argument("--methods", nargs="+", help="of the recipe")
     parser.add_argument("--reduced", action="store_true")
@@ -128,16 +129,15 @@ def second_model(out: Path, progress: Progress, wheels: Path | None) -> Path:
 
 
 def cut(questions: Path, names: Sequence[str]) -> Path:
-    """Write the first questions of every file to a folder of its own."""
+    """Write some of every set to a folder of its own, no test question among them."""
     folder = questions.parent / "questions-reduced"
     folder.mkdir(exist_ok=True)
-    sizes = {"pool": REDUCED_POOL, "pool-answers": REDUCED_POOL, "test": REDUCED_TEST}
+    for name in names:
+        with file_of(questions, name, "pool").open(encoding="utf-8") as file:
+            first = "".join(islice(file, REDUCED_POOL))
+        file_of(folder, name, "pool").write_text(first, encoding="utf-8")
     for name in (*names, *CROSS_DOMAIN):
-        for side, size in sizes.items():
-            source = file_of(questions, name, side)
-            if source.is_file():
-                with source.open(encoding="utf-8") as file:
-                    file_of(folder, name, side).write_text("".join(islice(file, size)))
+        shutil.copyfile(file_of(questions, name, "spare"), file_of(folder, name))
     return folder
 
 

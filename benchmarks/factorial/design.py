@@ -27,6 +27,11 @@ BOTH: Final = ("nearest", "random")
 """Contexts that every selection is trained with."""
 RIVALS: Final = {"lmsi": "lmsi-3e-4", "ttrl": "ttrl-3e-5", "intuitor": "intuitor-3e-5"}
 """Every rival at its own rate, chosen without labels by `rates`."""
+OURS: Final = (
+    *(f"all-{context}" for context in CONTEXTS),
+    *(f"{one}-{other}" for one in SELECTIONS[1:] for other in BOTH),
+)
+"""Arms of the method itself."""
 LEAST: Final = 0.01
 LEAST_RECIPE: Final = 0.03
 
@@ -78,6 +83,12 @@ def of_both() -> Iterator[Hypothesis]:
             "random-random",
         )
         yield Hypothesis("interaction", f"nearest under {selection}", effect)
+
+
+def of_forgetting() -> Iterator[Hypothesis]:
+    """Yield what every arm of ours keeps on sets of other domains."""
+    for arm in OURS:
+        yield Hypothesis("other sets", f"{arm} above {BASE}", difference(arm, BASE))
 
 
 def of_recipe(arm: str) -> Iterator[Hypothesis]:

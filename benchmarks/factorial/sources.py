@@ -34,6 +34,8 @@ POOL: Final = 400
 TEST: Final = 400
 CROSS: Final = 100
 """Questions of a test of another domain, which only has to show forgetting."""
+SPARE: Final = 60
+"""Questions after those of the test, for trying the experiment out."""
 POOL_SIDE: Final = 600
 """Pool questions that near duplicates are looked for among, as `fetch` does: so a test
 question has the number here that it had in every earlier result."""
@@ -104,6 +106,8 @@ SOURCES: Final[Mapping[str, Source]] = {
         Source("radio"),
     )
 }
+EXPERIMENT: Final = ("sst2", "arc-easy", "csqa", "reviews", "basic-coding")
+"""Sources of the experiment; `radio` was tried and left no room for any method."""
 CROSS_DOMAIN: Final = {"piqa": 600, "siqa": 0}
 """Test sets of other domains, and where they begin: nothing before was asked here."""
 
@@ -145,26 +149,36 @@ def file_of(folder: Path, name: str, side: str = "test") -> Path:
 def write_source(folder: Path, name: str, split: Split) -> None:
     """Write the sides of a source; of another domain the test alone.
 
-    The pool's answers stand in a file of their own, which nothing that trains reads.
+    The pool's answers stand in a file of their own, which nothing that trains reads. So
+    do questions after those of the test, of which some sets have none.
     """
     if name in SOURCES:
         pool = labelled(name, split.pool[:POOL])
         write_questions(file_of(folder, name, "pool"), pool, GoldAnswers({}))
         write_questions(file_of(folder, name, "pool-answers"), pool, split.gold)
-    test = labelled(name, chosen_test(name, split))
-    write_questions(file_of(folder, name), test, split.gold)
+    test = chosen_test(name, split)
+    write_questions(file_of(folder, name), labelled(name, test), split.gold)
+    known = {question.id for question in test}
+    later = split.test[first_of(name) + len(test) :]
+    spare = [question for question in later if question.id not in known][:SPARE]
+    write_questions(file_of(folder, name, "spare"), labelled(name, spare), split.gold)
 
 
 def chosen_test(name: str, split: Split) -> Rows:
     """Return the test questions of a set that no setting was chosen on."""
     if name in CROSS_DOMAIN:
-        return split.test[CROSS_DOMAIN[name] :][:CROSS]
+        return split.test[first_of(name) :][:CROSS]
     source = SOURCES[name]
     found = split.test[source.first :][:TEST]
     if source.wraps:
         before = split.test[source.wraps_from : source.first]
         found = (*found, *before[: TEST - len(found)])
     return found
+
+
+def first_of(name: str) -> int:
+    """Return where the test of a set begins."""
+    return CROSS_DOMAIN[name] if name in CROSS_DOMAIN else SOURCES[name].first
 
 
 def labelled(name: str, questions: Rows) -> list[Question]:

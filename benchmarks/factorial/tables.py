@@ -27,6 +27,7 @@ from benchmarks.factorial.design import (
     chosen_recipe,
     every_second,
     hypotheses,
+    of_forgetting,
     of_recipe,
 )
 from benchmarks.factorial.effects import (
@@ -320,6 +321,8 @@ def main() -> None:
     arm = chosen_recipe(every_second(own, 0))
     others = every_second(own, 1)
     results += results_of(of_recipe(arm), others, draws("recipe"))
+    other = {name: accuracies(table, [*CROSS_DOMAIN]) for name, table in tables.items()}
+    results += results_of(of_forgetting(), other, draws("other sets"))
     for family in dict.fromkeys(one.family for one, _, _ in results):
         headings = (family, "source", "points", "p", "p, Holm", "reading")
         print_table(headings, effect_rows(results, family))

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from neuron_opsd.comparison.recipe import DEFAULT_METHODS, variants_of
-from neuron_opsd.comparison.variants import Variant, config_of
+from neuron_opsd.comparison.variants import (
+    Variant,
+    check_resolved,
+    check_variants,
+    config_of,
+)
 from neuron_opsd.config.recipes import Recipe, read_recipe
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.errors import ConfigError
@@ -99,3 +104,15 @@ def test_a_wrong_recipe_is_refused_by_name(
 def test_a_missing_recipe_is_called_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"recipe .* does not exist"):
         read_recipe(tmp_path / "none.toml")
+
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("name", [path.name for path in RECIPES.glob("*.toml")])
+def test_the_recipes_of_the_source_tree_can_be_compared(name: str) -> None:
+    recipe = read_recipe(RECIPES / name)
+    variants, said = variants_of(recipe, ()), list[str]()
+    check_variants(variants, oracle=False)
+    check_resolved(variants, config_from_table(recipe.settings), said.append)
+    assert said == []

@@ -130,6 +130,8 @@ def find_demonstrations(rule: str, search: Search) -> Found:
         ValueError: If what the rule reads is not known of every question: it would find
             something all the same.
     """
+    if not search.count:
+        return dict.fromkeys(search.questions.ids, ())
     for known in (search.questions, search.pool):
         lacking = [one for one in CONTEXT_RULES[rule].reads if known.lacks(one)]
         if lacking:
