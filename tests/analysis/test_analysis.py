@@ -38,6 +38,7 @@ from neuron_opsd.config import Config
 from neuron_opsd.config.tables import load_config
 from neuron_opsd.data.csv_rows import cell
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.method.beliefs import jensen_shannon
 from neuron_opsd.method.contexts.search import jaccard_distance
 from neuron_opsd.method.labels import LabelColumns
 from neuron_opsd.method.statistics import pearson, spearman
@@ -67,13 +68,16 @@ from neuron_opsd.results.analysis import (
     shared_name,
     vote_name,
 )
-from neuron_opsd.storage.codecs import NEURONS, ROLLOUTS
+from neuron_opsd.storage.codecs import BELIEFS, NEURONS, ROLLOUTS
 from tiny_runs import (
     FinishedRun,
     files_of,
     pool_rows,
     read_json,
     read_sealed,
+    tiny_config,
+    tiny_request,
+    tiny_run,
     write_rows,
     write_sealed,
 )
@@ -183,12 +187,39 @@ def test_every_rival_has_an_area_and_a_paired_difference(labelled: Analysed) -> 
     found = labelled.only.measures
     for target in ("captured", "vote"):
         own = value(found, area_name(target, "count"))
-        for name in RIVALS:
+        assert area_name(target, "shift") not in found  # the rule did not ask for it
+        for name in RIVALS.keys() - {"shift", "divergence"}:
             area = value(found, area_name(target, name))
             assert 0 <= area <= 1
             if name != "count":
                 gain = value(found, area_gain_name(target, name))
                 assert gain == pytest.approx(own - area)
+
+
+def test_what_the_teacher_changes_is_a_rival_where_a_rule_read_it(
+    tiny_llama_plain: Path, tmp_path: Path
+) -> None:
+    short = ["distill.steps=1", "evaluation.num_samples=2", "evaluation.prompted=false"]
+    rule = "selection.rule=belief-shift"
+    config = tiny_config(tiny_llama_plain, *short, rule, "teacher_check.action=off")
+    done = tiny_run(tiny_request(tmp_path), config)
+    data = analysed(tmp_path / "analysis", done.folder, answers=(done.request.pool,))
+    (found,) = data.runs
+    beliefs = BELIEFS.load(done.folder / "beliefs.json")
+    shifts = [-jensen_shannon(one.student, one.teacher) for one in beliefs]
+    far = [-(one.divergence or 0.0) for one in beliefs]
+    rollouts = ROLLOUTS.load(done.folder / "rollouts.parquet")
+    first = {r.question_id: r.answer for r in rollouts if r.index == 0}
+    right = [first[one.question_id] == GOLD[one.question_id] for one in beliefs]
+    for name, scores in (("shift", shifts), ("divergence", far)):
+        wins = [
+            (a > b) + (a == b) / 2
+            for a, good in zip(scores, right, strict=True)
+            for b, bad in zip(scores, right, strict=True)
+            if good and not bad
+        ]
+        area = value(found.measures, area_name("captured", name))
+        assert area == pytest.approx(np.mean(wins))
 
 
 def test_distances_are_those_of_all_pairs(labelled: Analysed) -> None:
@@ -291,7 +322,10 @@ def test_a_pool_that_was_answered_once_has_no_vote_share(num_rollouts: int) -> N
         selected=source.random(size) < 0.5,
         **{
             name: source.random(size)
-            for name in ("count", "length", "mean_length", "entropy", "logprob")
+            for name in (
+                *("count", "length", "mean_length", "entropy", "logprob"),
+                *("shift", "divergence"),
+            )
         },
     )
     right = source.random(size) < 0.5

@@ -103,6 +103,21 @@ def test_the_sets_are_those_of_the_library(
         assert np.allclose(row["scores"], expected.scores, rtol=1e-4, atol=1e-6)
 
 
+def test_only_the_first_tokens_of_a_completion_are_read(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    # The longest of them has more.
+    few = ["--set", "neurons.first_tokens=2"]
+    lengths = []
+    for flags in ([], few):
+        status, out = extract(tmp_path, tiny_llama, ROWS, *flags)
+        assert status == 0
+        lengths.append(pq.read_table(out).column("num_tokens").to_pylist())
+    whole, cut = lengths
+    assert max(whole) > 2
+    assert cut == [min(2, length) for length in whole]
+
+
 def test_a_span_is_refused_as_completions_are_taken_whole(
     tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -261,7 +261,7 @@ def test_the_page_says_what_matters(page: str) -> None:
     for words in (
         "questions with fewer neurons were answered right more often",
         "Given length, entropy and vote share, no correlation is seen in ranks",
-        "count net of length (fewest), has 0.74",
+        "divergence of the teacher (smallest), has 0.78",
         "mean of runs",
         "not selected",
         "better than the count",

@@ -266,6 +266,7 @@ def test_a_method_that_shows_nothing_is_not_said_to_have_shown_demonstrations() 
         ({"chunk_tokens": 1024}, "of its layer and of each 1,024 tokens. The"),
         ({"span": "answer"}, "Only the tokens of the final answer after the reasoning"),
         ({"span": "reasoning"}, "Only the tokens of the reasoning count."),
+        ({"first_tokens": 2048}, "Of longer spans only the first 2,048 tokens count."),
     ],
 )
 def test_chunks_and_spans_are_told(neurons: dict[str, Any], said: str) -> None:
@@ -289,6 +290,19 @@ def test_what_was_left_out_of_the_selection_is_told_and_counted() -> None:
     config = config_from_table({"selection": {"include_unread": True}})
     notes = dict(method_notes(replace(data, config=config)))
     assert "left out" not in notes["Selection"]
+
+
+def test_what_a_rule_knows_nothing_of_is_told_where_there_is_such_a_thing() -> None:
+    data, (selection, votes) = example_report(), example_pool()
+    config = config_from_table({"selection": {"rule": "belief-shift"}})
+    entry = SelectionEntry("x", 5, 9, kept=False, reason=f"{LEFT_OUT}no sample")
+    pool = pool_summary((*selection, entry), votes)
+    shifted = replace(data, config=config, pool=pool)
+    label = "not selected, own completion cut or unread, or unknown to the rule"
+    assert dict(selection_facts(shifted))[label] == "1"
+    notes = dict(method_notes(shifted))
+    assert "left out where none of its samples holds an answer" in notes["Selection"]
+    assert "those whose answer the demonstrations change most" in notes["Selection"]
 
 
 def test_a_page_has_no_calibration_where_questions_were_asked_once() -> None:

@@ -139,10 +139,12 @@ def thought(text: str = WRITTEN, mark: str = "</think>", **fields: Any) -> Compl
     return replace(plain, final_start=start, **fields)
 
 
-def spanned(completion: Completion, span: str) -> tuple[bytes, bytes]:
+def spanned(
+    completion: Completion, span: str, first_tokens: int = 0
+) -> tuple[bytes, bytes]:
     """Return what joins the prompt and what counts, as bytes."""
-    prompt = (1, 2)
-    pair = pair_of(ScriptedModel({}), prompt, completion, settings(span=span))
+    prompt, told = (1, 2), settings(span=span, first_tokens=first_tokens)
+    pair = pair_of(ScriptedModel({}), prompt, completion, told)
     assert pair[0][:2] == prompt
     assert pair[0][2:] + pair[1] == completion.token_ids[: len(pair[0] + pair[1]) - 2]
     return bytes(pair[0][2:]), bytes(pair[1])
@@ -154,6 +156,17 @@ def test_a_span_begins_at_the_token_that_begins_the_answer() -> None:
     assert spanned(thought(), "completion") == (b"", whole)
     assert spanned(thought(), "reasoning") == (b"", whole[:place])
     assert spanned(thought(), "answer") == (whole[:place], whole[place:])
+
+
+def test_only_the_first_tokens_of_a_span_count() -> None:
+    whole = f" {WRITTEN}\n".encode()
+    place = whole.index(b"Yes,")
+    assert spanned(thought(), "completion", 5) == (b"", whole[:5])
+    assert spanned(thought(), "reasoning", 5) == (b"", whole[:5])
+    assert spanned(thought(), "answer", 3) == (whole[:place], b"Yes")
+    assert spanned(thought(), "answer", 999) == (whole[:place], whole[place:])
+    alone = thought(mark="")
+    assert spanned(alone, "reasoning", 4) == (b"", whole[:4])
 
 
 def test_a_first_character_of_many_tokens_begins_with_its_last() -> None:

@@ -5,6 +5,7 @@ Axes: Q questions of the pool, in its order; R rows of weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,7 @@ from neuron_opsd.answers.readers import READERS, Reader, readers_for
 from neuron_opsd.answers.votes import sampled_rollouts, tally_votes
 from neuron_opsd.known import votes_with
 from neuron_opsd.method.association import Measures, correlations, residuals
+from neuron_opsd.method.beliefs import jensen_shannon
 from neuron_opsd.method.labels import LabelColumns, known_measures, label_columns
 from neuron_opsd.method.statistics import BoolArray, FloatArray, areas, means
 from neuron_opsd.records import RolloutSummary, Vote
@@ -48,6 +50,10 @@ class PoolColumns:
     logprob: FloatArray
     """Mean per token, in nats."""
     agreement: FloatArray
+    shift: FloatArray
+    """What the demonstrations change, in nats; no number where it was not asked."""
+    divergence: FloatArray
+    """From student to teacher, the same."""
     unanimous: BoolArray
     selected: BoolArray
 
@@ -92,6 +98,16 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
     greedy = any(captured[i].temperature == 0.0 for i in ids)
     told = sampled if greedy else {i: [captured[i]] for i in ids}
     agreement = column(votes[i].agreement for i in ids)
+    shifts = {
+        one.question_id: jensen_shannon(one.student, one.teacher)
+        for one in run.beliefs
+        if one.answers
+    }
+    divergences = {
+        one.question_id: one.divergence
+        for one in run.beliefs
+        if one.divergence is not None
+    }
     return PoolColumns(
         ids=ids,
         captured=captured,
@@ -104,6 +120,8 @@ def pool_columns(run: PreparedRun, labels: LabelledPool | None) -> PoolColumns:
         entropy=average(told, ids, lambda r: r.entropy),
         logprob=average(told, ids, lambda r: r.logprob / max(1, r.num_tokens)),
         agreement=agreement,
+        shift=column(shifts.get(i, math.nan) for i in ids),
+        divergence=column(divergences.get(i, math.nan) for i in ids),
         unanimous=agreement == 1.0,
         selected=np.array([entry.kept for entry in run.selection], dtype=np.bool_),
     )
@@ -250,7 +268,8 @@ def plain_correlations(
 def rival_scores(columns: PoolColumns) -> dict[str, FloatArray]:
     """Return every rival's scores, turned so that the highest are said to be right.
 
-    The regression of the count on length is made once, of the questions as they are.
+    One that is not known of every question is left out. The regression of the count on
+    length is made once, of the questions as they are.
     """
     values = {
         "count": columns.count,
@@ -261,9 +280,14 @@ def rival_scores(columns: PoolColumns) -> dict[str, FloatArray]:
         "agreement": columns.agreement,
         "count_per_token": columns.count / np.maximum(1.0, columns.length),
         "count_residual": residuals(columns.count, [columns.length]),
+        "shift": columns.shift,
+        "divergence": columns.divergence,
     }
     if not columns.voted:
         del values["agreement"]
+    for name in ("shift", "divergence"):
+        if np.isnan(values[name]).any():
+            del values[name]
     return {name: analysis.RIVALS[name].sign * score for name, score in values.items()}
 
 

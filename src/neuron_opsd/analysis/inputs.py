@@ -1,9 +1,7 @@
 """What an analysis reads: prepared runs, and their pools' gold answers.
 
-In a comparison the methods of a group share rollouts and neurons, and each has a folder
-with its selection and contexts; that folder is what stands for a run. Files are opened
-to be read and nothing is locked, so a run in progress is not disturbed; each is
-compared with the SHA-256 that the manifest keeps of it.
+Files are opened to be read and nothing is locked, so a run in progress is not
+disturbed; each is compared with the SHA-256 that the manifest keeps of it.
 """
 
 from __future__ import annotations
@@ -11,150 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from neuron_opsd import records
+from neuron_opsd.analysis.places import Place as Place
+from neuron_opsd.analysis.places import group_of as group_of
+from neuron_opsd.analysis.places import named_runs as named_runs
+from neuron_opsd.analysis.places import place_of as place_of
+from neuron_opsd.analysis.places import read_output as read_output
 from neuron_opsd.answers.verifier import Verdict
-from neuron_opsd.comparison.run_group import cell_folder, changed_capture, neurons_name
+from neuron_opsd.beliefs import BELIEFS, DIVERGENCES
 from neuron_opsd.config import Config
-from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.data.questions import QuestionFile, read_questions
 from neuron_opsd.errors import ConfigError, DataError
-from neuron_opsd.known import MEDOIDS_NAME
-from neuron_opsd.methods import needs_contexts, needs_medoids, needs_neurons
+from neuron_opsd.methods import needs_medoids, needs_neurons
+from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.records.states import Medoid
 from neuron_opsd.runs.inputs import questions_hash
-from neuron_opsd.runs.prepare import inside
 from neuron_opsd.storage import codecs
 from neuron_opsd.storage.caching import ignore
-from neuron_opsd.storage.files import sha256_file
-from neuron_opsd.storage.folders import METHOD_FOLDERS
-from neuron_opsd.storage.integrity import changed_sources, faults, quick_fault
+from neuron_opsd.storage.integrity import faults, quick_fault
 from neuron_opsd.storage.lock import HOLDER
-from neuron_opsd.storage.manifest import MANIFEST, Manifest, kept_name, read_manifest
+from neuron_opsd.storage.manifest import Manifest, kept_name
 from neuron_opsd.storage.verdicts import verdicts_codec, verdicts_name
 
 T = TypeVar("T")
 
 POOL, MODEL = "pool", "model"
 """Names under which a manifest keeps the hashes of these inputs."""
-
-SECTIONS = ("answers", "contexts", "neurons", "prompts", "questions", "selection")
-"""Settings that decide how a run's rollouts and neurons are read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the outputs of a prepared run are, and under what names."""
-
-    folder: Path
-    """Of the manifest, which names every output and its file."""
-    manifest: Manifest
-    config: Config
-    """The run's settings in `SECTIONS`; the others are defaults."""
-    neurons: str = "neurons"
-    medoids: str = MEDOIDS_NAME
-    method: str = ""
-    """Folder, within, of what no other method shares; empty for a run of its own."""
-
-    def own(self, name: str) -> str:
-        """Return the name of an output that is this run's alone."""
-        return inside(self.method, name)
-
-
-def place_of(folder: Path) -> Place:
-    """Find the outputs of a run, or of a method of a comparison."""
-    group = group_of(folder)
-    if group is not None:
-        return place_in_group(group, cell_folder(folder.resolve().name))
-    manifest = read_manifest(folder)
-    if any(name.startswith(f"{METHOD_FOLDERS}/") for name in manifest.outputs):
-        raise DataError(
-            f"{folder} is a part of a comparison, which several methods share; name "
-            f"the folder of one, for example {folder / cell_folder('neuron-opsd')}"
-        )
-    return Place(folder, manifest, settings_of(manifest.settings))
-
-
-def group_of(folder: Path) -> Path | None:
-    """Return the group that a method's folder is in, `None` for other folders."""
-    parent = folder.resolve().parent
-    is_method = parent.name == METHOD_FOLDERS and (parent.parent / MANIFEST).is_file()
-    return parent.parent if is_method else None
-
-
-def place_in_group(group: Path, method: str) -> Place:
-    """Find the outputs of one method among those of its group."""
-    manifest = read_manifest(group)
-    shared = Place(group, manifest, settings_of(manifest.settings))
-    known = read_output(
-        shared, f"{method}/settings", codecs.json_codec(f"{method}/settings.json")
-    )
-    config = settings_of(known)
-    if not needs_contexts(config):
-        raise DataError(
-            f"{group / method} is of a method without demonstrations, of which there "
-            "is nothing to tell; name one of a method that shows some"
-        )
-    neurons = neurons_name(shared.config, config)
-    medoids = f"{MEDOIDS_NAME}{changed_capture(shared.config, config)}"
-    return Place(group, manifest, config, neurons, medoids, method)
-
-
-def name_of(folder: Path) -> str:
-    """Return what a run is called: its folder, in a comparison with those above."""
-    if group_of(folder) is None:
-        return folder.name if folder.name not in ("", "..") else folder.resolve().name
-    *_, source, seed, start, _, method = folder.resolve().parts
-    return "-".join((source, seed, start, method))
-
-
-def named_runs(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return the folders of runs by their names."""
-    if not folders:
-        raise ConfigError("no run is named; give the folder of at least one")
-    runs: dict[str, Path] = {}
-    for folder in folders:
-        name = name_of(folder)
-        if name in runs:
-            raise ConfigError(
-                f"two runs are named {name!r}: {runs[name]} and {folder}; runs are "
-                "told apart by the names of their folders, so rename one of them"
-            )
-        runs[name] = folder
-    return runs
-
-
-def read_output(place: Place, name: str, codec: codecs.Codec[T]) -> T:
-    """Read one output of a run."""
-    output = place.manifest.outputs.get(name)
-    if output is None or not (place.folder / output.file).is_file():
-        raise DataError(
-            f"{place.folder} has no {codec.file_name}: the run is not prepared yet; "
-            "the command that started it resumes it"
-        )
-    path = place.folder / output.file
-    if sha256_file(path) != output.sha256:
-        raise DataError(
-            f"{path} is not as the run wrote it; the command that started the run "
-            "computes it again"
-        )
-    other = changed_sources(output, place.manifest)
-    if other:
-        raise DataError(
-            f"{path} {other}; the command that started the run computes it again"
-        )
-    return codec.load(path)
-
-
-def settings_of(flat: Mapping[str, Any]) -> Config:
-    """Return the method and the settings of `SECTIONS` that are kept by name."""
-    table: dict[str, Any] = {"method": flat["method"]} if "method" in flat else {}
-    for dotted, value in flat.items():
-        section, _, field = dotted.partition(".")
-        if section in SECTIONS and field:
-            table.setdefault(section, {})[field] = value
-    return config_from_table(table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +57,8 @@ class PreparedRun:
     """Which of the rollouts' answers are equal, where math-verify was asked."""
     medoids: Sequence[Medoid] = ()
     """Which of a question's rollouts its demonstration shows, where neurons say so."""
+    beliefs: Sequence[Belief] = ()
+    """What student and teacher answer to the questions, where a rule reads that."""
 
     @property
     def model(self) -> str:
@@ -269,7 +153,16 @@ def read_run(
         teacher_check=teacher_check,
         verdicts=verdicts,
         medoids=medoids,
+        beliefs=read_beliefs(place),
     )
+
+
+def read_beliefs(place: Place) -> list[Belief]:
+    """Return what student and teacher answer to the pool, of what was asked of them."""
+    names = [f"{name}{place.taught}" for name in (BELIEFS, DIVERGENCES)]
+    kept = [name for name in names if name in place.manifest.outputs]
+    codec = codecs.BELIEFS
+    return [one for name in kept for one in read_output(place, name, codec)]
 
 
 def check_neurons(folder: Path, place: Place) -> None:

@@ -81,10 +81,12 @@ def neurons_note(data: ReportData) -> str:
     length = neurons.chunk_tokens
     chunks = f" and of each {length:,} tokens" if length else ""
     kept = f"{keep:,} strongest" if keep else "strongest (their number scales)"
+    most = neurons.first_tokens
+    first = f" Of longer spans only the first {most:,} tokens count." if most else ""
     return (
         f"A neuron's score is {NEURON_VALUES[neurons.value]} times its projection on "
         f"the sampled token; {rule}{chunks}. The {kept} with a positive score are "
-        f"compared by Jaccard distance.{SPANS[neurons.span]}"
+        f"compared by Jaccard distance.{SPANS[neurons.span]}{first}"
     )
 
 
@@ -99,6 +101,8 @@ def selection_note(config: Config) -> str:
         " Questions whose own completion was cut or holds no answer that can be read "
         "were left out."
     ) * (not selection.include_unread)
+    if rule.unknown:
+        unread += f" A question was left out where {rule.unknown}."
     return (
         f"Trained on: {100 * selection.keep_fraction:g} % of the pool, {rule.help}"
         f"{within}; where many tie for the last places, a seeded draw decides.{unread}"

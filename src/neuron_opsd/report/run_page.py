@@ -179,7 +179,9 @@ def selection_facts(data: ReportData) -> list[tuple[str, str]]:
     if data.pool is None:
         return facts
     if left_out := data.pool.num_left_out:
-        facts.append(("not selected, own completion cut or unread", f"{left_out:,}"))
+        unknown = ", or unknown to the rule" * bool(data.config.selection_rule.unknown)
+        label = f"not selected, own completion cut or unread{unknown}"
+        facts.append((label, f"{left_out:,}"))
     for one in data.pool.shares:
         name = "selected" if one.kept else "not selected"
         if one.neurons is not None:

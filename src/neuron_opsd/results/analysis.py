@@ -46,6 +46,8 @@ RIVALS: Mapping[str, Rival] = {
     "agreement": Rival("vote share", "most votes", 1.0),
     "count_per_token": Rival("neurons per token", "fewest", -1.0),
     "count_residual": Rival("count net of length", "fewest", -1.0),
+    "shift": Rival("belief shift", "smallest", -1.0),
+    "divergence": Rival("divergence of the teacher", "smallest", -1.0),
 }
 """What is asked to tell right from wrong, the count first."""
 
