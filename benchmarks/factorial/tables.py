@@ -80,6 +80,10 @@ def read_scores(out: Path) -> pa.Table:
         table = pq.read_table(path)
         part = pa.array([path.parent.parent.name] * len(table))
         tables.append(table.append_column("part", part))
+    if not tables:
+        raise SystemExit(
+            f"no comparison in {out} has ended; run python -m benchmarks.factorial"
+        )
     return pa.concat_tables(tables)
 
 
