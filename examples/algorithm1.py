@@ -33,12 +33,14 @@ def algorithm1(model_name: str, file: str, out: Path, assignments: list[str]) ->
     chosen = no.representatives(rollouts, votes, config)
     neurons = no.capture_neurons(model, pool, chosen, config)
 
-    # S = {x : s(x) <= the b-th percentile}, where s(x) is the size of N(x).
-    selection = no.select_questions(neurons, chosen, votes, config)
+    # S = {x : s(x) <= the b-th percentile}, where s(x) is the size of N(x). Other rules
+    # read other signals.
+    known = no.look_up(model, pool, neurons, chosen, votes, config)
+    signals = no.read_signals(model, pool, rollouts, votes, known, config)
+    selection = no.select_questions(neurons, chosen, votes, config, signals=signals)
     print(f"{sum(entry.kept for entry in selection)} of {len(pool)} questions selected")
 
     # C_K(x): the K questions with the most similar neurons, with the model's answers.
-    known = no.look_up(model, pool, neurons, chosen, votes, config)
     answers = no.answers_to_show(model, pool, rollouts, votes, config)
     contexts = no.build_contexts(pool, known, selection, answers, config)
     examples = no.build_examples(model, pool, contexts, config)

@@ -2,8 +2,9 @@
 
     python examples/new_selection_rule.py MODEL questions.jsonl runs/certain
 
-The rule reads no neurons: it keeps the questions on whose answer the rollouts agree
-most, and of equals those whose own answer was written with the lowest entropy.
+The rule reads no neurons: it keeps the questions on whose answer the samples agree
+most, and of equals those whose samples have the lowest entropy. Its entry says so, and
+nothing else is computed.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ from neuron_opsd.method.selection import (
 
 
 def most_certain(pool: PoolSignals, seed: int) -> Values:
-    """Return each question's place ``(Q,)``; those with the lowest are kept."""
+    """Return each question's place ``(Q,)``; those with the lowest are kept.
+
+    A question of which no sample can be read has none (NaN): it is left out and said.
+    """
     del seed
-    agreement = np.array([pool.votes[name].agreement for name in pool.question_ids])
-    entropy = np.array([pool.own[name].entropy for name in pool.question_ids])
-    places: Values = np.argsort(np.lexsort((entropy, -agreement))).astype(np.float64)
+    votes = [pool.votes[name] for name in pool.question_ids]
+    agreement = np.array([vote.agreement for vote in votes])
+    entropy = np.array([pool.entropies[name] for name in pool.question_ids])
+    places = np.argsort(np.lexsort((entropy, -agreement))).astype(np.float64)
+    places[[vote.pseudo_label is None for vote in votes]] = np.nan
     return places
 
 
@@ -34,6 +40,9 @@ SELECTION_RULES["most-certain"] = SelectionRule(
     order=most_certain,
     help="those whose rollouts agree most, of equals with the lowest entropy",
     reason="{place} from the most certain",
+    unknown="none of its samples holds an answer that can be read",
+    reads_votes=True,
+    reads_entropies=True,
 )
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from neuron_opsd.steps import capture_neurons as capture_neurons
     from neuron_opsd.steps import look_up as look_up
     from neuron_opsd.steps import make_learner as make_learner
+    from neuron_opsd.steps import read_signals as read_signals
     from neuron_opsd.steps import representatives as representatives
     from neuron_opsd.steps import resolve as resolve
     from neuron_opsd.steps import sample_rollouts as sample_rollouts
@@ -57,7 +58,7 @@ _HOMES = {
     "probing.calls": "plan_probe probe",
     "progress": "Silent",
     "steps": "answers_to_show build_contexts build_examples capture_neurons "
-    "look_up make_learner representatives resolve sample_rollouts "
+    "look_up make_learner read_signals representatives resolve sample_rollouts "
     "select_questions tally_votes train",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

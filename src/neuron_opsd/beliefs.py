@@ -137,15 +137,20 @@ def believe(work: Workspace, model: TextScorer, shown: Shown) -> Sequence[Belief
 
 
 def belief_names(config: Config, pool: Sequence[Question]) -> tuple[str, ...]:
-    """Return which output the rule of the settings asks of the teacher, if it does.
-
-    Among choices, beliefs hold the divergence as well.
-    """
-    rule = config.selection_rule
-    if not rule.reads_teacher:
+    """Return which output the rule of the settings asks of the teacher, if it does."""
+    if not config.selection_rule.reads_teacher:
         return ()
     free = any(not written(question, config) for question in pool)
-    return (DIVERGENCES if rule.reads_divergence and free else BELIEFS,)
+    return (belief_name(config, free=free),)
+
+
+def belief_name(config: Config, *, free: bool) -> str:
+    """Return which output a rule that reads the teacher asks for.
+
+    Among choices, beliefs hold the divergence as well; where any answer is free, it is
+    that of the loss per token for all.
+    """
+    return DIVERGENCES if config.selection_rule.reads_divergence and free else BELIEFS
 
 
 def pool_contexts(

@@ -96,6 +96,7 @@ def prepare(
         library,
         tuple(contexts),
         examples,
+        taught_tokens=sum(one.num_tokens for one in answered.beliefs.values()),
     )
 
 
@@ -115,6 +116,8 @@ class Prepared(records.Brief):
     contexts: tuple[records.TeacherContext, ...]
     examples: tuple[records.TrainingExample, ...]
     teacher_check: records.TeacherCheck | None = None
+    taught_tokens: int = 0
+    """Tokens that were read to know what the teacher answers to the whole pool."""
 
 
 def centred(work: Workspace, model: TextScorer, pool: Sequence[Question]) -> Workspace:
@@ -235,9 +238,9 @@ def refuse_none(kept: Set[str], pool: Sequence[Question]) -> Set[str]:
         return kept
     raise DataError(
         f"none of the {len(pool)} questions can be selected, since every own "
-        "completion was cut or holds no answer that can be read; raise "
-        "rollouts.max_new_tokens, look at answers.reader, or set "
-        "selection.include_unread to true"
+        "completion was cut or holds no answer that can be read, or selection.rule "
+        "knows nothing of it; raise rollouts.max_new_tokens, look at answers.reader, "
+        "or set selection.include_unread to true or selection.rule to random"
     )
 
 

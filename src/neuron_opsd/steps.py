@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from neuron_opsd import known as knowing
 from neuron_opsd import pipeline
+from neuron_opsd.beliefs import with_beliefs, with_entropies
 from neuron_opsd.config import Config
 from neuron_opsd.config.tables import Settings, as_config
+from neuron_opsd.errors import ConfigError
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids
 from neuron_opsd.methods import method_of
@@ -142,16 +144,69 @@ def select_questions(
     votes: Mapping[str, Vote],
     config: Config,
     progress: Progress = QUIET,
+    signals: PoolSignals | None = None,
 ) -> Sequence[SelectionEntry]:
     """Rank the pool by the rule of the settings, and keep the share asked for.
+
+    Args:
+        neurons: As `capture_neurons` returns them.
+        chosen: As `representatives` returns them.
+        votes: As `tally_votes` returns them.
+        config: Names the rule.
+        progress: Told what else than the rule decided.
+        signals: As `read_signals` returns them, for rules that read more than neurons,
+            own answers and votes.
 
     Returns:
         One entry per question, in the order of the pool.
 
+    Raises:
+        ConfigError: If the rule reads more and there are no signals.
+
     Source: S = {x : s(x) <= b-th percentile}, Algorithm 1 of arXiv:2607.02460.
     """
-    known = PoolSignals(neurons, chosen, votes)
+    rule = config.selection_rule
+    if signals is None and (rule.reads_entropies or rule.reads_teacher):
+        raise ConfigError(
+            f"selection.rule={config.selection.rule} reads more than neurons and "
+            "votes; give select_questions the signals that read_signals returns"
+        )
+    known = signals or PoolSignals(neurons, chosen, votes)
     return pipeline.select(Workspace(config, MEMORY, progress), known)
+
+
+def read_signals(
+    model: TextScorer,
+    pool: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    votes: Mapping[str, Vote],
+    known: Known,
+    config: Config,
+) -> PoolSignals:
+    """Return all that the rule of selection reads of a pool.
+
+    Args:
+        model: Answers without demonstrations and with them, where the rule reads that.
+        pool: The questions.
+        rollouts: As `sample_rollouts` returns them.
+        votes: As `tally_votes` returns them.
+        known: As `look_up` returns it.
+        config: Names the rule.
+
+    Raises:
+        DataError: If the rule reads the teacher, and there are too few questions to
+            choose demonstrations from, or one is too long for the model.
+    """
+    work = Workspace(config)
+
+    def library() -> DemonstrationPool:
+        answers = pipeline.answers_to_show(work, model, pool, rollouts, votes)
+        return pipeline.demonstration_pool(pool, answers, known, (), config)
+
+    chosen = representatives(rollouts, votes, config)
+    answered = PoolSignals(known.neurons, chosen, votes)
+    answered = with_entropies(work, pool, rollouts, answered)
+    return with_beliefs(work, model, rollouts, answered, known, library)
 
 
 def answers_to_show(

@@ -280,6 +280,18 @@ def test_who_needs_neurons_is_refused_before_anything_is_computed(
     assert not (tmp_path / "out").exists()
 
 
+def test_answers_shown_by_their_neurons_are_refused_before_anything_is_computed(
+    tiny_gpt2: Path, tmp_path: Path
+) -> None:
+    told = ("method=lmsi", "contexts.answer=neuron-medoid")
+    with pytest.raises(ConfigError) as error:
+        tiny_run(tiny_request(tmp_path), tiny_config(tiny_gpt2, *told))
+    text = str(error.value)
+    assert text.startswith("contexts.answer is neuron-medoid, which reads neurons, but")
+    assert text.endswith("set it to first, greedy or voted, or take another model")
+    assert not (tmp_path / "run").exists()
+
+
 def test_neurons_of_completions_are_refused_too(
     tiny_gpt2: Path, tmp_path: Path
 ) -> None:

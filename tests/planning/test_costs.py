@@ -337,3 +337,38 @@ def test_more_work_never_costs_less(
         return plan(work, RATES, HELD, FACTS, settings()).seconds or 0.0
 
     assert 0 <= cost(pool) <= cost(pool + more) + 1e-6
+
+
+def test_rules_that_read_the_teacher_ask_the_whole_pool_twice() -> None:
+    shift = stages(CONSTRAINED, settings("selection.rule=belief-shift"))["beliefs"]
+    far = stages(CONSTRAINED, settings("selection.rule=divergence"))["beliefs"]
+    # Ten prompts of 20 and 30 tokens more for the one read again, without and with 48
+    # tokens of demonstrations before each of eleven.
+    assert tokens(shift) == tokens(far) == (2 * 230 + 11 * 48, 0, 0)
+    assert shift.seconds == pytest.approx(230 * 0.01 + (230 + 11 * 48) * 0.02)
+    for rule in ("random", "low-entropy", "high-vote", "fewest-neurons"):
+        found = stages(CONSTRAINED, settings(f"selection.rule={rule}"))
+        assert not {"beliefs", "divergences"} & found.keys()
+
+
+def test_free_beliefs_take_two_answers_and_divergences_one_sample() -> None:
+    shift = stages(FREE, settings("selection.rule=belief-shift"))["beliefs"]
+    assert tokens(shift) == (2 * 20 * (20 + 4) + 20 * 48, 0, 0)
+    far = stages(FREE, settings("selection.rule=divergence"))["divergences"]
+    assert tokens(far) == (2 * 10 * (20 + 4) + 10 * 48, 0, 0)
+    long = replace(FREE, written=Writing(2000.0, 4000))
+    cut = stages(long, settings("selection.rule=divergence"))["divergences"]
+    assert tokens(cut) == (2 * 10 * (20 + 512) + 10 * 48, 0, 0)
+
+
+def test_only_the_first_tokens_are_read_for_their_neurons() -> None:
+    usual, cut, answers = (
+        tokens(stages(FREE, settings(*given))["neurons"])
+        for given in (
+            (),
+            ("neurons.first_tokens=2",),
+            ("neurons.first_tokens=2", "neurons.span=answer"),
+        )
+    )
+    assert usual == answers == (200 + 10 * 4, 0, 0)
+    assert cut == (200 + 10 * 2, 0, 0)

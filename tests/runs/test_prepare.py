@@ -215,8 +215,9 @@ def test_a_pool_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
         prepared(tmp_path, ScriptedModel(BLAND), config, free=True)
     assert str(caught.value) == (
         "none of the 12 questions can be selected, since every own completion was cut "
-        "or holds no answer that can be read; raise rollouts.max_new_tokens, look at "
-        "answers.reader, or set selection.include_unread to true"
+        "or holds no answer that can be read, or selection.rule knows nothing of it; "
+        "raise rollouts.max_new_tokens, look at answers.reader, or set "
+        "selection.include_unread to true or selection.rule to random"
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from neuron_opsd.cli import main
 from neuron_opsd.errors import DataError
+from neuron_opsd.method.contexts import CONTEXT_RULES, SHOWN_ANSWERS
 from neuron_opsd.pipeline import Prepared, prepare
 from neuron_opsd.progress import Silent
 from neuron_opsd.runs.preview import Preview, preview
@@ -103,13 +104,19 @@ def test_an_unknown_question_is_told_some_that_are_known(
         previewed(pool, tiny_llama, question="p99")
 
 
-@pytest.mark.parametrize("answer", ["first", "greedy", "voted"])
+@pytest.mark.parametrize("answer", SHOWN_ANSWERS)
 @pytest.mark.parametrize("source", ["pool", "selected"])
 def test_demonstrations_come_as_the_settings_say(
     pool: str, tiny_llama: Path, source: str, answer: str
 ) -> None:
     settings = [f"contexts.source={source}", f"contexts.answer={answer}"]
     seen = previewed(pool, tiny_llama, *settings)
+    assert seen.demonstrations == 2
+
+
+@pytest.mark.parametrize("rule", CONTEXT_RULES)
+def test_every_rule_can_be_previewed(pool: str, tiny_llama: Path, rule: str) -> None:
+    seen = previewed(pool, tiny_llama, f"contexts.rule={rule}")
     assert seen.demonstrations == 2
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from neuron_opsd.beliefs import TAUGHT
 from neuron_opsd.comparison.comparison import (
     Cell,
     Comparison,
@@ -15,7 +16,7 @@ from neuron_opsd.comparison.comparison import (
     set_up,
     settings_of,
 )
-from neuron_opsd.comparison.run_group import cell_folder, method_for
+from neuron_opsd.comparison.run_group import cell_folder, method_for, taught_suffix
 from neuron_opsd.comparison.variants import Variant, config_of, with_form
 from neuron_opsd.config import Config
 from neuron_opsd.methods import Target, captures, needs_contexts, needs_neurons
@@ -138,7 +139,11 @@ def group_seconds(
     # What several methods read, they share.
     shared: dict[str, costs.Cost] = {}
     for own in configs:
-        shared |= passes(work, rates, own)
+        suffix = taught_suffix(config, own)
+        shared |= {
+            f"{name}{suffix if name in TAUGHT else ''}": cost
+            for name, cost in passes(work, rates, own).items()
+        }
     with_teacher = [own for own in configs if needs_contexts(own)]
     return (
         costs.with_demonstrations(work, rates, config).seconds

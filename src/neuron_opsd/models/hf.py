@@ -32,7 +32,6 @@ from neuron_opsd.models.room import Room
 from neuron_opsd.models.scoring import (
     Head,
     completion_logprobs,
-    finite,
     mean_divergences,
 )
 from neuron_opsd.models.tokenizer.encoding import ModelTokenizer, Tokens
@@ -144,17 +143,9 @@ class HFModel(ModelTokenizer):
 
     def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
         """Return the log-probability of each completion, in nats."""
-        results = [0.0] * len(pairs)
-
-        def score(batch: Sequence[int]) -> None:
-            some = [pairs[i] for i in batch]
-            found = completion_logprobs(some, self.states, self.next_logits)
-            for i, value in zip(batch, found, strict=True):
-                results[i] = value
-
+        parts = self.states, self.next_logits, self.room
         with torch.inference_mode():
-            self.room.each_pass(pairs, score)
-        return finite(results, "the log-probability of its completion")
+            return completion_logprobs(pairs, *parts)
 
     def capture(
         self,

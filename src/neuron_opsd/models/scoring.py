@@ -15,6 +15,7 @@ from torch import Tensor
 from neuron_opsd.errors import NotFiniteError
 from neuron_opsd.method.fused_loss import HiddenStates
 from neuron_opsd.method.losses import capped
+from neuron_opsd.models.room import Room
 from neuron_opsd.records import Pair, TokenIds
 
 CHUNK: Final = 128
@@ -73,11 +74,29 @@ def completion_logprobs(
     pairs: Sequence[Pair],
     states: Callable[[Sequence[Pair]], Tensor],
     logits: Callable[[Tensor], Tensor],
+    room: Room,
 ) -> list[float]:
-    """Return what `Scorer.logprobs` does, of pairs that one pass holds.
+    """Return what `Scorer.logprobs` does; `room` says what one pass may hold.
 
-    The arguments are those of `mean_divergences`.
+    The other arguments are those of `mean_divergences`.
     """
+    found = [0.0] * len(pairs)
+
+    def score(batch: Sequence[int]) -> None:
+        values = summed_logprobs([pairs[i] for i in batch], states, logits)
+        for i, value in zip(batch, values, strict=True):
+            found[i] = value
+
+    room.each_pass(pairs, score)
+    return finite(found, "the log-probability of its completion")
+
+
+def summed_logprobs(
+    pairs: Sequence[Pair],
+    states: Callable[[Sequence[Pair]], Tensor],
+    logits: Callable[[Tensor], Tensor],
+) -> list[float]:
+    """Return the sum over tokens of each completion, in one pass over all pairs."""
     predicting = states(pairs)
     targets = torch.tensor(
         [token for _, completion in pairs for token in completion],

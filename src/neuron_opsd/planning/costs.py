@@ -24,7 +24,7 @@ from neuron_opsd.planning.cost import Cost as Cost
 from neuron_opsd.planning.cost import Plan as Plan
 from neuron_opsd.planning.cost import StagePlan as StagePlan
 from neuron_opsd.planning.cost import writes_elsewhere as writes_elsewhere
-from neuron_opsd.planning.passes import looking_up, passes, reading_samples
+from neuron_opsd.planning.passes import looking_up, passes, reading_samples, scored
 from neuron_opsd.planning.passes import reading_off as reading_off
 from neuron_opsd.planning.workload import Held, QuestionTokens, Rates, Work, Writing
 from neuron_opsd.stages.teaching import shown_draws
@@ -50,7 +50,10 @@ def plan(
         "loading": Cost(seconds=num_loads * rates.loading),
         "rollouts": rollouts(work, rates, config),
         "neurons": reading_off(
-            work.pool, work.written, rates, needed=needs_neurons(config)
+            work.pool,
+            scored(work.written, config.neurons),
+            rates,
+            needed=needs_neurons(config),
         ),
         **passes(work, rates, config),
         "teacher_check": teacher_check(work, rates, config),
@@ -144,7 +147,8 @@ def with_demonstrations(work: Work, rates: Rates, config: Config) -> Cost:
     if needs_medoids(config) and signals & OF_ANSWERS:
         found += reading_samples(home, writing, rates, *draws)
     needed = config.shows_by_neurons
-    return found + reading_off(home, writing, rates, needed=needed)
+    read = scored(writing, config.neurons)
+    return found + reading_off(home, read, rates, needed=needed)
 
 
 def answering(

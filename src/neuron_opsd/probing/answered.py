@@ -5,14 +5,14 @@ The parts are those of `pipeline.prepare`, in its order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from neuron_opsd.answers.votes import sampled_rollouts
 from neuron_opsd.config import Config
-from neuron_opsd.known import look_up
+from neuron_opsd.known import MedoidNames, look_up, with_medoids
 from neuron_opsd.method.contexts.search import Known
 from neuron_opsd.method.selection import PoolSignals, kept_ids, select_questions
 from neuron_opsd.models.roles import LanguageModel
@@ -26,7 +26,9 @@ from neuron_opsd.pipeline import (
 from neuron_opsd.probing.measuring import Kept
 from neuron_opsd.probing.rules import Rules
 from neuron_opsd.records import Question, Rollout, RolloutSummary, TokenIds
+from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.seeds import derive_seed
+from neuron_opsd.stages.pool_beliefs import entropies_of
 from neuron_opsd.stages.probing import to_be_scored
 from neuron_opsd.stages.rollouts import written
 from neuron_opsd.stages.teaching import DemonstrationPool, representatives
@@ -50,14 +52,26 @@ class AnsweredPool:
         """Return what rules compare of some questions, in the order of the pool."""
         return self.known.of({question.id for question in questions})
 
-    def signals_of(self, questions: Sequence[Question]) -> PoolSignals:
-        """Return what selection rules see, if these questions were the pool."""
+    def signals_of(
+        self,
+        questions: Sequence[Question],
+        beliefs: Mapping[str, Belief],
+        config: Config,
+    ) -> PoolSignals:
+        """Return what selection rules see, if these questions were the pool.
+
+        `beliefs` are what student and teacher answer to them, by id.
+        """
         ids = {question.id for question in questions}
+        among = frozenset(q.id for q in questions if written(q, config))
+        given = (r for r in summaries_of(self.rollouts) if r.question_id in ids)
         whole = self.signals
         return PoolSignals(
             [entry for entry in whole.neurons if entry.question_id in ids],
             {name: one for name, one in whole.own.items() if name in ids},
             {name: one for name, one in whole.votes.items() if name in ids},
+            entropies_of(given, among),
+            beliefs,
         )
 
 
@@ -74,7 +88,9 @@ def answer_pool(
     if rules.reading:
         work = following(work, rules.reading)
     rollouts = roll_out(work, model, questions)
-    votes = hold_votes(work, questions, rollouts, ROLLOUTS_NAME)
+    held = hold_votes(work, questions, rollouts, ROLLOUTS_NAME)
+    names = MedoidNames(ROLLOUTS_NAME)
+    votes = with_medoids(work, model, questions, rollouts, held, names)
     own = representatives(summaries_of(rollouts), votes, work.config)
     neurons = read_neurons(work, model, questions, Chosen(rollouts, own))
     answers = answers_to_show(work, model, questions, rollouts, votes)

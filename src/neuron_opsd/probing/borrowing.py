@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from neuron_opsd.analysis.inputs import Place, read_output
+from neuron_opsd.known import HIDDEN_STATES, MEDOIDS_NAME, QUESTION_NEURONS
 from neuron_opsd.pipeline import BIAS_NAME, ROLLOUTS_NAME
 from neuron_opsd.storage.caching import InChunks, Task
 from neuron_opsd.storage.codecs import Codec
@@ -22,8 +23,10 @@ def lent_by(place: Place | None) -> dict[str, str]:
     """Return what a run can lend: what it is called here, and there."""
     if place is None:
         return {}
-    names = {name: name for name in (BIAS_NAME, ROLLOUTS_NAME)}
-    names[verdicts_name(ROLLOUTS_NAME)] = verdicts_name(ROLLOUTS_NAME)
+    shared = (BIAS_NAME, ROLLOUTS_NAME, verdicts_name(ROLLOUTS_NAME), HIDDEN_STATES)
+    names = {name: name for name in shared}
+    changed = place.medoids.removeprefix(MEDOIDS_NAME)
+    names |= {name: f"{name}{changed}" for name in (MEDOIDS_NAME, QUESTION_NEURONS)}
     names["neurons"] = place.neurons
     return {name: own for name, own in names.items() if own in place.manifest.outputs}
 

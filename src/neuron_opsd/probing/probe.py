@@ -45,6 +45,7 @@ from neuron_opsd.probing.rules import rules_for
 from neuron_opsd.probing.summary import Asked, Summary, summarise
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question
+from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.results.probe import ProbeData
 from neuron_opsd.runs.context import RunContext, remarks, resolve
 from neuron_opsd.runs.elsewhere import machines_for
@@ -54,7 +55,7 @@ from neuron_opsd.runs.kept_room import keep_room
 from neuron_opsd.runs.machines import Machines
 from neuron_opsd.runs.model_checks import check_sets
 from neuron_opsd.runs.resolution import for_model
-from neuron_opsd.stages.probing import Subject, subject_of
+from neuron_opsd.stages.probing import Heard, Subject, belief_of, subject_of
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.folders import check_folder
 from neuron_opsd.storage.run_directory import RunDirectory
@@ -195,7 +196,9 @@ def look(
     judge: Judge | None = None
     if request.answers is not None:
         judge = judge_of(request.answers, questions.ranked, work.config)
-    signals = pool.signals_of(questions.ranked)
+    signals = pool.signals_of(
+        questions.ranked, beliefs_of(subjects, student, arms[base]), work.config
+    )
     kept = {
         name: kept_by(name, signals, work.config, request.num_draws)
         for name in rules.selections
@@ -249,6 +252,19 @@ def hear_arms(
             wanted = (sample, sample)
             arms[rule] = hear_arm(listening, rule, wanted, pool.library, num_draws)
     return arms
+
+
+def beliefs_of(
+    subjects: Sequence[Subject], student: Mapping[str, Heard], base: Arm
+) -> dict[str, Belief]:
+    """Return what student and the settings' teacher answer, for rules that select."""
+    teacher = base.draws[0]
+    return {
+        subject.question.id: belief_of(
+            subject, student[subject.question.id], teacher[subject.question.id]
+        )
+        for subject in subjects
+    }
 
 
 def subjects_of(

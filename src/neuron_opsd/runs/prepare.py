@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from neuron_opsd.beliefs import TAUGHT
+from neuron_opsd.beliefs import TAUGHT, belief_names
 from neuron_opsd.config import NeuronsConfig
 from neuron_opsd.errors import TeacherError
 from neuron_opsd.known import MEDOIDS_NAME, QUESTION_NEURONS, names_read
@@ -135,6 +135,8 @@ def prepare_run(
     work = Workspace(run.config, cache, run, run.machines)
     prepared = prepare(work, model, pool)
     count_pool_tokens(run, model, prepared, outputs)
+    for name in outputs.of(belief_names(run.config, pool)):
+        run.count_tokens(name, prepared.taught_tokens)
     teacher_check = check(run, model, prepared, cache)
     # Nothing asks for them again, and of a million questions they take much room.
     return replace(prepared, representatives={}, teacher_check=teacher_check)
@@ -180,7 +182,8 @@ def tokens_read(
 ) -> int:
     """Return how many tokens of completions passes went over.
 
-    Those before a span are read as well, those after it are not.
+    Those before a span are read as well, those after it are not; of an answer's span
+    all are counted, also where `neurons.first_tokens` leaves some out.
     """
     if config.span == "answer":
         return sum(chosen[entry.question_id].num_tokens for entry in neurons)

@@ -8,6 +8,8 @@ from typing import Final
 
 from neuron_opsd.config import Config
 from neuron_opsd.errors import DataError
+from neuron_opsd.method.contexts import SHOWN_ANSWERS
+from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.models.load import load_answering, load_tokenizer
 from neuron_opsd.models.roles import Tokenizer
@@ -80,7 +82,9 @@ def hastened(config: Config) -> Config:
     """Return settings that ask no question for what a preview does not show."""
     if config.contexts.source == "pool":
         config = config.changed(selection={"rule": KEEPING_ALL})
-    if config.contexts.answer == "voted" or config.selection_rule.reads_votes:
+    contexts = SHOWN_ANSWERS[config.contexts.answer].reads_samples
+    surest = Signal.CERTAINTY in config.context_signals
+    if contexts or surest or config.selection_rule.reads_votes:
         return config
     return config.changed(rollouts={"num_samples": 1})
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from neuron_opsd.config import Config, tables
 from neuron_opsd.config.tables import Table, toml_value
 from neuron_opsd.errors import ConfigError
-from neuron_opsd.method.contexts import CONTEXT_RULES, ContextRule
+from neuron_opsd.method.contexts import CONTEXT_RULES, SHOWN_ANSWERS, ContextRule
 from neuron_opsd.method.contexts.search import OF_NEURONS
 from neuron_opsd.method.selection import SELECTION_RULES, SelectionRule
-from neuron_opsd.methods import METHODS, method_named, method_of
+from neuron_opsd.methods import METHODS, method_named, method_of, needs_medoids
 from neuron_opsd.models.load import check_engine, check_quantization
 from neuron_opsd.models.roles import ModelFacts
 
@@ -112,6 +112,7 @@ def for_model(
     Raises:
         ConfigError: If the settings ask for neurons all the same.
     """
+    refuse_medoids(config, facts)
     asked = asking(config)
     if not (facts.why_no_neurons and asked):
         return config
@@ -130,6 +131,23 @@ def for_model(
     return resolved
 
 
+def refuse_medoids(config: Config, facts: ModelFacts) -> None:
+    """Refuse to show answers by their neurons where none can be read."""
+    if facts.why_no_neurons and needs_medoids(config):
+        others = [n for n, one in SHOWN_ANSWERS.items() if not one.reads_all_neurons]
+        raise ConfigError(
+            f"contexts.answer is {config.contexts.answer}, which reads neurons, but "
+            f"{facts.why_no_neurons}; set it to {listing(others)}, or take another "
+            "model"
+        )
+
+
+def listing(names: Sequence[str]) -> str:
+    """Name several things of which one is to be chosen."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def asking(config: Config) -> list[str]:
     """Return the sections that ask for neurons."""
     shows = bool(config.context_signals & OF_NEURONS)
@@ -146,8 +164,7 @@ def instead_of(section: str) -> str:
 
 def reading_none(rules: Mapping[str, ContextRule | SelectionRule]) -> str:
     """Name the rules that read no neurons."""
-    *most, last = (name for name, rule in rules.items() if not rule.reads_neurons)
-    return f"{', '.join(most)} or {last}" if most else last
+    return listing([n for n, rule in rules.items() if not rule.reads_neurons])
 
 
 def replaced_text(config: Config, resolved: Config) -> str:

@@ -23,6 +23,7 @@ from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.models.decoding.choices import choice_logprobs
 from neuron_opsd.models.roles import Answerer
 from neuron_opsd.records import Pair, Prompt, Question, RolloutSummary, TokenIds, Vote
+from neuron_opsd.records.beliefs import Belief
 from neuron_opsd.stages.beliefs import token_divergences
 from neuron_opsd.stages.rollouts import (
     PromptedQuestion,
@@ -32,6 +33,8 @@ from neuron_opsd.stages.rollouts import (
 
 WRITTEN: Final = "probe"
 """Names the draws of answers that a teacher writes."""
+LEAST: Final = 1e-6
+"""Probability of an answer that only one of student and teacher gives."""
 UNREAD: Final = ""
 """Stands for the answer of a completion in which none can be read."""
 
@@ -272,3 +275,27 @@ def views_of(subject: Subject, student: Heard, teacher: Heard) -> Views:
         ratios = np.subtract(teacher.logprobs, student.logprobs)
         moved = reweighted(own, subject.scored, ratios.tolist())
     return Views(own, moved, subject.voted, far)
+
+
+def belief_of(subject: Subject, student: Heard, teacher: Heard) -> Belief:
+    """Return the same as rules that select by it read it: at temperature 1.
+
+    Answers that neither gives are left out, and so is what cannot be read.
+    """
+    views = views_of(subject, student, teacher)
+    if student.plain:
+        own, other = student.plain, teacher.plain
+        answers = subject.answers
+    else:
+        both = np.stack([views.student, views.teacher])
+        kept = [
+            place
+            for place, answer in enumerate(subject.answers)
+            if answer != UNREAD and both[:, place].any()
+        ]
+        answers = tuple(subject.answers[place] for place in kept)
+        some = np.maximum(both[:, kept], LEAST)
+        own, other = np.log(some / some.sum(axis=1, keepdims=True)).tolist()
+    return Belief(
+        subject.question.id, answers, tuple(own), tuple(other), views.divergence
+    )

@@ -130,6 +130,8 @@ def find_demonstrations(rule: str, search: Search) -> Found:
         ValueError: If what the rule reads is not known of every question: it would find
             something all the same.
     """
+    if not search.count:
+        return dict.fromkeys(search.questions.ids, ())
     for known in (search.questions, search.pool):
         lacking = [one for one in CONTEXT_RULES[rule].reads if known.lacks(one)]
         if lacking:
@@ -147,8 +149,10 @@ class ShownAnswer:
     """In reports: each demonstration shows ..."""
     lacks: str
     """Why a question has none to show."""
+    reads_samples: bool = False
+    """Whether which one it is hangs on the question's other samples."""
     reads_all_neurons: bool = False
-    """Whether the neurons of all rollouts of a question are read for it."""
+    """Whether the neurons of all samples of a question are read for it."""
 
 
 SHOWN_ANSWERS: Final[dict[str, ShownAnswer]] = {
@@ -166,12 +170,14 @@ SHOWN_ANSWERS: Final[dict[str, ShownAnswer]] = {
         "the first sampled one that gives the voted answer",
         "a sampled answer that agrees with the model's own vote",
         "no answer can be read from any of their samples",
+        reads_samples=True,
     ),
     "neuron-medoid": ShownAnswer(
         "the sampled one whose neurons overlap most with those of the question's other "
         "samples (NAD, arXiv:2510.26277); takes a pass over each sample",
         "the sampled answer whose neurons are most like those of the question's others",
         "no answer can be read from any of their samples",
+        reads_samples=True,
         reads_all_neurons=True,
     ),
 }
