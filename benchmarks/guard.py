@@ -3,7 +3,7 @@
     python -m benchmarks.guard train --out runs/guard
     python -m benchmarks.guard table runs/guard
 
-Trains collapsing and healthy methods of benchmarks/comparison.py for 40 steps with the
+Trains methods as benchmarks/comparison.py does, for 40 steps, with the
 guard looking every 5, tests each on the way, and makes a table from what the
 folder holds. Labels are read for the table alone. What came of it is in
 docs/lab-notebook/results.md. Trainings are done one after the other; the command goes
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.comparison import METHODS, SETTINGS, name_of, part
+from benchmarks.comparison import SETTINGS, name_of, part
 from neuron_opsd.cli import main as neuron_opsd
 from neuron_opsd.cli.terminal import open_terminal
 from neuron_opsd.comparison.run_group import CellResult
@@ -31,6 +31,13 @@ from neuron_opsd.runs.metrics import read_metrics
 from neuron_opsd.storage.codecs import record_codec
 from neuron_opsd.storage.download_cache import cache_folder
 
+METHODS = (
+    "neuron-opsd",
+    "neuron-opsd-balanced=neuron-opsd:selection.balance=true",
+    "lmsi",
+    "ttrl",
+    "intuitor",
+)
 STEPS, EVERY = 40, 5
 SHOWN = (5, 10, 20, 30)
 """Steps after which models are tested besides the last."""

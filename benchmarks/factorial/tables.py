@@ -51,8 +51,6 @@ from neuron_opsd.storage.codecs import without_nan
 from neuron_opsd.storage.files import write_atomic
 from neuron_opsd.storage.score_rows import SCORES
 
-STEPS: Final = 40
-"""After which the result counts."""
 NUM_BINS: Final = 15
 NUM_ECE_RESAMPLES: Final = 2000
 CROSS: Final = "other sets"
@@ -80,18 +78,26 @@ def read_scores(out: Path) -> pa.Table:
         table = pq.read_table(path)
         part = pa.array([path.parent.parent.name] * len(table))
         tables.append(table.append_column("part", part))
+    if not tables:
+        raise SystemExit(
+            f"no comparison in {out} has ended; run python -m benchmarks.factorial"
+        )
     return pa.concat_tables(tables)
 
 
-def tables_of(scores: pa.Table, part: str) -> dict[str, Table]:
+def tables_of(
+    scores: pa.Table, part: str, steps: int | None = None
+) -> dict[str, Table]:
     """Return how the models of a part answered, by source.
 
-    Untrained models, and those after as many steps as count. Questions ascend by id, so
-    that those of all models stand in one order.
+    Untrained models, and those after a number of steps, the most if none is named.
+    Questions ascend by id, so that those of all models stand in one order.
     """
     rows: dict[str, dict[Key, dict[str, dict[str, Any]]]] = {}
-    for row in scores.filter(pc.field("part") == part).to_pylist():
-        if row["start"] != BASE or row["steps"] not in (0, STEPS):
+    own = scores.filter(pc.field("part") == part).to_pylist()
+    last = max((row["steps"] for row in own), default=0) if steps is None else steps
+    for row in own:
+        if row["start"] != BASE or row["steps"] not in (0, last):
             continue
         found = rows.setdefault(row["source"], {})
         key = (row["test"], row["method"], row["seed"])
@@ -296,11 +302,14 @@ def draws(*purpose: str) -> np.random.Generator:
 
 
 def print_table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print one Markdown table."""
+    """Print one Markdown table, if it has a row."""
+    body = list(rows)
+    if not body:
+        return
     columns = list(headings)
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
-    for row in rows:
+    for row in body:
         print("| " + " | ".join(row) + " |")
     print()
 
@@ -310,10 +319,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.factorial.tables")
     parser.add_argument("out", type=Path)
     parser.add_argument("--part", default="main")
+    parser.add_argument("--steps", type=int, help="of training; else the most")
     options = parser.parse_args()
     scores = read_scores(options.out)
     pq.write_table(scores, options.out / SCORES, compression="zstd")
-    tables = tables_of(scores, options.part)
+    tables = tables_of(scores, options.part, options.steps)
     for source, table in tables.items():
         print_table((f"trained on {source}", *HEADINGS), arm_rows(table, source))
     own = {source: accuracies(table, [source]) for source, table in tables.items()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from neuron_opsd.method.contexts import (
     CONTEXT_RULES,
+    ContextRule,
     drawn,
     find_demonstrations,
     overlap,
@@ -408,6 +411,27 @@ def test_a_rule_is_told_in_words() -> None:
     assert len({rule.help for rule in CONTEXT_RULES.values()}) == len(CONTEXT_RULES)
     neurons = {name for name, rule in CONTEXT_RULES.items() if rule.reads_neurons}
     assert neurons == {"nearest", "question-neurons", "diverse", "farthest"}
+
+
+def test_the_rule_of_the_guide_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = Path(__file__).parents[2] / "docs/how-to/add-a-context-rule.md"
+    blocks = guide.read_text("utf-8").split("```python\n")[1:]
+    written, entry_text, _ = (block.partition("```")[0] for block in blocks)
+    file = tmp_path / "lengths.py"
+    file.write_text(written, "utf-8")
+    spec = importlib.util.spec_from_file_location("lengths", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert "by_length" in entry_text
+    rule = ContextRule(module.by_length, "", frozenset({Signal.TEXTS}))
+    monkeypatch.setitem(CONTEXT_RULES, "length", rule)
+    found = find("length", search(2))["asked"]
+    assert names(found) == ["dog", "eel"]
+    assert found[0].reason == "0 characters apart"
 
 
 def test_the_medoid_is_the_set_that_is_nearest_to_the_others() -> None:

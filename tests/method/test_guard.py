@@ -38,6 +38,7 @@ READING = Reading(
     information=0.5,
     base_agreement=0.5,
     divergence=0.1,
+    surprise=0.1,
 )
 
 
@@ -106,7 +107,8 @@ def test_unanimity_and_lost_entropy_of_the_steps_show_below_their_limits() -> No
         ("entropy", 1.49, 1.51, "the entropy explodes"),
         ("agreement", 0.991, 0.993, "all rollouts of a question agree"),
         ("top_answer_share", 0.84, 0.86, "one answer is given to nearly all questions"),
-        ("base_agreement", 0.31, 0.29, "the student contradicts the base model"),
+        ("information", 0.13, 0.12, "answers hardly depend on the question"),
+        ("surprise", 0.99, 1.01, "the student rules out what the base model says"),
         ("divergence", 2.9, 3.1, "the student is far from the base model"),
     ],
 )
@@ -121,7 +123,7 @@ def test_each_sign_of_a_look_shows_at_once_beyond_its_limit(
 
 def test_every_sign_has_a_test() -> None:
     """Counted, so that a sign that is added is tested too."""
-    assert len(guard.SIGNS) == 9
+    assert len(guard.SIGNS) == 10
 
 
 def test_few_rollouts_that_agree_are_not_yet_unanimous() -> None:
@@ -133,6 +135,7 @@ def test_few_rollouts_that_agree_are_not_yet_unanimous() -> None:
 
 def test_a_base_that_is_unanimous_or_of_one_answer_already_shows_nothing() -> None:
     sure = replace(READING, agreement=1.0, top_answer_share=1.0, entropy=0.0)
+    sure = replace(sure, information=0.0)
     assert seen(looked_at(sure, base=sure)) == []
 
 
@@ -203,14 +206,14 @@ def test_each_step_costs_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_best_step_is_the_earliest_with_the_highest_score() -> None:
     assert best_step(course(20), LIMITS) is None
     scores = [0.6, 0.8, 0.8, 0.2]
-    steps = looked_at(*(replace(READING, information=score) for score in scores))
+    steps = looked_at(*(replace(READING, base_agreement=score) for score in scores))
     best = best_step(steps, LIMITS)
     assert best is not None
     assert (best.num_steps, best.score, best.last) == (2, 0.8, 0.2)
 
 
 def test_the_untrained_model_is_best_where_every_step_is_worse() -> None:
-    worse = replace(READING, information=0.1)
+    worse = replace(READING, base_agreement=0.1)
     best = best_step(looked_at(worse, worse), LIMITS)
     assert best is not None
-    assert (best.num_steps, best.score) == (0, READING.information)
+    assert (best.num_steps, best.score) == (0, READING.base_agreement)

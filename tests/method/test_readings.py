@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,9 @@ def answers(num_rollouts: int = 0, **shares: float) -> Answers:
         repetition=0.25,
         entropy=0.2,
         divergence=2.0,
-        num_compared=10.0,
+        num_tokens=10,
+        surprise=3.0,
+        num_base_tokens=20,
         num_rollouts=num_rollouts,
     )
 
@@ -49,6 +52,7 @@ def test_readings_are_means_over_questions() -> None:
     assert found.top_answer_share == pytest.approx(0.6)
     assert found.base_agreement == pytest.approx((0.5 + 0.4) / 2)
     assert found.divergence == pytest.approx(0.2)
+    assert found.surprise == pytest.approx(0.15)
     within = (entropy(0.8) + entropy(0.4)) / 2
     assert found.information == pytest.approx(entropy(0.6) - within)
 
@@ -67,7 +71,7 @@ def test_information_is_none_of_one_answer_and_none_of_chance() -> None:
 
 
 def test_unread_rollouts_agree_with_nothing_but_are_an_answer_of_all() -> None:
-    unread = Answers({"": 1.0}, 1.0, 0.0, 0.0, 0.1, 0.0, 1.0, 2)
+    unread = replace(answers(num_rollouts=2), shares={"": 1.0})
     found = reading_of([unread, unread], [unread, unread])
     assert found.agreement == 0.0
     assert found.base_agreement == 0.0

@@ -1,4 +1,4 @@
-"""The three pages in a real browser: whatever foreign text they hold, it stays text."""
+"""The pages in a real browser: whatever foreign text they hold, it stays text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from browser import Browser, find_browser, open_browser
 from comparison_examples import small_comparison
 from neuron_opsd.report.analysis_page import render_analysis
 from neuron_opsd.report.comparison_page import render_comparison
+from neuron_opsd.report.probe_page import render_probe
 from neuron_opsd.report.run_page import render_page
 from report_examples import example_report
-from tests.report import test_analysis_page, test_comparison_page, test_run_page
+from tests.report import (
+    test_analysis_page,
+    test_comparison_page,
+    test_probe_page,
+    test_run_page,
+)
 
 OPENERS = ("", "'>", '">', "</style></title></textarea>", "--></svg></desc>]]>")
 """What would leave an attribute, a style, a title, a comment or a drawing."""
@@ -69,12 +75,17 @@ def bad_analysis() -> str:
     return render_analysis(test_analysis_page.poisoned(data))
 
 
+def bad_probe() -> str:
+    return render_probe(test_probe_page.poisoned(test_probe_page.example_probe()))
+
+
 PAGES: Mapping[str, Poison] = {
     "report": bad_report,
     "comparison": bad_comparison,
     "analysis": bad_analysis,
+    "probe": bad_probe,
 }
-TESTS = (test_run_page, test_comparison_page, test_analysis_page)
+TESTS = (test_run_page, test_comparison_page, test_analysis_page, test_probe_page)
 """Each puts its `HOSTILE` wherever foreign text enters a page."""
 
 

@@ -202,7 +202,7 @@ def test_nothing_to_draw_gives_nothing() -> None:
 
 def test_every_figure_is_well_formed_and_announced() -> None:
     drawn = all_figures()
-    assert len(drawn) == 9
+    assert len(drawn) == 10
     for picture in drawn:
         root = ET.fromstring(picture)
         title, description = root[0], root[1]

@@ -86,7 +86,11 @@ PLANTED: dict[str, tuple[Callable[[Config], Objective] | str, str, float, int]] 
         saying("yes"),
         *("constrained", 0.01, 20),
     ),
-    "the student contradicts the base model": (twisted, "constrained", 0.01, 40),
+    "answers hardly depend on the question": (saying("no"), "free", 0.01, 20),
+    "the student rules out what the base model says": (
+        twisted,
+        *("constrained", 0.01, 40),
+    ),
     "the student is far from the base model": ("neuron-opsd", "free", 1.0, 5),
 }
 """By the sign: what is trained, how answers are given, at what rate, how many steps."""
@@ -323,7 +327,8 @@ def test_the_untrained_adapter_is_kept_where_every_step_is_worse(
 
 def test_a_run_says_which_step_it_kept_and_why(model: Path, tmp_path: Path) -> None:
     """Evaluation, summary, report and card name it; without `best` none does."""
-    more = "guard.every=2", "guard.num_questions=8", "distill.steps=6"
+    more = ["guard.every=2", "guard.num_questions=8", "distill.steps=6"]
+    more.append("guard.max_surprise=1e-9")  # else it is healthy, and none is kept
     last, best = (
         tiny_run(
             tiny_request(tmp_path, keep),

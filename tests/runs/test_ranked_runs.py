@@ -265,7 +265,7 @@ def test_methods_that_others_do_not_know_are_refused(tiny_llama: Path) -> None:
 
         name = "own"
 
-    config = tiny_config(tiny_llama)
+    config = sampled_among_choices(tiny_config(tiny_llama))
     with pytest.raises(ConfigError, match="Own is no method that other processes know"):
         order_text(order_of(config, Own(config)))
     oracle = OracleOPSD(config, {"q0": Target("yes", "yes")})

@@ -14,6 +14,9 @@ from neuron_opsd.config import FORM_ONLY, Config
 from neuron_opsd.config.tables import config_from_table
 from neuron_opsd.records import (
     Collapse,
+    Kept,
+    Look,
+    Reading,
     SelectionEntry,
     StepMetrics,
     TeacherCheck,
@@ -22,6 +25,7 @@ from neuron_opsd.records import (
 from neuron_opsd.records.scores import Bin, Interval, QuestionScore, TestResult
 from neuron_opsd.report.condense import (
     baseline_of,
+    guard_summary,
     measured,
     pool_summary,
     training_summary,
@@ -193,9 +197,35 @@ def example_training(num_steps: int = 60) -> tuple[StepMetrics, ...]:
             truncated=0.0,
             entropy=0.42 + 0.5 * math.exp(-step / 15) + 0.06 * rng.random(),
             top_answer_share=0.6,
+            look=example_look(step + 1) if step % 10 == 9 else None,
         )
         for step in range(num_steps)
     )
+
+
+def example_look(num_steps: int) -> Look:
+    """Return a look at a student that grows surer and, late, gives one answer more."""
+    base = Reading(
+        mean_length=2.0,
+        truncated=0.0,
+        repetition=0.0,
+        entropy=0.42,
+        agreement=0.7,
+        top_answer_share=0.58,
+        information=0.21,
+        base_agreement=0.61,
+        divergence=0.0,
+        surprise=0.0,
+    )
+    student = replace(
+        base,
+        agreement=1.0 - 0.3 * math.exp(-num_steps / 15),
+        top_answer_share=0.58 + 0.25 * (num_steps / 60) ** 3,
+        base_agreement=0.66 - 0.1 * (num_steps / 60) ** 3,
+        divergence=0.1,
+        surprise=0.2,
+    )
+    return Look(student, base)
 
 
 def example_pool(size: int = 600) -> tuple[tuple[SelectionEntry, ...], dict[str, Vote]]:
@@ -299,6 +329,7 @@ def example_report() -> ReportData:
             "ece": Interval(0.012, -0.004, 0.027),
         },
         training=training_summary(example_training()),
+        guard=guard_summary(example_training(), Kept(30, 0.65, 0.56)),
         teacher_check=example_teacher_check(),
         collapses=(Collapse(41, "share of the top answer", 0.83, 0.8),),
         pool=pool_summary(selection, votes),

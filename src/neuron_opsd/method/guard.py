@@ -95,11 +95,17 @@ def one_answer(first: Reading, now: Reading, config: GuardConfig) -> Measured | 
 
 
 def contradiction(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
-    """Measure whether the student no longer says what the base says."""
-    if first.base_agreement is None or now.base_agreement is None:
+    """Measure whether the student rules out what the base says."""
+    del first
+    return None if now.surprise is None else Measured(now.surprise, config.max_surprise)
+
+
+def emptiness(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
+    """Measure whether answers no longer tell which question they answer."""
+    if first.information is None or now.information is None:
         return None
-    least = config.min_base_agreement_factor * first.base_agreement
-    return Measured(now.base_agreement, least, is_least=True)
+    least = config.min_information_factor * first.information
+    return Measured(now.information, least, is_least=True)
 
 
 def divergence(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
@@ -118,7 +124,8 @@ SIGNS: Final[Mapping[str, Measure]] = {
     "the entropy explodes": noise,
     "all rollouts of a question agree": unanimity,
     "one answer is given to nearly all questions": one_answer,
-    "the student contradicts the base model": contradiction,
+    "answers hardly depend on the question": emptiness,
+    "the student rules out what the base model says": contradiction,
     "the student is far from the base model": divergence,
 }
 """What each measure means where it is beyond its limit."""

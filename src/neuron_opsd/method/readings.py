@@ -53,9 +53,12 @@ class Answers:
     entropy: float
     """Per token, in nats."""
     divergence: float
-    """KL(model || base), summed over the tokens of the rollouts that were compared."""
-    num_compared: float
-    """How many tokens these have."""
+    """KL(model || base), of the choice or summed over the tokens of a rollout."""
+    num_tokens: int
+    """How many these are; 1 for a choice."""
+    surprise: float
+    """KL(base || model), of the choice or summed over those of the base's rollout."""
+    num_base_tokens: int
     num_rollouts: int
     """0 where shares are exact probabilities."""
 
@@ -71,7 +74,6 @@ def reading_of(answers: Sequence[Answers], base: Sequence[Answers]) -> Reading:
     for one in answers:
         marginal.update(one.shares)
     overall = [share / len(answers) for share in marginal.values()]
-    num_compared = sum(one.num_compared for one in answers)
     return Reading(
         mean_length=fmean(one.length for one in answers),
         truncated=fmean(one.truncated for one in answers),
@@ -82,7 +84,10 @@ def reading_of(answers: Sequence[Answers], base: Sequence[Answers]) -> Reading:
         information=entropy_of(overall)
         - fmean(entropy_of(one.shares.values()) for one in answers),
         base_agreement=fmean(map(meeting, answers, base)),
-        divergence=sum(one.divergence for one in answers) / num_compared,
+        divergence=sum(one.divergence for one in answers)
+        / sum(one.num_tokens for one in answers),
+        surprise=sum(one.surprise for one in answers)
+        / sum(one.num_base_tokens for one in answers),
         num_rollouts=sum(one.num_rollouts for one in answers),
     )
 

@@ -226,9 +226,10 @@ class GuardConfig(Section):
     """Rollouts of each where answers are free; among choices, exact probabilities take
     their place."""
     keep: Annotated[Literal["last", "best"], AfterValidator(only_looked_at)] = "last"
-    """Which adapter a training ends with: that of the `last` step, or of the `best` one
-    by `score`, the untrained model included."""
-    score: Annotated[str, OneOf(SCORES)] = "information"
+    """Which adapter a training ends with once a sign was seen: that of the `last` step,
+    or of the `best` one by `score` among those looked at, the untrained model included.
+    Without a sign it is the last."""
+    score: Annotated[str, OneOf(SCORES)] = "base-agreement"
     """By what the best step is chosen, on the guard's questions."""
     max_length_factor: Rate = 3.0
     """How many times as long rollouts may become."""
@@ -245,8 +246,12 @@ class GuardConfig(Section):
     """What must be left of the share of rollouts that do not agree with their vote."""
     min_others_factor: Probability = 0.25
     """What must be left of the share of answers that are not the most frequent one."""
-    min_base_agreement_factor: Probability = 0.6
-    """What must be left of how often a rollout says what another of the base model
-    says."""
+    min_information_factor: Probability = 0.25
+    """What must be left of the information, in nats, that an answer gives on which
+    question it answers."""
+    max_surprise: Rate = 1.0
+    """Divergence of the base model from the student, KL(base || student), in nats of
+    the choice, or per token of the base's rollouts where answers are free."""
     max_divergence: Rate = 3.0
-    """Divergence from the base model, in nats per token of the student's rollouts."""
+    """Divergence of the student from the base model, KL(student || base), in nats of
+    the choice, or per token of the student's rollouts where answers are free."""

@@ -33,6 +33,7 @@ from neuron_opsd.probing.files import check_files, write_probe
 from neuron_opsd.probing.labels import judge_of
 from neuron_opsd.probing.request import (
     RANKED_PER_ASKED,
+    TRAINING,
     WITHOUT_NEURONS,
     ProbeRequest,
     check_request,
@@ -60,10 +61,7 @@ from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.folders import check_folder
 from neuron_opsd.storage.run_directory import RunDirectory
 
-NO_PART: Final = (
-    *("selection.", "contexts.rule", "contexts.source", "method", "preset"),
-    *("distill.", "policy.", "evaluation.", "teacher_check."),
-)
+NO_PART: Final = (*TRAINING, "selection.", "contexts.rule", "contexts.source")
 """Beginnings of settings that nothing which is kept depends on."""
 
 TAUGHT: Final = (

@@ -25,9 +25,14 @@ RANKED_PER_ASKED: Final = 8
 """Questions that selection rules choose among, for each that context rules are tried
 on."""
 
+TRAINING: Final = (
+    *("distill.", "policy.", "guard.", "evaluation.", "teacher_check."),
+    *("method", "preset"),
+)
+"""Beginnings of settings of what comes after the teacher is chosen."""
+
 FREE_TO_CHANGE: Final = (
-    *("selection.", "cluster.", "engine.", "evaluation.", "teacher_check."),
-    *("distill.", "policy.", "method", "preset"),
+    *(*TRAINING, "selection.", "cluster.", "engine."),
     *("contexts.rule", "contexts.num_demonstrations", "contexts.content"),
     *("contexts.max_tokens", "contexts.max_demonstration_tokens"),
     *("model.device", "model.tokens_per_batch"),

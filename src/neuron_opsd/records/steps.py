@@ -34,7 +34,11 @@ class Reading:
     base_agreement: float | None = None
     """How probably a rollout says what a rollout of the base model says."""
     divergence: float | None = None
-    """KL(model || base) per token of the model's rollouts, in nats."""
+    """KL(model || base) in nats: of the choice, or per token of the model's rollouts
+    where answers are free."""
+    surprise: float | None = None
+    """KL(base || model) in nats, of the choice, or per token of the base's rollouts:
+    how improbable the model finds what the base says."""
     num_rollouts: int = 0
     """How many were drawn; 0 where shares are exact probabilities of choices."""
 
@@ -100,7 +104,7 @@ class Collapse:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The step whose adapter a training ends with, chosen without labels."""
+    """The best step of a training, chosen without labels."""
 
     num_steps: int
     """How many steps it had taken then; 0 for the untrained model."""

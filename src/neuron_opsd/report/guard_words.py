@@ -17,7 +17,8 @@ MEASURES: Final[Mapping[str, tuple[str, Written]]] = {
     "agreement": ("rollouts of a question that agree", wording.percent),
     "top_answer_share": ("most frequent answer, over all questions", wording.percent),
     "base_agreement": ("says what the base model says", wording.percent),
-    "divergence": ("divergence from the base model, nats per token", wording.number),
+    "divergence": ("KL(student || base), nats", wording.number),
+    "surprise": ("KL(base || student), nats", wording.number),
     "entropy": ("entropy, nats per token", wording.number),
     "information": ("information of an answer, nats", wording.number),
     "repetition": ("runs of tokens just written before", wording.percent),
@@ -54,12 +55,13 @@ def kept_sentence(data: ReportData) -> str:
     why = f"by {score} ({SCORES[score].help})"
     if kept.num_steps == 0:
         return (
-            "The adapter changes nothing: on the guard's questions no step scored "
-            f"above the untrained model {why}, {first} against {last} after the last "
-            "step. No label was read for that."
+            "Training collapsed, and the adapter changes nothing: on the guard's "
+            f"questions no step scored above the untrained model {why}, {first} "
+            f"against {last} after the last step. No label was read for that."
         )
     return (
-        f"The adapter is that after {kept.num_steps} of {data.training.num_steps} "
-        f"steps: on the guard's questions it scored highest {why}, {first} against "
-        f"{last} after the last step. No label was read for that."
+        "Training collapsed, and the adapter is that after "
+        f"{kept.num_steps} of {data.training.num_steps} steps: on the guard's "
+        f"questions it scored highest {why}, {first} against {last} after the last "
+        "step. No label was read for that."
     )

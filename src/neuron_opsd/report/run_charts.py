@@ -219,18 +219,19 @@ def training_chart(
 
 def guard_chart(guard: GuardSummary | None, collapses: Sequence[Collapse]) -> Markup:
     """Draw three shares of the guard's looks along the steps."""
-    if guard is None:
+    dots = {} if guard is None else {n: look_dots(guard, n) for n, *_ in GUARD_LINES}
+    ends = [dot.at[0] for some in dots.values() for dot in some]
+    if not ends:
         return Markup("")
-    ends = [at for at, _ in guard.curves[GUARD_LINES[0][0]]]
     plot = Plot(axis_over(ends, "steps taken", wanted=5), share_axis("rollouts"))
     last = ", ".join(
-        f"{said} {percent(guard.curves[name][-1][1])}" for name, said, _ in GUARD_LINES
+        f"{said} {percent(dots[name][-1].at[1])}" for name, said, _ in GUARD_LINES
     )
     signs = [plot.place((sign.step + 1, 0))[0] for sign in collapses]
     return plot.figure(
         "What the guard saw",
         f"Shares of the student's rollouts on the guard's questions; last: {last}.",
-        *(plot.curve(look_dots(guard, name), role) for name, _, role in GUARD_LINES),
+        *(plot.curve(dots[name], role) for name, _, role in GUARD_LINES),
         *(svg.line((x, TOP), (x, plot.frame[3]), "alarm") for x in signs),
         key=[(role, said) for _, said, role in GUARD_LINES],
     )
@@ -241,6 +242,7 @@ def look_dots(guard: GuardSummary, name: str) -> list[Dot]:
     return [
         Dot((at, share), f"{percent(share)} after {at:g} steps", 2.5)
         for at, share in guard.curves[name]
+        if math.isfinite(at + share)
     ]
 
 

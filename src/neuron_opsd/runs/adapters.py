@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from neuron_opsd.config import Config
-from neuron_opsd.method.guard import best_step
+from neuron_opsd.method.guard import best_step, collapses
 from neuron_opsd.records import Kept, StepMetrics
 from neuron_opsd.runs.checkpoints import checkpoint_steps
 from neuron_opsd.runs.context import RunContext
@@ -105,13 +105,16 @@ def best_of(run: RunContext, metrics: Sequence[StepMetrics]) -> int | None:
     """
     if run.config.guard.keep == "last":
         return None
-    best = kept_of(run.config, metrics)
+    best = best_step(metrics, run.config.guard)
     return 0 if best is None else best.num_steps
 
 
 def kept_of(config: Config, metrics: Sequence[StepMetrics]) -> Kept | None:
-    """Return which step a training ends with, `None` where it is the last."""
-    if config.guard.keep == "last":
+    """Return which step a training ends with, `None` where it is the last.
+
+    It is the last as long as no sign of collapse was seen.
+    """
+    if config.guard.keep == "last" or not collapses(metrics, config.guard):
         return None
     return best_step(metrics, config.guard)
 

@@ -141,39 +141,51 @@ class Looks:
         if not self.asked:
             return []
         if not self._base:
-            self._base = self._drawn(self.learner.frozen)
-        own = self._drawn(self.learner)
+            self._base = drawn(self.learner.frozen, self.asked, self.config)
+        own = drawn(self.learner, self.asked, self.config)
+        found = answers_of(own, self._base, self.labels, self.config)
+        bases = answers_of(self._base, self._base, self.labels, self.config)
         far = divergences(self.learner, own, self.config)
-        return [
-            (
-                asdict(one.answers(base, self.labels, self.config, distance)),
-                asdict(base.answers(base, self.labels, self.config, 0.0)),
-            )
-            for one, base, distance in zip(own, self._base, far, strict=True)
+        near = divergences(self.learner, self._base, self.config, of_base=True)
+        apart = zip(found, far, near, strict=True)
+        found = [
+            replace(one, divergence=to, surprise=back) if one.num_rollouts else one
+            for one, to, back in apart
         ]
+        return [(asdict(one), asdict(b)) for one, b in zip(found, bases, strict=True)]
 
-    def _drawn(self, model: Answerer) -> list[Drawn]:
-        """Return what a model answers to the questions, in their order."""
-        among = [a for a in self.asked if a.written]
-        free = [a for a in self.asked if not a.written]
-        scores = scored_choices(model, among) if among else []
-        config = self.config
-        sampling, count = training_sampling(config), config.guard.num_samples
-        seeds = [
-            [derive_seed(config.seed, GUARD, a.question.id, k) for k in range(count)]
-            for a in free
-        ]
-        (groups,) = complete(model, free, [Draw(sampling, seeds)])
-        temperature = config.distill.temperature
-        found: dict[str, Drawn] = {
-            a.question.id: AmongChoices(a, one, choice_logprobs(one, temperature))
-            for a, one in zip(among, scores, strict=True)
-        }
-        found |= {
-            a.question.id: Written(a, tuple(group))
-            for a, group in zip(free, groups, strict=True)
-        }
-        return [found[a.question.id] for a in self.asked]
+
+def drawn(
+    model: Answerer, asked: Sequence[PromptedQuestion], config: Config
+) -> list[Drawn]:
+    """Return what a model answers to the questions, in their order."""
+    chosen = [a for a in asked if a.written]
+    free = [a for a in asked if not a.written]
+    scores = scored_choices(model, chosen) if chosen else []
+    sampling, count = training_sampling(config), config.guard.num_samples
+    seeds = [
+        [derive_seed(config.seed, GUARD, a.question.id, k) for k in range(count)]
+        for a in free
+    ]
+    (groups,) = complete(model, free, [Draw(sampling, seeds)])
+    temperature = config.distill.temperature
+    found: dict[str, Drawn] = {
+        a.question.id: AmongChoices(a, one, choice_logprobs(one, temperature))
+        for a, one in zip(chosen, scores, strict=True)
+    }
+    found |= {
+        a.question.id: Written(a, tuple(group))
+        for a, group in zip(free, groups, strict=True)
+    }
+    return [found[a.question.id] for a in asked]
+
+
+def answers_of(
+    own: Sequence[Drawn], base: Sequence[Drawn], labels: Labels, config: Config
+) -> list[Answers]:
+    """Return what a model answers beside what the base does."""
+    pairs = zip(own, base, strict=True)
+    return [one.answers(other, labels, config) for one, other in pairs]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,29 +197,28 @@ class AmongChoices:
     logprobs: np.ndarray[Any, np.dtype[np.float64]]
     """Of each choice, in nats."""
 
-    def answers(
-        self, base: Drawn, labels: Labels, config: Config, far: float
-    ) -> Answers:
-        """Return the same beside the base's; the divergence is of the choice."""
-        del config, far
+    def answers(self, base: Drawn, labels: Labels, config: Config) -> Answers:
+        """Return the same beside the base's."""
+        del config
         if not isinstance(base, AmongChoices):
             raise TypeError("the base answered in another way")
         question, written = self.asked.question, self.scores.completions
         shares = np.exp(self.logprobs)
         sizes = np.array([len(tokens) for tokens in written])
         repeated = np.array([repetition(tokens) for tokens in written])
-        length = float(shares @ sizes)
         return Answers(
             shares={
                 labels.of(question, choice): float(share)
                 for choice, share in zip(question.choices, shares, strict=True)
             },
-            length=length,
+            length=float(shares @ sizes),
             truncated=0.0,
             repetition=float(shares @ repeated),
             entropy=float(shares @ (entropy(self.logprobs) / sizes)),
             divergence=float(shares @ (self.logprobs - base.logprobs)),
-            num_compared=length,
+            num_tokens=1,
+            surprise=float(np.exp(base.logprobs) @ (base.logprobs - self.logprobs)),
+            num_base_tokens=1,
             num_rollouts=0,
         )
 
@@ -219,10 +230,11 @@ class Written:
     asked: PromptedQuestion
     completions: tuple[Completion, ...]
 
-    def answers(
-        self, base: Drawn, labels: Labels, config: Config, far: float
-    ) -> Answers:
-        """Return what they say; an answer that is the same as the base's counts so."""
+    def answers(self, base: Drawn, labels: Labels, config: Config) -> Answers:
+        """Return what they say; an answer that is the same as the base's counts so.
+
+        How far the two are apart takes passes, and is 0 here.
+        """
         if not isinstance(base, Written):
             raise TypeError("the base answered in another way")
         question, own = self.asked.question, self.completions
@@ -238,8 +250,10 @@ class Written:
             truncated=float(np.mean([not one.finished for one in own])),
             repetition=float(np.mean([repetition(one.token_ids) for one in own])),
             entropy=float(np.mean([one.entropy for one in own])),
-            divergence=far,
-            num_compared=float(len(own[0].token_ids)),
+            divergence=0.0,
+            num_tokens=len(own[0].token_ids),
+            surprise=0.0,
+            num_base_tokens=len(base.completions[0].token_ids),
             num_rollouts=len(own),
         )
 
@@ -248,14 +262,19 @@ Drawn: TypeAlias = AmongChoices | Written
 
 
 def divergences(
-    learner: Learner, drawn: Sequence[Drawn], config: Config
+    learner: Learner,
+    rollouts: Sequence[Drawn],
+    config: Config,
+    *,
+    of_base: bool = False,
 ) -> list[float]:
-    """Return KL(student || base) of the first rollout of each question, in nats.
+    """Return how far student and base are apart on the first rollout of each question.
 
-    It is summed over the rollout's tokens and over the whole vocabulary at each; 0
-    among choices, where no pass is needed.
+    It is KL(student || base), or KL(base || student) on what the base wrote, summed
+    over the rollout's tokens, over the whole vocabulary at each; in nats. Among choices
+    no pass is needed, and it is 0.
     """
-    written = [one for one in drawn if isinstance(one, Written)]
+    written = [one for one in rollouts if isinstance(one, Written)]
     prompts = learner.encode_all([one.asked.prompt for one in written])
     pairs: list[Pair] = [
         (prompt, one.completions[0].token_ids)
@@ -264,9 +283,10 @@ def divergences(
 
     def of_some(part: Sequence[Pair]) -> list[float]:
         with torch.no_grad():
-            student, base = learner.student(part), learner.reference(part)
-            found = divergence(student, base, config.distill.chunk_positions)
-        return [float(one.sum()) for one in found.split([len(c) for _, c in part])]
+            models = [learner.student(part), learner.reference(part)]
+            one, other = reversed(models) if of_base else models
+            found = divergence(one, other, config.distill.chunk_positions)
+        return [float(each.sum()) for each in found.split([len(c) for _, c in part])]
 
     sums: list[float] = []
     for part in consecutive(pairs, len(pairs), learner.room.tokens):
@@ -277,4 +297,4 @@ def divergences(
         zip(names, ([one] for one in sums), strict=True),
     )
     of = dict(zip(names, sums, strict=True))
-    return [of.get(one.asked.question.id, 0.0) for one in drawn]
+    return [of.get(one.asked.question.id, 0.0) for one in rollouts]
