@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from neuron_opsd.method.contexts.search import jaccard_distance
 from neuron_opsd.method.selection import medoids
-from neuron_opsd.method.selection.medoids import cluster, find_medoids, first_medoids
+from neuron_opsd.method.selection.medoids import (
+    cluster,
+    find_medoids,
+    first_medoids,
+    settled,
+)
 from neuron_opsd.records import NeuronIds
 from neuron_sets import few_neurons, skewed_sets
 
@@ -114,3 +119,11 @@ def test_no_more_clusters_than_are_asked_for(monkeypatch: pytest.MonkeyPatch) ->
     assert len(set(cluster(sets, named(40), 7, 0).clusters.tolist())) == 7
     monkeypatch.setattr(medoids, "MOST_CLUSTERS", 4)
     assert len(set(cluster(sets, named(40), 7, 0).clusters.tolist())) == 4
+
+
+def test_a_medoid_moves_to_the_middle_of_its_cluster() -> None:
+    # Three in a row, and one far from them that begins as the other medoid.
+    places = np.array([0.0, 1.0, 2.0, 50.0])
+    table = np.abs(places[:, None] - places)
+    assert settled(table, np.array([0, 3])).tolist() == [1, 3]
+    assert settled(table, np.array([2, 3])).tolist() == [1, 3]
