@@ -185,3 +185,34 @@ def test_a_run_on_a_cluster_makes_the_same_to_the_bit(
     before = files_of(there.folder)
     assert tiny_run(there.request, config).warnings == there.warnings
     assert outcome_of(there.folder).items() <= before.items()
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "name"),
+    [
+        ("choices", "belief-shift", "beliefs"),
+        ("free", "belief-shift", "beliefs"),
+        ("free", "divergence", "divergences"),
+    ],
+)
+def test_workers_share_what_the_teacher_is_asked_of_the_pool(
+    cluster: ClusterConfig,
+    tiny_llama_plain: Path,
+    tmp_path: Path,
+    kind: str,
+    rule: str,
+    name: str,
+) -> None:
+    config = tiny_config(
+        tiny_llama_plain,
+        *(f"selection.rule={rule}", "distill.steps=1", "evaluation.prompted=false"),
+        *("evaluation.num_samples=1", "teacher_check.action=off"),
+    )
+    here = tiny_run(tiny_request(tmp_path, "here", kind=kind), config)
+    one = config.model_copy(
+        update={"cluster": cluster.model_copy(update={"workers": 1})}
+    )
+    there = tiny_run(tiny_request(tmp_path, "there", kind=kind), one)
+    kept = [files_of(run.folder) for run in (here, there)]
+    for file in (f"{name}.json", "selection.json", "contexts.json"):
+        assert kept[0][file] == kept[1][file]
