@@ -119,7 +119,8 @@ def main() -> None:
                 ],
                 seeds=1,
             )
-            print_rates(source, votes_of(options.out / source / SCORES, source))
+    for source in options.sources:
+        print_rates(source, votes_of(options.out / source / SCORES, source))
 
 
 def name_of(method: str, rate: float) -> str:
