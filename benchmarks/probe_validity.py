@@ -1,10 +1,14 @@
 """Measure how well the probe's label-free score predicted what training gained.
 
+    python benchmarks/probe_validity.py COMPARISON [--write]
     python benchmarks/probe_validity.py COMPARISON sst2=PROBE arc-easy=PROBE [--write]
 
 COMPARISON is the folder of a finished comparison; each PROBE is the folder of a probe
 of the pool of one of its sources, made with the settings of the comparison. A source
-may have several, for example one with selection.balance=true. An arm is a model that
+may have several, for example one with selection.balance=true. Without a probe of its
+source an arm has the score that its own check of the teacher gives, which is the same
+measure on the first questions it selected: the teacher's agreement with the vote less
+the student's. An arm is a model that
 was distilled from a teacher with demonstrations; its score is that of its selection
 rule with its context rule, and its gain is Avg@k in-domain above the untrained model's,
 the mean over seeds. With --write the result becomes the record that probes read, and by
@@ -50,13 +54,15 @@ class Gained:
     """By dotted name."""
     gain: float
     num_seeds: int
+    own_score: float | None = None
+    """That of the arm's own check of its teacher, the mean over seeds."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and keep the result where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("comparison", type=Path)
-    parser.add_argument("probes", nargs="+", help="SOURCE=FOLDER")
+    parser.add_argument("probes", nargs="*", help="SOURCE=FOLDER")
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args(argv)
     probes = read_probes(chosen.probes)
@@ -71,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         correlation=table.correlation(),
         num_arms=table.scores.shape[1],
         num_sources=table.scores.shape[0],
-        model=", ".join(sorted({p["model"] for some in probes.values() for p in some})),
+        model=", ".join(sorted({model_of(one) for one, _ in known})),
         command=shlex.join(["python", "benchmarks/probe_validity.py", *named(chosen)]),
     )
     print(json.dumps(without_nan(asdict(found)), indent=2))
@@ -80,6 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = Path(validity.__file__).with_name(validity.RECORD)
         place.write_text(text + "\n", "utf-8")
     return 0
+
+
+def model_of(one: Gained) -> str:
+    """Return the name of the model of an arm, without its place."""
+    return Path(str(one.settings["model.name"])).name
 
 
 def named(chosen: argparse.Namespace) -> list[str]:
@@ -105,6 +116,7 @@ def gains_in(comparison: Path) -> Iterator[Gained]:
     for source in sorted(p for p in (comparison / BLOCKS).iterdir() if p.is_dir()):
         gains: dict[str, list[float]] = {}
         settings: dict[str, Mapping[str, Any]] = {}
+        scores: dict[str, list[float]] = {}
         for group in sorted(source.glob(f"seed-*/{BASE}")):
             before = accuracy_in(group / METHOD_FOLDERS / BASE, source.name)
             for cell in sorted((group / METHOD_FOLDERS).iterdir()):
@@ -114,8 +126,21 @@ def gains_in(comparison: Path) -> Iterator[Gained]:
                     continue
                 gains.setdefault(cell.name, []).append(after - before)
                 settings[cell.name] = known
+                scores.setdefault(cell.name, []).extend(own_score(cell))
         for arm, values in gains.items():
-            yield Gained(source.name, arm, settings[arm], fmean(values), len(values))
+            own = fmean(scores[arm]) if scores[arm] else None
+            yield Gained(
+                source.name, arm, settings[arm], fmean(values), len(values), own
+            )
+
+
+def own_score(cell: Path) -> list[float]:
+    """Return the score that an arm's check of its teacher gives, none without one."""
+    path = cell / "teacher_check.json"
+    if not path.is_file():
+        return []
+    found = json.loads(path.read_text("utf-8"))
+    return [found["teacher_agreement"] - found["student_agreement"]]
 
 
 def settings_in(cell: Path) -> Mapping[str, Any] | None:
@@ -143,8 +168,10 @@ def score_of(
 ) -> float | None:
     """Return the score of an arm's selection with its contexts, `None` without one."""
     own = one.settings
+    if one.source not in probes:
+        return one.own_score
     keeps_all = SELECTION_RULES[own["selection.rule"]].keeps_all
-    for probe in probes.get(one.source, ()):
+    for probe in probes[one.source]:
         names = [
             name
             for name in probe["taught"]

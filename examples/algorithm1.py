@@ -25,7 +25,8 @@ def algorithm1(model_name: str, file: str, out: Path, assignments: list[str]) ->
 
     # y ~ pi(. | x): the model answers every question; its majority is a pseudo-label.
     rollouts = no.sample_rollouts(model, pool, config)
-    votes = no.tally_votes(pool, rollouts, config)
+    counted = no.tally_votes(pool, rollouts, config)
+    votes = no.with_medoids(model, pool, rollouts, counted, config)
     agreement = sum(vote.agreement for vote in votes.values()) / len(votes)
     print(f"{len(rollouts)} rollouts, which agree with their vote {agreement:.0%}")
 

@@ -18,7 +18,6 @@ from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.methods import _BY_NAME, METHODS, add_method
 from neuron_opsd.methods.imitation import LMSI
 from tiny_runs import (
-    KINDS,
     POOL_SIZE,
     SETTINGS,
     files_of,
@@ -57,15 +56,24 @@ def own_entries() -> Iterator[None]:
             del table[name]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+OTHER = ("contexts.rule=question-neurons", "contexts.answer=neuron-medoid")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("choices", ()), ("free", ()), ("free", OTHER)]
+)
 def test_algorithm_1_gives_the_adapter_of_a_run(
-    run_example: Callable[..., str], tiny_llama: Path, tmp_path: Path, kind: str
+    run_example: Callable[..., str],
+    tiny_llama: Path,
+    tmp_path: Path,
+    kind: str,
+    told: tuple[str, ...],
 ) -> None:
     request = replace(tiny_request(tmp_path, kind=kind), tests={})
-    arguments = (tiny_llama, request.pool, tmp_path / "adapter", *SETTINGS)
+    arguments = (tiny_llama, request.pool, tmp_path / "adapter", *SETTINGS, *told)
     printed = run_example("algorithm1.py", *arguments)
     assert "step 4: loss " in printed
-    assert run_command(request, tiny_llama) == 0
+    assert run_command(request, tiny_llama, told) == 0
     run, steps = files_of(request.out / "adapter"), files_of(tmp_path / "adapter")
     for file in ("adapter_model.safetensors", "adapter_config.json"):
         assert steps[file] == run[file]

@@ -28,7 +28,7 @@ from neuron_opsd.storage.download_cache import cache_folder
 RECIPE: Final = Path(__file__).resolve().parents[2] / "recipes" / "factorial.toml"
 TRY_AGAIN: Final = TryAgainError.exit_status
 
-FINALISTS: Final = ("all-nearest", "all-question", "balanced-nearest", "lmsi-3e-4")
+FINALISTS: Final = ("all-nearest", "all-question", "balanced-nearest", "lmsi-1e-4")
 """Arms that are also tested on the way to 150 steps."""
 SECOND_ARMS: Final = (
     "all-nearest",
@@ -49,7 +49,7 @@ REDUCED_ARMS: Final = (
     "all-random",
     "random-nearest",
     "random-random",
-    "lmsi-3e-4",
+    "lmsi-1e-4",
 )
 REDUCED: Final = ("distill.steps=8", "distill.warmup_steps=2")
 REDUCED_POOL: Final = 80

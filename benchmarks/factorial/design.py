@@ -25,7 +25,7 @@ CONTEXTS: Final = ("nearest", "question", "same-answer", "words", "random", "fix
 SELECTIONS: Final = ("all", "random", "fewest", "balanced", "shift")
 BOTH: Final = ("nearest", "random")
 """Contexts that every selection is trained with."""
-RIVALS: Final = {"lmsi": "lmsi-3e-4", "ttrl": "ttrl-3e-5", "intuitor": "intuitor-3e-5"}
+RIVALS: Final = {"lmsi": "lmsi-1e-4", "ttrl": "ttrl-1e-4", "intuitor": "intuitor-1e-5"}
 """Every rival at its own rate, chosen without labels by `rates`."""
 OURS: Final = (
     *(f"all-{context}" for context in CONTEXTS),

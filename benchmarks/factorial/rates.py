@@ -32,7 +32,7 @@ from neuron_opsd.storage.score_rows import SCORES
 
 RECIPE: Final = Path(__file__).resolve().parents[2] / "recipes" / "factorial.toml"
 METHODS: Final = ("lmsi", "ttrl", "intuitor")
-RATES: Final = (3e-5, 1e-4, 3e-4)
+RATES: Final = (1e-5, 3e-5, 1e-4, 3e-4)
 LEAST_AGREEMENT: Final = 0.8
 MOST_GAIN: Final = 0.1
 
@@ -119,7 +119,8 @@ def main() -> None:
                 ],
                 seeds=1,
             )
-            print_rates(source, votes_of(options.out / source / SCORES, source))
+    for source in options.sources:
+        print_rates(source, votes_of(options.out / source / SCORES, source))
 
 
 def name_of(method: str, rate: float) -> str:

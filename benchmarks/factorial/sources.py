@@ -71,36 +71,23 @@ Examiner Coordinators, public domain) in a package under GPL-3."""
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a model learns from and is tested on."""
+    """What a model learns from and is tested on, by places in the set's test side."""
 
     name: str
     first: int = 0
-    """Where its test begins; see `ranges`."""
-    wraps: bool = False
-    """Whether the test goes on from `wraps_from` where the set ends."""
-    wraps_from: int = 0
-    fresh: str = "none of its test questions was asked before"
-    """Which test questions earlier results had asked."""
+    """Where its test begins."""
+    then: int | None = None
+    """Where its test goes on if the set ends too early."""
 
 
 SOURCES: Final[Mapping[str, Source]] = {
     one.name: one
     for one in (
-        Source(
-            "sst2",
-            first=71,
-            fresh="the last 71 were never asked; the others were in the first "
-            "comparison, whose results the hypotheses come from",
-        ),
+        # The last 71 were never asked; the others were in the first comparison.
+        Source("sst2", first=71),
         Source("arc-easy", first=600),
-        Source(
-            "csqa",
-            first=600,
-            wraps=True,
-            wraps_from=200,
-            fresh="those from 600 on were never asked; the others were asked of models "
-            "trained on other sources, and no setting was chosen on them",
-        ),
+        # Those below 600 were asked of models that were trained on other sources.
+        Source("csqa", first=600, then=200),
         Source("reviews"),
         Source("basic-coding"),
         Source("radio"),
@@ -170,8 +157,8 @@ def chosen_test(name: str, split: Split) -> Rows:
         return split.test[first_of(name) :][:CROSS]
     source = SOURCES[name]
     found = split.test[source.first :][:TEST]
-    if source.wraps:
-        before = split.test[source.wraps_from : source.first]
+    if source.then is not None:
+        before = split.test[source.then : source.first]
         found = (*found, *before[: TEST - len(found)])
     return found
 

@@ -109,6 +109,22 @@ def tally_votes(
     return hold_votes(work, pool, rollouts, pipeline.ROLLOUTS_NAME)
 
 
+def with_medoids(
+    model: LanguageModel,
+    pool: Sequence[Question],
+    rollouts: Sequence[Rollout],
+    votes: Mapping[str, Vote],
+    config: Config,
+    progress: Progress = QUIET,
+) -> Mapping[str, Vote]:
+    """Return votes that know which rollout `contexts.answer = "neuron-medoid"` shows.
+
+    It takes a pass over every rollout; with another setting the votes stay as they are.
+    """
+    work, names = Workspace(config, MEMORY, progress), knowing.MedoidNames("")
+    return knowing.with_medoids(work, model, pool, rollouts, votes, names)
+
+
 def capture_neurons(
     model: LanguageModel,
     pool: Sequence[Question],

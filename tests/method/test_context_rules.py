@@ -218,6 +218,15 @@ def test_same_answers_are_drawn_evenly_by_seed_and_question_alone() -> None:
     assert ((counts - 100) ** 2 / 100).sum() < 36.1
 
 
+@given(st.frozensets(st.integers(0, 12)), st.frozensets(st.integers(0, 12)))
+def test_places_of_rows_among_others(
+    some: frozenset[int], rows: frozenset[int]
+) -> None:
+    listed = sorted(rows)
+    found = drawn.places_of(np.array(sorted(some), int), np.array(listed, int))
+    assert found.tolist() == [listed.index(row) for row in sorted(some & rows)]
+
+
 def test_a_question_without_an_answer_is_shown_any() -> None:
     asked = Known([entry("new")], answers=[None])
     found = find("same-answer", Search(asked, POOL, 6, NOBODY, 0))["new"]

@@ -15,6 +15,7 @@ import neuron_opsd as no
 from neuron_opsd.cli import main
 from neuron_opsd.cli.probe import Extent
 from neuron_opsd.errors import ConfigError, DataError
+from neuron_opsd.known import NAMES
 from neuron_opsd.method.contexts import CONTEXT_RULES
 from neuron_opsd.method.selection import SELECTION_RULES
 from neuron_opsd.probing import probe as probing
@@ -413,6 +414,24 @@ def test_free_answers_may_be_written_anew(tmp_path: Path, tiny_llama: Path) -> N
     )
 
 
+def test_which_written_answers_are_equal_is_settled_and_kept(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verdicts take a solver minutes, and a resumed probe must not ask again."""
+    asked: list[tuple[str, Any, int]] = []
+
+    def note(_: Any, source: str, some: Any, judge: Any, made_from: Any) -> None:
+        asked.append((source, made_from, len(judge(some))))
+
+    monkeypatch.setattr(probing, "settle_equality", note)
+    few: Any = {"context_rules": ["random"], "questions": 6}
+    probed(tmp_path, tiny_llama, "free", out="scored", **few)
+    assert not asked
+    probed(tmp_path, tiny_llama, "free", write=2, **few)
+    names = ["probe/nearest-0", "probe/random-0", "probe/random-1"]
+    assert asked == [("probe/written", names, 20)]
+
+
 def test_by_default_no_free_answer_is_written(
     tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,6 +485,8 @@ def test_what_it_costs_is_said_and_nothing_is_written(
         assert main(argv) == 0
         text = capsys.readouterr().out
         assert all(f"teachers, {rule}" in text for rule in CONTEXT_RULES)
+        # Rules that read the questions take passes over the whole pool.
+        assert all(f"\n{name} " in text for name in NAMES.values())
         assert "time: " in text
     assert {p.name for p in tmp_path.iterdir()} == {f"{k}.jsonl" for k in KINDS}
 

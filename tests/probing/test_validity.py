@@ -145,6 +145,7 @@ TAUGHT = {"contexts.answer": "greedy", "selection.balance": False}
 def arm_settings(selection: str, contexts: str, **more: Any) -> Any:
     return {
         "method": "neuron-opsd",
+        "model.name": "/some/where/tiny",
         "selection.rule": selection,
         "contexts.rule": contexts,
         "contexts.num_demonstrations": 5,
@@ -176,6 +177,8 @@ def test_the_script_pairs_arms_of_a_comparison_with_their_scores(
         for name, (settings, accuracy) in wanted.items():
             write(group / "methods" / name / "settings.json", settings)
             write(group / "methods" / name / "result.json", result(accuracy[seed]))
+        check = {"teacher_agreement": 0.5 + 0.1 * seed, "student_agreement": 0.45}
+        write(group / "methods" / "one" / "teacher_check.json", check)
     scores = {
         ("all", "nearest"): 0.3,
         ("all", "words"): 0.2,
@@ -209,6 +212,11 @@ def test_the_script_pairs_arms_of_a_comparison_with_their_scores(
     assert said["correlation"]["value"] == pytest.approx(4.5 / np.sqrt(5 * 4.5))
     assert (said["num_arms"], said["num_sources"]) == (4, 1)
     assert str(tmp_path) not in said["command"]
+    assert said["model"] == "tiny"
+    # Without a probe an arm's own check of its teacher has the same measure.
+    found = {name: probe_validity.score_of(one, {}) for name, one in gained.items()}
+    assert found["one"] == pytest.approx(0.1)
+    assert found["two"] is None
 
 
 def test_what_was_measured_is_read_as_it_was_written() -> None:

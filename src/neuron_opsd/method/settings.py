@@ -249,7 +249,7 @@ class GuardConfig(Section):
     min_information_factor: Probability = 0.25
     """What must be left of the information, in nats, that an answer gives on which
     question it answers."""
-    max_surprise: Rate = 1.0
+    max_surprise: Rate = 1.2
     """Divergence of the base model from the student, KL(base || student), in nats of
     the choice, or per token of the base's rollouts where answers are free."""
     max_divergence: Rate = 3.0

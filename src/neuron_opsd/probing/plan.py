@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from neuron_opsd.config import Config
+from neuron_opsd.known import NAMES
+from neuron_opsd.method.contexts import CONTEXT_RULES
+from neuron_opsd.method.contexts.search import Signal
 from neuron_opsd.models.load import load_model, load_tokenizer
 from neuron_opsd.planning import costs, workload
 from neuron_opsd.planning.costs import Cost, Plan
@@ -81,6 +84,7 @@ class Asking:
             needed = bool(self.rules.reading)
             read = costs.reading_off(work.pool, work.written, rates, needed=needed)
             named["neurons"] = read
+        named |= self.signals(lent)
         asked = min(self.request.num_questions, work.pool.num_questions)
         ranked = min(RANKED_PER_ASKED * asked, work.pool.num_questions)
         named["student"] = self.listening(ranked, 0.0, 0)
@@ -91,6 +95,20 @@ class Asking:
             first = base if rule == config.contexts.rule else teacher
             named[f"teachers, {rule}"] = sum([first] * draws, Cost())
         return named
+
+    def signals(self, lent: frozenset[str]) -> dict[str, Cost]:
+        """Return what it costs to read the questions of the whole pool, by output."""
+        read = {s for name in self.rules.contexts for s in CONTEXT_RULES[name].reads}
+        rates = {
+            Signal.QUESTION_NEURONS: self.rates.capture,
+            Signal.HIDDEN_STATES: self.rates.reading,
+        }
+        tokens = self.work.pool.prompt_tokens
+        return {
+            NAMES[signal]: Cost(prefill=tokens, seconds=tokens * rate)
+            for signal, rate in rates.items()
+            if signal in read and NAMES[signal] not in lent
+        }
 
     def listening(self, count: int, shown: float, num_written: int) -> Cost:
         """Return the cost of hearing one teacher on so many questions."""

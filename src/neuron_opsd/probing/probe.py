@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from neuron_opsd.probing.answered import (
     kept_by,
     scored_completions,
 )
-from neuron_opsd.probing.arms import Arm, Listening, hear_arm
+from neuron_opsd.probing.arms import FOLDER, Arm, Listening, hear_arm
 from neuron_opsd.probing.borrowing import Borrowing, lent_by
 from neuron_opsd.probing.columns import Judge
 from neuron_opsd.probing.files import check_files, write_probe
@@ -60,7 +61,10 @@ from neuron_opsd.stages.probing import Heard, Subject, belief_of, subject_of
 from neuron_opsd.storage.caching import Workspace
 from neuron_opsd.storage.folders import check_folder
 from neuron_opsd.storage.run_directory import RunDirectory
+from neuron_opsd.storage.verdicts import settle_equality
 
+WRITTEN: Final = f"{FOLDER}/written"
+"""Names what teachers wrote, where verdicts on it are kept."""
 NO_PART: Final = (*TRAINING, "selection.", "contexts.rule", "contexts.source")
 """Beginnings of settings that nothing which is kept depends on."""
 
@@ -190,7 +194,13 @@ def look(
     )
     student = listening.student()
     arms = hear_arms(listening, rules.contexts, pool, questions, request.num_draws)
-    subjects = subjects_of(questions.ranked, pool, scored, arms, work.config)
+    gather = partial(
+        subjects_of, pool=pool, scored=scored, arms=arms, config=work.config
+    )
+    if request.num_written:
+        made_from = [f"{FOLDER}/{name}" for name in spoken_names(arms)]
+        settle_equality(work, WRITTEN, questions.ranked, gather, made_from)
+    subjects = gather(questions.ranked)
     judge: Judge | None = None
     if request.answers is not None:
         judge = judge_of(request.answers, questions.ranked, work.config)
@@ -263,6 +273,11 @@ def beliefs_of(
         )
         for subject in subjects
     }
+
+
+def spoken_names(arms: Mapping[str, Arm]) -> list[str]:
+    """Return what the outputs are called that hold what teachers said first."""
+    return [f"{rule}-{n}" for rule, arm in arms.items() for n in range(len(arm.draws))]
 
 
 def subjects_of(

@@ -75,7 +75,7 @@ def same_answer_rows(
         alike: Rows of the pool with the question's answer, sorted.
         barred: Rows that may not be shown, sorted.
     """
-    inside = np.flatnonzero(np.isin(alike, barred, assume_unique=True))
+    inside = places_of(barred, alike)
     rows = alike[drawn_rows(rng, alike.size, inside, search.count)].tolist()
     among = f"among {alike.size - inside.size} with the same own answer"
     reasons = [
@@ -110,8 +110,8 @@ def one_set(search: Search) -> Found:
     }
     found = {}
     for place, barred in enumerate(search.barred):
-        out = set(barred.tolist())
-        rows = list(islice((row for row in order if row not in out), search.count))
+        free = (row for row in order if not places_of(np.array([row]), barred).size)
+        rows = list(islice(free, search.count))
         why = [reasons.get(row, "the same for all questions") for row in rows]
         name = search.questions.neurons[place].question_id
         found[name] = as_found(search, place, rows, why)
@@ -141,6 +141,17 @@ def spread_order(search: Search) -> list[int]:
         (again if ids[row] in met else order).append(row)
         met |= search.excluded.get(ids[row], frozenset())
     return order + again
+
+
+def places_of(some: Rows, rows: Rows) -> Rows:
+    """Return where those of some rows stand that are among others, both sorted.
+
+    Takes no longer for many others: half a million may share one answer.
+    """
+    places = np.searchsorted(rows, some)
+    known = places < rows.size
+    known[known] = rows[places[known]] == some[known]
+    return places[known]
 
 
 def as_found(

@@ -20,7 +20,7 @@ States = Sequence[NDArray[np.float32]]
 
 ASKED_AT_ONCE: Final = 1024
 """Questions that are compared together."""
-COMPARED_AT_ONCE: Final = 16384
+COMPARED_AT_ONCE: Final = 4096
 """Questions of the pool that they are compared with at a time."""
 MORE: Final = 16
 """Rows kept besides those asked for, to be ranked in 64 bits.
