@@ -372,3 +372,41 @@ def test_only_the_first_tokens_are_read_for_their_neurons() -> None:
     )
     assert usual == answers == (200 + 10 * 4, 0, 0)
     assert cut == (200 + 10 * 2, 0, 0)
+
+
+def test_passes_over_questions_and_over_all_samples_are_counted() -> None:
+    shown = ("selection.rule=all", "evaluation.prompted=false")
+    medoid = "contexts.answer=neuron-medoid"
+    found = stages(FREE, settings("contexts.rule=question-neurons", medoid, *shown))
+    assert "neurons" not in found
+    assert tokens(found["question-neurons"]) == (200, 0, 0)
+    assert found["question-neurons"].seconds == pytest.approx(200 * 0.03)
+    # Two samples of each question.
+    assert tokens(found["medoids"]) == (2 * (200 + 10 * 4), 0, 0)
+    assert found["medoids"].seconds == pytest.approx(480 * 0.03)
+    # No more of a question than it has choices: 20 of ten, though five are drawn.
+    drawn = settings("contexts.rule=words", medoid, "rollouts.num_samples=5", *shown)
+    found = stages(CONSTRAINED, drawn)
+    assert tokens(found["medoids"]) == (2 * (200 + 10 * 3), 0, 0)
+    found = stages(FREE, settings("contexts.rule=hidden-state", *shown))
+    assert tokens(found["hidden-states"]) == (200, 0, 0)
+    assert found["hidden-states"].seconds == pytest.approx(200 * 0.01)
+
+
+@pytest.mark.parametrize(
+    ("told", "more"),
+    [
+        (("contexts.rule=words",), 0),
+        (("contexts.rule=hidden-state",), 100),
+        (("contexts.rule=question-neurons",), 100),
+        (("contexts.rule=nearest",), 100 + 5 * 4),
+        # The test's own answers find nothing where words do.
+        (("contexts.rule=words", "contexts.answer=neuron-medoid"), 0),
+        (("contexts.rule=same-answer", "contexts.answer=neuron-medoid"), 2 * 120),
+    ],
+)
+def test_the_prompted_control_reads_what_its_rule_reads(
+    told: tuple[str, ...], more: int
+) -> None:
+    found = stages(FREE, settings("selection.rule=all", *told))
+    assert found["evaluation"].prefill_tokens == 3 * 100 + 5 * 48 + more
