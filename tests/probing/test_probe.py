@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +16,7 @@ import numpy as np
 import pytest
 
 import neuron_opsd as no
+import places
 from neuron_opsd.cli import main
 from neuron_opsd.cli.probe import Extent
 from neuron_opsd.errors import ConfigError, DataError
@@ -30,6 +35,7 @@ from tiny_runs import (
     SETTINGS,
     FinishedRun,
     files_of,
+    parity_rows,
     pool_rows,
     read_json,
     tiny_config,
@@ -274,6 +280,30 @@ def test_a_probe_that_was_stopped_goes_on(
     assert total == sum(heard), "what was heard before the stop is not asked again"
 
 
+def test_a_probe_that_was_killed_ends_with_the_same_bytes(
+    tmp_path: Path, tiny_llama: Path, labelled: dict[str, Probed]
+) -> None:
+    whole = labelled["free"]
+    out = tmp_path / "out"
+    argv = ["probe", "--model", str(tiny_llama), "--pool", str(whole.pool)]
+    argv += ["--answers", str(whole.pool), "--out", str(out), "--quiet"]
+    argv += ["--questions", "12", "--draws", "2", "--set", *SETTINGS]
+    command = [sys.executable, "-W", "ignore", "-m", "neuron_opsd", *argv]
+    environment = os.environ | {"PYTHONPATH": str(places.SOURCES)}
+    with subprocess.Popen(command, env=environment) as process:
+        while not (out / "probe" / "nearest-0.json").exists():
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.02)
+        process.kill()
+    assert not (out / "probe.json").exists()
+    assert main(argv) == 0
+    one, other = (read_json(folder / "probe.json") for folder in (out, whole.out))
+    assert one["contexts"] == other["contexts"]
+    assert one["selections"] == other["selections"]
+    kept, asked = (folder / "questions.csv" for folder in (out, whole.out))
+    assert kept.read_bytes() == asked.read_bytes()
+
+
 def test_other_selections_are_looked_at_in_the_same_folder(
     tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +363,36 @@ def test_what_a_run_has_made_is_taken_from_it(
         assert one.rule == other.rule
         for name, interval in one.measures.items():
             assert interval == other.measures[name], (one.rule, name)
+
+
+def test_a_method_of_a_comparison_lends_what_its_group_has_made(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = write_rows(tmp_path / "pool.jsonl", pool_rows("choices"))
+    test = write_rows(tmp_path / "test.jsonl", parity_rows(range(100, 104), "a"))
+    more = ("distill.steps=1", "distill.checkpoint_every=1")
+    arm = "words=neuron-opsd:contexts.rule=words,contexts.answer=greedy"
+    no.compare(
+        {"parity": pool},
+        {"parity": test},
+        tmp_path / "compared",
+        tiny_config(tiny_llama, *more),
+        Silent(),
+        methods=[arm],
+        seeds=1,
+    )
+    group = tmp_path / "compared" / "blocks" / "parity" / "seed-0" / "base"
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the pool was asked again")
+
+    monkeypatch.setattr("neuron_opsd.pipeline.sample_rollouts", refuse)
+    monkeypatch.setattr("neuron_opsd.pipeline.capture.capture_answers", refuse)
+    method = group / "methods" / "words"
+    found = no.probe(pool, tmp_path / "out", {}, Silent(), run=method, questions=6)
+    assert found.base_rule == "words"
+    assert found.taught["contexts.answer"] == "greedy"
+    assert {one.rule for one in found.contexts} == set(CONTEXT_RULES)
 
 
 def test_a_run_with_other_settings_or_another_pool_is_refused(
