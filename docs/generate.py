@@ -105,9 +105,9 @@ What `--set method=NAME` can train and `neuron-opsd compare` can compare. All me
 share rollouts, prompts, adapters, checkpoints, signs of collapse and evaluation. A step
 asks `distill.batch_size` questions and draws `distill.num_samples` rollouts of each, or
 `policy.num_votes` if the method votes and that is more; form-only draws none. Equal
-rollouts of a question are computed once and counted. The signs of collapse are read
-from the rollouts of training. If the frozen model writes these (lmsi, context-sft),
-they say nothing about the student.
+rollouts of a question are computed once and counted. Signs of collapse are read from
+what the student answers to the guard's questions, whatever the method trains on, and
+from the rollouts of the steps.
 
 A method is one class: what it needs, how its examples are made, what it rolls out, its
 loss, its own settings, and those of its source

@@ -117,7 +117,8 @@ def test_unanimity_and_lost_entropy_of_the_steps_show_below_their_limits() -> No
 def test_each_sign_of_a_look_shows_at_once_beyond_its_limit(
     field: str, healthy: float, collapsed: float, sign: str
 ) -> None:
-    fine, bad = changed(**{field: healthy}), changed(**{field: collapsed})
+    less = {"base_agreement": 0.4}  # than the base with itself
+    fine, bad = changed(**less | {field: healthy}), changed(**less | {field: collapsed})
     (found,) = seen(looked_at(READING, fine, bad, bad))
     assert found.sign == f"{sign} on the guard's questions"
     assert found.step == 2, "told once, as it is first seen"
@@ -139,6 +140,11 @@ def test_a_base_that_is_unanimous_or_of_one_answer_already_shows_nothing() -> No
     sure = replace(READING, agreement=1.0, top_answer_share=1.0, entropy=0.0)
     sure = replace(sure, information=0.0)
     assert seen(looked_at(sure, base=sure)) == []
+
+
+def test_a_student_surer_of_what_the_base_says_may_surprise_it() -> None:
+    assert seen(looked_at(changed(surprise=9.0, base_agreement=0.51))) == []
+    assert len(seen(looked_at(changed(surprise=9.0, base_agreement=0.49)))) == 1
 
 
 def test_one_bad_step_is_no_sign() -> None:

@@ -95,9 +95,16 @@ def one_answer(first: Reading, now: Reading, config: GuardConfig) -> Measured | 
 
 
 def contradiction(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:
-    """Measure whether the student rules out what the base says."""
-    del first
-    return None if now.surprise is None else Measured(now.surprise, config.max_surprise)
+    """Measure whether the student rules out what the base says.
+
+    One that grows surer rules some of it out in good health, and says what the base
+    says more often than before.
+    """
+    if None in (first.base_agreement, now.base_agreement) or now.surprise is None:
+        return None
+    if (now.base_agreement or 0.0) >= (first.base_agreement or 0.0):
+        return None
+    return Measured(now.surprise, config.max_surprise)
 
 
 def emptiness(first: Reading, now: Reading, config: GuardConfig) -> Measured | None:

@@ -251,7 +251,8 @@ class GuardConfig(Section):
     question it answers."""
     max_surprise: Rate = 1.2
     """Divergence of the base model from the student, KL(base || student), in nats of
-    the choice, or per token of the base's rollouts where answers are free."""
+    the choice, or per token of the base's rollouts where answers are free. A student
+    that says what the base says more often than before may exceed it."""
     max_divergence: Rate = 3.0
     """Divergence of the student from the base model, KL(student || base), in nats of
     the choice, or per token of the student's rollouts where answers are free."""
