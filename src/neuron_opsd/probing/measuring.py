@@ -22,7 +22,6 @@ from neuron_opsd.records.scores import Interval
 from neuron_opsd.results.probe import (
     ACCURACY,
     LEAD,
-    SCORE,
     ContextResult,
     Measures,
     PairResult,
@@ -221,8 +220,3 @@ def pairs_of(
     for selection, own in kept.items():
         if own.num_kept:
             yield from ((selection, contexts) for contexts in scores)
-
-
-def score_of(columns: Columns) -> FloatArray:
-    """Return ``(Q,)`` the score of a teacher, whose columns hold it."""
-    return columns[SCORE]

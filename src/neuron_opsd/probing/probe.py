@@ -43,7 +43,7 @@ from neuron_opsd.probing.request import (
     read_library,
     settings_for,
 )
-from neuron_opsd.probing.rules import rules_for
+from neuron_opsd.probing.rules import Rules, rules_for
 from neuron_opsd.probing.summary import Asked, Summary, summarise
 from neuron_opsd.progress import Progress
 from neuron_opsd.records import Question
@@ -181,44 +181,10 @@ def look(
     rules = rules_for(request.context_rules, request.selection_rules, model.facts)
     base = work.config.contexts.rule
     rules = replace(rules, contexts=tuple(dict.fromkeys((base, *rules.contexts))))
-    pool = answer_pool(work, model, questions.library, rules)
-    scored = scored_completions(
-        pool, questions.ranked, work.config, request.num_completions
-    )
-    listening = Listening(
-        work,
-        model,
-        {question.id: question for question in questions.ranked},
-        {name: ids for name, (_, ids) in scored.items()},
-        request.num_written,
-    )
-    student = listening.student()
-    arms = hear_arms(listening, rules.contexts, pool, questions, request.num_draws)
-    gather = partial(
-        subjects_of, pool=pool, scored=scored, arms=arms, config=work.config
-    )
-    if request.num_written:
-        made_from = [f"{FOLDER}/{name}" for name in spoken_names(arms)]
-        settle_equality(work, WRITTEN, questions.ranked, gather, made_from)
-    subjects = gather(questions.ranked)
+    asked = ask_teachers(work, model, request, questions, rules)
     judge: Judge | None = None
     if request.answers is not None:
         judge = judge_of(request.answers, questions.ranked, work.config)
-    signals = pool.signals_of(
-        questions.ranked, beliefs_of(subjects, student, arms[base]), work.config
-    )
-    kept = {
-        name: kept_by(name, signals, work.config, request.num_draws)
-        for name in rules.selections
-    }
-    asked = Asked(
-        subjects=subjects,
-        sample=frozenset(question.id for question in questions.sample),
-        student=student,
-        arms=arms,
-        kept=kept,
-        base=base,
-    )
     found = summarise(asked, judge, questions_hash(questions.ranked))
     data = replace(
         found.data,
@@ -233,6 +199,46 @@ def look(
         command=request.command,
     )
     return replace(found, data=data)
+
+
+def ask_teachers(
+    work: Workspace,
+    model: LanguageModel,
+    request: ProbeRequest,
+    questions: Questions,
+    rules: Rules,
+) -> Asked:
+    """Have the pool answered, and ask the teachers of all rules. No label is read."""
+    config, ranked = work.config, questions.ranked
+    pool = answer_pool(work, model, questions.library, rules)
+    scored = scored_completions(pool, ranked, config, request.num_completions)
+    listening = Listening(
+        work,
+        model,
+        {question.id: question for question in ranked},
+        {name: ids for name, (_, ids) in scored.items()},
+        request.num_written,
+    )
+    student = listening.student()
+    arms = hear_arms(listening, rules.contexts, pool, questions, request.num_draws)
+    gather = partial(subjects_of, pool=pool, scored=scored, arms=arms, config=config)
+    if request.num_written:
+        made_from = [f"{FOLDER}/{name}" for name in spoken_names(arms)]
+        settle_equality(work, WRITTEN, ranked, gather, made_from)
+    subjects, base = gather(ranked), config.contexts.rule
+    beliefs = beliefs_of(subjects, student, arms[base])
+    signals = pool.signals_of(ranked, beliefs, config)
+    return Asked(
+        subjects=subjects,
+        sample=frozenset(question.id for question in questions.sample),
+        student=student,
+        arms=arms,
+        kept={
+            name: kept_by(name, signals, config, request.num_draws)
+            for name in rules.selections
+        },
+        base=base,
+    )
 
 
 def taught(config: Config) -> dict[str, Any]:
