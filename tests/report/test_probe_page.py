@@ -202,8 +202,8 @@ def test_the_forest_plot_has_the_best_teacher_first() -> None:
     assert places == sorted(places)
     turned = replace(data, contexts=data.contexts[::-1])
     assert str(accuracy_plot(turned)) == drawn
-    assert "+10.00 (+5.00 to +15.00)" in drawn  # .5 less .4, in points
-    assert "+30.00 (+25.00 to +35.00)" in drawn  # .5 less .2
+    assert "+10.0 (+5.0 to +15.0)" in drawn  # .5 less .4, in points
+    assert "+30.0 (+25.0 to +35.0)" in drawn  # .5 less .2
 
 
 def test_equal_data_give_equal_pages() -> None:

@@ -136,9 +136,9 @@ def accuracy_row(one: ContextResult) -> IntervalRow | None:
     if above is None:
         return None
     random = one.over_random.get(probe.ACCURACY)
-    lines = [(one.rule, said(in_points(above)))]
+    lines = [(one.rule, said(above))]
     if random is not None:
-        lines.append(("above random", said(in_points(random))))
+        lines.append(("above random", said(random)))
     shown = [in_points(above), *([in_points(random)] if random is not None else [])]
     return IntervalRow(tuple(lines), tuple(shown))
 
@@ -174,13 +174,15 @@ def forest(
     name: str,
 ) -> Markup:
     """Draw one measure of several rules below each other, the highest first."""
-    scale = in_points if name == probe.LEAD else same
+    points = name == probe.LEAD
     rows = []
     for one in by_value(results, name):
         found = one.measures.get(name)
         if found is not None and wording.finite(found):
-            rows.append(IntervalRow(((one.rule, said(scale(found))),), (scale(found),)))
-    axis = "points" if name == probe.LEAD else name
+            text = said(found) if points else with_two_digits(found)
+            drawn = in_points(found) if points else found
+            rows.append(IntervalRow(((one.rule, text),), (drawn,)))
+    axis = "points" if points else name
     return IntervalChart(title, f"{about}, with 95 % intervals.", rows, axis).draw()
 
 
@@ -195,6 +197,11 @@ def by_value(results: Sequence[Result], name: str) -> list[Result]:
 
 
 def said(interval: Interval) -> str:
+    """Write a difference of shares in points, with its interval."""
+    return wording.with_ends(interval, wording.points)
+
+
+def with_two_digits(interval: Interval) -> str:
     """Write a number with its interval."""
     return wording.with_ends(interval, wording.signed_two_digits)
 
@@ -202,8 +209,3 @@ def said(interval: Interval) -> str:
 def in_points(interval: Interval) -> Interval:
     """Return a difference of shares in percentage points."""
     return Interval(*(100.0 * x for x in (interval.value, interval.low, interval.high)))
-
-
-def same(interval: Interval) -> Interval:
-    """Return an interval as it is."""
-    return interval
