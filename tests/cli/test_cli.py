@@ -295,6 +295,7 @@ def test_neurons_turns_its_flags_into_settings(
         "value": "gated",
         "per_layer": 5,
         "keep": 9,
+        "first_tokens": 0,
         "chunk_tokens": 0,
         "span": "completion",
     }

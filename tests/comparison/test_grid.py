@@ -49,6 +49,7 @@ from neuron_opsd.results.comparison import (
 from neuron_opsd.runs.context import RunContext
 from neuron_opsd.runs.inputs import run_settings
 from neuron_opsd.runs.training import Training, train_adapter
+from neuron_opsd.stages.rollouts import PromptedQuestion
 from neuron_opsd.stages.training import Objective
 from neuron_opsd.storage.codecs import json_codec
 from neuron_opsd.storage.folders import COMPARISON_PAGE
@@ -480,10 +481,11 @@ def fail(
         training: Training,
         examples: Sequence[TrainingExample],
         objective: Objective,
+        guarded: Sequence[PromptedQuestion],
     ) -> tuple[StepMetrics, ...]:
         if where(run, training):
             raise TrainingError("step 3: the gradient's norm is nan")
-        return train_adapter(run, model, training, examples, objective)
+        return train_adapter(run, model, training, examples, objective, guarded)
 
     monkeypatch.setattr(filling, "train_adapter", failing)
 

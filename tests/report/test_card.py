@@ -52,7 +52,7 @@ def test_full_tuning_is_loaded_without_peft() -> None:
     [
         ({"num_demonstrations": 0}, "without any demonstrations"),
         ({"rule": "random"}, "other questions, drawn at random, and its own"),
-        ({"rule": "words"}, "other questions, nearest by their words, and"),
+        ({"rule": "words"}, "other questions, nearest by their words (BM25), and"),
         ({"rule": "nearest"}, "nearest by the overlap of their neurons, and"),
     ],
 )

@@ -31,7 +31,7 @@ from neuron_opsd.method.retrieval import (
 )
 from neuron_opsd.method.retrieval.bitsets import count_sets
 from neuron_opsd.method.schedule import batch_at
-from neuron_opsd.method.selection import groups_of
+from neuron_opsd.method.selection import groups_of, ranking
 from neuron_opsd.records import Message, NeuronSet, Question
 from neuron_opsd.seeds import generator
 from neuron_opsd.stages.teaching import DemonstrationPool, check_enough
@@ -279,15 +279,15 @@ class Watched(np.ndarray[Any, Any]):
 def test_the_place_of_a_question_is_told_without_counting_the_pool(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    barred = np.zeros(50, np.bool_).view(Watched)
-    monkeypatch.setattr(selection, "barred_questions", lambda *_: barred)
+    unread = np.zeros(50, np.bool_).view(Watched)
+    monkeypatch.setattr(ranking, "unread_questions", lambda *_: unread)
     pool = [entry(f"q{n}", *range(n + 1)) for n in range(50)]
     Watched.looks = 0
     found = selection.select_questions(
         selection.PoolSignals(pool), SelectionConfig(), 0
     )
     assert found[3].reason == "4 neurons, place 4 of 50 from the fewest"
-    assert Watched.looks == 1
+    assert Watched.looks == 3
 
 
 def test_neurons_that_few_sets_share_are_merged_a_few_times(
