@@ -1,11 +1,13 @@
-"""How far two distributions over the answers to a question are apart. Axis: K answers.
+"""How wide a distribution over the answers to a question is, and how far from others.
 
-Distributions are given by their log-probabilities ``(K,)``, in nats.
+Axis: K answers. Distributions are given by their log-probabilities ``(K,)``, in nats;
+an answer that is never given has -inf.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -16,7 +18,8 @@ Logprobs: TypeAlias = NDArray[np.float64]
 
 def kl_divergence(p: Logprobs, q: Logprobs) -> float:
     """Return KL(p || q) in nats."""
-    return float((np.exp(p) * (p - q)).sum())
+    given = p > -np.inf
+    return float((np.exp(p[given]) * (p[given] - q[given])).sum())
 
 
 def jensen_shannon(p: Sequence[float], q: Sequence[float]) -> float:
@@ -29,7 +32,13 @@ def jensen_shannon(p: Sequence[float], q: Sequence[float]) -> float:
     one, other = np.array(p, dtype=np.float64), np.array(q, dtype=np.float64)
     middle = np.logaddexp(one, other) - np.log(2.0)
     both = kl_divergence(one, middle) + kl_divergence(other, middle)
-    return max(0.0, both / 2.0)  # rounding can leave a little less than 0
+    # Rounding can lead a little beyond either.
+    return min(math.log(2.0), max(0.0, both / 2.0))
+
+
+def entropy_of(shares: Iterable[float]) -> float:
+    """Return the entropy of shares that sum to one, in nats."""
+    return max(0.0, -sum(share * math.log(share) for share in shares if share > 0.0))
 
 
 def reweighted(shares: Sequence[float], gains: Sequence[float]) -> Logprobs:

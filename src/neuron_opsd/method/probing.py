@@ -5,12 +5,12 @@ Pure NumPy. Axes: C answers of one question, Q questions, R resamples.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from neuron_opsd.method.beliefs import jensen_shannon
 from neuron_opsd.method.statistics import FloatArray
 
 
@@ -51,23 +51,8 @@ class Views:
     @property
     def shift(self) -> float:
         """Jensen-Shannon divergence of the two, in nats, at most ln 2."""
-        return jensen_shannon(self.student, self.teacher)
-
-
-def entropy(probabilities: FloatArray) -> float:
-    """Return the entropy of ``(C,)`` probabilities, in nats."""
-    some = probabilities[probabilities > 0.0]
-    return max(0.0, float(-(some * np.log(some)).sum()))
-
-
-def jensen_shannon(one: FloatArray, other: FloatArray) -> float:
-    """Return the Jensen-Shannon divergence of two ``(C,)`` distributions, in nats.
-
-    It lies in [0, ln 2]. Source: Lin 1991.
-    """
-    middle = 0.5 * (one + other)
-    found = entropy(middle) - 0.5 * (entropy(one) + entropy(other))
-    return min(math.log(2.0), max(0.0, found))
+        with np.errstate(divide="ignore"):  # of what only one of them answers
+            return jensen_shannon(np.log(self.student), np.log(self.teacher))
 
 
 def reweighted(

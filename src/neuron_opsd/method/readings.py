@@ -5,13 +5,13 @@ Axes: Q questions, k different answers.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
+from neuron_opsd.method.beliefs import entropy_of
 from neuron_opsd.records import Reading
 
 RUN: Final = 4
@@ -103,8 +103,3 @@ def meeting(one: Answers, other: Answers) -> float:
         return same
     # Each of a few rollouts is equal to itself, which tells nothing.
     return max(0.0, same * count - sum(one.read.values())) / max(1, count - 1)
-
-
-def entropy_of(shares: Iterable[float]) -> float:
-    """Return the entropy of shares that sum to one, in nats."""
-    return -sum(share * math.log(share) for share in shares if share > 0.0)

@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from neuron_opsd.method.probing import Views, consensus, entropy, stability
+from neuron_opsd.method.beliefs import entropy_of
+from neuron_opsd.method.probing import Views, consensus, stability
 from neuron_opsd.method.statistics import FloatArray
 from neuron_opsd.probing.arms import Arm
 from neuron_opsd.results import probe
@@ -78,7 +79,7 @@ def measured(views: Sequence[Views]) -> dict[str, FloatArray]:
     """Return what is measured of one draw without labels."""
     readers: Mapping[str, Callable[[Views], float]] = {
         probe.AGREEMENT: lambda one: one.agreement,
-        probe.ENTROPY: lambda one: entropy(one.teacher),
+        probe.ENTROPY: lambda one: entropy_of(one.teacher),
         probe.SHIFT: lambda one: one.shift,
         probe.FIX: lambda one: one.towards,
         probe.BREAK: lambda one: one.away,
@@ -101,7 +102,7 @@ def student_columns(
     """Return what is measured of the student; any teacher's views will do."""
     found = {
         probe.AGREEMENT: np.array([one.student_agreement for one in views]),
-        probe.ENTROPY: np.array([entropy(one.student) for one in views]),
+        probe.ENTROPY: np.array([entropy_of(one.student) for one in views]),
     }
     if judge is not None:
         right = [judge(subject) for subject in subjects]
